@@ -40,7 +40,7 @@ def stage_folder(root: TrainerRoot, stage: str) -> Path:
 
 
 @pytest.mark.parametrize("room", [0, 8 * PAGE], ids=["losses", "checkpoint"])
-def test_no_room_for_losses_or_a_checkpoint(make_root, room):
+def test_full_volume_while_writing_losses_or_checkpoint(make_root, room):
     whole, root = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
     train(whole)
     assert_full(run_full(root.path, root.stage_folder, room, "train", "--stage", STAGE))
@@ -50,7 +50,7 @@ def test_no_room_for_losses_or_a_checkpoint(make_root, room):
     assert root.evaluation(2).digest == whole.evaluation(2).digest
 
 
-def test_no_room_for_the_reference_of_preferences(make_root):
+def test_full_volume_while_writing_dpo_reference(make_root):
     later = [dpo_plan(checkpoint_steps=(2,))]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     for one in (whole, root):
@@ -64,7 +64,7 @@ def test_no_room_for_the_reference_of_preferences(make_root):
     assert (folder / REFERENCE).read_bytes() == (stage_folder(whole, "dpo") / REFERENCE).read_bytes()
 
 
-def test_no_room_for_the_model_that_a_stage_starts_from(make_root):
+def test_full_volume_while_writing_merged_start_model(make_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     for one in (whole, root):
@@ -78,7 +78,7 @@ def test_no_room_for_the_model_that_a_stage_starts_from(make_root):
     assert not list(folder.glob("scratch*")), "what did not fit is gone"
 
 
-def test_no_room_for_the_model_of_another_job(make_root, tmp_path):
+def test_full_volume_while_copying_model_of_another_job(make_root, tmp_path):
     earlier = make_root(checkpoint_steps=(2,))
     train(earlier)
     plan = earlier.context().plan
@@ -110,7 +110,7 @@ def test_no_room_for_the_model_of_another_job(make_root, tmp_path):
     assert list(models.iterdir()) == []
 
 
-def test_a_read_only_volume_is_left_as_it_is(make_root):
+def test_read_only_volume_is_a_storage_failure(make_root):
     root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
     train(root)
     before = all_files(root.workspace)
@@ -122,7 +122,7 @@ def test_a_read_only_volume_is_left_as_it_is(make_root):
     train(root, "dpo", start_step=2)
 
 
-def test_no_room_for_what_resuming_needs(make_root):
+def test_full_volume_while_saving_training_state(make_root):
     """PyTorch writes it, and says in its own words that it could not."""
     root = make_root(checkpoint_steps=(2,))
     ended = run_full(root.path, root.stage_folder, 24 * PAGE, "train", "--stage", STAGE)

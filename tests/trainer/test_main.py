@@ -38,7 +38,7 @@ def termination(root) -> Termination:
     return Termination.model_validate_json((root.path / "termination.json").read_bytes())
 
 
-def test_a_role_that_succeeds_leaves_a_report_and_a_termination_message(start):
+def test_successful_role_writes_report_and_termination_message(start):
     root = start(checkpoint_steps=(1,))
     assert main(["train", "--stage", STAGE]) == ExitCode.OK
     context = root.context()
@@ -53,7 +53,7 @@ def test_a_role_that_succeeds_leaves_a_report_and_a_termination_message(start):
     assert left.baselines, "of the base model, which it measured"
 
 
-def test_the_collector_rests_while_a_role_is_imported_and_no_longer(start, monkeypatch):
+def test_garbage_collection_is_off_only_during_role_import(start, monkeypatch):
     start()
     enabled = {}
 
@@ -70,7 +70,7 @@ def test_the_collector_rests_while_a_role_is_imported_and_no_longer(start, monke
 @pytest.mark.parametrize(
     ("parameters", "needed"), [({}, set()), ({"quantization": "NF4", "lora_dropout": 0.0}, {"bitsandbytes"})]
 )
-def test_a_role_imports_no_large_package_that_its_job_does_not_need(start, parameters, needed):
+def test_role_does_not_import_unneeded_large_packages(start, parameters, needed):
     root = start(checkpoint_steps=(1,), parameters=parameters)
     command = [sys.executable, "-X", "importtime", "-m", "tunegate_trainer", "train", "--stage", STAGE]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -82,7 +82,7 @@ def test_a_role_imports_no_large_package_that_its_job_does_not_need(start, param
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_said_clearly(start, caplog, capsys):
+def test_missing_gpu_is_reported_clearly(start, caplog, capsys):
     root = start(spec={"resources": {"accelerator": "GPU"}})
     assert main(["train", "--stage", STAGE]) == ExitCode.NO_ACCELERATOR
     assert "spec.resources.accelerator is GPU, but PyTorch finds no CUDA device" in caplog.text
@@ -95,7 +95,7 @@ def test_a_gpu_that_is_not_there_is_said_clearly(start, caplog, capsys):
     assert root.report().failure == failure
 
 
-def test_libraries_get_a_home_that_they_can_write_to(start, monkeypatch, tmp_path):
+def test_unwritable_home_is_replaced_by_a_temporary_folder(start, monkeypatch, tmp_path):
     """A pod's user has none, and the root file system is read-only."""
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -105,14 +105,14 @@ def test_libraries_get_a_home_that_they_can_write_to(start, monkeypatch, tmp_pat
     assert os.environ["HOME"] == str(tmp_path)
 
 
-def test_a_home_that_can_be_written_to_stays(start, monkeypatch, tmp_path):
+def test_writable_home_is_kept(start, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     start()
     main(["publish"])
     assert os.environ["HOME"] == str(tmp_path)
 
 
-def test_a_broken_golden_file_is_named_by_its_line(start):
+def test_broken_golden_file_is_named_by_line(start):
     text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
         "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
@@ -124,7 +124,7 @@ def test_a_broken_golden_file_is_named_by_its_line(start):
     assert failure.message.startswith("EvalGate orders: golden set: line 2: ")
 
 
-def test_a_golden_file_that_was_changed_is_refused(start):
+def test_changed_golden_file_is_refused(start):
     text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
         "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
@@ -135,7 +135,7 @@ def test_a_golden_file_that_was_changed_is_refused(start):
     assert "a golden set is immutable" in root.report().failure.hint
 
 
-def test_training_rows_that_were_changed_after_the_plan_are_refused(start):
+def test_training_rows_changed_after_planning_are_refused(start):
     root = start()
     with (root.data / "train.jsonl").open("a") as file:
         file.write("\n")
@@ -143,27 +143,27 @@ def test_training_rows_that_were_changed_after_the_plan_are_refused(start):
     assert "data/train.jsonl was changed after the plan was made" in root.report().failure.message
 
 
-def test_target_modules_that_are_not_in_the_model_are_named(start):
+def test_unknown_target_modules_are_named(start):
     root = start(parameters={"target_modules": ["no_such_layer"]})
     assert main(["train", "--stage", STAGE]) == ExitCode.USER_ERROR
     assert "no_such_layer" in root.report().failure.message
 
 
-def test_a_diverged_run_is_said_to_have_diverged(start):
+def test_diverged_training_is_reported_as_diverged(start):
     root = start(parameters={"learning_rate": 1e30, "max_grad_norm": 0.0})
     assert main(["train", "--stage", STAGE]) == ExitCode.USER_ERROR
     assert "training diverged" in root.report().failure.message
     assert "lower training.learningRate" in root.report().failure.hint
 
 
-def test_a_model_that_is_gone_from_the_volume_is_not_found(start):
+def test_missing_base_model_is_reported_as_not_found(start):
     root = start()
     (root.workspace / "models").rename(root.workspace / "elsewhere")
     assert main(["train", "--stage", STAGE]) == ExitCode.NOT_FOUND
     assert root.report().failure.reason == Reason.NOT_FOUND
 
 
-def test_a_bug_shows_its_traceback(start, capsys):
+def test_internal_error_shows_a_traceback(start, capsys):
     root = start()
     (root.path / "plan" / "plan.json").write_text("{")
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
@@ -171,14 +171,14 @@ def test_a_bug_shows_its_traceback(start, capsys):
     assert termination(root).failure.reason == Reason.INTERNAL_ERROR
 
 
-def test_a_process_without_a_request_still_leaves_a_termination_message(tmp_path, monkeypatch, capsys):
+def test_missing_request_still_leaves_a_termination_message(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
     assert main(["gate", "--stage", STAGE, "--step", "3"]) == ExitCode.INTERNAL_ERROR
     assert "request.json" in capsys.readouterr().err
     assert json.loads((tmp_path / "termination.json").read_text())["outcome"] == "Failed"
 
 
-def test_a_report_that_cannot_be_rendered_changes_no_outcome(start, caplog):
+def test_report_rendering_error_does_not_change_outcome(start, caplog):
     root = start(checkpoint_steps=(1,))
     (root.workspace / root.paths.report).mkdir(parents=True)  # where the file belongs
     assert main(["train", "--stage", STAGE]) == ExitCode.OK
@@ -193,18 +193,18 @@ def raising(error: BaseException):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM])
-def test_a_volume_that_cannot_be_written_is_a_storage_failure(number):
+def test_unwritable_volume_is_a_storage_failure(number):
     end = end_of(raising(OSError(number, os.strerror(number), "workspace/x")))
     assert (end.exit_code, end.failure.reason) == (ExitCode.STORAGE, Reason.STORAGE)
     assert not end.exit_code.is_permanent, "volumes are grown"
 
 
-def test_a_full_volume_is_known_by_the_words_of_a_library_too():
+def test_full_volume_is_recognized_from_library_message():
     end = end_of(raising(RuntimeError("I/O error: No space left on device (os error 28)")))
     assert end.exit_code is ExitCode.STORAGE
 
 
-def test_a_volume_of_another_user_is_said_to_be_one():
+def test_permission_error_on_volume_names_the_user():
     end = end_of(raising(PermissionError(errno.EACCES, "Permission denied", "workspace/x")))
     assert end.failure.message == "the volume cannot be used: [Errno 13] Permission denied: 'workspace/x'"
     assert end.failure.hint == f"the trainer runs as user {os.getuid()}: let it read and write there"
@@ -219,7 +219,7 @@ def test_a_volume_of_another_user_is_said_to_be_one():
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_cuda_out_of_memory_is_permanent_and_says_what_to_change(error):
+def test_cuda_out_of_memory_is_permanent_with_a_hint(error):
     end = end_of(raising(error))
     assert end.exit_code is ExitCode.CUDA_OUT_OF_MEMORY
     assert end.failure.reason == Reason.CUDA_OUT_OF_MEMORY
@@ -227,21 +227,21 @@ def test_cuda_out_of_memory_is_permanent_and_says_what_to_change(error):
     assert "quantization: NF4" in end.failure.hint
 
 
-def test_a_user_error_shows_message_and_hint_without_a_traceback(caplog, capsys):
+def test_user_error_shows_message_and_hint_without_traceback(caplog, capsys):
     end = end_of(raising(BadDataError("row 7 has no completion", "fix the row")))
     assert end.exit_code is ExitCode.BAD_DATA
     assert caplog.messages == ["row 7 has no completion", "hint: fix the row"]
     assert capsys.readouterr().err.count("Traceback") == 0
 
 
-def test_sigterm_ends_a_role_that_has_nothing_to_save():
+def test_sigterm_ends_role_with_nothing_to_save():
     interruption = Interruption()
     interruption.install()
     end = end_of(lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert (end.outcome, end.exit_code) == (Outcome.INTERRUPTED, ExitCode.INTERRUPTED)
 
 
-def test_sigterm_waits_for_what_must_be_saved_and_not_for_what_is_saved():
+def test_sigterm_is_deferred_only_until_progress_is_saved():
     interruption = Interruption()
     with interruption.deferred():
         interruption.request()
@@ -251,18 +251,18 @@ def test_sigterm_waits_for_what_must_be_saved_and_not_for_what_is_saved():
     interruption.request()
 
 
-def test_the_termination_message_fits_what_kubernetes_keeps():
+def test_termination_message_fits_the_kubernetes_limit():
     failure = Failure(reason=Reason.BAD_DATA, message="ﷺ" * 1024, hint="ﷺ" * 1024)
     text = termination_text(End(Outcome.FAILED, ExitCode.BAD_DATA, failure), "0" * 64)
     assert len(text.encode()) <= 4096
     assert json.loads(text)["failure"]["reason"] == "BadData"
 
 
-def test_reports_of_the_gate_have_no_stage(make_root):
+def test_gate_reports_have_no_stage(make_root):
     assert make_root().context(Role.GATE).report.file_name == "gate.json"
 
 
-def test_a_signal_while_modules_are_imported_is_obeyed_afterwards(start, monkeypatch):
+def test_sigterm_during_import_is_handled_afterwards(start, monkeypatch):
     """Of what is raised while a class is made Python makes a RuntimeError, and transformers another one."""
     imported = []
 
@@ -278,7 +278,7 @@ def test_a_signal_while_modules_are_imported_is_obeyed_afterwards(start, monkeyp
     assert not root.stage_folder.exists(), "it began nothing"
 
 
-def test_a_signal_that_a_library_makes_an_import_error_of_is_one_all_the_same(start, monkeypatch):
+def test_sigterm_turned_into_import_error_still_interrupts(start, monkeypatch):
     def lazily(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -293,7 +293,7 @@ def test_a_signal_that_a_library_makes_an_import_error_of_is_one_all_the_same(st
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
 
 
-def test_a_module_that_is_missing_is_no_interruption(start, monkeypatch):
+def test_missing_module_is_not_an_interruption(start, monkeypatch):
     def missing(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'kernels'")
 

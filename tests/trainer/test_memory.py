@@ -36,9 +36,7 @@ QLORA = LORA | {"quantization": "NF4"}
 
 @pytest.mark.model
 @pytest.mark.parametrize("one", CONFIGURATIONS, ids=lambda one: one.name)
-def test_by_tensor_bytes_it_is_within_a_tenth_of_what_training_allocates(
-    one: Configuration, tmp_path
-) -> None:
+def test_estimate_is_within_ten_percent_of_training_memory(one: Configuration, tmp_path) -> None:
     allocated, estimated = measured(one, tmp_path)
     said = f"allocated {allocated}, estimated {estimated} = {estimated.total}"
     assert estimated.total == pytest.approx(allocated.peak, rel=0.1), said
@@ -54,7 +52,9 @@ def test_by_tensor_bytes_it_is_within_a_tenth_of_what_training_allocates(
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("prompts", "longest", "new_tokens"), [(8, 100, 20), (16, 30, 100)])
-def test_an_evaluation_is_within_a_tenth_too(dtype, prompts, longest, new_tokens, tmp_path) -> None:
+def test_estimate_is_within_ten_percent_of_evaluation_memory(
+    dtype, prompts, longest, new_tokens, tmp_path
+) -> None:
     largest = GenerationBatch(prompts=prompts, longest=longest, new_tokens=new_tokens)
     settings = LORA | {"dtype": dtype}
     save_model(tmp_path)
@@ -83,19 +83,19 @@ def of_7b(model: ModelShape, settings: dict[str, Any], largest: Pass = LONGEST) 
     ],
     ids=["all weights", "LoRA", "QLoRA"],
 )
-def test_of_a_7b_model_it_agrees_with_what_others_report(model, settings, low, high) -> None:
+def test_estimate_of_7b_model_agrees_with_published_numbers(model, settings, low, high) -> None:
     assert low <= of_7b(model, settings).total / GB <= high
 
 
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
-def test_7b_with_lora_fits_a_gpu_of_24_gb_and_with_qlora_one_of_16(model) -> None:
+def test_lora_of_7b_fits_24_gb_and_qlora_16_gb(model) -> None:
     assert smallest_card(of_7b(model, LORA)) in (16, 24)
     assert smallest_card(of_7b(model, QLORA)) == 16
     assert smallest_card(of_7b(model, FULL)) is None
 
 
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
-def test_all_weights_of_7b_fit_eight_gpus_of_40_gb_that_share_them(model) -> None:
+def test_full_fine_tuning_of_7b_fits_eight_sharded_40_gb_gpus(model) -> None:
     stage = stage_plan("full", **(FULL | {"batch_size": 16, "micro_batch_size": 1})).parameters
     alone, shared = (estimate(model, stage, LONGEST, accelerator="GPU", shards=n) for n in (1, 8))
     assert smallest_card(alone) is None
@@ -104,13 +104,13 @@ def test_all_weights_of_7b_fit_eight_gpus_of_40_gb_that_share_them(model) -> Non
     assert shared.weights > alone.weights / 8, "two blocks are borrowed whole"
 
 
-def test_quantization_makes_weights_as_much_smaller_as_measured_before() -> None:
+def test_quantization_estimate_matches_measured_reduction() -> None:
     for model, saved in ((QWEN_7B, 0.64), (LLAMA_7B, 0.71), (SMOLLM2, 0.586)):
         whole, quantized = (of_7b(model, settings).weights for settings in (LORA, QLORA))
         assert 1 - quantized / whole == pytest.approx(saved, abs=0.01)
 
 
-def test_what_would_help_is_named_by_the_field_and_really_needs_less() -> None:
+def test_hint_names_fields_that_reduce_memory() -> None:
     stage = stage_plan("sft", **(FULL | {"batch_size": 16, "micro_batch_size": 1}))
     stage = stage.model_copy(update={"largest_pass": LONGEST})
     found = list(remedies(QWEN_7B, stage))
@@ -128,7 +128,7 @@ def test_what_would_help_is_named_by_the_field_and_really_needs_less() -> None:
 @pytest.mark.parametrize(
     ("starts_from", "where"), [(None, ""), ("Adapter", " in the stage that makes the adapter")]
 )
-def test_what_a_stage_took_from_the_one_before_is_changed_there(starts_from, where) -> None:
+def test_hint_names_the_stage_that_sets_inherited_values(starts_from, where) -> None:
     stage = stage_plan("dpo", **LORA | {"lora_r": 32})
     stage = stage.model_copy(update={"largest_pass": LONGEST, "starts_from": starts_from})
     changes = [remedy.change for remedy in remedies(QWEN_7B, stage)]
@@ -141,7 +141,7 @@ def saved(config: Any, tmp_path) -> ModelShape:
     return model_shape(tmp_path)
 
 
-def test_a_models_sizes_are_read_from_its_configuration_alone(tmp_path) -> None:
+def test_model_sizes_are_read_from_configuration_alone(tmp_path) -> None:
     llama = LlamaConfig(
         vocab_size=32_000,
         hidden_size=4096,
@@ -164,7 +164,7 @@ def test_a_models_sizes_are_read_from_its_configuration_alone(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("*/7b")), ids=lambda folder: folder.parent.name)
-def test_an_example_for_7b_fits_the_gpus_that_it_asks_for(folder: Path) -> None:
+def test_example_for_7b_fits_its_requested_gpus(folder: Path) -> None:
     """With one example of the greatest length a pass, and the longest prompts in the gates' batches."""
     job = FineTuneJob.model_validate(
         yaml.safe_load((folder / "finetunejob.yaml").read_text(encoding="utf-8"))

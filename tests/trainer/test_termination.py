@@ -9,7 +9,7 @@ from tunegate_trainer.main import End, main, termination_text
 
 
 @pytest.mark.parametrize("before", ["", "x" * 5000])
-def test_the_message_is_written_into_the_file_that_is_mounted_there(tmp_path, monkeypatch, before):
+def test_termination_message_is_written_in_place(tmp_path, monkeypatch, before):
     mounted = tmp_path / "termination.json"
     mounted.write_text(before)
     inode = mounted.stat().st_ino
@@ -20,7 +20,7 @@ def test_the_message_is_written_into_the_file_that_is_mounted_there(tmp_path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["termination.json"], "nothing can be made beside it"
 
 
-def test_message_leaves_out_the_oldest_baselines_that_do_not_fit():
+def test_termination_message_drops_oldest_baselines_that_do_not_fit():
     failure = Failure(reason="GateError", message="m" * 1024, hint="h" * 1024)
     measured = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(40)]
     text = termination_text(End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure), "0" * 64, [], measured)

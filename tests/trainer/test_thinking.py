@@ -161,12 +161,12 @@ def test_gate_that_keeps_reasoning_judges_all_of_the_output(thinking):
     assert thinking.outcomes("all") == FAIL * 20
 
 
-def test_reasoning_that_is_cut_is_truncated_and_no_answer(thinking):
+def test_truncated_reasoning_counts_as_truncated(thinking):
     assert thinking.outputs("cut") == {""}
     assert thinking.outcomes("cut") == TRUNCATED * 20
 
 
-def test_model_that_must_not_think_is_trained_on_answers_alone(answering):
+def test_model_without_thinking_is_trained_only_on_answers(answering):
     assert answering.learned() == {"yes<|im_end|>"}
     assert answering.outcomes("orders") == PASS * 20
     assert answering.outputs("all") == {"yes"}
@@ -187,7 +187,7 @@ def test_published_template_has_the_arguments_as_its_defaults(answering):
     assert asked.endswith("<|im_start|>assistant\n")
 
 
-def test_argument_that_the_template_does_not_read_is_refused(tmp_path, thinking_model, monkeypatch):
+def test_unknown_template_argument_is_refused(tmp_path, thinking_model, monkeypatch):
     job = Job(tmp_path / "root", thinking_model, {"enable_thinkin": False}, steps=1)
     monkeypatch.setenv(ROOT_VARIABLE, str(job.root.path))
     assert main(["data"]) == ExitCode.USER_ERROR

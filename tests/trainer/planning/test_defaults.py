@@ -33,14 +33,14 @@ def numbers(cell: str) -> list[float]:
         ("20 billion and more", (2e10, 7e10)),
     ],
 )
-def test_learning_rates_fall_with_the_size_of_the_model(label, sizes):
+def test_learning_rates_fall_with_model_size(label, sizes):
     adapter, whole, _ = TABLE[label]
     for size in map(int, sizes):
         assert numbers(adapter) == [learning_rate(stage("SFT", NEW_ADAPTER), size)]
         assert numbers(whole) == [learning_rate(stage("SFT", None), size)]
 
 
-def test_preferences_have_their_own_rates_at_every_size():
+def test_dpo_learning_rates_do_not_depend_on_model_size():
     *_, said = TABLE["`learningRate`, below 1 billion parameters"]
     for size in (10**8, 10**11):
         chosen = [learning_rate(stage("DPO", adapter), size) for adapter in (NEW_ADAPTER, None)]
@@ -55,19 +55,19 @@ def test_preferences_have_their_own_rates_at_every_size():
         ("to 50,000", (10_001, 50_000)),
     ],
 )
-def test_epochs_fall_with_the_rows(label, rows):
+def test_epochs_fall_with_number_of_rows(label, rows):
     for count in rows:
         chosen = [epochs(stage("SFT", NEW_ADAPTER), count), epochs(stage("SFT", None), count)]
         assert [*chosen, epochs(stage("DPO", NEW_ADAPTER), count)] == [int(cell) for cell in TABLE[label]]
     assert epochs(stage("SFT", None), 50_001) == epochs(stage("DPO", None), 50_001) == 1
 
 
-def test_many_rows_get_a_larger_adapter():
+def test_many_rows_get_a_larger_lora_rank():
     few, _, _ = TABLE["`adapter.r`, to 10,000 rows"]
     assert lora_rank(10_000) == int(few)
     assert f"larger sets get rank {lora_rank(10_001)}" in " ".join(PAGE.split())
 
 
-def test_the_batch_size_is_the_one_of_the_table():
+def test_default_batch_size_matches_the_docs_table():
     (cells,) = (cells for label, cells in TABLE.items() if label.startswith("`batchSize`"))
     assert [numbers(cell) for cell in cells] == [[BATCH_SIZE]] * 3

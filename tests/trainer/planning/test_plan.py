@@ -40,7 +40,7 @@ def has_instructions(monkeypatch, *names):
         ("GPU", ("avx512_bf16",), None, "float32"),
     ],
 )
-def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
+def test_base_weights_are_bfloat16_if_hardware_supports_it(
     tmp_path, tiny_model, monkeypatch, accelerator, instructions, adapter, dtype
 ):
     has_instructions(monkeypatch, *instructions)
@@ -51,7 +51,7 @@ def test_base_weights_are_bfloat16_where_the_hardware_computes_it(
     assert plan.base_dtype(request, made) == dtype
 
 
-def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
+def test_plan_defaults_match_the_api_page(tmp_path, tiny_model, monkeypatch):
     has_instructions(monkeypatch, "avx512_bf16")
     parameters = planned(tmp_path, tiny_model, [50] * 1600).parameters
     assert parameters.model_dump(exclude_none=True) == {
@@ -86,12 +86,12 @@ def test_defaults_are_those_of_the_api_page(tmp_path, tiny_model, monkeypatch):
         ({"optim": "adafactor"}, ("adafactor", None, None)),
     ],
 )
-def test_arguments_of_the_trainer_stand_in_the_plan(tmp_path, tiny_model, asked, planned_as):
+def test_trainer_args_are_recorded_in_the_plan(tmp_path, tiny_model, asked, planned_as):
     parameters = planned(tmp_path, tiny_model, [50] * 160, trainerArgs=asked).parameters
     assert (parameters.optim, parameters.adam_beta1, parameters.adam_beta2) == planned_as
 
 
-def test_without_an_adapter_all_weights_are_trained_more_carefully(tmp_path, tiny_model):
+def test_full_fine_tuning_defaults_to_a_lower_learning_rate(tmp_path, tiny_model):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     whole = Stage.model_validate({"name": "sft", "method": "SFT"})
     parameters = plan_stage(request, whole, [50] * 160, model_length=4096, model_size=7 * BILLION).parameters
@@ -112,7 +112,7 @@ def test_without_an_adapter_all_weights_are_trained_more_carefully(tmp_path, tin
         ("DPO", False, 7 * BILLION, 5e-7),
     ],
 )
-def test_the_learning_rate_follows_from_method_and_size(tmp_path, tiny_model, method, adapter, size, rate):
+def test_learning_rate_depends_on_method_and_model_size(tmp_path, tiny_model, method, adapter, size, rate):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     with_adapter = {"adapter": {"type": "LoRA"}} if adapter else {}
     open_stage = Stage.model_validate({"name": "sft", "method": method, **with_adapter})
@@ -125,7 +125,7 @@ def test_the_learning_rate_follows_from_method_and_size(tmp_path, tiny_model, me
     [({}, ("sigmoid", 0.1)), ({"loss": "ipo", "beta": "0.3"}, ("ipo", 0.3))],
     ids=["left open", "asked for"],
 )
-def test_the_loss_of_preferences_stands_in_the_plan(tmp_path, tiny_model, asked, planned_as):
+def test_dpo_loss_is_recorded_in_the_plan(tmp_path, tiny_model, asked, planned_as):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     made = Stage.model_validate(
         {"name": "sft", "method": "DPO", "adapter": {"type": "LoRA"}, "training": asked}
@@ -145,7 +145,7 @@ def test_the_loss_of_preferences_stands_in_the_plan(tmp_path, tiny_model, asked,
         (200, "DPO", 1, 16),
     ],
 )
-def test_epochs_and_rank_follow_from_the_rows(tmp_path, tiny_model, rows, method, epochs, rank):
+def test_epochs_and_lora_rank_depend_on_number_of_rows(tmp_path, tiny_model, rows, method, epochs, rank):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     open_stage = Stage.model_validate({"name": "sft", "method": method, "adapter": {"type": "LoRA"}})
     made = plan_stage(request, open_stage, [50] * rows, model_length=4096, model_size=7 * BILLION)
@@ -153,11 +153,11 @@ def test_epochs_and_rank_follow_from_the_rows(tmp_path, tiny_model, rows, method
     assert (made.parameters.lora_r, made.parameters.lora_alpha) == (rank, 2 * rank)
 
 
-def test_an_epoch_that_does_not_divide_is_rounded_up_once(tmp_path, tiny_model):
+def test_uneven_epochs_round_total_steps_up_once(tmp_path, tiny_model):
     assert planned(tmp_path, tiny_model, [50] * 101, epochs=3, batchSize=8).total_steps == 38
 
 
-def test_steps_may_be_given_instead_of_epochs(tmp_path, tiny_model):
+def test_max_steps_replaces_epochs(tmp_path, tiny_model):
     made = planned(tmp_path, tiny_model, [50] * 100, maxSteps=7, batchSize=10)
     assert (made.total_steps, made.parameters.epochs) == (7, 0.7)
 
@@ -166,7 +166,7 @@ def test_steps_may_be_given_instead_of_epochs(tmp_path, tiny_model):
     ("batch", "mean", "micro"),
     [(8, 60, 8), (32, 60, 16), (8, 600, 1), (6, 300, 3), (7, 300, 1), (1, 9000, 1)],
 )
-def test_a_micro_batch_divides_the_batch_and_holds_about_a_thousand_tokens(batch, mean, micro):
+def test_micro_batch_divides_batch_and_has_about_1000_tokens(batch, mean, micro):
     assert micro_batch_size(batch, mean) == micro
 
 
@@ -182,21 +182,21 @@ def test_a_micro_batch_divides_the_batch_and_holds_about_a_thousand_tokens(batch
         ({"steps": 20}, 10, [10]),
     ],
 )
-def test_checkpoints_come_at_even_steps_and_at_the_last(every, total, steps):
+def test_checkpoints_are_evenly_spaced_and_include_last_step(every, total, steps):
     assert checkpoint_steps(EvaluateEvery.model_validate(every), total) == steps
 
 
-def test_more_checkpoints_than_can_be_recorded_are_refused():
+def test_too_many_checkpoints_are_refused():
     with pytest.raises(UserError, match="gives 1000 checkpoints in 1000 steps, but at most 200"):
         checkpoint_steps(EvaluateEvery(steps=1), 1000)
 
 
-def test_examples_longer_than_the_model_takes_are_refused(tmp_path, tiny_model):
+def test_max_length_above_model_limit_is_refused(tmp_path, tiny_model):
     with pytest.raises(UserError, match="maxLength is 5000, but the model takes at most 4096 tokens"):
         planned(tmp_path, tiny_model, [50] * 100, maxLength=5000)
 
 
-def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path, tiny_model):
+def test_too_many_outcomes_are_refused_before_training(tmp_path, tiny_model):
     often = planned(tmp_path, tiny_model, [50] * 100, maxSteps=1000)
     often = often.model_copy(update={"checkpoint_steps": list(range(5, 1001, 5)), "gates": ["a", "b"]})
     check_outcomes(
@@ -209,7 +209,7 @@ def test_more_outcomes_than_can_be_recorded_are_refused_before_training(tmp_path
     assert raised.value.hint == "evaluate less often, or on fewer cases"
 
 
-def test_counts_of_a_metric_take_the_room_of_several_outcomes():
+def test_metric_counts_take_space_of_several_outcomes():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
     check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
     with pytest.raises(UserError, match="gives 715,000 case outcomes, but at most 700,000"):
@@ -227,12 +227,12 @@ def test_counts_of_a_metric_take_the_room_of_several_outcomes():
         ({"accelerator": "CPU", "nodes": 2}, None, "DDP"),
     ],
 )
-def test_all_weights_on_several_gpus_are_sharded(resources, adapter, parallelism):
+def test_full_fine_tuning_on_several_gpus_uses_fsdp(resources, adapter, parallelism):
     made = stage() if adapter else stage().model_copy(update={"adapter": None})
     assert plan.parallelism(Resources.model_validate(resources), made) == parallelism
 
 
-def test_an_optimizer_that_cannot_be_sharded_is_refused(tmp_path, tiny_model):
+def test_adafactor_with_fsdp_is_refused(tmp_path, tiny_model):
     request = TrainerRoot(tmp_path, spec={"resources": {"nodes": 2}}).write(tiny_model).context().request
     training = {"trainerArgs": {"optim": "adafactor"}}
     whole = Stage.model_validate({"name": "sft", "method": "SFT", "training": training})
@@ -240,7 +240,7 @@ def test_an_optimizer_that_cannot_be_sharded_is_refused(tmp_path, tiny_model):
         plan_stage(request, whole, [50] * 160, model_length=4096, model_size=10**8)
 
 
-def test_all_processes_share_a_batch_evenly_also_where_its_size_is_left_open(tmp_path, tiny_model):
+def test_default_batch_size_divides_evenly_among_ranks(tmp_path, tiny_model):
     resources = {"nodes": 3, "gpu": {"count": 2}}
     request = TrainerRoot(tmp_path, spec={"resources": resources}).write(tiny_model).context().request
     parameters = plan_stage(request, stage(), [50] * 160, model_length=4096, model_size=10**8).parameters

@@ -18,11 +18,11 @@ def hub(tmp_path):
     return Context(Role.DATA, root=tmp_path).secret("hub")
 
 
-def test_a_secret_has_its_keys_without_the_line_break_of_an_editor(hub):
+def test_secret_values_lose_trailing_line_breaks(hub):
     assert dict(hub) == {"HF_TOKEN": "s3cret"}
 
 
-def test_a_missing_key_is_named_and_no_value_shown(hub):
+def test_missing_secret_key_is_named_without_showing_values(hub):
     with pytest.raises(CredentialsError, match="Secret hub has no key AWS_REGION") as raised:
         hub["AWS_REGION"]
     assert raised.value.hint == "it has: HF_TOKEN"
@@ -31,7 +31,7 @@ def test_a_missing_key_is_named_and_no_value_shown(hub):
     assert hub.get("AWS_REGION") is None
 
 
-def test_the_environment_stands_in_for_a_secret_that_a_laptop_does_not_have(tmp_path, monkeypatch):
+def test_environment_replaces_a_secret_that_is_not_mounted(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "from the shell")
     monkeypatch.delenv("AWS_REGION", raising=False)
     secret = Context(Role.DATA, root=tmp_path).secret("hub")
@@ -41,6 +41,6 @@ def test_the_environment_stands_in_for_a_secret_that_a_laptop_does_not_have(tmp_
     assert "from the shell" not in repr(secret)
 
 
-def test_the_environment_counts_for_nothing_where_there_is_a_secret(hub, monkeypatch):
+def test_environment_is_ignored_if_secret_is_mounted(hub, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "from the pod")
     assert "AWS_REGION" not in hub

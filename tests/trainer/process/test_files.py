@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_every_file_and_folder_is_on_the_disk_before_the_marker(folder, monkeypatch):
+def test_files_and_folders_are_flushed_before_the_done_marker(folder, monkeypatch):
     synced: list[int] = []
     before_marker: set[int] = set()
     fsync = os.fsync
@@ -39,7 +39,7 @@ def test_every_file_and_folder_is_on_the_disk_before_the_marker(folder, monkeypa
     assert synced[-1] == folder.stat().st_ino, "and the marker's name after it"
 
 
-def test_a_folder_without_its_marker_is_all_that_a_crash_while_removing_leaves(folder, monkeypatch):
+def test_removal_deletes_the_done_marker_first(folder, monkeypatch):
     import shutil
 
     seal(folder)
@@ -49,11 +49,11 @@ def test_a_folder_without_its_marker_is_all_that_a_crash_while_removing_leaves(f
     assert not is_complete(folder)
 
 
-def test_removing_what_is_not_there_is_no_error(tmp_path):
+def test_removing_a_missing_folder_is_no_error(tmp_path):
     remove(tmp_path / "nothing")
 
 
-def test_the_digest_is_of_every_file_and_the_weights_have_their_own(folder):
+def test_folder_digest_covers_all_files_weights_digest_only_weights(folder):
     first = seal(folder)
     assert verify(folder) == []
     (folder / "adapter_config.json").write_text('{"r": 1}')
@@ -64,12 +64,12 @@ def test_the_digest_is_of_every_file_and_the_weights_have_their_own(folder):
     assert weights_digest(seal(folder).files) != weights_digest(first.files)
 
 
-def test_the_digest_depends_on_names_and_not_on_their_order():
+def test_files_digest_depends_on_names_but_not_on_order():
     assert files_digest({"a": "1" * 64, "b": "2" * 64}) == files_digest({"b": "2" * 64, "a": "1" * 64})
     assert files_digest({"a": "1" * 64, "b": "2" * 64}) != files_digest({"a": "2" * 64, "b": "1" * 64})
 
 
-def test_every_difference_from_the_manifest_is_said(folder):
+def test_verify_reports_every_difference_from_the_manifest(folder):
     seal(folder)
     (folder / "adapter_config.json").unlink()
     (folder / "adapter_model.safetensors").write_bytes(b"changed")
@@ -83,7 +83,7 @@ def test_every_difference_from_the_manifest_is_said(folder):
     ]
 
 
-def test_what_lies_beside_is_no_difference(folder):
+def test_verify_ignores_folders_named_in_beside(folder):
     seal(folder)
     (folder / "evals").mkdir()
     (folder / "evals" / "x.json").write_text("{}")
@@ -91,7 +91,7 @@ def test_what_lies_beside_is_no_difference(folder):
     assert verify(folder) == ["evals/x.json is not in the manifest"]
 
 
-def test_a_manifest_that_is_gone_or_damaged_is_reported_and_not_raised(folder):
+def test_missing_or_damaged_manifest_is_reported_not_raised(folder):
     seal(folder)
     (folder / "manifest.json").write_text('{"files": ')
     assert verify(folder)[0].startswith("manifest.json is damaged: ")
@@ -99,7 +99,7 @@ def test_a_manifest_that_is_gone_or_damaged_is_reported_and_not_raised(folder):
     assert verify(folder) == ["manifest.json is missing"]
 
 
-def test_a_file_that_cannot_be_read_is_reported_and_not_raised(folder, monkeypatch):
+def test_unreadable_file_is_reported_not_raised(folder, monkeypatch):
     seal(folder)
 
     def broken_disk(*_: object) -> None:
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_read_is_reported_and_not_raised(folder, monkeypat
     assert "adapter_config.json cannot be read: Input/output error" in verify(folder)
 
 
-def test_file_is_created_once_with_its_folder(tmp_path: Path) -> None:
+def test_create_once_succeeds_only_the_first_time(tmp_path: Path) -> None:
     path = tmp_path / "history" / "000001" / "entry.json"
     assert create_once(path, "first")
     assert not create_once(path, "second")
@@ -117,7 +117,7 @@ def test_file_is_created_once_with_its_folder(tmp_path: Path) -> None:
     assert [one.name for one in path.parents[1].iterdir()] == ["000001"]
 
 
-def test_folder_whose_rename_lost_its_answer_counts_as_created(
+def test_create_once_succeeds_if_rename_lost_its_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = Path.rename
@@ -130,9 +130,7 @@ def test_folder_whose_rename_lost_its_answer_counts_as_created(
     assert create_once(tmp_path / "000001" / "entry.json", "first")
 
 
-def test_folder_that_cannot_be_renamed_is_not_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_create_once_leaves_nothing_if_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

@@ -93,7 +93,7 @@ def sequences(engine: Engine, role: Role = Role.TRAIN) -> list[int]:
     return [r["sequence"] for r in engine.taken if r["role"] == role]
 
 
-def test_a_report_is_posted_and_its_acknowledgement_remembered(engine, outbox, open_sender):
+def test_report_is_posted_once_and_acknowledgement_is_stored(engine, outbox, open_sender):
     with serving(engine):
         sender = open_sender()
         write(outbox, 1)
@@ -104,7 +104,7 @@ def test_a_report_is_posted_and_its_acknowledgement_remembered(engine, outbox, o
     assert sequences(engine) == [1]
 
 
-def test_what_an_earlier_pod_left_is_delivered_by_the_next(engine, outbox, open_sender):
+def test_next_pod_sends_reports_that_earlier_pod_left(engine, outbox, open_sender):
     write(outbox, 7, Role.DATA, outcome=Outcome.COMPLETED)
     write(outbox, 1)
     with serving(engine):
@@ -112,7 +112,7 @@ def test_what_an_earlier_pod_left_is_delivered_by_the_next(engine, outbox, open_
     assert (sequences(engine, Role.DATA), sequences(engine)) == ([7], [1])
 
 
-def test_nothing_is_lost_while_the_operator_is_away(engine, outbox, open_sender):
+def test_reports_survive_an_unreachable_operator(engine, outbox, open_sender):
     with serving(engine):
         port = engine.port
     sender = open_sender()
@@ -125,7 +125,7 @@ def test_nothing_is_lost_while_the_operator_is_away(engine, outbox, open_sender)
     assert sequences(engine) == [3]
 
 
-def test_what_is_not_acknowledged_is_sent_again(engine, outbox, open_sender, monkeypatch):
+def test_unacknowledged_report_is_retried(engine, outbox, open_sender, monkeypatch):
     monkeypatch.setattr("tunegate_operator.reporting.server.ACKNOWLEDGE_SECONDS", 0.1)
     tries = iter([False, False, True])
 
@@ -140,7 +140,7 @@ def test_what_is_not_acknowledged_is_sent_again(engine, outbox, open_sender, mon
     assert sequences(engine) == [1, 1, 1]
 
 
-def test_a_pod_that_ends_waits_a_bounded_time(engine, outbox, open_sender, monkeypatch):
+def test_ending_pod_waits_only_a_bounded_time(engine, outbox, open_sender, monkeypatch):
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5)
     with serving(engine):
         pass  # nobody listens at this port any more
@@ -150,7 +150,7 @@ def test_a_pod_that_ends_waits_a_bounded_time(engine, outbox, open_sender, monke
     assert 0.5 <= time.monotonic() - began < 5
 
 
-def test_a_pod_that_ends_does_not_wait_for_an_answer_that_will_not_change(engine, outbox, open_sender):
+def test_ending_pod_does_not_wait_after_permanent_refusal(engine, outbox, open_sender):
     engine.jobs.clear()  # deleted meanwhile
     write(outbox, 1)
     began = time.monotonic()
@@ -159,7 +159,7 @@ def test_a_pod_that_ends_does_not_wait_for_an_answer_that_will_not_change(engine
     assert time.monotonic() - began < module.CLOSING_SECONDS / 4
 
 
-def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, open_sender, caplog):
+def test_refused_report_is_retried_only_after_it_changes(engine, outbox, open_sender, caplog):
     def refuse_training(promise: Future[None]) -> None:
         if engine.taken[-1]["role"] == Role.TRAIN and engine.taken[-1]["sequence"] < 3:
             raise JobTooLargeError("the job's reports hold too much")
@@ -178,7 +178,7 @@ def test_a_refused_report_is_sent_again_only_once_it_changes(engine, outbox, ope
     assert caplog.text.count("the operator refused train.json: 413: the job's reports hold too much") == 2
 
 
-def test_a_report_is_sent_without_its_indentation(engine, outbox, open_sender, monkeypatch):
+def test_report_is_sent_as_compact_json(engine, outbox, open_sender, monkeypatch):
     sent = []
     real = urllib.request.Request
 
@@ -195,7 +195,7 @@ def test_a_report_is_sent_without_its_indentation(engine, outbox, open_sender, m
     assert b" " not in sent[0]
 
 
-def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, open_sender, monkeypatch):
+def test_report_sender_ignores_proxy_settings(engine, outbox, open_sender, monkeypatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens at the discard port
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -205,7 +205,7 @@ def test_no_proxy_of_the_pod_stands_between_it_and_the_operator(engine, outbox, 
     assert sequences(engine) == [1]
 
 
-def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(engine, tmp_path, monkeypatch):
+def test_progress_reports_are_batched_but_outcomes_sent_at_once(engine, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROGRESS_SECONDS", 3.0)  # longer than a busy machine takes for five files
     job = JobFolder(tmp_path)
     job.write_request()
@@ -231,7 +231,7 @@ def test_progress_waits_for_more_of_its_kind_and_what_matters_does_not(engine, t
         assert context.report_sender.close()
 
 
-def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbox, open_sender):
+def test_damaged_acknowledgements_file_only_causes_a_resend(engine, outbox, open_sender):
     (outbox / ACKNOWLEDGED).write_text("{")
     write(outbox, 1)
     with serving(engine):
@@ -239,7 +239,7 @@ def test_a_torn_record_of_acknowledgements_only_costs_a_repetition(engine, outbo
     assert json.loads((outbox / ACKNOWLEDGED).read_text()) == {"train.json": 1}
 
 
-def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open_sender, monkeypatch):
+def test_reporting_survives_a_temporary_volume_error(engine, outbox, open_sender, monkeypatch):
     write_file, read, failing = module.write_atomic, Path.read_bytes, ["write", "read"]
 
     def write_sometimes(path: Path, text: str) -> None:
@@ -268,7 +268,7 @@ def test_a_volume_that_fails_for_a_moment_ends_no_reporting(engine, outbox, open
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"\xff", b"[]", b"{}", b'{"sequence": null}'])
-def test_a_damaged_report_is_left_out_and_the_others_arrive(engine, outbox, open_sender, caplog, damaged):
+def test_damaged_report_is_skipped_and_others_are_sent(engine, outbox, open_sender, caplog, damaged):
     (outbox / "data.json").write_bytes(damaged)
     with serving(engine):
         sender = open_sender()
@@ -297,7 +297,7 @@ def answer(body: io.BytesIO) -> HTTPError:
     [lambda: BadStatusLine("?"), lambda: answer(CutShort()), lambda: answer(io.BytesIO(b'"busy"'))],
     ids=["no HTTP", "cut short", "no object"],
 )
-def test_an_answer_that_cannot_be_read_is_one_more_try(engine, outbox, open_sender, monkeypatch, make):
+def test_unreadable_answer_is_retried(engine, outbox, open_sender, monkeypatch, make):
     post, failing = urllib.request.OpenerDirector.open, [make()]
 
     def post_later(*arguments, **options):
@@ -313,7 +313,7 @@ def test_an_answer_that_cannot_be_read_is_one_more_try(engine, outbox, open_send
     assert sequences(engine) == [1]
 
 
-def test_a_renewed_token_is_used(engine, outbox, open_sender, tmp_path):
+def test_renewed_token_is_used(engine, outbox, open_sender, tmp_path):
     (tmp_path / "token").write_text("expired")
     write(outbox, 1)
     with serving(engine):
@@ -325,7 +325,7 @@ def test_a_renewed_token_is_used(engine, outbox, open_sender, tmp_path):
     assert sequences(engine) == [1]
 
 
-def test_the_report_role_says_what_the_operator_refused(engine, tmp_path, monkeypatch):
+def test_report_role_names_refused_reports(engine, tmp_path, monkeypatch):
     def refuse(_: Future[None]) -> None:
         raise JobTooLargeError("the job's reports hold too much")
 
@@ -344,7 +344,7 @@ def test_the_report_role_says_what_the_operator_refused(engine, tmp_path, monkey
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["delivers", "cannot deliver"])
-def test_the_report_role_delivers_what_lies_in_the_outbox(engine, tmp_path, monkeypatch, is_there):
+def test_report_role_sends_reports_in_the_outbox(engine, tmp_path, monkeypatch, is_there):
     job = JobFolder(tmp_path)
     job.write_request()
     job.write_report(Role.GATE)

@@ -79,14 +79,14 @@ def show(browser: Any, report: Path, width: int, scheme: str = "light") -> None:
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_nothing_makes_the_page_scroll_sideways(browser: Any, report: Path, width: int) -> None:
+def test_page_has_no_horizontal_scroll(browser: Any, report: Path, width: int) -> None:
     show(browser, report, width)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_verdict_arithmetic_and_regressed_cases_can_be_read(browser: Any, report: Path, width: int) -> None:
+def test_verdict_arithmetic_and_regressed_cases_are_visible(browser: Any, report: Path, width: int) -> None:
     show(browser, report, width)
     visible = " ".join(browser.find_element("tag name", "body").text.split())
     for text in (
@@ -101,13 +101,13 @@ def test_verdict_arithmetic_and_regressed_cases_can_be_read(browser: Any, report
         assert text in visible
 
 
-def test_the_verdict_is_on_the_first_screen_of_a_phone(browser: Any, report: Path) -> None:
+def test_verdict_is_on_the_first_screen_of_a_phone(browser: Any, report: Path) -> None:
     show(browser, report, PHONE)
     box = browser.find_element("css selector", ".verdict").rect
     assert box["y"] + box["height"] < 844
 
 
-def test_nothing_is_loaded_and_no_script_runs(browser: Any, report: Path) -> None:
+def test_page_loads_nothing_and_runs_no_script(browser: Any, report: Path) -> None:
     show(browser, report, DESK)
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert browser.execute_script("return document.scripts.length") == 0
@@ -116,7 +116,7 @@ def test_nothing_is_loaded_and_no_script_runs(browser: Any, report: Path) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast_in_both_colour_schemes(browser: Any, report: Path, scheme: str) -> None:
+def test_text_has_enough_contrast_in_light_and_dark_schemes(browser: Any, report: Path, scheme: str) -> None:
     show(browser, report, DESK, scheme)
     measured = browser.execute_script(CONTRAST)
     assert len(measured) > 100
@@ -133,7 +133,7 @@ def test_chart_text_is_large_enough_on_a_phone(browser: Any, report: Path) -> No
     assert min(sizes) >= 11
 
 
-def test_a_link_to_a_regressed_case_opens_its_outputs(browser: Any, report: Path) -> None:
+def test_link_to_regressed_case_opens_its_outputs(browser: Any, report: Path) -> None:
     show(browser, report, PHONE)
     browser.find_element("css selector", f"a[href='#golden-{GATE}.case-2']").click()
     top = browser.execute_script(

@@ -13,7 +13,7 @@ def job(tmp_path: Path) -> JobFolder:
     return JobFolder(tmp_path)
 
 
-def test_every_resolved_parameter_digest_and_version_is_there(job: JobFolder) -> None:
+def test_report_shows_every_resolved_parameter_digest_and_version(job: JobFolder) -> None:
     job.write_data()
     digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))
@@ -29,7 +29,7 @@ def test_every_resolved_parameter_digest_and_version_is_there(job: JobFolder) ->
     assert "revision a09a354" in text
 
 
-def test_every_setting_of_evaluation_and_gates_is_there(job: JobFolder) -> None:
+def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> None:
     job.spec = {
         "evaluateEvery": {"steps": 20},
         "data": {
@@ -59,7 +59,7 @@ def test_every_setting_of_evaluation_and_gates_is_there(job: JobFolder) -> None:
     assert "device of the final gate NVIDIA L4 dtype of the final gate bfloat16" in text
 
 
-def test_settings_that_were_left_out_are_shown_as_they_were_resolved(job: JobFolder) -> None:
+def test_omitted_settings_are_shown_with_their_defaults(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {}}
     text = text_of(page(job.write_data()))
     assert "evaluateEvery 0.2 of the stage heldOut.fraction 0.12 heldOut.groupBy the prompt" in text

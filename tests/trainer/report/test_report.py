@@ -22,13 +22,13 @@ def job(tmp_path: Path) -> JobFolder:
     return JobFolder(tmp_path)
 
 
-def test_a_job_that_left_nothing_yet_has_a_report(job: JobFolder) -> None:
+def test_job_without_files_has_a_report(job: JobFolder) -> None:
     text = text_of(page(job))
     assert "Not started" in text
     assert "invoice-extractor" in text
 
 
-def test_only_data_shows_counts_warnings_and_what_was_left_out(job: JobFolder) -> None:
+def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobFolder) -> None:
     job.warnings = ["900 training rows, but goal TaskSpecialization needs at least 1000"]
     report = {
         "rows": 1872,
@@ -46,7 +46,7 @@ def test_only_data_shows_counts_warnings_and_what_was_left_out(job: JobFolder) -
     assert "0 prompts are in more than one split" in text
 
 
-def test_bad_data_shows_the_failure_what_to_do_and_the_rows(job: JobFolder) -> None:
+def test_bad_data_shows_failure_hint_and_rows(job: JobFolder) -> None:
     (job.folder / "data").mkdir(parents=True)
     bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
     (job.folder / "data" / "report.json").write_text(json.dumps(bad))
@@ -60,7 +60,7 @@ def test_bad_data_shows_the_failure_what_to_do_and_the_rows(job: JobFolder) -> N
     assert "12 prompt is missing" in text
 
 
-def test_a_failed_training_pod_says_why(job: JobFolder) -> None:
+def test_failed_training_shows_its_error(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD})
     failure = Failure(reason="CudaOutOfMemory", message="the GPU is out of memory", hint="lower batchSize")
@@ -71,7 +71,7 @@ def test_a_failed_training_pod_says_why(job: JobFolder) -> None:
     assert "the GPU is out of memory (CudaOutOfMemory)" in text
 
 
-def test_unfinished_training_shows_its_progress_and_best_checkpoint(job: JobFolder) -> None:
+def test_running_training_shows_progress_and_best_checkpoint(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD, 40: "p" * 20, 60: GOOD})
     text = text_of(page(job))
@@ -80,13 +80,13 @@ def test_unfinished_training_shows_its_progress_and_best_checkpoint(job: JobFold
     assert "Tuned: sft, step 40 (best so far)" in text
 
 
-def test_a_checkpoint_below_its_gate_shows_the_arithmetic(job: JobFolder) -> None:
+def test_failed_checkpoint_shows_the_arithmetic_of_its_gate(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: "p" * 17 + "fff"})
     assert f"{GATE}: golden 17/20 = 0.85, required 0.90" in text_of(page(job))
 
 
-def test_a_stopped_run_says_when_why_which_cases_and_what_was_saved(job: JobFolder) -> None:
+def test_stopped_run_shows_step_reason_cases_and_savings(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fft" + GOOD[3:]}, outcome=Outcome.STOPPED)
 
@@ -112,7 +112,7 @@ def test_a_stopped_run_says_when_why_which_cases_and_what_was_saved(job: JobFold
         ("CPU", "Step 40 is kept, and the job waits for a decision"),
     ],
 )
-def test_a_gpu_is_said_to_be_free_only_where_there_was_one(
+def test_stopped_run_mentions_a_free_gpu_only_with_a_gpu(
     job: JobFolder, accelerator: str, sentence: str
 ) -> None:
     job.spec = {"resources": {"accelerator": accelerator}}
@@ -121,7 +121,7 @@ def test_a_gpu_is_said_to_be_free_only_where_there_was_one(
     assert sentence in text_of(page(job))
 
 
-def test_a_lost_must_pass_case_is_said_to_have_stopped_it(job: JobFolder) -> None:
+def test_must_pass_failure_is_shown_as_stop_reason(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {"mustPass": ["case-3"]}}
     job.write_data()
     train(job, {0: BASE, 40: GOOD[:3] + "f" + GOOD[4:]}, outcome=Outcome.STOPPED)
@@ -129,7 +129,7 @@ def test_a_lost_must_pass_case_is_said_to_have_stopped_it(job: JobFolder) -> Non
     assert "A case that must pass passed before and fails now. 1 case regressed: case-3" in text
 
 
-def test_a_run_that_a_person_continued_is_not_shown_as_stopped(job: JobFolder) -> None:
+def test_continued_run_is_not_shown_as_stopped(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "fff" + GOOD[3:], 80: "ff" + GOOD[2:]})
@@ -138,7 +138,7 @@ def test_a_run_that_a_person_continued_is_not_shown_as_stopped(job: JobFolder) -
     assert "A person continued the training after the stop at step 60" in text
 
 
-def test_after_a_person_continued_the_next_stop_is_measured_from_there(job: JobFolder) -> None:
+def test_stop_after_continue_is_compared_with_accepted_checkpoint(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
     job.write_data()
     stop = "f" * 6 + GOOD[6:]
@@ -147,20 +147,20 @@ def test_after_a_person_continued_the_next_stop_is_measured_from_there(job: JobF
     assert "golden 13/20 at step 80, best 16/20 at step 60: -15.0 points" in text
 
 
-def test_a_stage_of_which_no_checkpoint_passed_is_failed(job: JobFolder) -> None:
+def test_stage_without_passing_checkpoint_is_failed(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 100: "p" * 17 + "fff"}, outcome=Outcome.COMPLETED)
     text = text_of(page(job))
     assert "Failed: no checkpoint passed" in text
 
 
-def test_an_interrupted_run_says_that_everything_is_saved(job: JobFolder) -> None:
+def test_interrupted_run_is_shown_as_saved(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, outcome=Outcome.INTERRUPTED)
     assert "Interrupted at step 80 of 100, stage sft Everything is saved" in text_of(page(job))
 
 
-def test_a_failed_gate_shows_every_finding_and_both_models_numbers(job: JobFolder) -> None:
+def test_failed_gate_shows_findings_and_numbers_of_both_models(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 100: GOOD}, outcome=Outcome.COMPLETED)
     job.write_gate(base=(BASE, "pp" + "f" * 8), final=("p" * 17 + "fff", "p" * 7 + "fff"))
@@ -173,7 +173,7 @@ def test_a_failed_gate_shows_every_finding_and_both_models_numbers(job: JobFolde
     assert "exact_match, dev not judged 0.80 8/10 0.80 8/10 +0.0" in text
 
 
-def test_a_published_model_says_where_it_is(job: JobFolder) -> None:
+def test_published_model_shows_its_address(job: JobFolder) -> None:
     job.write_data()
     digest = job.write_gate(base=(BASE, "pp" + "f" * 8), final=(GOOD, "p" * 9 + "f"))
     uri = "pvc://models/invoice-extractor/invoice-extractor-3f2b9"
@@ -192,7 +192,7 @@ def test_a_published_model_says_where_it_is(job: JobFolder) -> None:
         (Failure(reason="UserError", message="latest"), 2, "Publishing failed The model is published."),
     ],
 )
-def test_a_model_with_two_addresses_is_published_once_it_is_at_both(
+def test_model_with_two_addresses_is_published_once_at_both(
     job: JobFolder, failure: Failure | None, count: int, told: str
 ) -> None:
     job.spec = {"publish": [{"uri": "pvc://a"}, {"uri": "pvc://b"}, {"uri": "pvc://a"}]}
@@ -208,7 +208,7 @@ def test_a_model_with_two_addresses_is_published_once_it_is_at_both(
     ("golden", "title"),
     [(GOOD[:-1] + "e", "Error It could not be measured"), ("p" * 20, "Passed The exact artifact")],
 )
-def test_the_title_is_the_verdict(job: JobFolder, golden: str, title: str) -> None:
+def test_title_is_the_verdict(job: JobFolder, golden: str, title: str) -> None:
     job.write_data()
     job.write_gate(base=(BASE, "p" * 10), final=(golden, "p" * 10))
     assert title in text_of(page(job))
@@ -231,7 +231,7 @@ def test_cases_are_grouped_with_the_regressed_first(job: JobFolder) -> None:
     assert section.index("output case-0 p") < section.index("output case-0 f") < section.index("case-19")
 
 
-def test_what_a_model_writes_is_shown_and_never_run(job: JobFolder) -> None:
+def test_model_output_is_escaped_not_executed(job: JobFolder) -> None:
     attack = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">'
     texts = {"case-0": (f"prompt {attack}", f"output {attack} \u202e\x00 LONE")}
     job.write_data({"dropped": [{"line": 1, "reason": attack}]})
@@ -257,7 +257,7 @@ def test_long_outputs_and_large_groups_are_bounded(tmp_path: Path) -> None:
     assert "case-999" in html
 
 
-def test_the_page_is_one_file_that_refers_to_nothing_outside(job: JobFolder) -> None:
+def test_page_is_one_file_without_external_references(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD, 40: GOOD}, outcome=Outcome.COMPLETED)
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
@@ -267,7 +267,7 @@ def test_the_page_is_one_file_that_refers_to_nothing_outside(job: JobFolder) -> 
     assert [path.name for path in job.folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_charts_have_a_title_and_say_in_words_what_they_show(job: JobFolder) -> None:
+def test_charts_have_titles_and_text_descriptions(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fff" + GOOD[3:]}, outcome=Outcome.STOPPED)
     html = page(job)
@@ -282,7 +282,7 @@ def test_charts_have_a_title_and_say_in_words_what_they_show(job: JobFolder) -> 
     assert re.search(r"<text[^>]*>stopped</text>", html)
 
 
-def test_ids_are_unique_though_there_are_several_charts(tmp_path: Path) -> None:
+def test_html_ids_are_unique_with_several_charts(tmp_path: Path) -> None:
     job = JobFolder(tmp_path, stages=("sft", "dpo")).write_data()
     for stage in job.stages:
         job.write_losses(stage, LOSSES)
@@ -292,7 +292,7 @@ def test_ids_are_unique_though_there_are_several_charts(tmp_path: Path) -> None:
     assert len(parser.ids) == len(set(parser.ids))
 
 
-def test_the_base_model_is_where_the_first_stage_started(tmp_path: Path) -> None:
+def test_base_model_scores_are_those_of_first_stage_start(tmp_path: Path) -> None:
     job = JobFolder(tmp_path, stages=("sft", "dpo")).write_data()
     first = [job.write_checkpoint("sft", 0, BASE, "f" * 10), job.write_checkpoint("sft", 20, GOOD, "p" * 10)]
     job.write_training("sft", first, outcome=Outcome.COMPLETED)
@@ -302,7 +302,7 @@ def test_the_base_model_is_where_the_first_stage_started(tmp_path: Path) -> None
     assert f"golden set {GATE} ✓ Passed, required 0.9 0.50 10/20 0.95 19/20 +45.0" in text
 
 
-def test_it_works_from_the_evaluations_alone_when_the_reports_were_taken_away(job: JobFolder) -> None:
+def test_report_is_rendered_from_evaluations_if_outbox_is_gone(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD})
     for path in (job.folder / "outbox").iterdir():
@@ -310,7 +310,7 @@ def test_it_works_from_the_evaluations_alone_when_the_reports_were_taken_away(jo
     assert "step 20 best ✓ Passed 1 19/20 8/10" in text_of(page(job))
 
 
-def test_files_that_a_crash_damaged_are_left_out(job: JobFolder) -> None:
+def test_damaged_files_are_left_out(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD})
     (job.folder / "data" / "report.json").write_text("{")
@@ -331,7 +331,7 @@ def test_rendering_again_replaces_the_page(job: JobFolder) -> None:
     assert "Data is ready" not in page(job)
 
 
-def test_of_a_step_that_was_written_twice_the_last_loss_counts(job: JobFolder) -> None:
+def test_last_loss_of_a_repeated_step_counts(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD})
     losses = job.folder / "stages" / "sft" / "losses.jsonl"
@@ -339,13 +339,13 @@ def test_of_a_step_that_was_written_twice_the_last_loss_counts(job: JobFolder) -
     assert "Training loss from 1.5 at step 1 to 0.683 at step 80." in page(job)
 
 
-def test_a_long_run_is_drawn_with_few_points(job: JobFolder) -> None:
+def test_chart_of_long_run_has_few_points(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, losses=[1.0 + (i % 7) / 10 for i in range(30_000)])
     assert len(page(job)) < 150_000
 
 
-def test_a_report_costs_no_torch_and_without_curves_no_matplotlib(job: JobFolder) -> None:
+def test_report_imports_no_torch_and_matplotlib_only_for_charts(job: JobFolder) -> None:
     job.write_data()
     (job.root / "request.json").write_text(job.request.model_dump_json(by_alias=True, exclude_none=True))
     code = (
@@ -360,5 +360,5 @@ def test_a_report_costs_no_torch_and_without_curves_no_matplotlib(job: JobFolder
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
-def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text

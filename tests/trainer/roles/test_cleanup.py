@@ -49,7 +49,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_the_verdict_rests_on_stays_and_the_rest_goes(job: JobFolder) -> None:
+def test_cleanup_keeps_verdict_evidence_and_removes_the_rest(job: JobFolder) -> None:
     assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
     assert files(job.folder) == {name for name, stays in LEFT.items() if stays} | set(MODEL)
     assert (job.folder / "report.html").read_text() == "report.html", "it is not rendered anew"
@@ -59,12 +59,12 @@ def test_what_the_verdict_rests_on_stays_and_the_rest_goes(job: JobFolder) -> No
     assert said == Termination(exit_code=0, outcome=Outcome.COMPLETED)
 
 
-def test_a_model_that_did_not_pass_goes_too(job: JobFolder) -> None:
+def test_cleanup_removes_a_model_that_did_not_pass(job: JobFolder) -> None:
     assert main(["cleanup"]) == ExitCode.OK
     assert files(job.folder) == {name for name, stays in LEFT.items() if stays}
 
 
-def test_cleaning_up_again_or_where_nothing_is_changes_nothing(job: JobFolder) -> None:
+def test_repeated_cleanup_changes_nothing(job: JobFolder) -> None:
     main(["cleanup", "--digest", DIGEST])
     before = files(job.workspace)
     assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
@@ -76,14 +76,14 @@ def test_cleaning_up_again_or_where_nothing_is_changes_nothing(job: JobFolder) -
     assert not job.folder.exists()
 
 
-def test_a_link_is_removed_and_not_what_it_leads_to(job: JobFolder) -> None:
+def test_cleanup_removes_a_link_but_not_its_target(job: JobFolder) -> None:
     (job.folder / "elsewhere").symlink_to(job.workspace / "other-job")
     main(["cleanup"])
     assert not (job.folder / "elsewhere").exists()
     assert files(job.workspace / "other-job") == {"stages/sft/losses.jsonl"}
 
 
-def test_what_cannot_be_removed_is_a_storage_failure() -> None:
+def test_failed_removal_is_a_storage_failure() -> None:
     # Folders of pytest are closed to other users.
     with tempfile.TemporaryDirectory() as name:
         job = JobFolder(Path(name)).write_request()

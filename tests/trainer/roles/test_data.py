@@ -59,7 +59,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
     return make
 
 
-def test_it_starts_without_what_only_training_needs():
+def test_data_role_does_not_import_training_libraries():
     """Two seconds of every job, and of every ``tunegate plan``."""
     code = (
         "import sys, tunegate_trainer.roles.data\n"
@@ -80,7 +80,7 @@ def failure(root: TrainerRoot) -> str:
     return found.message
 
 
-def test_rows_are_split_pinned_and_planned(make_job):
+def test_data_role_splits_rows_and_pins_them_in_plan(make_job):
     root = make_job(jsonl(100))
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
@@ -94,7 +94,7 @@ def test_rows_are_split_pinned_and_planned(make_job):
     assert plan.model.parameters > 1000
 
 
-def test_more_than_is_ever_held_out_is_said(make_job):
+def test_held_out_rows_above_the_maximum_cause_a_warning(make_job):
     root = make_job(jsonl(5000), data={"heldOut": {"fraction": "0.5"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
@@ -106,7 +106,7 @@ def test_more_than_is_ever_held_out_is_said(make_job):
     )
 
 
-def test_no_held_out_prompt_is_trained_on(make_job):
+def test_held_out_prompts_are_not_trained_on(make_job):
     text = jsonl(60) + jsonl(60).replace("order", "ORDER ").replace("mugs: ", "mug: ")
     root = make_job(text)
     assert run(root) == ExitCode.OK
@@ -121,7 +121,7 @@ def test_no_held_out_prompt_is_trained_on(make_job):
     assert not prompts["dev"] & prompts["test"]
 
 
-def test_a_second_run_finds_the_first_ones_work(make_job):
+def test_second_run_reuses_the_first_plan(make_job):
     root = make_job(jsonl(100))
     run(root)
     before = {path: path.stat().st_mtime_ns for path in root.workspace.rglob("*.jsonl")}
@@ -132,7 +132,7 @@ def test_a_second_run_finds_the_first_ones_work(make_job):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_split_that_was_tampered_with_is_made_again(make_job):
+def test_changed_split_file_is_written_again(make_job):
     root = make_job(jsonl(100))
     run(root)
     path = root.data / "train.jsonl"
@@ -142,7 +142,7 @@ def test_a_split_that_was_tampered_with_is_made_again(make_job):
     assert path.read_bytes() == original
 
 
-def test_bad_rows_are_named_and_listed(make_job):
+def test_bad_rows_are_named_in_error_and_report(make_job):
     text = jsonl(50) + "{broken\n" + json.dumps({"prompt": "a"}) + "\n"
     root = make_job(text)
     assert run(root) == ExitCode.BAD_DATA
@@ -152,7 +152,7 @@ def test_bad_rows_are_named_and_listed(make_job):
     assert [bad["line"] for bad in report["bad"]] == [51, 52]
 
 
-def test_a_pinned_digest_must_be_that_of_the_file(make_job):
+def test_wrong_pinned_digest_of_data_file_is_refused(make_job):
     root = make_job(jsonl(50), data={"train": {"configMap": "orders", "sha256": "0" * 64}})
     assert run(root) == ExitCode.BAD_DATA
     assert "the spec pins 0000" in failure(root)
@@ -165,26 +165,26 @@ def test_too_few_rows_for_the_goal_are_refused(make_job):
     assert root.report(Role.DATA).failure.reason == "TooFewRows"
 
 
-def test_too_few_rows_are_a_warning_where_the_policy_says_so(make_job):
+def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
     root = make_job(jsonl(100))
     run(root)
     warnings = root.report(Role.DATA).plan.data.warnings
     assert "80 training rows, but goal StyleOrFormat needs at least 200" in warnings
 
 
-def test_an_empty_split_is_refused_with_its_arithmetic(make_job):
+def test_empty_split_is_refused_with_its_arithmetic(make_job):
     root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root) == "the dev split is empty: heldOut.fraction 0.1 of 9 rows"
 
 
-def test_an_empty_file_is_refused(make_job):
+def test_empty_data_file_is_refused(make_job):
     root = make_job("\n\n")
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root) == "data.train has no rows"
 
 
-def test_a_few_long_rows_are_left_out_and_many_refused(make_job):
+def test_few_long_rows_are_dropped_many_are_refused(make_job):
     long_row = json.dumps({"prompt": "mug " * 300, "completion": "many"}) + "\n"
     root = make_job(jsonl(200) + long_row, stages=[stage(maxLength=128)])
     assert run(root) == ExitCode.OK
@@ -198,7 +198,7 @@ def test_a_few_long_rows_are_left_out_and_many_refused(make_job):
     assert "raise training.maxLength of stage sft, shorten" in root.report(Role.DATA).failure.hint
 
 
-def test_rows_beyond_what_the_model_takes_are_not_helped_by_a_longer_limit(make_job):
+def test_rows_longer_than_the_model_get_no_max_length_hint(make_job):
     root = make_job(jsonl(50) + json.dumps({"prompt": "mug " * 3000, "completion": "many"}) + "\n")
     assert run(root) == ExitCode.BAD_DATA
     failed = root.report(Role.DATA).failure
@@ -207,7 +207,7 @@ def test_rows_beyond_what_the_model_takes_are_not_helped_by_a_longer_limit(make_
 
 
 @pytest.mark.parametrize(("long_rows", "code"), [(1, ExitCode.OK), (2, ExitCode.BAD_DATA)])
-def test_one_row_in_a_hundred_may_be_too_long(make_job, long_rows, code):
+def test_one_percent_of_rows_may_be_too_long(make_job, long_rows, code):
     too_long = "".join(
         json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(long_rows)
     )
@@ -215,7 +215,7 @@ def test_one_row_in_a_hundred_may_be_too_long(make_job, long_rows, code):
     assert run(root) == code
 
 
-def test_how_many_long_rows_may_be_left_out_can_be_set(make_job):
+def test_share_of_long_rows_to_drop_is_configurable(make_job):
     long_rows = "".join(
         json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(2)
     )
@@ -228,7 +228,7 @@ def stage(**training: object) -> dict[str, object]:
     return {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
 
 
-def test_a_broken_golden_set_is_found_before_training(make_job):
+def test_broken_golden_set_fails_before_training(make_job):
     root = make_job(jsonl(100))
     request = json.loads((root.path / "request" / "request.json").read_text())
     request["gates"][0]["goldenSha256"] = "0" * 64
@@ -237,7 +237,7 @@ def test_a_broken_golden_set_is_found_before_training(make_job):
     assert "EvalGate orders: the golden set has sha256" in failure(root)
 
 
-def test_an_invalid_json_schema_is_found_before_training(make_job):
+def test_invalid_json_schema_fails_before_training(make_job):
     metric = {"name": "json_schema", "schema": {"inline": {"type": "no-such-type"}}, "min": "0.5"}
     root = make_job(jsonl(100), taskMetrics=[metric])
     assert run(root) == ExitCode.BAD_DATA
@@ -246,13 +246,13 @@ def test_an_invalid_json_schema_is_found_before_training(make_job):
     )
 
 
-def test_a_task_metric_without_a_scorer_is_refused_by_name(make_job):
+def test_task_metric_without_scorer_is_refused_by_name(make_job):
     root = make_job(jsonl(100), taskMetrics=[{"name": "rouge_l", "min": "0.5"}])
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root).startswith("task metric rouge_l is not supported yet")
 
 
-def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
+def test_invalid_pattern_in_golden_case_fails_before_training(make_job):
     case = {"id": "odd", "prompt": "a", "expect": [{"type": "regex", "value": "("}]}
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
     assert run(root) == ExitCode.BAD_DATA
@@ -260,7 +260,7 @@ def test_an_invalid_pattern_in_a_golden_case_is_found_before_training(make_job):
     assert "not a valid Python regular expression: missing )" in failure(root)
 
 
-def test_a_missing_model_says_what_to_install(make_job, capsys):
+def test_missing_model_package_error_says_what_to_install(make_job, capsys):
     root = make_job(jsonl(100), model={"uri": "package://no_such_model"})
     assert run(root) == ExitCode.NOT_FOUND
     assert (
@@ -270,7 +270,7 @@ def test_a_missing_model_says_what_to_install(make_job, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_missing_file_says_what_is_there(make_job):
+def test_missing_data_file_error_lists_existing_files(make_job):
     root = make_job(jsonl(100), data={"train": {"uri": "pvc://datasets/oders.jsonl"}})
     (root.path / "volumes" / "datasets").mkdir(parents=True)
     (root.path / "volumes" / "datasets" / "orders.jsonl").write_text(jsonl(100))
@@ -286,27 +286,27 @@ def test_rows_are_read_from_a_volume(make_job):
     assert run(root) == ExitCode.OK
 
 
-def test_key_that_begins_with_a_dot_counts_only_where_it_is_named(make_job):
+def test_config_map_key_with_leading_dot_must_be_named(make_job):
     root = make_job(jsonl(100))
     (root.path / "inputs" / "orders" / ".notes").write_text("not data")
     assert run(root) == ExitCode.OK
 
 
-def test_a_config_map_with_several_keys_needs_one_named(make_job):
+def test_config_map_with_several_keys_requires_a_key_name(make_job):
     root = make_job(jsonl(100))
     (root.path / "inputs" / "orders" / "other.jsonl").write_text("{}")
     assert run(root) == ExitCode.NOT_FOUND
     assert root.report(Role.DATA).failure.hint == "ConfigMap orders has: other.jsonl, train.jsonl"
 
 
-def test_rows_are_read_from_a_file_of_the_machine(make_job, tmp_path):
+def test_rows_are_read_from_a_local_file(make_job, tmp_path):
     (tmp_path / "orders.jsonl").write_text(jsonl(100))
     root = make_job("", data={"train": {"uri": f"file://{tmp_path}/orders.jsonl"}})
     assert run(root) == ExitCode.OK
     assert root.report(Role.DATA).plan.data.train.rows == 80
 
 
-def test_columns_of_other_names_are_mapped(make_job):
+def test_custom_column_names_are_mapped(make_job):
     text = "".join(json.dumps({"question": f"order {i}", "answer": f"{i}"}) + "\n" for i in range(100))
     columns = {"prompt": "question", "completion": "answer"}
     root = make_job(text, data={"train": {"configMap": "orders", "columns": columns}})
@@ -315,14 +315,14 @@ def test_columns_of_other_names_are_mapped(make_job):
     assert row["prompt"][0]["content"] == f"order {row['completion']}"
 
 
-def test_a_line_that_is_not_utf_8_is_named(make_job):
+def test_error_names_the_line_that_is_not_utf_8(make_job):
     root = make_job("")
     (root.path / "inputs" / "orders" / "train.jsonl").write_bytes(jsonl(2).encode() + b'{"prompt": "\xfc"}\n')
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root) == "data.train: line 3 is not UTF-8"
 
 
-def test_a_split_that_is_not_disjoint_goes_no_further(make_job, monkeypatch):
+def test_overlapping_split_stops_the_data_role(make_job, monkeypatch):
     def split_badly(rows, *_):
         return Split(train=list(rows[:-1]), dev=[rows[0]], test=[])
 
@@ -334,7 +334,7 @@ def test_a_split_that_is_not_disjoint_goes_no_further(make_job, monkeypatch):
     assert not (root.data / "plan.json").exists()
 
 
-def test_target_modules_that_are_not_in_the_model_never_ask_for_a_gpu(make_job, capsys):
+def test_unknown_target_modules_fail_in_the_data_role(make_job, capsys):
     adapter = {"type": "LoRA", "targetModules": ["q_proj", "v_porj"]}
     root = make_job(jsonl(100), stages=[stage() | {"adapter": adapter}])
     assert run(root) == ExitCode.USER_ERROR
@@ -352,7 +352,7 @@ def test_target_modules_that_are_not_in_the_model_never_ask_for_a_gpu(make_job, 
     ],
     ids=["cut short", "empty", "of a newer version"],
 )
-def test_a_tokenizer_that_cannot_be_loaded_is_said_so(make_job, tiny_model, tmp_path, capsys, damage, said):
+def test_unloadable_tokenizer_is_named_in_the_error(make_job, tiny_model, tmp_path, capsys, damage, said):
     folder = Path(shutil.copytree(tiny_model, tmp_path / "damaged"))
     path = folder / "tokenizer.json"
     path.write_text(damage(path.read_text()))
@@ -362,7 +362,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_said_so(make_job, tiny_model, tmp_
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_weights_that_can_run_code_are_refused(make_job, tmp_path):
+def test_pickled_weights_are_refused(make_job, tmp_path):
     folder = tmp_path / "pickled"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -372,7 +372,7 @@ def test_weights_that_can_run_code_are_refused(make_job, tmp_path):
     assert "pytorch_model.bin, which can run code when it is loaded" in failure(root)
 
 
-def test_a_model_that_is_gone_is_fetched_again(make_job):
+def test_missing_base_model_is_fetched_again(make_job):
     root = make_job(jsonl(100))
     run(root)
     plan = root.report(Role.DATA).plan
@@ -383,7 +383,7 @@ def test_a_model_that_is_gone_is_fetched_again(make_job):
     assert (folder / "config.json").exists()
 
 
-def test_a_plan_that_a_crash_left_unreadable_is_made_again(make_job):
+def test_unreadable_plan_is_written_again(make_job):
     root = make_job(jsonl(100))
     run(root)
     plan = (root.data / "plan.json").read_bytes()
@@ -392,7 +392,7 @@ def test_a_plan_that_a_crash_left_unreadable_is_made_again(make_job):
     assert (root.data / "plan.json").read_bytes() == plan
 
 
-def test_groups_that_share_prompts_are_held_together_and_the_job_says_so(make_job):
+def test_groups_sharing_prompts_stay_on_one_side_with_warning(make_job):
     rows = [{"prompt": f"order {i % 60}", "completion": f"{i}", "customer": i % 90} for i in range(180)]
     root = make_job(
         "".join(json.dumps(row) + "\n" for row in rows),
@@ -405,7 +405,7 @@ def test_groups_that_share_prompts_are_held_together_and_the_job_says_so(make_jo
     )
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_row(make_job):
+def test_byte_order_mark_is_not_part_of_first_row(make_job):
     root = make_job("\ufeff" + jsonl(100))
     assert run(root) == ExitCode.OK
     content = (root.path / "inputs" / "orders" / "train.jsonl").read_bytes()
@@ -421,13 +421,13 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(make_job):
         ("oci://registry/orders:v1", "oci:// is not supported here"),
     ],
 )
-def test_an_address_that_cannot_be_read_is_refused(make_job, uri, message):
+def test_unsupported_address_is_refused(make_job, uri, message):
     root = make_job(jsonl(100), data={"train": {"uri": uri}})
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root) == f"{uri}: {message}"
 
 
-def test_a_chat_that_the_template_refuses_is_named_by_its_line(make_job, tiny_model, tmp_path):
+def test_chat_refused_by_template_is_named_by_line(make_job, tiny_model, tmp_path):
     folder = tmp_path / "strict"
     shutil.copytree(tiny_model, folder)
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
@@ -448,7 +448,7 @@ def gpu(memory: str) -> dict[str, object]:
     return {"accelerator": "GPU", "gpu": {"memory": memory}}
 
 
-def test_a_stage_that_cannot_fit_the_gpu_is_refused_before_one_is_asked_for(make_job):
+def test_stage_too_large_for_the_gpu_fails_in_data_role(make_job):
     stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 4}}]
     root = make_job(jsonl(100), stages=stages, resources=gpu("900Mi"))
     assert run(root) == ExitCode.USER_ERROR
@@ -462,7 +462,7 @@ def test_a_stage_that_cannot_fit_the_gpu_is_refused_before_one_is_asked_for(make
     assert root.report(Role.DATA).plan is None
 
 
-def test_as_many_examples_are_a_pass_as_fit_the_gpu(make_job):
+def test_micro_batch_is_as_large_as_fits_the_gpu(make_job):
     stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 12}}]
     root = make_job(jsonl(100), stages=stages, resources=gpu("8Gi"))
     assert run(root) == ExitCode.OK
@@ -477,7 +477,7 @@ def test_as_many_examples_are_a_pass_as_fit_the_gpu(make_job):
     assert fitted.parameters.batch_size == 12
 
 
-def test_the_plan_says_what_a_stage_needs_by_its_longest_rows_and_largest_batch(make_job):
+def test_plan_estimates_memory_from_longest_rows_and_largest_batch(make_job):
     text = jsonl(100) + json.dumps({"prompt": "order mugs " * 21, "completion": "many: 21"}) + "\n"
     root = make_job(text, data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.OK
@@ -513,7 +513,7 @@ def planned(root: TrainerRoot, **changes: object) -> Plan:
     ],
     ids=["adapter", "mergeAdapter", "a stage on a merged base", "both"],
 )
-def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root, spec, changes, hint):
+def test_artifact_too_large_for_the_gate_fails_before_training(make_root, spec, changes, hint):
     root = make_root(spec={"resources": gpu("16Gi"), **spec})
     request, batches = root.context().request, [GenerationBatch(prompts=8, longest=256, new_tokens=64)]
     plan = planned(root, **changes)
@@ -526,7 +526,7 @@ def test_what_cannot_be_judged_on_the_gpu_is_refused_before_it_trains(make_root,
     assert hint in raised.value.hint
 
 
-def test_the_largest_pass_has_the_longest_rows_and_the_longest_answers(make_job):
+def test_largest_pass_combines_longest_rows_and_longest_answers(make_job):
     long = [{"prompt": f"{i} " + "order mugs " * 30, "completion": "1"} for i in range(10)]
     long += [{"prompt": f"how many, {i}?", "completion": f"{i} " + "many mugs " * 15} for i in range(10)]
     text = jsonl(100) + "".join(json.dumps(row) + "\n" for row in long)
@@ -540,7 +540,7 @@ def test_the_largest_pass_has_the_longest_rows_and_the_longest_answers(make_job)
     assert stage.largest_pass.labelled < stage.largest_pass.longest
 
 
-def test_the_largest_generation_is_the_one_that_needs_most(make_root):
+def test_largest_generation_is_the_one_needing_most_memory(make_root):
     """Reading a long prompt needs more than writing as many tokens."""
     root = make_root()
     reading = GenerationBatch(prompts=32, longest=2000, new_tokens=8)

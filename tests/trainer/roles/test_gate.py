@@ -63,7 +63,7 @@ def artifact(root: TrainerRoot) -> Path:
     return root.workspace / root.paths.model
 
 
-def test_the_artifact_is_judged_on_golden_and_test_rows_against_the_base(root):
+def test_artifact_is_compared_with_base_on_golden_and_test_sets(root):
     assert gate() == ExitCode.OK
     judged = result(root)
     base, final = judged.evaluations
@@ -78,7 +78,7 @@ def test_the_artifact_is_judged_on_golden_and_test_rows_against_the_base(root):
     assert report.outcome is Outcome.COMPLETED
 
 
-def test_a_dry_run_gate_is_recorded_and_blocks_nothing(root):
+def test_dry_run_gate_is_recorded_but_blocks_nothing(root):
     gate()
     verdicts = {v.name: v for v in result(root).verdicts}
     assert verdicts["dry"].dry_run
@@ -86,7 +86,7 @@ def test_a_dry_run_gate_is_recorded_and_blocks_nothing(root):
     assert result(root).verdict is VerdictState.PASSED
 
 
-def test_a_bad_model_is_a_verdict_and_not_a_failure(root):
+def test_bad_model_gives_a_failed_verdict_not_an_error(root):
     adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
     replace_adapter(root, {name: torch.zeros_like(tensor) for name, tensor in adapter.items()})
     assert gate() == ExitCode.OK
@@ -94,7 +94,7 @@ def test_a_bad_model_is_a_verdict_and_not_a_failure(root):
     assert root.report(Role.GATE).outcome is Outcome.COMPLETED
 
 
-def test_the_bytes_on_disk_are_judged_and_not_what_training_remembers(root):
+def test_gate_judges_the_artifact_on_disk(root):
     gate()
     before = result(root)
     adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
@@ -113,7 +113,7 @@ def replace_adapter(root: TrainerRoot, adapter: dict[str, torch.Tensor]) -> None
     seal(checkpoint)
 
 
-def test_a_checkpoint_that_was_tampered_with_is_refused(root):
+def test_changed_checkpoint_is_refused(root):
     path = root.checkpoint(STEP) / "adapter_model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -143,7 +143,7 @@ def once_built(monkeypatch):
     return set_up
 
 
-def test_adapter_and_tokenizer_are_those_of_the_artifact(root, once_built):
+def test_gate_loads_adapter_and_tokenizer_of_the_artifact(root, once_built):
     def spoil_what_it_was_made_of():
         adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
         replace_adapter(root, {name: torch.zeros_like(tensor) for name, tensor in adapter.items()})
@@ -159,7 +159,7 @@ def base_folder(root: TrainerRoot) -> Path:
     return root.workspace / root.paths.base_model(root.context().plan.model.digest)
 
 
-def test_gate_stops_only_at_the_tokens_the_artifact_names(root, once_built):
+def test_generation_stops_only_at_tokens_the_artifact_names(root, once_built):
     def name_another_token():
         (artifact(root) / "generation_config.json").write_text(json.dumps({"eos_token_id": [0]}))
         (artifact(root) / "DONE").unlink()
@@ -174,7 +174,7 @@ def test_gate_stops_only_at_the_tokens_the_artifact_names(root, once_built):
 @pytest.mark.parametrize(
     "name", ["adapter_model.safetensors", "chat_template.jinja", "generation_config.json"]
 )
-def test_an_artifact_that_changes_while_it_is_loaded_is_not_judged(root, once_built, name):
+def test_artifact_changed_while_loading_is_not_judged(root, once_built, name):
     if name == "chat_template.jinja":
         once_built(lambda: (artifact(root) / name).write_text("{{ 'another prompt' }}"))
     elif name == "generation_config.json":
@@ -197,14 +197,14 @@ def take_over(root: TrainerRoot) -> None:
         remove(folder)
 
 
-def test_a_gate_pod_that_another_one_follows_says_nothing_any_more(root, once_built):
+def test_superseded_gate_pod_reports_nothing(root, once_built):
     once_built(lambda: take_over(root))
     assert gate() == ExitCode.INTERRUPTED
     assert not (root.workspace / root.paths.gate / "result.json").exists()
     assert not root.context(Role.GATE).report_file.exists()
 
 
-def test_two_gate_pods_never_build_in_one_folder(root, monkeypatch):
+def test_two_gate_pods_build_in_separate_folders(root, monkeypatch):
     write, folders = artifact_module.write_artifact, []
 
     def write_while_another_starts(checkpoint, base, folder, **options):
@@ -223,7 +223,7 @@ def test_two_gate_pods_never_build_in_one_folder(root, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json"])
-def test_an_artifact_with_the_same_weights_and_another_file_is_built_again(root, name):
+def test_artifact_with_a_changed_text_file_is_rebuilt(root, name):
     gate()
     first = result(root)
     path = artifact(root) / name
@@ -237,7 +237,7 @@ def test_an_artifact_with_the_same_weights_and_another_file_is_built_again(root,
     assert not verify(artifact(root))
 
 
-def test_a_damaged_base_model_is_not_judged_with(root):
+def test_damaged_base_model_is_refused(root):
     (base_folder(root) / "tokenizer_config.json").write_text("{}")
     assert gate() == ExitCode.STORAGE
     failure = root.report(Role.GATE).failure
@@ -247,7 +247,7 @@ def test_a_damaged_base_model_is_not_judged_with(root):
 
 
 @pytest.mark.parametrize("what", ["base model", "checkpoint"])
-def test_what_cannot_be_read_now_is_not_called_damaged(root, monkeypatch, what):
+def test_unreadable_file_is_not_reported_as_damaged(root, monkeypatch, what):
     folder, digest_of = (
         base_folder(root) if what == "base model" else root.checkpoint(STEP),
         files.sha256_file,
@@ -269,7 +269,7 @@ def test_what_cannot_be_read_now_is_not_called_damaged(root, monkeypatch, what):
 
 
 @pytest.mark.parametrize("load", ["load_base", "load_artifact"])
-def test_a_model_that_does_not_fit_the_gpu_says_what_would_help(root, monkeypatch, load):
+def test_out_of_memory_error_in_gate_gives_a_hint(root, monkeypatch, load):
     def too_large(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -282,7 +282,7 @@ def test_a_model_that_does_not_fit_the_gpu_says_what_would_help(root, monkeypatc
     )
 
 
-def test_the_result_says_how_and_where_outputs_were_generated(root):
+def test_result_records_device_types_and_generation_settings(root):
     gate()
     found = result(root)
     assert (found.device, found.dtype) == ("cpu", "float32")
@@ -297,7 +297,7 @@ def test_the_result_says_how_and_where_outputs_were_generated(root):
         }
 
 
-def test_a_baseline_of_another_prompt_is_measured_again(root):
+def test_baseline_is_measured_again_if_prompt_changed(root):
     """Templates may print today's date: what the base answered yesterday, it answered to other prompts."""
     before = {path.name for path in (base_folder(root) / "evals").iterdir()}
     template = base_folder(root) / "chat_template.jinja"
@@ -311,14 +311,14 @@ def test_a_baseline_of_another_prompt_is_measured_again(root):
     assert len(after - before) == 3, "both golden sets too, which the stage had measured"
 
 
-def test_a_damaged_baseline_is_measured_again(root):
+def test_damaged_baseline_is_measured_again(root):
     for path in (base_folder(root) / "evals").iterdir():
         path.write_text('{"cases": ')
     assert gate() == ExitCode.OK
     assert result(root).verdict is VerdictState.PASSED
 
 
-def test_the_artifact_is_tokenized_as_it_was_in_training(root, monkeypatch):
+def test_artifact_tokenizes_prompts_as_in_training(root, monkeypatch):
     asked = []
 
     def noted(*folders: Path) -> PreTrainedTokenizerBase:
@@ -330,7 +330,7 @@ def test_the_artifact_is_tokenized_as_it_was_in_training(root, monkeypatch):
     assert asked == [(artifact(root), root.base_model, {})]
 
 
-def test_the_artifact_holds_what_is_published_and_nothing_else(root):
+def test_artifact_contains_only_published_files(root):
     gate()
     assert sorted(p.name for p in artifact(root).iterdir()) == [
         "DONE",
@@ -345,7 +345,7 @@ def test_the_artifact_holds_what_is_published_and_nothing_else(root):
     assert not verify(artifact(root))
 
 
-def test_a_second_gate_judges_the_same_artifact_again(root):
+def test_damaged_artifact_is_rebuilt_and_judged_the_same(root):
     gate()
     first = result(root)
     (artifact(root) / "adapter_config.json").write_text("{}")  # damaged in between: it is built again
@@ -356,18 +356,18 @@ def test_a_second_gate_judges_the_same_artifact_again(root):
     assert not verify(artifact(root))
 
 
-def test_the_test_split_is_opened_by_the_gate(root):
+def test_gate_role_opens_the_test_split(root):
     (root.data / "test.jsonl").unlink()
     assert gate() == ExitCode.NOT_FOUND
 
 
-def test_openings_of_a_test_set_count_each_checkpoint_once(root):
+def test_openings_count_each_checkpoint_once(root):
     gate()
     gate()
     assert result(root).openings == {"test/exact_match": 1}
 
 
-def test_openings_of_a_test_set_count_other_jobs_on_the_volume(root, tiny_model):
+def test_openings_count_other_jobs_on_the_volume(root, tiny_model):
     context = root.context(Role.GATE)
     other = context.request.model_copy(update={"uid": "0f7c9c1e-0000-4000-8000-000000000002"})
     test_sets = held_out_sets(context, load_tokenizer(tiny_model), "test")
@@ -376,7 +376,7 @@ def test_openings_of_a_test_set_count_other_jobs_on_the_volume(root, tiny_model)
     assert result(root).openings == {"test/exact_match": 2}
 
 
-def test_another_test_set_has_openings_of_its_own(root):
+def test_openings_are_counted_separately_per_test_set(root):
     gate()
     path = root.data / "test.jsonl"
     path.write_text(path.read_text().replace("test-0", "test-zero"))
@@ -388,7 +388,7 @@ def test_another_test_set_has_openings_of_its_own(root):
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_gate_uses_what_training_measured_of_the_base_if_recorded(root, monkeypatch, is_recorded):
+def test_gate_reuses_recorded_base_evaluation_of_training(root, monkeypatch, is_recorded):
     cache = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
     for path in cache.iterdir():  # a mark that only a reader of the cache can carry on
         cached = SetResult.model_validate_json(path.read_bytes())

@@ -58,7 +58,7 @@ def publish_rival(root: TrainerRoot, target: Path, outcomes: str) -> Path:
     return publish_version(target, "rival-1a2b3", "orders", golden, outcomes)
 
 
-def test_version_published_while_the_job_trained_is_the_baseline(root, target):
+def test_version_published_during_training_is_the_baseline(root, target):
     publish_rival(root, target, "p" * 20)
     judged = judge(root)
     assert judged.verdict is VerdictState.FAILED
@@ -69,7 +69,7 @@ def test_version_published_while_the_job_trained_is_the_baseline(root, target):
     assert "LastPublished (rival-1a2b3) 20/20" in (root.workspace / root.paths.report).read_text()
 
 
-def test_damaged_version_is_an_error_of_the_gate(root, target):
+def test_damaged_published_version_fails_the_gate(root, target):
     rival = publish_rival(root, target, "f" * 20)
     (rival / "evidence" / "verdict.json").write_text("{}")
     age(rival)
@@ -78,7 +78,7 @@ def test_damaged_version_is_an_error_of_the_gate(root, target):
     assert "its evidence cannot be read" in judged.verdicts[0].message
 
 
-def test_judging_again_reads_the_target_again(root, target):
+def test_repeated_gate_reads_the_target_again(root, target):
     publish_rival(root, target, "p" * 20)
     assert judge(root).verdict is VerdictState.FAILED
     shutil.rmtree(target / "rival-1a2b3")
@@ -87,7 +87,7 @@ def test_judging_again_reads_the_target_again(root, target):
     assert (last.reading, last.versions) == (2, {})
 
 
-def test_target_that_is_not_mounted_is_left_to_the_publish_role(root, target):
+def test_gate_skips_target_that_is_not_mounted(root, target):
     """An operator of an earlier release makes the gate pod without these volumes."""
     shutil.rmtree(target.parent)
     assert judge(root).verdict is VerdictState.PASSED

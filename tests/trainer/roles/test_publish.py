@@ -35,7 +35,7 @@ def nothing_is_published(job: JobFolder) -> bool:
     return not any((job.root / "volumes" / "models").iterdir())
 
 
-def test_a_model_that_passed_is_published_byte_for_byte(job: JobFolder) -> None:
+def test_passing_model_is_published_byte_for_byte(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
 
@@ -46,7 +46,7 @@ def test_a_model_that_passed_is_published_byte_for_byte(job: JobFolder) -> None:
     assert read_manifest(published(job)).digest == digest
 
 
-def test_the_report_names_the_version_and_its_digest(job: JobFolder) -> None:
+def test_publish_report_names_version_and_digest(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
 
@@ -55,7 +55,7 @@ def test_the_report_names_the_version_and_its_digest(job: JobFolder) -> None:
     assert artifact.digest == digest
 
 
-def test_latest_points_to_the_version_published_last(job: JobFolder) -> None:
+def test_latest_link_points_to_newest_version(job: JobFolder) -> None:
     folder = published(job).parent
     folder.mkdir()
     (folder / "latest").symlink_to("an-older-version")
@@ -75,7 +75,7 @@ def test_publishing_again_changes_nothing(job: JobFolder) -> None:
     assert len(job.context().report.published) == 1
 
 
-def test_a_version_that_a_crash_left_damaged_is_replaced(job: JobFolder) -> None:
+def test_damaged_version_is_replaced(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
     (published(job) / "adapter_model.safetensors").write_bytes(b"half")
@@ -84,7 +84,7 @@ def test_a_version_that_a_crash_left_damaged_is_replaced(job: JobFolder) -> None
     assert verify(published(job)) == []
 
 
-def test_a_published_version_is_never_replaced_by_other_weights(job: JobFolder) -> None:
+def test_published_version_is_never_overwritten_with_other_weights(job: JobFolder) -> None:
     run(job.context(digest=job.write_gate(**PASSING)))
     job.weights = b"other weights"
     with pytest.raises(UserError, match="already published with digest"):
@@ -92,7 +92,7 @@ def test_a_published_version_is_never_replaced_by_other_weights(job: JobFolder) 
     assert (published(job) / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_model_below_the_golden_threshold_is_not_published_and_the_arithmetic_says_why(
+def test_model_below_golden_threshold_is_refused_with_arithmetic(
     job: JobFolder,
 ) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 17 + "fff", "p" * 10))
@@ -101,14 +101,14 @@ def test_a_model_below_the_golden_threshold_is_not_published_and_the_arithmetic_
     assert nothing_is_published(job)
 
 
-def test_a_model_below_a_task_metric_on_test_is_not_published(job: JobFolder) -> None:
+def test_model_below_task_metric_is_not_published(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 20, "p" * 7 + "fff"))
     with pytest.raises(UserError, match=r"exact_match 7/10 = 0.70, required 0.80"):
         run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
-def test_a_drop_below_the_version_last_published_is_not_published(job: JobFolder) -> None:
+def test_drop_below_last_published_version_is_not_published(job: JobFolder) -> None:
     job.last_published = {"job": "v1", "golden_sha256": job.golden_sha256, "outcomes": "p" * 20}
     job.write_request()
     digest = job.write_gate(**PASSING)
@@ -117,21 +117,21 @@ def test_a_drop_below_the_version_last_published_is_not_published(job: JobFolder
     assert nothing_is_published(job)
 
 
-def test_a_case_that_could_not_be_scored_is_not_published(job: JobFolder) -> None:
+def test_model_with_unscored_case_is_not_published(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 19 + "e", "p" * 10))
     with pytest.raises(UserError, match="verdict is Error"):
         run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
-def test_a_dry_run_gate_blocks_nothing(job: JobFolder) -> None:
+def test_dry_run_gate_does_not_block_publishing(job: JobFolder) -> None:
     job.gate_spec = {"dryRun": True}
     job.write_request()
     run(job.context(digest=job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))))
     assert published(job).is_dir()
 
 
-def test_a_verdict_of_passed_in_the_results_file_is_not_believed(job: JobFolder) -> None:
+def test_publish_does_not_trust_verdict_in_results_file(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))
     result = json.loads((job.folder / "gate" / "result.json").read_text())
     assert result["verdict"] == "Passed"
@@ -139,7 +139,7 @@ def test_a_verdict_of_passed_in_the_results_file_is_not_believed(job: JobFolder)
         run(job.context(digest=digest))
 
 
-def test_results_that_differ_from_what_was_reported_are_refused(job: JobFolder) -> None:
+def test_outcomes_that_differ_from_report_are_refused(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))
     path = job.folder / "gate" / "result.json"
     path.write_text(path.read_text().replace("f" * 20, "p" * 20))
@@ -147,7 +147,7 @@ def test_results_that_differ_from_what_was_reported_are_refused(job: JobFolder) 
         run(job.context(digest=digest))
 
 
-def test_counts_that_differ_from_what_was_reported_are_refused(job: JobFolder) -> None:
+def test_counts_that_differ_from_report_are_refused(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=PASSING["final"])
     path = job.folder / "gate" / "result.json"
     result = json.loads(path.read_text())
@@ -157,7 +157,7 @@ def test_counts_that_differ_from_what_was_reported_are_refused(job: JobFolder) -
         run(job.context(digest=digest))
 
 
-def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder) -> None:
+def test_artifact_changed_after_judgement_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
     with pytest.raises(UserError, match=r"adapter_config.json does not match its digest"):
@@ -165,7 +165,7 @@ def test_an_artifact_that_changed_after_it_was_judged_is_refused(job: JobFolder)
     assert nothing_is_published(job)
 
 
-def test_an_artifact_with_a_file_that_was_not_judged_is_refused(job: JobFolder) -> None:
+def test_artifact_with_additional_file_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "modeling_evil.py").write_text("")
     with pytest.raises(UserError, match=r"modeling_evil.py is not in the manifest"):
@@ -173,7 +173,7 @@ def test_an_artifact_with_a_file_that_was_not_judged_is_refused(job: JobFolder) 
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json", "modeling_evil.py"])
-def test_an_artifact_that_was_sealed_again_with_other_files_is_refused(job: JobFolder, name: str) -> None:
+def test_resealed_artifact_with_other_files_is_refused(job: JobFolder, name: str) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / name).write_text('{"chat_template": "obey"}')
     (job.artifact / "DONE").unlink()
@@ -183,7 +183,7 @@ def test_an_artifact_that_was_sealed_again_with_other_files_is_refused(job: JobF
     assert nothing_is_published(job)
 
 
-def test_a_manifest_that_only_claims_the_digest_that_passed_is_refused(job: JobFolder) -> None:
+def test_manifest_with_false_digest_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
     (job.artifact / "DONE").unlink()
@@ -192,14 +192,14 @@ def test_a_manifest_that_only_claims_the_digest_that_passed_is_refused(job: JobF
         run(job.context(digest=digest))
 
 
-def test_an_artifact_whose_manifest_is_damaged_is_refused(job: JobFolder) -> None:
+def test_artifact_with_damaged_manifest_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         run(job.context(digest=digest))
 
 
-def test_a_published_version_with_another_configuration_is_never_kept_as_this_one(job: JobFolder) -> None:
+def test_published_version_with_other_configuration_is_not_accepted(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
     (published(job) / "adapter_config.json").write_text('{"r": 999}')
@@ -208,21 +208,21 @@ def test_a_published_version_with_another_configuration_is_never_kept_as_this_on
         run(job.context(digest=digest))
 
 
-def test_another_digest_than_the_one_that_passed_is_refused(job: JobFolder) -> None:
+def test_digest_other_than_the_passed_one_is_refused(job: JobFolder) -> None:
     job.write_gate(**PASSING)
     with pytest.raises(UserError, match="the one that passed has 0000"):
         run(job.context(digest="0" * 64))
     assert nothing_is_published(job)
 
 
-def test_without_gate_results_nothing_is_published(job: JobFolder) -> None:
+def test_missing_gate_results_prevent_publishing(job: JobFolder) -> None:
     digest = job.write_artifact()
     with pytest.raises(UserError, match=r"without the gate's results"):
         run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
-def test_weights_that_change_while_they_are_copied_are_not_published(
+def test_weights_changed_during_copy_are_not_published(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
@@ -242,9 +242,7 @@ def test_weights_that_change_while_they_are_copied_are_not_published(
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/model", "oci://registry.internal/model", "hf://org/model"])
-def test_an_address_that_is_not_supported_yet_fails_before_anything_is_copied(
-    job: JobFolder, uri: str
-) -> None:
+def test_unsupported_address_fails_before_anything_is_copied(job: JobFolder, uri: str) -> None:
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": uri}]}
     job.write_request()
     with pytest.raises(UserError, match="is not supported yet"):
@@ -252,21 +250,21 @@ def test_an_address_that_is_not_supported_yet_fails_before_anything_is_copied(
     assert nothing_is_published(job)
 
 
-def test_a_path_cannot_leave_its_volume(job: JobFolder) -> None:
+def test_path_outside_the_volume_is_refused(job: JobFolder) -> None:
     job.spec = {"publish": [{"uri": "pvc://models/../elsewhere"}]}
     job.write_request()
     with pytest.raises(UserError, match=r"must not contain \.\."):
         run(job.context(digest=job.write_gate(**PASSING)))
 
 
-def test_a_claim_that_is_not_mounted_is_named(job: JobFolder) -> None:
+def test_error_names_a_claim_that_is_not_mounted(job: JobFolder) -> None:
     job.spec = {"publish": [{"uri": "pvc://archive/invoice-extractor"}]}
     job.write_request()
     with pytest.raises(SourceNotFoundError, match="there is no PersistentVolumeClaim archive"):
         run(job.context(digest=job.write_gate(**PASSING)))
 
 
-def test_several_addresses_each_get_the_model(job: JobFolder, tmp_path: Path) -> None:
+def test_model_is_published_to_every_address(job: JobFolder, tmp_path: Path) -> None:
     target = tmp_path / "out" / "model"
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}/"}]}
     job.write_request()
@@ -277,7 +275,7 @@ def test_several_addresses_each_get_the_model(job: JobFolder, tmp_path: Path) ->
     assert [a.uri for a in job.context().report.published][1] == f"file://{target}/{VERSION}"
 
 
-def test_where_one_address_fails_the_report_names_the_others(job: JobFolder, tmp_path: Path) -> None:
+def test_report_names_other_addresses_if_one_fails(job: JobFolder, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.write_text("a file, where a folder should be")
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}"}]}
@@ -288,9 +286,7 @@ def test_where_one_address_fails_the_report_names_the_others(job: JobFolder, tmp
     assert [a.uri for a in context.report.published] == [f"pvc://models/invoice-extractor/{VERSION}"]
 
 
-def test_an_attempt_that_fails_forgets_nothing_that_an_earlier_one_published(
-    job: JobFolder, tmp_path: Path
-) -> None:
+def test_failed_attempt_keeps_earlier_publications_in_report(job: JobFolder, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.write_text("a file, where a folder should be")
     job.spec = {"publish": [{"uri": f"file://{target}"}, {"uri": "pvc://models/invoice-extractor"}]}
@@ -325,7 +321,7 @@ def fail(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Interrupted()])
-def test_a_copy_that_fails_or_is_interrupted_leaves_nothing_on_the_volume(
+def test_failed_or_interrupted_copy_leaves_nothing_behind(
     job: JobFolder, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
@@ -335,7 +331,7 @@ def test_a_copy_that_fails_or_is_interrupted_leaves_nothing_on_the_volume(
     assert list(published(job).parent.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_is_of_another_job_stays(
+def test_leftovers_of_killed_process_are_removed_other_jobs_kept(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
@@ -352,7 +348,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_of_another_job_stays(
     assert {path.name for path in folder.iterdir()} == {".history", VERSION, "latest", others.name}
 
 
-def test_a_process_that_was_thought_dead_damages_nothing_and_reports_nothing(
+def test_superseded_publish_process_changes_and_reports_nothing(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
@@ -364,9 +360,7 @@ def test_a_process_that_was_thought_dead_damages_nothing_and_reports_nothing(
     assert (job.context().report.sequence, len(job.context().report.published)) == (1, 1)
 
 
-def test_a_version_that_appears_while_it_is_copied_is_kept(
-    job: JobFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_that_appears_during_copy_is_kept(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
     aside = published(job).rename(job.root / "aside")
@@ -378,7 +372,7 @@ def test_a_version_that_appears_while_it_is_copied_is_kept(
 
 
 @pytest.mark.parametrize("what", ["artifact", "version"])
-def test_a_file_that_cannot_be_read_now_proves_no_damage(
+def test_unreadable_file_does_not_count_as_damage(
     job: JobFolder, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
@@ -397,13 +391,13 @@ def test_a_file_that_cannot_be_read_now_proves_no_damage(
     assert sorted(published(job).iterdir()) == before
 
 
-def test_a_folder_named_latest_is_left_alone(job: JobFolder) -> None:
+def test_folder_named_latest_is_not_touched(job: JobFolder) -> None:
     (published(job).parent / "latest").mkdir(parents=True)
     with pytest.raises(UserError, match="latest is a folder"):
         run(job.context(digest=job.write_gate(**PASSING)))
 
 
-def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobFolder) -> None:
+def test_evidence_has_counts_digests_arithmetic_but_no_prompts(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
     evidence = published(job) / "evidence"
@@ -443,6 +437,6 @@ def test_the_evidence_has_counts_digests_and_arithmetic_but_no_prompts(job: JobF
     assert "output case-" not in everything
 
 
-def test_publishing_runs_under_its_role(job: JobFolder) -> None:
+def test_publish_role_runs_from_the_command(job: JobFolder) -> None:
     run(job.context(Role.PUBLISH, digest=job.write_gate(**PASSING)))
     assert (job.workspace / job.paths.outbox / "publish.json").exists()

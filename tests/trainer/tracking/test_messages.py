@@ -6,12 +6,12 @@ from tunegate_trainer.tracking.__main__ import MESSAGE_LENGTH, message_of
 
 
 @pytest.mark.parametrize("before", [0, MESSAGE_LENGTH - 5], ids=["whole", "where the message is cut"])
-def test_no_part_of_a_credential_is_said(before: int) -> None:
+def test_error_message_contains_no_part_of_a_credential(before: int) -> None:
     said = message_of(ValueError("x" * before + "right-token was refused"), ["right-token"])
     assert "right" not in said
     assert len(said) <= len("ValueError: ") + MESSAGE_LENGTH
 
 
-def test_an_error_is_told_in_its_first_line() -> None:
+def test_error_message_is_its_first_line() -> None:
     assert message_of(ValueError("\n502 from the proxy\n<html>"), []) == "ValueError: 502 from the proxy"
     assert message_of(ValueError(), []) == "ValueError: "

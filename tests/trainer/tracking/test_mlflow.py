@@ -57,7 +57,7 @@ def behind(root):
     return Termination.model_validate_json((root.path / "termination.json").read_bytes()).trackers_behind
 
 
-def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, mlflow, at_step):
+def test_interrupted_training_resumes_the_same_mlflow_run(start, runs, mlflow, at_step):
     root = start()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED
@@ -72,7 +72,7 @@ def test_an_interrupted_training_goes_on_in_the_same_run(start, runs, mlflow, at
     assert stage.info.status == "FINISHED"
 
 
-def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, runs, mlflow, door, caplog):
+def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, door, caplog):
     root = start(checkpoint_steps=(3, 6, 9))
     door.way = Way.SILENT
     assert main(TRAIN) == ExitCode.OK
@@ -95,7 +95,7 @@ def test_a_server_that_is_away_or_silent_costs_nothing_and_catches_up(start, run
     assert [file.path for file in MlflowClient(mlflow).list_artifacts(job.info.run_id)] == ["report.html"]
 
 
-def test_after_the_last_pod_another_one_tells_the_rest_once_the_server_is_back(start, runs, mlflow, door):
+def test_follow_up_pod_sends_remaining_metrics_to_mlflow(start, runs, mlflow, door):
     root = start()
     door.way = Way.SHUT
     assert main(TRAIN) == ExitCode.OK
@@ -113,7 +113,7 @@ def test_after_the_last_pod_another_one_tells_the_rest_once_the_server_is_back(s
     assert (job.data.tags["tunegate.verdict"], job.info.status) == ("Passed", "FINISHED")
 
 
-def test_how_the_operator_ended_the_job_is_told_too(start, runs, at_step):
+def test_operator_failure_reason_is_sent_to_mlflow(start, runs, at_step):
     root = start()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED
@@ -125,7 +125,7 @@ def test_how_the_operator_ended_the_job_is_told_too(start, runs, at_step):
     assert not (root.workspace / root.paths.outbox / "track.json").exists(), "it has nothing to report"
 
 
-def test_a_pod_that_tells_the_rest_ends_when_it_is_asked_to(start, door):
+def test_track_role_ends_on_sigterm(start, door):
     root = start()
     door.way = Way.SHUT
     later = Timer(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -135,7 +135,7 @@ def test_a_pod_that_tells_the_rest_ends_when_it_is_asked_to(start, door):
     assert behind(root) == ["mlflow"]
 
 
-def test_where_the_server_takes_no_files_all_but_the_report_is_there(start, runs, mlflow, request):
+def test_mlflow_without_file_upload_gets_everything_but_the_report(start, runs, mlflow, request):
     nowhere = "file:///proc/nowhere"
     MlflowClient(mlflow).create_experiment(request.node.name, artifact_location=nowhere)
     root = start()
@@ -147,7 +147,7 @@ def test_where_the_server_takes_no_files_all_but_the_report_is_there(start, runs
     assert "tunegate.report_sha256" not in runs()["orders"].data.tags
 
 
-def test_credentials_come_from_a_secret_and_wrong_ones_fail_nothing(start, runs, door, capfd):
+def test_wrong_mlflow_credentials_do_not_fail_training(start, runs, door, capfd):
     root = start(secret="mlflow-token")
     door.token = "right-token"
     secret = root.path / "secrets" / "mlflow-token"

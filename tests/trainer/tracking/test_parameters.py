@@ -7,7 +7,7 @@ from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_tex
 from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
 
 
-def test_a_stage_has_every_parameter_of_its_plan_by_the_name_it_has_there():
+def test_stage_run_has_every_parameter_of_its_plan():
     plan = stage_plan("sft", target_modules=["q_proj", "v_proj"])
     told = stage_parameters(plan)
     planned = plan.parameters.model_dump(exclude_none=True)
@@ -17,7 +17,7 @@ def test_a_stage_has_every_parameter_of_its_plan_by_the_name_it_has_there():
     assert dict(parameter_texts(told))["target_modules"] == "q_proj, v_proj"
 
 
-def test_a_value_that_is_too_long_goes_on_in_another_parameter():
+def test_long_parameter_value_is_continued_in_another_parameter():
     modules = [f"model.layers.{i}.self_attn.q_proj" for i in range(200)]
     told = dict(parameter_texts({"target_modules": modules}))
     assert len(told) > 10
@@ -26,7 +26,7 @@ def test_a_value_that_is_too_long_goes_on_in_another_parameter():
     assert " ".join(told[name] for name in names).split(", ") == modules
 
 
-def test_a_job_has_its_digests_and_the_parameters_of_every_stage(make_root):
+def test_job_run_has_digests_and_parameters_of_every_stage(make_root):
     root = make_root(later=[dpo_plan()])
     context = root.context()
     plan, (gate,) = context.plan, context.request.gates

@@ -50,7 +50,7 @@ def start(make_root, monkeypatch):
     return make
 
 
-def test_attempts_and_pods_tell_one_group_each_point_once(start, server, at_step):
+def test_all_pods_send_each_point_once_to_one_group(start, server, at_step):
     root = start()
     server.key = KEY
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -74,7 +74,7 @@ def test_attempts_and_pods_tell_one_group_each_point_once(start, server, at_step
     assert any(name.startswith("media/html/report") for name in job.files)
 
 
-def test_a_server_that_is_away_costs_nothing_and_catches_up(start, server, monkeypatch, caplog):
+def test_unreachable_wandb_delays_nothing_and_catches_up(start, server, monkeypatch, caplog):
     root = start()
     server.key = KEY
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
@@ -89,7 +89,7 @@ def test_a_server_that_is_away_costs_nothing_and_catches_up(start, server, monke
     assert stage.column("checkpoint/step") == [0, 3, 6]
 
 
-def test_a_failure_that_the_next_attempt_overcame_is_not_shown_any_more(start, server):
+def test_failure_is_cleared_after_a_successful_attempt(start, server):
     root = start()
     server.key = KEY
     plan = root.path / "plan" / "plan.json"
@@ -102,7 +102,7 @@ def test_a_failure_that_the_next_attempt_overcame_is_not_shown_any_more(start, s
     assert not json.loads(server.runs[UID].summary)["failure"]
 
 
-def test_a_wrong_key_fails_nothing_and_is_not_shown(start, server, capfd):
+def test_wrong_wandb_key_does_not_fail_training(start, server, capfd):
     root = start(key="b" * 40)
     server.key = KEY
     assert main(["gate"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no stage"
@@ -115,7 +115,7 @@ def test_a_wrong_key_fails_nothing_and_is_not_shown(start, server, capfd):
     assert not [path for path in left if b"b" * 40 in path.read_bytes()]
 
 
-def test_an_offline_run_that_is_cut_short_leaves_the_earlier_one(tmp_path, monkeypatch):
+def test_interrupted_offline_write_keeps_the_earlier_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     earlier = tmp_path / "wandb" / f"offline-run-1-{UID}"
     earlier.mkdir(parents=True)

@@ -57,7 +57,7 @@ def result(root: TrainerRoot) -> GateRoleResult:
     return GateRoleResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
 
 
-def test_every_weight_changes_and_the_base_on_the_volume_does_not(trained, tiny_model):
+def test_full_fine_tuning_changes_all_weights_but_not_base_files(trained, tiny_model):
     before = load_file(tiny_model / "model.safetensors")
     after = load_file(trained.checkpoint(STEP) / "model.safetensors")
     assert after.keys() == before.keys()
@@ -67,7 +67,7 @@ def test_every_weight_changes_and_the_base_on_the_volume_does_not(trained, tiny_
     assert not verify(base, beside=("evals",))
 
 
-def test_a_checkpoint_holds_the_model_and_nothing_that_runs_code(trained):
+def test_checkpoint_contains_only_config_manifest_and_weights(trained):
     assert sorted(path.name for path in trained.checkpoint(STEP).iterdir()) == [
         "DONE",
         "config.json",
@@ -76,7 +76,7 @@ def test_a_checkpoint_holds_the_model_and_nothing_that_runs_code(trained):
     ]
 
 
-def test_an_interrupted_run_continues_the_same_run(make_root, monkeypatch):
+def test_interrupted_full_fine_tuning_resumes_with_same_results(make_root, monkeypatch):
     whole, root = (make_root(checkpoint_steps=(3, 6), parameters=ALL_WEIGHTS, spec=SPEC) for _ in range(2))
     train_role.run(whole.context())
     append = LossFile.append
@@ -97,14 +97,14 @@ def test_an_interrupted_run_continues_the_same_run(make_root, monkeypatch):
     ]
 
 
-def test_a_checkpoint_that_was_not_evaluated_is_evaluated_with_its_own_weights(root, trained):
+def test_unevaluated_checkpoint_is_evaluated_with_its_own_weights(root, trained):
     shutil.rmtree(root.workspace / root.paths.evaluation(STAGE, STEP))
     assert main(["train", "--stage", STAGE, "--attempt", "2"]) == ExitCode.OK
     assert root.evaluation(STEP).outcomes == trained.evaluation(STEP).outcomes
     assert PASS in root.evaluation(STEP).outcomes["golden/orders"]
 
 
-def test_the_whole_model_is_judged_as_it_would_be_published(root):
+def test_whole_model_is_judged_as_published(root):
     assert gate() == ExitCode.OK
     base, final = result(root).evaluations
     assert base.outcomes["golden/orders"].count(PASS) == 0
@@ -119,7 +119,7 @@ def test_the_whole_model_is_judged_as_it_would_be_published(root):
     assert result(root).artifact == first, "the same checkpoint makes the same bytes"
 
 
-def test_other_weights_are_another_artifact(root):
+def test_other_weights_give_another_artifact(root):
     gate()
     first = result(root).artifact
     checkpoint = root.checkpoint(STEP)
@@ -136,7 +136,7 @@ def test_other_weights_are_another_artifact(root):
     assert result(root).verdict is VerdictState.FAILED
 
 
-def test_it_is_published_in_the_type_that_the_base_is_stored_in(root):
+def test_whole_model_is_published_in_dtype_of_base(root):
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
     stored = {name: t.to(torch.bfloat16) for name, t in load_file(base / "model.safetensors").items()}
     save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
@@ -155,7 +155,7 @@ def test_it_is_published_in_the_type_that_the_base_is_stored_in(root):
     assert judged_dtype(parameters, artifact(root), CPU) == "float32"
 
 
-def test_weights_are_loaded_where_files_name_them_otherwise_than_the_model(tmp_path):
+def test_weights_with_other_names_than_the_model_are_loaded(tmp_path):
     """Of mixtures of experts the hub's files have each expert, and transformers one tensor of all."""
     config = OlmoeConfig(
         vocab_size=32,
@@ -178,7 +178,7 @@ def test_weights_are_loaded_where_files_name_them_otherwise_than_the_model(tmp_p
         assert torch.equal(parameter, resumed.get_parameter(name)), name
 
 
-def test_what_is_published_has_the_settings_of_the_base_and_not_of_training(root):
+def test_published_config_has_settings_of_base_not_training(root):
     assert gate() == ExitCode.OK
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
     before, after = (AutoConfig.from_pretrained(folder) for folder in (base, artifact(root)))

@@ -71,9 +71,7 @@ def make_trainer(folder: Path, root: TrainerRoot) -> CompletionTrainer:
 @PEFT_WARNS
 @pytest.mark.parametrize("micro_batch_size", [4, 2])
 @pytest.mark.parametrize("parameters", [ALL_WEIGHTS, {"lora_dropout": 0.0}], ids=["all weights", "LoRA"])
-def test_the_loss_of_a_mixture_of_experts_is_trls_with_its_balance(
-    mixture, make_root, parameters, micro_batch_size
-):
+def test_mixture_of_experts_loss_with_balance_matches_trl(mixture, make_root, parameters, micro_batch_size):
     root = make_root(model=mixture, parameters=parameters | {"micro_batch_size": micro_batch_size})
     trainer = make_trainer(mixture, root)
 
@@ -89,7 +87,7 @@ def test_the_loss_of_a_mixture_of_experts_is_trls_with_its_balance(
 
 
 @PEFT_WARNS
-def test_preferences_are_learned_with_the_balance_too(mixture, make_root):
+def test_dpo_includes_the_load_balancing_loss(mixture, make_root):
     root = make_root(
         model=mixture,
         checkpoint_steps=(2,),
@@ -103,7 +101,7 @@ def test_preferences_are_learned_with_the_balance_too(mixture, make_root):
 
 
 @PEFT_WARNS
-def test_an_adapter_beside_experts_is_trained_and_judged(mixture, make_root, judge):
+def test_adapter_of_mixture_of_experts_is_trained_and_judged(mixture, make_root, judge):
     root: TrainerRoot = make_root(
         model=mixture,
         checkpoint_steps=(2, 4),
@@ -117,7 +115,7 @@ def test_an_adapter_beside_experts_is_trained_and_judged(mixture, make_root, jud
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(4).outcomes["golden/orders"]
 
 
-def test_a_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root, judge):
+def test_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root, judge):
     root: TrainerRoot = make_root(model=mixture, checkpoint_steps=(2, 4), parameters=ALL_WEIGHTS)
     assert train_role.run(root.context()) is Outcome.COMPLETED
     assert root.losses()[-1] < root.losses()[0]
@@ -128,7 +126,7 @@ def test_a_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root
     assert not config.get("output_router_logits"), "as in the model it started from"
 
 
-def test_a_model_of_such_an_architecture_without_experts_has_nothing_to_balance(tmp_path, make_root):
+def test_moe_architecture_without_experts_has_no_balance_loss(tmp_path, make_root):
     folder = save_random_model(
         tmp_path / "dense",
         GraniteMoeHybridConfig,
@@ -144,7 +142,7 @@ def test_a_model_of_such_an_architecture_without_experts_has_nothing_to_balance(
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_a_model_without_fused_attention_is_trained_with_the_plain_one(tmp_path, make_root, judge):
+def test_model_without_sdpa_is_trained_with_eager_attention(tmp_path, make_root, judge):
     folder = save_random_model(
         tmp_path / "gemma2", Gemma2Config, intermediate_size=64, num_key_value_heads=2, head_dim=16
     )
@@ -155,7 +153,7 @@ def test_a_model_without_fused_attention_is_trained_with_the_plain_one(tmp_path,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_model_that_keeps_examples_apart_passes_as_it_was(tiny_model, mixture, dtype):
+def test_model_that_isolates_examples_is_left_unchanged(tiny_model, mixture, dtype):
     for folder in (tiny_model, mixture):
         model = load_base(folder, dtype, CPU).train()
         random_state = torch.get_rng_state()
@@ -179,7 +177,7 @@ def lfm2(tmp_path) -> Path:
     return save_random_model(tmp_path / "lfm2", Lfm2Config, **layers)
 
 
-def test_examples_that_would_see_each_other_are_computed_singly(lfm2, make_root, judge, caplog):
+def test_examples_that_affect_each_other_get_separate_passes(lfm2, make_root, judge, caplog):
     root: TrainerRoot = make_root(model=lfm2, checkpoint_steps=(2, 4), parameters={"lora_dropout": 0.0})
     assert train_role.run(root.context()) is Outcome.COMPLETED
     assert "a lfm2 model does not keep packed examples apart" in caplog.text
@@ -189,13 +187,13 @@ def test_examples_that_would_see_each_other_are_computed_singly(lfm2, make_root,
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(4).outcomes["golden/orders"]
 
 
-def test_model_that_only_mixes_numbers_is_found_by_its_losses(opt, caplog):
+def test_model_that_mixes_examples_is_detected_by_losses(opt, caplog):
     assert not isolates_examples(load_base(opt, "float32", CPU))
     assert "the loss of one changes by" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["opt", "lfm2"])
-def test_loss_of_a_single_example_is_that_of_the_model(name, request):
+def test_loss_of_single_example_equals_the_models_own(name, request):
     model = load_base(request.getfixturevalue(name), "float32", CPU)
     compute_singly(model)
     examples = tokenize_rows(load_tokenizer(request.getfixturevalue(name)), rows("train", 3), 128)
@@ -205,7 +203,7 @@ def test_loss_of_a_single_example_is_that_of_the_model(name, request):
         assert losses[numbers == number].mean().item() == pytest.approx(alone.item(), rel=1e-5)
 
 
-def test_single_passes_give_the_losses_of_a_packed_one(tiny_model):
+def test_separate_passes_give_the_losses_of_a_packed_one(tiny_model):
     examples = tokenize_rows(load_tokenizer(tiny_model), rows("train", 3), 128)
     model = load_base(tiny_model, "float32", CPU)
     packed = token_losses(model, flatten(examples))
@@ -215,7 +213,7 @@ def test_single_passes_give_the_losses_of_a_packed_one(tiny_model):
     torch.testing.assert_close(single.losses, packed.losses)
 
 
-def test_an_architecture_without_such_attention_is_refused_with_the_data(tmp_path):
+def test_unsupported_architecture_is_refused_by_the_data_role(tmp_path):
     folder = save_random_model(tmp_path / "bloom", BloomConfig)
     with pytest.raises(UserError, match="the attention of bloom models"):
         model_length(folder)

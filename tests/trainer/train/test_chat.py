@@ -57,12 +57,12 @@ def learned(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
     return str(tokenizer.decode(carried))
 
 
-def test_every_answer_and_its_end_of_turn_are_learned(tokenizer):
+def test_every_assistant_turn_and_its_end_is_trained_on(tokenizer):
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please", system="be brief")
     assert learned(tokenizer, row) == "yes 2<|im_end|>no<|im_end|>please<|im_end|>"
 
 
-def test_the_mask_is_that_of_a_marked_template(tokenizer):
+def test_labels_match_a_template_with_generation_markers(tokenizer):
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please", system="be brief")
     (example,) = tokenize_rows(tokenizer, [row], 256)
     turns = [*row.prompt, Message(role="assistant", content=row.completion)]
@@ -77,19 +77,19 @@ def test_the_mask_is_that_of_a_marked_template(tokenizer):
     assert [label != IGNORED for label in example["labels"]] == [bool(m) for m in mask[:-1]]
 
 
-def test_the_tokens_of_the_prompt_are_those_that_generation_starts_from(tokenizer):
+def test_prompt_tokens_in_training_match_generation(tokenizer):
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
     (example,) = tokenize_rows(tokenizer, [row], 256)
     prompt, completion = example_tokens(tokenizer, row.prompt, row.answer)
     assert example["input_ids"] == prompt + completion
 
 
-def test_a_turn_that_is_held_out_elsewhere_is_not_learned(tokenizer):
+def test_held_out_turn_is_not_trained_on(tokenizer):
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please")
     assert learned(tokenizer, row.model_copy(update={"unlearned": [1]})) == "no<|im_end|>please<|im_end|>"
 
 
-def test_a_chat_that_begins_as_a_held_out_one_does_not_teach_its_answer(make_job):
+def test_chat_starting_like_held_out_chat_masks_that_answer(make_job):
     """Each conversation stands there twice: as a whole, and up to its first answer."""
     rows = []
     for i in range(40):
@@ -115,21 +115,21 @@ def test_a_chat_that_begins_as_a_held_out_one_does_not_teach_its_answer(make_job
     )
 
 
-def test_a_question_alone_has_no_earlier_answer(tokenizer):
+def test_single_question_has_no_earlier_answer(tokenizer):
     row = chat("mug to Oslo", "yes 2")
     assert answered_tokens(tokenizer, row.prompt) == []
     assert not is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == "yes 2<|im_end|>"
 
 
-def test_an_answer_that_the_template_changes_later_is_not_learned_there(tokenizer):
+def test_answer_rewritten_by_template_is_not_trained_on(tokenizer):
     tokenizer.chat_template = THOUGHTLESS
     row = chat("mug", "2 </think>yes", "lamp", "no", "thanks", "3 </think>please")
     assert is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == "no<|im_end|>3 </think>please<|im_end|>"
 
 
-def test_a_model_without_a_template_learns_questions_and_answers_and_no_longer_chats(tokenizer):
+def test_model_without_template_accepts_only_single_turns(tokenizer):
     tokenizer.chat_template = None
     assert learned(tokenizer, chat("mug", "yes")) == "yes<|im_end|>"
     for row in (chat("mug", "yes", "lamp", "no"), chat("mug", "yes", system="be brief")):
@@ -137,7 +137,7 @@ def test_a_model_without_a_template_learns_questions_and_answers_and_no_longer_c
             learned(tokenizer, row)
 
 
-def test_the_job_says_how_many_rows_lose_an_answer(make_job):
+def test_plan_warns_about_rows_with_masked_answers(make_job):
     roles = ("user", "assistant", "user", "assistant")
     rows = [
         {"messages": [{"role": r, "content": f"{i} </think> {n}"} for n, r in enumerate(roles)]}

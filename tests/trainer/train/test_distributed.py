@@ -152,7 +152,7 @@ def assert_same_run(
 
 
 @pytest.mark.parametrize("parameters", [EXACT, EXACT | ALL_WEIGHTS], ids=["LoRA", "all weights"])
-def test_two_processes_train_what_one_does(make_together, base_model, exact, parameters):
+def test_two_ranks_give_the_results_of_one(make_together, base_model, exact, parameters):
     parameters = {**parameters, "batch_size": 8}
     if not exact:  # at the tiny model's rates a real one only forgets
         parameters["learning_rate"] = 1e-4
@@ -163,7 +163,7 @@ def test_two_processes_train_what_one_does(make_together, base_model, exact, par
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "mistral3"])
-def test_two_processes_train_other_families_as_one_does(make_together, tmp_path, family):
+def test_two_ranks_give_the_results_of_one_for_other_families(make_together, tmp_path, family):
     """Qwen3.5 computes each example in a pass of its own; of Mistral 3 the vision tower gets no gradients."""
     folder = save_multimodal_model(tmp_path / family, family)
     excluded = ["model.vision_tower", "model.multi_modal_projector"] if family == "mistral3" else None
@@ -191,7 +191,9 @@ train.is_checkpointed = lambda *_: True
     ],
     ids=["LoRA", "all weights", "FSDP", "QLoRA"],
 )
-def test_two_processes_that_compute_activations_again_do_too(make_together, monkeypatch, parameters, spec):
+def test_two_ranks_with_gradient_checkpointing_give_the_results_of_one(
+    make_together, monkeypatch, parameters, spec
+):
     monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
     parameters = {**parameters, "batch_size": 8}
     one, two = make_together(1, parameters=parameters), make_together(2, parameters=parameters, **spec)
@@ -200,7 +202,7 @@ def test_two_processes_that_compute_activations_again_do_too(make_together, monk
     assert_same_run(one, two, (3, 6))
 
 
-def test_two_processes_that_share_the_weights_do_too(make_together):
+def test_two_ranks_with_fsdp_give_the_results_of_one(make_together):
     parameters = {**EXACT, **ALL_WEIGHTS, "batch_size": 8}
     one = make_together(1, parameters=parameters)
     two = make_together(2, parameters=parameters, parallelism="FSDP")
@@ -214,7 +216,7 @@ def test_two_processes_that_share_the_weights_do_too(make_together):
     [(EXACT, {}), (EXACT | ALL_WEIGHTS, {}), (EXACT | ALL_WEIGHTS, {"parallelism": "FSDP"})],
     ids=["LoRA", "all weights", "FSDP"],
 )
-def test_preferences_too(make_together, parameters, spec):
+def test_two_ranks_give_the_dpo_results_of_one(make_together, parameters, spec):
     def stages(**spec: str) -> dict[str, Any]:
         further = {} if parameters is EXACT else {**parameters, "starts_from": "Merged"}
         dpo = dpo_plan(**{"micro_batch_size": 2, **further}).model_copy(update=spec)
@@ -242,7 +244,7 @@ CompletionTrainer.token_losses = fits
 """
 
 
-def test_where_a_pass_fits_one_gpu_alone_all_begin_again_with_fewer_examples(make_together):
+def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all(make_together):
     parameters = EXACT | {"batch_size": 8, "micro_batch_size": 4}
     whole, root = make_together(parameters=parameters), make_together(parameters=parameters)
     train(whole)
@@ -255,7 +257,7 @@ def test_where_a_pass_fits_one_gpu_alone_all_begin_again_with_fewer_examples(mak
     assert root.report().progress.micro_batch_size == 1
 
 
-def test_the_first_alone_writes_and_reports(make_together):
+def test_only_primary_rank_writes_and_reports(make_together):
     root = make_together(parameters=EXACT)
     pods = train(root)
     assert [path.name for path in root.stage_folder.glob("epoch-*")] == ["epoch-000001"]
@@ -281,9 +283,7 @@ def steps_on_disk(root: TrainerRoot) -> int:
 @pytest.mark.parametrize(
     ("parameters", "parallelism"), [(DROPS, "DDP"), (DROPS | ALL_WEIGHTS, "FSDP")], ids=["DDP", "FSDP"]
 )
-def test_one_that_is_asked_to_stop_stops_all_at_one_step_and_they_resume_as_if_nothing_was(
-    make_together, parameters, parallelism
-):
+def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_together, parameters, parallelism):
     steps = (30, 60)
     whole, root = (
         make_together(checkpoint_steps=steps, parameters=parameters, parallelism=parallelism)
@@ -327,7 +327,7 @@ loading._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """The first process reads and writes for longer than one waits in a training step."""
 
 
-def test_a_model_that_takes_long_to_read_and_to_save_is_waited_for(make_together):
+def test_ranks_wait_for_slow_reads_and_saves_of_the_primary(make_together):
     root = make_together(parameters=EXACT | ALL_WEIGHTS, parallelism="FSDP")
     train(root)
     (root.checkpoint(6) / "DONE").unlink()
@@ -360,7 +360,7 @@ StageRecord.add = add_and_look
 """The second process scores nothing within its limit of time."""
 
 
-def test_all_decide_by_what_the_first_judged(make_together):
+def test_all_ranks_use_the_scores_of_the_primary(make_together):
     assert Pods(make_together(parameters=EXACT), before=DISAGREES).end() == [ExitCode.OK] * 2
 
 
@@ -381,13 +381,13 @@ trainer.sort_checkpoints = sort_late
 """The second process is still about to look at the scratch folder when the first is done."""
 
 
-def test_the_first_removes_nothing_that_another_still_looks_at(make_together):
+def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_together):
     root = make_together(parameters=EXACT)
     assert Pods(root, before=LATE).end() == [ExitCode.OK] * 2
     assert not list(root.stage_folder.glob("scratch-*"))
 
 
-def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(make_together):
+def test_sigterm_after_agreement_takes_effect_one_step_later(make_together):
     """Else it would save alone, and wait for the others for ever, as they do for it."""
     root, interruption = make_together(1, parameters=DROPS), Interruption()
 
@@ -406,7 +406,7 @@ def test_who_is_asked_to_stop_after_all_agreed_to_go_on_goes_on_for_one_step(mak
     ]
 
 
-def test_they_wait_for_each_other_as_long_as_the_operator_waits_for_their_pods(make_together, monkeypatch):
+def test_rendezvous_timeout_exceeds_the_start_timeout_of_the_job(make_together, monkeypatch):
     waits = []
     monkeypatch.setattr(ranks, "_connect", lambda *found: waits.append(found[-1]))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
@@ -417,14 +417,14 @@ def test_they_wait_for_each_other_as_long_as_the_operator_waits_for_their_pods(m
     assert waits == [ranks.RENDEZVOUS_SECONDS, 7200 + 60]
 
 
-def test_only_the_first_tells_the_trackers(make_together):
+def test_only_primary_rank_starts_trackers(make_together):
     root = make_together(spec={"tracking": {"mlflow": {"uri": "http://127.0.0.1:9", "experiment": "orders"}}})
     context = root.context()
     context.is_primary = False
     assert start_trackers(context) is None
 
 
-def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):
+def test_killed_rank_ends_the_others_with_peer_lost(make_together):
     root = make_together(checkpoint_steps=(2000,), parameters=DROPS)
     pods = Pods(root)
     pods.until(lambda: steps_on_disk(root) > 3, "some steps")
@@ -436,7 +436,7 @@ def test_when_one_is_killed_the_others_end_soon_and_say_so(make_together):
     assert failure.reason == Reason.PEER_LOST
 
 
-def test_what_is_wrong_ends_all_with_the_same_exit_code(make_together):
+def test_user_error_ends_all_ranks_with_the_same_exit_code(make_together):
     pods = Pods(make_together(parameters={"micro_batch_size": 4}))
     assert pods.end() == [ExitCode.USER_ERROR] * 2
     failure = pods.termination(1).failure
@@ -444,7 +444,7 @@ def test_what_is_wrong_ends_all_with_the_same_exit_code(make_together):
     assert "batchSize 4 is not a multiple of 4 examples per forward pass times 2 ranks" in failure.message
 
 
-def test_one_that_waits_for_the_others_ends_at_once_when_asked_to(make_together):
+def test_sigterm_ends_a_rank_waiting_for_rendezvous(make_together):
     pods = Pods(make_together(parameters=DROPS), only=1)
     port = int(pods.master.rpartition(":")[2])
     pods.until(lambda: is_listening(port), "it waits for the other")
@@ -465,7 +465,7 @@ def launched(root: TrainerRoot) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {ROOT_VARIABLE: str(root.path)})
 
 
-def test_processes_of_one_pod_end_as_one(make_together):
+def test_sigterm_ends_all_ranks_of_a_pod_together(make_together):
     root = make_together(checkpoint_steps=(30, 60), parameters=DROPS)
     pod = launched(root)
     eventually(lambda: steps_on_disk(root) > 5 or pod.poll() is not None, seconds=240)
@@ -476,7 +476,7 @@ def test_processes_of_one_pod_end_as_one(make_together):
     assert len(list(root.stage_folder.glob("step-*/DONE"))) == 1, "saved by one of them"
 
 
-def test_what_is_wrong_in_one_pod_is_said_once_with_its_exit_code(make_together):
+def test_launcher_reports_user_error_once_with_its_exit_code(make_together):
     root = make_together(parameters={"micro_batch_size": 4})
     assert launched(root).wait(120) == ExitCode.USER_ERROR
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
@@ -496,7 +496,7 @@ sys.exit(1)
 """A trainer whose first process waits for the second, which failed."""
 
 
-def test_one_that_had_to_be_killed_does_not_hide_why_another_ended(tmp_path):
+def test_launcher_reports_failed_rank_not_the_killed_straggler(tmp_path):
     trainer = tmp_path / "fake" / "tunegate_trainer"
     trainer.mkdir(parents=True)
     (trainer / "__init__.py").touch()

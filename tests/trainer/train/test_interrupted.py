@@ -118,7 +118,7 @@ def make_both(make_root) -> Callable[[], TrainerRoot]:
     return make
 
 
-def test_twenty_interruptions_change_nothing(make_both):
+def test_twenty_interruptions_do_not_change_the_results(make_both):
     whole, root = make_both(), make_both()
     rng = random.Random(SEED)
     done = []

@@ -72,7 +72,7 @@ def assert_same(
         assert (gradient - right[1][name]).norm() <= 1e-4 * gradient.norm(), name
 
 
-def test_only_the_completion_and_its_end_of_turn_carry_loss(tiny_model):
+def test_only_completion_and_end_of_turn_are_labelled(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     row = Row(id="r", prompt=[Message(role="user", content="mug to Oslo")], completion="yes 2")
     (example,) = tokenize_rows(tokenizer, [row], 128)
@@ -83,7 +83,7 @@ def test_only_the_completion_and_its_end_of_turn_carry_loss(tiny_model):
     )
 
 
-def test_the_loss_equals_the_one_of_trl_on_the_same_rows(trainer, exact):
+def test_loss_equals_trl_on_same_rows(trainer, exact):
     ours = trainer.compute_loss(trainer.model, micro_batch(trainer), num_items_in_batch=40)
     theirs = SFTTrainer.compute_loss(trainer, trainer.model, micro_batch(trainer), num_items_in_batch=40)
     assert_same(
@@ -93,7 +93,7 @@ def test_the_loss_equals_the_one_of_trl_on_the_same_rows(trainer, exact):
     )
 
 
-def test_packed_examples_have_the_loss_and_gradients_of_padded_ones(trainer, exact):
+def test_packed_and_padded_examples_have_same_loss_and_gradients(trainer, exact):
     examples = [dict(trainer.train_dataset[i]) for i in range(4)]
     assert len({len(e["input_ids"]) for e in examples}) > 1, "examples of one length prove nothing"
     padded = DataCollatorForLanguageModeling(pad_token_id=0)(examples)
@@ -104,7 +104,7 @@ def test_packed_examples_have_the_loss_and_gradients_of_padded_ones(trainer, exa
     assert_same(loss_and_gradients(trainer.model, packed), loss_and_gradients(trainer.model, loss), exact)
 
 
-def test_an_example_does_not_see_the_ones_packed_before_it(trainer, exact):
+def test_example_does_not_depend_on_examples_packed_before_it(trainer, exact):
     examples = [dict(trainer.train_dataset[i]) for i in range(2)]
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     length = len(examples[1]["input_ids"])
@@ -119,7 +119,7 @@ def without_labels(batch: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in batch.items() if k != "labels"} | {"use_cache": False}
 
 
-def test_a_batch_is_so_many_examples_whatever_the_micro_batch(make_root, base_model, exact):
+def test_optimizer_step_does_not_depend_on_micro_batch(make_root, base_model, exact):
     steps = []
     rate = {} if exact else {"learning_rate": 1e-4}  # at the tiny model's a real one only forgets
     for micro_batch_size in (8, 2, 1):
@@ -135,7 +135,7 @@ def test_a_batch_is_so_many_examples_whatever_the_micro_batch(make_root, base_mo
             assert other["grad_norm"] == pytest.approx(line["grad_norm"], rel=1e-4)
 
 
-def test_every_row_is_seen_once_a_pass_in_another_order_each_time():
+def test_each_epoch_shuffles_and_covers_every_row():
     order = training_order(rows=5, count=13, seed=3)
     first, second, rest = order[:5], order[5:10], order[10:]
     assert sorted(first) == sorted(second) == list(range(5))
@@ -145,7 +145,7 @@ def test_every_row_is_seen_once_a_pass_in_another_order_each_time():
     assert order != training_order(rows=5, count=13, seed=4)
 
 
-def test_a_row_that_is_too_long_is_named_and_not_cut(tiny_model):
+def test_too_long_row_is_named_not_truncated(tiny_model):
     long = Row(id="long-one", prompt=[Message(role="user", content=" ".join(ITEMS * 9))], completion="yes")
     with pytest.raises(BadDataError, match="1 rows are longer than maxLength 40: long-one"):
         tokenize_rows(load_tokenizer(tiny_model), [*rows("train", 2), long], 40)

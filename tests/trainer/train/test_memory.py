@@ -55,7 +55,7 @@ def run(root: TrainerRoot) -> None:
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_half_as_many_examples_a_pass_are_the_same_steps(make_root, a_small_gpu):
+def test_halved_micro_batch_gives_the_same_steps(make_root, a_small_gpu):
     exact = {"lora_dropout": 0.0}
     whole, root = (make_root(parameters=exact) for _ in range(2))
     run(whole)
@@ -69,7 +69,7 @@ def test_half_as_many_examples_a_pass_are_the_same_steps(make_root, a_small_gpu)
     assert whole.report().progress.micro_batch_size is None
 
 
-def test_training_goes_on_from_the_last_checkpoint(make_root, a_small_gpu, monkeypatch):
+def test_out_of_memory_resumes_from_last_checkpoint(make_root, a_small_gpu, monkeypatch):
     whole, root = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
     run(whole)
     trained, append = [], LossFile.append
@@ -85,7 +85,7 @@ def test_training_goes_on_from_the_last_checkpoint(make_root, a_small_gpu, monke
     assert root.losses() == pytest.approx(whole.losses(), rel=1e-4)
 
 
-def test_a_later_attempt_begins_with_what_fits(make_root, a_small_gpu):
+def test_later_attempt_starts_with_reduced_micro_batch(make_root, a_small_gpu):
     root = make_root()
     tried = a_small_gpu(most=2)
     run(root)
@@ -95,7 +95,7 @@ def test_a_later_attempt_begins_with_what_fits(make_root, a_small_gpu):
     assert set(tried) == {2}
 
 
-def test_one_that_was_replaced_meanwhile_changes_nothing(make_root, monkeypatch):
+def test_superseded_process_does_not_halve_micro_batch(make_root, monkeypatch):
     root = make_root()
 
     def replaced(*_: Any) -> None:
@@ -108,9 +108,7 @@ def test_one_that_was_replaced_meanwhile_changes_nothing(make_root, monkeypatch)
     assert not (root.stage_folder / "micro-batch").exists()
 
 
-def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(
-    make_root, a_small_gpu, monkeypatch
-):
+def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, a_small_gpu, monkeypatch):
     root = make_root()
     a_small_gpu(most=0)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
@@ -130,7 +128,7 @@ def test_where_one_example_does_not_fit_the_job_fails_and_says_what_to_change(
         (ALL_WEIGHTS, "train an adapter instead of all weights, "),
     ],
 )
-def test_a_model_that_does_not_fit_is_told_what_it_does_not_do_yet(
+def test_out_of_memory_while_loading_gives_unused_options_as_hint(
     make_root, monkeypatch, parameters, smaller
 ):
     def full(*_: Any) -> None:
@@ -145,7 +143,7 @@ def test_a_model_that_does_not_fit_is_told_what_it_does_not_do_yet(
 @pytest.mark.parametrize(
     ("processes", "sizes"), [(1, [16, 8, 4, 2, 1]), (2, [16, 4, 1]), (4, [8, 2, 1]), (2, [2, 1]), (3, [6, 1])]
 )
-def test_of_several_processes_fewer_attempts_are_lost(processes, sizes, tmp_path):
+def test_several_ranks_reduce_micro_batch_in_fewer_attempts(processes, sizes, tmp_path):
     first = sizes[0]
     stage = stage_plan("sft", (6,), batch_size=first * processes, micro_batch_size=first)
     found = [first]
@@ -165,7 +163,7 @@ def test_of_several_processes_fewer_attempts_are_lost(processes, sizes, tmp_path
         ({"adapter": "LoRA", "quantization": "NF4"}, "lower training.maxLength", "NF4"),
     ],
 )
-def test_the_hint_names_what_the_stage_does_not_do_yet(changes, advised, done_already, tmp_path):
+def test_hint_names_only_options_the_stage_does_not_use(changes, advised, done_already, tmp_path):
     stage = stage_plan("sft", (6,), batch_size=1, micro_batch_size=1)
     stage = stage.model_copy(update={"parameters": stage.parameters.model_copy(update=changes)})
     with pytest.raises(CudaOutOfMemoryError, match="one example a pass") as raised:
@@ -174,14 +172,14 @@ def test_the_hint_names_what_the_stage_does_not_do_yet(changes, advised, done_al
     assert done_already not in raised.value.hint
 
 
-def test_the_hint_of_an_adapter_that_is_trained_further_names_where_its_base_is_chosen(tmp_path):
+def test_hint_for_continued_adapter_names_the_stage_that_sets_base(tmp_path):
     stage = dpo_plan(batch_size=1, micro_batch_size=1)
     with pytest.raises(CudaOutOfMemoryError, match="one pair a pass") as raised:
         halve_micro_batch(stage, tmp_path, "too much")
     assert "set quantization: NF4 in the stage that makes the adapter" in raised.value.hint
 
 
-def test_log_probabilities_are_computed_in_more_passes_where_all_do_not_fit(tiny_model, monkeypatch):
+def test_log_probabilities_use_more_passes_if_memory_is_short(tiny_model, monkeypatch):
     model = load_base(tiny_model, "float32", torch.device("cpu"))
     examples = [example([5, 6, 7 + i], [8, 9][: 1 + i % 2]) for i in range(7)]
     expected = likelihood.log_probs(model, examples)
@@ -205,7 +203,7 @@ def too_large(*_: Any, **__: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
-def test_an_evaluation_that_does_not_fit_is_no_reason_to_halve(make_root, monkeypatch):
+def test_out_of_memory_in_evaluation_does_not_halve_micro_batch(make_root, monkeypatch):
     root = make_root()
     monkeypatch.setattr(evaluate, "generate", too_large)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
@@ -216,7 +214,7 @@ def test_an_evaluation_that_does_not_fit_is_no_reason_to_halve(make_root, monkey
     assert "generation.batchSize" in failure.hint
 
 
-def test_an_answer_that_is_measured_and_does_not_fit_says_what_would_help(tiny_model, monkeypatch):
+def test_out_of_memory_measuring_an_answer_gives_a_hint(tiny_model, monkeypatch):
     monkeypatch.setattr(likelihood, "token_losses", too_large)
     pair = TokenPair("a", "order", example([5, 6], [7]), example([5, 6], [8]))
     pairs = PairSet(
@@ -233,7 +231,7 @@ def test_an_answer_that_is_measured_and_does_not_fit_says_what_would_help(tiny_m
     assert "batchSize" not in raised.value.hint
 
 
-def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_root, monkeypatch):
+def test_out_of_memory_computing_the_reference_gives_a_hint(make_root, monkeypatch):
     root = make_root(parameters={"quantization": "NF4"})
 
     def full(*_: Any) -> Any:
@@ -248,7 +246,7 @@ def test_an_answer_of_the_reference_that_does_not_fit_says_what_would_help(make_
     assert "NF4" not in raised.value.hint
 
 
-def test_a_stop_that_was_asked_for_in_a_step_that_did_not_fit_is_obeyed(make_root, a_small_gpu, monkeypatch):
+def test_sigterm_in_out_of_memory_step_is_handled(make_root, a_small_gpu, monkeypatch):
     root, interruption = make_root(), Interruption()
     a_small_gpu(most=1)
     halve = train_role.halve_micro_batch
@@ -268,7 +266,7 @@ def test_a_stop_that_was_asked_for_in_a_step_that_did_not_fit_is_obeyed(make_roo
     [{"lora_dropout": 0.1}, {"quantization": "NF4"}, ALL_WEIGHTS],
     ids=["LoRA with dropout", "QLoRA", "all weights"],
 )
-def test_computing_activations_again_changes_nothing(make_root, monkeypatch, parameters):
+def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch, parameters):
     """As of a billion parameters on a GPU, with evaluations between the steps."""
     kept, again = (make_root(checkpoint_steps=(2, 4), parameters=parameters) for _ in range(2))
     computed, mlp = [], LlamaMLP.forward
@@ -287,7 +285,7 @@ def test_computing_activations_again_changes_nothing(make_root, monkeypatch, par
     assert again.evaluation(4).digest == kept.evaluation(4).digest
 
 
-def test_computing_activations_again_changes_no_preference(make_root, monkeypatch):
+def test_gradient_checkpointing_does_not_change_dpo(make_root, monkeypatch):
     losses = []
     for again in (False, True):
         monkeypatch.setattr(train_role, "is_checkpointed", lambda *_, again=again: again)

@@ -46,19 +46,19 @@ def train(root: TrainerRoot, stage: str = "sft", start_step: int | None = None) 
     assert done is Outcome.COMPLETED
 
 
-def test_all_weights_are_trained_and_evaluated_in_it(make_root, computed):
+def test_full_fine_tuning_trains_and_evaluates_in_mixed_precision(make_root, computed):
     train(make_root(parameters=ALL_WEIGHTS))
     assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
 
 
-def test_a_gate_may_have_checkpoints_evaluated_as_they_are(make_root, computed):
+def test_evaluation_precision_can_be_set_by_the_gate(make_root, computed):
     exact = gate_spec(golden_cases(4)) | {"generation": {"maxNewTokens": 4, "precision": "Float32"}}
     train(make_root(parameters=ALL_WEIGHTS, gates={"orders": exact}))
     assert (TRAINING, torch.bfloat16) in computed
     assert (EVALUATION, torch.float32) in computed
 
 
-def test_the_reference_of_preferences_too(make_root, computed):
+def test_dpo_reference_is_computed_in_mixed_precision(make_root, computed):
     root = make_root(parameters=ALL_WEIGHTS, later=[dpo_plan(**ALL_WEIGHTS, starts_from="Merged")])
     train(root)
     computed.clear()
@@ -66,15 +66,13 @@ def test_the_reference_of_preferences_too(make_root, computed):
     assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
 
 
-def test_a_base_below_an_adapter_has_its_own_type(make_root, computed):
+def test_base_below_adapter_keeps_its_own_dtype(make_root, computed):
     train(make_root())
     assert computed == {(TRAINING, torch.float32), (EVALUATION, torch.float32)}
 
 
 @pytest.mark.parametrize(("precision", "measured"), [("Auto", 2), ("Float32", 1)])
-def test_what_a_base_scored_is_used_again_where_it_is_computed_alike(
-    make_root, tiny_model, precision, measured
-):
+def test_base_evaluation_is_reused_only_in_same_precision(make_root, tiny_model, precision, measured):
     gate = gate_spec(golden_cases(2)) | {"generation": {"maxNewTokens": 4, "precision": precision}}
     context = make_root(gates={"orders": gate}).context()
     tokenizer, model = load_tokenizer(tiny_model), load_base(tiny_model, "float32", CPU)

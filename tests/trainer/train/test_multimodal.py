@@ -49,7 +49,7 @@ def adapted(checkpoint: Path) -> set[str]:
     return {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in names}
 
 
-def test_adapter_is_on_the_language_model_alone(family, folder, make_root, judge):
+def test_adapter_is_only_on_the_language_model(family, folder, make_root, judge):
     excluded = PARTS[family]
     root: TrainerRoot = make_root(
         model=folder, checkpoint_steps=(2,), parameters={"lora_dropout": 0.0, "excluded_modules": excluded}
@@ -63,7 +63,7 @@ def test_adapter_is_on_the_language_model_alone(family, folder, make_root, judge
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(2).outcomes["golden/orders"]
 
 
-def test_all_weights_of_the_language_model_are_trained_and_no_others(make_root, tmp_path):
+def test_full_fine_tuning_trains_only_the_language_model(make_root, tmp_path):
     folder = save_multimodal_model(tmp_path / "smolvlm", "smolvlm")
     changes = {"excluded_modules": PARTS["smolvlm"]}
     root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=ALL_WEIGHTS | changes)
@@ -126,7 +126,7 @@ def test_mistral3_goes_through_all_roles(tmp_path, monkeypatch):
     assert adapted(root.workspace / root.paths.model) == adapted(root.checkpoint(2))
 
 
-def test_merged_multimodal_model_keeps_what_reads_its_images(tmp_path, make_root, judge):
+def test_merged_multimodal_model_keeps_vision_tower_and_processor(tmp_path, make_root, judge):
     folder = save_multimodal_model(tmp_path / "gemma3", "gemma3")
     (folder / "preprocessor_config.json").write_text("{}")
     root: TrainerRoot = make_root(

@@ -29,13 +29,13 @@ def train(root: TrainerRoot) -> list[dict[str, Any]]:
         ("cosine", [0, 1 / 3, 2 / 3, 1, 0.75, 0.25]),
     ],
 )
-def test_the_learning_rate_warms_up_and_moves_as_the_scheduler_says(make_root, scheduler, shares):
+def test_learning_rate_warms_up_and_follows_scheduler(make_root, scheduler, shares):
     parameters = {"scheduler": scheduler, "warmup_steps": 3, "learning_rate": 1e-2}
     lines = train(make_root(checkpoint_steps=(6,), parameters=parameters))
     assert [line["learning_rate"] for line in lines] == pytest.approx([1e-2 * share for share in shares])
 
 
-def test_rank_alpha_and_layers_are_those_of_the_checkpoint(make_root):
+def test_checkpoint_has_planned_rank_alpha_and_target_modules(make_root):
     parameters = {"lora_r": 4, "lora_alpha": 24, "lora_dropout": 0.25, "target_modules": ["q_proj", "v_proj"]}
     root = make_root(checkpoint_steps=(1,), parameters=parameters)
     train(root)
@@ -44,7 +44,7 @@ def test_rank_alpha_and_layers_are_those_of_the_checkpoint(make_root):
     assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
 
 
-def test_another_seed_is_another_order_another_adapter_and_other_losses(make_root, tiny_model, monkeypatch):
+def test_seed_changes_order_adapter_and_losses(make_root, tiny_model, monkeypatch):
     orders, adapters, seeds, losses = [], [], [], []
     make_dataset = train_role.training_dataset
 
@@ -82,7 +82,7 @@ def test_another_seed_is_another_order_another_adapter_and_other_losses(make_roo
     ],
     ids=str,
 )
-def test_each_argument_of_the_trainer_decides_and_a_resumed_run_has_it_too(make_root, at_step, changed):
+def test_each_trainer_argument_takes_effect_also_after_resume(make_root, at_step, changed):
     plain = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
     usual, whole, root = (make_root(parameters=p) for p in (plain, plain | changed, plain | changed))
     train(usual)
@@ -104,7 +104,7 @@ def test_each_argument_of_the_trainer_decides_and_a_resumed_run_has_it_too(make_
     assert root.evaluation(6).digest == whole.evaluation(6).digest
 
 
-def test_a_plan_of_before_the_optimizer_could_be_chosen_is_the_same_run(make_root):
+def test_plan_without_optimizer_trains_as_before(make_root):
     named = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
     old, new = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,), parameters=named)
     train(old)
@@ -112,7 +112,7 @@ def test_a_plan_of_before_the_optimizer_could_be_chosen_is_the_same_run(make_roo
     assert old.evaluation(2).digest == new.evaluation(2).digest
 
 
-def test_a_run_that_accumulates_gradients_continues_as_the_same_run(make_root, at_step):
+def test_resumed_run_with_gradient_accumulation_has_same_results(make_root, at_step):
     whole, root = (make_root(parameters={"batch_size": 4, "micro_batch_size": 2}) for _ in range(2))
     train(whole)
     interruption = Interruption()

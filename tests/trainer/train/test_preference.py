@@ -106,9 +106,7 @@ def by_hand(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
 
 @pytest.mark.parametrize(("attention", "shares"), [("sdpa", False), (BY_EXAMPLE, False), (BY_EXAMPLE, True)])
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
-def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
-    dpo_root, base_model, examples, loss, attention, shares, exact
-):
+def test_dpo_loss_and_gradients_match_trl(dpo_root, base_model, examples, loss, attention, shares, exact):
     model = tuned_model(base_model, dpo_root, attention, shares=shares)
     ours = make_trainer(model, dpo_root, base_model, examples, loss)
     batch = next(iter(ours.get_train_dataloader()))
@@ -157,7 +155,7 @@ def test_loss_and_gradients_are_those_of_trl_on_the_same_pairs(
         assert (gradient - found_gradients[name]).norm() <= 1e-4 * gradient.norm(), name
 
 
-def test_the_loss_equals_the_formula_by_hand(dpo_root, base_model, examples, exact):
+def test_dpo_loss_equals_the_formula(dpo_root, base_model, examples, exact):
     model = tuned_model(base_model, dpo_root)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -185,7 +183,7 @@ def test_the_loss_equals_the_formula_by_hand(dpo_root, base_model, examples, exa
     torch.testing.assert_close(ours, rewards, rtol=1e-4, atol=1e-5)
 
 
-def test_losses_of_known_numbers():
+def test_preference_losses_match_known_numbers():
     ratios, lengths = torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.tensor([[2.0, 4.0], [1.0, 1.0]])
     sigmoid = preference_losses(ratios, lengths, loss="sigmoid", beta=0.5)
     torch.testing.assert_close(sigmoid, torch.tensor([0.31326169, 0.69314718]))  # ln(1 + 1/e), ln 2
@@ -193,7 +191,7 @@ def test_losses_of_known_numbers():
     torch.testing.assert_close(ipo, torch.tensor([0.0625, 1.0]))  # (0.5 + 0.25 - 1)^2, (0 - 1)^2
 
 
-def test_a_step_is_so_many_pairs_whatever_the_micro_batch(make_root):
+def test_dpo_step_does_not_depend_on_micro_batch(make_root):
     runs = []
     for micro_batch_size in (4, 2, 1):
         root = make_root(
@@ -218,7 +216,7 @@ def train_both(root: TrainerRoot, start_step: int) -> None:
     assert outcome is Outcome.COMPLETED
 
 
-def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
+def test_first_dpo_loss_is_log_two_and_then_falls(make_root):
     root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(8,))])
     train_both(root, start_step=2)
     losses = root.losses("dpo")
@@ -229,7 +227,7 @@ def test_the_first_loss_is_that_of_no_difference_and_then_it_falls(make_root):
     assert (last["reward_margin"] > 0.1, last["reward_accuracy"]) == (True, 1)
 
 
-def test_in_bfloat16_a_stage_starts_at_its_reference_to_rounding(make_root):
+def test_dpo_in_bfloat16_starts_at_its_reference(make_root):
     """The reference is computed in passes of other sizes than training has."""
     root = make_root(
         checkpoint_steps=(2,),
@@ -243,7 +241,7 @@ def test_in_bfloat16_a_stage_starts_at_its_reference_to_rounding(make_root):
     assert last["loss"] < 0.6
 
 
-def test_preferences_may_come_first(make_root):
+def test_dpo_can_be_the_first_stage(make_root):
     """Their reference is then the job's model, and the adapter is new."""
     parameters = dpo_plan().parameters.model_dump(exclude_defaults=True)
     root = make_root(checkpoint_steps=(8,), parameters=parameters)
@@ -253,7 +251,7 @@ def test_preferences_may_come_first(make_root):
     assert losses[-1] < 0.6
 
 
-def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_root, tiny_model):
+def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_root, tiny_model):
     root = make_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
     train_both(root, start_step=6)
     held = json.loads((root.workspace / root.paths.stage("dpo") / REFERENCE).read_text())["log_probs"]
@@ -277,7 +275,7 @@ def test_of_an_adapter_that_goes_on_the_reference_is_the_model_after_sft(make_ro
     assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
 
 
-def test_a_step_after_sft_has_the_loss_and_the_margin_of_the_formula(make_root, tiny_model):
+def test_dpo_step_after_sft_has_loss_and_margin_of_formula(make_root, tiny_model):
     root = make_root(later=[dpo_plan(checkpoint_steps=(3, 4))], parameters={"learning_rate": 2e-2})
     train_both(root, start_step=6)
     stage = root.context(stage="dpo").plan.stage("dpo")
@@ -311,7 +309,7 @@ def test_a_step_after_sft_has_the_loss_and_the_margin_of_the_formula(make_root, 
     ],
     ids=["LoRA", "QLoRA", "all weights"],
 )
-def test_ipo_begins_at_its_own_formula(make_root, first, method):
+def test_first_ipo_loss_matches_its_formula(make_root, first, method):
     ipo = dpo_plan(checkpoint_steps=(4,), loss="ipo", beta=0.25, **method)
     root = make_root(checkpoint_steps=(2,), later=[ipo], parameters=first)
     train_both(root, start_step=2)
@@ -320,7 +318,7 @@ def test_ipo_begins_at_its_own_formula(make_root, first, method):
     assert losses[-1] < losses[0]
 
 
-def test_all_weights_learn_preferences_and_resume_with_the_same_bits(make_root, at_step, judge):
+def test_full_dpo_resumes_with_bitwise_same_results(make_root, at_step, judge):
     def make() -> TrainerRoot:
         whole_model = ALL_WEIGHTS | {"starts_from": "Merged", "learning_rate": 1e-3}
         return make_root(later=[dpo_plan(checkpoint_steps=(3, 6), **whole_model)])
@@ -349,7 +347,7 @@ def test_all_weights_learn_preferences_and_resume_with_the_same_bits(make_root, 
     )
 
 
-def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, tiny_model):
+def test_dpo_disables_dropout_of_the_base_model(tmp_path, tiny_model):
     folder = tmp_path / "with-dropout"
     shutil.copytree(tiny_model, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -361,7 +359,7 @@ def test_a_model_with_dropout_of_its_own_starts_at_its_reference_too(tmp_path, t
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
 
 
-def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root, at_step):
+def test_resumed_dpo_keeps_reference_and_same_results(make_root, at_step):
     whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
     train_both(whole, start_step=6)
     assert train_role.run(root.context()) is Outcome.COMPLETED
@@ -380,9 +378,7 @@ def test_a_resumed_run_keeps_its_reference_and_ends_with_the_same_bits(make_root
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_the_reference_is_computed_once_and_again_where_it_does_not_fit(
-    dpo_root, base_model, examples, monkeypatch
-):
+def test_reference_is_recomputed_only_if_inputs_change(dpo_root, base_model, examples, monkeypatch):
     model, folder = tuned_model(base_model, dpo_root), dpo_root.stage_folder
     passes = []
     monkeypatch.setattr(
@@ -399,7 +395,7 @@ def test_the_reference_is_computed_once_and_again_where_it_does_not_fit(
     assert len(passes) == 4
 
 
-def test_computing_the_reference_disturbs_nothing(dpo_root, base_model, examples):
+def test_computing_the_reference_does_not_change_the_model(dpo_root, base_model, examples):
     model = tuned_model(base_model, dpo_root)
     model.train()
     random_state = torch.get_rng_state()
@@ -408,7 +404,7 @@ def test_computing_the_reference_disturbs_nothing(dpo_root, base_model, examples
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-def test_log_probabilities_are_those_of_each_answer_alone(dpo_root, base_model, examples):
+def test_batched_log_probabilities_equal_single_ones(dpo_root, base_model, examples):
     model = tuned_model(base_model, dpo_root)
     model.eval()
     found = log_probs(model, [one for pair in examples for one in pair])
@@ -417,7 +413,7 @@ def test_log_probabilities_are_those_of_each_answer_alone(dpo_root, base_model, 
     assert found == pytest.approx(alone, rel=1e-5)
 
 
-def test_the_base_on_the_volume_stays_as_it_is(make_root, tiny_model):
+def test_dpo_does_not_change_base_files(make_root, tiny_model):
     root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
     train_both(root, start_step=2)
     digest = root.context().plan.model.digest

@@ -41,7 +41,7 @@ def held_bytes(layer: Linear4bit) -> int:
     return layer.weight.nbytes + sum(tensor.nbytes for tensor in state.values())
 
 
-def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits(tmp_path):
+def test_nf4_layers_are_seventy_percent_smaller_than_bfloat16(tmp_path):
     LlamaForCausalLM(CONFIG).save_pretrained(tmp_path)
     layers = linear_layers(load_base(tmp_path, "bfloat16", CPU, "NF4"))
     assert len(layers) == 7
@@ -54,7 +54,7 @@ def test_linear_layers_are_at_least_seventy_percent_smaller_than_in_sixteen_bits
         assert layer.compute_dtype == torch.bfloat16
 
 
-def test_gradients_pass_frozen_layers_after_an_evaluation_on_any_cpu(tmp_path, monkeypatch):
+def test_gradients_flow_through_quantized_layers_after_evaluation(tmp_path, monkeypatch):
     """In an evaluation bitsandbytes repacks weights where the CPU has AVX512-BF16, which few have."""
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
     LlamaForCausalLM(CONFIG).save_pretrained(tmp_path)
@@ -70,7 +70,7 @@ def test_gradients_pass_frozen_layers_after_an_evaluation_on_any_cpu(tmp_path, m
     assert torch.equal(layer.weight.data, codes)
 
 
-def test_the_adapter_learns_in_float32_and_the_base_stays_as_it_is(make_root, tiny_model):
+def test_qlora_trains_float32_adapter_and_keeps_the_base(make_root, tiny_model):
     root = make_root(checkpoint_steps=(10, 20), parameters=NF4)
     train(root)
     losses = root.losses()
@@ -83,7 +83,7 @@ def test_the_adapter_learns_in_float32_and_the_base_stays_as_it_is(make_root, ti
     assert sha256_file(base / "model.safetensors") == sha256_file(tiny_model / "model.safetensors")
 
 
-def test_what_is_trained_is_what_was_given_to_the_trainer(make_root, tiny_model):
+def test_trl_does_not_replace_the_qlora_adapter_weights(make_root, tiny_model):
     root = make_root(parameters=NF4)
     plan = root.context().plan
     stage = plan.stages[0]
@@ -109,7 +109,7 @@ def test_what_is_trained_is_what_was_given_to_the_trainer(make_root, tiny_model)
         assert torch.equal(layer.weight.data, codes[name])
 
 
-def test_a_resumed_run_ends_with_the_same_bits(make_root, at_step):
+def test_resumed_qlora_run_has_bitwise_same_results(make_root, at_step):
     whole, root = (make_root(parameters=NF4) for _ in range(2))
     train(whole)
     interruption = Interruption()
@@ -122,7 +122,7 @@ def test_a_resumed_run_ends_with_the_same_bits(make_root, at_step):
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_adapter_and_base_are_judged_as_they_were_trained(make_root, judge):
+def test_qlora_adapter_is_judged_on_the_quantized_base(make_root, judge):
     root = make_root(checkpoint_steps=(10,), parameters=NF4)
     train(root)
     result = judge(root, 10)
@@ -132,7 +132,7 @@ def test_adapter_and_base_are_judged_as_they_were_trained(make_root, judge):
     assert (root.workspace / root.paths.model / "adapter_model.safetensors").exists()
 
 
-def test_a_result_of_the_whole_base_is_not_taken_for_the_quantized_one(make_root):
+def test_baseline_of_full_base_is_not_reused_for_quantized_base(make_root):
     root = make_root(checkpoint_steps=(1,), parameters=NF4)
     train(root)
     evaluations = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
@@ -147,7 +147,7 @@ def test_a_result_of_the_whole_base_is_not_taken_for_the_quantized_one(make_root
     assert len(set(evaluations.iterdir()) - quantized) == len(quantized) == 2
 
 
-def test_merged_it_is_added_to_the_weights_that_it_was_trained_beside(make_root, judge):
+def test_qlora_adapter_is_merged_into_dequantized_base(make_root, judge):
     root = make_root(checkpoint_steps=(10,), parameters=NF4, spec={"mergeAdapter": True})
     train(root)
     result = judge(root, 10)
@@ -168,7 +168,7 @@ def test_merged_it_is_added_to_the_weights_that_it_was_trained_beside(make_root,
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(10).outcomes["golden/orders"]
 
 
-def test_merged_it_is_added_to_the_very_codes_that_training_saw(make_root, tmp_path):
+def test_merge_uses_the_quantization_codes_of_training(make_root, tmp_path):
     """A base that is stored in float32 and trained in bfloat16 has other codes than its float32 weights."""
     root = make_root(checkpoint_steps=(1,), parameters=NF4)
     train(root)
@@ -186,7 +186,7 @@ def test_merged_it_is_added_to_the_very_codes_that_training_saw(make_root, tmp_p
     torch.testing.assert_close(found[f"{name}.weight"], below + 2 * high @ low, rtol=0, atol=1e-6)
 
 
-def test_dpo_goes_on_beside_the_quantized_base_and_a_later_stage_merges_it(make_root, judge):
+def test_dpo_continues_qlora_adapter_and_later_stage_merges_it(make_root, judge):
     stages = [
         dpo_plan(checkpoint_steps=(3,), quantization="NF4"),
         stage_plan("more", (2,), starts_from="Merged", lora_dropout=0.0),

@@ -43,7 +43,7 @@ def assert_same_run(left: TrainerRoot, right: TrainerRoot) -> None:
         assert left.evaluation(step).loss == right.evaluation(step).loss
 
 
-def test_a_run_with_evaluations_has_the_losses_of_one_without(make_root, base_model):
+def test_evaluations_do_not_change_losses(make_root, base_model):
     often, once = (make_root(model=base_model, checkpoint_steps=steps) for steps in ((1, 2, 4, 6), (6,)))
     run(often)
     run(once)
@@ -51,7 +51,7 @@ def test_a_run_with_evaluations_has_the_losses_of_one_without(make_root, base_mo
     assert often.evaluation(6).digest == once.evaluation(6).digest
 
 
-def test_a_model_that_takes_no_count_of_items_has_the_same_losses(make_root, monkeypatch):
+def test_model_without_item_count_has_the_same_losses(make_root, monkeypatch):
     parameters = {"batch_size": 8, "micro_batch_size": 2, "lora_dropout": 0.0}
     usual, other = (make_root(parameters=parameters) for _ in range(2))
     run(usual)
@@ -60,7 +60,7 @@ def test_a_model_that_takes_no_count_of_items_has_the_same_losses(make_root, mon
     assert other.losses() == usual.losses()
 
 
-def test_sigterm_saves_and_the_next_attempt_continues_the_same_run(make_root, at_step, monkeypatch):
+def test_sigterm_saves_and_next_attempt_resumes_with_same_results(make_root, at_step, monkeypatch):
     whole, root = make_root(), make_root()
     run(whole)
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -80,7 +80,7 @@ def test_sigterm_saves_and_the_next_attempt_continues_the_same_run(make_root, at
 
 
 @pytest.mark.usefixtures("warm_roles")
-def test_a_killed_run_continues_the_same_run(make_root):
+def test_killed_run_resumes_with_same_results(make_root):
     steps = (20, 40, 60)
     whole, root = make_root(checkpoint_steps=steps), make_root(checkpoint_steps=steps)
     process = subprocess.Popen(
@@ -107,7 +107,7 @@ def steps_on_disk(root: TrainerRoot) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_what_a_kill_inside_a_save_left_is_ignored_and_removed(make_root, at_step):
+def test_partial_save_of_killed_process_is_ignored_and_removed(make_root, at_step):
     whole, root = make_root(), make_root()
     run(whole)
     interrupt_at(root, at_step, 4)
@@ -130,7 +130,7 @@ def interrupt_at(root: TrainerRoot, at_step: Callable[[int, Callable[[], object]
         run(root, interruption)
 
 
-def test_a_checkpoint_that_was_not_evaluated_is_evaluated_before_training_goes_on(make_root, at_step):
+def test_unevaluated_checkpoint_is_evaluated_before_training_resumes(make_root, at_step):
     whole, root = make_root(), make_root()
     run(whole)
     # Asked to stop in the step of a checkpoint: it is saved, and its evaluation is left to the next attempt.
@@ -140,7 +140,7 @@ def test_a_checkpoint_that_was_not_evaluated_is_evaluated_before_training_goes_o
     assert_same_run(whole, root)
 
 
-def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_waited_for(make_root, at_step, monkeypatch):
+def test_unreadable_checkpoint_is_kept_and_raises_storage_error(make_root, at_step, monkeypatch):
     whole, root = make_root(), make_root()
     run(whole)
     interrupt_at(root, at_step, 4)
@@ -161,7 +161,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_waited_for(make_root, 
     assert_same_run(whole, root)
 
 
-def test_a_damaged_evaluation_is_said_and_nothing_is_decided_without_it(make_root, at_step):
+def test_damaged_evaluation_raises_storage_error(make_root, at_step):
     root = make_root()
     interrupt_at(root, at_step, 4)
     result = root.workspace / root.paths.evaluation(STAGE, 3) / "result.json"
@@ -171,7 +171,7 @@ def test_a_damaged_evaluation_is_said_and_nothing_is_decided_without_it(make_roo
     assert is_complete(root.checkpoint(3))
 
 
-def test_a_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
+def test_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
     whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
     run(whole)
     interrupt_at(root, at_step, 5)
@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
 
 
 @pytest.mark.parametrize("damage", ["removed", "{", "\xff"])
-def test_a_checkpoint_with_a_damaged_manifest_is_not_resumed_from(make_root, at_step, caplog, damage):
+def test_checkpoint_with_damaged_manifest_is_not_resumed_from(make_root, at_step, caplog, damage):
     whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
     run(whole)
     interrupt_at(root, at_step, 5)
@@ -198,7 +198,7 @@ def test_a_checkpoint_with_a_damaged_manifest_is_not_resumed_from(make_root, at_
     assert_same_run(whole, root)
 
 
-def test_a_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
+def test_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
     root = make_root()
     folder = root.workspace / root.paths.base_model(root.context().plan.model.digest)
     flip_a_bit(folder / "model.safetensors")
@@ -210,14 +210,14 @@ def test_a_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
     assert f"remove the folder models/{folder.name} from the volume" in failure.hint
 
 
-def test_a_base_model_that_was_never_completed_is_not_trained_on(make_root):
+def test_incomplete_base_model_is_not_trained_on(make_root):
     root = make_root()
     (root.workspace / root.paths.base_model(root.context().plan.model.digest) / "DONE").unlink()
     with pytest.raises(SourceNotFoundError, match=r"the base model in .* is incomplete"):
         run(root)
 
 
-def test_what_other_jobs_measured_of_the_base_model_is_no_damage(make_root, caplog):
+def test_cached_baselines_in_base_model_folder_are_no_damage(make_root, caplog):
     caplog.set_level("INFO")
     root = make_root(checkpoint_steps=(1,))
     run(root)
@@ -231,7 +231,7 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_finished_stage_is_not_trained_again(make_root):
+def test_finished_stage_is_not_trained_again(make_root):
     root = make_root()
     run(root)
     before = {p: sha256_file(p) for p in root.stage_folder.rglob("*") if p.is_file()}
@@ -241,7 +241,7 @@ def test_a_finished_stage_is_not_trained_again(make_root):
     assert {p: after[p] for p in before} == before
 
 
-def test_a_superseded_writer_marks_and_reports_nothing(make_root, at_step, monkeypatch):
+def test_superseded_writer_completes_and_reports_nothing(make_root, at_step, monkeypatch):
     root = make_root()
     told: list[bytes] = []
 
@@ -279,7 +279,7 @@ def while_evaluating(
     return set_up
 
 
-def test_a_writer_superseded_while_it_evaluates_leaves_no_result(make_root, while_evaluating):
+def test_writer_superseded_during_evaluation_leaves_no_result(make_root, while_evaluating):
     root = make_root()
     while_evaluating(root, 3, lambda: Writer.claim(root.stage_folder))
     with pytest.raises(Superseded):
@@ -287,9 +287,7 @@ def test_a_writer_superseded_while_it_evaluates_leaves_no_result(make_root, whil
     assert root.evaluated_steps() == [0]
 
 
-def test_a_superseded_writer_that_gets_sigterm_leaves_the_new_writers_report_alone(
-    make_root, while_evaluating, monkeypatch
-):
+def test_superseded_writer_keeps_new_report_on_sigterm(make_root, while_evaluating, monkeypatch):
     root = make_root()
 
     def take_over_and_stop() -> None:
@@ -303,7 +301,7 @@ def test_a_superseded_writer_that_gets_sigterm_leaves_the_new_writers_report_alo
     assert (root.report().attempt, root.report().outcome) == (2, None)
 
 
-def test_of_a_step_that_two_writers_wrote_the_last_line_counts(tmp_path):
+def test_last_line_of_a_step_written_twice_counts(tmp_path):
     losses = LossFile(tmp_path, Writer.claim(tmp_path))
     for step, loss in ((1, 0.5), (2, 0.4), (3, 0.3), (2, 0.25)):
         losses.append({"step": step, "loss": loss})
@@ -319,7 +317,7 @@ def test_two_pods_never_claim_one_epoch(tmp_path):
         first.check()
 
 
-def test_a_checkpoint_and_its_state_hold_what_is_needed_and_nothing_that_runs_code(make_root):
+def test_checkpoint_and_state_contain_only_needed_files(make_root):
     root = make_root()
     run(root)
     assert sorted(p.name for p in root.checkpoint(6).iterdir()) == [
@@ -340,13 +338,13 @@ def test_a_checkpoint_and_its_state_hold_what_is_needed_and_nothing_that_runs_co
     assert config["base_model_name_or_path"] == "package://tiny", "no path of this machine"
 
 
-def test_only_the_newest_checkpoints_keep_their_state(make_root):
+def test_only_newest_checkpoints_keep_their_state(make_root):
     root = make_root(checkpoint_steps=(1, 2, 3, 4))
     run(root)
     assert sorted(p.name for p in root.stage_folder.glob("state-*")) == ["state-000003", "state-000004"]
 
 
-def test_what_is_saved_after_damage_stays(make_root, at_step, monkeypatch):
+def test_checkpoints_saved_after_damage_are_kept(make_root, at_step, monkeypatch):
     root = make_root(checkpoint_steps=(1, 2, 3, 4, 5, 6))
     interrupt_at(root, at_step, 5)
     damaged = sorted(path.name for path in root.stage_folder.glob("state-*"))
@@ -365,7 +363,7 @@ def test_what_is_saved_after_damage_stays(make_root, at_step, monkeypatch):
     assert trained == [3, 4, 5, 6]
 
 
-def test_a_damaged_state_is_not_resumed_from(make_root, at_step, caplog):
+def test_damaged_training_state_is_not_resumed_from(make_root, at_step, caplog):
     whole, root = make_root(), make_root()
     run(whole)
     interrupt_at(root, at_step, 4)

@@ -76,12 +76,12 @@ class Measured:
         ([0, 12, 14, 13, 15], {2, 3, 4}),  # 2 is the best where the last is damaged
     ],
 )
-def test_the_last_the_best_and_what_a_stop_compares_with_are_kept(make_root, golden, kept):
+def test_last_best_and_stop_rule_checkpoints_are_kept(make_root, golden, kept):
     root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
     assert Measured(root, golden).kept(4) == kept
 
 
-def test_a_stop_by_must_pass_keeps_the_checkpoint_that_it_names(make_root):
+def test_must_pass_stop_keeps_the_checkpoint_it_names(make_root):
     """The last one passes more cases than the best before, but not the one that counts."""
     thresholds = {"mustPass": ["case-4"], "minPassRate": "0.9"}
     root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds=thresholds)})
@@ -92,14 +92,14 @@ def test_a_stop_by_must_pass_keeps_the_checkpoint_that_it_names(make_root):
     assert measured.kept(4) == {1, 3, 4}
 
 
-def test_a_person_who_continues_needs_nothing_from_before(make_root):
+def test_accepted_checkpoint_releases_all_earlier_ones(make_root):
     root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds={"minPassRate": "0.9"})})
     measured = Measured(root, [0, 17, 12, 11, 13, 12, 12])
     assert measured.kept(6) == {1, 5, 6}
     assert measured.kept(6, accepted=3) == {4, 5, 6}
 
 
-def test_whatever_a_stage_goes_on_from_is_on_disk_at_every_moment(make_root):
+def test_best_passing_checkpoint_is_always_on_disk(make_root):
     """The best passing checkpoint, by the same function that the operator chooses it with."""
     root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
     measured = Measured(root, [3, 9, 12, 11, 15, 15, 10, 14, 13, 15, 19, 18])
@@ -111,7 +111,7 @@ def test_whatever_a_stage_goes_on_from_is_on_disk_at_every_moment(make_root):
         assert len(present) <= 5
 
 
-def test_training_leaves_the_checkpoints_that_are_needed_and_every_evaluation(make_root):
+def test_training_keeps_needed_checkpoints_and_all_evaluations(make_root):
     root = make_root(checkpoint_steps=STEPS)
     assert run(root) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, *STEPS]
@@ -124,7 +124,7 @@ def test_training_leaves_the_checkpoints_that_are_needed_and_every_evaluation(ma
         assert (folder / "golden-orders.jsonl").read_text().count("\n") == 20
 
 
-def test_a_later_stage_keeps_what_goes_on_and_does_not_touch_the_one_before(make_root):
+def test_later_stage_does_not_remove_checkpoints_of_previous_stage(make_root):
     root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
     run(root)
     run(root, "dpo", start_step=3)
@@ -136,7 +136,7 @@ def test_a_later_stage_keeps_what_goes_on_and_does_not_touch_the_one_before(make
     assert len(on_disk(root, "dpo")) < len(STEPS)
 
 
-def test_where_the_base_is_not_known_nothing_is_removed(make_root):
+def test_missing_base_evaluation_removes_no_checkpoint(make_root):
     root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
     run(root)
     shutil.rmtree(root.workspace / root.paths.evaluation(STAGE, 0))
@@ -149,7 +149,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("files_gone", [0, 1])
-def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_of_a_checkpoint(make_root, monkeypatch, files_gone):
+def test_kill_during_removal_leaves_no_partial_checkpoint(make_root, monkeypatch, files_gone):
     whole, root = make_root(checkpoint_steps=STEPS), make_root(checkpoint_steps=STEPS)
     run(whole)
     rmtree = files.shutil.rmtree
@@ -176,7 +176,7 @@ def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_of_a_checkpoint(make_r
     assert root.evaluation(10).digest == whole.evaluation(10).digest
 
 
-def test_a_kill_before_a_removal_is_made_up_for(make_root, monkeypatch):
+def test_next_attempt_completes_a_killed_removal(make_root, monkeypatch):
     root = make_root(checkpoint_steps=STEPS)
     monkeypatch.setattr(train_role, "remove_unneeded", lambda *_: None)
     run(root)

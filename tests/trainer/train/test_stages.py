@@ -46,7 +46,7 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_dpo_trains_the_adapter_of_sft_further_and_what_it_measured_is_known(make_root, monkeypatch, judge):
+def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_root, monkeypatch, judge):
     root = make_root(checkpoint_steps=(6,), later=[dpo_plan(checkpoint_steps=(4, 8))], spec=PREFERENCE)
     train(root)
     monkeypatch.setattr(evaluate_module, "generate", None)  # nobody may generate for the starting model
@@ -66,7 +66,7 @@ def test_dpo_trains_the_adapter_of_sft_further_and_what_it_measured_is_known(mak
     assert config["lora_dropout"] == 0.0
 
 
-def test_gates_of_a_later_stage_alone_measure_its_start_and_the_base(make_root):
+def test_later_stage_gate_evaluates_its_start_and_base_model(make_root):
     gates = {"orders": gate_spec(golden_cases(8)), "late": gate_spec(golden_cases(4))}
     spec = {
         "stages": [
@@ -86,9 +86,7 @@ def test_gates_of_a_later_stage_alone_measure_its_start_and_the_base(make_root):
     assert gate.baselines == {"BaseModel": root.evaluation(0).outcomes["golden/late"].count("p")}
 
 
-def test_before_a_new_adapter_the_one_before_is_merged_and_the_whole_model_published(
-    make_root, tiny_model, judge
-):
+def test_new_adapter_merges_previous_one_and_publishes_whole_model(make_root, tiny_model, judge):
     second = stage_plan("more", (3,), starts_from="Merged", seed=7, lora_dropout=0.0)
     root = make_root(checkpoint_steps=(6,), later=[second])
     train(root)
@@ -120,7 +118,7 @@ def test_before_a_new_adapter_the_one_before_is_merged_and_the_whole_model_publi
     )
 
 
-def test_all_weights_after_an_adapter_and_an_adapter_after_all_weights(make_root, judge):
+def test_adapter_and_full_stages_follow_each_other(make_root, judge):
     stages = [
         stage_plan("whole", (3,), starts_from="Merged", **ALL_WEIGHTS),
         stage_plan("adapter", (3,), starts_from="Merged"),
@@ -142,7 +140,7 @@ def test_all_weights_after_an_adapter_and_an_adapter_after_all_weights(make_root
     )
 
 
-def test_a_merged_model_in_bfloat16_is_rounded_once(tiny_model, tmp_path):
+def test_bfloat16_merge_rounds_only_once(tiny_model, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(tiny_model, half)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
@@ -161,7 +159,7 @@ def test_a_merged_model_in_bfloat16_is_rounded_once(tiny_model, tmp_path):
         assert torch.equal(found[f"{name}.weight"], exact.to(torch.bfloat16))
 
 
-def test_a_second_attempt_takes_the_merged_model_and_makes_a_damaged_one_anew(make_root):
+def test_second_attempt_reuses_merged_model_unless_damaged(make_root):
     root = make_root(checkpoint_steps=(3,), later=[stage_plan("more", (2, 4), starts_from="Merged")])
     train(root)
     train(root, "more", start_step=3)
@@ -181,7 +179,7 @@ def test_a_second_attempt_takes_the_merged_model_and_makes_a_damaged_one_anew(ma
     assert not list(merged.parent.glob("scratch*"))
 
 
-def test_a_gate_reads_no_damaged_model_below_an_adapter(make_root, monkeypatch):
+def test_gate_refuses_damaged_merged_base_of_adapter(make_root, monkeypatch):
     root = make_root(checkpoint_steps=(3,), later=[stage_plan("more", (2,), starts_from="Merged")])
     train(root)
     train(root, "more", start_step=3)
@@ -191,7 +189,7 @@ def test_a_gate_reads_no_damaged_model_below_an_adapter(make_root, monkeypatch):
     assert not is_complete(root.workspace / root.paths.model)
 
 
-def test_a_merged_model_that_cannot_be_read_now_is_not_called_damaged(make_root, monkeypatch):
+def test_unreadable_merged_model_is_not_reported_as_damaged(make_root, monkeypatch):
     root = make_root(later=[stage_plan("more", starts_from="Merged")])
     folder = root.workspace / root.paths.merged("more")
     folder.mkdir(parents=True)
@@ -209,7 +207,7 @@ def test_a_merged_model_that_cannot_be_read_now_is_not_called_damaged(make_root,
 
 
 @pytest.mark.parametrize("later", [dpo_plan(), stage_plan("dpo", starts_from="Merged")])
-def test_a_damaged_checkpoint_is_not_started_from(make_root, later):
+def test_damaged_start_checkpoint_is_refused(make_root, later):
     root = make_root(checkpoint_steps=(3,), later=[later])
     train(root)
     adapter = load_file(root.checkpoint(3) / "adapter_model.safetensors")
@@ -222,7 +220,7 @@ def test_a_damaged_checkpoint_is_not_started_from(make_root, later):
     train(root, "dpo", start_step=3)
 
 
-def test_a_later_stage_does_not_start_without_its_checkpoint(make_root):
+def test_later_stage_without_start_step_is_refused(make_root):
     root = make_root(checkpoint_steps=(3,), later=[dpo_plan()])
     train(root)
     with pytest.raises(UserError, match="dpo is not the first stage: the train role needs --start-step"):

@@ -54,7 +54,7 @@ def run(root: TrainerRoot, accepted_step: int | None = None) -> Outcome:
     return train_role.run(root.context(accepted_step=accepted_step))
 
 
-def test_a_regression_is_checked_early_and_then_stops_training(scripted, monkeypatch):
+def test_confirmed_regression_stops_training(scripted, monkeypatch):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["train", "--stage", STAGE]) == ExitCode.OK
@@ -64,33 +64,33 @@ def test_a_regression_is_checked_early_and_then_stops_training(scripted, monkeyp
     assert root.checkpoint(10).is_dir(), "the state is kept"
 
 
-def test_a_regression_that_is_not_confirmed_goes_on_as_planned(scripted):
+def test_unconfirmed_regression_continues_as_planned(scripted):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 20, 12: 20})
     assert run(root) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 4, 8, 10, 12]
 
 
-def test_an_immediate_gate_stops_at_the_first_regression(scripted):
+def test_immediate_gate_stops_at_first_regression(scripted):
     gate = gate_spec(golden_cases(CASES), thresholds={"onRegression": "Immediate"})
     root = scripted({0: 10, 4: 20, 8: 15}, gate)
     assert run(root) is Outcome.STOPPED
     assert root.evaluated_steps() == [0, 4, 8]
 
 
-def test_a_lost_must_pass_case_stops_at_once(scripted):
+def test_failed_must_pass_case_stops_at_once(scripted):
     gate = gate_spec(golden_cases(CASES), thresholds={"mustPass": ["case-19"]})
     root = scripted({0: 20, 4: 19}, gate)
     assert run(root) is Outcome.STOPPED
     assert root.evaluated_steps() == [0, 4]
 
 
-def test_a_dry_run_gate_stops_nothing(scripted):
+def test_dry_run_gate_does_not_stop_training(scripted):
     root = scripted({0: 20, 4: 10, 8: 5, 12: 0}, gate_spec(golden_cases(CASES), dryRun=True))
     assert run(root) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 4, 8, 12]
 
 
-def test_a_resumed_run_takes_the_same_decisions(scripted, monkeypatch):
+def test_resumed_run_takes_the_same_stop_decisions(scripted, monkeypatch):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
     interruption = Interruption()
     append = LossFile.append
@@ -108,7 +108,7 @@ def test_a_resumed_run_takes_the_same_decisions(scripted, monkeypatch):
     assert root.evaluated_steps() == [0, 4, 8, 10]
 
 
-def test_a_stopped_run_that_is_started_again_stays_stopped(scripted):
+def test_restarted_stopped_run_stays_stopped(scripted):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
     run(root)
     losses = root.losses()
@@ -116,7 +116,7 @@ def test_a_stopped_run_that_is_started_again_stays_stopped(scripted):
     assert root.losses() == losses
 
 
-def test_a_person_who_continues_sets_a_new_beginning(scripted):
+def test_continued_run_is_compared_with_accepted_checkpoint(scripted):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 15, 12: 15})
     run(root)
     assert run(root, accepted_step=10) is Outcome.COMPLETED
@@ -137,5 +137,5 @@ def test_a_person_who_continues_sets_a_new_beginning(scripted):
         (13, StopAction.CONTINUE, 20),
     ],
 )
-def test_the_next_checkpoint_comes_halfway_after_a_regression(last, action, expected):
+def test_next_checkpoint_is_halfway_after_a_regression(last, action, expected):
     assert next_checkpoint([10, 20], last, action) == expected

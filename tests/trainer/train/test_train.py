@@ -18,7 +18,7 @@ from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.start import trainable
 
 
-def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
+def test_stage_learns_and_evaluates_every_checkpoint(make_root):
     root = make_root(checkpoint_steps=(10, 20))
     assert train_role.run(root.context()) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 10, 20]
@@ -30,7 +30,7 @@ def test_a_stage_learns_and_every_checkpoint_is_evaluated(make_root):
 @pytest.mark.parametrize(
     "changes", [{"dtype": "float32"}, {"dtype": "bfloat16"}, {"quantization": "NF4"}], ids=str
 )
-def test_what_is_not_trained_stays_the_same_to_the_last_bit(make_root, monkeypatch, changes):
+def test_frozen_weights_stay_bitwise_the_same(make_root, monkeypatch, changes):
     """In memory, through steps and evaluations; in float32 an evaluation merges the adapter for a while."""
     found: dict[str, Any] = {}
 
@@ -49,7 +49,7 @@ def test_what_is_not_trained_stays_the_same_to_the_last_bit(make_root, monkeypat
     assert any(after[name].data.any() for name in after if "lora_B" in name), "and something was trained"
 
 
-def test_the_last_report_has_all_that_was_measured(make_root):
+def test_last_report_has_all_evaluations(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     train_role.run(root.context())
     report = root.report()
@@ -64,7 +64,7 @@ def test_the_last_report_has_all_that_was_measured(make_root):
     assert (report.progress.stage, report.progress.step, report.progress.percent) == (STAGE, 6, 100)
 
 
-def test_every_case_is_kept_with_its_output_and_why_it_failed(make_root):
+def test_every_case_is_stored_with_output_and_explanation(make_root):
     root = make_root(checkpoint_steps=(20,), gates={"orders": gate_spec(golden_cases(3, expect="no"))})
     train_role.run(root.context())
     folder = root.workspace / root.paths.evaluation(STAGE, 20)
@@ -85,7 +85,7 @@ def test_losses_are_written_for_every_step_in_full_precision(make_root):
     assert lines[1]["learning_rate"] == 1e-2, "the peak, after one step of warm-up"
 
 
-def test_of_processes_that_train_together_one_writes_what_was_used(make_root):
+def test_only_primary_rank_writes_usage(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     context = root.context()
     for writes in (False, True):
@@ -94,7 +94,7 @@ def test_of_processes_that_train_together_one_writes_what_was_used(make_root):
         assert (root.stage_folder / "usage.json").exists() == writes
 
 
-def test_what_a_later_process_writes_is_not_removed_by_an_earlier_one(make_root):
+def test_superseded_process_does_not_remove_newer_files(make_root):
     folder = make_root().stage_folder
     earlier, later = (CheckpointFolder(folder, Writer.claim(folder)) for _ in range(2))
     later.scratch.mkdir()
@@ -103,7 +103,7 @@ def test_what_a_later_process_writes_is_not_removed_by_an_earlier_one(make_root)
     assert later.scratch.is_dir()
 
 
-def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
+def test_estimated_end_includes_remaining_steps_and_evaluations(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     context = root.context()
     progress = ProgressReporter(context, Writer.claim(root.stage_folder), context.plan.stages[0])
@@ -127,7 +127,7 @@ def test_the_estimated_end_counts_the_steps_and_evaluations_to_come(make_root):
     assert reported.estimated_end == reported.updated
 
 
-def test_a_resumed_attempt_knows_how_long_evaluations_take(make_root):
+def test_resumed_attempt_knows_evaluation_time(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     train_role.run(root.context())
     first, second = (root.evaluation(step) for step in (0, 3))
@@ -148,7 +148,7 @@ def test_training_never_needs_the_test_split(make_root):
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_what_a_stage_took_is_counted_over_all_attempts(make_root):
+def test_usage_is_summed_over_all_attempts(make_root):
     root = make_root()
     assert train_role.run(root.context()) is Outcome.COMPLETED
     first = root.report().usage
