@@ -1,4 +1,4 @@
-"""A trainer on a volume that is full or read-only: a real one, in a mount namespace of its own."""
+"""Run the trainer on a real volume that is full or read-only, in a mount namespace of its own."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from tunegate_trainer.process.files import sha256_file
 
 _OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 _SIZE = 64 * 1024
-"""Bytes of the small volume, in pages of 4 KiB."""
+"""Size of the small volume in bytes."""
 _FULL = """
 kept="$1.kept"; cp -a "$1" "$kept"
 mount -t tmpfs -o size=$2 tmpfs "$1"; cp -a "$kept/." "$1"; rm -r "$kept"
@@ -26,9 +26,9 @@ shift; exec "$@"
 
 
 def run_full(root: Path, folder: Path, room: int, *args: str) -> Termination:
-    """Run the trainer where ``folder`` is a volume with ``room`` bytes left, whole pages.
+    """Run the trainer with ``folder`` as a volume with ``room`` free bytes, a multiple of 4 KiB.
 
-    What it left there is in ``folder`` afterwards.
+    Afterwards ``folder`` has the files of the volume.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ended = _run(root, _FULL, str(folder), str(_SIZE + room), str(room), args=args)
@@ -38,12 +38,12 @@ def run_full(root: Path, folder: Path, room: int, *args: str) -> Termination:
 
 
 def run_read_only(root: Path, folder: Path, *args: str) -> Termination:
-    """Run the trainer where nothing in ``folder`` can be written."""
+    """Run the trainer with ``folder`` mounted read-only."""
     return _run(root, _READ_ONLY, str(folder), args=args)
 
 
 def has_mounts() -> bool:
-    """Whether this machine lets a user mount volumes of its own: some hardened ones do not."""
+    """Return whether this machine lets users mount volumes; some hardened machines do not."""
     tried = subprocess.run([*_OWN_MOUNTS, "true"], capture_output=True, check=False)
     return tried.returncode == 0
 
@@ -63,5 +63,5 @@ def _run(root: Path, script: str, *parameters: str, args: tuple[str, ...]) -> Te
 
 
 def all_files(folder: Path) -> dict[str, str]:
-    """Name to digest of every file below a folder."""
+    """Return the digest of every file below a folder, by name."""
     return {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}

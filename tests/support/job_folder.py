@@ -1,4 +1,5 @@
-"""A job's root as its roles leave it, written in milliseconds: what publish and report read."""
+"""A job's root with the files of its roles, as the publish role and the report read them, without
+training."""
 
 import json
 import shutil
@@ -42,12 +43,12 @@ from tunegate_trainer.process.files import seal, write_model
 UID = "3f2b9c1e-5d60-4000-8000-00000000abcd"
 GATE = "invoice-golden"
 MAX_INLINE = 100
-"""Cases that may stand in a spec."""
+"""Golden cases in the form of a spec."""
 NOW = datetime(2026, 11, 24, 15, 21, 8, tzinfo=UTC)
 BASE_DIGEST = "b" * 64
 
 Texts = Mapping[str, tuple[str, str]]
-"""Case id to prompt and output."""
+"""Prompt and output by case id."""
 
 
 def golden_cases(ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -59,14 +60,14 @@ def golden_cases(ids: Sequence[str]) -> list[dict[str, Any]]:
 
 @dataclass
 class JobFolder:
-    """Root folder of one job with one gate. Outcomes are one letter a case."""
+    """The root folder of one job with one gate. Outcomes have one letter per case."""
 
     root: Path
     name: str = "invoice-extractor"
     uid: str = UID
     golden_ids: Sequence[str] = tuple(f"case-{i}" for i in range(20))
     rows: int = 10
-    """Of dev and of test."""
+    """The number of rows of dev, and of test."""
     stages: Sequence[str] = ("sft",)
     spec: dict[str, Any] = field(default_factory=dict)
     gate_spec: dict[str, Any] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class JobFolder:
 
     @property
     def folder(self) -> Path:
-        """Everything of this job on the volume."""
+        """The folder of this job on the volume."""
         return self.workspace / self.uid
 
     @property
@@ -192,7 +193,7 @@ class JobFolder:
             versions={"torch": "2.13.0", "transformers": "5.24.0", "peft": "0.21.0"},
         )
 
-    # What each role leaves
+    # Write the files of each role
 
     def write_request(self) -> "JobFolder":
         write_model(self.root / "request" / "request.json", self.request)
@@ -218,7 +219,7 @@ class JobFolder:
     def write_checkpoint(
         self, stage: str, step: int, golden: str, dev: str, texts: Texts | None = None
     ) -> Evaluation:
-        """Evaluate a checkpoint, or the starting model at step 0."""
+        """Write the evaluation of a checkpoint, or of the starting model at step 0."""
         evaluation = Evaluation(
             subject=Subject.CHECKPOINT if step else Subject.START,
             stage=stage,
@@ -234,7 +235,7 @@ class JobFolder:
         return evaluation
 
     def write_training(self, stage: str, evaluations: Sequence[Evaluation], **report: Any) -> None:
-        """The report of a train pod."""
+        """Write the report of a train pod."""
         sets = {
             golden_set(GATE): self.golden_set,
             task_set("dev", "exact_match"): CaseSet(sha256="2" * 64, ids=self._row_ids("dev")),
@@ -243,7 +244,7 @@ class JobFolder:
         self.write_report(Role.TRAIN, stage=stage, results=results, **report)
 
     def write_artifact(self) -> str:
-        """The folder that would be published, in place of an earlier one. Returns its digest."""
+        """Write the artifact in place of an earlier one, and return its digest."""
         shutil.rmtree(self.artifact, ignore_errors=True)
         self.artifact.mkdir(parents=True)
         weights, config = ("adapter_model", "adapter_config") if self.has_adapter else ("model", "config")
@@ -261,7 +262,8 @@ class JobFolder:
         texts: Texts | None = None,
         step: int = 100,
     ) -> str:
-        """Judge an artifact: outcomes of the golden set and of test. Returns the artifact's digest."""
+        """Write an artifact with the gate's results on the golden set and test rows. Return the artifact's
+        digest."""
         digest = self.write_artifact()
         folder = self.workspace / self.paths.gate
         evaluations = []
@@ -330,7 +332,7 @@ class JobFolder:
         ids: Sequence[str] | None = None,
         measure: str = "golden",
     ) -> None:
-        """One line a case, as the trainer writes them."""
+        """Write one line per case, as the trainer does."""
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = []
         for case_id, outcome in zip(ids or self.golden_ids, outcomes, strict=True):

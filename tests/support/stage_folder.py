@@ -22,7 +22,7 @@ class StageFolder:
         return sorted(step for step in steps if step)
 
     def losses(self) -> dict[int, float]:
-        """Return the loss by step. A step that was recorded twice is an error."""
+        """Return the loss by step. Fails if a step is there twice."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         by_step = {row["step"]: row["loss"] for row in rows}
@@ -30,11 +30,11 @@ class StageFolder:
         return by_step
 
     def trained(self) -> list[str]:
-        """Return the recorded line of each step up to the last checkpoint. It includes the time, so a step
-        that is trained again has another line."""
+        """Return the lines of all steps up to the last checkpoint. A step that is trained again has another
+        time, so its line differs."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()
         return lines[: max(self.checkpoints())]
 
     def writers(self) -> int:
-        """Return how many processes claimed the folder for writing, one after the other."""
+        """Return how many processes have claimed the folder."""
         return len(list(self.path.glob("epoch-*")))

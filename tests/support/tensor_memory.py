@@ -1,4 +1,4 @@
-"""What training really allocates: two steps of the product's own trainer, by every event of the allocator."""
+"""Measure the memory of training: two steps of the real trainer, from every event of the allocator."""
 
 import gc
 import itertools
@@ -30,22 +30,22 @@ from tunegate_trainer.train.start import Start, load_start, trainable
 
 @dataclass(frozen=True)
 class Allocated:
-    """Tensor bytes of a training step."""
+    """The tensor bytes of a training step."""
 
     weights: int
-    """Parameters and buffers, those of an adapter too."""
+    """Parameters and buffers, including those of an adapter."""
     optimizer: int
     gradients: int
     peak: int
-    """The most that was allocated at one moment, all of these included."""
+    """The most bytes that were allocated at one moment, including all of these."""
 
 
 def measure(
     folder: Path, scratch: Path, lengths: Sequence[tuple[int, int]], *, checkpointing: bool, **changes: Any
 ) -> Allocated:
-    """Train the model of ``folder`` for two steps, each of all examples, and count.
+    """Train the model of ``folder`` for two steps on all examples, and measure the allocated bytes.
 
-    ``lengths`` are tokens of the prompt and of the completion of each example; of DPO, of each pair twice.
+    ``lengths`` are the tokens of prompt and completion of each example, for DPO twice for each pair.
     """
     stage = stage_plan("sft", [2], batch_size=len(lengths), **changes)
     parameters = stage.parameters
@@ -55,7 +55,7 @@ def measure(
     if parameters.method == "DPO":
         disable_dropout(model)
     arguments = trainer_arguments(stage, plan, torch.device("cpu"), scratch)
-    if checkpointing:  # a plan asks for it where a GPU is to hold the activations
+    if checkpointing:  # a plan enables it for a GPU
         arguments.activation_checkpointing = arguments.gradient_checkpointing = True
     examples = _examples(parameters.method, lengths)
     counted = _Counted()
@@ -73,7 +73,7 @@ def measure(
 
 
 def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -> int:
-    """Tensor bytes of an evaluation's batch, whose prompts have nothing in common, beside the weights."""
+    """Return the tensor bytes without weights of generating a batch whose prompts share no prefix."""
     stage = stage_plan("sft", [2], **changes)
     model = load_start(Start(folder, "d" * 64), stage.parameters, torch.device("cpu"))
     model = trainable(model, _plan(stage).model, stage.parameters).eval()
@@ -88,8 +88,8 @@ def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -
 
 
 def _peak(work: Callable[[], object]) -> int:
-    """The most bytes that ``work`` held at one moment, by every event of the CPU's allocator."""
-    gc.collect()  # what was left before would be counted as freed
+    """Return the peak bytes of ``work``, from every event of the CPU's allocator."""
+    gc.collect()  # earlier garbage would be counted as freed
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
     recorded = profiler.profiler
@@ -114,12 +114,12 @@ def _examples(method: str, lengths: Sequence[tuple[int, int]]) -> list[dict[str,
 
 
 def _tokens(lengths: Sequence[tuple[int, int]]) -> list[Example]:
-    """Examples that have nothing in common."""
+    """Return examples that share no prefix."""
     return [example([5 + i % 7] * n, [9 + i % 5] * m) for i, (n, m) in enumerate(lengths)]
 
 
 class _Counted(TrainerCallback):
-    """What the optimizer holds, and the gradients it is about to use."""
+    """Counts the bytes of the optimizer's state and of the gradients before an optimizer step."""
 
     optimizer = gradients = 0
 
@@ -132,7 +132,7 @@ class _Counted(TrainerCallback):
 
 
 def _quantization_scales(model: Any) -> Iterator[torch.Tensor]:
-    """What bitsandbytes keeps beside 4-bit weights."""
+    """Return the constants that bitsandbytes keeps beside 4-bit weights."""
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
         if state is not None:
@@ -140,7 +140,7 @@ def _quantization_scales(model: Any) -> Iterator[torch.Tensor]:
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Of tied weights once."""
+    """Return the bytes of the tensors. Tied weights count once."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
@@ -152,14 +152,14 @@ DPO: dict[str, Any] = {"method": "DPO", "beta": 0.1, "loss": "sigmoid"}
 
 @dataclass(frozen=True)
 class Configuration:
-    """A model and a stage, small enough to be trained in a second or two."""
+    """A model and a stage that can be trained in a second or two."""
 
     name: str
     parameters: dict[str, Any]
     model: dict[str, Any] = field(default_factory=dict)
-    """What to change in the configuration of the model."""
+    """Changes to the configuration of the model."""
     lengths: Sequence[tuple[int, int]] = ((90, 30), (70, 50), (100, 10), (100, 20))
-    """Tokens of prompt and completion of each example, the longest first."""
+    """The tokens of prompt and completion of each example, the longest first."""
     micro_batch: int = 2
     checkpointing: bool = False
 
@@ -188,7 +188,7 @@ CONFIGURATIONS = (
 
 
 def save_model(folder: Path, **changes: Any) -> None:
-    """A Llama with random weights."""
+    """Save a Llama with random weights."""
     settings = {
         "vocab_size": 4096,
         "hidden_size": 256,
@@ -204,7 +204,7 @@ def save_model(folder: Path, **changes: Any) -> None:
 
 
 def measured(one: Configuration, scratch: Path) -> tuple[Allocated, Memory]:
-    """What a configuration allocates, and what is estimated."""
+    """Return the measured and the estimated memory of a configuration."""
     folder = scratch / "model"
     save_model(folder, **one.model)
     allocated = measure(

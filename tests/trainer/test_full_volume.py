@@ -1,5 +1,7 @@
-"""A volume that is full or read-only: said as such, and nothing half-made is taken for whole. With room it
-goes on as the same run."""
+"""A full or read-only volume is a storage failure, and partial files are ignored.
+
+With free space again, the next attempt resumes the same run.
+"""
 
 from pathlib import Path
 
@@ -105,7 +107,7 @@ def test_full_volume_while_copying_model_of_another_job(make_root, tmp_path):
     (root.path / "volumes" / "tuning").symlink_to(earlier.workspace)
     models = root.workspace / "models"
     for path in models.iterdir():
-        path.rename(tmp_path / path.name)  # too large for the small volume
+        path.rename(tmp_path / path.name)  # too large for the small volume, so it is moved away
     assert_full(run_full(root.path, models, 16 * PAGE, "data"))
     assert list(models.iterdir()) == []
 
@@ -123,7 +125,7 @@ def test_read_only_volume_is_a_storage_failure(make_root):
 
 
 def test_full_volume_while_saving_training_state(make_root):
-    """PyTorch writes it, and says in its own words that it could not."""
+    """PyTorch writes the state, and raises an error of its own if that fails."""
     root = make_root(checkpoint_steps=(2,))
     ended = run_full(root.path, root.stage_folder, 24 * PAGE, "train", "--stage", STAGE)
     assert ended.failure is not None

@@ -1,4 +1,4 @@
-"""How a trainer process ends: exit code, message and hint, last report, termination message."""
+"""The end of a trainer process: exit code, message and hint, last report, termination message."""
 
 import errno
 import gc
@@ -24,7 +24,7 @@ from tunegate_trainer.process.interruption import Interrupted, Interruption
 
 @pytest.fixture
 def start(make_root, monkeypatch):
-    """Makes a root and lets the next process run in it."""
+    """Return a function that makes a root, and sets the environment of the next process to it."""
 
     def make(**changes):
         root = make_root(**changes)
@@ -76,7 +76,7 @@ def test_role_does_not_import_unneeded_large_packages(start, parameters, needed)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert termination(root).outcome is Outcome.COMPLETED, done.stderr
     modules = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
-    imported = {name.partition(".")[0] for name in modules if "." in name}  # also a failed import is a line
+    imported = {name.partition(".")[0] for name in modules if "." in name}  # failed imports are listed too
     assert "peft" in imported
     assert imported & {"bitsandbytes", "scipy", "sklearn", "wandb"} == needed
 
@@ -96,7 +96,7 @@ def test_missing_gpu_is_reported_clearly(start, caplog, capsys):
 
 
 def test_unwritable_home_is_replaced_by_a_temporary_folder(start, monkeypatch, tmp_path):
-    """A pod's user has none, and the root file system is read-only."""
+    """A pod's user has no home folder, and the root file system is read-only."""
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -180,7 +180,7 @@ def test_missing_request_still_leaves_a_termination_message(tmp_path, monkeypatc
 
 def test_report_rendering_error_does_not_change_outcome(start, caplog):
     root = start(checkpoint_steps=(1,))
-    (root.workspace / root.paths.report).mkdir(parents=True)  # where the file belongs
+    (root.workspace / root.paths.report).mkdir(parents=True)  # a folder in place of the file
     assert main(["train", "--stage", STAGE]) == ExitCode.OK
     assert "report.html could not be rendered" in caplog.text
 
@@ -263,7 +263,7 @@ def test_gate_reports_have_no_stage(make_root):
 
 
 def test_sigterm_during_import_is_handled_afterwards(start, monkeypatch):
-    """Of what is raised while a class is made Python makes a RuntimeError, and transformers another one."""
+    """Python and transformers wrap an exception that is raised while a class is created in RuntimeErrors."""
     imported = []
 
     def interrupted(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The estimate of memory against every byte that training really allocates, and what is known of 7B."""
+"""The memory estimate, compared with measured allocations and with published numbers for 7B models."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def test_estimate_is_within_ten_percent_of_training_memory(one: Configuration, t
     assert estimated.total == pytest.approx(allocated.peak, rel=0.1), said
     assert estimated.weights + estimated.adapter == pytest.approx(allocated.weights, rel=0.01), said
     assert estimated.optimizer == pytest.approx(allocated.optimizer, rel=0.01), said
-    # What is left when the large parts that are easy to know are taken away.
+    # The rest without weights and optimizer, which are easy to estimate.
     moving = allocated.peak - allocated.weights - allocated.optimizer
     assert estimated.gradients + estimated.activations + estimated.logits == pytest.approx(moving, rel=0.1), (
         said
@@ -165,7 +165,8 @@ def test_model_sizes_are_read_from_configuration_alone(tmp_path) -> None:
 
 @pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("*/7b")), ids=lambda folder: folder.parent.name)
 def test_example_for_7b_fits_its_requested_gpus(folder: Path) -> None:
-    """With one example of the greatest length a pass, and the longest prompts in the gates' batches."""
+    """Estimated with one example of maximum length per pass, and the longest prompts in the gates'
+    batches."""
     job = FineTuneJob.model_validate(
         yaml.safe_load((folder / "finetunejob.yaml").read_text(encoding="utf-8"))
     )

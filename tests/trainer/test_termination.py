@@ -1,4 +1,4 @@
-"""The termination message reaches the file that Kubernetes reads, mounted into a read-only folder."""
+"""The termination message is written to the file that Kubernetes mounts into a read-only folder."""
 
 import pytest
 

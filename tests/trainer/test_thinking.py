@@ -62,7 +62,7 @@ def training_rows() -> str:
 
 
 class Job:
-    """A job that trains all weights of the model, and judges what came of it."""
+    """A job that trains all weights of the model, and judges the result."""
 
     def __init__(self, path: Path, model: Path, arguments: dict[str, Any], steps: int) -> None:
         self.steps = steps
@@ -117,7 +117,7 @@ class Job:
         return {json.loads(line)["output"] for line in cases.read_text().splitlines()}
 
     def learned(self) -> set[str]:
-        """What carries loss in the training rows."""
+        """The labelled texts of the training rows."""
         tokenizer = load_tokenizer(
             self.root.workspace / Workspace.base_model(self.plan.model.digest),
             arguments=self.plan.model.chat_template_args,

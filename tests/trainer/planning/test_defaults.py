@@ -1,4 +1,4 @@
-"""docs/parameters.md: what its table says is chosen is what is chosen."""
+"""The defaults are those of the table in docs/parameters.md."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a spec leaves open is resolved, once."""
+"""The plan resolves every parameter that a spec leaves out."""
 
 import pytest
 import torch
@@ -123,7 +123,7 @@ def test_learning_rate_depends_on_method_and_model_size(tmp_path, tiny_model, me
 @pytest.mark.parametrize(
     ("asked", "planned_as"),
     [({}, ("sigmoid", 0.1)), ({"loss": "ipo", "beta": "0.3"}, ("ipo", 0.3))],
-    ids=["left open", "asked for"],
+    ids=["default", "set"],
 )
 def test_dpo_loss_is_recorded_in_the_plan(tmp_path, tiny_model, asked, planned_as):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request

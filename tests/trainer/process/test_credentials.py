@@ -1,4 +1,4 @@
-"""Secrets: read where they are mounted, and never shown."""
+"""Secrets are read from their mounts, and their values are never shown."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tunegate_trainer.process.errors import CredentialsError
 
 @pytest.fixture
 def hub(tmp_path):
-    """A Secret as kubelet mounts it: keys are links into a folder of the present version."""
+    """A Secret as kubelet mounts it: keys are links into a folder with the current version."""
     folder = tmp_path / "secrets" / "hub"
     (folder / "..2026").mkdir(parents=True)
     (folder / "..2026" / "HF_TOKEN").write_text("s3cret\n")

@@ -1,4 +1,4 @@
-"""Sealed folders: whole on the disk or absent, and whatever is wrong with one is said."""
+"""Sealed folders are complete on disk or absent, and every damage to one is reported."""
 
 import errno
 import hashlib
@@ -43,7 +43,7 @@ def test_removal_deletes_the_done_marker_first(folder, monkeypatch):
     import shutil
 
     seal(folder)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before it began
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before anything else is removed
     remove(folder)
     assert folder.is_dir()
     assert not is_complete(folder)
@@ -124,7 +124,7 @@ def test_create_once_succeeds_if_rename_lost_its_answer(
 
     def rename_twice(path: Path, to: Path) -> None:
         rename(path, to)
-        rename(path, to)  # NFS sends a request again whose answer did not come
+        rename(path, to)  # NFS repeats a request if its answer was lost
 
     monkeypatch.setattr(Path, "rename", rename_twice)
     assert create_once(tmp_path / "000001" / "entry.json", "first")

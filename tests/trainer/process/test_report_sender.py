@@ -1,4 +1,4 @@
-"""Reports reach the operator: none is lost while it is away, and the pod waits no longer than it must."""
+"""The report sender: no report is lost while the operator is unreachable, and pods end in bounded time."""
 
 import errno
 import io
@@ -42,8 +42,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Pauses that a test can wait for."""
+def short_pauses(monkeypatch):
+    """Shorten the pauses between retries."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.2)
     monkeypatch.setattr(module, "CLOSING_PAUSE", 0.1)
@@ -65,15 +65,15 @@ def outbox(tmp_path):
 
 
 @pytest.fixture
-def open_sender(engine, outbox, tmp_path):
+def start_sender(engine, outbox, tmp_path):
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
 
-    def open_() -> ReportSender:
+    def start() -> ReportSender:
         url = engine.url + report_path(JOB)
         return ReportSender(ReportAddress(url, engine.authority.certificate.decode(), token), outbox)
 
-    return open_
+    return start
 
 
 def write(outbox, sequence: int, role: Role = Role.TRAIN, **changes) -> None:
@@ -81,8 +81,8 @@ def write(outbox, sequence: int, role: Role = Role.TRAIN, **changes) -> None:
     write_model(outbox / report.file_name, report)
 
 
-def let_report(root: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a pod has to report by."""
+def set_report_address(root: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a process the address, certificate and token that a pod gets."""
     (root / "report").mkdir(exist_ok=True)
     (root / "report" / "token").write_text(TOKEN)
     monkeypatch.setenv(REPORT_CA_VARIABLE, engine.authority.certificate.decode())
@@ -93,29 +93,29 @@ def sequences(engine: Engine, role: Role = Role.TRAIN) -> list[int]:
     return [r["sequence"] for r in engine.taken if r["role"] == role]
 
 
-def test_report_is_posted_once_and_acknowledgement_is_stored(engine, outbox, open_sender):
+def test_report_is_posted_once_and_acknowledgement_is_stored(engine, outbox, start_sender):
     with serving(engine):
-        sender = open_sender()
+        sender = start_sender()
         write(outbox, 1)
         sender.notify(urgent=True)
         eventually((outbox / ACKNOWLEDGED).exists, what="acknowledged")
         assert sender.close()
-        assert open_sender().close()
+        assert start_sender().close()
     assert sequences(engine) == [1]
 
 
-def test_next_pod_sends_reports_that_earlier_pod_left(engine, outbox, open_sender):
+def test_next_pod_sends_reports_that_earlier_pod_left(engine, outbox, start_sender):
     write(outbox, 7, Role.DATA, outcome=Outcome.COMPLETED)
     write(outbox, 1)
     with serving(engine):
-        assert open_sender().close()
+        assert start_sender().close()
     assert (sequences(engine, Role.DATA), sequences(engine)) == ([7], [1])
 
 
-def test_reports_survive_an_unreachable_operator(engine, outbox, open_sender):
+def test_reports_survive_an_unreachable_operator(engine, outbox, start_sender):
     with serving(engine):
         port = engine.port
-    sender = open_sender()
+    sender = start_sender()
     for sequence in (1, 2, 3):
         write(outbox, sequence)
         sender.notify(urgent=True)
@@ -125,7 +125,7 @@ def test_reports_survive_an_unreachable_operator(engine, outbox, open_sender):
     assert sequences(engine) == [3]
 
 
-def test_unacknowledged_report_is_retried(engine, outbox, open_sender, monkeypatch):
+def test_unacknowledged_report_is_retried(engine, outbox, start_sender, monkeypatch):
     monkeypatch.setattr("tunegate_operator.reporting.server.ACKNOWLEDGE_SECONDS", 0.1)
     tries = iter([False, False, True])
 
@@ -136,30 +136,30 @@ def test_unacknowledged_report_is_retried(engine, outbox, open_sender, monkeypat
     engine.acknowledge = third_time
     write(outbox, 1)
     with serving(engine):
-        assert open_sender().close()
+        assert start_sender().close()
     assert sequences(engine) == [1, 1, 1]
 
 
-def test_ending_pod_waits_only_a_bounded_time(engine, outbox, open_sender, monkeypatch):
+def test_ending_pod_waits_only_a_bounded_time(engine, outbox, start_sender, monkeypatch):
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5)
     with serving(engine):
-        pass  # nobody listens at this port any more
+        pass  # afterwards nothing listens at this port
     write(outbox, 1)
     began = time.monotonic()
-    assert not open_sender().close()
+    assert not start_sender().close()
     assert 0.5 <= time.monotonic() - began < 5
 
 
-def test_ending_pod_does_not_wait_after_permanent_refusal(engine, outbox, open_sender):
-    engine.jobs.clear()  # deleted meanwhile
+def test_ending_pod_does_not_wait_after_permanent_refusal(engine, outbox, start_sender):
+    engine.jobs.clear()  # the job was deleted
     write(outbox, 1)
     began = time.monotonic()
     with serving(engine):
-        assert not open_sender().close()
+        assert not start_sender().close()
     assert time.monotonic() - began < module.CLOSING_SECONDS / 4
 
 
-def test_refused_report_is_retried_only_after_it_changes(engine, outbox, open_sender, caplog):
+def test_refused_report_is_retried_only_after_it_changes(engine, outbox, start_sender, caplog):
     def refuse_training(promise: Future[None]) -> None:
         if engine.taken[-1]["role"] == Role.TRAIN and engine.taken[-1]["sequence"] < 3:
             raise JobTooLargeError("the job's reports hold too much")
@@ -167,7 +167,7 @@ def test_refused_report_is_retried_only_after_it_changes(engine, outbox, open_se
 
     engine.acknowledge = refuse_training
     with serving(engine):
-        sender = open_sender()
+        sender = start_sender()
         for sequence in (1, 2, 3):
             for role in (Role.TRAIN, Role.DATA):
                 write(outbox, sequence, role)
@@ -178,7 +178,7 @@ def test_refused_report_is_retried_only_after_it_changes(engine, outbox, open_se
     assert caplog.text.count("the operator refused train.json: 413: the job's reports hold too much") == 2
 
 
-def test_report_is_sent_as_compact_json(engine, outbox, open_sender, monkeypatch):
+def test_report_is_sent_as_compact_json(engine, outbox, start_sender, monkeypatch):
     sent = []
     real = urllib.request.Request
 
@@ -189,24 +189,24 @@ def test_report_is_sent_as_compact_json(engine, outbox, open_sender, monkeypatch
     monkeypatch.setattr(urllib.request, "Request", note)
     write(outbox, 1)
     with serving(engine):
-        assert open_sender().close()
+        assert start_sender().close()
     assert b"\n" in (outbox / "train.json").read_bytes()
     assert b"\n" not in sent[0]
     assert b" " not in sent[0]
 
 
-def test_report_sender_ignores_proxy_settings(engine, outbox, open_sender, monkeypatch):
+def test_report_sender_ignores_proxy_settings(engine, outbox, start_sender, monkeypatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens at the discard port
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens at the discard port
     monkeypatch.delenv("NO_PROXY", raising=False)
     write(outbox, 1)
     with serving(engine):
-        assert open_sender().close()
+        assert start_sender().close()
     assert sequences(engine) == [1]
 
 
 def test_progress_reports_are_batched_but_outcomes_sent_at_once(engine, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PROGRESS_SECONDS", 3.0)  # longer than a busy machine takes for five files
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 3.0)  # longer than a busy machine needs for five files
     job = JobFolder(tmp_path)
     job.write_request()
     engine.jobs.add(UID)
@@ -217,7 +217,7 @@ def test_progress_reports_are_batched_but_outcomes_sent_at_once(engine, tmp_path
         context.send_report(progress=progress, usage=Usage(steps=step))
 
     with serving(engine):
-        let_report(tmp_path, engine, monkeypatch)
+        set_report_address(tmp_path, engine, monkeypatch)
         context.start_report_sender()
         for step in range(1, 6):
             train(step)
@@ -231,15 +231,15 @@ def test_progress_reports_are_batched_but_outcomes_sent_at_once(engine, tmp_path
         assert context.report_sender.close()
 
 
-def test_damaged_acknowledgements_file_only_causes_a_resend(engine, outbox, open_sender):
+def test_damaged_acknowledgements_file_only_causes_a_resend(engine, outbox, start_sender):
     (outbox / ACKNOWLEDGED).write_text("{")
     write(outbox, 1)
     with serving(engine):
-        assert open_sender().close()
+        assert start_sender().close()
     assert json.loads((outbox / ACKNOWLEDGED).read_text()) == {"train.json": 1}
 
 
-def test_reporting_survives_a_temporary_volume_error(engine, outbox, open_sender, monkeypatch):
+def test_reporting_survives_a_temporary_volume_error(engine, outbox, start_sender, monkeypatch):
     write_file, read, failing = module.write_atomic, Path.read_bytes, ["write", "read"]
 
     def write_sometimes(path: Path, text: str) -> None:
@@ -256,7 +256,7 @@ def test_reporting_survives_a_temporary_volume_error(engine, outbox, open_sender
 
     monkeypatch.setattr(module, "write_atomic", write_sometimes)
     with serving(engine):
-        sender = open_sender()
+        sender = start_sender()
         write(outbox, 1)
         monkeypatch.setattr(Path, "read_bytes", read_sometimes)
         sender.notify(urgent=True)
@@ -268,10 +268,10 @@ def test_reporting_survives_a_temporary_volume_error(engine, outbox, open_sender
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"\xff", b"[]", b"{}", b'{"sequence": null}'])
-def test_damaged_report_is_skipped_and_others_are_sent(engine, outbox, open_sender, caplog, damaged):
+def test_damaged_report_is_skipped_and_others_are_sent(engine, outbox, start_sender, caplog, damaged):
     (outbox / "data.json").write_bytes(damaged)
     with serving(engine):
-        sender = open_sender()
+        sender = start_sender()
         for sequence in (1, 2):
             write(outbox, sequence)
             sender.notify(urgent=True)
@@ -281,8 +281,8 @@ def test_damaged_report_is_skipped_and_others_are_sent(engine, outbox, open_send
     assert caplog.text.count("data.json is damaged and not sent") == 1
 
 
-class CutShort(io.BytesIO):
-    """The body of an answer whose connection breaks."""
+class LostConnection(io.BytesIO):
+    """The body of an answer whose connection is lost."""
 
     def read(self, *_: object) -> bytes:
         raise IncompleteRead(b"")
@@ -294,10 +294,10 @@ def answer(body: io.BytesIO) -> HTTPError:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: BadStatusLine("?"), lambda: answer(CutShort()), lambda: answer(io.BytesIO(b'"busy"'))],
-    ids=["no HTTP", "cut short", "no object"],
+    [lambda: BadStatusLine("?"), lambda: answer(LostConnection()), lambda: answer(io.BytesIO(b'"busy"'))],
+    ids=["not HTTP", "connection lost", "not a JSON object"],
 )
-def test_unreadable_answer_is_retried(engine, outbox, open_sender, monkeypatch, make):
+def test_unreadable_answer_is_retried(engine, outbox, start_sender, monkeypatch, make):
     post, failing = urllib.request.OpenerDirector.open, [make()]
 
     def post_later(*arguments, **options):
@@ -308,16 +308,16 @@ def test_unreadable_answer_is_retried(engine, outbox, open_sender, monkeypatch, 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", post_later)
     write(outbox, 1)
     with serving(engine):
-        assert open_sender().close()
+        assert start_sender().close()
     assert not failing
     assert sequences(engine) == [1]
 
 
-def test_renewed_token_is_used(engine, outbox, open_sender, tmp_path):
+def test_renewed_token_is_used(engine, outbox, start_sender, tmp_path):
     (tmp_path / "token").write_text("expired")
     write(outbox, 1)
     with serving(engine):
-        sender = open_sender()
+        sender = start_sender()
         time.sleep(0.2)
         assert engine.taken == []
         (tmp_path / "token").write_text(TOKEN)
@@ -336,26 +336,26 @@ def test_report_role_names_refused_reports(engine, tmp_path, monkeypatch):
     engine.acknowledge = refuse
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
     with serving(engine):
-        let_report(tmp_path, engine, monkeypatch)
+        set_report_address(tmp_path, engine, monkeypatch)
         main(["report"])
     said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
     assert said.failure is not None
     assert said.failure.message.endswith("outbox: gate.json: 413: the job's reports hold too much")
 
 
-@pytest.mark.parametrize("is_there", [True, False], ids=["delivers", "cannot deliver"])
-def test_report_role_sends_reports_in_the_outbox(engine, tmp_path, monkeypatch, is_there):
+@pytest.mark.parametrize("is_reachable", [True, False], ids=["operator reachable", "operator unreachable"])
+def test_report_role_sends_reports_in_the_outbox(engine, tmp_path, monkeypatch, is_reachable):
     job = JobFolder(tmp_path)
     job.write_request()
     job.write_report(Role.GATE)
     engine.jobs.add(UID)
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5 if not is_there else 30)
-    with serving(engine) if is_there else nullcontext():
-        let_report(tmp_path, engine, monkeypatch)
+    monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5 if not is_reachable else 30)
+    with serving(engine) if is_reachable else nullcontext():
+        set_report_address(tmp_path, engine, monkeypatch)
         code = main(["report"])
     said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
-    if is_there:
+    if is_reachable:
         assert (code, sequences(engine, Role.GATE)) == (ExitCode.OK, [1])
         assert sorted(path.name for path in (job.folder / "outbox").iterdir()) == [
             "acknowledged",

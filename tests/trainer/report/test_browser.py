@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: on a phone and on a desk, in light and dark."""
+"""The HTML report in a real browser: on phone and desktop widths, in light and dark schemes."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 MISSING = "Debian's chromium and chromium-driver are not installed: the report was not looked at in a browser"
 PHONE, DESK = 390, 1280
 AA_CONTRAST = 4.5
-"""What WCAG 2 level AA asks of text."""
+"""The minimum contrast of text in WCAG 2, level AA."""
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a stopped run, with everything that could be too wide for a phone."""
+    """The report of a stopped run, with everything that could be too wide for a phone."""
     job = JobFolder(tmp_path_factory.mktemp("browser"), stages=("sft",))
     job.write_data(
         {

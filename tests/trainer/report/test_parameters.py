@@ -1,4 +1,4 @@
-"""The report shows every parameter of a run, with whatever it was resolved to."""
+"""The report shows every parameter of a run with its resolved value."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The HTML report says how a job stands, from whatever it left on the volume so far."""
+"""The HTML report shows the state of a job from the files on the volume so far."""
 
 import json
 import re
@@ -100,7 +100,7 @@ def test_stopped_run_shows_step_reason_cases_and_savings(job: JobFolder) -> None
     assert "3 cases regressed: case-0 case-1 case-2" in text
     assert "tunegate continue invoice-extractor" in text
     assert "Step 40, the best so far against step 70, which stopped" in text
-    for case in ("case-0", "case-1", "case-2"):  # each name leads to its outputs
+    for case in ("case-0", "case-1", "case-2"):  # each id links to its outputs
         assert f'href="#golden-{GATE}.{case}"' in html
         assert f'id="golden-{GATE}.{case}"' in html
 
@@ -237,7 +237,9 @@ def test_model_output_is_escaped_not_executed(job: JobFolder) -> None:
     job.write_data({"dropped": [{"line": 1, "reason": attack}]})
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10), base_texts=texts, texts=texts)
     cases = job.folder / "gate" / f"golden-{GATE}.jsonl"
-    cases.write_text(cases.read_text().replace("LONE", "\\ud800"))  # half of a character, as JSON can say it
+    cases.write_text(
+        cases.read_text().replace("LONE", "\\ud800")
+    )  # half of a surrogate pair, which JSON can express
     html = page(job)
     assert "<script" not in html
     assert "<img" not in html

@@ -1,4 +1,4 @@
-"""The cleanup role on a real folder."""
+"""The cleanup role, run on a real folder."""
 
 import tempfile
 from pathlib import Path
@@ -28,7 +28,7 @@ LEFT = {
     "outbox/gate.json": False,
     "report.html": True,
 }
-"""Files of a finished job, and whether they stay."""
+"""Files of a finished job, and whether cleanup keeps them."""
 MODEL = ("model/adapter_model.safetensors", "model/manifest.json", "model/DONE")
 
 

@@ -1,4 +1,4 @@
-"""The data role as a whole: model and rows in, files and plan out; what it refuses never trains."""
+"""The data role: it turns a model and rows into files and a plan, or refuses the job before training."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def jsonl(count: int, **fields: str) -> str:
 
 @pytest.fixture
 def make_job(tmp_path, tiny_model, monkeypatch):
-    """A root before its data role ran, whose training rows are ``text``."""
+    """A root before its data role has run, with ``text`` as training rows."""
 
     def make(text: str, **spec: object) -> TrainerRoot:
         data, gates = spec.pop("data", {}), spec.pop("gates", {})
@@ -60,7 +60,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
 
 
 def test_data_role_does_not_import_training_libraries():
-    """Two seconds of every job, and of every ``tunegate plan``."""
+    """Importing them would add two seconds to every job and every ``tunegate plan``."""
     code = (
         "import sys, tunegate_trainer.roles.data\n"
         "print([m for m in ('peft', 'trl', 'bitsandbytes', 'datasets') if m in sys.modules])"
@@ -350,7 +350,7 @@ def test_unknown_target_modules_fail_in_the_data_role(make_job, capsys):
         (lambda _: "{}", "KeyError: 'added_tokens'"),
         (lambda text: text.replace('"ByteLevel"', '"Newer"'), "Exception: data did not match"),
     ],
-    ids=["cut short", "empty", "of a newer version"],
+    ids=["truncated", "empty", "from a newer version"],
 )
 def test_unloadable_tokenizer_is_named_in_the_error(make_job, tiny_model, tmp_path, capsys, damage, said):
     folder = Path(shutil.copytree(tiny_model, tmp_path / "damaged"))
@@ -493,7 +493,7 @@ def test_plan_estimates_memory_from_longest_rows_and_largest_batch(make_job):
 
 
 def planned(root: TrainerRoot, **changes: object) -> Plan:
-    """A plan of Qwen2.5-7B by QLoRA."""
+    """The plan of a QLoRA stage of Qwen2.5-7B."""
     quantized = {"adapter": "LoRA", "quantization": "NF4", "dtype": "bfloat16"}
     plan = root.context().plan
     parameters = plan.stages[0].parameters.model_copy(update=quantized)
@@ -511,7 +511,7 @@ def planned(root: TrainerRoot, **changes: object) -> Plan:
         ({}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
         ({"mergeAdapter": True}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
     ],
-    ids=["adapter", "mergeAdapter", "a stage on a merged base", "both"],
+    ids=["adapter", "mergeAdapter", "stage on a merged base", "both"],
 )
 def test_artifact_too_large_for_the_gate_fails_before_training(make_root, spec, changes, hint):
     root = make_root(spec={"resources": gpu("16Gi"), **spec})
@@ -541,7 +541,7 @@ def test_largest_pass_combines_longest_rows_and_longest_answers(make_job):
 
 
 def test_largest_generation_is_the_one_needing_most_memory(make_root):
-    """Reading a long prompt needs more than writing as many tokens."""
+    """A long prompt needs more memory than generating as many tokens."""
     root = make_root()
     reading = GenerationBatch(prompts=32, longest=2000, new_tokens=8)
     writing = GenerationBatch(prompts=32, longest=100, new_tokens=2048)

@@ -1,4 +1,4 @@
-"""Every role starts in one way, and loads no more than it needs."""
+"""Every role has the same entry point, and imports only what it needs."""
 
 import inspect
 import subprocess

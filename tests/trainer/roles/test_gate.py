@@ -1,4 +1,4 @@
-"""The final gate: the bytes on disk are judged, once, on the test split, against the base."""
+"""The final gate: it judges the artifact's files on the test split, in comparison with the base model."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ STEP = 20
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
-    """A root with a stage that learned its answer. Not to be written to."""
+    """A root with a stage that has learned its answer. Tests must not write to it."""
     gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
     root = TrainerRoot(tmp_path_factory.mktemp("trained") / "root", checkpoint_steps=(STEP,), gates=gates)
     root.write(tiny_model)
@@ -106,7 +106,7 @@ def test_gate_judges_the_artifact_on_disk(root):
 
 
 def replace_adapter(root: TrainerRoot, adapter: dict[str, torch.Tensor]) -> None:
-    """Other weights, in a checkpoint that is sound in itself."""
+    """Replace the weights of a checkpoint and seal it, so that it is undamaged."""
     checkpoint = root.checkpoint(STEP)
     save_file(adapter, checkpoint / "adapter_model.safetensors")
     (checkpoint / "DONE").unlink()
@@ -128,7 +128,7 @@ def test_changed_checkpoint_is_refused(root):
 
 @pytest.fixture
 def once_built(monkeypatch):
-    """Do something when the artifact has just been built from checkpoint and base model."""
+    """Return a function that sets up an action, called after the artifact is built."""
 
     def set_up(do):
         build = gate_module.build_artifact
@@ -191,7 +191,7 @@ def test_artifact_changed_while_loading_is_not_judged(root, once_built, name):
 
 
 def take_over(root: TrainerRoot) -> None:
-    """What another gate pod does first. There is one if, say, the node of this one was lost."""
+    """Claim the folder as another gate pod would, for example after the node of this one was lost."""
     Writer.claim(root.workspace / root.paths.gate)
     for folder in root.workspace.glob(f"{root.paths.model}*"):
         remove(folder)
@@ -298,7 +298,7 @@ def test_result_records_device_types_and_generation_settings(root):
 
 
 def test_baseline_is_measured_again_if_prompt_changed(root):
-    """Templates may print today's date: what the base answered yesterday, it answered to other prompts."""
+    """Templates may print today's date, so the baseline of yesterday was measured with other prompts."""
     before = {path.name for path in (base_folder(root) / "evals").iterdir()}
     template = base_folder(root) / "chat_template.jinja"
     template.write_text("Today is Tuesday. " + template.read_text())
@@ -348,7 +348,9 @@ def test_artifact_contains_only_published_files(root):
 def test_damaged_artifact_is_rebuilt_and_judged_the_same(root):
     gate()
     first = result(root)
-    (artifact(root) / "adapter_config.json").write_text("{}")  # damaged in between: it is built again
+    (artifact(root) / "adapter_config.json").write_text(
+        "{}"
+    )  # damaged between the attempts, so it is built again
     gate()
     second = result(root)
     assert second.artifact == first.artifact
@@ -390,7 +392,7 @@ def test_openings_are_counted_separately_per_test_set(root):
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_gate_reuses_recorded_base_evaluation_of_training(root, monkeypatch, is_recorded):
     cache = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
-    for path in cache.iterdir():  # a mark that only a reader of the cache can carry on
+    for path in cache.iterdir():  # a mark that appears later only if the cache is read
         cached = SetResult.model_validate_json(path.read_bytes())
         marked = [case.model_copy(update={"output": "from the cache"}) for case in cached.cases]
         write_model(path, cached.model_copy(update={"cases": marked}))

@@ -1,4 +1,4 @@
-"""The final gate compares with what the publish targets hold when it has measured."""
+"""The final gate compares the artifact with the versions at the publish targets after its evaluation."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model) -> Path:
-    """The root of a stage that learned nothing yet. Not to be written to."""
+    """The root of an untrained stage. Tests must not write to it."""
     root = make(tmp_path_factory.mktemp("trained") / "root").write(tiny_model)
     train_role.run(root.context())
     return root.path
@@ -88,6 +88,6 @@ def test_repeated_gate_reads_the_target_again(root, target):
 
 
 def test_gate_skips_target_that_is_not_mounted(root, target):
-    """An operator of an earlier release makes the gate pod without these volumes."""
+    """An earlier release of the operator does not mount these volumes in the gate pod."""
     shutil.rmtree(target.parent)
     assert judge(root).verdict is VerdictState.PASSED

@@ -1,4 +1,4 @@
-"""The publish role lets out what passed, byte for byte, and nothing else."""
+"""The publish role publishes exactly the bytes that passed, and nothing else."""
 
 import errno
 import json
@@ -305,7 +305,7 @@ def test_failed_attempt_keeps_earlier_publications_in_report(job: JobFolder, tmp
 
 
 def before_copying(name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something once, just before the first file of this name is copied."""
+    """Call ``act`` once, just before the first file of this name is copied."""
     copy, left = shutil.copyfile, [act]
 
     def act_first(source: Path, target: Path) -> None:
@@ -336,7 +336,7 @@ def test_leftovers_of_killed_process_are_removed_other_jobs_kept(
 ) -> None:
     digest = job.write_gate(**PASSING)
     folder = published(job).parent
-    with monkeypatch.context() as killed:  # a process that is killed removes nothing
+    with monkeypatch.context() as killed:  # a killed process removes nothing
         killed.setattr(shutil, "rmtree", lambda *_, **__: None)
         before_copying("tokenizer_config.json", lambda: fail(Interrupted()), killed)
         with pytest.raises(Interrupted):

@@ -1,4 +1,5 @@
-"""Train, gate and publish on a tiny model, each as its own process runs it: the files of one fit the next."""
+"""Train, gate and publish a tiny model, each role as its command runs it, from the files of the one
+before."""
 
 import json
 
@@ -15,7 +16,7 @@ PUBLISH = {"publish": [{"uri": "pvc://models/orders"}]}
 
 
 def run_roles(root, monkeypatch):
-    """The exit code of the publish role, after training and judging."""
+    """Train, judge and publish. Return the exit code of the publish role."""
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     (root.path / "volumes" / "models").mkdir(parents=True)
     assert main(["train", "--stage", STAGE]) == ExitCode.OK

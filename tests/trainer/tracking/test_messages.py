@@ -1,11 +1,11 @@
-"""What a tracker's failures are allowed to say."""
+"""Error messages of trackers contain no credentials."""
 
 import pytest
 
 from tunegate_trainer.tracking.__main__ import MESSAGE_LENGTH, message_of
 
 
-@pytest.mark.parametrize("before", [0, MESSAGE_LENGTH - 5], ids=["whole", "where the message is cut"])
+@pytest.mark.parametrize("before", [0, MESSAGE_LENGTH - 5], ids=["whole", "at the length limit"])
 def test_error_message_contains_no_part_of_a_credential(before: int) -> None:
     said = message_of(ValueError("x" * before + "right-token was refused"), ["right-token"])
     assert "right" not in said

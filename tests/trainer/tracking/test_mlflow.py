@@ -1,4 +1,4 @@
-"""A job's runs at a real MLflow server, whatever happens to the job and on the way there."""
+"""A job's runs at a real MLflow server, also with failures of the job, the server and the network."""
 
 import json
 import os
@@ -21,26 +21,27 @@ TRAIN = ["train", "--stage", STAGE]
 
 
 @pytest.fixture(autouse=True)
-def _a_busy_machine_is_slow_and_not_wrong(monkeypatch):
-    """Importing a client takes seconds of a core, and roles that fail at once wait for little else."""
+def _long_closing_time(monkeypatch):
+    """Raise time limits: importing the client takes seconds, and a role that fails at once waits for it."""
     monkeypatch.setattr("tunegate_trainer.tracking.process.CLOSING_SECONDS", 240)
 
 
 @pytest.fixture
-def door(mlflow):
-    with closing(Door(mlflow)) as door:
-        yield door
+def proxy(mlflow):
+    with closing(Door(mlflow)) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def start(make_root, door, monkeypatch, request):
-    """Makes a root whose job is tracked behind the door, in an experiment of the test's own."""
+def start(make_root, proxy, monkeypatch, request):
+    """Return a function that makes a root whose job is tracked through the proxy, in an experiment of its
+    own."""
 
     def make(secret=None, **changes):
-        tracker = {"uri": door.url, "experiment": request.node.name, "secretName": secret}
+        tracker = {"uri": proxy.url, "experiment": request.node.name, "secretName": secret}
         root = make_root(spec={"tracking": {"mlflow": tracker}}, **changes)
         monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
-        write_model(root.data / "plan.json", root.context().plan)  # as the data role leaves it
+        write_model(root.data / "plan.json", root.context().plan)  # as the data role writes it
         return root
 
     return make
@@ -52,8 +53,8 @@ def runs(mlflow, request):
     return lambda: runs_of(mlflow, request.node.name)
 
 
-def behind(root):
-    """The trackers that were not told everything, by the termination message."""
+def trackers_behind(root):
+    """Return the trackers that do not have all metrics according to the termination message."""
     return Termination.model_validate_json((root.path / "termination.json").read_bytes()).trackers_behind
 
 
@@ -62,7 +63,7 @@ def test_interrupted_training_resumes_the_same_mlflow_run(start, runs, mlflow, a
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED
     assert runs()["orders/sft"].info.status == "RUNNING"
-    (root.workspace / root.paths.tracking / "mlflow.json").unlink()  # by its tags it is found all the same
+    (root.workspace / root.paths.tracking / "mlflow.json").unlink()  # the run is then found by its tags
     assert main(TRAIN) == ExitCode.OK
 
     job, stage = runs()["orders"], runs()["orders/sft"]
@@ -72,20 +73,20 @@ def test_interrupted_training_resumes_the_same_mlflow_run(start, runs, mlflow, a
     assert stage.info.status == "FINISHED"
 
 
-def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, door, caplog):
+def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, proxy, caplog):
     root = start(checkpoint_steps=(3, 6, 9))
-    door.way = Way.SILENT
+    proxy.way = Way.SILENT
     assert main(TRAIN) == ExitCode.OK
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert max(line["seconds"] for line in lines) < 5, "a step waited for the tracker"
     assert "mlflow is not up to date; the job's next pod sends the missing metrics" in caplog.text
     assert runs() == {}
 
-    door.way = Way.SHUT
+    proxy.way = Way.SHUT
     assert main(["publish"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no digest"
     assert runs() == {}
 
-    door.way = Way.OPEN
+    proxy.way = Way.OPEN
     assert main(["gate", "--stage", STAGE, "--step", "9"]) == ExitCode.OK
     stage, job = runs()["orders/sft"], runs()["orders"]
     assert points(mlflow, stage, "train/loss") == list(enumerate(root.losses(), start=1))
@@ -95,19 +96,21 @@ def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, d
     assert [file.path for file in MlflowClient(mlflow).list_artifacts(job.info.run_id)] == ["report.html"]
 
 
-def test_follow_up_pod_sends_remaining_metrics_to_mlflow(start, runs, mlflow, door):
+def test_follow_up_pod_sends_remaining_metrics_to_mlflow(start, runs, mlflow, proxy):
     root = start()
-    door.way = Way.SHUT
+    proxy.way = Way.SHUT
     assert main(TRAIN) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
-    assert behind(root) == ["mlflow"]
+    assert trackers_behind(root) == ["mlflow"]
     assert runs() == {}
 
-    later = Timer(12, lambda: setattr(door, "way", Way.OPEN))  # the client is imported and has failed by then
+    later = Timer(
+        12, lambda: setattr(proxy, "way", Way.OPEN)
+    )  # by then the client is imported and has failed
     later.start()
     assert main(["track"]) == ExitCode.OK
     later.join()
-    assert behind(root) == []
+    assert trackers_behind(root) == []
     job, stage = runs()["orders"], runs()["orders/sft"]
     assert points(mlflow, stage, "train/loss") == list(enumerate(root.losses(), start=1))
     assert (job.data.tags["tunegate.verdict"], job.info.status) == ("Passed", "FINISHED")
@@ -117,7 +120,7 @@ def test_operator_failure_reason_is_sent_to_mlflow(start, runs, at_step):
     root = start()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED
-    assert behind(root) == []
+    assert trackers_behind(root) == []
     assert runs()["orders/sft"].info.status == runs()["orders"].info.status == "RUNNING"
     assert main(["track", "--failure", "DeadlineExceeded: ran for 600 s"]) == ExitCode.OK
     assert runs()["orders/sft"].info.status == runs()["orders"].info.status == "FAILED"
@@ -125,14 +128,14 @@ def test_operator_failure_reason_is_sent_to_mlflow(start, runs, at_step):
     assert not (root.workspace / root.paths.outbox / "track.json").exists(), "it has nothing to report"
 
 
-def test_track_role_ends_on_sigterm(start, door):
+def test_track_role_ends_on_sigterm(start, proxy):
     root = start()
-    door.way = Way.SHUT
+    proxy.way = Way.SHUT
     later = Timer(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
     later.start()
     assert main(["track"]) == ExitCode.INTERRUPTED
     later.join()
-    assert behind(root) == ["mlflow"]
+    assert trackers_behind(root) == ["mlflow"]
 
 
 def test_mlflow_without_file_upload_gets_everything_but_the_report(start, runs, mlflow, request):
@@ -147,9 +150,9 @@ def test_mlflow_without_file_upload_gets_everything_but_the_report(start, runs, 
     assert "tunegate.report_sha256" not in runs()["orders"].data.tags
 
 
-def test_wrong_mlflow_credentials_do_not_fail_training(start, runs, door, capfd):
+def test_wrong_mlflow_credentials_do_not_fail_training(start, runs, proxy, capfd):
     root = start(secret="mlflow-token")
-    door.token = "right-token"
+    proxy.token = "right-token"
     secret = root.path / "secrets" / "mlflow-token"
     secret.mkdir(parents=True)
     (secret / "MLFLOW_TRACKING_TOKEN").write_text("wrong-token\n")

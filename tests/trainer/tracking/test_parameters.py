@@ -1,4 +1,4 @@
-"""What a tracker is told of a job's parameters: all of them, whatever their length."""
+"""All parameters of a job are sent to trackers, whatever their length."""
 
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
 

@@ -1,4 +1,4 @@
-"""What a tracker is told of a job's state, from what is on the volume."""
+"""The state of a job's runs, from the files on the volume."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A job's runs in Weights & Biases, at a server that speaks its protocol."""
+"""A job's runs in Weights & Biases, at a server with the same protocol."""
 
 import json
 import os
@@ -36,12 +36,12 @@ def server(monkeypatch):
 
 @pytest.fixture
 def start(make_root, monkeypatch):
-    """Makes a root whose job is tracked, with the key in a Secret."""
+    """Return a function that makes a root whose job is tracked, with the key in a Secret."""
 
     def make(key=KEY):
         root = make_root(spec={"tracking": {"wandb": {"project": "orders", "secretName": "wandb-key"}}})
         monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
-        write_model(root.data / "plan.json", root.context().plan)  # as the data role leaves it
+        write_model(root.data / "plan.json", root.context().plan)  # as the data role writes it
         secret = root.path / "secrets" / "wandb-key"
         secret.mkdir(parents=True)
         (secret / "WANDB_API_KEY").write_text(key)

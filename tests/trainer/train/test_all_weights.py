@@ -1,4 +1,4 @@
-"""A stage without an adapter trains all weights: resumed, judged and published as whole models."""
+"""A stage without an adapter trains all weights: it is resumed, judged and published as a whole model."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
-    """A root with a stage that learned its answer. Not to be written to."""
+    """A root with a stage that has learned its answer. Tests must not write to it."""
     gates = {"orders": gate_spec(golden_cases())}
     folder = tmp_path_factory.mktemp("trained") / "root"
     root = TrainerRoot(
@@ -156,7 +156,7 @@ def test_whole_model_is_published_in_dtype_of_base(root):
 
 
 def test_weights_with_other_names_than_the_model_are_loaded(tmp_path):
-    """Of mixtures of experts the hub's files have each expert, and transformers one tensor of all."""
+    """For a mixture of experts, files have a tensor per expert, but transformers has one for all experts."""
     config = OlmoeConfig(
         vocab_size=32,
         hidden_size=16,

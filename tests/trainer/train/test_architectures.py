@@ -1,4 +1,4 @@
-"""Models that are no Llama: mixtures of experts, and those that cannot be trained on packed examples."""
+"""Other architectures than Llama: mixtures of experts, and models that do not keep packed examples apart."""
 
 import json
 import math
@@ -34,7 +34,7 @@ from tunegate_trainer.train.trainer import CompletionTrainer
 
 CPU = torch.device("cpu")
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:The following .* did not match any targeted module")
-"""PEFT names the experts' tensors by patterns, of which it then finds one without use."""
+"""PEFT warns about a pattern for the experts' tensors that matches nothing."""
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_model_that_isolates_examples_is_left_unchanged(tiny_model, mixture, dty
 
 @pytest.fixture
 def opt(tmp_path) -> Path:
-    """Its attention knows positions by how many tokens were before, not by where an example begins."""
+    """OPT computes positions from the number of tokens before, and ignores where an example starts."""
     return save_random_model(
         tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5, dropout=0.0
     )
@@ -172,7 +172,7 @@ def opt(tmp_path) -> Path:
 
 @pytest.fixture
 def lfm2(tmp_path) -> Path:
-    """Its convolutions keep packed examples apart only with a library that is not here."""
+    """LFM2's convolutions keep packed examples apart only with a library that is not installed."""
     layers = {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
     return save_random_model(tmp_path / "lfm2", Lfm2Config, **layers)
 

@@ -1,4 +1,4 @@
-"""Chats: every turn of the assistant is learned, with the tokens that generation would have seen."""
+"""Chats: every assistant turn is trained on, with the same tokens that generation would see."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ MARKED = (
     "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}"
     "{% endgeneration %}{{ '\n' }}{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
 )
-"""The tiny model's template, with what transformers needs to mask the assistant's turns."""
+"""The tiny model's template, with the markers that transformers needs to mask assistant turns."""
 THOUGHTLESS = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
     "(message['content'].split('</think>')[-1] if message['role'] == 'assistant' and not loop.last "
@@ -30,7 +30,7 @@ THOUGHTLESS = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""A template that drops the thoughts of earlier answers."""
+"""A template that drops the reasoning of earlier answers."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def tokenizer(tiny_model) -> PreTrainedTokenizerBase:
 
 
 def chat(*contents: str, system: str = "") -> Row:
-    """Turns of user and assistant, the last of which is the completion."""
+    """A row with turns of user and assistant. The last turn is the completion."""
     turns = [Message(role="system", content=system)] if system else []
     turns += [
         Message(role="user" if i % 2 == 0 else "assistant", content=content)
@@ -90,7 +90,7 @@ def test_held_out_turn_is_not_trained_on(tokenizer):
 
 
 def test_chat_starting_like_held_out_chat_masks_that_answer(make_job):
-    """Each conversation stands there twice: as a whole, and up to its first answer."""
+    """The data has each conversation twice: as a whole, and up to its first answer."""
     rows = []
     for i in range(40):
         turns = [("user", f"q {i}"), ("assistant", f"a {i}"), ("user", f"more {i}"), ("assistant", f"b {i}")]
@@ -151,7 +151,8 @@ def test_plan_warns_about_rows_with_masked_answers(make_job):
 
 @pytest.fixture
 def make_job(tmp_path, tiny_model, monkeypatch):
-    """A root whose data role has run, on chats, with a model that may have another template."""
+    """Return a function that makes a root whose data role has run on chats, optionally with another
+    template."""
 
     def make(rows: list[dict[str, object]], template: str | None = None) -> TrainerRoot:
         model = tmp_path / "model"

@@ -1,4 +1,4 @@
-"""Several processes that train one model: the same run as one process, ended and resumed together."""
+"""Distributed training: several ranks give the results of one process, and stop and resume together."""
 
 import json
 import os
@@ -34,19 +34,19 @@ from tunegate_trainer.tracking.process import start_trackers
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("warm_roles")]
 
-EXACT = {"lora_dropout": 0.0, "micro_batch_size": 2}
-"""Without dropout, of which each process draws its own, two processes compute what one does."""
+WITHOUT_DROPOUT = {"lora_dropout": 0.0, "micro_batch_size": 2}
+"""Parameters without dropout. Each rank draws its own dropout, so results would differ from one process."""
 
-DROPS = {"lora_dropout": 0.1, "micro_batch_size": 2}
+WITH_DROPOUT = {"lora_dropout": 0.1, "micro_batch_size": 2}
 
 
 class Pods:
-    """The processes of one attempt, each with the root of a pod of its own; they share the workspace."""
+    """The ranks of one attempt, each with the root of its own pod. They share the workspace."""
 
     def __init__(
         self, root: TrainerRoot, *arguments: str, stage: str = STAGE, only: int = 2, before: str = ""
     ) -> None:
-        """``only`` so many of the two are started, each with some code ``before`` it."""
+        """Start the first ``only`` of the two ranks, each after running the code ``before``."""
         call = ["train", "--stage", stage, *arguments]
         code = f"{before}\nfrom tunegate_trainer.main import exit_at_once, main\nexit_at_once(main({call}))"
         self.roots = [self._pod(root, node) for node in range(only)]
@@ -72,21 +72,21 @@ class Pods:
             (path / name).symlink_to(root.path / name)
         return path
 
-    def until(self, happened: Callable[[], object], what: str) -> None:
-        """Wait for something, or for one of them to end. None is left behind where it does not come."""
+    def wait_until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait until something has happened or a rank has ended. On a timeout, kill all ranks."""
         try:
-            eventually(lambda: happened() or self.has_ended(), seconds=240, what=what)
+            eventually(lambda: happened() or self.any_has_ended(), seconds=240, what=what)
         except AssertionError:
             for process in self.processes:
                 process.kill()
             self.end()
             raise
 
-    def has_ended(self) -> bool:
+    def any_has_ended(self) -> bool:
         return any(process.poll() is not None for process in self.processes)
 
     def end(self) -> list[int]:
-        """Their exit codes."""
+        """Wait until all ranks have ended, and return their exit codes."""
         try:
             logs = [process.communicate(timeout=300)[0].decode() for process in self.processes]
         except subprocess.TimeoutExpired:
@@ -94,7 +94,7 @@ class Pods:
                 process.kill()
                 process.communicate()
             raise
-        sys.stdout.write("\n\n".join(logs))  # shown where a test fails
+        sys.stdout.write("\n\n".join(logs))  # shown if the test fails
         return [process.returncode for process in self.processes]
 
     def termination(self, node: int) -> Termination:
@@ -102,8 +102,8 @@ class Pods:
 
 
 @pytest.fixture
-def make_together(make_root: Any) -> Any:
-    """Makes a root of a job that trains on so many nodes."""
+def make_distributed_root(make_root: Any) -> Any:
+    """Return a function that makes the root of a job that trains on this number of nodes."""
 
     def make(nodes: int = 2, **changes: Any) -> TrainerRoot:
         spec = changes.pop("spec", {})
@@ -119,7 +119,7 @@ def train(root: TrainerRoot, *arguments: str, stage: str = STAGE) -> Pods:
     return pods
 
 
-def train_alone(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
+def train_on_one_rank(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
     context = root.context(stage=stage, start_step=start_step)
     assert train_role.train_stage(context, ranks.SINGLE_RANK) is Outcome.COMPLETED
 
@@ -138,7 +138,7 @@ def weights(root: TrainerRoot, step: int, stage: str = STAGE) -> dict[str, torch
 def assert_same_run(
     left: TrainerRoot, right: TrainerRoot, steps: Sequence[int], stage: str = STAGE, *, loss: float = 1e-6
 ) -> None:
-    """To rounding, relative to the ``loss``: sums over a batch are made in another order."""
+    """Compare up to rounding, relative to ``loss``, because ranks sum over a batch in another order."""
     for one, other in zip(lines(left, stage), lines(right, stage), strict=True):
         assert one["tokens"] == other["tokens"]
         assert one["loss"] == pytest.approx(other["loss"], rel=loss)
@@ -151,86 +151,97 @@ def assert_same_run(
         assert left.evaluation(step, stage).outcomes == right.evaluation(step, stage).outcomes
 
 
-@pytest.mark.parametrize("parameters", [EXACT, EXACT | ALL_WEIGHTS], ids=["LoRA", "all weights"])
-def test_two_ranks_give_the_results_of_one(make_together, base_model, exact, parameters):
+@pytest.mark.parametrize(
+    "parameters", [WITHOUT_DROPOUT, WITHOUT_DROPOUT | ALL_WEIGHTS], ids=["LoRA", "all weights"]
+)
+def test_two_ranks_give_the_results_of_one(make_distributed_root, base_model, exact, parameters):
     parameters = {**parameters, "batch_size": 8}
-    if not exact:  # at the tiny model's rates a real one only forgets
+    if not exact:  # the tiny model's learning rate is too high for a real one
         parameters["learning_rate"] = 1e-4
-    one, two = (make_together(n, model=base_model, parameters=parameters) for n in (1, 2))
-    train_alone(one)
+    one, two = (make_distributed_root(n, model=base_model, parameters=parameters) for n in (1, 2))
+    train_on_one_rank(one)
     train(two)
     assert_same_run(one, two, (3, 6), loss=1e-6 if exact else 1e-5)
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "mistral3"])
-def test_two_ranks_give_the_results_of_one_for_other_families(make_together, tmp_path, family):
-    """Qwen3.5 computes each example in a pass of its own; of Mistral 3 the vision tower gets no gradients."""
+def test_two_ranks_give_the_results_of_one_for_other_families(make_distributed_root, tmp_path, family):
+    """Qwen3.5 needs a pass for each example, and Mistral 3 has a vision tower without gradients."""
     folder = save_multimodal_model(tmp_path / family, family)
     excluded = ["model.vision_tower", "model.multi_modal_projector"] if family == "mistral3" else None
-    parameters = EXACT | ALL_WEIGHTS | {"batch_size": 8, "excluded_modules": excluded}
-    one, two = (make_together(n, model=folder, parameters=parameters, checkpoint_steps=(2,)) for n in (1, 2))
-    train_alone(one)
+    parameters = WITHOUT_DROPOUT | ALL_WEIGHTS | {"batch_size": 8, "excluded_modules": excluded}
+    one, two = (
+        make_distributed_root(n, model=folder, parameters=parameters, checkpoint_steps=(2,)) for n in (1, 2)
+    )
+    train_on_one_rank(one)
     train(two)
     assert_same_run(one, two, (2,), loss=1e-5)
 
 
-RECOMPUTES = """
+GRADIENT_CHECKPOINTING = """
 from tunegate_trainer.roles import train
 train.is_checkpointed = lambda *_: True
 """
-"""What large models do on a GPU: activations are computed again for the backward pass."""
+"""Code that enables gradient checkpointing, as for large models on a GPU."""
 
 
 @pytest.mark.parametrize(
     ("parameters", "spec"),
     [
-        (EXACT, {}),
-        (EXACT | ALL_WEIGHTS, {}),
-        (EXACT | ALL_WEIGHTS, {"parallelism": "FSDP"}),
-        (EXACT | {"quantization": "NF4"}, {}),
+        (WITHOUT_DROPOUT, {}),
+        (WITHOUT_DROPOUT | ALL_WEIGHTS, {}),
+        (WITHOUT_DROPOUT | ALL_WEIGHTS, {"parallelism": "FSDP"}),
+        (WITHOUT_DROPOUT | {"quantization": "NF4"}, {}),
     ],
     ids=["LoRA", "all weights", "FSDP", "QLoRA"],
 )
 def test_two_ranks_with_gradient_checkpointing_give_the_results_of_one(
-    make_together, monkeypatch, parameters, spec
+    make_distributed_root, monkeypatch, parameters, spec
 ):
     monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
     parameters = {**parameters, "batch_size": 8}
-    one, two = make_together(1, parameters=parameters), make_together(2, parameters=parameters, **spec)
-    train_alone(one)
-    assert Pods(two, before=RECOMPUTES).end() == [ExitCode.OK] * 2
+    one, two = (
+        make_distributed_root(1, parameters=parameters),
+        make_distributed_root(2, parameters=parameters, **spec),
+    )
+    train_on_one_rank(one)
+    assert Pods(two, before=GRADIENT_CHECKPOINTING).end() == [ExitCode.OK] * 2
     assert_same_run(one, two, (3, 6))
 
 
-def test_two_ranks_with_fsdp_give_the_results_of_one(make_together):
-    parameters = {**EXACT, **ALL_WEIGHTS, "batch_size": 8}
-    one = make_together(1, parameters=parameters)
-    two = make_together(2, parameters=parameters, parallelism="FSDP")
-    train_alone(one)
+def test_two_ranks_with_fsdp_give_the_results_of_one(make_distributed_root):
+    parameters = {**WITHOUT_DROPOUT, **ALL_WEIGHTS, "batch_size": 8}
+    one = make_distributed_root(1, parameters=parameters)
+    two = make_distributed_root(2, parameters=parameters, parallelism="FSDP")
+    train_on_one_rank(one)
     train(two)
     assert_same_run(one, two, (3, 6))
 
 
 @pytest.mark.parametrize(
     ("parameters", "spec"),
-    [(EXACT, {}), (EXACT | ALL_WEIGHTS, {}), (EXACT | ALL_WEIGHTS, {"parallelism": "FSDP"})],
+    [
+        (WITHOUT_DROPOUT, {}),
+        (WITHOUT_DROPOUT | ALL_WEIGHTS, {}),
+        (WITHOUT_DROPOUT | ALL_WEIGHTS, {"parallelism": "FSDP"}),
+    ],
     ids=["LoRA", "all weights", "FSDP"],
 )
-def test_two_ranks_give_the_dpo_results_of_one(make_together, parameters, spec):
+def test_two_ranks_give_the_dpo_results_of_one(make_distributed_root, parameters, spec):
     def stages(**spec: str) -> dict[str, Any]:
-        further = {} if parameters is EXACT else {**parameters, "starts_from": "Merged"}
+        further = {} if parameters is WITHOUT_DROPOUT else {**parameters, "starts_from": "Merged"}
         dpo = dpo_plan(**{"micro_batch_size": 2, **further}).model_copy(update=spec)
         return {"later": [dpo], "parameters": parameters, **spec}
 
-    one, two = make_together(1, **stages()), make_together(2, **stages(**spec))
-    train_alone(one)
-    train_alone(one, "dpo", start_step=6)
+    one, two = make_distributed_root(1, **stages()), make_distributed_root(2, **stages(**spec))
+    train_on_one_rank(one)
+    train_on_one_rank(one, "dpo", start_step=6)
     train(two)
     train(two, "--start-step", "6", stage="dpo")
     assert_same_run(one, two, (3, 6), "dpo")
 
 
-A_SMALL_GPU = f"""
+SMALL_GPU_ON_RANK_1 = f"""
 import os, torch
 from tunegate_trainer.train.trainer import CompletionTrainer
 whole = CompletionTrainer.token_losses
@@ -244,21 +255,21 @@ CompletionTrainer.token_losses = fits
 """
 
 
-def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all(make_together):
-    parameters = EXACT | {"batch_size": 8, "micro_batch_size": 4}
-    whole, root = make_together(parameters=parameters), make_together(parameters=parameters)
+def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all(make_distributed_root):
+    parameters = WITHOUT_DROPOUT | {"batch_size": 8, "micro_batch_size": 4}
+    whole, root = make_distributed_root(parameters=parameters), make_distributed_root(parameters=parameters)
     train(whole)
-    pods = Pods(root, before=A_SMALL_GPU)
+    pods = Pods(root, before=SMALL_GPU_ON_RANK_1)
     assert pods.end() == [ExitCode.INTERNAL_ERROR] * 2
     reasons = [pods.termination(node).failure.reason for node in range(2)]
     assert reasons == [Reason.PEER_LOST, Reason.CUDA_OUT_OF_MEMORY]
-    assert Pods(root, before=A_SMALL_GPU).end() == [ExitCode.OK] * 2
+    assert Pods(root, before=SMALL_GPU_ON_RANK_1).end() == [ExitCode.OK] * 2
     assert_same_run(whole, root, (3, 6))
     assert root.report().progress.micro_batch_size == 1
 
 
-def test_only_primary_rank_writes_and_reports(make_together):
-    root = make_together(parameters=EXACT)
+def test_only_primary_rank_writes_and_reports(make_distributed_root):
+    root = make_distributed_root(parameters=WITHOUT_DROPOUT)
     pods = train(root)
     assert [path.name for path in root.stage_folder.glob("epoch-*")] == ["epoch-000001"]
     assert not list(root.stage_folder.glob("scratch-*"))
@@ -281,17 +292,19 @@ def steps_on_disk(root: TrainerRoot) -> int:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "parallelism"), [(DROPS, "DDP"), (DROPS | ALL_WEIGHTS, "FSDP")], ids=["DDP", "FSDP"]
+    ("parameters", "parallelism"),
+    [(WITH_DROPOUT, "DDP"), (WITH_DROPOUT | ALL_WEIGHTS, "FSDP")],
+    ids=["DDP", "FSDP"],
 )
-def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_together, parameters, parallelism):
+def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_distributed_root, parameters, parallelism):
     steps = (30, 60)
     whole, root = (
-        make_together(checkpoint_steps=steps, parameters=parameters, parallelism=parallelism)
+        make_distributed_root(checkpoint_steps=steps, parameters=parameters, parallelism=parallelism)
         for _ in range(2)
     )
     train(whole)
     pods = Pods(root)
-    pods.until(lambda: steps_on_disk(root) > 35, "half of the steps")
+    pods.wait_until(lambda: steps_on_disk(root) > 35, "half of the steps")
     pods.processes[1].send_signal(signal.SIGTERM)
     assert pods.end() == [ExitCode.INTERRUPTED] * 2
     assert root.report().outcome is Outcome.INTERRUPTED
@@ -305,7 +318,7 @@ def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_together, par
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-SLOW = """
+SLOW_PRIMARY = """
 import time
 from transformers import modeling_utils
 from tunegate_trainer.distributed import ranks
@@ -324,19 +337,19 @@ def slow_write(*arguments, **options):
 
 loading._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """
-"""The first process reads and writes for longer than one waits in a training step."""
+"""Code that makes the primary rank read and write for longer than the timeout of a training step."""
 
 
-def test_ranks_wait_for_slow_reads_and_saves_of_the_primary(make_together):
-    root = make_together(parameters=EXACT | ALL_WEIGHTS, parallelism="FSDP")
+def test_ranks_wait_for_slow_reads_and_saves_of_the_primary(make_distributed_root):
+    root = make_distributed_root(parameters=WITHOUT_DROPOUT | ALL_WEIGHTS, parallelism="FSDP")
     train(root)
     (root.checkpoint(6) / "DONE").unlink()
-    pods = Pods(root, "--attempt", "2", before=SLOW)
+    pods = Pods(root, "--attempt", "2", before=SLOW_PRIMARY)
     assert pods.end() == [ExitCode.OK] * 2
     assert (root.checkpoint(6) / "DONE").exists()
 
 
-DISAGREES = """
+SCORING_TIMES_OUT = """
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Score
@@ -357,14 +370,17 @@ def add_and_look(self, *arguments):
 
 StageRecord.add = add_and_look
 """
-"""The second process scores nothing within its limit of time."""
+"""Code that makes scoring time out on the second rank."""
 
 
-def test_all_ranks_use_the_scores_of_the_primary(make_together):
-    assert Pods(make_together(parameters=EXACT), before=DISAGREES).end() == [ExitCode.OK] * 2
+def test_all_ranks_use_the_scores_of_the_primary(make_distributed_root):
+    assert (
+        Pods(make_distributed_root(parameters=WITHOUT_DROPOUT), before=SCORING_TIMES_OUT).end()
+        == [ExitCode.OK] * 2
+    )
 
 
-LATE = """
+LATE_READER = """
 import os, time
 from transformers import trainer
 
@@ -378,56 +394,60 @@ def sort_late(*arguments, **options):
 
 trainer.sort_checkpoints = sort_late
 """
-"""The second process is still about to look at the scratch folder when the first is done."""
+"""Code that makes the second rank read the scratch folder late, when the primary has finished."""
 
 
-def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_together):
-    root = make_together(parameters=EXACT)
-    assert Pods(root, before=LATE).end() == [ExitCode.OK] * 2
+def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distributed_root):
+    root = make_distributed_root(parameters=WITHOUT_DROPOUT)
+    assert Pods(root, before=LATE_READER).end() == [ExitCode.OK] * 2
     assert not list(root.stage_folder.glob("scratch-*"))
 
 
-def test_sigterm_after_agreement_takes_effect_one_step_later(make_together):
-    """Else it would save alone, and wait for the others for ever, as they do for it."""
-    root, interruption = make_together(1, parameters=DROPS), Interruption()
+def test_sigterm_after_agreement_takes_effect_one_step_later(make_distributed_root):
+    """Otherwise the rank would save alone, and all ranks would wait for each other forever."""
+    root, interruption = make_distributed_root(1, parameters=WITH_DROPOUT), Interruption()
 
-    class AskedLate(Ranks):
+    class LateSigterm(Ranks):
         def sum(self, *numbers: int) -> list[int]:
             sums = super().sum(*numbers)
-            if len(numbers) > 1 and steps_on_disk(root) == 3:  # step 4 is agreed on, and not on disk yet
+            if (
+                len(numbers) > 1 and steps_on_disk(root) == 3
+            ):  # the ranks agreed on step 4, which is not on disk yet
                 interruption.request()
             return sums
 
     with pytest.raises(Interrupted):
-        train_role.train_stage(root.context(interruption=interruption), AskedLate())
+        train_role.train_stage(root.context(interruption=interruption), LateSigterm())
     assert [path.parent.name for path in sorted(root.stage_folder.glob("step-*/DONE"))] == [
         "step-000003",
         "step-000005",
     ]
 
 
-def test_rendezvous_timeout_exceeds_the_start_timeout_of_the_job(make_together, monkeypatch):
+def test_rendezvous_timeout_exceeds_the_start_timeout_of_the_job(make_distributed_root, monkeypatch):
     waits = []
     monkeypatch.setattr(ranks, "_connect", lambda *found: waits.append(found[-1]))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
     for timeout in (60, 7200):
-        request = make_together(spec={"startTimeoutSeconds": timeout}).context().request
+        request = make_distributed_root(spec={"startTimeoutSeconds": timeout}).context().request
         with ranks.process_group(request):
             pass
     assert waits == [ranks.RENDEZVOUS_SECONDS, 7200 + 60]
 
 
-def test_only_primary_rank_starts_trackers(make_together):
-    root = make_together(spec={"tracking": {"mlflow": {"uri": "http://127.0.0.1:9", "experiment": "orders"}}})
+def test_only_primary_rank_starts_trackers(make_distributed_root):
+    root = make_distributed_root(
+        spec={"tracking": {"mlflow": {"uri": "http://127.0.0.1:9", "experiment": "orders"}}}
+    )
     context = root.context()
     context.is_primary = False
     assert start_trackers(context) is None
 
 
-def test_killed_rank_ends_the_others_with_peer_lost(make_together):
-    root = make_together(checkpoint_steps=(2000,), parameters=DROPS)
+def test_killed_rank_ends_the_others_with_peer_lost(make_distributed_root):
+    root = make_distributed_root(checkpoint_steps=(2000,), parameters=WITH_DROPOUT)
     pods = Pods(root)
-    pods.until(lambda: steps_on_disk(root) > 3, "some steps")
+    pods.wait_until(lambda: steps_on_disk(root) > 3, "some steps")
     pods.processes[1].kill()
     eventually(lambda: pods.processes[0].poll() is not None, seconds=60, what="the other has ended")
     assert pods.end() == [ExitCode.INTERNAL_ERROR, -signal.SIGKILL]
@@ -436,20 +456,20 @@ def test_killed_rank_ends_the_others_with_peer_lost(make_together):
     assert failure.reason == Reason.PEER_LOST
 
 
-def test_user_error_ends_all_ranks_with_the_same_exit_code(make_together):
-    pods = Pods(make_together(parameters={"micro_batch_size": 4}))
+def test_user_error_ends_all_ranks_with_the_same_exit_code(make_distributed_root):
+    pods = Pods(make_distributed_root(parameters={"micro_batch_size": 4}))
     assert pods.end() == [ExitCode.USER_ERROR] * 2
     failure = pods.termination(1).failure
     assert failure is not None
     assert "batchSize 4 is not a multiple of 4 examples per forward pass times 2 ranks" in failure.message
 
 
-def test_sigterm_ends_a_rank_waiting_for_rendezvous(make_together):
-    pods = Pods(make_together(parameters=DROPS), only=1)
+def test_sigterm_ends_a_rank_waiting_for_rendezvous(make_distributed_root):
+    pods = Pods(make_distributed_root(parameters=WITH_DROPOUT), only=1)
     port = int(pods.master.rpartition(":")[2])
-    pods.until(lambda: is_listening(port), "it waits for the other")
+    pods.wait_until(lambda: is_listening(port), "it waits for the other")
     pods.processes[0].send_signal(signal.SIGTERM)
-    pods.until(pods.has_ended, "it has ended")
+    pods.wait_until(pods.any_has_ended, "it has ended")
     assert pods.end() == [ExitCode.INTERRUPTED]
 
 
@@ -458,16 +478,16 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def launched(root: TrainerRoot) -> "subprocess.Popen[bytes]":
-    """Both processes in one pod, as with two GPUs."""
+def start_launcher(root: TrainerRoot) -> "subprocess.Popen[bytes]":
+    """Start both ranks in one pod, as with two GPUs."""
     imports = "import sys; from pathlib import Path; from tunegate_trainer.distributed.launcher import launch"
     code = f"{imports}; sys.exit(launch(['train', '--stage', '{STAGE}'], 2, Path('{root.path}')))"
     return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {ROOT_VARIABLE: str(root.path)})
 
 
-def test_sigterm_ends_all_ranks_of_a_pod_together(make_together):
-    root = make_together(checkpoint_steps=(30, 60), parameters=DROPS)
-    pod = launched(root)
+def test_sigterm_ends_all_ranks_of_a_pod_together(make_distributed_root):
+    root = make_distributed_root(checkpoint_steps=(30, 60), parameters=WITH_DROPOUT)
+    pod = start_launcher(root)
     eventually(lambda: steps_on_disk(root) > 5 or pod.poll() is not None, seconds=240)
     pod.send_signal(signal.SIGTERM)
     assert pod.wait(120) == ExitCode.INTERRUPTED
@@ -476,15 +496,15 @@ def test_sigterm_ends_all_ranks_of_a_pod_together(make_together):
     assert len(list(root.stage_folder.glob("step-*/DONE"))) == 1, "saved by one of them"
 
 
-def test_launcher_reports_user_error_once_with_its_exit_code(make_together):
-    root = make_together(parameters={"micro_batch_size": 4})
-    assert launched(root).wait(120) == ExitCode.USER_ERROR
+def test_launcher_reports_user_error_once_with_its_exit_code(make_distributed_root):
+    root = make_distributed_root(parameters={"micro_batch_size": 4})
+    assert start_launcher(root).wait(120) == ExitCode.USER_ERROR
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
     assert termination.failure is not None
     assert termination.failure.reason == Reason.USER_ERROR
 
 
-HANGS = """
+HANGING_TRAINER = """
 import os, sys, time
 from pathlib import Path
 
@@ -493,14 +513,14 @@ if os.environ["TUNEGATE_LOCAL_RANK"] == "0":
 Path(os.environ["TUNEGATE_TERMINATION"]).write_text(sys.argv[1])
 sys.exit(1)
 """
-"""A trainer whose first process waits for the second, which failed."""
+"""A trainer whose first rank waits in vain for the second, which failed."""
 
 
 def test_launcher_reports_failed_rank_not_the_killed_straggler(tmp_path):
     trainer = tmp_path / "fake" / "tunegate_trainer"
     trainer.mkdir(parents=True)
     (trainer / "__init__.py").touch()
-    (trainer / "__main__.py").write_text(HANGS)
+    (trainer / "__main__.py").write_text(HANGING_TRAINER)
     failure = Failure(reason=Reason.CUDA_OUT_OF_MEMORY, message="of memory")
     said = Termination(exit_code=1, outcome=Outcome.FAILED, failure=failure).model_dump_json(by_alias=True)
     code = f"""

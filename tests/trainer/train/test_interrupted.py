@@ -1,4 +1,4 @@
-"""Twenty interruptions at random moments, starts and checkpoint writes too: the same run as without any."""
+"""Twenty interruptions at random moments, also in starts and checkpoint writes, do not change the results."""
 
 import json
 import os
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.resume, pytest.mark.timeout(1800)]
 STEPS = 300
 EVERY = 10
 INTERRUPTIONS = 10
-"""Of each of the two stages."""
-WRITE_THAT_IS_FINISHED = 5
-"""The interruption inside a write that is a SIGTERM."""
+"""Per stage; there are two."""
+SIGTERM_WRITE = 5
+"""The number of the interruption during a write that is a SIGTERM instead of a SIGKILL."""
 SEED = 20260303
 
 
 class Attempts:
-    """Attempts at one stage, each a process of its own."""
+    """The attempts of one stage, each in its own process."""
 
     def __init__(self, root: TrainerRoot, stage: str, start_step: int | None) -> None:
         self._root, self._stage, self._start_step = root, stage, start_step
@@ -51,7 +51,8 @@ class Attempts:
         )
 
     def interrupt(self, when: Callable[[], bool], delay: float, kind: signal.Signals) -> bool:
-        """One attempt that gets a signal ``delay`` seconds after ``when``. False if it ended before."""
+        """Run one attempt, and send a signal ``delay`` seconds after ``when``. Return False if it ended
+        before."""
         process = self.start()
         deadline = time.monotonic() + 120
         while not when() and process.poll() is None:
@@ -66,7 +67,7 @@ class Attempts:
         return process.returncode != ExitCode.OK
 
     def finish(self) -> float:
-        """An attempt that nothing interrupts. Returns the seconds until its first step."""
+        """Run an attempt without interruption. Return the seconds until its first step."""
         process, begin, before = self.start(), time.monotonic(), self.lines()
         while self.lines() == before and process.poll() is None and time.monotonic() < begin + 120:
             time.sleep(0.01)
@@ -80,20 +81,23 @@ class Attempts:
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def is_saving(self) -> bool:
-        """Whether a checkpoint is being written, and is not complete."""
+        """Return whether a checkpoint is being written and not yet complete."""
         return any(True for _ in self.folder.glob("scratch-*/checkpoint-*"))
 
 
-def interrupt_often(attempts: Attempts, rng: random.Random, start_seconds: float) -> list[str]:
-    """What was done to the stage, one entry an interruption. An attempt takes ``start_seconds`` to its first
-    step, the last half of them for loading, merging, the base model's evaluation, the reference of DPO."""
+def interrupt_repeatedly(attempts: Attempts, rng: random.Random, start_seconds: float) -> list[str]:
+    """Interrupt the stage repeatedly, and return a description of each interruption.
+
+    An attempt takes ``start_seconds`` until its first step. In the second half of them it loads and merges
+    models, evaluates the base model, and computes the DPO reference.
+    """
     done: list[str] = []
     while len(done) < INTERRUPTIONS:
         kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
         seen = attempts.lines()
         at_start, in_write = len(done) % 3 == 0, len(done) % 3 == 2
-        if in_write:  # one of them is asked to stop, which lets it finish
-            kind = signal.SIGTERM if len(done) == WRITE_THAT_IS_FINISHED else signal.SIGKILL
+        if in_write:  # one of them is SIGTERM, which lets the write finish
+            kind = signal.SIGTERM if len(done) == SIGTERM_WRITE else signal.SIGKILL
             moment, delay = attempts.is_saving, rng.uniform(0, 0.004)
         elif at_start:
             moment, delay = (lambda: True), rng.uniform(0.5, 1) * start_seconds
@@ -101,7 +105,7 @@ def interrupt_often(attempts: Attempts, rng: random.Random, start_seconds: float
             moment, delay = (lambda seen=seen: attempts.lines() > seen), rng.uniform(0, 0.6)
         if not attempts.interrupt(moment, delay, kind):
             break
-        # At a start, what an earlier attempt was writing may still lie there.
+        # At a start, there may be partial files of an earlier attempt.
         cut_short = attempts.is_saving() and not at_start
         assert not (cut_short and kind is signal.SIGTERM), "what is being written is finished"
         where = "inside the checkpoint after" if cut_short or (in_write and kind is signal.SIGTERM) else "at"
@@ -125,7 +129,7 @@ def test_twenty_interruptions_do_not_change_the_results(make_both):
     for stage, start_step in ((STAGE, None), ("dpo", STEPS)):
         start_seconds = Attempts(whole, stage, start_step).finish()
         attempts = Attempts(root, stage, start_step)
-        done += [f"{stage}: {what}" for what in interrupt_often(attempts, rng, start_seconds)]
+        done += [f"{stage}: {what}" for what in interrupt_repeatedly(attempts, rng, start_seconds)]
         attempts.finish()
     assert len(done) == 2 * INTERRUPTIONS, done
     for stage in (STAGE, "dpo"):

@@ -1,4 +1,4 @@
-"""The loss: of completions alone, of whole batches of examples, the same packed or padded."""
+"""The loss: only completions count, it is averaged over whole batches, and packing does not change it."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ SHARED = "shared prefixes"
 
 @pytest.fixture(params=["sdpa", BY_EXAMPLE, SHARED])
 def trainer(request, make_root, base_model) -> CompletionTrainer:
-    """A trainer whose adapter already changes something, without dropout; as on a GPU and as on a CPU."""
+    """A trainer with an adapter that is not zero and without dropout, with the attention of GPUs and CPUs."""
     root: TrainerRoot = make_root(parameters={"lora_dropout": 0.0})
     stage, plan, cpu = root.context().plan.stages[0], root.context().plan, torch.device("cpu")
     tokenizer = load_tokenizer(base_model)
@@ -121,7 +121,7 @@ def without_labels(batch: dict[str, Any]) -> dict[str, Any]:
 
 def test_optimizer_step_does_not_depend_on_micro_batch(make_root, base_model, exact):
     steps = []
-    rate = {} if exact else {"learning_rate": 1e-4}  # at the tiny model's a real one only forgets
+    rate = {} if exact else {"learning_rate": 1e-4}  # the tiny model's rate is too high for a real one
     for micro_batch_size in (8, 2, 1):
         sizes = {"batch_size": 8, "micro_batch_size": micro_batch_size, "lora_dropout": 0.0}
         root: TrainerRoot = make_root(model=base_model, checkpoint_steps=(3,), parameters={**sizes, **rate})

@@ -1,4 +1,4 @@
-"""A pass that does not fit the GPU: fewer examples a pass, as many a step, and the same run."""
+"""If a pass does not fit the GPU, it gets fewer examples, and the optimizer steps stay the same."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ def examples_of(inputs: dict[str, Any]) -> int:
 
 
 @pytest.fixture
-def a_small_gpu(monkeypatch):
-    """Only so many examples fit a pass, from some step on. There is no GPU to run out of memory on."""
+def limit_examples_per_pass(monkeypatch):
+    """Return a function that limits the examples that fit a pass, because there is no GPU to fill."""
 
     def limit(most: int, from_step: int = 1) -> list[int]:
         tried: list[int] = []
@@ -55,11 +55,11 @@ def run(root: TrainerRoot) -> None:
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_halved_micro_batch_gives_the_same_steps(make_root, a_small_gpu):
+def test_halved_micro_batch_gives_the_same_steps(make_root, limit_examples_per_pass):
     exact = {"lora_dropout": 0.0}
     whole, root = (make_root(parameters=exact) for _ in range(2))
     run(whole)
-    tried = a_small_gpu(most=1)
+    tried = limit_examples_per_pass(most=1)
     run(root)
     assert tried[:3] == [4, 2, 1]
     assert set(tried[2:]) == {1}
@@ -69,7 +69,7 @@ def test_halved_micro_batch_gives_the_same_steps(make_root, a_small_gpu):
     assert whole.report().progress.micro_batch_size is None
 
 
-def test_out_of_memory_resumes_from_last_checkpoint(make_root, a_small_gpu, monkeypatch):
+def test_out_of_memory_resumes_from_last_checkpoint(make_root, limit_examples_per_pass, monkeypatch):
     whole, root = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
     run(whole)
     trained, append = [], LossFile.append
@@ -79,15 +79,15 @@ def test_out_of_memory_resumes_from_last_checkpoint(make_root, a_small_gpu, monk
         append(self, line)
 
     monkeypatch.setattr(LossFile, "append", append_and_note)
-    a_small_gpu(most=2, from_step=5)
+    limit_examples_per_pass(most=2, from_step=5)
     run(root)
     assert trained == [1, 2, 3, 4, 4, 5, 6], "checkpoint 3 was there"
     assert root.losses() == pytest.approx(whole.losses(), rel=1e-4)
 
 
-def test_later_attempt_starts_with_reduced_micro_batch(make_root, a_small_gpu):
+def test_later_attempt_starts_with_reduced_micro_batch(make_root, limit_examples_per_pass):
     root = make_root()
-    tried = a_small_gpu(most=2)
+    tried = limit_examples_per_pass(most=2)
     run(root)
     (root.stage_folder / "step-000006" / "DONE").unlink()
     tried.clear()
@@ -108,9 +108,9 @@ def test_superseded_process_does_not_halve_micro_batch(make_root, monkeypatch):
     assert not (root.stage_folder / "micro-batch").exists()
 
 
-def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, a_small_gpu, monkeypatch):
+def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, limit_examples_per_pass, monkeypatch):
     root = make_root()
-    a_small_gpu(most=0)
+    limit_examples_per_pass(most=0)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["train", "--stage", "sft"]) == ExitCode.CUDA_OUT_OF_MEMORY
     failure = root.report().failure
@@ -246,9 +246,9 @@ def test_out_of_memory_computing_the_reference_gives_a_hint(make_root, monkeypat
     assert "NF4" not in raised.value.hint
 
 
-def test_sigterm_in_out_of_memory_step_is_handled(make_root, a_small_gpu, monkeypatch):
+def test_sigterm_in_out_of_memory_step_is_handled(make_root, limit_examples_per_pass, monkeypatch):
     root, interruption = make_root(), Interruption()
-    a_small_gpu(most=1)
+    limit_examples_per_pass(most=1)
     halve = train_role.halve_micro_batch
 
     def asked_meanwhile(*arguments: Any) -> None:
@@ -267,7 +267,7 @@ def test_sigterm_in_out_of_memory_step_is_handled(make_root, a_small_gpu, monkey
     ids=["LoRA with dropout", "QLoRA", "all weights"],
 )
 def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch, parameters):
-    """As of a billion parameters on a GPU, with evaluations between the steps."""
+    """As with a billion parameters on a GPU, with evaluations between the steps."""
     kept, again = (make_root(checkpoint_steps=(2, 4), parameters=parameters) for _ in range(2))
     computed, mlp = [], LlamaMLP.forward
 

@@ -1,5 +1,5 @@
-"""All weights are float32, and computed with in bfloat16 wherever a GPU trains or evaluates them. There is no
-GPU here: autocast of the CPU stands in for its own."""
+"""Full fine-tuning has float32 weights, and computes in bfloat16 on a GPU. The tests use autocast on the
+CPU."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ Computed = set[tuple[bool, torch.dtype]]
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
-    """What MLPs computed: whether for training, and in which type."""
+    """The computations of MLPs: each in training or evaluation, and in which dtype."""
 
     def on_a_cpu(_: torch.device, *, whole: bool) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=whole)

@@ -1,4 +1,4 @@
-"""Multimodal models: their language model is tuned on text, and their vision tower stays as it is."""
+"""Multimodal models: only the language model is trained, on text; the vision tower does not change."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def folder(family: str, tmp_path: Path) -> Path:
 
 
 def adapted(checkpoint: Path) -> set[str]:
-    """The layers that have an adapter."""
+    """Return the layers that have an adapter."""
     names = load_file(checkpoint / "adapter_model.safetensors")
     return {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in names}
 
@@ -75,7 +75,7 @@ def test_full_fine_tuning_trains_only_the_language_model(make_root, tmp_path):
 
 
 def plan_of(model: Path, path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str) -> Plan:
-    """What the data role plans for a model and the layers that a user names."""
+    """Return the data role's plan for a model and the target modules that a user names."""
     adapter = {"type": "LoRA"} | ({"targetModules": [*targets]} if targets else {})
     training = {"maxSteps": 2, "learningRate": "0.01", "batchSize": 4, "maxLength": 64}
     rows = "".join(f'{{"prompt": "order {i} mugs", "completion": "yes"}}\n' for i in range(24))

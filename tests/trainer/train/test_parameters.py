@@ -1,4 +1,4 @@
-"""Every parameter of the plan reaches what it decides."""
+"""Every parameter of the plan takes effect."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def train(root: TrainerRoot) -> list[dict[str, Any]]:
-    """Train the stage. Returns the lines of its losses.jsonl."""
+    """Train the stage, and return the lines of its losses.jsonl."""
     train_role.run(root.context())
     return [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
 

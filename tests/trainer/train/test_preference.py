@@ -1,4 +1,4 @@
-"""DPO: TRL's losses on packed pairs, from a reference that nothing moves."""
+"""DPO: TRL's losses on packed pairs, with a reference that never changes."""
 
 import json
 import shutil
@@ -40,13 +40,13 @@ BETA = 0.3
 
 
 def tuned_model(
-    base_model, root: TrainerRoot, attention: str = BY_EXAMPLE, *, shares: bool = False
+    base_model, root: TrainerRoot, attention: str = BY_EXAMPLE, *, shares_prefix: bool = False
 ) -> PeftModel:
-    """An adapter that already changes something."""
+    """Return a model with an adapter that is not zero."""
     stage, plan = root.context().plan.stages[-1], root.context().plan
     base = load_base(base_model, "float32", CPU)
     base.set_attn_implementation(attention)
-    if shares:
+    if shares_prefix:
         allow_shared_prefixes(base)
     model = trainable(base, plan.model, stage.parameters)
     torch.manual_seed(3)
@@ -69,7 +69,7 @@ def examples(base_model) -> list[tuple[Example, Example]]:
 def make_trainer(
     model: Any, root: TrainerRoot, base_model: Any, examples: list[tuple[Example, Example]], loss: str
 ) -> PreferenceTrainer:
-    """A trainer whose reference is the model without its adapter."""
+    """Return a trainer whose reference is the model without its adapter."""
     stage, plan = root.context().plan.stages[-1], root.context().plan
     with model.disable_adapter():
         given = log_probs(model, [one for pair in examples for one in pair])
@@ -94,7 +94,7 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def by_hand(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
-    """Log-probabilities of both answers, each computed alone and without a shortcut."""
+    """Return the log-probabilities of both answers, each computed alone by the plain formula."""
     sums = []
     for one in (chosen, rejected):
         ids, labels = torch.tensor([one["input_ids"]]), torch.tensor(one["labels"])[1:]
@@ -104,14 +104,18 @@ def by_hand(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
     return torch.stack(sums)
 
 
-@pytest.mark.parametrize(("attention", "shares"), [("sdpa", False), (BY_EXAMPLE, False), (BY_EXAMPLE, True)])
+@pytest.mark.parametrize(
+    ("attention", "shares_prefix"), [("sdpa", False), (BY_EXAMPLE, False), (BY_EXAMPLE, True)]
+)
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
-def test_dpo_loss_and_gradients_match_trl(dpo_root, base_model, examples, loss, attention, shares, exact):
-    model = tuned_model(base_model, dpo_root, attention, shares=shares)
+def test_dpo_loss_and_gradients_match_trl(
+    dpo_root, base_model, examples, loss, attention, shares_prefix, exact
+):
+    model = tuned_model(base_model, dpo_root, attention, shares_prefix=shares_prefix)
     ours = make_trainer(model, dpo_root, base_model, examples, loss)
     batch = next(iter(ours.get_train_dataloader()))
     assert "shared_prefixes" in share_prefixes(batch), "a pair has one prompt"
-    assert allows_shared_prefixes(model) is shares
+    assert allows_shared_prefixes(model) is shares_prefix
     found = ours.compute_loss(model, dict(batch), num_items_in_batch=0)
     found_gradients = gradients(model, found)
 
@@ -125,7 +129,7 @@ def test_dpo_loss_and_gradients_match_trl(dpo_root, base_model, examples, loss, 
     ]
     order = train_role.training_dataset([{"row": i} for i in range(8)], steps=1, batch_size=4, seed=1)["row"]
     theirs = DPOTrainer(
-        # An adapter that was given is copied as the reference there; this reference is the base.
+        # TRL would copy a given adapter as the reference, but our reference is the base model.
         model=model,
         ref_model=load_base(base_model, "float32", CPU),
         args=DPOConfig(
@@ -142,7 +146,7 @@ def test_dpo_loss_and_gradients_match_trl(dpo_root, base_model, examples, loss, 
         processing_class=load_tokenizer(base_model),
     )
     padded = theirs.data_collator([theirs.train_dataset[i] for i in range(4)])
-    # The template ends an answer with a line end, which TRL learns too: leave it out.
+    # The template ends an answer with a line break, on which TRL trains too, so it is removed.
     for mask, completion in zip(padded["attention_mask"], padded["completion_mask"], strict=True):
         end = mask.sum() - 1
         mask[end] = completion[end] = 0
@@ -159,7 +163,7 @@ def test_dpo_loss_equals_the_formula(dpo_root, base_model, examples, exact):
     model = tuned_model(base_model, dpo_root)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data *= 50  # a margin of nothing would prove nothing
+            parameter.data *= 50  # with a margin of zero the test would prove nothing
     trainer = make_trainer(model, dpo_root, base_model, examples, "sigmoid")
     pair = trainer.train_dataset[0]
     batch = trainer.data_collator([pair])
@@ -228,7 +232,7 @@ def test_first_dpo_loss_is_log_two_and_then_falls(make_root):
 
 
 def test_dpo_in_bfloat16_starts_at_its_reference(make_root):
-    """The reference is computed in passes of other sizes than training has."""
+    """The passes that compute the reference have other sizes than those of training."""
     root = make_root(
         checkpoint_steps=(2,),
         later=[dpo_plan(checkpoint_steps=(8,), dtype="bfloat16")],
@@ -242,7 +246,7 @@ def test_dpo_in_bfloat16_starts_at_its_reference(make_root):
 
 
 def test_dpo_can_be_the_first_stage(make_root):
-    """Their reference is then the job's model, and the adapter is new."""
+    """Then the reference is the base model, and the adapter is new."""
     parameters = dpo_plan().parameters.model_dump(exclude_defaults=True)
     root = make_root(checkpoint_steps=(8,), parameters=parameters)
     assert train_role.run(root.context()) is Outcome.COMPLETED

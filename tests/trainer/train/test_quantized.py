@@ -1,4 +1,4 @@
-"""QLoRA: an adapter beside a base whose linear layers are held in 4 bits."""
+"""QLoRA: an adapter beside a base model whose linear layers are quantized to 4 bits."""
 
 import json
 
@@ -35,8 +35,8 @@ def linear_layers(model: nn.Module) -> dict[str, Linear4bit]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 
-def held_bytes(layer: Linear4bit) -> int:
-    """Of the codes and of all that is needed to read them."""
+def stored_bytes(layer: Linear4bit) -> int:
+    """Return the bytes of a layer's codes and of the constants that are needed to dequantize them."""
     state = layer.weight.quant_state.as_dict(packed=True)
     return layer.weight.nbytes + sum(tensor.nbytes for tensor in state.values())
 
@@ -48,14 +48,14 @@ def test_nf4_layers_are_seventy_percent_smaller_than_bfloat16(tmp_path):
     assert "lm_head" not in layers
     for name, layer in layers.items():
         sixteen_bits = 2 * layer.in_features * layer.out_features
-        assert held_bytes(layer) <= 0.3 * sixteen_bits, name
+        assert stored_bytes(layer) <= 0.3 * sixteen_bits, name
         assert layer.weight.quant_state.nested, "its scales are quantized too"
         assert layer.weight.quant_state.quant_type == "nf4"
         assert layer.compute_dtype == torch.bfloat16
 
 
 def test_gradients_flow_through_quantized_layers_after_evaluation(tmp_path, monkeypatch):
-    """In an evaluation bitsandbytes repacks weights where the CPU has AVX512-BF16, which few have."""
+    """During an evaluation, bitsandbytes repacks the weights on CPUs with AVX512-BF16, which are rare."""
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
     LlamaForCausalLM(CONFIG).save_pretrained(tmp_path)
     model = load_base(tmp_path, "bfloat16", CPU, "NF4")
@@ -169,7 +169,7 @@ def test_qlora_adapter_is_merged_into_dequantized_base(make_root, judge):
 
 
 def test_merge_uses_the_quantization_codes_of_training(make_root, tmp_path):
-    """A base that is stored in float32 and trained in bfloat16 has other codes than its float32 weights."""
+    """A base that is stored in float32 but trained in bfloat16 has other codes than its float32 weights."""
     root = make_root(checkpoint_steps=(1,), parameters=NF4)
     train(root)
     trained = root.context().plan.stages[0].parameters.model_copy(update={"dtype": "bfloat16"})

@@ -1,4 +1,4 @@
-"""Stopping and going on: SIGTERM, SIGKILL, damaged and unfinished checkpoints, two pods at once."""
+"""Stop and resume: SIGTERM, SIGKILL, damaged and incomplete checkpoints, two pods at once."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ def run(root: TrainerRoot, interruption: Interruption | None = None) -> Outcome:
 
 
 def assert_same_run(left: TrainerRoot, right: TrainerRoot) -> None:
-    """Bit by bit: every loss, every checkpoint's weights, every outcome."""
+    """Compare bit by bit: every loss, every checkpoint's weights, every outcome."""
     assert left.losses() == right.losses()
     assert left.evaluated_steps() == right.evaluated_steps()
     for step in left.evaluated_steps():
@@ -133,7 +133,7 @@ def interrupt_at(root: TrainerRoot, at_step: Callable[[int, Callable[[], object]
 def test_unevaluated_checkpoint_is_evaluated_before_training_resumes(make_root, at_step):
     whole, root = make_root(), make_root()
     run(whole)
-    # Asked to stop in the step of a checkpoint: it is saved, and its evaluation is left to the next attempt.
+    # SIGTERM in the step of a checkpoint: it is saved, but the next attempt evaluates it.
     interrupt_at(root, at_step, 2)
     assert (root.evaluated_steps(), is_complete(root.checkpoint(3))) == ([0], True)
     run(root)
@@ -264,7 +264,7 @@ def test_superseded_writer_completes_and_reports_nothing(make_root, at_step, mon
 def while_evaluating(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[TrainerRoot, int, Callable[[], object]], None]:
-    """Do something while the checkpoint of a step is evaluated."""
+    """Return a function that sets up an action, called while the checkpoint of a step is evaluated."""
 
     def set_up(root: TrainerRoot, step: int, do: Callable[[], object]) -> None:
         generate = evaluate.generate
@@ -351,7 +351,7 @@ def test_checkpoints_saved_after_damage_are_kept(make_root, at_step, monkeypatch
     assert damaged == ["state-000004", "state-000005"]
     for step in (4, 5):
         flip_a_bit(root.checkpoint(step) / "adapter_model.safetensors")
-    interrupt_at(root, at_step, 2)  # from the start again, since older states are gone
+    interrupt_at(root, at_step, 2)  # starts from the beginning, because older states are gone
     trained, append = [], LossFile.append
 
     def append_and_note(self: LossFile, line: dict[str, Any]) -> None:

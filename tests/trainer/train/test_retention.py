@@ -1,4 +1,4 @@
-"""Checkpoints that nothing needs any more go, and only those; what they scored stays."""
+"""Only checkpoints that are no longer needed are removed, and all evaluations are kept."""
 
 import shutil
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def on_disk(root: TrainerRoot, stage: str = STAGE) -> list[int]:
 
 
 class Measured:
-    """What checkpoints of a stage scored, in place of a training that could not be had to order."""
+    """Scripted scores of a stage's checkpoints, in place of a training whose scores cannot be chosen."""
 
     def __init__(self, root: TrainerRoot, golden: Sequence[int | str], cases: int = 20) -> None:
         self.request = root.context().request
@@ -44,7 +44,7 @@ class Measured:
         self._golden = [g if isinstance(g, str) else "p" * g + "f" * (cases - g) for g in golden]
 
     def after(self, steps: int) -> Results:
-        """Once as many checkpoints are evaluated."""
+        """Return the results after this number of evaluated checkpoints."""
         return Results(
             sets=self._sets,
             evaluations=[
@@ -69,11 +69,11 @@ class Measured:
 @pytest.mark.parametrize(
     ("golden", "kept"),
     [
-        ([0, 11, 12, 13, 14], {3, 4}),  # the last two, one of which is the best
-        ([0, 18, 12, 13, 14], {1, 3, 4}),  # the best of those that pass
-        ([0, 14, 14, 14, 14], {1, 3, 4}),  # of equal ones the earliest goes on
-        ([0, 2, 3, 1, 1], {2, 3, 4}),  # none passes: what the stop rule compares with
-        ([0, 12, 14, 13, 15], {2, 3, 4}),  # 2 is the best where the last is damaged
+        ([0, 11, 12, 13, 14], {3, 4}),  # the last two; one of them is the best
+        ([0, 18, 12, 13, 14], {1, 3, 4}),  # and the best passing one
+        ([0, 14, 14, 14, 14], {1, 3, 4}),  # the earliest of equal ones is the best
+        ([0, 2, 3, 1, 1], {2, 3, 4}),  # none passes: the one that the stop rule compares with
+        ([0, 12, 14, 13, 15], {2, 3, 4}),  # 2 is the best if the last is damaged
     ],
 )
 def test_last_best_and_stop_rule_checkpoints_are_kept(make_root, golden, kept):
@@ -82,7 +82,7 @@ def test_last_best_and_stop_rule_checkpoints_are_kept(make_root, golden, kept):
 
 
 def test_must_pass_stop_keeps_the_checkpoint_it_names(make_root):
-    """The last one passes more cases than the best before, but not the one that counts."""
+    """The last checkpoint passes more cases than the best one before, but not the mustPass case."""
     thresholds = {"mustPass": ["case-4"], "minPassRate": "0.9"}
     root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds=thresholds)})
     measured = Measured(root, [0, 10, 9, 9, "f" * 5 + "p" * 15])
@@ -100,7 +100,7 @@ def test_accepted_checkpoint_releases_all_earlier_ones(make_root):
 
 
 def test_best_passing_checkpoint_is_always_on_disk(make_root):
-    """The best passing checkpoint, by the same function that the operator chooses it with."""
+    """The operator chooses the best passing checkpoint with the same function."""
     root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
     measured = Measured(root, [3, 9, 12, 11, 15, 15, 10, 14, 13, 15, 19, 18])
     present: list[int] = []
@@ -145,7 +145,7 @@ def test_missing_base_evaluation_removes_no_checkpoint(make_root):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """An exception that nothing handles, like SIGKILL."""
 
 
 @pytest.mark.parametrize("files_gone", [0, 1])

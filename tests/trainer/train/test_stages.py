@@ -1,4 +1,4 @@
-"""Several stages: each starts from a checkpoint of the one before, and the last is judged as published."""
+"""Several stages: each starts from a checkpoint of the previous one, and the last is judged as published."""
 
 import errno
 import json
@@ -49,8 +49,8 @@ def weights(folder) -> dict[str, torch.Tensor]:
 def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_root, monkeypatch, judge):
     root = make_root(checkpoint_steps=(6,), later=[dpo_plan(checkpoint_steps=(4, 8))], spec=PREFERENCE)
     train(root)
-    monkeypatch.setattr(evaluate_module, "generate", None)  # nobody may generate for the starting model
-    with pytest.raises(TypeError):  # but for the first checkpoint one must
+    monkeypatch.setattr(evaluate_module, "generate", None)  # evaluating the starting model must not generate
+    with pytest.raises(TypeError):  # evaluating the first checkpoint must
         train(root, "dpo", start_step=6)
     monkeypatch.undo()
     start, before = root.evaluation(0, "dpo"), root.evaluation(6)

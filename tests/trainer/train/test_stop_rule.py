@@ -1,4 +1,4 @@
-"""A run that gets worse is checked early and stopped, also by a process that was restarted in between."""
+"""The stop rule: a regression is checked early and stops training, also after a restart."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ CASES = 20
 
 
 class Script:
-    """Golden cases passed at each step, in place of what a tiny model would answer."""
+    """Scripted numbers of passed golden cases at each step, in place of a model's answers."""
 
     def __init__(self, root: TrainerRoot, passed: Mapping[int, int]) -> None:
         self.root, self.passed = root, passed
@@ -37,13 +37,14 @@ class Script:
 
 @pytest.fixture
 def scripted(make_root, monkeypatch):
-    """A root with checkpoints planned at 4, 8 and 12, whose golden set passes as a script says."""
+    """Return a function that makes a root with checkpoints at steps 4, 8 and 12 and scripted golden
+    outcomes."""
 
     def make(passed: Mapping[int, int], gate: dict[str, Any] | None = None) -> TrainerRoot:
         root: TrainerRoot = make_root(
             checkpoint_steps=(4, 8, 12), gates={"orders": gate or gate_spec(golden_cases(CASES))}
         )
-        # The outcome of a real model's golden set can't be had to order.
+        # The outcomes of a real model cannot be chosen.
         monkeypatch.setattr(evaluate, "generate", Script(root, passed))
         return root
 

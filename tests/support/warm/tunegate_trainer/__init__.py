@@ -1,6 +1,6 @@
-"""Comes before the trainer on the path: its commands are forks of a trainer that is warm already.
+"""Shadows the trainer's package on the path, so that its commands become forks of the warm trainer.
 
-Everything but the commands is the trainer's own.
+All other modules are the trainer's own.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a pod starts: asks the warm trainer for a fork, passes signals on, and ends as the fork does."""
+"""The client: ask the warm trainer for a fork, forward signals to it, and exit with its exit code."""
 
 import json
 import os
@@ -10,7 +10,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def run(module: str) -> None:
-    """Be a fork that runs ``module`` as a command. Does not return."""
+    """Run ``module`` as a command in a fork of the warm trainer. Does not return."""
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ["WARM_TRAINER"])
         paths = os.environ["PYTHONPATH"].split(os.pathsep)
@@ -22,14 +22,14 @@ def run(module: str) -> None:
             "folder": os.getcwd(),
             "environment": environment | {"PYTHONPATH": others},
         }
-        passed_on = (signal.SIGTERM, signal.SIGINT)
-        signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # until the server has the request
-        for number in passed_on:
+        forwarded = (signal.SIGTERM, signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)  # until the server has the request
+        for number in forwarded:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
         text = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(server, [text], [0, 1, 2])
         server.sendall(text[sent:])
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, forwarded)
         code = int(server.makefile().readline() or -signal.SIGKILL)
     if code < 0:
         if code != -signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""``python -m tunegate_trainer.code CODE``, as ``python -c CODE`` is."""
+"""``python -m tunegate_trainer.code CODE``: like ``python -c CODE``, in a fork of the warm trainer."""
 
 from tunegate_trainer._fork import run
 

@@ -1,4 +1,4 @@
-"""The roles of the trainer, and a command among them."""
+"""The trainer's roles, with the forecast command in a fork of the warm trainer."""
 
 import os
 
