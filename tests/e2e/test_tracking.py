@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from support.mlflow_server import Door, Way, runs_of
+from support.mlflow_server import ProxyMode, TrackerProxy, runs_of
 from support.node import Node
 from support.tiny_job import TinyJob
 from support.waiting import eventually
@@ -35,13 +35,13 @@ def test_unreachable_tracker_receives_the_verdict_after_the_job_ended(
 ) -> None:
     node.install()
     job = TinyJob(node, namespace)
-    with closing(Door(mlflow, node.host)) as door:
-        door.way = Way.SHUT
-        job.apply(tracking={"mlflow": {"uri": door.url, "experiment": namespace}})
+    with closing(TrackerProxy(mlflow, node.host)) as proxy:
+        proxy.mode = ProxyMode.CLOSED
+        job.apply(tracking={"mlflow": {"uri": proxy.url, "experiment": namespace}})
         assert job.ended()["phase"] == "Succeeded", job.status()["message"]
         assert job.status()["tracking"]["behind"] == ["mlflow"]
         assert runs_of(mlflow, namespace) == {}
-        door.way = Way.OPEN
+        proxy.mode = ProxyMode.FORWARD
         result = eventually(
             lambda: job.status()["tracking"].get("result"), seconds=300, pause=1, what="the metrics were sent"
         )

@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
-from support.mlflow_server import Door, points, runs_of
+from support.mlflow_server import TrackerProxy, points, runs_of
 from support.stage_folder import StageFolder
 from support.wandb_records import records, summary_of
 from tunegate_api.contract import canonical_json, sha256_text
@@ -30,11 +30,11 @@ SECRET = {
 def tracked(tmp_path_factory, tiny_model, mlflow, warm) -> Command:
     """A finished job. Tests must not change it."""
     tunegate = Command(tmp_path_factory.mktemp("tracked"), dict(warm))
-    with closing(Door(mlflow)) as door:
-        door.token = TOKEN
+    with closing(TrackerProxy(mlflow)) as proxy:
+        proxy.token = TOKEN
         changes = DPO_AFTER_SFT | {
             "tracking": {
-                "mlflow": {"uri": door.url, "experiment": "two-stages", "secretName": "mlflow-token"},
+                "mlflow": {"uri": proxy.url, "experiment": "two-stages", "secretName": "mlflow-token"},
                 "wandb": {"project": "orders"},
             },
             "podTemplate": {"env": [{"name": "WANDB_MODE", "value": "offline"}]},

@@ -54,27 +54,27 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         process.wait(30)
 
 
-class Way(Enum):
-    """How the proxy handles a connection."""
+class ProxyMode(Enum):
+    """What the proxy does with connections."""
 
-    OPEN = "forwards it to the server"
-    SILENT = "accepts it and never answers"
-    SHUT = "closes it"
+    FORWARD = "forwards to the server"
+    SILENT = "accepts, but never answers"
+    CLOSED = "closes at once"
 
 
-class Door:
-    """A proxy in front of a server, with its own port on ``host``."""
+class TrackerProxy:
+    """A proxy on ``host`` in front of a server."""
 
     def __init__(self, server: str, host: str = "127.0.0.1") -> None:
         server_host, _, port = server.removeprefix("http://").partition(":")
         self._server = (server_host, int(port))
         self._host = host
-        self.way = Way.OPEN
+        self.mode = ProxyMode.FORWARD
         self.token: str | None = None
         """The bearer token that requests must have, or None."""
         self._listener = socket.create_server((host, 0))
         self._held: list[socket.socket] = []
-        threading.Thread(target=self._listen, name="door", daemon=True).start()
+        threading.Thread(target=self._listen, name="proxy", daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -86,16 +86,16 @@ class Door:
             one.close()
 
     def _listen(self) -> None:
-        with suppress(OSError):  # until it is closed
+        with suppress(OSError):  # ends when the listener is closed
             while True:
                 caller, _ = self._listener.accept()
                 self._held.append(caller)
-                if self.way is Way.SHUT:
+                if self.mode is ProxyMode.CLOSED:
                     caller.close()
-                elif self.way is Way.OPEN:
-                    threading.Thread(target=self._lead, args=(caller,), daemon=True).start()
+                elif self.mode is ProxyMode.FORWARD:
+                    threading.Thread(target=self._forward, args=(caller,), daemon=True).start()
 
-    def _lead(self, caller: socket.socket) -> None:
+    def _forward(self, caller: socket.socket) -> None:
         with suppress(OSError):
             head = caller.recv(_HEAD)
             if self.token and f"Bearer {self.token}".encode() not in head:
@@ -105,11 +105,11 @@ class Door:
             server = socket.create_connection(self._server)
             self._held.append(server)
             server.sendall(head)
-            threading.Thread(target=_pass_on, args=(caller, server), daemon=True).start()
-            _pass_on(server, caller)
+            threading.Thread(target=_copy, args=(caller, server), daemon=True).start()
+            _copy(server, caller)
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while some := source.recv(_HEAD):
             target.sendall(some)

@@ -1,4 +1,4 @@
-"""A job's report as its reader sees it, and a stage to report on."""
+"""Render a job's report, and read its text."""
 
 from html.parser import HTMLParser
 
@@ -19,7 +19,7 @@ def page(job: JobFolder) -> str:
 
 
 class PageText(HTMLParser):
-    """The text of a page without its styles, and the ids in it."""
+    """Collects the text of a page without its styles, and the ids in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class PageText(HTMLParser):
 
 
 def text_of(html: str) -> str:
-    """What a reader sees, with single spaces."""
+    """Return the visible text, with single spaces."""
     parser = PageText()
     parser.feed(html)
     return " ".join(" ".join(parser.parts).split())
@@ -49,7 +49,7 @@ def text_of(html: str) -> str:
 def train(
     job: JobFolder, steps: dict[int, str], *, outcome: Outcome | None = None, losses: list[float] = LOSSES
 ) -> None:
-    """A stage with these golden outcomes by step."""
+    """Write a stage with these golden outcomes by step."""
     job.write_losses("sft", losses, seconds=3.0)
     evaluations = [
         job.write_checkpoint("sft", step, golden, "p" * 8 + "ff") for step, golden in steps.items()

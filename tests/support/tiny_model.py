@@ -1,4 +1,4 @@
-"""A real model small enough for a test: a random Llama and a tokenizer trained on a few lines."""
+"""A tiny real model for tests: a random Llama and a tokenizer trained on a few lines."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CORPUS = [
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with ChatML turns."""
+    """Return a byte-level BPE tokenizer with ChatML turns."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,7 +42,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_tiny_model(folder: Path) -> None:
-    """Write a model with its tokenizer as the data role would have."""
+    """Write a model with its tokenizer as the data role would."""
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     model = LlamaForCausalLM(

@@ -1,4 +1,4 @@
-"""Permissions that hold for tests run as root too."""
+"""Let file permissions apply to tests that run as root."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ _NOBODY = 65534
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Run as a user whom the permissions of files bind."""
+    """Run the block as a user without root's permissions."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""A server that speaks what the client of Weights & Biases needs to resume and tell a run."""
+"""A server with the part of the Weights & Biases protocol that the client needs to resume and log a run."""
 
 import base64
 import gzip
@@ -13,43 +13,43 @@ from typing import Any
 
 @dataclass
 class StoredRun:
-    """What the server was told of a run."""
+    """The data of a run at the server."""
 
     group: str
     config: str = "{}"
     """As JSON."""
     history: list[str] = field(default_factory=list)
-    """One JSON object a row."""
+    """One JSON object per row."""
     summary: str = "{}"
     """As JSON."""
     files: list[str] = field(default_factory=list)
     exit_code: int | None = None
-    """Once it was said to have ended."""
+    """Set when the client reports the end of the run."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.history]
 
     def column(self, name: str) -> list[Any]:
-        """All values of a metric, in the order in which they came."""
+        """Return all values of a metric in the order of arrival."""
         return [row[name] for row in self.rows if name in row]
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Keeps runs by id."""
+    """Stores runs by id."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, StoredRun] = {}
         self.key: str | None = None
-        """The API key that is accepted; None: every one."""
+        """The accepted API key; None: any."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
     def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a GraphQL operation."""
+        """Return the answer to a GraphQL operation."""
         match operation:
             case "RunResumeStatus":
                 run = self.runs.get(variables["name"])
@@ -69,7 +69,7 @@ class WandbServer(ThreadingHTTPServer):
         return {}
 
     def stream(self, run_id: str, content: dict[str, Any]) -> None:
-        """Rows and summary of a run."""
+        """Store the rows and the summary of a run."""
         run, files = self.runs[run_id], content.get("files") or {}
         if rows := files.get("wandb-history.jsonl"):
             run.history[rows["offset"] :] = rows["content"]
@@ -132,12 +132,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def wandb_server() -> Iterator[WandbServer]:
-    """Answers while this lasts."""
+    """Run the server during the block."""
     server = WandbServer()
     thread = threading.Thread(target=server.serve_forever, name="wandb server")
     thread.start()

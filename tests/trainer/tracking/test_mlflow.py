@@ -9,7 +9,7 @@ from threading import Timer
 import pytest
 from mlflow.tracking import MlflowClient
 
-from support.mlflow_server import Door, Way, points, runs_of
+from support.mlflow_server import ProxyMode, TrackerProxy, points, runs_of
 from support.trainer_root import STAGE
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_trainer.main import main
@@ -28,7 +28,7 @@ def _long_closing_time(monkeypatch):
 
 @pytest.fixture
 def proxy(mlflow):
-    with closing(Door(mlflow)) as proxy:
+    with closing(TrackerProxy(mlflow)) as proxy:
         yield proxy
 
 
@@ -75,18 +75,18 @@ def test_interrupted_training_resumes_the_same_mlflow_run(start, runs, mlflow, a
 
 def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, proxy, caplog):
     root = start(checkpoint_steps=(3, 6, 9))
-    proxy.way = Way.SILENT
+    proxy.mode = ProxyMode.SILENT
     assert main(TRAIN) == ExitCode.OK
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert max(line["seconds"] for line in lines) < 5, "a step waited for the tracker"
     assert "mlflow is not up to date; the job's next pod sends the missing metrics" in caplog.text
     assert runs() == {}
 
-    proxy.way = Way.SHUT
+    proxy.mode = ProxyMode.CLOSED
     assert main(["publish"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no digest"
     assert runs() == {}
 
-    proxy.way = Way.OPEN
+    proxy.mode = ProxyMode.FORWARD
     assert main(["gate", "--stage", STAGE, "--step", "9"]) == ExitCode.OK
     stage, job = runs()["orders/sft"], runs()["orders"]
     assert points(mlflow, stage, "train/loss") == list(enumerate(root.losses(), start=1))
@@ -98,14 +98,14 @@ def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, p
 
 def test_follow_up_pod_sends_remaining_metrics_to_mlflow(start, runs, mlflow, proxy):
     root = start()
-    proxy.way = Way.SHUT
+    proxy.mode = ProxyMode.CLOSED
     assert main(TRAIN) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
     assert trackers_behind(root) == ["mlflow"]
     assert runs() == {}
 
     later = Timer(
-        12, lambda: setattr(proxy, "way", Way.OPEN)
+        12, lambda: setattr(proxy, "mode", ProxyMode.FORWARD)
     )  # by then the client is imported and has failed
     later.start()
     assert main(["track"]) == ExitCode.OK
@@ -130,7 +130,7 @@ def test_operator_failure_reason_is_sent_to_mlflow(start, runs, at_step):
 
 def test_track_role_ends_on_sigterm(start, proxy):
     root = start()
-    proxy.way = Way.SHUT
+    proxy.mode = ProxyMode.CLOSED
     later = Timer(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
     later.start()
     assert main(["track"]) == ExitCode.INTERRUPTED
