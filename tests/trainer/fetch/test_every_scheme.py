@@ -230,7 +230,7 @@ def test_model_with_a_read_error_is_not_removed(store, job, monkeypatch):
     assert main(["data"]) == ExitCode.STORAGE
     assert f"{WEIGHTS} cannot be read: Stale file handle" in failure(root).message
     monkeypatch.undo()
-    assert verify(folder, beside=("evals",)) == []
+    assert verify(folder, ignoring=("evals",)) == []
 
 
 def test_download_larger_than_the_volume_does_not_start(store, job, monkeypatch):

@@ -83,11 +83,11 @@ def test_verify_reports_every_difference_from_the_manifest(folder):
     ]
 
 
-def test_verify_ignores_folders_named_in_beside(folder):
+def test_verify_ignores_the_named_folders(folder):
     seal(folder)
     (folder / "evals").mkdir()
     (folder / "evals" / "x.json").write_text("{}")
-    assert verify(folder, beside=("evals",)) == []
+    assert verify(folder, ignoring=("evals",)) == []
     assert verify(folder) == ["evals/x.json is not in the manifest"]
 
 

@@ -64,7 +64,7 @@ def test_full_fine_tuning_changes_all_weights_but_not_base_files(trained, tiny_m
     assert not [name for name in before if torch.equal(before[name], after[name])]
     assert trained.losses()[-1] < trained.losses()[0] / 2
     base = trained.workspace / trained.paths.base_model(trained.context().plan.model.digest)
-    assert not verify(base, beside=("evals",))
+    assert not verify(base, ignoring=("evals",))
 
 
 def test_checkpoint_contains_only_config_manifest_and_weights(trained):

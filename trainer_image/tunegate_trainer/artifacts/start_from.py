@@ -71,7 +71,7 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
         require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} has an NF4 base")
     name = Workspace.base_model(start.base_digest)
     base = locate(root, f"pvc://{start.claim}/{name}")
-    problems = verify(base, beside=(EVALUATIONS,)) if is_complete(base) else ["it does not exist"]
+    problems = verify(base, ignoring=(EVALUATIONS,)) if is_complete(base) else ["it does not exist"]
     if problems:
         raise StorageError(
             f"{_FIELD}: the base model of FineTuneJob {start.job}, {name} on claim {start.claim}, cannot be "

@@ -25,7 +25,7 @@ from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATI
 logger = logging.getLogger(__name__)
 
 STRAGGLER_SECONDS = 120.0
-"""How long the other ranks may run after one has failed. They may be waiting for it in vain."""
+"""How long the other ranks may run after one has failed. They may be waiting for the failed one."""
 _POLL_SECONDS = 0.2
 _SIGNAL_BASE = 128
 

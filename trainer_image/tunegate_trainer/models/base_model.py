@@ -34,7 +34,7 @@ def verified_base(workspace: Path, plan: Plan) -> Path:
     if not is_complete(folder):
         raise SourceNotFoundError(f"the base model in {name} is incomplete", hint)
     start = time.monotonic()
-    problems = verify(folder, beside=(EVALUATIONS,))
+    problems = verify(folder, ignoring=(EVALUATIONS,))
     refuse_unreadable(f"the base model in {name}", problems)
     if problems:
         raise StorageError(f"the base model in {name} is damaged: {'; '.join(problems)}", hint)

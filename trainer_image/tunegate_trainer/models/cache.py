@@ -49,7 +49,7 @@ def is_intact(folder: Path) -> bool:
     """
     if not is_complete(folder):
         return False
-    problems = verify(folder, beside=(EVALUATIONS,))
+    problems = verify(folder, ignoring=(EVALUATIONS,))
     refuse_unreadable(str(Workspace.base_model(folder.name)), problems)
     if problems:
         logger.warning("%s is damaged: %s", Workspace.base_model(folder.name), "; ".join(problems))

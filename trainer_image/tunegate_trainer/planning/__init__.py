@@ -1,1 +1,1 @@
-"""The plan: what a spec leaves open, resolved before a GPU is asked for."""
+"""Resolve the plan of a job before a GPU is requested."""

@@ -25,9 +25,10 @@ DEFAULT_MAX_LENGTH = 2048
 ADAMW = {"adam_beta1": "0.9", "adam_beta2": "0.999", "adam_epsilon": "1e-8"}
 """The default arguments of AdamW in PyTorch and transformers."""
 MAX_CHECKPOINTS = 200
-"""The most checkpoints of a stage."""
+"""The maximum number of checkpoints per stage."""
 MAX_OUTCOMES = 700_000
-"""The most case outcomes of a job, one letter each: with the case ids they must fit a ConfigMap of 1 MiB."""
+"""The maximum number of case outcomes per job: one letter each, they must fit a ConfigMap of 1 MiB with the
+ids."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Instruction sets for bfloat16 as named by ``torch.cpu.get_capabilities``, on x86-64 and on Arm."""
 LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
@@ -150,14 +151,14 @@ def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | No
     """Return the quantization of the base model. An adapter of the previous stage keeps that stage's."""
     if before is None or stage.adapter is None or stage.adapter.from_ is None:
         return stage.quantization
-    held = before.parameters.quantization
-    if stage.quantization and stage.quantization != held:
+    quantization = before.parameters.quantization
+    if stage.quantization and stage.quantization != quantization:
         raise UserError(
             f"stage {stage.name}: quantization is {stage.quantization}, but stage {before.name}, whose "
             "adapter it trains further, has none",
             f"leave quantization out, or set it in stage {before.name} too",
         )
-    return held
+    return quantization
 
 
 def _preference_parameters(stage: Stage) -> dict[str, Any]:
@@ -167,12 +168,12 @@ def _preference_parameters(stage: Stage) -> dict[str, Any]:
 
 
 def _optimizer_parameters(training: Training) -> dict[str, Any]:
-    asked = training.trainer_args or {}
-    if asked.get("optim") == "adafactor":
+    trainer_args = training.trainer_args or {}
+    if trainer_args.get("optim") == "adafactor":
         return {"optim": "adafactor"}
     return {
-        "optim": asked.get("optim", "adamw_torch"),
-        **{name: float(asked.get(name, value)) for name, value in ADAMW.items()},
+        "optim": trainer_args.get("optim", "adamw_torch"),
+        **{name: float(trainer_args.get(name, value)) for name, value in ADAMW.items()},
     }
 
 
@@ -203,14 +204,14 @@ def stage_max_length(stage: Stage, model_length: int) -> int:
 
     Raises :class:`UserError` if the stage asks for more than ``model_length``.
     """
-    asked = stage.training.max_length
-    if asked is not None and asked > model_length:
+    requested = stage.training.max_length
+    if requested is not None and requested > model_length:
         raise UserError(
-            f"stage {stage.name}: training.maxLength is {asked}, but the model takes at most {model_length} "
-            "tokens",
+            f"stage {stage.name}: training.maxLength is {requested}, but the model takes at most "
+            f"{model_length} tokens",
             f"set it to {model_length} or less",
         )
-    return asked or min(DEFAULT_MAX_LENGTH, model_length)
+    return requested or min(DEFAULT_MAX_LENGTH, model_length)
 
 
 def micro_batch_size(batch_size: int, mean_tokens: float) -> int:

@@ -82,16 +82,16 @@ def with_estimate(
     ``batches`` are the batches that its evaluations generate.
     """
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
-    asked = request.spec.resources
-    block = Block(model, parameters, largest, asked.accelerator)
+    resources = request.spec.resources
+    block = Block(model, parameters, largest, resources.accelerator)
     generation = max(batches, key=block.generating, default=None)
     memory = estimate(
         model,
         parameters,
         largest,
-        accelerator=asked.accelerator,
+        accelerator=resources.accelerator,
         generation=generation,
-        shards=shards(stage, asked.processes),
+        shards=shards(stage, resources.processes),
     )
     return stage.model_copy(
         update={
@@ -115,15 +115,15 @@ def with_gate_memory(request: Request, plan: Plan, batches: Sequence[GenerationB
     ``stored`` is the type of the base model's stored weights. Raises :class:`GpuTooSmallError` if the gate
     does not fit ``resources.gpu.memory``, because then the training would be useless.
     """
-    last, asked = plan.stages[-1], request.spec.resources
+    last, resources = plan.stages[-1], request.spec.resources
     if plan.model.shape is None:
         return plan
-    whole = stored if asked.accelerator == "GPU" else last.parameters.dtype
+    whole = stored if resources.accelerator == "GPU" else last.parameters.dtype
     memory = judging(
         plan.model.shape,
         last.parameters,
         batches,
-        accelerator=asked.accelerator,
+        accelerator=resources.accelerator,
         whole=whole if _is_whole(request, plan, last) else None,
     )
     size = _gpu_bytes(request)
@@ -200,7 +200,7 @@ def _largest_of_pairs(
 
 
 def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
-    """Return the most labelled tokens of any ``count`` rows or pairs.
+    """Return the largest number of labelled tokens that ``count`` rows or pairs can have.
 
     These need not be the longest rows: a long answer may have a short prompt.
     """
@@ -214,14 +214,16 @@ def generation_batches(
     golden: Iterable[GeneratedSet],
 ) -> list[GenerationBatch]:
     """Return, for each evaluation set, a batch at least as large as each of its batches."""
-    asked = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
-    asked.append((task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev]))
+    generated = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
+    generated.append(
+        (task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev])
+    )
     return [
         GenerationBatch(
             prompts=min(generation.batch_size, len(prompts)),
             longest=max(prompts),
             new_tokens=generation.max_new_tokens,
         )
-        for generation, prompts in asked
+        for generation, prompts in generated
         if prompts
     ]

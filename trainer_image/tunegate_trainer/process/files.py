@@ -129,10 +129,10 @@ def read_manifest(folder: Path) -> FileManifest:
     return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
 
 
-def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
+def verify(folder: Path, *, ignoring: Collection[str] = ()) -> list[str]:
     """Return the differences of a sealed folder from its manifest: missing, changed and additional files.
 
-    ``beside`` names sub-folders that were added later and are ignored. Problems are returned as text, one
+    ``ignoring`` names sub-folders that were added later and are ignored. Problems are returned as text, one
     line each, and never raised, also if the manifest is damaged: the caller may use another folder instead.
     """
     try:
@@ -143,7 +143,7 @@ def verify(folder: Path, *, beside: Collection[str] = ()) -> list[str]:
         return [f"{MANIFEST} {UNREADABLE}: {error.strerror}"]
     except ValidationError as error:
         return [f"{MANIFEST} is damaged: {str(error).splitlines()[0]}"]
-    found = {name for name in _names(folder) if name.partition("/")[0] not in beside}
+    found = {name for name in _names(folder) if name.partition("/")[0] not in ignoring}
     problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
     problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
     for name in sorted(found & manifest.files.keys()):

@@ -12,9 +12,10 @@ from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import StageHistory
 
 SHOWN_CASES = 100
-"""The most cases of a group that are shown with their outputs. For the others, only ids are shown."""
+"""The maximum number of cases of a group that are shown with their outputs. For the others, only ids are
+shown."""
 SHOWN_CHARACTERS = 6000
-"""The most characters of a text that are shown."""
+"""The maximum number of characters of a text that are shown."""
 OUTCOME_WORDS = {PASS: "passed", FAIL: "failed", TRUNCATED: "cut off", ERROR: "not measured"}
 
 

@@ -17,7 +17,7 @@ _SIZE = (5.6, 3.6)
 """Width and height in inches of 72 points: wide enough for a column, with text that is readable on a
 phone."""
 _MAX_POINTS = 400
-"""The most points of a curve. Further steps are averaged."""
+"""The maximum number of points of a curve. Further steps are averaged."""
 _SHORT_LABEL = 30
 """The most characters of a label if two labels are to fit side by side."""
 _SMOOTHED_FROM = 30
@@ -169,10 +169,10 @@ def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
         colour, style = (_CRITICAL, "-") if "stopped" in labels else (_INK, (0, (5, 3)))
         axes.axvline(step, color=colour, linewidth=1.4, linestyle=style, zorder=1)
         inside = step > right * 0.75  # keep labels inside the axes, and neighbours on different heights
-        away = 5 + 16 * (row % 4)
+        offset = 5 + 16 * (row % 4)
         axes.annotate(
             ", ".join(labels), (step, int(at_top)), xycoords=("data", "axes fraction"),
-            xytext=(-4 if inside else 4, -away if at_top else away), textcoords="offset points",
+            xytext=(-4 if inside else 4, -offset if at_top else offset), textcoords="offset points",
             ha="right" if inside else "left", va="top" if at_top else "bottom", color=colour,
         )  # fmt: skip
 

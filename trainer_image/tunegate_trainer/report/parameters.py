@@ -21,7 +21,9 @@ def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[st
     if measured is not None:
         rows += [("device of the final gate", measured.device), ("dtype of the final gate", measured.dtype)]
         rows += (
-            [("base of the final gate", f"held in {measured.quantization}")] if measured.quantization else []
+            [("base of the final gate", f"quantized to {measured.quantization}")]
+            if measured.quantization
+            else []
         )
     return rows
 

@@ -162,15 +162,15 @@ def _replay_stop_rule(
     If training went on after a stop, a person accepted that checkpoint, and the history starts again from it.
     """
     accepted: list[int] = []
-    begin = 0
+    start = 0
     found = None
     for end in range(1, len(evaluations) + 1):
-        history = Results(sets=job.results.sets, evaluations=list(evaluations[begin:end]))
+        history = Results(sets=job.results.sets, evaluations=list(evaluations[start:end]))
         found = assess_stage(job.request.gates_of(stage), history, stage, 0)
         stops = found is not None and found.assessment.action is StopAction.STOP
         if stops and not (stopped and end == len(evaluations)):
-            begin = end - 1
-            accepted.append(evaluations[begin].step)
+            start = end - 1
+            accepted.append(evaluations[start].step)
     return tuple(accepted), found
 
 

@@ -307,9 +307,9 @@ def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTok
     except Exception as error:  # tokenizers has no exception class, and damaged files cause many errors
         if getattr(error, "errno", None):  # an error of the disk, not of transformers
             raise
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"model.uri: its tokenizer cannot be loaded: {said}",
+            f"model.uri: its tokenizer cannot be loaded: {reason}",
             "the folder needs a complete tokenizer.json, or all other files of this model's tokenizer",
         ) from error
     check_template(tokenizer, arguments)

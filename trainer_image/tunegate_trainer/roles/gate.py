@@ -148,7 +148,7 @@ def _last_published(context: Context) -> LastPublished | None:
         try:
             target = open_target(context.root, published.uri)
         except TrainerError as error:  # an earlier version of the operator does not mount the target's volume
-            logger.warning("a publish target cannot be compared with before publishing: %s", error)
+            logger.warning("not comparing with a publish target before publishing: %s", error)
             continue
         own = version_name(request.name, request.uid)
         found.append(target.newest_versions(request.final_gates, own))

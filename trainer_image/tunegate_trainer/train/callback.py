@@ -64,11 +64,11 @@ class StageCallback(TrainerCallback):
         before, self._tokens = self._tokens, self.trainer.tokens if self.trainer else 0
         # If any rank received SIGTERM, all ranks save and end after this step. A signal that comes later is
         # handled after the next step.
-        tokens, asked, *self._step_rewards = self._ranks.sum(
+        tokens, interrupted, *self._step_rewards = self._ranks.sum(
             self._tokens - before, self._interruption.requested, *self._new_rewards()
         )
         self._step_tokens = int(tokens)
-        control.should_save = state.global_step == self._next_step or bool(asked)
+        control.should_save = state.global_step == self._next_step or bool(interrupted)
 
     def on_log(
         self,
@@ -124,8 +124,8 @@ class StageCallback(TrainerCallback):
         # complete.
         stale = set(self._checkpoints.complete_steps()) - set(self._record.steps) - {step}
         self._checkpoints.drop(sorted(s for s in stale if s < step))
-        (asked,) = self._ranks.sum(self._interruption.requested)
-        if asked:
+        (interrupted,) = self._ranks.sum(self._interruption.requested)
+        if interrupted:
             raise Interrupted
         with self._interruption.immediate():
             if step == self._next_step:

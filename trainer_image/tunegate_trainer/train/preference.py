@@ -82,7 +82,9 @@ def reference_log_probs(
 
 def _read(path: Path, key: str) -> list[tuple[float, float]] | None:
     try:
-        held = json.loads(path.read_bytes())
-        return [(chosen, rejected) for chosen, rejected in held["log_probs"]] if held["key"] == key else None
+        stored = json.loads(path.read_bytes())
+        return (
+            [(chosen, rejected) for chosen, rejected in stored["log_probs"]] if stored["key"] == key else None
+        )
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged file is computed again
         return None

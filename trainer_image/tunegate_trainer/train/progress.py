@@ -46,9 +46,9 @@ class ProgressReporter:
     def resumed(self, step: int, loss: float | None, evaluations: Sequence[Evaluation]) -> None:
         """Start from the ``step`` and the ``evaluations`` of an earlier attempt."""
         self.step, self.loss = step, loss
-        took = [evaluation.seconds for evaluation in evaluations if evaluation.seconds]
-        if took:
-            self._evaluation = (evaluations[-1].step, took[-1])
+        durations = [evaluation.seconds for evaluation in evaluations if evaluation.seconds]
+        if durations:
+            self._evaluation = (evaluations[-1].step, durations[-1])
 
     def trained(self, step: int, loss: float, tokens: int, seconds: float) -> None:
         """Record a completed optimizer step."""
