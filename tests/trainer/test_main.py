@@ -246,7 +246,7 @@ def test_sigterm_is_deferred_only_until_progress_is_saved():
     with interruption.deferred():
         interruption.request()
         with pytest.raises(Interrupted), interruption.immediate():
-            pytest.fail("the block was entered although a stop was asked for")
+            pytest.fail("the block was entered despite SIGTERM")
     interruption.ignore()
     interruption.request()
 
@@ -275,7 +275,7 @@ def test_sigterm_during_import_is_handled_afterwards(start, monkeypatch):
     monkeypatch.setattr("tunegate_trainer.main.import_module", interrupted)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
     assert imported[0] == "tunegate_trainer.roles.train"
-    assert not root.stage_folder.exists(), "it began nothing"
+    assert not root.stage_folder.exists(), "nothing was started"
 
 
 def test_sigterm_turned_into_import_error_still_interrupts(start, monkeypatch):

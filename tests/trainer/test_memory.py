@@ -38,14 +38,14 @@ QLORA = LORA | {"quantization": "NF4"}
 @pytest.mark.parametrize("one", CONFIGURATIONS, ids=lambda one: one.name)
 def test_estimate_is_within_ten_percent_of_training_memory(one: Configuration, tmp_path) -> None:
     allocated, estimated = measured(one, tmp_path)
-    said = f"allocated {allocated}, estimated {estimated} = {estimated.total}"
-    assert estimated.total == pytest.approx(allocated.peak, rel=0.1), said
-    assert estimated.weights + estimated.adapter == pytest.approx(allocated.weights, rel=0.01), said
-    assert estimated.optimizer == pytest.approx(allocated.optimizer, rel=0.01), said
+    details = f"allocated {allocated}, estimated {estimated} = {estimated.total}"
+    assert estimated.total == pytest.approx(allocated.peak, rel=0.1), details
+    assert estimated.weights + estimated.adapter == pytest.approx(allocated.weights, rel=0.01), details
+    assert estimated.optimizer == pytest.approx(allocated.optimizer, rel=0.01), details
     # The rest without weights and optimizer, which are easy to estimate.
     moving = allocated.peak - allocated.weights - allocated.optimizer
     assert estimated.gradients + estimated.activations + estimated.logits == pytest.approx(moving, rel=0.1), (
-        said
+        details
     )
 
 
@@ -65,7 +65,7 @@ def test_estimate_is_within_ten_percent_of_evaluation_memory(
     assert estimated == pytest.approx(measure_generation(tmp_path, largest, **settings), rel=0.1)
 
 
-def of_7b(model: ModelShape, settings: dict[str, Any], largest: Pass = LONGEST) -> Memory:
+def estimate_7b(model: ModelShape, settings: dict[str, Any], largest: Pass = LONGEST) -> Memory:
     stage = stage_plan(
         "sft", **(settings | {"batch_size": 16, "micro_batch_size": 1, "lora_r": 16})
     ).parameters
@@ -84,14 +84,14 @@ def of_7b(model: ModelShape, settings: dict[str, Any], largest: Pass = LONGEST) 
     ids=["all weights", "LoRA", "QLoRA"],
 )
 def test_estimate_of_7b_model_agrees_with_published_numbers(model, settings, low, high) -> None:
-    assert low <= of_7b(model, settings).total / GB <= high
+    assert low <= estimate_7b(model, settings).total / GB <= high
 
 
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
 def test_lora_of_7b_fits_24_gb_and_qlora_16_gb(model) -> None:
-    assert smallest_card(of_7b(model, LORA)) in (16, 24)
-    assert smallest_card(of_7b(model, QLORA)) == 16
-    assert smallest_card(of_7b(model, FULL)) is None
+    assert smallest_card(estimate_7b(model, LORA)) in (16, 24)
+    assert smallest_card(estimate_7b(model, QLORA)) == 16
+    assert smallest_card(estimate_7b(model, FULL)) is None
 
 
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
@@ -106,7 +106,7 @@ def test_full_fine_tuning_of_7b_fits_eight_sharded_40_gb_gpus(model) -> None:
 
 def test_quantization_estimate_matches_measured_reduction() -> None:
     for model, saved in ((QWEN_7B, 0.64), (LLAMA_7B, 0.71), (SMOLLM2, 0.586)):
-        whole, quantized = (of_7b(model, settings).weights for settings in (LORA, QLORA))
+        whole, quantized = (estimate_7b(model, settings).weights for settings in (LORA, QLORA))
         assert 1 - quantized / whole == pytest.approx(saved, abs=0.01)
 
 

@@ -17,15 +17,17 @@ def test_termination_message_is_written_in_place(tmp_path, monkeypatch, before):
     assert main(["publish", "--digest", "0" * 64]) == ExitCode.INTERNAL_ERROR  # there is no request
     assert mounted.stat().st_ino == inode, "another file in its place would not be the one that is read"
     assert Termination.model_validate_json(mounted.read_bytes()).outcome is Outcome.FAILED
-    assert [path.name for path in tmp_path.iterdir()] == ["termination.json"], "nothing can be made beside it"
+    assert [path.name for path in tmp_path.iterdir()] == ["termination.json"], (
+        "no other file can be created there"
+    )
 
 
 def test_termination_message_drops_oldest_baselines_that_do_not_fit():
     failure = Failure(reason="GateError", message="m" * 1024, hint="h" * 1024)
     measured = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(40)]
     text = termination_text(End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure), "0" * 64, [], measured)
-    said = Termination.model_validate_json(text)
+    termination = Termination.model_validate_json(text)
     assert len(text) <= 4096
-    assert said.failure is not None
-    assert 20 <= len(said.baselines) < 40
-    assert said.baselines == measured[-len(said.baselines) :]
+    assert termination.failure is not None
+    assert 20 <= len(termination.baselines) < 40
+    assert termination.baselines == measured[-len(termination.baselines) :]

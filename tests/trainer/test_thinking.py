@@ -181,10 +181,10 @@ def test_published_template_has_the_arguments_as_its_defaults(answering):
     published = AutoTokenizer.from_pretrained(answering.artifact)
     served = published.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
     assert served.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    asked = published.apply_chat_template(
+    prompt = published.apply_chat_template(
         QUESTION, tokenize=False, add_generation_prompt=True, enable_thinking=True
     )
-    assert asked.endswith("<|im_start|>assistant\n")
+    assert prompt.endswith("<|im_start|>assistant\n")
 
 
 def test_unknown_template_argument_is_refused(tmp_path, thinking_model, monkeypatch):

@@ -41,10 +41,10 @@ def test_learning_rates_fall_with_model_size(label, sizes):
 
 
 def test_dpo_learning_rates_do_not_depend_on_model_size():
-    *_, said = TABLE["`learningRate`, below 1 billion parameters"]
+    *_, cell = TABLE["`learningRate`, below 1 billion parameters"]
     for size in (10**8, 10**11):
         chosen = [learning_rate(stage("DPO", adapter), size) for adapter in (NEW_ADAPTER, None)]
-        assert numbers(said) == chosen
+        assert numbers(cell) == chosen
 
 
 @pytest.mark.parametrize(

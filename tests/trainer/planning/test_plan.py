@@ -80,15 +80,15 @@ def test_plan_defaults_match_the_api_page(tmp_path, tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "planned_as"),
+    ("setting", "expected"),
     [
         ({"adam_beta2": "0.95", "optim": "adamw_torch_fused"}, ("adamw_torch_fused", 0.9, 0.95)),
         ({"optim": "adafactor"}, ("adafactor", None, None)),
     ],
 )
-def test_trainer_args_are_recorded_in_the_plan(tmp_path, tiny_model, asked, planned_as):
-    parameters = planned(tmp_path, tiny_model, [50] * 160, trainerArgs=asked).parameters
-    assert (parameters.optim, parameters.adam_beta1, parameters.adam_beta2) == planned_as
+def test_trainer_args_are_recorded_in_the_plan(tmp_path, tiny_model, setting, expected):
+    parameters = planned(tmp_path, tiny_model, [50] * 160, trainerArgs=setting).parameters
+    assert (parameters.optim, parameters.adam_beta1, parameters.adam_beta2) == expected
 
 
 def test_full_fine_tuning_defaults_to_a_lower_learning_rate(tmp_path, tiny_model):
@@ -121,17 +121,17 @@ def test_learning_rate_depends_on_method_and_model_size(tmp_path, tiny_model, me
 
 
 @pytest.mark.parametrize(
-    ("asked", "planned_as"),
+    ("setting", "expected"),
     [({}, ("sigmoid", 0.1)), ({"loss": "ipo", "beta": "0.3"}, ("ipo", 0.3))],
     ids=["default", "set"],
 )
-def test_dpo_loss_is_recorded_in_the_plan(tmp_path, tiny_model, asked, planned_as):
+def test_dpo_loss_is_recorded_in_the_plan(tmp_path, tiny_model, setting, expected):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     made = Stage.model_validate(
-        {"name": "sft", "method": "DPO", "adapter": {"type": "LoRA"}, "training": asked}
+        {"name": "sft", "method": "DPO", "adapter": {"type": "LoRA"}, "training": setting}
     )
     parameters = plan_stage(request, made, [50] * 1000, model_length=4096, model_size=BILLION).parameters
-    assert (parameters.loss, parameters.beta) == planned_as
+    assert (parameters.loss, parameters.beta) == expected
 
 
 @pytest.mark.parametrize(

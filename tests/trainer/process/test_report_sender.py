@@ -145,18 +145,18 @@ def test_ending_pod_waits_only_a_bounded_time(engine, outbox, start_sender, monk
     with serving(engine):
         pass  # afterwards nothing listens at this port
     write(outbox, 1)
-    began = time.monotonic()
+    started = time.monotonic()
     assert not start_sender().close()
-    assert 0.5 <= time.monotonic() - began < 5
+    assert 0.5 <= time.monotonic() - started < 5
 
 
 def test_ending_pod_does_not_wait_after_permanent_refusal(engine, outbox, start_sender):
     engine.jobs.clear()  # the job was deleted
     write(outbox, 1)
-    began = time.monotonic()
+    started = time.monotonic()
     with serving(engine):
         assert not start_sender().close()
-    assert time.monotonic() - began < module.CLOSING_SECONDS / 4
+    assert time.monotonic() - started < module.CLOSING_SECONDS / 4
 
 
 def test_refused_report_is_retried_only_after_it_changes(engine, outbox, start_sender, caplog):
@@ -224,10 +224,10 @@ def test_progress_reports_are_batched_but_outcomes_sent_at_once(engine, tmp_path
             time.sleep(0.02)
         eventually(lambda: sequences(engine) == [5], what="one post for all of it")
         train(6)
-        began = time.monotonic()
+        started = time.monotonic()
         context.send_report(outcome=Outcome.COMPLETED)
         eventually(lambda: 7 in sequences(engine), what="the outcome")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - started < 2
         assert context.report_sender.close()
 
 
@@ -338,9 +338,9 @@ def test_report_role_names_refused_reports(engine, tmp_path, monkeypatch):
     with serving(engine):
         set_report_address(tmp_path, engine, monkeypatch)
         main(["report"])
-    said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
-    assert said.failure is not None
-    assert said.failure.message.endswith("outbox: gate.json: 413: the job's reports hold too much")
+    termination = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
+    assert termination.failure is not None
+    assert termination.failure.message.endswith("outbox: gate.json: 413: the job's reports hold too much")
 
 
 @pytest.mark.parametrize("is_reachable", [True, False], ids=["operator reachable", "operator unreachable"])
@@ -354,7 +354,7 @@ def test_report_role_sends_reports_in_the_outbox(engine, tmp_path, monkeypatch, 
     with serving(engine) if is_reachable else nullcontext():
         set_report_address(tmp_path, engine, monkeypatch)
         code = main(["report"])
-    said = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
+    termination = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
     if is_reachable:
         assert (code, sequences(engine, Role.GATE)) == (ExitCode.OK, [1])
         assert sorted(path.name for path in (job.folder / "outbox").iterdir()) == [
@@ -364,5 +364,5 @@ def test_report_role_sends_reports_in_the_outbox(engine, tmp_path, monkeypatch, 
     else:
         assert not ExitCode(code).is_permanent
         assert code != ExitCode.OK
-        assert said.failure is not None
-        assert said.failure.reason == Reason.REPORT_MISSING
+        assert termination.failure is not None
+        assert termination.failure.reason == Reason.REPORT_MISSING

@@ -184,7 +184,7 @@ def test_published_model_shows_its_address(job: JobFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "count", "told"),
+    ("failure", "count", "expected"),
     [
         (None, 1, "Passed and published to 1 of 2 addresses so far"),
         (None, 2, "Passed and published The exact artifact"),
@@ -193,7 +193,7 @@ def test_published_model_shows_its_address(job: JobFolder) -> None:
     ],
 )
 def test_model_with_two_addresses_is_published_once_at_both(
-    job: JobFolder, failure: Failure | None, count: int, told: str
+    job: JobFolder, failure: Failure | None, count: int, expected: str
 ) -> None:
     job.spec = {"publish": [{"uri": "pvc://a"}, {"uri": "pvc://b"}, {"uri": "pvc://a"}]}
     job.write_data()
@@ -201,7 +201,7 @@ def test_model_with_two_addresses_is_published_once_at_both(
     published = [PublishedArtifact(uri=uri, digest=digest) for uri in ("pvc://a/v", "pvc://b/v")][:count]
     outcome = Outcome.FAILED if failure else None
     job.write_report(Role.PUBLISH, published=published, failure=failure, outcome=outcome)
-    assert told in text_of(page(job))
+    assert expected in text_of(page(job))
 
 
 @pytest.mark.parametrize(

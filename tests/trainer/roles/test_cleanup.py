@@ -34,7 +34,7 @@ MODEL = ("model/adapter_model.safetensors", "model/manifest.json", "model/DONE")
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
-    """A finished job's folder, beside those of another job and of a base model."""
+    """The folder of a finished job, with folders of another job and of a base model."""
     made = JobFolder(tmp_path)
     made.write_request()
     for name in (*LEFT, *MODEL, "../other-job/stages/sft/losses.jsonl", "../models/base/DONE"):
@@ -52,11 +52,11 @@ def files(folder: Path) -> set[str]:
 def test_cleanup_keeps_verdict_evidence_and_removes_the_rest(job: JobFolder) -> None:
     assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
     assert files(job.folder) == {name for name, stays in LEFT.items() if stays} | set(MODEL)
-    assert (job.folder / "report.html").read_text() == "report.html", "it is not rendered anew"
+    assert (job.folder / "report.html").read_text() == "report.html", "it is not rendered again"
     assert files(job.workspace / "other-job") == {"stages/sft/losses.jsonl"}
     assert files(job.workspace / "models") == {"base/DONE"}
-    said = Termination.model_validate_json((job.root / "termination.json").read_bytes())
-    assert said == Termination(exit_code=0, outcome=Outcome.COMPLETED)
+    termination = Termination.model_validate_json((job.root / "termination.json").read_bytes())
+    assert termination == Termination(exit_code=0, outcome=Outcome.COMPLETED)
 
 
 def test_cleanup_removes_a_model_that_did_not_pass(job: JobFolder) -> None:

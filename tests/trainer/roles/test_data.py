@@ -344,7 +344,7 @@ def test_unknown_target_modules_fail_in_the_data_role(make_job, capsys):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         (lambda text: text[: len(text) // 2], "JSONDecodeError: "),
         (lambda _: "{}", "KeyError: 'added_tokens'"),
@@ -352,13 +352,13 @@ def test_unknown_target_modules_fail_in_the_data_role(make_job, capsys):
     ],
     ids=["truncated", "empty", "from a newer version"],
 )
-def test_unloadable_tokenizer_is_named_in_the_error(make_job, tiny_model, tmp_path, capsys, damage, said):
+def test_unloadable_tokenizer_is_named_in_the_error(make_job, tiny_model, tmp_path, capsys, damage, reason):
     folder = Path(shutil.copytree(tiny_model, tmp_path / "damaged"))
     path = folder / "tokenizer.json"
     path.write_text(damage(path.read_text()))
     root = make_job(jsonl(100), model={"uri": f"file://{folder}"})
     assert run(root) == ExitCode.USER_ERROR
-    assert failure(root).startswith(f"model.uri: its tokenizer cannot be loaded: {said}")
+    assert failure(root).startswith(f"model.uri: its tokenizer cannot be loaded: {reason}")
     assert "Traceback" not in capsys.readouterr().err
 
 

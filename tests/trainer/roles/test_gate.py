@@ -127,7 +127,7 @@ def test_changed_checkpoint_is_refused(root):
 
 
 @pytest.fixture
-def once_built(monkeypatch):
+def after_build(monkeypatch):
     """Return a function that sets up an action, called after the artifact is built."""
 
     def set_up(do):
@@ -143,13 +143,13 @@ def once_built(monkeypatch):
     return set_up
 
 
-def test_gate_loads_adapter_and_tokenizer_of_the_artifact(root, once_built):
-    def spoil_what_it_was_made_of():
+def test_gate_loads_adapter_and_tokenizer_of_the_artifact(root, after_build):
+    def damage_checkpoint_and_base():
         adapter = load_file(root.checkpoint(STEP) / "adapter_model.safetensors")
         replace_adapter(root, {name: torch.zeros_like(tensor) for name, tensor in adapter.items()})
         (base_folder(root) / "chat_template.jinja").write_text("{{ 'another prompt' }}")
 
-    once_built(spoil_what_it_was_made_of)
+    after_build(damage_checkpoint_and_base)
     assert gate() == ExitCode.OK
     assert result(root).verdict is VerdictState.PASSED
     assert result(root).evaluations[1].outcomes["golden/orders"] == PASS * 20
@@ -159,13 +159,13 @@ def base_folder(root: TrainerRoot) -> Path:
     return root.workspace / root.paths.base_model(root.context().plan.model.digest)
 
 
-def test_generation_stops_only_at_tokens_the_artifact_names(root, once_built):
+def test_generation_stops_only_at_tokens_the_artifact_names(root, after_build):
     def name_another_token():
         (artifact(root) / "generation_config.json").write_text(json.dumps({"eos_token_id": [0]}))
         (artifact(root) / "DONE").unlink()
         seal(artifact(root))
 
-    once_built(name_another_token)
+    after_build(name_another_token)
     assert gate() == ExitCode.OK
     lines = (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
     assert all(json.loads(line)["truncated"] for line in lines), "the end of turn was no end"
@@ -174,15 +174,15 @@ def test_generation_stops_only_at_tokens_the_artifact_names(root, once_built):
 @pytest.mark.parametrize(
     "name", ["adapter_model.safetensors", "chat_template.jinja", "generation_config.json"]
 )
-def test_artifact_changed_while_loading_is_not_judged(root, once_built, name):
+def test_artifact_changed_while_loading_is_not_judged(root, after_build, name):
     if name == "chat_template.jinja":
-        once_built(lambda: (artifact(root) / name).write_text("{{ 'another prompt' }}"))
+        after_build(lambda: (artifact(root) / name).write_text("{{ 'another prompt' }}"))
     elif name == "generation_config.json":
-        once_built(lambda: (artifact(root) / name).write_text(json.dumps({"eos_token_id": [0]})))
+        after_build(lambda: (artifact(root) / name).write_text(json.dumps({"eos_token_id": [0]})))
     else:
         zeros = load_file(root.checkpoint(STEP) / name)
         zeros = {key: torch.zeros_like(tensor) for key, tensor in zeros.items()}
-        once_built(lambda: save_file(zeros, artifact(root) / name))
+        after_build(lambda: save_file(zeros, artifact(root) / name))
     assert gate() == ExitCode.STORAGE
     failure = root.report(Role.GATE).failure
     assert failure is not None
@@ -197,8 +197,8 @@ def take_over(root: TrainerRoot) -> None:
         remove(folder)
 
 
-def test_superseded_gate_pod_reports_nothing(root, once_built):
-    once_built(lambda: take_over(root))
+def test_superseded_gate_pod_reports_nothing(root, after_build):
+    after_build(lambda: take_over(root))
     assert gate() == ExitCode.INTERRUPTED
     assert not (root.workspace / root.paths.gate / "result.json").exists()
     assert not root.context(Role.GATE).report_file.exists()
@@ -319,15 +319,15 @@ def test_damaged_baseline_is_measured_again(root):
 
 
 def test_artifact_tokenizes_prompts_as_in_training(root, monkeypatch):
-    asked = []
+    loaded = []
 
     def noted(*folders: Path) -> PreTrainedTokenizerBase:
-        asked.append(folders)
+        loaded.append(folders)
         return load_tokenizer(*folders)
 
     monkeypatch.setattr(gate_module, "load_tokenizer", noted)
     gate()
-    assert asked == [(artifact(root), root.base_model, {})]
+    assert loaded == [(artifact(root), root.base_model, {})]
 
 
 def test_artifact_contains_only_published_files(root):
@@ -402,8 +402,8 @@ def test_gate_reuses_recorded_base_evaluation_of_training(root, monkeypatch, is_
     lines = (root.workspace / root.paths.gate / "base-golden-orders.jsonl").read_text().splitlines()
     assert len(lines) == 20
     assert (json.loads(lines[0])["output"] == "from the cache") is is_recorded
-    said = Termination.model_validate_json((root.path / "termination.json").read_bytes())
-    reported = {each.key: each.sha256 for each in said.baselines}
+    termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
+    reported = {each.key: each.sha256 for each in termination.baselines}
     written = {path.stem: sha256_file(path) for path in cache.iterdir()}
     assert len(reported) == 3, "both golden sets, and the rows of the test split"
     assert reported.items() <= written.items()

@@ -157,11 +157,11 @@ def test_wrong_mlflow_credentials_do_not_fail_training(start, runs, proxy, capfd
     secret.mkdir(parents=True)
     (secret / "MLFLOW_TRACKING_TOKEN").write_text("wrong-token\n")
     assert main(["gate"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no stage"
-    said = capfd.readouterr().err
-    assert "mlflow: MlflowException: " in said
-    assert "401" in said
-    assert "the job continues, and the missing metrics are sent later" in said
-    assert "wrong-token" not in said
+    log = capfd.readouterr().err
+    assert "mlflow: MlflowException: " in log
+    assert "401" in log
+    assert "the job continues, and the missing metrics are sent later" in log
+    assert "wrong-token" not in log
 
     (secret / "MLFLOW_TRACKING_TOKEN").write_text("right-token\n")
     main(["gate"])

@@ -9,33 +9,33 @@ from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
 
 def test_stage_run_has_every_parameter_of_its_plan():
     plan = stage_plan("sft", target_modules=["q_proj", "v_proj"])
-    told = stage_parameters(plan)
+    parameters = stage_parameters(plan)
     planned = plan.parameters.model_dump(exclude_none=True)
-    assert planned.items() <= told.items()
-    assert {"lora_r", "lora_alpha", "learning_rate", "target_modules", "seed"} <= told.keys()
-    assert told["checkpoint_steps"] == [3, 6]
-    assert dict(parameter_texts(told))["target_modules"] == "q_proj, v_proj"
+    assert planned.items() <= parameters.items()
+    assert {"lora_r", "lora_alpha", "learning_rate", "target_modules", "seed"} <= parameters.keys()
+    assert parameters["checkpoint_steps"] == [3, 6]
+    assert dict(parameter_texts(parameters))["target_modules"] == "q_proj, v_proj"
 
 
 def test_long_parameter_value_is_continued_in_another_parameter():
     modules = [f"model.layers.{i}.self_attn.q_proj" for i in range(200)]
-    told = dict(parameter_texts({"target_modules": modules}))
-    assert len(told) > 10
-    assert all(len(text) <= VALUE_LENGTH for text in told.values())
-    names = ["target_modules", *(f"target_modules.{i}" for i in range(2, len(told) + 1))]
-    assert " ".join(told[name] for name in names).split(", ") == modules
+    parameters = dict(parameter_texts({"target_modules": modules}))
+    assert len(parameters) > 10
+    assert all(len(text) <= VALUE_LENGTH for text in parameters.values())
+    names = ["target_modules", *(f"target_modules.{i}" for i in range(2, len(parameters) + 1))]
+    assert " ".join(parameters[name] for name in names).split(", ") == modules
 
 
 def test_job_run_has_digests_and_parameters_of_every_stage(make_root):
     root = make_root(later=[dpo_plan()])
     context = root.context()
     plan, (gate,) = context.plan, context.request.gates
-    told = dict(parameter_texts(job_parameters(context.request, plan)))
-    assert told["model.digest"] == plan.model.digest
-    assert told["data.train.sha256"] == plan.data.train.sha256
-    assert told["data.preference.dev.sha256"] == plan.data.preference.dev.sha256
-    assert told["gate.orders.golden_sha256"] == gate.golden_sha256
-    assert told["sft.lora_r"] == "8"
-    assert told["dpo.beta"] == "0.1"
-    assert len(told["plan_sha256"]) == 64
-    assert max(map(len, told)) <= MAX_ENTITY_KEY_LENGTH
+    parameters = dict(parameter_texts(job_parameters(context.request, plan)))
+    assert parameters["model.digest"] == plan.model.digest
+    assert parameters["data.train.sha256"] == plan.data.train.sha256
+    assert parameters["data.preference.dev.sha256"] == plan.data.preference.dev.sha256
+    assert parameters["gate.orders.golden_sha256"] == gate.golden_sha256
+    assert parameters["sft.lora_r"] == "8"
+    assert parameters["dpo.beta"] == "0.1"
+    assert len(parameters["plan_sha256"]) == 64
+    assert max(map(len, parameters)) <= MAX_ENTITY_KEY_LENGTH

@@ -56,7 +56,7 @@ def test_all_pods_send_each_point_once_to_one_group(start, server, at_step):
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED
     assert server.runs[f"{UID}-{STAGE}"].column("train/loss") == root.losses()
-    assert server.runs[f"{UID}-{STAGE}"].exit_code is None, "it goes on"
+    assert server.runs[f"{UID}-{STAGE}"].exit_code is None, "it continues"
     assert main(TRAIN) == ExitCode.OK
     assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
 
@@ -93,11 +93,11 @@ def test_failure_is_cleared_after_a_successful_attempt(start, server):
     root = start()
     server.key = KEY
     plan = root.path / "plan" / "plan.json"
-    held = plan.read_bytes()
+    content = plan.read_bytes()
     plan.write_text("{}")
     assert main(TRAIN) != ExitCode.OK
     assert json.loads(server.runs[UID].summary)["failure"]
-    plan.write_bytes(held)
+    plan.write_bytes(content)
     assert main(TRAIN) == ExitCode.OK
     assert not json.loads(server.runs[UID].summary)["failure"]
 
@@ -106,11 +106,11 @@ def test_wrong_wandb_key_does_not_fail_training(start, server, capfd):
     root = start(key="b" * 40)
     server.key = KEY
     assert main(["gate"]) == ExitCode.USER_ERROR, "it is the role that failed: it has no stage"
-    said = capfd.readouterr().err
-    assert "401" in said
-    assert "the job continues, and the missing metrics are sent later" in said
+    log = capfd.readouterr().err
+    assert "401" in log
+    assert "the job continues, and the missing metrics are sent later" in log
     assert server.runs == {}
-    assert "b" * 40 not in said
+    assert "b" * 40 not in log
     left = [path for path in root.workspace.rglob("*") if path.is_file()]
     assert not [path for path in left if b"b" * 40 in path.read_bytes()]
 

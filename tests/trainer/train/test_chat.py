@@ -73,7 +73,7 @@ def test_labels_match_a_template_with_generation_markers(tokenizer):
         return_assistant_tokens_mask=True,
     )
     ids, mask = marked["input_ids"], marked["assistant_masks"]
-    assert ids[:-1] == example["input_ids"], "but for the line end behind the last turn"
+    assert ids[:-1] == example["input_ids"], "except for the line break after the last turn"
     assert [label != IGNORED for label in example["labels"]] == [bool(m) for m in mask[:-1]]
 
 
@@ -98,17 +98,17 @@ def test_chat_starting_like_held_out_chat_masks_that_answer(make_job):
         rows += [{"messages": messages}, {"messages": messages[:2]}]
     root = make_job(rows)
     data = root.workspace / root.paths.data
-    held = {
+    held_out = {
         row.prompt[0].content
         for side in ("dev", "test")
         for row in read_rows(data / f"{side}.jsonl")
         if len(row.prompt) == 1
     }
     longer = {row.prompt[0].content: row for row in read_rows(data / "train.jsonl") if len(row.prompt) == 3}
-    assert held & longer.keys(), "otherwise it shows nothing"
+    assert held_out & longer.keys(), "otherwise the test shows nothing"
     for question, row in longer.items():
-        assert row.unlearned == ([1] if question in held else []), question
-    masked, plan = len(held & longer.keys()), Plan.model_validate_json((data / "plan.json").read_bytes())
+        assert row.unlearned == ([1] if question in held_out else []), question
+    masked, plan = len(held_out & longer.keys()), Plan.model_validate_json((data / "plan.json").read_bytes())
     assert plan.data.warnings[0] == (
         f"{masked} earlier answers in {masked} of {plan.data.train.rows} training rows are not trained on, "
         "because their prompts are held out"

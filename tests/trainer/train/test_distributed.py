@@ -522,7 +522,9 @@ def test_launcher_reports_failed_rank_not_the_killed_straggler(tmp_path):
     (trainer / "__init__.py").touch()
     (trainer / "__main__.py").write_text(HANGING_TRAINER)
     failure = Failure(reason=Reason.CUDA_OUT_OF_MEMORY, message="of memory")
-    said = Termination(exit_code=1, outcome=Outcome.FAILED, failure=failure).model_dump_json(by_alias=True)
+    termination = Termination(exit_code=1, outcome=Outcome.FAILED, failure=failure).model_dump_json(
+        by_alias=True
+    )
     code = f"""
 import os, sys
 from pathlib import Path
@@ -530,7 +532,7 @@ from tunegate_trainer.distributed import launcher
 
 launcher.STRAGGLER_SECONDS = 0.5
 os.environ["PYTHONPATH"] = {str(trainer.parent)!r}
-sys.exit(launcher.launch([{said!r}], 2, Path({str(tmp_path)!r})))
+sys.exit(launcher.launch([{termination!r}], 2, Path({str(tmp_path)!r})))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 1
-    assert (tmp_path / "termination.json").read_text() == said
+    assert (tmp_path / "termination.json").read_text() == termination

@@ -251,11 +251,11 @@ def test_sigterm_in_out_of_memory_step_is_handled(make_root, limit_examples_per_
     limit_examples_per_pass(most=1)
     halve = train_role.halve_micro_batch
 
-    def asked_meanwhile(*arguments: Any) -> None:
+    def sigterm_meanwhile(*arguments: Any) -> None:
         halve(*arguments)
         interruption.requested = True
 
-    monkeypatch.setattr(train_role, "halve_micro_batch", asked_meanwhile)
+    monkeypatch.setattr(train_role, "halve_micro_batch", sigterm_meanwhile)
     with pytest.raises(Interrupted):
         train_role.run(root.context(interruption=interruption))
     assert not (root.stage_folder / "losses.jsonl").read_text()

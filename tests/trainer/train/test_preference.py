@@ -93,7 +93,7 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def by_hand(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
+def plain_log_probs(model: Any, chosen: Example, rejected: Example) -> torch.Tensor:
     """Return the log-probabilities of both answers, each computed alone by the plain formula."""
     sums = []
     for one in (chosen, rejected):
@@ -174,9 +174,9 @@ def test_dpo_loss_equals_the_formula(dpo_root, base_model, examples, exact):
     )
     with torch.no_grad():
         found = trainer.compute_loss(model, batch)
-        policy = by_hand(model, chosen, rejected)
+        policy = plain_log_probs(model, chosen, rejected)
         with model.disable_adapter():
-            reference = by_hand(model, chosen, rejected)
+            reference = plain_log_probs(model, chosen, rejected)
     rewards = BETA * (policy - reference)
     margin = rewards[0] - rewards[1]
     assert abs(margin.item()) > 0.1
@@ -258,7 +258,7 @@ def test_dpo_can_be_the_first_stage(make_root):
 def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_root, tiny_model):
     root = make_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
     train_both(root, start_step=6)
-    held = json.loads((root.workspace / root.paths.stage("dpo") / REFERENCE).read_text())["log_probs"]
+    stored = json.loads((root.workspace / root.paths.stage("dpo") / REFERENCE).read_text())["log_probs"]
     learned = read_pairs(root.workspace / root.paths.data / f"{PAIRS_PREFIX}train.jsonl")
     made = tokenize_pairs(load_tokenizer(tiny_model), learned, 128)
     after_sft = load_adapter(load_base(tiny_model, "float32", CPU), root.checkpoint(6), trainable=False)
@@ -266,13 +266,13 @@ def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_root, tiny_mod
         load_base(tiny_model, "float32", CPU), root.checkpoint(4, "dpo"), trainable=False
     )
     with torch.no_grad():
-        references = [by_hand(after_sft, *pair) for pair in made]
-        policies = [by_hand(after_dpo, *pair) for pair in made]
+        references = [plain_log_probs(after_sft, *pair) for pair in made]
+        policies = [plain_log_probs(after_dpo, *pair) for pair in made]
         with after_sft.disable_adapter():
-            of_base = by_hand(after_sft, *made[0])
-    assert held[0] != pytest.approx(of_base.tolist(), rel=0.01)
+            of_base = plain_log_probs(after_sft, *made[0])
+    assert stored[0] != pytest.approx(of_base.tolist(), rel=0.01)
     margins = []
-    for found, reference, policy in zip(held, references, policies, strict=True):
+    for found, reference, policy in zip(stored, references, policies, strict=True):
         assert found == pytest.approx(reference.tolist(), rel=1e-4)
         rewards = BETA * (policy - reference)
         margins.append((rewards[0] - rewards[1]).item())
@@ -295,7 +295,9 @@ def test_dpo_step_after_sft_has_loss_and_margin_of_formula(make_root, tiny_model
         for folder in (root.checkpoint(6), root.checkpoint(3, "dpo"))
     )
     with torch.no_grad():
-        rewards = torch.stack([by_hand(policy, *pair) - by_hand(reference, *pair) for pair in fourth])
+        rewards = torch.stack(
+            [plain_log_probs(policy, *pair) - plain_log_probs(reference, *pair) for pair in fourth]
+        )
     margins = float(stage.parameters.beta) * (rewards[:, 0] - rewards[:, 1])
     line = root.loss_lines("dpo")[3]
     assert margins.mean().abs() > 0.05
@@ -413,7 +415,7 @@ def test_batched_log_probabilities_equal_single_ones(dpo_root, base_model, examp
     model.eval()
     found = log_probs(model, [one for pair in examples for one in pair])
     with torch.no_grad():
-        alone = [value for pair in examples for value in by_hand(model, *pair).tolist()]
+        alone = [value for pair in examples for value in plain_log_probs(model, *pair).tolist()]
     assert found == pytest.approx(alone, rel=1e-5)
 
 
@@ -425,4 +427,4 @@ def test_dpo_does_not_change_base_files(make_root, tiny_model):
     assert sha256_file(base) == sha256_file(tiny_model / "model.safetensors")
     assert sorted(p.name for p in root.checkpoint(2, "dpo").iterdir()) == sorted(
         p.name for p in root.checkpoint(2, STAGE).iterdir()
-    ), "no reference beside the adapter"
+    ), "the adapter has no reference copy"

@@ -157,12 +157,12 @@ def test_qlora_adapter_is_merged_into_dequantized_base(make_root, judge):
     assert not hasattr(whole.config, "quantization_config")
     assert not linear_layers(whole)
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
-    beside = load_adapter(load_base(base, "float32", CPU, "NF4"), root.checkpoint(10), trainable=False)
+    unmerged = load_adapter(load_base(base, "float32", CPU, "NF4"), root.checkpoint(10), trainable=False)
     original = load_adapter(load_base(base, "float32", CPU), root.checkpoint(10), trainable=False)
-    assert isinstance(beside, PeftModel)
+    assert isinstance(unmerged, PeftModel)
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     with torch.no_grad():
-        found, trained, other = (model(ids).logits for model in (whole, beside, original))
+        found, trained, other = (model(ids).logits for model in (whole, unmerged, original))
     torch.testing.assert_close(found, trained, rtol=1e-4, atol=1e-4)
     assert (found - trained).abs().max() < (other - trained).abs().max() / 10
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(10).outcomes["golden/orders"]
@@ -176,14 +176,14 @@ def test_merge_uses_the_quantization_codes_of_training(make_root, tmp_path):
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
     write_artifact(root.checkpoint(1), base, tmp_path / "artifact", whole=True, trained=trained)
     found = load_file(tmp_path / "artifact" / "model.safetensors")
-    held = load_base(base, "bfloat16", CPU, "NF4")
-    held.dequantize()
+    quantized = load_base(base, "bfloat16", CPU, "NF4")
+    quantized.dequantize()
     adapter = load_file(root.checkpoint(1) / "adapter_model.safetensors")
     name = "model.layers.0.mlp.down_proj"
     low, high = (adapter[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     assert found[f"{name}.weight"].dtype == torch.float32
-    below = held.get_parameter(f"{name}.weight").data.float()
-    torch.testing.assert_close(found[f"{name}.weight"], below + 2 * high @ low, rtol=0, atol=1e-6)
+    base_weight = quantized.get_parameter(f"{name}.weight").data.float()
+    torch.testing.assert_close(found[f"{name}.weight"], base_weight + 2 * high @ low, rtol=0, atol=1e-6)
 
 
 def test_dpo_continues_qlora_adapter_and_later_stage_merges_it(make_root, judge):
@@ -197,9 +197,11 @@ def test_dpo_continues_qlora_adapter_and_later_stage_merges_it(make_root, judge)
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
     train(root, "more", 3)
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
-    beside = load_adapter(load_base(base, "float32", CPU, "NF4"), root.checkpoint(3, "dpo"), trainable=False)
+    unmerged = load_adapter(
+        load_base(base, "float32", CPU, "NF4"), root.checkpoint(3, "dpo"), trainable=False
+    )
     merged = AutoModelForCausalLM.from_pretrained(root.workspace / root.paths.merged("more"))
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     with torch.no_grad():
-        torch.testing.assert_close(merged(ids).logits, beside(ids).logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(merged(ids).logits, unmerged(ids).logits, rtol=1e-4, atol=1e-4)
     assert judge(root, 2, "more").quantization is None

@@ -144,7 +144,7 @@ def test_unreadable_checkpoint_is_kept_and_raises_storage_error(make_root, at_st
     whole, root = make_root(), make_root()
     run(whole)
     interrupt_at(root, at_step, 4)
-    held = all_files(root.stage_folder)
+    before = all_files(root.stage_folder)
 
     def fails(path: Path) -> str:
         if path.name == "optimizer.pt":
@@ -156,7 +156,7 @@ def test_unreadable_checkpoint_is_kept_and_raises_storage_error(make_root, at_st
         with pytest.raises(StorageError, match=r"optimizer\.pt cannot be read: Input/output error"):
             run(root)
     after = all_files(root.stage_folder)
-    assert {name: digest for name, digest in after.items() if name in held} == held
+    assert {name: digest for name, digest in after.items() if name in before} == before
     run(root)
     assert_same_run(whole, root)
 
@@ -243,11 +243,11 @@ def test_finished_stage_is_not_trained_again(make_root):
 
 def test_superseded_writer_completes_and_reports_nothing(make_root, at_step, monkeypatch):
     root = make_root()
-    told: list[bytes] = []
+    reports: list[bytes] = []
 
     def take_over() -> None:
         Writer.claim(root.stage_folder)
-        told.append(root.context().report_file.read_bytes())
+        reports.append(root.context().report_file.read_bytes())
 
     at_step(4, take_over)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
@@ -255,7 +255,7 @@ def test_superseded_writer_completes_and_reports_nothing(make_root, at_step, mon
     assert not root.checkpoint(6).exists()
     assert len(root.losses()) == 4, "the new writer's file gets no lines of the old one"
     assert root.evaluated_steps() == [0, 3]
-    assert root.context().report_file.read_bytes() == told[0]
+    assert root.context().report_file.read_bytes() == reports[0]
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
     assert termination.outcome is Outcome.INTERRUPTED
 

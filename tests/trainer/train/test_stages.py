@@ -61,7 +61,7 @@ def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_root, monkeypa
     assert result.evaluations[1].outcomes["test/preference_accuracy"] == "p" * 6
     assert "test/preference_accuracy" not in result.generation, "nothing was generated for it"
     artifact = root.workspace / root.paths.model
-    assert (artifact / "adapter_model.safetensors").exists(), "an adapter beside the job's own model"
+    assert (artifact / "adapter_model.safetensors").exists(), "an adapter of the base model"
     config = json.loads((artifact / "adapter_config.json").read_text())
     assert config["lora_dropout"] == 0.0
 
@@ -106,12 +106,12 @@ def test_new_adapter_merges_previous_one_and_publishes_whole_model(make_root, ti
     artifact = root.workspace / root.paths.model
     assert not (artifact / "adapter_config.json").exists()
     whole = AutoModelForCausalLM.from_pretrained(artifact)
-    beside = PeftModel.from_pretrained(
+    unmerged = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(merged), root.checkpoint(3, "more")
     )
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
-        torch.testing.assert_close(whole(ids).logits, beside(ids).logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(whole(ids).logits, unmerged(ids).logits, rtol=1e-4, atol=1e-4)
     assert (
         result.evaluations[1].outcomes["golden/orders"]
         == root.evaluation(3, "more").outcomes["golden/orders"]
