@@ -166,7 +166,7 @@ def test_several_ranks_reduce_micro_batch_in_fewer_attempts(processes, sizes, tm
 def test_hint_names_only_options_the_stage_does_not_use(changes, advised, done_already, tmp_path):
     stage = stage_plan("sft", (6,), batch_size=1, micro_batch_size=1)
     stage = stage.model_copy(update={"parameters": stage.parameters.model_copy(update=changes)})
-    with pytest.raises(CudaOutOfMemoryError, match="one example a pass") as raised:
+    with pytest.raises(CudaOutOfMemoryError, match="one example per pass") as raised:
         halve_micro_batch(stage, tmp_path, "too much")
     assert advised in raised.value.hint
     assert done_already not in raised.value.hint
@@ -174,7 +174,7 @@ def test_hint_names_only_options_the_stage_does_not_use(changes, advised, done_a
 
 def test_hint_for_continued_adapter_names_the_stage_that_sets_base(tmp_path):
     stage = dpo_plan(batch_size=1, micro_batch_size=1)
-    with pytest.raises(CudaOutOfMemoryError, match="one pair a pass") as raised:
+    with pytest.raises(CudaOutOfMemoryError, match="one pair per pass") as raised:
         halve_micro_batch(stage, tmp_path, "too much")
     assert "set quantization: NF4 in the stage that makes the adapter" in raised.value.hint
 
