@@ -54,7 +54,7 @@ def write_model(path: Path, model: StatusModel) -> None:
 
 
 def create_once(path: Path, text: str) -> bool:
-    """Create the file and its folder atomically. Return False if the file exists with another text.
+    """Create the file and its folder atomically. Return False if the file already exists with another text.
 
     The folder is written under a temporary name and renamed. A rename is atomic and never replaces a folder
     that is not empty, so only one of several processes succeeds, also on a network file system and without
