@@ -179,7 +179,7 @@ def test_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
         flip_a_bit(root.checkpoint(step) / "adapter_model.safetensors")
 
     run(root)
-    assert "checkpoint step-000004 is damaged" in caplog.text
+    assert "damaged checkpoint step-000004" in caplog.text
     assert "adapter_model.safetensors does not match its digest" in caplog.text
     assert_same_run(whole, root)
 
