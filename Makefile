@@ -59,7 +59,7 @@ test-fast: $(STAMP) ## Run the tests that do not train a model, for the inner lo
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## Run the tests that are exhaustive or start many processes (5 minutes)
-	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: stories
 stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (vLLM takes 6 GB)

@@ -52,6 +52,7 @@ def test_full_volume_while_writing_losses_or_checkpoint(make_root, room):
     assert root.evaluation(2).digest == whole.evaluation(2).digest
 
 
+@pytest.mark.slow
 def test_full_volume_while_writing_dpo_reference(make_root):
     later = [dpo_plan(checkpoint_steps=(2,))]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
@@ -66,6 +67,7 @@ def test_full_volume_while_writing_dpo_reference(make_root):
     assert (folder / REFERENCE).read_bytes() == (stage_folder(whole, "dpo") / REFERENCE).read_bytes()
 
 
+@pytest.mark.slow
 def test_full_volume_while_writing_merged_start_model(make_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
@@ -80,6 +82,7 @@ def test_full_volume_while_writing_merged_start_model(make_root):
     assert not list(folder.glob("scratch*")), "what did not fit is gone"
 
 
+@pytest.mark.slow
 def test_full_volume_while_copying_model_of_another_job(make_root, tmp_path):
     earlier = make_root(checkpoint_steps=(2,))
     train(earlier)
@@ -124,6 +127,7 @@ def test_read_only_volume_is_a_storage_failure(make_root):
     train(root, "dpo", start_step=2)
 
 
+@pytest.mark.slow
 def test_full_volume_while_saving_training_state(make_root):
     """PyTorch writes the state, and raises an error of its own if that fails."""
     root = make_root(checkpoint_steps=(2,))

