@@ -42,7 +42,7 @@ class WatchedCluster(FakeCluster):
     def review_token(self, _token: str, _audience: str) -> Object:
         raise AssertionError("no pod reports here")
 
-    def follow(self, _kind: str, _namespace: str | None, _since: str, seconds: int) -> Iterator[Object]:
+    def watch_from(self, _kind: str, _namespace: str | None, _since: str, seconds: int) -> Iterator[Object]:
         self.closed.wait(seconds)
         yield from ()
 

@@ -32,6 +32,7 @@ from tunegate_api.contract import (
 )
 from tunegate_api.v1alpha1.finetunejob_status import Progress, Reason
 from tunegate_operator.engine.reports import JobTooLargeError
+from tunegate_operator.reporting.connections import Limits
 from tunegate_trainer.main import main
 from tunegate_trainer.process import report_sender as module
 from tunegate_trainer.process.files import write_model
@@ -125,8 +126,7 @@ def test_reports_survive_an_unreachable_operator(engine, outbox, start_sender):
     assert sequences(engine) == [3]
 
 
-def test_unacknowledged_report_is_retried(engine, outbox, start_sender, monkeypatch):
-    monkeypatch.setattr("tunegate_operator.reporting.server.ACKNOWLEDGE_SECONDS", 0.1)
+def test_unacknowledged_report_is_retried(engine, outbox, start_sender):
     tries = iter([False, False, True])
 
     def third_time(promise: Future[None]) -> None:
@@ -135,7 +135,7 @@ def test_unacknowledged_report_is_retried(engine, outbox, start_sender, monkeypa
 
     engine.acknowledge = third_time
     write(outbox, 1)
-    with serving(engine):
+    with serving(engine, limits=Limits(acknowledgement=0.1)):
         assert start_sender().close()
     assert sequences(engine) == [1, 1, 1]
 
