@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from tunegate_api.backoff import backoff
 from tunegate_operator.children.job import PodSettings, ReportTo
-from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError

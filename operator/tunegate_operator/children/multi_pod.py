@@ -8,13 +8,13 @@ Restarts after an eviction or a lost node do not count.
 from dataclasses import dataclass
 from datetime import timedelta
 
+from tunegate_api.backoff import backoff
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Failure, Reason
 from tunegate_operator.children.child_jobs import SUCCEEDED, SUSPENDED, ChildJobs, Ledger
 from tunegate_operator.children.evictions import evicted_too_often, pod_prefix
 from tunegate_operator.children.failures import classify, without_progress
 from tunegate_operator.children.job import BACKOFF_LIMIT
 from tunegate_operator.children.observed import Child
-from tunegate_operator.engine.backoff import backoff
 
 FIRST_PAUSE = timedelta(seconds=10)
 """Pause before the first restart. It doubles with each restart, as in the Job controller."""

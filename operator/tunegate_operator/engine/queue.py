@@ -5,7 +5,7 @@ import random
 import threading
 from collections import deque
 
-from tunegate_operator.engine.backoff import backoff
+from tunegate_api.backoff import backoff
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Key
 

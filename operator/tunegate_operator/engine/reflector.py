@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tunegate_operator.engine.backoff import backoff
+from tunegate_api.backoff import backoff
 from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
 

@@ -11,6 +11,7 @@ a node for long.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from tunegate_api.backoff import backoff
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Failure, Reason, TrackingStatus
@@ -20,7 +21,6 @@ from tunegate_operator.children.failures import DEADLINE, classify
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.children.waiting import must_await_pods
-from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.finetunejob.build import CHORE_SECONDS, child_job
 from tunegate_operator.finetunejob.draft import Run

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tunegate_api.backoff import backoff
 from tunegate_operator.children.pod_status import exit_code, finished_at, is_terminal, phase
-from tunegate_operator.engine.backoff import backoff
 from tunegate_operator.engine.cluster import InvalidError, Object
 from tunegate_operator.engine.objects import (
     has_condition,

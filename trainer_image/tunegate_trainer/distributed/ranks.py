@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from tunegate_api.backoff import backoff_pauses
 from tunegate_api.contract import Request
 from tunegate_trainer.distributed.topology import Topology
-from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import PeerLostError
@@ -205,7 +205,7 @@ def _is_listening(host: str, port: int) -> bool:
 
 
 def _wait_until(deadline: float, condition: Callable[[], bool], failure: str) -> None:
-    pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    pauses = backoff_pauses(_FIRST_PAUSE, _LONGEST_PAUSE)
     while not condition():
         if time.monotonic() > deadline:
             raise PeerLostError(

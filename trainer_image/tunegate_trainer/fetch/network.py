@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import httpx2
 
-from tunegate_trainer.process.backoff import backoff
+from tunegate_api.backoff import backoff_pauses
 from tunegate_trainer.process.errors import UnreachableError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Retries:
     def reset(self) -> None:
         """Forget earlier failures, because an attempt made progress."""
         self._failed = 0
-        self._pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._pauses = backoff_pauses(FIRST_PAUSE, LONGEST_PAUSE)
 
     def wait(self, error: TransientError) -> None:
         """Wait before the next retry. Raises :class:`UnreachableError` after the last one."""

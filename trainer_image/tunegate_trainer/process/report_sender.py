@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from tunegate_api.backoff import backoff_pauses
 from tunegate_api.contract import REPORT_CA_VARIABLE, REPORT_URL_VARIABLE
-from tunegate_trainer.process.backoff import backoff
 from tunegate_trainer.process.files import write_atomic
 
 logger = logging.getLogger(__name__)
@@ -104,12 +104,12 @@ class ReportSender:
         return "; ".join(f"{name}: {answer}" for name, (_, answer) in sorted(self._refused.items()))
 
     def _run(self) -> None:
-        pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        pauses = backoff_pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             self._changed.clear()
             self._urgent.clear()
             if self._is_delivered():
-                pauses = backoff(FIRST_PAUSE, LONGEST_PAUSE)
+                pauses = backoff_pauses(FIRST_PAUSE, LONGEST_PAUSE)
                 if self._closing_until is not None:
                     return
                 self._changed.wait()
