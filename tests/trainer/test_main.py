@@ -17,9 +17,11 @@ from support.trainer_root import STAGE, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_trainer import main as main_module
 from tunegate_trainer.main import End, end_of, main, termination_text
 from tunegate_trainer.process.errors import BadDataError
 from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_garbage_collection_is_off_only_during_role_import(start, monkeypatch):
         enabled[name] = gc.isenabled()
         raise ImportError(name)
 
-    monkeypatch.setattr("tunegate_trainer.main.import_module", broken)
+    monkeypatch.setattr(main_module, "import_module", broken)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR
     assert enabled == {"tunegate_trainer.roles.train": False, "tunegate_trainer.report": True}
     assert gc.isenabled()
@@ -272,7 +274,7 @@ def test_sigterm_during_import_is_handled_afterwards(start, monkeypatch):
         return import_module(name)
 
     root = start()
-    monkeypatch.setattr("tunegate_trainer.main.import_module", interrupted)
+    monkeypatch.setattr(main_module, "import_module", interrupted)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
     assert imported[0] == "tunegate_trainer.roles.train"
     assert not root.stage_folder.exists(), "nothing was started"
@@ -289,7 +291,7 @@ def test_sigterm_turned_into_import_error_still_interrupts(start, monkeypatch):
             raise ModuleNotFoundError("Could not import module 'AutoModel'") from error
 
     start()
-    monkeypatch.setattr("tunegate_trainer.roles.train.verified_base", wrapped)
+    monkeypatch.setattr(train_role, "verified_base", wrapped)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERRUPTED
 
 
@@ -298,5 +300,5 @@ def test_missing_module_is_not_an_interruption(start, monkeypatch):
         raise ModuleNotFoundError("No module named 'kernels'")
 
     start()
-    monkeypatch.setattr("tunegate_trainer.roles.train.verified_base", missing)
+    monkeypatch.setattr(train_role, "verified_base", missing)
     assert main(["train", "--stage", STAGE]) == ExitCode.INTERNAL_ERROR

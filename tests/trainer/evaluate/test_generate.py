@@ -15,6 +15,7 @@ from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.judging.golden import Message
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.generate import generate, greedy, undisturbed
 from tunegate_trainer.models.loading import load_base
@@ -133,8 +134,8 @@ def test_continuous_batching_is_used_if_the_model_supports_it(model, tokenizer, 
         asked.append((len(arguments[1]), at_once))
         return continuous(*arguments, at_once=at_once)
 
-    monkeypatch.setattr("tunegate_trainer.evaluate.generate._supports_continuous", lambda _model: True)
-    monkeypatch.setattr("tunegate_trainer.evaluate.generate.continuous", watched)
+    monkeypatch.setattr(module, "_supports_continuous", lambda _model: True)
+    monkeypatch.setattr(module, "continuous", watched)
     continuously = settings.model_copy(update={"batching": "Continuous"})
     assert generate(model, tokenizer, prompts, continuously) == expected
     assert asked == [(len(prompts), 5)]

@@ -129,16 +129,13 @@ def test_real_model_shares_prefixes_in_each_dtype(base_model: Path, dtype: str) 
     assert can_share(model)
 
 
-def test_prefixes_are_not_shared_if_the_trial_pass_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prefixes_are_not_shared_if_the_trial_pass_fails(tmp_path: Path) -> None:
     def wrong_lengths(inputs: dict[str, Any]) -> dict[str, Any]:
         return {**share_prefixes(inputs), "cu_seq_lens_q": torch.tensor([0, 1])}
 
-    monkeypatch.setattr("tunegate_trainer.train.packing.share_prefixes", wrong_lengths)
     model = mistral(tmp_path)
     model.set_attn_implementation(BY_EXAMPLE)
-    assert not can_share(model)
+    assert not can_share(model, wrong_lengths)
     assert model.training is False
 
 
@@ -151,16 +148,13 @@ def test_model_with_attention_dropout_shares_no_prefixes(tmp_path: Path) -> None
         assert torch.get_rng_state().equal(before), "the trial does not advance the random state"
 
 
-def test_model_that_ignores_shared_prefixes_is_detected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_that_ignores_shared_prefixes_is_detected(tmp_path: Path) -> None:
     def without_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in share_prefixes(inputs).items() if name != "shared_prefixes"}
 
-    monkeypatch.setattr("tunegate_trainer.train.packing.share_prefixes", without_prefixes)
     model = mistral(tmp_path)
     model.set_attn_implementation(BY_EXAMPLE)
-    assert not can_share(model)
+    assert not can_share(model, without_prefixes)
 
 
 def test_lora_dropout_turns_shared_prefixes_off(make_root: Any) -> None:

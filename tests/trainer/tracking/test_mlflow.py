@@ -14,6 +14,7 @@ from support.trainer_root import STAGE
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
+from tunegate_trainer.tracking import process
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -23,7 +24,7 @@ TRAIN = ["train", "--stage", STAGE]
 @pytest.fixture(autouse=True)
 def _long_closing_time(monkeypatch):
     """Raise time limits: importing the client takes seconds, and a role that fails at once waits for it."""
-    monkeypatch.setattr("tunegate_trainer.tracking.process.CLOSING_SECONDS", 240)
+    monkeypatch.setattr(process, "CLOSING_SECONDS", 240)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from support.wandb_server import wandb_server
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
+from tunegate_trainer.tracking import process
 from tunegate_trainer.tracking.__main__ import OutOfTime
 from tunegate_trainer.tracking.runs import JOB, RunState, TrackedRun
 from tunegate_trainer.tracking.wandb_tracker import WandbTracker
@@ -26,7 +27,7 @@ TRAIN = ["train", "--stage", STAGE]
 @pytest.fixture
 def server(monkeypatch):
     # Importing the client takes a second of a core: a busy machine is slow, not wrong.
-    monkeypatch.setattr("tunegate_trainer.tracking.process.CLOSING_SECONDS", 240)
+    monkeypatch.setattr(process, "CLOSING_SECONDS", 240)
     with wandb_server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -5,7 +5,7 @@ If it does not, each example is computed in a pass of its own.
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,10 +63,11 @@ def isolates_examples(model: Any) -> bool:
     return True
 
 
-def can_share(model: Any) -> bool:
+def can_share(model: Any, share: Callable[[dict[str, Any]], dict[str, Any]] = share_prefixes) -> bool:
     """Return whether the losses stay the same if a shared prefix of two examples is computed once.
 
-    Not with sliding windows, and not with dropout, because each example draws its own.
+    Not with sliding windows, and not with dropout, because each example draws its own. ``share`` is what the
+    training would do.
     """
     if model.config._attn_implementation != BY_EXAMPLE or not sees_all_before(model.config):
         return False
@@ -76,7 +77,7 @@ def can_share(model: Any) -> bool:
         model.train()
         apart = token_losses(model, dict(inputs)).losses
         try:
-            shared = token_losses(model, share_prefixes(inputs)).losses
+            shared = token_losses(model, share(inputs)).losses
         except (RuntimeError, TypeError, ValueError) as error:
             logger.info("shared prefixes are not used: %s", error)
             return False
