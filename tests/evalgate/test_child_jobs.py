@@ -44,7 +44,7 @@ from tunegate_operator.children.volumes import ROOT, PodVolumes
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock, SystemClock
 from tunegate_operator.engine.cluster import Cluster, Key, Object
-from tunegate_operator.engine.controller import Agenda, Decision, View, read_status
+from tunegate_operator.engine.controller import Agenda, Decision, View, parse_status
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
@@ -80,7 +80,7 @@ class JudgingController:
         self._environment = environment
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        status, agenda = read_status(obj, GateStatus), Agenda(now)
+        status, agenda = parse_status(obj, GateStatus), Agenda(now)
         if status.state == "Failed":
             return None
         reports = [Report.model_validate(report) for report in view.reports(uid_of(obj))]

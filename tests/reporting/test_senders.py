@@ -14,7 +14,7 @@ from tunegate_operator.reporting.senders import (
     REFUSED_SECONDS,
     REMEMBERED_SECONDS,
     REMEMBERED_TOKENS,
-    RefusedError,
+    ForbiddenSenderError,
     SenderAuthenticator,
     UnknownPodError,
 )
@@ -149,12 +149,12 @@ def test_accepted_token_is_cached_for_a_while(authenticator, reviews, clock):
 
 def test_refused_token_is_cached_for_a_while(authenticator, reviews, clock):
     for _ in range(100):
-        with pytest.raises(RefusedError, match="not valid for reports on this job"):
+        with pytest.raises(ForbiddenSenderError, match="not valid for reports on this job"):
             authenticator.authenticate("bad", JOB)
     assert reviews.count == 1
     clock.advance(REFUSED_SECONDS + 1)
     assert not authenticator.is_cached("bad", JOB)
-    with pytest.raises(RefusedError):
+    with pytest.raises(ForbiddenSenderError):
         authenticator.authenticate("bad", JOB)
     assert reviews.count == 2
 
@@ -162,7 +162,7 @@ def test_refused_token_is_cached_for_a_while(authenticator, reviews, clock):
 def test_many_refused_tokens_do_not_displace_an_accepted_one(authenticator, reviews):
     authenticator.authenticate("good", JOB)
     for n in range(REMEMBERED_TOKENS + 10):
-        with pytest.raises(RefusedError):
+        with pytest.raises(ForbiddenSenderError):
             authenticator.authenticate(f"bad-{n}", JOB)
     count = reviews.count
     authenticator.authenticate("good", JOB)
@@ -172,20 +172,20 @@ def test_many_refused_tokens_do_not_displace_an_accepted_one(authenticator, revi
 
 
 def test_token_of_another_audience_is_refused(authenticator):
-    with pytest.raises(RefusedError, match="not valid for reports on this job"):
+    with pytest.raises(ForbiddenSenderError, match="not valid for reports on this job"):
         authenticator.authenticate("good", "other-job")
 
 
 def test_token_of_another_jobs_pod_is_refused(authenticator, reviews):
     reviews.pods = ["other-pod"]
-    with pytest.raises(RefusedError, match="another job"):
+    with pytest.raises(ForbiddenSenderError, match="another job"):
         authenticator.authenticate("good", JOB)
 
 
 @pytest.mark.parametrize("change", [{"pods": []}, {"username": "mallory"}], ids=["no pod", "a person"])
 def test_token_that_is_not_bound_to_a_pod_is_refused(authenticator, reviews, change):
     vars(reviews).update(change)
-    with pytest.raises(RefusedError, match="not bound to a pod"):
+    with pytest.raises(ForbiddenSenderError, match="not bound to a pod"):
         authenticator.authenticate("good", JOB)
 
 
@@ -198,7 +198,7 @@ def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_
         delete(cache, "forged-child")
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
     with pytest.raises(
-        RefusedError, match="a pod in namespace attacker, but the job is in another namespace"
+        ForbiddenSenderError, match="a pod in namespace attacker, but the job is in another namespace"
     ):
         authenticator.authenticate("good", JOB)
 
@@ -206,7 +206,7 @@ def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_
 def test_pod_that_names_a_job_in_another_namespace_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
-    with pytest.raises(RefusedError, match="a pod in namespace attacker"):
+    with pytest.raises(ForbiddenSenderError, match="a pod in namespace attacker"):
         authenticator.authenticate("good", JOB)
 
 
@@ -214,7 +214,7 @@ def test_pod_whose_job_is_in_another_namespace_is_refused(authenticator, reviews
     add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child"))
     reviews.pods = ["forged-pod"]
-    with pytest.raises(RefusedError, match="the pod's Job is in another namespace"):
+    with pytest.raises(ForbiddenSenderError, match="the pod's Job is in another namespace"):
         authenticator.authenticate("good", JOB)
 
 
@@ -222,7 +222,7 @@ def test_pod_whose_job_is_in_another_namespace_is_refused(authenticator, reviews
 def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, reviews, namespace, name):
     reviews.username, reviews.name = f"system:serviceaccount:{namespace}:default", name
     with pytest.raises(
-        RefusedError, match="the pod name and the pod uid in the token belong to different pods"
+        ForbiddenSenderError, match="the pod name and the pod uid in the token belong to different pods"
     ):
         authenticator.authenticate("good", JOB)
 
@@ -253,14 +253,14 @@ def test_pod_of_a_foreign_job_is_refused(authenticator, reviews, cache, child, m
     add(cache, child)
     add(cache, make_owned("Pod", "forged-pod", "Job", "c"))
     reviews.pods = ["forged-pod"]
-    with pytest.raises(RefusedError, match=message):
+    with pytest.raises(ForbiddenSenderError, match=message):
         authenticator.authenticate("good", JOB)
 
 
 def test_pod_without_a_job_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
-    with pytest.raises(RefusedError, match="a pod that is not controlled by a Job"):
+    with pytest.raises(ForbiddenSenderError, match="a pod that is not controlled by a Job"):
         authenticator.authenticate("good", JOB)
 
 
@@ -269,7 +269,7 @@ def test_pod_without_a_valid_role_label_is_refused(authenticator, reviews, cache
     add(cache, make_owned("Job", "c", "FineTuneJob", JOB, labels=labels))
     add(cache, make_owned("Pod", "p", "Job", "c", labels=labels))
     reviews.pods = ["p"]
-    with pytest.raises(RefusedError, match="have no valid role or attempt"):
+    with pytest.raises(ForbiddenSenderError, match="have no valid role or attempt"):
         authenticator.authenticate("good", JOB)
 
 
@@ -284,7 +284,7 @@ def test_report_on_a_deleted_finetunejob_is_refused(authenticator, cache):
     authenticator.authenticate("good", JOB)
     delete(cache, JOB)
     assert not authenticator.is_known_job(JOB)
-    with pytest.raises(RefusedError, match="there is no FineTuneJob"):
+    with pytest.raises(ForbiddenSenderError, match="there is no FineTuneJob"):
         authenticator.authenticate("good", JOB)
 
 
@@ -307,7 +307,7 @@ def test_pod_created_after_its_jobs_deletion_is_refused(authenticator, reviews, 
     add(cache, make_owned("Pod", "late-pod", "Job", "child-uid"))
     stop(cache, "late-pod")  # as the garbage collector does
     reviews.pods = ["late-pod"]
-    with pytest.raises(RefusedError, match="the Job of this pod was deleted"):
+    with pytest.raises(ForbiddenSenderError, match="the Job of this pod was deleted"):
         authenticator.authenticate("good", JOB)
 
 

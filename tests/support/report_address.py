@@ -13,7 +13,7 @@ from tunegate_operator.engine.clock import Clock, SystemClock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.certificates import KeyPair, make_authority
 from tunegate_operator.reporting.connections import LIMITS, Limits
-from tunegate_operator.reporting.senders import RefusedError
+from tunegate_operator.reporting.senders import ForbiddenSenderError
 from tunegate_operator.reporting.server import ReportServer
 from tunegate_operator.reporting.steps import Sender
 
@@ -42,7 +42,7 @@ class FakeAuthenticator:
         if self.error:
             raise self.error
         if token != TOKEN:
-            raise RefusedError("the token belongs to a pod of another job")
+            raise ForbiddenSenderError("the token belongs to a pod of another job")
         return self.sender
 
 

@@ -17,7 +17,7 @@ class UnreadableStatusError(Exception):
     """This version cannot read a status, for example because a newer one wrote it. It is left unchanged."""
 
 
-def read_status(obj: Object, model: type[StatusT]) -> StatusT:
+def parse_status(obj: Object, model: type[StatusT]) -> StatusT:
     """Return the status of an object. Raises :class:`UnreadableStatusError`."""
     try:
         return model.model_validate(obj.get("status") or {})

@@ -7,7 +7,7 @@ from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.validation.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, read_status
+from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.evalgate.baselines import names_gate, with_baselines
 from tunegate_operator.evalgate.decide import decide, refuse
 from tunegate_operator.evalgate.observe import Unreadable, observe
@@ -23,7 +23,7 @@ class EvalGateController:
         """Return the status of one EvalGate, and what to record about the models that it judged."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
-        status, problems = read_status(obj, EvalGateStatus), find_problems(obj)
+        status, problems = parse_status(obj, EvalGateStatus), find_problems(obj)
         warnings: tuple[Event, ...] = ()
         if problems:
             meta = ObjectMeta.model_validate(obj["metadata"])
@@ -68,7 +68,7 @@ def _has_new_baselines(gate: Object, job: Object) -> bool:
     if not names_gate(job, gate["metadata"]["name"]):
         return False
     try:
-        known = read_status(gate, EvalGateStatus).baselines
+        known = parse_status(gate, EvalGateStatus).baselines
     except UnreadableStatusError:
         return False
     return with_baselines(known, gate["metadata"]["name"], [job]) != known

@@ -11,7 +11,7 @@ from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import IgnoredJob
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Agenda, Decision, Event, View, read_status
+from tunegate_operator.engine.controller import Agenda, Decision, Event, View, parse_status
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.finetunejob.absorb import measured_baselines
 from tunegate_operator.finetunejob.conditions import with_conditions, with_hold, with_refused_spec
@@ -40,7 +40,7 @@ class FineTuneJobController:
         """Decide about one FineTuneJob; None if there is nothing to do."""
         if "deletionTimestamp" in obj["metadata"] or _is_done(obj, view):
             return None
-        old, name = read_status(obj, FineTuneJobStatus), self._command_arguments(obj)
+        old, name = parse_status(obj, FineTuneJobStatus), self._command_arguments(obj)
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
         problems, has_started = find_problems(obj), _has_started(obj, old, view)

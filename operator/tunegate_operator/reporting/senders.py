@@ -40,7 +40,7 @@ _LABELS = (*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL)
 """Labels whose values are the same on a pod and its Job."""
 
 
-class RefusedError(Exception):
+class ForbiddenSenderError(Exception):
     """The sender may not report on this job."""
 
 
@@ -84,42 +84,42 @@ class SenderAuthenticator:
         """Return the sender if the token belongs to a pod of this job, and has the job's audience.
 
         Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy a uid into an
-        owner reference. Raises RefusedError, UnknownPodError, and ClusterError if the TokenReview fails.
+        owner reference. Raises ForbiddenSenderError, UnknownPodError, and ClusterError if the TokenReview fails.
         """
         identity = self._identity(token, report_audience(job_uid))
         job = self._job(job_uid)
         if job is None:
-            raise RefusedError(f"there is no FineTuneJob with uid {job_uid}")
+            raise ForbiddenSenderError(f"there is no FineTuneJob with uid {job_uid}")
         pod = self._cache.by_uid(identity.pod_uid)
         if pod is None or pod["kind"] != "Pod":
             raise UnknownPodError(f"pod {identity.pod_uid} is not known yet")
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         if (identity.namespace, identity.pod_name) != (namespace, name):
-            raise RefusedError("the pod name and the pod uid in the token belong to different pods")
+            raise ForbiddenSenderError("the pod name and the pod uid in the token belong to different pods")
         if namespace != job["metadata"]["namespace"]:
-            raise RefusedError(
+            raise ForbiddenSenderError(
                 f"the token belongs to a pod in namespace {namespace}, but the job is in another namespace"
             )
         step, attempt = self._step(pod, job)
         return Sender(step, attempt, _stages(job), self._latest_attempts(job))
 
     def _step(self, pod: Object, job: Object) -> tuple[Step, int]:
-        """Return step and attempt of a pod in the job's namespace. Raises RefusedError, UnknownPodError."""
+        """Return step and attempt of a pod in the job's namespace. Raises ForbiddenSenderError, UnknownPodError."""
         uid, child_uid = uid_of(pod), _controller(pod, "batch", "Job")
         if child_uid is None:
-            raise RefusedError("the token belongs to a pod that is not controlled by a Job")
+            raise ForbiddenSenderError("the token belongs to a pod that is not controlled by a Job")
         child = self._cache.by_uid(child_uid)
         if child is None:
             return self._step_without_job(pod, job)
         problem = _child_problem(child, pod, job)
         if problem:
-            raise RefusedError(problem)
+            raise ForbiddenSenderError(problem)
         labels = child["metadata"]["labels"]
         try:
             step = Step(Role(labels[ROLE_LABEL]), labels.get(STAGE_LABEL))
             attempt = int(labels[ATTEMPT_LABEL])
         except (KeyError, ValueError) as error:
-            raise RefusedError("the labels of the pod's Job have no valid role or attempt") from error
+            raise ForbiddenSenderError("the labels of the pod's Job have no valid role or attempt") from error
         with self._lock:
             self._steps.put(uid, (uid_of(job), step, attempt))
         return step, attempt
@@ -133,9 +133,9 @@ class SenderAuthenticator:
         with self._lock:
             known = self._steps.get(uid_of(pod))
         if known is None and len(self._cache.owners(pod)) > 1:
-            raise RefusedError("the Job of this pod was deleted")
+            raise ForbiddenSenderError("the Job of this pod was deleted")
         if known and known[0] != uid_of(job):
-            raise RefusedError("the token belongs to a pod of another job")
+            raise ForbiddenSenderError("the token belongs to a pod of another job")
         if known and is_being_deleted(pod):
             return known[1], known[2]
         raise UnknownPodError(f"the Job of pod {uid_of(pod)} is not known yet")
@@ -158,12 +158,12 @@ class SenderAuthenticator:
         return latest
 
     def _identity(self, token: str, audience: str) -> _Identity:
-        """Return the pod that the token was issued for. Raises RefusedError and ClusterError."""
+        """Return the pod that the token was issued for. Raises ForbiddenSenderError and ClusterError."""
         key = _token_key(token, audience)
         with self._lock:
             known, refusal = self._reviewed.get(key), self._refused.get(key)
         if refusal:
-            raise RefusedError(refusal)
+            raise ForbiddenSenderError(refusal)
         if known:
             return known
         status = self._review(token, audience)
@@ -183,7 +183,7 @@ class SenderAuthenticator:
     def _refuse(self, key: str, message: str) -> NoReturn:
         with self._lock:
             self._refused.put(key, message)
-        raise RefusedError(message)
+        raise ForbiddenSenderError(message)
 
 
 def _child_problem(child: Object, pod: Object, job: Object) -> str | None:

@@ -26,7 +26,7 @@ from tunegate_operator.reporting.body import (
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
 from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
 from tunegate_operator.reporting.expiring_cache import ExpiringCache
-from tunegate_operator.reporting.senders import RefusedError, SenderAuthenticator, UnknownPodError
+from tunegate_operator.reporting.senders import ForbiddenSenderError, SenderAuthenticator, UnknownPodError
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns
 
@@ -176,7 +176,7 @@ class ReportServer:
             if self._connections:
                 self._connections.has_sender(request.protocol, uid)
             promise = await self._receive(request, uid, sender)
-        except RefusedError as error:
+        except ForbiddenSenderError as error:
             return self._refused(403, uid, error)
         except (TooLargeError, JobTooLargeError) as error:
             return self._refused(413, uid, error)
