@@ -239,7 +239,7 @@ def test_invalid_file_is_refused_with_its_line(write: Write, text: str, message:
 def test_number_of_aliased_values_is_limited(write: Write) -> None:
     lines = ["apiVersion: v1", "kind: A", "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    assert faults(write("\n".join(lines))) == ["a.yaml:3: not a manifest: too many values"]
+    assert faults(write("\n".join(lines))) == ["a.yaml:3: not a manifest: more than 200,000 values"]
 
 
 def test_all_errors_of_all_files_are_reported(write: Write, tmp_path: Path) -> None:
@@ -249,8 +249,8 @@ def test_all_errors_of_all_files_are_reported(write: Write, tmp_path: Path) -> N
     ) == [
         "a.yaml:1: the file is empty",
         "b.yaml:2: duplicate key a, first in line 1: keep one of them",
-        "latin.yaml:1: cannot be read: not UTF-8 text",
-        "none.yaml:1: cannot be read: no such file",
+        "latin.yaml:1: the file cannot be read: it is not UTF-8 text",
+        "none.yaml:1: the file cannot be read: no such file",
     ]
 
 

@@ -1,4 +1,4 @@
-"""``python -m tunegate_operator``: the operator, as its image runs it."""
+"""Run the operator: ``python -m tunegate_operator``, which is the command of its image."""
 
 import sys
 

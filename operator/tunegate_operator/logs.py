@@ -1,11 +1,11 @@
-"""Log lines for people, or one JSON object a line for machines."""
+"""Write logs as text for people, or as one JSON object per line for machines."""
 
 import json
 import logging
 from datetime import UTC, datetime
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""Attributes that every log record has. All others come from ``extra``."""
+"""Attributes that every log record has. All other attributes come from ``extra``."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(form: str, level: str) -> None:
-    """Log to standard error as ``text`` or ``json``, at ``level`` and above."""
+    """Write logs to standard error in the format ``form`` (``text`` or ``json``), at ``level`` and above."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter()

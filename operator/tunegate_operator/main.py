@@ -1,4 +1,5 @@
-"""Set up Kopf, which watches our kinds and passes each event to the engine. No logic."""
+"""Run the operator with Kopf, which watches FineTuneJobs and EvalGates and passes each event to the
+engine."""
 
 import gc
 import threading
@@ -20,23 +21,28 @@ from tunegate_operator.manager import Manager
 from tunegate_operator.settings import SettingsError, read_settings
 
 WATCH_TIMEOUT_SECONDS = 60
-"""A watch without events for this long is reopened, because a dead connection is silent too."""
+"""Watches are reopened after this time, because a dead connection also delivers no events."""
 GC_THRESHOLD = 50_000
 """How many new objects trigger a garbage collection. With Python's default of 700, hundreds of collections
-run for each page of a list, and take two thirds of the time to read it."""
+run for each page of a LIST response, and take two thirds of the time for reading the page."""
 LIST_PAGE_SIZE = 10
-"""Page size of Kopf's lists. Kopf reads a page as a whole, and each object may have 1.5 MiB."""
+"""Page size of Kopf's LIST requests. It is small because Kopf reads a whole page into memory, and each object
+may have 1.5 MiB."""
 KOPF_WORKERS = 16
 KOPF_IDLE_SECONDS = 0.001
-"""How long a worker of Kopf waits for the next event of its object, and is not free for another one. With
-0.1 s, an event after a list of 5,000 objects waits half a minute. With 0, the wait ends before it begins, and
-the worker never gets its event."""
+"""How long a worker of Kopf waits for the next event of the same object before it handles another object.
+
+With 0.1 s, an event after a list of 5,000 objects waits half a minute. With 0, the worker stops waiting
+before it receives its first event, and handles no event.
+"""
 SPARE_CONNECTIONS = 8
-"""Connections of the client besides one for each worker: for Lease, resync, watches and token reviews."""
+"""Connections to the API server in addition to one per worker: for the Lease, resyncs, watches and token
+reviews."""
 
 
 def main() -> int:
-    """Run the operator until it is stopped, and return the exit code."""
+    """Run the operator until it is stopped. Return the exit code: 1 if leader election was lost or failed,
+    else 0."""
     try:
         settings = read_settings()
     except SettingsError as error:
@@ -80,7 +86,7 @@ def main() -> int:
 
 
 def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
-    """Return the handlers that deliver each event of our kinds to the engine."""
+    """Return the Kopf handlers that deliver each event of a FineTuneJob or an EvalGate to the engine."""
     registry = kopf.OperatorRegistry()
 
     async def deliver(event: kopf.RawEvent, **_: Any) -> None:
@@ -97,7 +103,8 @@ def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """Return Kopf's settings: it creates no Events, has no peering, and its waits are bounded."""
+    """Return the settings of Kopf: it creates no Events, does not use peering, and all its requests have
+    timeouts."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True
@@ -114,8 +121,8 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
-    """Store nothing. Kopf's default copies each object to compute what changed, which our handlers do not
-    need."""
+    """A diff storage for Kopf that stores nothing. Kopf's default storage copies each object to compute the
+    changes, which our handlers do not use."""
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None) -> Any:  # noqa: ARG002 - Kopf names it
         return {}
@@ -124,7 +131,7 @@ class _NoDifferences(kopf.DiffBaseStorage):
         return None
 
     def store(self, **_: Any) -> None:
-        """Do nothing: only other kinds of handlers store what they saw."""
+        """Do nothing, because our handlers do not use differences."""
 
 
 def _calling(method: Callable[[], Awaitable[None]]) -> Any:
@@ -137,6 +144,6 @@ def _calling(method: Callable[[], Awaitable[None]]) -> Any:
 
 
 def _selector(resource: Resource) -> tuple[str, str, str]:
-    """Return group, version and plural of a kind; the core group is empty."""
+    """Return the group, version and plural of a resource. The name of the core group is empty."""
     group, _, version = resource.api_version.rpartition("/")
     return group, version, resource.plural

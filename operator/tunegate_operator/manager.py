@@ -1,5 +1,5 @@
-"""Run everything in an operator process besides Kopf: watches of children, leader election, workers, the
-report server, probes."""
+"""Run the parts of an operator process that Kopf does not run: the watches of children, leader election,
+workers, the report server and the probes."""
 
 import asyncio
 import logging
@@ -36,25 +36,26 @@ _Result = TypeVar("_Result")
 LEASE = "tunegate-operator"
 AUTHORITY = "tunegate-report-ca"
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
-"""Seconds between retries of a step that the process needs; they double from the first to the longest."""
+"""Seconds between retries of a request without which the process cannot start. The pause doubles with each
+failure, up to the longest."""
 SYNC_POLL_SECONDS = 0.5
-"""Seconds between checks for a stop, while the leader waits for the first lists."""
+"""Interval in seconds at which a leader that waits for the first lists checks whether it must stop."""
 FRESH_SECONDS = 10.0
-"""How old, in seconds, a list may be when a process starts to lead. Older ones are listed again, because a
-watch may hang for over a minute."""
+"""How old, in seconds, the last list of a kind may be when a process starts to lead. Kinds with an older list
+are listed again, because a watch may hang for over a minute."""
 STOP_SECONDS = 10.0
-"""How long a stopping process waits for each of its threads."""
+"""How many seconds a stopping process waits for each of its threads."""
 
 
 def kinds_to_list(reflectors: Iterable[Reflector], now: float) -> list[str]:
-    """Return the kinds to list before the first decision: first the kinds of children whose last list is too
-    old at the monotonic time ``now``, then the kinds that we define."""
+    """Return the kinds that a new leader lists before its first decision, in this order: the kinds of
+    children whose last list is too old at the monotonic time ``now``, then FineTuneJob and EvalGate."""
     old = {reflector.kind for reflector in reflectors if reflector.listed_at < now - FRESH_SECONDS}
     return [*(kind for kind in CHILD_RESOURCES if kind in old), *OWN_RESOURCES]
 
 
 class Manager:
-    """One operator process. Only the leader reconciles; the other replicas keep their caches warm.
+    """One operator process. Only the leader reconciles. The other replicas keep their caches current.
 
     ``lost`` is called from a thread when the process must exit, because it lost the Lease or failed to lead.
     """
@@ -70,7 +71,7 @@ class Manager:
         self._queue = WorkQueue(clock)
         self._stop = threading.Event()
         self._is_idle = threading.Event()
-        """Set once no decision is in progress, so that another replica may lead."""
+        """Set once no decision is in progress. The Lease may then be released."""
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
         self._probes: web.AppRunner | None = None
@@ -81,10 +82,10 @@ class Manager:
         self._loop = asyncio.get_running_loop()
         await self._answer_probes()
         authority = await asyncio.to_thread(self._retry, "the certificate authority", self._authority)
-        if authority is None:  # stopped before it was created
+        if authority is None:  # the process was stopped before the authority existed
             return
-        # After this, Kopf looks up once what the API server serves. Kinds that are not defined by then would
-        # never be watched.
+        # After this, Kopf discovers once which kinds the API server serves. It would never watch kinds that
+        # are not defined by then.
         await asyncio.to_thread(self._retry, "the CustomResourceDefinitions", self._find_definitions)
         host = report_host(self._settings.report_service, self._settings.pod_namespace)
         report_to = ReportTo(f"https://{host}", authority.certificate.decode())
@@ -121,7 +122,7 @@ class Manager:
         self._queue.shut_down()
         if self._server:
             await self._server.stop()
-        # Watches are not waited for: they read until the API server closes the connection.
+        # Do not wait for watches, which read until the API server closes the connection.
         deciding = [thread for thread in self._threads if not thread.name.startswith(("watch-", "lease"))]
         for thread in deciding:
             await asyncio.to_thread(thread.join, STOP_SECONDS)
@@ -141,7 +142,7 @@ class Manager:
         settings = self._settings
         lease = Lease(self._cluster, self._clock, settings.pod_namespace, LEASE, settings.pod_name)
 
-        # In a thread of its own: the Lease must be renewed meanwhile.
+        # In a separate thread, because the Lease must be renewed meanwhile.
         def lead() -> None:
             if not self._stop.is_set():
                 self._run("start", lambda: self._lead(reconciler, server))
@@ -151,12 +152,12 @@ class Manager:
             held = lease.lead(lead, self._is_idle)
         except Exception:
             logger.exception("leader election failed; this process exits, so that another can lead")
-        finally:  # in every case, the Lease is no longer renewed
+        finally:  # the Lease is no longer renewed, even after an error
             if not held:
                 self._give_up()
 
     def _give_up(self) -> None:
-        """Make this process exit, so that another can lead. It makes no more decisions."""
+        """Stop making decisions, and make this process exit, so that another process can lead."""
         self._stop.set()
         self._queue.shut_down()
         self._lost()
@@ -197,7 +198,8 @@ class Manager:
         asyncio.run_coroutine_threadsafe(starting, self._loop).result(STOP_SECONDS)
 
     def _publish_address(self) -> None:
-        """Publish this pod's address. Only the leader does: only its status writes acknowledge reports."""
+        """Publish this pod's address as the report address. Only the leader calls this, because only the
+        leader writes status, which acknowledges reports."""
         settings = self._settings
         publish_address(
             self._cluster,
@@ -216,7 +218,8 @@ class Manager:
         return load_authority(self._cluster, self._settings.pod_namespace, AUTHORITY, self._clock.now())
 
     def _retry(self, what: str, work: Callable[[], _Result]) -> _Result | None:
-        """Retry ``work`` until it succeeds, and return its result; None if the process is stopped before."""
+        """Call ``work`` until it succeeds, and return its result; None if the process is stopped before
+        that."""
         failures = 0
         while not self._stop.is_set():
             try:

@@ -1,4 +1,5 @@
-"""Check manifests against each other: names, keys, digests, and the cases that thresholds need."""
+"""Check manifests together: references by name and key, digests, and whether thresholds fit the golden
+cases."""
 
 import base64
 import json
@@ -23,15 +24,16 @@ from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
 
 CONFIG_MAP = "ConfigMap"
 MAX_CONFIG_MAP = 1024 * 1024
-"""The API server's limit for the values of a ConfigMap, in bytes."""
+"""The API server's limit for the total size of a ConfigMap's values, in bytes."""
 _Id = tuple[str, str, str]
 
 
 def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Diagnostic]:
-    """Return everything that is wrong with the manifests, alone and together, by file and line.
+    """Return all errors and notes about the manifests, sorted by file and line.
 
-    If they are ``complete``, a missing gate or ConfigMap is an error; otherwise it is a note. Kinds that are
-    not ours get a note and are otherwise ignored.
+    Each manifest is checked alone, and references between manifests are checked. If the manifests are
+    ``complete``, a missing gate or ConfigMap is an error; otherwise it is a note. Objects of other kinds than
+    FineTuneJob, EvalGate, ConfigMap and Secret get a note and are otherwise ignored.
     """
     checks = _Checks(list(manifests), complete=complete)
     return sorted(checks.run(), key=lambda d: (d.file, d.line, d.message))
@@ -39,7 +41,7 @@ def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Di
 
 @dataclass(frozen=True)
 class _Text:
-    """The text that a source refers to, with its manifest and path."""
+    """The text that a source refers to, with the manifest that contains the text and the path in it."""
 
     text: str
     holder: Manifest
@@ -47,7 +49,7 @@ class _Text:
 
 
 class _Checks:
-    """The manifests by identity, and the checks that need more than one of them."""
+    """The manifests by kind, namespace and name, and the checks of all manifests."""
 
     def __init__(self, manifests: list[Manifest], *, complete: bool) -> None:
         self._manifests = manifests
@@ -100,7 +102,8 @@ class _Checks:
         return f"no {kind} {name} in these files; found: {', '.join(given) or 'none'}"
 
     def _pinned(self, user: Manifest, source: ObjectPath, pin: ObjectPath) -> Iterator[Diagnostic]:
-        """Check that the text of a source exists and has the pinned digest."""
+        """Check that the ConfigMap key of a source exists, and that its text has the pinned digest, if
+        any."""
         text = self._text(user, source)
         if isinstance(text, Diagnostic):
             yield text
@@ -188,7 +191,7 @@ def _diagnostics(manifest: Manifest, problems: Iterable[Problem]) -> Iterator[Di
 
 
 def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
-    """Find what the API server would refuse in a ConfigMap."""
+    """Return diagnostics for everything in a ConfigMap that the API server would refuse."""
     yield from _diagnostics(config_map, metadata_problems(config_map.obj.get("metadata"), DNS_NAMES))
     yield from _texts(config_map, "data")
     data = config_map.obj.get("data")
@@ -203,7 +206,8 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
 
 
 def _secret(secret: Manifest) -> Iterator[Diagnostic]:
-    """Find what the API server would refuse in a Secret. No value is shown."""
+    """Return diagnostics for everything in a Secret that the API server would refuse. They contain no values
+    of the Secret."""
     yield from _diagnostics(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
     for field in ("data", "stringData"):
         yield from _texts(secret, field)
@@ -253,7 +257,7 @@ def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:
 
 
 def _golden_fault(text: _Text, problem: str) -> Diagnostic:
-    """Return a diagnostic for a fault of a golden set, in the line of its case."""
+    """Return a diagnostic for a fault in a golden set, at the line of the faulty case."""
     match = re.match(r"line (\d+): (.*)", problem, re.DOTALL)
     if match is None:
         return text.holder.at(text.path, f"golden set: {problem}")

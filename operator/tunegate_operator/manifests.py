@@ -1,7 +1,8 @@
-"""Read manifests from YAML files, with the line of each value.
+"""Read manifests from YAML files, with the line number of each value.
 
-Values are read as ``kubectl`` reads them, where PyYAML alone would differ: ``2e-4`` is a number, a date and
-``1:30`` are text. Duplicate keys and keys that are not strings are refused, although YAML allows them.
+Values get the types that ``kubectl`` gives them, which differ from PyYAML's defaults: ``2e-4`` is a number,
+and a date or ``1:30`` is a string. Duplicate keys and keys that are not strings are refused, although YAML
+allows them.
 """
 
 import re
@@ -16,15 +17,15 @@ from tunegate_api import GROUP
 from tunegate_api.validation.problems import KINDS
 
 ObjectPath = tuple[str | int, ...]
-"""Keys and list positions from the top of an object."""
+"""The path of a value in an object: the keys and list indexes from the top."""
 
 SUFFIXES = (".yaml", ".yml")
 IDENTITY = {"apiVersion", "kind"}
-"""A document that has these fields is a manifest."""
+"""The fields that make a YAML document a manifest."""
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""Surrogates. JSON has them in pairs only, but YAML accepts single ones."""
+"""Matches a single surrogate character, which YAML accepts, but which is not valid text."""
 MAX_NODES = 200_000
-"""Limit of values in one file. A few nested aliases can expand to any number."""
+"""Limit of the values in one document, because a few nested aliases can expand to any number of values."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Diagnostic:
 
     file: Path
     line: int
-    """From 1."""
+    """The line number, counted from 1."""
     message: str
     severity: Literal["error", "note"] = "error"
 
@@ -43,7 +44,7 @@ class Diagnostic:
 
 
 class ManifestError(Exception):
-    """Some files cannot be read as manifests. ``diagnostics`` lists all faults of all files."""
+    """Files cannot be read as manifests. ``diagnostics`` has all faults in all files."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = sorted(diagnostics, key=lambda d: (d.file, d.line))
@@ -52,14 +53,14 @@ class ManifestError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """One object of one file."""
+    """One object in a file."""
 
     obj: dict[str, Any]
     file: Path
     lines: Mapping[ObjectPath, int]
-    """The line of each key and each list entry, from 1."""
+    """The line number of each key and each list entry, counted from 1."""
     blocks: frozenset[ObjectPath] = field(default=frozenset())
-    """Paths of literal block scalars (``|``). Each of their lines is a line of the file."""
+    """Paths of literal block scalars (``|``). Each line of such a text is one line in the file."""
 
     @property
     def kind(self) -> str:
@@ -67,7 +68,8 @@ class Manifest:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is meant for Tunegate, by its kind or its API group, even if the other is missing."""
+        """Whether the kind or the API group of the manifest is one of Tunegate's, even if the other does not
+        match."""
         return self.kind in KINDS or str(self.obj.get("apiVersion")).startswith(f"{GROUP}/")
 
     @property
@@ -83,11 +85,12 @@ class Manifest:
         return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
 
     def line_in(self, path: ObjectPath, line: int) -> int:
-        """Convert a line number within a text to one of the file. Only block scalars have several lines."""
+        """Return the line of the file that contains line ``line`` of the text at ``path``. If the text is not
+        a literal block scalar, return the line at which it begins."""
         return self.line_of(path) + (line if path in self.blocks else 0)
 
     def at(self, path: ObjectPath, message: str, severity: Literal["error", "note"] = "error") -> Diagnostic:
-        """Return a diagnostic about a value."""
+        """Return a diagnostic about the value at ``path``."""
         return Diagnostic(self.file, self.line_of(path), message, severity)
 
     @property
@@ -97,10 +100,10 @@ class Manifest:
 
 
 def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
-    """Read the manifests in files, and in all YAML files of folders, in order.
+    """Read the manifests in all files of ``paths``, and in all YAML files of its folders, in order.
 
-    A file must contain only manifests. In a folder, other documents are skipped, unless they are meant for
-    Tunegate. Raises :class:`ManifestError` with all faults of all files.
+    A file in ``paths`` must contain only manifests. In the files of a folder, YAML documents that are neither
+    manifests nor for Tunegate are skipped. Raises :class:`ManifestError` with all faults in all files.
     """
     manifests: list[Manifest] = []
     faults: list[Diagnostic] = []
@@ -153,14 +156,14 @@ def _missing(manifest: Manifest) -> str:
 
 
 def read_documents(file: Path) -> list[Manifest]:
-    """Read each document of a YAML file; empty documents are skipped. Raises :class:`ManifestError`."""
+    """Return the documents in a YAML file. Empty documents are skipped. Raises :class:`ManifestError`."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ManifestError([Diagnostic(file, 1, f"cannot be read: {reason}")]) from error
+        raise ManifestError([Diagnostic(file, 1, f"the file cannot be read: {reason}")]) from error
     except UnicodeDecodeError as error:
-        raise ManifestError([Diagnostic(file, 1, "cannot be read: not UTF-8 text")]) from error
+        raise ManifestError([Diagnostic(file, 1, "the file cannot be read: it is not UTF-8 text")]) from error
     try:
         return list(_documents(file, text))
     except yaml.MarkedYAMLError as error:
@@ -197,7 +200,8 @@ def _documents(file: Path, text: str) -> Iterator[Manifest]:
 
 
 def _without_nulls(obj: dict[str, Any]) -> dict[str, Any]:
-    """Drop metadata fields without a value, such as an empty ``annotations:``, as ``kubectl`` does."""
+    """Return the object without the metadata fields that have no value, such as an empty ``annotations:``.
+    ``kubectl`` drops these fields, too."""
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict):
         return obj
@@ -224,7 +228,7 @@ def _error_text(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Give plain scalars the types that ``kubectl`` gives them."""
+    """A YAML loader that gives plain scalars the types that ``kubectl`` gives them."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
@@ -246,7 +250,7 @@ for _tag, _pattern, _first in (
 
 
 class _Walk:
-    """Visit the nodes of one document: record their lines, and collect faults."""
+    """Visits the nodes of one YAML document to record their line numbers and collect faults."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -257,11 +261,13 @@ class _Walk:
         self.faults: list[Diagnostic] = []
 
     def visit(self, node: yaml.Node, path: ObjectPath, line: int) -> None:
-        """Visit a node and its children. ``line`` is the line of its key or dash, where people look first."""
+        """Visit a node and its children. ``line`` is the line of the node's key or list dash, which
+        diagnostics show."""
         self.lines.setdefault(path, line)
         self._nodes += 1
         if id(node) in self._ancestors or self._nodes > MAX_NODES:
-            what = "an alias that contains itself" if id(node) in self._ancestors else "too many values"
+            is_recursive = id(node) in self._ancestors
+            what = "an alias that contains itself" if is_recursive else f"more than {MAX_NODES:,} values"
             raise ManifestError([Diagnostic(self._file, node.start_mark.line + 1, f"not a manifest: {what}")])
         self._ancestors.add(id(node))
         if isinstance(node, yaml.MappingNode):

@@ -1,6 +1,6 @@
 """Names and labels of the objects that the operator creates.
 
-Names are deterministic, so a repeated step finds what it created before.
+Names are deterministic, so a decision that is repeated finds the objects that it created before.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from tunegate_api.contract import Role
 
 JOB_LABEL = f"{GROUP}/job"
 GATE_LABEL = f"{GROUP}/gate"
-"""Labels of objects that belong to a FineTuneJob or an EvalGate; the value is its name."""
+"""Label of objects that belong to an EvalGate. The value is the name of the gate; for ``JOB_LABEL``, it is
+the name of the FineTuneJob."""
 ROLE_LABEL = f"{GROUP}/role"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
@@ -21,12 +22,13 @@ DISCARD_ANNOTATION = f"{GROUP}/discard"
 
 MAX_LABEL = 63
 MAX_INDEXED = 58 - len("-1023-")
-"""Longest name of an Indexed Job. Pod names add an index and a suffix, and would cut a longer name."""
+"""Longest name of an Indexed Job. The names of its pods add an index and a suffix, and Kubernetes would cut a
+longer name."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a child Job does: its role, and for training also the stage."""
+    """A step of a job, which a child Job runs: a role, and for training also the stage."""
 
     role: Role
     stage: str | None = None
@@ -36,21 +38,23 @@ class Step:
 
 
 def child_name(job: str, uid: str, *parts: str) -> str:
-    """Return ``<job>-<parts>-<uid5>``. The job's name is cut so that the result is a valid label value."""
+    """Return the name ``<job>-<parts>-<uid5>`` of an object. ``<uid5>`` is the first 5 characters of the uid.
+    The job's name is cut so that the result is a valid label value."""
     return _bounded(job, [*parts, uid[:5]])
 
 
 def attempt_name(
     job: str, uid: str, role: str, stage: str | None, attempt: int, *, is_indexed: bool = False
 ) -> str:
-    """Return the name of a child Job: ``<job>-<role>[-<stage>]-<uid5>-<attempt>``."""
+    """Return the name of a child Job: ``<job>-<role>[-<stage>]-<uid5>-<attempt>``. ``<uid5>`` is the first 5
+    characters of the uid."""
     parts = [role, *([stage] if stage else []), uid[:5], str(attempt)]
     return _bounded(job, parts, MAX_INDEXED if is_indexed else MAX_LABEL)
 
 
 def nodes_name(job: str, uid: str) -> str:
-    """Return the name of the Service by which the pods of a multi-pod Job find each other. It starts with a
-    letter, as a Service's name must, even if the job's name does not."""
+    """Return the name of the Service through which the pods of a multi-pod Job find each other. The name
+    starts with a letter, as Kubernetes requires for Services, even if the job's name does not."""
     return f"nodes-{child_name(job[: MAX_LABEL - 12], uid)}"
 
 
@@ -60,22 +64,23 @@ def _bounded(job: str, parts: list[str], longest: int = MAX_LABEL) -> str:
 
 
 def request_name(job: str, uid: str) -> str:
-    """Return the name of the ConfigMap that records spec and gates as they were read."""
+    """Return the name of the ConfigMap that records the request: the job's spec and its gates as they were
+    when the job started."""
     return child_name(job, uid, "request")
 
 
 def plan_name(job: str, uid: str) -> str:
-    """Return the name of the ConfigMap that records the plan."""
+    """Return the name of the ConfigMap that records a job's plan."""
     return child_name(job, uid, "plan")
 
 
 def results_name(job: str, uid: str) -> str:
-    """Return the name of the ConfigMap that records the outcome of every case."""
+    """Return the name of the ConfigMap that records a job's results: the outcome of every case."""
     return child_name(job, uid, "results")
 
 
 def records_name(gate: str, uid: str) -> str:
-    """Return the name of the ConfigMap that records the models that an EvalGate judged."""
+    """Return the name of the ConfigMap with the records of the models that an EvalGate judged."""
     return child_name(gate, uid, "records")
 
 

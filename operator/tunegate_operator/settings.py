@@ -1,4 +1,5 @@
-"""The operator's settings, from environment variables. The chart sets them; docs/install.md explains them."""
+"""Read the operator's settings from environment variables, which the chart sets and docs/install.md
+explains."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ _POD = ("POD_NAME", "POD_NAMESPACE", "POD_IP")
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message names it."""
+    """Environment variables are missing, unknown or invalid. The message names each of them."""
 
 
 def _comma_list(text: object) -> object:
@@ -19,34 +20,38 @@ def _comma_list(text: object) -> object:
 
 
 class Settings(BaseModel):
-    """The operator's settings. Each field is read from the environment variable ``TUNEGATE_<NAME>``, but the
-    last three from ``POD_NAME``, ``POD_NAMESPACE`` and ``POD_IP``."""
+    """The operator's settings.
+
+    Each field is read from the environment variable ``TUNEGATE_<NAME>``, except ``pod_name``,
+    ``pod_namespace`` and ``pod_ip``, which are read from ``POD_NAME``, ``POD_NAMESPACE`` and ``POD_IP``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     trainer_image: str = Field(min_length=1)
-    """Image of the trainer's pods."""
+    """The image that trainer pods run."""
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_comma_list)] = ()
-    """Namespaces, separated by commas; empty means all namespaces."""
+    """The namespaces to watch, in the variable separated by commas; empty means all namespaces."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     workers: int = Field(default=4, ge=1, le=64)
     """How many objects are reconciled at the same time."""
     resync_seconds: int = Field(default=300, ge=10)
-    """Seconds between full lists, which find changes that a watch missed."""
+    """Seconds between resyncs, which list all objects to find changes that a watch missed."""
     report_service: str = "tunegate-reports"
-    """The Service without selector, in the operator's namespace, that pods report to."""
+    """Name of the Service without selector, in the operator's namespace, to which pods send reports."""
     report_port: int = Field(default=8443, ge=1, le=65535)
     health_port: int = Field(default=8080, ge=1, le=65535)
     pod_name: str = Field(min_length=1)
-    """From the downward API, like the next two: the holder of the Lease, its namespace, and the address for
-    reports."""
+    """Name of the operator's pod, which identifies the holder of the Lease. The downward API sets it, as well
+    as ``pod_namespace`` and ``pod_ip``."""
     pod_namespace: str = Field(min_length=1)
     pod_ip: str = Field(min_length=1)
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings. Raises SettingsError with every variable that is missing, unknown or wrong."""
+    """Read the settings. Raises SettingsError, which names every variable that is missing, unknown or
+    invalid."""
     values = {
         name.removeprefix(VARIABLE_PREFIX).lower(): value
         for name, value in environment.items()

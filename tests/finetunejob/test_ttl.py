@@ -160,7 +160,7 @@ def test_failed_file_removal_is_shown_and_jobs_are_still_deleted():
     assert cleanup.result == Reason.STORAGE
     uid = world.job()["metadata"]["uid"]
     assert cleanup.message == (
-        f"files remain in the folder {uid} of the claim tuning: the volume cannot be written"
+        f"files remain in the folder {uid} on the claim tuning: the volume cannot be written"
     )
     assert owned(world) == EVIDENCE
     assert world.events()[-1] == "CleanupFailed"
@@ -190,7 +190,7 @@ def test_refused_cleanup_job_is_given_up(fault):
     cleanup = world.status().cleanup
     assert cleanup is not None
     assert cleanup.result == "Refused"
-    assert cleanup.message.endswith("of the claim tuning: exceeded quota: team")
+    assert cleanup.message.endswith("on the claim tuning: exceeded quota: team")
     assert owned(world) == EVIDENCE
 
 
@@ -226,7 +226,7 @@ def test_job_that_never_ran_a_pod_needs_no_cleanup_job():
     world.advance(TTL)
     cleanup = world.status().cleanup
     assert cleanup is not None
-    assert cleanup.message == "no pod of the job ran, so it left no files"
+    assert cleanup.message == "no pod of the job ran, so the job left no files"
     assert not any(name.startswith(("Job", "Pod")) for name in owned(world))
 
 

@@ -77,7 +77,7 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod(spec, fields):
     failure = world.status().failure
     assert failure is not None
     assert failure.reason == Reason.INVALID_SPEC
-    assert failure.message.startswith(f"{fields}: file:// is a file on the machine")
+    assert failure.message.startswith(f"{fields}: pods on a cluster cannot read file://")
     assert "pvc://CLAIM/PATH" in failure.hint
     assert world.jobs() == []
 

@@ -1,1 +1,1 @@
-"""What a controller of any kind needs to run Jobs of its own."""
+"""Modules with which a controller of any kind runs child Jobs."""

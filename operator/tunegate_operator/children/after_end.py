@@ -1,4 +1,4 @@
-"""Rules for Jobs that run after their owner ended: those for cleanup and for trackers."""
+"""Rules for the cleanup and track Jobs, which run after their owner ended."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -17,8 +17,11 @@ def pods_gone_by(
     grace_seconds: Callable[[Step], int],
     ended: datetime,
 ) -> datetime:
-    """Return when all pods have certainly stopped writing. Pods that were stopped at ``ended`` may still save
-    during their grace period, and their Jobs are deleted, so nothing shows when they are done."""
+    """Return the time by which all pods have certainly stopped writing.
+
+    A pod that was stopped at ``ended`` may still save during its grace period. Its Job is deleted, so the
+    operator cannot observe when the pod ends.
+    """
     seen = {
         (child.step, child.attempt)
         for child in children
@@ -34,13 +37,16 @@ def pods_gone_by(
 
 
 def has_run(started: datetime | None, attempts: Iterable[Attempt]) -> bool:
-    """Whether a pod of the owner ever ran, and so may have written files."""
+    """Whether a pod of the owner ever ran. Such a pod may have written files."""
     return started is not None or any(attempt.started for attempt in attempts)
 
 
 def is_final_refusal(refusal: Refusal, patience: timedelta, now: datetime) -> bool:
     """Whether the refusal of a Job is final: the Job is invalid, or was refused for ``patience`` or longer.
-    An unavailable API server is retried without limit, with growing pauses."""
+
+    A refusal because the API server is unavailable is never final: the creation is retried without limit,
+    with growing pauses.
+    """
     if refusal.cause == "Unavailable":
         return False
     lasts = now - refusal.since

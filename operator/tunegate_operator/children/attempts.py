@@ -1,5 +1,5 @@
-"""Manage the attempts of a step: start the first, watch the running one, retry one that made progress, and
-record those that ended."""
+"""Manage the attempts of a step: start the first attempt, watch the active one, start another one after a
+failure if the attempt made progress, and record the attempts that ended."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,11 +30,12 @@ from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.names import Step
 
 POD_SECONDS = 30
-"""How long a Job may have no pod before status says that it waits for one. An older Job may have lost its
-pod, so the start timeout begins at that moment."""
+"""How long after its creation a Job may have no pod before status shows that the Job waits for one. The start
+timeout begins then, and not when the Job was created, because an older Job may have lost its pod."""
 
 Build = Callable[[int], Sequence[Object]]
-"""Builds the objects of an attempt from its number: what the Job needs, then the Job."""
+"""A function that builds the objects of an attempt from the attempt's number: first the objects that the Job
+needs, then the Job."""
 
 
 @dataclass(frozen=True)
@@ -51,35 +52,35 @@ class Running:
 
 @dataclass(frozen=True)
 class Starting:
-    """The pods of an attempt should run soon: no obstacle is known."""
+    """The pods of an attempt should run soon. Nothing is known that prevents it."""
 
     since: datetime
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The pods of an attempt do not run, for a reason that may go away."""
+    """The pods of an attempt do not run, for a reason that may be temporary."""
 
     reason: Reason
     message: str
     has_run: bool = False
-    """Whether a pod of the attempt ran already."""
+    """Whether a pod of the attempt has run before."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """An attempt failed, but the end of its pods, which shows why, is not seen yet."""
+    """An attempt failed, but the end of its pods is not observed yet. It will show why the attempt failed."""
 
 
 StepState = Completed | Running | Starting | Waiting | Restart | Ending | Failure
-"""The state of a step. A Failure ends it."""
+"""The state of a step. A Failure is final."""
 
 
 def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False) -> StepState:
-    """Advance a step: start its first attempt, watch the running one, or retry. Return its state.
+    """Advance a step: start its first attempt, watch the active one, or start another one after a failure.
 
-    If ``is_known``, the result of the step is recorded elsewhere, so a step that succeeded stays completed
-    when its Job is removed.
+    Return the state of the step. ``is_known`` means that the result of the step is recorded elsewhere. A step
+    that succeeded then stays completed if its Job is removed.
     """
     latest = jobs.latest(step)
     if latest is None:
@@ -92,7 +93,8 @@ def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False
 
 
 def start_attempt(jobs: ChildJobs, step: Step, build: Build) -> StepState:
-    """Start the next attempt of a step."""
+    """Start the next attempt of a step, and return its state: Waiting if the last creation was refused, else
+    Starting."""
     jobs.agenda.actions += [Create(obj) for obj in build(1 + jobs.latest_number(step))]
     if jobs.refusal:
         return Waiting(*refusal_reason(jobs.refusal, step.role))
@@ -100,13 +102,13 @@ def start_attempt(jobs: ChildJobs, step: Step, build: Build) -> StepState:
 
 
 def watch_attempt(jobs: ChildJobs, child: Child) -> StepState:
-    """Return the state of a running child; a Failure if it can only fail again."""
+    """Return the state of an active child; a Failure if the child cannot succeed."""
     failure = _unrecoverable_failure(jobs, child)
     if failure:
         return failure
     last = child.decisive_pod
     lost = overdue_pod(child, jobs.agenda)
-    # The Job controller will soon notice a pod that succeeded.
+    # If the pod succeeded, the Job controller will soon update the Job.
     if (child.is_running and not lost) or (last and last.phase == "Succeeded"):
         return Running(child)
     if lost is None and last and last.phase == "Failed":
@@ -121,7 +123,7 @@ def watch_attempt(jobs: ChildJobs, child: Child) -> StepState:
 
 
 def _unrecoverable_failure(jobs: ChildJobs, child: Child) -> Failure | None:
-    """Return why a running child cannot succeed; None if it may."""
+    """Return why an active child cannot succeed; None if the child may still succeed."""
     if any(pod.oom_killed for pod in child.pods):
         return out_of_memory(child)
     if has_invalid_image(child):
@@ -133,7 +135,7 @@ def _unrecoverable_failure(jobs: ChildJobs, child: Child) -> Failure | None:
 
 
 def _after_failure(jobs: ChildJobs, child: Child) -> StepState | None:
-    """Return the state of a step whose latest attempt failed; None if the next attempt is due now."""
+    """Return the state of a step whose latest attempt failed; None if the next attempt should start now."""
     if must_await_pods(child, jobs.agenda):
         return Ending()
     failure = classify(child)
@@ -149,11 +151,11 @@ def _after_failure(jobs: ChildJobs, child: Child) -> StepState | None:
 
 
 def stop_all(jobs: ChildJobs, result: str) -> bool:
-    """Delete the Jobs that run or wait; their processes save on SIGTERM. Return whether all are being
-    deleted.
+    """Delete the active Jobs, in two decisions. Return whether all of them are being deleted.
 
-    A deleted Job soon leaves no trace. So this decision records ``result`` and the running time, and the next
-    decision, which follows at once, deletes the Jobs.
+    A deleted Job soon disappears. So the first decision only records ``result`` and the running time, and the
+    next decision, which follows at once, deletes the Jobs. Their training processes save a checkpoint on
+    SIGTERM.
     """
     active = jobs.active
     unrecorded = [child for child in active if not jobs.is_recorded(child)]
@@ -167,15 +169,15 @@ def stop_all(jobs: ChildJobs, result: str) -> bool:
 
 
 def delete_recorded(jobs: ChildJobs) -> Child | None:
-    """Delete active children that are recorded as ended, such as after a suspension that was undone at once.
-    Return the first of them."""
+    """Delete active children that are recorded as ended. Such children exist if a suspension is undone at
+    once. Return the first of these children; None if there is none."""
     left = [child for child in jobs.active if jobs.is_recorded(child)]
     jobs.agenda.actions += [Delete(child.key, child.uid) for child in left]
     return left[0] if left else None
 
 
 def record_finished(jobs: ChildJobs) -> None:
-    """Record each child that ended, once, with its running time."""
+    """Record each child that ended, with its result and running time. Each child is recorded once."""
     for child in sorted(jobs.children, key=lambda c: c.finished or jobs.agenda.now):
         if child.state is ChildState.ACTIVE or child.finished is None or must_await_pods(child, jobs.agenda):
             continue
@@ -187,9 +189,11 @@ def record_finished(jobs: ChildJobs) -> None:
 
 
 def count_ended_pods(jobs: ChildJobs) -> None:
-    """Add the running time of pods that ended while their Job continues: an evicted pod is soon deleted.
+    """Add the running time of pods that failed while their Job continues, because an evicted pod is soon
+    deleted.
 
-    The pods of a Job run one after the other, so those created up to ``counted_until`` are counted already.
+    The pods of a Job run one after the other, so every pod created up to ``counted_until`` is already
+    counted. Multi-pod Jobs are skipped: they end with their first pod.
     """
     for child in jobs.children:
         if child.state is not ChildState.ACTIVE or child.nodes > 1 or jobs.is_recorded(child):

@@ -1,4 +1,5 @@
-"""The child Jobs of one owner in one decision: what is observed, and what status remembers."""
+"""The child Jobs of one owner in one decision: the observed Jobs, and the ledger that status keeps of
+them."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -19,70 +20,76 @@ SUCCEEDED, SUSPENDED = "Succeeded", "Suspended"
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the owner's status remembers of its child Jobs: read before a decision, and written after it."""
+    """The part of the owner's status that records child Jobs. It is read before a decision and written after
+    the decision."""
 
     attempts: tuple[Attempt, ...] = ()
-    """Attempts that ended."""
+    """The attempts that ended."""
     evictions: tuple[Eviction, ...] = ()
     running_seconds: int = 0
-    """Running time of all pods that ended."""
+    """Total running time of all pods that ended."""
     gpu_seconds: int = 0
     counted_until: datetime | None = None
-    """Creation time of the last pod whose time is in both totals although its Job continues."""
+    """Creation time of the newest pod whose time is already in ``running_seconds`` and ``gpu_seconds``
+    although its Job continues."""
 
 
 @dataclass
 class ChildJobs:
-    """What policies read about child Jobs, and what they change: the ledger and the agenda."""
+    """The observed child Jobs, with the ledger and the agenda, which policies change."""
 
     children: tuple[Child, ...]
     refusal: Refusal | None
-    """Why the last creation of a child failed; None if it did not."""
+    """Why the last creation of a child failed; None if it succeeded."""
     ledger: Ledger
     agenda: Agenda
     gpus: Callable[[Step], int]
-    """How many GPUs the pods of a step hold in total."""
+    """Returns how many GPUs all pods of a step use in total."""
     last_checkpoint: Callable[[Step], int]
-    """The training step of the last checkpoint, which shows progress; 0 without one."""
+    """Returns a number that grows with the progress of a step: for training, the optimizer step of the last
+    evaluated checkpoint; 0 before the first."""
     resumable: frozenset[Role] = frozenset()
-    """Roles whose next attempt resumes from the last checkpoint. Other roles are not retried after a
-    failure."""
+    """Roles whose next attempt resumes from the last checkpoint. Failed Jobs of other roles are not
+    retried."""
 
     def recorded(self, step: Step) -> list[Attempt]:
-        """Return the attempts of a step that status records as ended."""
+        """Return the attempts of a step that are recorded as ended."""
         return [a for a in self.ledger.attempts if (a.role, a.stage) == (step.role, step.stage)]
 
     def latest_number(self, step: Step) -> int:
-        """Return the number of the latest attempt of a step, even without its Job; 0 before the first."""
+        """Return the number of the latest attempt of a step, even if its Job is deleted; 0 before the first
+        attempt."""
         seen = [child.attempt for child in self.children if child.step == step]
         return max([*seen, *(attempt.number for attempt in self.recorded(step))], default=0)
 
     def latest(self, step: Step) -> Child | None:
-        """Return the Job of the latest attempt; None if there is none, or a suspension removed it."""
+        """Return the Job of the latest attempt of a step; None if there is no attempt, or its Job is being
+        deleted or is deleted."""
         number = self.latest_number(step)
         found = (c for c in self.children if c.step == step and not c.deleting and c.attempt == number)
         return next(found, None)
 
     def has_succeeded(self, step: Step) -> bool:
-        """Whether status says that the latest attempt of a step completed."""
+        """Whether the latest recorded attempt of a step succeeded."""
         latest = self._latest_recorded(step)
         return latest is not None and latest.result == SUCCEEDED
 
     def finished(self, step: Step) -> datetime | None:
-        """Return when the latest attempt of a step ended, even if its Job is removed."""
+        """Return when the latest attempt of a step ended, even if its Job is deleted; None if it has not
+        ended or there is none."""
         child, recorded = self.latest(step), self._latest_recorded(step)
         if child:
             return child.finished
         return recorded.finished if recorded else None
 
     def is_recorded(self, child: Child) -> bool:
-        """Whether this attempt was recorded as ended. Attempts are recorded in order, so the record of a
-        later one is enough."""
+        """Whether the attempt of a child is recorded as ended. If a later attempt is recorded, this one was
+        too, because attempts are recorded in order."""
         return any(attempt.number >= child.attempt for attempt in self.recorded(child.step))
 
     @property
     def active(self) -> list[Child]:
-        """The children that run or wait, and are not being deleted."""
+        """The children that have not ended and are not being deleted."""
         return [c for c in self.children if c.state is ChildState.ACTIVE and not c.deleting]
 
     def _latest_recorded(self, step: Step) -> Attempt | None:
@@ -90,9 +97,10 @@ class ChildJobs:
 
 
 def newest(items: Sequence[Item], most: int, key: Callable[[Item], Hashable]) -> list[Item]:
-    """Return the ``most`` newest items, in their order, but prefer the newest item of each key to all others.
+    """Return at most ``most`` of ``items``, which are sorted from oldest to newest, in the same order.
 
-    That item shows the state of its key. Without it, it would seem that nothing had happened.
+    The newest item of each key is kept in preference to other items, even newer ones, because it shows the
+    current state of its key.
     """
     last = {key(item): item for item in items}
     older = [item for item in items if last[key(item)] is not item]

@@ -1,4 +1,5 @@
-"""Record evicted pods. An eviction costs no restart, until too many in a row add no checkpoint."""
+"""Record evicted pods. Evictions do not count as restarts, but MAX_EVICTIONS without a new checkpoint fail
+the step."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +14,8 @@ LONGEST_PREFIX = 58
 
 
 def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
-    """Record evicted pods, because they are soon deleted. Return a failure if the last MAX_EVICTIONS pods
-    added no checkpoint."""
+    """Record the evicted pods of a child, because they are soon deleted. Return a failure if MAX_EVICTIONS
+    pods of its step were evicted since the last checkpoint."""
     reached, known = jobs.last_checkpoint(child.step), list(jobs.ledger.evictions)
     for pod in _evicted(child, known)[-MAX_EVICTIONS:]:
         if pod.key.name not in {e.pod for e in known}:
@@ -36,22 +37,23 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
 
 
 def pod_prefix(child: Child) -> str:
-    """Return the shared prefix of the names of pods that replace each other: the Job's name, or for a
-    multi-pod Job that name without the attempt."""
+    """Return the prefix that the names of pods that replace each other have in common: the Job's name, or for
+    a multi-pod Job the Job's name without the attempt number."""
     if child.nodes > 1:
         return child.key.name.removesuffix(str(child.attempt))
     return f"{child.key.name}-"[:LONGEST_PREFIX]
 
 
 def _evicted(child: Child, known: Sequence[Eviction]) -> list[Pod]:
-    """Return the evicted pods; at most one of a multi-pod Job, because one eviction ends all its pods."""
+    """Return the evicted pods of a child. For a multi-pod Job this is at most one pod, because one eviction
+    ends all its pods, and none if an eviction is already recorded."""
     evicted = [pod for pod in child.pods if was_evicted(pod)]
     if child.nodes == 1:
         return evicted
     if any(eviction.pod.startswith(f"{child.key.name}-") for eviction in known):
         return []
     pod = child.decisive_pod
-    # Only the decisive pod: the others get SIGTERM after the fault of one, too.
+    # Only the decisive pod: the other pods also get SIGTERM if one pod fails for a reason of its own.
     if pod and was_evicted(pod, is_multi_pod=True):
         evicted.append(pod)
     return evicted[:1]

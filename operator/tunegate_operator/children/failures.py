@@ -1,4 +1,4 @@
-"""Find out why a child Job failed: a reason, a message, and a hint what to do."""
+"""Classify the failure of a child Job: its reason, a message, and a hint what to do."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.children.observed import Child, ChildState, Pod
 
 DEADLINE, POLICY = "DeadlineExceeded", "PodFailurePolicy"
-"""Kubernetes' reasons of a failed Job: it exceeded its deadline, and its pods are deleted; or a pod ended
-with a permanent exit code."""
+"""Reasons that Kubernetes gives for a failed Job: it exceeded ``activeDeadlineSeconds``, so its pods were
+deleted; or a pod matched the ``FailJob`` rule of the pod failure policy."""
 _KILLED = (137, 143, ExitCode.INTERRUPTED)
 _LOST_NODE = (
     "DeletionByPodGC",
@@ -20,9 +20,11 @@ _LOST_NODE = (
     "Terminated",
     "TerminationByKubelet",
 )
-"""Reasons of pods that Kubernetes ended because their node shut down, was deleted, or does not respond. A
-kubelet that evicts a pod under node pressure calls it Evicted; TerminationByKubelet alone means a
-shutdown."""
+"""Reasons of pods that Kubernetes ended because their node shut down, was deleted, or does not respond.
+
+TerminationByKubelet without the pod reason Evicted means a node shutdown. For an eviction under node
+pressure, the kubelet also sets the reason Evicted.
+"""
 
 _BY_EXIT_CODE: dict[int, tuple[Reason, str]] = {
     ExitCode.BAD_DATA: (
@@ -54,7 +56,7 @@ _DEFAULT_HINT = "See the log of the job's last pod: kubectl logs, or the file th
 
 
 def with_hint(failure: Failure) -> Failure:
-    """Return the failure with a hint: its own, or else the usual one for its reason."""
+    """Return the failure with a hint. A failure without a hint gets the default hint for its reason."""
     if failure.hint:
         return failure
     return failure.model_copy(update={"hint": _HINTS.get(failure.reason, _DEFAULT_HINT)})
@@ -99,8 +101,8 @@ def classify(child: Child) -> Failure:
 
 
 def is_explained(child: Child) -> bool:
-    """Whether all pods of a failed child are seen to have ended, and one of them explains the Job's failure.
-    If the Job exceeded its deadline, its pods are deleted, and there is nothing more to see."""
+    """Whether the cache shows why a child failed: all its pods have ended, and one of them explains the Job's
+    failure. This is also the case if the Job exceeded its deadline, because its pods are then deleted."""
     pod = child.decisive_pod
     if pod is None or child.failure_reason == DEADLINE:
         return child.failure_reason == DEADLINE
@@ -108,7 +110,7 @@ def is_explained(child: Child) -> bool:
 
 
 def _explains(child: Child, pod: Pod) -> bool:
-    """Whether the Job may have failed because this pod ended."""
+    """Whether the end of a pod can explain the failure of its Job."""
     if child.failure_reason == POLICY:
         return pod.exit_code in PERMANENT_EXIT_CODES or pod.oom_killed
     return _has_ended(pod)
@@ -119,8 +121,8 @@ def _has_ended(pod: Pod) -> bool:
 
 
 def is_permanent(child: Child) -> bool:
-    """Whether a failed child would fail again in the same way. A multi-pod Job fails with the first pod that
-    ends, so the exit code of its decisive pod counts too."""
+    """Whether a child would fail again in the same way: its Job failed by the pod failure policy, or it is a
+    multi-pod Job whose decisive pod was OOM-killed or has a permanent exit code."""
     pod = child.decisive_pod
     if child.nodes > 1 and pod and (pod.oom_killed or pod.exit_code in PERMANENT_EXIT_CODES):
         return True
@@ -128,10 +130,10 @@ def is_permanent(child: Child) -> bool:
 
 
 def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
-    """Whether the cluster ended the pod, for another reason than a lost node.
+    """Whether the cluster ended the pod for a reason other than a lost node.
 
-    With ``is_multi_pod``, an exit after SIGTERM counts too: when one pod of a multi-pod Job is evicted, all
-    end, and the evicted one may be deleted by now.
+    With ``is_multi_pod``, a pod that exited after SIGTERM without a known cause also counts as evicted: if
+    one pod of a multi-pod Job is evicted, all its pods end, and the evicted pod may already be deleted.
     """
     if is_multi_pod and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
         return True
@@ -139,7 +141,7 @@ def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
 
 
 def without_progress(failure: Failure) -> Failure:
-    """Return the failure of a step whose restarts made no progress."""
+    """Return the failure with a note that restarts made no progress. A long message is cut at its start."""
     why = " (restarts made no progress)"
     message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # the end of a log is the most useful part
     return failure.model_copy(update={"message": message})
@@ -170,7 +172,7 @@ def out_of_memory(child: Child) -> Failure:
 
 
 def has_invalid_image(child: Child) -> bool:
-    """Whether the image's name is invalid, so that it can never be pulled."""
+    """Whether the image name of a child is invalid, so that the image can never be pulled."""
     return any(pod.waiting_reason == "InvalidImageName" for pod in child.pods)
 
 
@@ -184,5 +186,6 @@ def invalid_image(child: Child) -> Failure:
 
 
 def _tail(pod: Pod) -> str:
-    """Return the end of the pod's termination message or log."""
+    """Return the last MAX_MESSAGE characters of the pod's termination message, or of its log if it has
+    none."""
     return pod.text.strip()[-MAX_MESSAGE:]

@@ -34,15 +34,16 @@ from tunegate_operator.names import (
 
 CONTAINER = "trainer"
 BACKOFF_LIMIT = 3
-"""How many restarts of a pod one attempt has."""
+"""How many times the pod of an attempt may be restarted: the ``backoffLimit`` of its Job."""
 GRACE_SECONDS = 120
-"""Time that a pod gets after SIGTERM to save and to report."""
+"""Default termination grace period: the time in which a pod saves and reports after SIGTERM."""
 MASTER_PORT = 29500
-"""Where the first pod of a multi-pod Job listens for the others."""
+"""Port on which the first pod of a multi-pod Job listens for the other pods."""
 _LOCAL_PORTS = range(20000, 30000)
-"""The same on a laptop, where jobs share the ports: below the range that systems assign automatically."""
+"""Range that replaces ``MASTER_PORT`` on a laptop, where all jobs share one address. It is below the usual
+ephemeral port range."""
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
-"""The index of a pod of an Indexed Job, set by the Job controller."""
+"""Label with the index of a pod in an Indexed Job. The Job controller sets it."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class JobOwner:
     """The object that child Jobs belong to."""
 
     kind: str
-    """A kind of Tunegate's API group."""
+    """The kind of the owner, such as FineTuneJob."""
     name: str
     namespace: str
     uid: str
     labels: Mapping[str, str]
-    """Labels that select its children, besides the labels of everything that the operator creates."""
+    """Labels that select the owner's children. Children also get MANAGED_LABELS."""
 
     def metadata(self, name: str) -> Object:
         """Return the metadata of an object called ``name`` that belongs to this owner."""
@@ -78,24 +79,24 @@ class JobOwner:
 
 @dataclass(frozen=True)
 class ReportTo:
-    """Where pods send reports: the operator's HTTPS address, and the authority that signed its
-    certificate."""
+    """Where pods send reports: the operator's HTTPS address, and the certificate authority that signed the
+    operator's serving certificate."""
 
     url: str
     authority: str
-    """In PEM."""
+    """The authority's certificate in PEM format."""
 
 
 @dataclass(frozen=True)
 class PodSettings:
-    """What the operator's settings say about every pod."""
+    """Settings that apply to every pod: the trainer image, the report address, and where pods run."""
 
     image: str
     report_to: ReportTo | None = None
-    """None where reports are files only, as on a laptop."""
+    """The address for reports; None where reports are only files, as on a laptop."""
     secrets_needed: bool = True
-    """Whether a pod waits for a Secret that does not exist. On a laptop the user's environment may have the
-    credentials instead."""
+    """Whether a pod waits for a Secret that does not exist. False on a laptop, where the credentials may be
+    in the user's environment instead."""
     on_one_machine: bool = False
     """Whether all pods run on this machine, as on a laptop: they share its network and its files, and have no
     DNS names."""
@@ -103,23 +104,23 @@ class PodSettings:
 
 @dataclass(frozen=True)
 class PodNeeds:
-    """What a controller decides about the pods of one attempt."""
+    """The properties of an attempt's pods that its controller decides."""
 
     image: str
     volumes: PodVolumes
     args: tuple[str, ...] = ()
-    """Arguments of the trainer after role, stage and attempt."""
+    """Arguments of the trainer that follow the role, ``--stage`` and ``--attempt``."""
     environment: tuple[Object, ...] = ()
-    """Variables besides those that :func:`build_job` sets."""
+    """Environment variables in addition to those that :func:`build_job` sets."""
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """``limits`` and ``requests``, if any. A CPU limit is also the number of PyTorch's threads."""
+    """The container's ``limits`` and ``requests``. A CPU limit also sets the number of PyTorch's threads."""
     grace_seconds: int = GRACE_SECONDS
     nodes: int = 1
-    """How many pods run at the same time and train one model."""
+    """How many pods run at the same time. More than 1 makes a multi-pod Job, whose pods train one model."""
     deadline_seconds: int | None = None
-    """How long the attempt may take, including the wait for its pod."""
+    """Deadline of the attempt's Job, including the wait for its pod; None for no deadline."""
     report_key: str | None = None
-    """The key of its reports: the uid of an object in the cache. None for pods that report nothing."""
+    """The uid of the object that the pods' reports are about; None for pods that send no reports."""
     user_settings: PodTemplate | None = None
 
 
@@ -211,15 +212,17 @@ def build_nodes_service(owner: JobOwner, role: Role) -> Object:
 
 
 def _indexed(nodes: int) -> Object:
-    """Return the fields of a Job that runs all pods at once and fails if one fails: see :mod:`.multi_pod`."""
+    """Return the fields of a Job that runs all pods at the same time and fails if one pod fails: see
+    :mod:`.multi_pod`."""
     return {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes, "backoffLimit": 0}
 
 
 def _failure_policy(nodes: int) -> Object:
     """Return the pod failure policy: evictions do not count as restarts, permanent exit codes fail the Job at
-    once, and everything else counts.
+    once, and every other failure counts as a restart.
 
-    In a multi-pod Job no pod is replaced alone: see :mod:`tunegate_operator.children.multi_pod`.
+    For a multi-pod Job, evictions have no rule, because its pods cannot be replaced one by one: see
+    :mod:`tunegate_operator.children.multi_pod`.
     """
     evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     codes = {"containerName": CONTAINER, "operator": "In", "values": PERMANENT_EXIT_CODES}
@@ -238,8 +241,8 @@ def _report_address(needs: PodNeeds, settings: PodSettings) -> list[Object]:
 
 
 def _threads(needs: PodNeeds) -> list[Object]:
-    """Limit PyTorch's threads to the cores that a pod may use. Its default is one for each core of the
-    node."""
+    """Return the environment variable that limits PyTorch's threads to the pod's CPU limit, if there is one.
+    By default, PyTorch starts one thread per core of the node."""
     if "cpu" not in needs.resources.get("limits", {}):
         return []
     limit = {"containerName": CONTAINER, "resource": "limits.cpu", "divisor": "1"}
@@ -247,7 +250,8 @@ def _threads(needs: PodNeeds) -> list[Object]:
 
 
 def _master(owner: JobOwner, step: Step, attempt: int, settings: PodSettings) -> list[Object]:
-    """Return variables with the address of the first pod, and with each pod's index."""
+    """Return the environment variables of a multi-pod Job: the address of the first pod, and the pod's
+    index."""
     name = attempt_name(owner.name, owner.uid, step.role, step.stage, attempt, is_indexed=True)
     host, port = f"{name}-0.{nodes_name(owner.name, owner.uid)}", MASTER_PORT
     if settings.on_one_machine:  # other jobs listen on the same address

@@ -1,8 +1,9 @@
-"""Restart multi-pod Jobs: when one pod ends, all end, and the next attempt starts all of them.
+"""Restart multi-pod Jobs: if one pod fails, all its pods end, and the next attempt starts all of them again.
 
-Kubernetes replaces no single pod, because the others cannot train without it. So this module does what the
-Job controller does for a single pod: it allows some restarts without a new checkpoint, with growing pauses.
-Restarts after an eviction or a lost node do not count.
+Kubernetes does not replace a single pod of such a Job, because the other pods cannot train without it. So
+this module does what the Job controller does for single-pod Jobs: it limits the restarts without a new
+checkpoint, and pauses longer before each one. Restarts after an eviction or a lost node are not limited in
+this way.
 """
 
 from dataclasses import dataclass
@@ -17,21 +18,25 @@ from tunegate_operator.children.job import BACKOFF_LIMIT
 from tunegate_operator.children.observed import Child
 
 FIRST_PAUSE = timedelta(seconds=10)
-"""Pause before the first restart. It doubles with each restart, as in the Job controller."""
+"""Pause before the first restart. The pause doubles with each restart, as in the Job controller."""
 LONGEST_PAUSE = timedelta(minutes=10)
-"""Restarts after lost nodes have no limit but ``activeDeadlineSeconds``."""
+"""Upper limit of the pause between restarts."""
 _NOT_COUNTED = (SUCCEEDED, SUSPENDED, Reason.EVICTED, Reason.NODE_LOST)
 
 
 @dataclass(frozen=True)
 class Restart:
-    """Another attempt follows after a pause."""
+    """The next attempt starts after a pause."""
 
     message: str
 
 
 def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
-    """Return what follows a failed attempt: a pause or the final failure; None if the next attempt is due."""
+    """Return what follows a failed attempt of a multi-pod Job: a pause, or the final failure of the step.
+    Return None if the next attempt should start now.
+
+    Restarts after lost nodes are limited only by ``activeDeadlineSeconds``.
+    """
     evicted = evicted_too_often(jobs, child)
     if evicted:
         return evicted
@@ -54,13 +59,15 @@ def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
 
 
 def lost_to_eviction(child: Child, ledger: Ledger) -> bool:
-    """Whether an eviction is recorded for a multi-pod Job, whose pods may be deleted by now."""
+    """Whether an eviction of a pod of this multi-pod Job is recorded. The pods themselves may already be
+    deleted."""
     prefix = f"{child.key.name}-"
     return child.nodes > 1 and any(eviction.pod.startswith(prefix) for eviction in ledger.evictions)
 
 
 def _counts(attempt: Attempt, child: Child, ledger: Ledger) -> bool:
-    """Whether an attempt counts as a restart: it failed for a reason of its own, as far as is known."""
+    """Whether a recorded attempt counts as a restart: it did not end because of success, suspension, an
+    eviction or a lost node."""
     prefix = f"{pod_prefix(child)}{attempt.number}-"
     return attempt.result not in _NOT_COUNTED and not any(
         eviction.pod.startswith(prefix) for eviction in ledger.evictions

@@ -1,4 +1,5 @@
-"""Read the child Jobs of an object and their pods from the cache, for a controller of any kind."""
+"""Read the child Jobs of an owner, and the pods of these Jobs, from the cache, for a controller of any
+kind."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ class ChildState(StrEnum):
 
 @dataclass(frozen=True)
 class LookedUp:
-    """The newest Event that a look-up of an object's Events found, if any."""
+    """The result of a look-up of an object's Events: the time, and the newest Event, if there is one."""
 
     asked: datetime
     is_warning: bool = False
@@ -36,38 +37,39 @@ class LookedUp:
 
 @dataclass(frozen=True)
 class Pod:
-    """The part of a pod that decisions need."""
+    """The fields of a pod that decisions need."""
 
     key: Key
     uid: str
     created: datetime
     phase: str
     started: datetime | None = None
-    """When its container started."""
+    """When the container of the pod started."""
     finished: datetime | None = None
     exit_code: int | None = None
     oom_killed: bool = False
     image: str = ""
-    """The image that runs in it, by digest; empty before it runs, and on a laptop."""
+    """The image that the pod runs, by digest; empty before the container starts, and on a laptop."""
     text: str = ""
-    """The termination message: JSON of the trainer, or the end of the log."""
+    """The termination message: JSON that the trainer wrote, or the end of the log."""
     waiting_reason: str = ""
     waiting_message: str = ""
     unschedulable: str = ""
     ended_by: str = ""
-    """Why the cluster ended it, if it did: the reason of the pod, or of its DisruptionTarget condition."""
+    """Why the cluster ended the pod: the reason in the pod's status, or else in its DisruptionTarget
+    condition; empty if it did not."""
     ended_message: str = ""
     due_to_end: datetime | None = None
-    """When it should have ended, if it is being deleted."""
+    """If the pod is being deleted, the time by which it should end."""
     looked_up: LookedUp | None = None
 
     def running_seconds(self, now: datetime) -> int:
-        """Return for how long its container ran, or has run by ``now``."""
+        """Return how long the container of the pod ran, or has been running at ``now``."""
         return max(0, round(((self.finished or now) - self.started).total_seconds())) if self.started else 0
 
     @property
     def termination(self) -> Termination | None:
-        """The trainer's termination message; None if it wrote none."""
+        """The trainer's termination message; None if the trainer did not write one."""
         try:
             return Termination.model_validate_json(self.text)
         except ValidationError:
@@ -76,7 +78,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Child:
-    """One child Job: one attempt of one step."""
+    """A child Job, which is one attempt of a step."""
 
     key: Key
     uid: str
@@ -85,31 +87,34 @@ class Child:
     attempt: int
     state: ChildState
     failure_reason: str
-    """Kubernetes' reason of the Job's Failed condition."""
+    """The reason in the Job's Failed condition; empty if the Job has not failed."""
     finished: datetime | None
     deleting: bool
     pods: tuple[Pod, ...]
-    """Oldest first."""
+    """The pods of the Job, sorted from oldest to newest."""
     looked_up: LookedUp | None = None
     nodes: int = 1
-    """How many pods run at the same time: more than 1 for a multi-pod Job."""
+    """How many pods the Job runs at the same time: more than 1 for a multi-pod Job."""
 
     @property
     def decisive_pod(self) -> Pod | None:
-        """The pod that decides the child's state: the newest, or in a multi-pod Job the one whose end best
-        explains the end of the others."""
+        """The pod that explains the child's state: the newest pod, or in a multi-pod Job the pod whose end
+        best explains why the other pods ended. None if there is no pod."""
         if self.nodes == 1:
             return self.pods[-1] if self.pods else None
         return max(self.pods, key=_weight, default=None)
 
     @property
     def started(self) -> datetime | None:
-        """When the first container started. Waiting for a queue or a node is not running time."""
+        """When the first container of the child's pods started; None if none has started."""
         return min((pod.started for pod in self.pods if pod.started), default=None)
 
     def running_seconds(self, now: datetime, counted_until: datetime | None) -> int:
-        """Return for how long containers have run by ``now``, in pods created after ``counted_until``. A
-        multi-pod Job counts as long as its longest pod."""
+        """Return the running time at ``now`` of the pods that were created after ``counted_until``.
+
+        For a multi-pod Job, this is the running time of the pod that ran longest, otherwise the sum. Waiting
+        for a queue or a node is not running time.
+        """
         counted = [
             pod.running_seconds(now)
             for pod in self.pods
@@ -119,12 +124,13 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether all pods that it needs are running or have succeeded."""
+        """Whether as many pods as the Job needs are running or have succeeded."""
         return sum(pod.phase in ("Running", "Succeeded") for pod in self.pods) >= self.nodes
 
 
 def _weight(pod: Pod) -> float:
-    """How much the end of a pod explains the end of a multi-pod Job; see :func:`cause_priority`."""
+    """Return how well the end of a pod explains the failure of its multi-pod Job; higher is better. See
+    :func:`cause_priority`."""
     if pod.oom_killed:
         return 5
     if pod.phase != "Failed":
@@ -136,7 +142,7 @@ def _weight(pod: Pod) -> float:
 
 @dataclass(frozen=True)
 class IgnoredJob:
-    """A Job that names the object as its owner, but whose labels match none of its attempts."""
+    """A Job that names an object as its owner, but whose labels match no attempt of the owner's steps."""
 
     name: str
     problem: str
@@ -145,9 +151,10 @@ class IgnoredJob:
 def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
 ) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
-    """Return the child Jobs of ``owner``, and the Jobs that only name it as their owner.
+    """Return the child Jobs of ``owner``, and the ignored Jobs, which only name ``owner`` as their owner.
 
-    ``nodes`` has the steps that the owner may have, and how many pods run each at the same time.
+    The keys of ``nodes`` are the steps that the owner may have. The values are how many pods of a step run at
+    the same time.
     """
     found = [_child(job, view, nodes) for job in view.children(owner, "Job")]
     return (
@@ -190,15 +197,16 @@ def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Ignore
 
 
 def _attempt(labels: dict[str, str], steps: Mapping[Step, int]) -> tuple[Step, int]:
-    """Return step and attempt from a child's labels. Raises ValueError if they match none of ``steps``."""
+    """Return the step and the attempt number in a Job's labels. Raises ValueError if a label is missing or
+    invalid, or ``steps`` lacks the step."""
     role, stage, attempt = (labels.get(label) for label in (ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL))
     if role not in {str(step.role) for step in steps}:
-        raise ValueError(f"its label {ROLE_LABEL} is {_shown(role)}")
+        raise ValueError(f"the Job's label {ROLE_LABEL} is {_shown(role)}")
     step = Step(Role(role), stage)
     if step not in steps:
-        raise ValueError(f"its label {STAGE_LABEL} is {_shown(stage)}")
+        raise ValueError(f"the Job's label {STAGE_LABEL} is {_shown(stage)}")
     if attempt is None or not _ATTEMPT.fullmatch(attempt):
-        raise ValueError(f"its label {ATTEMPT_LABEL} is {_shown(attempt)}")
+        raise ValueError(f"the Job's label {ATTEMPT_LABEL} is {_shown(attempt)}")
     return step, int(attempt)
 
 
@@ -237,7 +245,7 @@ def _pod(obj: Object, view: View) -> Pod:
 
 
 def _looked_up(view: View, uid: str) -> LookedUp | None:
-    """Return the newest of the Events that were looked up for an object."""
+    """Return the newest Event of the last look-up for an object; None if its Events were not looked up."""
     found = view.events_about(uid)
     if found is None:
         return None
@@ -253,7 +261,8 @@ def _looked_up(view: View, uid: str) -> LookedUp | None:
 
 
 def _event_time(event: Object) -> str:
-    """Return when an Event was last seen. Clients set different fields."""
+    """Return the time at which an Event last occurred; empty if unknown. Which field has it depends on the
+    client that created the Event."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return next((time for time in times if time), "")

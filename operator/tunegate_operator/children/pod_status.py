@@ -1,4 +1,4 @@
-"""Build and read the status of a pod with one container, as a kubelet writes it. Pure."""
+"""Build and read the status of a pod with one container, in the form that a kubelet writes. Pure."""
 
 from datetime import datetime
 
@@ -12,18 +12,18 @@ SUCCESS_REASON, ERROR_REASON = "Completed", "Error"
 
 
 def phase(pod: Object) -> str:
-    """Pending, Running, Succeeded or Failed."""
+    """Return the phase of a pod: Pending, Running, Succeeded or Failed."""
     current: str = pod.get("status", {}).get("phase", "Pending")
     return current
 
 
 def is_terminal(pod: Object) -> bool:
-    """Whether its container ended and will not restart."""
+    """Whether a pod has ended, so that its container will not run again."""
     return phase(pod) in TERMINAL_PHASES
 
 
 def exit_code(pod: Object) -> int | None:
-    """The exit code of its container, once that ended."""
+    """Return the exit code of a pod's container; None if the container has not ended."""
     for container in pod.get("status", {}).get("containerStatuses", ()):
         terminated = container["state"].get("terminated")
         if terminated:
@@ -33,7 +33,7 @@ def exit_code(pod: Object) -> int | None:
 
 
 def finished_at(pod: Object) -> str | None:
-    """When its container ended."""
+    """Return the time at which a pod's container ended; None if it has not ended."""
     for container in pod.get("status", {}).get("containerStatuses", ()):
         time: str | None = container["state"].get("terminated", {}).get("finishedAt")
         if time:
@@ -48,7 +48,7 @@ def waiting(pod: Object, reason: str, message: str, now: datetime) -> Object:
 
 
 def unschedulable(pod: Object, message: str, now: datetime) -> Object:
-    """Build the status of a pod that fits no node yet."""
+    """Build the status of a pod that does not fit any node yet."""
     condition = _condition("PodScheduled", False, pod, now) | {"reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
 
@@ -66,7 +66,8 @@ def terminated(
     reason: str | None = None,
     disruption: str | None = None,
 ) -> Object:
-    """Build the status of a pod whose container ended. ``disruption`` says why, if the cluster ended it."""
+    """Build the status of a pod whose container ended. ``disruption`` is the message of a node shutdown that
+    ended the pod; None if there was none."""
     containers = pod.get("status", {}).get("containerStatuses") or [{"state": {}}]
     started = containers[0]["state"].get("running", {}).get("startedAt", timestamp(now))
     state: Object = {

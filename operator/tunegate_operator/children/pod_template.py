@@ -1,4 +1,4 @@
-"""Add the user's settings, ``spec.podTemplate``, to the operator's settings of a pod."""
+"""Merge the user's settings, ``spec.podTemplate``, into the pod template that the operator builds."""
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.environment import pods_of
@@ -7,8 +7,8 @@ from tunegate_operator.engine.cluster import Object
 
 
 def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
-    """Return a pod template with the user's settings. Fields that the operator sets were refused:
-    ``pods.py``."""
+    """Return the pod template ``template`` with the user's settings ``wanted``. Validation has already
+    refused settings that conflict with the operator's: see ``v1alpha1/pods.py`` of the API."""
     metadata, spec = template["metadata"], template["spec"]
     (container,) = spec["containers"]
     settings = wanted.to_wire()
@@ -41,10 +41,11 @@ def with_user_settings(template: Object, wanted: PodTemplate) -> Object:
 
 
 def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
-    """Return the settings for pods of one role, with only the variables that this role gets.
+    """Return the user's settings for pods of one role, with only the environment variables that this role
+    gets.
 
-    A pod that only removes files or sends reports keeps the settings that say where it runs. It does not need
-    the others, and what they refer to may be deleted by then.
+    Cleanup and report pods get only the settings that decide where and how they are scheduled. They need no
+    variables and volumes, and the objects that these refer to may be deleted by then.
     """
     if not role.sends_metrics:
         gone = ("env", "volumes", "volume_mounts", "shared_memory")

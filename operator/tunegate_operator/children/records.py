@@ -1,4 +1,4 @@
-"""ConfigMaps that record the input and the results of a controller's Jobs."""
+"""Build and read the ConfigMaps that record the input and the results of a controller's Jobs."""
 
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ ModelT = TypeVar("ModelT", bound=StatusModel)
 
 
 class UnreadableRecordError(Exception):
-    """A record is not what an operator of this version writes."""
+    """The content of a recorded ConfigMap is not valid for this version of the operator."""
 
     def __init__(self, config_map: str, problem: str) -> None:
         super().__init__(f"ConfigMap {config_map} cannot be read: {problem}")
@@ -34,9 +34,10 @@ def record_config_map(
 
 
 def read_record(view: View, owner: JobOwner, name: str, key: str, model: type[ModelT]) -> ModelT | None:
-    """Return what a ConfigMap of ``owner`` records, or None if there is none.
+    """Return what a ConfigMap of ``owner`` records under ``key``; None if the ConfigMap does not exist or
+    belongs to another owner.
 
-    Raises :class:`UnreadableRecordError` for one that somebody edited or another version wrote.
+    Raises :class:`UnreadableRecordError` if the content was edited or written by another version.
     """
     obj = view.get(Key("ConfigMap", owner.namespace, name))
     if obj is None or owner.uid not in owner_uids(obj):

@@ -1,4 +1,4 @@
-"""Find out why a child Job does not run yet, and how long to wait for it."""
+"""Find out why a child Job does not run yet, and limit how long to wait for it."""
 
 import re
 from datetime import datetime, timedelta
@@ -11,13 +11,14 @@ from tunegate_operator.engine.controller import Agenda, LookUpEvents, Refusal
 from tunegate_operator.names import Step
 
 LOOK_UP_AFTER_SECONDS = 10
-"""How long a child may give no reason why it does not run, before its Events are looked up."""
+"""How long after the creation of a child or pod that does not run, and whose status shows no reason, its
+Events are looked up."""
 LOOK_UP_AGAIN_SECONDS = 60
 NODE_PATIENCE_SECONDS = 30
-"""How long after a pod's grace period its node may take to report its end."""
+"""How long after the end of a pod's grace period its node may take to report that the pod ended."""
 POD_END_SECONDS = 100
-"""How long after its Job a pod may be seen to end. Watches of Jobs and pods have no common order, and a watch
-on a dead connection is reopened after 90 seconds."""
+"""How long after the end of a Job to wait until the end of its pods is observed. The watch events of Jobs and
+of pods are not ordered with each other, and a watch on a dead connection is reopened after 90 seconds."""
 
 PURPOSES = {
     Role.DATA: "checking the data and fetching the model",
@@ -28,7 +29,7 @@ PURPOSES = {
     Role.TRACK: "sending metrics to the trackers",
     Role.CLEANUP: "removing files",
 }
-"""What a child of each role is for."""
+"""What the pods of each role do, for messages."""
 
 _IMAGE_REASONS = (
     "ErrImagePull",
@@ -39,9 +40,9 @@ _IMAGE_REASONS = (
     "SignatureValidationFailed",
 )
 _BACK_OFF = re.compile(r'Back-off pulling image "[^"]*": (?P<code>\w+): (?P<message>.*)', re.DOTALL)
-"""The message of a kubelet that waits before it pulls an image again."""
+"""Matches the message of a kubelet that waits before it tries to pull an image again."""
 _UNSPECIFIC_REASONS = ("", "ContainerCreating", "PodInitializing")
-"""A kubelet's reasons that do not explain why a container has not started."""
+"""Waiting reasons of a kubelet that do not explain why a container has not started."""
 
 _REASON_PATTERNS: tuple[tuple[str, Reason], ...] = (
     (r"exceeded quota", Reason.QUOTA_EXCEEDED),
@@ -50,11 +51,12 @@ _REASON_PATTERNS: tuple[tuple[str, Reason], ...] = (
     (r"configmap \S* ?not found|config key|in ConfigMap ", Reason.CONFIG_MAP_NOT_FOUND),
     (r"(?i:persistentvolumeclaim)|Multi-Attach|^FailedAttachVolume|^FailedMount", Reason.VOLUME_NOT_READY),
 )
-"""Reasons by the messages of Kubernetes, which have no codes of their own. The first match counts."""
+"""Patterns that map a message of Kubernetes to a reason, because Kubernetes sets no codes for these causes.
+The first pattern that matches is used."""
 
 
 def refusal_reason(refusal: Refusal, role: Role) -> tuple[Reason, str]:
-    """Return the reason and the message of a refusal to create a child."""
+    """Return the reason and the message that status shows for a refused creation of a child."""
     if refusal.cause == "Taken":
         return Reason.NAME_TAKEN, refusal.message
     if refusal.cause == "Unavailable":
@@ -65,7 +67,7 @@ def refusal_reason(refusal: Refusal, role: Role) -> tuple[Reason, str]:
 def start_timeout(
     since: datetime, agenda: Agenda, reason: Reason, message: str, timeout_seconds: int
 ) -> Failure | None:
-    """Return a failure if a wait since ``since`` has lasted too long; None while there is time left."""
+    """Return a failure if the wait that began at ``since`` has timed out; otherwise None."""
     end = since + timedelta(seconds=timeout_seconds)
     if agenda.now < end:
         agenda.look_again_at(end)
@@ -74,14 +76,15 @@ def start_timeout(
 
 
 def why_waiting(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """Return why a child does not run, from its pod, or else from Events; None if neither shows it."""
+    """Return why a child does not run, from the status of its pod, or else from Events; None if neither shows
+    a reason."""
     pod = child.decisive_pod
     return (_why_by_pod(child.step, pod) if pod else None) or _why_by_events(child, agenda)
 
 
 def must_await_pods(child: Child, agenda: Agenda) -> bool:
-    """Whether to wait until the pods of a failed child end, which shows why it failed. The wait is short,
-    because a pod may have been deleted."""
+    """Whether to wait until the cache shows that the pods of a failed child ended, because they show why it
+    failed. The wait is limited to POD_END_SECONDS, because a pod may have been deleted."""
     if child.state is not ChildState.FAILED or is_explained(child):
         return False
     until = (child.finished or child.created) + timedelta(seconds=POD_END_SECONDS)
@@ -91,7 +94,8 @@ def must_await_pods(child: Child, agenda: Agenda) -> bool:
 
 
 def overdue_pod(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """Return what to wait for if a pod runs that should have ended. Only its node can confirm the end."""
+    """Return a reason and a message if a pod that is being deleted is still shown as running long after its
+    grace period. Only the pod's node can confirm that it ended."""
     for pod in child.pods:
         if pod.phase == "Running" and pod.due_to_end:
             overdue = pod.due_to_end + timedelta(seconds=NODE_PATIENCE_SECONDS)
@@ -111,7 +115,8 @@ def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
     if pod.waiting_reason in _UNSPECIFIC_REASONS:
         return None
     code, message = pod.waiting_reason, pod.waiting_message
-    # Pulls and back-offs alternate. A back-off repeats the error of the pull, so it is no change.
+    # A kubelet alternates between the error of a pull and a back-off whose message repeats this error. Both
+    # are shown as the error, so that status does not change each time.
     back_off = _BACK_OFF.fullmatch(message)
     if back_off:
         code, message = back_off["code"], back_off["message"]
@@ -122,8 +127,11 @@ def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
 
 
 def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """Return the reason from Events. Those of the Job explain a missing pod, those of the pod a missing
-    volume."""
+    """Return why a child does not run from its Events; None if they show no reason.
+
+    Events of the Job explain why a pod is missing. If all pods exist, Events of a pod explain why it does not
+    start, for example because a volume is missing.
+    """
     pod = child.decisive_pod
     subject = pod if pod and len(child.pods) >= child.nodes else child
     found = subject.looked_up
@@ -145,7 +153,12 @@ def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
 
 
 def _zone_hint(text: str) -> str:
-    """Explain a volume node affinity conflict: the data pod chose the zone, and the GPUs are in another."""
+    """Return an explanation if the scheduler reports a volume node affinity conflict; otherwise an empty
+    text.
+
+    This happens if the storage volume was created in the zone of the data pod, and the GPUs are in another
+    zone.
+    """
     if "volume node affinity conflict" not in text:
         return ""
     return " (the storage volume can be mounted only on nodes, or in a zone, where the pod does not fit)"

@@ -1,4 +1,5 @@
-"""The cached baselines in a gate's status: files on a volume that later jobs may use, with their digests."""
+"""List cached baselines in a gate's status, by digest. The baselines are files on a volume that later jobs
+may use."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +10,7 @@ from tunegate_operator.engine.cluster import Object
 
 
 def names_gate(job: Object, gate: str) -> bool:
-    """Whether a FineTuneJob names the gate. Its spec may be invalid."""
+    """Whether a FineTuneJob names the gate. The spec of the job may be invalid."""
     spec = job.get("spec")
     spec = spec if isinstance(spec, dict) else {}
     stages = [stage for stage in spec.get("stages") or () if isinstance(stage, dict)]
@@ -20,10 +21,12 @@ def names_gate(job: Object, gate: str) -> bool:
 def with_baselines(
     known: Sequence[RecordedBaseline], gate: str, jobs: Iterable[Object]
 ) -> list[RecordedBaseline]:
-    """Add the baselines in the status of ``jobs`` with this ``gate``, and keep those of the newest jobs.
+    """Return ``known`` with the baselines in the status of those ``jobs`` that name ``gate``, newest job
+    first.
 
-    Only the operator writes the status of a job. Jobs are sorted by creation time, so the same jobs always
-    give the same list.
+    At most MAX_BASELINES are kept. A baseline has the creation time of the newest job that lists it, so the
+    same jobs always give the same list. The status of a job can be trusted, because only the operator writes
+    it.
     """
     found = [baseline for job in jobs if names_gate(job, gate) for baseline in _baselines(job)]
     latest: dict[tuple[str, str], RecordedBaseline] = {}
@@ -36,7 +39,7 @@ def with_baselines(
 
 
 def _baselines(job: Object) -> list[RecordedBaseline]:
-    """Return the baselines in a job's status; none if another version wrote them in another form."""
+    """Return the baselines in a job's status; an empty list if another version wrote them in another form."""
     created, listed = job["metadata"].get("creationTimestamp"), (job.get("status") or {}).get("baselines")
     try:
         return [RecordedBaseline.model_validate({**one, "time": created}) for one in listed or ()]

@@ -1,4 +1,4 @@
-"""The EvalGate controller: check the golden set, and record the models that the gate judged."""
+"""The EvalGate controller: check a gate's golden set, and record the models that the gate judged."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,12 +15,13 @@ from tunegate_operator.evalgate.records import read_records
 
 
 class EvalGateController:
-    """Decides about EvalGates. Holds no state."""
+    """Decide about EvalGates. An instance has no state."""
 
     kind = "EvalGate"
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """Return the status of one EvalGate, and what to record about the models that it judged."""
+        """Return the status of one EvalGate, and the actions that record the models that it judged. Return
+        None if the gate is being deleted."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
         status, problems = parse_status(obj, EvalGateStatus), find_problems(obj)
@@ -35,7 +36,8 @@ class EvalGateController:
         return Decision(status.to_wire(), actions, warnings=warnings)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Return the gates whose golden set a changed ConfigMap has, or that a changed FineTuneJob names."""
+        """Return the gates that a changed object concerns: those whose golden set is in a changed ConfigMap,
+        and those that judged the model of a changed FineTuneJob or lack baselines of it."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
@@ -58,13 +60,14 @@ def _about_results(unreadable: Unreadable) -> Event:
     return Event(
         "Warning",
         "RecordUnreadable",
-        f"ConfigMap {unreadable.config_map} cannot be read, so the model of FineTuneJob {unreadable.job} is "
-        "not recorded: it was edited, or another version of the operator wrote it; restore it.",
+        f"ConfigMap {unreadable.config_map} cannot be read, because it was edited or another version of the "
+        f"operator wrote it. So the model of FineTuneJob {unreadable.job} is not recorded. Restore the "
+        "ConfigMap.",
     )
 
 
 def _has_new_baselines(gate: Object, job: Object) -> bool:
-    """Whether a job measured or used baselines that the gate's status does not list yet."""
+    """Whether the status of a job with this gate has baselines that the gate's status does not list yet."""
     if not names_gate(job, gate["metadata"]["name"]):
         return False
     try:
@@ -75,7 +78,7 @@ def _has_new_baselines(gate: Object, job: Object) -> bool:
 
 
 def _source(gate: Object) -> Object:
-    """Return ``spec.golden.source``. The spec may be invalid."""
+    """Return ``spec.golden.source`` of a gate. The spec may be invalid."""
     found: object = gate.get("spec")
     for key in ("golden", "source"):
         found = found.get(key) if isinstance(found, dict) else None

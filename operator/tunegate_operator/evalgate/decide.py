@@ -1,4 +1,4 @@
-"""Decide the status of an EvalGate: whether its golden set is valid, and which models it judged."""
+"""Decide the status of an EvalGate: whether its golden set is valid, and which models the gate judged."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,11 +15,12 @@ from tunegate_operator.evalgate.records import in_full, in_status, records_confi
 from tunegate_operator.names import records_name
 
 Decided = tuple[EvalGateStatus, tuple[Action, ...]]
-"""The next status, and the actions that record models."""
+"""The next status of a gate, and the actions that record judged models."""
 
 
 def decide(observed: ObservedGate, now: datetime) -> Decided:
-    """Return the next status, and what to record before it. The same input gives the same result."""
+    """Return the next status of a gate, and the actions that record judged models before status is written.
+    The same input gives the same result."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
     status = status.model_copy(update={"baselines": list(observed.baselines)})
@@ -29,9 +30,10 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
 def _with_records(
     meta: ObjectMeta, status: EvalGateStatus, found: Sequence[Record], recorded: tuple[Record, ...]
 ) -> Decided:
-    """Return the status with the models that are recorded in full, and the action that records new ones.
+    """Return the status with the judged models that the ConfigMap already contains, and the action that adds
+    new models to the ConfigMap.
 
-    The decision after that action adds a new model to status.
+    A new model is added to status by the next decision, after that action.
     """
     full = in_full(with_records(status, found).records, (recorded, found))
     actions = () if tuple(full) == recorded else (Put(records_config_map(meta, full)),)
@@ -44,7 +46,8 @@ def _with_records(
 
 
 def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
-    """Return the status with a Ready condition that says whether the golden set is valid."""
+    """Return the status with a Ready condition that shows whether the golden set is valid and the thresholds
+    can be reached."""
     gate = observed.gate
     generation, golden = gate.metadata.generation, observed.golden
     if isinstance(golden, Missing):
@@ -93,7 +96,8 @@ def _not_ready(
     now: datetime,
     stalled: bool = True,
 ) -> EvalGateStatus:
-    """Return the status of a gate that cannot be used; also Stalled if only a person can fix it."""
+    """Return the status of a gate that is not ready, with the condition Stalled if only a person can fix
+    it."""
     status = status.model_copy(update={"digest": None, "cases": None})
     status = _ready(status, "False", reason, message, generation=generation, now=now)
     if not stalled:

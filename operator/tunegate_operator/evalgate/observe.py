@@ -1,4 +1,4 @@
-"""Read what is known about an EvalGate: the text of its golden set, and the final models that it judged."""
+"""Read an EvalGate from the cache: the text of its golden set, and the final models that the gate judged."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,8 @@ class Missing:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A job whose results were edited, or written by another version of the operator."""
+    """A job whose results cannot be read, because they were edited or written by another version of the
+    operator."""
 
     job: str
     config_map: str
@@ -38,15 +39,15 @@ class Unreadable:
 class ObservedGate:
     gate: EvalGate
     golden: str | Missing
-    """The text of the golden set."""
+    """The text of the golden set, or why it cannot be read."""
     records: tuple[Record, ...]
-    """Final models of finished jobs that this gate judged and that its status does not list yet."""
+    """New records: final models of ended jobs that this gate judged and that its status does not list yet."""
     recorded: tuple[Record, ...]
     """The records in the gate's ConfigMap."""
     unreadable: tuple[Unreadable, ...]
     """Jobs whose results cannot be read. Their models are not recorded."""
     baselines: tuple[RecordedBaseline, ...] = ()
-    """Cached baselines that jobs with this gate measured or used, those of earlier jobs included."""
+    """Cached baselines that jobs with this gate measured or used, including deleted jobs."""
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
@@ -66,7 +67,8 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
 
 
 def may_be_new(gate: EvalGate, job: Object) -> bool:
-    """Whether a job may have a new record. It is not validated, because there may be thousands of jobs."""
+    """Whether a job may have a new record for this gate. The job is not validated, because there may be
+    thousands of jobs."""
     status = job.get("status") or {}
     judged = {result.get("name") for result in (status.get("final") or {}).get("gates") or ()}
     records = gate.status.records
@@ -74,7 +76,7 @@ def may_be_new(gate: EvalGate, job: Object) -> bool:
         return False
     if job["metadata"]["uid"] in {record.job_uid for record in records}:
         return False
-    # A full list dropped everything older than what it kept. Only kept baselines may be older.
+    # A full list has dropped all older records. Only baselines are kept although they may be older.
     baselines = baseline_jobs(records)
     kept = [r.time for r in records if r.job_uid not in baselines]
     return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
@@ -93,7 +95,9 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
     if source.key is None and len(keys) != 1:
         return Missing(
             GateReason.CONFIG_MAP_NOT_FOUND,
-            f"ConfigMap {name} has {len(keys)} keys: set golden.source.key to one of them",
+            f"ConfigMap {name} has {len(keys)} keys: set golden.source.key to one of them"
+            if keys
+            else f"ConfigMap {name} has no keys, or only keys that begin with a dot: set golden.source.key",
         )
     key = source.key or keys[0]
     if key not in data:
@@ -103,9 +107,10 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
 
 
 def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Unreadable | None:
-    """Return the record of a job's final model; None if this gate did not judge it.
+    """Return the record of a job's final model; None if this gate did not judge the model with the golden set
+    that has this ``digest``.
 
-    An earlier gate of the same name had a golden set with another ``digest``, so its results do not count.
+    Results for another digest are from an earlier gate with the same name.
     """
     meta = obj["metadata"]
     config_map_name = results_name(meta["name"], meta["uid"])

@@ -1,4 +1,4 @@
-"""The records of the models that a gate judged: all in a ConfigMap, and a summary in status."""
+"""Keep records of the models that a gate judged: in full in a ConfigMap, and as a summary in status."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,15 +17,17 @@ from tunegate_operator.names import MANAGED_LABELS, RECORDS_KEY, records_name
 
 
 class Records(StatusModel):
-    """The content of the ConfigMap: the records that status lists, with all outcomes and URIs."""
+    """The content of a gate's ConfigMap: the records that its status lists, with all case outcomes and
+    URIs."""
 
     records: list[Record] = []
 
 
 def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
-    """Return the records in a gate's ConfigMap; none if it is missing, not owned by the gate, or unreadable.
+    """Return the records in a gate's ConfigMap; an empty tuple if the ConfigMap is missing, not owned by the
+    gate, or unreadable.
 
-    No verdict depends on their content, because more people may write a ConfigMap than the status of a gate.
+    No verdict depends on these records, because more people may write a ConfigMap than the status of a gate.
     """
     found = view.get(Key("ConfigMap", meta.namespace, records_name(meta.name, meta.uid)))
     owner = controlling_owner(found) if found else None
@@ -61,13 +63,15 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
 
 
 def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
-    """Return ``records``, each replaced by its version in the last of ``sources`` that has it."""
+    """Return ``records`` with their full versions: each record is replaced by the version in the last of
+    ``sources`` that contains it."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 
 
 def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateStatus:
-    """Add newly judged models to the records, newest first. Records of deleted jobs stay."""
+    """Return the status with newly judged models added to its records, newest first. Records of deleted jobs
+    are kept."""
     known = {r.job_uid for r in found}
     records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)
     records.reverse()
@@ -89,12 +93,13 @@ def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateSta
 
 
 def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
-    """Return ``records`` as status lists them. Of a record that is also in the ConfigMap (``recorded``),
-    status has its outcomes only while it is a baseline. Outcomes and URIs of the newest records are kept, up
-    to a limit.
+    """Return ``records`` as status lists them.
 
-    Baselines keep their outcomes because the previous release reads them only in status, as after
-    ``helm rollback``.
+    A record that is also in the ConfigMap (``recorded``) keeps its case outcomes in status only while it is a
+    baseline. The outcomes and the URIs of all records have size limits, and the newest records keep theirs.
+
+    Baselines keep their outcomes because the previous release, which may run after ``helm rollback``, reads
+    the outcomes only from status.
     """
     uids, baselines = {record.job_uid for record in recorded}, baseline_jobs(records)
     uri_room, outcome_room = MAX_URI_BYTES, MAX_OUTCOME_BYTES
@@ -117,7 +122,8 @@ def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Rec
 
 
 def _bounded(records: list[Record]) -> list[Record]:
-    """Return the newest records, and for each URI the newest published one, which is a baseline."""
+    """Return at most MAX_RECORDS records: the baselines, which are the newest published record per URI, and
+    the newest other records."""
     baselines = baseline_jobs(records)
     room = max(0, MAX_RECORDS - len(baselines))
     kept: list[Record] = []
@@ -131,8 +137,8 @@ def _bounded(records: list[Record]) -> list[Record]:
 
 
 def baseline_jobs(records: Iterable[Record]) -> set[str]:
-    """Return the uids of the jobs whose passing version is the newest published to some URI. ``records`` are
-    newest first."""
+    """Return the uids of the jobs whose models are baselines: for each URI, the newest model that passed and
+    was published to it. ``records`` are sorted from newest to oldest."""
     newest: dict[str, str] = {}
     for record in records:
         for uri in record.published_uris if record.verdict is VerdictState.PASSED else ():

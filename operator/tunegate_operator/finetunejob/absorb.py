@@ -31,7 +31,7 @@ from tunegate_operator.names import Step
 
 
 def absorb_plan(run: Run) -> None:
-    """Read the recorded plan; if there is none, take it from the data pod's report and record it."""
+    """Show the recorded plan in status. If no plan is recorded, record the one in the data pod's report."""
     observed, draft, plan = run.observed, run.draft, run.observed.plan
     if plan is None:
         report = observed.report_of(Step(Role.DATA))
@@ -57,7 +57,7 @@ def absorb_plan(run: Run) -> None:
 
 
 def _image_of(observed: ObservedJob) -> str | None:
-    """Return the image that the data pod runs, by digest."""
+    """Return the image of the newest data pod, by digest; None if no data pod shows its image."""
     pods = [pod for child in observed.attempts_of(Step(Role.DATA)) for pod in child.pods if pod.image]
     return pods[-1].image[:MAX_IMAGE_ID] if pods else None
 
@@ -82,7 +82,7 @@ def _plan_status(job: FineTuneJob, plan: Plan, digest: Sha256) -> PlanStatus:
 
 
 def absorb_results(run: Run) -> None:
-    """Merge all outcomes known so far. New outcomes are recorded before status shows them."""
+    """Merge the results in reports into the recorded results, and record them if they changed."""
     for report in run.observed.reports:
         run.results = run.results.merged(report.results)
     if run.results != run.observed.results:
@@ -109,14 +109,15 @@ def absorb_baselines(run: Run) -> None:
 
 
 def measured_baselines(observed: ObservedJob) -> list[MeasuredBaseline]:
-    """Return the baselines in the termination messages of training and gate pods, oldest pod first."""
+    """Return the baselines that training and gate pods list in their termination messages, oldest pod
+    first."""
     children = [child for child in observed.children if child.step.role in (Role.TRAIN, Role.GATE)]
     pods = sorted((pod for child in children for pod in child.pods), key=lambda pod: (pod.created, pod.uid))
     return [each for pod in pods if (end := pod.termination) for each in end.baselines]
 
 
 def show_progress(run: Run) -> None:
-    """Show the checkpoints, the best of them, and the progress of training."""
+    """Show the starting models, the checkpoints, the best checkpoint, and the progress of training."""
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
     checkpoints = [
@@ -153,9 +154,10 @@ def show_progress(run: Run) -> None:
 
 
 def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | None) -> list[CheckpointStatus]:
-    """Return the last checkpoints and the best one, few enough for any number of gates.
+    """Return the last checkpoints and the best one; the more gates they have, the fewer.
 
-    Only the last one names its failed cases. Those of the others are in the results ConfigMap and the report.
+    Only the last checkpoint names its failed cases. The results ConfigMap and the report have the failed
+    cases of every checkpoint.
     """
     gates = max((len(c.gates) for c in checkpoints), default=1)
     room = max(2, MAX_CHECKPOINTS // max(1, gates))
@@ -167,7 +169,7 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
 
 
 def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    """Return a checkpoint without cases and messages. After its stage has ended, only the report has them."""
+    """Return a stage's starting model without failed cases and messages. The report has both."""
     gates = [
         gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})
         for gate in checkpoint.gates

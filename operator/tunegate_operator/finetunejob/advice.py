@@ -1,4 +1,4 @@
-"""Advise which method and which GPU fit a job, from its stages and their memory estimates. Pure."""
+"""Advise which training method and which GPU fit a job, from its stages and their memory estimates. Pure."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,11 @@ GB = 10**9
 def advise(
     spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan], judging: Memory | None
 ) -> list[str]:
-    """Return what a user may want to change, and why; docs/choosing.md explains it. ``model`` is None if its
-    shape is unknown; ``judging`` is the memory that the gate needs, or None if unknown."""
+    """Return the advice: what a user may want to change, and why. docs/choosing.md explains each advice.
+
+    ``model`` is the shape of the model, and ``judging`` the memory that the final gate needs. Each is None if
+    it is unknown.
+    """
     return [*_on_method(stages), *_on_gpus(spec, model, stages), *_on_judging(spec, stages, judging)]
 
 
@@ -64,7 +67,7 @@ def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory 
 
 
 def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, processes: int) -> str:
-    """List changes with which the stage fits a smaller GPU."""
+    """Return the changes with which the stage fits a smaller GPU than ``card``; empty if there are none."""
     found = []
     for remedy in remedies(model, stage, processes):
         enough = smallest_card(remedy.memory)

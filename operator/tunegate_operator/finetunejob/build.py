@@ -31,17 +31,19 @@ from tunegate_operator.names import (
 )
 
 SAVED_BYTES = 24
-"""Bytes to save for each trained weight: the weight and the two moments of AdamW, in float32, written once
-and read once for their digests."""
+"""Bytes that saving a checkpoint moves per trained weight: the weight and the two moments of AdamW, in
+float32, each written once, and read once to compute the digests."""
 SAVE_BYTES_PER_SECOND = 100_000_000
-"""How fast a slow network volume writes, and reads."""
+"""Write and read speed of a slow network volume."""
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 600}
-"""How long such a Job may run, including the wait for its pod. A report Job waits for its pod longer: for
-``startTimeoutSeconds``."""
+"""Deadline in seconds of the small Jobs for cleanup, reports and trackers, including the wait for the pod.
+Report Jobs get ``startTimeoutSeconds`` in addition."""
 LAPTOP_TRACK_SECONDS = 30
-"""How long trackers are tried on a laptop, where a user waits for the command and can run it again."""
+"""Deadline in seconds of a track Job on a laptop. It is short, because a user waits for the command and can
+run the command again."""
 _CHORE_MEMORY = {Role.TRACK: "1Gi"}
-"""Memory limits other than 512Mi. Two tracker clients take 300 MB, and the points of a long training more."""
+"""Memory limits of small Jobs that need more than 512Mi. Two tracker clients take 300 MB, and the data points
+of a long training run take more."""
 
 
 def owner_of(job: FineTuneJob) -> JobOwner:
@@ -63,7 +65,7 @@ def plan_config_map(job: FineTuneJob, plan: Plan) -> Object:
 
 
 def results_config_map(job: FineTuneJob, results: Results) -> Object:
-    """Build the ConfigMap that records every case outcome, from which each verdict can be recomputed."""
+    """Build the ConfigMap that records every case outcome. Every verdict can be recomputed from it."""
     name = results_name(job.metadata.name, job.metadata.uid)
     return record_config_map(owner_of(job), name, RESULTS_KEY, results, immutable=False)
 
@@ -79,9 +81,9 @@ def child_job(
     extra_args: tuple[str, ...] = (),
     baselines: Sequence[BaselineDigest] = (),
 ) -> Object:
-    """Build the Job that runs one attempt of one step. It may use the cached ``baselines``."""
+    """Build the Job that runs one attempt of one step. Its pods may use the cached ``baselines``."""
     role, wanted = step.role, job.spec.pod_template
-    reports = role not in (Role.CLEANUP, Role.TRACK)  # these send only a termination message
+    reports = role not in (Role.CLEANUP, Role.TRACK)  # their pods write only a termination message
     volumes = pod_volumes(
         job,
         request,
@@ -107,7 +109,7 @@ def child_job(
 
 
 def nodes_service(job: FineTuneJob) -> Object:
-    """Build the Service by which the pods of a stage find each other."""
+    """Build the Service through which the pods of a distributed training find each other."""
     return build_nodes_service(owner_of(job), Role.TRAIN)
 
 
@@ -119,12 +121,13 @@ def _chore_seconds(job: FineTuneJob, role: Role, pods: PodSettings) -> int:
 
 
 def node_count(job: FineTuneJob, role: Role) -> int:
-    """Return how many pods run a step at the same time."""
+    """Return how many pods run the role of a step at the same time."""
     return job.spec.resources.nodes if role is Role.TRAIN else 1
 
 
 def grace_seconds(job: FineTuneJob, step: Step, plan: Plan | None) -> int:
-    """Return the grace period of a step's pods: the user's, or one that grows with the trained weights."""
+    """Return the termination grace period of a step's pods: the one in ``podTemplate``, or else one that
+    grows with the number of trained weights."""
     wanted = job.spec.pod_template
     if wanted and wanted.termination_grace_period_seconds is not None:
         return wanted.termination_grace_period_seconds
@@ -135,7 +138,7 @@ def grace_seconds(job: FineTuneJob, step: Step, plan: Plan | None) -> int:
 
 
 def _trained_weights(model: ModelPlan, parameters: TrainingParameters) -> int:
-    """Return how many weights a stage trains; 0 for an adapter of a model of unknown shape."""
+    """Return how many weights a stage trains; 0 for an adapter if the model's shape is unknown."""
     if parameters.adapter == "None":
         return model.parameters
     if model.shape is None:
@@ -144,12 +147,13 @@ def _trained_weights(model: ModelPlan, parameters: TrainingParameters) -> int:
 
 
 def gpus(job: FineTuneJob, role: Role) -> int:
-    """Return how many GPUs the pods of a role hold in total."""
+    """Return how many GPUs all pods of a role use in total."""
     return gpus_of_pod(job, role) * node_count(job, role)
 
 
 def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
-    """Return how many GPUs a pod of a role holds. The gate uses one: more would not judge faster."""
+    """Return how many GPUs one pod of a role uses. The gate uses one, because evaluation uses only one
+    GPU."""
     resources = job.spec.resources
     if resources.accelerator == "CPU" or role not in (Role.TRAIN, Role.GATE):
         return 0
@@ -157,9 +161,11 @@ def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
 
 
 def _resources(job: FineTuneJob, role: Role) -> dict[str, dict[str, str]]:
-    """Return limits and requests: GPUs for roles that run a model, memory and CPU of the spec for every role.
+    """Return the limits and requests of a role's pods.
 
-    If the CPU trains, it is also a limit: it protects other pods, and sets the number of threads.
+    Training and gate pods get GPUs. All pods except those of small Jobs get the memory and the CPU of the
+    spec. If the job trains on CPUs, ``cpu`` is also a limit, which protects other pods and sets the number of
+    threads.
     """
     if role.is_chore:
         limit = _CHORE_MEMORY.get(role, "512Mi")

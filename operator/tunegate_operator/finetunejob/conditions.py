@@ -1,4 +1,4 @@
-"""Set conditions and columns from the phase and the rest of status, for kstatus, Argo CD and people."""
+"""Set the conditions and the printed columns from the rest of status, for kstatus, Argo CD and people."""
 
 from datetime import datetime
 
@@ -18,11 +18,11 @@ WORKING = (
 """Phases in which the operator or a pod is working."""
 NEEDS_A_PERSON = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
 _JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
-"""Reasons of jobs that a gate ended before the final verdict."""
+"""Reasons of jobs that failed because of a gate, before the final gate ran."""
 
 
 def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
-    """Return the draft's status with conditions and columns that agree with it."""
+    """Return the draft's status with conditions and printed columns that match the status."""
     status, generation = draft.status, job.metadata.generation
     conditions = _conditions(
         status, _reason(status, draft), draft.regression, generation=generation, now=draft.now
@@ -31,7 +31,8 @@ def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
 
 
 def with_refused_spec(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
-    """Return the status of a job whose spec is refused, with conditions. Columns stay as they were."""
+    """Return the status of a job whose spec is refused, with new conditions. Of the printed columns, only the
+    gate column changes."""
     reason = status.failure.reason if status.failure else Reason.INVALID_SPEC
     conditions = _conditions(status, reason, generation=generation, now=now)
     display = status.display.model_copy(update={"gate": _gate(status)})
@@ -39,14 +40,14 @@ def with_refused_spec(status: FineTuneJobStatus, *, generation: int, now: dateti
 
 
 HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
-"""Reasons to hold a job that has started."""
+"""Reasons for which the operator holds a job that has started."""
 
 
 def with_hold(
     status: FineTuneJobStatus, reason: Reason, *, generation: int, now: datetime
 ) -> FineTuneJobStatus:
-    """Return the status of a held job: Ready and Stalled give the reason, Reconciling is absent. The other
-    conditions stay as they were."""
+    """Return the status of a held job: Ready and Stalled have the reason, and Reconciling is removed. The
+    other conditions do not change."""
     conditions = without_condition(status.conditions, ConditionType.RECONCILING)
     statuses: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: _ready(status.phase or Phase.PENDING),
@@ -107,7 +108,8 @@ def _reason(status: FineTuneJobStatus, draft: Draft) -> str:
 
 
 def _milestones(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatus]:
-    """Return each milestone, in order: True once reached, False if the job ended before it, else Unknown."""
+    """Return the status of each milestone condition, in order: True once the milestone is reached, False if
+    the job ended or stopped without it, and otherwise Unknown."""
     phase = status.phase or Phase.PENDING
     trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
     passed = status.final.verdict == "Passed" if status.final else None
@@ -117,8 +119,8 @@ def _milestones(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatu
         ConditionType.GATE_PASSED: bool(passed),
         ConditionType.PUBLISHED: bool(status.published) and phase is Phase.SUCCEEDED,
     }
-    # A milestone stays reached, whatever the job does later. But a verdict may change until the artifact is
-    # published, because another job may publish a new baseline.
+    # A milestone that was reached stays True. Only GatePassed may change until the artifact is published,
+    # because another job may publish a new baseline.
     before = {c.type for c in status.conditions if c.status == "True"}
     if passed is False:
         before.discard(ConditionType.GATE_PASSED)
@@ -155,7 +157,8 @@ def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
 
 
 def _gate(status: FineTuneJobStatus) -> str:
-    """Return the text of the gate column. A job that failed before any gate shows NotReached, not Failed."""
+    """Return the text of the gate column. If the job failed for another reason before the final gate, the
+    text is NotReached, not Failed."""
     if status.final:
         return status.final.verdict
     if status.stop or (status.failure and status.failure.reason in _JUDGED):

@@ -1,4 +1,4 @@
-"""The FineTuneJob controller: observe, decide, and return status, actions and events."""
+"""The FineTuneJob controller: observe a job, decide, and return its status, actions and events."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,11 +25,11 @@ from tunegate_operator.finetunejob.ttl import clean_up
 
 _FINAL = {phase.value for phase in Phase if phase.is_final}
 MAX_PROBLEMS = 10
-"""How many problems of a spec status lists; the message counts the others."""
+"""How many problems of a spec the status message lists. The message counts the remaining problems."""
 
 
 class FineTuneJobController:
-    """Decides about FineTuneJobs. Holds settings, no state."""
+    """Decide about FineTuneJobs. An instance has settings, but no state."""
 
     kind = "FineTuneJob"
 
@@ -37,7 +37,7 @@ class FineTuneJobController:
         self._pods = pods
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """Decide about one FineTuneJob; None if there is nothing to do."""
+        """Return the decision about one FineTuneJob; None if there is nothing to do."""
         if "deletionTimestamp" in obj["metadata"] or _is_done(obj, view):
             return None
         old, name = parse_status(obj, FineTuneJobStatus), self._command_arguments(obj)
@@ -71,11 +71,11 @@ class FineTuneJobController:
         )
 
     def _hold(self, obj: Object, old: FineTuneJobStatus, reason: Reason, why: str, now: datetime) -> Decision:
-        """Hold a job that has started: change nothing but its message. The start timeout begins again after
-        it.
+        """Hold a job that has started: change only its message and conditions. The start timeout begins again
+        after the hold.
 
-        Reports are not acknowledged meanwhile, because status does not include them. Pods keep them in the
-        outbox on the volume, and a pod that ends waits up to a minute longer.
+        While a job is held, its reports are not acknowledged, because status does not include them. Pods keep
+        the reports in the outbox on the volume, and a pod waits up to a minute longer before it exits.
         """
         generation = obj["metadata"].get("generation", 1)
         update = {"observed_generation": generation, "message": cut(f"held: {why}"), "waiting_since": None}
@@ -107,13 +107,14 @@ class FineTuneJobController:
         )
 
     def _command_arguments(self, obj: Object) -> str:
-        """Return the arguments that name the job in a command. A laptop has no namespaces."""
+        """Return the arguments that name the job in a ``tunegate`` command. On a laptop, there are no
+        namespaces."""
         name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
         return str(name) if self._pods.on_one_machine else f"{name} --namespace {namespace}"
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Return the jobs that name a changed EvalGate, or may wait for a changed ConfigMap or an ended
-        job."""
+        """Return the pending jobs that may wait for a changed object: an EvalGate that they name, a
+        ConfigMap, or an ended job that they start from."""
         namespace = changed["metadata"].get("namespace", "default")
         if changed["kind"] == "EvalGate":  # a job that has its request needs no gate
             name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
@@ -139,20 +140,21 @@ def _is_unschedulable(status: FineTuneJobStatus) -> bool:
 
 
 def _about_ignored_jobs(ignored_jobs: tuple[IgnoredJob, ...]) -> tuple[Event, ...]:
-    """Return an event about the first ignored Job. There may be many."""
+    """Return an event about the first ignored Job only, because there may be many."""
     return tuple(
         Event(
             "Warning",
             "ChildIgnored",
-            f"Job {ignored.name} claims this FineTuneJob as its owner but is not one of its attempts: "
-            f"{ignored.problem}. The operator ignores it; delete it.",
+            f"Job {ignored.name} names this FineTuneJob as its owner, but is not one of its attempts: "
+            f"{ignored.problem}. The operator ignores this Job; delete the Job.",
         )
         for ignored in ignored_jobs[:1]
     )
 
 
 def _about_baselines(observed: ObservedJob) -> tuple[Event, ...]:
-    """Return an event about the first cached baseline that a pod refused, because it may be forged."""
+    """Return an event about the first cached baseline that a pod refused because its digest differs from the
+    recorded one. Somebody may have forged it."""
     refused = [baseline for baseline in measured_baselines(observed) if baseline.refused]
     return tuple(
         Event(
@@ -167,7 +169,7 @@ def _about_baselines(observed: ObservedJob) -> tuple[Event, ...]:
 
 
 def _is_done(obj: Object, view: View) -> bool:
-    """Whether nothing is left to decide about a job. Reads the object without validation, which is fast."""
+    """Whether nothing is left to do for a job. For speed, the object is not validated."""
     status = obj.get("status") or {}
     return (
         status.get("phase") in _FINAL
@@ -190,8 +192,8 @@ def _has_ttl(obj: Object) -> bool:
 
 
 def _with_generation(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """Return the status of a job that ended, with the generation of its current spec, which changes
-    nothing."""
+    """Return the status of a job that ended, with the generation of its current spec. A change of the spec
+    has no other effect after the end."""
     generation = obj["metadata"].get("generation", 1)
     if status.observed_generation == generation:
         return status
@@ -206,8 +208,11 @@ def _has_started(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
 
 
 def _holding(problems: list[Problem]) -> list[Problem]:
-    """Return the problems for which a job that has started is held. A variable that only an earlier release
-    accepted is not one of them: pods no longer get it, and the spec cannot be changed."""
+    """Return the problems for which a job that has started is held.
+
+    A refused environment variable is no reason to hold a job: an earlier release accepted the variable, pods
+    no longer get it, and the spec cannot be changed.
+    """
     return [problem for problem in problems if not _is_about_a_variable(problem)]
 
 
@@ -216,7 +221,7 @@ def _is_about_a_variable(problem: Problem) -> bool:
 
 
 def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
-    """Return an event about the variables that the next pods of a started job do not get."""
+    """Return an event about the environment variables that the next pods of a started job do not get."""
     dropped = [problem for problem in problems if _is_about_a_variable(problem)]
     if not dropped:
         return ()
@@ -224,15 +229,15 @@ def _about_variables(problems: list[Problem]) -> tuple[Event, ...]:
 
 
 def _summarized(problems: list[Problem]) -> str:
-    """Return the problems as text, as many as fit in status."""
+    """Return at most MAX_PROBLEMS problems as text, with the number of the remaining ones."""
     return summarize([str(problem) for problem in problems], MAX_PROBLEMS, separator="; ", last="; and ")
 
 
 def _not_understood(problems: list[Problem]) -> str:
     """Return why a job that has started is held because of its spec.
 
-    The spec was valid when the job started, and the API server refuses changes that matter. So another
-    version of the operator or of the CustomResourceDefinitions is, or was, installed.
+    The spec was valid when the job started, and the API server refuses changes of fields that matter. So
+    the job was started with another version of the operator or of the CustomResourceDefinitions.
     """
     return (
         "this version of the operator does not understand the spec, which another version wrote or accepts; "
@@ -242,15 +247,16 @@ def _not_understood(problems: list[Problem]) -> str:
 
 def _cannot_be_read(error: UnreadableRecordError) -> str:
     return (
-        f"{error}; it was edited, or another version of the operator wrote it: restore it, upgrade the "
-        "operator, or delete the job"
+        f"{error}; the ConfigMap was edited, or another version of the operator wrote it: restore the "
+        "ConfigMap, upgrade the operator, or delete the job"
     )
 
 
 def _refused(
     obj: Object, old: FineTuneJobStatus, problems: list[Problem], now: datetime
 ) -> FineTuneJobStatus:
-    """Fail a job with an invalid spec at once. Return the status, which names the problems."""
+    """Return the status of a job that fails at once because its spec is invalid. The status names the
+    problems."""
     failure = Failure(
         reason=Reason.INVALID_SPEC,
         message=_summarized(problems),
@@ -272,14 +278,14 @@ def _refused(
 
 
 def start_from(job: Object) -> str | None:
-    """Return the job that ``model.startFrom`` names. The spec may be invalid."""
+    """Return the name of the job in ``model.startFrom``; None if there is none. The spec may be invalid."""
     spec = job.get("spec")
     model = spec.get("model") if isinstance(spec, dict) else None
     return model.get("startFrom") if isinstance(model, dict) else None
 
 
 def _gate_names(job: Object) -> set[str]:
-    """Return the gates that a job names. Its spec may be invalid."""
+    """Return the names of a job's gates. The spec may be invalid."""
     spec = job.get("spec")
     spec = spec if isinstance(spec, dict) else {}
     stages = [stage for stage in spec.get("stages") or [] if isinstance(stage, dict)]

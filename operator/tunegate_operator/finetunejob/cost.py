@@ -1,4 +1,5 @@
-"""Compute what a job needs, used and saved, from its plan, reports and results. Pure."""
+"""Compute the cost of a job from its plan, reports and results: the memory that it needs, the time and memory
+that it used, and the time that a stop saved. Pure."""
 
 from fractions import Fraction
 
@@ -11,11 +12,12 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.draft import Run
 
 TRAINING_SUBJECTS = (Subject.START, Subject.CHECKPOINT)
-"""Subjects that the training pod evaluates; the gate evaluates the others."""
+"""What training pods evaluate: starting models and checkpoints. The gate pod evaluates all other subjects."""
 
 
 def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:
-    """Return the memory that each stage will need, as the data role estimated it."""
+    """Return the data role's estimate of the memory that each stage needs. Stages without an estimate are
+    left out."""
     on_gpu = spec.resources.accelerator == "GPU"
     return [
         StageMemory(
@@ -30,7 +32,7 @@ def memory_of(plan: Plan, spec: FineTuneJobSpec) -> list[StageMemory]:
 
 
 def show_cost(run: Run) -> None:
-    """Show the cost of all stages, from reports, or from status if a report is no longer there."""
+    """Show the cost of each stage: from its report, or from the previous status if the report is gone."""
     before = run.draft.status.cost
     known = {one.stage: one for one in before.stages} if before else {}
     known |= {
@@ -59,8 +61,11 @@ def show_cost(run: Run) -> None:
 
 
 def seconds_saved(run: Run, stage: StagePlan, step: int) -> int | None:
-    """Return how many seconds the rest of a stage would have taken, estimated from its steps and evaluations
-    up to ``step``; None if no time was measured. Later stages are not included."""
+    """Return an estimate of how many seconds a stop at ``step`` saves in this stage.
+
+    The estimate uses the time of the optimizer steps and evaluations so far, and does not include later
+    stages. Returns None if no time was measured.
+    """
     cost = run.draft.status.cost
     measured = next((one for one in cost.stages if one.stage == stage.name), None) if cost else None
     if measured is None or not measured.steps:

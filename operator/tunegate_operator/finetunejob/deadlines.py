@@ -1,4 +1,4 @@
-"""Limit the total running time of a job. Waiting in a queue or for a person does not count."""
+"""Limit the total running time of a job's pods. Waiting in a queue or for a person is not running time."""
 
 from datetime import timedelta
 
@@ -8,10 +8,10 @@ from tunegate_operator.finetunejob.draft import Run
 
 
 def enforce_deadline(run: Run) -> None:
-    """Fail a job that runs, or is about to, if its running time is used up."""
+    """Fail the job if its pods have run for ``activeDeadlineSeconds`` and one runs or is about to start."""
     observed, draft = run.observed, run.draft
     limit = observed.job.spec.active_deadline_seconds
-    # A stopped child is recorded at once, but may be visible for a while.
+    # A stopped child is recorded at once, but may remain in the cache for a while.
     active = [c for c in observed.children if c.state is ChildState.ACTIVE and not run.jobs.is_recorded(c)]
     ledger = run.jobs.ledger
     if limit is None or draft.status.failure or not (active or draft.starts_something):

@@ -1,7 +1,7 @@
-"""Decide about a FineTuneJob: one pure function, read from top to bottom.
+"""Decide about a FineTuneJob, with one pure function: :func:`decide`.
 
-Its steps are data, each training stage, the gate, and publishing. The first step that is not finished
-decides.
+The steps of a job are data, each training stage, the gate, and publishing. The first step that is not
+finished determines the decision.
 """
 
 from datetime import datetime, timedelta
@@ -44,11 +44,12 @@ from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
-"""How soon to check whether the cluster accepted a record that it could not accept before."""
+"""Pause before the next check whether the cluster accepted a record that it could not accept before."""
 
 
 def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
-    """Return the next status of a job, and what to do. The same input gives the same result."""
+    """Return a draft with the next status of a job and the actions to do. The same input gives the same
+    draft."""
     job = observed.job
     status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
     run = Run(observed, Draft(status, Agenda(now)), pods)
@@ -66,7 +67,7 @@ def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
 
 
 def _decide_with_request(run: Run) -> None:
-    """Decide about a job that has its request, from the reports and the state of its pods."""
+    """Decide about a job whose request is made, from its reports and the state of its pods."""
     absorb_plan(run)
     absorb_published(run)
     count_ended_pods(run.jobs)
@@ -82,7 +83,7 @@ def _decide_with_request(run: Run) -> None:
 
 
 def _save_ledger(run: Run) -> None:
-    """Write the ledger of the child Jobs to status."""
+    """Write the ledger (attempts, evictions and running times of the child Jobs) to status."""
     ledger = run.jobs.ledger
     run.draft.set(
         attempts=list(ledger.attempts),
@@ -94,8 +95,8 @@ def _save_ledger(run: Run) -> None:
 
 
 def _end(run: Run, failure: Failure) -> None:
-    """Stop everything that runs. A failure is final; the job ends once all pods are stopped and its results
-    are recorded."""
+    """Delete all child Jobs of a job with a failure, which is final. The job keeps its phase until all child
+    Jobs are being deleted and its results are recorded."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
     unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
     if unrecorded and not _may_succeed_later(unrecorded, failure):
@@ -113,12 +114,12 @@ def _end(run: Run, failure: Failure) -> None:
 
 
 def _may_succeed_later(refusal: Refusal, failure: Failure) -> bool:
-    """Whether the end of the job waits for a refused record, because the refusal may be temporary."""
+    """Whether a refused record may be accepted later, so that the end of the job waits for it."""
     return refusal.cause == "Unavailable" and failure.reason != Reason.START_TIMEOUT
 
 
 def _choose_phase(run: Run) -> None:
-    """Fail, suspend or advance a job that has its request."""
+    """Fail, suspend or advance a job whose request is made."""
     draft, refusal = run.draft, run.observed.refusal
     if draft.status.failure:
         draft.fail(draft.status.failure)
@@ -140,8 +141,8 @@ def _choose_phase(run: Run) -> None:
 
 
 def _suspend(run: Run) -> None:
-    """Stop all pods: they save, and the next attempts resume. A job that a gate stopped stays Stopped,
-    because it waits for a person."""
+    """Stop all pods. Training pods save a checkpoint, from which the next attempt resumes. A job that a gate
+    stopped stays in the phase Stopped, because it waits for a person."""
     stop_all(run.jobs, SUSPENDED)
     stop = run.draft.status.stop
     if stop:
@@ -151,12 +152,13 @@ def _suspend(run: Run) -> None:
 
 
 def _enter_suspended(run: Run, message: str) -> None:
-    """Enter the phase Suspended, in which neither deadline runs."""
+    """Enter the phase Suspended, in which neither ``activeDeadlineSeconds`` nor ``startTimeoutSeconds``
+    counts."""
     run.draft.enter(Phase.SUSPENDED, message, Reason.SUSPENDED)
 
 
 def _advance(run: Run) -> None:
-    """Skip the steps that are finished, and work on the first that is not."""
+    """Skip the finished steps of the job, and advance the first unfinished step."""
     plan = run.plan
     if not ensure_completed(run, Step(Role.DATA), is_known=plan is not None):
         return
@@ -177,9 +179,11 @@ def _advance(run: Run) -> None:
 
 
 def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | None:
-    """Return the training step of a stage's selected checkpoint; None if it still trains, stopped or failed.
+    """Return the optimizer step of a stage's selected checkpoint; None if the stage is still training, was
+    stopped, or failed.
 
-    ``start_step`` is the checkpoint of the previous stage that this one starts from; 0 for the first stage.
+    ``start_step`` is the step of the previous stage's checkpoint that this stage starts from; 0 for the first
+    stage.
     """
     step, draft = Step(Role.TRAIN, stage), run.draft
     decisions = draft.status.decisions
@@ -217,7 +221,8 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
 
 
 def _select(run: Run, stage: str) -> int | None:
-    """Return the best passing checkpoint of a finished stage. Fail the job if there is none."""
+    """Return the step of the best passing checkpoint of a finished stage. If no checkpoint passed, fail the
+    job and return None."""
     best = best_checkpoint(run.request, run.results, stage)
     if best is not None:
         return best.step
@@ -240,7 +245,7 @@ def _select(run: Run, stage: str) -> int | None:
 
 
 def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
-    """Work on the gate step. Return whether the artifact of the best checkpoint passed."""
+    """Advance the gate step. Return whether the artifact of the best checkpoint passed."""
     step, draft = Step(Role.GATE), run.draft
     final = final_status(run.request, run.results)
     args = ("--stage", stage, "--step", str(best_step))
@@ -270,14 +275,17 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
 
 
 def _published_text(run: Run) -> str:
-    """Return where an artifact that does not pass was published. After it was published to one target,
-    another job may have published a better one to the next target."""
+    """Return where an artifact that does not pass was published.
+
+    This happens if another job publishes a better model to the next target after this artifact was published
+    to the first one.
+    """
     published = ", ".join(p.uri for p in run.draft.status.published)
     return f"Published only to {published}." if published else "Nothing was published."
 
 
 def _ensure_published(run: Run) -> bool:
-    """Work on the publish step. Return whether the artifact is at every URI of the spec."""
+    """Advance the publish step. Return whether the artifact is at every publish URI, or the spec has none."""
     step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True

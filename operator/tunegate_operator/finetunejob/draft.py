@@ -1,4 +1,4 @@
-"""One decision about a FineTuneJob: the input of all policies, and the status that they change."""
+"""One decision about a FineTuneJob: the input of all policies, and the draft of the status."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +41,7 @@ from tunegate_operator.names import Step
 
 
 class StatusChanges(TypedDict, total=False):
-    """The fields of a FineTuneJobStatus that policies change, with their types."""
+    """The types of the FineTuneJobStatus fields that policies change."""
 
     phase: Phase | None
     message: str
@@ -74,14 +74,14 @@ class StatusChanges(TypedDict, total=False):
 
 @dataclass
 class Draft:
-    """The result of one decision so far. Each decision starts with a new one."""
+    """The status and the agenda that a decision builds. Each decision starts with a new draft."""
 
     status: FineTuneJobStatus
     agenda: Agenda
     reason: Reason = Reason.PROGRESSING
-    """The reason of the job's Ready condition, unless it failed."""
+    """The reason of the Ready condition, unless the job failed or succeeded."""
     regression: str = ""
-    """The message of a regression at the last checkpoint; empty if there is none."""
+    """The message about a regression at the last checkpoint; empty if it did not regress."""
 
     @property
     def now(self) -> datetime:
@@ -90,7 +90,7 @@ class Draft:
     def set(self, **changes: Unpack[StatusChanges]) -> None:
         """Change fields of the status.
 
-        Raises TypeError for a field that does not exist, and ValueError for a value that it cannot hold.
+        Raises TypeError for a field that does not exist, and ValueError for a value of the wrong type.
         """
         unknown = changes.keys() - FineTuneJobStatus.model_fields.keys()
         if unknown:
@@ -99,12 +99,12 @@ class Draft:
         self.status = self.status.model_copy(update={name: getattr(checked, name) for name in changes})
 
     def enter(self, phase: Phase, message: str, reason: Reason = Reason.PROGRESSING) -> None:
-        """Enter a phase, and wait for nothing."""
+        """Enter a phase in which the job waits for nothing, so the start timeout does not run."""
         self.reason = reason
         self.set(phase=phase, message=cut(message), waiting_since=None)
 
     def fail(self, failure: Failure) -> None:
-        """Fail the job. Planned pods are not started, but results are still recorded."""
+        """Fail the job. This decision then starts no pod, but still records results."""
         self.agenda.actions = [action for action in self.agenda.actions if not _starts(action)]
         message = cut(f"{failure.reason}: {failure.message}")
         self.set(failure=with_hint(failure), message=message, waiting_since=None)
@@ -119,19 +119,20 @@ class Draft:
         self.set(phase=phase, completion_time=self.status.completion_time or self.now)
 
     def wait(self, phase: Phase, reason: Reason, message: str, timeout_seconds: int) -> None:
-        """Wait for something missing. Fail the job if it has waited too long."""
+        """Show that the job waits for something missing. Fail the job if the start timeout has expired."""
         since = self.status.waiting_since or self.now
         if self._may_wait(since, reason, message, timeout_seconds):
             self.reason = reason
             self.set(phase=phase, message=cut(message), waiting_since=since)
 
     def expect(self, phase: Phase, message: str, since: datetime, timeout_seconds: int) -> None:
-        """Enter a phase whose pod should start soon. Status does not show this wait, but it can time out."""
+        """Enter a phase whose pod should start soon. The wait for the pod is not shown, but it can time
+        out."""
         if self._may_wait(since, Reason.POD_NOT_STARTED, f"no pod: {message}", timeout_seconds):
             self.enter(phase, message)
 
     def _may_wait(self, since: datetime, reason: Reason, message: str, timeout_seconds: int) -> bool:
-        """Return whether there is time left. If not, fail the job."""
+        """Return whether a wait since ``since`` is within its timeout. If not, fail the job."""
         failure = start_timeout(since, self.agenda, reason, message, timeout_seconds)
         if failure:
             hint = (
@@ -148,18 +149,18 @@ def _starts(action: Action) -> bool:
 
 @dataclass
 class Run:
-    """What every policy gets: the observed state, the draft that it changes, and the results of the policies
-    before it."""
+    """The input of every policy: the observed state, the draft that the policy changes, and the results of
+    earlier policies."""
 
     observed: ObservedJob
     draft: Draft
     pods: PodSettings
     jobs: ChildJobs = field(init=False)
-    """The child Jobs, and what status remembers of them."""
+    """The child Jobs, with their ledger from status."""
     results: Results = field(init=False)
-    """The recorded results; :func:`absorb_results` adds those of reports."""
+    """The recorded results, to which :func:`absorb_results` adds the results in reports."""
     plan: Plan | None = None
-    """The plan as recorded, or as the data role reports it."""
+    """The recorded plan, or the plan in the data role's report; None before either exists."""
     made_request: Request | None = None
 
     @property
@@ -190,5 +191,5 @@ class Run:
 
 
 def last_step(results: Results, step: Step) -> int:
-    """Return the training step of a stage's last evaluated checkpoint; 0 if there is none."""
+    """Return the optimizer step of a stage's last evaluated checkpoint; 0 if there is none."""
     return max((e.step for e in results.find(Subject.CHECKPOINT, step.stage)), default=0)

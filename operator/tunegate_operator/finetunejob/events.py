@@ -1,4 +1,4 @@
-"""Compute events from the difference of two statuses, so that a restart of the operator repeats none."""
+"""Compute events from the difference of two statuses, so that a restarted operator emits no event twice."""
 
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -9,8 +9,8 @@ from tunegate_operator.finetunejob.conditions import HELD
 
 
 def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
-    """Return the events of a change of status from ``old`` to ``new``. ``job`` is the name of the job in
-    commands."""
+    """Return the events for a status change from ``old`` to ``new``. ``job`` is the job's arguments in a
+    ``tunegate`` command, such as ``orders --namespace team``."""
     events: list[Event] = []
     if new.plan and not old.plan and new.data:
         data = new.data
@@ -46,7 +46,7 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
 
 
 def _held_by(status: FineTuneJobStatus) -> str | None:
-    """Return the reason why a job is held; None if it is not."""
+    """Return the reason why a job is held; None if the job is not held."""
     return next((c.reason for c in status.conditions if c.reason in HELD), None)
 
 

@@ -1,5 +1,5 @@
-"""Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job that
-``model.startFrom`` names."""
+"""Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job in
+``model.startFrom``."""
 
 from datetime import timedelta
 
@@ -16,13 +16,16 @@ from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
-"""How often a waiting job reads the phase of the job that it waits for, which its message shows."""
+"""Interval at which a job that waits for its ``model.startFrom`` job updates its message, which shows the
+phase of that job."""
 
 
 def ensure_request(run: Run) -> bool:
-    """Read the job's recorded request, or make it once all inputs exist. Return whether there is one.
+    """Read the job's recorded request, or make the request once all inputs exist. Return whether the job has
+    a request. If an input cannot be used, fail the job; if one is missing, show what the job waits for.
 
-    A new request records the trainer image of the operator's settings, so later settings change nothing.
+    A new request records the trainer image in the operator's settings, so later settings do not affect the
+    job.
     """
     observed, draft = run.observed, run.draft
     meta = observed.job.metadata
@@ -49,7 +52,8 @@ def ensure_request(run: Run) -> bool:
 
 
 def _use_request(run: Run, request: Request, name: str) -> None:
-    """Show the name of the request. The wait for inputs ends, and the next wait has the full timeout."""
+    """Use this request. When status first shows its name, the wait for inputs ends, and the next wait has the
+    full start timeout."""
     run.made_request = request
     if run.draft.status.request is None:
         run.draft.set(request=name, waiting_since=None)
@@ -80,13 +84,14 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
         return None
     return Failure(
         reason=Reason.INVALID_SPEC,
-        message=f"{', '.join(local)}: file:// is a file on the machine that runs `tunegate run`",
-        hint="On a cluster, put it on a volume: pvc://CLAIM/PATH.",
+        message=f"{', '.join(local)}: pods on a cluster cannot read file:// addresses, which are on the "
+        "machine that runs `tunegate run`",
+        hint="Put the file on a volume, and set the address to pvc://CLAIM/PATH.",
     )
 
 
 def _failed_start_from(observed: ObservedJob) -> Failure | None:
-    """Return a failure if the job that ``model.startFrom`` names has failed."""
+    """Return a failure if the job in ``model.startFrom`` has failed; otherwise None."""
     earlier = observed.start_from
     if earlier is None or earlier.job.status.phase is not Phase.FAILED:
         return None
@@ -118,7 +123,8 @@ def _missing_start_from(observed: ObservedJob) -> tuple[Reason, str] | None:
 
 
 def _start_request(earlier: EarlierJob | None) -> StartRequest | None:
-    """Return where the artifact of an earlier job is and what it is; None if it has not succeeded."""
+    """Return where the artifact of the job in ``model.startFrom`` is, with its digests and parameters; None
+    if there is no such job or it has not succeeded."""
     if earlier is None or earlier.plan is None or earlier.job.status.final is None:
         return None
     return StartRequest(
@@ -167,8 +173,9 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
     """Return the newest version that passed this gate and was published to one of ``uris``.
 
-    If status has no outcomes of its cases, its counts are used. The ConfigMap with all outcomes is not: more
-    people may write it. A version that a dry run published without passing is no baseline.
+    If the gate's status has no case outcomes of this version, the counts of passed cases in status are used.
+    The ConfigMap with all outcomes is never used, because more people may write it. A version that was
+    published without passing, because the gate was a dry run, is no baseline.
     """
     published = (r for r in gate.status.records if r.verdict is VerdictState.PASSED)
     record = next((r for r in published if uris & set(r.published_uris)), None)

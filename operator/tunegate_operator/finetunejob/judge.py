@@ -1,4 +1,4 @@
-"""Compute every number of an evaluation in status, from case outcomes alone."""
+"""Compute the pass rates, verdicts and metrics of evaluated models for status, from case outcomes."""
 
 from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set, task_set
 from tunegate_api.judging import judgement
@@ -14,7 +14,8 @@ from tunegate_api.v1alpha1.evaluation_status import (
 
 
 def checkpoint_status(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:
-    """Return how a checkpoint, or a stage's starting model, scores on its gates and on the dev rows."""
+    """Return the results of a checkpoint, or of a stage's starting model, on its gates and on the dev
+    rows."""
     judged = judgement.judge_checkpoint(request, results, evaluation)
     return CheckpointStatus(
         stage=evaluation.stage,
@@ -26,7 +27,8 @@ def checkpoint_status(request: Request, results: Results, evaluation: Evaluation
 
 
 def final_status(request: Request, results: Results) -> FinalStatus | None:
-    """Return the verdict on the artifact; None until it is evaluated and its digest is known."""
+    """Return the final verdict on the artifact; None until the artifact is evaluated and its digest is
+    known."""
     judged = judgement.judge_final(request, results)
     if judged is None or judged.evaluation.digest is None:
         return None
@@ -72,6 +74,6 @@ def _best_so_far(results: Results, evaluation: Evaluation, name: str) -> str | N
 
 
 def _task_values(judged: Judgement) -> dict[str, str]:
-    """Return the value of each measured task metric."""
+    """Return the value of each task metric that was evaluated."""
     outcomes = judged.evaluation.outcomes
     return {t.name: rate_text(t.value) for t in judged.tasks if task_set(t.split, t.name) in outcomes}

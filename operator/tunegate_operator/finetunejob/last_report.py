@@ -1,7 +1,9 @@
-"""Wait for the last report of a completed step, then start a small pod that sends the outbox.
+"""Wait for the last report of a completed step. If it does not arrive, start a small pod that sends the
+outbox.
 
-A pod waits until its report is acknowledged, and the job's next pod sends what it could not deliver. But
-without this report, the job has no next pod.
+A pod waits until its report is acknowledged. If the wait times out, the job's next pod sends the report. But
+the job's next step cannot start without the last report of the completed step, so a pod of role ``report``
+sends it.
 """
 
 from datetime import datetime, timedelta
@@ -16,14 +18,15 @@ from tunegate_operator.finetunejob.steps import PHASES, start_next_attempt, watc
 from tunegate_operator.names import Step
 
 FILE_SECONDS = 120
-"""How long to wait for a report that is a file, as on a laptop."""
+"""Seconds to wait for the last report where reports are files, as on a laptop."""
 POST_SECONDS = 30
-"""How long to wait for a report that is posted: before a pod is started to send it, and after that pod."""
+"""Seconds to wait for the last report where reports are posted: first before the report pod is started, and
+again after the report pod completed."""
 REPORT_SENDER = Step(Role.REPORT)
 
 
 def await_report(run: Run, step: Step) -> None:
-    """Wait for the last report of ``step``, which completed. Fail the job if it does not arrive."""
+    """Wait for the last report of ``step``, which completed. Fail the job if the report does not arrive."""
     since = run.jobs.finished(step) or run.draft.now
     if run.pods.report_to is None:
         _wait_or_fail(run, step, since + timedelta(seconds=FILE_SECONDS), f"within {FILE_SECONDS} s")
@@ -49,7 +52,8 @@ def await_report(run: Run, step: Step) -> None:
 
 
 def _report_sender(run: Run, since: datetime) -> Child | None:
-    """Return the latest report Job that ended after ``since`` or runs; earlier ones are of other steps."""
+    """Return the latest report Job that is active or ended after ``since``; None if there is none. Report
+    Jobs that ended before ``since`` sent reports of earlier steps."""
     sent = [c for c in run.observed.attempts_of(REPORT_SENDER) if c.finished is None or c.finished > since]
     return sent[-1] if sent else None
 

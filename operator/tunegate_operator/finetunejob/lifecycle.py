@@ -1,4 +1,4 @@
-"""The state of a job in each of the seven stages of fine-tuning (arXiv 2408.13296)."""
+"""The state of a job in each of the seven lifecycle stages of fine-tuning (arXiv 2408.13296)."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,13 +16,17 @@ _HALTED = {
     Phase.SUSPENDED: LifecycleState.SUSPENDED,
     Phase.PENDING: LifecycleState.PENDING,
 }
-"""The state of the current stage in phases in which nothing runs."""
+"""The state of the current lifecycle stage in phases in which no pod runs."""
 _FINISHED = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
 _FROM_TRAINING = (Phase.TRAINING, Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
 
 
 def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool) -> FineTuneJobStatus:
-    """Return the status with an entry for each stage, in order. A time is when a state was first seen."""
+    """Return the status with an entry for each lifecycle stage, in order.
+
+    ``started`` and ``finished`` are the times at which the operator first observed that the stage had started
+    or finished.
+    """
     before = {entry.stage: entry for entry in status.lifecycle}
     entries = [
         _entry(before.get(stage), stage, state, now) for stage, state in _states(status, publishes=publishes)
@@ -31,7 +35,8 @@ def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool)
 
 
 def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[LifecycleStage, LifecycleState]]:
-    """Yield each stage with its state: succeeded up to the current stage, then pending or not reached."""
+    """Yield each lifecycle stage with its state. Stages before the current one have succeeded, and later ones
+    are pending or, if the job failed, not reached."""
     phase = status.phase or Phase.PENDING
     current = _HALTED.get(phase, LifecycleState.RUNNING)
     later = LifecycleState.NOT_REACHED if phase is Phase.FAILED else LifecycleState.PENDING
@@ -61,12 +66,13 @@ _OF_DATA = (LifecycleStage.DATA_PREPARATION, LifecycleStage.MODEL_INITIALIZATION
 
 
 def _has_bad_data(status: FineTuneJobStatus) -> bool:
-    """Whether rows were refused. They are read after the model was fetched."""
+    """Whether the job failed because of its rows. The model was then fetched, because rows are read after
+    it."""
     return status.failure is not None and status.failure.reason in (Reason.BAD_DATA, Reason.TOO_FEW_ROWS)
 
 
 def _has_been_set_up(status: FineTuneJobStatus) -> bool:
-    """Whether a stage has trained."""
+    """Whether a training stage has evaluated its starting model or ended an attempt."""
     return bool(status.start) or any(attempt.role == Role.TRAIN for attempt in status.attempts)
 
 

@@ -1,4 +1,4 @@
-"""Read everything known about a FineTuneJob from the cache: its spec, status, children and reports."""
+"""Read a FineTuneJob from the cache: its spec, status, gates, records, children and reports."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,37 +30,38 @@ from tunegate_operator.names import (
 
 @dataclass(frozen=True)
 class EarlierJob:
-    """The job whose model another job starts from."""
+    """The job in another job's ``model.startFrom``."""
 
     job: FineTuneJob
     plan: Plan | None
     problem: str = ""
-    """Why the plan cannot be read, if it exists."""
+    """Why the plan's ConfigMap cannot be read; empty if it can be read or does not exist."""
 
 
 @dataclass(frozen=True)
 class ObservedJob:
-    """The input of a decision about a FineTuneJob. Nothing is fetched later."""
+    """The complete input of a decision about a FineTuneJob. The decision reads nothing else."""
 
     job: FineTuneJob
     gates: dict[str, EvalGate | None]
-    """The gates that the spec names; None for a gate that does not exist."""
+    """The gates that the spec names; None for a gate that does not exist or has an invalid spec."""
     missing_config_maps: tuple[str, ...]
     start_from: EarlierJob | None
-    """The job that ``model.startFrom`` names; None if it does not exist."""
+    """The job in ``model.startFrom``; None if the spec names no job, or the job does not exist or is
+    invalid."""
     request: Request | None
     plan: Plan | None
     results: Results
-    """The recorded results; reports may have newer ones."""
+    """The recorded results; ``reports`` may contain newer results."""
     children: tuple[Child, ...]
     ignored_jobs: tuple[IgnoredJob, ...]
-    """Jobs that claim this owner but are none of its attempts."""
+    """Jobs that name this FineTuneJob as their owner, but are not attempts of its steps."""
     reports: tuple[Report, ...]
     refusal: Refusal | None
-    """Why the last creation of a child failed; None if it did not."""
+    """Why the last creation of a child failed; None if it succeeded."""
     has_pods: bool = False
-    """Whether a pod has not ended yet, even if its Job is deleted. Only set for jobs whose trackers are
-    behind."""
+    """Whether any pod of the job is still running or pending, even one whose Job is deleted. False for jobs
+    without ``status.tracking``, for which it is not computed."""
 
     def attempts_of(self, step: Step) -> list[Child]:
         """Return the child Jobs of a step that are not being deleted, sorted by attempt."""
@@ -69,7 +70,8 @@ class ObservedJob:
         )
 
     def pods_gone_by(self, ended: datetime) -> datetime:
-        """Return when all pods of a job that ended at ``ended`` have certainly stopped writing."""
+        """Return the time by which all pods of a job that ended at ``ended`` have certainly stopped
+        writing."""
         return pods_gone_by(
             self.children,
             self.job.status.attempts,
@@ -82,10 +84,10 @@ class ObservedJob:
 
 
 def observe(obj: Object, view: View) -> ObservedJob:
-    """Read what the cache has about a FineTuneJob with a valid spec.
+    """Read a FineTuneJob with a valid spec, and everything that decisions need, from the cache.
 
-    Raises :class:`UnreadableRecordError` for a request, plan or results that somebody edited or another
-    version wrote.
+    Raises :class:`UnreadableRecordError` if the recorded request, plan or results were edited or written by
+    another version.
     """
     job = FineTuneJob.model_validate(obj)
     meta = job.metadata
@@ -114,14 +116,14 @@ def observe(obj: Object, view: View) -> ObservedJob:
 
 
 def _steps(job: FineTuneJob) -> dict[Step, int]:
-    """Return the steps that a job may have, and how many pods run each at the same time."""
+    """Return the steps that a job may have. The values are how many pods of a step run at the same time."""
     steps = [Step(Role.TRAIN, stage.name) for stage in job.spec.stages]
     steps += [Step(role) for role in Role if role is not Role.TRAIN]
     return {step: node_count(job, step.role) for step in steps}
 
 
 def _has_pods(namespace: str, name: str, view: View) -> bool:
-    """Whether a pod of the job with this name has not ended."""
+    """Whether any pod of the job with this name is still running or pending."""
     pods = view.of_kind("Pod", namespace)
     return any(
         pod["metadata"].get("labels", {}).get(JOB_LABEL) == name and not is_terminal(pod) for pod in pods
@@ -129,7 +131,8 @@ def _has_pods(namespace: str, name: str, view: View) -> bool:
 
 
 def _gate(obj: Object | None) -> EvalGate | None:
-    """Return a gate; None if it does not exist or its spec is invalid, which its own status shows."""
+    """Return a gate; None if it does not exist or is invalid. The status of the gate shows an invalid
+    spec."""
     try:
         return EvalGate.model_validate(obj) if obj else None
     except ValidationError:
@@ -137,7 +140,8 @@ def _gate(obj: Object | None) -> EvalGate | None:
 
 
 def _earlier_job(view: View, job: FineTuneJob) -> EarlierJob | None:
-    """Return the job that ``model.startFrom`` names; None if it does not exist or is invalid."""
+    """Return the job in ``model.startFrom``; None if the spec names no job, or the job does not exist or is
+    invalid."""
     name, namespace = job.spec.model.start_from, job.metadata.namespace
     found = view.get(Key("FineTuneJob", namespace, name)) if name else None
     try:

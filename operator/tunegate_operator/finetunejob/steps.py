@@ -30,16 +30,18 @@ PHASES = {
     Role.GATE: Phase.GATING,
     Role.PUBLISH: Phase.PUBLISHING,
 }
-"""The phase of a job while a role runs. The report role keeps the phase of the step it reports about."""
+"""The phase of a job while a pod of a role runs. The report role is missing, because its pod does not change
+the phase."""
 WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
-"""The phase while the role's pod does not run yet, if it is another one."""
+"""The phase of a job while the pod of a role does not run yet. Roles without an entry have the phase in
+PHASES then, too."""
 
 
 def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bool) -> bool:
     """Advance a step, show it in status, and return whether its latest attempt completed.
 
-    If ``is_known``, the result of the step is recorded, so a step that succeeded stays completed when its Job
-    is removed.
+    ``is_known`` means that the result of the step is recorded. A step that succeeded then stays completed if
+    its Job is removed.
     """
     state = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
     _show(run, step, state)
@@ -47,17 +49,18 @@ def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_kno
 
 
 def start_next_attempt(run: Run, step: Step, args: tuple[str, ...] = ()) -> None:
-    """Start the next attempt of a step."""
+    """Start the next attempt of a step, and show its state in status."""
     _show(run, step, attempts.start_attempt(run.jobs, step, _build(run, step, args)))
 
 
 def watch(run: Run, child: Child) -> None:
-    """Show the state of a running child. Fail the job if the child can only fail again."""
+    """Show the state of an active child in status. Fail the job if the child cannot succeed."""
     _show(run, child.step, attempts.watch_attempt(run.jobs, child))
 
 
 def delete_suspended(run: Run) -> bool:
-    """Delete active children that are recorded as ended. Return whether there is one."""
+    """Delete active children that are recorded as ended, and show this in status. Return whether there was
+    such a child."""
     left = attempts.delete_recorded(run.jobs)
     if left:
         message = f"{left.step}: ending attempt {left.attempt}, which was suspended"
@@ -66,7 +69,7 @@ def delete_suspended(run: Run) -> bool:
 
 
 def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
-    """Return the function that builds the attempts of a step."""
+    """Return the function that builds the objects of an attempt of a step from the attempt's number."""
     job = run.observed.job
     baselines = _recorded_baselines(run) if step.role in (Role.TRAIN, Role.GATE) else ()
 
@@ -87,16 +90,16 @@ def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
 
 
 def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
-    """Return the cached baselines that pods may use: those of this job, and of earlier jobs with its gates.
-    They come from status, which only the operator writes."""
+    """Return the cached baselines that pods may use: those in the status of this job and of its gates, which
+    list the baselines of earlier jobs. Only the operator writes status."""
     gates = [gate for gate in run.observed.gates.values() if gate is not None]
     earlier = (baseline for gate in gates for baseline in gate.status.baselines)
     return (*run.draft.status.baselines, *earlier)
 
 
 def _show(run: Run, step: Step, state: StepState) -> None:
-    """Show the state of a step in status. A state that soon changes is not shown: each change costs a
-    write."""
+    """Show the state of a step in status. The states Completed and Ending change soon and are not shown,
+    because each status change costs a write."""
     draft, role, timeout = run.draft, step.role, run.observed.job.spec.start_timeout_seconds
     phase = PHASES.get(role) or draft.status.phase or Phase.PENDING
     waiting_phase = WAITING_PHASES.get(role)

@@ -1,4 +1,4 @@
-"""Handle a stop of training by a gate: show it in status, and read the decision of a person."""
+"""Handle a stop of training by a gate: show the stop in status, and read a person's decision about it."""
 
 import json
 
@@ -16,7 +16,8 @@ from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
 def record_decision(run: Run) -> bool:
-    """Record a person's decision about the current stop. Return whether it ended the job.
+    """Record a person's decision about the current stop, if there is one. Return whether the decision ended
+    the job.
 
     The decision is an annotation that names the stop and a reason: ``{"stop": "<id>", "reason": "…"}``.
     """
@@ -44,15 +45,16 @@ def record_decision(run: Run) -> bool:
 
 
 def enter_stopped(run: Run, stop: Stop) -> None:
-    """Enter the phase Stopped, and wait for a person's decision."""
+    """Enter the phase Stopped, in which the job waits for a person's decision. The message names an
+    annotation that has no effect."""
     problem = _ignored_annotation(run.observed.job, stop, run.draft.status.decisions)
     message = f"{problem}. {stop.message}" if problem else stop.message
     run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
 
 
 def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
-    """Return what is wrong with an annotation that has no effect; empty if none is wrong. One about an
-    earlier stop is not wrong."""
+    """Return why a continue or discard annotation has no effect; empty if no annotation is wrong. An
+    annotation about an earlier stop is not wrong."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
         text = job.metadata.annotations.get(annotation)
         if text is None:
@@ -68,7 +70,7 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
 
 
 def _parsed(text: str) -> dict[str, object] | None:
-    """Parse an annotation; None if it is not a JSON object."""
+    """Parse the value of an annotation; None if the value is not a JSON object."""
     try:
         parsed = json.loads(text)
     except ValueError:
@@ -77,7 +79,8 @@ def _parsed(text: str) -> dict[str, object] | None:
 
 
 def _decision_about(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
-    """Return action and reason of the annotation that names this stop. One without a reason has no effect."""
+    """Return the action and the reason of the annotation that names this stop; None if there is none. An
+    annotation without a reason is ignored."""
     for action, annotation in (("discard", DISCARD_ANNOTATION), ("continue", CONTINUE_ANNOTATION)):
         parsed = _parsed(job.metadata.annotations.get(annotation, ""))
         if parsed is not None and parsed.get("stop") == stop.id:
@@ -97,7 +100,8 @@ def is_continued(decisions: list[StopDecision], id: str) -> bool:
 
 
 def accepted_step(decisions: list[StopDecision], stage: str) -> int:
-    """Return the step of the last stop of a stage that a person continued from; 0 if there is none."""
+    """Return the optimizer step of the last stop of a stage that a person decided to continue; 0 if there is
+    none."""
     return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 
 

@@ -1,11 +1,12 @@
-"""After the end of a job, send its trackers what its own pods could not send.
+"""After the end of a job, send its experiment trackers the metrics that its own pods could not send.
 
-A pod that ends tries each tracker once more and reports which are behind; the job's next pod sends them the
-remaining metrics. After the last pod, a small Job of role ``track`` does this. It also sends the end of the
-job if no pod knew of it: a deadline, a lack of memory, a discarded run.
+Before a pod ends, it tries each tracker once more and reports which trackers are behind. The job's next pod
+sends these trackers the remaining metrics. After the job's last pod, a small Job of role ``track`` does this.
+The track pod also sends how the job ended if no earlier pod knew it: for example, the job exceeded its
+deadline, ran out of memory, or was discarded.
 
-A pod tries for some minutes, and further pods follow after growing pauses, so that none occupies a volume and
-a node for long.
+Each track pod retries for some minutes, and the next one starts after a growing pause, so that no track pod
+occupies a volume and a node for long.
 """
 
 from collections.abc import Sequence
@@ -28,21 +29,21 @@ from tunegate_operator.names import Step
 
 TRACK = Step(Role.TRACK)
 RETRY_PERIOD = timedelta(days=1)
-"""For how long after the end of a job pods are started."""
+"""How long after the end of a job new track pods are started."""
 TRY_TIMEOUT = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
-"""Pauses between pods; they double from the first to the longest."""
+"""Pauses between track pods. The pause doubles with each track pod, up to the longest."""
 LOOK_SECONDS = 5
 """How often to check whether the job's own pods have ended."""
 _JUDGED = {
     Role.TRAIN: (Reason.NO_PASSING_CHECKPOINT,),
     Role.GATE: (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.GATE_ERROR),
 }
-"""Failures that result from what the pods of a role measured, so these pods know of them."""
+"""Reasons of failures that the pods of a role know, because they result from these pods' evaluations."""
 
 
 def record_trackers_behind(run: Run) -> None:
-    """When a job ends, record the trackers that have not received everything."""
+    """When a job ends, record in status the trackers that have not received all metrics."""
     tracking = run.observed.job.spec.tracking
     names = [name for name in ("mlflow", "wandb") if tracking and getattr(tracking, name)]
     reported = _reported_behind(run)
@@ -52,8 +53,8 @@ def record_trackers_behind(run: Run) -> None:
 
 
 def _reported_behind(run: Run) -> list[str] | None:
-    """Return the trackers that are behind, as reported by the last pod that sent metrics; None if it did not
-    report them, or could not know how the job ended."""
+    """Return the trackers that are behind, as the last pod that sent metrics reported them; None if that pod
+    reported no list, its Job is gone, or it could not know how the job ended."""
     ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).sends_metrics]
     over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
     last = next((child for child in over if ended and _is_attempt(child, ended[-1])), None)
@@ -72,7 +73,8 @@ def _is_attempt(child: Child, attempt: Attempt) -> bool:
 
 
 def send_remaining_metrics(run: Run) -> bool:
-    """Start pods that send the remaining metrics, and record the result. Return whether this has ended."""
+    """Start pods that send the remaining metrics, and record the result in status. Return whether a result
+    was already recorded or no tracker is behind."""
     draft = run.draft
     tracking, tries = draft.status.tracking, run.observed.attempts_of(TRACK)
     if tracking is None or tracking.result is not None:
@@ -106,15 +108,17 @@ def send_remaining_metrics(run: Run) -> bool:
 
 
 def _due(run: Run, tracking: TrackingStatus, ended: datetime) -> datetime:
-    """Return when the next pod should start."""
+    """Return the time at which the next track pod may start."""
     if tracking.attempts and tracking.time:
         return tracking.time + backoff(FIRST_PAUSE, LONGEST_PAUSE, tracking.attempts)
-    # Not beside a pod that may still report a running job. A pod on a lost node may never be seen to end.
+    # Not while a pod may still send trackers that the job is running. The end of a pod on a lost node may
+    # never be observed.
     return run.observed.pods_gone_by(ended) if run.observed.has_pods else ended
 
 
 def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) -> None:
-    """Wait for a pod to end, but not without limit: on a lost node it never ends."""
+    """Wait until the track pod of ``child`` ends, at most until ``until``. A pod on a lost node never
+    ends."""
     if run.draft.now < until:
         run.draft.agenda.look_again_at(until)
     else:
@@ -123,7 +127,8 @@ def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) ->
 
 
 def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
-    """Start the next pod, and remove the Jobs of earlier ones."""
+    """Start the next track pod, and delete the Jobs of earlier track pods. Record that metrics remain unsent
+    if no pod can be created."""
     request, refusal, failure = run.observed.request, run.observed.refusal, run.draft.status.failure
     if request is None:
         _give_up(run, tracking, "the job's request was removed")
@@ -139,17 +144,18 @@ def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
 
 
 def _argument(failure: Failure, pods: PodSettings) -> str:
-    """Return a failure as an argument of a container. The message may quote a log, so it is escaped: a
-    kubelet replaces ``$(NAME)`` by the value of a variable."""
+    """Return a failure as an argument of a container. ``$`` is escaped, because the message may quote a log,
+    and a kubelet replaces ``$(NAME)`` with the value of an environment variable."""
     text = "".join(c if c.isprintable() else " " for c in f"{failure.reason}: {failure.message}")
     return text if pods.on_one_machine else text.replace("$", "$$")
 
 
 def _why(child: Child) -> str:
-    """Return why a pod failed. After the deadline of its Job it is deleted and reports nothing."""
+    """Return why a track pod failed. If its Job exceeded the deadline, the pod was deleted and has no
+    message."""
     if child.failure_reason == DEADLINE:
         seconds = round(((child.finished or child.created) - child.created).total_seconds())
-        return f"not done within {seconds} s"
+        return f"the pod did not finish within {seconds} s"
     return classify(child).message
 
 
@@ -161,5 +167,5 @@ def _end(run: Run, tracking: TrackingStatus, result: str, message: str) -> None:
 def _give_up(run: Run, tracking: TrackingStatus, why: str) -> None:
     uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
     names = " and ".join(tracking.behind)
-    message = f"{names} may lack metrics, which are in the folder {uid} of the claim {claim}: {why}"
+    message = f"{names} may lack metrics, which are in the folder {uid} on the claim {claim}: {why}"
     _end(run, tracking, Reason.TRACKER_BEHIND, message)

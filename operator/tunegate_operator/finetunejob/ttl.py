@@ -1,7 +1,8 @@
-"""Clean up after a finished job when its TTL has expired: a cleanup Job removes files, then Jobs and pods go.
+"""Clean up after a finished job when its TTL has expired: a cleanup Job removes files, then the operator
+deletes the job's Jobs and pods.
 
-The FineTuneJob stays, with the ConfigMaps that prove its status: request, plan, results. A job that a gate
-stopped has not finished.
+The FineTuneJob is kept, and so are the ConfigMaps that prove its status: request, plan and results. A job
+that a gate stopped has not finished, so it is not cleaned up.
 """
 
 from datetime import timedelta
@@ -20,23 +21,24 @@ from tunegate_operator.names import Step
 
 CLEANUP = Step(Role.CLEANUP)
 REFUSAL_TIMEOUT = timedelta(seconds=CHORE_SECONDS[Role.CLEANUP])
-"""How long a cleanup Job may be refused."""
+"""How long a cleanup Job may be refused before the operator gives up and records that files remain."""
 _KEPT = "report.html, evals/, gate/, tracking/, data/*.json"
-"""What the cleanup role keeps in the job's folder, besides a model that passed."""
+"""Files that the cleanup role keeps in the job's folder. It also keeps a model that passed."""
 
 
 def clean_up(run: Run) -> None:
-    """Clean up after a finished job that has a TTL."""
+    """Clean up after a finished job that has a TTL: remove its files first, then its Jobs and pods."""
     if run.draft.status.cleanup is None:
         _remove_files(run)
-    else:  # only once status has the result for the files, or a crash here would start over
+    else:  # status has the result of the file removal, so a crash does not repeat the removal
         run.draft.agenda.actions += [
             Delete(child.key, child.uid) for child in run.observed.children if not child.deleting
         ]
 
 
 def _remove_files(run: Run) -> None:
-    """Run the cleanup Job once, and record its result."""
+    """Run the cleanup Job once when the TTL has expired, and record its result. If no pod ever ran, record
+    that no files remain."""
     spec, ended = run.observed.job.spec, run.draft.status.completion_time or run.draft.now
     due = max(
         ended + timedelta(seconds=spec.ttl_seconds_after_finished or 0), run.observed.pods_gone_by(ended)
@@ -46,7 +48,7 @@ def _remove_files(run: Run) -> None:
         return
     request, children = run.observed.request, run.observed.attempts_of(CLEANUP)
     if request is None or not has_run(run.observed.job.status.start_time, run.observed.job.status.attempts):
-        _record(run, SUCCEEDED, "no pod of the job ran, so it left no files")
+        _record(run, SUCCEEDED, "no pod of the job ran, so the job left no files")
     elif children:
         _record_end(run, children[-1])
     elif run.observed.refusal and is_final_refusal(run.observed.refusal, REFUSAL_TIMEOUT, run.draft.now):
@@ -74,6 +76,6 @@ def _record(run: Run, result: str, message: str) -> None:
 
 
 def _record_failure(run: Run, reason: str, why: str) -> None:
-    """Record that files remain, where, and why."""
+    """Record in status that files remain, where they are, and why they were not removed."""
     uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
-    _record(run, reason, f"files remain in the folder {uid} of the claim {claim}: {why}")
+    _record(run, reason, f"files remain in the folder {uid} on the claim {claim}: {why}")

@@ -1,4 +1,4 @@
-"""Build the volumes of a FineTuneJob's pods: each role gets those that it needs."""
+"""Build the volumes of a FineTuneJob's pods. Each role gets only the volumes that it needs."""
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from tunegate_operator.names import plan_name, request_name
 
 
 def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
-    """Return the ConfigMaps that pods read: data, schemas, golden sets."""
+    """Return the names of the ConfigMaps that pods read: data, schemas and golden sets."""
     names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
     names += [gate.golden.source.config_map for gate in gates]
@@ -24,7 +24,8 @@ def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
 
 
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
-    """Return the claims that a role uses besides its workspace, and whether it writes to them."""
+    """Return the PersistentVolumeClaims that a role uses besides the storage claim. The values are whether
+    the role writes to the claim."""
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
         uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
@@ -38,7 +39,8 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
 
 
 def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
-    """Return the Secrets that a role needs for its URIs or for the trackers. It gets no others."""
+    """Return the names of the Secrets that a role needs for its URIs or for the trackers. Its pods get no
+    other Secret."""
     names: list[str | None] = []
     tracking = spec.tracking
     if tracking and role.sends_metrics:
@@ -53,9 +55,10 @@ def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
 def pod_volumes(
     job: FineTuneJob, request: Request, role: Role, *, reports: bool, secrets_needed: bool
 ) -> PodVolumes:
-    """Build the volumes of a role's pods: see :mod:`tunegate_api.contract`.
+    """Build the volumes of a role's pods. :mod:`tunegate_api.contract` documents their mount paths.
 
-    ``secrets_needed`` says whether a pod waits for a Secret that does not exist.
+    With ``reports``, pods get a token for the report address. With ``secrets_needed``, a pod waits for a
+    Secret that does not exist.
     """
     meta, storage = job.metadata, job.spec.storage.persistent_volume_claim
     found = PodVolumes()

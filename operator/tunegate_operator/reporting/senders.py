@@ -84,7 +84,8 @@ class SenderAuthenticator:
         """Return the sender if the token belongs to a pod of this job, and has the job's audience.
 
         Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy a uid into an
-        owner reference. Raises ForbiddenSenderError, UnknownPodError, and ClusterError if the TokenReview fails.
+        owner reference. Raises ForbiddenSenderError and UnknownPodError, and ClusterError if the TokenReview
+        fails.
         """
         identity = self._identity(token, report_audience(job_uid))
         job = self._job(job_uid)
@@ -104,7 +105,10 @@ class SenderAuthenticator:
         return Sender(step, attempt, _stages(job), self._latest_attempts(job))
 
     def _step(self, pod: Object, job: Object) -> tuple[Step, int]:
-        """Return step and attempt of a pod in the job's namespace. Raises ForbiddenSenderError, UnknownPodError."""
+        """Return step and attempt of a pod in the job's namespace.
+
+        Raises ForbiddenSenderError and UnknownPodError.
+        """
         uid, child_uid = uid_of(pod), _controller(pod, "batch", "Job")
         if child_uid is None:
             raise ForbiddenSenderError("the token belongs to a pod that is not controlled by a Job")
