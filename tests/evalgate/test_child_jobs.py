@@ -1,4 +1,5 @@
-"""An EvalGate runs a Job with the modules of children/: it builds, watches, retries and classifies it."""
+"""An EvalGate controller can run a Job with the modules in children/, which build, watch and retry the Job
+and classify its failure."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -59,7 +60,7 @@ Gate = dict[str, Any]
 
 
 class GateStatus(StatusModel):
-    """The status that the controller of this test keeps."""
+    """The status that JudgingController writes."""
 
     state: str = ""
     reason: str | None = None
@@ -71,7 +72,7 @@ class GateStatus(StatusModel):
 
 
 class JudgingController:
-    """Run one Job for each EvalGate, until it completes or fails permanently."""
+    """A controller that runs one Job for each EvalGate until the Job completes or fails permanently."""
 
     kind = "EvalGate"
 
@@ -152,7 +153,7 @@ def shown_as(state: StepState) -> GateStatus:
 
 
 class GateWorld:
-    """A cluster, an operator with only the controller of this test, and one EvalGate."""
+    """A cluster with one EvalGate, and an operator with only JudgingController."""
 
     def __init__(self, cluster: Cluster, clock: Clock, controller: JudgingController | None = None) -> None:
         self.cluster, self.clock = cluster, clock
@@ -161,7 +162,7 @@ class GateWorld:
         cluster.create(make_gate().obj())
 
     def boot(self) -> None:
-        """Start a new operator process, which knows only the cluster."""
+        """Start a new operator process, which knows only the state of the cluster."""
         self._reconciler = Reconciler(
             self.cluster, Cache(self.cluster.get), WorkQueue(self.clock), [self._controller], self.clock
         )
@@ -187,7 +188,7 @@ class GateWorld:
         return self.status
 
     def report(self, judged: int) -> None:
-        """Report this many evaluations as the running pod."""
+        """As the running pod, report ``judged`` evaluations."""
         measured = [
             Evaluation(subject=Subject.FINAL, stage="sft", step=step, outcomes={}) for step in range(judged)
         ]
@@ -203,7 +204,7 @@ class GateWorld:
 
 
 class FakeWorld(GateWorld):
-    """The same on the fake cluster; the test plays the pods."""
+    """A GateWorld on the fake cluster, in which the test simulates the pods."""
 
     fake: FakeCluster
 
@@ -228,7 +229,7 @@ class FakeWorld(GateWorld):
         return self.settle()
 
     def end_attempt(self) -> GateStatus:
-        """Fail every restart of the pod, until the Job fails."""
+        """Fail the pod and each pod that replaces it, until the Job fails."""
         for _ in range(1 + BACKOFF_LIMIT):
             self.end(*BROKEN)
         return self.settle()
@@ -291,13 +292,13 @@ def test_permanent_failure_is_classified_and_not_retried(world: FakeWorld) -> No
     assert len(world.jobs()) == 1
 
 
-def test_pod_out_of_memory_fails_while_its_job_is_active(world: FakeWorld) -> None:
+def test_oom_killed_pod_fails_the_gate_while_its_job_is_active(world: FakeWorld) -> None:
     world.start()
     status = world.end(137, reason="OOMKilled")
     assert (status.state, status.reason) == ("Failed", Reason.OUT_OF_MEMORY)
 
 
-def test_evicted_pods_cost_no_restart_until_too_many(world: FakeWorld) -> None:
+def test_evictions_do_not_count_as_restarts_up_to_their_limit(world: FakeWorld) -> None:
     def evict() -> GateStatus:
         world.start()
         pod = world.fake.pods_of(world.job_name)[-1]

@@ -171,7 +171,7 @@ def test_invalid_spec_stalls_the_gate():
     assert ready(world)[:2] == ("False", GateReason.INVALID_SPEC)
 
 
-def test_record_of_a_final_model_outlives_its_job():
+def test_record_of_a_final_model_is_kept_after_its_job_is_deleted():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -238,8 +238,9 @@ def test_newest_records_and_baselines_are_kept(published):
     assert f"job-{published}" in {r.job for r in kept}
 
 
-def test_dropped_record_is_not_read_again():
-    """A kept old baseline does not make later, dropped records count as new."""
+def test_job_whose_record_was_dropped_is_not_read_again():
+    """A baseline that is older than dropped records is kept. The dropped records must not count as new
+    again."""
     records = tuple(record(n, ["pvc://models/a"] if n == 0 else []) for n in range(40))
     obj = make_gate().obj() | {"status": with_records(EvalGateStatus(), records).to_wire()}
     gate = EvalGate.model_validate(obj)

@@ -1,4 +1,5 @@
-"""A gate keeps case outcomes in a ConfigMap, and all else about judged models in a small status."""
+"""A gate keeps case outcomes in a ConfigMap, so that its status with the records of judged models is
+small."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ SHA = "d" * 64
 
 
 def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
-    """Return the largest possible record with this many URIs."""
+    """Return the largest possible record with ``uris`` URIs of ``uri_bytes`` bytes."""
     return Record(
         job=f"{number:02}" + "j" * 61,
         job_uid=f"{number:08}-5d60-4000-8000-00000000abcd",
@@ -36,7 +37,7 @@ def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
 
 
 def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) -> World:
-    """Return a gate with the fullest status that an earlier release could write."""
+    """Return a world whose gate has the largest status that an earlier release could write."""
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
     records = [full_record(n, uris, uri_bytes) for n in reversed(range(MAX_RECORDS))]
@@ -133,7 +134,8 @@ def test_status_waits_for_outcomes_that_cannot_be_recorded_yet() -> None:
 
 
 def test_previous_release_finds_the_outcomes_of_a_baseline_in_status() -> None:
-    """After a rollback it reads them only there. Without them a job fails with a gate error."""
+    """After a rollback, the previous release reads the outcomes only from status. Without these outcomes, a
+    job fails with a gate error."""
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")
@@ -142,7 +144,7 @@ def test_previous_release_finds_the_outcomes_of_a_baseline_in_status() -> None:
     assert record.outcomes == letters(94)
 
 
-def test_outcomes_leave_status_when_another_model_becomes_the_baseline() -> None:
+def test_status_drops_outcomes_of_a_model_that_is_no_longer_baseline() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")
@@ -154,7 +156,7 @@ def test_outcomes_leave_status_when_another_model_becomes_the_baseline() -> None
     assert shown == {"first": "", "second": letters(94)}
 
 
-def test_records_in_status_survive_a_deleted_configmap() -> None:
+def test_records_in_status_are_kept_when_the_configmap_is_deleted() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")

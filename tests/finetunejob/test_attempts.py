@@ -1,4 +1,4 @@
-"""What a failed, killed, disrupted or suspended pod means for the job."""
+"""The effect of failed, killed, disrupted and suspended pods on a job."""
 
 import pytest
 
@@ -141,8 +141,8 @@ def test_failure_in_the_termination_message_is_shown():
     assert status.failure.message == "no such file"
 
 
-def starts_its_pod(world: World, role: str = "data") -> str:
-    """Start the pod of the next Job of this role. Return the Job's name."""
+def start_pod_of(world: World, role: str = "data") -> str:
+    """Start the pod of the next Job of this role. Return the name of the Job."""
     world.until_job(role)
     (job,) = world.active_jobs()
     name: str = job["metadata"]["name"]
@@ -159,11 +159,11 @@ OUT_OF_GPU_MEMORY = failed(ExitCode.CUDA_OUT_OF_MEMORY, "CudaOutOfMemory", "the 
     ("role", "end", "reason"),
     [("data", BAD_ROWS, Reason.BAD_DATA), ("train", OUT_OF_GPU_MEMORY, Reason.CUDA_OUT_OF_MEMORY)],
 )
-def test_job_failure_seen_before_the_pods_end_waits_for_its_reason(role, end, reason):
-    """Watches of Jobs and of pods are not ordered with each other."""
+def test_job_fails_only_after_the_end_of_its_pod_is_observed(role, end, reason):
+    """The watch event of a Job's failure may arrive before the watch events of its pods."""
     world = World()
     world.apply_all()
-    name = starts_its_pod(world, role)
+    name = start_pod_of(world, role)
     before = world.status()
     with world.late_children("Pod"):
         world.cluster.finish_pod(name, *end)
@@ -177,11 +177,12 @@ def test_job_failure_seen_before_the_pods_end_waits_for_its_reason(role, end, re
     assert world.status().attempts[-1].result == reason
 
 
-def test_failed_job_waits_for_the_pod_that_matches_its_failure_policy():
-    """The newest pod in the cache was killed. The next one, not seen yet, had a permanent exit code."""
+def test_job_failure_is_reported_after_the_pod_matching_the_failure_policy():
+    """The newest pod in the cache was killed. A newer pod, not in the cache yet, had a permanent exit
+    code."""
     world = World()
     world.apply_all()
-    name = starts_its_pod(world)
+    name = start_pod_of(world)
     world.cluster.finish_pod(name, *KILLED)
     world.advance(10)
     with world.late_children("Pod"):
@@ -194,10 +195,10 @@ def test_failed_job_waits_for_the_pod_that_matches_its_failure_policy():
     assert failure.reason == Reason.BAD_DATA
 
 
-def test_failed_job_whose_pod_never_ends_fails_after_100_seconds():
+def test_step_fails_100_seconds_after_its_job_if_no_pod_ends():
     world = World()
     world.apply_all()
-    name = starts_its_pod(world)
+    name = start_pod_of(world)
     world.cluster.fail_job(name)
     world.settle()
     world.advance(99)
@@ -216,7 +217,7 @@ def test_failed_job_whose_pod_never_ends_fails_after_100_seconds():
 def test_multi_pod_failure_waits_for_the_end_of_all_pods():
     world = World()
     world.apply_all(make_job().with_spec(resources={"nodes": 2}).obj())
-    name = starts_its_pod(world, "train")
+    name = start_pod_of(world, "train")
     world.cluster.start_pod(name)
     world.settle()
     world.cluster.finish_pod(
@@ -232,8 +233,8 @@ def test_multi_pod_failure_waits_for_the_end_of_all_pods():
     assert failure.reason == Reason.CUDA_OUT_OF_MEMORY
 
 
-def taken_away(reason: str, message: str, condition: str = "TerminationByKubelet") -> Object:
-    """Return the status of a pod that the cluster ended, without a termination message."""
+def disrupted(reason: str, message: str, condition: str = "TerminationByKubelet") -> Object:
+    """Return the status, without a termination message, of a pod that the cluster ended."""
     disruption = {"type": "DisruptionTarget", "status": "True", "reason": condition, "message": message}
     return {"phase": "Failed", "reason": reason, "message": message, "conditions": [disruption]}
 
@@ -242,23 +243,23 @@ def taken_away(reason: str, message: str, condition: str = "TerminationByKubelet
     ("pod_status", "reason", "message"),
     [
         (
-            taken_away("Evicted", "The node was low on resource: memory."),
+            disrupted("Evicted", "The node was low on resource: memory."),
             Reason.EVICTED,
             "data: the cluster ended the pod: Evicted: The node was low on resource: memory.",
         ),
         (
-            taken_away("", "preempted by a pod of higher priority", "PreemptionByScheduler"),
+            disrupted("", "preempted by a pod of higher priority", "PreemptionByScheduler"),
             Reason.EVICTED,
             "data: the cluster ended the pod: PreemptionByScheduler: preempted by a pod of higher priority",
         ),
         (
-            taken_away("Terminated", "Pod was terminated in response to imminent node shutdown."),
+            disrupted("Terminated", "Pod was terminated in response to imminent node shutdown."),
             Reason.NODE_LOST,
             "data: the cluster ended the pod: Terminated: "
             "Pod was terminated in response to imminent node shutdown.",
         ),
         (
-            taken_away("", "", "DeletionByTaintManager"),
+            disrupted("", "", "DeletionByTaintManager"),
             Reason.NODE_LOST,
             "data: the cluster ended the pod: DeletionByTaintManager",
         ),
@@ -282,20 +283,20 @@ def test_failure_shows_why_the_cluster_ended_the_pod(pod_status, reason, message
 
 
 def evict(world: World, after: float = 1, *, stays: bool = False) -> None:
-    """Preempt the running pod. It is deleted, or ``stays`` as a failed pod."""
+    """Preempt the running pod. The pod is deleted, unless it ``stays`` as a failed pod."""
     (job,) = world.active_jobs()
     name = job["metadata"]["name"]
     pod = world.cluster.start_pod(name)
     world.advance(after)
     ended = pod_status.terminated(pod, 137, "", world.clock.now())
-    world.cluster.set_pod_status(name, ended | taken_away("", "preempted", "PreemptionByScheduler"))
+    world.cluster.set_pod_status(name, ended | disrupted("", "preempted", "PreemptionByScheduler"))
     world.settle()
     if not stays:
         world.cluster.as_user.delete(Key.of(pod), pod["metadata"]["uid"])
         world.settle()
 
 
-def test_evicted_pod_costs_no_restart():
+def test_eviction_does_not_count_as_a_restart():
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -379,7 +380,7 @@ def test_new_checkpoint_resets_the_count_of_evictions():
     assert len(world.status().evictions) == 10
 
 
-def test_exit_after_sigterm_without_a_known_cause_is_killed():
+def test_exit_after_sigterm_without_a_known_cause_has_reason_killed():
     world = World(Script(exits={"data": [(int(ExitCode.INTERRUPTED), "")] * 4}))
     world.apply_all()
     failure = world.run().failure
@@ -407,7 +408,7 @@ def test_suspend_deletes_the_pods_and_resume_starts_the_next_attempt():
     ]
 
 
-def test_waiting_does_not_count_for_active_deadline_seconds():
+def test_waiting_does_not_count_toward_active_deadline_seconds():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.settle()
@@ -495,7 +496,7 @@ def test_completed_step_is_not_repeated_when_its_job_is_deleted(role):
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
 def test_running_child_that_loses_its_label_is_not_created_twice(role: str) -> None:
-    """A watch that selects by label then shows it as deleted, although it runs."""
+    """The watch selects children by label, so it reports this child as deleted although it still runs."""
     world = World()
     world.apply_all()
     world.until_job(role)
@@ -554,7 +555,7 @@ def test_plan_reported_at_the_deadline_is_recorded():
     assert world.cluster.as_user.get(Key("ConfigMap", "default", status.plan.config_map)) is not None
 
 
-def test_exit_of_a_sidecar_is_not_taken_for_the_trainers():
+def test_exit_code_of_a_sidecar_is_ignored():
     world = World()
     world.apply_all()
     world.settle()

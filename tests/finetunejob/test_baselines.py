@@ -1,4 +1,4 @@
-"""Cached baselines: the operator records their digests, and pods get those that it recorded."""
+"""Cached baselines: the operator records their digests, and passes the recorded digests to pods."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def baseline(name: str, content: str = "", **more: Any) -> MeasuredBaseline:
 
 
 def recorded_for(job: Object) -> dict[str, frozenset[str]]:
-    """Return the baselines that a child Job passes to its pod."""
+    """Return the digests of baselines that a child Job passes to its pod, by key."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
     values = [v["value"] for v in container["env"] if v["name"] == BASELINES_VARIABLE]
     return read_baselines(values[0]) if values else {}
@@ -53,7 +53,7 @@ def begin_another(world: World, name: str, *baselines: MeasuredBaseline) -> None
     world.apply(make_job(name).obj())
 
 
-def test_gate_pod_may_use_what_the_training_pod_measured(world: World) -> None:
+def test_gate_pod_gets_digests_of_baselines_from_the_training_pod(world: World) -> None:
     assert world.run("first").phase is Phase.SUCCEEDED
     assert recorded_for(child(world, "first", "train")) == {}
     recorded = recorded_for(child(world, "first", "gate"))
@@ -69,7 +69,7 @@ def test_pod_without_evaluation_gets_no_baselines(role: Role) -> None:
     assert recorded_for(child(world, "first", role)) == {}
 
 
-def test_later_job_gets_the_digests_of_an_earlier_one(world: World) -> None:
+def test_training_pod_gets_baseline_digests_of_an_earlier_job(world: World) -> None:
     world.run("first")
     known = list(world.script.baselines)
     begin_another(world, "second", *known)
@@ -77,7 +77,7 @@ def test_later_job_gets_the_digests_of_an_earlier_one(world: World) -> None:
     assert recorded_for(child(world, "second", "train")) == {b.key: {b.sha256} for b in known}
 
 
-def test_digests_outlive_the_job_that_measured_them(world: World) -> None:
+def test_baseline_digests_are_kept_after_their_job_is_deleted(world: World) -> None:
     world.run("first")
     for obj in (*world.cluster.as_user.list_objects("Job"), world.job("first")):
         world.cluster.as_user.delete(Key.of(obj), obj["metadata"]["uid"])
@@ -88,7 +88,7 @@ def test_digests_outlive_the_job_that_measured_them(world: World) -> None:
 
 
 def test_baseline_in_a_report_is_not_recorded(world: World) -> None:
-    """Reports are first on the volume, where others may change them."""
+    """Reports are stored on the volume first, where others may change them."""
     world.until_job("train")
     world.until_checkpoint("first")
     (name,) = (name for name in world.outbox if name.startswith("train"))
@@ -99,7 +99,7 @@ def test_baseline_in_a_report_is_not_recorded(world: World) -> None:
     assert world.status("first").baselines == []
 
 
-def test_refused_baseline_is_an_event_that_names_the_file(world: World) -> None:
+def test_refused_baseline_emits_an_event_that_names_the_file(world: World) -> None:
     world.script.baselines = [baseline("golden", refused="f" * 64)]
     assert world.run("first").phase is Phase.SUCCEEDED
     (message,) = [text for _, _, reason, text in world.cluster.events if reason == "BaselineRefused"]
@@ -132,7 +132,7 @@ def test_gate_keeps_the_baselines_of_the_newest_jobs(world: World) -> None:
     assert set(in_gate(world)) == {sha256_text(str(n)) for n in range(MAX_IN_GATE)}
 
 
-def test_baseline_that_a_newer_job_used_stays(world: World) -> None:
+def test_gate_keeps_an_old_baseline_that_a_newer_job_used(world: World) -> None:
     world.run("first")
     begin_another(world, "second", *(baseline(str(n)) for n in range(MAX_IN_GATE - 2)))
     world.run("second")
@@ -142,8 +142,9 @@ def test_baseline_that_a_newer_job_used_stays(world: World) -> None:
     assert sha256_text("dev") not in in_gate(world)
 
 
-def test_two_measurements_of_one_key_are_both_recorded(world: World) -> None:
-    """Two jobs that measure at the same time may differ. The volume has the file of one of them."""
+def test_two_digests_for_the_same_baseline_key_are_both_recorded(world: World) -> None:
+    """Two jobs that measure the same baseline at the same time may get different results. The volume then has
+    the file of only one job."""
     world.run("first")
     begin_another(world, "second", baseline("golden", "measured again"))
     world.run("second")

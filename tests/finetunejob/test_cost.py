@@ -1,4 +1,4 @@
-"""Status shows what a job needs, uses and saves, even after a restart of the operator."""
+"""Status shows the memory that a job needs, the time and memory that it used, and what a stop saved."""
 
 from support.builders import make_job
 from support.model_shapes import QWEN_7B
@@ -12,7 +12,7 @@ from tunegate_operator.finetunejob.cost import memory_of
 GPUS = make_job().with_spec(resources={"accelerator": "GPU", "gpu": {"count": 1}})
 
 
-def test_cost_has_speed_memory_and_evaluation_share() -> None:
+def test_cost_shows_speed_memory_and_fraction_spent_on_evaluation() -> None:
     world = World()
     world.apply_all()
     cost = world.run().cost
@@ -50,7 +50,7 @@ def test_cost_survives_an_operator_restart_without_reports() -> None:
     assert world.status().cost == before
 
 
-def test_stop_shows_the_seconds_saved_by_measured_steps_and_evaluations() -> None:
+def test_stop_estimates_saved_seconds_from_measured_steps_and_evaluations() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all(GPUS.obj())
     stop = world.run().stop
@@ -60,7 +60,7 @@ def test_stop_shows_the_seconds_saved_by_measured_steps_and_evaluations() -> Non
     assert stop.gpu_seconds_saved == stop.seconds_saved
 
 
-def test_gpu_seconds_saved_count_all_gpus() -> None:
+def test_saved_gpu_seconds_include_all_gpus() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all(GPUS.with_spec(resources={"accelerator": "GPU", "nodes": 2, "gpu": {"count": 2}}).obj())
     stop = world.run().stop
@@ -68,7 +68,7 @@ def test_gpu_seconds_saved_count_all_gpus() -> None:
     assert stop.gpu_seconds_saved == 4 * stop.seconds_saved
 
 
-def test_gpu_seconds_saved_are_zero_on_a_cpu() -> None:
+def test_saved_gpu_seconds_are_zero_on_a_cpu() -> None:
     world = World(Script(checkpoints=REGRESSING))
     world.apply_all()
     stop = world.run().stop
@@ -76,7 +76,7 @@ def test_gpu_seconds_saved_are_zero_on_a_cpu() -> None:
     assert (stop.seconds_saved, stop.gpu_seconds_saved) == (40, 0)
 
 
-def test_plan_memory_lists_parts_and_need_of_each_stage() -> None:
+def test_plan_shows_memory_parts_and_needed_memory_per_stage() -> None:
     plan = plan_for("uid")
     (stage,) = plan.stages
     memory = estimate(QWEN_7B, stage.parameters, Pass.of([512] * 8, 2048), accelerator="GPU")

@@ -1,4 +1,4 @@
-"""When an agenda requeues a decision, and which changes of status a draft accepts."""
+"""The time at which an agenda requeues a decision, and the status changes that a draft accepts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints

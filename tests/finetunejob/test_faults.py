@@ -1,4 +1,4 @@
-"""The operator dies before and after every write for a job, and a new process continues."""
+"""The operator crashes before and after every write for a job, and a new operator process continues."""
 
 import json
 import re
@@ -16,7 +16,7 @@ TTL = 600
 
 
 def live(world: World) -> None:
-    """Run a job to its end and its cleanup. If a gate stops training, continue it."""
+    """Run a job until it has ended and is cleaned up. If a gate stops training, decide to continue."""
     world.run()
     stop = world.status().stop
     if stop is not None:
@@ -37,7 +37,8 @@ def new_world(checkpoints: dict[int, int], ttl: int | None = None, *, posts: boo
 
 
 def end_state(world: World) -> dict[str, Any]:
-    """Return what must be the same however often the operator died: everything but times and random names."""
+    """Return the state that crashes of the operator must not change: everything except times and random
+    names."""
     uid, gate_uid = world.job()["metadata"]["uid"], world.gate()["metadata"]["uid"]
 
     def masked(value: Any) -> Any:
@@ -90,13 +91,13 @@ LIVES = pytest.mark.parametrize(
 
 @LIVES
 @pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
-def test_operator_may_die_before_and_after_every_write(checkpoints, ttl, posts):
+def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoints, ttl, posts):
     world = new_world(checkpoints, ttl, posts=posts)
     deaths: list[tuple[int, World]] = []
     moments: list[object] = []
 
     def die() -> None:
-        """Copy the world, unless nothing changed since the write before this one."""
+        """Copy the world before a write, unless nothing changed since the previous copy."""
         if world.moment() not in moments[-1:]:
             moments.append(world.moment())
             deaths.append((len(world.cluster.writes), world.without_operator()))

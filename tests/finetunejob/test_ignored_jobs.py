@@ -1,4 +1,4 @@
-"""Jobs that name a FineTuneJob as their owner but are none of its attempts are ignored."""
+"""Jobs that name a FineTuneJob as their owner, but are not its attempts, are ignored."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A job from creation to its end on the fake cluster. A script plays its pods."""
+"""A job from its creation to its end on the fake cluster. A script simulates its pods."""
 
 import json
 
@@ -14,7 +14,7 @@ from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import REQUEST_KEY, request_name, results_name
 
 
-def test_good_run_is_judged_and_published():
+def test_passing_job_is_judged_and_published():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -139,7 +139,7 @@ def test_failure_does_not_name_a_gate_in_dry_run():
     name = request_name("orders", world.job()["metadata"]["uid"])
     recorded = world.cluster.as_user.get(Key("ConfigMap", "default", name))
     request = Request.model_validate_json(recorded["data"][REQUEST_KEY])
-    dry = request.gate("rehearsed")  # the API does not accept dryRun yet
+    dry = request.gate("rehearsed")  # set here, because the API does not accept dryRun yet
     dry = dry.model_copy(update={"spec": dry.spec.model_copy(update={"dry_run": True})})
     request = request.model_copy(update={"gates": [request.gate("golden"), dry]})
     world.cluster.as_user.delete(Key.of(recorded), recorded["metadata"]["uid"])
@@ -325,7 +325,7 @@ def test_job_waits_for_results_configmap_before_it_ends():
     assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
-def test_pods_do_not_wait_for_records_in_a_terminating_namespace():
+def test_report_is_not_kept_waiting_in_a_terminating_namespace():
     world = World(posts=True)
     world.apply_all()
     world.until_job("train")
@@ -336,7 +336,7 @@ def test_pods_do_not_wait_for_records_in_a_terminating_namespace():
     assert world._delivered["train-sft.json"].cancelled()
 
 
-def test_deadline_deletes_pods_although_records_cannot_be_written():
+def test_deadline_deletes_pods_even_if_results_cannot_be_recorded():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.until_checkpoint()

@@ -1,4 +1,4 @@
-"""The status of evaluated weights."""
+"""The results of evaluated models in status."""
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
@@ -8,7 +8,7 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.judge import checkpoint_status
 
 
-def test_status_shows_the_value_of_a_metric_of_counts():
+def test_status_shows_the_value_of_a_count_metric():
     spec = make_job().with_gates("golden").spec | {"taskMetrics": [{"name": "f1", "min": "0.5"}]}
     gate = GateRequest(
         name="golden",

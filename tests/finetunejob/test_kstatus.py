@@ -1,6 +1,7 @@
-"""Check the tables of docs/status.md: each phase's conditions, the result of kstatus, the health in Argo CD.
+"""Check the tables in docs/status.md: for each phase, the conditions, the result of kstatus, and the health
+in Argo CD.
 
-Argo CD's part runs the Lua scripts of docs/gitops.md in the Lua that Argo CD has.
+The health in Argo CD is the result of the Lua scripts in docs/gitops.md, run in the Lua version of Argo CD.
 """
 
 import re
@@ -31,19 +32,20 @@ function(script, obj)
   return check()
 end
 """
-"""Runs a health check as Argo CD does: with the object, without access to the machine."""
+"""A Lua function that runs a health check as Argo CD does: the check can read the object and nothing else."""
 STANDARD = ("Ready", "Reconciling", "Stalled")
 
 
 def rows_of(heading: str) -> dict[str, list[str]]:
-    """Return the table whose first column has this heading: first cell to the other cells."""
+    """Return the rows of the table whose first column has this heading: the first cell of each row, and as
+    value the other cells."""
     table = PAGE.split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
     rows = [[cell.strip().strip("`") for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     return {first: others for first, *others in rows}
 
 
 def kstatus(obj: Object) -> str:
-    """Return what kstatus computes for a custom resource, by its published rules."""
+    """Return the status that kstatus computes for a custom resource according to its published rules."""
     metadata, status = obj["metadata"], obj.get("status", {})
     if metadata.get("deletionTimestamp"):
         return "Terminating"
@@ -60,7 +62,7 @@ def kstatus(obj: Object) -> str:
 
 
 def argo_health(obj: Object) -> dict[str, str]:
-    """Return the result of the health check in docs/gitops.md."""
+    """Return the result of the health check in docs/gitops.md for an object."""
     (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "gitops.md").read_text(), re.DOTALL)
     scripts = yaml.safe_load(block)["data"]
     lua = lua51.LuaRuntime()
@@ -78,7 +80,7 @@ def to_lua(lua: Any, value: Any) -> Any:
 
 
 def described(obj: Object) -> list[str]:
-    """Return the table row of an object."""
+    """Return the table row that describes an object."""
     conditions = {c["type"]: c["status"] for c in obj["status"]["conditions"]}
     return [*(conditions.get(type, "") for type in STANDARD), kstatus(obj), argo_health(obj)["status"]]
 
@@ -145,7 +147,7 @@ def test_new_generation_is_in_progress(obj: Object) -> None:
 
 
 def test_new_job_is_in_progress() -> None:
-    """Argo CD waits before the first status. The first status has a Ready condition."""
+    """Argo CD shows the job as progressing before its first status, which then has a Ready condition."""
     obj = make_job().obj()
     obj["metadata"]["generation"] = 1
     assert argo_health(obj)["status"] == "Progressing"

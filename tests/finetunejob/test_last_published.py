@@ -1,4 +1,5 @@
-"""The artifact is compared with the published version that the gate and publish pods read at the targets."""
+"""The artifact is compared with the published version that the gate and publish pods read at the publish
+targets."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""A report that its pod could not send still reaches the operator, or the job fails with that reason."""
+"""A report that its pod could not send is sent by a report pod, or the job fails with reason
+ReportMissing."""
 
 from support.world import Script, World
 from tunegate_api.contract import ExitCode
@@ -41,7 +42,7 @@ def test_report_pod_sends_a_missing_last_report():
     assert [(a.role, a.result) for a in world.status().attempts][-1] == ("report", "Succeeded")
 
 
-def test_resumed_job_that_waits_for_a_report_is_not_suspended():
+def test_resumed_job_leaves_suspended_while_it_waits_for_a_report():
     world = unreachable_at_the_end_of("gate")
     world.edit(suspend=True)
     world.settle()

@@ -1,4 +1,4 @@
-"""The seven stages of fine-tuning in ``status.lifecycle``, for each way in which a job can end."""
+"""The seven lifecycle stages in ``status.lifecycle``, for each way in which a job can end."""
 
 from support.builders import make_job
 from support.world import Script, World, failed
@@ -31,7 +31,7 @@ def run(script: Script | None = None, *, publish: bool = True) -> World:
     return world
 
 
-def test_published_job_has_succeeded_in_all_requested_stages():
+def test_published_job_has_succeeded_in_all_requested_lifecycle_stages():
     world = run()
     assert states(world) == ["Succeeded"] * 6 + ["NotRequested"]
     times = [(entry.started, entry.finished) for entry in lifecycle(world)[:6]]
@@ -69,7 +69,7 @@ def test_lifecycle_stages_start_in_order():
     ]
 
 
-def test_failed_job_has_a_failed_stage_and_later_ones_not_reached():
+def test_failed_job_shows_later_lifecycle_stages_as_not_reached():
     world = run(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "a row")]}))
     assert states(world) == ["Failed", "Succeeded", *["NotReached"] * 4, "NotRequested"]
     assert lifecycle(world)[0].finished is not None
@@ -81,7 +81,7 @@ def test_failed_job_has_a_failed_stage_and_later_ones_not_reached():
     assert states(world) == [*["Succeeded"] * 4, "Failed", "NotReached", "NotRequested"]
 
 
-def test_stopped_job_stays_in_fine_tuning_and_continues_there():
+def test_stopped_and_continued_job_stays_in_lifecycle_stage_fine_tuning():
     world = run(Script(checkpoints=DROPPING))
     assert world.status().phase is Phase.STOPPED
     assert states(world)[2:5] == ["Succeeded", "Stopped", "Pending"]
@@ -115,7 +115,7 @@ def test_job_suspended_in_training_shows_fine_tuning_suspended():
     assert states(world)[2:5] == ["Succeeded", "Running", "Pending"]
 
 
-def test_spec_that_becomes_invalid_fails_the_current_stage():
+def test_spec_that_becomes_invalid_fails_the_current_lifecycle_stage():
     world = World()
     world.apply(make_job().with_publish().obj())
     world.settle()
@@ -125,7 +125,7 @@ def test_spec_that_becomes_invalid_fails_the_current_stage():
     assert states(world) == [*["Failed"] * 2, *["NotReached"] * 4, "NotRequested"]
 
 
-def test_held_job_stays_in_its_stage():
+def test_held_job_stays_in_its_lifecycle_stage():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_checkpoint()

@@ -1,4 +1,4 @@
-"""Two pods that train one model: they start, end and restart at the same time."""
+"""Two pods that train one model start, end and restart together."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def end(code: int, message: str = "", **how: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def world() -> World:
-    """Return a job with two training pods, each with two GPUs, before the first checkpoint."""
+    """Return a world whose job has two training pods, each with two GPUs, and no checkpoint yet."""
     world = World()
     resources = {"nodes": 2, "gpu": {"count": 2}}
     world.apply_all(make_job().with_spec(resources=resources).obj())
@@ -48,7 +48,7 @@ def both_run(world: World) -> None:
 
 
 def both_end(world: World, *ends: dict[str, Any]) -> None:
-    """End the pods in this order; the first of ``ends`` is for pod 0."""
+    """End all pods of the training Job, pod 0 first. Each of ``ends`` describes the end of one pod."""
     name = training(world)["metadata"]["name"]
     for index, how in enumerate(ends):
         world.cluster.finish_pod(name, index=index, **how)
@@ -59,7 +59,7 @@ def attempts(world: World) -> list[tuple[int, str]]:
     return [(a.number, a.result) for a in world.status().attempts if a.role == "train"]
 
 
-def test_all_pods_start_at_once_and_get_the_name_of_the_first(world):
+def test_all_pods_run_in_parallel_and_get_the_address_of_pod_0(world):
     job = training(world)
     spec, name = job["spec"], job["metadata"]["name"]
     pod = spec["template"]["spec"]
@@ -184,7 +184,7 @@ def test_oom_kill_is_the_reason_although_another_pod_ended_first(world):
     assert world.status().failure.reason == Reason.OUT_OF_MEMORY
 
 
-def test_three_restarts_back_off_and_fail_without_a_new_checkpoint(world):
+def test_job_fails_after_three_restarts_with_backoff_without_a_new_checkpoint(world):
     for number, pause in ((1, 10), (2, 20), (3, 40)):
         both_end(world, end(*LOST), end(*KILLED))
         assert world.status().message.startswith("restarting after: ")
@@ -200,7 +200,7 @@ def test_three_restarts_back_off_and_fail_without_a_new_checkpoint(world):
 
 
 def evict_one(world: World, name: str) -> Object:
-    """Evict the second of two running pods, which saves a checkpoint."""
+    """Evict pod 1 of two running pods. The evicted pod saves a checkpoint first."""
     pod = world.cluster.pods_of(name)[1]
     status = pod_status.terminated(pod, *SAVED, world.clock.now())
     drained = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
@@ -208,7 +208,7 @@ def evict_one(world: World, name: str) -> Object:
     return world.cluster.set_pod_status(name, status)
 
 
-def test_eviction_of_one_pod_restarts_all_without_counting(world):
+def test_eviction_of_one_pod_restarts_all_pods_and_does_not_count(world):
     for number in range(1, MAX_EVICTIONS):
         name = training(world)["metadata"]["name"]
         evict_one(world, name)
@@ -225,7 +225,7 @@ def test_eviction_of_one_pod_restarts_all_without_counting(world):
 
 
 @pytest.mark.parametrize("length", [6, 38, 45, 63])
-def test_deleted_evicted_pod_costs_no_restart_for_any_name_length(length):
+def test_eviction_of_a_deleted_pod_does_not_count_for_any_name_length(length):
     world, name = World(), "n" * length
     world.apply_all(make_job(name).with_spec(resources={"nodes": 2}).obj())
     world.until_job("train")
@@ -242,7 +242,7 @@ def test_deleted_evicted_pod_costs_no_restart_for_any_name_length(length):
     assert results == [Reason.EVICTED] * 5
 
 
-def test_lost_nodes_cost_no_restart_and_their_time_counts_once(world):
+def test_lost_nodes_do_not_count_as_restarts_and_time_counts_once(world):
     gone = end(143, disruption="the node shuts down")
     seconds = world.status().running_seconds
     pauses = [10, 20, 40, 80, 160, 320, *[600] * MAX_ATTEMPTS]

@@ -1,4 +1,4 @@
-"""The specs of pods: hardened by the operator, with the user's pod template."""
+"""The specs of pods have the security settings of the operator and the settings of ``spec.podTemplate``."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ UID = "0f7c9c1e-0000-4000-8000-000000000001"
 
 
 def template_of(role: Role, **spec: Any) -> Object:
-    """Return the pod template of a job's child with this role."""
+    """Return the pod template in a job's child Job of this role."""
     obj = make_job().with_spec(**spec).obj()
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
@@ -165,7 +165,8 @@ OF_EVERY_POD = {"HTTPS_PROXY", "SSL_CERT_FILE", "WANDB_MODE"}
     ],
 )
 def test_pod_gets_only_the_variables_of_its_role(role: Role, names: set[str]):
-    """The last variable is refused today. Here the CustomResourceDefinitions are of an earlier version."""
+    """The CustomResourceDefinitions of an earlier version accepted the last variable, which is now
+    refused."""
     env = [{"name": name, "value": value} for name, value in WANTED.items()]
     found = container(template_of(role, podTemplate={"env": env}))["env"]
     users = {v["name"]: v["value"] for v in found if not v["name"].startswith("TUNEGATE_")}
@@ -260,7 +261,7 @@ def test_every_role_that_sends_metrics_gets_the_tracker_secrets(role: Role):
 
 
 @pytest.mark.parametrize("role", Role)
-def test_user_volume_with_an_operators_name_is_refused(role: Role):
+def test_user_volume_named_like_an_operator_volume_is_refused(role: Role):
     for volume in template_of(role, **CREDENTIALS)["spec"]["volumes"]:
         problems = find_problems(changed(finetunejob(), {"spec.podTemplate.volumes": [volume]}))
         assert any("must not be a volume of the operator" in str(p) for p in problems), volume["name"]

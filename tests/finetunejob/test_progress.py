@@ -1,4 +1,4 @@
-"""Progress is shown with few writes."""
+"""Status shows progress with few writes."""
 
 from support.world import STAGE, World
 

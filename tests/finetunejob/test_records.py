@@ -1,4 +1,4 @@
-"""A job whose request, plan or results were edited, or written by another version."""
+"""A job is held if its recorded request, plan or results were edited or written by another version."""
 
 import pytest
 
@@ -29,7 +29,8 @@ def config_map(world: World, name: str) -> Object:
 
 
 def put(world: World, record: Object, data: dict[str, str]) -> None:
-    """Delete a ConfigMap and create another one with its name, as a user can even if it is immutable."""
+    """Delete a ConfigMap, and create a new one with the same name. A user can do this even if the ConfigMap
+    is immutable."""
     user, found = world.cluster.as_user, config_map(world, record["metadata"]["name"])
     user.delete(Key.of(found), found["metadata"]["uid"])
     kept = ("name", "namespace", "labels", "ownerReferences")

@@ -1,7 +1,8 @@
-"""Scenarios of jobs as transcripts: every change of status, every child, every event.
+"""Transcripts of job scenarios: every status change, every child and every event.
 
-The transcripts are in ``__snapshots__/test_scenarios``, one file for each scenario. After an intended change,
-``pytest --snapshot-update`` rewrites them. Review their difference: users will see it.
+The transcripts are in ``__snapshots__/test_scenarios``, one file per scenario. After an intended change,
+``pytest --snapshot-update`` rewrites the transcripts. Review their diff, because users will see these
+changes.
 """
 
 import json
@@ -111,7 +112,7 @@ def suspended_from_the_start(world: World) -> None:
 
 
 def suspended_when_stopped(world: World) -> None:
-    """The decision is recorded, but training resumes only when the job is no longer suspended."""
+    """A suspended job records the decision to continue, but resumes training only after the suspension."""
     passes(world)
     world.edit(suspend=True)
     world.settle()
@@ -125,7 +126,8 @@ def suspended_when_stopped(world: World) -> None:
 
 
 def waits_for_its_volume(world: World) -> None:
-    """A quota refuses the first pod, then the volume is attached elsewhere. Only Events show this."""
+    """A quota refuses the first pod, then its volume is still attached to another node. Only Events show
+    these two reasons."""
     world.apply_all()
     world.settle()
     (job,) = world.active_jobs()
@@ -142,7 +144,7 @@ def waits_for_its_volume(world: World) -> None:
 
 
 def evicted(world: World) -> None:
-    """A pod of higher priority preempts the training pod; the next one resumes."""
+    """A pod of higher priority preempts the training pod. The next training pod resumes."""
     world.apply_all()
     world.until_checkpoint()
     (job,) = world.active_jobs()
@@ -226,7 +228,7 @@ def publish_report_lost(world: World) -> None:
 
 
 def complete_without_report(world: World) -> None:
-    """The operator is down for a minute. Its timeout counts from the end of the pod."""
+    """The operator is down for a minute. The timeout for the last report counts from the end of the pod."""
     (job,) = world.active_jobs()
     termination = Termination(exit_code=0, outcome=Outcome.COMPLETED).model_dump_json()
     world.cluster.complete_job(job["metadata"]["name"], termination)
@@ -236,7 +238,7 @@ def complete_without_report(world: World) -> None:
 
 
 def operator_is_slow(world: World) -> None:
-    """It sees each step of a pod ten seconds late. Times in status are those of the pods."""
+    """The operator observes each change of a pod ten seconds late. Status shows the times of the pods."""
     world.apply_all(make_job().with_publish().obj())
     for _ in range(40):
         world.settle()
@@ -395,7 +397,7 @@ def test_scenario_matches_its_snapshot(name: str, snapshot: SnapshotAssertion) -
 
 
 def test_scenarios_reach_every_phase() -> None:
-    """Each phase appears in a transcript."""
+    """Every phase appears in at least one transcript."""
     seen = set()
     for name in ("passes", "stopped-then-discarded", "suspended"):
         play, script = SCENARIOS[name]

@@ -1,4 +1,5 @@
-"""Stages run in order. Each starts from the best passing checkpoint of the previous one."""
+"""Training stages run in order. Each later stage starts from the best passing checkpoint of the stage before
+it."""
 
 from typing import Any
 
@@ -25,7 +26,7 @@ def two_stages(script: Script | None = None) -> World:
 
 
 def arguments(world: World, role: str, stage: str = "") -> list[list[str]]:
-    """Return the arguments of each Job of a role and stage, by attempt."""
+    """Return the container arguments of each Job with this role and stage, sorted by attempt."""
     found: list[list[str]] = []
     for job in world.cluster.as_user.list_objects("Job"):
         labels: dict[str, Any] = job["metadata"]["labels"]

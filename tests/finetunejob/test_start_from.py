@@ -1,4 +1,4 @@
-"""A job that starts from another job's model waits for it, and records which model that is."""
+"""A job with ``model.startFrom`` waits for the other job, and records the model of that job."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def data_pod(world: World) -> Object:
 
 
 def mounted(pod: Object) -> dict[str, Any]:
-    """Return for each mount path its claim, and whether it is read-only."""
+    """Return the claim at each mount path, and whether the mount is read-only."""
     claims = {
         v["name"]: v["persistentVolumeClaim"]["claimName"]
         for v in pod["volumes"]

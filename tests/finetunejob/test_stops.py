@@ -1,4 +1,4 @@
-"""A run that regresses: the stop, and the decision of a person."""
+"""A regression stops training, and a person decides to continue or to discard the job."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A suspended job has no pods and no deadline, and resumes from its last checkpoint."""
+"""A suspended job has no pods, does not time out, and resumes from its last checkpoint."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tunegate_operator.names import CONTINUE_ANNOTATION
 
 
 def training() -> World:
-    """Return a job whose training pod has just started."""
+    """Return a world whose job has a training pod that has just started."""
     world = World()
     world.apply_all()
     world.until_job("train")
@@ -104,7 +104,7 @@ def test_running_time_of_a_suspended_attempt_survives_a_crash(fault):
     assert status.running_seconds >= 3000
 
 
-def test_suspension_undone_at_once_still_replaces_the_attempt():
+def test_suspension_that_is_undone_at_once_still_starts_a_new_attempt():
     world = training()
     world.edit(suspend=True)
     world.cluster.fail_before(2)
@@ -131,7 +131,7 @@ def test_resumed_job_waits_until_the_suspended_attempt_has_ended():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_suspended_attempt_that_is_seen_late_is_counted_once():
+def test_time_of_suspended_attempt_is_counted_once_with_stale_children():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=3600).obj())
     world.until_checkpoint()
@@ -149,7 +149,7 @@ def test_suspended_attempt_that_is_seen_late_is_counted_once():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_no_deadline_runs_while_a_job_is_suspended():
+def test_suspended_time_does_not_count_toward_any_timeout():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100, startTimeoutSeconds=100).obj())
     world.until_checkpoint()
@@ -163,7 +163,7 @@ def test_no_deadline_runs_while_a_job_is_suspended():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_running_time_before_a_suspension_counts_for_the_deadline():
+def test_running_time_before_a_suspension_counts_toward_the_deadline():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=100).obj())
     world.until_checkpoint()

@@ -1,4 +1,4 @@
-"""After the end, a pod sends trackers the metrics that the job's own pods could not send."""
+"""After a job has ended, a track pod sends the metrics that the job's own pods could not send."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ def tracked(script: Script, **spec: object) -> World:
 
 
 def until_ended(world: World) -> None:
-    """Take turns until the job has ended and the operator has nothing left to do at once."""
+    """Let the operator and the pods act in turns until the job has ended and no decision is due."""
     for _ in range(60):
         world.settle()
         if world.status().completion_time:
@@ -78,13 +78,13 @@ def test_no_track_pod_starts_when_the_last_pod_sent_everything(script: Script):
     assert not any("-track-" in name for name in world.jobs())
 
 
-def test_failure_that_the_pod_sent_itself_needs_no_track_pod():
+def test_no_track_pod_starts_if_the_failed_pod_sent_its_failure():
     world = tracked(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3", behind=[])]}))
     assert world.run().phase is Phase.FAILED
     assert world.status().tracking is None
 
 
-def test_track_pod_sends_an_end_that_only_the_operator_knows():
+def test_track_pod_sends_a_failure_that_only_the_operator_knows():
     world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
     world.until_checkpoint()
     world.advance(600)
@@ -100,7 +100,7 @@ def test_track_pod_sends_an_end_that_only_the_operator_knows():
 
 @pytest.fixture
 def saving() -> tuple[World, Object]:
-    """Return a job that failed at its deadline, and a pod of it that has not ended yet."""
+    """Return a world whose job failed at its deadline, and a pod of the job that is still running."""
     world = tracked(Script(behind=[]), activeDeadlineSeconds=600)
     world.until_checkpoint()
     (job,) = world.active_jobs()
@@ -133,8 +133,8 @@ def test_track_pod_starts_after_the_grace_period_of_the_last_pod(saving):
 
 
 def after_a_failed_attempt(**spec: object) -> World:
-    """Return a job whose second attempt trains. The first attempt's pod sent trackers that the job failed,
-    the second one's that it runs."""
+    """Return a world whose job trains in its second attempt. The pod of the first attempt sent trackers the
+    failure of the job, and the pod of the second attempt sent them that the job is running."""
     before = failed(ExitCode.INTERNAL_ERROR, "InternalError", "once", behind=[])
     world = tracked(Script(behind=[]), **spec)
     world.until_checkpoint()
@@ -147,7 +147,7 @@ def after_a_failed_attempt(**spec: object) -> World:
     return world
 
 
-def test_tracker_report_of_an_earlier_attempt_does_not_count():
+def test_trackers_behind_from_an_earlier_attempt_are_ignored():
     world = after_a_failed_attempt(activeDeadlineSeconds=600)
     world.advance(600)
     until_ended(world)
@@ -155,7 +155,7 @@ def test_tracker_report_of_an_earlier_attempt_does_not_count():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_attempt_whose_job_was_deleted_leaves_trackers_behind():
+def test_all_trackers_are_behind_if_the_last_attempts_job_is_deleted():
     world = after_a_failed_attempt(startTimeoutSeconds=300)
     world.edit(suspend=True)
     world.settle()
@@ -189,7 +189,7 @@ def test_failure_argument_escapes_variable_references():
 def test_multi_pod_job_reads_trackers_from_the_pod_that_sent_metrics(sender: int):
     worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
     world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
-    world.telling = sender
+    world.metrics_sender = sender
     status = world.run()
     assert status.failure.reason == "NoPassingCheckpoint"
     assert status.tracking is None
@@ -205,7 +205,7 @@ def test_track_pod_sends_the_failure_of_a_discarded_run():
     assert arguments(track_job(world))[-1].startswith("Discarded: ")
 
 
-def test_pod_without_a_termination_message_leaves_all_trackers_behind():
+def test_all_trackers_are_behind_if_the_pod_has_no_termination_message():
     world = tracked(Script(exits={"data": [(137, "")] * 9}))
     until_ended(world)
     assert world.status().phase is Phase.FAILED
@@ -221,7 +221,7 @@ def test_job_that_never_ran_has_no_trackers_behind():
 
 
 def live_for(world: World, seconds: int) -> None:
-    """Let this time pass. Every pod that is started ends."""
+    """Let this time pass. Every pod that starts meanwhile also ends."""
     end = world.clock.now() + timedelta(seconds=seconds)
     while world.clock.now() < end:
         while world.tick():
@@ -295,7 +295,7 @@ def test_refused_track_pod_does_not_delay_the_end_of_the_job():
     track_job(world)
 
 
-def test_track_pod_that_stays_forbidden_is_given_up_with_a_message():
+def test_track_pod_that_is_forbidden_for_a_day_is_no_longer_retried():
     world = tracked(Script(behind=["mlflow"]), publish=[])
     world.until_job("gate")
     world.cluster.forbid("Job", "exceeded quota")

@@ -1,4 +1,5 @@
-"""After ttlSecondsAfterFinished, a cleanup Job runs, then Jobs and pods are deleted. The evidence stays."""
+"""After ttlSecondsAfterFinished, a cleanup Job runs, then Jobs and pods are deleted. The ConfigMaps with the
+request, plan and results are kept."""
 
 import pytest
 
@@ -21,7 +22,7 @@ def finished(script: Script | None = None, **spec: object) -> World:
 
 
 def owned(world: World) -> list[str]:
-    """Return kind and name, without the last part, of everything that the job owns."""
+    """Return the kind and the name, without its last part, of every object that the job owns."""
     return sorted(
         f"{obj['kind']} {obj['metadata']['name'].rsplit('-', 1)[0]}"
         for kind in ("Job", "Pod", "ConfigMap")
@@ -167,7 +168,7 @@ def test_failed_file_removal_is_shown_and_jobs_are_still_deleted():
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_cleanup_that_exceeds_its_deadline_is_given_up():
+def test_cleanup_job_that_exceeds_its_deadline_is_recorded_as_failed():
     world = finished()
     world.advance(TTL)
     world.cluster.fail_job(cleanup_job(world)["metadata"]["name"], "DeadlineExceeded")
@@ -181,7 +182,7 @@ def test_cleanup_that_exceeds_its_deadline_is_given_up():
 
 
 @pytest.mark.parametrize("fault", ["refuse", "forbid"])
-def test_refused_cleanup_job_is_given_up(fault):
+def test_refused_cleanup_job_is_recorded_as_failed(fault):
     world = finished()
     getattr(world.cluster, fault)("Job", "exceeded quota: team")
     world.advance(TTL)
@@ -206,7 +207,7 @@ def test_cleanup_job_is_retried_while_the_api_server_is_unavailable():
     assert cleanup_job(world)
 
 
-def test_cleanup_job_that_is_late_and_forbidden_is_retried():
+def test_forbidden_cleanup_job_is_retried_even_long_after_the_ttl():
     world = finished()
     world.clock.advance(TTL + 100_000)
     world.cluster.forbid("Job", "exceeded quota: team")

@@ -1,6 +1,7 @@
-"""A spec that this version of the operator does not understand, as another version serves it.
+"""A spec that this version of the operator does not understand, because the CustomResourceDefinitions are of
+another version.
 
-A job that has started is held: its pods go on, nothing is started or deleted, and no report is lost.
+A job that has started is held: its pods continue, nothing is started or deleted, and no report is lost.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ CONTRADICTION = {"gates": []}
 
 
 def change(world: World, **spec: Any) -> Object:
-    """Set a field that only a newer API server accepts. Return the spec before."""
+    """Set a field that only newer CustomResourceDefinitions accept. Return the previous spec."""
     before: Object = world.job()["spec"]
     world.edit(**spec)
     world.settle()
@@ -96,8 +97,9 @@ def test_held_job_starts_nothing_when_its_pod_ends() -> None:
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_results_reported_while_held_survive_a_new_operator() -> None:
-    """Results in no status must not be acknowledged, because a pod then no longer sends them."""
+def test_results_reported_while_held_are_not_lost_on_operator_restart() -> None:
+    """The operator must not acknowledge results before status has them, because a pod resends only results
+    that are not acknowledged."""
     world = World(posts=True)
     world.apply_all()
     world.until_job("train")
@@ -114,7 +116,7 @@ def test_results_reported_while_held_survive_a_new_operator() -> None:
     assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
 
 
-def test_held_job_is_written_once_although_its_pods_change() -> None:
+def test_status_of_a_held_job_is_written_once_although_pods_change() -> None:
     world = World()
     world.apply_all()
     world.until_checkpoint()
@@ -131,7 +133,8 @@ def test_held_job_is_written_once_although_its_pods_change() -> None:
 
 
 def test_new_operator_holds_a_job_whose_first_status_was_not_written() -> None:
-    """The other version's operator died after it created the first child, before it wrote status."""
+    """The operator of the other version crashed after it created the first child and before it wrote
+    status."""
     undisturbed = World()
     undisturbed.apply_all()
     undisturbed.settle()
@@ -163,7 +166,7 @@ def test_started_job_whose_children_were_removed_is_held() -> None:
     assert (is_held(world), world.jobs()) == (True, [])
 
 
-def test_held_time_does_not_count_for_the_start_timeout() -> None:
+def test_held_time_does_not_count_toward_the_start_timeout() -> None:
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("train")
@@ -196,7 +199,7 @@ def test_stopped_or_suspended_job_shows_its_message_again_after_a_hold(phase: Ph
 
 
 def test_waiting_job_with_an_unknown_field_fails_as_invalid() -> None:
-    """Nothing runs yet, so the job fails at once instead of being held."""
+    """No pod of the job has run, so the job fails at once instead of being held."""
     world = World()
     world.apply(make_job().with_spec(**NEW_FIELD).obj())
     world.settle()
@@ -236,11 +239,11 @@ def test_job_waits_for_a_gate_with_an_unknown_field() -> None:
 
 
 EARLIER_VARIABLE = {"podTemplate": {"env": [{"name": "MY_TEAM_SETTING", "value": "x"}]}}
-"""A variable that an earlier release accepted, and that this one refuses."""
+"""An environment variable that an earlier release accepted and this release refuses."""
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
-def test_started_job_with_a_no_longer_allowed_variable_ends_without_it(role: str) -> None:
+def test_running_job_with_a_now_refused_variable_succeeds_without_it(role: str) -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job(role)
@@ -255,7 +258,7 @@ def test_started_job_with_a_no_longer_allowed_variable_ends_without_it(role: str
     assert "MY_TEAM_SETTING" in dropped[0]
 
 
-def test_ended_job_with_a_no_longer_allowed_variable_is_cleaned_up() -> None:
+def test_ended_job_with_a_now_refused_variable_is_cleaned_up() -> None:
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=60).obj())
     world.run()

@@ -130,8 +130,9 @@ def test_unavailable_api_server_is_shown_until_the_start_timeout():
 
 
 @pytest.mark.parametrize("late", [ROWS, make_gate().obj()], ids=["rows", "gate"])
-def test_input_created_during_the_first_status_write_is_seen(late):
-    """The response to the write is in the cache before the watch event, which then triggers no decision."""
+def test_input_created_during_the_first_status_write_ends_the_wait(late):
+    """The cache contains the response to the status write before the job's watch event, so this event
+    triggers no decision."""
     cache, metadata = Cache(), {"namespace": "default", "uid": "uid", "resourceVersion": "1"}
     job = make_job().obj()
     job["metadata"] |= metadata
@@ -140,7 +141,7 @@ def test_input_created_during_the_first_status_write_is_seen(late):
     assert [*FineTuneJobController(PodSettings("trainer")).concerns(changed, cache)] == [Key.of(job)]
 
 
-def test_configmap_with_another_owner_is_seen_at_once():
+def test_configmap_that_another_object_owns_ends_the_wait_at_once():
     world = World()
     world.apply(CASES, make_gate().obj(), make_job().obj())
     world.settle()
@@ -167,13 +168,13 @@ def test_start_timeout_names_what_the_job_waited_for():
 
 
 def waiting(reason: str, message: str = "") -> Object:
-    """Return the status of a pod whose container does not start."""
+    """Return the status of a pod whose container cannot start."""
     state = {"waiting": {"reason": reason, "message": message}}
     return {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": state}]}
 
 
 def unschedulable(message: str) -> Object:
-    """Return the status of a pod that fits no node."""
+    """Return the status of a pod that does not fit any node."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
 
@@ -264,7 +265,8 @@ def test_status_shows_why_a_pod_cannot_start(pod_status, reason, message):
 
 
 def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
-    """While the autoscaler adds and removes nodes, five minutes cost eleven writes and no event."""
+    """While an autoscaler adds and removes nodes, the operator makes eleven status writes in five minutes,
+    and emits no event."""
     world = World()
     world.apply_all()
     world.settle()
@@ -396,7 +398,7 @@ VIOLATES = 'Error creating: pods "orders" is forbidden: violates PodSecurity "re
 
 
 def silent_pod(world: World) -> Object:
-    """Create the data pod, which gives no reason why it does not start."""
+    """Create the data pod, whose status shows no reason why it does not start."""
     world.apply_all()
     world.settle()
     (name,) = world.jobs()
@@ -504,8 +506,9 @@ def test_job_waits_while_a_child_is_forbidden(message, reason):
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_pending_gate_pod_is_shown_only_with_a_reason():
-    """The phase is Gating before and after, so a pod that starts normally changes nothing."""
+def test_pending_gate_pod_is_shown_only_if_it_has_a_reason():
+    """The phase is Gating before and after the gate pod starts, so a pod that starts normally changes nothing
+    in status."""
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("gate")

@@ -1,11 +1,12 @@
-"""What a job costs the API server."""
+"""How many writes to the API server a job causes."""
 
 from support.builders import make_job
 from support.world import World
 
 
 def test_passing_job_with_five_checkpoints_costs_29_writes():
-    """The documented limit is 30: on a cluster, a last report may arrive before the end of its pod."""
+    """The documented limit is 30, because on a cluster a last report may arrive before its pod ends, which
+    adds a write."""
     world = World()
     world.apply_all(make_job().with_publish().obj())
     assert len(world.run().checkpoints) == 5
@@ -14,7 +15,8 @@ def test_passing_job_with_five_checkpoints_costs_29_writes():
 
 
 def test_pod_start_costs_one_status_write():
-    """The kubelet reports Pending, ContainerCreating and Running. Only the last one changes the status."""
+    """The kubelet reports Pending, ContainerCreating and Running. Only Running changes the status of the
+    job."""
     world = World()
     world.apply_all()
     world.settle()

@@ -1,4 +1,4 @@
-"""A real API server with the Job controller, one for each module of tests."""
+"""Fixtures: a real API server with the Job controller, one per test module."""
 
 import itertools
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ def wait_for_definitions(started: OperatorCommand) -> None:
 
 
 def test_failed_start_ends_the_process(tmp_path: Path) -> None:
-    """Kubernetes restarts the pod, and a person can fix what the log names."""
+    """Kubernetes then restarts the pod, and a person can fix the problem that the log names."""
     with api_server(tmp_path, definitions=False) as server, server.client() as api:
         grant_rights(api)
         broken = {"metadata": {"name": "tunegate-report-ca"}, "data": {"tls.key": "", "tls.crt": ""}}

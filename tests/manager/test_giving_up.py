@@ -19,7 +19,7 @@ from tunegate_operator.settings import Settings
 
 
 class WatchedCluster(FakeCluster):
-    """An API server as a Manager uses it. Reading its Lease can raise an unexpected error."""
+    """A fake cluster that a Manager can use. Reading the Lease raises ``lease_error`` if it is set."""
 
     namespaces = (None,)
 
@@ -106,7 +106,7 @@ def test_unexpected_error_while_renewing_ends_the_leader(process, caplog):
     assert "nobody foresaw this" in caplog.text
 
 
-def test_leader_that_gave_up_makes_no_more_decisions(process):
+def test_leader_makes_no_decisions_after_its_election_failed(process):
     def written(gate: str) -> bool:
         return any(write.name == gate for write in process.cluster.writes)
 

@@ -1,4 +1,4 @@
-"""The operator's memory stays bounded, even if users create large objects."""
+"""The operator's memory use is limited, even if users create large objects."""
 
 import threading
 from collections.abc import Iterator
@@ -17,12 +17,13 @@ GROUP = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
 JOBS, JOB_BYTES = 100, 1_200_000
 MOST_GROWTH = 60_000_000
 MOST_AT_START = 200_000_000
-"""Limit in bytes while the jobs are listed in pages of 10."""
+"""Limit of the operator's memory in bytes while it lists the jobs in pages of 10."""
 
 
 @contextmanager
 def memory_of(command: OperatorCommand) -> Iterator[list[int]]:
-    """Sample the operator's resident bytes until the context ends. The first sample is from before."""
+    """Sample the operator's resident memory in bytes until the context ends. The first sample is taken before
+    the context begins."""
     process, stop = psutil.Process(command.process.pid), threading.Event()
     seen = [process.memory_info().rss]
 

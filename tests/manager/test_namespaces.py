@@ -1,4 +1,4 @@
-"""An operator that watches one namespace only, with the rights that the chart then grants."""
+"""An operator that watches only one namespace, with the permissions that the chart grants in this case."""
 
 from collections.abc import Iterator
 

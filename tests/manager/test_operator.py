@@ -1,4 +1,4 @@
-"""The operator's process on a real API server, with real Jobs and tokens, and pods that the test plays."""
+"""The operator's process on a real API server, with real Jobs and tokens, and simulated pods."""
 
 import itertools
 import json
@@ -94,7 +94,7 @@ def test_second_operator_leads_as_soon_as_the_first_stops(server, team, kubelet,
 def test_stopping_operator_keeps_the_lease_until_its_status_write_ends(
     server, team, kubelet, tmp_path, seconds
 ):
-    """Another leader would decide without the write that is still in progress."""
+    """Otherwise another leader could decide before the status write in progress is visible."""
     with (
         operator(server, tmp_path / "a.log", POD_NAME="a") as a,
         operator(server, tmp_path / "b.log", POD_NAME="b"),

@@ -1,4 +1,4 @@
-"""The answers of the probes about the threads of a process."""
+"""The responses of the health probes to the state of the process's threads."""
 
 import asyncio
 from typing import Any

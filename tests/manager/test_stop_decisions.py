@@ -73,7 +73,7 @@ def test_decision_without_a_reason_is_refused(tunegate):
     assert "Invalid value for '--reason': must not be blank" in result.stdout
 
 
-def test_missing_kubeconfig_is_reported_with_what_to_set(tmp_path):
+def test_missing_kubeconfig_error_names_the_variable_to_set(tmp_path):
     tunegate = Command(tmp_path, {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
     result = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
     assert result.returncode == 1

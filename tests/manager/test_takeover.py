@@ -1,4 +1,4 @@
-"""Which kinds a new leader lists again before its first decision."""
+"""The kinds that a new leader lists again before its first decision."""
 
 from typing import Any
 
@@ -13,12 +13,13 @@ def listed(kind: str, at: float) -> Reflector:
     return reflector
 
 
-def test_new_process_does_not_repeat_fresh_lists():
+def test_takeover_does_not_relist_children_that_were_just_listed():
     reflectors = [listed(kind, 100.0) for kind in ("Job", "Pod", "ConfigMap")]
     assert kinds_to_list(reflectors, 100 + FRESH_SECONDS) == ["FineTuneJob", "EvalGate"]
 
 
-def test_process_that_waited_lists_children_first():
-    """Its watches may hang on a dead connection and miss the last writes of the earlier leader."""
+def test_takeover_relists_children_with_old_lists_first():
+    """The watches of a process that waited to lead may hang on a dead connection, and so miss the last writes
+    of the previous leader."""
     reflectors = [listed("ConfigMap", 100.0), listed("Job", 50.0), listed("Job", 100.0), listed("Pod", 99.0)]
     assert kinds_to_list(reflectors, 100 + FRESH_SECONDS) == ["Job", "Pod", "FineTuneJob", "EvalGate"]

@@ -25,7 +25,7 @@ ONE_OF_EACH = ["data", "gate", "publish", "train"]
 
 
 class PausedTraining(FakeKubelet):
-    """A kubelet whose training pods wait halfway."""
+    """A kubelet whose training pods pause until the test lets them end."""
 
     def __init__(self, api: client.ApiClient) -> None:
         super().__init__(api, Address(api, NAMESPACE, SERVICE))
@@ -45,7 +45,8 @@ def kubelet(api: client.ApiClient) -> PausedTraining:
 
 @contextmanager
 def one_more_field(api: client.ApiClient) -> Iterator[None]:
-    """Install the definition of the next release for a while. Its FineTuneJob may have ``mixing``."""
+    """Install the FineTuneJob definition of the next release, with the new field ``mixing``, until the
+    context ends."""
     crd = yaml.safe_load((CRDS / "tunegate.dev_finetunejobs.yaml").read_text())
     before = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     spec = before["properties"]["spec"]
@@ -135,7 +136,8 @@ def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_removed(
 def test_held_job_continues_when_the_definitions_are_rolled_back(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
-    """The API server no longer returns the field, but the object keeps its resourceVersion."""
+    """The API server then no longer returns the new field, but the resourceVersion of the job does not
+    change."""
     with operator(server, tmp_path / "operator.log"), kubelet.running():
         with one_more_field(api):
             team.apply_all()

@@ -1,4 +1,4 @@
-"""Manifests for tests, good ones by default: ``make_job().with_publish().obj()``."""
+"""Build manifests for tests, valid by default: ``make_job().with_publish().obj()``."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ GOLDEN_CASES = 100
 
 
 def golden_text(cases: int = GOLDEN_CASES) -> str:
-    """A golden set whose cases are named case-0, case-1, …"""
+    """Return a golden set whose cases have the ids case-0, case-1, …"""
     expect = [{"type": "contains", "value": "yes"}]
     rows = [
         {"id": f"case-{i}", "tags": [], "prompt": f"question {i}", "expect": expect} for i in range(cases)
@@ -36,7 +36,7 @@ class _Builder:
         return self
 
     def with_spec(self, **fields: Any) -> "Any":
-        """Set fields of the spec, named as in YAML."""
+        """Set fields of the spec. The names of the arguments are those in YAML."""
         self.spec.update(fields)
         return self
 

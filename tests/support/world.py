@@ -1,7 +1,7 @@
-"""A world on the fake cluster: the operator's process, which may die, and pods that a script plays.
+"""A simulated world on the fake cluster: an operator process, which may crash, and pods that follow a script.
 
-The volume (``outbox``) outlives the operator. On a laptop a new operator reads all of it again; in a cluster
-pods send again only what was not acknowledged.
+The volume (``outbox``) is kept if the operator crashes. On a laptop, a new operator reads all reports in it
+again. On a cluster, pods resend only the reports that were not acknowledged.
 """
 
 import copy
@@ -46,12 +46,12 @@ from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 DIGEST = "d" * 64
 MOST_DECISIONS = 60
-"""Limit of the decisions that one change may cause."""
+"""Limit of the decisions that one change may trigger."""
 STAGE = "sft"
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
-"""Golden cases passed at each step, of 100: training stops at step 35."""
+"""How many of the 100 golden cases pass at each checkpoint step. Training stops at step 35."""
 DEV = "pf"
-"""Outcomes of the task metric on dev, in all scripts."""
+"""Case outcomes of the task metric on the dev rows, the same for all models in all scripts."""
 
 
 def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int = 50) -> Plan:
@@ -102,31 +102,32 @@ def letters(passed: int, total: int = GOLDEN_CASES) -> str:
 
 @dataclass
 class Script:
-    """What the pods measure and how they end."""
+    """The results that pods report and how the pods end."""
 
     base: int = 10
-    """Golden cases, of 100, that the base model passes."""
+    """How many of the 100 golden cases the base model passes."""
     checkpoints: dict[int, int] = field(default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92})
-    """Golden cases passed at each step."""
+    """How many of the 100 golden cases pass at each checkpoint step of the first stage."""
     later: dict[str, dict[int, int]] = field(default_factory=dict)
-    """The same for stages after the first."""
+    """For each later stage, how many of the 100 golden cases pass at each checkpoint step."""
     final: int | str = 94
     test: str = "p" * 8 + "f" * 2
-    """Outcomes of the task metric on the test split."""
+    """Case outcomes of the task metric on the test rows."""
     golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
     """The digest of the golden set that the pods report."""
     id_suffix: str = ""
-    """Suffix that makes the ids of cases longer."""
+    """A suffix of all case ids, to make them longer."""
     behind: list[str] | None = None
-    """Trackers that the pods report as behind; None if they report none."""
+    """The trackers that pods report as behind; None if pods report no list."""
     gate_reads: LastPublished | None = None
-    """What the gate pod finds at the publish targets."""
+    """The published version that the gate pod finds at the publish targets."""
     publish_reads: LastPublished | None = None
-    """A better version that the publish pod finds there: it publishes to all targets but the last."""
+    """A better version that the publish pod finds at the last publish target, so the pod publishes only to
+    the other targets."""
     baselines: list[MeasuredBaseline] = field(default_factory=list)
-    """The cached baselines that training and gate pods report as measured or used."""
+    """The cached baselines that training and gate pods report."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    """For each role the (exit code, message) of pods that fail, in order; later pods succeed."""
+    """For each role, the exit codes and messages of the pods that fail, in order. Later pods succeed."""
 
     def sets(self) -> dict[str, CaseSet]:
         ids = [f"case-{i}{self.id_suffix}" for i in range(GOLDEN_CASES)]
@@ -137,11 +138,11 @@ class Script:
         }
 
     def checkpoints_of(self, stage: str) -> dict[int, int]:
-        """Golden cases passed at each step of a stage."""
+        """Return how many golden cases pass at each checkpoint step of a stage."""
         return self.checkpoints if stage == STAGE else self.later[stage]
 
     def evaluation(self, subject: Subject, step: int, stage: str = STAGE) -> Evaluation:
-        """Return the evaluation of these weights."""
+        """Return the evaluation of a starting model, a checkpoint, the base model or the final model."""
         passed = {
             Subject.START: self.base if stage == STAGE else 90,
             Subject.CHECKPOINT: self.checkpoints_of(stage).get(step, 0),
@@ -163,13 +164,13 @@ class Script:
         )
 
     def final_results(self, step: int, stage: str = STAGE) -> Results:
-        """Return what the gate measures for the artifact of this step."""
+        """Return the results that the gate pod reports for the artifact of the checkpoint at ``step``."""
         evaluations = [self.evaluation(Subject.BASE, 0, stage), self.evaluation(Subject.FINAL, step, stage)]
         return Results(sets=self.sets(), evaluations=evaluations, last_published=self.gate_reads)
 
 
 class World:
-    """Operator, cluster, pods and time. ``run`` runs a job to its end."""
+    """An operator, a cluster, its pods and a clock. ``run`` runs a job to its end."""
 
     def __init__(self, script: Script | None = None, *, posts: bool = False) -> None:
         self.clock = FakeClock()
@@ -177,20 +178,21 @@ class World:
         self.script = script or Script()
         self._posts = posts
         self.is_reachable = True
-        """Whether pods that post their reports reach the operator."""
+        """Whether the operator is reachable for pods that post their reports."""
         self._delivered: dict[str, Future[None]] = {}
-        self.telling = 0
-        """Which pod of a multi-pod Job sends metrics to trackers, by the order in which the pods end."""
+        self.metrics_sender = 0
+        """Which pod of a multi-pod Job sends metrics to trackers: its position in the order in which the pods
+        end."""
         self.trainer_image = "trainer:test"
         """The trainer image in the operator's settings."""
         self._late: list[WatchEvent] | None = None
         self._late_kinds: tuple[str, ...] = ()
         self.outbox: dict[str, Report] = {}
-        """File name to the last report on the volume."""
+        """The reports on the volume, by file name."""
         self.boot()
 
     def boot(self) -> None:
-        """Start a new operator process, which knows only the cluster and the volume."""
+        """Start a new operator process, which knows only the state of the cluster and the volume."""
         self.cache = Cache(self.cluster.get)
         self.queue = WorkQueue(self.clock)
         self.reconciler = Reconciler(
@@ -208,7 +210,7 @@ class World:
         self._deliver_outbox()
 
     def without_operator(self) -> "World":
-        """Return a copy of this world at this moment, in which the operator has died: ``boot`` it."""
+        """Return a copy of this world, in which the operator has just crashed. ``boot`` starts a new one."""
         dead = copy.copy(self)
         dead.cluster = self.cluster.snapshot()
         dead.clock = dead.cluster.clock
@@ -218,10 +220,10 @@ class World:
         return dead
 
     def moment(self) -> object:
-        """Return what differs whenever anything in the cluster, on the volume or in time does."""
+        """Return a value that changes whenever the cluster, the volume or the time changes."""
         acknowledged = sorted(name for name, told in self._delivered.items() if _acknowledged(told))
         reports = sorted((name, report.sequence) for name, report in self.outbox.items())
-        return self.cluster.newest_version(), self.clock.now(), reports, acknowledged, self.telling
+        return self.cluster.newest_version(), self.clock.now(), reports, acknowledged, self.metrics_sender
 
     def _hear(self, event: WatchEvent) -> None:
         if self._late is not None and event.obj["kind"] in self._late_kinds:
@@ -231,7 +233,7 @@ class World:
 
     @contextmanager
     def late_children(self, *kinds: str) -> Iterator[None]:
-        """Delay the watch events of Jobs and pods, or of these kinds, until the context ends."""
+        """Delay the watch events of ``kinds``, by default of Jobs and pods, until the context ends."""
         self._late, self._late_kinds = [], kinds or ("Job", "Pod")
         yield
         late, self._late = self._late, None
@@ -242,7 +244,7 @@ class World:
         return ReportTo("https://tunegate-reports.tunegate.svc", "authority") if self._posts else None
 
     def _deliver_outbox(self) -> None:
-        """Deliver all reports, or, if they are posted, those that were not acknowledged."""
+        """Deliver all reports in the outbox. If pods post reports, skip the acknowledged ones."""
         for name, report in self.outbox.items():
             told = self._delivered.get(name)
             if not (self._posts and told and _acknowledged(told)):
@@ -254,7 +256,7 @@ class World:
             self.cluster.as_user.create(obj)
 
     def apply_all(self, job: Object | None = None, gate: Object | None = None) -> None:
-        """Create the ConfigMaps, the gate and the job."""
+        """Create the ConfigMaps, the gate and the job as a user."""
         self.apply(
             make_config_map("rows", train__jsonl="{}"),
             make_config_map("cases", golden__jsonl=golden_text()),
@@ -293,14 +295,14 @@ class World:
         ]
 
     def status_writes(self) -> list[Write]:
-        """Return the writes of a job's status."""
+        """Return all writes of a FineTuneJob's status."""
         return [w for w in self.cluster.writes if (w.verb, w.kind) == ("status", "FineTuneJob")]
 
     def events(self) -> list[str]:
         return [reason for _, _, reason, _ in self.cluster.events]
 
     def edit(self, name: str = "orders", **metadata_or_spec: Any) -> None:
-        """Edit a job as a user: ``annotations=`` in metadata, everything else in the spec."""
+        """Edit a job as a user: ``annotations=`` changes its metadata, every other argument its spec."""
         obj = self.job(name)
         annotations = metadata_or_spec.pop("annotations", None)
         if annotations:
@@ -311,7 +313,7 @@ class World:
     # Time
 
     def settle(self) -> None:
-        """Let the operator decide until nothing is left to do at this time."""
+        """Let the operator make decisions until none is due at the current time."""
         assert self.reconciler.run_ready(MOST_DECISIONS) < MOST_DECISIONS, "decisions never settle"
 
     def advance(self, seconds: float) -> None:
@@ -319,7 +321,7 @@ class World:
         self.settle()
 
     def run(self, name: str = "orders", turns: int = 60) -> FineTuneJobStatus:
-        """Take turns of operator and pods until nothing more happens. Return the status of the job
+        """Let the operator and the pods act in turns until nothing more happens. Return the status of the job
         ``name``."""
         for _ in range(turns):
             self.settle()
@@ -328,7 +330,7 @@ class World:
         raise AssertionError(f"still not at rest: {self.status(name).phase}")
 
     def until_checkpoint(self, name: str = "orders", turns: int = 20) -> None:
-        """Take turns until the first checkpoint of the job ``name`` is judged."""
+        """Let the operator and the pods act in turns until status shows a checkpoint of the job ``name``."""
         for _ in range(turns):
             self.settle()
             if self.status(name).checkpoints:
@@ -337,7 +339,7 @@ class World:
         raise AssertionError(f"no checkpoint; {self.status(name).message}")
 
     def until_job(self, role: str, turns: int = 40) -> None:
-        """Take turns until a Job of this role exists."""
+        """Let the operator and the pods act in turns until a Job of this role is active."""
         for _ in range(turns):
             self.settle()
             if any(job["metadata"]["labels"]["tunegate.dev/role"] == role for job in self.active_jobs()):
@@ -346,7 +348,7 @@ class World:
         raise AssertionError(f"no {role} Job; {self.status().message}")
 
     def tick(self) -> bool:
-        """Play one step of one pod. Return whether there was one to play."""
+        """Simulate the next action of the pod of one active Job. Return whether there was an active Job."""
         self.clock.advance(1)
         for job in self.active_jobs():
             self.play(job)
@@ -354,7 +356,7 @@ class World:
         return False
 
     def play(self, job: Object) -> None:
-        """Play the next step of a Job's pod."""
+        """Simulate the next action of a Job's pod."""
         name, labels = job["metadata"]["name"], job["metadata"]["labels"]
         role = Role(labels["tunegate.dev/role"])
         running = [p for p in self.cluster.pods_of(name) if p["status"].get("phase") == "Running"]
@@ -398,7 +400,8 @@ class World:
             self._finish(job, role, uid, published=published, results=Results(last_published=found))
 
     def _train(self, job: Object, uid: str) -> None:
-        """Evaluate the starting model or the next checkpoint, or end."""
+        """As a training pod, report the evaluation of the starting model or of the next checkpoint, or
+        end."""
         stage = _stage(job)
         report = self.outbox.get(f"train-{stage}.json")
         known = report.results if report else Results(sets=self.script.sets())
@@ -417,7 +420,7 @@ class World:
         self._report_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
 
     def report_progress(self, job: Object, step: int) -> None:
-        """Report the progress of a training pod."""
+        """Report the step that a training pod has reached, without new results."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
         self._report_step(job, uid, self.outbox[f"train-{_stage(job)}.json"].results, step)
 
@@ -441,14 +444,14 @@ class World:
         self._write_report(job, Role.TRAIN, uid, results=results, progress=progress, usage=usage)
 
     def report_activity(self, job: Object, activity: str) -> None:
-        """Report the activity of a gate pod."""
+        """Report the current activity of a gate pod."""
         progress = Progress(
             stage=STAGE, step=50, total_steps=50, percent=100, activity=activity, updated=self.clock.now()
         )
         self._write_report(job, Role.GATE, job["metadata"]["ownerReferences"][0]["uid"], progress=progress)
 
     def report_outcome(self, job: Object, outcome: Outcome) -> None:
-        """Report the outcome of a training pod, without new results."""
+        """Report how a training pod ended, without new results."""
         uid = job["metadata"]["ownerReferences"][0]["uid"]
         known = self.outbox[f"train-{_stage(job)}.json"].results
         self._write_report(job, Role.TRAIN, uid, outcome=outcome, results=known)
@@ -469,7 +472,7 @@ class World:
         self._write_report(job, role, uid, outcome=outcome, **report)
         pods = job["spec"].get("completions", 1)
         for number in range(pods):
-            behind = self.script.behind if number == self.telling % pods else None
+            behind = self.script.behind if number == self.metrics_sender % pods else None
             measured = self.script.baselines if role in (Role.TRAIN, Role.GATE) else []
             termination = Termination(
                 exit_code=0, outcome=outcome, trackers_behind=behind, baselines=measured
@@ -477,7 +480,7 @@ class World:
             self.cluster.finish_pod(job["metadata"]["name"], 0, termination.model_dump_json(by_alias=True))
 
     def _write_report(self, job: Object, role: Role, uid: str, **content: Any) -> None:
-        """Write a report to the volume and deliver it."""
+        """Write a report to the volume, and deliver the report to the operator."""
         stage = _stage(job) if role is Role.TRAIN else None
         attempt = int(job["metadata"]["labels"]["tunegate.dev/attempt"])
         report = Report(
@@ -515,7 +518,7 @@ def _argument(job: Object, name: str) -> int:
 
 
 def failed(code: ExitCode, reason: str, message: str, *, behind: list[str] | None = None) -> tuple[int, str]:
-    """Return exit code and termination message of a pod that reports why it failed."""
+    """Return the exit code and the termination message of a pod that reports why it failed."""
     termination = Termination(
         exit_code=code,
         outcome=Outcome.FAILED,
@@ -526,5 +529,5 @@ def failed(code: ExitCode, reason: str, message: str, *, behind: list[str] | Non
 
 
 def at(world: World, seconds: float) -> datetime:
-    """Return the time in ``seconds`` from now."""
+    """Return the time ``seconds`` after the current time of the world."""
     return datetime.fromtimestamp(world.clock.now().timestamp() + seconds, world.clock.now().tzinfo)
