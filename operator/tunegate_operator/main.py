@@ -41,8 +41,8 @@ reviews."""
 
 
 def main() -> int:
-    """Run the operator until it is stopped. Return the exit code: 1 if leader election was lost or failed,
-    else 0."""
+    """Run the operator until it is stopped. Return the exit code: 1 if the process lost the Lease or failed
+    to lead, else 0."""
     try:
         settings = read_settings()
     except SettingsError as error:

@@ -78,7 +78,7 @@ class Manager:
         self._server: ReportServer | None = None
 
     async def start(self) -> None:
-        """Serve probes, start the watches, and join the leader election."""
+        """Serve the health probes, start the watches, and take part in the leader election."""
         self._loop = asyncio.get_running_loop()
         await self._answer_probes()
         authority = await asyncio.to_thread(self._retry, "the certificate authority", self._authority)
@@ -117,7 +117,8 @@ class Manager:
         self._run("lease", lambda: self._run_election(reconciler, server))
 
     async def stop(self) -> None:
-        """Finish the decisions in progress, then release the Lease, then close the probes."""
+        """Finish the decisions in progress, then release the Lease, then close the health probes. If a
+        decision does not finish in time, the Lease is not released and expires."""
         self._stop.set()
         self._queue.shut_down()
         if self._server:
@@ -127,7 +128,7 @@ class Manager:
         for thread in deciding:
             await asyncio.to_thread(thread.join, STOP_SECONDS)
         if any(thread.is_alive() for thread in deciding):
-            logger.warning("a request has no response yet: the Lease is not released, and will expire")
+            logger.warning("a decision has not finished: the Lease is not released, and will expire")
         else:
             self._is_idle.set()
             for thread in self._threads:

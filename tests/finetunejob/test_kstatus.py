@@ -131,7 +131,7 @@ def test_gate_has_the_conditions_and_health_of_its_table_rows() -> None:
     changed.settle()
     row = rows["golden set changed, broken, or too small for the thresholds"]
     assert described(changed.gate()) == row
-    assert "it was changed" in argo_health(changed.gate())["message"]
+    assert "the golden set was changed" in argo_health(changed.gate())["message"]
     too_small = World()
     gate = make_gate().with_thresholds(maxDropPoints="0.5").obj()
     too_small.apply(gate, make_config_map("cases", golden__jsonl=golden_text()))

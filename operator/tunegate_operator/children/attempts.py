@@ -69,7 +69,8 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Ending:
-    """An attempt failed, but the end of its pods is not observed yet. It will show why the attempt failed."""
+    """An attempt failed, but the end of its pods is not observed yet. The end of the pods will show why the
+    attempt failed."""
 
 
 StepState = Completed | Running | Starting | Waiting | Restart | Ending | Failure

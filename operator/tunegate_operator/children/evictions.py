@@ -15,7 +15,8 @@ LONGEST_PREFIX = 58
 
 def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
     """Record the evicted pods of a child, because they are soon deleted. Return a failure if MAX_EVICTIONS
-    pods of its step were evicted since the last checkpoint."""
+    pods were evicted since the last checkpoint: pods of this child, or for a multi-pod Job of all
+    attempts."""
     reached, known = jobs.last_checkpoint(child.step), list(jobs.ledger.evictions)
     for pod in _evicted(child, known)[-MAX_EVICTIONS:]:
         if pod.key.name not in {e.pod for e in known}:

@@ -63,7 +63,8 @@ def with_hint(failure: Failure) -> Failure:
 
 
 def classify(child: Child) -> Failure:
-    """Return why this child failed, by its termination message, or else by exit code and pod status."""
+    """Return why a child failed, from the termination message of its decisive pod, or else from the pod's
+    exit code and status."""
     pod = child.decisive_pod
     if pod is None or (child.state is ChildState.FAILED and not _explains(child, pod)):
         return Failure(

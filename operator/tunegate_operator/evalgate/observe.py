@@ -107,10 +107,11 @@ def _golden_text(gate: EvalGate, view: View) -> str | Missing:
 
 
 def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Unreadable | None:
-    """Return the record of a job's final model; None if this gate did not judge the model with the golden set
-    that has this ``digest``.
+    """Return the record of a job's final model, or Unreadable if the job's results cannot be read.
 
-    Results for another digest are from an earlier gate with the same name.
+    Returns None if there are no results, the job is invalid, or this gate did not judge the model with the
+    golden set that has this ``digest``. Results for another digest are from an earlier gate with the same
+    name.
     """
     meta = obj["metadata"]
     config_map_name = results_name(meta["name"], meta["uid"])

@@ -157,7 +157,7 @@ def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
 
 
 def _gate(status: FineTuneJobStatus) -> str:
-    """Return the text of the gate column. If the job failed for another reason before the final gate, the
+    """Return the text of the gate column. If a job failed before the final gate and no gate caused it, the
     text is NotReached, not Failed."""
     if status.final:
         return status.final.verdict

@@ -129,7 +129,8 @@ class FineTuneJobController:
 
 
 def _is_of_a_job(config_map: Object) -> bool:
-    """Whether a FineTuneJob owns a ConfigMap. ConfigMaps of users may have other owners."""
+    """Whether the controlling owner of a ConfigMap is a FineTuneJob. ConfigMaps of users may have other
+    owners."""
     owner = controlling_owner(config_map)
     return owner is not None and owner.key.kind == FineTuneJobController.kind
 

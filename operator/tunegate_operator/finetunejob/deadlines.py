@@ -8,7 +8,8 @@ from tunegate_operator.finetunejob.draft import Run
 
 
 def enforce_deadline(run: Run) -> None:
-    """Fail the job if its pods have run for ``activeDeadlineSeconds`` and one runs or is about to start."""
+    """Fail the job if its pods have run for ``activeDeadlineSeconds`` and a pod is running or about to
+    start."""
     observed, draft = run.observed, run.draft
     limit = observed.job.spec.active_deadline_seconds
     # A stopped child is recorded at once, but may remain in the cache for a while.
@@ -24,7 +25,7 @@ def enforce_deadline(run: Run) -> None:
     draft.fail(
         Failure(
             reason=Reason.DEADLINE_EXCEEDED,
-            message=f"pods ran {used} s, activeDeadlineSeconds is {limit}",
+            message=f"pods ran {used} s in total, but activeDeadlineSeconds is {limit}",
             hint="Delete the job, and create it with a longer activeDeadlineSeconds: training starts over.",
         )
     )

@@ -123,7 +123,7 @@ def _steps(job: FineTuneJob) -> dict[Step, int]:
 
 
 def _has_pods(namespace: str, name: str, view: View) -> bool:
-    """Whether any pod of the job with this name is still running or pending."""
+    """Whether any pod of the FineTuneJob ``name`` is still running or pending."""
     pods = view.of_kind("Pod", namespace)
     return any(
         pod["metadata"].get("labels", {}).get(JOB_LABEL) == name and not is_terminal(pod) for pod in pods
