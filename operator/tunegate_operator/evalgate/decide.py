@@ -57,9 +57,7 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     digest = sha256_text(golden)
     pinned = gate.spec.golden.sha256
     if pinned is not None and digest != pinned:
-        message = (
-            f"the golden set has sha256 {digest}, but golden.sha256 pins {pinned}: the golden set was changed"
-        )
+        message = f"the golden set was changed: it has sha256 {digest}, but golden.sha256 pins {pinned}"
         return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
     try:
         cases = parse_golden(golden)
