@@ -211,7 +211,7 @@ def test_step_fails_100_seconds_after_its_job_if_no_pod_ends():
         "data: the Job failed (BackoffLimitExceeded), and none of its pods reported why "
         "(restarts made no progress)"
     )
-    assert failure.hint == f"kubectl describe job {name}"
+    assert failure.hint == f"See the events of the Job: kubectl describe job {name}"
 
 
 def test_multi_pod_failure_waits_for_the_end_of_all_pods():

@@ -148,7 +148,7 @@ def test_failure_does_not_name_a_gate_in_dry_run():
     assert failure is not None
     assert failure.message == (
         "no checkpoint of stage sft passed its gates; "
-        "the nearest, step 50: golden 30/100 = 0.30, required 0.80"
+        "the nearest is step 50: golden 30/100 = 0.30, required 0.80"
     )
 
 
@@ -158,7 +158,7 @@ def test_job_without_a_passing_checkpoint_fails_before_the_gate():
     status = world.run()
     assert status.failure is not None
     assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
-    assert "the nearest, step 50: golden 60/100 = 0.60, required 0.80" in status.failure.message
+    assert "the nearest is step 50: golden 60/100 = 0.60, required 0.80" in status.failure.message
     assert not any("gate" in name for name in world.jobs())
 
 

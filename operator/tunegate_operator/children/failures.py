@@ -71,7 +71,7 @@ def classify(child: Child) -> Failure:
             reason=Reason.INTERNAL_ERROR,
             message=f"{child.step}: the Job failed ({child.failure_reason}), and none of its pods reported "
             "why",
-            hint=f"kubectl describe job {child.key.name}",
+            hint=f"See the events of the Job: kubectl describe job {child.key.name}",
         )
     if pod.oom_killed:
         return out_of_memory(child)

@@ -127,7 +127,7 @@ def _choose_phase(run: Run) -> None:
         draft.fail(
             Failure(
                 reason=Reason.REFUSED,
-                message=f"the cluster refused a child: {refusal.message}",
+                message=f"the cluster refused a {refusal.kind} of this FineTuneJob: {refusal.message}",
                 hint="Change what the message names, and create the job again.",
             )
         )
@@ -237,7 +237,7 @@ def _select(run: Run, stage: str) -> int | None:
         Failure(
             reason=Reason.NO_PASSING_CHECKPOINT,
             message=f"no checkpoint of stage {stage} passed its gates; "
-            f"the nearest, step {nearest.step}: {why}",
+            f"the nearest is step {nearest.step}: {why}",
             hint="The report shows which cases still fail: add more or better rows for them.",
         )
     )
