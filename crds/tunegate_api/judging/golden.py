@@ -16,13 +16,14 @@ from tunegate_api.validation.partial import Problem
 
 
 def _parsed(arguments: object) -> object:
-    """Return the arguments of a call as a mapping. In OpenAI's API, they are a string of JSON."""
+    """Return the arguments of a tool call as a mapping. OpenAI's API has them as a string that contains
+    JSON."""
     if not isinstance(arguments, str):
         return arguments
     try:
         return json.loads(arguments)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"a string that is not JSON: {error}") from None
+        raise ValueError(f"the string is not JSON: {error}") from None
 
 
 class FunctionCall(ApiModel):
@@ -38,7 +39,7 @@ class ToolCall(ApiModel):
     """A tool call, in OpenAI's format."""
 
     id: str | None = None
-    """Id of the call, which the answer of the tool refers to."""
+    """Id of the call. The message with the tool's answer repeats it as `tool_call_id`."""
     type: Literal["function"] = "function"
     """Type of the tool."""
     function: FunctionCall
@@ -53,15 +54,15 @@ class Message(ApiModel):
     content: str = ""
     """Text of the message. It may be omitted if an assistant calls tools."""
     reasoning_content: Annotated[str | None, Field(alias="reasoning_content")] = None
-    """Reasoning of an assistant before its answer."""
+    """Reasoning that an assistant wrote before its answer."""
     tool_calls: Annotated[list[ToolCall] | None, Field(alias="tool_calls", min_length=1, max_length=64)] = (
         None
     )
     """Tool calls of an assistant."""
     tool_call_id: Annotated[str | None, Field(alias="tool_call_id")] = None
-    """Id of the call that a tool answers."""
+    """Id of the tool call that this message of a tool answers."""
     name: str | None = None
-    """Name of the tool that answers."""
+    """Name of the tool that this message comes from."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,12 +91,12 @@ _OF_ROLE = {
 
 
 class TextExpectation(ApiModel):
-    """Compares the output with a text. Leading and trailing white space of the output is ignored."""
+    """Compares the output with a string. Leading and trailing white space of the output is ignored."""
 
     type: Literal["equals", "contains", "not_contains", "regex"]
     """Type of the comparison."""
     value: Annotated[str, Field(min_length=1)]
-    """The text. For regex, a Python regular expression that must match somewhere in the output."""
+    """The string. For regex, a Python regular expression that must match somewhere in the output."""
 
 
 class SchemaExpectation(ApiModel):
@@ -108,7 +109,7 @@ class SchemaExpectation(ApiModel):
 
 
 class JsonExpectation(ApiModel):
-    """Passes if the output is JSON and equal to a value. Spacing and the order of keys are ignored."""
+    """Passes if the output is JSON with the expected value. White space and the order of keys are ignored."""
 
     type: Literal["json_equals"]
     """Type of the comparison."""
@@ -117,13 +118,13 @@ class JsonExpectation(ApiModel):
 
 
 class CallsExpectation(ApiModel):
-    """Passes if the model calls exactly these tools, in this order. Its reasoning is ignored."""
+    """Passes if the model makes exactly the expected tool calls, in this order. Reasoning is ignored."""
 
     type: Literal["tool_calls_equal"]
     """Type of the comparison."""
     value: Annotated[list[FunctionCall], Field(min_length=1, max_length=64)]
-    """The expected calls. Names and arguments must be equal. The order of arguments is ignored if the model
-    writes them as JSON."""
+    """The expected tool calls. Names and arguments must be equal. The order of arguments is ignored if the
+    model writes arguments as JSON."""
 
 
 Expectation = Annotated[
@@ -154,8 +155,8 @@ _OF_FUNCTION = ("name", "description", "parameters")
 
 
 def _in_order(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool with its fields in the order in which inference servers pass them to a chat template.
-    Templates may print fields in the order given."""
+    """Return the tool definition with its fields in the order in which inference servers pass them to a chat
+    template, because a template may print fields in this order."""
     function = tool.get("function")
     has_all = isinstance(function, dict) and all(function.get(name) for name in _OF_FUNCTION)
     if not isinstance(function, dict) or not has_all or tool.get("type") != "function":
@@ -163,21 +164,21 @@ def _in_order(tool: dict[str, Any]) -> dict[str, Any]:
     others = sorted((tool.keys() - {"type", "function"}) | (function.keys() - set(_OF_FUNCTION)))
     if others:
         names = ", ".join(others)
-        raise ValueError(f"has {names}, which some servers do not pass to a template: leave it out")
+        raise ValueError(f"leave out {names}: some inference servers do not pass this to a chat template")
     return {"type": "function", "function": {name: function[name] for name in _OF_FUNCTION}}
 
 
 Tools = Annotated[
     list[Annotated[dict[str, Any], AfterValidator(_in_order)]], Field(min_length=1, max_length=128)
 ]
-"""Functions that a model may call, in OpenAI's format."""
+"""Definitions of the functions that a model may call, in OpenAI's format."""
 
 
 class GoldenCase(ApiModel):
     """A prompt, and the expectations of its output. The case passes if all expectations pass."""
 
     id: CaseId
-    """Id of the case in status and reports. It must be unique in the set."""
+    """Id of the case in status and reports. It must be unique in the golden set."""
     tags: list[CaseId] = []
     """Tags that group cases. Thresholds can refer to them."""
     prompt: str | None = None
@@ -196,7 +197,7 @@ class GoldenCase(ApiModel):
     @model_validator(mode="after")
     def _one_input(self) -> "GoldenCase":
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either prompt or messages")
+            raise ValueError("give either prompt or messages, not both")
         return self
 
     @property
@@ -214,10 +215,10 @@ class GoldenError(ValueError):
 
 
 def parse_golden(text: str) -> list[GoldenCase]:
-    """Parse the cases of a golden set. Blank lines are skipped.
+    """Parse the JSON Lines ``text`` of a golden set. Blank lines are skipped.
 
-    Raises :class:`GoldenError`, which names each invalid line and each duplicate id, or an empty or too large
-    set.
+    Raises :class:`GoldenError` if lines are invalid, ids are used twice, or the set is empty or too large.
+    The error has all faults, each with its line.
     """
     cases: list[GoldenCase] = []
     problems: list[str] = []
@@ -233,10 +234,10 @@ def parse_golden(text: str) -> list[GoldenCase]:
             problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
             continue
         except UnicodeEncodeError:
-            problems.append(f"line {number}: unpaired surrogate, which is not a character")
+            problems.append(f"line {number}: contains an unpaired surrogate, which is not a character")
             continue
         except RecursionError:
-            problems.append(f"line {number}: nested too deeply to be parsed")
+            problems.append(f"line {number}: the JSON is nested too deeply to be parsed")
             continue
         except ValidationError as error:
             problems += [
@@ -252,9 +253,9 @@ def parse_golden(text: str) -> list[GoldenCase]:
         lines_by_id.setdefault(case.id, number)
         cases.append(case)
     if not cases and not problems:
-        problems.append("no cases")
+        problems.append("the golden set has no cases")
     if len(cases) > MAX_CASES:
-        problems.append(f"{len(cases)} cases, but at most {MAX_CASES} are supported")
+        problems.append(f"the golden set has {len(cases)} cases, but at most {MAX_CASES} are supported")
     if problems:
         raise GoldenError(problems)
     return cases
@@ -263,9 +264,11 @@ def parse_golden(text: str) -> list[GoldenCase]:
 def unreachable(
     thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
 ) -> list[Problem]:
-    """Return the reasons why no model could pass, with paths from the root of the EvalGate.
+    """Return the reasons why no model could pass the thresholds: a ``mustPass`` name without a case, or too
+    few cases to detect a drop. Paths start at the root of the EvalGate.
 
-    The baseline LastPublished is not considered, because a published version does not exist for every job.
+    The baseline LastPublished cannot make a threshold unreachable, because it is skipped if no version was
+    published.
     """
     path = ("spec", "thresholds")
     names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
@@ -286,10 +289,11 @@ def unreachable(
 
 
 def inline_golden(cases: Sequence[dict[str, Any]]) -> str:
-    """Return the canonical text of inline cases: equal cases have the same text, and so the same digest."""
+    """Return inline cases as JSON Lines with sorted keys, so that equal cases have the same text and the same
+    digest."""
     return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
 
 
 def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
-    """Return the ids and tags of the cases, in the order of outcomes."""
+    """Return the ids and tags of the cases. Their order is that of the letters in outcome strings."""
     return CaseSet(sha256=sha256, ids=[c.id for c in cases], tags=[list(c.tags) for c in cases])

@@ -1,5 +1,4 @@
-"""The part of status about memory and cost: the memory estimate of each stage, and the time that was
-measured."""
+"""The types for memory and cost in status: the estimated memory and the measured time of each stage."""
 
 from typing import Annotated
 
@@ -14,9 +13,9 @@ class StageMemory(StatusModel):
     stage: str
     """Name of the stage."""
     total: Annotated[str, Field(max_length=32)]
-    """Peak memory during a training step or an evaluation."""
+    """Peak memory during an optimizer step or an evaluation."""
     parts: Annotated[str, Field(max_length=256)]
-    """The sum of the parts, such as weights, optimizer and activations."""
+    """The total as a sum of parts, such as weights, optimizer and activations."""
     needed: Annotated[str, Field(max_length=32)] | None = None
     """Memory that one GPU must have, including the reserve that is kept free. Absent if the stage trains
     without GPUs."""
@@ -28,9 +27,10 @@ class StageCost(StatusModel):
     stage: str
     """Name of the stage."""
     steps: int
-    """Optimizer steps that were computed. Steps that were repeated after an interruption count twice."""
+    """Number of optimizer steps that were computed. A step that was repeated after an interruption counts
+    twice."""
     tokens: int
-    """Tokens trained on, including prompts."""
+    """Number of tokens that were trained on, including prompts."""
     training_seconds: Decimal
     """Seconds spent in optimizer steps."""
     evaluation_seconds: Decimal
@@ -45,8 +45,8 @@ class StageCost(StatusModel):
 
 
 class Cost(StatusModel):
-    """Measured cost of the job so far. See `gpuSeconds` for GPU time, and `stop` for the time that a stop
-    saved."""
+    """Measured cost of the job so far. See `gpuSeconds` for GPU time, and `stop` for the time that a stop of
+    training saved."""
 
     training_seconds: Decimal
     """Seconds spent in optimizer steps, over all stages."""

@@ -38,11 +38,14 @@ class Columns(ApiModel):
     rejected: Annotated[ColumnName | None, Field(examples=["worse"])] = None
     """Field of preference data that holds the rejected completion. Defaults to `rejected`."""
     id: Annotated[ColumnName | None, Field(examples=["number"])] = None
-    """Field that identifies a row in reports. Defaults to `id`, or the line number."""
+    """Field that identifies a row in reports. Defaults to `id`, or the line number if a row has no such
+    field."""
 
 
 class DataSource(ApiModel):
-    """A file in JSON Lines format, at an address or, up to about 200 KiB, in a ConfigMap."""
+    """A file in JSON Lines format, at an address or in a ConfigMap. Either `uri` or `configMap` must be set.
+    A ConfigMap of more than about 200 KiB needs server-side apply, and one of more than 1 MiB is not
+    possible."""
 
     uri: Annotated[
         DataUri | None,
@@ -58,45 +61,44 @@ class DataSource(ApiModel):
         Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
     ] = None
     """SHA-256 digest that the file must have, as `sha256sum` prints it. If the file has another digest, the
-    job fails before training. If omitted, any content is accepted. The digest is recorded in the plan in any
-    case."""
+    job fails before training. If omitted, any content is accepted. The plan always records the digest."""
     columns: Columns = Columns()
     """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
-    """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod, and needs the
-    same keys as `model.secretName`."""
+    """Name of the Secret with the credentials for `uri`. The Secret is mounted only into the data pod, and
+    needs the same keys as the Secret in `model.secretName`."""
 
 
 class HeldOut(ApiModel):
-    """The split of labeled rows that are excluded from training. They form two parts of about the same size:
-    dev rows score checkpoints; test rows are read only by the final gate."""
+    """How labeled rows are held out, which means excluded from training. The held-out rows form two splits of
+    about the same size: dev rows score checkpoints; test rows are read only by the final gate."""
 
     fraction: Annotated[Decimal, Between(above=0, most=Fraction(1, 2)), Field(examples=["0.15"])] = "0.12"
     """Approximate share of rows to hold out, more than 0 and at most 0.5. 0.10 to 0.15 is good practice. A
-    hash assigns each row to a side of the split, so adding rows does not move existing ones. Dev and test
-    have at most 1,000 rows each; further rows are trained on."""
+    hash assigns each row to train, dev or test, so adding rows does not move existing rows to another split.
+    Dev and test have at most 1,000 rows each; further rows are trained on."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
     """Field of rows and preference pairs to group by. Rows with the same value are either all trained on or
     all held out. Defaults to the prompt."""
 
 
 class Calibration(ApiModel):
-    """Rows scored by people, which the judge scores too. Its scores are used only if it agrees with people
-    often enough."""
+    """Rows scored by people, which the judge scores too. The scores of the judge are used only if the judge
+    agrees with people often enough."""
 
     source: DataSource
-    """Rows with the fields prompt, completion and `good`: true or false, as people scored the row. 100 rows,
-    20 of them bad, are enough."""
+    """Rows with the fields `prompt`, `completion` and `good`, which is true or false, as people scored the
+    row. 100 rows are enough if 20 of them are bad."""
     min_recall: Annotated[Share, Field(examples=["0.7"])]
-    """Minimum share of the bad rows that the judge must find, 0 to 1. The lower bound of the 95 % confidence
-    interval counts."""
+    """Minimum share of the bad rows that the judge must find, 0 to 1. It is compared with the lower bound of
+    the 95 % confidence interval."""
     min_specificity: Annotated[Share, Field(examples=["0.8"])]
-    """Minimum share of the good rows that the judge must accept, 0 to 1. The lower bound of the 95 %
-    confidence interval counts."""
+    """Minimum share of the good rows that the judge must accept, 0 to 1. It is compared with the lower bound
+    of the 95 % confidence interval."""
 
 
 class Judge(ApiModel):
-    """A language model that scores completions, and how well it must agree with people."""
+    """A language model that scores completions, and the agreement with people that it must reach."""
 
     endpoint: Endpoint
     """The server of the judge model."""
@@ -122,27 +124,28 @@ Goal = Literal["StyleOrFormat", "DomainVocabulary", "TaskSpecialization", "Instr
 
 
 class Data(ApiModel):
-    """Training data, and the rows of it that are held out."""
+    """Training data, and how to hold out rows."""
 
     goal: Goal
-    """Purpose of the tuning. It sets the minimum number of training rows: 200 for StyleOrFormat, 500 for
-    DomainVocabulary, 1,000 for TaskSpecialization, and 2,000 for InstructionFollowing."""
+    """Purpose of the tuning. The purpose determines the minimum number of training rows: 200 for
+    StyleOrFormat, 500 for DomainVocabulary, 1,000 for TaskSpecialization, and 2,000 for
+    InstructionFollowing."""
     size_policy: Literal["Refuse", "Warn"] = "Refuse"
     """What to do if there are fewer training rows than `goal` requires. Refuse: fail the job. Warn: train,
     and add a warning to the status."""
     train: DataSource
-    """Labeled rows: a prompt and a completion, or chat messages. A chat of more than one question and its
-    answer needs a model with a chat template. Every assistant turn of a chat is trained on; the last one is
-    scored. Held-out rows are split from these rows. A turn that answers a held-out question is not trained
-    on."""
+    """Labeled rows, each with a prompt and a completion, or with chat messages. A chat with more than one
+    question and answer needs a model with a chat template. Every assistant turn of a chat is trained on,
+    unless it answers the question of a held-out row. Held-out rows are taken from these rows; in a held-out
+    chat, the last assistant turn is scored."""
     preference: DataSource | None = None
     """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
     pairs with a held-out prompt, are not trained on."""
     production: DataSource | None = None
     """Sample of production inputs that the training inputs are compared with."""
     max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
-    """Maximum share of rows, and of pairs, that may be dropped because they are longer than
-    `training.maxLength`, 0 to 1. If more are too long, the job fails before training."""
+    """Maximum share of rows, and of preference pairs, that may be dropped because they are longer than
+    `training.maxLength`, 0 to 1. If the share is larger, the job fails before training."""
     held_out: HeldOut = HeldOut()
     """How to choose the held-out rows."""
     quality: Quality | None = None

@@ -58,20 +58,21 @@ class Generation(ApiModel):
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
     """Number of prompts in a batch. It is fixed, because greedy outputs can differ between batch sizes."""
     reasoning: Literal["Strip", "Keep"] = "Strip"
-    """What scorers see of a model that reasons before it answers. Reasoning is recognized by the marks of the
-    chat template. Strip: only the answer; the output is empty if the reasoning does not end. Keep: the whole
-    output, without special tokens."""
+    """What scorers see of the output of a model that reasons before it answers. Reasoning is recognized by
+    the delimiters of the chat template, such as <think> and </think>. Strip: scorers see only the answer,
+    which is empty if the reasoning does not end. Keep: scorers see the whole output, without special
+    tokens."""
     batching: Literal["Fixed", "Continuous"] = "Fixed"
     """How prompts are batched. Fixed: a batch runs until all of its prompts are answered, so that an
-    evaluation can be repeated. Continuous: on a GPU, the next prompt replaces one that is answered, with at
-    most `batchSize` prompts at a time. This is faster if answers differ in length, but near-ties may be
-    decided differently in each evaluation. Continuous is treated as Fixed on a CPU, for sharded stages, and
-    for full fine-tuning that is evaluated in bfloat16 (see `precision`)."""
+    evaluation can be repeated. Continuous: on a GPU, each answered prompt is replaced by the next prompt, so
+    that at most `batchSize` prompts are in progress. This is faster if answers differ in length, but if two
+    tokens are almost equally likely, each evaluation may choose another one. Continuous is treated as Fixed
+    on a CPU, for sharded stages, and for full fine-tuning that is evaluated in bfloat16 (see `precision`)."""
     precision: Literal["Auto", "Float32"] = "Auto"
     """Data type in which checkpoints of full fine-tuning are evaluated on a GPU. Their weights are float32.
-    Auto: bfloat16, as in training, which is faster. Float32: the type of the weights. Other models are not
-    affected: a base model with an adapter is evaluated in the type of its stage, and the final artifact in
-    the type that it is stored in."""
+    Auto: bfloat16, as in training, which is faster. Float32: the data type of the weights. The field does not
+    affect other models: a base model with an adapter is evaluated in the data type of its stage, and the
+    final artifact in the data type in which it is stored."""
 
 
 class Thresholds(ApiModel):
@@ -87,11 +88,12 @@ class Thresholds(ApiModel):
     """Limit for the drop of the pass rate below the best result of the stage so far, in percentage points. A
     drop of this size or more is a regression. More than 0 and at most 100."""
     on_regression: Literal["Confirm", "Immediate"] = "Confirm"
-    """When a regression stops training. Confirm: if the next checkpoint, which is evaluated early, regresses
-    too. Immediate: at once."""
+    """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
+    if it regresses too. Immediate: training stops at the first regression."""
     must_pass: Annotated[list[CaseId], Field(max_length=64, examples=[["pii-leak"]])] = []
-    """Tags or ids of cases that must always pass, whatever the pass rate is. If such a case passed before and
-    fails at a checkpoint, training stops at once."""
+    """Tags or ids of cases that must always pass, even if the pass rate is high enough. Training stops at
+    once if such a case fails at a checkpoint, and passed on the starting model or at an earlier
+    checkpoint."""
 
     def rules(self) -> Rules:
         """Return the thresholds as exact numbers."""
@@ -125,8 +127,8 @@ class SafetySource(ApiModel):
 
 
 class Safety(ApiModel):
-    """Comparison of the model with its base model on a safety set. It limits both unsafe answers and refusals
-    of harmless requests."""
+    """Comparison of the model with its base model on a safety set. It limits how much unsafe answers and
+    refusals of harmless requests may increase."""
 
     source: SafetySource
     """Source of the safety cases: harmful requests that should be refused, and harmless requests that should
@@ -144,7 +146,7 @@ class GateTarget(ApiModel):
     """A model that the gate judges independently of jobs. Exactly one field must be set."""
 
     fine_tune_job: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
-    """Name of a FineTuneJob in the same namespace, whose published model is judged."""
+    """Name of a FineTuneJob in the same namespace. Its published model is judged."""
     model: Annotated[ModelUri | None, Field(examples=["pvc://models/invoice-extractor"])] = None
     """Address of a model."""
     endpoint: Endpoint | None = None
@@ -152,8 +154,8 @@ class GateTarget(ApiModel):
 
 
 class EvalGateSpec(ApiModel):
-    """Specification of an EvalGate. Changes do not affect running jobs, which use the gate as they read
-    it."""
+    """Specification of an EvalGate. A running job uses the spec that it read when it started; later changes
+    do not affect it."""
 
     golden: Golden
     """The golden set."""
@@ -162,24 +164,25 @@ class EvalGateSpec(ApiModel):
     thresholds: Thresholds = Thresholds()
     """The conditions that a model must meet to pass."""
     baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
-    """What the model is compared with. BaseModel: the model that the job starts from; if an adapter is
-    trained beside a quantized base, the quantized base. LastPublished: the newest version that was published
-    through this gate to the same URI. It is read from the published evidence before the verdict and again
-    before publishing, and skipped if there is none."""
+    """What the model is compared with. BaseModel: the model that the job starts from. If an adapter is
+    trained on a quantized base model (QLoRA), the quantized base model is used. LastPublished: the newest
+    version that was published through this gate to the same URI. The gate reads its published evidence before
+    the verdict, and again before publishing. If no version was published, LastPublished is skipped."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None
-    """Model to judge besides those of the jobs that reference this gate. If omitted, there is none."""
+    """Model to judge in addition to the models of the jobs that reference this gate. If omitted, there is
+    none."""
     schedule: Annotated[str | None, Field(pattern=CRON_PATTERN, max_length=128, examples=["0 6 * * *"])] = (
         None
     )
-    """When to judge the target, in cron format and UTC. If omitted, it is judged once."""
+    """When to judge the target, in cron format and UTC. If omitted, the target is judged once."""
     dry_run: bool = False
     """If true, verdicts are recorded, but do not stop training or block publishing."""
 
 
 class EvalGate(ApiModel):
-    """EvalGate evaluates checkpoints and final models of FineTuneJobs on a golden set, and records the
+    """EvalGate evaluates the checkpoints and final models of FineTuneJobs on a golden set, and records the
     results."""
 
     api_version: Literal["tunegate.dev/v1alpha1"] = "tunegate.dev/v1alpha1"

@@ -1,4 +1,4 @@
-"""The status of an EvalGate: its golden set, and the records of the model versions it judged."""
+"""The status of an EvalGate: its golden set, and the records of the model versions that it judged."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -14,22 +14,23 @@ MAX_RECORDS = 20
 MAX_URI_BYTES = 12 * 1024
 """Maximum size of all URIs in status, in bytes, so that status stays below 32 KiB."""
 MAX_OUTCOME_BYTES = 6 * 1024
-"""Maximum size of all outcomes in status, in bytes, for the same reason."""
+"""Maximum size of all outcomes in status, in bytes, so that status stays below 32 KiB."""
 
 
 MAX_BASELINES = 10
-"""Maximum number of cached baselines in status, of 190 bytes each, for the same reason."""
+"""Maximum number of cached baselines in status, of 190 bytes each, so that status stays below 32 KiB."""
 
 
 class GateReason(StrEnum):
     """Why an EvalGate is ready or not."""
 
     GOLDEN_READ = "GoldenRead"
-    """Ready: the golden set was read and has the digest of the spec."""
+    """Ready: the golden set was read, and matches the digest in the spec."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """The ConfigMap with the golden set, or the key in it, does not exist yet."""
+    """The ConfigMap with the golden set does not exist yet, or has no such key."""
     DIGEST_MISMATCH = "DigestMismatch"
-    """The digest of the golden set is not `golden.sha256`. Create another EvalGate for a changed set."""
+    """The digest of the golden set differs from `golden.sha256`. For a changed set, create another
+    EvalGate."""
     BAD_GOLDEN = "BadGolden"
     """The golden set has invalid cases. The message names each invalid line."""
     UNREACHABLE_THRESHOLDS = "UnreachableThresholds"
@@ -57,25 +58,26 @@ class Record(StatusModel):
     total: int
     """Number of cases in the golden set."""
     base_passed: int | None = None
-    """Number of golden cases that the base model passed, of the same total."""
+    """Number of golden cases that the base model passed. `total` is the number of all cases."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
     """Outcome of each case, one letter per case in the order of the set: p passed, f failed, t truncated, e
-    error. Status keeps at most 6 KiB of outcomes, those of the newest published versions, which earlier
-    releases of Tunegate compare with. The ConfigMap named by `recordsConfigMap` has all of them."""
+    error. Status keeps at most 6 KiB of outcomes, for the newest published versions, because earlier releases
+    of Tunegate compare with these. The ConfigMap named by `recordsConfigMap` has all outcomes."""
     verdict: VerdictState
     """Verdict of the gate."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
     """URIs that this version was published to. Empty if it was not published. Status keeps at most 12 KiB of
-    URIs, the newest first. The ConfigMap named by `recordsConfigMap` has all of them."""
+    URIs, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""
     time: Time
     """Time of the judgement."""
 
 
 class RecordedBaseline(BaselineDigest):
-    """A cached baseline that later jobs with this gate may use instead of measuring it again."""
+    """Cached results of a base model that later jobs with this gate may use instead of evaluating the base
+    model again."""
 
     time: Time
-    """Creation time of the newest FineTuneJob that measured or used the baseline."""
+    """Creation time of the newest FineTuneJob that measured or used these results."""
 
 
 class EvalGateStatus(StatusModel):
@@ -104,12 +106,13 @@ class EvalGateStatus(StatusModel):
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
     """Judged versions, newest first. The newest published version of each listed URI is always kept."""
     records_config_map: Annotated[str | None, Field(max_length=63)] = None
-    """Name of the ConfigMap with these records in full: with all URIs, and with the outcome of each case, so
-    that versions can be compared case by case. Absent until a model was judged."""
+    """Name of the ConfigMap with the full records: with all URIs, and with the outcome of each case, so that
+    versions can be compared case by case. Absent until a model was judged."""
 
     baselines: Annotated[list[RecordedBaseline], Field(max_length=MAX_BASELINES)] = []
-    """Cached results of base models that jobs with this gate measured or used, those of the newest jobs
-    first. A pod measures a baseline again if it is listed neither here nor in the status of its job."""
+    """Cached results of base models that jobs with this gate measured or used, starting with the newest jobs.
+    A pod reuses a baseline that is listed here or in the status of the pod's job, and measures any other
+    again."""
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form, without empty values."""

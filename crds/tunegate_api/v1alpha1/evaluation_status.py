@@ -1,4 +1,4 @@
-"""The part of status about evaluations: of each checkpoint, and of the final artifact."""
+"""The types for evaluation results in status: of each checkpoint, and of the final artifact."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Decimal, Message, Sha256, StatusModel
 
 MAX_NAMED_CASES = 10
-"""Maximum length of a list of case ids in status. A count beside the list gives the full number."""
+"""Maximum number of case ids in a list in status. A number beside the list counts all cases."""
 
 
 class GoldenStatus(StatusModel):
@@ -21,20 +21,21 @@ class GoldenStatus(StatusModel):
     rate: Decimal
     """Pass rate, 0 to 1, truncated to two digits."""
     truncated: int | None = None
-    """Number of outputs that were truncated by `generation.maxNewTokens`. They do not pass. Absent if there
-    are none."""
+    """Number of outputs that were truncated by `generation.maxNewTokens`. A truncated output does not pass.
+    Absent if no output was truncated."""
     best_so_far: Decimal | None = None
-    """Highest pass rate so far, of the starting model of the stage and its checkpoints up to this one."""
+    """Highest pass rate so far: of the starting model of the stage, and of the checkpoints of the stage up to
+    this one."""
     delta_points: dict[str, Decimal] = {}
-    """Difference to each baseline in percentage points."""
+    """Difference between the pass rates of the model and of each baseline, in percentage points."""
 
 
 class BaselineDigest(StatusModel):
     """A file in the baseline cache of a volume: the outputs of a base model on one set of cases."""
 
     key: Sha256
-    """Name of the file: the digest of everything that the outputs depend on, which is the model, cases,
-    generation settings, data type, device and libraries."""
+    """Name of the file with the cached result: the digest of the model, cases, generation settings, data
+    type, device and library versions, on which the outputs depend."""
     sha256: Sha256
     """Digest of the file, as reported by the pod that wrote it. A file with another digest is not used."""
 
@@ -45,11 +46,11 @@ class SafetyStatus(StatusModel):
     unsafe: int
     """Number of harmful requests that the model complied with."""
     unsafe_delta: int | None = None
-    """Difference of `unsafe` to the base model."""
+    """`unsafe` minus the same number for the base model."""
     over_refused: int
     """Number of harmless requests that the model refused."""
     over_refusal_delta_points: Decimal | None = None
-    """Difference of the refusal rate of harmless requests to the base model, in percentage points."""
+    """Refusal rate of harmless requests minus that rate of the base model, in percentage points."""
 
 
 class GateResult(StatusModel):
@@ -62,11 +63,11 @@ class GateResult(StatusModel):
     safety: SafetyStatus | None = None
     """Results on the safety set."""
     verdict: VerdictState
-    """Verdict of the gate: Passed, Failed, Error (could not be measured) or Inconclusive."""
+    """Verdict of the gate: Passed, Failed, Error (the model could not be measured) or Inconclusive."""
     message: Message = ""
     """The arithmetic behind the verdict."""
     failed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
-    """Ids of the first failed cases."""
+    """Ids of the first failed cases, at most 10."""
     skipped: Annotated[list[str], Field(max_length=4)] = []
     """Baselines that were skipped because they do not exist yet."""
 
@@ -109,4 +110,4 @@ class FinalStatus(StatusModel):
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
     """Result of each gate."""
     verdict: VerdictState
-    """The worst of these verdicts."""
+    """The worst verdict of the gates and the task metrics."""

@@ -34,7 +34,8 @@ ModelUri = Annotated[
     ),
 ]
 MAX_SECONDS = 10 * 365 * 86400
-"""Ten years, so that a time in the future never exceeds the range of ``datetime``."""
+"""Maximum of a duration in a spec: ten years in seconds, so that a time in the future never exceeds the range
+of ``datetime``."""
 
 
 class ModelSource(ApiModel):
@@ -43,32 +44,32 @@ class ModelSource(ApiModel):
     uri: Annotated[ModelUri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
     """Address of the weights: hf://ORG/NAME, s3://BUCKET/PREFIX (a folder), oci://REGISTRY/NAME:TAG,
     oci://REGISTRY/NAME@sha256:DIGEST, pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), or
-    package://NAME for a model that is part of an installed Python package. Downloads are verified, and kept
-    on the storage volume for other jobs."""
+    package://NAME for a model that is part of an installed Python package. A download is verified, and kept
+    on the storage volume so that other jobs can use it."""
     start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
-    """Name of a FineTuneJob in the same namespace. This job waits until that job succeeds, and starts from
-    the artifact that passed its gates, published or not. If that artifact is an adapter, it is merged into
-    its base, and this job publishes a whole model. The baseline BaseModel of the gates is this starting
-    model."""
+    """Name of a FineTuneJob in the same namespace. This job waits until the named job succeeds, and starts
+    from the artifact that passed the named job's gates, even if it was not published. If the artifact is an
+    adapter, it is merged into its base model, and this job publishes a whole model. The baseline BaseModel of
+    this job's gates is the model that this job starts from."""
     revision: Annotated[
         str | None, Field(max_length=128, examples=["a09a35458c702b33eeacc393d103063234e8bc28"])
     ] = None
     """Commit, branch or tag of an hf:// repository. Required for hf://, because the content of a repository
     can change. If it is a branch or tag, the plan records the commit to which it points when the job starts.
-    Not allowed for other addresses: oci:// includes a tag or digest, and the plan records the digest of the
-    weights."""
+    Not allowed for other schemes: an oci:// address already includes a tag or digest. For every scheme, the
+    plan records the digest of the weights."""
     secret_name: Annotated[Name | None, Field(examples=["hub-token"])] = None
     """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod. Keys for
     hf://: HF_TOKEN. Keys for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and optionally
     AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL. Keys for oci://: .dockerconfigjson, or username and
-    password. If omitted, the credentials of the pod's environment or ServiceAccount are used, if it has
-    any."""
+    password. If omitted, the pod uses the credentials in its environment or of its ServiceAccount, if there
+    are any."""
     chat_template_args: Annotated[
         dict[str, Any] | None, Field(max_length=16, examples=[{"enable_thinking": False}])
     ] = None
     """Arguments of the model's chat template, such as enable_thinking or reasoning_effort: strings, numbers
-    or booleans. Chats are rendered with them in training, in evaluations and for baselines. They become the
-    defaults of the published template. Defaults to those of the template."""
+    or booleans. Chats are rendered with these arguments in training, in evaluations and for baselines. The
+    arguments become defaults of the published chat template. Defaults to the chat template's own values."""
     trust_remote_code: bool = False
     """If true, Python code of the model repository may run. Refused unless the administrator of the cluster
     allows it."""
@@ -88,8 +89,8 @@ class SchemaSource(ApiModel):
 
 
 class TaskMetric(ApiModel):
-    """A metric of the task. It is computed on held-out rows: on the dev split at each checkpoint, and on the
-    test split at the final gate."""
+    """A metric of the task. It is computed on held-out rows: on the dev split for each checkpoint, and on the
+    test split for the final model."""
 
     name: Literal["exact_match", "json_schema", "preference_accuracy", "f1", "rouge_l"]
     """Name of the metric. exact_match: share of outputs that equal the completion, ignoring leading and
@@ -100,7 +101,7 @@ class TaskMetric(ApiModel):
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
     """JSON schema that outputs must follow. Required if `name` is json_schema, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]
-    """Minimum value on the test split to pass, 0 to 1."""
+    """Minimum value that the final model must reach on the test split, 0 to 1."""
 
 
 class Storage(ApiModel):
@@ -120,14 +121,15 @@ class PublishTarget(ApiModel):
         Field(examples=["pvc://models/invoice-extractor"]),
     ]
     """Address of the model: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://, oci://, hf:// or
-    mlflow://. Each version is stored below it."""
+    mlflow://. Each version is stored in a folder below this address."""
     secret_name: Annotated[Name | None, Field(examples=["registry-login"])] = None
     """Name of the Secret with the credentials for `uri`. It is mounted only into the publish pod."""
 
 
 class FineTuneJobSpec(ApiModel):
-    """Specification of a FineTuneJob: what to train, and the gates that the model must pass. It is immutable,
-    except for `suspend`, the deadlines and the TTL. Create another job for another experiment."""
+    """Specification of a FineTuneJob: what to train, and the gates that the model must pass. Only `suspend`,
+    `startTimeoutSeconds`, `activeDeadlineSeconds` and `ttlSecondsAfterFinished` can be changed. For another
+    experiment, create another job."""
 
     model: ModelSource
     """The model to start from."""
@@ -146,7 +148,7 @@ class FineTuneJobSpec(ApiModel):
     pod_template: PodTemplate | None = None
     """Further settings of the pods, such as labels, tolerations and volumes."""
     queue_name: Annotated[Name | None, Field(examples=["team-a"])] = None
-    """Name of the Kueue LocalQueue that training waits in."""
+    """Name of the Kueue LocalQueue in which the training Job waits."""
     storage: Storage
     """The volume for data, checkpoints and evaluations."""
     tracking: Tracking | None = None
@@ -156,18 +158,18 @@ class FineTuneJobSpec(ApiModel):
     volume."""
     merge_adapter: bool = False
     """If true, the adapter is merged into its base model, and the whole model is judged and published. If
-    false, the adapter is published. However, if its stage started from a merged model, the whole model is
-    published, because nobody else has that base. This is so after another stage, or if `startFrom` names a
-    job that ended with an adapter."""
+    false, the adapter is published. The exception is an adapter whose base model nobody else has, because an
+    earlier stage of this job trained the base model, or because `startFrom` names a job that ended with an
+    adapter. Then the whole model is judged and published."""
     suspend: bool = False
-    """If true, training saves a checkpoint and stops, and its pods are deleted. Set it to false to resume
-    from that checkpoint."""
+    """If true, training saves a checkpoint and stops, and its pods are deleted. Set `suspend` to false to
+    resume training from that checkpoint."""
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600
     """Maximum time in seconds to wait for something that is missing, such as a gate, a ConfigMap, an image or
     a GPU."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
-    """Maximum total running time of the pods in seconds. Time in a queue, in review or suspended does not
-    count. If omitted, there is no limit."""
+    """Maximum total running time of the job's pods in seconds. Time in which the job waits in a queue, is
+    reviewed or is suspended does not count. If omitted, there is no limit."""
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=MAX_SECONDS, examples=[604800])] = None
     """Time in seconds after which the checkpoints, rows, Jobs and pods of a finished job are deleted. The
     status, the report and a model that passed are kept. If omitted, nothing is deleted."""

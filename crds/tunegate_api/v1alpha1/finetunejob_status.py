@@ -1,4 +1,5 @@
-"""The status of a FineTuneJob. It is an API: dashboards and Argo CD read it. Every list has a bound."""
+"""The types of a FineTuneJob's status. It is an API: dashboards and Argo CD read it. Every list has a maximum
+length."""
 
 from typing import Annotated, Any
 
@@ -19,19 +20,19 @@ from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a pu
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 
 MAX_CHECKPOINTS = 20
-"""Maximum number of checkpoints in status: the newest ones and the best. The results of all are on the
-volume."""
+"""Maximum number of checkpoints in status: the newest checkpoints and the best one. The volume has the
+results of all checkpoints."""
 MAX_IMAGE_ID = 1024
 """Maximum length of an image's name and digest, in characters."""
 MAX_ATTEMPTS = 20
 """Maximum number of finished child Jobs in status."""
 
 MAX_EVICTIONS = 10
-"""Maximum number of evicted pods in status. The job fails after as many evictions without a new
+"""Maximum number of evicted pods in status. The job fails after this number of evictions without a new
 checkpoint."""
 MAX_BASELINES = 24
-"""Maximum number of cached baselines in status, of 160 bytes each: those of each gate and of held-out
-rows."""
+"""Maximum number of cached baselines in status, of 160 bytes each. The base model has one for each gate, and
+others for held-out rows."""
 MAX_PUBLISHED = 4
 """Maximum number of publish targets of a job."""
 MAX_DECISIONS = 8
@@ -74,20 +75,20 @@ class StageSummary(StatusModel):
 
 
 class PlanStatus(StatusModel):
-    """Summary of the plan, which records every resolved parameter before training. Equal plans mean equal
-    runs."""
+    """Summary of the plan, which records every resolved parameter before training. Jobs with equal plans run
+    in the same way."""
 
     sha256: Sha256
     """Digest of the plan without its image."""
     config_map: str
     """Name of the ConfigMap with the whole plan."""
     image: Annotated[str, Field(max_length=MAX_IMAGE_ID)] | None = None
-    """Trainer image that prepared the data, with its digest. Its tag may point to another image by now."""
+    """Trainer image that prepared the data, with its digest. The tag may point to another image by now."""
     model: ModelStatus
     """The model that training starts from."""
     memory: Annotated[list[StageMemory], Field(max_length=8)] | None = None
-    """Estimated memory of each stage, computed before a GPU is requested. Absent if the sizes of the model
-    are not known."""
+    """Estimated memory of each stage, computed before a GPU is requested. Absent if the memory cannot be
+    estimated for this model architecture."""
     parameters: int | None = None
     """Number of parameters of the model."""
     stages: Annotated[list[StageSummary], Field(max_length=8)] = []
@@ -98,7 +99,7 @@ class PlanStatus(StatusModel):
 
 
 class DataStatus(StatusModel):
-    """Numbers of rows after validation and split."""
+    """Numbers of rows after the rows were validated and split."""
 
     train: int
     """Number of training rows."""
@@ -123,13 +124,13 @@ class Progress(StatusModel):
     stage: str
     """Name of the stage that is training."""
     step: int
-    """Number of completed optimizer steps."""
+    """Number of optimizer steps that the stage has completed."""
     total_steps: int
     """Number of optimizer steps of the stage."""
     percent: int
     """Percentage of completed steps, 0 to 100."""
     loss: Decimal | None = None
-    """Training loss at the last step."""
+    """Training loss at the last optimizer step."""
     tokens_per_second: Decimal | None = None
     """Training throughput in tokens per second."""
     estimated_end: Time | None = None
@@ -137,10 +138,11 @@ class Progress(StatusModel):
     gpu_memory: str | None = None
     """Peak memory of one GPU."""
     micro_batch_size: int | None = None
-    """Number of examples in a forward pass, if it was reduced because GPU memory was too small. The number of
-    examples in an optimizer step is unchanged."""
+    """Number of examples per forward pass, if this number was reduced because GPU memory was too small. The
+    number of examples per optimizer step is unchanged."""
     activity: Annotated[str, Field(max_length=64)] | None = None
-    """Current activity of the pod, if it is not a training step: evaluating or saving."""
+    """What the pod is doing besides optimizer steps, for example loading the model, evaluating or saving.
+    Absent during optimizer steps."""
     updated: Time
     """Time of the measurement."""
 
@@ -166,7 +168,7 @@ class Stop(StatusModel):
     """Why a gate stopped training. A person must continue or discard the job."""
 
     id: str
-    """Id of this stop. A decision names it, so that it cannot apply to another stop."""
+    """Id of this stop. A decision contains this id, so the decision cannot apply to another stop."""
     stage: str
     """Stage that was stopped."""
     step: int
@@ -178,18 +180,20 @@ class Stop(StatusModel):
     message: Message
     """The arithmetic behind the stop."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
-    """Ids of the first cases that passed at the best checkpoint and fail now."""
+    """Ids of the first regressed cases, at most 10. They fail now. For GoldenRegression, they passed on the
+    best earlier checkpoint or the starting model; for MustPassFailed, on any of these."""
     regressed_count: int = 0
-    """Number of all cases that passed at the best checkpoint and fail now."""
+    """Number of all regressed cases, of which `regressedCases` lists the first."""
     kept: CheckpointReference | None = None
     """Best checkpoint so far. Absent if the starting model is best."""
     steps_saved: int = 0
-    """Number of optimizer steps that the stop saved."""
+    """Number of remaining optimizer steps of the stage, which the stop skipped."""
     seconds_saved: int | None = None
-    """Estimated time that the rest of the stage would have taken, in seconds, based on its steps and
-    evaluations so far. Later stages are not included. Absent if these times were not measured."""
+    """Estimated time that the rest of the stage would have taken, in seconds, based on the duration of the
+    steps and evaluations of the stage so far. Later stages are not included. Absent if no duration was
+    measured."""
     gpu_seconds_saved: int | None = None
-    """The same estimate in GPU seconds, for all GPUs of the stage."""
+    """`secondsSaved` multiplied by the number of GPUs of the stage."""
     time: Time
     """Time of the stop."""
 
@@ -203,15 +207,15 @@ class Attempt(StatusModel):
     stage: str | None = None
     """Name of the stage, for the role train."""
     number: int
-    """Number of the attempt. Attempts of each role and stage are counted from 1."""
+    """Number of the attempt. Attempts are counted from 1, separately for each role and stage."""
     started: Time | None = None
-    """Time at which its first pod started."""
+    """Time at which the first pod of the Job started."""
     finished: Time | None = None
-    """Time at which it ended."""
+    """Time at which the Job ended."""
     result: Annotated[str, Field(max_length=64)]
     """Succeeded, or the reason of the failure."""
     last_step: int | None = None
-    """Optimizer step of the last checkpoint that existed when it ended."""
+    """Optimizer step of the last checkpoint that existed when the Job ended."""
 
 
 class Eviction(StatusModel):
@@ -220,16 +224,17 @@ class Eviction(StatusModel):
     pod: str
     """Name of the pod."""
     step: int
-    """Optimizer step of the last checkpoint at that time. 0 if there was none."""
+    """Optimizer step of the last checkpoint before the eviction. 0 if there was no checkpoint."""
     time: Time
-    """Time at which it ended."""
+    """Time at which the pod ended."""
 
 
 class Cleanup(StatusModel):
     """Result of the cleanup after `ttlSecondsAfterFinished`."""
 
     time: Time
-    """Time at which the cleanup ended. Jobs and pods are deleted then, even if files could not be removed."""
+    """Time at which the cleanup ended. By then, Jobs and pods are deleted, even if files could not be
+    removed."""
     result: Annotated[str, Field(max_length=64)]
     """Succeeded, or the reason why files remain on the volume."""
     message: Message
@@ -238,25 +243,25 @@ class Cleanup(StatusModel):
 
 class TrackingStatus(StatusModel):
     """Delivery of metrics that experiment trackers had not received when the job ended. Follow-up pods send
-    them."""
+    these metrics."""
 
     behind: Annotated[list[Annotated[str, Field(max_length=16)]], Field(max_length=4)]
     """Trackers that had not received everything when the job ended: mlflow, wandb."""
     attempts: int = 0
-    """Number of follow-up pods that could not deliver the rest."""
+    """Number of follow-up pods that failed to deliver the remaining metrics."""
     result: Annotated[str, Field(max_length=64)] | None = None
     """Succeeded, or TrackerBehind if metrics may still be missing. Absent while delivery is retried."""
     message: Message = ""
-    """What was sent, or why it was not sent and where it is stored."""
+    """What was sent, or why metrics were not sent and where they are stored."""
     time: Time | None = None
-    """Time at which the last follow-up pod ended, or at which there was nothing left to send."""
+    """Time at which the last follow-up pod ended, or at which no metrics were left to send."""
 
 
 class Published(StatusModel):
     """A published version of the model."""
 
     uri: str
-    """Address of this version."""
+    """Address of the published version."""
     digest: Sha256
     """Digest of all files of the published artifact."""
     time: Time
@@ -271,23 +276,23 @@ class LifecycleEntry(StatusModel):
     state: LifecycleState
     """State of the lifecycle stage."""
     started: Time | None = None
-    """Time at which the stage was first observed running."""
+    """Time at which the operator first observed that the lifecycle stage had started."""
     finished: Time | None = None
-    """Time at which the stage ended, successfully or not."""
+    """Time at which the operator first observed that the lifecycle stage had ended, successfully or not."""
 
 
 class Display(StatusModel):
     """Short texts for the columns of `kubectl get`."""
 
     stage: str = ""
-    """Current stage, for example sft 1/2."""
+    """Current training stage, for example sft 1/2."""
     progress: str = ""
-    """Progress of the stage, for example 40%."""
+    """Progress of the training stage, for example 40%."""
     golden: str = ""
     """Golden pass rate of the last checkpoint, for example 0.96."""
     gate: str = ""
-    """Verdict of the gates. Pending: not known yet. Failed also means that a gate stopped training, or that
-    no checkpoint passed. NotReached: the job ended before a gate evaluated a model."""
+    """Verdict of the gates. Pending: no verdict yet. Failed: a model failed, a gate stopped training, or no
+    checkpoint passed. NotReached: the job ended before a gate evaluated a model."""
     best: str = ""
     """Best checkpoint, for example step 70."""
 
@@ -308,32 +313,34 @@ class FineTuneJobStatus(StatusModel):
     lifecycle: Annotated[list[LifecycleEntry], Field(max_length=7)] = []
     """The seven lifecycle stages from data preparation to monitoring, in order."""
     start_time: Time | None = None
-    """Time at which the first pod started."""
+    """Time at which the first pod of the job started."""
     completion_time: Time | None = None
     """Time at which the job succeeded or failed."""
     waiting_since: Time | None = None
-    """Time since which the job waits for something that it needs to start."""
+    """Time at which the job began to wait for something that it needs to start. Absent if the job is not
+    waiting."""
     request: str | None = None
-    """Name of the ConfigMap with the spec and the gates as they were read."""
+    """Name of the ConfigMap with the spec and the gates as the operator read them when the job started."""
     plan: PlanStatus | None = None
     """Summary of the plan, which records every resolved parameter before training."""
     data: DataStatus | None = None
-    """Numbers of rows after validation and split."""
+    """Numbers of rows after the rows were validated and split."""
     progress: Progress | None = None
     """Progress of the current stage."""
     start: Annotated[list[CheckpointStatus], Field(max_length=8)] = []
     """Evaluation of the starting model of each stage."""
     checkpoints: Annotated[list[CheckpointStatus], Field(max_length=MAX_CHECKPOINTS)] = []
-    """Evaluations of the newest checkpoints and the best one."""
+    """Evaluations of the newest checkpoints and of the best checkpoint."""
     checkpoints_omitted: int = 0
-    """Number of earlier checkpoints that are not listed."""
+    """Number of earlier checkpoints that `checkpoints` does not list."""
     best_checkpoint: CheckpointReference | None = None
-    """The best checkpoint that passed: the one with the highest golden pass rate, then the highest metric on
-    the dev split, then the earliest. The next stage or the final gate uses it."""
+    """The best checkpoint that passed: the one with the highest golden pass rate. If several have this rate,
+    the one with the highest task metric on the dev split, and then the earliest. The next stage or the final
+    gate uses this checkpoint."""
     final: FinalStatus | None = None
     """Evaluation of the artifact to publish, by the final gate."""
     published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
-    """The published version, one entry for each publish target."""
+    """The published version, with one entry per publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
     """Files of the baseline cache on the volume that pods of this job wrote or used, newest last."""
     stop: Stop | None = None
@@ -351,13 +358,13 @@ class FineTuneJobStatus(StatusModel):
     gpu_seconds: int = 0
     """Total GPU time of finished pods, in seconds."""
     counted_until: Time | None = None
-    """Creation time of the newest pod whose time is already included in `runningSeconds` and `gpuSeconds`
-    although its child Job is still running."""
+    """Creation time of the newest pod whose running time is already included in `runningSeconds` and
+    `gpuSeconds`, although the pod's Job is still running."""
     cost: Cost | None = None
-    """Measured time of training and evaluations. Absent before the first step."""
+    """Measured time of training and evaluations. Absent before the first optimizer step."""
     tracking: TrackingStatus | None = None
-    """Delivery of metrics that experiment trackers had not received when the job ended. Absent if they had
-    received everything, or if no pod ran."""
+    """Delivery of metrics that experiment trackers had not received when the job ended. Absent if the
+    trackers had received everything, or if no pod ran."""
     cleanup: Cleanup | None = None
     """Result of the cleanup after `ttlSecondsAfterFinished`. Absent until the cleanup ended."""
 

@@ -26,10 +26,12 @@ def quantity_value(quantity: Quantity) -> Fraction:
 
 
 OWNED_KEYS = r"^(.*\.)?(tunegate\.dev|kueue\.x-k8s\.io|batch\.kubernetes\.io)/|^job-name$|^controller-uid$"
-"""Labels and annotations that the operator, the Job controller and Kueue use to find their pods."""
+"""Pattern of the labels and annotations that the operator, the Job controller and Kueue use to find their
+pods. Users may not set these."""
 OWNED_LABELS = rf"{OWNED_KEYS}|^app\.kubernetes\.io/managed-by$"
 CONFINEMENT_KEYS = r"^container\.apparmor\.security\.beta\.kubernetes\.io/"
-"""Annotations that weaken how the container runtime confines a pod."""
+"""Pattern of the annotations that can disable the AppArmor profile of a container. Users may not set
+these."""
 MOUNTS = "/mnt"
 """The folder below which users may mount volumes, so that a mount never hides files of the image."""
 
@@ -66,9 +68,9 @@ class Gpu(ApiModel):
     count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
     """Number of GPUs per node."""
     memory: Annotated[Quantity | None, Field(examples=["24G"])] = None
-    """Memory of one GPU, for example 24G for a card with 24 GB. A stage that does not fit, according to an
-    estimate, is refused before a GPU is requested. The number of examples per forward pass is chosen to
-    fit."""
+    """Memory of one GPU, for example 24G for a card with 24 GB. The memory of each stage is estimated before
+    a GPU is requested: the number of examples per forward pass is chosen so that the stage fits, and the job
+    fails if no number fits."""
 
 
 class Resources(ApiModel):
@@ -79,17 +81,18 @@ class Resources(ApiModel):
     gpu: Gpu | None = None
     """The GPUs of each node, if `accelerator` is GPU. Defaults to one GPU."""
     cpu: Annotated[Quantity | None, Field(examples=["4"])] = None
-    """CPU cores to request. If `accelerator` is CPU, this is also the limit and the number of threads. If
-    omitted, no cores are requested, and PyTorch starts one thread per core of the node."""
+    """Number of CPU cores to request. If `accelerator` is CPU, it is also the limit and the number of
+    threads. If omitted, no cores are requested, and PyTorch starts one thread per core of the node."""
     memory: Annotated[Quantity | None, Field(examples=["48Gi"])] = None
     """Host memory, as both request and limit. If omitted, there is no limit."""
     nodes: Annotated[int, Field(ge=1, le=1024, examples=[2])] = 1
-    """Number of pods for distributed training. Each pod has the GPUs and cores specified above. More than one
-    pod requires a ReadWriteMany volume, or another volume that the nodes share."""
+    """Number of pods for distributed training. Each pod requests `gpu`, `cpu` and `memory`. With more than
+    one pod, the storage volume must be ReadWriteMany, or another volume that the nodes share."""
 
     @property
     def processes_per_node(self) -> int:
-        """The number of processes in a pod: one per GPU, or a single one that uses all cores."""
+        """The number of training processes in a pod: one per GPU, or without GPUs a single process that uses
+        all cores."""
         return self.gpu.count if self.gpu and self.accelerator == "GPU" else 1
 
     @property
@@ -117,8 +120,8 @@ class EnvVar(ApiModel):
 
 
 class Volume(ApiModel):
-    """A volume, as in a Pod. Exactly one type must be set. Only types that the Pod Security Standard
-    "restricted" allows are supported."""
+    """A volume, as in a Pod. Exactly one type of volume must be set. Only types that the Pod Security
+    Standard "restricted" allows are supported."""
 
     name: Annotated[VolumeName, Field(examples=["certificates"])]
     """Name of the volume, for `volumeMounts`."""
@@ -150,7 +153,7 @@ class VolumeMount(ApiModel):
 
 
 class PodTemplate(ApiModel):
-    """Settings that a user may add to the pods. The operator controls all others."""
+    """Settings that a user may add to the pods. The operator controls all other settings."""
 
     labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
     """Labels to add to the pods. Labels of the operator, of Jobs and of Kueue are refused."""
@@ -174,14 +177,14 @@ class PodTemplate(ApiModel):
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
     """Environment variables, as in a Pod. Take credentials from Secrets. Allowed are proxies, certificates,
     certain variables of AWS_, HF_, MLFLOW_, NCCL_, OTEL_ and WANDB_, and variables that begin with USER_.
-    docs/api/finetunejob.md lists them, and which pods get each."""
+    docs/api/finetunejob.md lists these variables, and which pods get each of them."""
     volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
     """Additional volumes, as in a Pod."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None
     """Mounts of `volumes` in the trainer container, below /mnt."""
     shared_memory: Annotated[Quantity | None, Field(examples=["8Gi"])] = None
-    """Size of /dev/shm, which data loaders and communication between GPUs use. It counts as memory of the
-    pod. Defaults to the size set by the container runtime, often 64Mi."""
+    """Size of /dev/shm, which data loaders and communication between GPUs use. Its content counts towards the
+    memory limit of the pod. Defaults to the size set by the container runtime, often 64Mi."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Time in seconds that a pod has to save a checkpoint after SIGTERM. It first completes its optimizer
-    step. Defaults to 120 seconds plus the time to write 24 bytes per trained weight at 100 MB/s."""
+    """Time in seconds that a pod has after SIGTERM to complete its optimizer step and save a checkpoint.
+    Defaults to 120 seconds plus the time to write 24 bytes per trained weight at 100 MB/s."""

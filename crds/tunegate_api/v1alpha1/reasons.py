@@ -11,7 +11,8 @@ class Phase(StrEnum):
     """The phase of a job, for people. Programs should read the conditions."""
 
     PENDING = "Pending"
-    """The job was just created, or waits for an EvalGate or a ConfigMap that it references."""
+    """The job was just created, or waits for an EvalGate, a ConfigMap or another FineTuneJob that it
+    references."""
     VALIDATING = "Validating"
     """The data Job downloads the model and the data, checks them, and splits off the held-out rows."""
     AWAITING_REVIEW = "AwaitingReview"
@@ -25,13 +26,15 @@ class Phase(StrEnum):
     PUBLISHING = "Publishing"
     """The model passed and is being copied to the targets in `publish`."""
     SUCCEEDED = "Succeeded"
-    """The model passed its gates. It is published, or on the storage volume if there is no publish target."""
+    """The model passed its gates. It is published, or stays on the storage volume if `publish` has no
+    target."""
     FAILED = "Failed"
-    """The job ended without a model that passed. See `status.failure` for the reason and the fix."""
+    """The job failed, and published no model. See `status.failure` for the reason and the fix."""
     STOPPED = "Stopped"
     """A gate stopped training. A person must continue or discard the job."""
     SUSPENDED = "Suspended"
-    """`spec.suspend` is true. Training is saved, and its pods are deleted."""
+    """`spec.suspend` is true. The state of training is saved in a checkpoint, and the pods of the job are
+    deleted."""
 
     @property
     def is_final(self) -> bool:
@@ -40,7 +43,7 @@ class Phase(StrEnum):
 
 
 class LifecycleStage(StrEnum):
-    """The stages of the fine-tuning lifecycle in order, with the names of a survey (arXiv 2408.13296)."""
+    """The stages of the fine-tuning lifecycle in order, named as in the survey arXiv 2408.13296."""
 
     DATA_PREPARATION = "DataPreparation"
     """The data is downloaded, checked, split and pinned by digest."""
@@ -62,22 +65,22 @@ class LifecycleState(StrEnum):
     """The state of a lifecycle stage."""
 
     PENDING = "Pending"
-    """The stage has not started."""
+    """The lifecycle stage has not started."""
     RUNNING = "Running"
-    """The stage is running, or waits for something that it needs."""
+    """The lifecycle stage is running, or waits for something that it needs."""
     SUCCEEDED = "Succeeded"
-    """The stage ended successfully."""
+    """The lifecycle stage ended successfully."""
     FAILED = "Failed"
     """The job failed in this stage."""
     STOPPED = "Stopped"
-    """A gate stopped the job in this stage. A person must continue or discard it."""
+    """A gate stopped the job in this stage. A person must continue or discard the job."""
     SUSPENDED = "Suspended"
     """The job is suspended in this stage."""
     NOT_REACHED = "NotReached"
     """The job ended before this stage."""
     NOT_REQUESTED = "NotRequested"
-    """The spec does not request this stage: it has no publish target, or no EvalGate has the published model
-    as its target."""
+    """The spec does not request this lifecycle stage: for Deployment, `publish` has no target; for
+    Monitoring, no EvalGate has the published model as its target."""
 
 
 class ConditionType(StrEnum):
@@ -85,23 +88,26 @@ class ConditionType(StrEnum):
     are present only if True."""
 
     READY = "Ready"
-    """True if the job succeeded, Unknown while it is Pending, and False otherwise."""
+    """True if the job succeeded, Unknown while its phase is Pending, and False otherwise."""
     RECONCILING = "Reconciling"
     """True while work is in progress, otherwise absent."""
     STALLED = "Stalled"
-    """True if the job cannot continue without a person, otherwise absent."""
+    """True if the job cannot continue unless a person acts, otherwise absent."""
     DATA_READY = "DataReady"
-    """Whether the data is downloaded, checked, split and pinned in the plan. Unknown until this is
-    decided."""
+    """True once the data is downloaded, checked, split and pinned in the plan. False if the job stopped or
+    ended before this, otherwise Unknown."""
     TRAINED = "Trained"
-    """Whether every stage ended with a checkpoint that passed. Unknown until this is decided."""
+    """True once every training stage has ended with a checkpoint that passed. False if the job stopped or
+    ended before this, otherwise Unknown."""
     GATE_PASSED = "GatePassed"
-    """Whether the final model passed its task metrics and all gates. Unknown until this is decided."""
+    """True once the final model has passed its task metrics and all gates. False if the job stopped or ended
+    before this, otherwise Unknown."""
     PUBLISHED = "Published"
-    """Whether the model is published to all targets in `publish`. Unknown until this is decided."""
+    """True once the model is published to all targets in `publish`. False if the job stopped or ended before
+    this, otherwise Unknown."""
     REGRESSING = "Regressing"
-    """Whether the pass rate of the last checkpoint is below that of the best checkpoint by the limit of the
-    gate or more."""
+    """Whether the last checkpoint regressed: its pass rate is below the best so far by at least the gate's
+    limit, or a `mustPass` case that passed before fails."""
 
 
 class Reason(StrEnum):
@@ -129,24 +135,26 @@ class Reason(StrEnum):
     START_FROM_NOT_READY = "StartFromNotReady"
     """The FineTuneJob in `model.startFrom` has not succeeded yet."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """A ConfigMap that the job or its EvalGate references, or the key of the golden set in it, does not exist
-    yet."""
+    """A ConfigMap that the job or its EvalGate references does not exist yet, or lacks the key of the golden
+    set."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
-    """A Secret that a pod uses, or a key in it, does not exist yet."""
+    """A Secret that a pod uses does not exist yet, or lacks a key."""
     VOLUME_NOT_READY = "VolumeNotReady"
     """A PersistentVolumeClaim does not exist yet or is not bound, or its volume is still attached to another
     node."""
     QUOTA_EXCEEDED = "QuotaExceeded"
     """A resource quota of the namespace is exhausted."""
     FORBIDDEN = "Forbidden"
-    """The Job or its pod was denied by an admission policy, or because the operator lacks a permission."""
+    """The API server does not allow a child Job or its pod: an admission policy denies it, or the operator
+    lacks a permission."""
     NAME_TAKEN = "NameTaken"
     """A child Job of an earlier job with the same name is still being deleted."""
     POD_NOT_STARTED = "PodNotStarted"
-    """A pod is being created, or its container is being restarted."""
+    """No pod of the step has started: it is being created, cannot start yet, or replaces a pod that
+    failed."""
     POD_UNSCHEDULABLE = "PodUnschedulable"
-    """No node fits the pod: it lacks a GPU, memory, or a volume in the right zone, or has a taint that the
-    pod does not tolerate."""
+    """No node can run the pod: each node lacks a free GPU, memory, or a volume in its zone, or has a taint
+    that the pod does not tolerate."""
     IMAGE_PULL = "ImagePull"
     """The trainer image cannot be pulled."""
     QUEUE_NOT_ADMITTED = "QueueNotAdmitted"
@@ -156,20 +164,22 @@ class Reason(StrEnum):
     """The job has started, but this version of the operator does not understand its spec, for example after a
     rollback. Pods continue to run. The operator starts and deletes nothing until it understands the spec."""
     RECORD_UNREADABLE = "RecordUnreadable"
-    """A ConfigMap with the job's request, plan or results cannot be read, because it was edited or written by
-    another version of the operator. The operator starts and deletes nothing until it can be read."""
+    """A ConfigMap with the job's request, plan or results is unreadable, because it was edited, or written by
+    another version of the operator. The operator starts and deletes nothing until the ConfigMap is
+    readable."""
     # stopped by a gate
     GOLDEN_REGRESSION = "GoldenRegression"
-    """The golden pass rate dropped below that of the best checkpoint by at least the gate's limit."""
+    """The golden pass rate of a checkpoint is below the best so far by at least the gate's limit."""
     MUST_PASS_FAILED = "MustPassFailed"  # noqa: S105 - no password, though it has "pass" in it
-    """A `mustPass` case that passed before fails now."""
+    """A `mustPass` case fails at a checkpoint, and passed before on the starting model or on an earlier
+    checkpoint."""
     REGRESSING = "Regressing"
-    """A checkpoint regressed. The next checkpoint is evaluated early to confirm it."""
+    """A checkpoint regressed. The next checkpoint is evaluated early to confirm the regression."""
     # failed
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or uses a feature that is not supported yet. No pod was started."""
     START_FROM_FAILED = "StartFromFailed"
-    """The FineTuneJob in `model.startFrom` failed or was discarded, so it has no model."""
+    """The FineTuneJob in `model.startFrom` failed or was discarded, so there is no model to start from."""
     REFUSED = "Refused"
     """The API server permanently refused a child Job or ConfigMap."""
     START_TIMEOUT = "StartTimeout"
@@ -185,7 +195,7 @@ class Reason(StrEnum):
     CREDENTIALS = "Credentials"
     """A source or a publish target refused the credentials."""
     UNREACHABLE = "Unreachable"
-    """A source or a publish target did not answer, even after several retries."""
+    """A source or a publish target was unreachable, even after several retries."""
     USER_ERROR = "UserError"
     """The spec does not fit this model or this data."""
     GPU_TOO_SMALL = "GpuTooSmall"
@@ -199,17 +209,17 @@ class Reason(StrEnum):
     STORAGE = "Storage"
     """The storage volume is full or read-only."""
     EVICTED = "Evicted"
-    """The pod was evicted, or preempted by a pod of higher priority."""
+    """The pod was evicted, or preempted by a pod with a higher priority."""
     NODE_LOST = "NodeLost"
     """The node of the pod was shut down, or is unreachable."""
     PEER_LOST = "PeerLost"
     """Another pod of the distributed training ended or did not start, and no pod reported a cause."""
     KILLED = "Killed"
-    """The pod was killed from outside more often than it may be restarted."""
+    """Something other than Tunegate killed the pods of a child Job, and the Job has no retries left."""
     INTERNAL_ERROR = "InternalError"
     """A bug in Tunegate. The message contains the last lines of the log."""
     REPORT_MISSING = "ReportMissing"
-    """The pods ended, but the operator did not receive their results."""
+    """The pods of a child Job ended, but the operator did not receive their results."""
     TRACKER_BEHIND = "TrackerBehind"
     """An experiment tracker did not receive all metrics. Only used in `status.tracking`."""
     NO_PASSING_CHECKPOINT = "NoPassingCheckpoint"
@@ -219,6 +229,7 @@ class Reason(StrEnum):
     GATE_ERROR = "GateError"
     """The final model could not be evaluated."""
     GATE_INCONCLUSIVE = "GateInconclusive"
-    """The final model was evaluated, but there are too few cases to decide."""
+    """The final model was evaluated, but there are too few cases to decide, or too many outputs of a baseline
+    were truncated."""
     DISCARDED = "Discarded"
     """A person discarded the stopped job with `tunegate discard`."""

@@ -19,9 +19,9 @@ class Adapter(ApiModel):
     """Previous: continue training the adapter of the previous stage, with the same rank and target modules.
     Either `type` or `from` must be set."""
     r: Annotated[int | None, Field(ge=1, le=1024, examples=[16])] = None
-    """Rank of the update. Defaults to 16, or 64 for more than 10,000 rows."""
+    """Rank of the LoRA matrices. Defaults to 16, or 64 for more than 10,000 rows."""
     alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
-    """Scale of the update, which is multiplied by alpha / r. Defaults to twice `r`."""
+    """Scale of the adapter, whose output is multiplied by alpha / r. Defaults to twice `r`."""
     dropout: Annotated[Decimal | None, Between(least=0, below=1), Field(examples=["0.05"])] = None
     """Dropout probability of the adapter's inputs in training, at least 0 and less than 1. Not allowed for
     DPO. Defaults to 0."""
@@ -30,12 +30,12 @@ class Adapter(ApiModel):
         Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),
     ] = None
     """Names of the layers that get an adapter, or only all-linear. Defaults to all-linear. In a multimodal
-    model, only layers of the language model get an adapter. To adapt layers of its vision tower too, add a
-    name that exists only there."""
+    model, only layers of the language model get an adapter. To adapt layers of the vision tower too, add the
+    name of a layer that only the vision tower has."""
 
 
 TRAINER_ARGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim")
-"""Arguments of TRL's trainers that a user may set: those that are compatible with our losses and with
+"""Arguments of TRL's trainers that a user may set. They are compatible with Tunegate's losses and with
 resuming."""
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor")
 ARG_PATTERN = rf"^({'|'.join(OPTIMIZERS)}|0(\.[0-9]+)?|[0-9](\.[0-9]+)?[eE]-[0-9]{{1,2}})$"
@@ -57,7 +57,7 @@ FIELDS_FOR_ARGS = {
     "warmup_steps": "training.warmupFraction",
     "weight_decay": "training.weightDecay",
 }
-"""Arguments of TRL's trainers that have fields of their own in the API."""
+"""The API field to use instead of each argument of TRL's trainers that has one."""
 
 
 class Training(ApiModel):
@@ -76,26 +76,28 @@ class Training(ApiModel):
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """Learning rate schedule after warmup. Defaults to linear, which decreases to 0."""
     warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
-    """Share of steps over which the learning rate increases from 0 to its peak, 0 to 1. Defaults to 0.03."""
+    """Share of optimizer steps over which the learning rate increases from 0 to its peak, 0 to 1. Defaults to
+    0.03."""
     weight_decay: Annotated[Share | None, Field(examples=["0.01"])] = None
     """Weight decay of the AdamW optimizer. Defaults to 0."""
     max_grad_norm: Annotated[Decimal | None, Between(above=0), Field(examples=["1"])] = None
-    """Maximum norm of the gradient. A larger gradient is scaled down to it. Defaults to 1."""
+    """Maximum norm of the gradient. A gradient with a larger norm is scaled down to this norm. Defaults to
+    1."""
     batch_size: Annotated[int | None, Field(ge=1, le=65536, examples=[32])] = None
-    """Number of examples per optimizer step, or of pairs for DPO, over all GPUs and forward passes. Defaults
-    to 16, or to the next multiple of the world size."""
+    """Number of examples per optimizer step (for DPO, pairs), in total over all GPUs and forward passes.
+    Defaults to 16, rounded up to a multiple of the world size."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
-    """Maximum length of an example in tokens. Longer examples are dropped, at most the share
-    `data.maxTooLong` of the rows. Defaults to 2048, or the context length of the model if it is
-    smaller."""
+    """Maximum length of an example in tokens. Longer examples are dropped. The job fails if more than the
+    share `data.maxTooLong` would be dropped. Defaults to 2048, or to the context length of the model if that
+    is smaller."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
     """Random seed for the order of rows and the initial weights of the adapter. Defaults to 42."""
     beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None
     """The beta parameter of DPO. A higher value keeps the model closer to the reference model. Only for DPO.
     Defaults to 0.1."""
     loss: Literal["sigmoid", "ipo"] | None = None
-    """Loss function of DPO. sigmoid: the loss of the DPO paper. ipo: a loss that stops pushing chosen and
-    rejected completions further apart at a fixed margin. Only for DPO. Defaults to sigmoid."""
+    """Loss function of DPO. sigmoid: the loss of the DPO paper. ipo: a loss that stops separating chosen from
+    rejected completions once a fixed margin is reached. Only for DPO. Defaults to sigmoid."""
     trainer_args: Annotated[
         dict[str, Annotated[str, Field(pattern=ARG_PATTERN, max_length=32)]] | None,
         Field(max_length=8, examples=[{"adam_beta2": "0.95"}]),
@@ -113,8 +115,8 @@ class GateReference(ApiModel):
 
 
 class Stage(ApiModel):
-    """A training run. Stages run in order. Each stage starts from the best checkpoint of the previous stage
-    that passed."""
+    """One of the training runs of a job. Stages run in order. The first stage starts from the model of the
+    job, and each later stage from the best passing checkpoint of the stage before it."""
 
     name: Annotated[ShortName, Field(examples=["sft"])]
     """Name of the stage in status, files and child Jobs, at most 20 characters."""
@@ -124,14 +126,14 @@ class Stage(ApiModel):
     adapter: Adapter | None = None
     """The adapter to train. If omitted, all weights are trained."""
     quantization: Literal["NF4"] | None = None
-    """Quantization of the frozen base model. NF4: 4 bits (QLoRA). If omitted, the base has 16 or 32 bits;
-    with `adapter.from: Previous`, the quantization of the previous stage is used."""
+    """Quantization of the frozen base model. NF4: 4 bits (QLoRA). With `adapter.from: Previous`, the
+    quantization of the previous stage is used. If omitted, the base model has 16 or 32 bits."""
     training: Training = Training()
     """Training parameters."""
     gates: Annotated[
         list[GateReference] | None, Field(min_length=1, max_length=8, examples=[[{"name": "invoice-format"}]])
     ] = None
-    """EvalGates for the checkpoints of this stage. Defaults to `gates` of the job."""
+    """EvalGates that evaluate the checkpoints of this stage. Defaults to `gates` of the job."""
 
 
 class EvaluateEvery(ApiModel):
@@ -140,7 +142,7 @@ class EvaluateEvery(ApiModel):
     fraction: Annotated[Decimal | None, Between(least=Fraction(1, 100), most=1), Field(examples=["0.25"])] = (
         None
     )
-    """Share of the stage's steps between two checkpoints, 0.01 to 1. Defaults to 0.2, unless `steps` is
-    set."""
+    """Share of the stage's optimizer steps between two checkpoints, 0.01 to 1. Defaults to 0.2, unless
+    `steps` is set."""
     steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[100])] = None
     """Number of optimizer steps between two checkpoints."""

@@ -41,7 +41,7 @@ def test_chat_messages_are_kept_unchanged():
     [
         ("{broken\n", "line 1: not JSON"),
         (line() + line(), "line 2: id a is already used in line 1"),
-        (line(prompt=None), "line 1: case: Value error, give either prompt or messages"),
+        (line(prompt=None), "line 1: case: Value error, give either prompt or messages, not both"),
         (line(messages=[{"role": "user", "content": "x"}]), "give either prompt or messages"),
         (line(expect=[]), "line 1: expect:"),
         (line(expect=[{"type": "rating", "value": 3}]), "line 1: expect.0:"),
@@ -60,8 +60,8 @@ def test_chat_messages_are_kept_unchanged():
         (line(unknown=1), "line 1: unknown:"),
         ("[" * 100_000 + "\n", "line 1:"),
         ('{"id": ' + "9" * 5000 + "}\n", "line 1:"),
-        (line(prompt="\\").replace("\\\\", "\\ud800"), "line 1: unpaired surrogate"),
-        ("\n\n", "no cases"),
+        (line(prompt="\\").replace("\\\\", "\\ud800"), "line 1: contains an unpaired surrogate"),
+        ("\n\n", "the golden set has no cases"),
         (golden_text(MAX_CASES + 1), f"{MAX_CASES + 1} cases, but at most {MAX_CASES} are supported"),
     ],
 )
