@@ -9,13 +9,14 @@ Pause = TypeVar("Pause", float, timedelta)
 
 
 def backoff(first: Pause, longest: Pause, failures: int) -> Pause:
-    """Return the pause after so many failures in a row, in the unit of ``first``: doubled from one failure to
-    the next, and at most ``longest``."""
-    # The exponent is bounded: what fails for weeks must not overflow a float.
+    """Return the pause after ``failures`` consecutive failures, in the unit of ``first``. The pause is
+    ``first`` after one failure, doubles with each further failure, and is at most ``longest``."""
+    # The exponent is bounded, so that failures over weeks cannot overflow a float.
     factor: int = 2 ** min(max(failures - 1, 0), 32)
     return min(first * factor, longest)
 
 
 def backoff_pauses(first: float, longest: float) -> Iterator[float]:
-    """Yield the pauses in seconds after the first failure, the second, and so on, without end."""
+    """Yield the pause in seconds after each consecutive failure, beginning with the first. The iterator never
+    ends."""
     return (backoff(first, longest, failures) for failures in count(1))

@@ -19,17 +19,17 @@ class MeasuredBaseline(BaselineDigest):
     """Results of a base model that a pod measured and cached, or read from the cache."""
 
     refused: Sha256 | None = None
-    """Digest of a cached file with this key that is not the recorded one. The pod did not use it, and
-    measured again."""
+    """Digest of a cached file with this key that differs from the recorded digest. The pod did not use the
+    file, and evaluated the base model again."""
 
 
 def write_baselines(recorded: Iterable[BaselineDigest]) -> str:
-    """Return the value of :data:`BASELINES_VARIABLE`."""
+    """Return the value of :data:`BASELINES_VARIABLE` for these baselines."""
     return ",".join(dict.fromkeys(f"{one.key}:{one.sha256}" for one in recorded))
 
 
 def read_baselines(text: str) -> dict[str, frozenset[str]]:
-    """Return the recorded digests of each key in the value of :data:`BASELINES_VARIABLE`."""
+    """Parse the value of :data:`BASELINES_VARIABLE`, and return the recorded digests of each key."""
     found: dict[str, frozenset[str]] = {}
     for one in text.split(","):
         key, _, digest = one.partition(":")

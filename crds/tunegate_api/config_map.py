@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 
 def visible_keys(keys: Iterable[str]) -> list[str]:
-    """Return the keys that do not begin with a dot, sorted.
+    """Return the keys of a ConfigMap that do not begin with a dot, sorted.
 
-    A ConfigMap is mounted as a folder, in which names that begin with a dot are hidden, and those that begin
-    with two dots belong to Kubernetes. A key that begins with a dot is used only if the spec names it.
+    A ConfigMap is mounted as a folder, in which names that begin with a dot are hidden, and names that begin
+    with two dots belong to Kubernetes. A key that begins with a dot is used only if a spec names this key.
     """
     return sorted(key for key in keys if not key.startswith("."))

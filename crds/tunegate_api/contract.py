@@ -9,7 +9,7 @@ Files that a trainer process sees below ``$TUNEGATE_ROOT`` (``/tunegate`` in a p
     volumes/<claim>/…             PersistentVolumeClaims that URIs reference
     workspace/                    the storage volume, see :class:`tunegate_api.workspace.Workspace`
     termination.json              Termination, written last
-    report/token                  the pod's token for reports, if it sends any
+    report/token                  the pod's token for reports, if the pod sends reports
 """
 
 import hashlib
@@ -36,28 +36,32 @@ ROOT_VARIABLE = "TUNEGATE_ROOT"
 DEFAULT_ROOT = "/tunegate"
 
 REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
-"""Environment variable with the URL for reports. If it is not set, reports are only written to the outbox."""
+"""Environment variable with the URL for reports. If the variable is not set, reports are only written to the
+outbox."""
 REPORT_CA_VARIABLE = "TUNEGATE_REPORT_CA"
-"""Environment variable with the certificate authority of that URL, in PEM format."""
+"""Environment variable with the certificate authority of the URL in ``TUNEGATE_REPORT_URL``, in PEM
+format."""
 MASTER_VARIABLE = "TUNEGATE_MASTER"
-"""Environment variable with HOST:PORT of the first pod of distributed training."""
+"""Environment variable with HOST:PORT of the pod with rank 0 in distributed training."""
 NODE_VARIABLE = "TUNEGATE_NODE"
 """Environment variable with the number of this pod in distributed training, from 0."""
 REPORT_TOKEN_SECONDS = 3600
-"""Lifetime of a token for reports. The kubelet renews it in time."""
+"""Lifetime of a token for reports, in seconds. The kubelet renews the token before it expires."""
 
 
 def report_path(job_uid: str) -> str:
     """Return the path at the operator to which a :class:`Report` is sent by POST.
 
-    Responses: 200, the report is recorded in status, or had only progress. 401 and 403, the token is refused.
-    404, no such job. 413, too large. 422, not a report, or one that this pod may not send. 503, retry later.
+    Responses: 200, the report is recorded in status, or contained only progress. 401 and 403, the token is
+    refused. 404, the job does not exist. 413, the report is too large. 422, the body is not a report, or the
+    pod may not send this report. 503, the pod must retry later.
     """
     return f"/v1/jobs/{job_uid}/report"
 
 
 def report_audience(job_uid: str) -> str:
-    """Return the audience of tokens for reports on a job. Each job has its own."""
+    """Return the audience of the tokens with which pods report on a job. Each job has an audience of its
+    own."""
     return f"{GROUP}/{job_uid}"
 
 
@@ -80,7 +84,7 @@ class Role(StrEnum):
     REPORT = "report"
     """Sends the reports in the outbox that earlier pods could not deliver."""
     TRACK = "track"
-    """Sends trackers the metrics that earlier pods could not deliver, and the end of the job."""
+    """Sends the metrics that earlier pods could not deliver, and the end of the job, to the trackers."""
     CLEANUP = "cleanup"
 
     @property
@@ -95,7 +99,7 @@ class Role(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """Exit code of a trainer process. A retry after a permanent one cannot succeed."""
+    """Exit code of a trainer process. After a permanent exit code, a retry cannot succeed."""
 
     OK = 0
     INTERNAL_ERROR = 1
@@ -108,7 +112,7 @@ class ExitCode(IntEnum):
     STORAGE = 16
     UNREACHABLE = 17
     INTERRUPTED = 75
-    """Stopped by SIGTERM with everything saved. The next attempt resumes from there."""
+    """The process was stopped by SIGTERM, and saved its state. The next attempt resumes from that state."""
 
     @property
     def is_permanent(self) -> bool:
@@ -119,11 +123,12 @@ PERMANENT_EXIT_CODES = [int(code) for code in ExitCode if code.is_permanent]
 
 
 class Outcome(StrEnum):
-    """How a role ended. It is not a verdict: a gate that measured a bad model is Completed."""
+    """How a role ended. An outcome is not a verdict: if a gate measured a model that is not good enough, its
+    outcome is Completed and its verdict Failed."""
 
     COMPLETED = "Completed"
     STOPPED = "Stopped"
-    """The stop rule ended training. The last checkpoint is complete."""
+    """The stop rule ended training after a complete checkpoint."""
     INTERRUPTED = "Interrupted"
     FAILED = "Failed"
 
@@ -135,20 +140,21 @@ class GateRequest(StatusModel):
     spec: EvalGateSpec
     golden_sha256: Sha256
     last_published: PublishedVersion | None = None
-    """LastPublished for checkpoints, and for the artifact if publish targets have no evidence of the gate."""
+    """The baseline LastPublished of checkpoints, and of the artifact if the publish targets have no evidence
+    of the gate."""
 
 
 class StartRequest(StatusModel):
-    """The final model of another job, from its status and its plan."""
+    """The final model of the job in ``model.startFrom``, as the status and plan of that job describe it."""
 
     job: str
     uid: str
     claim: str
-    """The PersistentVolumeClaim with the folder of that job."""
+    """The PersistentVolumeClaim with the folder of the job ``job``."""
     digest: Sha256
     """Digest of the artifact that passed."""
     base_digest: Sha256
-    """Digest of the base model of that job, in ``models/`` of the claim."""
+    """Digest of the base model of the job ``job``, which is in ``models/`` of the claim."""
     trained: TrainingParameters
     """Training parameters of the stage that trained the artifact."""
 
@@ -175,7 +181,7 @@ class Request(StatusModel):
         return next(g for g in self.gates if g.name == name)
 
     def gates_of(self, stage: str) -> list[GateRequest]:
-        """Return the gates of a stage, which default to those of the job."""
+        """Return the gates of a stage. A stage without gates of its own has the gates of the job."""
         own = next(s for s in self.spec.stages if s.name == stage).gates
         return [self.gate(g.name) for g in (own or self.spec.gates)]
 
@@ -186,14 +192,15 @@ class Request(StatusModel):
 
     @property
     def compares_with_published(self) -> bool:
-        """Whether the artifact is compared with the last version in its publish targets."""
+        """Whether the artifact is compared with the last version in its publish targets: the job has a
+        target, and one of its gates has the baseline LastPublished."""
         names = {gate.name for gate in self.spec.gates}
         gates = [gate for gate in self.gates if gate.name in names]
         return bool(self.spec.publish) and any("LastPublished" in gate.spec.baselines for gate in gates)
 
 
 class Subject(StrEnum):
-    """The model that an evaluation measures."""
+    """Which model an evaluation measures."""
 
     BASE = "Base"
     """The starting model of the job, measured as a baseline by the final gate."""
@@ -219,20 +226,22 @@ def task_set(split: HeldOutSplit, metric: str) -> str:
 
 
 class Evaluation(StatusModel):
-    """The outcomes of one model or checkpoint on all sets."""
+    """The outcomes of one model or checkpoint on all golden sets and held-out splits."""
 
     subject: Subject
     stage: str
-    """The stage of the model or checkpoint. The last stage for Base and Final."""
+    """The training stage of the model or checkpoint. For the subjects Base and Final, the last stage."""
     step: int
     loss: float | None = None
-    """Training loss at that step."""
+    """Training loss at the step ``step``."""
     digest: Sha256 | None = None
-    """Digest of the weights. For Final, the digest of all files of the artifact."""
+    """Digest of the weights. For the subject Final, the digest of all files of the artifact."""
     outcomes: Mapped[str]
-    """One letter per case by name of the set, see :mod:`tunegate_api.judging.verdict`."""
+    """Maps the name of each set to a string with one letter per case, see
+    :mod:`tunegate_api.judging.verdict`."""
     counts: Mapped[str] | None = None
-    """Two counts per case by name of the set, for metrics of :mod:`tunegate_api.judging.counts`."""
+    """Maps the name of a set to two counts per case, for the metrics of
+    :mod:`tunegate_api.judging.counts`."""
     seconds: float = 0.0
     """Duration of the evaluation."""
 
@@ -242,16 +251,18 @@ class Evaluation(StatusModel):
 
 
 class Results(StatusModel):
-    """Measured outcomes. They are cumulative and idempotent: merging a report twice changes nothing."""
+    """Measured outcomes of a job. Merging is cumulative and idempotent: merging the same results twice
+    changes nothing."""
 
     sets: Mapped[CaseSet] = {}
     evaluations: Listed[Evaluation] = []
     last_published: LastPublished | None = None
-    """Baseline LastPublished of the artifact. None if publish targets were not read yet, or are empty."""
+    """Baseline LastPublished of the artifact. None if the publish targets were not read yet, or contain no
+    version."""
 
     def merged(self, newer: "Results") -> "Results":
-        """Return these results merged with ``newer`` ones, which replace measurements of the same model. The
-        last reading of the publish targets is kept in any order of merging."""
+        """Return these results merged with the ``newer`` results, which replace measurements of the same
+        model. The last reading of the publish targets is kept, in whichever order results are merged."""
         by_key = {e.key: e for e in self.evaluations} | {e.key: e for e in newer.evaluations}
         readings = [found for found in (newer.last_published, self.last_published) if found]
         return Results(
@@ -275,19 +286,20 @@ class Usage(StatusModel):
     """The cost of training a stage, over all its attempts."""
 
     steps: int = 0
-    """Number of computed optimizer steps, including steps that were lost by an interruption."""
+    """Number of computed optimizer steps, including steps whose result an interruption lost."""
     tokens: int = 0
     training_seconds: float = 0.0
     """Seconds spent in optimizer steps."""
     evaluation_seconds: float = 0.0
     peak_gpu_bytes: int = 0
-    """Peak GPU memory of tensors."""
+    """Peak memory of tensors on one GPU, in bytes."""
     peak_process_bytes: int = 0
-    """Peak resident memory of a stage without GPUs."""
+    """Peak resident memory of the training process in bytes, if the stage trains without GPUs."""
 
 
 class Report(StatusModel):
-    """A report of a running pod. Each has all results of its stage, so that any one may be lost."""
+    """A report of a running pod. Each report has all results of its stage, so the loss of one report does no
+    harm."""
 
     job_uid: str
     role: Role
@@ -295,13 +307,14 @@ class Report(StatusModel):
     """Name of the stage, for the role train."""
     attempt: int
     sequence: int
-    """Number of the report. It increases with every report of a role and stage, also across attempts."""
+    """Number of the report. It increases with every report of the same role and stage, also from one attempt
+    to the next."""
     time: Time
     progress: Progress | None = None
     usage: Usage | None = None
-    """Cost of the stage."""
+    """Cost of training the stage so far."""
     plan: Plan | None = None
-    """The plan, from the role data."""
+    """The plan. Only reports of the role data have one."""
     results: Results = Results()
     published: Listed[PublishedArtifact] = []
     outcome: Outcome | None = None
@@ -310,12 +323,13 @@ class Report(StatusModel):
 
     @property
     def file_name(self) -> str:
-        """The file name in the outbox. All attempts of a role and stage use the same file."""
+        """The file name of the report in the outbox. All attempts of a role and stage use the same file
+        name."""
         return f"{self.role}-{self.stage}.json" if self.stage else f"{self.role}.json"
 
 
 class ModelForecast(StatusModel):
-    """The model of a :class:`Forecast`."""
+    """What a :class:`Forecast` contains about the model."""
 
     uri: str
     parameters: int
@@ -329,20 +343,21 @@ class Termination(StatusModel):
     outcome: Outcome
     failure: Failure | None = None
     report_sha256: Sha256 | None = None
-    """Digest of the file of the last report."""
+    """Digest of the file of the pod's last report in the outbox."""
     trackers_behind: list[str] | None = None
-    """Trackers that did not receive all metrics of this pod. None if the pod ended before it sent them."""
+    """Trackers that did not receive all metrics of this pod. None if the pod ended before its last attempt to
+    send metrics."""
     baselines: list[MeasuredBaseline] = []
-    """Files of the baseline cache that this pod wrote or used, as many as fit. They are not in reports,
-    because other pods can change reports on the volume."""
+    """Files of the baseline cache that this pod wrote or used, as many as fit into the message. Reports do
+    not contain these files, because other pods can change reports on the volume."""
 
 
 def cause_priority(exit_code: int, failure: Failure | None) -> int:
-    """Return how well the end of one rank explains the end of distributed training: the highest number
-    explains it best.
+    """Return how well the end of one rank explains why distributed training ended. The rank with the highest
+    number explains it best.
 
-    A rank that only lost its peers explains least, then a rank that was stopped. A permanent failure, which a
-    retry would meet again, explains most.
+    In ascending order: a rank that succeeded, a rank that only lost its peers, a rank that was stopped, a
+    rank that failed, and a rank with a permanent failure, which a retry cannot fix.
     """
     if failure is not None and failure.reason == Reason.PEER_LOST:
         return 1
@@ -354,17 +369,17 @@ def cause_priority(exit_code: int, failure: Failure | None) -> int:
 
 
 class Forecast(StatusModel):
-    """The output of ``tunegate plan``: the part of a plan that is known without a GPU."""
+    """The part of a plan that is known without a GPU. ``tunegate plan`` prints it."""
 
     model: ModelForecast
     data: DataPlan | None = None
-    """None if rows, golden sets or the tokenizer are not available. Then the stages have 0 steps and tokens,
-    and their largest pass is one example of the maximum length."""
+    """None if rows, golden sets or the tokenizer are not available. In this case, the stages have 0 steps and
+    0 tokens, and the largest pass of each is one example of the maximum length."""
     stages: list[StagePlan] = []
     judging: Memory | None = None
     """Estimated memory of the final gate, see :class:`tunegate_api.plan.Plan`."""
     notes: list[str] = []
-    """What is not known, and why."""
+    """Which parts of the plan are not known, and why."""
     failure: Failure | None = None
     """Why the job would fail before training."""
 
@@ -375,7 +390,7 @@ class FileManifest(StatusModel):
     files: dict[str, Sha256]
     digest: Sha256
     """Digest of all files, see :func:`files_digest`. A published version has the digest of the judged
-    artifact, without the model card and the evidence."""
+    artifact, which does not include the model card and the evidence."""
 
 
 def files_digest(files: Mapping[str, Sha256]) -> Sha256:
@@ -385,14 +400,16 @@ def files_digest(files: Mapping[str, Sha256]) -> Sha256:
 
 
 def canonical_json(model: StatusModel) -> str:
-    """Return the same text for equal content: JSON with sorted keys and without spaces."""
+    """Return the model as JSON with sorted keys and without spaces, so that equal content has the same
+    text."""
     return json.dumps(
         model.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=True, separators=(",", ":")
     )
 
 
 def plan_digest(plan: Plan) -> Sha256:
-    """Return the digest of a plan without its image, which is only known in a cluster."""
+    """Return the digest of a plan without the field ``image``, because the image is only known in a
+    cluster."""
     return sha256_text(canonical_json(plan.model_copy(update={"image": None})))
 
 

@@ -1,4 +1,4 @@
-"""What all resources have in common: metadata, conditions, and the base classes of the API types."""
+"""The types that all resources share: metadata, conditions, and the base classes of the API types."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 RULES_KEY = "x-rules"
-"""The key of a type's own CEL rules in its JSON schema. The rules have the form of
+"""The key in the JSON schema of a type under which the CEL rules of this type are stored, in the format of
 ``x-kubernetes-validations``."""
 
 
@@ -51,8 +51,8 @@ def _decimal_text(value: object) -> object:
 _Item = TypeVar("_Item")
 
 Listed = Annotated[list[_Item], Field(fail_fast=True)]
-"""A list that is refused at its first invalid item, so that refusing a long list costs no more than reading
-it. For input from outside."""
+"""A list whose validation ends at the first invalid item, so that an invalid list takes no longer to validate
+than a valid one. For input that is not trusted."""
 
 MAX_ENTRIES = 512
 """Maximum number of entries of a :data:`Mapped`."""
@@ -69,13 +69,13 @@ def _few_entries(value: object) -> object:
 
 
 Mapped = Annotated[dict[str, _Item], BeforeValidator(_few_entries)]
-"""A mapping of bounded size. The bound limits the number of errors, because every invalid entry is
-reported."""
+"""A mapping with at most ``MAX_ENTRIES`` entries. This also limits the number of validation errors, because
+every invalid entry is reported."""
 
 DECIMAL_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 
 Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), BeforeValidator(_decimal_text)]
-"""A number written as a string ("0.94", "2e-4"), so that it survives every serializer unchanged."""
+"""A number written as a string ("0.94", "2e-4"), so that no serializer changes its digits."""
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
@@ -115,15 +115,15 @@ def cut(text: str) -> str:
 def summarize(
     items: Sequence[str], most: int, *, total: int | None = None, separator: str = ", ", last: str = " and "
 ) -> str:
-    """Join the first ``most`` items, and count the rest: "a, b and 3 more". Give ``total``, the number of all
-    items, if ``items`` holds only the first of them."""
+    """Join the first ``most`` items, and count the remaining items: "a, b and 3 more". If ``items`` holds
+    only the first items of a longer list, ``total`` is the length of that list."""
     shown = items[:most]
     rest = (len(items) if total is None else total) - len(shown)
     return separator.join(shown) + (f"{last}{rest} more" if rest > 0 else "")
 
 
 Message = Annotated[str, Field(max_length=MAX_MESSAGE), BeforeValidator(cut)]
-"""A message in status. A longer message is truncated."""
+"""A message in status. A message longer than ``MAX_MESSAGE`` characters is truncated."""
 
 Time = Annotated[datetime, PlainSerializer(_utc, return_type=str, when_used="json")]
 """A time in UTC, serialized in RFC 3339 format with whole seconds, as in Kubernetes."""
@@ -141,28 +141,28 @@ class OwnerReference(StatusModel):
     uid: str
     """UID of the owner."""
     controller: bool | None = None
-    """Whether the owner is the controller of this object. Only one owner is."""
+    """Whether the owner is the controller of this object. An object has at most one controller."""
     block_owner_deletion: bool | None = None
-    """Whether foreground deletion of the owner waits for this object."""
+    """Whether foreground deletion of the owner waits until this object is deleted."""
 
 
 class ObjectMeta(StatusModel):
     """The part of Kubernetes' ObjectMeta that Tunegate reads."""
 
     name: str
-    """Name, unique among the objects of its kind in the namespace."""
+    """Name of the object, unique among the objects of the same kind in the namespace."""
     namespace: str = "default"
     """Namespace of the object."""
     uid: str = ""
     """UID of the object, set by the cluster."""
     generation: int = 1
-    """Number of changes of the spec."""
+    """Sequence number of the spec, set by the cluster. It increases with every change of the spec."""
     resource_version: str = ""
-    """Version of the object, which changes with every write."""
+    """Version of the object. It changes with every write."""
     creation_timestamp: Time | None = None
     """Time at which the object was created."""
     deletion_timestamp: Time | None = None
-    """Time at which deletion was requested."""
+    """Time at which the deletion of the object was requested."""
     labels: dict[str, str] = {}
     """Labels of the object."""
     annotations: dict[str, str] = {}
@@ -192,8 +192,8 @@ class Condition(StatusModel):
     message: Message = ""
     """Explanation of the status, for people."""
     observed_generation: int | None = None
-    """Generation of the spec that the condition was observed for. The condition is out of date if this is
-    older than metadata.generation."""
+    """Generation of the spec that the condition was observed for. The condition is out of date if
+    `observedGeneration` is lower than metadata.generation."""
     last_transition_time: Time
     """Time at which `status` last changed."""
 

@@ -17,8 +17,8 @@ class TrainingParameters(StatusModel):
     target_modules: Listed[str] | None = None
     """Target modules of the adapter. None if all weights are trained."""
     excluded_modules: Listed[str] | None = None
-    """Parts of a multimodal model that are not trained: its vision tower, unless ``target_modules`` names a
-    layer of it. None if all parts are trained."""
+    """Parts of a multimodal model that are not trained: the vision tower, unless ``target_modules`` names a
+    layer of the vision tower. None if all parts are trained."""
     epochs: float
     learning_rate: float
     scheduler: str
@@ -26,20 +26,20 @@ class TrainingParameters(StatusModel):
     weight_decay: float
     max_grad_norm: float
     batch_size: int
-    """Number of examples, or of pairs for DPO, per optimizer step."""
+    """Number of examples per optimizer step; for DPO, number of pairs."""
     micro_batch_size: int
-    """Number of examples or pairs per forward pass."""
+    """Number of examples per forward pass; for DPO, number of pairs."""
     max_length: int
     """Maximum length of an example in tokens."""
     seed: int
     dtype: str
     """Data type of the base weights. Trained weights and the optimizer state are float32."""
     quantization: Literal["NF4"] | None = None
-    """Quantization of the frozen base: its linear layers have 4 bits, with double quantization. Computations
-    use ``dtype``."""
+    """Quantization of the frozen base model. NF4: the weights of its linear layers have 4 bits, with double
+    quantization, and computations use ``dtype``."""
     beta: float | None = None
-    """Beta of DPO. A higher value keeps the model closer to the reference model, which is the starting model
-    of the stage."""
+    """The beta parameter of DPO. A higher value keeps the model closer to the reference model, which is the
+    starting model of the stage."""
     loss: str | None = None
     """Loss function of DPO: ``sigmoid`` or ``ipo``."""
     optim: str | None = None
@@ -59,9 +59,10 @@ class StagePlan(StatusModel):
     name: str
     parameters: TrainingParameters
     starts_from: Literal["Adapter", "Merged"] | None = None
-    """What the stage starts from. Adapter: it continues training the adapter of the previous stage. Merged:
-    the whole model of the previous stage, with its adapter merged into the base. Both are of the best
-    checkpoint that passed. None: the model of the job, for a first stage."""
+    """What the stage starts from. Adapter: the stage continues to train the adapter of the previous stage.
+    Merged: the stage starts from the whole model of the previous stage, with an adapter merged into its base
+    model. Adapter and model are those of the best checkpoint that passed. None: the stage is the first, and
+    starts from the model of the job."""
     total_steps: int
     """Number of optimizer steps."""
     checkpoint_steps: Listed[int]
@@ -71,8 +72,8 @@ class StagePlan(StatusModel):
     gates: Listed[str]
     parallelism: Literal["DDP", "FSDP"] | None = None
     """Type of distributed training. DDP: each rank has all trained weights. FSDP: each rank has a shard of
-    the weights, gradients and optimizer state, and gathers the other shards layer by layer. None: one
-    process."""
+    the weights, gradients and optimizer state, and gathers the other shards layer by layer. None: the stage
+    trains in one process."""
     largest_pass: Pass | None = None
     """A forward pass in which all examples have the maximum length. No pass needs more memory."""
     largest_generation: GenerationBatch | None = None
@@ -82,14 +83,14 @@ class StagePlan(StatusModel):
 
 
 class SplitPlan(StatusModel):
-    """A file of rows or pairs in the workspace."""
+    """A file in the workspace with the rows or preference pairs of one split."""
 
     rows: int
     sha256: Sha256
 
 
 class PreferencePlan(StatusModel):
-    """The preference pairs: a chosen and a rejected completion of one prompt."""
+    """The splits of the preference pairs. A pair has a chosen and a rejected completion of one prompt."""
 
     source_sha256: Sha256
     train: SplitPlan
@@ -110,14 +111,16 @@ class DataPlan(StatusModel):
 
 
 class StartPlan(StatusModel):
-    """The artifact of another job that a model is, or was merged from."""
+    """The artifact of another job that this job starts from: the model of this job is the artifact, or was
+    merged from it."""
 
     job: str
     uid: str
     digest: Sha256
     """Digest of the artifact."""
     merged: bool
-    """Whether the artifact is an adapter that was merged into its base. Nobody else has such a model."""
+    """Whether the artifact is an adapter that was merged into its base model. Nobody else has the merged
+    model."""
 
 
 class ModelLicense(StatusModel):
@@ -133,16 +136,16 @@ class ModelLicense(StatusModel):
 
 class ModelPlan(StatusModel):
     uri: str
-    """Address of the model. If the job starts from another job, the address of that job's artifact."""
+    """Address of the model. If the job starts from another job, the address of the other job's artifact."""
     revision: str | None = None
     digest: Sha256
-    """Digest of the source files and, if they are converted, of the conversion. It is the name of the folder
-    in ``models/``."""
+    """Digest of the source files and, if these are converted, of the conversion. The folder of the model in
+    ``models/`` has this name."""
     parameters: int
     start_from: StartPlan | None = None
     """The artifact of another job that this job starts from. None if the spec has no `model.startFrom`."""
     chat_template_args: Mapped[Any] = {}
-    """Arguments of the chat template, used wherever a chat is rendered."""
+    """Arguments that are passed to the chat template whenever a chat is rendered."""
     shape: ModelShape | None = None
     """Sizes of the model. None if they cannot be read from the configuration of its architecture."""
     auto_class: str | None = None
@@ -153,13 +156,13 @@ class ModelPlan(StatusModel):
 
     @property
     def is_merged(self) -> bool:
-        """Whether the model was merged for this job. An adapter for it would be of no use to others, who do
-        not have this base."""
+        """Whether the model was merged for this job. Others do not have this base model, so an adapter for it
+        would be useless to them."""
         return self.start_from is not None and self.start_from.merged
 
 
 class Plan(StatusModel):
-    """Everything that is resolved before training. Equal plans mean equal runs."""
+    """Everything that is resolved before training. Jobs with equal plans run in the same way."""
 
     job_uid: str
     model: ModelPlan
@@ -181,7 +184,7 @@ class Plan(StatusModel):
         return self.stages[self.stages.index(self.stage(name)) - 1]
 
     def based_on(self, name: str) -> StagePlan:
-        """Return the stage for which the base model of stage ``name`` was created: the stage itself or, if it
-        continues an adapter, the earlier stage that started the adapter."""
+        """Return the stage for which the base model of the stage ``name`` was created: the stage itself or,
+        if the stage continues an adapter, the earlier stage that started the adapter."""
         stage = self.stage(name)
         return self.based_on(self.before(name).name) if stage.starts_from == "Adapter" else stage

@@ -1,4 +1,4 @@
-"""The folders of a job on the storage volume."""
+"""The paths of a job's files on the storage volume."""
 
 from pathlib import PurePosixPath
 
@@ -10,7 +10,8 @@ class Workspace:
         self.job = PurePosixPath(uid)
         self.data = self.job / "data"
         self.download = self.job / "download"
-        """Files that are being downloaded. They are moved when the download is complete."""
+        """Files that are being downloaded. A file is moved to its final folder when its download is
+        complete."""
         self.evals = self.job / "evals"
         self.gate = self.job / "gate"
         self.model = self.job / "model"
@@ -25,19 +26,22 @@ class Workspace:
 
     @staticmethod
     def source(key: str) -> PurePosixPath:
-        """Return the file that records which model was downloaded from the source with this key."""
+        """Return the file that records which model was downloaded from a source. ``key`` identifies the
+        source."""
         return PurePosixPath("models") / ".sources" / f"{key}.json"
 
     @staticmethod
     def openings(test_sha256: str) -> PurePosixPath:
-        """Return the folder with one file for each final gate that read the test set with this digest."""
+        """Return the folder with one file for each final gate that read a test set. ``test_sha256`` is the
+        digest of the test set."""
         return PurePosixPath("test-sets") / test_sha256
 
     def stage(self, stage: str) -> PurePosixPath:
         return self.job / "stages" / stage
 
     def checkpoint(self, stage: str, step: int) -> PurePosixPath:
-        """Return the folder of a checkpoint. It exists only when the checkpoint is complete and hashed."""
+        """Return the folder of a checkpoint. The folder exists only if the checkpoint is complete and
+        hashed."""
         return self.stage(stage) / f"step-{step:06d}"
 
     def merged(self, stage: str) -> PurePosixPath:

@@ -168,7 +168,7 @@ def test_outcomes_of_another_golden_set_never_pass():
     status = world.run()
     assert status.failure is not None
     assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
-    assert "100 outcomes for the 0 cases of the golden set" in status.failure.message
+    assert "100 outcomes were reported for the 0 cases of the golden set" in status.failure.message
 
 
 def test_later_edit_of_a_gate_does_not_change_a_running_job():

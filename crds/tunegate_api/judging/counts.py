@@ -1,4 +1,4 @@
-"""Task metrics that are computed from two counts per case instead of one pass or fail per case.
+"""Count-based task metrics: they are computed from two counts per case, instead of one pass or fail per case.
 
 A case has a numerator and a denominator, ``3/5``. The value of a metric on all cases is an exact fraction,
 which is compared with the threshold:
@@ -10,15 +10,15 @@ which is compared with the threshold:
   and the sum of both lengths, so the value is the mean of the F-measures (Lin, ROUGE: A Package for Automatic
   Evaluation of Summaries, 2004).
 
-As with a pass rate, the value itself is compared with the threshold, without a confidence interval. The rules
-of :mod:`tunegate_api.judging.verdict` apply: a truncated output adds only its denominator. If a case was not
-measured, or its counts are invalid, the result is *Error*, unless the metric would fail even with the best
-possible counts for that case.
+As with a pass rate, the value itself is compared with the threshold, without a confidence interval. As in
+:mod:`tunegate_api.judging.verdict`, truncated outputs do not count as good: only the denominator of such an
+output is added. If a case was not measured, or its counts are invalid, the result is *Failed* if the metric
+would fail even with the best possible counts for this case, and *Error* otherwise.
 
-Counts are compared only with the threshold. Comparisons with baselines, and of checkpoints with the best so
-far, use golden cases, which pass or fail. A fair comparison of two values would need a paired bootstrap,
-which resamples the cases of both models together; the counts of each case are kept for it (Koehn, Statistical
-Significance Tests for Machine Translation Evaluation, 2004).
+Counts are only compared with the threshold. Golden cases, which pass or fail, are used to compare a model
+with baselines, and a checkpoint with the best checkpoint so far. A fair comparison of two values would need a
+paired bootstrap, which resamples the cases of both models together. The counts of each case are kept for such
+a test (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004).
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,11 +39,11 @@ from tunegate_api.judging.verdict import (
 )
 
 MAX_COUNT = 99_999
-"""Maximum count of a case, so that the counts of all cases fit in one ConfigMap."""
+"""Maximum of each count. With this limit, the counts of all cases fit in one ConfigMap."""
 COUNTS_LENGTH = len(f"{MAX_COUNT}/{MAX_COUNT} ")
-"""Maximum length of the counts of a case, in characters."""
+"""Maximum length of the text of a case's two counts, in characters."""
 NOT_COUNTED = "-"
-"""Written instead of the counts of a case that was not measured."""
+"""The text that :func:`counts_text` writes for a case that was not measured."""
 
 
 class Aggregate(StrEnum):
@@ -54,7 +54,7 @@ class Aggregate(StrEnum):
 
 
 COUNTED: Mapping[str, Aggregate] = {"f1": Aggregate.MICRO, "rouge_l": Aggregate.MEAN}
-"""The task metrics that are measured by counts. All others are pass rates."""
+"""The count-based task metrics. All other task metrics are pass rates."""
 
 
 @dataclass(frozen=True)
@@ -68,36 +68,37 @@ class Counts:
         return f"{self.numerator}/{self.denominator}"
 
     def is_valid(self, aggregate: Aggregate) -> bool:
-        """Return whether a metric can be computed from the counts. A mean needs a denominator of at least 1
-        in each case; for a ratio of sums, a case may have a denominator of 0."""
+        """Return whether a metric with this ``aggregate`` can be computed from the counts. Mean needs a
+        denominator of at least 1 in each case. With Micro, a case may have a denominator of 0."""
         least = 1 if aggregate is Aggregate.MEAN else 0
         return 0 <= self.numerator <= self.denominator <= MAX_COUNT and self.denominator >= least
 
 
 def outcome_length(metric: str) -> int:
-    """Return the maximum length of the results of a task metric for each case, in characters."""
+    """Return the maximum length of one case's results for a task metric, in characters."""
     return 1 + COUNTS_LENGTH if metric in COUNTED else 1
 
 
 RIGHT = Counts(MAX_COUNT, MAX_COUNT)
-"""The best possible counts of a case: no other counts raise a metric as much."""
+"""The best possible counts of a case. No other counts raise a metric more."""
 
 
 @dataclass(frozen=True)
 class CountedMetric:
-    """The measured counts of a metric on a set of cases."""
+    """The measured counts of a count-based metric on a set of cases."""
 
     name: str
     total: int
     """Number of cases in the set."""
     entries: int
-    """Number of cases with counts."""
+    """Number of cases for which counts or outcomes were reported."""
     measured: tuple[Counts, ...]
-    """The valid counts of cases whose outcome is known."""
+    """The counts of the cases whose outcome is known and whose counts are valid."""
 
     @property
     def value(self) -> Fraction:
-        """The exact value. 0 if it has none, for example because a case was not measured."""
+        """The exact value of the metric. 0 if it cannot be computed, for example because a case was not
+        measured."""
         is_complete = len(self.measured) == self.total >= self.entries
         value = _value(self.name, self.measured) if is_complete else None
         return Fraction(0) if value is None else value
@@ -105,7 +106,7 @@ class CountedMetric:
     def judge(self, minimum: Fraction) -> RuleFinding:
         """Compare the value with the threshold. Without cases, the result is Inconclusive."""
         if self.entries > self.total:
-            text = f"{self.name}: {self.entries} counts for {self.total} held-out rows"
+            text = f"{self.name}: {self.entries} counts were reported for {self.total} held-out rows"
             return RuleFinding(self.name, VerdictState.ERROR, text)
         if self.total == 0:
             text = f"{self.name}: no held-out rows to measure on"
@@ -113,7 +114,7 @@ class CountedMetric:
         missing = self.total - len(self.measured)
         best = _value(self.name, [*self.measured, *[RIGHT] * missing])
         if best is None:
-            text = f"{self.name}: it has no value, because all {self.total} rows have a denominator of 0"
+            text = f"{self.name} has no value, because all {self.total} rows have a denominator of 0"
             return RuleFinding(self.name, VerdictState.ERROR, text)
         text = f"{self._arithmetic()}, required {threshold_text(minimum)}"
         if missing:
@@ -134,8 +135,8 @@ class CountedMetric:
 
 
 def counted_metric(name: str, rows: CaseSet, outcomes: str, counts: str) -> CountedMetric:
-    """Parse the counts of a metric in :data:`COUNTED`. ``outcomes`` has one letter per case, ``counts`` one
-    entry per case, see :func:`counts_text`."""
+    """Parse the counts of the metric ``name``, which is in :data:`COUNTED`. ``outcomes`` has one letter per
+    case. ``counts`` has one entry per case in the format of :func:`counts_text`."""
     aggregate = COUNTED[name]
     entries = counts.split(" ") if counts else []
     found = (_read(outcome, entry) for outcome, entry in zip(outcomes, entries, strict=False))
@@ -144,12 +145,12 @@ def counted_metric(name: str, rows: CaseSet, outcomes: str, counts: str) -> Coun
 
 
 def counts_text(counts: Sequence[Counts | None]) -> str:
-    """Return the text form of the counts of all cases, as in results: ``3/5 0/4 -``."""
+    """Return the counts of all cases as text, as results contain them: ``3/5 0/4 -``."""
     return " ".join(NOT_COUNTED if each is None else str(each) for each in counts)
 
 
 def _read(outcome: str, entry: str) -> Counts | None:
-    """Return the counts of one case. None if it was not measured."""
+    """Return the counts of one case. Returns None if the case was not measured."""
     numerator, _, denominator = entry.partition("/")
     is_number = all(
         part.isascii() and part.isdecimal() and len(part) <= 5 for part in (numerator, denominator)
@@ -161,7 +162,8 @@ def _read(outcome: str, entry: str) -> Counts | None:
 
 
 def _value(name: str, counts: Sequence[Counts]) -> Fraction | None:
-    """Return the value of a metric on these cases. None if it has no value."""
+    """Return the value of the metric ``name`` for these counts. Returns None if there are no cases, or if all
+    denominators of a Micro metric are 0."""
     if COUNTED[name] is Aggregate.MICRO:
         whole = sum(c.denominator for c in counts)
         return Fraction(sum(c.numerator for c in counts), whole) if whole else None

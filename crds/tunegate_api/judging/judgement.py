@@ -43,7 +43,7 @@ from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 NO_ROWS = CaseSet(sha256="", ids=[])
-"""Used if no held-out rows were reported: outcomes on them cannot pass."""
+"""An empty set, used if no held-out rows were reported. Outcomes on an empty set cannot pass."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,13 @@ class GateJudgement:
 
     name: str
     cases: CaseSet
-    """The measured golden set. Empty, which is an error, if another set than the gate's was measured."""
+    """The golden set that was evaluated. If it is not the golden set of the gate, this is an empty set, for
+    which the verdict is Error."""
     outcomes: str
-    """One letter per case."""
+    """The outcome of each case, one letter per case."""
     verdict: Verdict
     baselines: dict[str, int]
-    """Number of golden cases that each baseline passed."""
+    """Maps the name of each baseline to the number of golden cases that it passed."""
     skipped: tuple[str, ...]
     """Baselines that were skipped because they do not exist yet."""
     dry_run: bool
@@ -65,7 +66,7 @@ class GateJudgement:
 
     @property
     def failed_cases(self) -> list[str]:
-        """Ids of the measured cases that did not pass."""
+        """Ids of the evaluated cases that did not pass."""
         return [c for c, o in zip(self.cases.ids, self.outcomes, strict=False) if o != PASS]
 
 
@@ -79,11 +80,12 @@ class TaskJudgement:
     passed: int
     total: int
     base_passed: int | None
-    """Number of rows that the base model passed. None if it was not measured."""
+    """Number of rows that the base model passed. None if the base model was not evaluated."""
     value: Fraction
-    """The number that is compared with ``minimum``: the pass rate, or the value of a metric of counts."""
+    """The number that is compared with ``minimum``: the pass rate, or the value of a count-based metric."""
     base_value: Fraction | None
-    """The same number for the base model. None if it was not measured."""
+    """The pass rate, or the value of a count-based metric, of the base model. None if the base model was not
+    evaluated."""
     finding: RuleFinding
 
 
@@ -116,23 +118,26 @@ class Judgement:
 
     @property
     def findings(self) -> list[tuple[str, RuleFinding]]:
-        """All enforced findings, each with the name of its gate or ``taskMetrics``."""
+        """The findings of the enforced gates and of the task metrics, each with the name of its gate or
+        ``taskMetrics``."""
         of_gates = [(g.name, f) for g in self.enforced for f in g.verdict.findings]
         return of_gates + [("taskMetrics", task.finding) for task in self.tasks]
 
     @property
     def state(self) -> VerdictState:
-        """The worst finding."""
+        """The worst state of the findings of enforced gates and task metrics."""
         return worst([finding.state for _, finding in self.findings])
 
     @property
     def message(self) -> str:
-        """The messages of the worst findings. If everything passed, these are all findings."""
+        """The messages of the findings with the worst state. If all findings passed, the messages of all
+        findings."""
         return "; ".join(f"{name}: {f.message}" for name, f in self.findings if f.state is self.state)
 
 
 def judge_final(request: Request, results: Results) -> Judgement | None:
-    """Return the judgement of the artifact to publish. None until it was measured."""
+    """Return the judgement of the artifact to publish. Returns None if ``results`` have no evaluation of the
+    artifact."""
     final = next(iter(results.find(Subject.FINAL)), None)
     return None if final is None else judge_artifact(request, results, final)
 
@@ -149,7 +154,8 @@ def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation)
 
 
 def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate | None:
-    """Return the best checkpoint of a stage that passed. Gates in a dry run are ignored."""
+    """Return the best checkpoint of the stage ``stage`` that passed its gates. Gates in a dry run are
+    ignored. Returns None if no checkpoint passed."""
     judged = [judge_checkpoint(request, results, e) for e in results.find(Subject.CHECKPOINT, stage)]
     return select_best(
         [
@@ -178,8 +184,9 @@ def assess_stage(
 ) -> GateAssessment | None:
     """Apply the stop rule of each gate to the last checkpoint of a stage, and return the strictest result.
 
-    ``accepted_step`` is the step at which a person continued the job; earlier evaluations are ignored.
-    Returns None before the first checkpoint.
+    ``accepted_step`` is the step of the stop that a person overrode; evaluations before it are ignored.
+    Returns None until a checkpoint follows the first evaluation that counts, or if every gate is in a dry run
+    or has no measured cases.
     """
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
     counted = [e for e in evaluations if e.step >= accepted_step]
@@ -198,9 +205,9 @@ def assess_stage(
 
 
 def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
-    """Return the steps of the checkpoints that must be kept, because a verdict refers to them now or may do
-    so later: the best checkpoint that passed, and for each gate the best one that its stop rule compares
-    with. For ``accepted_step`` see :func:`assess_stage`."""
+    """Return the steps of the checkpoints that must be kept, because a verdict refers or may refer to them:
+    the best checkpoint that passed, and for each gate the best checkpoint that its stop rule compares with.
+    For ``accepted_step``, see :func:`assess_stage`."""
     passing = best_checkpoint(request, results, stage)
     steps = {passing.step} if passing else set()
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
@@ -214,8 +221,8 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
 
 
 def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
-    """Return the cases that were measured for ``gate``. If another set was measured, return an empty set,
-    which cannot pass."""
+    """Return the golden cases that were evaluated for ``gate``. If they are not the golden set of the gate,
+    return an empty set, which cannot pass."""
     cases = results.sets.get(golden_set(gate.name))
     if cases is None or cases.sha256 != gate.golden_sha256:
         return CaseSet(sha256=gate.golden_sha256, ids=[])
@@ -223,12 +230,13 @@ def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
 
 
 def base_evaluation(request: Request, results: Results, name: str, subject: Subject) -> Evaluation | None:
-    """Return the evaluation of the base model on a set, measured in the same way as what is compared with it.
+    """Return the evaluation of the base model on the set ``name`` with which a model of type ``subject`` is
+    compared.
 
-    An artifact is compared with the base model as the final gate measured it, a checkpoint with the base
-    model as the first stage measured its starting model. Otherwise a checkpoint could fail only because the
-    gate loads the base model in another data type. If one of them did not measure the set, the other
-    evaluation is used.
+    There can be two evaluations of the base model: by the final gate, and by the first stage, as its starting
+    model. An artifact is compared with the first of these, and a checkpoint with the second, because a
+    checkpoint could fail only because the final gate loads the base model in another data type. If the
+    preferred evaluation does not include the set, the other evaluation is used.
     """
     trained = results.find(Subject.START, request.spec.stages[0].name)
     judged = results.find(Subject.BASE)
@@ -237,11 +245,12 @@ def base_evaluation(request: Request, results: Results, name: str, subject: Subj
 
 
 def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
-    """Return the version that ``gate`` compares with as LastPublished. None if nothing was published through
-    it.
+    """Return the version that ``gate`` compares with as LastPublished. Returns None if no version was
+    published through the gate.
 
-    Checkpoints are compared with the version that was known when the job started, so that all have the same
-    baseline. The artifact is compared with the version that the publish targets had when they were last read.
+    Checkpoints are compared with the version that was known when the job started, so that all checkpoints
+    have the same baseline. The artifact is compared with the version that the publish targets had when they
+    were last read.
     """
     read = results.last_published if subject is Subject.FINAL else None
     return (read.versions.get(gate.name) if read else None) or gate.last_published
@@ -264,8 +273,8 @@ def _judge(
 def _judge_gate(
     gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
 ) -> GateJudgement:
-    """Judge by one gate, compared with every baseline that exists. The base model always exists; a published
-    version may not."""
+    """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
+    LastPublished is skipped if no version was published."""
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}

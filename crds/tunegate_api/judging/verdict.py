@@ -22,10 +22,11 @@ from pydantic import Field
 from tunegate_api.meta import Listed, StatusModel
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
-"""The letters of an outcome string, which has one letter per case in the order of the set."""
+"""The letters of an outcome string. It has one letter per case, in the order of the cases in the set."""
 
 MAX_TRUNCATED = Fraction(5, 100)
-"""The share of a baseline's outputs that may be truncated before a comparison can become Inconclusive."""
+"""If a larger share of a baseline's outputs was truncated, a comparison with the baseline can be
+Inconclusive."""
 
 MAX_CASES = 1000
 """Maximum number of cases in a set, so that all outcomes of a job fit in one ConfigMap."""
@@ -46,17 +47,18 @@ class VerdictState(StrEnum):
 
     @property
     def severity(self) -> int:
-        """Position in the order from best to worst, 0 for Passed."""
+        """Position of the state in the order from best to worst. 0 is Passed."""
         return list(VerdictState).index(self)
 
 
 def worst(states: Sequence[VerdictState]) -> VerdictState:
-    """Return the most severe of ``states``. An empty sequence is Error, because nothing was measured."""
+    """Return the most severe of ``states``. For an empty sequence, return Error, because nothing was
+    measured."""
     return max(states, key=lambda s: s.severity, default=VerdictState.ERROR)
 
 
 class CaseSet(StatusModel):
-    """The cases that outcomes refer to, in order."""
+    """The cases of a set. An outcome string has one letter for each case, in the same order."""
 
     sha256: str
     """Digest of the set. Outcomes can be compared only if their sets have the same digest."""
@@ -89,9 +91,9 @@ class Baseline:
     golden_sha256: str
     outcomes: str | None
     version: str = ""
-    """The published version, for messages. Empty if it is not known."""
+    """Name of the published version, for messages. Empty if the version is not known."""
     problem: str = ""
-    """Why a comparison is not possible. Empty if it is."""
+    """Why a comparison with this baseline is not possible. Empty if a comparison is possible."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """The messages of the worst findings. If everything passed, these are all findings."""
+        """The messages of the findings with the worst state. If all findings passed, the messages of all
+        findings."""
         return "; ".join(f.message for f in self.findings if f.state == self.state)
 
 
@@ -127,8 +130,8 @@ def passed_count(outcomes: str) -> int:
 
 
 def counted_outcomes(passed: int, total: int) -> str:
-    """Return outcomes with these counts, for a comparison by counts if the outcome of each case is not
-    known."""
+    """Return an outcome string with ``passed`` passed cases and ``total`` cases. It is used to compare pass
+    rates if the outcome of each case is not known."""
     return PASS * passed + FAIL * (total - passed)
 
 
@@ -138,19 +141,19 @@ def rate(passed: int, total: int) -> Fraction:
 
 
 def rate_text(value: Fraction) -> str:
-    """Format a rate as ``0.94``: truncated to two digits, because a rounded rate could look like a threshold
-    that it misses."""
+    """Format a rate as ``0.94``. The rate is truncated to two digits, because a rate below a threshold could
+    be rounded up to the threshold."""
     return f"{int(value * 100) / 100:.2f}"
 
 
 def threshold_text(value: Fraction) -> str:
-    """Format a threshold as ``0.94``, or in full if it has more than two digits."""
+    """Format a threshold as ``0.94``, or with all digits if it has more than two decimal places."""
     return rate_text(value) if value * 100 % 1 == 0 else str(float(value))
 
 
 def points_text(value: Fraction) -> str:
-    """Format signed percentage points as ``-4.9``: truncated to one digit, because a rounded drop could look
-    like a limit that it does not reach."""
+    """Format signed percentage points as ``-4.9``. The number is truncated to one digit, because a drop below
+    a limit could be rounded up to the limit."""
     tenths = int(abs(value) * 10)
     sign = "-" if value < 0 else "+"
     return f"{sign}{tenths // 10}.{tenths % 10}"
@@ -164,12 +167,13 @@ def judge_golden(
 ) -> Verdict:
     """Judge one model or checkpoint by a golden set.
 
-    ``outcomes`` has one letter per case. ``baselines`` has the baselines to compare with: the caller omits a
-    baseline that does not exist yet; a baseline that should exist but could not be measured has no outcomes.
+    ``outcomes`` has one letter per case. ``baselines`` maps names to the baselines to compare with. The
+    caller omits a baseline that does not exist yet. A baseline that should exist, but could not be measured,
+    has None as outcomes.
     """
     total, passed, errors = len(cases.ids), passed_count(outcomes), _errors(cases, outcomes)
     if total == 0 or len(outcomes) > total:
-        message = f"{len(outcomes)} outcomes for the {total} cases of the golden set"
+        message = f"{len(outcomes)} outcomes were reported for the {total} cases of the golden set"
         return Verdict((RuleFinding("measured", VerdictState.ERROR, message),))
     findings = [*_measured(errors, total), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
     deltas: dict[str, Fraction] = {}
@@ -192,17 +196,15 @@ def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Ru
     """
     total = len(rows.ids)
     if len(outcomes) > total:
-        return RuleFinding(
-            name, VerdictState.ERROR, f"{name}: {len(outcomes)} outcomes for {total} held-out rows"
-        )
+        message = f"{name}: {len(outcomes)} outcomes were reported for {total} held-out rows"
+        return RuleFinding(name, VerdictState.ERROR, message)
     if total == 0:
         return RuleFinding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
     return _min_rate(name, passed_count(outcomes), _errors(rows, outcomes), total, minimum)
 
 
 def _errors(cases: CaseSet, outcomes: str) -> int:
-    """Return the number of cases without a measured outcome: those with an error, a missing letter or an
-    unknown one."""
+    """Return the number of cases without a measured outcome: their letter is an error, unknown or missing."""
     known = sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
     return max(0, len(cases.ids) - known)
 
@@ -230,7 +232,8 @@ def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction
 def _against(
     name: str, baseline: Baseline, cases: CaseSet, *, passed: int, errors: int, limit: Fraction
 ) -> tuple[RuleFinding, Fraction | None]:
-    """Compare with one baseline. A drop of ``limit`` points or more fails."""
+    """Compare the number of ``passed`` cases with one baseline. A drop of ``limit`` percentage points or more
+    fails."""
     total = len(cases.ids)
     label = f"{name} ({baseline.version})" if baseline.version else name
     if baseline.problem:
@@ -259,7 +262,7 @@ def _against(
         return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     if total * limit < 100:
         needed = -int(-100 // limit)
-        drop = f"a drop of {float(limit):g} points"
+        drop = f"a drop of {float(limit):g} points below {label}"
         message = f"{total} golden cases are too few to detect {drop}: have at least {needed}"
         return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     return RuleFinding(name, VerdictState.PASSED, message), delta
@@ -278,7 +281,7 @@ def _must_pass(name: str, cases: CaseSet, outcomes: str) -> RuleFinding:
     if failed:
         return RuleFinding("mustPass", VerdictState.FAILED, f"mustPass {name}: {_some(failed)} failed")
     if any(letter != PASS for letter in letters):
-        return RuleFinding("mustPass", VerdictState.ERROR, f"mustPass {name}: not measured")
+        return RuleFinding("mustPass", VerdictState.ERROR, f"mustPass {name}: cases could not be measured")
     return RuleFinding("mustPass", VerdictState.PASSED, f"mustPass {name}: {len(positions)} passed")
 
 
@@ -295,7 +298,8 @@ class StopAction(StrEnum):
 
 @dataclass(frozen=True)
 class StepOutcomes:
-    """The outcomes of a golden set at one step of a stage. Step 0 is the starting model of the stage."""
+    """The outcomes of a golden set at one optimizer step of a stage. Step 0 is the starting model of the
+    stage."""
 
     step: int
     outcomes: str
@@ -308,11 +312,12 @@ class Assessment:
     action: StopAction
     message: str
     must_pass: bool = False
-    """Whether a mustPass case caused the result."""
+    """Whether a mustPass case that failed caused the action."""
     best_step: int = 0
     best_passed: int = 0
     regressed: tuple[str, ...] = ()
-    """Ids of the cases that passed at the best step and fail now."""
+    """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass``, ids of the mustPass cases
+    that fail now and passed at any earlier step."""
 
     @property
     def regressing(self) -> bool:
@@ -323,11 +328,11 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcom
     """Apply the stop rule to the last checkpoint of ``history``, and return whether training continues.
 
     ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
-    a person continued the job. A golden pass rate that is ``max_drop_between_checkpoints`` points or more
-    below the best so far is a regression. Immediate stops training at once; Confirm evaluates the next
-    checkpoint early, and stops training if it regresses too. If a mustPass case passed before and fails now,
-    training stops at once. An outcome that could not be measured does not stop training, because its
-    checkpoint cannot pass anyway.
+    a person continued the job. A checkpoint regresses if its golden pass rate is below the best so far by
+    ``max_drop_between_checkpoints`` points or more. Then training stops at once if ``rules.confirm`` is
+    False. Otherwise the next checkpoint is evaluated early, and training stops if it regresses too. If a
+    mustPass case passed before and fails now, training stops at once. An outcome that could not be measured
+    does not stop training, because a checkpoint with such an outcome cannot pass.
 
     Raises ValueError if ``history`` is empty.
     """
@@ -388,13 +393,13 @@ class Candidate:
     step: int
     verdict: VerdictState
     golden: Fraction
-    """Golden pass rate; with several gates, the sum of their rates."""
+    """Golden pass rate. With several gates, the sum of the pass rates of all gates."""
     dev: Fraction
-    """Task metric on the dev split; with several metrics, their sum."""
+    """Value of the task metric on the dev split. With several task metrics, the sum of their values."""
 
 
 def select_best(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the best checkpoint that passed: by golden pass rate, then by dev metric, then the earliest.
-    None if none passed."""
+    """Return the best candidate that passed: the one with the highest golden pass rate. If several have this
+    rate, the one with the highest dev metric, and then the earliest. Returns None if no candidate passed."""
     passing = [c for c in candidates if c.verdict is VerdictState.PASSED]
     return max(passing, key=lambda c: (c.golden, c.dev, -c.step), default=None)

@@ -1,7 +1,7 @@
 """The constants in the status of a FineTuneJob: phases, lifecycle stages, condition types and reasons.
 
-The docstring of each member is printed in docs/api/finetunejob.md. Reasons are part of the API: new ones may
-be added, but none is renamed.
+The docstring of each member is printed in docs/api/finetunejob.md. Reasons are part of the API: a new reason
+may be added, but an existing reason is never renamed.
 """
 
 from enum import StrEnum
@@ -29,7 +29,7 @@ class Phase(StrEnum):
     """The model passed its gates. It is published, or stays on the storage volume if `publish` has no
     target."""
     FAILED = "Failed"
-    """The job failed, and published no model. See `status.failure` for the reason and the fix."""
+    """The job failed or was discarded. See `status.failure` for the reason and the fix."""
     STOPPED = "Stopped"
     """A gate stopped training. A person must continue or discard the job."""
     SUSPENDED = "Suspended"

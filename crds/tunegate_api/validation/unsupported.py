@@ -15,7 +15,7 @@ class When:
     """The values of a field that are not supported."""
 
     label: str
-    """Text after the field's name in the docs."""
+    """Text that the docs print after the field's name, such as ``true``."""
     holds: Callable[[Any], bool]
 
 
@@ -37,7 +37,7 @@ def _scheme_besides(*schemes: str) -> When:
 
 @dataclass(frozen=True)
 class NotYet:
-    """A line of the table."""
+    """A field that is not supported yet: a line of the tables FINETUNEJOB and EVALGATE."""
 
     field: str
     """Path of the field below ``spec``. ``[]`` stands for each entry of a list."""
@@ -65,14 +65,14 @@ FINETUNEJOB = (
 EVALGATE = (
     NotYet("golden.source.uri", GIVEN, "golden sets on volumes; use configMap or inline"),
     NotYet("safety", GIVEN, "the safety comparison"),
-    NotYet("target", GIVEN, "judging a model on its own"),
+    NotYet("target", GIVEN, "judging a model independently of a job"),
     NotYet("schedule", GIVEN, "judging on a schedule"),
-    NotYet("dryRun", _is(True), "recording without blocking"),
+    NotYet("dryRun", _is(True), "recording verdicts without blocking"),
 )
 
 
 def check_supported(spec: Part, table: tuple[NotYet, ...]) -> None:
-    """Refuse the fields that ``table`` lists."""
+    """Refuse the fields of ``spec`` that ``table`` lists."""
     for line in table:
         for part, name in _holders(spec, line.field):
             value = part.get(name)

@@ -57,7 +57,7 @@ def value(name: str, outcomes: str, counts: str) -> Fraction:
             FAILED,
             "rouge_l 0.00/2 = 0.00 over 2 rows, required 0.50, 1 not measured",
         ),
-        ("f1", "ff", "0/0 0/0", ERROR, "f1: it has no value, because all 2 rows have a denominator of 0"),
+        ("f1", "ff", "0/0 0/0", ERROR, "f1 has no value, because all 2 rows have a denominator of 0"),
         (
             "rouge_l",
             "pf",
@@ -98,7 +98,10 @@ def test_missing_or_invalid_counts_never_pass(counts):
 @pytest.mark.parametrize(("outcomes", "counts"), [("pp", "4/4 4/4 4/4"), ("ppp", "4/4 4/4")])
 def test_more_counts_or_outcomes_than_rows_are_an_error(outcomes, counts):
     finding = judge("f1", outcomes, counts, total=2)
-    assert (finding.state, finding.message) == (ERROR, "f1: 3 counts for 2 held-out rows")
+    assert (finding.state, finding.message) == (
+        ERROR,
+        "f1: 3 counts were reported for 2 held-out rows",
+    )
 
 
 def test_counts_of_an_unknown_outcome_are_not_measured():

@@ -117,7 +117,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(),
             {},
             ERROR,
-            "101 outcomes for the 100 cases of the golden set",
+            "101 outcomes were reported for the 100 cases of the golden set",
         ),
         (
             "a baseline that was not measured is an error",
@@ -190,7 +190,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(must_pass=("case-0",)),
             {},
             ERROR,
-            "1 of 100 golden cases could not be measured; mustPass case-0: not measured",
+            "1 of 100 golden cases could not be measured; mustPass case-0: cases could not be measured",
         ),
         (
             "a mustPass that names no case is an error",
@@ -211,7 +211,10 @@ def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules,
 def test_set_too_small_to_detect_the_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
-    assert verdict.message == "10 golden cases are too few to detect a drop of 5 points: have at least 20"
+    assert (
+        verdict.message
+        == "10 golden cases are too few to detect a drop of 5 points below BaseModel: have at least 20"
+    )
 
 
 def test_set_in_which_one_case_equals_the_limit_passes():

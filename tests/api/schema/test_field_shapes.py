@@ -38,7 +38,8 @@ INVALID_FIELDS: list[tuple[str, Changes, str]] = [
     (
         "a missing nested field gets its description",
         {"spec.taskMetrics.0.min": LEAVE_OUT},
-        "spec.taskMetrics[0].min: missing. Minimum value that the final model must reach on the test split, 0 to 1.",
+        "spec.taskMetrics[0].min: missing. Minimum value that the final model must reach on the test split, "
+        "0 to 1.",
     ),
     (
         "a number where quotes are needed",
