@@ -1,5 +1,6 @@
 """Estimate the memory of a training stage from the sizes of its tensors, without a GPU.
 
-``shapes`` has the types, ``block`` the bytes of one transformer block, ``estimate`` their sum for the largest
-pass, and ``fitting`` decides whether a stage fits on a GPU, and suggests changes if it does not.
+``shapes`` has the types. ``block`` computes the memory of one transformer block. ``estimate`` adds up the
+memory of a stage for its largest pass. ``fitting`` decides whether a stage fits on a GPU, and suggests
+changes if it does not fit.
 """

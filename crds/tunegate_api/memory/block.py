@@ -13,8 +13,8 @@ from tunegate_api.plan import TrainingParameters
 FLOAT32, BFLOAT16 = 4, 2
 _BYTES = {"float32": FLOAT32, "float16": 2, "bfloat16": BFLOAT16}
 _NF4_BYTES = 0.5 + 1 / 64 + FLOAT32 / (64 * 256)
-"""Bytes of a weight in 4 bits, including an 8-bit scale for each 64 weights, and a float32 scale for each 256
-of these (QLoRA, arXiv 2305.14314, section 3)."""
+"""Bytes per weight in NF4: 4 bits, an 8-bit scale per 64 weights, and a float32 scale per 256 of the 8-bit
+scales (QLoRA, arXiv 2305.14314, section 3)."""
 _SHORT = 256
 """Maximum length of an example for which attention on a CPU keeps all probabilities. The trainer's
 ``train/attention.py`` has the same limit."""
@@ -46,16 +46,16 @@ class Block:
 
     @cached_property
     def trained(self) -> int:
-        """Number of trained weights: all weights, or those of the adapter."""
+        """Number of trained weights: all weights of the model, or only the weights of the adapter."""
         if not self.has_adapter:
             return self._model.parameters
         return self._model.adapter_weights(self._stage.target_modules or [], self._rank)
 
     @property
     def moments(self) -> int:
-        """Number of values in the optimizer state. AdamW has two for each trained weight (arXiv 1711.05101),
-        Adafactor one for each row and column of a matrix, and for each weight of a norm (arXiv
-        1804.04235)."""
+        """Number of values in the optimizer state. AdamW has two values per trained weight (arXiv
+        1711.05101). Adafactor has one value per row and per column of a matrix, and one per weight of a norm
+        (arXiv 1804.04235)."""
         if not self._is_adafactor:
             return 2 * self.trained
         if self.has_adapter:
@@ -67,8 +67,9 @@ class Block:
 
     @property
     def update(self) -> int:
-        """Temporary tensors of an optimizer update. They are those of one tensor at a time, except for AdamW
-        on a GPU, which updates all tensors at once (``foreach`` of torch.optim.AdamW)."""
+        """Temporary tensors of an optimizer update. AdamW on a GPU updates all weight tensors at once
+        (``foreach`` of torch.optim.AdamW), so it needs temporary tensors for all of them. Otherwise, one
+        weight tensor is updated at a time."""
         if self._on_gpu and not self._is_adafactor:
             return FLOAT32 * self.trained
         sizes = [one.inputs * one.outputs for one in self._model.linears] + [self._model.embedding]
@@ -80,23 +81,24 @@ class Block:
 
     @cached_property
     def stream(self) -> int:
-        """Hidden states before a block. With activation checkpointing, nothing else of a block is kept."""
+        """Hidden states before a block. With activation checkpointing, no other activations of the block are
+        kept."""
         return self._hidden(FLOAT32 if self._autocast else self._stored)
 
     @cached_property
     def saved(self) -> int:
-        """All activations that one block keeps for backward."""
+        """All activations that one block keeps for the backward pass."""
         return 2 * self._norm + self._attention + self._gate + self._linear_inputs
 
     @property
     def _norm(self) -> int:
-        """Activations of a norm: its input in float32 and, if it is trained, also the normalized values."""
+        """Activations of a norm: the input in float32 and, if the norm is trained, the normalized values."""
         return self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
 
     @property
     def _attention(self) -> int:
-        """Activations of attention: queries, keys and values, repeated for each query head, and the
-        output."""
+        """Activations of attention: queries, keys, values and the output. Keys and values are repeated for
+        each query head."""
         each = self._pass.tokens * self._query
         read = 2 * (self._pass.keys or self._pass.tokens) * self._query
         if not self._on_gpu and self._pass.longest <= _SHORT:  # in float32, with all probabilities
@@ -111,12 +113,13 @@ class Block:
     @property
     def _gate(self) -> int:
         """Activations of the gated MLP: the gate before and after its activation function, and the values
-        that it is multiplied with."""
+        that the gate is multiplied with."""
         return 3 * self._pass.tokens * self._model.intermediate_size * self._computed
 
     @property
     def _linear_inputs(self) -> int:
-        """Inputs of the trained weights, which their gradients need."""
+        """Inputs of the layers with trained weights, which are needed to compute the gradients of these
+        weights."""
         trained = self._targets if self.has_adapter else self._model.linears
         layers, of_adapter = self._model.layers, 0
         each = sum(one.inputs * one.count for one in trained) // layers
@@ -135,8 +138,8 @@ class Block:
 
     @property
     def ends(self) -> int:
-        """Activations outside the blocks: the last norm, the rotary position embeddings, and the mask that
-        separates examples."""
+        """Activations outside the transformer blocks: the last norm, the rotary position embeddings, and the
+        mask that separates examples."""
         tokens = self._pass.tokens
         mask = tokens**2 if self._pass.examples > 1 else 0
         hidden = 0 if self.has_adapter else self._pass.labelled * self._model.hidden_size * FLOAT32
@@ -144,23 +147,25 @@ class Block:
 
     @property
     def copies(self) -> int:
-        """Copies in bfloat16 of all weights that a GPU multiplies."""
+        """Copies in bfloat16 of all weight matrices, which a GPU multiplies instead of the float32 weights in
+        full fine-tuning. 0 otherwise."""
         return BFLOAT16 * (self._model.linear + self._model.embedding) if self._autocast else 0
 
     @property
     def head_gradient(self) -> int:
-        """Gradient of the output head, if it is trained."""
+        """Gradient of the output head. 0 if an adapter is trained."""
         return 0 if self.has_adapter else FLOAT32 * self._model.embedding
 
     @property
     def embedding_gradient(self) -> int:
-        """Gradient of the embedding, in addition to that of an output head that is tied to it."""
+        """Gradient of the input embedding, in addition to the gradient of an output head that is tied to it.
+        0 if the output head is not tied."""
         return self.head_gradient if self._model.is_tied else 0
 
     @property
     def backward(self) -> int:
-        """Gradients of hidden states in the backward pass of a block's MLP, in addition to the kept
-        activations."""
+        """Gradients of hidden states in the backward pass of a block's MLP, and dequantized weights. They are
+        needed in addition to the kept activations."""
         inner, hidden = self._pass.tokens * self._model.intermediate_size, self._hidden(1)
         of_weights = self._dequantized
         if self.has_adapter and self._stored < FLOAT32:
@@ -169,7 +174,7 @@ class Block:
 
     @property
     def _dequantized(self) -> int:
-        """The dequantized weights of the largest layer."""
+        """The dequantized weights of the largest linear layer. 0 without quantization."""
         if not self._stage.quantization:
             return 0
         return max((one.inputs * one.outputs for one in self._model.linears), default=0) * self._stored
@@ -177,11 +182,11 @@ class Block:
     # Evaluation
 
     def generating(self, largest: GenerationBatch) -> int:
-        """Return the memory of generating the largest batch.
+        """Return the memory that generating the batch ``largest`` needs.
 
-        It is the larger of two moments: reading the prompts, with their keys and values and the activations
-        of a block; and the end of generation, with the keys and values of all tokens, and a second copy for
-        one layer while they grow.
+        The memory at two moments is computed, and the larger is returned. While the prompts are read, it has
+        the keys and values of the prompts, and the activations of a block. At the end of generation, it has
+        the keys and values of all tokens, and a second copy of those of one layer while they are extended.
         """
         model, prompts = self._model, largest.prompts * largest.longest
         token = 2 * model.key_value_heads * model.head_size * self._stored

@@ -7,17 +7,17 @@ from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, Mod
 from tunegate_api.plan import TrainingParameters
 
 CHECKPOINTING_FROM = 1_000_000_000
-"""Number of parameters from which activation checkpointing is used on a GPU. It makes a step about 20 %
-slower."""
+"""Number of parameters from which activation checkpointing is used on a GPU. Activation checkpointing makes
+an optimizer step about 20 % slower."""
 _LOGITS = 3
-"""Number of float32 values for each logit when backward starts: its log-probability, the gradient of that,
-and its own gradient."""
+"""Number of float32 values per logit when the backward pass starts: its log-probability, the gradient of the
+log-probability, and the gradient of the logit."""
 
 _NO_PASS = Pass.of([0], 0)
 
 
 def is_checkpointed(parameters: int, accelerator: Accelerator) -> bool:
-    """Return whether activation checkpointing is used: activations are recomputed block by block (arXiv
+    """Return whether activation checkpointing is used, which recomputes activations block by block (arXiv
     1604.06174)."""
     return accelerator == "GPU" and parameters >= CHECKPOINTING_FROM
 
@@ -32,12 +32,12 @@ def estimate(
     checkpointing: bool | None = None,
     shards: int = 1,
 ) -> Memory:
-    """Return the memory of a stage, from its ``largest`` pass and its largest ``generation`` batch.
+    """Return the memory that a stage needs for its ``largest`` pass and its largest ``generation`` batch.
 
     ``checkpointing`` defaults to :func:`is_checkpointed`. With several FSDP ``shards``, the result is for one
-    GPU: its shard of weights, gradients and optimizer state, the weights of the current and the next block,
-    and the gradients of one block (arXiv 2304.11277). The peak can be at several moments of a step; the
-    largest counts.
+    GPU: a shard of weights, gradients and optimizer state, the weights of the current and the next block, and
+    the gradients of one block (arXiv 2304.11277). The memory is computed at several moments of an optimizer
+    step, and the largest is returned.
     """
     if checkpointing is None:
         checkpointing = is_checkpointed(model.parameters, accelerator)
@@ -78,9 +78,9 @@ def judging(
     accelerator: Accelerator,
     whole: str | None = None,
 ) -> Memory:
-    """Return the memory of the final gate, which evaluates the artifact of ``stage`` on one GPU: an adapter
-    beside its base, as in training, or all weights in the data type ``whole``. ``batches`` are its generation
-    batches."""
+    """Return the memory of the final gate, which evaluates the artifact of ``stage`` on one GPU. If ``whole``
+    is given, the artifact is a whole model with this data type. Otherwise it is an adapter, which is loaded
+    together with its base model as in training. ``batches`` are the generation batches of the gate."""
     if whole:
         stage = stage.model_copy(update={"adapter": "None", "quantization": None, "dtype": whole})
     block = Block(model, stage, _NO_PASS, accelerator)

@@ -16,17 +16,18 @@ KEPT_FREE_SHARE = 0.05
 """Share of GPU memory that is kept free for fragmentation: gaps between tensors that the allocator cannot
 use."""
 KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
-"""Both reserves as text."""
+"""The memory that is kept free on a GPU, as text."""
 CARDS = (16, 24, 40, 80)
 """Common sizes of GPU memory, in GB of 10^9 bytes."""
 _SHOWN = 0.01
-"""Minimum share of the total for a part to be shown."""
+"""Minimum share of the total memory that a part must have to be shown."""
 _DEFAULT_RANK = 16
 _SMALL_RANK = 8
 
 
 def needed(memory: Memory) -> int:
-    """Return the memory that a GPU must have for a stage, including the reserve, in bytes."""
+    """Return the memory in bytes that a GPU must have for a stage that needs ``memory``, including the
+    reserve that is kept free."""
     return round((memory.total + KEPT_FREE_BYTES) / (1 - KEPT_FREE_SHARE))
 
 
@@ -35,7 +36,8 @@ def fits(memory: Memory, gpu_bytes: int) -> bool:
 
 
 def smallest_card(memory: Memory) -> int | None:
-    """Return the smallest of ``CARDS`` that a stage fits on. None if it fits on none."""
+    """Return the smallest of ``CARDS`` on which a stage that needs ``memory`` fits, in GB. Returns None if
+    the stage fits on none of them."""
     return next((card for card in CARDS if fits(memory, card * 10**9)), None)
 
 
@@ -45,7 +47,8 @@ def size_text(size: int) -> str:
 
 
 def by_part(memory: Memory) -> str:
-    """Return the arithmetic as text: all parts of relevant size, and their sum."""
+    """Return the memory of a stage as a sum: "weights 13.5 GiB + … = 16.2 GiB". Small parts are not shown,
+    but included in the sum."""
     parts = {"weights": memory.weights, "adapter": memory.adapter, "optimizer": memory.optimizer}
     training = {"gradients": memory.gradients, "activations": memory.activations, "logits": memory.logits}
     is_evaluation = memory.evaluation > sum(training.values())
@@ -56,7 +59,7 @@ def by_part(memory: Memory) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change of a stage that reduces its memory."""
+    """A change of a stage that reduces the memory of the stage."""
 
     change: str
     """The change as written in a spec: ``quantization: NF4``."""
@@ -64,13 +67,13 @@ class Remedy:
 
 
 def shards(stage: StagePlan, processes: int) -> int:
-    """Return the number of shards of a stage's weights, for this number of ``processes``."""
+    """Return the number of FSDP shards of a stage's weights: ``processes`` with FSDP, otherwise 1."""
     return processes if stage.parallelism == "FSDP" else 1
 
 
 def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
-    """Yield single changes that reduce the memory on each GPU, the smallest change first. Yields nothing if
-    the passes of the stage are not known."""
+    """Yield single changes of the stage that reduce the memory on each GPU, beginning with the smallest
+    change. Yields nothing if the largest pass of the stage is not known."""
     parameters, largest, generation = stage.parameters, stage.largest_pass, stage.largest_generation
     if largest is None:
         return
@@ -92,9 +95,11 @@ def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterato
 def _changes(
     stage: TrainingParameters, largest: Pass, *, continues: bool
 ) -> Iterator[tuple[str, dict[str, Any], Pass]]:
-    """Yield changes: the text, the updated parameters, and the new largest pass.
+    """Yield possible changes of a stage: the change as text, the updated parameters, and the new largest
+    pass.
 
-    If a stage ``continues`` an adapter, its base and adapter are set in the stage that started the adapter.
+    If a stage ``continues`` an adapter, quantization and rank must be changed in the stage that started the
+    adapter, and the text names that stage.
     """
     adapter = {
         "adapter": "LoRA",
@@ -117,15 +122,16 @@ def _changes(
 
 
 def _shortened(largest: Pass, longest: int) -> Pass:
-    """Return the pass with the same number of examples of at most this length, and the same share of tokens
-    with loss."""
+    """Return a pass with as many examples as ``largest``, but each at most ``longest`` tokens long, and with
+    the same share of tokens with loss."""
     each = min(longest, largest.tokens // largest.examples)
     labelled = largest.labelled * each * largest.examples // largest.tokens
     return Pass.of([each] * largest.examples, labelled)
 
 
 def hint(model: ModelShape, stage: StagePlan, memory: Memory, gpu_bytes: int, processes: int = 1) -> str:
-    """Return advice for a stage that needs ``memory`` and does not fit: changes, and how much each saves."""
+    """Return advice for a stage that needs ``memory`` and does not fit: changes, and how much memory each
+    change saves."""
     texts = []
     for remedy in remedies(model, stage, processes):
         saved = size_text(memory.total - remedy.memory.total)

@@ -11,16 +11,17 @@ Accelerator = Literal["GPU", "CPU"]
 
 
 class LinearShape(StatusModel):
-    """The linear layers with the same name and shape."""
+    """The linear layers of a model that have the same name and shape."""
 
     name: str
     """Name of the layers, for example ``q_proj``."""
     reads: str
-    """Name of the input of the layers. Layers of a block with the same name have the same input."""
+    """Name of the tensor that the layers read. Layers of a block with the same ``reads`` have the same
+    input."""
     inputs: int
     outputs: int
     count: int
-    """Number of such layers in the whole model."""
+    """Number of layers with this name and shape in the whole model."""
 
     @property
     def weights(self) -> int:
@@ -47,7 +48,8 @@ class ModelShape(StatusModel):
 
     @property
     def embedding(self) -> int:
-        """Number of weights of the input embedding. An output head that is not tied to it has as many."""
+        """Number of weights of the input embedding. An output head that is not tied to the embedding has the
+        same number."""
         return self.vocabulary * self.hidden_size
 
     @property
@@ -57,8 +59,8 @@ class ModelShape(StatusModel):
 
     @property
     def is_tied(self) -> bool:
-        """Whether the output head is tied to the embedding. The number of parameters is then too small for
-        both."""
+        """Whether the output head is tied to the embedding, so that the number of parameters is too small for
+        two separate matrices."""
         return self.parameters - self.linear < 2 * self.embedding
 
     def targets(self, modules: Sequence[str]) -> list[LinearShape]:
@@ -70,8 +72,8 @@ class ModelShape(StatusModel):
         return [one for one in self.linears if one.name in names]
 
     def adapter_weights(self, modules: Sequence[str], rank: int) -> int:
-        """Return the number of weights of an adapter: two factors of that rank for each target module (LoRA,
-        arXiv 2106.09685, section 4.1)."""
+        """Return the number of weights of a LoRA adapter: two matrices of rank ``rank`` per target module
+        (arXiv 2106.09685, section 4.1)."""
         return sum((one.inputs + one.outputs) * rank * one.count for one in self.targets(modules))
 
 
@@ -87,8 +89,8 @@ class Pass(StatusModel):
     squares: int
     """Number of token pairs that attention computes: the sum of the squared lengths."""
     keys: int = 0
-    """Number of keys that attention reads. If examples have a shared prefix that is computed once, each of
-    them reads it again. 0 means ``tokens``."""
+    """Number of keys that attention reads. If examples have a shared prefix, its keys are computed once, but
+    each example reads them. 0 means that ``tokens`` keys are read."""
     labelled: int
     """Number of tokens with loss, in all examples."""
 
@@ -96,8 +98,8 @@ class Pass(StatusModel):
     def of(cls, lengths: Sequence[int], labelled: int, segments: Sequence[tuple[int, int]] = ()) -> Self:
         """Return the pass for examples of these ``lengths`` in tokens.
 
-        If examples have shared prefixes, ``segments`` has for each separately computed segment its number of
-        tokens, and the number of tokens that these attend to.
+        If examples have shared prefixes, ``segments`` has an entry for each segment that is computed
+        separately: the number of tokens in the segment, and the number of tokens that the segment attends to.
         """
         segments = segments or [(n, n) for n in lengths]
         return cls(
@@ -111,7 +113,7 @@ class Pass(StatusModel):
 
 
 class GenerationBatch(StatusModel):
-    """The largest batch of an evaluation."""
+    """The largest batch of prompts in an evaluation."""
 
     prompts: int
     longest: int
@@ -121,7 +123,7 @@ class GenerationBatch(StatusModel):
 
 
 class Memory(StatusModel):
-    """Memory of a stage by part, in bytes, at the peak of a training step."""
+    """Memory of a stage by part, in bytes, at the peak of an optimizer step."""
 
     weights: int
     """Weights of the base model."""
@@ -131,12 +133,13 @@ class Memory(StatusModel):
     """Optimizer state and, if the peak is during the optimizer update, its temporary tensors."""
     gradients: int
     activations: int
-    """Activations of the layers that backward needs."""
+    """Activations that the backward pass needs, without logits."""
     logits: int
     """Logits of the tokens with loss, and their gradients."""
     evaluation: int
-    """Memory of an evaluation in addition to weights, adapter and optimizer. An evaluation has no gradients,
-    activations and logits, so only the larger of both counts."""
+    """Memory of an evaluation in addition to weights, adapter and optimizer. An evaluation needs no
+    gradients, activations and logits, so ``total`` includes only the larger of the memory for these and for
+    an evaluation."""
 
     @property
     def total(self) -> int:

@@ -20,7 +20,8 @@ from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.rules import RULES
 
 MUTABLE = ("suspend", "startTimeoutSeconds", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
-"""The only mutable fields of a FineTuneJob's spec. They control when a job runs, not what it does."""
+"""The only mutable fields of a FineTuneJob's spec. These fields control when a job runs, but not what the job
+does."""
 
 API_VERSION_TEXT = (
     "The versioned schema of this object. Servers convert it to the latest internal value, and may reject "
@@ -51,8 +52,10 @@ def crds() -> dict[str, dict[str, Any]]:
             },
             columns=[
                 _column("Phase", ".status.phase", "Phase of the job."),
-                _column("Stage", ".status.display.stage", "Current stage, and the number of stages."),
-                _column("Progress", ".status.display.progress", "Progress of the current stage."),
+                _column(
+                    "Stage", ".status.display.stage", "Current training stage, and the number of stages."
+                ),
+                _column("Progress", ".status.display.progress", "Progress of the current training stage."),
                 _column("Golden", ".status.display.golden", "Golden pass rate of the last checkpoint."),
                 _column(
                     "Gate",
@@ -84,9 +87,13 @@ def crds() -> dict[str, dict[str, Any]]:
                 _column("Last", ".status.last", "The last judged model, as JOB/STEP."),
                 _column("Verdict", ".status.lastVerdict", "Verdict of the last judged model."),
                 _column("PassRate", ".status.passRate", "Golden pass rate of the last judged model."),
-                _column("Base", ".status.baseRate", "Golden pass rate of its base model."),
-                _column("Published", ".status.publishedRate", "Golden pass rate of the published version."),
-                _column("Live", ".status.liveVerdict", "Verdict of the gate's target."),
+                _column(
+                    "Base", ".status.baseRate", "Golden pass rate of the base model of the last judged model."
+                ),
+                _column(
+                    "Published", ".status.publishedRate", "Golden pass rate of the last published version."
+                ),
+                _column("Live", ".status.liveVerdict", "Verdict of the last judgement of the gate's target."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
             ],
         ),
@@ -103,10 +110,10 @@ def _column(name: str, path: str, description: str = "", type: str = "string", p
 
 
 def _immutable_spec() -> list[dict[str, str]]:
-    """Return one rule for each immutable field.
+    """Return one CEL rule for each immutable field of a FineTuneJob's spec.
 
-    The rules are on the spec, because a rule on an optional field is skipped when the field is added or
-    removed.
+    The rules are attached to the spec, because the API server skips a rule attached to an optional field when
+    the field is added or removed.
     """
     rules = []
     for name, field in FineTuneJobSpec.model_fields.items():
@@ -199,11 +206,11 @@ def _node(schema: Schema, path: Sequence[str]) -> Schema:
 
 
 def to_yaml(crd: Mapping[str, Any]) -> str:
-    """Return the text of a CRD's file. Keys are sorted, so that only a change of the API changes it."""
+    """Return the CRD as YAML. Keys are sorted, so that the text changes only if the API changes."""
     import yaml  # noqa: PLC0415 - the types must import without it
 
     class PlainDumper(yaml.SafeDumper):
-        """Writes equal values in full instead of as aliases."""
+        """Writes equal values in full, without YAML aliases."""
 
         def ignore_aliases(self, _data: object) -> bool:
             return True
@@ -212,8 +219,8 @@ def to_yaml(crd: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str], folder: Path = Path(__file__).parents[2]) -> int:
-    """Write the files into ``folder``. With ``--check``, print the difference instead, and return 1 if there
-    is any."""
+    """Write the CRDs into ``folder``. With ``--check``, print how the files differ from the types instead,
+    and return 1 if they differ."""
     stale = False
     for name, crd in crds().items():
         path, text = folder / name, to_yaml(crd)

@@ -35,7 +35,7 @@ FREE_FORM: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 class NotStructuralError(ValueError):
-    """A type cannot be described by a structural schema."""
+    """Raised if a type cannot be described by a structural schema."""
 
 
 def structural_schema(
@@ -45,10 +45,10 @@ def structural_schema(
 ) -> Schema:
     """Return the structural schema of ``model``: without references, defaults, titles and nulls.
 
-    ``validations`` has the CEL rules of nested models, by class name. ``pattern_descriptions`` has
-    descriptions of patterns. If a value does not match, the API server prints only the pattern, so an
-    additional rule describes what to write. Descriptions are the docstrings of fields, or of the class if a
-    field has none.
+    ``validations`` maps the class names of nested models to their CEL rules. ``pattern_descriptions`` maps
+    patterns to descriptions. If a value does not match a pattern, the API server prints only the pattern, so
+    an additional rule with the description is added. The descriptions of fields are their docstrings, or the
+    docstring of the field's class if the field has no docstring.
     """
     root = model.model_json_schema(by_alias=True, mode="validation")
     converter = _Converter(root.get("$defs", {}), validations or {}, pattern_descriptions or {})
@@ -69,8 +69,8 @@ class _Converter:
         self._pattern_descriptions = pattern_descriptions
 
     def convert(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """Return the structural form of one node. ``path`` is its location, for messages and to detect
-        recursion."""
+        """Return the structural form of ``node``. ``path`` is the location of the node, for error messages
+        and to detect recursion."""
         if "$ref" in node:
             return self._reference(node, path)
         if "anyOf" in node:
@@ -95,7 +95,8 @@ class _Converter:
         return out | self._object(node, path) if "type" in node else out | FREE_FORM
 
     def _pattern_rule(self, node: Schema) -> list[dict[str, str]]:
-        """Return the rule that describes the pattern of a string in words, if there is one."""
+        """Return a CEL rule whose message describes the pattern of ``node`` in words. Returns no rule if
+        ``node`` has no pattern with a description."""
         pattern = node.get("pattern", "")
         if pattern not in self._pattern_descriptions:
             return []
@@ -107,8 +108,8 @@ class _Converter:
         ]
 
     def _object(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """Return the fields or values of an object: named fields, a map of one type, or anything. Empty for
-        other types."""
+        """Return the part of the schema that describes the content of an object: named fields, a map to
+        values of one type, or any content. Empty if ``node`` is not an object."""
         if node["type"] != "object":
             return {}
         if "properties" in node:
@@ -135,7 +136,8 @@ class _Converter:
         return out
 
     def _optional(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """Return X for ``X | None``. The field is optional; a null value means that it is omitted."""
+        """Return the schema of ``X`` for a field of type ``X | None``. Such a field is optional, and a null
+        value means that the field is omitted."""
         rest = [option for option in node["anyOf"] if option != {"type": "null"}]
         if len(rest) != 1:
             raise NotStructuralError(f"{'.'.join(path)}: a union of {len(rest)} types needs a discriminator")
@@ -143,8 +145,8 @@ class _Converter:
         return self.convert(rest[0] | around, path)
 
     def _union(self, node: Schema, path: tuple[str, ...]) -> Schema:
-        """Return one object with the fields of all options of a discriminated union. Fields that every option
-        requires are required."""
+        """Return one object schema with the fields of all options of a discriminated union. A field is
+        required if every option requires it."""
         if "discriminator" not in node:
             raise NotStructuralError(f"{'.'.join(path)}: a union needs a discriminator")
         key = node["discriminator"]["propertyName"]

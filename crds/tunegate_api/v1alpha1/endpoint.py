@@ -1,4 +1,4 @@
-"""Inference servers: of a model to judge, or of a judge model."""
+"""The type for an inference server: of a model to judge, or of a language model that judges."""
 
 from typing import Annotated
 

@@ -1,10 +1,11 @@
-"""The environment variables that a user may set on pods, and which pods get them. All others are refused.
+"""The environment variables that a user may set on pods, and which pods get them. All other variables are
+refused.
 
-Whoever may create a FineTuneJob can start pods, although only the operator has the right to create them. What
-these pods report decides a verdict. A variable is therefore listed only if no program in the trainer image
-loads code from it, writes to a file that it names, or sends the content of a file that it names. Names are
-listed in full, not by prefix, because a later version of a library may add a variable that loads code under
-any prefix.
+A user who may create a FineTuneJob can start pods through the operator, even without the permission to create
+pods. The reports of these pods decide a verdict. A variable is therefore listed only if no program in the
+trainer image loads code from the variable, or uses it as the name of a file to write or to send. Names are
+listed in full, not by prefix, because a later version of a library may add a variable with the same prefix
+that loads code.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ _DESCRIBES: tuple[Pod, ...] = ("data", "train", "track")
 _TRAINS: tuple[Pod, ...] = ("train",)
 
 OWN_PREFIX = "USER_"
-"""Prefix of variables for code that a user added to the trainer image."""
+"""Prefix of the names of variables for code that a user added to the trainer image."""
 
 
 @dataclass(frozen=True)
 class Variables:
-    """Variables with one purpose."""
+    """A group of environment variables with the same purpose."""
 
     purpose: str
     """What the variables are for, and why they are safe. Printed in docs/api/finetunejob.md."""
@@ -50,8 +51,8 @@ ALLOWED = (
         ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
     ),
     Variables(
-        "Weights & Biases: how its client connects. Gate and publish pods need these too, because they send "
-        "results themselves, and must not try to reach a server if the mode is offline.",
+        "Weights & Biases: connection of its client. Gate and publish pods need these variables too, because "
+        "they send results themselves, and must not try to reach a server if the mode is offline.",
         _ALL,
         (
             *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_HTTP_TIMEOUT"),
@@ -59,13 +60,13 @@ ALLOWED = (
         ),
     ),
     Variables(
-        "Notes and tags of Weights & Biases runs. A run keeps them when the gate pod resumes it. In offline "
-        "mode, the gate pod writes the runs again, without notes and tags.",
+        "Notes and tags of Weights & Biases runs. A run keeps its notes and tags when the gate pod "
+        "resumes the run. In offline mode, the gate pod writes the runs again, without notes and tags.",
         _DESCRIBES,
         ("WANDB_NOTES", "WANDB_TAGS"),
     ),
     Variables(
-        "MLflow: credentials and TLS. Every pod that sends metrics needs them to connect.",
+        "MLflow: credentials and TLS. Every pod that sends metrics needs these variables to connect.",
         _ALL,
         (
             *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
@@ -96,7 +97,7 @@ ALLOWED = (
     ),
     Variables(
         "OpenTelemetry: endpoint, headers and service name. Variables that choose exporters, samplers and "
-        "propagators are not allowed, because these are loaded as code by name.",
+        "propagators are not allowed, because OpenTelemetry loads code by the names in these variables.",
         _PREPARES,
         (
             *("OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"),
@@ -113,7 +114,8 @@ ALLOWED = (
         ("TZ", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS", "TRANSFORMERS_VERBOSITY"),
     ),
     Variables(
-        "Tuning of CUDA and PyTorch, but not which GPUs a pod sees: the device plugin decides that.",
+        "Tuning of CUDA and PyTorch. Variables that choose which GPUs a pod sees are not allowed: the device "
+        "plugin chooses them.",
         _TRAINS,
         (
             *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"),
@@ -150,9 +152,11 @@ ALLOWED = (
         ),
     ),
 )
-"""The variables that a user may set, besides those with the prefix ``USER_``."""
+"""The variables that a user may set, in addition to variables with the prefix ``USER_``."""
 
-OWN = Variables("Your own, for code that you added to the trainer image.", _PREPARES, (f"{OWN_PREFIX}…",))
+OWN = Variables(
+    "Your own variables, for code that you added to the trainer image.", _PREPARES, (f"{OWN_PREFIX}…",)
+)
 
 _NAMES = "|".join(name for group in ALLOWED for name in group.names)
 ALLOWED_PATTERN = f"^({_NAMES}|{OWN_PREFIX}[A-Za-z0-9_]+)$"
@@ -164,7 +168,7 @@ ALLOWED_WORDS = (
 
 
 def pods_of(name: str) -> tuple[Pod, ...]:
-    """Return the pods that get a variable; none if the variable is not allowed."""
+    """Return the pods that get the variable ``name``. Returns no pods if the variable is not allowed."""
     if name.startswith(OWN_PREFIX):
         return OWN.pods
     return next((group.pods for group in ALLOWED if name in group.names), ())

@@ -19,7 +19,7 @@ class Mlflow(ApiModel):
     ]
     """Address of the tracking server."""
     experiment: Annotated[str, Field(min_length=1, max_length=256, examples=["invoices"])]
-    """Name of the experiment that runs are recorded in. It is created if it does not exist."""
+    """Name of the experiment in which runs are recorded. The experiment is created if it does not exist."""
     secret_name: Annotated[Name | None, Field(examples=["mlflow-token"])] = None
     """Name of the Secret with the credentials for `uri`. Keys: MLFLOW_TRACKING_TOKEN, or
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
@@ -29,7 +29,7 @@ class WeightsAndBiases(ApiModel):
     """A project of Weights & Biases."""
 
     project: Annotated[str, Field(min_length=1, max_length=128, examples=["invoices"])]
-    """Name of the project that runs are recorded in."""
+    """Name of the project in which runs are recorded."""
     entity: Annotated[str | None, Field(max_length=256, examples=["document-team"])] = None
     """Name of the team or user that owns the project."""
     secret_name: Annotated[Name | None, Field(examples=["wandb-key"])] = None

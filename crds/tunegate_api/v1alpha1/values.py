@@ -1,8 +1,8 @@
-"""Constraints of a string beyond its pattern, declared with the type of a field: ``Annotated[Decimal,
-Between(least=0)]``.
+"""Constraints of strings that patterns cannot express, declared with the type of a field:
+``Annotated[Decimal, Between(least=0)]``.
 
-:mod:`tunegate_api.validation.rules` checks them in Python, and the API server in CEL. Parsing does not check
-them.
+:mod:`tunegate_api.validation.rules` checks the constraints in Python, and the API server checks them in CEL.
+Parsing does not check them.
 """
 
 import re
@@ -30,22 +30,24 @@ class ValueRule(ABC):
 
     @abstractmethod
     def allows(self, text: str) -> bool:
-        """Return whether the text satisfies the constraint."""
+        """Return whether ``text`` satisfies the constraint."""
 
     @property
     @abstractmethod
     def cel(self) -> str:
-        """The same constraint as a CEL expression of ``self``."""
+        """The constraint as a CEL expression, in which ``self`` is the string."""
 
     @property
     @abstractmethod
     def message(self) -> str:
-        """The error message: what the text must be, without a subject."""
+        """The error message, which says what the string must be: "must be at least 0". The caller adds the
+        name of the field."""
 
 
 @dataclass(frozen=True)
 class Between(ValueRule):
-    """A decimal within bounds. CEL compares it as a double, Python exactly."""
+    """The rule that a decimal is within bounds. In CEL, decimals are compared as doubles; in Python,
+    exactly."""
 
     above: Number | None = None
     least: Number | None = None
@@ -80,7 +82,7 @@ class Between(ValueRule):
 
 @dataclass(frozen=True)
 class AllowedSchemes(ValueRule):
-    """An address with one of these schemes."""
+    """The rule that an address has one of ``schemes``, such as ``pvc``."""
 
     schemes: tuple[str, ...]
 
@@ -99,8 +101,8 @@ class AllowedSchemes(ValueRule):
 
 @dataclass(frozen=True)
 class Form(ValueRule):
-    """A string in which a pattern is found, or is not found if ``never`` is set. Applies only to strings that
-    begin with ``start``."""
+    """The rule that ``pattern`` is found in a string, or with ``never`` that it is not found. The rule
+    applies only to strings that begin with ``start``."""
 
     pattern: str
     must: str

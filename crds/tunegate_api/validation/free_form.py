@@ -1,4 +1,4 @@
-"""Check free-form values. The API server does not check them, because CEL cannot access them."""
+"""Check free-form values. The API server does not check free-form values, because CEL cannot access them."""
 
 import math
 import re

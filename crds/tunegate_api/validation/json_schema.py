@@ -1,7 +1,7 @@
 """Find common errors in a JSON schema without a JSON schema library.
 
-The operator does not depend on such a library. The trainer does, and checks a schema fully before training.
-This finds types that do not exist, and keywords with values of the wrong type.
+The operator does not depend on a JSON schema library. The trainer depends on one, and checks schemas fully
+before training. This module only finds types that do not exist, and keywords with values of the wrong type.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from typing import Any
 Path = tuple[str | int, ...]
 
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
-"""The values of ``type``."""
+"""The allowed values of the keyword ``type``."""
 
 _SCHEMA = ("additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then")
 _LISTS = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
@@ -21,9 +21,9 @@ _MAPPINGS = ("$defs", "definitions", "patternProperties", "properties")
 
 
 def schema_faults(schema: object) -> Iterator[tuple[Path, str]]:
-    """Yield the path of each fault, and what must be there instead.
+    """Yield the path of each fault in ``schema``, and a message that says what the value must be.
 
-    It does not recurse, so a deeply nested schema cannot exceed the recursion limit.
+    The function does not recurse, so a deeply nested schema cannot exceed Python's recursion limit.
     """
     if not isinstance(schema, Mapping):
         yield (), f"a JSON schema must be a mapping, not {_kind(schema)}"
@@ -42,7 +42,7 @@ def schema_faults(schema: object) -> Iterator[tuple[Path, str]]:
 
 
 def _keyword_faults(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the faults of the keywords of one schema, without those of the schemas in it."""
+    """Yield the faults of the keywords of one schema. Nested schemas are not checked."""
     if "type" in part and not _is_type(part["type"]):
         yield "type", f"must be one of {', '.join(TYPES)}, or a list of these"
     if "required" in part and not _is_texts(part["required"]):

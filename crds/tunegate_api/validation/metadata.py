@@ -11,22 +11,23 @@ from tunegate_api.validation.partial import Problem
 
 @dataclass(frozen=True)
 class Naming:
-    """The rule for the names of a kind."""
+    """The rule for the names of objects of one or several kinds."""
 
     pattern: str
     longest: int
 
     def fault(self, name: str) -> str:
-        """Return why ``name`` is not valid. Empty if it is."""
+        """Return why ``name`` is not valid. Empty if the name is valid."""
         if len(name) <= self.longest and re.fullmatch(self.pattern, name):
             return ""
         return f'is "{name}": must be {PATTERN_DESCRIPTIONS[self.pattern]}, at most {self.longest} characters'
 
 
 LABEL_NAMES = Naming(NAME_PATTERN, 63)
-"""The rule for namespaces and for our kinds, whose names are used as label values."""
+"""The rule for the names of namespaces, and of FineTuneJobs and EvalGates, because these names are used as
+label values."""
 DNS_NAMES = Naming(DNS_NAME_PATTERN, MAX_DNS_NAME)
-"""The rule for ConfigMaps and most other kinds of Kubernetes."""
+"""The rule for the names of ConfigMaps and of most other Kubernetes objects."""
 
 
 def metadata_problems(metadata: object, naming: Naming) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Read a manifest that may have errors, so that one error does not hide another."""
+"""Access to the parts of a manifest that may have errors, so that one error does not hide another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """An error at one place of a manifest, with a message that says how to fix it."""
+    """An error at one place of a manifest, with a message that describes how to fix the error."""
 
     path: Path
     """Keys and list positions from the root of the manifest."""
@@ -28,8 +28,8 @@ class Problem:
 class Part:
     """A mapping in a manifest. A value of the wrong type is read as None.
 
-    ``invalid`` has the paths of fields with an error. Such a field counts as given, but has no value. All
-    parts of a manifest share ``problems`` and ``invalid``.
+    ``invalid`` has the paths of fields with an error. A field with an error counts as given, but has no value.
+    All parts of a manifest share ``problems`` and ``invalid``.
     """
 
     value: Mapping[str, Any] | None
@@ -38,7 +38,7 @@ class Part:
     problems: list[Problem] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Whether the part is given and a mapping."""
+        """Return whether the part is given and is a mapping."""
         return self.value is not None
 
     def has(self, name: str) -> bool:
@@ -56,7 +56,7 @@ class Part:
         return value if isinstance(value, str) else None
 
     def texts(self, name: str) -> list[str | None]:
-        """Return the strings of a list, with None for each entry that is not a string."""
+        """Return the entries of the list in a field, with None instead of each entry that is not a string."""
         value = self.get(name)
         entries = value if isinstance(value, list) else []
         return [entry if isinstance(entry, str) else None for entry in entries]
@@ -66,14 +66,14 @@ class Part:
         return self._inner(value, (*self.path, name))
 
     def parts(self, name: str) -> list["Part"]:
-        """Return the mappings of a list. Other entries are skipped."""
+        """Return the mappings in the list in a field. Entries that are not mappings are skipped."""
         value = self.get(name)
         entries = value if isinstance(value, list) else []
         parts = [self._inner(entry, (*self.path, name, i)) for i, entry in enumerate(entries)]
         return [part for part in parts if part]
 
     def refuse(self, message: str, *names: str | int) -> None:
-        """Add a problem of this part, or of a field in it."""
+        """Add a problem with this part, or with the field at the path ``names`` in this part."""
         self.problems.append(Problem((*self.path, *names), message))
 
     def _inner(self, value: object, path: Path) -> "Part":

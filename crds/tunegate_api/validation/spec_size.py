@@ -1,4 +1,4 @@
-"""The maximum size of a spec. The types do not limit free-form parts."""
+"""Check the size of a whole spec, because the types do not limit the size of free-form fields."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ KIB = 1024
 MAX_SPEC_BYTES = {"EvalGate": 256 * KIB, "FineTuneJob": 64 * KIB}
 """Maximum size of a spec as JSON, in bytes. An EvalGate may contain its golden set."""
 TOO_LARGE = "left out, because it is too large"
-"""Stored instead of a spec that is too large, in the operator's cache. A valid spec is a mapping, never a
-string."""
+"""Value that the operator's cache stores instead of a spec that is too large. A valid spec is never a string,
+but a mapping."""
 _ADVICE = {
     "EvalGate": "move the cases to a ConfigMap, and name it in golden.source.configMap",
     "FineTuneJob": "shorten podTemplate, and move JSON schemas to ConfigMaps (schema.configMap)",
@@ -29,8 +29,8 @@ def too_large(kind: str) -> str:
 
 
 def _size(spec: Mapping[str, Any]) -> int:
-    """Return the size as JSON without spaces, in bytes. Values that JSON cannot represent count as
-    strings."""
+    """Return the size of ``spec`` as JSON without spaces, in bytes. Values that JSON cannot represent count
+    as strings."""
     try:
         return len(to_json(spec, fallback=str))
     except ValueError:  # nested too deeply for pydantic
