@@ -52,7 +52,7 @@ TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
         (
             f"an optimizer as {name}",
             {name: "adafactor"},
-            f"{name} must be a number, but this is an optimizer: give it as optim",
+            f"{name} must be a number, but its value is an optimizer: give the optimizer as optim",
             {},
         )
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
@@ -61,7 +61,7 @@ TRAINER_ARGS: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
         (
             f"{name} beside Adafactor",
             {"optim": "adafactor", name: "0.5"},
-            f"{name} is only for AdamW, but optim is adafactor: leave one of them out",
+            f"{name} is only for AdamW, but optim is adafactor: leave out {name} or optim",
             {},
         )
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
@@ -199,13 +199,13 @@ FINETUNEJOB = [
         "credentials for a model from another job",
         {"spec.model": {"startFrom": "orders-v1", "secretName": "hub-token"}},
         "spec.model.secretName",
-        "is for the credentials of uri, but uri is not set: leave it out",
+        "is for the credentials of uri, but uri is not set: leave secretName out",
     ),
     Wrong(
         "a job that starts from itself",
         {"spec.model": {"startFrom": "orders"}},
         "spec.model.startFrom",
-        "a job cannot start from itself: name the job that made the model",
+        "a job cannot start from itself: name the job that trained the model",
     ),
     # trainerArgs
     Wrong(
@@ -288,7 +288,7 @@ FINETUNEJOB = [
         "credentials for data in a ConfigMap",
         {"spec.data.train.secretName": "bucket"},
         "spec.data.train.secretName",
-        "is for the credentials of uri, but uri is not set: leave it out",
+        "is for the credentials of uri, but uri is not set: leave secretName out",
     ),
     Wrong(
         "a digest that is too short",
@@ -345,7 +345,7 @@ FINETUNEJOB = [
             "spec.stages.1": DPO_STAGE,
         },
         "spec.data.preference.columns.chosen",
-        "names the field of the prompt: name the field with the answer",
+        "and prompt name the same field: name the field with the answer as chosen",
     ),
     Wrong(
         "rejected answers in the field of the prompt",
@@ -357,7 +357,7 @@ FINETUNEJOB = [
             "spec.stages.1": DPO_STAGE,
         },
         "spec.data.preference.columns.rejected",
-        "names the field of the prompt: name the field with the answer",
+        "and prompt name the same field: name the field with the answer as rejected",
     ),
     Wrong(
         "dropout in DPO",
@@ -366,7 +366,7 @@ FINETUNEJOB = [
             "spec.stages.1": {**DPO_STAGE, "adapter": {"type": "LoRA", "dropout": "0.1"}},
         },
         "spec.stages[1].adapter.dropout",
-        "trains without dropout: leave it out",
+        "trains without dropout: leave dropout out",
     ),
     Wrong(
         "chosen and rejected answers in the same field",
@@ -384,13 +384,13 @@ FINETUNEJOB = [
         "a preference metric without preference data",
         {"spec.taskMetrics": [{"name": "preference_accuracy", "min": "0.7"}]},
         "spec.taskMetrics",
-        "is measured on held-out pairs: give data.preference, or leave it out",
+        "is measured on held-out pairs: give data.preference, or leave the metric out",
     ),
     Wrong(
         "prompts and completions in the same field",
         {"spec.data.train.columns": {"prompt": "text", "completion": "text"}},
         "spec.data.train.columns.completion",
-        "names the field of the prompt: name the field with the answer",
+        "and prompt name the same field: name the field with the answer as completion",
     ),
     Wrong(
         "no held-out rows",
@@ -501,7 +501,7 @@ FINETUNEJOB = [
         "a duplicate metric",
         {"spec.taskMetrics.1.name": "json_schema", "spec.taskMetrics.1.schema": {"inline": {}}},
         "spec.taskMetrics",
-        "each name must be unique: change one, or leave it out",
+        "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
     Wrong(
@@ -543,7 +543,7 @@ FINETUNEJOB = [
         "a duplicate stage name",
         {"spec.stages.1": {**SECOND_STAGE, "name": "sft"}},
         "spec.stages",
-        "each name must be unique: change one, or leave it out",
+        "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
     Wrong(
@@ -570,7 +570,7 @@ FINETUNEJOB = [
         "a continued adapter in the first stage",
         {f"{STAGE}.adapter": {"from": "Previous"}},
         "spec.stages",
-        "the first stage has no previous adapter: give it type: LoRA instead of from: Previous",
+        "the first stage has no previous adapter: give type: LoRA instead of from: Previous",
         below="[0].adapter.from",
     ),
     *(
@@ -578,7 +578,8 @@ FINETUNEJOB = [
             f"an old adapter with another {name}",
             {"spec.stages.1": {**SECOND_STAGE, "adapter": {"from": "Previous", name: value}}},
             f"spec.stages[1].adapter.{name}",
-            "the adapter of the previous stage cannot be changed: leave this out, or give type",
+            "the adapter of the previous stage cannot be changed: leave this out, or give type instead of "
+            "from",
         )
         for name, value in (("r", 8), ("alpha", 16), ("dropout", "0.1"), ("targetModules", ["q_proj"]))
     ),
@@ -693,19 +694,19 @@ FINETUNEJOB = [
         "DPO without preference data",
         {"spec.stages.1": DPO_STAGE},
         "spec.data",
-        "give preference, or use SFT",
+        "give data.preference, or use SFT",
     ),
     Wrong(
         "preference data without DPO",
         {"spec.data.preference": {"configMap": "ranked"}},
         "spec.data.preference",
-        "is only for DPO stages, and the job has none: leave it out, or add one",
+        "is only for DPO stages, and the job has no DPO stage: leave preference out, or add a DPO stage",
     ),
     Wrong(
         "a duplicate gate of a stage",
         {f"{STAGE}.gates.1": {"name": "orders-format"}},
         "spec.stages[0].gates",
-        "each name must be unique: change one, or leave it out",
+        "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
     # evaluation
@@ -729,7 +730,7 @@ FINETUNEJOB = [
         "a duplicate gate",
         {"spec.gates.1": {"name": "orders-golden"}},
         "spec.gates",
-        "each name must be unique: change one, or leave it out",
+        "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
     # pods
@@ -743,7 +744,7 @@ FINETUNEJOB = [
         "a batch size that GPUs do not divide evenly",
         {"spec.resources.nodes": 3, "spec.stages.0.training": {"batchSize": 8}},
         "spec.stages",
-        "make each batchSize a multiple of their number",
+        "make each batchSize a multiple of the number of GPUs",
     ),
     Wrong(
         "an invalid quantity",
@@ -784,7 +785,7 @@ FINETUNEJOB = [
         "a system priority class",
         {f"{POD}.priorityClassName": "system-node-critical"},
         f"{POD}.priorityClassName",
-        "must not be a priority class of the system: choose another one",
+        "must not be a priority class of the system: choose another priority class",
     ),
     *(
         Wrong(
@@ -812,7 +813,7 @@ FINETUNEJOB = [
         "a duplicate variable",
         {f"{POD}.env": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]},
         f"{POD}.env",
-        "each name must be unique: change one, or leave it out",
+        "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
     Wrong(
@@ -849,14 +850,14 @@ FINETUNEJOB = [
         "a duplicate volume",
         {f"{POD}.volumes.1": {"name": "certificates", "emptyDir": {}}},
         f"{POD}.volumes",
-        "each name must be unique: change one, or leave it out",
+        "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
     Wrong(
         "a mount of an unknown volume",
         {f"{POD}.volumeMounts.0.name": "workspace"},
         f"{POD}.volumeMounts",
-        "each name must be one of volumes: add it there, or leave the entry out",
+        "each name must be one of volumes: add the missing entry to volumes, or remove this entry",
         below="[0].name",
     ),
     Wrong(
@@ -875,7 +876,7 @@ FINETUNEJOB = [
         "two mounts at the same path",
         {f"{POD}.volumeMounts.1": {"name": "certificates", "mountPath": "/mnt/ca"}},
         f"{POD}.volumeMounts",
-        "each mountPath must be unique: change one, or leave it out",
+        "each mountPath must be unique: change or remove the duplicate",
         below="[1].mountPath",
     ),
     # the rest
@@ -890,7 +891,7 @@ FINETUNEJOB = [
         "a duplicate publish target",
         {"spec.publish.1": {"uri": "pvc://models/orders"}},
         "spec.publish",
-        "each uri must be unique: change one, or leave it out",
+        "each uri must be unique: change or remove the duplicate",
         below="[1].uri",
     ),
     Wrong(
@@ -964,7 +965,7 @@ EVALGATE = [
         "a golden set without a digest",
         {"spec.golden.sha256": LEAVE_OUT},
         "spec.golden",
-        "give sha256, the digest of the set",
+        "give sha256, the digest of the golden set",
     ),
     Wrong(
         "a batch size of 0",
@@ -1001,14 +1002,14 @@ EVALGATE = [
         "a duplicate tag",
         {"spec.thresholds.mustPass.1": "edge"},
         "spec.thresholds.mustPass",
-        "each entry must be unique: change one, or leave it out",
+        "each entry must be unique: change or remove the duplicate",
         below="[1]",
     ),
     Wrong(
         "a duplicate baseline",
         {"spec.baselines.1": "BaseModel"},
         "spec.baselines",
-        "each entry must be unique: change one, or leave it out",
+        "each entry must be unique: change or remove the duplicate",
         below="[1]",
     ),
     Wrong(
@@ -1059,7 +1060,7 @@ EVALGATE = [
         "a server for the refusal scorer",
         {"spec.safety": {**SAFETY, "scorer": {"endpoint": ENDPOINT}}},
         "spec.safety.scorer.endpoint",
-        "is only for the types judge and guardrail: leave it out, or set type",
+        "is only for the types judge and guardrail: leave endpoint out, or set type",
     ),
     Wrong(
         "two targets of a gate",
@@ -1078,7 +1079,7 @@ EVALGATE = [
         "a schedule without a target",
         {"spec.schedule": "0 6 * * *"},
         "spec.schedule",
-        "schedule needs a target to judge: give a target too, or leave it out",
+        "schedule needs a target to judge: give a target too, or leave schedule out",
     ),
     Wrong(
         "an invalid schedule",

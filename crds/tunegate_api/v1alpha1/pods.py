@@ -44,7 +44,7 @@ VariableName = Annotated[
 allowed."""
 PriorityClassName = Annotated[
     Name,
-    Form("^system-", "must not be a priority class of the system: choose another one", never=True),
+    Form("^system-", "must not be a priority class of the system: choose another priority class", never=True),
 ]
 VolumeName = Annotated[
     Name,

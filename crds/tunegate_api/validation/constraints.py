@@ -148,7 +148,7 @@ class Refers:
         for entry in part.parts(self.field):
             name = entry.text("name")
             if name is not None and name not in known:
-                entry.refuse(f"{name} is not one of them: {self._message}", "name")
+                entry.refuse(f"{name} is not in {self.to}: {self._message}", "name")
 
     @property
     def cel(self) -> CelRule:
@@ -162,7 +162,7 @@ class Refers:
 
     @property
     def _message(self) -> str:
-        return f"each name must be one of {self.to}: add it there, or leave the entry out"
+        return f"each name must be one of {self.to}: add the missing entry to {self.to}, or remove this entry"
 
 
 @dataclass(frozen=True)
@@ -201,4 +201,4 @@ class Unique:
 
     @property
     def _message(self) -> str:
-        return f"each {self.key or 'entry'} must be unique: change one, or leave it out"
+        return f"each {self.key or 'entry'} must be unique: change or remove the duplicate"

@@ -28,8 +28,8 @@ class Problem:
 class Part:
     """A mapping in a manifest. A value of the wrong type is read as None.
 
-    ``invalid`` has the paths of fields with an error. A field with an error counts as given, but has no value.
-    All parts of a manifest share ``problems`` and ``invalid``.
+    ``invalid`` has the paths of fields with an error. Such a field counts as given, but has no value. All
+    parts of a manifest share ``problems`` and ``invalid``.
     """
 
     value: Mapping[str, Any] | None

@@ -74,7 +74,7 @@ _KEY = Refuse(
 )
 _SECRET = Refuse(
     given("secretName") & ~given("uri"),
-    "secretName is for the credentials of uri, but uri is not set: leave it out",
+    "secretName is for the credentials of uri, but uri is not set: leave secretName out",
     at=("secretName",),
 )
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
@@ -117,13 +117,13 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             same("completion", "prompt"),
-            "completion names the field of the prompt: name the field with the answer",
+            "completion and prompt name the same field: name the field with the answer as completion",
             at=("completion",),
         ),
         *(
             Refuse(
                 same(name, "prompt"),
-                f"{name} names the field of the prompt: name the field with the answer",
+                f"{name} and prompt name the same field: name the field with the answer as {name}",
                 at=(name,),
             )
             for name in ("chosen", "rejected")
@@ -180,7 +180,8 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 given("from") & given(name),
-                "the adapter of the previous stage cannot be changed: leave this out, or give type",
+                "the adapter of the previous stage cannot be changed: leave this out, or give type "
+                "instead of from",
                 at=(name,),
             )
             for name in ("r", "alpha", "dropout", "targetModules")
@@ -197,7 +198,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 equal(f"trainerArgs.{name}", *OPTIMIZERS),
-                f"{name} must be a number, but this is an optimizer: give it as optim",
+                f"{name} must be a number, but its value is an optimizer: give the optimizer as optim",
                 at=("trainerArgs",),
             )
             for name in _OF_ADAMW
@@ -210,7 +211,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         *(
             Refuse(
                 equal("trainerArgs.optim", "adafactor") & given(f"trainerArgs.{name}"),
-                f"{name} is only for AdamW, but optim is adafactor: leave one of them out",
+                f"{name} is only for AdamW, but optim is adafactor: leave out {name} or optim",
                 at=("trainerArgs",),
             )
             for name in _OF_ADAMW
@@ -232,7 +233,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             _IS_DPO & given("adapter.dropout"),
-            "DPO trains without dropout: leave it out",
+            "DPO trains without dropout: leave dropout out",
             at=("adapter", "dropout"),
         ),
         Unique("gates", "name"),
@@ -258,7 +259,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Tracking: (
         Refuse(
             ~given("mlflow") & ~given("wandb"),
-            "tracking needs a tracker: give mlflow, wandb or both, or leave it out",
+            "tracking needs a tracker: give mlflow, wandb or both, or leave tracking out",
         ),
     ),
     Volume: (Choice(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
@@ -269,35 +270,37 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Unique("publish", "uri"),
         Refuse(
             first_entry("stages", given("adapter.from")),
-            "the first stage has no previous adapter: give it type: LoRA instead of from: Previous",
+            "the first stage has no previous adapter: give type: LoRA instead of from: Previous",
             at=("stages", 0, "adapter", "from"),
         ),
         Refuse(
             not_divisible("stages", "training.batchSize", "resources.nodes", "resources.gpu.count"),
-            "all GPUs of all nodes get equal shares of a batch: make each batchSize a multiple of their "
-            "number",
+            "a batch is divided equally among all GPUs of all nodes: make each batchSize a multiple of the "
+            "number of GPUs",
             at=("stages",),
         ),
         Refuse(
             any_entry("stages", _IS_DPO) & given("data") & ~given("data.preference"),
-            "a DPO stage needs preference data: give preference, or use SFT",
+            "a DPO stage needs preference data: give data.preference, or use SFT",
             at=("data",),
         ),
         Refuse(
             given("data.preference") & any_entry("stages", ~_IS_DPO) & ~any_entry("stages", _IS_DPO),
-            "preference is only for DPO stages, and the job has none: leave it out, or add one",
+            "preference is only for DPO stages, and the job has no DPO stage: leave preference out, or add "
+            "a DPO stage",
             at=("data", "preference"),
         ),
         Refuse(
             any_entry("taskMetrics", equal("name", "preference_accuracy")) & ~given("data.preference"),
-            "preference_accuracy is measured on held-out pairs: give data.preference, or leave it out",
+            "preference_accuracy is measured on held-out pairs: give data.preference, or leave "
+            "the metric out",
             at=("taskMetrics",),
         ),
     ),
     FineTuneJob: (
         Refuse(
             same("spec.model.startFrom", "metadata.name"),
-            "a job cannot start from itself: name the job that made the model",
+            "a job cannot start from itself: name the job that trained the model",
             at=("spec", "model", "startFrom"),
         ),
     ),
@@ -305,7 +308,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Golden: (
         Refuse(
             ~given("sha256") & ~given("source.inline") & given("source"),
-            "give sha256, the digest of the set: without it, changed cases are not detected",
+            "give sha256, the digest of the golden set: without sha256, changed cases are not detected",
         ),
     ),
     Thresholds: (Unique("mustPass"),),
@@ -317,7 +320,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             given("endpoint") & ~_HAS_SERVER,
-            "endpoint is only for the types judge and guardrail: leave it out, or set type",
+            "endpoint is only for the types judge and guardrail: leave endpoint out, or set type",
             at=("endpoint",),
         ),
     ),
@@ -336,7 +339,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Refuse(
             given("schedule") & ~given("target"),
-            "schedule needs a target to judge: give a target too, or leave it out",
+            "schedule needs a target to judge: give a target too, or leave schedule out",
             at=("schedule",),
         ),
     ),
