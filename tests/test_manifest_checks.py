@@ -252,7 +252,7 @@ def test_null_labels_and_annotations_are_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("baselines", [[], ["LastPublished"]])
-def test_small_golden_set_is_accepted_without_the_base_model_baseline(
+def test_small_golden_set_is_accepted_without_base_model_baseline(
     tmp_path: Path, baselines: list[str]
 ) -> None:
     changes = {"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.baselines": baselines}
@@ -271,7 +271,7 @@ def test_invalid_inline_case_is_reported_with_its_line(tmp_path: Path) -> None:
     assert '"id": "b"' in lines[diagnostic.line]
 
 
-def test_inline_cases_can_be_pinned(tmp_path: Path) -> None:
+def test_inline_cases_can_be_pinned_by_digest(tmp_path: Path) -> None:
     cases = [json.loads(line) for line in CASES.splitlines()]
     pinned = {"source": {"inline": cases}, "sha256": sha256_text(inline_golden(cases))}
     assert messages_of(tmp_path, family({"gate.spec.golden": pinned})) == []
@@ -305,7 +305,7 @@ def test_diagnostics_are_sorted_by_file_and_line(tmp_path: Path) -> None:
     assert '"colour": "red"' in lines[found[2].line - 1]
 
 
-def test_ignored_manifest_is_reported_as_a_note(tmp_path: Path) -> None:
+def test_manifest_of_another_kind_is_reported_as_a_note(tmp_path: Path) -> None:
     messages_of(tmp_path, family({"pod": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}}))
     (note,) = validate(load_manifests([tmp_path]))
     assert note.severity == "note"

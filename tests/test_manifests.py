@@ -56,7 +56,7 @@ def test_every_value_of_a_manifest_has_a_line_number(write: Write) -> None:
     assert manifest.line_of(("metadata", "namespace")) == 4
 
 
-def test_missing_value_has_the_line_of_its_mapping(write: Write) -> None:
+def test_missing_value_is_reported_at_the_line_of_its_mapping(write: Write) -> None:
     manifest = load_one(write(JOB))
     assert manifest.line_of(("spec", "stages", 0, "training", "seed")) == 8
     assert manifest.line_of(("spec", "storage", "persistentVolumeClaim")) == 5
@@ -76,7 +76,7 @@ def test_multiple_documents_keep_their_line_numbers(write: Write) -> None:
     assert (first.line_of(("kind",)), second.line_of(("kind",))) == (3, 7)
 
 
-def test_lines_of_a_literal_block_are_lines_of_the_file(write: Write) -> None:
+def test_line_numbers_in_a_literal_block_are_those_of_the_file(write: Write) -> None:
     manifest = load_one(
         write(
             """\
@@ -133,7 +133,7 @@ def test_yaml_anchors_and_merge_keys_are_supported(write: Write) -> None:
     assert manifest.line_of(("adapter", "r")) in (5, 6)
 
 
-def test_folder_is_read_in_order_without_other_files(write: Write, tmp_path: Path) -> None:
+def test_manifests_of_a_folder_are_read_in_order_without_other_files(write: Write, tmp_path: Path) -> None:
     write("{apiVersion: v1, kind: B}", "b.yml")
     write("{apiVersion: v1, kind: A}", "a.yaml")
     write("{some: values}", "values.yaml")
@@ -236,7 +236,7 @@ def test_invalid_file_is_refused_with_its_line(write: Write, text: str, message:
     assert faults(write(text)) == message
 
 
-def test_number_of_aliased_values_is_limited(write: Write) -> None:
+def test_manifest_with_too_many_aliased_values_is_refused(write: Write) -> None:
     lines = ["apiVersion: v1", "kind: A", "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     assert faults(write("\n".join(lines))) == ["a.yaml:3: not a manifest: more than 200,000 values"]

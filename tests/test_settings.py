@@ -12,13 +12,13 @@ POD = {"POD_NAME": "a", "POD_NAMESPACE": "tunegate", "POD_IP": "10.0.0.1"}
 LEAST = POD | {"TUNEGATE_TRAINER_IMAGE": "trainer:1"}
 
 
-def test_required_settings_are_enough():
+def test_settings_are_valid_if_only_required_ones_are_set():
     settings = read_settings(LEAST | {"PATH": "/bin", "POD_OTHER": "x"})
     assert (settings.trainer_image, settings.pod_ip) == ("trainer:1", "10.0.0.1")
     assert settings.watch_namespaces == ()
 
 
-def test_namespaces_are_separated_by_commas():
+def test_watched_namespaces_are_separated_by_commas():
     assert read_settings(LEAST | {"TUNEGATE_WATCH_NAMESPACES": "a, b,"}).watch_namespaces == ("a", "b")
 
 

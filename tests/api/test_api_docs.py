@@ -62,7 +62,7 @@ def test_outdated_page_fails_the_check_and_is_regenerated(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", PAGES)
-def test_every_field_is_on_its_page(kind: str) -> None:
+def test_every_api_field_is_on_its_docs_page(kind: str) -> None:
     crd = next(crd for crd in crds().values() if crd["spec"]["names"]["kind"] == kind)
     schema: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     names = {path.rsplit(".", 1)[-1] for part in ("spec", "status") for path, _ in fields(schema[part])}
@@ -92,7 +92,7 @@ def test_example_manifests_on_the_pages_are_valid(kind: str) -> None:
     assert [str(problem) for manifest in manifests for problem in find_problems(manifest)] == []
 
 
-def test_example_cases_on_the_page_are_a_golden_set() -> None:
+def test_example_cases_on_the_page_are_a_valid_golden_set() -> None:
     (text,) = blocks("EvalGate", "json")
     assert [case.id for case in parse_golden(text)] == ["total-eur", "no-prompt-leak"]
 

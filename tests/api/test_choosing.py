@@ -63,12 +63,12 @@ def test_memory_table_matches_the_estimate(name: str) -> None:
     assert f"| {row} |" in PAGE
 
 
-def test_page_states_the_reserve_and_the_gpu_sizes() -> None:
+def test_choosing_page_states_memory_reserve_and_gpu_sizes() -> None:
     assert KEPT_FREE in PROSE
     assert f"{', '.join(map(str, CARDS[:-1]))} and {CARDS[-1]} GB" in PAGE
 
 
-def test_smaller_evaluation_batch_is_suggested_first_if_evaluations_need_most() -> None:
+def test_smaller_evaluation_batch_is_suggested_first_if_evaluation_sets_the_peak() -> None:
     planned = StagePlan(
         name="sft",
         parameters=stage(**LORA),
@@ -85,7 +85,7 @@ def test_smaller_evaluation_batch_is_suggested_first_if_evaluations_need_most() 
     assert "With a batch of 16, Llama-2-7B with LoRA fits 24 GB" in PROSE
 
 
-def test_page_states_the_memory_of_a_merged_model_at_the_gate() -> None:
+def test_choosing_page_states_final_gate_memory_of_a_merged_model() -> None:
     quantized = stage(**LORA, quantization="NF4")
     merged = judging(QWEN_7B, quantized, [EVALUATION], accelerator="GPU", whole="bfloat16")
     assert f"trained by QLoRA and merged needs {size_text(needed(merged))} there" in PROSE
@@ -99,7 +99,7 @@ def test_page_states_the_memory_of_a_merged_model_at_the_gate() -> None:
     )
 
 
-def test_gate_makes_no_weight_copies_after_full_fine_tuning() -> None:
+def test_final_gate_memory_has_no_weight_copies_after_full_fine_tuning() -> None:
     whole = stage(adapter="None", dtype="float32")
     trained = estimate(QWEN_1_5B, whole, LARGEST, accelerator="GPU", generation=EVALUATION)
     judged = judging(QWEN_1_5B, whole, [EVALUATION], accelerator="GPU", whole="bfloat16")

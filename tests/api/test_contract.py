@@ -21,13 +21,13 @@ EVALUATION = {"subject": "Checkpoint", "stage": "sft", "step": 1}
     ],
     ids=["evaluations", "sets", "ids", "tags", "outcomes", "counts"],
 )
-def test_long_list_of_invalid_items_has_few_errors(results):
+def test_long_list_of_invalid_items_reports_few_errors(results):
     with pytest.raises(ValidationError) as caught:
         Results.model_validate(results)
     assert caught.value.error_count() <= 4
 
 
-def test_mapping_has_a_maximum_number_of_entries():
+def test_mapping_with_too_many_entries_is_refused():
     outcomes = {f"golden/{n}": "p" for n in range(MAX_ENTRIES)}
     Results.model_validate({"evaluations": [EVALUATION | {"outcomes": outcomes}]})
     with pytest.raises(ValidationError, match="outcomes\n  must have at most 512 entries, not 513"):

@@ -59,7 +59,7 @@ def test_every_rule_is_violated_by_a_manifest_in_the_table() -> None:
     assert sorted(message for message in messages if message not in answer_text) == []
 
 
-def test_recorded_answers_match_the_cases() -> None:
+def test_recorded_answers_belong_to_the_cases_of_the_table() -> None:
     cases = {kind: [case.name for case in table] for kind, table in WRONG.items()}
     edits = {f"{kind} edits": [case.name for case in table] for kind, table in EDITS.items()}
     assert {kind: sorted(found) for kind, found in answers.items()} == {
@@ -68,7 +68,7 @@ def test_recorded_answers_match_the_cases() -> None:
     assert sum(len(names) for names in answers.values()) >= 40
 
 
-def test_case_names_are_unique() -> None:
+def test_names_of_refused_cases_are_unique() -> None:
     for table in (*WRONG.values(), *EDITS.values()):
         names = [case.name for case in table]
         assert len(names) == len(set(names))

@@ -15,13 +15,13 @@ from tunegate_api.meta import summarize
         (["a", "b", "c", "d"], "a, b and 2 more"),
     ],
 )
-def test_items_beyond_the_limit_are_counted(names: list[str], text: str) -> None:
+def test_summary_counts_items_beyond_the_limit(names: list[str], text: str) -> None:
     assert summarize(names, 2) == text
 
 
-def test_unlisted_items_are_counted_if_the_total_is_given() -> None:
+def test_summary_with_total_counts_items_not_in_the_list() -> None:
     assert summarize(["a", "b"], 5, total=9) == "a, b and 7 more"
 
 
-def test_separators_can_be_chosen() -> None:
+def test_summary_uses_given_separators() -> None:
     assert summarize(["a b", "c d", "e"], 2, separator="; ", last="; and ") == "a b; c d; and 1 more"

@@ -419,7 +419,7 @@ def unmasked_proc(pod: Object) -> None:
         unmasked_proc,
     ],
 )
-def test_operator_cannot_create_a_job_with_pods_unlike_its_own(
+def test_operator_cannot_create_a_job_with_weakened_pod_security(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request, weaken: Callable[[Object], None]
 ) -> None:
     child = copy.deepcopy(child_job(job, request_of, Step(Role.DATA), 2, pods=PODS))

@@ -45,7 +45,7 @@ def test_probes_use_the_health_port(helm: Helm) -> None:
         assert container(objects)[probe]["httpGet"] == {"path": path, "port": "health"}
 
 
-def test_every_setting_is_documented_and_set_or_has_a_default(helm: Helm) -> None:
+def test_every_operator_setting_is_documented_and_set_or_has_a_default(helm: Helm) -> None:
     page = (CHART.parents[1] / "docs" / "install.md").read_text()
     for name, field in Settings.model_fields.items():
         variable = name.upper() if name.startswith("pod_") else f"TUNEGATE_{name.upper()}"
@@ -53,7 +53,7 @@ def test_every_setting_is_documented_and_set_or_has_a_default(helm: Helm) -> Non
         assert variable in environment(helm.render()) or not field.is_required()
 
 
-def test_helm_lint_finds_nothing(helm: Helm) -> None:
+def test_helm_lint_reports_no_problems(helm: Helm) -> None:
     done = helm("lint", "--strict", CHART)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
@@ -76,7 +76,7 @@ def test_image_tag_defaults_to_the_app_version(helm: Helm) -> None:
     assert environment(objects)["TUNEGATE_TRAINER_IMAGE"] == f"mine/trainer:{version}"
 
 
-def test_digest_is_used_instead_of_a_tag(helm: Helm) -> None:
+def test_image_digest_is_used_instead_of_a_tag(helm: Helm) -> None:
     digest = "sha256:" + "a" * 64
     objects = helm.render("trainerImage.tag=v1", f"trainerImage.digest={digest}")
     assert environment(objects)["TUNEGATE_TRAINER_IMAGE"] == f"mine/trainer@{digest}"
@@ -107,7 +107,7 @@ def test_crds_are_not_installed_if_disabled(helm: Helm) -> None:
         ("watchNamespaces={Team_A}", "at '/watchNamespaces/0': 'Team_A' does not match pattern"),
     ],
 )
-def test_invalid_value_is_refused_by_name(helm: Helm, value: str, message: str) -> None:
+def test_invalid_helm_value_is_refused_by_name(helm: Helm, value: str, message: str) -> None:
     done = helm("template", NAME, CHART, "--set", value)
     assert done.returncode != 0
     assert message in done.stderr
@@ -126,7 +126,7 @@ def test_operator_accepts_the_settings_of_the_chart(helm: Helm) -> None:
     ("values", "namespaces"),
     [((), "in all namespaces."), (("watchNamespaces={team-a,team-b}",), "in team-a, team-b.")],
 )
-def test_notes_name_the_watched_namespaces_and_the_deployment(
+def test_install_notes_name_watched_namespaces_and_deployment(
     helm: Helm, values: tuple[str, ...], namespaces: str
 ) -> None:
     sets = [

@@ -73,7 +73,7 @@ def test_operator_has_no_access_to_secrets_logs_or_exec(helm: Helm) -> None:
     assert not resources & {"secrets", "pods/log", "pods/exec", "*"}
 
 
-def test_own_resources_are_restricted_by_name(helm: Helm) -> None:
+def test_permissions_for_operator_resources_are_restricted_by_name(helm: Helm) -> None:
     rules = helm.render()["Role", "tunegate-own"]["rules"]
     named = {
         resource: rule["resourceNames"]
@@ -105,14 +105,14 @@ def test_operator_can_create_a_job_owned_by_an_evalgate(tmp_path: Path) -> None:
         assert (reference.kind, reference.block_owner_deletion) == ("EvalGate", True)
 
 
-def test_user_roles_do_not_grant_status(helm: Helm) -> None:
+def test_user_roles_do_not_grant_write_access_to_status(helm: Helm) -> None:
     objects = helm.render()
     edit = grants(objects["ClusterRole", "tunegate-edit"]["rules"])
     assert ("finetunejobs", "create") in edit
     assert not [resource for resource, _ in edit if "/" in resource]
 
 
-def test_policies_apply_to_the_operator_service_account(helm: Helm) -> None:
+def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) -> None:
     objects = helm.render()
     (subject,) = objects["ClusterRoleBinding", "tunegate"]["subjects"]
     pod = objects["Deployment", "tunegate"]["spec"]["template"]["spec"]
@@ -125,7 +125,7 @@ def test_policies_apply_to_the_operator_service_account(helm: Helm) -> None:
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-def test_policy_covers_every_write_not_restricted_by_name(helm: Helm) -> None:
+def test_admission_policy_covers_writes_that_rbac_does_not_restrict_by_name(helm: Helm) -> None:
     objects = helm.render()
     writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
     rules = objects["ValidatingAdmissionPolicy", "tunegate-owned"]["spec"]["matchConstraints"][
@@ -143,6 +143,6 @@ def test_policy_covers_every_write_not_restricted_by_name(helm: Helm) -> None:
     } == free
 
 
-def test_policies_are_not_installed_if_disabled(helm: Helm) -> None:
+def test_admission_policies_are_not_installed_if_disabled(helm: Helm) -> None:
     kinds = {kind for kind, _ in helm.render("admissionPolicy.install=false")}
     assert not any(kind.startswith("ValidatingAdmissionPolicy") for kind in kinds)

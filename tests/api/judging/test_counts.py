@@ -68,7 +68,7 @@ def value(name: str, outcomes: str, counts: str) -> Fraction:
         ("f1", "", "", INCONCLUSIVE, "f1: no held-out rows to measure on"),
     ],
 )
-def test_metric_of_counts_is_judged_by_its_value(name, outcomes, counts, state, message):
+def test_count_metric_is_judged_by_its_value(name, outcomes, counts, state, message):
     finding = judge(name, outcomes, counts)
     assert (finding.state, finding.message) == (state, message)
 
@@ -104,7 +104,7 @@ def test_more_counts_or_outcomes_than_rows_are_an_error(outcomes, counts):
     )
 
 
-def test_counts_of_an_unknown_outcome_are_not_measured():
+def test_unknown_or_missing_outcome_of_a_count_metric_is_an_error():
     assert judge("f1", "px", "4/4 4/4").state is ERROR
     assert judge("f1", "p", "4/4 4/4", total=2).state is ERROR
 
@@ -114,19 +114,19 @@ def test_truncated_output_adds_only_its_denominator():
     assert value("rouge_l", "pt", "4/4 3/4") == HALF
 
 
-def test_pass_letters_do_not_change_a_metric_of_counts():
+def test_count_metric_ignores_case_outcomes():
     assert judge("f1", "pp", "0/4 1/4").state is FAILED
     assert judge("f1", "ff", "4/4 3/4").state is PASSED
 
 
-def test_counts_of_a_case_have_a_bounded_length():
+def test_text_of_counts_has_a_maximum_length():
     longest = counts_text([Counts(MAX_COUNT, MAX_COUNT)] * 1000)
     assert len("p" * 1000 + longest) <= 1000 * outcome_length("f1")
     assert outcome_length("exact_match") == 1
     assert judge("f1", "p" * 1000, longest).state is PASSED
 
 
-def test_only_task_metrics_are_measured_by_counts():
+def test_count_metrics_are_task_metrics_and_not_expectations():
     """Baselines and the stop rule compare golden cases, which pass or fail."""
     union, _ = get_args(Expectation)
     expectations = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}
@@ -146,14 +146,14 @@ minimums = st.fractions(0, 1, max_denominator=100)
         lambda found: any(map(any, found))
     )
 )
-def test_micro_is_the_f1_score_of_all_cases(found):
+def test_micro_aggregate_equals_the_f1_score_over_all_cases(found):
     tp, fp, fn = (sum(case[i] for case in found) for i in range(3))
     counts = counts_text([Counts(2 * tp, 2 * tp + fp + fn) for tp, fp, fn in found])
     assert value("f1", "f" * len(found), counts) == Fraction(2 * tp, 2 * tp + fp + fn)
 
 
 @given(cases)
-def test_mean_is_the_exact_mean_of_the_cases(drawn):
+def test_mean_aggregate_equals_the_exact_mean_over_cases(drawn):
     outcomes = "".join(letter for letter, _ in drawn)
     exact = sum(Fraction(c.numerator, c.denominator) for _, c in drawn) / len(drawn)
     assert value("rouge_l", outcomes, counts_text([c for _, c in drawn])) == exact
@@ -174,7 +174,7 @@ def test_case_without_counts_never_improves_a_verdict(name, drawn, minimum, data
 
 
 @given(st.sampled_from(sorted(COUNTED)), cases, minimums, st.data())
-def test_verdict_never_improves_when_one_numerator_falls(name, drawn, minimum, data):
+def test_lower_numerator_never_improves_the_verdict(name, drawn, minimum, data):
     outcomes, counts = "".join(letter for letter, _ in drawn), [c for _, c in drawn]
     at = data.draw(st.integers(0, len(drawn) - 1))
     less = Counts(data.draw(st.integers(0, counts[at].numerator)), counts[at].denominator)

@@ -19,13 +19,13 @@ def schema_case(schema: object) -> str:
     return line(expect=[{"type": "json_schema", "schema": schema}])
 
 
-def test_cases_keep_their_order_and_tags():
+def test_case_set_keeps_order_and_tags_of_cases():
     cases = parse_golden(line(tags=["edge"]) + "\n" + line(id="b"))
     assert [(c.id, c.tags) for c in cases] == [("a", ["edge"]), ("b", [])]
     assert case_set(cases, "digest").matching("edge") == [0]
 
 
-def test_prompt_is_one_user_turn():
+def test_prompt_of_a_case_becomes_one_user_turn():
     (case,) = parse_golden(line())
     assert [(m.role, m.content) for m in case.turns] == [("user", "hi")]
 
@@ -65,13 +65,13 @@ def test_chat_messages_are_kept_unchanged():
         (golden_text(MAX_CASES + 1), f"{MAX_CASES + 1} cases, but at most {MAX_CASES} are supported"),
     ],
 )
-def test_invalid_line_is_named_with_its_fault(text, problem):
+def test_invalid_golden_line_is_reported_with_its_fault(text, problem):
     with pytest.raises(GoldenError) as caught:
         parse_golden(text)
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
-def test_all_faults_are_listed_in_a_short_message():
+def test_message_shows_first_faults_and_counts_the_rest():
     with pytest.raises(GoldenError, match="and 2 more") as caught:
         parse_golden("{\n" * 7)
     assert len(caught.value.problems) == 7

@@ -208,7 +208,7 @@ def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules,
     assert verdict.message == message
 
 
-def test_set_too_small_to_detect_the_drop_is_inconclusive():
+def test_golden_set_too_small_to_detect_the_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
     assert (
@@ -217,11 +217,11 @@ def test_set_too_small_to_detect_the_drop_is_inconclusive():
     )
 
 
-def test_set_in_which_one_case_equals_the_limit_passes():
+def test_golden_set_passes_if_one_case_equals_the_drop_limit():
     assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
 
 
-def test_small_set_with_a_drop_still_fails():
+def test_small_golden_set_with_a_drop_fails():
     assert judge_golden(cases(10), "p" * 9 + "f", Rules(), base("p" * 10)).state is FAILED
 
 
@@ -229,7 +229,7 @@ def test_empty_golden_set_is_an_error():
     assert judge_golden(cases(0), "", Rules(), {}).state is ERROR
 
 
-def test_must_pass_tag_applies_to_all_its_cases():
+def test_must_pass_tag_applies_to_all_cases_with_the_tag():
     tagged = cases(25, {3: "pii", 7: "pii"})
     outcomes = "".join("f" if i in (3, 7) else "p" for i in range(25))
     verdict = judge_golden(tagged, outcomes, Rules(must_pass=("pii",)), {})
@@ -260,7 +260,7 @@ def test_threshold_with_many_digits_is_shown_in_full():
     assert judge_task("f1", cases(2), "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
 
 
-def test_worst_state_wins():
+def test_worst_finding_determines_the_state():
     assert worst([PASSED, INCONCLUSIVE]) is INCONCLUSIVE
     assert worst([INCONCLUSIVE, ERROR, PASSED]) is ERROR
     assert worst([ERROR, FAILED]) is FAILED
@@ -313,7 +313,7 @@ def test_immediate_stops_at_the_first_drop():
     assert assess(90, 86, rules=Rules(confirm=False)).action is StopAction.CONTINUE
 
 
-def test_stop_reports_its_arithmetic_and_the_cases():
+def test_stop_message_has_the_arithmetic_and_regressed_cases():
     stop = assess(10, 95, 87, 85)
     assert (
         stop.message
@@ -323,7 +323,7 @@ def test_stop_reports_its_arithmetic_and_the_cases():
     assert (stop.best_step, stop.best_passed, stop.regressing, stop.must_pass) == (10, 95, True, False)
 
 
-def test_drop_below_the_starting_model_names_it():
+def test_message_of_a_drop_below_the_starting_model_names_that_model():
     assert assess(95, 85).message == (
         "golden 85/100 at step 10, starting model 95/100: -10.0 points, limit -5.0"
     )
@@ -333,7 +333,7 @@ def test_first_of_equal_checkpoints_is_the_best():
     assert assess(50, 90, 90, 84).best_step == 10
 
 
-def test_lost_must_pass_case_stops_training_at_once():
+def test_must_pass_case_that_fails_after_passing_stops_training():
     rules = Rules(must_pass=("case-1",))
     measured = [
         StepOutcomes(0, "ff" + "p" * 98),
@@ -436,7 +436,7 @@ def test_truncated_case_counts_as_failed(drawn):
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
-def test_truncated_baseline_passes_only_if_its_best_case_would(passed, base_passed, cut):
+def test_comparison_passes_only_if_it_would_with_truncated_baseline_outputs_passed(passed, base_passed, cut):
     base_passed, cut = min(base_passed, passed), min(6 + cut, 100 - min(base_passed, passed))
     before = "p" * base_passed + "t" * cut + "f" * (100 - base_passed - cut)
     outcomes = "p" * passed + "f" * (100 - passed)

@@ -61,7 +61,7 @@ def test_descriptions_are_sentences_on_one_line(kind: str) -> None:
 
 
 @kinds
-def test_every_value_in_a_spec_is_bounded(kind: str) -> None:
+def test_every_spec_value_has_a_size_limit(kind: str) -> None:
     in_maps = ("spec.podTemplate.labels", "spec.podTemplate.annotations", "spec.podTemplate.nodeSelector")
     found = unbounded(schema_of(kind)["properties"]["spec"], "spec")
     assert [path for path in found if not path.startswith(in_maps)] == []
@@ -71,7 +71,9 @@ def test_committed_crds_match_the_types(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["--check"]) == 0, capsys.readouterr().out
 
 
-def test_check_fails_and_prints_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_crd_check_fails_and_prints_the_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([], folder=tmp_path) == 0
     file = tmp_path / FILES["EvalGate"]
     file.write_text(file.read_text(encoding="utf-8").replace("shortNames", "nicknames"), encoding="utf-8")
@@ -142,7 +144,7 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_full_status_is_kept_by_the_schema_and_the_types() -> None:
+def test_schema_and_types_keep_every_status_field() -> None:
     known = {path for path, _ in fields(schema_of("FineTuneJob")["properties"]["status"])}
     assert {".data.distributionAUC", ".data.reviewScore"} <= known
     gate = ".checkpoints[].gates[].safety"

@@ -133,6 +133,6 @@ INVALID_FIELDS: list[tuple[str, Changes, str]] = [
 
 
 @table(INVALID_FIELDS)
-def test_field_with_an_invalid_value_is_refused_with_advice(changes: Changes, message: str) -> None:
+def test_invalid_field_value_is_refused_with_advice(changes: Changes, message: str) -> None:
     problems = problem_messages(changed(finetunejob(), changes))
     assert [problem for problem in problems if problem.startswith(message)], problems

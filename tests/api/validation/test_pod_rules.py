@@ -59,14 +59,14 @@ DANGEROUS = (
 
 
 @pytest.mark.parametrize("name", DANGEROUS)
-def test_variable_outside_the_table_is_refused_with_advice(name: str) -> None:
+def test_variable_that_is_not_allowed_is_refused_with_advice(name: str) -> None:
     problems = problem_messages(changed(finetunejob(), {f"{POD}.env": [{"name": name, "value": "/mnt/x"}]}))
     (problem,) = problems
     assert problem.startswith(f'{POD}.env[0].name: is "{name}": must be a variable that docs/api/')
     assert "set others in the trainer image" in problem
 
 
-def test_every_variable_of_the_table_is_accepted() -> None:
+def test_every_allowed_variable_is_accepted() -> None:
     names = [name for group in ALLOWED for name in group.names]
     assert len(names) == len(set(names))
     for name in (*names, "USER_PROMPT_STYLE"):

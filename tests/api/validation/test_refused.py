@@ -94,7 +94,7 @@ def test_valid_manifest_is_accepted_by_server_and_validator(
     assert [p for p in find_problems(manifest) if not p.message.startswith("not supported yet")] == []
 
 
-def test_null_counts_as_omitted(dry_run: DryRunClient) -> None:
+def test_null_field_is_treated_as_omitted(dry_run: DryRunClient) -> None:
     job = changed(finetunejob(), {"spec.model.startFrom": None, "spec.publish.0.secretName": None})
     assert dry_run.create(job) == []
     assert find_problems(job) == []

@@ -25,13 +25,13 @@ def assert_reported(kind: str, case: Wrong) -> None:
     assert [p for p in problems if p.where == case.field + case.below and expected in p.message], problems
 
 
-def test_valid_judge_is_only_reported_as_not_supported_yet() -> None:
+def test_valid_data_judge_is_only_reported_as_unsupported() -> None:
     (problem,) = problem_messages(changed(finetunejob(), {"spec.data.quality": REVIEW}))
     assert problem.startswith("spec.data.quality: not supported yet")
 
 
 @pytest.mark.parametrize("type", ["judge", "guardrail"])
-def test_valid_safety_scorer_is_only_reported_as_not_supported_yet(type: str) -> None:
+def test_valid_safety_scorer_is_only_reported_as_unsupported(type: str) -> None:
     safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": type, "endpoint": ENDPOINT}}
     (problem,) = problem_messages(changed(evalgate(), {"spec.safety": safety}))
     assert problem.startswith("spec.safety: not supported yet")
@@ -71,14 +71,14 @@ def test_valid_safety_scorer_is_only_reported_as_not_supported_yet(type: str) ->
         ),
     ]
 )
-def test_field_that_cannot_be_read_has_only_one_problem(changes: Changes, message: str) -> None:
+def test_invalid_field_is_reported_only_once(changes: Changes, message: str) -> None:
     (problem,) = [
         p for p in problem_messages(changed(finetunejob(), changes)) if "not supported yet" not in p
     ]
     assert problem.startswith(f"{message}: ")
 
 
-def test_pass_rate_that_cannot_be_read_has_only_one_problem() -> None:
+def test_invalid_pass_rate_is_reported_only_once() -> None:
     changes = {"spec.baselines": [], "spec.thresholds": {"minPassRate": "high"}}
     (problem,) = problem_messages(changed(evalgate(), changes))
     assert problem.startswith("spec.thresholds.minPassRate: ")
