@@ -1,12 +1,12 @@
 """Write the generated parts of docs/api: fields from the types, reasons and phases from the enums.
 
-A page marks a generated part with two comments, and this script writes the lines between them::
+In a page, two comments enclose a generated part, and this script writes the lines between the comments::
 
     <!-- generated: fields EvalGateSpec -->
     <!-- end -->
 
-A part can be ``fields`` with a type, ``members`` with an enum, ``unsupported`` with a kind, or ``variables``.
-``--check`` writes nothing, and fails if a page is out of date.
+The first comment contains ``fields`` and a type, ``members`` and an enum, ``unsupported`` and a kind, or
+``variables``. ``--check`` writes nothing, and fails if a page is out of date.
 """
 
 import ast
@@ -75,7 +75,8 @@ def _named(name: str) -> Any:
 
 
 def fields_tables(model: type[BaseModel]) -> str:
-    """Return a table of the fields of ``model``, and a table with a heading for each type that it refers to.
+    """Return a table of the fields of ``model``, followed by a table with a heading for each type that the
+    fields refer to.
 
     A status has no column for defaults, because only the operator writes it.
     """
@@ -97,8 +98,7 @@ def fields_tables(model: type[BaseModel]) -> str:
 
 
 def _references(node: Any, objects: set[str]) -> list[str]:
-    """Return the object types that a node refers to, in order, without those that they refer to
-    themselves."""
+    """Return the object types to which a schema node refers directly, in order."""
     if isinstance(node, dict):
         own = [node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else []
         own += [n for key, value in node.items() if key != "$ref" for n in _references(value, objects)]
@@ -108,7 +108,7 @@ def _references(node: Any, objects: set[str]) -> list[str]:
 
 
 class _Tables:
-    """Builds the tables of one model."""
+    """Builds the tables of one model and of the types that it refers to."""
 
     def __init__(self, definitions: dict[str, Schema], *, with_defaults: bool) -> None:
         self._definitions = definitions
@@ -168,7 +168,7 @@ def _flow(value: Any) -> str:
 
 
 def _type(field: Schema, definitions: dict[str, Schema]) -> str:
-    """Return the type of a field, with a link to its table if there is one."""
+    """Return the type of a field as Markdown, with a link if the type has a table."""
     either: list[Schema] = field.get("anyOf") or field.get("oneOf") or []
     options = [option for option in either if option != {"type": "null"}]
     if options:
@@ -211,7 +211,8 @@ def members_table(enum: type[StrEnum]) -> str:
 
 
 def member_docs(enum: type[StrEnum]) -> dict[str, str]:
-    """Return the docstring below each member. :func:`members_table` raises KeyError if one is missing."""
+    """Return the docstring of each member of an enum, by the member's name. Members without a docstring are
+    left out; :func:`members_table` then raises KeyError."""
     body = ast.parse(inspect.getsource(enum)).body[0]
     assert isinstance(body, ast.ClassDef)  # noqa: S101 - getsource of a class has one class
     docs = {}
@@ -247,8 +248,8 @@ def _text(text: str) -> str:
 
 
 def main(arguments: Sequence[str], folder: Path = PAGES) -> int:
-    """Rewrite the pages of ``folder``. With ``--check``, print the difference instead, and return 1 if there
-    is any."""
+    """Rewrite the pages of ``folder``. With ``--check``, print how the pages differ from the types instead,
+    and return 1 if they differ."""
     stale = False
     for path in sorted(folder.glob("*.md")):
         old = path.read_text(encoding="utf-8")

@@ -11,7 +11,8 @@ COPIES = ROOT / "helm" / "tunegate" / "files"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the copies. With ``--check``, print which are out of date instead, and return 1 if any are."""
+    """Write the copies. With ``--check``, print which copies are out of date instead, and return 1 if there
+    are any."""
     wanted = {path.name: path.read_bytes() for path in CRDS.glob("*.yaml")}
     present = {path.name: path.read_bytes() for path in COPIES.glob("*.yaml")}
     different = sorted(

@@ -1,7 +1,8 @@
 """Check that the target of every relative link in the repository's Markdown exists, and its anchor too.
 
-Usage: ``python tools/check_links.py [FOLDER]``. Prints ``file:line: problem`` for each broken link, and exits
-with 1 if there are any. Links to other hosts are not checked, because a build must not depend on them.
+Usage: ``python tools/check_links.py [FOLDER]``. The script prints ``file:line: problem`` for each broken link,
+and exits with 1 if there are broken links. Links to other hosts are not checked, because a build must not
+depend on other hosts.
 """
 
 import re
@@ -32,7 +33,8 @@ def broken_links(folder: Path) -> list[str]:
 
 
 def _markdown_files(root: Path) -> list[Path]:
-    """Return the Markdown files that Git tracks or does not ignore. Without Git, return all of them."""
+    """Return the Markdown files below ``root`` that Git does not ignore. Without Git, return all Markdown
+    files."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "*.md"],
         cwd=root,
@@ -46,7 +48,7 @@ def _markdown_files(root: Path) -> list[Path]:
 
 
 def _problem(root: Path, file: Path, target: str) -> str | None:
-    """Return why a link is broken. None if it is not, or if it is a link to another host."""
+    """Return why a link is broken. Returns None if the link is valid, or leads to another host."""
     if ELSEWHERE.match(target):
         return None
     path, _, anchor = unquote(target).partition("#")
@@ -68,7 +70,8 @@ def _links(file: Path) -> Iterator[tuple[int, str]]:
 
 @cache
 def _anchors(file: Path) -> set[str]:
-    """Return the anchors of headings and HTML ids, as GitHub names them: a repeated name gets a number."""
+    """Return the anchors of headings and HTML ids in a file. They are named as on GitHub, where a number is
+    appended to a repeated name."""
     anchors: set[str] = set()
     for _, line in _prose(file):
         anchors |= {name.lower() for name in ANCHOR.findall(line)}
@@ -83,8 +86,8 @@ def _anchors(file: Path) -> set[str]:
 
 
 def _slug(heading: str) -> str:
-    """Return a heading in lower case, with dashes for spaces, and only letters, digits, dashes and
-    underscores."""
+    """Return the anchor of a heading: in lower case, with dashes instead of spaces, and without other
+    characters than letters, digits, dashes and underscores."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
     kept = (c for c in text if c in " -_" or unicodedata.category(c)[0] in "LNM")
     return "".join(kept).strip().replace(" ", "-")
@@ -104,7 +107,7 @@ def _prose(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print broken links. Return 1 if there are any."""
+    """Print each broken link. Return 1 if there are broken links."""
     found = broken_links(Path(arguments[0]) if arguments else Path(__file__).parents[1])
     print("\n".join(found), end="\n" if found else "")
     return int(bool(found))

@@ -34,7 +34,7 @@ class Variant:
     phase: str
     learning_rate: str | None = None
     seeds: int = 1
-    """Number of seeds that it runs with."""
+    """Number of seeds with which the example runs."""
     improves: str | None = None
     """A task metric in which the published checkpoint must be better than the starting model of its stage."""
 
@@ -53,14 +53,14 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Scores:
-    """The results of a starting model or a checkpoint."""
+    """The evaluation results of a starting model or a checkpoint."""
 
     stage: str
     step: int
     golden: dict[str, str]
-    """Golden cases that passed and all of them, as ``96/100``, by gate."""
+    """Maps each gate to the number of golden cases that passed and of all golden cases, as ``96/100``."""
     task: dict[str, str]
-    """Task metrics on dev rows."""
+    """Values of the task metrics on dev rows."""
 
     def __str__(self) -> str:
         golden = ", ".join(self.golden.values())
@@ -75,7 +75,8 @@ class RunResult:
     seed: int
     phase: str
     ended: str
-    """How it ended: the golden rates and metrics of the final gate, or the step at which training stopped."""
+    """How the run ended: the golden pass rates and task metrics of the final gate, or the step at which
+    training stopped."""
     points: list[Scores]
     best: str
     """The best checkpoint: STAGE STEP."""
@@ -95,7 +96,7 @@ class RunResult:
 
 
 def main() -> int:
-    """Run the examples. Return 1 if one did not end as expected."""
+    """Run the examples. Return 1 if an example did not end as expected."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", choices=[v.name for v in VARIANTS], nargs="+")

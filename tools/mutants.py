@@ -54,7 +54,7 @@ timeout = 30
 
 
 def main() -> int:
-    """Run mutmut. Return 1 if too few mutants are killed."""
+    """Run mutmut on the policies. Return 1 if too few mutants are killed."""
     copy_sources()
     subprocess.run([sys.executable, "-m", "mutmut", "run"], cwd=WORK, check=True)
     results = read_results()

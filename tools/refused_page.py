@@ -1,6 +1,6 @@
 """Write docs/api/refused.md: each invalid manifest of the tests, and the answer of the API server.
 
-The answers are recorded by tests with a real API server (``make test-cluster``), so this script needs none.
+Tests with a real API server record the answers (``make test-cluster``), so this script needs no API server.
 ``--check`` writes nothing, and fails if the page is out of date.
 """
 
@@ -109,14 +109,15 @@ def _section(name: str, snippet: str, answer: Sequence[str]) -> str:
 
 
 def _yaml(manifest: dict[str, Any], changes: Changes) -> str:
-    """Return the changed fields as YAML, with the fields beside them if they are short."""
+    """Return the fields at the paths ``changes`` as YAML, together with the scalar fields of the same
+    mappings."""
     kept = _around(manifest, [tuple(path.split(".")) for path in changes])
     return _shorten_runs(yaml.dump(kept, Dumper=_Dumper, sort_keys=False, width=100))
 
 
 def _around(node: Any, paths: Sequence[Path]) -> Any:
-    """Return the parts of ``node`` at the paths. Fields beside the last field of a path are kept if they are
-    scalars."""
+    """Return the parts of ``node`` at the paths. Other fields of the mapping that has the last field of a
+    path are kept if they are scalars."""
     if () in paths:
         return _shortened(node)
     at_end = any(len(path) == 1 for path in paths)
@@ -154,7 +155,7 @@ def _shorten_runs(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page. With ``--check``, print the difference instead, and return 1 if there is any."""
+    """Write the page. With ``--check``, print how the page differs instead, and return 1 if it differs."""
     new, old = page(), PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if "--check" not in arguments:
         PAGE.write_text(new, encoding="utf-8")

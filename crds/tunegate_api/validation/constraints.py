@@ -1,6 +1,6 @@
 """Rules about the fields of one mapping, each in Python and in CEL for the API server.
 
-Both have the same error message, which says how to fix the manifest.
+In Python and in CEL, a rule has the same error message, which says how to fix the manifest.
 """
 
 import re
@@ -24,13 +24,13 @@ class Rule(Protocol):
 
     @property
     def cel(self) -> CelRule:
-        """The rule as an entry of ``x-kubernetes-validations``."""
+        """The rule in CEL, as an entry of ``x-kubernetes-validations``."""
         ...
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Fields of which at most one may be given, or exactly one if ``required``."""
+    """The rule that exactly one of several fields is given, or with ``required=False`` at most one."""
 
     names: tuple[str, ...]
     required: bool = True
@@ -61,7 +61,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Refuses the field ``at``, or the mapping itself, if a predicate holds."""
+    """The rule that a mapping is refused if a predicate holds. The error is reported at the field ``at``, or
+    at the mapping if ``at`` is empty."""
 
     when: Predicate
     message: str
@@ -73,7 +74,7 @@ class Refuse:
 
     @property
     def cel(self) -> CelRule:
-        """The rule in CEL. It cannot name an entry of a list, so it names the list."""
+        """The rule in CEL. If the error is in an entry of a list, CEL can only report it at the list."""
         rule = {"rule": (~self.when).cel("self"), "message": self.message}
         field = "".join(f".{name}" for name in takewhile(lambda name: isinstance(name, str), self.at))
         return rule | ({"fieldPath": field} if field else {})
@@ -81,7 +82,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Keys:
-    """A map in which no key may match the pattern."""
+    """The rule that no key of the map ``field`` matches the pattern ``never``."""
 
     field: str
     never: str
@@ -104,7 +105,8 @@ class Keys:
 
 @dataclass(frozen=True)
 class Known:
-    """A map with only these keys. For some other keys, ``instead`` has the field to use."""
+    """The rule that the map ``field`` has only the keys ``keys``. For some other keys, ``instead`` has the
+    field to use instead."""
 
     field: str
     keys: tuple[str, ...]
@@ -136,7 +138,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Refers:
-    """A list whose entries refer to the entries of another list by ``name``."""
+    """The rule that each entry of the list ``field`` has the ``name`` of an entry of the list ``to``."""
 
     field: str
     to: str
@@ -167,8 +169,8 @@ class Refers:
 
 @dataclass(frozen=True)
 class Unique:
-    """A list without duplicates: of the field ``key`` of its entries, or of the entries themselves if there
-    is no key."""
+    """The rule that the list ``field`` has no duplicates. With ``key``, the values of this field of the
+    entries must be unique, otherwise the entries themselves."""
 
     field: str
     key: str = ""
@@ -193,7 +195,8 @@ class Unique:
         }
 
     def _values(self, part: Part) -> list[str | None]:
-        """Return the value of each entry that must be unique. None if it cannot be read."""
+        """Return the values that must be unique, one per entry of the list, with None for an invalid
+        value."""
         if not self.key:
             return part.texts(self.field)
         entries = {entry.path[-1]: entry.text(self.key) for entry in part.parts(self.field)}

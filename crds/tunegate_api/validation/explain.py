@@ -36,20 +36,21 @@ PATTERN_DESCRIPTIONS = {
     SHA256_PATTERN: "the 64 hexadecimal digits that sha256sum prints",
     URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",
 }
-"""Descriptions of the patterns, for error messages."""
+"""Maps each pattern to a description of matching strings, for error messages."""
 
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """Return the message for an error: what is wrong with the field, and what to write instead.
+    """Return the message for a validation error: what is wrong with the field, and what to write instead.
 
-    ``model`` is the type that was validated. The location of the error is relative to it.
+    ``model`` is the type that was validated. The location of the error is relative to ``model``.
     """
     explanation = _EXPLANATIONS.get(error["type"])
     return explanation(error, model) if explanation else error["msg"].lower()
 
 
 def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo | None:
-    """Return the field at a location, which uses JSON names. None inside free-form values."""
+    """Return the field of ``model`` at ``location``, a path of JSON names. Returns None inside free-form
+    values."""
     owner: type[BaseModel] | None = model
     field = None
     for name in location:
@@ -65,7 +66,7 @@ def field_at(model: type[BaseModel], location: Sequence[str | int]) -> FieldInfo
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the model in an annotation: Stage for ``list[Stage] | None``."""
+    """Return the model class in a type annotation: Stage for ``list[Stage] | None``."""
     return _model_of(annotation)
 
 
@@ -87,14 +88,14 @@ def unknown_field(name: object, known: Sequence[str]) -> str:
 
 
 def wrong_choice(value: object, allowed: Sequence[str]) -> str:
-    """Return the message for a value that is not one of those allowed."""
+    """Return the message for a value that is not one of the ``allowed`` values."""
     guess = _guess(value, allowed) if len(allowed) > 1 else ""
     choices = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
     return f"is {_shown(value)}{guess or ':'} {'Must' if guess else 'must'} be {choices}"
 
 
 def not_text(value: object) -> str:
-    """Return the message for a value that must be text."""
+    """Return the message for a value that must be a string, but is not."""
     if isinstance(value, (bool, int, float)):
         return f'must be text: write "{_yaml(value)}", with the quotes'
     return f"must be text, not {_kind(value)}"
@@ -106,7 +107,7 @@ def _guess(word: object, known: Sequence[str]) -> str:
 
 
 def _letters(name: object) -> str:
-    """Return the name without case and separators, so that learning_rate is similar to learningRate."""
+    """Return the name in lower case and without separators, so that learning_rate equals learningRate."""
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
@@ -132,7 +133,7 @@ def _literal(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _literals(annotation: Any) -> list[str]:
-    """Return the strings that a Literal in an annotation allows."""
+    """Return the strings that a Literal in a type annotation allows."""
     inner = get_args(annotation)
     texts = [value for value in inner if isinstance(value, str)]
     return texts or [text for arg in inner for text in _literals(arg)]

@@ -1,7 +1,7 @@
 """Predicates of a mapping for validation rules, each in Python (on a Part) and in CEL.
 
 Predicates are combined with ``&`` and ``~``. In Python, a predicate is None (unknown) if it depends on a
-field that already has an error. A rule does not refuse anything because of an unknown predicate.
+field that already has an error. If the predicate of a rule is unknown, the rule refuses nothing.
 """
 
 import math
@@ -16,11 +16,11 @@ from tunegate_api.validation.partial import Part
 
 @dataclass(frozen=True)
 class Predicate:
-    """A condition of a mapping."""
+    """A condition that a mapping can satisfy."""
 
     holds: Callable[[Part], bool | None]
     cel: Callable[[str], str]
-    """Returns the CEL expression, given the name of the mapping in it."""
+    """Takes the name of the mapping in CEL, and returns the predicate as a CEL expression."""
 
     def __and__(self, other: "Predicate") -> "Predicate":
         def holds(part: Part) -> bool | None:
@@ -38,7 +38,7 @@ class Predicate:
 
 
 def given(field: str) -> Predicate:
-    """Return the predicate "the field is given". Here and below, ``adapter.from`` is a nested field."""
+    """Return the predicate "the field is given". A nested field is written as ``adapter.from``."""
 
     def holds(part: Part) -> bool:
         holder, name = _holder(part, field)
@@ -48,13 +48,13 @@ def given(field: str) -> Predicate:
 
 
 def equal(field: str, *values: str) -> Predicate:
-    """Return the predicate "the field is given, and equals one of these strings"."""
+    """Return the predicate "the field is given, and equals one of the strings ``values``"."""
     cel = f"== '{values[0]}'" if len(values) == 1 else f"in {list(values)}"
     return _value(field, lambda value: value in values, lambda name: f"{name} {cel}")
 
 
 def matches(field: str, pattern: str) -> Predicate:
-    """Return the predicate "the field is given, and the pattern is found in it"."""
+    """Return the predicate "the field is given, and the pattern is found in its value"."""
     return _value(
         field, lambda value: bool(re.search(pattern, value)), lambda name: cel_matches(name, pattern)
     )
@@ -70,12 +70,12 @@ def zero(field: str) -> Predicate:
 
 
 def longer_than(field: str, number: int) -> Predicate:
-    """Return the predicate "the field is given, and is a list with more entries than this"."""
+    """Return the predicate "the field is given, and is a list with more than ``number`` entries"."""
     return _value(field, lambda value: len(value) > number, lambda name: f"size({name}) > {number}")
 
 
 def list_contains(field: str, text: str) -> Predicate:
-    """Return the predicate "the field is given, and is a list that contains this string"."""
+    """Return the predicate "the field is given, and is a list that contains the string ``text``"."""
     return _value(field, lambda value: text in value, lambda name: f"'{text}' in {name}")
 
 
@@ -106,8 +106,9 @@ def any_entry(field: str, predicate: Predicate) -> Predicate:
 
 
 def not_divisible(field: str, number: str, *factors: str) -> Predicate:
-    """Return the predicate "the field is a list, and in any entry the number is not divisible by the product
-    of the factors". A factor that is not given is 1."""
+    """Return the predicate "the list ``field`` has an entry whose ``number`` is not divisible by the product
+    of the ``factors``". ``number`` is a field of an entry, and the factors are fields of the mapping. A
+    factor that is not given is 1."""
 
     def holds(part: Part) -> bool | None:
         known = [_number(part, factor, 1) for factor in factors]
@@ -141,7 +142,7 @@ def cel_has(name: str, field: str) -> str:
 
 
 def cel_matches(name: str, pattern: str) -> str:
-    """Return the CEL test that the pattern is found in the string ``name``. Patterns must be valid in both
+    """Return the CEL test that the pattern is found in the string ``name``. The pattern must be valid in both
     Python and RE2."""
     return f"{name}.matches(r'{pattern}')"
 
@@ -155,15 +156,16 @@ def _holder(part: Part, field: str) -> tuple[Part, str]:
 
 
 def _number(part: Part, field: str, otherwise: int) -> int | None:
-    """Return an integer field: ``otherwise`` if it is not given, and None if it is not an integer."""
+    """Return the value of an integer field. Returns ``otherwise`` if the field is not given, and None if its
+    value is not an integer."""
     holder, name = _holder(part, field)
     value = holder.get(name)
     return value if isinstance(value, int) else None if holder.has(name) else otherwise
 
 
 def _value(field: str, test: Callable[[Any], bool], cel: Callable[[str], str]) -> Predicate:
-    """Return the predicate "the field is given, and its value passes the test", which is given in Python and
-    in CEL."""
+    """Return the predicate "the field is given, and its value passes a test". ``test`` is the test in Python,
+    and ``cel`` the same test in CEL."""
 
     def holds(part: Part) -> bool | None:
         holder, name = _holder(part, field)

@@ -1,8 +1,8 @@
 """Find all problems of a manifest at once.
 
-There are three kinds of checks, and all are run: the type of each field, the rules between fields
-(``rules.py``), and fields that are not supported yet (``unsupported.py``). No I/O: checks that need other
-objects, files or a model are elsewhere.
+Three kinds of checks are run: of the type of each field, of the rules between fields (``rules.py``), and for
+fields that are not supported yet (``unsupported.py``). No I/O: other modules have the checks that need other
+objects, files or a model.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,8 @@ KINDS = tuple(_KINDS)
 
 
 def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
-    """Return all problems of a FineTuneJob or an EvalGate in the order of its fields. Empty if it is valid.
+    """Return all problems of a FineTuneJob or an EvalGate in the order of its fields. The list is empty if
+    the object is valid.
 
     ``raw`` is the object as parsed from YAML or JSON. Its status, and metadata set by the API server, are not
     checked. If a spec is too large, nothing else is reported about it.
@@ -70,8 +71,8 @@ def find_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def _type_errors(model: type[BaseModel], spec: Mapping[str, Any]) -> list[Any]:
-    """Return pydantic's errors. Parsing is as strict as in the API server: no string for a number, and only
-    the JSON names of fields."""
+    """Return pydantic's errors for ``spec``. Parsing is as strict as in the API server: a string is not
+    accepted for a number, and fields must have their JSON names."""
     try:
         model.model_validate(dict(spec), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -91,8 +92,8 @@ def _object_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def _in_order(problems: list[Problem], spec: Mapping[str, Any]) -> list[Problem]:
-    """Sort problems in the order of the manifest's fields. A missing field has the position of its
-    mapping."""
+    """Sort problems in the order of the fields in ``spec``. The problem of a missing field is sorted like the
+    mapping that lacks the field."""
 
     def position(problem: Problem) -> list[int]:
         at: Any = spec

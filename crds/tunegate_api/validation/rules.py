@@ -1,4 +1,4 @@
-"""The rules between fields of a manifest, by the type that has the fields.
+"""The rules between fields of a manifest, grouped by the type that has the fields.
 
 The CRDs contain the same rules in CEL, so `kubectl apply` and `tunegate validate` report the same errors with
 the same messages. Constraints of a single value are declared with its type, as ``Between`` and ``Form``.
@@ -344,11 +344,12 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
     ),
 }
-"""The rules of each type. They apply wherever the type is used."""
+"""Maps a type to its rules, which apply to every field of this type."""
 
 
 def check(model: type[ApiModel], part: Part) -> None:
-    """Check ``part``, which is a ``model``, and everything in it, and add a problem for each broken rule."""
+    """Check a mapping of the type ``model`` and the mappings in it, and add a problem to ``part`` for each
+    broken rule."""
     if not part:
         return
     for rule in RULES.get(model, ()):
@@ -373,7 +374,7 @@ def _field(part: Part, name: str, field: FieldInfo) -> None:
 
 
 def value_rules(field: FieldInfo) -> Iterator[ValueRule]:
-    """Yield the constraints that are declared with the type of a field."""
+    """Yield the constraints of single values that are declared with the type of ``field``."""
     yield from (rule for rule in field.metadata if isinstance(rule, ValueRule))
     yield from _annotated(field.annotation)
 
