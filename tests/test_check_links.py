@@ -24,7 +24,7 @@ PAGE = """\
 
 
 def check(folder: Path, text: str) -> list[str]:
-    """Return the problems of a file ``docs/a.md`` with this text, beside ``docs/page.md``."""
+    """Return the problems of a file ``docs/a.md`` with this text. The folder also has ``docs/page.md``."""
     docs = folder / "docs"
     (docs / "sub").mkdir(parents=True, exist_ok=True)
     (docs / "page.md").write_text(PAGE.replace("(other.md)", "(page.md)"), encoding="utf-8")

@@ -1,8 +1,8 @@
 """Check that the target of every relative link in the repository's Markdown exists, and its anchor too.
 
-Usage: ``python tools/check_links.py [FOLDER]``. The script prints ``file:line: problem`` for each broken link,
-and exits with 1 if there are broken links. Links to other hosts are not checked, because a build must not
-depend on other hosts.
+Usage: ``python tools/check_links.py [FOLDER]``. The script prints ``file:line: problem`` for each broken
+link, and exits with 1 if there are broken links. Links to other hosts are not checked, because a build must
+not depend on other hosts.
 """
 
 import re

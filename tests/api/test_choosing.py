@@ -13,7 +13,7 @@ from tunegate_api.plan import StagePlan, TrainingParameters
 
 PAGE = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
 PROSE = " ".join(PAGE.split())
-"""The page without line breaks."""
+"""The text of docs/choosing.md without line breaks."""
 MODELS = {
     "SmolLM2-135M": SMOLLM2,
     "Qwen2.5-1.5B": QWEN_1_5B,

@@ -54,7 +54,7 @@ def admin(server: ApiServer) -> Iterator[client.ApiClient]:
 
 @pytest.fixture(scope="module")
 def operator(server: ApiServer) -> Iterator[client.ApiClient]:
-    """A client with the operator's service account, after the policies are in force."""
+    """A client with the operator's ServiceAccount. The policies are already in force."""
     with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as api:
         core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
         bare = {"metadata": {"generateName": "probe-"}}
@@ -85,7 +85,7 @@ def request_of(job: FineTuneJob) -> Request:
 
 
 def refusal(act: Callable[[], Any]) -> str:
-    """Return the server's message if it forbids the call. Empty if it does not."""
+    """Return the API server's message if it forbids the call. Empty if the call is allowed."""
     try:
         act()
     except ApiException as error:

@@ -32,7 +32,7 @@ def grants(rules: Iterable[dict[str, Any]]) -> set[Grant]:
 
 
 def bound(objects: Objects, kind: str) -> set[Grant]:
-    """Return what the operator is permitted by its bindings of one kind."""
+    """Return the permissions that the bindings of one kind give to the operator."""
     given: set[Grant] = set()
     for (found, _), binding in objects.items():
         if found == kind:

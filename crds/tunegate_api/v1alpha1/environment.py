@@ -1,11 +1,10 @@
-"""The environment variables that a user may set on pods, and which pods get them. All other variables are
-refused.
+"""The environment variables that a user may set on pods, and which pods get them.
 
-A user who may create a FineTuneJob can start pods through the operator, even without the permission to create
-pods. The reports of these pods decide a verdict. A variable is therefore listed only if no program in the
-trainer image loads code from the variable, or uses it as the name of a file to write or to send. Names are
-listed in full, not by prefix, because a later version of a library may add a variable with the same prefix
-that loads code.
+All other variables are refused. A user who may create a FineTuneJob can start pods through the operator, even
+without the permission to create pods. The reports of these pods decide a verdict. A variable is therefore
+listed only if no program in the trainer image loads code from the variable, or uses it as the name of a file
+to write or to send. Names are listed in full, not by prefix, because a later version of a library may add a
+variable with the same prefix that loads code.
 """
 
 from dataclasses import dataclass

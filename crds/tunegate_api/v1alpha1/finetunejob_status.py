@@ -1,5 +1,5 @@
-"""The types of a FineTuneJob's status. It is an API: dashboards and Argo CD read it. Every list has a maximum
-length."""
+"""The types of a FineTuneJob's status, which is an API: dashboards and Argo CD read it. All lists are
+bounded."""
 
 from typing import Annotated, Any
 

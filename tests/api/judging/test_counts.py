@@ -1,4 +1,4 @@
-"""Metrics of counts: their value, their verdict, and what cannot pass."""
+"""Count-based metrics: their value, their verdict, and what cannot pass."""
 
 from fractions import Fraction
 from typing import get_args

@@ -90,8 +90,8 @@ def test_starting_model_of_first_stage_is_baseline_if_gate_measured_none():
 
 
 def test_base_model_evaluation_is_chosen_separately_for_each_set():
-    """The gate measures the base model on the final gates and the test split, the first stage on all gates
-    and the dev split."""
+    """The final gate evaluates the base model on its golden sets and the test split. The first stage
+    evaluates it on the golden sets of all gates and the dev split."""
     asked = request(gate_request(), gate_request("form"), stage_gates=("form",))
     base = Evaluation(subject=Subject.BASE, stage="dpo", step=0, outcomes={GOLDEN: "p" * 20, TEST: "pppp"})
     start = evaluation(Subject.START, 0, 20, **{"golden/form": "p" * 4 + "f" * 16, DEV: "pppf"})
@@ -106,7 +106,7 @@ def test_base_model_evaluation_is_chosen_separately_for_each_set():
 
 
 def test_passed_checkpoint_stays_passed_if_gate_measures_a_better_base_model():
-    """The gate may load the base model in another data type than training."""
+    """The final gate and training may load the base model in different data types."""
     start, checkpoint = evaluation(Subject.START, 0, 17), evaluation(Subject.CHECKPOINT, 40, 18)
     before = results(start, checkpoint)
     after = results(start, checkpoint, evaluation(Subject.BASE, 0, 20), FINAL)

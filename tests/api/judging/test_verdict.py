@@ -1,4 +1,4 @@
-"""Judgement: tables of its arithmetic, and properties that hold for all outcomes."""
+"""Verdicts: tables of their arithmetic, and properties that hold for all outcomes."""
 
 from fractions import Fraction
 

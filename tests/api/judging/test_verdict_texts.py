@@ -107,7 +107,7 @@ def verdicts() -> dict[str, Verdict | RuleFinding]:
 
 
 def stop_rule(*outcomes: str, rules: Rules | None = None) -> Assessment:
-    """``outcomes`` at the steps 0, 10, 20, …"""
+    """Return a history with ``outcomes`` at the steps 0, 10, 20, …"""
     history = [StepOutcomes(10 * i, text) for i, text in enumerate(outcomes)]
     return assess_checkpoint(TWENTY, rules or Rules(), history)
 

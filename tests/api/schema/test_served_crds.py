@@ -1,4 +1,4 @@
-"""The CRDs on a real API server: they can be applied, explained and updated."""
+"""The CRDs on a real API server: `kubectl apply` and `kubectl explain` work, and objects can be updated."""
 
 import copy
 import json
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.cluster
 
 CRDS = Path(__file__).parents[3] / "crds"
 MAX_ANNOTATIONS = 256 * 1024
-"""Maximum size of the annotation in which `kubectl apply` stores an object. etcd accepts six times as
-much."""
+"""Maximum size in bytes of the annotation in which `kubectl apply` stores an object. etcd accepts objects of
+six times this size."""
 
 GIVEN = (".apiVersion", ".kind", ".metadata")
-"""Fields that Kubernetes describes itself, in the same way for all kinds."""
+"""Fields that Kubernetes describes in the same way for all kinds."""
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
-"""For every bound of the schema, a value beyond it is refused by the API server and by ``tunegate
-validate``."""
+"""Both the API server and ``tunegate validate`` refuse a value beyond any bound of the schema."""
 
 from collections.abc import Iterator
 from typing import Any

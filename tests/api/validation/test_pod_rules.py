@@ -1,4 +1,4 @@
-"""What is refused in spec.podTemplate."""
+"""Which settings of ``spec.podTemplate`` are refused."""
 
 from pathlib import Path
 from typing import Any

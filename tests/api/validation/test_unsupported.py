@@ -1,5 +1,5 @@
-"""Fields that are not supported yet are refused. Delete a line here together with its line in
-unsupported.py."""
+"""Fields that are not supported yet are refused. Delete a row of these tables together with the line of the
+field in unsupported.py."""
 
 import pytest
 
