@@ -89,7 +89,8 @@ class Role(StrEnum):
 
     @property
     def is_chore(self) -> bool:
-        """Whether the role only does follow-up work, in a small pod that sends no reports of its own."""
+        """Whether the role only does follow-up work. Pods of such a role are small, and send no reports about
+        their own work."""
         return self in (Role.REPORT, Role.TRACK, Role.CLEANUP)
 
     @property
@@ -134,7 +135,7 @@ class Outcome(StrEnum):
 
 
 class GateRequest(StatusModel):
-    """An EvalGate as it was read when the job started."""
+    """An EvalGate as the operator read it when the job started."""
 
     name: str
     spec: EvalGateSpec
@@ -152,7 +153,7 @@ class StartRequest(StatusModel):
     claim: str
     """The PersistentVolumeClaim with the folder of the job ``job``."""
     digest: Sha256
-    """Digest of the artifact that passed."""
+    """Digest of the artifact that passed the gates of the job ``job``."""
     base_digest: Sha256
     """Digest of the base model of the job ``job``, which is in ``models/`` of the claim."""
     trained: TrainingParameters
@@ -381,7 +382,7 @@ class Forecast(StatusModel):
     notes: list[str] = []
     """Which parts of the plan are not known, and why."""
     failure: Failure | None = None
-    """Why the job would fail before training."""
+    """Why the job would fail before training. None if no reason is known."""
 
 
 class FileManifest(StatusModel):

@@ -1,4 +1,4 @@
-"""The published version that is the baseline LastPublished."""
+"""The types for published versions that a model is compared with as the baseline LastPublished."""
 
 from tunegate_api.meta import Mapped, Sha256, StatusModel
 
@@ -13,9 +13,9 @@ class PublishedVersion(StatusModel):
     """One letter per golden case. If the outcome of each case is not known, the letters only reproduce the
     numbers of passed and failed cases."""
     version: str | None = None
-    """Address of the version. None if it comes from the EvalGate's record."""
+    """Address of the version. None if the version comes from the EvalGate's record."""
     digest: Sha256 | None = None
-    """Digest of the artifact. None if it comes from the EvalGate's record."""
+    """Digest of the artifact. None if the version comes from the EvalGate's record."""
     problem: str | None = None
     """Why the evidence cannot be used. None if it can be used. If this is set, a comparison with the version
     has the verdict Error."""

@@ -62,7 +62,7 @@ class GateJudgement:
     skipped: tuple[str, ...]
     """Baselines that were skipped because they do not exist yet."""
     dry_run: bool
-    """Whether the gate is in a dry run: its verdict is recorded, but not enforced."""
+    """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
 
     @property
     def failed_cases(self) -> list[str]:

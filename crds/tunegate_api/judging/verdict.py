@@ -5,10 +5,11 @@ verdict itself. All rates are exact fractions. The rules:
 
 * Only a measured pass counts. A failed or truncated output does not pass. If an outcome is missing or an
   error, the result is *Error*, unless the rule would fail even if all such cases had passed.
-* If more than 5 % of a baseline's outputs were truncated, its pass rate may be too low. If the comparison
-  would fail with these counted as passed, it is *Inconclusive* instead of passed.
-* *Failed* means measured and not good enough, *Error* could not be measured, *Inconclusive* measured but not
-  enough to decide. The worst finding is the verdict.
+* If more than 5 % of a baseline's outputs were truncated, the pass rate of the baseline may be too low. Then
+  a comparison that passes is *Inconclusive* if it would fail with these outputs counted as passed.
+* *Failed* means that the model was measured and is not good enough, *Error* that it could not be measured,
+  and *Inconclusive* that it was measured, but that the results are not enough to decide. The verdict is the
+  worst of all findings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ class CaseSet(StatusModel):
     """The cases of a set. An outcome string has one letter for each case, in the same order."""
 
     sha256: str
-    """Digest of the set. Outcomes can be compared only if their sets have the same digest."""
+    """Digest of the set. Two outcome strings can be compared only if the digests of their sets are equal."""
     ids: Annotated[Listed[str], Field(max_length=MAX_CASES)]
     tags: Annotated[Listed[Listed[str]], Field(max_length=MAX_CASES)] = []
     """Tags of each case. Empty if no case has tags."""
@@ -85,8 +86,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a model is compared with. ``outcomes`` is None if the baseline should exist but was not
-    measured."""
+    """Earlier outcomes that a model is compared with. ``outcomes`` is None if the baseline should exist, but
+    was not measured."""
 
     golden_sha256: str
     outcomes: str | None
@@ -107,7 +108,8 @@ class RuleFinding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The results of all rules for one model or checkpoint, and the numbers that they are based on."""
+    """The results of all rules for one model or checkpoint, and the numbers on which these results are
+    based."""
 
     findings: tuple[RuleFinding, ...]
     passed: int = 0
@@ -189,10 +191,10 @@ def judge_golden(
 
 
 def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> RuleFinding:
-    """Judge a task metric that is a pass rate over held-out ``rows``. Without rows, the result is
-    Inconclusive.
+    """Judge a task metric whose value is a pass rate on the held-out ``rows``. If there are no rows, the
+    result is Inconclusive.
 
-    :mod:`tunegate_api.judging.counts` judges metrics that are not pass rates.
+    :mod:`tunegate_api.judging.counts` judges count-based task metrics.
     """
     total = len(rows.ids)
     if len(outcomes) > total:

@@ -46,7 +46,7 @@ class Part:
         return self.value is not None and self.value.get(name) is not None
 
     def get(self, name: str) -> Any:
-        """Return the value of a field. None if it is not given or already has an error."""
+        """Return the value of a field. Returns None if the field is not given, or already has an error."""
         if not self.has(name) or (*self.path, name) in self.invalid:
             return None
         return (self.value or {})[name]

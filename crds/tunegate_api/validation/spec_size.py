@@ -8,7 +8,8 @@ from pydantic_core import to_json
 
 KIB = 1024
 MAX_SPEC_BYTES = {"EvalGate": 256 * KIB, "FineTuneJob": 64 * KIB}
-"""Maximum size of a spec as JSON, in bytes. An EvalGate may contain its golden set."""
+"""Maximum size of a spec as JSON, in bytes. The limit is higher for an EvalGate, because it may contain a
+golden set."""
 TOO_LARGE = "left out, because it is too large"
 """Value that the operator's cache stores instead of a spec that is too large. A valid spec is never a string,
 but a mapping."""
