@@ -96,8 +96,8 @@ class TaskMetric(ApiModel):
     """Name of the metric. exact_match: share of outputs that equal the completion, ignoring leading and
     trailing white space. json_schema: share of outputs that are JSON and follow `schema`.
     preference_accuracy: share of held-out pairs of `data.preference` in which the chosen completion has a
-    higher mean log-probability per token than the rejected one. f1: for classification. rouge_l: for text
-    generation."""
+    higher mean log-probability per token than the rejected one. f1: micro-averaged F1 score, for
+    classification. rouge_l: mean ROUGE-L F-measure, for text generation."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
     """JSON schema that outputs must follow. Required if `name` is json_schema, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]
@@ -165,8 +165,8 @@ class FineTuneJobSpec(ApiModel):
     """If true, training saves a checkpoint and stops, and its pods are deleted. Set `suspend` to false to
     resume training from that checkpoint."""
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600
-    """Maximum time in seconds to wait for something that is missing, such as a gate, a ConfigMap, an image or
-    a GPU."""
+    """Maximum time in seconds that the job waits for something that is missing, such as a gate, a ConfigMap,
+    an image or a GPU. Then the job fails with StartTimeout."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
     """Maximum total running time of the job's pods in seconds. Time in which the job waits in a queue, is
     reviewed or is suspended does not count. If omitted, there is no limit."""

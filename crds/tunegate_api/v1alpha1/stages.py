@@ -16,8 +16,8 @@ class Adapter(ApiModel):
     type: Literal["LoRA"] | None = None
     """Type of a new adapter. LoRA: a low-rank adapter. Either `type` or `from` must be set."""
     from_: Annotated[Literal["Previous"] | None, Field(alias="from")] = None
-    """Previous: continue training the adapter of the previous stage, with the same rank and target modules.
-    Either `type` or `from` must be set."""
+    """Source of an existing adapter. Previous: continue to train the adapter of the previous stage, with the
+    same rank and target modules. Either `type` or `from` must be set."""
     r: Annotated[int | None, Field(ge=1, le=1024, examples=[16])] = None
     """Rank of the LoRA matrices. Defaults to 16, or 64 for more than 10,000 rows."""
     alpha: Annotated[int | None, Field(ge=1, le=4096, examples=[32])] = None
@@ -64,15 +64,16 @@ class Training(ApiModel):
     """Training parameters. Defaults depend on the method. The plan records all values."""
 
     epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
-    """Number of passes over the training rows. Not allowed together with `maxSteps`. Defaults to a value that
-    depends on the number of rows. SFT: 5 below 500 rows, 3 up to 10,000 rows, 2 up to 50,000 rows, 1 above.
-    DPO: 1."""
+    """Number of passes over the training rows. Not allowed together with `maxSteps`. The default is 1 for
+    DPO; for SFT it is 5 below 500 rows, 3 up to 10,000 rows, 2 up to 50,000 rows, and 1 above. Defaults to a
+    value that depends on the number of rows."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Number of optimizer steps. Not allowed together with `epochs`."""
     learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
-    """Peak learning rate. Defaults to a value that depends on the number of parameters. SFT of an adapter:
-    5e-4 below 1 billion, 2e-4 below 20 billion, 1e-4 above. SFT of all weights: 5e-5 below 1 billion, 2e-5
-    below 4 billion, 1e-5 above. DPO: 5e-6 for an adapter, 5e-7 for all weights."""
+    """Peak learning rate. The default for SFT of an adapter is 5e-4 below 1 billion parameters, 2e-4 below 20
+    billion, and 1e-4 above. For SFT of all weights, it is 5e-5 below 1 billion parameters, 2e-5 below 4
+    billion, and 1e-5 above. For DPO, it is 5e-6 for an adapter, and 5e-7 for all weights. Defaults to a value
+    that depends on the method and the number of parameters."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """Learning rate schedule after warmup. Defaults to linear, which decreases to 0."""
     warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
@@ -88,8 +89,8 @@ class Training(ApiModel):
     Defaults to 16, rounded up to a multiple of the world size."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
     """Maximum length of an example in tokens. Longer examples are dropped. The job fails if more than the
-    share `data.maxTooLong` would be dropped. Defaults to 2048, or to the context length of the model if that
-    is smaller."""
+    share `data.maxTooLong` would be dropped. Defaults to 2048, or the context length of the model if that is
+    smaller."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
     """Random seed for the order of rows and the initial weights of the adapter. Defaults to 42."""
     beta: Annotated[Decimal | None, Between(above=0), Field(examples=["0.05"])] = None
@@ -104,7 +105,7 @@ class Training(ApiModel):
     ] = None
     """Arguments of TRL's trainer: optim, adam_beta1, adam_beta2 and adam_epsilon. optim is adamw_torch,
     adamw_torch_fused or adafactor. adafactor needs less memory; without an adapter, it supports only one GPU.
-    Defaults to adamw_torch, 0.9, 0.999 and 1e-8."""
+    Defaults to optim adamw_torch, adam_beta1 0.9, adam_beta2 0.999 and adam_epsilon 1e-8."""
 
 
 class GateReference(ApiModel):

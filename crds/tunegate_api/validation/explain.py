@@ -180,7 +180,8 @@ def _too_long(error: ErrorDetails, _: type[BaseModel]) -> str:
 
 
 def _short_text(error: ErrorDetails, _: type[BaseModel]) -> str:
-    return f"must have at least {error['ctx']['min_length']} characters"
+    least = error["ctx"]["min_length"]
+    return f"must have at least {least} character{'s' * (least > 1)}"
 
 
 def _long_text(error: ErrorDetails, _: type[BaseModel]) -> str:

@@ -102,7 +102,7 @@ INVALID_FIELDS: list[tuple[str, Changes, str]] = [
         {"spec.publish": [{"uri": f"pvc://a/{i}"} for i in range(5)]},
         "spec.publish: has 5 entries: must have at most 4",
     ),
-    ("an empty text", {"spec.gates.0.name": ""}, "spec.gates[0].name: must have at least 1 characters"),
+    ("an empty text", {"spec.gates.0.name": ""}, "spec.gates[0].name: must have at least 1 character"),
     (
         "too long a text",
         {f"{STAGE}.name": "a" * 21},
