@@ -21,7 +21,7 @@ help: ## List the commands
 	@grep -hE '^[a-zA-Z_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: setup
-setup: $(STAMP) ## Create .venv with everything, from pinned requirements
+setup: $(STAMP) ## Create .venv with all dependencies, from pinned requirements
 
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "Tunegate needs Python 3.11 or newer: install it or set PYTHON=..."; exit 1; }
@@ -54,23 +54,23 @@ test: $(STAMP) ## Run the tests in parallel
 # Without the trainer tests.
 FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob reporting) $(wildcard tests/test_*.py)
 .PHONY: test-fast
-test-fast: $(STAMP) ## Run the tests that do not train a model, for the inner loop
+test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs during development
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
 
 .PHONY: test-slow
-test-slow: $(STAMP) ## Run the tests that are exhaustive or start many processes (5 minutes)
+test-slow: $(STAMP) ## Run the tests that repeat a job's lifecycle for each write, or start many processes (5 minutes)
 	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: stories
-stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (vLLM takes 6 GB)
+stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (installs vLLM, 6 GB)
 	$(BIN)/python -m pytest -m story
 
 .PHONY: test-resume
-test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and compare with an uninterrupted run
+test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and compare the result with an uninterrupted run
 	$(BIN)/python -m pytest -m resume
 
 .PHONY: test-cluster
-test-cluster: $(STAMP) ## Run the tests that need a real API server (needs Go; built once, 10 minutes)
+test-cluster: $(STAMP) ## Run the tests that need a real API server (the first call builds it with Go, 10 minutes)
 	$(BIN)/python -m pytest -m cluster --numprocesses 4 --dist worksteal
 
 .PHONY: cluster-up
@@ -86,7 +86,7 @@ images: $(STAMP) ## Build both images, and load them into the local Kubernetes n
 	tests/cluster/images.sh operator trainer
 
 .PHONY: e2e
-e2e: cluster-up ## Run the end-to-end tests on the local node, which is started if needed; STORIES=... selects some
+e2e: cluster-up ## Run the end-to-end tests on the local node, which is started if needed; STORIES=... selects tests
 	$(BIN)/python -m pytest -m e2e $(STORIES)
 
 .PHONY: e2e-full
@@ -125,7 +125,7 @@ format: $(STAMP) ## Format the code, and fix lint errors that can be fixed autom
 	$(BIN)/ruff format .
 
 .PHONY: mutants
-mutants: $(STAMP) ## Run mutation tests of the verdict and the decisions (half an hour)
+mutants: $(STAMP) ## Run mutation tests of the code that computes verdicts and decisions (half an hour)
 	$(BIN)/python tools/mutants.py
 
 .PHONY: examples
@@ -133,7 +133,7 @@ examples: $(STAMP) ## Run the examples, and print the results that their pages r
 	$(BIN)/python tools/examples.py
 
 .PHONY: bench-operator
-bench-operator: $(STAMP) ## Measure API writes, latency, memory and restart of the operator on a real API server
+bench-operator: $(STAMP) ## Measure API writes, latency, memory and start-up time of the operator with a real API server
 	$(BIN)/python tests/bench/bench_operator.py
 
 .PHONY: bench-train
@@ -156,5 +156,5 @@ bench-memory: $(STAMP) ## Compare the memory estimate with the memory that train
 	$(BIN)/python tests/bench/bench_memory.py
 
 .PHONY: bench-templates
-bench-templates: $(STAMP) ## Compare the text that is trained on with the chat templates of public models (1 minute)
+bench-templates: $(STAMP) ## Compare the text that Tunegate trains on with the chat templates of public models (1 minute)
 	$(BIN)/python tests/bench/bench_templates.py
