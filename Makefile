@@ -66,7 +66,7 @@ stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (
 	$(BIN)/python -m pytest -m story
 
 .PHONY: test-resume
-test-resume: $(STAMP) ## Interrupt training twenty times at random moments, and compare the result with an uninterrupted run
+test-resume: $(STAMP) ## Interrupt training twenty times at random moments; compare with an uninterrupted run
 	$(BIN)/python -m pytest -m resume
 
 .PHONY: test-cluster
@@ -133,7 +133,7 @@ examples: $(STAMP) ## Run the examples, and print the results that their pages r
 	$(BIN)/python tools/examples.py
 
 .PHONY: bench-operator
-bench-operator: $(STAMP) ## Measure API writes, latency, memory and start-up time of the operator with a real API server
+bench-operator: $(STAMP) ## Measure API writes, latency, memory and start-up time of the operator (real API server)
 	$(BIN)/python tests/bench/bench_operator.py
 
 .PHONY: bench-train
@@ -156,5 +156,5 @@ bench-memory: $(STAMP) ## Compare the memory estimate with the memory that train
 	$(BIN)/python tests/bench/bench_memory.py
 
 .PHONY: bench-templates
-bench-templates: $(STAMP) ## Compare the text that Tunegate trains on with the chat templates of public models (1 minute)
+bench-templates: $(STAMP) ## Compare the text that Tunegate trains on with 41 public chat templates (1 minute)
 	$(BIN)/python tests/bench/bench_templates.py
