@@ -124,7 +124,7 @@ def large(uid: str, size: int = 1000, **identity: Any) -> Object:
 def test_job_with_too_large_reports_is_refused() -> None:
     store = ReportStore(max_job_bytes=2500)
     assert store.put(large("1", stage="sft"))
-    with pytest.raises(JobTooLargeError, match="the job's reports are larger than 2500 bytes"):
+    with pytest.raises(JobTooLargeError, match="the job's reports have more than 2500 bytes"):
         store.put(large("1", 2000, stage="dpo"))
     assert store.put(large("2", stage="sft")), "another job has its own limit"
     assert [r["stage"] for r in store.latest("1")] == ["sft"]

@@ -1,4 +1,4 @@
-"""Create an object, or replace it if its content differs: how a Put action is carried out."""
+"""Create an object, or replace it if its content differs. The engine carries out Put actions with this."""
 
 from tunegate_operator.engine.cluster import AlreadyExistsError, Cluster, Key, Object
 from tunegate_operator.engine.objects import is_being_deleted, wire
@@ -8,8 +8,8 @@ from tunegate_operator.engine.owners import controlling_owner
 def create_ours(cluster: Cluster, desired: Object) -> Object:
     """Create ``desired``, or return the existing object of this name if it has the same controlling owner.
 
-    Raises AlreadyExistsError if the name belongs to another owner's object, or to one that is being deleted.
-    Raises InvalidError and ClusterError.
+    Raises AlreadyExistsError if the existing object has another controlling owner or is being deleted, and
+    the errors of ``Cluster.create``.
     """
     try:
         return cluster.create(desired)
@@ -23,9 +23,10 @@ def create_ours(cluster: Cluster, desired: Object) -> Object:
 def apply(cluster: Cluster, desired: Object, held: Object | None = None) -> Object:
     """Create ``desired`` or update the existing object to match it. Returns the object as the cluster has it.
 
-    ``held`` is the whole object as the caller last saw it. An update keeps the status, the fields that the
-    cluster sets, and labels and annotations that others added. Raises ConflictError if ``held`` is out of
-    date, and the errors of :func:`create_ours`.
+    ``held`` is the whole existing object as the caller last read it, or None if the caller found no object.
+    An update keeps the status, the metadata that the cluster sets, and labels and annotations that other
+    clients added. Raises ConflictError if ``held`` is out of date, NotFoundError if the object was deleted
+    after the caller read it, and the errors of :func:`create_ours`.
     """
     existing = _ours(held, desired) if held else create_ours(cluster, desired)
     updated = _updated(existing, desired)
@@ -44,7 +45,8 @@ def _ours(existing: Object, desired: Object) -> Object:
 
 
 def _updated(existing: Object, desired: Object) -> Object:
-    """Return ``desired`` with the status and metadata that the cluster set on ``existing``."""
+    """Return ``desired`` with the status and metadata of ``existing``. Labels, annotations and owner
+    references of ``desired`` have priority."""
     content = wire(desired)
     content.pop("status", None)
     wanted = content["metadata"]

@@ -1,4 +1,7 @@
-"""Cache the objects of the cluster, indexed by name, kind and owner. Watches and our own writes update it."""
+"""Cache the objects of the cluster, indexed by name, kind and owner.
+
+Watches, lists and the answers to the operator's own requests update the cache.
+"""
 
 import sys
 import threading
@@ -21,21 +24,23 @@ _Entry = TypeVar("_Entry")
 REMEMBERED_DELETIONS = 10_000
 """Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
 _FINAL_VERSION = sys.maxsize
-"""The version of a deletion that no later state of the object can follow."""
+"""Version of a final deletion. It is higher than every resourceVersion, so every state of the object is
+stale."""
 
 
 class Cache:
     """Thread-safe store of objects by uid; implements ``controller.View``.
 
-    Updates come from a watch, from lists, and from answers to our own requests, in any order. For each uid,
-    the highest resourceVersion wins; if versions are equal, the last update wins. Deletions have a version,
-    too: a watch with a label selector also reports a deletion when an object loses its label, and a state
-    with the same or a later version shows that the object still exists.
+    Updates come from watches, from lists, and from answers to the operator's own requests, in any order. For
+    each uid, the highest resourceVersion wins; if versions are equal, the last update wins. A deletion also
+    has a version, because it may be undone: if an object only loses its label, a watch with a label selector
+    reports DELETED. A state with the same or a later version then shows that the object still exists.
 
-    The cache keeps only the fields that decisions read (:mod:`tunegate_operator.engine.prune`). It keeps them
-    as JSON text, which needs a fifth of the memory: there are thousands of objects, and a decision reads
-    about a dozen. Every read returns a new copy. :meth:`get` fetches the content of a ConfigMap with
-    ``read``, and keeps it while it is current and fits into ``content_bytes``.
+    The cache keeps only the fields that decisions read (:mod:`tunegate_operator.engine.prune`). They are
+    kept as JSON text, which needs a fifth of the memory of dicts: there are thousands of objects, and a
+    decision reads about a dozen. Every read returns a new copy. :meth:`get` reads the content of a ConfigMap
+    from the cluster with ``read``. This content stays cached until the ConfigMap changes, or until newer
+    content exceeds the limit ``content_bytes``.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class Cache:
     # Reading: controller.View
 
     def get(self, key: Key) -> Object | None:
-        """Return the object, a ConfigMap with its content. Raises ClusterError if that cannot be read."""
+        """Return the object, or None. Raises ClusterError if the content of a ConfigMap cannot be read."""
         with self._lock:
             uid = self._uids.get(key)
             if uid is None:
@@ -98,7 +103,7 @@ class Cache:
     # Reading: the engine
 
     def uid_at(self, key: Key) -> str | None:
-        """Return the uid of the object that has this name."""
+        """Return the uid of the cached object that has this kind, namespace and name, or None."""
         with self._lock:
             return self._uids.get(key)
 
@@ -109,10 +114,11 @@ class Cache:
         return held.read() if held else None
 
     def owners(self, obj: Object) -> list[Owner]:
-        """Return the controlling owner, its controlling owner, and so on, as far as they are known.
+        """Return the chain of controlling owners of ``obj``, starting with its direct owner.
 
-        Deleted owners are followed, too: a pod outlives its deleted Job until it stops, and the Job's owner
-        waits for that. The chain ends at a reference whose kind, name or namespace does not match its uid.
+        The chain includes deleted owners: if a Job is deleted, its pod still runs for its grace period, and
+        the FineTuneJob that owned the Job waits for this pod. The chain ends before a reference whose kind,
+        name or namespace differs from the object with the referenced uid.
         """
         found: list[Owner] = []
         owner = controlling_owner(obj)
@@ -129,10 +135,11 @@ class Cache:
     # Writing
 
     def apply(self, event: WatchEvent) -> bool:
-        """Apply a watch event. Returns False if it is stale.
+        """Apply a watch event. Returns whether the objects that it concerns must be reconciled.
 
-        The first event for our own write counts as new, although the cache has that state already: decisions
-        made before the write have to be repeated. A LISTED object that was seen before is stale.
+        Returns False for an event with an older state, for a repeated deletion, and for a LISTED event with
+        the cached state. The first event for an own write returns True although the cache has this state
+        already, because decisions made before the write have to be repeated.
         """
         with self._lock:
             if event.type == "DELETED":
@@ -145,8 +152,8 @@ class Cache:
             return not (is_known and event.type == "LISTED")
 
     def put(self, obj: Object) -> bool:
-        """Store the whole object that a write or read of our own returned. Returns False if the cache has a
-        newer one."""
+        """Store the whole object that the operator's own write or read returned. Returns False if the cache
+        has a newer state of this object."""
         with self._lock:
             freshness = self._apply_object(obj)
             if freshness is _Freshness.NEW:
@@ -161,20 +168,21 @@ class Cache:
             self._drop(uid, None, _FINAL_VERSION)
 
     def mark(self) -> int:
-        """Return the ``since`` for :meth:`resync`. Call it before requesting the list."""
+        """Return the value to pass as ``since`` to :meth:`resync`. Call it before requesting the list."""
         with self._lock:
             return self._added
 
     def resync(
         self, kind: str, listed: Iterable[Object], since: int, namespace: str | None = None
     ) -> Iterator[WatchEvent]:
-        """Compare the cache with a complete list of all namespaces or one, requested after :meth:`mark`
-        returned ``since``.
+        """Update the cache from a complete list of one kind, in all namespaces or in ``namespace``.
 
-        Yields an event for each missed change, while the list is read. A cached object that is not listed
-        counts as deleted, unless it was added after ``since`` and so may be younger than the list. The list
-        must be a consistent read, not one from a stale cache. If it ends with an exception, no deletions are
-        reported. An unlisted object may only have lost its label: reading it adds it again.
+        Yields an event for each change that the watch missed, while ``listed`` is read. The list must be
+        requested after :meth:`mark` returned ``since``, and must be a consistent read, not one from a stale
+        cache. A cached object that is not in the list counts as deleted, unless it was added to the cache
+        after ``since``, because it may be newer than the list. If iterating over ``listed`` raises an
+        exception, no deletions are reported. If an object is not listed only because it lost its label,
+        reading it adds it to the cache again.
         """
         present: set[str] = set()
         for obj in listed:
@@ -201,7 +209,8 @@ class Cache:
             yield WatchEvent("DELETED", held.read())
 
     def set_refusal(self, owner_uid: str, refusal: Refusal | None) -> None:
-        """Store why a child of this owner was refused; None once its children were accepted."""
+        """Store why the cluster refused a child of this owner, or None once it accepted the owner's
+        children."""
         with self._lock:
             if refusal is None:
                 self._refusals.pop(owner_uid, None)
@@ -209,17 +218,21 @@ class Cache:
                 self._refusals[owner_uid] = refusal
 
     def set_events(self, uid: str, found: EventsAbout) -> None:
-        """Store the Events that a look-up found, until the object is removed."""
+        """Store the Events that a look-up found about the object with this uid, until the object is
+        removed."""
         with self._lock:
             if uid in self._objects:
                 self._events[uid] = found
 
     def _fetch(self, key: Key) -> Object | None:
-        """Read an object whose content is not cached. If it no longer exists, its metadata stays cached until
-        a watch or a list reports the deletion, because that event enqueues the keys that it concerns."""
+        """Read an object whose content is not cached from the cluster. Returns None if it no longer exists.
+
+        The metadata of a deleted object stays cached until a watch or a list reports the deletion, because
+        only this event enqueues the keys that the deletion concerns."""
         if self._read is None:
             raise LookupError(
-                f"the content of {key} is not cached, and this cache has no function to read it"
+                f"the content of {key.kind} {key.namespace}/{key.name} is not cached, and this cache has no "
+                "function to read it from the cluster"
             )
         found = self._read(key)
         if found:
@@ -227,8 +240,9 @@ class Cache:
         return found
 
     def _apply_deletion(self, last: Object) -> bool:
-        """Apply a deletion. Returns whether it is new. ``last`` is the last state, with the deletion's
-        version."""
+        """Apply a deletion. Returns whether the deletion is new.
+
+        ``last`` is the object's last state, with the version of the deletion as its resourceVersion."""
         uid, version = uid_of(last), resource_version(last)
         held = self._objects.get(uid)
         if held and held.version > version:  # its label was restored later
@@ -285,7 +299,7 @@ class Cache:
         self._record_deletion(uid, owner or (held.owner if held else None), version)
 
     def _unlink(self, held: "_Held") -> None:
-        """Remove an object from the indexes, and index entries that are then empty, which would pile up."""
+        """Remove an object from the indexes, and remove index entries that are then empty."""
         if self._uids.get(held.key) == held.uid:
             del self._uids[held.key]
         _discard_from(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
@@ -348,5 +362,5 @@ def _discard_from(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> Non
 
 
 def _sorted(objects: Iterable[Object]) -> list[Object]:
-    """Sort by creation time, oldest first, and by name within a second."""
+    """Sort by creation time, oldest first. Objects created in the same second are sorted by name."""
     return sorted(objects, key=lambda o: (o["metadata"].get("creationTimestamp", ""), o["metadata"]["name"]))

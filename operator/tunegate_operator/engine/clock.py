@@ -1,4 +1,4 @@
-"""Pass the clock as an argument, so that tests of a delay need not wait for it."""
+"""The clock that code receives as an argument, so that a test of a delay need not wait for the delay."""
 
 import time
 from datetime import UTC, datetime

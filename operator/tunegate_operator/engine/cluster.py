@@ -1,7 +1,7 @@
 """The interface between the engine and a cluster.
 
-Objects are plain dicts in the form that Kubernetes serves. Three implementations pass the same conformance
-tests: an API server, a folder on a laptop, and a fake with fault injection.
+Objects are plain dicts, as the Kubernetes API serves them in JSON. Three implementations pass the same
+conformance tests: a client of an API server, a folder on a laptop, and a fake cluster with fault injection.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,12 +28,12 @@ class Key:
 @dataclass(frozen=True)
 class WatchEvent:
     type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"]
-    """LISTED: found by a list, which shows what exists, not what changed."""
+    """LISTED is not a type of the Kubernetes API: the object was in a list, so it may be unchanged."""
     obj: Object
 
 
 class ClusterError(Exception):
-    """The cluster did not carry out a request. The base class means: retry later."""
+    """The cluster did not carry out a request. If no subclass applies, retry the request later."""
 
 
 class AlreadyExistsError(ClusterError):
@@ -49,8 +49,8 @@ class NotFoundError(ClusterError):
 
 
 class ForbiddenError(ClusterError):
-    """The cluster does not allow it, because a quota is used up or a permission is missing. Retry: either may
-    change."""
+    """The cluster does not allow the request, for example because a quota is exceeded or a permission is
+    missing. A retry may succeed, because quotas and permissions may change."""
 
 
 class TerminatingError(ForbiddenError):
@@ -58,7 +58,7 @@ class TerminatingError(ForbiddenError):
 
 
 class UnavailableError(ClusterError):
-    """The cluster cannot carry out the request now, for example because a webhook does not answer."""
+    """The cluster cannot carry out the request at present, for example because a webhook does not answer."""
 
 
 class InvalidError(ClusterError):
@@ -69,10 +69,10 @@ class Cluster(Protocol):
     """The requests that the engine makes. Every call may raise :class:`ClusterError`."""
 
     def list_objects(self, kind: str, namespace: str | None = None) -> Iterable[Object]:
-        """List the objects of a kind that the operator manages or reads, in all watched namespaces or in one.
-        ConfigMaps may come with their metadata only.
+        """List the objects of a kind, in ``namespace`` or else in all watched namespaces.
 
-        The list may be read page by page, so iterating over it may raise ClusterError."""
+        Jobs and Pods are listed only if they have the operator's labels. ConfigMaps may come with their
+        metadata only. The list may be read page by page, so iterating over it may raise ClusterError."""
         ...
 
     def get(self, key: Key) -> Object | None:
@@ -80,7 +80,7 @@ class Cluster(Protocol):
         ...
 
     def watch(self, listener: Callable[[WatchEvent], None]) -> None:
-        """Call ``listener`` on every change from now on, from any thread. ConfigMaps may come with their
+        """Call ``listener``, from any thread, with every change from now on. ConfigMaps may come with their
         metadata only."""
         ...
 
@@ -91,18 +91,21 @@ class Cluster(Protocol):
         ...
 
     def replace(self, obj: Object) -> Object:
-        """Replace an object except its status, if its ``metadata.resourceVersion`` is still current.
+        """Replace all of an object except its status, if its ``metadata.resourceVersion`` is current.
 
         Raises ConflictError, NotFoundError, InvalidError."""
         ...
 
     def delete(self, key: Key, uid: str) -> None:
-        """Delete an object if it still has this uid, and the objects that it owns in the background. Do
-        nothing if there is no such object."""
+        """Delete an object if it has this uid; otherwise do nothing.
+
+        In the background, the cluster then deletes the objects that the deleted object owns."""
         ...
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
-        """Replace the status, if ``resource_version`` is current. Raises ConflictError, NotFoundError."""
+        """Replace the status of an object, if ``resource_version`` is current. Returns the whole object.
+
+        Raises ConflictError, NotFoundError."""
         ...
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:

@@ -1,14 +1,14 @@
-"""A least-recently-used cache of whole objects, limited in bytes."""
+"""A least-recently-used cache of whole objects, with a limit in bytes."""
 
 from collections import OrderedDict
 
 CONTENT_BYTES = 32 * 1024 * 1024
-"""Bytes of JSON that the cache keeps of ConfigMap contents. The request, plan and results of a job with 100
-golden cases are about 10 KB."""
+"""Limit for the total bytes of cached ConfigMaps, as JSON. For one job with 100 golden cases, the request,
+plan and results need about 10 KB."""
 
 
 class ContentCache:
-    """The JSON text of objects by uid, at most ``limit`` bytes in total.
+    """Caches the JSON text of objects by uid, at most ``limit`` bytes in total.
 
     The least recently read objects are dropped first. Not thread-safe.
     """
@@ -26,7 +26,7 @@ class ContentCache:
         return self._texts[uid]
 
     def put(self, uid: str, text: bytes) -> None:
-        """Store a text, unless it alone is larger than the limit."""
+        """Store the text of an object, unless this text alone is larger than the limit."""
         self.discard(uid)
         if len(text) > self._limit:
             return

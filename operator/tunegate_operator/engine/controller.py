@@ -1,4 +1,4 @@
-"""The interface of a controller: a pure decision about one object, and the objects that a change concerns."""
+"""The interface of a controller: its decision about one object, and the objects that a change concerns."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,8 @@ StatusT = TypeVar("StatusT", bound=BaseModel)
 
 
 class UnreadableStatusError(Exception):
-    """This version cannot read a status, for example because a newer one wrote it. It is left unchanged."""
+    """This version of the operator cannot read an object's status, for example because a newer version wrote
+    it. The status is left unchanged."""
 
 
 def parse_status(obj: Object, model: type[StatusT]) -> StatusT:
@@ -25,13 +26,14 @@ def parse_status(obj: Object, model: type[StatusT]) -> StatusT:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UnreadableStatusError(
-            f"its status cannot be read, another version may have written it: {where}: {first['msg']}"
+            f"its status cannot be read; another version of the operator may have written it: {where}: "
+            f"{first['msg']}"
         ) from error
 
 
 @dataclass(frozen=True)
 class Create:
-    """Create this child, unless it exists with the same controlling owner."""
+    """Create this child, unless a child of this name exists with the same controlling owner."""
 
     obj: Object
 
@@ -53,7 +55,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class LookUpEvents:
-    """List the Events about this object, then decide again with them in :meth:`View.events_about`."""
+    """List the Events about this object, then decide again. :meth:`View.events_about` then returns them."""
 
     namespace: str
     uid: str
@@ -64,15 +66,17 @@ Action = Create | Put | Delete | LookUpEvents
 
 @dataclass
 class Agenda:
-    """Collects the actions of one decision, and the time of the next one. Each decision has its own."""
+    """Collects the actions of one decision, and the time of the next decision. Each decision creates a new
+    Agenda."""
 
     now: datetime
     actions: list[Action] = field(default_factory=list)
     requeue_after: float | None = None
-    """In seconds. If None, only a change leads to another decision."""
+    """Seconds until the next decision. If None, only a change leads to another decision."""
 
     def look_again_at(self, moment: datetime) -> None:
-        """Decide again at ``moment`` even if nothing changed. The earliest of several moments counts."""
+        """Decide again at ``moment`` even if nothing changed. With several calls, the earliest moment
+        counts."""
         seconds = max(0.0, (moment - self.now).total_seconds())
         self.requeue_after = seconds if self.requeue_after is None else min(self.requeue_after, seconds)
 
@@ -99,37 +103,40 @@ class Decision:
     requeue_after: float | None = None
     """Seconds after which to decide again even if nothing changed."""
     is_last: bool = False
-    """Whether no later decision repeats these actions. If so, the status is written only after all of them
+    """Whether no later decision repeats these actions. If True, the status is written only after all actions
     succeeded."""
     message_is_progress: bool = False
-    """Whether a changed status message alone counts as progress. A scheduler's message, for example, changes
-    whenever a node joins or leaves."""
+    """Whether a status in which only the message changed counts as a change of progress, which is written at
+    most once per interval. A scheduler's message, for example, changes whenever a node joins or leaves."""
     acknowledges: bool = True
-    """Whether the status includes what pods reported. If not, they keep their reports and send them again."""
+    """Whether the status includes what pods reported. If False, pods keep their reports and send them
+    again."""
 
 
 Cause = Literal["Taken", "Forbidden", "Unavailable", "Invalid"]
-"""Taken: another object has the name, and may be deleted. Forbidden: a quota is used up or a permission is
-missing, which may change. Unavailable: the cluster cannot do it now. Invalid: the child itself is wrong, and
-will always be refused."""
+"""Why the cluster refused an object, and whether a retry may succeed.
+
+Taken: another object has this name, but may be deleted later. Forbidden: a quota is exceeded or a permission
+is missing, which may change. Unavailable: the cluster cannot carry out the request at present. Invalid: the
+object itself is invalid, so the cluster always refuses it."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why the cluster refused an object in the last attempt to create or replace it."""
+    """Why the cluster refused an object when the operator last tried to create or replace it."""
 
     kind: str
-    """The kind of the object."""
+    """The kind of the refused object."""
     message: str
     cause: Cause
     since: datetime
-    """When it was first refused for this cause."""
+    """When the first of consecutive refusals with this kind and cause happened."""
 
     def after(self, before: "Refusal | None") -> "Refusal":
-        """Return this refusal, with the start time of ``before`` if the kind and cause are the same.
+        """Return this refusal, with the time ``since`` of ``before`` if both have the same kind and cause.
 
-        Returns ``before`` if an Unavailable message differs only in numbers, such as a port: otherwise every
-        retry would write a new status.
+        Returns ``before`` itself if the cause is Unavailable and the messages differ only in numbers, such as
+        a port: otherwise every retry would write a new status.
         """
         if before is None or (before.kind, before.cause) != (self.kind, self.cause):
             return self
@@ -141,20 +148,20 @@ class Refusal:
 
 @dataclass(frozen=True)
 class EventsAbout:
-    """The Events about an object that a look-up found."""
+    """The Events about an object that a look-up found, and the time of the look-up."""
 
     asked: datetime
     events: tuple[Object, ...]
 
 
 class View(Protocol):
-    """The cache, as controllers read it. Do not change the returned objects."""
+    """The part of the cache that controllers may read. Do not change the returned objects."""
 
     def get(self, key: Key) -> Object | None:
         """Return the object, or None.
 
-        A ConfigMap may have to be read from the cluster, which may raise ClusterError. Use :meth:`has` if
-        its content does not matter."""
+        Raises ClusterError if a ConfigMap's content is not cached and cannot be read from the cluster. Use
+        :meth:`has` if only the existence of a ConfigMap matters."""
         ...
 
     def has(self, key: Key) -> bool:
@@ -167,10 +174,10 @@ class View(Protocol):
         ...
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        """Return the objects of ``kind``. ConfigMaps come with their metadata only.
+        """Return the objects of ``kind`` in ``namespace``. ConfigMaps come with their metadata only.
 
-        ``phase`` selects those whose status has this phase or no phase yet, because reading thousands of
-        finished jobs takes long."""
+        With ``phase``, return only objects whose status has this phase or no phase yet. This is faster if
+        there are thousands of finished jobs."""
         ...
 
     def reports(self, job_uid: str) -> list[Object]:
@@ -178,13 +185,14 @@ class View(Protocol):
         ...
 
     def refusal(self, owner_uid: str) -> Refusal | None:
-        """Return why the cluster refused a child of this object in the last attempt, or None.
+        """Return why the cluster last refused a child of this object, or None if it accepted all children.
 
-        It is kept in memory only: after a restart it is None until the next attempt is refused."""
+        The refusal is kept in memory only: after a restart this returns None until the next refusal."""
         ...
 
     def events_about(self, uid: str) -> EventsAbout | None:
-        """Return the last look-up of the Events about an object, or None. It is kept in memory only."""
+        """Return the last look-up of the Events about an object, or None if there was none since the
+        operator started."""
         ...
 
 
@@ -194,12 +202,14 @@ class Controller(Protocol):
     kind: str
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        """Return what to do about ``obj``, or None if there is nothing to do because it is being deleted."""
+        """Return what to do about ``obj``, or None if the controller leaves it alone, for example because it
+        is being deleted."""
         ...
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Return the objects of this kind to reconcile after a change of ``changed``, of another kind.
+        """Return the keys of objects of this controller's kind that must be reconciled because ``changed``,
+        an object of any kind, has changed.
 
-        Owners of ``changed`` need not be returned: they are always reconciled. Do not read the content of
-        ConfigMaps here, because this is called for every change that a watch reports."""
+        Owners of ``changed`` need not be returned, because they are always reconciled. Do not read the
+        content of ConfigMaps here, because this is called for every change that a watch reports."""
         ...

@@ -1,4 +1,4 @@
-"""Build Kubernetes Events. An Event's name is a digest of its content, so that a repeat is the same Event."""
+"""Build Kubernetes Events. The name contains a digest of the content, so repeated Events have one name."""
 
 import hashlib
 

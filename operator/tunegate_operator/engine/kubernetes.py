@@ -1,7 +1,7 @@
-"""Send requests to the API server: plain JSON in and out, and an error class for each way to handle an error.
+"""Send requests to the API server. Objects are plain JSON. Each class of error has its own way to be handled.
 
-Requests are not retried here: the caller decides again after its own backoff. Kopf and the reflectors watch,
-and pass their events to :meth:`KubernetesCluster.deliver`.
+Requests are not retried here: the caller decides again after its own backoff. Kopf and the reflectors open
+the watches, and pass the events to :meth:`KubernetesCluster.deliver`.
 """
 
 import os
@@ -38,14 +38,14 @@ REQUEST_SECONDS = 30.0
 LEASE_SECONDS = 2.0
 """Timeout of a request for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
-"""The most objects of a list that are requested, and held in memory, at once."""
+"""The most objects that one page of a list has. Only one page is in memory at a time."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""The most bytes of a page. A longer page is requested again with half as many objects, and the page after it
-with twice as many."""
+"""The most bytes that one page of a list may have. If a page is larger, it is requested again with half as
+many objects. After a page that fits, the next page may have twice as many objects again."""
 
 
 class ExpiredError(ClusterError):
-    """The server no longer has the resourceVersion to resume from."""
+    """The server no longer has the resourceVersion from which a watch or list should resume (HTTP 410)."""
 
 
 class AnswerTooLargeError(ClusterError):
@@ -54,7 +54,7 @@ class AnswerTooLargeError(ClusterError):
 
 @dataclass(frozen=True)
 class Resource:
-    """The URL path of a kind, and how it is listed and watched."""
+    """The URL path of a kind, and the settings of its requests, lists and watches."""
 
     api_version: str
     plural: str
@@ -82,7 +82,8 @@ CHILD_RESOURCES = {
     "Pod": Resource("v1", "pods", _MANAGED_SELECTOR),
     "ConfigMap": Resource("v1", "configmaps", metadata_only=True),
 }
-"""Kinds that the operator creates. ConfigMaps have no selector, because users' ConfigMaps are read, too."""
+"""Kinds of child objects. ConfigMaps have no label selector, because the operator also reads those of
+users."""
 _UNWATCHED = {
     "Lease": Resource("coordination.k8s.io/v1", "leases", seconds=LEASE_SECONDS),
     "Secret": Resource("v1", "secrets"),
@@ -101,10 +102,11 @@ _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
 
 def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
-    """Return a client for the pod's service account, or outside a cluster for the user's kubeconfig.
+    """Return a client that uses the pod's service account or, outside a pod, the user's kubeconfig.
 
-    ``of_user`` prefers a kubeconfig if there is one, as kubectl does. ``threads`` is the number of threads
-    that may use the client at once. Raises ``kubernetes.config.ConfigException`` if there is neither.
+    With ``of_user``, a kubeconfig has priority over the service account, as in kubectl. ``threads`` is the
+    number of threads that may use the client at once. Raises ``kubernetes.config.ConfigException`` if there
+    is neither a service account nor a kubeconfig.
     """
     configuration = client.Configuration()
     if of_user and _has_kubeconfig():
@@ -127,7 +129,7 @@ def _has_kubeconfig() -> bool:
 class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
-    ``namespaces`` limits lists to these namespaces; empty means all.
+    Lists read these ``namespaces`` only; if it is empty, they read all namespaces.
     """
 
     def __init__(self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = ()) -> None:
@@ -151,7 +153,9 @@ class KubernetesCluster:
         self._listeners.append(listener)
 
     def current_version(self, kind: str, namespace: str | None) -> str:
-        """Return a resourceVersion for a watch that sees every change that a list requested now may miss."""
+        """Return the current resourceVersion of a kind.
+
+        A watch from this version sees every change that is missing in a list requested after this call."""
         resource = _RESOURCES[kind]
         query = {"limit": "1", "labelSelector": resource.labels}
         accept = _METADATA_LIST  # the list's own metadata is enough
@@ -160,9 +164,10 @@ class KubernetesCluster:
         return version
 
     def watch_from(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
-        """Yield the events of a watch from a resourceVersion on, with bookmarks, until the server ends it.
+        """Yield the events after the resourceVersion ``since``, including bookmarks, until the server ends
+        the watch after ``seconds``.
 
-        Raises ExpiredError if the server no longer has that version, and ClusterError.
+        Raises ExpiredError if the server no longer has this version, and ClusterError.
         """
         resource = _RESOURCES[kind]
         query = {
@@ -186,7 +191,7 @@ class KubernetesCluster:
             raise ClusterError(f"GET {path}: {error}") from error
 
     def deliver(self, type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
-        """Call the listeners with an event from a watch, or from the list before it."""
+        """Call the listeners with an event from a watch, or from the list with which a watch starts."""
         for listener in self._listeners:
             listener(WatchEvent(type, obj))
 
@@ -214,7 +219,8 @@ class KubernetesCluster:
         return self._request("PATCH", path, patch, content_type="application/json-patch+json")
 
     def review_token(self, token: str, audience: str) -> Object:
-        """Return the status of a TokenReview: whose token it is, and whether its audience is ``audience``."""
+        """Return the status of a TokenReview. It has the token's user, and whether the token is valid for
+        ``audience``."""
         review = {
             "apiVersion": _TOKEN_REVIEWS.api_version,
             "kind": "TokenReview",
@@ -224,21 +230,25 @@ class KubernetesCluster:
         return status
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """See the Protocol. A repeat creates no second Event, even after a restart."""
+        """Record an Event, see :class:`Cluster`. A repeated Event is not created again, even after a
+        restart."""
         event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
         with suppress(AlreadyExistsError):
             self._request("POST", _EVENTS.path(event["metadata"]["namespace"]), event)
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:
-        """See the Protocol. Reads one page, which is more than kubelet and scheduler record about a pod."""
+        """List the Events about an object, see :class:`Cluster`.
+
+        Reads one page only, which has room for more Events than kubelet and scheduler record about a pod."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(PAGE)}
         answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
         found: list[Object] = answer["items"]
         return found
 
     def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
-        """List page by page, as one consistent read. Raises ExpiredError if the server no longer has that
-        state; the caller then lists again."""
+        """List the objects of a kind page by page, as one consistent read.
+
+        Raises ExpiredError if the server no longer has the version of the first page: then list again."""
         resource, continuation, page = _RESOURCES[kind], "", PAGE
         accept = _METADATA_LIST if resource.metadata_only else _JSON
         while True:
@@ -262,7 +272,7 @@ class KubernetesCluster:
     ) -> Object:
         """Send a request and return the JSON of the answer. ``options`` are those of :meth:`_send`.
 
-        Raises the ClusterError that matches the answer.
+        Raises ClusterError or the subclass that matches the answer.
         """
         try:
             response = self._send(method, path, body, **options)
@@ -299,11 +309,11 @@ class KubernetesCluster:
 
 
 _ADMISSION_MESSAGES = ("ValidatingAdmissionPolicy", "denied the request")
-"""Texts in the refusals of policies and webhooks. These may accept the same object later."""
+"""Texts that identify a refusal by an admission policy or webhook, which may accept the same object later."""
 
 
 def _error(code: int, status: Object) -> ClusterError:
-    """Return the exception for a ``Status`` object of the server."""
+    """Return the exception for an error answer: its HTTP status code, and its body, a ``Status`` object."""
     message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
     if code == 409:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
@@ -322,23 +332,26 @@ def _error(code: int, status: Object) -> ClusterError:
 
 
 def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:
-    """Return the body. Raises AnswerTooLargeError, and stops reading, if it has more than ``limit`` bytes."""
+    """Return the body of a response. If it has more than ``limit`` bytes, stop reading and raise
+    AnswerTooLargeError."""
     text = response.read(limit + 1)
     if len(text) > limit:
         response.close()
-        raise AnswerTooLargeError(f"more than {limit} bytes")
+        raise AnswerTooLargeError(f"the API server's answer has more than {limit} bytes")
     return text
 
 
 def _with_kind(kind: str, obj: Object) -> Object:
-    """Return the object with its kind. Items of a list have none, and items of a metadata watch have the kind
+    """Return the object with its apiVersion and kind.
+
+    Items of a list lack both fields, and metadata-only lists and watches have the kind
     PartialObjectMetadata."""
     return obj | {"apiVersion": _RESOURCES[kind].api_version, "kind": kind}
 
 
 def _without_managed_fields(obj: Object) -> Object:
-    """Return the object without managedFields, which take half of its size. A replace without them keeps
-    them."""
+    """Return the object without managedFields, which are half of its size. The API server keeps managedFields
+    when an object without them replaces one that has them."""
     if "managedFields" not in obj.get("metadata", {}):
         return obj
     metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}

@@ -1,8 +1,8 @@
 """Leader election with a coordination.k8s.io Lease: at most one operator makes decisions at any time.
 
 Kopf's peering is not used because it has no compare-and-swap. The protocol is that of client-go: a candidate
-may take over a Lease that did not change for its whole duration, measured with the candidate's own clock. The
-clocks of machines need not agree.
+may take over a Lease that has not changed for ``leaseDurationSeconds``. The candidate measures this time with
+its own clock, so the clocks of different machines need not agree.
 """
 
 import logging
@@ -18,17 +18,18 @@ logger = logging.getLogger(__name__)
 DURATION = 15.0
 """Seconds without renewal after which another candidate may take the Lease."""
 RENEW_DEADLINE = 10.0
-"""Seconds from the start of the last successful renewal until the holder gives up. One more attempt, with a
-read and a write that both time out, still ends before ``DURATION``."""
+"""Seconds after the start of the last successful renewal until the holder stops leading. If a last attempt
+starts just before this deadline, and its read and its write both time out, it still ends before
+``DURATION``."""
 RETRY = 2.0
-"""Seconds between attempts to take the Lease or to renew it."""
+"""Seconds between attempts to acquire the Lease or to renew it."""
 LONGEST_DURATION = 3600
-"""The longest duration, in seconds, that is accepted in another holder's Lease. A longer one counts as
-malformed, because it could block leader election for ever."""
+"""The longest ``leaseDurationSeconds`` that is accepted in another holder's Lease. A longer duration counts
+as malformed, because it could block leader election forever."""
 
 
 class Lease:
-    """One candidate for the Lease. For one thread."""
+    """One candidate in the leader election. Only one thread may use it."""
 
     def __init__(self, cluster: Cluster, clock: Clock, namespace: str, name: str, identity: str) -> None:
         self._cluster = cluster
@@ -41,9 +42,9 @@ class Lease:
     def lead(self, started: Callable[[], None], stop: threading.Event) -> bool:
         """Wait for the Lease, call ``started`` once, and renew it until ``stop`` is set.
 
-        Returns True after ``stop``; the Lease is then released if it was held. Returns False if the Lease was
-        lost: the process must exit at once, because another may be the leader now. The same is true after an
-        exception.
+        Returns True once ``stop`` is set; a held Lease is then released. Returns False if the Lease was lost:
+        the process must exit at once, because another process may be the leader now. After an exception, the
+        process must exit at once, too.
         """
         renewed = self._clock.monotonic()
         while not self._try_to_hold():
@@ -63,7 +64,8 @@ class Lease:
         return True
 
     def _try_to_hold(self) -> bool:
-        """Take or renew the Lease. Returns False if another holds it or the cluster does not answer."""
+        """Acquire or renew the Lease. Returns False if another candidate holds it, or if the request
+        failed."""
         try:
             return self._hold()
         except ClusterError as error:
@@ -122,7 +124,8 @@ class Lease:
         }
 
     def _release(self) -> None:
-        """Release the Lease so that another candidate need not wait. Best effort: it also expires."""
+        """Release the Lease so that another candidate need not wait. If this fails, the Lease expires
+        anyway."""
         try:
             current = self._cluster.get(self._key)
             if current and _holder(current) == self._identity:
@@ -133,7 +136,7 @@ class Lease:
 
 
 def _read_spec(lease: Object) -> tuple[Object, list[str]]:
-    """Return the well-formed fields of a Lease's spec, and the problems of the others.
+    """Return the well-formed fields of a Lease's spec, and a description of each malformed field.
 
     The Lease is checked because anybody with permissions in the namespace may have written it.
     """

@@ -1,4 +1,4 @@
-"""Helper functions for Kubernetes objects as plain dicts."""
+"""Helper functions for Kubernetes objects, which are plain dicts."""
 
 import json
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from tunegate_operator.engine.cluster import Object
 
 
 def wire(obj: Object) -> Object:
-    """Return a deep copy with JSON types only: enums become text, tuples become lists.
+    """Return a deep copy with JSON types only: enums become strings, tuples become lists.
 
     Raises TypeError or ValueError for values that JSON cannot represent.
     """
@@ -21,8 +21,8 @@ def wire(obj: Object) -> Object:
 def read_json(text: bytes) -> Any:
     """Parse JSON. Raises ValueError.
 
-    pydantic's parser needs two thirds of the time of Python's. Python's is the fallback, because it accepts
-    deeper nesting.
+    pydantic's parser needs two thirds of the time that Python's parser needs. Python's parser is the
+    fallback, because it accepts deeper nesting.
     """
     try:
         return from_json(text)
@@ -33,7 +33,8 @@ def read_json(text: bytes) -> Any:
 def write_json(obj: Any) -> bytes:
     """Return an object as JSON for :func:`read_json`.
 
-    pydantic needs a seventh of the time of Python's encoder, the fallback for objects that pydantic refuses.
+    pydantic's encoder needs a seventh of the time that Python's encoder needs. Python's encoder is the
+    fallback for objects that pydantic refuses.
     """
     try:
         return to_json(obj)
@@ -48,8 +49,8 @@ def uid_of(obj: Object) -> str:
 
 
 def resource_version(obj: Object) -> int:
-    """Return the resourceVersion as a number, 0 if there is none. Versions of one kind may be compared
-    (KEP-5504)."""
+    """Return the resourceVersion as a number, or 0 if there is none. Within one kind, a higher number is a
+    later version (KEP-5504)."""
     return int(obj["metadata"].get("resourceVersion") or 0)
 
 

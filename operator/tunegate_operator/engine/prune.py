@@ -1,8 +1,8 @@
 """Prune objects for the cache: keep only the fields that decisions read.
 
-Users choose labels, annotations and owner references (up to a megabyte of each), the data of ConfigMaps, and
-the free-form parts of a spec. Anyone with permission to write a status chooses its size. Pruning keeps them
-from determining how much memory the operator needs.
+Users choose the size of labels, annotations and owner references (up to a megabyte each), of the data of
+ConfigMaps, and of the free-form parts of a spec. Anyone with permission to write a status chooses its size.
+Pruning limits the memory that the operator needs, whatever these sizes are.
 """
 
 from typing import Any
@@ -21,7 +21,8 @@ from tunegate_operator.names import (
 )
 
 FETCHED_KINDS = frozenset({"ConfigMap"})
-"""Kinds that are cached with their metadata only. Their content is fetched when a decision reads it."""
+"""Kinds that are cached with their metadata only. Their content is read from the cluster when a decision
+needs it."""
 _STATUS_ONLY = frozenset({"Job", "Pod"})
 """Kinds whose spec is dropped, because no decision reads it."""
 _FIELDS = frozenset(
@@ -30,18 +31,21 @@ _FIELDS = frozenset(
 _LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL})
 _ANNOTATIONS = frozenset({CONTINUE_ANNOTATION, DISCARD_ANNOTATION})
 _MAX_REFERENCE = 1024
-"""Characters of an owner reference. The API server does not limit its fields; a name has at most 253."""
+"""The most characters that a cached owner reference may have. The API server does not limit them; valid names
+have at most 253 characters."""
 MAX_ANNOTATION = 4096
-"""Bytes of an annotation as JSON. A longer value is replaced by an empty text."""
+"""The most bytes that the value of a label or annotation may have as JSON. A longer value is replaced by an
+empty string."""
 MAX_STATUS = 128 * 1024
-"""Bytes of a status as JSON. A larger status is dropped: the operator's own have at most 32 KiB, so somebody
-else wrote it."""
+"""The most bytes that a status may have as JSON. A larger status is dropped, because the operator did not
+write it: its statuses have at most 32 KiB."""
 
 
 def prune(obj: Object) -> Object:
     """Return the fields of an object that decisions read.
 
-    The result lacks labels, annotations and owner references of others, so never write it to the cluster.
+    The result lacks labels, annotations and owner references that other clients set, so never write it to the
+    cluster.
     """
     metadata = obj["metadata"]
     small: Object = {field: value for field, value in metadata.items() if field in _FIELDS}
@@ -68,12 +72,12 @@ def _text(value: str) -> str:
 
 
 def _spec(kind: str, spec: Any) -> Any:
-    """Return the spec, or TOO_LARGE, which ``find_problems`` reports like an oversized spec."""
+    """Return the spec, or TOO_LARGE in place of an oversized spec. ``find_problems`` reports TOO_LARGE."""
     is_ours = kind in MAX_SPEC_BYTES and isinstance(spec, dict)
     return TOO_LARGE if is_ours and is_too_large(kind, spec) else spec
 
 
 def _is_controller(owner: dict[str, Any]) -> bool:
-    """Return whether a reference names the controlling owner and has a plausible length."""
+    """Return whether an owner reference names the controlling owner and is not too long to be cached."""
     size = sum(len(str(value)) for value in owner.values())
     return bool(owner.get("controller")) and size <= _MAX_REFERENCE

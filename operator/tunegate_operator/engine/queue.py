@@ -1,4 +1,4 @@
-"""A work queue of keys to reconcile, like client-go's, with delays and backoff."""
+"""A work queue with delays and backoff, like client-go's. Its items are the keys of objects to reconcile."""
 
 import heapq
 import random
@@ -11,18 +11,20 @@ from tunegate_operator.engine.cluster import Key
 
 FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1000.0
-"""Seconds between retries of a key that keeps failing: they double from the first to the longest."""
+"""The shortest and the longest time between retries of a key, in seconds. The time doubles with each failure
+in a row."""
 LONGEST_OUTAGE_BACKOFF = 15.0
-"""Seconds between retries at most, while the cluster is unavailable. After an outage, every key is retried
-within this time."""
+"""The longest time between retries while the cluster is unavailable, in seconds. After an outage, every key
+is retried within this time."""
 STALE_ENTRIES = 64
-"""The heap of delayed keys is rebuilt when it has this many stale entries more than current ones."""
+"""How many more stale entries than current entries the heap of delayed keys may have. With more, it is
+rebuilt."""
 
 
 class WorkQueue:
-    """A queue in which a key waits at most once, and only one worker processes it at a time. Thread-safe.
+    """A queue that contains each key at most once. Only one worker processes a key at a time. Thread-safe.
 
-    A key that is added while a worker processes it is queued again when the worker is done.
+    If a key is added while a worker processes it, it is queued again when the worker is done.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -42,7 +44,7 @@ class WorkQueue:
             self._add(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Queue ``key`` after a delay. The earliest of several delays counts."""
+        """Queue ``key`` after a delay. If several delays are set, the key is queued at the earliest time."""
         with self._changed:
             if self._shut_down:
                 return
@@ -62,8 +64,8 @@ class WorkQueue:
         """Queue ``key`` again after its backoff, which doubles with each failure until :meth:`forget`.
 
         Set ``outage`` if the key failed because the cluster is unavailable. The backoff is then at most
-        :data:`LONGEST_OUTAGE_BACKOFF`, and randomly shortened by up to half, because an outage makes all keys
-        fail at once. When the kind of failure changes, the backoff starts at the shortest again.
+        :data:`LONGEST_OUTAGE_BACKOFF`, and is randomly shortened by up to half, so that the keys, which all
+        failed at once, are not all retried at once. When outages start or end, the backoff is reset.
         """
         longest = LONGEST_OUTAGE_BACKOFF if outage else LONGEST_BACKOFF
         with self._changed:
@@ -79,12 +81,14 @@ class WorkQueue:
             self._failures.pop(key, None)
 
     def failures(self, key: Key) -> int:
-        """Return the number of failures in a row of the latest kind."""
+        """Return how often ``key`` has failed since its backoff was last reset."""
         with self._changed:
             return self._failures.get(key, (0.0, 0))[1]
 
     def get(self, timeout: float | None) -> Key | None:
-        """Return the next key, or None after ``timeout`` seconds or shutdown. Call :meth:`done` with it."""
+        """Wait for the next key and return it, or None after ``timeout`` seconds or at shutdown.
+
+        The caller must call :meth:`done` with the key after processing it."""
         with self._changed:
             deadline = None if timeout is None else self._clock.monotonic() + timeout
             while not self._shut_down:
@@ -99,7 +103,7 @@ class WorkQueue:
             return None
 
     def done(self, key: Key) -> None:
-        """Mark ``key`` as processed."""
+        """Finish processing ``key``. If it was added in the meantime, it is queued again."""
         with self._changed:
             self._processing.discard(key)
             if key in self._waiting:
@@ -107,7 +111,7 @@ class WorkQueue:
                 self._changed.notify()
 
     def next_due(self) -> float | None:
-        """Return the seconds until the next key is due: 0 if one is ready, None if there is none."""
+        """Return the seconds until the next key is due: 0 if a key is ready, None if no key is queued."""
         with self._changed:
             now = self._clock.monotonic()
             self._add_due(now)
@@ -116,7 +120,7 @@ class WorkQueue:
             return self._delayed[0][0] - now if self._delayed else None
 
     def shut_down(self) -> None:
-        """Return no more keys, and wake waiting workers."""
+        """Make :meth:`get` return None from now on, and wake waiting workers."""
         with self._changed:
             self._shut_down = True
             self._changed.notify_all()
@@ -138,7 +142,7 @@ class WorkQueue:
         return key
 
     def _add_due(self, now: float) -> None:
-        """Move due keys to the ready keys. Afterwards the top of the heap, if any, is a current entry."""
+        """Move due keys to the ready keys, and remove stale entries from the top of the heap."""
         while self._delayed:
             due, key = self._delayed[0]
             if self._due.get(key) == due:

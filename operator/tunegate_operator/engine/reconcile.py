@@ -1,8 +1,8 @@
 """Reconcile one object: observe, decide, act, write the status once, record events.
 
-A crash between two steps, or a repeated step, leads to the same state: children have deterministic names, the
-status is written as a whole and only over the version that the decision read, and events are recorded only by
-the reconciliation whose status write changed something.
+After a crash, or if a write is repeated, the next reconciliation leads to the same state: children have
+deterministic names; the status is written as a whole, and only over the version that the decision read; and
+events are recorded only after a status write that changed something.
 """
 
 import logging
@@ -52,7 +52,7 @@ PROGRESS_INTERVAL = 30.0
 """Seconds between status writes that only update progress."""
 PROGRESS_FIELDS = ("progress", "message", "cost")
 IDLE_SECONDS = 0.5
-"""Seconds after which an idle worker checks whether it should stop."""
+"""Seconds between two checks of an idle worker whether it should stop."""
 REMEMBERED_EVENTS = 4096
 CHILD_KINDS = ("ConfigMap", "Job", "Pod")
 """Kinds that are listed before their owners, so that the first decision about an owner sees its children."""
@@ -63,9 +63,10 @@ CAUSES: dict[type[ClusterError], Cause] = {
     InvalidError: "Invalid",
     UnavailableError: "Unavailable",
 }
-"""Errors that are stored for the next decision. All others are only retried."""
+"""Errors that are stored, with their cause, for the next decision. After any other error, the reconciliation
+is only retried."""
 OUTAGES = (ClusterError, UnavailableError)
-"""Errors that do not depend on the request: no answer, an answer of 5xx, or too many requests."""
+"""Errors that do not depend on the request: no answer, HTTP 5xx, or too many requests (HTTP 429)."""
 
 
 class Reconciler:
@@ -105,8 +106,9 @@ class Reconciler:
     def handle_report(self, report: Object) -> Future[None]:
         """Store a pod's report, a ``tunegate_api.contract.Report`` as JSON, and enqueue its job.
 
-        The returned future is done when the report is in status: only then may the pod drop it. Raises
-        KeyError if the report lacks a field that identifies it, and the errors of ``ReportStore.put``.
+        The returned future is done when the report is in status: only then may the pod drop the report.
+        Raises KeyError if the report lacks ``jobUid``, ``role`` or ``sequence``, and the other errors of
+        ``ReportStore.put``.
         """
         store = self._cache.report_store
         is_new = store.put(report)
@@ -119,10 +121,10 @@ class Reconciler:
         return promise
 
     def resync(self, *kinds: str, namespace: str | None = None) -> None:
-        """List all kinds or these, in all namespaces or one, and apply what the watches missed.
+        """List these kinds, and apply the changes that the watches missed. Also fills the cache at start-up.
 
-        Also fills the cache at start-up. Raises ClusterError; the objects listed before the error stay
-        applied.
+        Without ``kinds``, all kinds are listed; without ``namespace``, all namespaces. Raises ClusterError;
+        changes that were applied before the error are kept.
         """
         for kind in kinds or self._kinds:
             since = self._cache.mark()
@@ -148,7 +150,7 @@ class Reconciler:
                 self._queue.add(one)
 
     def _forget(self, uid: str) -> None:
-        """Drop the reports and the write time of a deleted object."""
+        """Drop the reports of a deleted object, and the time of its last status write."""
         self._cache.report_store.forget(uid)
         self._status_written.pop(uid, None)
 
@@ -162,16 +164,17 @@ class Reconciler:
                 self._process_and_release(key)
 
     def run_ready(self, limit: int = 1000) -> int:
-        """Process keys in this thread until none is ready. Returns the number of keys processed.
+        """Process keys in this thread until no key is ready. Returns the number of processed keys.
 
-        ``limit`` bounds it, so that decisions that never settle do not hang the caller.
+        Stops after ``limit`` keys, so that decisions which always lead to another decision cannot block the
+        caller forever.
         """
         for count in range(limit):
             key = self._queue.get(0)
             if key is None:
                 return count
             self._process_and_release(key)
-        logger.warning("still not settled after %d decisions", limit)
+        logger.warning("objects still need reconciliation after %d decisions", limit)
         return limit
 
     def _process_and_release(self, key: Key) -> None:
@@ -233,7 +236,8 @@ class Reconciler:
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
     def _act(self, owner_uid: str, actions: Iterable[Action]) -> None:
-        """Carry out actions in order, and stop at the first that fails: later ones may depend on it."""
+        """Carry out actions in order. Stop at the first action that fails, because later ones may depend on
+        it."""
         for action in actions:
             try:
                 self._carry_out(action)
@@ -264,7 +268,7 @@ class Reconciler:
                 self._look_up_events(namespace, uid)
 
     def _look_up_events(self, namespace: str, uid: str) -> None:
-        """List the Events about an object. Best effort: a failed look-up counts as having found none."""
+        """List the Events about an object, and store them. If this fails, store that there are no Events."""
         found: list[Object] = []
         try:
             found = self._cluster.list_events(namespace, uid)
@@ -275,7 +279,8 @@ class Reconciler:
     def _write_status(self, key: Key, obj: Object, decision: Decision) -> float | None:
         """Write the status if it differs, then record the events.
 
-        Returns the seconds to wait if the write is postponed because only progress changed.
+        If only progress changed since a recent write, the write is postponed. Returns the seconds until it is
+        due, or None if the write was not postponed.
         """
         uid = uid_of(obj)
         old, new = obj.get("status") or {}, wire(decision.status)
@@ -302,7 +307,7 @@ class Reconciler:
         return None
 
     def _refresh(self, key: Key) -> None:
-        """Read the object from the cluster, because the watch lags behind."""
+        """Update the cached object from the cluster, because the watch has not delivered its latest state."""
         held, current = self._cache.uid_at(key), self._cluster.get(key)
         if current:
             self._cache.put(current)
@@ -310,7 +315,7 @@ class Reconciler:
             self._cache.remove(held)
 
     def _record_event(self, obj: Object, event: Event) -> None:
-        """Record an event once. Best effort: the status has the information, too."""
+        """Record an event once. If this fails, only log it, because the status has the same information."""
         what = (uid_of(obj), event.reason, event.message)
         with self._lock:
             if what in self._recorded_events:
@@ -324,7 +329,7 @@ class Reconciler:
             logger.warning("event %s not recorded: %s", event.reason, error)
 
     def _log_failure(self, key: Key, error: Exception) -> None:
-        """Log a failure once, not with every retry."""
+        """Log a failure when it first occurs, but not when a retry fails with the same message."""
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, ConflictError) or self._logged_failures.get(key) == message:
             logger.debug("%s %s/%s: %s", key.kind, key.namespace, key.name, message)
@@ -334,7 +339,7 @@ class Reconciler:
 
 
 def _log(key: Key, decision: Decision) -> None:
-    """Log a decision that changed something, with its actions, in one line."""
+    """Log the phase or conditions, the message and the actions of a decision in one line."""
     done = [_describe(action) for action in decision.actions]
     status = decision.status
     conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
@@ -369,8 +374,10 @@ def _describe(action: Action) -> str:
 
 
 def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:
-    """Return whether only progress changed: a progress field, numbers in the message, or, with
-    ``message_is_progress``, any part of the message."""
+    """Return whether two statuses differ only in their progress.
+
+    Progress is a field of :data:`PROGRESS_FIELDS`, but a changed message counts as progress only if
+    ``progress`` changed, too, if only numbers in the message changed, or with ``message_is_progress``."""
     if _without_progress(new) != _without_progress(old):
         return False
     before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))
@@ -378,7 +385,7 @@ def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) ->
 
 
 def _without_progress(status: Object) -> Object:
-    """Return a status without the fields that only show progress."""
+    """Return a status without the fields and condition messages that only show progress."""
     rest = {field: value for field, value in status.items() if field not in PROGRESS_FIELDS}
     rest["conditions"] = [
         # Ready and Reconciling repeat the status's message.

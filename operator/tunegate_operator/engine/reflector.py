@@ -1,7 +1,8 @@
-"""List and watch one kind of an API server, as client-go's reflectors do.
+"""List and watch one kind on an API server, as client-go's reflectors do.
 
-Kopf does this for the kinds that Tunegate defines. Their children have reflectors, because there may be
-thousands of them and few of their fields are needed: docs/adr/0008-children-by-reflectors.md.
+Kopf watches the kinds that Tunegate defines. Reflectors watch their child objects (Jobs, Pods, ConfigMaps),
+because there may be thousands of children and few of their fields are needed:
+docs/adr/0008-children-by-reflectors.md.
 """
 
 import logging
@@ -16,16 +17,18 @@ from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 60
-"""Seconds after which the server ends a watch, and it is opened again. This also detects dead connections."""
+"""Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds between retries: they double from the first to the longest."""
+"""The shortest and the longest pause before a retry, in seconds. The pause doubles with each failure in a
+row."""
 
 
 class Reflector:
-    """Delivers every change of a kind to the cluster's listeners, from one namespace or, if None, from all.
+    """Delivers every change of one kind to the listeners of ``cluster``.
 
-    ``relist`` is called at the start, and whenever the server no longer has the resourceVersion of the watch.
-    It must list the kind and find the changes that the watch missed.
+    It watches one ``namespace``, or all namespaces if this is None. ``relist`` is called at the start, and
+    whenever the server no longer has the resourceVersion of the watch. It must list the kind, and find the
+    changes that the watch missed.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class Reflector:
         self.is_synced = threading.Event()
         """Set when the first list is complete."""
         self.listed_at = 0.0
-        """When the last complete list was requested, by the monotonic clock."""
+        """When the last complete list was requested, in seconds of the monotonic clock."""
         self._cluster = cluster
         self.kind = kind
         self._namespace = namespace
@@ -42,7 +45,7 @@ class Reflector:
         self._version = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Watch until ``stop`` is set, which is checked between events. Retry failures without limit."""
+        """Watch until ``stop`` is set, which is checked between events. Failures are retried forever."""
         failures = 0
         while not stop.is_set():
             try:
@@ -65,7 +68,8 @@ class Reflector:
                 stop.wait(pause)
 
     def _list(self) -> None:
-        """List the kind, and watch from a version read before the list: repeated events are harmless."""
+        """List the kind. The next watch starts from a version read before the list, so it misses no change.
+        It may repeat changes that the list had already, which is harmless."""
         began = time.monotonic()
         version = self._cluster.current_version(self.kind, self._namespace)
         self._relist()

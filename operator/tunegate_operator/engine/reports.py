@@ -1,4 +1,5 @@
-"""Store the latest report of each role and stage of a job, and acknowledge it once it is in status."""
+"""Store the latest report of each role and training stage of a job. Acknowledge a report once it is in
+status."""
 
 import hashlib
 import threading
@@ -11,21 +12,23 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import read_json, write_json
 
 TRANSIENT_FIELDS = ("attempt", "sequence", "time", "progress", "usage")
-"""Fields of a report that may be lost, because the next report has them again."""
+"""Fields of a report that may be lost, because the next report has newer values of them."""
 RECORDED_FIELDS = ("plan", "results")
-"""Fields that are in ConfigMaps once a report is acknowledged."""
+"""Fields of a report that are stored in ConfigMaps before the report is acknowledged."""
 MAX_JOB_BYTES = 4 * 1024 * 1024
-"""Limit for the reports of one job. Its plan and its results have to fit into one ConfigMap of 1 MiB each."""
+"""Limit for the total bytes of the stored reports of one job. The job's plan must fit into one ConfigMap of
+1 MiB, and its results must fit into another."""
 MAX_BYTES = 32 * 1024 * 1024
-"""Limit for the reports of all jobs. Above it, recorded fields are dropped, then large jobs have to wait."""
+"""Limit for the total bytes of the stored reports of all jobs. Above the limit, fields that are in ConfigMaps
+already are dropped first; if that is not enough, jobs with large reports have to retry."""
 
 
 class JobTooLargeError(ValueError):
-    """The reports of one job are too large to be recorded. Retrying does not help."""
+    """The reports of one job are too large for its ConfigMaps. Retrying does not help."""
 
 
 class StoreFullError(Exception):
-    """The reports of all jobs are too large until some are recorded. Retry later."""
+    """The reports of all jobs together are too large. Retry once some of them are stored in ConfigMaps."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class _Version:
         return cls(_age(report), hashlib.sha256(write_json(lasting)).digest())
 
     def is_covered_by(self, acknowledged: "_Version | None") -> bool:
-        """Return whether the acknowledged report has every field of this one that must not be lost."""
+        """Return whether this report needs no acknowledgement of its own.
+
+        That is so if the acknowledged report is as new or newer, or has the same fields that must not be
+        lost."""
         if acknowledged is None:
             return False
         return self.age <= acknowledged.age or self.digest == acknowledged.digest
@@ -49,7 +55,7 @@ class _Version:
 
 @dataclass
 class _Entry:
-    """The latest report of one role and stage, as JSON text, which needs a fifth of the memory."""
+    """The latest report of one role and stage, as JSON text, which needs a fifth of the memory of a dict."""
 
     text: bytes
     version: _Version
@@ -59,10 +65,10 @@ class _Entry:
 
 
 class ReportStore:
-    """Keeps the latest report of each role and stage: reports are cumulative. Thread-safe.
+    """Keeps the latest report of each role and stage, because reports are cumulative. Thread-safe.
 
-    Reports are in memory only. After a restart, pods send again what is not in status, from their own memory
-    or from the outbox on the volume.
+    Reports are in memory only. After a restart of the operator, pods send the reports again that were not
+    acknowledged, from their own memory or from the outbox on the volume.
     """
 
     def __init__(self, *, max_job_bytes: int = MAX_JOB_BYTES, max_bytes: int = MAX_BYTES) -> None:
@@ -72,7 +78,7 @@ class ReportStore:
         self._jobs: dict[str, dict[str, _Entry]] = {}
         self._bytes = 0
         self._recorded: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Entries whose recorded fields may be dropped, by job and file name, the oldest first."""
+        """Job uid and file name of each entry whose RECORDED_FIELDS may be dropped, the oldest first."""
 
     @property
     def held_bytes(self) -> int:
@@ -80,11 +86,12 @@ class ReportStore:
         return self._bytes
 
     def put(self, report: Object) -> bool:
-        """Store ``report``, unless the stored one is as new or newer. Returns whether it was stored.
+        """Store ``report``, unless the stored report is as new or newer. Returns whether it was stored.
 
-        The higher ``attempt`` wins, then the higher ``sequence``. ``attempt`` goes first because an attempt
-        that finds an emptied volume starts its sequence at one again. Raises KeyError if ``jobUid``,
-        ``role`` or ``sequence`` is missing, and JobTooLargeError or StoreFullError if there is no room.
+        The report with the higher ``attempt`` is newer; within an attempt, the one with the higher
+        ``sequence``. A later attempt may have a lower ``sequence``: it starts at 1 again if the volume was
+        emptied. Raises KeyError if ``jobUid``, ``role`` or ``sequence`` is missing, and JobTooLargeError or
+        StoreFullError if there is no room.
         """
         uid, name = report["jobUid"], _file_name(report)
         text, version = write_json(report), _Version.of(report)
@@ -103,9 +110,10 @@ class ReportStore:
             return True
 
     def acknowledgement(self, report: Object) -> Future[None]:
-        """Return a future that is done when ``report`` is in status, or at once if only progress is new.
+        """Return a future that is done when ``report`` is in status.
 
-        It is cancelled if the job is deleted first. Raises KeyError if the report was never :meth:`put`.
+        It is done at once if only TRANSIENT_FIELDS differ from the acknowledged report, and cancelled if the
+        job is deleted first. Raises KeyError if no report of this role and stage was stored with :meth:`put`.
         """
         version = _Version.of(report)
         with self._lock:
@@ -119,7 +127,8 @@ class ReportStore:
             return promise
 
     def acknowledge(self, job_uid: str, reports: Iterable[Object]) -> None:
-        """Acknowledge reports that are in status; :meth:`latest` returned them before the decision."""
+        """Acknowledge ``reports``, which :meth:`latest` returned before the decision and which are in status
+        now."""
         versions = [(_file_name(report), _Version.of(report)) for report in reports]
         done: list[Future[None]] = []
         with self._lock:
@@ -160,10 +169,10 @@ class ReportStore:
                 promise.cancel()
 
     def _make_room(self, uid: str, more: int) -> None:
-        """Make room for ``more`` bytes of a job: drop fields that are in ConfigMaps, the oldest first.
+        """Make room for ``more`` bytes for a job: drop fields that are in ConfigMaps, the oldest first.
 
-        Every job may use an equal share of the limit, so that a few large jobs cannot block the others.
-        Raises JobTooLargeError and StoreFullError.
+        The limit for all jobs is divided by the number of jobs. StoreFullError is raised only for a job that
+        needs more than this part, so a few large jobs cannot block the others. Raises JobTooLargeError, too.
         """
         own = [key for key in self._recorded if key[0] == uid]
         for _ in self._drop_recorded(own):
@@ -171,18 +180,21 @@ class ReportStore:
                 break
         if self._held(uid) + more > self._max_job_bytes:
             raise JobTooLargeError(
-                f"the job's reports are larger than {self._max_job_bytes} bytes, too large for its ConfigMaps"
+                f"the job's reports have more than {self._max_job_bytes} bytes, which its ConfigMaps cannot "
+                "store: use smaller golden sets, or evaluate fewer checkpoints (spec.evaluateEvery)"
             )
         for _ in self._drop_recorded(list(self._recorded)):
             if self._bytes + more <= self._max_bytes:
                 return
         share = self._max_bytes // (len(self._jobs) + (uid not in self._jobs))
         if self._bytes + more > self._max_bytes and self._held(uid) + more > share:
-            raise StoreFullError("the operator holds too many reports that are not recorded yet")
+            raise StoreFullError("the operator's memory for reports that are not in status yet is full")
 
     def _drop_recorded(self, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
-        """Drop the recorded fields of one entry after another. Yields before the first and after each, so
-        that the caller can stop once there is room."""
+        """Drop the RECORDED_FIELDS of one entry after another.
+
+        Yields before the first entry and after each entry, so that the caller can stop once there is
+        room."""
         yield
         for uid, name in keys:
             entry = self._jobs[uid][name]
