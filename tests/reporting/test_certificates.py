@@ -51,7 +51,7 @@ def test_secret_without_a_valid_authority_is_refused(data):
     metadata = {"name": SECRET.name, "namespace": SECRET.namespace}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata} | ({"data": data} if data else {})
     cluster.as_user.create(secret)
-    with pytest.raises(ValueError, match="Secret tunegate/ca holds no certificate authority: delete it"):
+    with pytest.raises(ValueError, match="Secret tunegate/ca has no valid certificate authority: delete"):
         load_authority(cluster, "tunegate", "ca", NOW)
 
 

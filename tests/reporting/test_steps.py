@@ -65,8 +65,8 @@ def test_tracking_and_cleanup_pods_may_not_report(chore):
 @pytest.mark.parametrize(
     ("reported", "message"),
     [
-        (Step(Role.TRAIN, "forged"), "stage: forged is not a stage of this job"),
-        (Step(Role.TRAIN), "stage: None is not a stage of this job"),
+        (Step(Role.TRAIN, "forged"), "stage: forged is not a training stage of this job"),
+        (Step(Role.TRAIN), "stage: None is not a training stage of this job"),
         (Step(Role.GATE, "sft"), "role: gate sft is not a step of this job"),
         (Step(Role.REPORT), "role: report is not a step of this job"),
     ],
@@ -162,5 +162,7 @@ def test_report_with_too_many_targets_or_a_wrong_start_is_refused() -> None:
     with pytest.raises(ForeignReportError, match="published: a job has at most 4 targets"):
         sender(PUBLISH).check_report(report(PUBLISH, published=published))
     started = Results(evaluations=[Evaluation(subject=Subject.START, stage="sft", step=3, outcomes={})])
-    with pytest.raises(ForeignReportError, match="results: a stage starts at step 0, not 3"):
+    with pytest.raises(
+        ForeignReportError, match="the evaluation of a stage's starting model must have step 0, not 3"
+    ):
         sender(SFT).check_report(report(SFT, results=started))

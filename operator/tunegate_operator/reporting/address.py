@@ -1,4 +1,4 @@
-"""Publish the leader's address as the endpoint of the report Service, which has no selector."""
+"""Publish the leader's address as the endpoint of the report Service, which has no pod selector."""
 
 from ipaddress import ip_address
 
@@ -7,12 +7,12 @@ from tunegate_operator.engine.cluster import Cluster, Key, Object
 
 
 def report_host(service: str, namespace: str) -> str:
-    """Return the DNS name of the Service in the cluster."""
+    """Return the DNS name of the report Service inside the cluster."""
     return f"{service}.{namespace}.svc"
 
 
 def publish_address(cluster: Cluster, service: str, namespace: str, ip: str, port: int) -> None:
-    """Make this process the only endpoint of the Service. Raises ClusterError."""
+    """Make ``ip`` and ``port`` the only endpoint of the report Service. Raises ClusterError."""
     slice = _endpoint_slice(service, namespace, ip, port)
     apply(cluster, slice, cluster.get(Key.of(slice)))
 

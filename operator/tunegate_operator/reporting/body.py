@@ -1,4 +1,4 @@
-"""Read and parse the body of a report within limits, so that no sender can fill memory or hold the GIL."""
+"""Read and parse the body of a report within limits, so that no sender can use up memory or block the GIL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,14 +10,15 @@ from pydantic import ValidationError
 from tunegate_api.contract import Report
 
 MAX_BYTES = 2 * 1024 * 1024
-"""Enough for results of 1 MiB, the limit of a ConfigMap, with the indentation that older senders add."""
+"""Limit for the bytes of a body. It is enough for results of 1 MiB, the limit for a ConfigMap, with the
+indentation that older senders add."""
 MAX_OBJECTS, MAX_VALUES = 8192, 100_000
-"""Limits for the objects of a report, and for its commas plus arrays, because they determine how long parsing
-holds the GIL. Sixteen gates of a thousand cases with two tags have 64,000 values; a thousand evaluations have
-2,000 objects."""
+"""Limits for the number of JSON objects in a report, and for its values, counted as commas plus arrays. They
+determine how long parsing holds the GIL. For example, 16 gates with 1,000 cases each and two tags per case
+have 64,000 values; 1,000 evaluations have 2,000 objects."""
 MAX_ERRORS = 20
 """The most validation errors that are listed. If there are more, only their number is reported, because
-formatting them takes longer than parsing."""
+formatting them would take longer than parsing."""
 
 
 class TooLargeError(Exception):
@@ -29,14 +30,14 @@ class UnreadableError(Exception):
 
 
 class OverloadedError(Exception):
-    """All bodies together exceeded the limit, and this was the largest. Retry later."""
+    """All bodies together exceeded the limit, and this body was the largest. Retry later."""
 
 
 class Bodies:
-    """Reads bodies, and counts those that are being read or wait to be parsed. For one event loop.
+    """Reads the bodies of reports in one event loop, and limits their total size.
 
-    Bodies are read concurrently, so that a slow sender does not delay others. If all bodies together exceed
-    ``limit`` bytes, the largest is dropped.
+    Bodies are read concurrently, so that a slow sender does not delay others. If the bodies that are being
+    read or wait to be parsed exceed ``limit`` bytes in total, the largest body is dropped.
     """
 
     def __init__(self, limit: int) -> None:
@@ -45,12 +46,12 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
-        """Read the body of a request. It counts towards the limit until the context ends.
+        """Read the body of a request. The body counts towards the limit until the context ends.
 
-        Raises OverloadedError, and TooLargeError: before reading if the declared length is too large.
+        Raises OverloadedError, and TooLargeError. If the Content-Length is too large, nothing is read.
         """
         if (request.content_length or 0) > MAX_BYTES:
-            raise _too_large(f"{request.content_length} bytes, limit {MAX_BYTES}")
+            raise _too_large(f"{request.content_length} bytes, but the limit is {MAX_BYTES}")
         try:
             async with asyncio.timeout(None) as until:
                 self._held[until] = 0
@@ -59,7 +60,7 @@ class Bodies:
                 finally:
                     del self._held[until]
         except TimeoutError:
-            raise OverloadedError("the operator reads too many reports at once") from None
+            raise OverloadedError("the operator is receiving too many large reports at once") from None
 
     async def _read(self, request: web.Request, until: asyncio.Timeout) -> bytes:
         chunks, size = [], 0
@@ -80,22 +81,28 @@ class Bodies:
 
 
 def parse_report(body: bytes) -> Report:
-    """Parse the report in a body. Raises TooLargeError and UnreadableError."""
+    """Parse the report in a body. Raises TooLargeError, and UnreadableError if it is not a valid report."""
     objects, values = body.count(b"{"), body.count(b",") + body.count(b"[")
     if objects > MAX_OBJECTS or values > MAX_VALUES:
-        found = f"{objects} objects and {values} values, limits {MAX_OBJECTS} and {MAX_VALUES}"
+        found = (
+            f"{objects} JSON objects and {values} values, but the limits are {MAX_OBJECTS} objects and "
+            f"{MAX_VALUES} values"
+        )
         raise _too_large(found)
     try:
         return Report.model_validate_json(body)
     except ValidationError as error:
         if error.error_count() > MAX_ERRORS:
-            raise UnreadableError(f"{error.error_count()} errors") from None
+            raise UnreadableError(
+                f"the report has {error.error_count()} validation errors, too many to list"
+            ) from None
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         raise UnreadableError("; ".join(_with_path(each["loc"], each["msg"]) for each in problems)) from None
 
 
 def _with_path(field: tuple[int | str, ...], problem: str) -> str:
-    """Return a problem with the path of its field in front, unless it concerns the whole report."""
+    """Return ``FIELD: PROBLEM`` with the path of the field, or only the problem if it concerns the whole
+    report."""
     return f"{'.'.join(str(part) for part in field)}: {problem}" if field else problem
 
 

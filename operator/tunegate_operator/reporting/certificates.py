@@ -1,8 +1,9 @@
-"""Certificates of the report address: a long-lived certificate authority, short-lived serving certificates.
+"""TLS certificates for the report address: a long-lived certificate authority, and short-lived serving
+certificates.
 
-The operator creates the authority at its first start and keeps it in a Secret, so that running pods trust it
-across restarts of the operator. Serving certificates are in memory only: each process makes its own, and
-replaces it before it expires.
+The operator creates the authority at its first start and keeps it in a Secret, so that running pods still
+trust the operator after it restarts. Serving certificates are in memory only: each operator process makes its
+own certificate, and replaces it before it expires.
 """
 
 import base64
@@ -22,12 +23,12 @@ logger = logging.getLogger(__name__)
 AUTHORITY_DAYS = 3650
 SERVING_DAYS = 7
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far a pod's clock may be behind."""
+"""How far a pod's clock may be behind the operator's clock."""
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A private key and its certificate, in PEM."""
+    """A private key and its certificate, both in PEM format."""
 
     key: bytes
     certificate: bytes
@@ -69,17 +70,18 @@ def make_serving(authority: KeyPair, host: str, now: datetime) -> KeyPair:
 
 
 def is_due(serving: KeyPair, now: datetime) -> bool:
-    """Return whether to replace a serving certificate, because two thirds of its lifetime are over."""
+    """Return whether a serving certificate is due for renewal: two thirds of its lifetime have passed."""
     certificate = x509.load_pem_x509_certificate(serving.certificate)
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return now >= certificate.not_valid_before_utc + life * 2 / 3
 
 
 def load_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -> KeyPair:
-    """Return the authority from the Secret, or create both.
+    """Return the certificate authority that the Secret contains. If there is no Secret, create an authority
+    and the Secret.
 
-    Raises ClusterError, and ValueError if the Secret has no valid authority or an expired one. A person has
-    to delete that Secret, because no pod would trust the operator.
+    Raises ClusterError, and ValueError if the Secret has no valid authority or an expired one. A person then
+    has to delete the Secret, because running pods would not trust a new authority.
     """
     key = Key("Secret", namespace, name)
     secret = cluster.get(key)
@@ -96,9 +98,15 @@ def load_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -
         found = KeyPair(base64.b64decode(data["tls.key"]), base64.b64decode(data["tls.crt"]))
         expires = x509.load_pem_x509_certificate(found.certificate).not_valid_after_utc
     except (KeyError, ValueError) as error:
-        raise ValueError(f"Secret {namespace}/{name} holds no certificate authority: delete it") from error
+        raise ValueError(
+            f"Secret {namespace}/{name} has no valid certificate authority: delete the Secret, so that the "
+            "operator creates a new one"
+        ) from error
     if expires <= now:
-        raise ValueError(f"the certificate authority in Secret {namespace}/{name} has expired: delete it")
+        raise ValueError(
+            f"the certificate authority in Secret {namespace}/{name} has expired: delete the Secret, so that "
+            "the operator creates a new one"
+        )
     return found
 
 

@@ -1,4 +1,7 @@
-"""Accept connections to the report address: a limited number, one request each, a deadline for each stage."""
+"""Accept connections to the report address.
+
+Their number is limited, each serves one request, and its handshake, headers and body each have a timeout.
+"""
 
 import asyncio
 import logging
@@ -14,7 +17,7 @@ from typing import cast
 logger = logging.getLogger(__name__)
 
 ACCEPT_PAUSE = 1.0
-"""Seconds to wait after an accept failed, for example because no file descriptor is left."""
+"""Seconds to wait if a connection could not be accepted, for example because no file descriptor is left."""
 
 
 BUFFER_BYTES = 16 * 1024
@@ -22,31 +25,35 @@ BUFFER_BYTES = 16 * 1024
 clients would need 266 MB."""
 
 MAX_HEADER_BYTES = 64 * 1024
-"""Limit for the bytes up to the end of a request's headers. A pod's token has about 1 KiB."""
+"""Limit for the bytes that a connection sends up to the end of its request's headers. A pod's token has about
+1 KiB."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for clients. Times in seconds."""
+    """Limits for the clients of the report address. Times are in seconds."""
 
     connections: int = 512
     per_source: int = 128
-    """Connections from one address. All pods of a node may share an address; a hundred can report at once."""
+    """The most connections from one source address. All pods of a node may share one address, so a hundred
+    pods behind one address can report at once."""
     per_job: int = 4
-    """Connections of one job that a new connection cannot displace. Each pod sends one report at a time."""
+    """How many connections of one job are protected from being replaced by a new connection. Each pod sends
+    one report at a time."""
     handshake: float = 5.0
     headers: float = 5.0
-    """From the handshake to the end of the request's headers."""
+    """Timeout from the TLS handshake to the end of the request's headers."""
     body: float = 20.0
-    """Includes the wait while other reports of the same job are read."""
+    """Timeout for reading the body and parsing it. Includes the wait for other reports of the same job."""
     held: int = 16 * 1024 * 1024
     """Total bytes of all bodies that are being read or wait to be parsed."""
     acknowledgement: float = 20.0
-    """Until a report is in status. Then the sender is asked to retry."""
+    """How long to wait until a report is in status. After this time, the sender is asked to retry."""
     connection: float = 90.0
-    """The whole connection: more than handshake, headers, body and acknowledgement together."""
+    """Timeout for the whole connection. It is longer than the timeouts for handshake, headers, body and
+    acknowledgement together."""
     tls_close: float = 5.0
-    """For the client's TLS close."""
+    """Timeout for the client's answer to the TLS close."""
 
 
 LIMITS = Limits()
@@ -55,10 +62,10 @@ LIMITS = Limits()
 class Connections:
     """Accepts TLS connections for an HTTP protocol, in the event loop in which it is started.
 
-    At the limit, a new connection displaces one without an accepted sender: the oldest from the address that
-    has most of those. So idle connections cannot lock out others. A new connection is closed before its
-    handshake if its address is at its limit, or if there is none to displace. Senders then retry with
-    backoff.
+    If the limit is reached, a new connection replaces a connection whose sender is not authenticated: the
+    oldest one from the source address with the most such connections. So idle connections cannot lock out
+    other clients. A new connection is closed before its handshake if the limit for its source address is
+    reached, or if there is no connection that it may replace. Senders then retry with backoff.
     """
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -70,7 +77,7 @@ class Connections:
         self._open: dict[asyncio.Protocol, _Connection] = {}
 
     def listen(self, port: int) -> None:
-        """Listen on every address. Raises OSError."""
+        """Listen on all addresses of this machine. Raises OSError."""
         self._listener = _listener(port)
         self._accepting = asyncio.create_task(self._accept())
 
@@ -86,12 +93,13 @@ class Connections:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def has_headers(self, protocol: asyncio.Protocol) -> None:
-        """The header block of the connection's request is complete."""
+        """Record that the headers of this connection's request are complete."""
         if protocol in self._open:
             self._open[protocol].has_headers.set()
 
     def has_sender(self, protocol: asyncio.Protocol, job_uid: str) -> None:
-        """Protect the connection of an accepted sender from being displaced, up to ``per_job`` for a job."""
+        """Record that the sender of this connection is authenticated. Up to ``per_job`` such connections per
+        job cannot be replaced by new connections."""
         of_job = sum(connection.job_uid == job_uid for connection in self._open.values())
         if protocol in self._open and of_job < self._limits.per_job:
             self._open[protocol].job_uid = job_uid
@@ -115,7 +123,8 @@ class Connections:
             task.add_done_callback(partial(self._release, source))
 
     async def _has_room(self) -> bool:
-        """Return whether another connection may be served. At the limit, displace one first."""
+        """Return whether another connection may be served. If the limit is reached, first close a connection
+        whose sender is not authenticated."""
         if len(self._tasks) < self._limits.connections:
             return True
         await asyncio.sleep(0)  # so that connections accepted just now are in _open
@@ -171,13 +180,15 @@ class Connections:
 
 
 class _Tls(SSLProtocol):
-    """asyncio's TLS protocol with a smaller buffer."""
+    """asyncio's TLS protocol with a smaller read buffer."""
 
     max_size = BUFFER_BYTES
 
 
 class _Connection(asyncio.Protocol):
-    """Passes a connection's data to another protocol, and records whether headers and sender are known."""
+    """Passes a connection's data to the HTTP protocol ``inner``.
+
+    Records when the headers are complete, and the job of an authenticated sender."""
 
     def __init__(self, inner: asyncio.Protocol, source: str) -> None:
         self._inner = inner
@@ -185,7 +196,8 @@ class _Connection(asyncio.Protocol):
         self.source = source
         self.task = cast("asyncio.Task[None]", asyncio.current_task())
         self.job_uid: str | None = None
-        """The job of an accepted sender, or None."""
+        """The uid of the authenticated sender's job. None if the sender is not authenticated, or if the job
+        has ``per_job`` such connections already."""
         self.has_headers = asyncio.Event()
         self.has_too_large_headers = False
         self.is_lost = asyncio.Event()

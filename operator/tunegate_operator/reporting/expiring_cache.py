@@ -1,4 +1,4 @@
-"""A bounded cache whose entries expire."""
+"""A cache with a limited number of entries, each of which expires after some time."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -9,7 +9,8 @@ _Value = TypeVar("_Value")
 
 
 class ExpiringCache(Generic[_Value]):
-    """Keeps at most ``limit`` values, each for ``seconds``. The oldest are dropped. Not thread-safe."""
+    """Keeps at most ``limit`` values, each for ``seconds``. Above the limit, the value stored earliest is
+    dropped. Not thread-safe."""
 
     def __init__(self, limit: int, seconds: float, clock: Clock) -> None:
         self._limit = limit

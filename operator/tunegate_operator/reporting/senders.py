@@ -1,4 +1,7 @@
-"""Authenticate senders of reports: the token names the pod, the cache has the pod's Job and FineTuneJob."""
+"""Authenticate the senders of reports.
+
+A TokenReview of the sender's token returns the pod; the cache contains the pod's Job and FineTuneJob.
+"""
 
 import hashlib
 import threading
@@ -25,27 +28,27 @@ from tunegate_operator.reporting.expiring_cache import ExpiringCache
 from tunegate_operator.reporting.steps import Sender
 
 REMEMBERED_SECONDS = 300.0
-"""How long the result of a TokenReview is trusted."""
+"""How long an accepted token is accepted without another TokenReview, in seconds."""
 REFUSED_SECONDS = 20.0
-"""How long a token that the API server refused is refused without another TokenReview."""
+"""How long a refused token is refused without another TokenReview, in seconds."""
 REMEMBERED_TOKENS = 4096
 REMEMBERED_PODS = 4096
 
 Review = Callable[[str, str], Object]
-"""Returns the status of a TokenReview for a token and an audience."""
+"""A function that returns the status of a TokenReview for a token and an audience."""
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 _LABELS = (*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL)
-"""Labels whose values are the same on a pod and its Job."""
+"""Labels that must have the same values on a pod and on its Job."""
 
 
 class ForbiddenSenderError(Exception):
-    """The sender may not report on this job."""
+    """The sender may not send reports about this job."""
 
 
 class UnknownPodError(Exception):
-    """The token is valid, but the pod, its Job or the job's spec is not in the cache yet. Retry later."""
+    """The token is valid, but the cache lacks the pod, its Job or the FineTuneJob's spec. Retry later."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class _Identity:
 
 
 class SenderAuthenticator:
-    """Authenticates senders. Thread-safe."""
+    """Authenticates the senders of reports. Thread-safe."""
 
     def __init__(self, review: Review, cache: Cache, clock: Clock) -> None:
         self._review = review
@@ -68,24 +71,25 @@ class SenderAuthenticator:
         # A separate cache, so that a flood of bad tokens does not displace accepted ones.
         self._refused = ExpiringCache[str](REMEMBERED_TOKENS, REFUSED_SECONDS, clock)
         self._steps = ExpiringCache[tuple[str, Step, int]](REMEMBERED_PODS, float("inf"), clock)
-        """By pod uid: the job, step and attempt of each pod that was checked while its Job existed."""
+        """FineTuneJob uid, step and attempt of each pod that was authenticated while its Job existed, by pod
+        uid."""
 
     def is_known_job(self, uid: str) -> bool:
         """Return whether there is a FineTuneJob with this uid."""
         return self._job(uid) is not None
 
     def is_cached(self, token: str, job_uid: str) -> bool:
-        """Return whether :meth:`authenticate` needs no TokenReview for this token."""
+        """Return whether the result of the TokenReview for this token is cached."""
         key = _token_key(token, report_audience(job_uid))
         with self._lock:
             return self._reviewed.get(key) is not None or self._refused.get(key) is not None
 
     def authenticate(self, token: str, job_uid: str) -> Sender:
-        """Return the sender if the token belongs to a pod of this job, and has the job's audience.
+        """Return the sender, if the token has the audience of this job and belongs to one of the job's pods.
 
-        Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy a uid into an
-        owner reference. Raises ForbiddenSenderError and UnknownPodError, and ClusterError if the TokenReview
-        fails.
+        Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy the uid of an
+        object into an owner reference. Raises ForbiddenSenderError, UnknownPodError, and ClusterError if the
+        TokenReview fails.
         """
         identity = self._identity(token, report_audience(job_uid))
         job = self._job(job_uid)
@@ -96,7 +100,7 @@ class SenderAuthenticator:
             raise UnknownPodError(f"pod {identity.pod_uid} is not known yet")
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         if (identity.namespace, identity.pod_name) != (namespace, name):
-            raise ForbiddenSenderError("the pod name and the pod uid in the token belong to different pods")
+            raise ForbiddenSenderError("the pod name or namespace in the token is not that of the pod with its uid")
         if namespace != job["metadata"]["namespace"]:
             raise ForbiddenSenderError(
                 f"the token belongs to a pod in namespace {namespace}, but the job is in another namespace"
@@ -105,10 +109,8 @@ class SenderAuthenticator:
         return Sender(step, attempt, _stages(job), self._latest_attempts(job))
 
     def _step(self, pod: Object, job: Object) -> tuple[Step, int]:
-        """Return step and attempt of a pod in the job's namespace.
-
-        Raises ForbiddenSenderError and UnknownPodError.
-        """
+        """Return the step and attempt of a pod, from the labels of its Job. Raises ForbiddenSenderError and
+        UnknownPodError."""
         uid, child_uid = uid_of(pod), _controller(pod, "batch", "Job")
         if child_uid is None:
             raise ForbiddenSenderError("the token belongs to a pod that is not controlled by a Job")
@@ -131,13 +133,14 @@ class SenderAuthenticator:
     def _step_without_job(self, pod: Object, job: Object) -> tuple[Step, int]:
         """Return the step and attempt of a pod whose Job is not in the cache.
 
-        A suspended job's Job is deleted while its pod still saves a checkpoint and reports. Only a pod that
-        was checked while its Job existed is accepted: anybody may have created another one since.
+        When a FineTuneJob is suspended, its Job is deleted while the pod still saves a checkpoint and sends a
+        report. Such a pod is accepted only if it was authenticated while its Job existed: anybody may create
+        a pod that refers to a deleted Job. Raises RefusedError and UnknownPodError.
         """
         with self._lock:
             known = self._steps.get(uid_of(pod))
         if known is None and len(self._cache.owners(pod)) > 1:
-            raise ForbiddenSenderError("the Job of this pod was deleted")
+            raise ForbiddenSenderError("the Job of this pod was deleted before the pod sent its first report")
         if known and known[0] != uid_of(job):
             raise ForbiddenSenderError("the token belongs to a pod of another job")
         if known and is_being_deleted(pod):
@@ -149,7 +152,8 @@ class SenderAuthenticator:
         return found if found and found["kind"] == "FineTuneJob" else None
 
     def _latest_attempts(self, job: Object) -> dict[Step, int]:
-        """Return the latest attempt of each step, from the job's child Jobs and from its status."""
+        """Return the number of the latest attempt of each step, from the child Jobs and the status of a
+        FineTuneJob."""
         labels = [child["metadata"].get("labels") or {} for child in self._cache.children(job, "Job")]
         found = [(each.get(ROLE_LABEL), each.get(STAGE_LABEL), each.get(ATTEMPT_LABEL)) for each in labels]
         recorded = (job.get("status") or {}).get("attempts") or ()
@@ -162,7 +166,8 @@ class SenderAuthenticator:
         return latest
 
     def _identity(self, token: str, audience: str) -> _Identity:
-        """Return the pod that the token was issued for. Raises ForbiddenSenderError and ClusterError."""
+        """Return the pod that the token was issued for, from the cache or a TokenReview. Raises ForbiddenSenderError
+        and ClusterError."""
         key = _token_key(token, audience)
         with self._lock:
             known, refusal = self._reviewed.get(key), self._refused.get(key)
@@ -191,7 +196,8 @@ class SenderAuthenticator:
 
 
 def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
-    """Return why a pod of this child Job is not a pod of the FineTuneJob, or None if it is one."""
+    """Return why ``pod``, whose controlling owner is the Job ``child``, is not a pod of the FineTuneJob
+    ``job``; None if it is."""
     if child["kind"] != "Job" or child["metadata"]["namespace"] != job["metadata"]["namespace"]:
         return "the pod's Job is in another namespace"
     if _controller(child, GROUP, "FineTuneJob") != uid_of(job):
@@ -206,7 +212,8 @@ def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
 
 
 def _controller(obj: Object, group: str, kind: str) -> str | None:
-    """Return the uid of the controlling owner if it has this group and kind, or None."""
+    """Return the uid of the controlling owner, or None if it has another API group or kind, or if there is no
+    controlling owner."""
     for reference in obj["metadata"].get("ownerReferences") or ():
         if reference.get("controller"):
             is_it = reference["kind"] == kind and reference["apiVersion"].startswith(f"{group}/")
@@ -217,7 +224,7 @@ def _controller(obj: Object, group: str, kind: str) -> str | None:
 def _stages(job: Object) -> tuple[str, ...]:
     """Return the names of the job's stages. Raises UnknownPodError if the spec is too large to be cached."""
     if job["spec"] == TOO_LARGE:
-        raise UnknownPodError("the spec of the job is too large")
+        raise UnknownPodError("the spec of the job is too large for the operator's cache")
     return tuple(stage["name"] for stage in job["spec"].get("stages") or ())
 
 

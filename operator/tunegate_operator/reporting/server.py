@@ -35,31 +35,32 @@ _silent = logger.getChild("http")
 _silent.setLevel(logging.CRITICAL)
 
 SHUTDOWN_SECONDS = 5.0
-"""How long shutdown waits for requests that are being answered."""
+"""How long shutdown waits for requests that are being answered, in seconds."""
 LINGER_SECONDS = 5.0
-"""How long the rest of a refused body is read and dropped, so that its sender can read the answer."""
+"""How long the rest of a refused body is read and dropped, in seconds. Otherwise its sender might not read
+the answer."""
 READ_BUFFER_BYTES = 16 * 1024
 """The most bytes of a body that are read before the sender is authenticated."""
 MAX_MESSAGE = 2000
 """The most characters of the message in a refusal."""
 REFUSAL_LOG_SECONDS = 60.0
-"""How long a repeated refusal for the same job and reason is not logged again."""
+"""Seconds for which a repeated refusal with the same job and type of error is not logged again."""
 REMEMBERED_REFUSALS = 4096
 REVIEWS_AT_ONCE = 4
 """The most concurrent TokenReviews."""
 ROTATION_SECONDS = 3600.0
-"""How often the age of the serving certificate is checked."""
+"""Seconds between two checks whether the serving certificate is due for renewal."""
 
 TakeReport = Callable[[Object], "Future[None]"]
-"""Stores a report, and returns a future that is done when it is acknowledged. Raises JobTooLargeError and
-StoreFullError."""
+"""A function that stores a report, and returns a future that is done when the report is acknowledged. Raises
+JobTooLargeError and StoreFullError."""
 
 
 class ReportServer:
-    """An HTTPS server for reports, in the event loop in which it is started.
+    """An HTTPS server for reports. It runs in the event loop in which it is started.
 
-    ``take`` passes a report to the engine, and is called from a thread. ``is_known`` returns whether a job
-    with a uid exists.
+    ``take`` passes a report to the engine; it is called in another thread. ``is_known`` returns whether a
+    FineTuneJob with this uid exists.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class ReportServer:
         self._rotation: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> None:
-        """Listen on every address, and start the rotation of the certificate. Raises OSError."""
+        """Listen on all addresses of this machine, and start to rotate the certificate. Raises OSError."""
         self._use(make_serving(self._authority, self._host, self._now()))
         app = web.Application(middlewares=[self._note_headers])
         app.router.add_post(report_path("{uid}"), self._post)
@@ -138,7 +139,7 @@ class ReportServer:
                 logger.info("rotated the serving certificate of reports")
 
     def _use(self, serving: KeyPair) -> None:
-        """Use this certificate from the next connection on."""
+        """Use this serving certificate for new connections. Raises OSError."""
         with tempfile.TemporaryDirectory() as folder:  # ssl reads files only
             key, certificate = Path(folder, "tls.key"), Path(folder, "tls.crt")
             key.touch(mode=0o600)
@@ -149,9 +150,9 @@ class ReportServer:
 
     @web.middleware
     async def _note_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note that the headers are complete, and log internal errors.
+        """Record that the headers of a request are complete, and log internal errors.
 
-        aiohttp's own logger is silenced, because any client could fill it with broken connections.
+        aiohttp's own logger is silenced, because any client could fill the log with broken connections.
         """
         if self._connections:
             self._connections.has_headers(request.protocol)
@@ -164,11 +165,11 @@ class ReportServer:
             return _answer(500, "internal error: see the operator's log")
 
     async def _post(self, request: web.Request) -> web.Response:
-        """Answer a report. Authenticate the sender by the headers before reading the body."""
+        """Answer a POST request with a report. The sender is authenticated before the body is read."""
         uid = request.match_info["uid"]
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not token:
-            return _answer(401, "no token: send the pod's token as Authorization: Bearer …")
+            return _answer(401, "the request has no token: send the pod's token as Authorization: Bearer …")
         if not self._is_known(uid):
             return _answer(404, f"there is no FineTuneJob with uid {uid}")
         try:
@@ -189,9 +190,10 @@ class ReportServer:
         return await self._wait_for_acknowledgement(promise)
 
     def _refused(self, code: int, uid: str, error: Exception) -> web.Response:
-        """Answer with a refusal, and log it unless the same job was refused for the same reason recently.
+        """Answer with a refusal, and log it: at most once per REFUSAL_LOG_SECONDS for each job and type of
+        error.
 
-        The reason is the type of the error, because a sender can vary the message with every report.
+        The type is compared, not the message, because a sender can vary the message with every report.
         """
         message, reason = _one_line(error), f"{uid} {type(error).__name__}"
         if not self._logged_refusals.get(reason):
@@ -200,14 +202,15 @@ class ReportServer:
         return _answer(code, message)
 
     async def _sender(self, token: str, uid: str) -> Sender:
-        """Authenticate the sender. New tokens wait for one of a few threads, which limits the TokenReviews
-        during a flood of them. Known tokens do not wait behind them."""
+        """Authenticate the sender. A new token waits for one of a few threads, which limits the number of
+        concurrent TokenReviews. A token with a cached result does not wait for these threads."""
         loop, authenticator = asyncio.get_running_loop(), self._authenticator
         threads = None if authenticator.is_cached(token, uid) else self._reviews
         return await loop.run_in_executor(threads, authenticator.authenticate, token, uid)
 
     async def _receive(self, request: web.Request, uid: str, sender: Sender) -> "Future[None]":
-        """Read a report and pass it to the engine. One thread parses: parsing holds the GIL anyway."""
+        """Read a report and pass it to the engine. One thread parses all reports; more threads would not be
+        faster, because parsing holds the GIL."""
         loop = asyncio.get_running_loop()
         async with (
             asyncio.timeout(self._limits.body),
@@ -235,12 +238,12 @@ class ReportServer:
 
 
 async def _end_connection(_: web.Request, response: web.StreamResponse) -> None:
-    """Close the connection after one request, so that its deadlines apply to that request."""
+    """Close the connection after one request, so that the timeouts of a connection apply to one request."""
     response.force_close()
 
 
 def _one_line(error: Exception) -> str:
-    """Return the message as one line of limited length, because it may quote the sender's input."""
+    """Return the error's message as one line of limited length, because it may quote the sender's input."""
     line = " ".join(str(error).split())
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
 

@@ -1,4 +1,4 @@
-"""Check which reports a pod may send: its own, and those that earlier pods of the job left in the outbox."""
+"""Check which reports a pod may send: its own, and those that earlier pods of its job left in the outbox."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,30 +11,31 @@ EVALUATED_SUBJECTS = {
     Role.TRAIN: {Subject.START, Subject.CHECKPOINT},
     Role.GATE: {Subject.BASE, Subject.FINAL},
 }
-"""The subjects that each role evaluates. Other roles do not evaluate."""
+"""The subjects that each role evaluates. Roles that are missing here evaluate nothing."""
 
 
 class ForeignReportError(Exception):
-    """The pod may report on this job, but may not send this report. The message names the field."""
+    """The pod may send reports about this job, but not this report. The message names the wrong field."""
 
 
 @dataclass(frozen=True)
 class Sender:
-    """A pod that sends reports, as described by the labels of its Job."""
+    """A pod that sends reports: its step and attempt, and the stages and attempts of its FineTuneJob."""
 
     step: Step
     attempt: int
     stages: tuple[str, ...]
-    """The stages of the job's spec, in order."""
+    """The names of the training stages in the job's spec, in order."""
     latest_attempts: Mapping[Step, int]
-    """The latest attempt of each step that has started."""
+    """The number of the latest attempt of each step that has started."""
 
     def check_report(self, report: Report) -> None:
-        """Raise ForeignReportError for a report that this pod may not send.
+        """Raise ForeignReportError if this pod may not send ``report``.
 
-        A pod also delivers the outbox of earlier pods: reports of earlier attempts at its own step, and of
-        earlier steps. A pod of role ``report``, which runs after the last step, may deliver any of them. No
-        pod may send a report for a later step.
+        A pod may send reports about its own step, from its own or an earlier attempt. It may also send
+        reports about earlier steps, from any attempt that has started, because it delivers the reports that
+        earlier pods left in the outbox. A pod of role ``report``, which runs after the last step, may send
+        reports about every step.
         """
         steps = [
             Step(Role.DATA),
@@ -45,7 +46,7 @@ class Sender:
         reported = Step(report.role, report.stage)
         if reported not in steps:
             if report.role is Role.TRAIN:
-                raise ForeignReportError(f"stage: {report.stage} is not a stage of this job")
+                raise ForeignReportError(f"stage: {report.stage} is not a training stage of this job")
             raise ForeignReportError(f"role: {reported} is not a step of this job")
         if self.step.role is not Role.REPORT and (
             self.step not in steps or steps.index(reported) > steps.index(self.step)
@@ -60,7 +61,8 @@ class Sender:
         self._check_content(report)
 
     def _check_content(self, report: Report) -> None:
-        """Raise ForeignReportError for content that another role produces."""
+        """Raise ForeignReportError if the report has content that only pods of another role produce, or more
+        than the allowed publish targets."""
         stages = self.stages if report.stage is None else (report.stage,)
         for evaluation in report.results.evaluations:
             if evaluation.subject not in EVALUATED_SUBJECTS.get(report.role, ()):
@@ -68,9 +70,13 @@ class Sender:
                     f"results: role {report.role} does not evaluate {evaluation.subject}"
                 )
             if evaluation.subject is Subject.START and evaluation.step != 0:
-                raise ForeignReportError(f"results: a stage starts at step 0, not {evaluation.step}")
+                raise ForeignReportError(
+                    "results: the evaluation of a stage's starting model must have step 0, "
+                    f"not {evaluation.step}"
+                )
             if evaluation.stage not in stages:
-                raise ForeignReportError(f"results: {evaluation.stage} is not the stage of the report")
+                known = "the stage of the report" if report.stage else "a training stage of this job"
+                raise ForeignReportError(f"results: {evaluation.stage} is not {known}")
         if report.results.sets and report.role not in EVALUATED_SUBJECTS:
             raise ForeignReportError(f"results: role {report.role} does not evaluate anything")
         if report.results.last_published and report.role not in (Role.GATE, Role.PUBLISH):

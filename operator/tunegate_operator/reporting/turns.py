@@ -1,4 +1,4 @@
-"""Throttle reports by job: one at a time, and a limited share of the parser's time."""
+"""Throttle reports per job: one report at a time, and at most a tenth of the parser's time."""
 
 import asyncio
 import time
@@ -7,18 +7,18 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 PARSER_SHARE = 10
-"""A job waits this many times the duration of its last report, so it uses at most a tenth of the parser's
-time."""
+"""Before its next report, a job waits this many times the CPU time of its last report. So a job uses at most
+a tenth of the parser's time."""
 
 
 class Turn:
-    """The turn of a job to send one report."""
+    """The turn of a job, in which one report of the job is read and parsed."""
 
     seconds = 0.0
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Measure the CPU time of the block, which sets how long the job's next turn waits."""
+        """Measure the CPU time of the ``with`` block. It determines how long the job's next turn waits."""
         began = time.thread_time()  # excludes the time in which other threads ran
         try:
             yield
@@ -34,14 +34,14 @@ class _Job:
 
 
 class Turns:
-    """Gives each job one turn at a time, in the order of its requests. For one event loop."""
+    """Gives each job one turn at a time, in the order of its requests. Used in one event loop only."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
 
     @asynccontextmanager
     async def turn(self, job_uid: str) -> AsyncIterator[Turn]:
-        """Wait for a turn of this job. The caller should limit the wait with a timeout."""
+        """Wait until it is the turn of this job. The caller should limit the wait with a timeout."""
         loop, turn = asyncio.get_running_loop(), Turn()
         self._jobs = {uid: job for uid, job in self._jobs.items() if job.waiting or job.free_at > loop.time()}
         job = self._jobs.setdefault(job_uid, _Job())
