@@ -66,7 +66,7 @@ def test_rerun_with_changed_manifests_exits_with_2(ended, change, what):
     for _ in range(2):
         result = ended("run", "manifests")
         assert result.returncode == 2, result.stdout
-        assert f"and did not use the changed {what}: use --again" in result.stdout
+        assert f"and did not use the new content of {what}: use --again" in result.stdout
     before = uid(ended)
     assert ended("run", "manifests", "--again").returncode == 0
     assert uid(ended) != before

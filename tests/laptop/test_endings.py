@@ -46,7 +46,7 @@ def test_report_of_a_discarded_run_shows_the_escaped_reason(quick):
     assert "tunegate continue" not in shown
     again = quick("continue", "orders", "--reason", "after all")
     assert again.returncode == 1
-    assert "orders is not stopped: there is nothing to decide" in again.stdout
+    assert "job orders is not stopped by a gate: there is nothing to decide" in again.stdout
     assert "&lt;b&gt;worse&lt;/b&gt;" in report.read_text()
     assert "<strong>Failed</strong>" in report.read_text()
 
@@ -78,7 +78,7 @@ def test_decision_on_an_unknown_job_suggests_the_namespace_option(quick):
     for command in ("continue", "discard"):
         result = quick(command, "orders", "--reason", "good enough")
         assert result.returncode == 1
-        assert "jobs there: none; for a job on a cluster, add --namespace" in result.stdout
+        assert "its jobs: none; for a job on a cluster, add --namespace" in result.stdout
     assert not quick.runs.exists()
 
 

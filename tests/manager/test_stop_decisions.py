@@ -48,7 +48,10 @@ def test_decision_about_a_running_job_is_refused(team, tunegate):
     team.apply_all()
     result = tunegate("discard", "orders", "--namespace", team.namespace, "--reason", "too slow")
     assert result.returncode == 1
-    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in result.stdout
+    assert (
+        f"FineTuneJob orders in namespace {team.namespace} is not stopped by a gate: there is nothing"
+        in result.stdout
+    )
     assert annotations(team) == {}
 
 
@@ -57,7 +60,10 @@ def test_decision_about_an_ended_job_is_refused(team, tunegate):
     team.set_status({"phase": "Failed", "stop": STOP, "completionTime": "2026-01-01T01:00:00Z"})
     result = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "after all")
     assert result.returncode == 1
-    assert f"orders in namespace {team.namespace} is not stopped: there is nothing to decide" in result.stdout
+    assert (
+        f"FineTuneJob orders in namespace {team.namespace} is not stopped by a gate: there is nothing"
+        in result.stdout
+    )
     assert annotations(team) == {}
 
 
@@ -77,7 +83,7 @@ def test_missing_kubeconfig_error_names_the_variable_to_set(tmp_path):
     tunegate = Command(tmp_path, {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
     result = tunegate("continue", "orders", "--namespace", "team", "--reason", "why not")
     assert result.returncode == 1
-    assert "no cluster: " in result.stdout
+    assert "no cluster is configured: " in result.stdout
     assert "set KUBECONFIG" in result.stdout
 
 

@@ -1,4 +1,4 @@
-"""Record a user's decision about a stopped job on the cluster of their kubeconfig."""
+"""Record a user's decision about a stopped job on a cluster, with the user's kubeconfig."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ class DecisionError(Exception):
 
 
 def record_decision(name: str, namespace: str, annotation: str, reason: str) -> None:
-    """Annotate the FineTuneJob ``name`` with a decision on its current stop. Raises DecisionError."""
+    """Annotate the FineTuneJob ``name`` with a decision about its current stop. Raises DecisionError."""
     try:
         jobs = client.CustomObjectsApi(connect(threads=1, of_user=True))
         where = (GROUP, VERSION, namespace, "finetunejobs", name)
@@ -23,14 +23,22 @@ def record_decision(name: str, namespace: str, annotation: str, reason: str) -> 
         status = job.get("status", {})
         stop = status.get("stop")
         if stop is None or "completionTime" in status:
-            raise DecisionError(f"{name} in namespace {namespace} is not stopped: there is nothing to decide")
+            raise DecisionError(
+                f"FineTuneJob {name} in namespace {namespace} is not stopped by a gate: there is nothing to "
+                "decide"
+            )
         value = json.dumps({"stop": stop["id"], "reason": reason})
         patch = {"metadata": {"annotations": {annotation: value}}}
         jobs.patch_namespaced_custom_object(*where, patch, _request_timeout=REQUEST_SECONDS)
     except config.ConfigException as error:
-        raise DecisionError(f"no cluster: {error}; set KUBECONFIG") from error
+        raise DecisionError(
+            f"no cluster is configured: {error}; set KUBECONFIG to the path of a kubeconfig"
+        ) from error
     except client.ApiException as error:
-        raise DecisionError(_server_message(error)) from error
+        raise DecisionError(
+            f"the decision about FineTuneJob {name} in namespace {namespace} was not recorded: "
+            f"{_server_message(error)}"
+        ) from error
     except urllib3.exceptions.HTTPError as error:
         raise DecisionError(f"the cluster is unreachable: {error}") from error
 

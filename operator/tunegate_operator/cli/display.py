@@ -1,4 +1,4 @@
-"""Show a job's status: live on a terminal, or as one line for each change."""
+"""Show a job's status: as a live view on a terminal, or otherwise as one line per change."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inco
 
 
 def interrupted(runs: str) -> str:
-    """Return the note on a job that no process is running. ``runs`` is as in :func:`job_view`."""
+    """Return the note about an interrupted job, which no process is running. ``runs`` is as in
+    :func:`job_view`."""
     return f"interrupted; resume with `tunegate run …{runs}`"
 
 
@@ -34,7 +35,7 @@ def job_view(
 ) -> RenderableType:
     """Render the status of a job.
 
-    ``runs`` is appended to the commands that it shows: `` --runs FOLDER`` if that is not the default folder.
+    ``runs`` is the option that each shown command needs: `` --runs FOLDER``, or empty for the default folder.
     """
     phase = status.phase or Phase.PENDING
     sections: list[RenderableType] = [_headline(phase, status)]
@@ -68,8 +69,8 @@ def job_view(
 def jobs_table(
     jobs: list[tuple[str, FineTuneJobStatus]], unattended: Collection[str], runs: str = ""
 ) -> RenderableType:
-    """Render a table with the columns of kubectl get, and a note for each ``unattended`` job: one that no
-    process is running."""
+    """Render a table of jobs with the columns of ``kubectl get``, and a note about each ``unattended`` job,
+    which no process is running."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"):
         table.add_column(column)
@@ -84,12 +85,13 @@ def jobs_table(
 
 
 def earlier_note(name: str, ended_at: datetime | None, changed_inputs: Sequence[str]) -> str:
-    """Return the note on a job that an earlier command started; empty if there is nothing to report.
+    """Return the note about a job that an earlier command started; empty if there is nothing to report.
 
-    ``changed_inputs`` names the inputs that changed after the job started.
+    ``ended_at`` is the time when the job ended, or None. ``changed_inputs`` names the inputs that changed
+    after the job started.
     """
     if ended_at:
-        missed = f" and did not use the changed {', '.join(changed_inputs)}" if changed_inputs else ""
+        missed = f" and did not use the new content of {', '.join(changed_inputs)}" if changed_inputs else ""
         when = f"{ended_at:%Y-%m-%d %H:%M:%S} UTC"
         return f"{name} already ended at {when}{missed}: use --again to run it again"
     if changed_inputs:
@@ -107,7 +109,7 @@ class PlainLog:
         self._seen: set[tuple[str, int]] = set()
 
     def show(self, status: FineTuneJobStatus) -> None:
-        """Print the checkpoints and the phase that are new since the last call."""
+        """Print a line for each new checkpoint and for a changed phase since the last call."""
         for checkpoint in [*status.start, *status.checkpoints]:
             key = (checkpoint.stage, checkpoint.step)
             if key not in self._seen:
@@ -126,7 +128,7 @@ def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
 
 
 def tracking_line(tracking: TrackingStatus) -> Text:
-    """Render the state of the metrics that could not be sent to a tracker before the job ended."""
+    """Render whether the metrics were sent that a tracker had not received when the job ended."""
     if tracking.result is None:
         return Text(
             f"tracking  remaining data not yet sent to {' and '.join(tracking.behind)}", style="yellow"
@@ -183,7 +185,7 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
 
 
 def _cost(status: FineTuneJobStatus) -> Iterator[str]:
-    """Yield the lines with the cost of each stage and of evaluation."""
+    """Yield the lines about the cost of each training stage and of all evaluations."""
     cost = status.cost
     if cost is None:
         return
@@ -232,12 +234,12 @@ def _decision_commands(name: str, runs: str) -> Text:
 
 
 def _savings(stop: Stop) -> str:
-    """Return the steps that stopping saved, and the time if it is known."""
-    text = f"{stop.steps_saved} steps saved by stopping"
+    """Return how many training steps the stop skipped, and how much time it saved if this is known."""
+    text = f"{stop.steps_saved} steps skipped by stopping"
     if stop.seconds_saved is None:
         return text
     gpus = f", {_duration(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""
-    return f"{text}: {_duration(stop.seconds_saved)}{gpus}"
+    return f"{text}: {_duration(stop.seconds_saved)}{gpus} saved"
 
 
 def _verdict(checkpoint: CheckpointStatus) -> str:

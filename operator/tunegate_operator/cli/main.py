@@ -32,9 +32,9 @@ from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED, EXIT_SUSPENDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: EXIT_STOPPED, Phase.SUSPENDED: EXIT_SUSPENDED}
 SEVERITY = (0, EXIT_SUSPENDED, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED)
-"""Exit codes from least to most severe. With several jobs, the most severe is used."""
+"""Exit codes from least to most severe. With several jobs, the command exits with the most severe code."""
 REFRESH_SECONDS = 0.25
-"""How often the display is updated."""
+"""Seconds between two updates of the display."""
 
 PATHS = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="FILE_OR_FOLDER…"
@@ -102,24 +102,25 @@ def validate(paths: tuple[Path, ...]) -> None:
 @click.option(
     "--again",
     is_flag=True,
-    help="Forget earlier runs of these jobs and start over. Also replace an immutable ConfigMap that "
-    "changed, and a gate whose golden set changed, with its record, unless another job uses them.",
+    help="Delete the earlier runs of these jobs and start over. Also replace each immutable ConfigMap whose "
+    "content changed, and each EvalGate whose golden set changed together with its records. Refused if "
+    "another job uses the ConfigMap or EvalGate.",
 )
 def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     """Run manifests on this machine, without a cluster.
 
     \b
-    A folder stands for all manifests in it. Files are created in the folder RUNS:
+    A folder stands for all manifests in it. The command creates files in the folder RUNS:
       RUNS/NAME/status.yaml    the FineTuneJob with its status
       RUNS/NAME/report.html    the report
       RUNS/volumes/CLAIM/      what pvc://CLAIM/… refers to
 
-    Ctrl-C saves a checkpoint and stops; the same command resumes from it. Other jobs in RUNS are not
-    changed. A job that has ended runs again only with --again.
+    Ctrl-C saves a checkpoint and stops; run the same command again to resume from the checkpoint. Other jobs
+    in RUNS are not changed. A job that has ended runs again only with --again.
 
     \b
     Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
-      2 mistakes in manifests, or changes that a finished run did not use
+      2 mistakes in manifests, or a job has ended whose inputs changed after its start
     """
     if _print_diagnostics(paths):
         raise SystemExit(EXIT_USAGE)
@@ -138,11 +139,11 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
 )
 def plan(paths: tuple[Path, ...], runs: Path, output: str) -> None:
-    """Estimate what jobs need, without training: rows, steps, memory by part, GPU, method.
+    """Estimate the rows, steps, memory and GPU that jobs need, without training.
 
     \b
-    Makes the checks that `tunegate run` makes before training. If data or weights are not on this machine,
-    the model's config.json is enough to estimate memory. No files are left, except a converted model.
+    Makes the same checks as `tunegate run` before training. If data or weights are not on this machine, the
+    model's config.json is enough to estimate memory. Leaves no files except a converted model.
 
     \b
     Exit codes: 0 the job can run, 1 it would be refused, 2 mistakes in manifests
@@ -173,7 +174,7 @@ def plan(paths: tuple[Path, ...], runs: Path, output: str) -> None:
 def status(name: str | None, runs: Path) -> None:
     """Show the runs on this machine, or one job in detail.
 
-    You can use it while `tunegate run` runs in another terminal.
+    You can use this command while `tunegate run` runs in another terminal.
     """
     console = Console()
     found = read_jobs(runs)
@@ -200,7 +201,7 @@ def status(name: str | None, runs: Path) -> None:
 def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None:
     """Resume a run that a gate stopped.
 
-    Training resumes from its last checkpoint. Later checkpoints are compared with this one.
+    Training resumes from the run's last checkpoint. Later checkpoints are compared with this checkpoint.
     """
     if namespace:
         _record_decision_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)
@@ -233,7 +234,7 @@ def discard(name: str, reason: str, namespace: str | None, runs: Path) -> None:
 
 
 def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int:
-    """Print the mistakes and warnings of manifests. Returns the number of mistakes."""
+    """Print the mistakes and warnings about manifests. Returns the number of mistakes."""
     try:
         found: list[Diagnostic] = validate_manifests(load_manifests(paths), complete=complete)
     except ManifestError as error:
@@ -248,7 +249,8 @@ def _print_diagnostics(paths: tuple[Path, ...], *, complete: bool = True) -> int
 
 @contextmanager
 def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
-    """Open the runs folder for the named jobs. Refusals end the command with a one-line error."""
+    """Open the runs folder for the named jobs. If the folder or a manifest is refused, end the command with a
+    one-line error."""
     signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
     try:
         with Laptop(runs, names) as laptop:
@@ -264,19 +266,22 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
 
 
 def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
-    """Record a decision on the current stop of a job."""
+    """Record a decision about the current stop of a job in the runs folder."""
     try:
         found = read_status(laptop.job(name))
     except KeyError:
-        raise click.ClickException(f"only the status file of {name} is left: run it again") from None
+        raise click.ClickException(
+            f"only the status file of job {name} is left, so the decision cannot be recorded: run the job "
+            "again with `tunegate run`"
+        ) from None
     if found.stop is None or found.completion_time:
-        raise click.ClickException(f"{name} is not stopped: there is nothing to decide")
+        raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")
     laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
     laptop.step(0)
 
 
 def _record_decision_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
-    """Record a decision on the cluster, where the operator acts on it."""
+    """Record a decision about a job on the cluster, where the operator carries out the decision."""
     cluster = import_module("tunegate_operator.cli.cluster_decision")  # takes a second, so only if needed
     try:
         cluster.record_decision(name, namespace, annotation, reason)
@@ -288,7 +293,8 @@ def _record_decision_on_cluster(name: str, namespace: str, annotation: str, reas
 
 
 def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun]) -> None:
-    """Run until every named job is at rest, and show the progress. Ends the command with its exit code."""
+    """Run and show the named jobs until each waits for a person or has ended. Then end the command with an
+    exit code."""
     console = Console()
     plain = {name: PlainLog(console, name) for name in names}
     live: Any = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
@@ -319,7 +325,7 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun]) -
 
 
 def _print_results(laptop: Laptop, names: list[str], console: Console) -> int:
-    """Print where report, status and log of each job are. Returns the most severe of the jobs' exit codes."""
+    """Print the paths of each job's report, status and log. Returns the most severe exit code of the jobs."""
     worst = 0
     for name in names:
         job_status = read_status(laptop.job(name))
@@ -341,8 +347,8 @@ def _worst(*codes: int) -> int:
 
 
 def _print_earlier(earlier: Mapping[str, EarlierRun]) -> int:
-    """Print which jobs this command did not start, and which changed inputs they did not use. Returns an exit
-    code."""
+    """Print a note about each job that an earlier command started, if it has ended or its inputs changed
+    since. Returns EXIT_USAGE if inputs of an ended job changed, otherwise 0."""
     for name, before in earlier.items():
         note = earlier_note(name, before.ended_at, before.changed_inputs)
         if note:
@@ -352,7 +358,7 @@ def _print_earlier(earlier: Mapping[str, EarlierRun]) -> int:
 
 
 def _short(path: Path) -> Path:
-    """Return the path relative to the working directory if it is inside."""
+    """Return the path relative to the working directory, or unchanged if it is outside of this directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -366,13 +372,13 @@ def _require_job(name: str, runs: Path) -> None:
 
 
 def _runs_option(runs: Path) -> str:
-    """Return the option that a command needs to find the same folder; empty for the default folder."""
+    """Return the option with which a command uses the folder ``runs``; empty for the default folder."""
     usual = Path(os.environ.get(RUNS_VARIABLE, DEFAULT_RUNS))
     return "" if runs.resolve() == usual.resolve() else f" --runs {shlex.quote(str(_short(runs.resolve())))}"
 
 
 def _no_such_job(name: str, runs: Path, names: list[str]) -> str:
-    return f"no job {name} in {runs}; jobs there: {', '.join(names) or 'none'}"
+    return f"there is no job {name} in the folder {runs}; its jobs: {', '.join(names) or 'none'}"
 
 
 def _raise_keyboard_interrupt(*_: object) -> None:

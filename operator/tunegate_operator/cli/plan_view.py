@@ -1,4 +1,4 @@
-"""Show the estimate of `tunegate plan` as a table, JSON or YAML."""
+"""Show the result of `tunegate plan`, an estimate for one job, as a table, JSON or YAML."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ MEMORY_PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "
 
 
 def plan_view(job: Object, forecast: Forecast) -> RenderableType:
-    """Render the estimate of a job for a terminal."""
+    """Render the estimate for a job on a terminal."""
     spec = FineTuneJob.model_validate(job).spec
     on_gpu = spec.resources.accelerator == "GPU"
     sections: list[RenderableType] = []
@@ -62,7 +62,9 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
 
 
 def plan_text(job: Object, forecast: Forecast, form: str) -> str:
-    """Return the estimate as JSON or YAML, with the GPU sizes on which each stage fits and the advice."""
+    """Return the estimate for a job in the format ``form``, which is ``json`` or ``yaml``.
+
+    Includes the advice, and for each stage the GPU sizes on which it fits."""
     spec = FineTuneJob.model_validate(job).spec
     content: dict[str, Any] = {
         "job": job["metadata"]["name"],
