@@ -130,7 +130,7 @@ def test_job_named_volumes_is_refused(ended, options):
     ended.edit(lambda objects: objects["orders"]["metadata"].update(name="volumes"))
     result = ended("run", "manifests", *options)
     assert result.returncode == 1
-    assert "FineTuneJob volumes: volumes/ is a reserved name in the runs folder" in result.stdout
+    assert "FineTuneJob volumes: no job may have this name" in result.stdout
     assert list((ended.runs / "volumes" / "tuning").iterdir())
 
 

@@ -45,7 +45,7 @@ def test_start_from_an_unknown_job_is_refused(quick):
     write_later(quick, Path("/nowhere"))
     result = quick("run", "second", seconds=60)
     assert result.returncode == 1, result.stdout
-    assert "FineTuneJob later starts from orders, which has not run here. Run it first." in result.stdout
+    assert "starts from job orders, which has not run in this runs folder. Run orders first." in result.stdout
 
 
 def test_start_from_a_stopped_job_is_refused(quick):
@@ -54,7 +54,7 @@ def test_start_from_a_stopped_job_is_refused(quick):
     write_later(quick, Path("/nowhere"))
     result = quick("run", "second", seconds=60)
     assert result.returncode == 1, result.stdout
-    assert "FineTuneJob later starts from orders, which is Stopped." in result.stdout
+    assert "starts from job orders, which has not ended: its phase is Stopped." in result.stdout
 
 
 def test_jobs_of_one_command_run_in_start_from_order(quick):

@@ -1,4 +1,4 @@
-"""A cluster in a folder: objects are YAML files, pods are processes.
+"""A cluster without Kubernetes: objects are YAML files in a folder, and pods are processes.
 
 ::
 
@@ -30,18 +30,18 @@ from tunegate_operator.laptop.reports import Outboxes
 from tunegate_operator.laptop.store import ObjectStore
 
 _PROBE_SECONDS = 0.1
-"""The most seconds for which a process that calls is_in_use() holds the lock."""
+"""Seconds before the lock is tried again. A process that calls is_in_use() holds it for a shorter time."""
 
 
 class RootInUseError(Exception):
-    """Another process is running this folder."""
+    """Another process has locked this folder, because it runs the cluster in it."""
 
 
 class LocalCluster:
-    """Implements ``cluster.Cluster``; those methods are thread-safe. The others are for one thread.
+    """Implements ``cluster.Cluster`` with a folder. Only the methods of ``cluster.Cluster`` are thread-safe.
 
-    The caller calls :meth:`step` repeatedly, with :meth:`wait` in between. Pod processes keep running after
-    :meth:`close`, or if this process is killed: the next LocalCluster of the same folder adopts them.
+    The caller calls :meth:`step` repeatedly, and :meth:`wait` in between. Pod processes continue after
+    :meth:`close`, and if this process is killed: the next LocalCluster for the same folder adopts them.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class LocalCluster:
     ) -> None:
         """Lock the folder and load its objects.
 
-        ``volumes`` returns the folder of a claim, or raises KeyError.
+        ``volumes`` returns the folder of a PersistentVolumeClaim by the claim's name, or raises KeyError.
+        ``retry_seconds`` is the time before the first retry of a failed pod.
 
         Jobs and pods for which ``works_on`` returns False are left unchanged: they are not started or ended,
         and their processes are ignored. Raises RootInUseError, and ClusterError if an object's file cannot be
@@ -87,7 +88,7 @@ class LocalCluster:
         self.close()
 
     def close(self) -> None:
-        """Unlock the folder. Pods keep running."""
+        """Unlock the folder. Pod processes continue."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -126,7 +127,8 @@ class LocalCluster:
     # The rest of the cluster
 
     def watch_reports(self, listener: Callable[[Object], None]) -> None:
-        """Call ``listener`` with every report in the outboxes. The next step also reads existing ones."""
+        """Call ``listener`` with every report in the outboxes. The next :meth:`step` also reads the reports
+        that are in the outboxes already."""
         self._outboxes.watch(listener)
         self._reads_all_outboxes = True
 
@@ -135,9 +137,9 @@ class LocalCluster:
         return self._kubelet.log_file(pod_name)
 
     def step(self) -> None:
-        """Run one pass over pods, reports and Jobs, without waiting.
+        """Update all pods and Jobs and read new reports once, without waiting.
 
-        Raises ClusterError or OSError if the disk fails; the next step resumes from there.
+        Raises ClusterError or OSError if a file cannot be written; the next call does what is left to do.
         """
         self._changed.clear()
         self._record_ends()
@@ -146,14 +148,14 @@ class LocalCluster:
         self._kubelet.step()
 
     def wait(self, seconds: float) -> None:
-        """Wait until there is a change for the next step, for at most ``seconds``."""
+        """Wait until an object has changed or a process has ended, for at most ``seconds``."""
         self._changed.wait(seconds)
 
     def interrupt(self, limit: float | None = None) -> None:
-        """Stop all pods with SIGTERM, wait for them, and record it as a disruption, as Ctrl-C does.
+        """Stop all pods with SIGTERM, as Ctrl-C does. Wait for their end, and record it as a disruption.
 
-        Each gets its grace period, but at most ``limit`` seconds. Do not call :meth:`step` afterwards: it
-        would start the next pods.
+        Each pod gets its grace period, but at most ``limit`` seconds; then it is killed. Do not call
+        :meth:`step` afterwards, because it would start the next pods.
         """
         self._record_ends()  # first record the pods that ended by themselves
         self._kubelet.interrupt(limit)
@@ -192,7 +194,7 @@ class LocalCluster:
 
 
 def is_in_use(root: Path) -> bool:
-    """Return whether another process is running this folder. Changes nothing."""
+    """Return whether a process has locked this folder. Changes nothing."""
     try:
         descriptor = os.open(root / "lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -207,7 +209,8 @@ def is_in_use(root: Path) -> bool:
 
 
 def _lock(root: Path) -> int:
-    """Lock the folder, and return the open lock file. The lock ends with the process, however it ends."""
+    """Lock the folder, and return the descriptor of the lock file. The operating system releases the lock
+    when the process ends, even if it is killed. Raises RootInUseError."""
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -222,7 +225,8 @@ def _lock(root: Path) -> int:
 
 
 def _take(descriptor: int) -> None:
-    """Take the lock; retry once, because is_in_use() may hold it for a moment. Raises OSError."""
+    """Take the lock. Retry once, because is_in_use() in another process may hold it for a moment. Raises
+    OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

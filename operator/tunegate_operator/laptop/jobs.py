@@ -1,8 +1,9 @@
-"""Decide as Kubernetes' Job controller does, for Jobs with one pod at a time and for Indexed Jobs. Pure.
+"""Decide the next status and pods of a Job, as Kubernetes' Job controller does. No I/O.
 
-Differences from Kubernetes: failed pods are retried after 1, 2, 4 … seconds instead of 10, 20, 40 …; a
-deleted pod is replaced without counting as failed; and a terminating pod always delays its replacement
-(``podReplacementPolicy: Failed``, which the operator also sets on a real cluster).
+Supports Jobs with one pod at a time, and Indexed Jobs that run all pods at once. Differences from Kubernetes:
+failed pods are retried after 1, 2, 4 … seconds instead of 10, 20, 40 …; a deleted pod is replaced without
+counting as failed; and a pod is only replaced once it has terminated (``podReplacementPolicy: Failed``, which
+the operator also sets on a real cluster).
 """
 
 import random
@@ -30,9 +31,10 @@ JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
-"""On a pod: the uid of its Job's controlling owner, whose outbox it fills. The Job may be deleted earlier."""
+"""Pod annotation with the uid of the FineTuneJob, which is the controlling owner of the pod's Job. It names
+the folder of the pod's outbox, and remains if the Job is deleted before the pod."""
 OWNER_NAME_ANNOTATION = "local.tunegate.dev/owner-name"
-"""On a pod: the name of that owner."""
+"""Pod annotation with the name of the FineTuneJob, which is the controlling owner of the pod's Job."""
 _POD_NAME_LENGTH = 63
 _SUFFIX_LENGTH = 5
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as in Kubernetes: no vowels, so no words
@@ -56,11 +58,13 @@ def refuse_unsupported(job: Object) -> None:
     if spec.get("parallelism", 1) != completions:
         raise InvalidError(f"Job {name}: without a cluster, spec.parallelism must equal spec.completions")
     if completions > 1 and not _is_indexed(job):
-        raise InvalidError(f"Job {name}: spec.completions above 1 needs completionMode: Indexed")
+        raise InvalidError(
+            f"Job {name}: without a cluster, spec.completions above 1 requires spec.completionMode: Indexed"
+        )
 
 
 def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: float = RETRY_SECONDS) -> JobStep:
-    """Return the next status and actions of a Job, given its pods."""
+    """Return the next status of a Job, and which pods to create and delete. ``pods`` are the Job's pods."""
     old: Object = job.get("status", {})
     if is_finished(job):
         return JobStep(old)
@@ -98,7 +102,7 @@ def step_job(job: Object, pods: list[Object], now: datetime, retry_seconds: floa
 
 
 def missing_indexes(job: Object, pods: list[Object]) -> tuple[int, ...]:
-    """Return the indexes that have neither a succeeded nor a running pod."""
+    """Return the completion indexes for which no pod has succeeded, is running or is pending."""
     there = {index_of(pod) for pod in pods if not is_terminal(pod)}
     return tuple(index for index in _unfinished(job, pods) if index not in there)
 
@@ -118,7 +122,7 @@ def _is_indexed(job: Object) -> bool:
 
 
 def new_pod(job: Object, index: int = 0) -> Object:
-    """Build a pod of this Job, with a name and labels like those of Kubernetes' Job controller."""
+    """Build a pod of this Job, with a name and labels like those that Kubernetes' Job controller sets."""
     metadata, template, owner = job["metadata"], wire(job["spec"]["template"]), controlling_owner(job)
     ending = f"-{index}-" if _is_indexed(job) else "-"
     longest = _POD_NAME_LENGTH - _SUFFIX_LENGTH
@@ -149,7 +153,7 @@ def new_pod(job: Object, index: int = 0) -> Object:
 
 
 def owner_name(obj: Object) -> str | None:
-    """Return the name of the controlling owner of a Job, or of a pod's Job; None if there is none."""
+    """Return the name of the FineTuneJob to which a Job or pod belongs, or None if it belongs to none."""
     if obj["kind"] == "Pod":
         name: str | None = obj["metadata"].get("annotations", {}).get(OWNER_NAME_ANNOTATION)
         return name
@@ -173,7 +177,9 @@ def _counted_failures(job: Object, pods: list[Object]) -> list[Object]:
 
 
 def _action(job: Object, pod: Object) -> tuple[str, int]:
-    """Return action and index of the podFailurePolicy rule that matches a failed pod first, or Count, -1."""
+    """Return the action and the index of the first podFailurePolicy rule that matches a failed pod.
+
+    Returns ``("Count", -1)`` if no rule matches."""
     for index, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", ())):
         if _matches(rule, pod):
             return rule["action"], index
@@ -194,7 +200,7 @@ def _matches(rule: dict[str, Any], pod: Object) -> bool:
 
 
 def _failure(job: Object, pods: list[Object], status: Object, now: datetime) -> tuple[str, str] | None:
-    """Return the reason and message with which the Job fails, as Kubernetes words them, or None."""
+    """Return the reason and message of the Job's failure, in Kubernetes' words; None if it does not fail."""
     for condition in status.get("conditions", ()):
         if condition["type"] == "FailureTarget":
             return str(condition["reason"]), str(condition["message"])
@@ -225,7 +231,7 @@ def _retry_is_due(job: Object, pods: list[Object], now: datetime, retry_seconds:
 
 
 def _set(status: Object, type: str, reason: str, message: str, now: datetime, *, holds: bool = True) -> None:
-    """Set a condition. Its times change only when its status changes."""
+    """Set a condition of a Job's status. If it has this value already, change nothing."""
     value = "True" if holds else "False"
     conditions = status.setdefault("conditions", [])
     for condition in conditions:

@@ -1,4 +1,4 @@
-"""Run pods as a kubelet does, with a process for each pod."""
+"""Run pods as a kubelet does, but each pod is a process instead of a container."""
 
 import json
 import logging
@@ -23,7 +23,8 @@ from tunegate_operator.laptop.store import DEFAULT_GRACE_SECONDS, ObjectStore
 logger = logging.getLogger(__name__)
 
 LOST_EXIT_CODE = 137
-"""Exit code of a process whose end was not seen and that left no termination message: as if killed."""
+"""Exit code that is recorded if the real one is unknown: this process did not start the pod's process, and
+the termination message has no exit code. 137 is the exit code of a killed process."""
 START_ERROR_EXIT_CODE = 128
 INTERRUPTED = "Pod was terminated in response to imminent node shutdown."
 RESTARTED = "The machine restarted while the pod ran."
@@ -31,16 +32,16 @@ _PYTHONS = ("python", "python3")
 _POLL_SECONDS = 0.05
 
 WorksOn = Callable[[Object], bool]
-"""Returns whether this process works on a Job or pod."""
+"""A function that returns whether this process works on the given Job or pod."""
 
 
 def works_on_all(_: Object) -> bool:
-    """Return True: a WorksOn for all Jobs and pods."""
+    """Return True, so that this process works on all Jobs and pods."""
     return True
 
 
 class Kubelet:
-    """Runs the pods of a store. One thread may use it."""
+    """Runs the pods of an object store. Only one thread may use it."""
 
     def __init__(
         self,
@@ -52,7 +53,10 @@ class Kubelet:
         *,
         works_on: WorksOn = works_on_all,
     ) -> None:
-        """``wake`` is called from another thread when a process ends."""
+        """Adopt the processes of pods that are still running.
+
+        Processes started by this Kubelet call ``wake``, in another thread, when they end. ``root`` has the
+        folders ``pods`` and ``logs``; ``find_volume`` returns the folder of a claim."""
         self._store = store
         self._root = root
         self._find_volume = find_volume
@@ -73,7 +77,9 @@ class Kubelet:
         return [pod for pod in pods if uid_of(pod) in self._lost or self._has_ended(pod)]
 
     def record_ends(self, ended: list[Object], disruption: str | None = None) -> None:
-        """Write the final status of these pods. ``disruption`` is the reason if we stopped them."""
+        """Write the final status of these pods.
+
+        ``disruption`` is the message of a disruption if this process stopped the pods, otherwise None."""
         for pod in ended:
             uid = uid_of(pod)
             process = self._processes.pop(uid, None)
@@ -101,9 +107,10 @@ class Kubelet:
                 self._start(pod)
 
     def interrupt(self, limit: float | None = None) -> None:
-        """Send SIGTERM to all processes, and wait. Each gets its grace period, but at most ``limit`` seconds.
+        """Send SIGTERM to the processes of all pods, and wait until they end.
 
-        Call :meth:`record_ends` with :meth:`ended_pods` afterwards.
+        A process is killed after its pod's grace period, or after ``limit`` seconds if this is shorter. Call
+        :meth:`record_ends` with :meth:`ended_pods` afterwards.
         """
         began = self._clock.monotonic()
         pods = {uid_of(pod): pod for pod in self._pods()}
@@ -126,7 +133,7 @@ class Kubelet:
         return [pod for pod in self._store.list_objects("Pod") if self._works_on(pod)]
 
     def _adopt(self) -> None:
-        """Adopt the processes that an earlier process started, and remove the folders of deleted pods."""
+        """Adopt the pod processes that an earlier kubelet started, and remove the folders of deleted pods."""
         unfinished = [pod for pod in self._pods() if not pod_status.is_terminal(pod)]
         found = pod_process.find_all() if unfinished else {}
         for pod in unfinished:
@@ -203,7 +210,8 @@ class Kubelet:
         return process is not None and process.has_ended()
 
     def _recorded_exit_code(self, pod: Object) -> int:
-        """Return the exit code in the trainer's termination message, or LOST_EXIT_CODE."""
+        """Return the exit code that the trainer's termination message contains, or LOST_EXIT_CODE if there is
+        none."""
         try:
             return int(json.loads(self._termination_message(pod))["exitCode"])
         except (ValueError, KeyError, TypeError):
@@ -220,7 +228,8 @@ class Kubelet:
         return record is not None and record.create_time < psutil.boot_time() - 1
 
     def _write_status(self, pod: Object, status: Object) -> None:
-        """Write a pod's status over any version, because nobody else writes it."""
+        """Write a pod's status, whatever the object's resourceVersion is, because only the kubelet writes
+        it."""
         key = Key.of(pod)
         current = self._store.get(key)
         if current is None or uid_of(current) != uid_of(pod):
@@ -246,7 +255,7 @@ class Kubelet:
 
 
 def _command(pod: Object) -> list[str]:
-    """Return the pod's command, with this interpreter in place of the image's Python."""
+    """Return the pod's command. If it starts with Python, this process's interpreter replaces the image's."""
     container = pod["spec"]["containers"][0]
     command = [*container.get("command", ()), *container.get("args", ())]
     return [sys.executable, *command[1:]] if command[0] in _PYTHONS else command

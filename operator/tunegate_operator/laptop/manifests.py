@@ -1,6 +1,6 @@
-"""Read manifests for a folder of runs, and refuse changes that a cluster would refuse.
+"""Read manifests for a runs folder, and refuse changes that a cluster would refuse.
 
-Pure, except for reading files.
+Reading the manifests is the only I/O.
 """
 
 import base64
@@ -17,20 +17,20 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.manifests import load_manifests
 
 NAMESPACE = "default"
-"""The only namespace on a laptop. Manifests may name any; their objects are created in this one."""
+"""The only namespace on a laptop. Objects are created in it, whatever namespace their manifests name."""
 ORDER = {"ConfigMap": 0, "Secret": 0, "EvalGate": 1, "FineTuneJob": 2}
-"""The kinds that are created, in an order in which each object finds what it refers to."""
+"""The kinds that are created, and their order: an object is created after those to which it refers."""
 RESERVED = ("volumes",)
-"""Names in the runs folder that no job may have."""
+"""Names that no job may have, because a folder in the runs folder has this name."""
 
 
 class RefusedError(Exception):
-    """Manifests that cannot be applied to this folder of runs. Nothing was changed."""
+    """The manifests cannot be applied to this runs folder. Nothing was changed."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """The objects of one path on the command line, and the folder that they were read from."""
+    """The objects in the manifests at one path of the command line, and the folder of these manifests."""
 
     objects: list[Object]
     folder: Path
@@ -53,15 +53,17 @@ def job_names(objects: Iterable[Object]) -> list[str]:
 
 
 def in_laptop_namespace(objects: Iterable[Object]) -> list[Object]:
-    """Return the objects with the laptop's namespace. Raises RefusedError if two of them then have the same
-    name."""
+    """Return the objects with the laptop's only namespace.
+
+    Raises RefusedError if two objects of one kind then have the same name."""
     moved: dict[Key, Object] = {}
     for obj in objects:
         new = {**obj, "metadata": {**obj["metadata"], "namespace": NAMESPACE}}
         if Key.of(new) in moved:
             raise RefusedError(
                 f"{obj['kind']} {obj['metadata']['name']} is in two namespaces, but a run on a laptop has "
-                "only one: rename one of them, or run them separately, each with its own --runs"
+                "only one namespace: rename one of the two objects, or run the manifests of each namespace "
+                "separately, each with its own --runs"
             )
         moved[Key.of(new)] = new
     return list(moved.values())
@@ -72,48 +74,54 @@ def refuse_reserved(names: Iterable[str]) -> None:
     for name in names:
         if name in RESERVED:
             raise RefusedError(
-                f"FineTuneJob {name}: {name}/ is a reserved name in the runs folder; "
-                "give the job another name"
+                f"FineTuneJob {name}: no job may have this name, because {name}/ in the runs folder is "
+                "reserved for volumes; give the job another name"
             )
 
 
 def refuse_changed_spec(existing: Object, obj: Object) -> None:
-    """Raise RefusedError if a FineTuneJob exists with another immutable spec."""
+    """Raise RefusedError if ``obj`` would change immutable fields of the FineTuneJob ``existing``."""
     old, new = ({k: v for k, v in o["spec"].items() if k not in MUTABLE} for o in (existing, obj))
     changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
     if changed:
         raise RefusedError(
             f"FineTuneJob {obj['metadata']['name']} exists and its spec is immutable; "
-            f"changed: {', '.join(changed)}. "
-            "Give the new experiment another name, or start over with --again."
+            f"the manifest changes: {', '.join(changed)}. "
+            "Give the new job another name, or delete the old run and start over with --again."
         )
 
 
 def refuse_missing_start_job(job: Object, earlier: Object | None) -> None:
-    """Raise RefusedError if a job's ``startFrom`` names a job that is not in this folder or has not ended."""
+    """Raise RefusedError if ``earlier``, the job that ``job`` names in ``startFrom``, does not exist in this
+    runs folder (None) or has not ended."""
     name = job["metadata"]["name"]
     source = job["spec"]["model"]["startFrom"]
     if earlier is None:
-        raise RefusedError(f"FineTuneJob {name} starts from {source}, which has not run here. Run it first.")
+        raise RefusedError(
+            f"FineTuneJob {name} starts from job {source}, which has not run in this runs folder. "
+            f"Run {source} first."
+        )
     phase = earlier.get("status", {}).get("phase") or Phase.PENDING
     if not Phase(phase).is_final:
         raise RefusedError(
-            f"FineTuneJob {name} starts from {source}, which is {phase}. "
-            "Wait until it ends, or run both with one command."
+            f"FineTuneJob {name} starts from job {source}, which has not ended: its phase is {phase}. "
+            f"Wait until {source} ends, or run both jobs with one command."
         )
 
 
 def changes_immutable_content(existing: Object, obj: Object) -> bool:
-    """Return whether a cluster would refuse this change of an EvalGate or ConfigMap, because it changes
-    immutable content."""
+    """Return whether ``obj`` would change immutable content of the EvalGate or ConfigMap ``existing``, so
+    that a cluster would refuse the change."""
     if obj["kind"] == "EvalGate":
         return bool(existing["spec"].get("golden") != obj["spec"].get("golden"))
     return bool(existing.get("immutable")) and content(existing) != content(obj)
 
 
 def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
-    """Raise RefusedError for a change of immutable content, unless ``again`` is set and there are no other
-    ``users``, which are names of jobs."""
+    """Raise RefusedError, because ``obj`` changes immutable content of an EvalGate or ConfigMap.
+
+    Do nothing if ``again`` is set and ``users`` is empty. ``users`` are the names of other jobs that read the
+    object."""
     users = list(users)
     if again and not users:
         return
@@ -127,14 +135,16 @@ def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -
 
 
 def _uses(user: Object, obj: Object) -> bool:
-    """Return whether ``user`` refers to ``obj``: a FineTuneJob to an EvalGate, or either to a ConfigMap."""
+    """Return whether ``user``, a FineTuneJob or an EvalGate, refers to ``obj``, an EvalGate or a
+    ConfigMap."""
     field = "name" if obj["kind"] == "EvalGate" else "configMap"
     part = _gates(user["spec"]) if obj["kind"] == "EvalGate" else user["spec"]
     return obj["metadata"]["name"] in _values(part, field)
 
 
 def inputs_of(job: Object, objects: Iterable[Object]) -> dict[str, str]:
-    """Return the gates and ConfigMaps that a FineTuneJob reads, each with the digest of its content."""
+    """Return the EvalGates and ConfigMaps that a FineTuneJob reads, as ``KIND NAME``, each with the digest of
+    its content."""
     objects = list(objects)
     gates = [o for o in objects if o["kind"] == "EvalGate" and _uses(job, o)]
     maps = [o for o in objects if o["kind"] == "ConfigMap" and any(_uses(user, o) for user in (job, *gates))]
@@ -142,7 +152,7 @@ def inputs_of(job: Object, objects: Iterable[Object]) -> dict[str, str]:
 
 
 def content(obj: Object) -> Object:
-    """Return an object without metadata and status."""
+    """Return an object without its metadata and status."""
     return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
 
 
@@ -155,7 +165,7 @@ def _gates(spec: Object) -> list[Any]:
 
 
 def _values(value: Any, field: str) -> set[str]:
-    """Return the text values of all fields with this name, at any depth."""
+    """Return the string values of all fields named ``field`` inside ``value``, at any depth."""
     if isinstance(value, dict):
         here = {value[field]} if isinstance(value.get(field), str) else set()
         return here.union(*(_values(part, field) for part in value.values()))
@@ -165,7 +175,7 @@ def _values(value: Any, field: str) -> set[str]:
 
 
 def _as_stored(obj: Object) -> Object:
-    """Return the object as an API server would store it: with a Secret's stringData as part of its data."""
+    """Return the object as an API server would store it: the stringData of a Secret is moved to its data."""
     if obj["kind"] != "Secret":
         return obj
     texts = (obj.get("stringData") or {}).items()
@@ -175,7 +185,8 @@ def _as_stored(obj: Object) -> Object:
 
 
 def _located(obj: Object, folder: Path) -> Object:
-    """Return the object with absolute file:// URIs: relative ones are relative to the manifest's folder."""
+    """Return the object with absolute file:// URIs. Relative file:// URIs are relative to ``folder``, the
+    manifest's folder."""
 
     def absolute(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """Store objects as readable files: ``<root>/<Kind>/<namespace>/<name>.yaml``.
 
-Only the user who owns a Secret's file can read it.
+A Secret's file can be read only by the user who owns the file.
 """
 
 import os
@@ -16,18 +16,19 @@ _FIRST, _LAST = ("apiVersion", "kind", "metadata", "spec"), ("status",)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # no stub for the C one
-    """The fast loader if libyaml is installed."""
+    """PyYAML's safe loader: the fast one if libyaml is installed."""
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Writes block style without aliases, and texts of several lines as literal blocks."""
+    """Writes YAML in block style without aliases, and strings with several lines as literal blocks."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True
 
 
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
-"""Texts that must be quoted, because kubectl reads them as numbers. PyYAML (YAML 1.1) does not."""
+"""Matches strings that kubectl would read as numbers if they were not quoted. PyYAML would not quote all of
+these strings, because it follows YAML 1.1."""
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
@@ -39,7 +40,8 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def to_yaml(obj: Object) -> str:
-    """Return an object as YAML in the usual order: apiVersion, kind, metadata, spec, …, status."""
+    """Return an object as YAML. The order of fields is apiVersion, kind, metadata, spec, other fields,
+    status."""
     middle = [field for field in obj if field not in (*_FIRST, *_LAST)]
     ordered = {field: obj[field] for field in (*_FIRST, *middle, *_LAST) if field in obj}
     text: str = yaml.dump(
@@ -49,9 +51,9 @@ def to_yaml(obj: Object) -> str:
 
 
 def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file atomically: after a power failure it is complete or unchanged. Raises OSError.
+    """Write a file atomically: after a power failure, its content is complete or unchanged. Raises OSError.
 
-    Only the user who owns a ``private`` file can read it.
+    A ``private`` file can be read only by its owner.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
@@ -88,7 +90,9 @@ class ObjectFolder:
             try:
                 obj = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
                 if self._path(Key.of(obj)) != path:
-                    raise ClusterError(f"{path}: kind, namespace or name do not match the path")
+                    raise ClusterError(
+                        f"{path}: the object's kind, namespace or name does not match the path of the file"
+                    )
             except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
                 raise ClusterError(f"{path} cannot be read: {error!r}") from error
             objects.append(obj)

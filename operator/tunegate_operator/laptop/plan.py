@@ -1,7 +1,7 @@
-"""Run the trainer's forecast of a job in a temporary folder.
+"""Run the trainer's forecast for a job in a temporary folder.
 
-The folder has the layout of a pod's file system, see :mod:`tunegate_api.contract`, with those volumes that
-exist on this machine.
+The folder has the layout of a pod's file system, see :mod:`tunegate_api.contract`. It contains the job's
+volumes that exist on this machine.
 """
 
 import json
@@ -18,20 +18,21 @@ from tunegate_operator.laptop.pod_folder import content_of
 from tunegate_operator.laptop.volumes import claims_of
 
 SECONDS = 3600
-"""Timeout of a forecast, which may check all data or convert a model."""
+"""Timeout for a forecast, in seconds. A forecast may check all data and convert a model."""
 _LAST_LINES = 5
 _FOLDERS = {"ConfigMap": "inputs", "Secret": "secrets"}
 
 
 class ForecastError(Exception):
-    """The trainer failed, or did not finish in time."""
+    """The trainer's forecast failed, or timed out."""
 
 
 def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -> Forecast:
-    """Return the forecast of ``job`` with the gates, ConfigMaps and Secrets among ``objects``.
+    """Return the forecast for ``job``, which may refer to the EvalGates, ConfigMaps and Secrets in
+    ``objects``.
 
-    Claims are folders beside the manifest, in ``folder``, or below ``runs``. A converted model stays in the
-    claim's folder, where ``tunegate run`` finds it. Raises ForecastError.
+    The folder of a claim is in ``folder``, next to the manifests, or else in ``runs``. A converted model is
+    kept in the claim's folder, where ``tunegate run`` finds it. Raises ForecastError.
     """
     gates = [obj for obj in objects if obj["kind"] == "EvalGate"]
     with tempfile.TemporaryDirectory(prefix="tunegate-plan-") as temporary:
@@ -57,27 +58,30 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
 
 
 def _write_keys(found: Object, folder: Path) -> None:
-    """Write a file for each key. They may hold secrets; only this user can read the temporary folder."""
+    """Write the values of a ConfigMap or Secret, one file per key. ``folder`` must be in a temporary folder
+    that only this user can read, because the files may contain secrets."""
     folder.mkdir(parents=True)
     for key, content in content_of(found).items():
         (folder / key).write_bytes(content)
 
 
 def _claim_folder(claim: str, beside: Path, runs: Path) -> Path | None:
-    """Return the folder of a claim on this machine, or None."""
+    """Return the folder of a claim: the folder next to the manifests, or else the one in ``runs``, or
+    None."""
     folders = (beside / claim, runs / "volumes" / claim)
     return next((folder.resolve() for folder in folders if folder.is_dir()), None)
 
 
 def _models(job: Object, beside: Path, runs: Path) -> Path:
-    """Return the folder in which ``tunegate run`` stores the job's model."""
+    """Return the folder in which ``tunegate run`` stores models for the job."""
     claim = job["spec"]["storage"]["persistentVolumeClaim"]
     storage = _claim_folder(claim, beside, runs) or (runs / "volumes" / claim).absolute()
     return storage / "models"
 
 
 def _remove_if_empty(folder: Path, runs: Path) -> None:
-    """Remove empty folders upwards, up to and including ``runs``."""
+    """Remove ``folder`` if it is inside ``runs`` and empty, then its parents that are empty, up to and
+    including ``runs``."""
     while (folder == runs.absolute() or runs.absolute() in folder.parents) and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
@@ -96,8 +100,8 @@ def _run(root: Path) -> Forecast:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ForecastError(f"the estimate did not finish within {SECONDS} s") from error
+        raise ForecastError(f"the trainer did not finish the estimate within {SECONDS} s") from error
     if ended.returncode != 0:
         last = "\n".join(ended.stderr.strip().splitlines()[-_LAST_LINES:])
-        raise ForecastError(f"the trainer failed to estimate the job:\n{last}")
+        raise ForecastError(f"the trainer failed to estimate the job's steps and memory:\n{last}")
     return Forecast.model_validate_json((root / "forecast.json").read_bytes())

@@ -1,6 +1,7 @@
-"""Build a pod's file system and environment in a folder, with links in place of mounts.
+"""Build a pod's file system in a folder, and its environment.
 
-Each mount path is a link below the pod's folder. Read-only mounts are not enforced.
+Each mount path is a symbolic link below the pod's folder instead of a mount. So read-only mounts are
+writable.
 """
 
 import base64
@@ -16,21 +17,24 @@ from tunegate_operator.engine.cluster import Object
 
 MESSAGE_LIMIT = 4096
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
-"""Kubernetes' limits for a termination message, and for the end of a log that replaces it."""
+"""Kubernetes' limits for the end of a log that replaces a missing termination message. MESSAGE_LIMIT is the
+limit for a termination message in bytes."""
 _DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 _ROOT_VARIABLE, _ROOT_PATH = "TUNEGATE_ROOT", "/tunegate"
 _VOLUMES = ".volumes"
-"""The folder in the pod's folder for volumes that belong to the pod only."""
+"""The subfolder of the pod's folder for volumes that belong to this pod only, such as ConfigMaps."""
 _EMPTY_FOLDERS = ("emptyDir", "projected", "downwardAPI")
-"""Volumes that are empty folders here. A laptop has no service accounts, so it has no tokens to project."""
+"""Types of volumes that are empty folders on a laptop. There are no service accounts, so no tokens to
+project."""
 
 FindObject = Callable[[str, str], Object | None]
-"""Returns a ConfigMap or Secret by kind and name, such as ``find("Secret", name)``, or None."""
+"""A function that returns a ConfigMap or Secret by kind and name, such as ``find("Secret", name)``, or
+None."""
 FindVolume = Callable[[str], Path]
 
 
 class CannotStartError(Exception):
-    """The container cannot start at present. ``reason`` is Kubernetes' reason for it."""
+    """The container cannot start at present. ``reason`` is the reason that Kubernetes would report."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -45,7 +49,7 @@ class UnschedulableError(CannotStartError):
 
 
 def below(folder: Path, path: str) -> Path:
-    """Return where a ``path`` in the pod is on this machine. Raises CannotStartError if it leads outside."""
+    """Return where the pod's file ``path`` is in ``folder``. Raises CannotStartError if it contains '..'."""
     parts = PurePosixPath(path).parts
     if ".." in parts:
         raise CannotStartError("CreateContainerConfigError", f"path {path!r} must not contain '..'")
@@ -53,10 +57,10 @@ def below(folder: Path, path: str) -> Path:
 
 
 def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> None:
-    """Create the pod's folder; replace an existing one.
+    """Create the pod's folder, or replace it if it exists.
 
-    ``find_volume`` raises KeyError or OSError if a claim does not exist. Raises CannotStartError if a
-    ConfigMap, Secret or key is missing, and UnschedulableError if a claim is.
+    ``find_volume`` raises KeyError or OSError if a claim does not exist. Raises UnschedulableError if a claim
+    is missing, and CannotStartError if a ConfigMap, Secret or key is missing or a path is invalid.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -81,14 +85,15 @@ def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) 
 
 
 def remove_secrets(pod: Object, folder: Path) -> None:
-    """Remove the contents of Secrets from the folder of a pod that has ended."""
+    """Remove the values of Secrets from the folder of a pod that has ended."""
     for volume in pod["spec"].get("volumes", ()):
         if "secret" in volume:
             shutil.rmtree(folder / _VOLUMES / volume["name"], ignore_errors=True)
 
 
 def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> Path:
-    """Return a folder with the content of a volume."""
+    """Return a folder with the content of a volume. If it belongs to this pod only, create it in
+    ``folder``."""
     name: str = volume["name"]
     if "configMap" in volume:
         source = volume["configMap"]
@@ -115,7 +120,8 @@ def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: Fi
 
 
 def _files(kind: str, name: str, source: Object, folder: Path, find: FindObject) -> Path:
-    """Write the keys of a ConfigMap or Secret as files. Only the user can read a Secret's folder."""
+    """Write the values of a ConfigMap or Secret, one file per key. Returns ``folder``, which only this user
+    can read if it contains a Secret."""
     folder.mkdir(parents=True)
     found = find(kind, name)
     if found is None:
@@ -150,9 +156,11 @@ def content_of(found: Object) -> dict[str, bytes]:
 
 
 def environment(pod: Object, folder: Path, find: FindObject) -> dict[str, str]:
-    """Return the container's environment: the caller's own, overridden by the pod's. Raises CannotStartError.
+    """Return the container's environment variables: those of this process, and with priority those of the
+    pod.
 
-    If a variable refers to a Secret that is not in the manifests, the caller's value is used.
+    If a variable refers to a Secret or key that is not in the manifests, this process's value of the variable
+    is used. Raises CannotStartError if a value is missing or can exist on a cluster only.
     """
     values = dict(os.environ)
     values["PYTHONUNBUFFERED"] = "1"  # a killed process should leave its last lines in the log
@@ -200,8 +208,9 @@ def _value_of(kind: str, reference: Object, find: FindObject, hint: str = "") ->
 
 
 def _limit(resource: str, name: str, pod: Object) -> str:
-    """Return the container's CPU limit in whole units, rounded up as Kubernetes does. Raises CannotStartError
-    for other resources."""
+    """Return the container's CPU request or limit in whole cores, rounded up as Kubernetes does.
+
+    ``resource`` is ``requests.cpu`` or ``limits.cpu``. Raises CannotStartError for other resources."""
     kind, _, of = resource.partition(".")
     quantity = pod["spec"]["containers"][0].get("resources", {}).get(kind, {}).get(of)
     match = re.fullmatch(r"([0-9.]+)(m?)", quantity or "")
@@ -212,14 +221,15 @@ def _limit(resource: str, name: str, pod: Object) -> str:
 
 
 def message_path(pod: Object, folder: Path) -> Path:
-    """Return the path of the container's termination message."""
+    """Return the path of the file with the container's termination message."""
     return below(folder, pod["spec"]["containers"][0].get("terminationMessagePath", _DEFAULT_MESSAGE_PATH))
 
 
 def termination_message(pod: Object, folder: Path, log: Path, exit_code: int) -> str:
     """Return the container's termination message.
 
-    If there is none and the container failed, return the end of its log, as terminationMessagePolicy says.
+    If there is none, the container failed and terminationMessagePolicy is FallbackToLogsOnError, return the
+    end of its log instead.
     """
     message = _tail_or_head(message_path(pod, folder), head=MESSAGE_LIMIT)
     policy = pod["spec"]["containers"][0].get("terminationMessagePolicy", "File")

@@ -1,4 +1,5 @@
-"""Start the process of a pod, find it again after a restart of this process, and end it with its children."""
+"""Start the process of a pod, find it after the ``tunegate`` command was restarted, and end all its
+processes."""
 
 import json
 import logging
@@ -17,23 +18,26 @@ from tunegate_operator.laptop.object_folder import write_atomically
 logger = logging.getLogger(__name__)
 
 UID_VARIABLE = "TUNEGATE_POD_UID"
-"""Environment variable that identifies every process of a pod, also those whose parent has ended."""
+"""Environment variable with the pod's uid. It identifies all processes of a pod, even if their parent has
+ended."""
 _CLOCK_TOLERANCE = 2.0
-"""Seconds by which a process's start time may differ between reads, because the system clock was changed."""
+"""Seconds by which two readings of one process's start time may differ, because the system clock was changed.
+"""
 _SIGNAL_BASE = 128
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """The identity of a process, as stored on disk."""
+    """The identity of a pod's main process, as stored on disk."""
 
     pid: int
     create_time: float
-    """Seconds since 1970."""
+    """When the process started, in seconds since 1970."""
 
     @classmethod
     def read(cls, path: Path) -> "ProcessRecord | None":
-        """Read a record, or return None. The process may exist without a record, see :func:`find_all`."""
+        """Read a record. Returns None if it is missing or invalid. Even then, the process may exist, see
+        :func:`find_all`."""
         try:
             content = json.loads(path.read_text())
             return cls(content["pid"], content["createTime"])
@@ -46,7 +50,7 @@ class ProcessRecord:
 
 
 class PodProcess:
-    """The main process of a pod, which need not be a child of this process."""
+    """The main process of a pod. It is no child of this process if an earlier process started it."""
 
     def __init__(
         self, uid: str, process: psutil.Process, child: "subprocess.Popen[bytes] | None" = None
@@ -63,9 +67,10 @@ class PodProcess:
         return not is_alive(self._process)
 
     def exit_code(self) -> int | None:
-        """Return the exit code as a container's: 128 + the signal if it was killed by one.
+        """Return the exit code as Kubernetes reports it: 128 + the number of the signal, if a signal killed
+        the process.
 
-        Returns None if it still runs, or is not a child of this process.
+        Returns None if the process is running, or is not a child of this process.
         """
         if self._child is None or self._child.returncode is None:
             return None
@@ -73,7 +78,7 @@ class PodProcess:
         return code if code >= 0 else _SIGNAL_BASE - code
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM to the main process, once, as Kubernetes does."""
+        """Send SIGTERM to the main process, as Kubernetes does. Later calls do nothing."""
         if not self.was_asked_to_stop:
             self.was_asked_to_stop = True
             _send(self._process, signal.SIGTERM)
@@ -84,7 +89,8 @@ class PodProcess:
         self.kill_remaining()
 
     def kill_remaining(self) -> None:
-        """Kill the pod's other processes, because a container ends with its main process."""
+        """Kill all processes of the pod except the main process, which has ended. As in a container, they
+        must not outlive the main process."""
         for process, uid in _marked_processes():
             if uid == self._uid and process != self._process:
                 _send(process, signal.SIGKILL)
@@ -99,9 +105,11 @@ def start(
     log_file: Path,
     on_end: Callable[[], None],
 ) -> PodProcess:
-    """Start a process in its own session, so that it does not receive Ctrl-C from this terminal.
+    """Start a pod's main process. It gets its own session, so that it does not receive Ctrl-C from this
+    terminal.
 
-    ``on_end`` is called from another thread when it ends. Raises OSError if there is no such command.
+    ``on_end`` is called in another thread when the process ends. Raises OSError if the command does not
+    exist.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as output:
@@ -126,7 +134,9 @@ def start(
 
 
 def find(uid: str, record: ProcessRecord | None) -> PodProcess | None:
-    """Return the running process of a pod that an earlier process started, or None."""
+    """Return the main process of the pod with this uid if it is running, or None.
+
+    With a ``record``, only the recorded process is considered."""
     if record:
         try:
             process = psutil.Process(record.pid)
@@ -139,9 +149,10 @@ def find(uid: str, record: ProcessRecord | None) -> PodProcess | None:
 
 
 def find_all() -> dict[str, PodProcess]:
-    """Return the main processes of all pods on this machine, by uid.
+    """Return the main processes of all pods on this machine, by pod uid.
 
-    This finds a process without a record, if this process was killed between its start and its record."""
+    This also finds a process without a record: the process that started it may have been killed before it
+    wrote the record."""
     leaders: dict[str, PodProcess] = {}
     for process, uid in _marked_processes():
         try:
@@ -157,7 +168,8 @@ def find_all() -> dict[str, PodProcess]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Return whether the process runs. A zombie has ended: only its exit code is left."""
+    """Return whether the process is running. A zombie is not: it has ended, and only its exit code is
+    left."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -1,7 +1,7 @@
-"""Show the trainer's report on a laptop, with a banner for a failure that the trainer could not report.
+"""Show the trainer's HTML report on a laptop, with a banner for a failure that the trainer could not report.
 
-The trainer writes the page while it runs, so the page lacks what happens afterwards: a deadline, a kill, or a
-person's decision to discard.
+The trainer writes the page while it runs, so the page lacks what happens afterwards: an exceeded deadline, a
+killed process, or a person's decision to discard the run.
 """
 
 import re
@@ -14,8 +14,8 @@ _STYLE = "margin:1em;padding:.6em 1em;border:2px solid #b00020;border-radius:6px
 
 
 def with_status(page: str, name: str, status: FineTuneJobStatus) -> str:
-    """Return the page, with the status on top if the job failed or was suspended and the page lacks the
-    reason."""
+    """Return the page. If the job failed or was suspended and the page lacks the reason, add a banner with
+    the job's status at the top."""
     if status.phase not in (Phase.FAILED, Phase.SUSPENDED) or _says_why(page, status):
         return page
     title, banner = f"<title>{status.phase} - {escape(name)}</title>", _banner(status)
@@ -25,7 +25,7 @@ def with_status(page: str, name: str, status: FineTuneJobStatus) -> str:
 
 
 def _says_why(page: str, status: FineTuneJobStatus) -> bool:
-    """Return whether the page has the message of this failure already."""
+    """Return whether the page contains the message of the job's failure."""
     return status.failure is not None and unescape(status.failure.message) in unescape(page)
 
 

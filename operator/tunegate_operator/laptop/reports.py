@@ -1,4 +1,4 @@
-"""Read reports from files: running pods write them to their job's outbox on a volume."""
+"""Read the reports that running pods write as files to their job's outbox on a volume."""
 
 import json
 import logging
@@ -17,22 +17,24 @@ ReportListener = Callable[[Object], None]
 
 
 class Outboxes:
-    """Reads each report that changed. For one thread."""
+    """Passes each new or changed report in the outboxes to listeners. Only one thread may use it."""
 
     def __init__(self, find_volume: FindVolume) -> None:
         self._find_volume = find_volume
         self._listeners: list[ReportListener] = []
         self._seen: dict[Path, tuple[int, int, int]] = {}
         self._deferred: set[Path] = set()
-        """Reports that the full store refused. They are read again, even after their pod has ended."""
+        """Paths of reports that were refused because the report store was full. They are read again, even
+        after their pod has ended."""
 
     def watch(self, listener: ReportListener) -> None:
-        """Call ``listener`` with every report from now on. Existing reports are read again."""
+        """Call ``listener`` with every report. The next :meth:`poll` also reads unchanged reports again."""
         self._listeners.append(listener)
         self._seen.clear()
 
     def poll(self, pods: Iterable[Object]) -> None:
-        """Call the listeners with the reports of these pods that changed since the last call."""
+        """Call the listeners with each report in the outboxes of ``pods`` that changed since the last
+        call."""
         folders = {folder for pod in pods for folder in self._outboxes(pod)}
         found = {path for folder in folders for path in folder.glob("*.json")}
         for path in sorted(found | self._deferred):
@@ -70,10 +72,10 @@ class Outboxes:
             try:
                 listener(report)
             except JobTooLargeError as error:
-                logger.warning("%s: %s", path, error)
+                logger.warning("report %s was refused: %s", path, error)
             except StoreFullError as error:
                 if not was_deferred:
-                    logger.warning("%s will be read again later: %s", path, error)
+                    logger.warning("report %s will be read again later: %s", path, error)
                 self._deferred.add(path)
                 self._seen.pop(path, None)
             except (KeyError, TypeError) as error:

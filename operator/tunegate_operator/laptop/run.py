@@ -1,4 +1,4 @@
-"""Run the controllers over a cluster in a folder, and write the files that a user reads.
+"""Run the operator's controllers on a cluster in a folder, and write the files that a user reads.
 
 ::
 
@@ -67,28 +67,31 @@ from tunegate_operator.names import ROLE_LABEL
 logger = logging.getLogger(__name__)
 
 PODS = PodSettings(image="laptop", secrets_needed=False, on_one_machine=True)
-"""Pods are processes of the installed trainer, so the image is not used. Credentials may come from the user's
-environment."""
+"""Settings for pods on a laptop. Pods are processes of the installed trainer, so the image is not used.
+Secrets may be missing, because credentials may come from the user's environment."""
 PROGRESS_SECONDS = 1.0
-"""Status is a local file here, so progress may be written often."""
+"""Seconds between status writes that only update progress. They may be frequent, because the status is a
+local file."""
 INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
-"""On a FineTuneJob: the digests of the gates and ConfigMaps with which it started."""
+"""Annotation of a FineTuneJob with the digests of the EvalGates and ConfigMaps with which it started."""
 
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """The state of a job from an earlier command when it is applied again."""
+    """The state of a job that an earlier command started, when its manifests are applied again."""
 
     has_ended: bool
     ended_at: datetime | None
     changed_inputs: tuple[str, ...]
-    """The gates and ConfigMaps that changed after the job started."""
+    """The EvalGates and ConfigMaps that changed after the job started, as ``KIND NAME``."""
 
 
 class Laptop:
-    """A ``runs`` folder that this process has locked. Works on the named jobs, and leaves others unchanged.
+    """A ``runs`` folder that this process has locked. Runs the jobs ``names``, and leaves other jobs
+    unchanged.
 
-    Raises RootInUseError if another process has locked it, and ClusterError if it cannot be read.
+    Raises RootInUseError if another process has locked the folder, and ClusterError if the folder cannot be
+    read.
     """
 
     def __init__(self, runs: Path, names: Collection[str]) -> None:
@@ -120,7 +123,7 @@ class Laptop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop all pods, whatever the reason for the exit. After Ctrl-C, kill them without a grace period."""
+        """Stop all pods and unlock the folder. Pods get their grace period, except after Ctrl-C."""
         try:
             self._cluster.interrupt(limit=0 if isinstance(error, KeyboardInterrupt) else None)
         finally:
@@ -129,10 +132,10 @@ class Laptop:
     # What kubectl does
 
     def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, EarlierRun]:
-        """Create or update the objects of manifests. ``again`` first deletes earlier runs of their jobs.
+        """Create or update the objects of manifests. With ``again``, first delete earlier runs of their jobs.
 
-        Returns the earlier state of each job. Raises RefusedError or InvalidError, before any change, if a
-        cluster would refuse an object.
+        Returns the earlier state of each job by name. If a cluster would refuse an object, raises
+        RefusedError or InvalidError before anything is changed.
         """
         objects = in_laptop_namespace(obj for project in projects for obj in project.objects)
         self._refuse(objects, again=again)
@@ -145,14 +148,15 @@ class Laptop:
         return {name: self._record_start(name, objects) for name in job_names(objects)}
 
     def annotate(self, name: str, annotation: str, value: Any) -> None:
-        """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if there is none."""
+        """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if the job does not
+        exist."""
         obj = self.job(name)
         annotations = obj["metadata"].get("annotations") or {}
         obj["metadata"]["annotations"] = {**annotations, annotation: json.dumps(value)}
         self._cluster.replace(obj)
 
     def job(self, name: str) -> Object:
-        """Return the current state of a FineTuneJob. Raises KeyError if there is none."""
+        """Return the current object of a FineTuneJob. Raises KeyError if the job does not exist."""
         obj = self._cluster.get(Key("FineTuneJob", NAMESPACE, name))
         if obj is None:
             raise KeyError(name)
@@ -161,7 +165,8 @@ class Laptop:
     # What the machine does
 
     def step(self, seconds: float) -> None:
-        """Run one step of pods and operator, then wait for a change, for at most ``seconds``."""
+        """Update pods, reconcile objects and write files once. Then wait for a change, for at most
+        ``seconds``."""
         self._cluster.step()
         self._reconciler.run_ready()
         for job in self._list("FineTuneJob"):
@@ -170,7 +175,8 @@ class Laptop:
         self._cluster.wait(seconds)
 
     def is_at_rest(self, name: str) -> bool:
-        """Return whether a job changes only when a person acts, and all its pods have ended."""
+        """Return whether a job has ended or waits for a person, and its Jobs, pods and tracking have
+        ended."""
         job = self.job(name)
         uid, status = job["metadata"]["uid"], read_status(job)
         return (
@@ -185,7 +191,8 @@ class Laptop:
         self._cluster.interrupt()
 
     def log_file(self, name: str) -> Path | None:
-        """Return the log of a job's newest pod, except pods of chores such as cleanup and tracking."""
+        """Return the path of the log of a job's newest pod, or None. Pods with roles such as cleanup and
+        tracking are ignored."""
         pods = [
             pod
             for pod in self._pods(self.job(name)["metadata"]["uid"])
@@ -204,18 +211,20 @@ class Laptop:
         return self.runs / "volumes"
 
     def _is_ours(self, obj: Object, name: str | None) -> bool:
-        """Return whether this process works on an object that belongs to the job of this name, or to none."""
+        """Return whether this process works on ``obj``. ``name`` is the name of the FineTuneJob to which the
+        object belongs, or None."""
         return obj["metadata"]["namespace"] == NAMESPACE and (name is None or name in self._names)
 
     def _list(self, kind: str) -> list[Object]:
         return [o for o in self._cluster.list_objects(kind) if o["metadata"]["namespace"] == NAMESPACE]
 
     def _take_report(self, report: Object) -> None:
-        """Pass on a report, unless it is invalid: retrying would not help."""
+        """Pass a report to the reconciler. Only log a warning if it is invalid, because retrying does not
+        help."""
         try:
             Report.model_validate(report)
         except ValidationError as error:
-            logger.warning("a report of job %s cannot be read: %s", report.get("jobUid"), error)
+            logger.warning("a report about the job with uid %s is invalid: %s", report.get("jobUid"), error)
         else:
             self._reconciler.handle_report(report)
 
@@ -239,14 +248,16 @@ class Laptop:
                 refuse_immutable_change(obj, self._users(existing, besides=names), again=again)
 
     def _users(self, obj: Object, besides: Collection[str]) -> list[str]:
-        """Return the names of the other jobs that read a gate or ConfigMap."""
+        """Return the names of the jobs that read ``obj``, an EvalGate or a ConfigMap. Jobs named in
+        ``besides`` are left out."""
         objects = [*self._list("ConfigMap"), *self._list("EvalGate")]
         jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] not in besides]
         label = f"{obj['kind']} {obj['metadata']['name']}"
         return [job["metadata"]["name"] for job in jobs if label in inputs_of(job, objects)]
 
     def _delete(self, names: list[str]) -> None:
-        """Delete FineTuneJobs with all objects that they own. Their folders on the volume stay."""
+        """Delete FineTuneJobs with all objects that they own, and their folders in ``runs``. Their files on
+        volumes are kept."""
         jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] in names]
         for job in jobs:
             self._cluster.delete(Key.of(job), job["metadata"]["uid"])
@@ -270,7 +281,8 @@ class Laptop:
             self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
 
     def _record_start(self, name: str, objects: list[Object]) -> EarlierRun:
-        """Record the inputs of a job that has not started, and return the state of the earlier run if any."""
+        """If a job has not started, record its inputs. Returns the state of the job's earlier run, if any. If
+        this run has metrics that a tracker did not receive, retry sending them."""
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
@@ -287,7 +299,7 @@ class Laptop:
     def _retry_tracking(self, job: Object, tracking: TrackingStatus) -> None:
         """Retry sending the remaining metrics of an ended job to trackers that were unreachable.
 
-        Does nothing while a pod of an earlier command runs, or if the job has a cleanup Job.
+        Does nothing while a pod of the job is running, or if the job has a cleanup Job.
         """
         roles = {
             child["metadata"]["labels"][ROLE_LABEL]: child for child in self._children(job["metadata"]["uid"])
@@ -303,7 +315,7 @@ class Laptop:
         return [child for child in self._list("Job") if uid in owner_uids(child)]
 
     def _pods(self, uid: str) -> list[Object]:
-        """Return the pods of a FineTuneJob, also those whose Job was deleted."""
+        """Return the pods of the FineTuneJob with this uid, including pods whose Job was deleted."""
         return [
             pod
             for pod in self._list("Pod")
@@ -328,12 +340,13 @@ class Laptop:
 
 
 def _has_started(job: Object | None) -> bool:
-    """Return whether a FineTuneJob has started, which means that all its inputs exist."""
+    """Return whether a FineTuneJob has started. If so, all its inputs existed at that time."""
     return job is not None and read_status(job).request is not None
 
 
 class _FilteredController:
-    """A controller that decides only about the objects of this process. Others stay unchanged."""
+    """A controller that decides only about the objects on which this process works. Other objects stay
+    unchanged."""
 
     def __init__(self, controller: Controller, is_ours: Callable[[Object, str], bool]) -> None:
         self.kind = controller.kind

@@ -1,4 +1,4 @@
-"""Read the status of the jobs in a runs folder, also while another process runs them."""
+"""Read the status of the jobs in a runs folder. Another process may be running the jobs."""
 
 import json
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.cluster import is_in_use
 
 AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
-"""Phases that change only when a person acts."""
+"""Phases that change only if a person acts, for example with ``tunegate continue``."""
 ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 
 
@@ -25,17 +25,19 @@ def read_status(job: Object) -> FineTuneJobStatus:
 
 
 def read_jobs(runs: Path) -> list[Object]:
-    """Return the FineTuneJobs of a runs folder from their status files."""
+    """Read the FineTuneJobs of a runs folder from their status files."""
     return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/status.yaml"))]
 
 
 def record_running_jobs(runs: Path, names: Collection[str]) -> None:
-    """Record job names for :func:`running_jobs`. Only the process that locked the folder may call it."""
+    """Record the names of the jobs that this process runs, for :func:`running_jobs`. Only the process that
+    has locked the folder may call this function."""
     write_if_changed(_running_file(runs), json.dumps(sorted(names)))
 
 
 def running_jobs(runs: Path) -> set[str]:
-    """Return the jobs that the process which locked the folder works on; empty if it is not locked."""
+    """Return the names of the jobs that are being run by the process that has locked the folder. The set is
+    empty if no process has locked it."""
     if not is_in_use(cluster_folder(runs)):
         return set()
     try:
@@ -45,7 +47,8 @@ def running_jobs(runs: Path) -> set[str]:
 
 
 def interrupted_jobs(runs: Path, jobs: Collection[Object]) -> set[str]:
-    """Return the jobs that are not at rest, but that no process works on: a person has to run them again."""
+    """Return the names of the jobs that are not in a phase of AT_REST and that no process is running. A
+    person has to run these jobs again."""
     running = running_jobs(runs)
     names = {job["metadata"]["name"] for job in jobs if read_status(job).phase not in AT_REST}
     return names - running

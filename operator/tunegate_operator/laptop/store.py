@@ -1,4 +1,4 @@
-"""Store objects by an API server's rules about names, versions, status and ownership, as plain dicts."""
+"""Store objects as plain dicts, with an API server's rules about names, versions, status and ownership."""
 
 import re
 import threading
@@ -24,7 +24,7 @@ from tunegate_operator.laptop.object_folder import ObjectFolder
 KEPT_EVENTS = 200
 DEFAULT_GRACE_SECONDS = 30
 WITHOUT_STATUS = ("ConfigMap", "Secret", "Event")
-"""Kinds without a status and a generation."""
+"""Kinds that have neither a status nor a generation."""
 SET_BY_SERVER = (
     "uid",
     "creationTimestamp",
@@ -44,13 +44,14 @@ Listener = Callable[[WatchEvent], None]
 
 
 class ObjectStore:
-    """Implements ``cluster.Cluster``. Thread-safe. Objects are copied in and out.
+    """Implements ``cluster.Cluster`` in memory. Thread-safe. Objects are copied when stored and when
+    returned.
 
-    Listeners are called while the store's lock is held, so that each sees all changes in order. They must be
-    fast, and may call the store, but must not wait for another thread that does.
+    Listeners are called while the store's lock is held, so that each listener receives all changes in order.
+    A listener must be fast. It may call the store, but must not wait for another thread that calls the store.
 
-    With a ``folder``, every change is on disk before it is visible. A deleted object of a ``graceful`` kind
-    gets a deletionTimestamp and stays until :meth:`finalize`, as pods do.
+    With a ``folder``, every change is written to disk before it is visible. If an object of a ``graceful``
+    kind is deleted, it gets a deletionTimestamp and stays until :meth:`finalize`, like a pod in Kubernetes.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class ObjectStore:
             return wire(obj) if obj else None
 
     def watch(self, listener: Listener) -> None:
-        """See the Protocol. Objects of kind Event are not reported, because no decision reads them."""
+        """Call ``listener`` with every change, see ``cluster.Cluster``. Changes of Events are left out,
+        because no decision reads them."""
         with self._lock:
             self._listeners.append(listener)
 
@@ -146,7 +148,8 @@ class ObjectStore:
             return wire(self._save({**old, "status": wire(status)}, "MODIFIED"))
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """See the Protocol. Stores an object of kind Event, counts repeats, and keeps the last 200."""
+        """Record an Event, see ``cluster.Cluster``. Repeated Events are counted, and the last 200 Events are
+        kept."""
         event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
         with self._lock:
             before = self._objects.pop(Key.of(event), None)
@@ -168,7 +171,7 @@ class ObjectStore:
     # For the kubelet
 
     def finalize(self, key: Key, uid: str) -> None:
-        """Remove an object that is being deleted, at once. Do nothing if it does not exist."""
+        """Remove an object at once, without a grace period. Do nothing if it does not exist."""
         with self._lock:
             obj = self._objects.get(key)
             if obj is not None and uid_of(obj) == uid:
@@ -188,8 +191,8 @@ class ObjectStore:
         return obj
 
     def _save(self, obj: Object, type: str | None) -> Object:
-        """Store a changed object with the next version, on disk and in memory, and call the listeners. Do
-        nothing if the content is the same."""
+        """Store a changed object with the next resourceVersion, on disk and in memory. Then call the
+        listeners with an event of this ``type``, unless it is None. Do nothing if the object is unchanged."""
         key = Key.of(obj)
         if obj == self._objects.get(key):
             return obj
@@ -224,7 +227,7 @@ class ObjectStore:
             self._notify(WatchEvent("DELETED", removed | {"metadata": removed["metadata"] | version}))
 
     def _collect_garbage(self) -> None:
-        """Delete objects whose owners are all gone, until there are none."""
+        """Delete all objects whose owners no longer exist. Repeat this for the objects that they owned."""
         while True:
             uids = {uid_of(obj) for obj in self._objects.values()}
             orphans = [
@@ -250,7 +253,7 @@ class ObjectStore:
 
 
 def _content(obj: Object) -> Object:
-    """Return the content whose changes the generation counts."""
+    """Return all fields except metadata and status. A change of these fields increases the generation."""
     return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
 
 
@@ -259,9 +262,9 @@ def _validated(obj: Object) -> Object:
     try:
         copied = wire(obj)
     except (TypeError, ValueError) as error:
-        raise InvalidError(f"not JSON: {error}") from error
+        raise InvalidError(f"the object cannot be written as JSON: {error}") from error
     if not copied.get("apiVersion") or not copied.get("kind"):
-        raise InvalidError("apiVersion and kind must be set")
+        raise InvalidError("the object must have the fields apiVersion and kind")
     metadata = copied.get("metadata") or {}
     name = metadata.get("name", "")
     if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:

@@ -1,4 +1,7 @@
-"""Find the folder of a claim on a laptop: a folder of its name beside the manifests, or one below runs."""
+"""Find the folder of a PersistentVolumeClaim on a laptop.
+
+It is the folder with the claim's name next to the manifests, or otherwise a folder in ``runs/volumes``.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,10 +13,10 @@ from tunegate_operator.laptop.manifests import Project, RefusedError
 
 
 def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
-    """Return the links to create below ``volumes``, with their targets.
+    """Return the symbolic links to create in ``volumes``, with their targets.
 
     Raises RefusedError if a claim already refers to another folder, because a job must not use another
-    project's data by mistake.
+    project's data by mistake, or if the link of a claim is broken.
     """
     wanted: dict[Path, Path] = {}
     for project in projects:
@@ -24,14 +27,15 @@ def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
                 _refuse_other(claim, target, wanted.setdefault(link, target))
             elif link.is_symlink() and not link.exists():
                 raise RefusedError(
-                    f"claim {claim}: {link} links to {link.readlink()}, which does not exist. Restore it, "
-                    f"or remove the link."
+                    f"claim {claim}: {link} links to {link.readlink()}, which does not exist. Restore this "
+                    f"folder, or remove the link {link}."
                 )
     return {link: target for link, target in wanted.items() if _must_be_made(link, target)}
 
 
 def make_links(links: Mapping[Path, Path]) -> None:
-    """Create the planned links. They replace dangling links, and empty folders of failed runs."""
+    """Create the planned symbolic links. They replace broken links, and empty folders that failed runs
+    left."""
     for link, target in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
@@ -42,7 +46,8 @@ def make_links(links: Mapping[Path, Path]) -> None:
 
 
 def claims_of(objects: Iterable[Object]) -> set[str]:
-    """Return the claims that manifests refer to, in pvc:// URIs or as ``persistentVolumeClaim``."""
+    """Return the names of the claims that objects refer to, in pvc:// URIs or fields
+    ``persistentVolumeClaim``."""
     return {claim for obj in objects if "spec" in obj for claim in _claims(obj["spec"])}
 
 
@@ -60,7 +65,8 @@ def _claims(value: Any) -> Iterator[str]:
 
 
 def _must_be_made(link: Path, target: Path) -> bool:
-    """Return whether the link is missing. Raises RefusedError if the claim refers to another folder."""
+    """Return whether the link must be created. Raises RefusedError if the claim refers to another folder than
+    ``target``."""
     if link.is_symlink() and link.exists():
         _refuse_other(link.name, target, link.resolve())
         return False
@@ -73,6 +79,6 @@ def _must_be_made(link: Path, target: Path) -> bool:
 def _refuse_other(claim: str, target: Path, present: Path) -> None:
     if target != present:
         raise RefusedError(
-            f"claim {claim} would refer to {target}, but it already refers to {present}. Rename one of them, "
-            "or choose another folder with --runs."
+            f"claim {claim} would refer to the folder {target}, but it already refers to {present}. Rename "
+            "one of the two claims, or choose another runs folder with --runs."
         )
