@@ -57,7 +57,7 @@ def test_pod_in_another_namespace_is_refused(node: Node, namespace: str) -> None
     assert ours.ended()["phase"] == "Succeeded", "the forged report was not accepted"
 
 
-def test_reports_with_foreign_tokens_are_refused(node: Node, namespace: str) -> None:
+def test_reports_with_tokens_of_other_jobs_or_audiences_are_refused(node: Node, namespace: str) -> None:
     node.install()
     ours, theirs = TinyJob(node, namespace, "ours"), TinyJob(node, namespace, "theirs")
     ours.apply(LONG)

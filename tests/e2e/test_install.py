@@ -43,7 +43,7 @@ def test_second_replica_takes_over_when_the_leader_is_deleted(node: Node) -> Non
     node.install()
 
 
-def test_jobs_survive_uninstall_and_are_served_after_reinstall(node: Node, namespace: str) -> None:
+def test_jobs_survive_uninstall_and_are_reconciled_after_reinstall(node: Node, namespace: str) -> None:
     node.install()
     node.apply(namespace, waiting_job("before"))
     uid = node.get("ftj", "before", namespace)["metadata"]["uid"]

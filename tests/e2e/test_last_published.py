@@ -21,7 +21,7 @@ def message_of(status: dict[str, Any]) -> str:
     return str(status["failure"]["message"])
 
 
-def test_worse_of_two_overlapping_jobs_is_refused(node: Node, namespace: str) -> None:
+def test_worse_of_two_concurrent_jobs_is_not_published(node: Node, namespace: str) -> None:
     node.install()
     good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
     first, second = good_and_worse("pvc://models/tiny", **NODE_CHANGES)

@@ -9,7 +9,7 @@ from support.waiting_job import wait_until_served, waiting_job
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-def test_only_jobs_in_watched_namespaces_are_served(node: Node, namespace: str) -> None:
+def test_only_jobs_in_watched_namespaces_are_reconciled(node: Node, namespace: str) -> None:
     elsewhere = f"not-{namespace}"[:63]
     node.kubectl("create", "namespace", elsewhere)
     try:

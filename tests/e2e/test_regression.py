@@ -62,7 +62,7 @@ def test_regression_stops_a_job_until_a_person_decides(node: Node, namespace: st
 
 
 @pytest.mark.e2e_full
-def test_regression_example_stops(node: Node, namespace: str) -> None:
+def test_job_of_the_regression_example_is_stopped(node: Node, namespace: str) -> None:
     node.install()
     for claim in ("tuning", "models"):
         node.volume(namespace, claim)

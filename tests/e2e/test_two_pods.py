@@ -63,7 +63,7 @@ def test_two_pods_train_one_model(node: Node, namespace: str) -> None:
     assert two_pods.child_jobs() == ["data 1", "gate 1", "publish 1", "train 1"]
 
 
-def test_eviction_of_one_of_two_pods_restarts_both(node: Node, namespace: str) -> None:
+def test_eviction_of_one_of_two_pods_restarts_both_pods(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG, resources=TWO)

@@ -38,7 +38,7 @@ def programs_below(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_cluster_processes_end_with_the_tests(tmp_path: Path, end: signal.Signals) -> None:
+def test_api_server_processes_end_when_the_test_run_ends(tmp_path: Path, end: signal.Signals) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], env=environment, stdout=subprocess.PIPE, text=True

@@ -33,20 +33,20 @@ def resync(cache: Cache, listed: Iterable[Object], since: int) -> list[WatchEven
     return list(cache.resync("Job", listed, since))
 
 
-def test_older_event_does_not_undo_our_own_write() -> None:
+def test_older_event_does_not_undo_own_write() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 5)))
     assert cached(cache) == {"1": 7}
 
 
-def test_watch_event_of_our_own_write_triggers_a_new_decision() -> None:
+def test_watch_event_of_own_write_triggers_a_new_decision() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     assert cache.apply(WatchEvent("MODIFIED", make("a", "1", 7)))
 
 
-def test_listed_object_is_new_only_in_an_unseen_version() -> None:
+def test_listed_object_is_stale_if_its_version_is_cached() -> None:
     cache = Cache()
     assert cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
     assert not cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
@@ -55,7 +55,7 @@ def test_listed_object_is_new_only_in_an_unseen_version() -> None:
     assert cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
 
 
-def test_own_write_is_new_when_first_seen_in_a_list() -> None:
+def test_own_write_found_by_a_list_triggers_one_decision() -> None:
     """After an interrupted watch, the object is reconciled again, once."""
     cache = Cache()
     cache.put(make("a", "1", 7))
@@ -83,7 +83,7 @@ def test_object_with_a_restored_label_is_cached_again() -> None:
     assert cached(cache) == {}
 
 
-def test_object_with_the_version_of_its_deletion_still_exists() -> None:
+def test_state_with_the_same_version_as_a_deletion_is_cached() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
@@ -107,7 +107,7 @@ def test_object_missing_from_a_list_is_cached_again_when_read() -> None:
     assert cached(cache) == {"1": 7}
 
 
-def test_object_that_a_request_did_not_find_stays_removed() -> None:
+def test_object_removed_after_not_found_is_not_restored() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.remove("1")
@@ -159,7 +159,7 @@ def test_resync_without_missed_changes_yields_no_events() -> None:
     assert cache.get(Key("ConfigMap", "default", "b")) is not None
 
 
-def test_resync_finds_fields_that_a_changed_crd_drops() -> None:
+def test_resync_updates_objects_after_a_crd_drops_a_field() -> None:
     """The API server no longer serves a field that its schema lacks, with the same resourceVersion."""
     cache = Cache()
     job = make("a", "1", 1, kind="FineTuneJob")
@@ -241,7 +241,7 @@ def test_object_without_a_phase_matches_every_phase() -> None:
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default")] == ["1", "2"]
 
 
-def test_children_follow_a_change_of_owner() -> None:
+def test_child_moves_to_its_new_owner() -> None:
     cache = Cache()
     cache.put(make("a", "1", 1, owner="x"))
     cache.put(make("a", "1", 2, owner="y"))
@@ -249,7 +249,7 @@ def test_children_follow_a_change_of_owner() -> None:
     assert [uid_of(child) for child in cache.children(make_owner("y"), "Job")] == ["1"]
 
 
-def test_owner_of_a_deleted_jobs_pod_is_known() -> None:
+def test_owner_of_a_pod_is_known_after_its_job_is_deleted() -> None:
     cache = Cache()
     pod = make("p", "pod", 3, kind="Pod")
     pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]

@@ -44,7 +44,7 @@ def apply_event(cache: Cache, obj: Object, type: str = "ADDED") -> None:
     cache.apply(WatchEvent(type, obj))  # type: ignore[arg-type]
 
 
-def test_content_is_read_once_per_version() -> None:
+def test_config_map_content_is_read_once_per_version() -> None:
     stored = Stored(config_map())
     cache = Cache(stored.read)
     apply_event(cache, config_map())
@@ -58,7 +58,7 @@ def test_content_is_read_once_per_version() -> None:
     assert stored.reads == ["rows"] * 2
 
 
-def test_content_newer_than_the_watch_is_kept() -> None:
+def test_config_map_content_newer_than_the_watch_is_kept() -> None:
     changed = config_map(version=2, text="2")
     stored = Stored(changed)
     cache = Cache(stored.read)
@@ -70,7 +70,7 @@ def test_content_newer_than_the_watch_is_kept() -> None:
     assert stored.reads == ["rows"]
 
 
-def test_own_write_needs_no_read() -> None:
+def test_config_map_written_by_the_operator_needs_no_read() -> None:
     stored = Stored()
     cache = Cache(stored.read)
     cache.put(config_map(text="plan"))
@@ -104,7 +104,7 @@ def test_failed_read_raises_an_error_instead_of_returning_none() -> None:
         cache.get(KEY)
 
 
-def test_content_larger_than_the_cache_is_read_each_time() -> None:
+def test_config_map_larger_than_the_cache_is_read_each_time() -> None:
     stored = Stored(config_map(text="x" * 1000))
     cache = Cache(stored.read, content_bytes=500)
     apply_event(cache, config_map())
@@ -113,7 +113,7 @@ def test_content_larger_than_the_cache_is_read_each_time() -> None:
     assert stored.reads == ["rows"] * 3
 
 
-def test_least_recently_read_content_is_dropped_first() -> None:
+def test_least_recently_read_config_map_is_dropped_from_the_cache_first() -> None:
     small = {name: config_map(name, text="x" * 400) for name in "abc"}
     stored = Stored(*small.values())
     cache = Cache(stored.read, content_bytes=2 * len(write_json(small["a"])))
@@ -134,7 +134,7 @@ def test_memory_does_not_grow_with_the_content_of_config_maps(memory: None) -> N
     assert tracemalloc.get_traced_memory()[0] - before < MB / 4
 
 
-def test_read_content_takes_no_more_memory_than_its_limit(memory: None) -> None:  # noqa: ARG001
+def test_cached_config_map_content_stays_within_its_limit(memory: None) -> None:  # noqa: ARG001
     cache = Cache(lambda key: config_map(key.name, text="x" * MB), content_bytes=4 * MB)
     before, _ = tracemalloc.get_traced_memory()
     for number in range(30):

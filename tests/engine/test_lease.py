@@ -69,7 +69,7 @@ def test_second_candidate_waits_while_the_first_renews(cluster, clock):
     assert holder(cluster) == "a"
 
 
-def test_dead_holder_is_replaced_only_after_the_duration(cluster, clock):
+def test_lease_of_a_dead_holder_is_taken_only_after_it_expires(cluster, clock):
     candidate(cluster, clock, "a")._try_to_hold()
     began, started = clock.monotonic(), []
     stop = Stop(clock, 20)
@@ -101,7 +101,7 @@ def test_candidate_ignores_the_times_in_the_lease(cluster, clock):
     assert not second._try_to_hold()
 
 
-def test_leader_that_cannot_renew_stops_before_another_may_lead(cluster, clock):
+def test_leader_that_cannot_renew_stops_before_its_lease_expires(cluster, clock):
     began, stop = clock.monotonic(), Stop(clock, 50)
 
     def started() -> None:
@@ -142,7 +142,7 @@ def test_only_one_of_two_simultaneous_candidates_leads(cluster, clock):
 
 
 @pytest.mark.parametrize("slow_renewals", [0, 1, 3])
-def test_leader_with_a_slow_api_server_stops_within_the_duration(cluster, clock, slow_renewals):
+def test_leader_with_a_slow_api_server_stops_before_its_lease_expires(cluster, clock, slow_renewals):
     """Others count from the moment a renewal was sent, and each request may take until its timeout."""
     get, replace, left = cluster.get, cluster.replace, [slow_renewals]
 
@@ -194,7 +194,7 @@ def put_lease(cluster: FakeCluster, spec: object) -> None:
 
 
 @pytest.mark.parametrize("spec", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_lease_is_taken_over_after_the_duration(cluster, clock, spec):
+def test_malformed_lease_is_taken_over_after_it_expires(cluster, clock, spec):
     put_lease(cluster, spec)
     began, started = clock.monotonic(), []
     stop = Stop(clock, 20)
@@ -232,7 +232,7 @@ def test_leader_stops_cleanly_with_a_malformed_lease(cluster, clock, spec):
     assert candidate(cluster, clock, "a").lead(lambda: None, stop)
 
 
-def test_leader_gives_up_if_it_cannot_replace_a_malformed_lease(cluster, clock):
+def test_leader_stops_if_it_cannot_replace_a_malformed_lease(cluster, clock):
     def meddle(n: int) -> None:
         if n == 1:
             put_lease(cluster, ["b"])

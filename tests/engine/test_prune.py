@@ -36,7 +36,7 @@ def size(obj: Object) -> int:
     [*(changed(finetunejob(), changes) for changes in FREE_FORM), changed(evalgate(), GOLDEN)],
     ids=[*(next(iter(changes)) for changes in FREE_FORM), "golden.source.inline"],
 )
-def test_oversized_spec_is_dropped_and_still_reported(manifest: Object) -> None:
+def test_oversized_spec_is_not_cached_but_reported_as_a_problem(manifest: Object) -> None:
     held = prune(manifest)
     assert size(held) < 1024
     (problem,) = find_problems(manifest)

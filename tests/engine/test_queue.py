@@ -61,7 +61,7 @@ def test_delayed_key_is_returned_when_due(queue: WorkQueue, clock: FakeClock) ->
 
 
 @pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
-def test_earliest_of_two_delays_replaces_the_other(
+def test_earliest_of_two_delays_of_a_key_counts(
     queue: WorkQueue, clock: FakeClock, delays: tuple[float, float]
 ) -> None:
     for delay in delays:
@@ -115,7 +115,7 @@ def test_forget_resets_the_backoff(queue: WorkQueue) -> None:
     assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
 
 
-def test_key_is_due_within_seconds_after_a_long_outage(queue: WorkQueue, clock: FakeClock) -> None:
+def test_backoff_during_an_outage_stays_below_its_limit(queue: WorkQueue, clock: FakeClock) -> None:
     for _ in range(1000):
         queue.add_failed(A, outage=True)
         wait = queue.next_due()
@@ -146,7 +146,7 @@ def test_retries_after_an_outage_are_spread_over_time(queue: WorkQueue, clock: F
     assert max(due) < 0.25 * len(keys)
 
 
-def test_own_failure_after_an_outage_resets_the_backoff(queue: WorkQueue) -> None:
+def test_first_failure_after_an_outage_has_the_shortest_backoff(queue: WorkQueue) -> None:
     for _ in range(1000):
         queue.add_failed(A, outage=True)
     queue.add(A)
@@ -156,7 +156,7 @@ def test_own_failure_after_an_outage_resets_the_backoff(queue: WorkQueue) -> Non
     assert queue.next_due() == pytest.approx(FIRST_BACKOFF)
 
 
-def test_failing_key_does_not_delay_others(queue: WorkQueue) -> None:
+def test_failing_key_does_not_delay_other_keys(queue: WorkQueue) -> None:
     for _ in range(10):
         queue.add_failed(A)
     queue.add(B)

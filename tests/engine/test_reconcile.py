@@ -146,7 +146,7 @@ def test_settled_object_is_not_written_again(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize("n", range(1, 7))
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_crash_at_any_write_ends_in_the_same_state(cluster: FakeCluster, when: str, n: int) -> None:
+def test_crash_at_any_write_leads_to_the_same_final_state(cluster: FakeCluster, when: str, n: int) -> None:
     getattr(cluster, f"fail_{when}")(n)
     with pytest.raises(Crash):
         Operator(cluster, two_children).settle()
@@ -176,7 +176,7 @@ def test_conflict_leads_to_a_decision_on_the_current_object(cluster: FakeCluster
     assert operator.status() == {"suspended": True}
 
 
-def test_object_deleted_meanwhile_is_dropped_without_a_warning(
+def test_object_deleted_before_its_decision_causes_no_warning(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator = Operator(cluster, two_children)
@@ -191,7 +191,7 @@ def test_object_deleted_meanwhile_is_dropped_without_a_warning(
     assert caplog.messages == []
 
 
-def test_unavailable_api_server_is_retried_until_it_is_back(
+def test_decision_is_retried_until_the_api_server_is_available(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator = Operator(cluster, two_children)
@@ -213,7 +213,7 @@ def test_job_resumes_within_seconds_after_an_hour_of_outage(cluster: FakeCluster
     assert operator.status() == {"phase": "Running"}
 
 
-def test_failing_object_is_retried_every_1000_seconds(cluster: FakeCluster) -> None:
+def test_failing_object_is_retried_at_most_every_1000_seconds(cluster: FakeCluster) -> None:
     cluster.refuse("Job", "spec.template: invalid")
     operator = Operator(cluster, two_children)
     operator.settle_through_backoff(seconds=3600)
@@ -252,7 +252,7 @@ def test_actions_after_a_failed_one_are_not_carried_out(cluster: FakeCluster) ->
     assert cluster.as_user.list_objects("Job") == []
 
 
-def test_child_is_created_once_another_owner_frees_its_name(cluster: FakeCluster) -> None:
+def test_child_is_created_when_its_name_becomes_free(cluster: FakeCluster) -> None:
     other = cluster.as_user.create(ftj("other"))
     taken = cluster.as_user.create(job(other))
 
@@ -292,7 +292,7 @@ def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCl
     assert [write.verb for write in cluster.writes if write.kind == "ConfigMap"] == ["create", "replace"]
 
 
-def test_written_status_is_known_before_its_watch_event(cluster: FakeCluster) -> None:
+def test_own_status_write_is_cached_before_its_watch_event(cluster: FakeCluster) -> None:
     seen = []
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -327,7 +327,7 @@ def test_decision_reads_current_config_maps(cluster: FakeCluster) -> None:
     assert operator.status() == {"rows": "2"}
 
 
-def test_config_map_that_cannot_be_read_is_retried_with_backoff(cluster: FakeCluster) -> None:
+def test_decision_is_retried_with_backoff_if_config_map_read_fails(cluster: FakeCluster) -> None:
     owner = cluster.as_user.get(KEY)
     assert owner is not None
     cluster.as_user.create(config_map(owner, "rows"))
@@ -364,7 +364,7 @@ def test_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) ->
     assert [uid_of(o) for o in cluster.as_user.list_objects("Job")] == [uid_of(child)]
 
 
-def test_put_over_a_stale_cache_reads_the_object_again(cluster: FakeCluster) -> None:
+def test_put_with_a_stale_cache_reads_the_object_again(cluster: FakeCluster) -> None:
     content = "1"
     operator = Operator(cluster, lambda obj, view, now: Decision({}, (Put(config_map(obj, data=content)),)))  # noqa: ARG005
     operator.settle()
@@ -473,7 +473,7 @@ def test_event_is_recorded_once_when_the_status_changes_again(cluster: FakeClust
     assert cluster.events == [("demo", "Warning", "Regressing", "golden -6.0 points")]
 
 
-def test_pod_change_enqueues_its_jobs_owner_after_job_deletion(cluster: FakeCluster) -> None:
+def test_pod_change_after_job_deletion_enqueues_the_finetunejob(cluster: FakeCluster) -> None:
     operator = Operator(cluster, two_children)
     operator.settle()
     pod = cluster.start_pod("train")
@@ -498,7 +498,7 @@ def test_change_of_another_kind_enqueues_concerned_objects(cluster: FakeCluster)
     assert operator.controller.decisions == before + 1
 
 
-def test_report_enqueues_its_job_and_is_visible(cluster: FakeCluster) -> None:
+def test_report_enqueues_its_job_and_is_available_to_the_decision(cluster: FakeCluster) -> None:
     operator = Operator(
         cluster,
         lambda obj, view, now: Decision({"steps": [r["sequence"] for r in view.reports(uid_of(obj))]}),  # noqa: ARG005

@@ -92,7 +92,7 @@ def grown(work: Callable[[], None]) -> tuple[int, int]:
     return traced() - before, peak - before
 
 
-def test_large_config_maps_of_others_take_no_memory(cluster: KubernetesCluster, namespace: str) -> None:
+def test_large_config_maps_of_users_use_no_memory(cluster: KubernetesCluster, namespace: str) -> None:
     create_config_maps(cluster, namespace, "listed")
     cache = Cache(cluster.get)
     tracemalloc.start()

@@ -17,7 +17,7 @@ def report(
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
-def test_highest_sequence_wins(order: tuple[int, ...]) -> None:
+def test_report_with_the_highest_sequence_is_kept(order: tuple[int, ...]) -> None:
     store = ReportStore()
     for sequence in order:
         store.put(report(sequence))
@@ -30,7 +30,7 @@ def test_repeated_report_changes_nothing() -> None:
     assert not store.put(report(1))
 
 
-def test_higher_attempt_wins_over_higher_sequence() -> None:
+def test_higher_attempt_is_newer_than_higher_sequence() -> None:
     store = ReportStore()
     store.put(report(50, attempt=1))
     assert store.put(report(1, attempt=2))
@@ -74,7 +74,7 @@ def test_report_received_during_a_decision_is_not_acknowledged_yet() -> None:
     assert promise.done()
 
 
-def test_progress_alone_is_acknowledged_on_receipt() -> None:
+def test_report_with_only_new_progress_is_acknowledged_at_once() -> None:
     store = ReportStore()
     store.put(report(1) | {"progress": {"step": 1}, "results": {"sets": {}}})
     store.acknowledge("1", store.latest("1"))
@@ -86,7 +86,7 @@ def test_progress_alone_is_acknowledged_on_receipt() -> None:
     assert not store.acknowledgement(measured).done()
 
 
-def test_late_older_report_is_acknowledged_with_the_stored_one() -> None:
+def test_older_report_that_arrives_late_is_acknowledged_with_the_newer() -> None:
     store = ReportStore()
     store.put(report(2) | {"outcome": "Completed"})
     late = report(1)
@@ -130,7 +130,7 @@ def test_job_with_too_large_reports_is_refused() -> None:
     assert [r["stage"] for r in store.latest("1")] == ["sft"]
 
 
-def test_recorded_results_make_room_for_the_next_stage() -> None:
+def test_acknowledged_results_are_dropped_to_make_room() -> None:
     store = ReportStore(max_job_bytes=2500)
     store.put(large("1", 2000, stage="sft"))
     store.acknowledge("1", store.latest("1"))
@@ -143,7 +143,7 @@ def test_recorded_results_make_room_for_the_next_stage() -> None:
     assert store.acknowledgement(large("1", 2000, stage="sft")).done(), "it is still acknowledged"
 
 
-def test_unrecorded_results_are_never_dropped() -> None:
+def test_unacknowledged_results_are_never_dropped() -> None:
     store = ReportStore(max_bytes=2500)
     store.put(large("1"))
     store.put(large("2"))
@@ -155,7 +155,7 @@ def test_unrecorded_results_are_never_dropped() -> None:
     assert store.held_bytes < 2500
 
 
-def test_small_jobs_report_while_large_ones_fill_the_store() -> None:
+def test_reports_of_small_jobs_fit_when_large_jobs_fill_the_store() -> None:
     store = ReportStore(max_bytes=4000)
     for uid in ("1", "2", "3"):
         store.put(large(uid))

@@ -53,7 +53,7 @@ def test_watch_resumes_after_an_api_server_outage(server: ApiServer, cluster: Ku
         )
 
 
-def test_resync_finds_deletions_while_no_watch_was_open(
+def test_resync_finds_deletions_that_happened_without_a_watch(
     server: ApiServer, cluster: KubernetesCluster
 ) -> None:
     seen: list[WatchEvent] = []
@@ -106,7 +106,7 @@ def new_config_map() -> Object:
     return made
 
 
-def test_reflector_lists_again_when_its_version_has_expired(cluster: KubernetesCluster) -> None:
+def test_reflector_relists_when_its_resource_version_has_expired(cluster: KubernetesCluster) -> None:
     lists: list[float] = []
     cache, stop = Cache(), threading.Event()
     cluster.watch(cache.apply)

@@ -59,7 +59,7 @@ def test_folders_that_are_not_claims_do_not_conflict(quick):
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "a dangling link"])
-def test_remains_of_an_earlier_run_do_not_hide_a_claim(quick, left):
+def test_empty_folder_or_broken_link_of_earlier_run_is_replaced(quick, left):
     folder = project(quick, "one", "HERE NOW")
     claim = quick.runs / "volumes" / "datasets"
     claim.parent.mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_remains_of_an_earlier_run_do_not_hide_a_claim(quick, left):
     assert claim.resolve() == folder / "datasets"
 
 
-def test_claim_with_a_deleted_folder_is_refused(quick):
+def test_claim_that_links_to_a_deleted_folder_is_refused(quick):
     folder = project(quick, "one", "FIRST")
     assert quick("run", "one").returncode == 0
     shutil.rmtree(folder / "datasets")

@@ -8,7 +8,7 @@ def remaining(command, kind: str) -> list[str]:
     return sorted(path.stem for path in (command.runs / ".cluster" / "objects" / kind).rglob("*.yaml"))
 
 
-def test_run_does_not_wait_for_its_ttl(quick):
+def test_run_does_not_wait_until_the_ttl_expires(quick):
     quick.write(Path("/nowhere"), ttlSecondsAfterFinished=86400)
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout
@@ -22,7 +22,7 @@ def test_run_does_not_wait_for_its_ttl(quick):
     assert remaining(quick, "Job") == []
 
 
-def test_ttl_of_zero_is_cleaned_up_by_the_run_itself(quick):
+def test_job_with_a_ttl_of_zero_is_cleaned_up_by_its_run(quick):
     quick.write(Path("/nowhere"), ttlSecondsAfterFinished=0)
     result = quick("run", "manifests", seconds=60)
     assert result.returncode == 0, result.stdout

@@ -27,7 +27,7 @@ def test_command_waits_for_a_trainer_that_the_operator_stopped(overdue):
     assert "saved" in command.logs()
 
 
-def test_report_shows_a_failure_that_the_trainer_could_not_know(overdue):
+def test_report_shows_a_failure_that_the_trainer_could_not_report(overdue):
     page = (overdue[0].runs / "orders" / "report.html").read_text()
     assert "<strong>Failed</strong> DeadlineExceeded: " in page
     assert "<title>Failed - orders</title>" in page

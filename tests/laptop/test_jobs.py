@@ -84,7 +84,7 @@ def test_job_step_has_the_expected_pods_and_condition(
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (3, 4)])
-def test_wait_before_the_next_pod_doubles(failures: int, seconds: int) -> None:
+def test_backoff_before_the_next_pod_doubles(failures: int, seconds: int) -> None:
     def starts(waited: float) -> bool:
         ended = NOW - timedelta(seconds=waited)
         return bool(step_job(make_job(backoffLimit=9), [pod(1, ended=ended)] * failures, NOW).starts)

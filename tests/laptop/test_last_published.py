@@ -9,7 +9,7 @@ LOST = "golden: golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points, li
 
 
 @pytest.mark.slow
-def test_overlapping_job_that_is_worse_is_not_published(tunegate, tiny_model):
+def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
     good, worse = good_and_worse(f"file://{tiny_model}")
     result = tunegate("run", tunegate.write_all([*good, *worse]), seconds=400)
     uid = tunegate.object("good")["metadata"]["uid"][:5]

@@ -64,7 +64,7 @@ def test_exit_code_of_an_adopted_trainer_comes_from_its_message(laptop: Laptop) 
     assert laptop.reports[-1]["outcome"] == "Interrupted"
 
 
-def test_trainer_that_ended_unwatched_keeps_its_exit_code_and_report(laptop: Laptop) -> None:
+def test_trainer_that_ended_without_a_command_keeps_exit_code_and_report(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.close()
@@ -77,7 +77,7 @@ def test_trainer_that_ended_unwatched_keeps_its_exit_code_and_report(laptop: Lap
     assert laptop.reports[-1]["outcome"] == "Interrupted", "its last report was not read after the restart"
 
 
-def test_trainer_ended_by_a_reboot_does_not_count_as_failed(
+def test_trainer_ended_by_a_reboot_is_not_counted_as_failed(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laptop.create_job("train", backoffLimit=0)
@@ -110,7 +110,7 @@ def test_reports_of_finished_pods_are_read_after_a_restart(laptop: Laptop) -> No
     assert [report["outcome"] for report in laptop.reports] == ["Interrupted"]
 
 
-def test_deletion_continues_after_a_restart(laptop: Laptop) -> None:
+def test_deletion_of_a_job_continues_after_a_restart(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.delete(Key.of(laptop.job()), uid_of(laptop.job()))
@@ -119,7 +119,7 @@ def test_deletion_continues_after_a_restart(laptop: Laptop) -> None:
     assert not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid))
 
 
-def test_interruption_is_not_counted_as_a_failure(laptop: Laptop) -> None:
+def test_interrupted_pod_is_not_counted_as_failed(laptop: Laptop) -> None:
     laptop.create_job("train", backoffLimit=0)
     laptop.until_training()
     laptop.cluster.interrupt()
@@ -150,7 +150,7 @@ def test_pod_that_failed_before_an_interruption_counts_as_failed(laptop: Laptop)
     assert not has_condition(laptop.pod(), "DisruptionTarget")
 
 
-def test_second_process_cannot_run_the_same_folder(laptop: Laptop) -> None:
+def test_second_process_cannot_lock_the_same_folder(laptop: Laptop) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from tunegate_operator.laptop.cluster import LocalCluster\n"

@@ -31,7 +31,7 @@ def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quic
 
 
 @pytest.mark.slow
-def test_metrics_of_removed_files_are_not_sent(quick):
+def test_tracking_is_not_retried_after_cleanup_removed_the_files(quick):
     """The remaining files have less than the trackers received already."""
     quick.write(Path("/nowhere"), tracking=MLFLOW, ttlSecondsAfterFinished=0)
     quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
@@ -76,7 +76,7 @@ def test_ctrl_c_while_tracking_keeps_the_jobs_result(quick):
     assert "tracking  sent the remaining metrics to mlflow" in quick("run", "manifests").stdout
 
 
-def test_printed_log_is_not_that_of_a_tracking_pod(quick):
+def test_log_path_of_a_tracking_pod_is_not_printed(quick):
     grace = {"terminationGracePeriodSeconds": 5}
     quick.write(Path("/nowhere"), tracking=MLFLOW, activeDeadlineSeconds=8, podTemplate=grace)
     quick.environment["STAND_IN"] = "trains"

@@ -62,7 +62,7 @@ def test_expired_authority_is_refused():
         load_authority(cluster, "tunegate", "ca", NOW + timedelta(days=AUTHORITY_DAYS))
 
 
-def test_serving_certificate_is_due_well_before_it_expires():
+def test_serving_certificate_is_due_for_renewal_before_it_expires():
     serving = make_serving(make_authority(NOW), "reports.tunegate.svc", NOW)
     assert not is_due(serving, NOW + timedelta(days=SERVING_DAYS / 2))
     assert is_due(serving, NOW + timedelta(days=SERVING_DAYS * 0.7))

@@ -84,7 +84,7 @@ def test_connection_with_too_many_headers_is_closed(engine):
         assert is_closed(connection)
 
 
-def test_connection_is_closed_after_its_total_deadline(engine):
+def test_connection_is_closed_after_its_total_timeout(engine):
     with serving(engine, limits=Limits(headers=60, connection=SHORT)), tls_connection(engine) as connection:
         assert is_closed(connection)
 
@@ -112,7 +112,7 @@ def test_connection_above_the_limit_of_its_source_is_closed(engine):
         eventually(lambda: can_connect(engine), what="closed connections no longer count")
 
 
-def test_new_connection_displaces_an_idle_one_of_the_busiest_source(engine):
+def test_new_connection_replaces_idle_connection_of_busiest_source(engine):
     with serving(engine, limits=replace(NO_DEADLINES, connections=4)), ExitStack() as stack:
         lone = stack.enter_context(tcp_connection(engine, source="127.0.0.3"))
         busiest = [stack.enter_context(tcp_connection(engine, source="127.0.0.2")) for _ in range(3)]
@@ -132,7 +132,7 @@ def test_idle_connections_from_many_sources_do_not_lock_out_others(engine):
             stack.enter_context(tls_connection(engine))
 
 
-def test_new_connection_displaces_one_whose_sender_was_refused(engine):
+def test_new_connection_replaces_connection_of_refused_sender(engine):
     engine.jobs.add("job")
     with serving(engine, limits=replace(NO_DEADLINES, connections=1)), tls_connection(engine) as refused:
         refused.sendall(head("unknown", 1000))
@@ -141,7 +141,7 @@ def test_new_connection_displaces_one_whose_sender_was_refused(engine):
             pass
 
 
-def test_new_connection_does_not_displace_an_accepted_sender(engine):
+def test_new_connection_does_not_replace_connection_of_authenticated_sender(engine):
     engine.jobs.add("job")
     engine.acknowledge = None
     with serving(engine, limits=replace(NO_DEADLINES, connections=2)), ExitStack() as stack:
@@ -152,7 +152,7 @@ def test_new_connection_does_not_displace_an_accepted_sender(engine):
         assert is_closed(another)
 
 
-def test_new_connection_displaces_one_of_a_job_with_many_connections(engine):
+def test_new_connection_replaces_connection_above_the_limit_per_job(engine):
     engine.jobs.add("job")
     engine.acknowledge = None
     limits = replace(NO_DEADLINES, connections=4, per_job=2)

@@ -159,7 +159,7 @@ def test_refused_token_is_cached_for_a_while(authenticator, reviews, clock):
     assert reviews.count == 2
 
 
-def test_many_refused_tokens_do_not_displace_an_accepted_one(authenticator, reviews):
+def test_many_refused_tokens_do_not_evict_accepted_token_from_cache(authenticator, reviews):
     authenticator.authenticate("good", JOB)
     for n in range(REMEMBERED_TOKENS + 10):
         with pytest.raises(ForbiddenSenderError):
@@ -249,7 +249,7 @@ def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, rev
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
 )
-def test_pod_of_a_foreign_job_is_refused(authenticator, reviews, cache, child, message):
+def test_pod_of_a_job_not_created_by_the_operator_is_refused(authenticator, reviews, cache, child, message):
     add(cache, child)
     add(cache, make_owned("Pod", "forged-pod", "Job", "c"))
     reviews.pods = ["forged-pod"]

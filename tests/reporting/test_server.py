@@ -226,7 +226,7 @@ def test_refusal_of_a_long_list_has_a_short_message(engine, results):
     assert len(message) < 5000
 
 
-def test_many_errors_are_counted_instead_of_listed(engine):
+def test_many_validation_errors_are_counted_instead_of_listed(engine):
     sets = {str(n): {} for n in range(100)}
     assert post(engine, report(results={"sets": sets})) == (
         422,
@@ -328,7 +328,7 @@ def test_slow_bodies_of_many_jobs_do_not_delay_another_report(engine):
         assert post(engine, report()) == (200, "acknowledged")
 
 
-def test_largest_body_is_dropped_when_all_exceed_the_limit(engine):
+def test_largest_body_is_dropped_when_all_bodies_exceed_the_limit(engine):
     engine.jobs |= {"large", "small"}
     with serving(engine, limits=Limits(body=60, held=300_000)), ExitStack() as stack:
         large, small = (stack.enter_context(tls_connection(engine)) for _ in range(2))
@@ -366,7 +366,7 @@ def test_bodies_of_one_job_are_read_one_at_a_time(engine):
     assert [taken["sequence"] for taken in engine.taken] == [1, 2]
 
 
-def test_next_report_of_a_job_waits_for_its_share_of_the_parser(engine, monkeypatch):
+def test_job_waits_for_a_multiple_of_its_last_reports_parsing_time(engine, monkeypatch):
     monkeypatch.setattr(turns, "PARSER_SHARE", 1_000_000)
     with serving(engine, limits=Limits(body=1)):
         assert post(engine, report())[0] == 200

@@ -85,7 +85,7 @@ def test_report_of_a_step_that_the_job_lacks_is_refused(reported, message):
         (3, r"attempt: 3 is higher than the latest attempt \(2\) of train sft"),
     ],
 )
-def test_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
+def test_report_with_attempt_above_the_pods_own_is_refused(attempt, refusal):
     if refusal is None:
         sender(SFT, attempt=2).check_report(report(SFT, attempt))
     else:
@@ -93,7 +93,7 @@ def test_report_of_a_later_attempt_than_the_pods_is_refused(attempt, refusal):
             sender(SFT, attempt=2).check_report(report(SFT, attempt))
 
 
-def test_report_of_an_earlier_step_needs_an_attempt_that_existed():
+def test_report_of_earlier_step_with_attempt_that_never_started_is_refused():
     sender(GATE).check_report(report(SFT, 3))
     with pytest.raises(
         ForeignReportError, match=r"attempt: 4 is higher than the latest attempt \(3\) of train sft"
@@ -159,7 +159,7 @@ def test_report_with_another_roles_content_is_refused(step, content, message):
         sender(step).check_report(report(step, **content))
 
 
-def test_report_with_too_many_targets_or_a_wrong_start_is_refused() -> None:
+def test_report_with_too_many_targets_or_wrong_start_step_is_refused() -> None:
     published = [PublishedArtifact(uri=f"pvc://m/{n}", digest="0" * 64) for n in range(5)]
     with pytest.raises(ForeignReportError, match="published: a job has at most 4 targets"):
         sender(PUBLISH).check_report(report(PUBLISH, published=published))
