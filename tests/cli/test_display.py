@@ -1,4 +1,4 @@
-"""The display of a job's status on a terminal."""
+"""How the command displays a job's status on a terminal."""
 
 import io
 from datetime import UTC, datetime, timedelta

@@ -24,7 +24,8 @@ def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture
 def namespace(node: Node, request: pytest.FixtureRequest, show: Callable[[str], None]) -> Iterator[str]:
-    """A namespace for this test, named like it. The state of its jobs is printed when the test ends."""
+    """A namespace with the name of this test. The state of the namespace's jobs is printed when the test
+    ends."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")[:60].strip("-")
     node.kubectl("create", "namespace", name)
     node.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")

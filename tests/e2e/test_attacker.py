@@ -1,7 +1,8 @@
 """An attacker with all permissions in their own namespace cannot affect another team's job.
 
-While that job trains, the attacker's Jobs name it as their owner, their pods send reports about it, and they
-load the operator with large ConfigMaps, large FineTuneJobs, large request bodies and idle connections.
+While the other team's job trains, the attacker creates Jobs that name it as their owner, and pods that send
+reports about it. The attacker also loads the operator with large ConfigMaps, large FineTuneJobs, large
+request bodies and idle connections.
 """
 
 import threading
@@ -30,17 +31,21 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 GROUP = ("tunegate.dev", "v1alpha1")
 MAPS, MIN_MAPS, MAP_SECONDS = 100, 30, 120
-"""Number of ConfigMaps of 1 MB to create, how many a slow node must accept at least, and the time for it."""
+"""Number of ConfigMaps of 1 MB to create, the least number that a slow node must accept, and the timeout in
+seconds."""
 LARGE_JOBS, MIN_JOBS = 50, 20
-"""Number of FineTuneJobs of 1.2 MB to create in the same time, and how many the node must accept at least."""
+"""Number of FineTuneJobs of 1.2 MB to create within MAP_SECONDS, and the least number that a slow node must
+accept."""
 BODIES, BODY_BYTES = 20, 8_000_000
 CONNECTIONS = 300
 TIMED_JOBS = 10
-"""Number of jobs that a third team applies during the attack. Each is timed until its first status."""
+"""Number of jobs that a third team applies during the attack. The time until the first status of each job is
+measured."""
 MAX_SECONDS = 2.0
 MAX_BYTES = 250_000_000
 MAX_GROWTH = 60_000_000
-"""Limit for the growth of the operator's memory, in bytes. The ConfigMaps alone have 100 MB."""
+"""Limit for the growth of the operator's memory, in bytes. The ConfigMaps alone have 100 MB, so the operator
+must not keep them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Namespaces:
 
 @pytest.fixture
 def namespaces(node: Node, namespace: str) -> Iterator[Namespaces]:
-    """The victim's namespace, named like the test, and three more."""
+    """Namespaces of the victim, named after the test, and of the other teams."""
     others = [f"{namespace[:50]}-{who}" for who in ("undisturbed", "attacker", "third")]
     try:
         for name in others:
@@ -115,7 +120,8 @@ def test_attacker_in_another_namespace_cannot_affect_a_training_job(
 
 @contextmanager
 def memory_of(node: Node, operator: str) -> Iterator[list[int]]:
-    """Sample the resident memory of an operator pod's process, in bytes, until the context ends."""
+    """Measure the resident memory of an operator pod's process, in bytes, repeatedly until the context
+    ends."""
     process, stop = node.process(operator), threading.Event()
     seen = [process.memory_info().rss]
 
@@ -171,7 +177,8 @@ def seconds_to_status(node: Node, namespace: str, name: str) -> float:
 
 
 def outcome_of(job: TinyJob) -> dict[str, Any]:
-    """Return a summary of a run's result, in which a difference is easier to see than in the whole status."""
+    """Return a summary of a job's result. A difference between two summaries is easier to see than one
+    between whole statuses."""
     status = job.status()
     checkpoints = status.get("checkpoints", [])
     return {

@@ -1,4 +1,5 @@
-"""``ttlSecondsAfterFinished``: files, Jobs and pods of a finished job are removed, but not its model."""
+"""After ``ttlSecondsAfterFinished``, the files, Jobs and pods of a finished job are removed, but its
+published model is kept."""
 
 import pytest
 

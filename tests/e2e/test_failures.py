@@ -1,4 +1,4 @@
-"""Failures for which waiting does not help: the job fails at once, with a reason and a hint."""
+"""After a failure that a retry cannot solve, the job fails at once, with a reason and a hint."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Only a job's own pods may report on it."""
+"""Only a job's own pods may send reports about the job."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def training_pod(node: Node, job: TinyJob) -> FakePod:
-    """Wait until the job's training pod runs. Returns it for posting reports in its name."""
+    """Wait until the job's training pod runs. Returns an object that posts reports in the name of this
+    pod."""
 
     def running() -> str:
         pods = job.pods("train")

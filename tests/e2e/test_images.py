@@ -1,4 +1,4 @@
-"""The images run in hardened pods: not as root, with a read-only file system except /tmp."""
+"""The images run in hardened pods, as a user other than root and with a read-only file system except /tmp."""
 
 import io
 import json
@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 CODE_BYTES = 4 * 2**20
-"""Limit for the uncompressed layer that every node pulls after a change of Tunegate's code."""
+"""Limit for the uncompressed image layer with Tunegate's code, in bytes. Every node pulls this layer after a
+change of the code."""
 
 
 def hardened_job(name: str, image: str, *command: str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def hardened_job(name: str, image: str, *command: str) -> dict[str, Any]:
 
 
 def output(node: Node, namespace: str, image: str, *command: str) -> str:
-    """Run a command in a hardened pod, and wait until it succeeded. Returns its log."""
+    """Run a command in a hardened pod, and wait until the pod has succeeded. Returns the pod's log."""
     node.apply(namespace, hardened_job("run", image, *command))
 
     def ended() -> str | None:

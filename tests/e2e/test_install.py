@@ -1,4 +1,4 @@
-"""Helm installs the operator from its image, with one replica or several, and uninstalls it without loss."""
+"""Helm installs the operator from its image, with one or several replicas. Jobs survive an uninstall."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A whole job with a tiny model, in the real images."""
+"""A complete job with a tiny model runs in the real images."""
 
 from pathlib import Path
 

@@ -14,12 +14,13 @@ pytestmark = pytest.mark.timeout(1800)
 ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
 OUTAGE_SECONDS = 120
 SETTLE_SECONDS = 5
-"""Time until the node stops forwarding to the old port."""
+"""Seconds until the node no longer forwards connections to the Service's old port."""
 
 
 def assert_nothing_was_lost(job: TinyJob) -> None:
-    """Check that the job succeeded with one Job for each role (besides one for late reports), one writer,
-    each step once, and every checkpoint in status."""
+    """Check that the job succeeded, with one Job per role (and at most one more for late reports), one
+    process that wrote to the stage's folder, each optimizer step trained once, and every checkpoint in
+    status."""
     status = job.ended()
     assert status["phase"] == "Succeeded", status["message"]
     assert [one for one in job.child_jobs() if not one.startswith("report ")] == ONE_OF_EACH
@@ -124,7 +125,8 @@ def are_running(job: TinyJob, role: str) -> bool:
 
 
 def serve_reports_at(node: Node, port: int) -> None:
-    """Change the Service's port. Pods use the first port, so reports fail while it is another one."""
+    """Change the port of the report Service. Pods use the original port, so their reports fail while the port
+    is different."""
     patch = json.dumps([{"op": "replace", "path": "/spec/ports/0/port", "value": port}])
     service = ("service", "tunegate-reports", "-n", NAMESPACE)
     node.kubectl("patch", *service, "--type=json", "-p", patch)

@@ -1,4 +1,5 @@
-"""A training pod is killed, and then evicted: the run resumes from its last checkpoint."""
+"""After a training pod is killed, and after its replacement is evicted, the job resumes from its last
+checkpoint."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The second of two jobs that publish to one URI must not be worse than the first."""
+"""If two jobs publish to one URI, the second job's model must not be worse than the first job's model."""
 
 from typing import Any
 

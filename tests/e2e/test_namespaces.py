@@ -1,4 +1,4 @@
-"""An operator with ``watchNamespaces`` has permissions in these namespaces only."""
+"""An operator with ``watchNamespaces`` has permissions only in the namespaces that this value lists."""
 
 import pytest
 

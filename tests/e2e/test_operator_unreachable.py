@@ -1,4 +1,4 @@
-"""The operator is unreachable when a pod ends: a follow-up pod sends the report that was not acknowledged."""
+"""A report that was not acknowledged, because the operator was unreachable, is sent by a follow-up pod."""
 
 import pytest
 

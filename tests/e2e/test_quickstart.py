@@ -17,7 +17,7 @@ NAME = "order-extractor"
 
 
 def columns(table: str) -> dict[str, str]:
-    """Return the only row of a ``kubectl get`` table, by column headings."""
+    """Return the only row of a ``kubectl get`` table as a mapping from column heading to value."""
     heading, line = (re.split(r"\s{2,}", text.strip()) for text in table.strip().splitlines())
     return dict(zip(heading, line, strict=False))
 

@@ -1,4 +1,4 @@
-"""A run that gets worse is stopped, its GPU is freed, and a person decides about it."""
+"""A job whose model gets worse is stopped and its GPU is freed. Then a person decides about the job."""
 
 import json
 from functools import partial
@@ -15,8 +15,8 @@ EXAMPLE = ROOT / "examples" / "regression"
 
 
 def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[TinyJob]:
-    """Apply jobs that start from a model which passes all cases, with rows that contradict the cases: both
-    the loss and the pass rate fall."""
+    """Apply jobs that start from a model which passes all golden cases. Their training rows contradict the
+    cases, so training reduces both the loss and the pass rate."""
     good = TinyJob(node, namespace, "good")
     good.apply()
     assert good.ended()["phase"] == "Succeeded"

@@ -1,4 +1,4 @@
-"""The operator's account may access only the objects of its jobs."""
+"""The operator's service account may access only the objects of FineTuneJobs."""
 
 import json
 
@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def refusal(node: Node, *arguments: str, text: str | None = None) -> str:
-    """Run kubectl as the operator's account. Returns its error message, or an empty text if it succeeds."""
+    """Run kubectl as the operator's service account. Returns kubectl's error message, or an empty string if
+    it succeeds."""
     try:
         node.kubectl("--as", OPERATOR, *arguments, text=text)
     except AssertionError as error:

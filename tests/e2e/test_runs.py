@@ -1,4 +1,4 @@
-"""Runs that must not affect each other: a job that is applied again, and two jobs on one volume."""
+"""Two runs do not affect each other: a job that is deleted and applied again, and two jobs on one volume."""
 
 import pytest
 

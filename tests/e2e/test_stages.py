@@ -1,4 +1,4 @@
-"""SFT, then DPO on the same adapter, each in its own pod."""
+"""A job trains an adapter with SFT, and then the same adapter with DPO, each stage in its own pod."""
 
 import pytest
 

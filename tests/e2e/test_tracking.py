@@ -1,5 +1,5 @@
-"""Tracking works in a hardened pod: offline data is on the volume, and a follow-up pod sends the metrics that
-an unreachable tracker did not get."""
+"""Tracking works in a hardened pod. Data of offline tracking is on the volume. If a tracker is unreachable, a
+follow-up pod sends the remaining metrics."""
 
 from contextlib import closing
 

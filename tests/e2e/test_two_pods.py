@@ -1,4 +1,4 @@
-"""Two pods train the same model as one pod, also if one of the two is evicted."""
+"""Two pods train the same model as one pod, even if one of the two pods is evicted."""
 
 import json
 
@@ -14,7 +14,7 @@ from tunegate_api.workspace import Workspace
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 CORES = {"accelerator": "CPU", "cpu": "500m"}
-"""Resources of each pod. Two pods and the system's pods fit a node with two cores."""
+"""Resources of each pod. Two such pods and the system's pods fit on a node with two cores."""
 TWO = CORES | {"nodes": 2}
 SHORT = {**LONG, "maxSteps": 20}
 
@@ -26,11 +26,12 @@ def weights(job: TinyJob, step: int) -> dict[str, torch.Tensor]:
 
 
 ROUNDING = {"float32": 1e-4, "bfloat16": 1e-2}
-"""Relative tolerance of weights by dtype: two pods sum the halves of a batch in another order."""
+"""Relative tolerance for weights, by dtype: two pods, which each sum half of a batch, round differently than
+one pod."""
 
 
 LOSS_ROUNDING = 1e-3
-"""Relative tolerance of a loss, which is a mean over many numbers."""
+"""Relative tolerance for a loss, which is a mean over many tokens."""
 
 
 def rounding(job: TinyJob) -> float:

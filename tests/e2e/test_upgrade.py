@@ -1,4 +1,5 @@
-"""Upgrade with newer CRDs and rollback during training: the job ends as an undisturbed one."""
+"""During training, the operator is upgraded with newer CRDs and rolled back: the job's result does not
+change."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ ONE_OF_EACH = ["data 1", "gate 1", "publish 1", "train 1"]
 
 @contextmanager
 def paused(job: TinyJob) -> Iterator[int]:
-    """Pause the training process, so that training cannot end too soon. Yields its process id."""
+    """Pause the job's training process, so that training cannot end too soon. Yields the process id."""
     process = job.process("train")
     process.suspend()
     try:
@@ -34,7 +35,7 @@ def paused(job: TinyJob) -> Iterator[int]:
 
 
 def has_mixing_field(node: Node) -> bool:
-    """Return whether the installed CRD has the field of the newer chart."""
+    """Return whether the installed CRD has the field that only the newer chart has."""
     crd = json.loads(node.kubectl("get", "crd", CRD, "-o", "json"))
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return "mixing" in spec["properties"]
@@ -46,7 +47,8 @@ def condition(node: Node, namespace: str, name: str, type: str) -> dict[str, Any
 
 
 def set_mixing(job: TinyJob, value: str | None) -> None:
-    """Set or remove the new field of the job. Retries, because a new CRD may be served a bit later."""
+    """Set or remove the newer chart's field in a job. Retries, because the API server may serve a new CRD
+    with a delay."""
     patch = json.dumps({"spec": {"mixing": value}})
 
     def is_changed() -> bool:

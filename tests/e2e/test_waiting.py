@@ -1,4 +1,4 @@
-"""A job's status names what it waits for, and the job continues once that exists."""
+"""A job's status names the object that the job waits for. The job continues once this object exists."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The API server of the tests: its processes end with the tests, however these end."""
+"""The processes of the tests' API server end when the test process ends, even if it is killed."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ with api_server(Path(sys.argv[1])):
 
 
 def programs_below(folder: Path) -> list[psutil.Process]:
-    """Return the running programs whose command names the folder, without zombies."""
+    """Return the running processes, without zombies, whose command line contains the path of ``folder``."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "status"])

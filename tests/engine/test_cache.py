@@ -1,4 +1,4 @@
-"""The cache ends in the cluster's state, in whatever order events, lists and answers arrive."""
+"""The cache ends up with the cluster's state, whatever the order of events, lists and answers to requests."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -56,7 +56,7 @@ def test_listed_object_is_stale_if_its_version_is_cached() -> None:
 
 
 def test_own_write_found_by_a_list_triggers_one_decision() -> None:
-    """After an interrupted watch, the object is reconciled again, once."""
+    """If a list reports the operator's own write before the watch does, the object is reconciled once."""
     cache = Cache()
     cache.put(make("a", "1", 7))
     assert not cache.apply(WatchEvent("MODIFIED", make("a", "1", 5)))
@@ -160,7 +160,8 @@ def test_resync_without_missed_changes_yields_no_events() -> None:
 
 
 def test_resync_updates_objects_after_a_crd_drops_a_field() -> None:
-    """The API server no longer serves a field that its schema lacks, with the same resourceVersion."""
+    """When a CRD loses a field, the API server serves objects without this field. Their resourceVersion stays
+    the same."""
     cache = Cache()
     job = make("a", "1", 1, kind="FineTuneJob")
     cache.put(job | {"spec": {"mixing": "even", "suspend": False}})
@@ -293,9 +294,10 @@ def test_owner_reference_with_only_a_matching_uid_makes_no_child(field: str, val
 
 
 class Interleavings(RuleBasedStateMachine):
-    """A cluster with a late watch that loses events, late lists, and late answers to writes.
+    """Random interleavings of changes in a cluster with late lists, late answers to writes, and a late watch
+    that loses events.
 
-    Watch and lists select by a label that objects may lose."""
+    The watch and the lists have a label selector, and objects may lose the label."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -361,7 +363,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("abc"))
     def delete_without_the_label(self, name: str) -> None:
-        """No watch reports it."""
+        """Delete an object that has lost its label. No watch reports the deletion."""
         self.unlabelled.pop(name, None)
 
     @rule()
@@ -412,7 +414,7 @@ class Interleavings(RuleBasedStateMachine):
         assert cached(probe) == {uid_of(o): resource_version(o) for o in self.truth.values()}
 
     def teardown(self) -> None:
-        """Deliver all outstanding events, answers and lists, and then a current list."""
+        """Deliver all events, answers and lists that are late, and then a current list."""
         for event in self.watch:
             self.cache.apply(event)
         for answer in self.answers:

@@ -1,6 +1,7 @@
-"""The conformance tests of ``cluster.Cluster``, which run on all three implementations.
+"""The conformance tests for ``cluster.Cluster``. They run with all three implementations.
 
-A real cluster deletes in the background and reports events on another thread, so the tests wait for both.
+A real cluster deletes owned objects in the background, and its watch events arrive in another thread. So the
+tests wait for deletions and for events.
 """
 
 import uuid
@@ -66,7 +67,7 @@ def finetunejob(name: str) -> Object:
 
 
 def job(name: str, owner: Object) -> Object:
-    """Build a Job that never runs on any cluster."""
+    """Build a suspended Job, which starts no pods on any cluster."""
     container = {"name": "trainer", "image": "example.invalid/none", "command": ["true"]}
     return {
         "apiVersion": "batch/v1",
@@ -243,7 +244,8 @@ def test_watch_sees_every_change_of_an_object_in_order(cluster: Cluster, named: 
     name = named("a")
 
     def note(event: WatchEvent) -> None:
-        """Keep events of this test's object: the listener also receives those of other tests."""
+        """Keep the events about this test's object. The listener also receives events about objects of other
+        tests."""
         if event.obj["metadata"]["name"] == name:
             seen.append(event)
 

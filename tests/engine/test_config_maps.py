@@ -1,4 +1,5 @@
-"""The cache keeps little of ConfigMaps, because anybody may create them. Decisions read their content."""
+"""The cache keeps only the metadata of ConfigMaps, because any user may create large ones. Their content is
+read when a decision needs it."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ def config_map(name: str = "rows", version: int = 1, text: str = "1", **metadata
 
 
 class Stored:
-    """The ConfigMaps of a cluster, with a record of the reads."""
+    """The ConfigMaps of a cluster. Records which of them were read."""
 
     def __init__(self, *objects: Object) -> None:
         self.objects = {Key.of(obj): obj for obj in objects}

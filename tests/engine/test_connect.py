@@ -1,4 +1,4 @@
-"""Which cluster a client connects to, in a pod that has a service account."""
+"""In a pod with a service account, the operator and the user's command choose their credentials."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ OF_POD, OF_USER = "https://of-the-pod", "https://of-the-user"
 
 @pytest.fixture(autouse=True)
 def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the service account, whose token is in a folder that only pods have."""
+    """Act as if this process ran in a pod: use a fake service account instead of the folder that pods
+    have."""
 
     def load(configuration: client.Configuration) -> None:
         configuration.host = OF_POD
@@ -23,7 +24,8 @@ def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use_kubeconfig(monkeypatch: pytest.MonkeyPatch, location: str) -> None:
-    """Set the location that the client read from KUBECONFIG when it was imported."""
+    """Set the path of the kubeconfig. Setting KUBECONFIG is not enough, because the client read this variable
+    when it was imported."""
     for module in (config, kube_config):
         monkeypatch.setattr(module, "KUBE_CONFIG_DEFAULT_LOCATION", location)
 

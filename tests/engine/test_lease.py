@@ -1,4 +1,4 @@
-"""At most one candidate leads, even if others or the API server fail."""
+"""At most one candidate leads at any time, even if another candidate or the API server fails."""
 
 import threading
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def test_leader_stops_as_soon_as_it_sees_another_holder(cluster, clock):
 
 
 def test_only_one_of_two_simultaneous_candidates_leads(cluster, clock):
-    """The candidate that writes second gets a conflict."""
+    """If two candidates take the Lease at the same time, the second write is refused with a conflict."""
     a, b = candidate(cluster, clock, "a"), candidate(cluster, clock, "b")
     lease = cluster.get
     between = iter([None])
@@ -143,7 +143,8 @@ def test_only_one_of_two_simultaneous_candidates_leads(cluster, clock):
 
 @pytest.mark.parametrize("slow_renewals", [0, 1, 3])
 def test_leader_with_a_slow_api_server_stops_before_its_lease_expires(cluster, clock, slow_renewals):
-    """Others count from the moment a renewal was sent, and each request may take until its timeout."""
+    """The leader must measure its deadline from the moment when it sent the last renewal, because other
+    candidates may see the renewal before the answer arrives. Each request may last until its timeout."""
     get, replace, left = cluster.get, cluster.replace, [slow_renewals]
 
     def slow_get(key: Key) -> object:

@@ -1,4 +1,4 @@
-"""The size of a pruned object is bounded, whatever its author wrote."""
+"""Pruning limits the size of an object, whatever a user wrote into it."""
 
 from typing import Any
 

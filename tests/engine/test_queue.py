@@ -1,4 +1,4 @@
-"""Each key is queued once, processed by one worker at a time, and delayed after failures."""
+"""The queue contains each key at most once. One worker at a time processes a key. Failures delay a key."""
 
 import threading
 

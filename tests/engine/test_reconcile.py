@@ -1,4 +1,4 @@
-"""Reconciliation survives crashes, conflicts and an unavailable API server, and repeats nothing."""
+"""Reconciliation survives crashes, conflicts and an unavailable API server, without repeated writes."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -67,7 +67,7 @@ class FunctionController:
 
 
 class Operator:
-    """One run of the operator's process on a cluster."""
+    """One operator process on a cluster."""
 
     def __init__(self, cluster: FakeCluster, decide: Decide, **options: Any) -> None:
         self.cluster = cluster
@@ -341,7 +341,7 @@ def test_decision_is_retried_with_backoff_if_config_map_read_fails(cluster: Fake
 
 
 def test_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) -> None:
-    """A watch with a label selector then reports DELETED, with the version of the change."""
+    """When an object loses its label, a watch with a label selector reports DELETED."""
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
         children = [child["metadata"]["name"] for child in view.children(obj, "Job")]

@@ -28,9 +28,10 @@ MB = 1024 * 1024
 ANNOTATION = 256 * 1024
 """The most bytes of annotations that an object may have. They are part of its metadata."""
 FOREIGN = 40
-"""Number of ConfigMaps that others create before the first list, and again after it."""
+"""Number of ConfigMaps that users create before the first list, and number that they create after it."""
 HELD = FOREIGN * ANNOTATION / 2
-"""Limit for the bytes that stay in memory. It is far above what threads hold while they read."""
+"""Limit for the growth of memory in bytes. It is half of the size of the ConfigMaps, and far above the memory
+that threads need while they read."""
 
 
 @pytest.fixture
@@ -84,7 +85,8 @@ def traced() -> int:
 
 
 def grown(work: Callable[[], None]) -> tuple[int, int]:
-    """Return the growth of allocated bytes after ``work``, and the largest growth during it."""
+    """Run ``work``. Returns by how many bytes the allocated memory grew afterwards, and at most during the
+    run."""
     before = traced()
     tracemalloc.reset_peak()
     work()
@@ -129,7 +131,7 @@ def test_large_config_maps_of_users_use_no_memory(cluster: KubernetesCluster, na
 def test_pages_grow_again_after_large_objects(
     cluster: KubernetesCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages have 64 objects and 64 KiB here, so that a few objects need many pages."""
+    """Pages are limited to 64 objects and 64 KiB in this test, so that a few objects need many pages."""
     monkeypatch.setattr(kubernetes, "PAGE", 64)
     monkeypatch.setattr(kubernetes, "PAGE_BYTES", 64 * 1024)
     for number in range(200):  # listed by name
@@ -200,7 +202,8 @@ def test_job_is_cached_again_when_its_label_is_restored(
 def test_job_without_its_label_is_cached_when_read(
     server: ApiServer, cluster: KubernetesCluster, namespace: str
 ) -> None:
-    """The DELETED event has the version of the object, which still exists."""
+    """The watch reports DELETED for a Job that lost its label, with the version of this change. The Job still
+    exists, and a read returns the same version."""
     cache = Cache(cluster.get)
     with server.client() as api, reflecting(cluster, cache, "Job", namespace):
         made = cluster.create(suspended_job(namespace))

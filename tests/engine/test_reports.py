@@ -1,4 +1,4 @@
-"""The latest report of each role and stage counts, in whatever order reports arrive."""
+"""The store keeps the latest report of each role and stage, whatever the order in which reports arrive."""
 
 import itertools
 from typing import Any

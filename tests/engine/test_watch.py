@@ -1,4 +1,4 @@
-"""Watches of a real API server survive outages, and lists find what watches miss."""
+"""Watches on a real API server resume after outages, and lists find the changes that watches missed."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def cluster(server: ApiServer) -> Iterator[KubernetesCluster]:
-    """A client for this test only, without listeners and watches."""
+    """A cluster client for this test only, which has no listeners and no watches yet."""
     with server.client(retries=False) as api:
         yield KubernetesCluster(api, SystemClock())
 

@@ -24,13 +24,13 @@ def tunegate(tmp_path: Path, warm: dict[str, str]) -> Command:
 
 @pytest.fixture
 def cold(tmp_path: Path) -> Command:
-    """The command as a user has it: its pods start without preloaded imports."""
+    """The command as a user runs it: its pods import their libraries themselves, without the warm trainer."""
     return Command(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Command:
-    """A run that passed. Tests must not change it."""
+    """The working folder of a run that passed. Tests must not change this folder."""
     command = Command(tmp_path_factory.mktemp("finished"), dict(warm))
     result = command("run", command.write(tiny_model))
     assert result.returncode == 0, result.stdout
@@ -39,7 +39,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: d
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The quickstart after an undisturbed run, which takes minutes. Tests must not change it."""
+    """The working folder of the quickstart after an undisturbed run, which takes minutes. Tests must not
+    change this folder."""
     command = Command(tmp_path_factory.mktemp("quickstart"))
     result = command("run", str(QUICKSTART), seconds=2400)
     assert result.returncode == 0, result.stdout

@@ -16,7 +16,7 @@ Objects = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that passed. Not to be changed."""
+    """The folder of a run that passed. Tests must not change it."""
     command = Command(tmp_path_factory.mktemp("finished"), stand_in_environment())
     command.write(NOWHERE)
     result = command("run", "manifests")
@@ -26,7 +26,7 @@ def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ended(quick: Command, finished_folder: Path) -> Command:
-    """A folder whose job ``orders`` has passed."""
+    """A copy of the folder of a run whose job ``orders`` has passed."""
     shutil.copytree(finished_folder, quick.folder, symlinks=True, dirs_exist_ok=True)
     return quick
 
@@ -97,7 +97,7 @@ def test_again_deletes_nothing_if_a_manifest_is_refused(ended):
     result = ended("run", "manifests", "--again")
     assert result.returncode == 1
     assert "EvalGate golden exists and its golden set is immutable" in result.stdout
-    assert "It is also used by others." in result.stdout
+    assert "It is also used by others, so --again cannot replace it." in result.stdout
     assert uid(ended) == before
     assert ended.status()["phase"] == "Succeeded"
 

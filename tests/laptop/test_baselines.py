@@ -1,4 +1,4 @@
-"""`tunegate run` of two jobs on one volume: the second does not use a baseline that somebody forged."""
+"""If two jobs run on one volume, the second job does not use a cached baseline that somebody forged."""
 
 import json
 

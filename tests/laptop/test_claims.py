@@ -1,4 +1,4 @@
-"""Which folder a claim refers to: a job must not train on another project's data by mistake."""
+"""Tests of the folder to which a claim refers: a job must not train on another project's data by mistake."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,8 @@ TRAIN = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"uri": "pvc://
 
 
 def project(quick: Command, name: str, rows: str | None) -> Path:
-    """Create a folder with manifests and, if ``rows`` is given, a claim with data."""
+    """Create a folder with manifests and, if ``rows`` is given, with a claim's folder that contains these
+    rows."""
     folder = quick.folder / name
     folder.mkdir()
     quick.write(folder, folder=name, data=TRAIN)

@@ -1,4 +1,5 @@
-"""ttlSecondsAfterFinished on a laptop: a command cleans up jobs that are due, and waits for no others."""
+"""On a laptop, a command cleans up its jobs whose ttlSecondsAfterFinished has passed, and does not wait for
+other TTLs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A run that the operator or a person ended leaves no process, and a report that shows the reason."""
+"""If the operator or a person ends a run, no process is left, and the report shows the reason."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -12,7 +12,7 @@ from support.command import Command, stand_in_environment
 
 @pytest.fixture(scope="module")
 def overdue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, CompletedProcess[str]]]:
-    """A job whose training was longer than its deadline, and what the command printed."""
+    """A job whose training exceeded its deadline, and the command's output."""
     command = Command(tmp_path_factory.mktemp("overdue"), stand_in_environment() | {"STAND_IN": "trains"})
     command.write(Path("/nowhere"), activeDeadlineSeconds=8)
     yield command, command("run", "manifests")

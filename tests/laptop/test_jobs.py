@@ -1,4 +1,4 @@
-"""The next step of a Job, given its pods: a table test."""
+"""The next status and pods of a Job, as decided from its current pods."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +28,7 @@ def make_job(**spec: Any) -> Object:
 
 
 def pod(code: int | None = None, *, disruption: str | None = None, ended: datetime = NOW) -> Object:
-    """Build a pod that runs or, with ``code``, has ended with this exit code."""
+    """Build a pod that is running or, with ``code``, has ended with this exit code."""
     made = new_pod(make_job())
     made["status"] = pod_status.running(made, NOW - timedelta(minutes=1))
     if code is not None:
@@ -125,7 +125,7 @@ INDEXED = {"completionMode": "Indexed", "completions": 3, "parallelism": 3, "bac
 
 
 def indexed(pods: dict[int, Object]) -> list[Object]:
-    """Return pods with the labels of their completion indexes."""
+    """Return the pods, each with the label of its completion index."""
     made = []
     for index, one in pods.items():
         labels = new_pod(make_job(**INDEXED), index)["metadata"]["labels"]

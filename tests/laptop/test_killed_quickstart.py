@@ -1,4 +1,4 @@
-"""The quickstart, killed with SIGKILL at critical moments and resumed, gives the same result."""
+"""The quickstart has the same result if it is killed with SIGKILL at critical moments and resumed."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ from support.waiting import eventually
 
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
 INTERVAL = 13
-"""Steps between two checkpoints, at most."""
+"""The most optimizer steps between two checkpoints."""
 
 
 def kill(command: Command, *processes: int) -> None:
-    """Kill processes, and check that at most one interval between checkpoints is lost."""
+    """Kill processes, and check that at most the optimizer steps since the last checkpoint are lost."""
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(p.pid in processes for p in command.trainers()))
@@ -24,13 +24,13 @@ def kill(command: Command, *processes: int) -> None:
 
 
 def trainer_after(command: Command, checkpoints: int) -> int:
-    """Wait until this many checkpoints are evaluated. Returns the pid of the trainer."""
+    """Wait until this many checkpoints have been evaluated. Returns the process id of the trainer."""
     eventually(lambda: len(command.stage.evaluated()) >= checkpoints, seconds=600)
     return eventually(lambda: command.trainer, seconds=120).pid
 
 
 def is_inside_a_write(command: Command) -> bool:
-    """Return whether a checkpoint has files but is not complete."""
+    """Return whether a checkpoint is being written: it has files but no DONE marker."""
     return any(path.is_file() for path in command.stage.path.glob("scratch-*/*/*"))
 
 

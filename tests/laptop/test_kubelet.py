@@ -1,4 +1,4 @@
-"""Jobs on a laptop run as real processes, and have the status that Kubernetes gives them."""
+"""Jobs on a laptop run as real processes, and have the same status as on Kubernetes."""
 
 import base64
 import json
@@ -245,7 +245,8 @@ def secret(name: str, **data: str) -> Object:
 
 
 def pod_with_secret(command: str, **source: Any) -> Object:
-    """Build a pod that runs a shell command, with the Secret ``hub`` in ``$TUNEGATE_ROOT/secrets/hub``."""
+    """Build a pod that runs a shell command. The Secret ``hub`` is mounted at
+    ``$TUNEGATE_ROOT/secrets/hub``."""
     container = {
         "name": "trainer",
         "command": ["/bin/sh", "-c", command],

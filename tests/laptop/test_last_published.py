@@ -1,4 +1,4 @@
-"""`tunegate run` of jobs that publish to one URI: the second must not be worse than the first."""
+"""If two jobs publish to one URI, the second job's model must not be worse than the first job's model."""
 
 import pytest
 

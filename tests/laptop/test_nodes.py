@@ -1,4 +1,4 @@
-"""`tunegate run` with two nodes: two processes on this machine train one model."""
+"""`tunegate run` of a job with two nodes: two processes on this machine train one model."""
 
 import pytest
 

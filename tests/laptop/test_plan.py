@@ -20,7 +20,7 @@ ON_A_VOLUME = {
 
 @pytest.fixture
 def without_weights(tunegate: Command, tiny_model: Path) -> None:
-    """A claim beside the manifests with a model that has only a config.json."""
+    """A claim's folder next to the manifests, with a model that has only a config.json."""
     folder = tunegate.folder / "manifests" / "models" / "base"
     folder.mkdir(parents=True)
     shutil.copy(tiny_model / "config.json", folder)

@@ -1,4 +1,4 @@
-"""If the process that runs a folder dies, the next one resumes from its state."""
+"""If the process that has locked a folder is killed, the next process resumes from the folder's state."""
 
 import os
 import signal

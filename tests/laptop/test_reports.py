@@ -1,4 +1,4 @@
-"""Reports in outboxes reach the report store, even if it was full at first."""
+"""Reports in outboxes reach the report store, even if the store was full at first."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Secrets on a laptop get from the manifests to the pods that need them, and nowhere else."""
+"""On a laptop, the Secrets in the manifests are available only to the pods that need them."""
 
 import pytest
 

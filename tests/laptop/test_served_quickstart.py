@@ -1,4 +1,5 @@
-"""The quickstart's published adapter reproduces the gate's outputs in a vLLM server and in transformers."""
+"""With the quickstart's published adapter, vLLM and transformers reproduce the outputs that the gate
+judged."""
 
 import json
 import logging
@@ -19,17 +20,18 @@ from support.vllm_server import ask_all, vllm_server
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
 MAX_DIFFERENT = 4
-"""The most answers of 64 that may differ. Engines round sums of bfloat16 in different orders."""
+"""How many of the 64 answers may differ. Inference engines add bfloat16 numbers in different orders, so they
+round differently."""
 NEAR_TIE = 0.25
-"""The largest difference of log-probabilities, in nats, that counts as a near-tie. In bfloat16, logits
-between 16 and 32 are 0.125 apart."""
+"""The largest difference between the log-probabilities of two tokens, in nats, that counts as a near-tie. In
+bfloat16, neighbouring logits between 16 and 32 are 0.125 apart."""
 LIKELIEST = 10
 AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The quickstart's published model, and its gate's outputs."""
+    """The quickstart's published model, and the outputs that its gate judged."""
 
     published: Path
     base: Path
@@ -64,7 +66,8 @@ def tokenizer(judged: Judged) -> Any:
 
 
 def check(judged: Judged, answers: Mapping[str, Answer], tokenizer: Any) -> None:
-    """Check that all answers equal the gate's, except a few that differ first at a near-tie."""
+    """Check that all answers equal the gate's outputs, except at most MAX_DIFFERENT answers whose first
+    different token was a near-tie."""
     found = differences(judged.outputs, answers, tokenizer)
     logger.info("%d of %d answers differ from the gate's: %s", len(found), len(answers), found)
     assert len(found) <= MAX_DIFFERENT, found
@@ -85,7 +88,8 @@ def test_vllm_stops_at_end_tokens_named_only_in_published_files(judged, tokenize
 
 
 def base_with_another_end(base: Path, folder: Path) -> Path:
-    """Copy the base model so that no file names its end-of-turn token, as with many instruct models."""
+    """Copy the base model, but remove its end-of-turn token from all files, where many instruct models lack
+    it, too."""
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("evals"))
     for name, end in {
         "config.json": {"eos_token_id": 0},

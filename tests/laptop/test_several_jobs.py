@@ -1,4 +1,4 @@
-"""Several jobs in one runs folder: a command works only on the jobs that it names."""
+"""If a runs folder has several jobs, a command runs only the jobs in its manifests."""
 
 import signal
 from pathlib import Path

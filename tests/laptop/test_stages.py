@@ -1,4 +1,5 @@
-"""`tunegate run` with several stages: SFT, DPO on the same adapter, then all weights."""
+"""`tunegate run` of a job with three stages: SFT of an adapter, DPO of the same adapter, then training of all
+weights."""
 
 import re
 

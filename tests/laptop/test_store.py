@@ -1,4 +1,4 @@
-"""Objects on disk are readable, complete, and the same after a restart."""
+"""Objects on disk are readable, complete, and unchanged after a restart."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ SECRET = {
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory, tiny_model, mlflow, warm) -> Command:
-    """A finished job. Tests must not change it."""
+    """The working folder of a finished job with tracking. Tests must not change this folder."""
     tunegate = Command(tmp_path_factory.mktemp("tracked"), dict(warm))
     with closing(TrackerProxy(mlflow)) as proxy:
         proxy.token = TOKEN
@@ -80,7 +80,8 @@ def test_mlflow_has_all_parameters_metrics_and_verdicts(tracked, mlflow):
 
 
 def test_offline_wandb_run_is_one_complete_folder(tracked):
-    """An upload replaces a run, so a folder for each pod would overwrite the others."""
+    """An upload replaces the whole run, so if each pod had its own folder, its upload would overwrite the
+    data of other pods."""
     folder = job_folder(tracked)
     plan = Plan.model_validate_json((folder / "data" / "plan.json").read_bytes())
     found = list((folder / "tracking" / "wandb").glob("offline-run-*"))

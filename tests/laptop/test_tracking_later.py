@@ -1,4 +1,5 @@
-"""A tracker that is unreachable when a job ends: `tunegate run` reports it, and the same command retries."""
+"""If a tracker is unreachable when a job ends, `tunegate run` reports this. Running the command again
+retries."""
 
 import signal
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_same_command_sends_remaining_metrics_once_the_tracker_is_reachable(quic
 
 @pytest.mark.slow
 def test_tracking_is_not_retried_after_cleanup_removed_the_files(quick):
-    """The remaining files have less than the trackers received already."""
+    """After the cleanup, the volume no longer has the metrics that the tracker has not received."""
     quick.write(Path("/nowhere"), tracking=MLFLOW, ttlSecondsAfterFinished=0)
     quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
     quick("run", "manifests")

@@ -1,4 +1,4 @@
-"""The certificate authority is kept, and serving certificates rotate."""
+"""The certificate authority is kept in a Secret, and serving certificates are rotated."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A client that connects and does not report is disconnected, and cannot lock out others."""
+"""A client that connects but sends no report is disconnected, and cannot lock out other clients."""
 
 import gc
 import socket
@@ -51,13 +51,13 @@ def tls_connection(engine: Engine, source: str = "127.0.0.1") -> Iterator[ssl.SS
 
 
 def head(token: str, length: int) -> bytes:
-    """Return the request headers of a report on ``job``."""
+    """Return the headers of a request that reports about ``job``."""
     lines = f"POST {report_path('job')} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}"
     return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Return whether the server ends the connection within the socket's timeout."""
+    """Return whether the server closes the connection within the socket's timeout."""
     try:
         return connection.recv(1) == b""
     except ConnectionError:
@@ -90,7 +90,7 @@ def test_connection_is_closed_after_its_total_timeout(engine):
 
 
 NO_DEADLINES = Limits(handshake=60, headers=60, body=60)
-"""Limits whose deadlines do not end a connection during a test."""
+"""Limits with timeouts that are longer than a test."""
 
 
 def can_connect(engine: Engine) -> bool:
@@ -194,7 +194,7 @@ def test_unauthenticated_connection_uses_little_memory(engine):
 
 
 class BlockedReviews(FakeAuthenticator):
-    """Blocks every request until the test ends."""
+    """An authenticator that blocks every request until the test ends."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()

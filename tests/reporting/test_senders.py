@@ -1,4 +1,5 @@
-"""Only a pod of the job, with a token for reporting on it, may report."""
+"""Only a pod of the job may send reports about the job, with a token whose audience is reports about the
+job."""
 
 from typing import Any
 
@@ -25,7 +26,7 @@ OWNERS = {"FineTuneJob": API_VERSION, "Job": "batch/v1", "CronJob": "batch/v1", 
 
 
 def make_object(kind: str, uid: str, namespace: str = "default", **metadata: Any) -> Object:
-    """Build an object whose name is its uid."""
+    """Build an object whose uid is the same as its name."""
     own = {"name": uid, "namespace": namespace, "uid": uid, "resourceVersion": "1"}
     return {"apiVersion": OWNERS.get(kind, "v1"), "kind": kind, "metadata": own | metadata}
 
@@ -52,7 +53,7 @@ def make_owned(
 
 
 class Reviews:
-    """Answers TokenReviews as the API server does, and counts them."""
+    """Answers and counts TokenReviews, as the API server would answer them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -191,7 +192,7 @@ def test_token_that_is_not_bound_to_a_pod_is_refused(authenticator, reviews, cha
 
 @pytest.mark.parametrize("job_is_there", [True, False], ids=["with its Job", "after its Job"])
 def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_is_there):
-    """The pod's Job copies the uid of the FineTuneJob into its owner reference, as anybody may."""
+    """The pod's Job has the FineTuneJob's uid in its owner reference. Any user can create such a Job."""
     add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child", "attacker"))
     if not job_is_there:

@@ -1,4 +1,4 @@
-"""The report server's answers to pods, over real TLS."""
+"""The answers of the report server to pods, over real TLS connections."""
 
 import asyncio
 import errno
@@ -36,7 +36,7 @@ JOB = "job-uid"
 
 
 class BlockedUnknownTokens(FakeAuthenticator):
-    """Blocks the review of every unknown token until the test ends."""
+    """An authenticator that blocks the TokenReview of every unknown token until the test ends."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
@@ -83,7 +83,7 @@ def answer(connection: ssl.SSLSocket) -> bytes:
 
 
 def post(engine: Engine, body: Any, *, token: str | None = TOKEN, job: str = JOB) -> tuple[int, str]:
-    """Post a report. Returns status and message of the answer."""
+    """Post a report. Returns the HTTP status code and the message of the answer."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     data = body if isinstance(body, bytes | io.BytesIO) else json.dumps(body).encode()
     request = urllib.request.Request(engine.url + report_path(job), data, headers, method="POST")  # noqa: S310 - ours

@@ -1,4 +1,4 @@
-"""A pod may send its own reports and those that earlier pods left, but none of a later step."""
+"""A pod may send its own reports and the reports that earlier pods left, but no reports of a later step."""
 
 from datetime import UTC, datetime
 from typing import Any

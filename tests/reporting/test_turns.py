@@ -1,4 +1,4 @@
-"""Reports are throttled by job, so that one job cannot use the whole parser."""
+"""Reports are throttled per job, so that one job cannot use all of the parser's time."""
 
 import asyncio
 import time

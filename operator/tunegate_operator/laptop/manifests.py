@@ -127,10 +127,13 @@ def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -
         return
     name, gate = obj["metadata"]["name"], obj["kind"] == "EvalGate"
     what = "its golden set is immutable, so that pass rates stay comparable" if gate else "it is immutable"
-    way = f"It is also used by {', '.join(users)}" if users else "Or start over with --again"
+    way = f". It is also used by {', '.join(users)}, so --again cannot replace it"
+    if not users:
+        way = ", or start over with --again"
     raise RefusedError(
         f"{obj['kind']} {name} exists and {what}. "
-        f"{'Create another EvalGate for the set' if gate else 'Give the new content another name'}. {way}."
+        f"{'Create another EvalGate for the new set' if gate else 'Give the changed ConfigMap another name'}"
+        f"{way}."
     )
 
 
