@@ -1,7 +1,7 @@
 """Compare the memory estimate with every byte that training allocates on a CPU: ``make bench-memory``.
 
-Trains small models with random weights by every method, then models with SmolLM2-135M's sizes. Prints a
-table, and writes build/bench/memory.json. The value is the estimate divided by the allocated bytes.
+Trains small random models with every training method, then models with the sizes of SmolLM2-135M. Prints a
+table, and writes build/bench/memory.json. Each value is the estimate divided by the allocated bytes.
 """
 
 import os

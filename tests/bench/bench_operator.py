@@ -1,8 +1,8 @@
 """Measure the operator's load on a real API server, and its latency and memory: ``make bench-operator``.
-Arguments select parts by name.
+Command line arguments name the parts of the benchmark to run.
 
-The kubelet is fake (:mod:`support.fake_kubelet`); Jobs, tokens, garbage collection and the audit log are
-real. Prints a table, and writes build/bench/operator.json.
+The kubelet is fake (:mod:`support.fake_kubelet`). The API server, the Job controller, tokens, garbage
+collection and the audit log are real. Prints a table, and writes build/bench/operator.json.
 """
 
 import itertools
@@ -42,7 +42,8 @@ from tunegate_api.v1alpha1.finetunejob_status import Progress
 
 GROUP = ("tunegate.dev", "v1alpha1")
 COUNTED_SEPARATELY = {"leases", "events", "tokenreviews"}
-"""Writes that are counted separately: they depend on time, on recorded events and on the number of pods."""
+"""Kinds of objects whose writes are counted separately, because their number depends on time, on recorded
+events or on the number of pods."""
 WRITES = {"create", "update", "patch", "delete"}
 RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS, LISTED_JOBS = 100, 1000, 5000
@@ -75,7 +76,7 @@ def cluster(**options: Any) -> Iterator[tuple[ApiServer, client.ApiClient]]:
 
 
 def apply(api: client.ApiClient, *names: str) -> None:
-    """Create the shared inputs, wait until the gate is ready, then create a job of each name."""
+    """Create the shared inputs, wait until the gate is ready, then create one job for each name."""
     apply_inputs(api)
     apply_jobs(api, *names)
 
@@ -138,8 +139,8 @@ def _progress(step: int) -> Progress:
 
 
 def writes_of_a_job() -> list[Measure]:
-    """Count the writes of one job from apply to Succeeded with 5 checkpoints, then those of resyncs while
-    nothing changes, and while another job trains."""
+    """Count the operator's writes for one job with 5 checkpoints, from its creation to Succeeded. Then count
+    the writes of resyncs while nothing changes, and while another job trains."""
     with cluster(audit=True) as (server, api):
         log = server.folder / "operator.log"
         kubelet = HoldingKubelet(api, Address(api, NAMESPACE, SERVICE))
@@ -192,7 +193,7 @@ def writes_of_a_job() -> list[Measure]:
 
 
 def our_writes(server: ApiServer) -> Counter[tuple[str, str]]:
-    """Return the operator's writes so far by verb and resource, from the audit log."""
+    """Return the number of the operator's writes so far, by verb and resource, from the audit log."""
     counts: Counter[tuple[str, str]] = Counter()
     for line in server.audit_log.read_text().splitlines():
         event = json.loads(line)
@@ -281,7 +282,8 @@ def timed_starts(api: client.ApiClient, pods: list[FakePod]) -> list[float]:
 
 
 def cost_of_stored_jobs() -> list[Measure]:
-    """Measure memory and start-up with 1,000 finished jobs, each with 4 Jobs, 4 Pods and 3 ConfigMaps."""
+    """Measure the operator's memory and start-up time with 1,000 finished FineTuneJobs, each with 4 Jobs, 4
+    Pods and 3 ConfigMaps."""
     with cluster(controllers="garbage-collector-controller,serviceaccount-controller") as (server, api):
         store(api)
         log = server.folder / "operator.log"
@@ -336,7 +338,8 @@ def wait_after_a_long_list() -> list[Measure]:
 def restarted(
     server: ApiServer, api: client.ApiClient, log: Path, pod: str, job: str
 ) -> Iterator[tuple[OperatorCommand, float]]:
-    """Start an operator in ``pod``. Yields it and the seconds until it decided about a new ``job``."""
+    """Start an operator in ``pod``. Yields the operator, and the seconds until it decided about a new
+    ``job``."""
     apply_jobs(api, job)
     began = time.monotonic()
     with operator(server, log, POD_NAME=pod, TUNEGATE_RESYNC_SECONDS=str(RESYNC_SECONDS)) as command:
@@ -351,7 +354,7 @@ def _job(api: client.ApiClient, name: str) -> dict[str, Any]:
 
 
 def store(api: client.ApiClient) -> None:
-    """Create finished jobs: one is run on another API server, and its objects are copied."""
+    """Create finished jobs. One job is run on another API server, and copies of its objects are created."""
     finished = run_one_job()
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda n: copy_job(api, finished, n), range(STORED_JOBS)))

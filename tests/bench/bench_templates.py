@@ -1,9 +1,9 @@
 """Compare training text with the chat templates in TRL's package: ``make bench-templates``.
 
-Prints a row for each original template: whether prompt and answer, as they are trained, are the text that the
-template itself renders, for a question, a chat of three turns, a system turn, a tool call and the turn after
-it, with reasoning on and off. The same is counted for a naive rendering: prompt, answer and end token. Writes
-build/bench/templates.json.
+Prints a row for each original template. It shows for which chats the trained text, prompt and answer, equals
+the text that the template renders for the whole chat. The chats are a question, three turns, a system turn, a
+tool call and the turn after a tool call, each with reasoning on and off. The same is shown for a naive
+rendering: prompt, answer and end token. Writes build/bench/templates.json.
 """
 
 import json
@@ -56,7 +56,7 @@ THOUGHT = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
 
 @dataclass(frozen=True)
 class Chat:
-    """A prompt, and the answer that is trained."""
+    """A prompt, and the answer that a model is trained on."""
 
     prompt: list[Message]
     answer: Message = ANSWER
@@ -89,7 +89,7 @@ LEGEND = f"""
 
 
 class Clock(datetime):
-    """A fixed date for templates that render the date, as in training."""
+    """A clock with a fixed date for templates that render the date. Training also uses a fixed date."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "Clock":
@@ -134,7 +134,8 @@ def _measures() -> Iterator[Measure]:
 
 
 def _compared(template: str, chat: Chat) -> tuple[str, str]:
-    """Return how the trained text compares with the template's, and the reason if it is refused."""
+    """Return how the trained text compares with the template's text, and the reason if the chat is
+    refused."""
     if not chat.arguments.keys() <= template_arguments(template, {}):
         return NONE, ""
     plain, tokenizer = tokenizer_for(template), tokenizer_for(with_arguments(template, chat.arguments))
@@ -173,7 +174,8 @@ def _starts_with(whole: str, trained: str, tokenizer: PreTrainedTokenizerBase) -
 
 
 def _naively(template: str, chat: Chat) -> bool:
-    """Return whether generation prompt, answer and end token are the text that the template renders."""
+    """Return whether generation prompt, answer and end token together are the text that the template
+    renders."""
     if chat.answer.tool_calls:
         return False
     tokenizer = tokenizer_for(with_arguments(template, chat.arguments))
@@ -186,7 +188,8 @@ def _naively(template: str, chat: Chat) -> bool:
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: bool) -> str | None:
-    """Return what transformers renders, with contents and arguments in the form that the template accepts."""
+    """Return the text that transformers renders, with message contents and tool arguments in a form that the
+    template accepts."""
     turns = [*chat.prompt, chat.answer] if is_answered else chat.prompt
     plain = [turn.model_dump(exclude_none=True) for turn in turns]
     parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in plain]
@@ -208,7 +211,8 @@ def _written(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, is_answered: boo
 
 
 def _with_texts(turn: dict[str, Any]) -> dict[str, Any]:
-    """Return the tool calls of a turn with their arguments as texts."""
+    """Return the field ``tool_calls`` of a turn, with the arguments as JSON strings; empty if there is
+    none."""
     calls = [
         {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
         for call in turn.get("tool_calls", ())

@@ -1,11 +1,11 @@
 """Compare training with TRL's own commands, on the same rows in the same order: ``make bench-train``.
-Arguments select parts by name.
+Command line arguments name the parts of the benchmark to run.
 
-Both sides train SmolLM2-135M with LoRA on all linear layers, with a thread for each core. The dtype of the
-frozen weights is what the plan chose for this machine: bfloat16 if its CPU has instructions for it, else
-float32. The sides take turns; a side's speed is the median of its steps except the first two of each turn.
-Then evaluation is compared with lm-eval, and the time to a verdict with both. Prints a table, and writes
-build/bench/train.json.
+Tunegate and TRL both train SmolLM2-135M with LoRA on all linear layers, with one thread per core. The dtype
+of the frozen weights is what the plan chose for this machine: bfloat16 if its CPU has bfloat16 instructions,
+otherwise float32. Tunegate and TRL take turns. The speed of each is its median time per step, without the
+first two steps of each turn. Then the evaluation is compared with lm-eval, and the time to a verdict is
+compared with TRL followed by lm-eval. Prints a table, and writes build/bench/train.json.
 """
 
 import json
@@ -28,7 +28,8 @@ from verdicts import evaluation, verdict
 
 BATCH, STEPS, EPOCHS, TURNS = 4, 8, 2, 2
 SKIPPED_STEPS = 2
-"""First steps of a turn that are not timed, because memory is allocated and kernels are chosen in them."""
+"""How many first steps of a turn are not timed, because memory is allocated and kernels are chosen in these
+steps."""
 SEED = 7
 FLAGS = [
     *(*SHARED_FLAGS, "--per_device_train_batch_size", str(BATCH), "--seed", str(SEED)),
@@ -85,8 +86,8 @@ def preference(rng: random.Random) -> dict[str, str]:
 def training_job(
     folder: Path, rows: list[dict[str, str]], pairs: list[dict[str, str]], steps: int
 ) -> TuningJob:
-    """Prepare a job that trains LoRA on ``rows``, or DPO if there are ``pairs``, with a minimal
-    evaluation."""
+    """Prepare a job that trains a LoRA adapter with a minimal evaluation: with SFT on ``rows``, or with DPO
+    if there are ``pairs``."""
     for name, lines in {"rows": rows, "pairs": pairs}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     training = {
@@ -128,8 +129,9 @@ def training_job(
 
 
 def relative_differences(ours: Turn, theirs: Turn) -> Iterator[Measure]:
-    """Yield the relative differences of both sides in the first and in the last step. Their adapters start
-    with the same numbers, because the seed is the same."""
+    """Yield the relative difference between the losses of Tunegate and TRL in the first and in the last step.
+
+    The adapters of both start with the same weights, because the seed is the same."""
     yield _relative_difference("loss of the first step", ours.losses[0], theirs.losses[0], "<= 0.001")
     yield _relative_difference("gradient norm of the first step", ours.norms[0], theirs.norms[0], "<= 0.02")
     yield _relative_difference("loss of the last step", ours.losses[-1], theirs.losses[-1], "<= 0.02")

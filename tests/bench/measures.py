@@ -1,4 +1,4 @@
-"""Run the parts of a benchmark, print their measures as a table, and write them to a JSON file."""
+"""Run the parts of a benchmark, print the measurements as a table, and write them to a JSON file."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ RESULTS = ROOT / "build" / "bench"
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of the result."""
+    """One measurement, which is a row of the result table."""
 
     measure: str
     value: float
@@ -24,7 +24,7 @@ class Measure:
 
 
 def run(name: str, parts: Mapping[str, Callable[[], Iterable[Measure]]], versions: str) -> int:
-    """Run the parts that the command line names, or all. Results of other parts stay in the file.
+    """Run the parts that the command line names, or all parts. The file keeps earlier results of other parts.
 
     Returns 0, because a missed target is a result and not an error.
     """

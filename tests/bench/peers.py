@@ -1,4 +1,4 @@
-"""The tools to compare with: TRL's own commands, and the evaluation harness lm-eval."""
+"""The tools with which Tunegate is compared: TRL's own commands, and the evaluation harness lm-eval."""
 
 import ast
 import json
@@ -25,9 +25,9 @@ SHARED_FLAGS = [
     *("--train_sampling_strategy", "sequential", "--lora_dropout", "0", "--report_to", "none"),
     *("--disable_tqdm", "true", "--logging_steps", "1"),
 ]
-"""TRL's flags for the settings that are the same on both sides, besides ``--dtype`` of the frozen weights."""
+"""TRL's flags for the settings that Tunegate and TRL share, except ``--dtype`` of the frozen weights."""
 DEFAULTS = ["--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1"]
-"""TRL's defaults, with the flags that a machine without a GPU and the timing need."""
+"""Flags for TRL with its defaults. They are needed on a machine without a GPU, and for measuring time."""
 TRIAL_STEPS = 6
 
 
@@ -68,7 +68,8 @@ def _batch_mode(folder: Path, name: str, setting: str) -> BatchMode:
 
 
 def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
-    """Run TRL's command on ``train.jsonl`` in ``data``. Returns its losses and times."""
+    """Run TRL's command on ``train.jsonl`` in the folder ``data``. Returns the losses and times of the
+    steps."""
     turn = Turn()
     start = last = time.monotonic()
     process = subprocess.Popen(
@@ -100,7 +101,7 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
 
 
 class Harness:
-    """lm-eval's tasks with the cases and settings by which Tunegate judges a checkpoint."""
+    """lm-eval's tasks, with the cases and settings with which Tunegate evaluates a checkpoint."""
 
     def __init__(self, folder: Path, sets: Sequence[GeneratedSet], dtype: str) -> None:
         self.folder, self.dtype = folder, dtype
@@ -134,7 +135,7 @@ class Harness:
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
 
     def evaluate(self, model: Path, adapter: Path) -> tuple[dict[str, list[str]], float]:
-        """Return the model's answers to each set, and the seconds of generation alone."""
+        """Return the model's answers to the cases of each set, and the seconds that generation needed."""
         out = self.folder / "out" / adapter.name
         log = self.folder / "log.txt"
         command = [

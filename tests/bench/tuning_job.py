@@ -1,4 +1,4 @@
-"""A job for the trainer's roles without an operator, which the benchmarks time."""
+"""A job whose roles run without an operator, so that the benchmarks can time each role."""
 
 import json
 import os
@@ -40,20 +40,20 @@ ENVIRONMENT = {
 
 @dataclass
 class Turn:
-    """The losses and times of one side in one turn."""
+    """The losses and times of Tunegate or of TRL in one turn."""
 
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    """Seconds of each step. TRL's first step is missing."""
+    """Seconds that each optimizer step needed. For TRL, the first step is missing."""
     first_step: float = 0.0
-    """Seconds from the start of the process to the end of its first step."""
+    """Seconds from the start of the process to the end of its first optimizer step."""
     reference: float = 0.0
-    """Seconds for the reference log-probabilities before the first step."""
+    """Seconds that computing DPO's reference log-probabilities needed, before the first optimizer step."""
 
 
 def median_step(turns: Sequence[Turn], skipped: int) -> float:
-    """Return the median seconds of a step, without the first ``skipped`` steps of each turn."""
+    """Return the median seconds per step, without the first ``skipped`` steps of each turn."""
     return statistics.median(second for turn in turns for second in turn.seconds[skipped:])
 
 
@@ -157,7 +157,8 @@ class TuningJob:
             raise SystemExit((self.folder / "log.txt").read_text()[-3000:])
 
     def train(self) -> Turn:
-        """Train again from the start. The baseline is cached after the first time."""
+        """Train from the start again. The first training also evaluates the baseline; later ones use the
+        cached result."""
         for kind in ("stages", "evals"):
             shutil.rmtree(self.workspace / UID / kind, ignore_errors=True)
         path = self.workspace / Workspace(UID).stage(self.stage) / "losses.jsonl"
@@ -178,9 +179,9 @@ class TuningJob:
         return turn
 
     def evaluate(self) -> float:
-        """Evaluate the last checkpoint again, as a pod does that finds a checkpoint without an evaluation.
+        """Evaluate the last checkpoint again, like a pod that finds a checkpoint without an evaluation.
 
-        Returns the seconds of the whole process.
+        Returns how many seconds the process ran.
         """
         shutil.rmtree(self.evaluation())
         start = time.monotonic()

@@ -26,7 +26,8 @@ CHECKPOINTS = 5
 
 
 def evaluation() -> Iterator[Measure]:
-    """Compare whole processes that evaluate the same cases with the same saved checkpoint."""
+    """Compare a process of Tunegate and a process of lm-eval that evaluate the same checkpoint on the same
+    cases."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         job = TuningJob.of_example(folder, EXAMPLES / "quickstart")
@@ -69,11 +70,11 @@ def _equal_answers(job: TuningJob, answers: dict[str, list[str]]) -> tuple[int, 
 
 @dataclass(frozen=True)
 class Spent:
-    """The time that one side needed."""
+    """The time that Tunegate, or TRL with lm-eval, needed."""
 
     wall: float
     cpu: float
-    """CPU seconds of all its processes."""
+    """CPU seconds of all processes together."""
 
 
 class Stopwatch:
@@ -92,8 +93,9 @@ class Stopwatch:
 
 
 def verdict(example: str, phase: str, target: str, learning_rate: str | None = None) -> Iterator[Measure]:
-    """Compare the time to a verdict: ``tunegate run``, which must end in ``phase``, with training by ``trl
-    sft`` with its best flags followed by lm-eval on each of the same five checkpoints."""
+    """Compare the time to a verdict of ``tunegate run``, which must end in ``phase``, with that of a script.
+
+    The script runs ``trl sft`` with its fastest flags, and then lm-eval on each checkpoint."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         manifests = folder / "manifests"
@@ -121,7 +123,8 @@ def _change(manifest: Path, learning_rate: str | None) -> None:
 
 
 def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
-    """Time ``tunegate run``: data, training with the stop rule, the final gate, publishing, the report."""
+    """Time ``tunegate run``: data preparation, training with the stop rule, final gate, publishing,
+    report."""
     folder.mkdir()
     watch = Stopwatch()
     with (folder / "log").open("w") as log:
@@ -138,8 +141,9 @@ def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
 
 
 def _script(folder: Path, job: TuningJob) -> tuple[Spent, BatchMode, int]:
-    """Time a script of TRL and lm-eval with the same rows, steps, checkpoints and cases. Also returns the
-    batch mode and the number of checkpoints."""
+    """Time a script that runs TRL and lm-eval with the same rows, steps, checkpoints and cases as Tunegate.
+
+    Also returns TRL's batch mode and the number of checkpoints."""
     stage = job.plan.stages[0]
     parameters = stage.parameters
     data = job.for_trl(folder / "trl", stage.total_steps * parameters.batch_size)

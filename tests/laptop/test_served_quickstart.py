@@ -88,8 +88,8 @@ def test_vllm_stops_at_end_tokens_named_only_in_published_files(judged, tokenize
 
 
 def base_with_another_end(base: Path, folder: Path) -> Path:
-    """Copy the base model, but remove its end-of-turn token from all files, where many instruct models lack
-    it, too."""
+    """Copy the base model, but name another end token in its files. As with many instruct models, the files
+    then do not name the end-of-turn token of the chat template."""
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("evals"))
     for name, end in {
         "config.json": {"eos_token_id": 0},

@@ -21,22 +21,25 @@ class Answer:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first token in which an answer differs from the gate's, as texts and natural log-probabilities."""
+    """The first token in which an answer differs from the gate's output. Has the text and the natural
+    log-probability of both tokens."""
 
     gate: str
     other: str
     gate_logprob: float
-    """According to the other engine; minus infinity if the gate's token is not among the likeliest."""
+    """Log-probability of the gate's token in the other engine; minus infinity if this token is not among the
+    likeliest."""
     other_logprob: float
 
     @property
     def gap(self) -> float:
-        """Return how much likelier the engine's own token is, in nats. 0 is a tie."""
+        """Return by how many nats the other engine's token is likelier than the gate's token. 0 is a tie."""
         return self.other_logprob - self.gate_logprob
 
 
 def differences(gate: Mapping[str, str], answers: Mapping[str, Answer], tokenizer: Any) -> list[Difference]:
-    """Return a Difference for each case whose text differs from the gate's. Both mappings are by case id."""
+    """Return a Difference for each case whose answer differs from the gate's output, by case id. The
+    arguments are also by case id."""
     return [
         _first_difference(text, answers[case], tokenizer)
         for case, text in gate.items()

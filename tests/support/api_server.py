@@ -26,11 +26,12 @@ API_SERVER_FLAGS = (
     "--service-cluster-ip-range=10.96.0.0/16",
 )
 STRICT_OWNERS = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
-"""The strictest setting for who may set owner references."""
+"""Flags for an admission plugin that is strict about who may set owner references."""
 
 
 OPERATOR = "system:serviceaccount:tunegate-system:tunegate"
-"""The operator's user. It has the permissions that the chart grants, and the audit log shows its requests."""
+"""The operator's user name. It has the permissions that the chart grants, and identifies the operator's
+requests in the audit log."""
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -79,8 +80,8 @@ class ApiServer:
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Stop API server and controllers until the context ends, then wait until they are ready. etcd runs
-        on."""
+        """Stop the API server and the controllers until the context ends. Then wait until they are ready.
+        etcd keeps running."""
         _, server, controllers = (self._programs[name] for name in PROGRAMS)
         controllers.stop()
         server.stop()
@@ -210,7 +211,7 @@ def api_server(
 
 
 class _Program:
-    """A program of the cluster, with its log in ``folder``. It is killed if the process that started it
+    """A program of the cluster, with its log in ``folder``. The program is killed if the test process
     ends."""
 
     def __init__(self, path: Path, folder: Path, *flags: str) -> None:
@@ -254,8 +255,8 @@ def _is_established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
 def free_port() -> int:
     """Return a port on which nothing listens, for a server that needs a port number as a setting.
 
-    It is below the ports of outgoing connections (``ip_local_port_range``), because one of those could take
-    it before the server starts.
+    The port is below the ephemeral port range (``ip_local_port_range``), because an outgoing connection could
+    take an ephemeral port before the server starts.
     """
     for _ in range(100):
         port = random.SystemRandom().randrange(10_000, 20_000)

@@ -75,8 +75,8 @@ class Attacker:
         """The status codes of the posted reports; 0 if there was no answer."""
 
     def claim(self, target: Target) -> None:
-        """Create Jobs that name the target as their owner, one of them without a role label, and their
-        pods."""
+        """Create Jobs that name the target job as their owner, one of them without a role label, and pods of
+        these Jobs."""
         labels = {
             **MANAGED_LABELS,
             JOB_LABEL: target.name,
@@ -94,7 +94,8 @@ class Attacker:
         ]
 
     def forge_reports(self, target: Target) -> None:
-        """Send forged reports from each pod: every role of the target has ended, and all cases pass."""
+        """Send forged reports from each pod. They claim that every role of the target has ended, and that all
+        cases pass."""
         roles = (Role.DATA, Role.TRAIN, Role.GATE, Role.PUBLISH)
         tokens = {pod: pod.token(report_audience(target.uid)) for pod in self._pods}
         posts = [(pod, _forged(role, target), tokens[pod]) for pod in self._pods for role in roles]
@@ -102,7 +103,7 @@ class Attacker:
             self.answers += pool.map(lambda post: post[0].post(*post[1:]), posts)
 
     def post_large_bodies(self, target: Target, count: int, size: int) -> None:
-        """Post reports of ``size`` bytes, alternately with a pod's token and an invalid one."""
+        """Post reports of ``size`` bytes, alternately with a pod's token and with an invalid token."""
         report = json.loads(_forged(Role.TRAIN, target))
         for cases in report["results"]["sets"].values():
             cases["ids"] = ["x" * 100] * (size // 104)
@@ -152,7 +153,8 @@ class Attacker:
         return _repeat(create, count, seconds)
 
     def leave(self) -> None:
-        """Remove the finalizers, which would keep the namespace from being deleted."""
+        """Remove the finalizers of the forged Jobs, because they would block the deletion of the
+        namespace."""
         batch = client.BatchV1Api(self._admin)
         for job in batch.list_namespaced_job(self._namespace).items:
             with suppress(ApiException):  # deleted in the meantime

@@ -36,7 +36,7 @@ class Command:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
-    """Additional environment variables of its processes."""
+    """Additional environment variables for the command's processes."""
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -101,7 +101,7 @@ class Command:
 
     @property
     def trainer(self) -> psutil.Process | None:
-        """The process of the only training pod, or None. Two at once are an error."""
+        """The process of the only training pod, or None. Fails if there are two training pods at once."""
         found = self.trainers()
         assert len(found) < 2, f"a second writer: {found}"
         return found[0] if found else None
@@ -134,8 +134,8 @@ class Command:
 
 
 FIRST_ORDER = 2918
-"""The first order number of the rows in :func:`manifests`. With it, dev and test have exactly their
-shares."""
+"""The order number of the first row in :func:`manifests`. With this number, dev and test have exactly the
+requested fractions of the rows."""
 SFT: dict[str, Any] = {
     "name": "sft",
     "method": "SFT",

@@ -24,8 +24,8 @@ from tunegate_operator.laptop.store import ObjectStore
 
 
 class Crash(BaseException):
-    """The operator's process is killed here. A BaseException, so that no handler of the operator catches
-    it."""
+    """Ends the operator's process at this point. It is a BaseException, so that no exception handler of the
+    operator catches it."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Write:
 
 
 class FakeCluster(ObjectStore):
-    """An ObjectStore that logs the operator's writes, and can fail them.
+    """An ObjectStore that records the operator's writes, and can make them fail.
 
-    The helpers below and ``as_user`` are for the test, which acts as kubelet, Job controller and users. Their
-    calls do not fail and are not logged.
+    The test uses the methods below and ``as_user`` to act as kubelet, Job controller and user. Calls of these
+    methods do not fail, and are not recorded.
     """
 
     def __init__(self, clock: FakeClock | None = None) -> None:
@@ -50,7 +50,7 @@ class FakeCluster(ObjectStore):
         super().__init__(self.clock)
         self.writes: list[Write] = []
         self.events: list[tuple[str, str, str, str]] = []
-        """Name of the object, type, reason, message."""
+        """The recorded Events: name of the object, type, reason, message."""
         self.event_lists: list[str] = []
         """The uids of objects whose Events were listed."""
         self.write_listener: Callable[[], None] | None = None
@@ -67,7 +67,7 @@ class FakeCluster(ObjectStore):
     # Faults
 
     def fail_before(self, n: int) -> None:
-        """Crash instead of the n-th write from now (1 is the next)."""
+        """Crash instead of the n-th write from now on, where 1 is the next write."""
         self._crash_before = len(self.writes) + n
 
     def fail_after(self, n: int) -> None:
@@ -272,7 +272,7 @@ class FakeCluster(ObjectStore):
         message: str = "",
         namespace: str = "default",
     ) -> Object:
-        """Fail the Job with ``reason``, whatever its pods did. Returns it."""
+        """Fail the Job with ``reason``, whatever the state of its pods. Returns the Job."""
         job = self._job(job_name, namespace)
         time = timestamp(self.clock.now())
         condition = {
@@ -304,7 +304,7 @@ class FakeCluster(ObjectStore):
         return self._set_status(newest, status)
 
     def delete_pod(self, pod: Object) -> None:
-        """Mark a pod as deleted; its kubelet does not react."""
+        """Set a pod's deletionTimestamp. The pod stays, because no kubelet stops it."""
         with self._lock:
             self._start_deletion(self._objects[Key.of(pod)])
 
@@ -324,7 +324,7 @@ def _with_image_id(status: Object) -> Object:
 
 
 class _WithoutFaults:
-    """The same store for everybody except the operator, without faults and log."""
+    """Access to the store for everybody except the operator: writes do not fail and are not recorded."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster

@@ -1,7 +1,7 @@
 """A fake kubelet: pods on a real API server start at once, and report as the trainer does.
 
-Job controller, API server, tokens and the operator are real. The operator's pods are found by its labels; the
-role of a pod decides what it reports and how it ends.
+The Job controller, the API server, tokens and the operator are real. Pods are found by the labels that the
+operator sets. The role of a pod decides what the pod reports and how it ends.
 """
 
 import itertools
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 REPORT_SECONDS = 60.0
-"""How long a pod retries a report."""
+"""How long a pod retries to send a report, in seconds."""
 _LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_LABELS.items())
 
 

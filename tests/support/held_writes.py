@@ -16,12 +16,12 @@ from tunegate_operator.reporting.certificates import make_authority, make_servin
 
 NAME = "held-writes.test.tunegate.dev"
 LONGEST_SECONDS = 20
-"""After this time the API server writes anyway."""
+"""Timeout of the webhook, in seconds. After this time, the API server carries out the write anyway."""
 
 
 @contextmanager
 def held_status_writes(api: client.ApiClient, folder: Path) -> Iterator[threading.Event]:
-    """Delay each write until the context ends. The event is set once a write waits."""
+    """Delay each status write until the context ends. The yielded event is set once a write is waiting."""
     is_held, may_go_on = threading.Event(), threading.Event()
 
     class Webhook(BaseHTTPRequestHandler):

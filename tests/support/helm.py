@@ -15,8 +15,8 @@ RELEASE = "tunegate"
 NAMESPACE = "tunegate-system"
 
 Objects = dict[tuple[str, str], dict[str, Any]]
-"""The objects of the chart by kind and name. Of objects with the same name in several namespaces, the
-last."""
+"""The objects of the chart by kind and name. If several namespaces have an object with the same name, it is
+the last of these objects."""
 
 
 def chart_with_one_more_field(folder: Path) -> Path:

@@ -20,7 +20,7 @@ FAIL_ON_10 = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [
 
 
 class Laptop:
-    """A folder and the process that runs it. :meth:`reopen` acts as a restart of that process."""
+    """A folder and the process that has locked it. :meth:`reopen` simulates a restart of the process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,7 +44,7 @@ class Laptop:
         return cluster
 
     def reopen(self) -> None:
-        """Act as if the process was killed and another one started. Pods keep running."""
+        """Simulate that the process was killed and another process started. Pods keep running."""
         self.cluster.close()
         self.cluster = self._open()
 
@@ -81,7 +81,7 @@ class Laptop:
         )
 
     def until(self, look: Callable[[], _Result | None], what: str = "") -> _Result:
-        """Step until ``look`` returns a true value."""
+        """Call the cluster's ``step`` until ``look`` returns a true value."""
 
         def step_and_look() -> _Result | None:
             self.cluster.step()

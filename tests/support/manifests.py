@@ -1,4 +1,4 @@
-"""Manifests as users write them, to be changed by a test: fresh dicts, fully supported, nothing wrong."""
+"""Valid manifests as users write them, for tests that change them. Each call returns new dicts."""
 
 import copy
 from typing import Any
@@ -20,7 +20,7 @@ LEAVE_OUT: Any = _LEAVE_OUT
 
 
 def finetunejob() -> dict[str, Any]:
-    """A small job with every field that is supported."""
+    """Return the manifest of a small FineTuneJob with every supported field."""
     return {
         "apiVersion": "tunegate.dev/v1alpha1",
         "kind": "FineTuneJob",
@@ -80,7 +80,7 @@ def finetunejob() -> dict[str, Any]:
 
 
 def evalgate(name: str = "orders-golden") -> dict[str, Any]:
-    """A gate with every field that is supported."""
+    """Return the manifest of an EvalGate with every supported field."""
     return {
         "apiVersion": "tunegate.dev/v1alpha1",
         "kind": "EvalGate",
@@ -108,7 +108,7 @@ def config_map(name: str, data: dict[str, str]) -> dict[str, Any]:
 
 
 def changed(manifest: dict[str, Any], changes: Changes) -> dict[str, Any]:
-    """A copy with the fields of ``changes`` set: ``{"spec.stages.0.adapter.r": 8}``."""
+    """Return a copy of a manifest with changed fields, such as ``{"spec.stages.0.adapter.r": 8}``."""
     out = copy.deepcopy(manifest)
     for path, value in changes.items():
         *parents, last = [int(name) if name.isdigit() else name for name in path.split(".")]

@@ -1,4 +1,5 @@
-"""The node of ``make cluster-up``, used with kubectl, helm, images and volumes as people do."""
+"""The Kubernetes node that ``make cluster-up`` starts. Tests use it with kubectl, helm, images and
+volumes."""
 
 import json
 import subprocess
@@ -50,7 +51,7 @@ class Node:
         return found
 
     def process(self, pod: str) -> psutil.Process:
-        """Return the Python process of a Tunegate pod, which is visible on this machine, too."""
+        """Return the Python process of a Tunegate pod. Processes in pods are also visible on this machine."""
         found = [
             process
             for process in psutil.process_iter(["environ", "cmdline"])

@@ -67,7 +67,7 @@ class OperatorCommand:
         return self.probe("/readyz") == 200
 
     def log_tail(self) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of the operator's log."""
         return "\n".join(self.log.read_text().splitlines()[-20:])
 
     def kill(self) -> None:
@@ -75,7 +75,7 @@ class OperatorCommand:
         self.process.wait()
 
     def stop(self, seconds: float = 30) -> int:
-        """Send SIGTERM, and wait. Returns the exit code."""
+        """Send SIGTERM to the operator, and wait until it ends. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 

@@ -21,13 +21,13 @@ TOKEN = "a-pods-token"
 
 
 class AnyReport:
-    """A sender that may send any report."""
+    """A sender that may send every report."""
 
     def check_report(self, _report: Report) -> None: ...
 
 
 class FakeAuthenticator:
-    """Accepts one token."""
+    """An authenticator that accepts one token only."""
 
     requests = 0
     """Number of calls of ``authenticate``."""

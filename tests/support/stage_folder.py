@@ -22,7 +22,7 @@ class StageFolder:
         return sorted(step for step in steps if step)
 
     def losses(self) -> dict[int, float]:
-        """Return the loss by step. Fails if a step is there twice."""
+        """Return the loss by optimizer step. Fails if the file has a step twice."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         by_step = {row["step"]: row["loss"] for row in rows}
@@ -30,8 +30,8 @@ class StageFolder:
         return by_step
 
     def trained(self) -> list[str]:
-        """Return the lines of all steps up to the last checkpoint. A step that is trained again has another
-        time, so its line differs."""
+        """Return the lines of all optimizer steps up to the last checkpoint. If a step is trained again, its
+        line changes, because the line contains the time."""
         lines = (self.path / "losses.jsonl").read_text().splitlines()
         return lines[: max(self.checkpoints())]
 

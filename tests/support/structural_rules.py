@@ -31,7 +31,8 @@ TYPES = {"object", "array", "string", "integer", "number", "boolean"}
 
 
 def violations(schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Everything in ``schema`` that the API server, or this project, does not allow."""
+    """Return a description of each part of ``schema`` that the API server, or this project, does not
+    allow."""
     free = schema.get("x-kubernetes-preserve-unknown-fields") is True
     for key in sorted(FORBIDDEN & schema.keys()):
         yield f"{path}: {key}"
@@ -62,7 +63,7 @@ def violations(schema: dict[str, Any], path: str = "") -> Iterator[str]:
 
 
 def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every named field with its path."""
+    """Yield the path and the schema of each named field."""
     for name, field in schema.get("properties", {}).items():
         yield f"{path}.{name}", field
         yield from fields(field, f"{path}.{name}")
@@ -72,7 +73,8 @@ def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[s
 
 
 def unbounded(schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Lists and maps of a spec without a bound: CEL could not budget for them."""
+    """Return the paths of lists and maps without a maximum size. The API server could not estimate the cost
+    of CEL rules for them."""
     for name, field in fields(schema, path):
         if field.get("type") == "array" and "maxItems" not in field:
             yield f"{name}: maxItems"

@@ -12,7 +12,7 @@ GROUP = ("tunegate.dev", "v1alpha1")
 
 
 class Team:
-    """What a user does, in a namespace of the test's own."""
+    """The actions of a user in a namespace that only this test uses."""
 
     def __init__(self, api: client.ApiClient, namespace: str) -> None:
         self.api = api
@@ -56,7 +56,7 @@ class Team:
         )
 
     def set_status(self, status: dict[str, Any]) -> None:
-        """Write a status as an operator would."""
+        """Write the job's status, as the operator would."""
         self._custom.patch_namespaced_custom_object_status(
             *GROUP, self.namespace, "finetunejobs", "orders", {"status": status}
         )

@@ -2,7 +2,7 @@
 
 ``tiny_trainer.py exit CODE [OUTCOME]``   print, write a termination message, exit
 ``tiny_trainer.py train``                 report, then run until SIGTERM: save, report, exit 75
-``tiny_trainer.py ignore-sigterm``        the same, but ignore SIGTERM
+``tiny_trainer.py ignore-sigterm``        like train, but ignore SIGTERM
 ``tiny_trainer.py child``                 start another process, then exit 0
 ``tiny_trainer.py print PATH...``         print these files, then the environment
 """

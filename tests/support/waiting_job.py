@@ -1,4 +1,5 @@
-"""A job that waits for missing inputs for ever. Its status shows whether an operator serves it."""
+"""A job that waits forever, because its inputs are missing. Its status shows whether an operator reconciles
+it."""
 
 from typing import Any
 
