@@ -1,4 +1,4 @@
-"""A Job of an attacker in another namespace, with a copy of a FineTuneJob's uid in its owner reference."""
+"""An attacker's Job in another namespace, which has the uid of a FineTuneJob in its owner reference."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from support.waiting import eventually
 from tunegate_api import API_VERSION
 
 FINALIZER = "example.com/hold"
-"""Keeps the Job, which the garbage collector would delete because its owner is not in its namespace."""
+"""A finalizer that keeps the forged Job. The garbage collector would delete the Job, because its owner is not
+in its namespace."""
 
 
 def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, address: Address) -> FakePod:

@@ -67,7 +67,7 @@ class JobFolder:
     uid: str = UID
     golden_ids: Sequence[str] = tuple(f"case-{i}" for i in range(20))
     rows: int = 10
-    """The number of rows of dev, and of test."""
+    """The number of dev rows, which is also the number of test rows."""
     stages: Sequence[str] = ("sft",)
     spec: dict[str, Any] = field(default_factory=dict)
     gate_spec: dict[str, Any] = field(default_factory=dict)
@@ -332,7 +332,7 @@ class JobFolder:
         ids: Sequence[str] | None = None,
         measure: str = "golden",
     ) -> None:
-        """Write one line per case, as the trainer does."""
+        """Write a file with one line per case, like the trainer's file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = []
         for case_id, outcome in zip(ids or self.golden_ids, outcomes, strict=True):

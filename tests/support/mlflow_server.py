@@ -130,6 +130,6 @@ def runs_of(server: str, experiment: str) -> dict[str, Run]:
 
 
 def points(server: str, run: Run, metric: str) -> list[tuple[int, float]]:
-    """Return step and value of each logged point. A point that was logged twice is listed twice."""
+    """Return the step and the value of each logged point. A point that was logged twice is returned twice."""
     history = MlflowClient(server).get_metric_history(run.info.run_id, metric)
     return sorted((point.step, point.value) for point in history)

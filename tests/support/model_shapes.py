@@ -1,4 +1,4 @@
-"""Sizes of public models, as their configurations say, for arithmetic without their weights."""
+"""Sizes of public models from their configurations, for tests that calculate with them without weights."""
 
 from tunegate_api.memory.shapes import LinearShape, ModelShape
 
@@ -14,7 +14,7 @@ def llama_like(
     tied: bool = False,
     query_biases: bool = False,
 ) -> ModelShape:
-    """The shape of a model whose blocks are Llama's."""
+    """Return the sizes of a model with the same architecture as Llama."""
     size = hidden // heads
     keys = key_value_heads * size
     sizes = [

@@ -11,7 +11,7 @@ from tunegate_trainer.publish.history import append, last_number
 
 
 def publish_version(target: Path, name: str, gate: str, golden_sha256: str, outcomes: str) -> Path:
-    """Write the version ``name`` and record it as the last one. Returns its folder."""
+    """Write the published version ``name``, and record it as the last version. Returns its folder."""
     folder = target / name
     (folder / "evidence").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")

@@ -15,12 +15,14 @@ class DryRunClient:
         self._api = api
 
     def create(self, manifest: Object, *, unknown: str = "Strict") -> list[str]:
-        """Return why the manifest is refused, descriptions before patterns. Empty if it is accepted. It is
-        not stored."""
+        """Return why the API server refuses the manifest; empty if it accepts the manifest. Nothing is
+        stored.
+
+        Messages with a description come before messages about a pattern."""
         return self._send("POST", _path(manifest), manifest, unknown)
 
     def replace(self, before: Object, after: Object) -> list[str]:
-        """Return why an object that was created as ``before`` may not be changed to ``after``."""
+        """Return why the API server refuses to change an object from ``before`` to ``after``."""
         path = _path(before)
         made = self._call("POST", path, before)
         assert made["kind"] == before["kind"], made

@@ -40,7 +40,7 @@ class PageText(HTMLParser):
 
 
 def text_of(html: str) -> str:
-    """Return the visible text, with single spaces."""
+    """Return the visible text of a page, with each white space replaced by one space."""
     parser = PageText()
     parser.feed(html)
     return " ".join(" ".join(parser.parts).split())
@@ -49,7 +49,7 @@ def text_of(html: str) -> str:
 def train(
     job: JobFolder, steps: dict[int, str], *, outcome: Outcome | None = None, losses: list[float] = LOSSES
 ) -> None:
-    """Write a stage with these golden outcomes by step."""
+    """Write a training stage whose checkpoints have these golden outcomes, by step."""
     job.write_losses("sft", losses, seconds=3.0)
     evaluations = [
         job.write_checkpoint("sft", step, golden, "p" * 8 + "ff") for step, golden in steps.items()

@@ -1,4 +1,5 @@
-"""Measure the memory of training: two steps of the real trainer, from every event of the allocator."""
+"""Measure the memory that two optimizer steps of the real trainer allocate, from every event of the
+allocator."""
 
 import gc
 import itertools
@@ -30,14 +31,14 @@ from tunegate_trainer.train.start import Start, load_start, trainable
 
 @dataclass(frozen=True)
 class Allocated:
-    """The tensor bytes of a training step."""
+    """The tensor bytes that an optimizer step needs, by part."""
 
     weights: int
     """Parameters and buffers, including those of an adapter."""
     optimizer: int
     gradients: int
     peak: int
-    """The most bytes that were allocated at one moment, including all of these."""
+    """The most bytes that were allocated at one moment, including all parts."""
 
 
 def measure(
@@ -132,7 +133,7 @@ class _Counted(TrainerCallback):
 
 
 def _quantization_scales(model: Any) -> Iterator[torch.Tensor]:
-    """Return the constants that bitsandbytes keeps beside 4-bit weights."""
+    """Return the quantization constants that bitsandbytes keeps for 4-bit weights."""
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
         if state is not None:

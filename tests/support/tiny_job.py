@@ -22,7 +22,8 @@ LONG = {"maxSteps": 200, "learningRate": "0.01", "batchSize": 4, "maxLength": 12
 class TinyJob:
     """The FineTuneJob ``name`` in a namespace, with its volumes and model.
 
-    It reads the tiny model from the volume ``models``, and publishes to it. Several jobs share both volumes.
+    The job reads the tiny model from the volume ``models``, and publishes to this volume. Several jobs may
+    share their volumes.
     """
 
     def __init__(self, node: Node, namespace: str, name: str = "orders") -> None:

@@ -92,7 +92,7 @@ class TrainerRoot:
     parallelism: Literal["DDP", "FSDP"] | None = None
     """How the first stage is distributed."""
     later: Sequence[StagePlan] = ()
-    """The stages after the first."""
+    """The plans of the stages after the first stage."""
 
     @property
     def workspace(self) -> Path:
@@ -139,7 +139,7 @@ class TrainerRoot:
         return [line["loss"] for line in self.loss_lines(stage)]
 
     def loss_lines(self, stage: str = STAGE) -> list[dict[str, Any]]:
-        """Return the line of each step."""
+        """Return the loss file's line for each optimizer step."""
         lines = (self.workspace / self.paths.stage(stage) / "losses.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

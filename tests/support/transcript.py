@@ -1,4 +1,4 @@
-"""A scenario as text: changes of status, children created and deleted, events."""
+"""Record a scenario as text: status changes, created and deleted children, and events."""
 
 import re
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ from support.waiting import eventually
 
 PYTHON = Path(__file__).parents[2] / "build" / "vllm" / "bin" / "python"
 ADAPTER = "tuned"
-"""The model name in requests."""
+"""The name of the served adapter in requests."""
 _AT_ONCE = 8
 _SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB

@@ -1,7 +1,7 @@
 """A server that has imported the trainer's libraries, and forks itself for each trainer command.
 
 Importing PyTorch and TRL takes 5 of the 6 seconds that a role needs with a tiny model. A fork is a separate
-process, so tests still run real roles. Tests of the start itself must start a real process.
+process, so tests still run real roles. A test of how a trainer starts must start a new process instead.
 
 ``python warm_trainer.py SOCKET PID`` serves until the process PID ends. A client sends one line of JSON
 (``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and stderr,
@@ -68,14 +68,14 @@ class _Fork:
     pid: int
     client: socket.socket
     fd: int
-    """A pidfd: readable once the process has ended."""
+    """A pidfd, which is readable once the process has ended."""
 
 
 @dataclass
 class _Server:
     listener: socket.socket
     owner: int
-    """A pidfd of the process that it ends with."""
+    """A pidfd of the process with which the server ends."""
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Values beyond each bound of a schema, and the expected messages."""
+"""A value beyond each bound of a schema, such as a maximum, with the expected message."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class WrongValue:
 
     @property
     def field(self) -> str:
-        """The path as the API server writes it."""
+        """The path of the field, as the API server's messages contain it."""
         text = ""
         for part in self.path:
             text += f"[{part}]" if isinstance(part, int) else f".{part}"

@@ -80,7 +80,7 @@ class Wrong:
     remedy: str
     """The remedy in the message."""
     own_message: str = ""
-    """The message of ``tunegate validate``, if it is another one."""
+    """The message of ``tunegate validate``, if it differs from the API server's message."""
     below: str = ""
     """The path below ``field`` that ``tunegate validate`` reports, because it can name an entry of a list."""
 
@@ -1149,7 +1149,7 @@ FINETUNEJOB_EDITS = [
         before={"spec.publish": LEAVE_OUT},
     ),
 ]
-"""Edits that are refused. :data:`ALLOWED_EDITS` has those that are accepted."""
+"""Edits of FineTuneJobs that are refused. Accepted edits are in :data:`ALLOWED_EDITS`."""
 
 EVALGATE_EDITS = [
     Edit("another golden set", {"spec.golden.source.configMap": "orders-golden-v2"}, "spec.golden"),
@@ -1184,7 +1184,8 @@ ALLOWED_EDITS = {
         Edit("longer outputs", {"spec.generation.maxNewTokens": 128}),
     ],
 }
-"""Edits that are accepted. CEL compares lists with map keys as sets, so the order of gates may change."""
+"""Edits that are accepted, by kind. CEL compares lists with map keys as sets, so the order of gates may
+change."""
 
 GOOD = {"FineTuneJob": finetunejob, "EvalGate": evalgate}
 WRONG = {"FineTuneJob": FINETUNEJOB, "EvalGate": EVALGATE}
@@ -1196,6 +1197,6 @@ def wrong_manifest(kind: str, case: Wrong) -> dict[str, Any]:
 
 
 def edit(kind: str, case: Edit) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the manifest before and after the edit."""
+    """Return the valid manifest before the edit, and the manifest after the edit."""
     before = changed(GOOD[kind](), case.before)
     return before, changed(before, case.changes)

@@ -1,4 +1,4 @@
-"""A fake model hub: the API for repositories, and files, of which the large ones are on another host."""
+"""A fake model hub with the API for repositories and with files. Large files are on another host."""
 
 import hashlib
 import json

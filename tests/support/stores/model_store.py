@@ -1,4 +1,4 @@
-"""A server with a model, as the tests of every scheme use it."""
+"""A server with a model. The tests for each URI scheme use it in the same way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,7 +45,8 @@ class ModelStore:
     recorded: str | None = None
     """The revision that the plan must record."""
     pinned: dict[str, str] = field(default_factory=dict)
-    """Changes that pin the source to a commit or a digest. Empty if the scheme has neither."""
+    """Changes of the spec that pin the source to a commit or a digest. Empty if the scheme supports
+    neither."""
 
     def source(self, **changes: Any) -> dict[str, Any]:
         """Return ``spec.model`` for this server."""

@@ -1,4 +1,4 @@
-"""A fake OCI registry for reading: manifests, blobs with ranges, and Basic and Bearer authentication."""
+"""A fake, read-only OCI registry: manifests, blobs with ranges, and Basic and Bearer authentication."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ class OciRegistry:
     def __init__(self, login: str | None = None) -> None:
         self.login = login
         self.public_port: int | None = None
-        """The port for clients, if it is that of a proxy."""
+        """The port that clients use, if there is a proxy in front of the registry."""
         self.blobs_at: str | None = None
         """The URL to which requests for blobs are redirected."""
         self._blobs: dict[str, bytes] = {}
@@ -38,7 +38,7 @@ class OciRegistry:
         self._names: dict[str, str] = {}
         self._damaged: set[str] = set()
         self.tokens_last_for = 1_000_000
-        """How many requests a token is valid for."""
+        """The number of requests for which a token is valid."""
         self._tokens: dict[str, int] = {}
         self.server = WebServer(self._answer)
 

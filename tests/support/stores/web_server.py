@@ -1,4 +1,4 @@
-"""An HTTP server in a thread. A function returns the responses; the server supports ranges."""
+"""An HTTP server in a thread. A function returns the responses, and the server supports range requests."""
 
 import re
 import threading
