@@ -24,4 +24,4 @@ for _ in $(seq 100); do  # the veth pair disappears with the node's network name
 done
 if ip link show tunegate > /dev/null 2>&1; then ip link delete tunegate; fi
 rm -rf --one-file-system "$node"
-say "the test cluster is down"
+say "the test cluster is stopped"

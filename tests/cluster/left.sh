@@ -10,4 +10,4 @@ left=$(
   pgrep --full --list-full "$cache/" || true
   find "$node" "$scratch" -maxdepth 0 2> /dev/null || true
 )
-[ -z "$left" ] || { say "the stopped test cluster left these behind:"; say "$left"; exit 1; }
+[ -z "$left" ] || { say "the stopped test cluster left these links, mounts, processes or folders behind:"; say "$left"; exit 1; }

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source ./paths.sh
 
-show() { say "the test cluster is running; set up a shell for it with: eval \"\$(tests/cluster/env.sh)\""; }
+show() { say "the test cluster is running; to use it in this shell, run: eval \"\$(tests/cluster/env.sh)\""; }
 
 mkdir -p "$cache"
 exec 8> "$cache/up.lock"
@@ -14,7 +14,7 @@ if is_up && [ -e "$node/ready" ]; then
   show
   exit
 fi
-[ "$(id -u)" = 0 ] || { say "the test cluster needs root, because a kubelet starts containers"; exit 1; }
+[ "$(id -u)" = 0 ] || { say "start the test cluster as root, because its kubelet starts containers"; exit 1; }
 ./packages.sh
 ./space.sh 3 "the test cluster"
 bin=$(./build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl \
