@@ -56,8 +56,8 @@ def evaluation() -> Iterator[Measure]:
 
 
 def _equal_answers(job: TuningJob, answers: dict[str, list[str]]) -> tuple[int, int]:
-    """Return how many cases have the same output, ignoring white space at the ends, and how many there
-    are."""
+    """Return the number of cases for which both outputs are equal, and the number of all cases. White space
+    at the ends of outputs is ignored."""
     equal = cases = 0
     for one in job.sets:
         ours = read_cases(job.evaluation() / one.file)

@@ -49,7 +49,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Command]:
-    """The command with a fake trainer, which sends the same reports and trains nothing."""
+    """The command with a fake trainer, which sends reports like the real trainer's, but trains nothing."""
     command = Command(tmp_path, stand_in_environment())
     yield command
     command.kill()

@@ -221,7 +221,7 @@ class FakeCluster(ObjectStore):
         return [pod for pod in pods if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
 
     def start_pod(self, job_name: str, namespace: str = "default") -> Object:
-        """Start a pending pod of the Job, or a new one. Returns it."""
+        """Start a pending pod of the Job, or create a pod that runs at once. Returns the pod."""
         waiting = [pod for pod in self.pods_of(job_name, namespace) if pod_status.phase(pod) == "Pending"]
         pod = waiting[0] if waiting else self.pending_pod(job_name, namespace)
         pod = self._set_status(pod, _with_image_id(pod_status.running(pod, self.clock.now())))
@@ -229,7 +229,8 @@ class FakeCluster(ObjectStore):
         return pod
 
     def pending_pod(self, job_name: str, namespace: str = "default", status: Object | None = None) -> Object:
-        """Create a pod of the Job that does not start, by default without a reason. Returns it."""
+        """Create a pod of the Job that stays Pending, by default without a reason in its status. Returns the
+        pod."""
         job = self._job(job_name, namespace)
         missing = missing_indexes(job, self.pods_of(job_name, namespace))
         pod = self.as_user.create(new_pod(job, *missing[:1]))

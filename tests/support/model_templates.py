@@ -10,8 +10,8 @@ from support.tiny_model import make_tokenizer
 
 _FOLDER = Path(trl.__file__).parent / "chat_templates"
 _TOKEN = re.compile(r"<[^<>\s'\"=]{1,40}>")
-"""Texts in a template that look like tokens. Those of reasoning and tools are not special: decoding keeps
-them."""
+"""Matches texts in a template that look like tokens. Tokens of reasoning and tools do not become special
+tokens, so decoding keeps them."""
 _KEPT = ("think", "tool")
 
 

@@ -100,7 +100,7 @@ FAMILIES: dict[str, Callable[[dict[str, Any], int], PreTrainedConfig]] = {
 
 
 def save_multimodal_model(folder: Path, family: str) -> Path:
-    """Save a random model of a family, with a tokenizer. Image tokens have ids after those of the
+    """Save a random model of a family, with a tokenizer. Image tokens have higher ids than the tokens of the
     tokenizer."""
     tokenizer = make_tokenizer()
     special = {

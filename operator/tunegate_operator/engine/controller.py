@@ -47,7 +47,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete this object, and the objects that it owns."""
+    """Delete the object with this key if it has this uid, and the objects that it owns."""
 
     key: Key
     uid: str

@@ -135,7 +135,7 @@ class SenderAuthenticator:
 
         When a FineTuneJob is suspended, its Job is deleted while the pod still saves a checkpoint and sends a
         report. Such a pod is accepted only if it was authenticated while its Job existed: anybody may create
-        a pod that refers to a deleted Job. Raises RefusedError and UnknownPodError.
+        a pod that refers to a deleted Job. Raises ForbiddenSenderError and UnknownPodError.
         """
         with self._lock:
             known = self._steps.get(uid_of(pod))
