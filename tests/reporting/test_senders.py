@@ -223,7 +223,8 @@ def test_pod_whose_job_is_in_another_namespace_is_refused(authenticator, reviews
 def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, reviews, namespace, name):
     reviews.username, reviews.name = f"system:serviceaccount:{namespace}:default", name
     with pytest.raises(
-        ForbiddenSenderError, match="the pod name or namespace in the token is not that of the pod with its uid"
+        ForbiddenSenderError,
+        match="the pod name or namespace in the token is not that of the pod with its uid",
     ):
         authenticator.authenticate("good", JOB)
 

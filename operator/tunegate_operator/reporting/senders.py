@@ -100,7 +100,9 @@ class SenderAuthenticator:
             raise UnknownPodError(f"pod {identity.pod_uid} is not known yet")
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         if (identity.namespace, identity.pod_name) != (namespace, name):
-            raise ForbiddenSenderError("the pod name or namespace in the token is not that of the pod with its uid")
+            raise ForbiddenSenderError(
+                "the pod name or namespace in the token is not that of the pod with its uid"
+            )
         if namespace != job["metadata"]["namespace"]:
             raise ForbiddenSenderError(
                 f"the token belongs to a pod in namespace {namespace}, but the job is in another namespace"
@@ -166,8 +168,10 @@ class SenderAuthenticator:
         return latest
 
     def _identity(self, token: str, audience: str) -> _Identity:
-        """Return the pod that the token was issued for, from the cache or a TokenReview. Raises ForbiddenSenderError
-        and ClusterError."""
+        """Return the pod that the token was issued for, from the cache or a TokenReview.
+
+        Raises ForbiddenSenderError and ClusterError.
+        """
         key = _token_key(token, audience)
         with self._lock:
             known, refusal = self._reviewed.get(key), self._refused.get(key)
