@@ -68,10 +68,10 @@ def test_pair_with_another_rejected_answer_is_not_a_duplicate():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"prompt": "a", "chosen": "b"}, "rejected is missing; the fields are: chosen, prompt"),
+        ({"prompt": "a", "chosen": "b"}, "rejected is missing; the fields here are: chosen, prompt"),
         (
             PAIR | {"rejected": " mugs:  2\n"},
-            "chosen and rejected are the same, so the pair has no preference",
+            "chosen and rejected are the same text, so the pair expresses no preference",
         ),
         (PAIR | {"chosen": ""}, "chosen is empty"),
         (PAIR | {"prompt": [turn("user"), turn("assistant")]}, "prompt must end with a user turn"),
@@ -325,7 +325,7 @@ def test_pairs_of_a_held_out_customer_are_held_out_too(make_job):
 def test_pair_without_the_group_field_is_bad(make_job):
     root = make_job(pairs(3), group_by="customer")
     assert run(root) == ExitCode.BAD_DATA
-    assert "customer, the field that heldOut.groupBy names, is missing" in failure(root)
+    assert "the field customer, which heldOut.groupBy names, is missing or empty" in failure(root)
 
 
 def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):

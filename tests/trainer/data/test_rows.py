@@ -96,16 +96,16 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
     [
         ("{not json", "not JSON: Expecting property name enclosed in double quotes at column 2"),
         ("[1]", "a row must be a JSON object, but it is a list"),
-        ({"prompt": "a"}, "completion is missing; the fields are: prompt"),
+        ({"prompt": "a"}, "completion is missing; the fields here are: prompt"),
         ({"prompt": "a", "completion": ""}, "completion is empty"),
         ({"prompt": " ", "completion": "b"}, "prompt is empty"),
         ({"prompt": 3, "completion": "b"}, "prompt must be a string, but it is a number"),
         ({"prompt": "a", "completion": {"x": 1}}, "completion must be a string, but it is an object"),
         ({**PAIR, "id": None}, "id must be a string or a number, but it is missing"),
-        ({"question": "a"}, "prompt is missing; the fields are: question"),
+        ({"question": "a"}, "prompt is missing; the fields here are: question"),
         (
             '{"prompt": "\\ud800", "completion": "b"}',
-            "prompt has half of a surrogate pair, which is not a character",
+            "prompt has half of a surrogate pair (such as \\ud83d), which is not a character",
         ),
         ({**PAIR, "id": "x" * 129}, "id has 129 characters, but may have at most 128"),
     ],
@@ -128,7 +128,7 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
             chat("user", "bot"),
             "messages[1].role must be system, user, assistant or tool, but it is 'bot'",
         ),
-        ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields are: role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields here are: role"),
         ({"messages": ["hi"]}, "messages[0] must be {role, content}, but it is a string"),
         (PAIR, "messages must be a list of {role, content}, but it is missing"),
         (
@@ -165,7 +165,10 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
             {"messages": [{"role": [], "content": "a"}]},
             "messages[0].role must be system, user, assistant or tool, but it is []",
         ),
-        ({**answered(), "functions": [{}]}, "unsupported fields in this row format: functions"),
+        (
+            {**answered(), "functions": [{}]},
+            "the row has fields that its format does not support: functions",
+        ),
         (called({"role": "user", "content": "c"}), "messages: turn 3 must have role tool, but it has user"),
         (called(TOOL_RESULT, TOOL_RESULT), "messages: turn 4 must have role assistant, but it has tool"),
     ],
@@ -217,7 +220,7 @@ def test_message_quotes_only_the_start_of_a_long_value():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"tools": [{}]}, "unsupported fields in this row format: tools"),
+        ({"tools": [{}]}, "the row has fields that its format does not support: tools"),
         (
             {"chosen": [{"role": "assistant", "content": "b", "reasoning_content": "hm"}]},
             "chosen must be plain text: pairs support no tool calls, reasoning or weights",
@@ -286,9 +289,7 @@ def test_row_beyond_pythons_limits_is_bad(row):
 
 def test_row_of_unknown_format_is_reported_with_its_fields():
     parsed = parse_rows(lines({"question": "a", "answer": "b"}), Columns(), None)
-    assert (
-        "neither prompt and completion nor messages; its fields are: answer, question" in parsed.bad[0].reason
-    )
+    assert "prompt and completion, or messages; this row has: answer, question (map" in parsed.bad[0].reason
 
 
 def test_row_with_a_duplicate_id_is_bad():
@@ -300,4 +301,4 @@ def test_row_with_a_duplicate_id_is_bad():
 
 def test_row_without_the_group_field_is_bad():
     parsed = parse_rows(lines(PAIR), Columns(), "customer")
-    assert parsed.bad[0].reason == "customer, the field that heldOut.groupBy names, is missing"
+    assert parsed.bad[0].reason == "the field customer, which heldOut.groupBy names, is missing or empty"

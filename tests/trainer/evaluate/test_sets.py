@@ -111,7 +111,7 @@ def test_golden_path_below_a_file_is_not_found(make_root, tokenizer):
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("golden/../../secrets/hub/HF_TOKEN", "a path must not contain .."),
+        ("golden/../../secrets/hub/HF_TOKEN", "the path must not contain .."),
         ("/etc/passwd", "name the claim, as in pvc://CLAIM/PATH"),
     ],
 )

@@ -121,7 +121,7 @@ def test_next_pod_downloads_only_the_rest(store, job, model_files):
     store.proxy.break_after(CUT, then=store.proxy.go_down)
     assert main(["data"]) == ExitCode.UNREACHABLE
     assert failure(root).reason == Reason.UNREACHABLE
-    assert "6 times in a row" in failure(root).message
+    assert "6 attempts failed in a row" in failure(root).message
     store.proxy.come_up()
     before = store.proxy.served
     assert main(["data", "--attempt", "2"]) == ExitCode.OK

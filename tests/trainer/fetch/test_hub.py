@@ -72,15 +72,16 @@ def test_server_without_range_support_works(model_hub, make_job):
     ("change", "message"),
     [
         ({"is_gated": True}, "CREDENTIALS: model.uri: hf://org/tiny refuses access: the repository is gated"),
-        ({"is_private": True}, "NOT_FOUND: model.uri: there is no hf://org/tiny, or it is private"),
+        ({"is_private": True}, "NOT_FOUND: model.uri: hf://org/tiny does not exist or is private"),
         ({"revisions": {"main": COMMIT}}, f"NOT_FOUND: model.uri: hf://org/tiny has no revision {COMMIT}"),
         (
             {"files": {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 20_000}},
-            "USER_ERROR: model.uri: hf://org/tiny holds an adapter, not a whole model",
+            "USER_ERROR: model.uri: hf://org/tiny is an adapter, not a whole model",
         ),
         (
             {"files": {"config.json": b"{}", "pytorch_model.bin": b"x" * 20_000}},
-            "USER_ERROR: model.uri: hf://org/tiny has weights only as pytorch_model.bin",
+            "USER_ERROR: model.uri: hf://org/tiny has no safetensors weights, only files such as "
+            "pytorch_model.bin",
         ),
     ],
 )

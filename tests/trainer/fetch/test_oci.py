@@ -61,7 +61,7 @@ def test_archive_that_writes_outside_its_folder_is_refused(registry, host, make_
     registry.push("v1", registry.push_archive({**needed, name: b"{}"}))
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert f"would write to {name}" in failure(root).message
+    assert f"has the path {name}, which is outside of its folder" in failure(root).message
     assert not list(root.path.rglob("escaped.json"))
 
 
@@ -71,7 +71,7 @@ def test_two_different_layers_with_one_path_are_refused(registry, host, make_job
     registry.push("v1", *layers, registry.push_file(f"./{name}", needed[name] + b" "))
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert f"has two layers for {name}" in failure(root).message
+    assert f"has two layers with the file {name}" in failure(root).message
     assert not any("/blobs/" in request.path for request in registry.server.requests)
 
 
@@ -88,7 +88,7 @@ def test_archive_that_overwrites_another_layer_is_refused(registry, host, make_j
     registry.push("v1", config, registry.push_archive({**needed, "config.json": b"{}"}))
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "has two layers for config.json" in failure(root).message
+    assert "has two layers with the file config.json" in failure(root).message
     (blob,) = root.workspace.rglob(config["digest"].replace(":", "-"))
     assert blob.read_bytes() == needed["config.json"]
 
@@ -108,7 +108,7 @@ def test_file_with_the_path_of_a_folder_is_refused(registry, host, make_job, nee
     registry.push("v1", inside, registry.push_archive({"tokenizer.json": b"{}"}) if packed else file)
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "has a file and a folder at tokenizer.json" in failure(root).message
+    assert "has both a file and a folder at tokenizer.json" in failure(root).message
 
 
 def test_archive_larger_than_the_free_space_is_refused(registry, host, make_job, needed, monkeypatch):
@@ -214,7 +214,7 @@ def test_password_is_not_sent_to_a_redirect_target(registry, host, make_job, nee
         registry.blobs_at = f"http://127.0.0.1:{elsewhere.port}"
         root = make_job(source(host, secretName="store"), {"username": USER, "password": PASSWORD})
         assert main(["data"]) == ExitCode.CREDENTIALS
-        assert "the registry answered 401" in failure(root).message
+        assert "the registry answered with status 401" in failure(root).message
         assert elsewhere.requests
         assert not any("Authorization" in request.headers for request in elsewhere.requests)
 

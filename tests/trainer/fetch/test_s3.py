@@ -50,7 +50,7 @@ def test_missing_credentials_are_reported(s3_store, make_job, monkeypatch):
     root = make_job(s3_store.source(secretName=None))
     assert main(["data"]) == ExitCode.CREDENTIALS
     assert "no credentials were found (NoCredentialsError)" in failure(root).message
-    assert failure(root).hint == "set model.secretName to a Secret with credentials for it"
+    assert failure(root).hint == "set model.secretName to a Secret with credentials for this address"
 
 
 def test_s3_endpoint_of_a_job_is_not_used_for_sts(monkeypatch):
@@ -75,7 +75,7 @@ def test_missing_key_of_the_secret_is_named(s3_store, make_job):
 def test_missing_bucket_is_named(s3_store, make_job):
     root = make_job(s3_store.source(uri="s3://elsewhere/team/tiny"), s3_store.secret)
     assert main(["data"]) == ExitCode.NOT_FOUND
-    assert failure(root).message == "model.uri: there is no bucket elsewhere"
+    assert failure(root).message == "model.uri: bucket elsewhere does not exist"
 
 
 def test_checksum_of_a_multipart_upload_is_verified(s3_store, s3_server, make_job):
@@ -164,7 +164,7 @@ def test_expired_session_token_is_a_credentials_error(s3_server, make_job):
         source = {"uri": f"s3://{BUCKET}/rows/train.jsonl", "secretName": "store"}
         root = make_job({"uri": f"s3://{BUCKET}/team/tiny", "secretName": "store"}, secret, train=source)
         assert main(["data"]) == ExitCode.CREDENTIALS
-    assert "check the credentials in Secret store" in failure(root).hint
+    assert "check that the credentials in Secret store are valid" in failure(root).hint
 
 
 def test_file_that_changes_during_the_download_is_refused(s3_store, s3_server, make_job, model_files):

@@ -51,7 +51,7 @@ def test_unreadable_file_is_reported_with_the_user(open_folder):
 
 def test_missing_file_in_an_unlistable_folder_is_reported(open_folder):
     open_folder.chmod(0o311)
-    with unprivileged(), pytest.raises(SourceNotFoundError, match="there is no file://") as raised:
+    with unprivileged(), pytest.raises(SourceNotFoundError, match=r"file://.* does not exist") as raised:
         read(open_folder / "rows.jsonl")
     open_folder.chmod(0o755)
     assert "cannot be listed" in raised.value.hint
@@ -60,13 +60,13 @@ def test_missing_file_in_an_unlistable_folder_is_reported(open_folder):
 @pytest.mark.parametrize("name", ["rows.jsonl/more.jsonl", "rows.jsonl/folder/more.jsonl"])
 def test_path_below_a_file_is_not_found(tmp_path, name):
     (tmp_path / "rows.jsonl").write_text("{}")
-    with pytest.raises(SourceNotFoundError, match=r"there is no file://.*more\.jsonl"):
+    with pytest.raises(SourceNotFoundError, match=r"file://.*more\.jsonl does not exist"):
         read(tmp_path / name)
 
 
 def test_file_name_that_is_not_utf8_is_escaped_in_the_hint(tmp_path):
     (tmp_path / os.fsdecode(b"donn\xe9es.jsonl")).write_text("{}")
-    with pytest.raises(SourceNotFoundError, match="there is no file://") as raised:
+    with pytest.raises(SourceNotFoundError, match=r"file://.* does not exist") as raised:
         read(tmp_path / "donnees.jsonl")
     assert r"donn\udce9es.jsonl" in raised.value.failure.hint
     assert raised.value.failure.model_dump_json()

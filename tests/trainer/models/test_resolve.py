@@ -176,7 +176,7 @@ def test_missing_shard_is_named(tmp_path, source):
 
 def test_adapter_is_refused_as_base_model(tmp_path, source):
     (source / "config.json").rename(source / "adapter_config.json")
-    with pytest.raises(UserError, match="holds an adapter, not a whole model"):
+    with pytest.raises(UserError, match="is an adapter, not a whole model"):
         resolve(tmp_path, f"file://{source}")
 
 

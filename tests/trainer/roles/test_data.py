@@ -275,8 +275,8 @@ def test_missing_data_file_error_lists_existing_files(make_job):
     (root.path / "volumes" / "datasets").mkdir(parents=True)
     (root.path / "volumes" / "datasets" / "orders.jsonl").write_text(jsonl(100))
     assert run(root) == ExitCode.NOT_FOUND
-    assert failure(root) == "data.train: there is no pvc://datasets/oders.jsonl"
-    assert root.report(Role.DATA).failure.hint == "in datasets/ there are: orders.jsonl"
+    assert failure(root) == "data.train: pvc://datasets/oders.jsonl does not exist"
+    assert root.report(Role.DATA).failure.hint == "datasets/ has, for example: orders.jsonl"
 
 
 def test_rows_are_read_from_a_volume(make_job):
@@ -369,7 +369,7 @@ def test_pickled_weights_are_refused(make_job, tmp_path):
     (folder / "pytorch_model.bin").write_bytes(b"")
     root = make_job(jsonl(100), model={"uri": f"file://{folder}"})
     assert run(root) == ExitCode.USER_ERROR
-    assert "pytorch_model.bin, which can run code when it is loaded" in failure(root)
+    assert "pytorch_model.bin, which can run code when they are loaded" in failure(root)
 
 
 def test_missing_base_model_is_fetched_again(make_job):
@@ -415,7 +415,7 @@ def test_byte_order_mark_is_not_part_of_first_row(make_job):
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("pvc://datasets/../inputs/orders/train.jsonl", "a path must not contain .."),
+        ("pvc://datasets/../inputs/orders/train.jsonl", "the path must not contain .."),
         ("pvc:///etc/passwd", "name the claim, as in pvc://CLAIM/PATH"),
         ("file://orders.jsonl", "the path must be absolute, as in file:///data/train.jsonl"),
         ("oci://registry/orders:v1", "oci:// is not supported here"),

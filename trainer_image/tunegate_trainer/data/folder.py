@@ -1,4 +1,5 @@
-"""The job's data folder: the train, dev and test rows, and report.json, to which each check adds."""
+"""The job's data folder: the files with train, dev and test rows, and report.json with the results of
+checks."""
 
 import json
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ class DataFolder:
         self.note({"preference": self.report.get("preference", {}) | entries})
 
     def write_split(self, split: Split[Measured[RowT]], prefix: str = "") -> dict[str, SplitPlan]:
-        """Write one file per side, and return what the plan pins: the number of rows and the digest."""
+        """Write one file per split (train, dev, test). Return the number of rows and the digest of each file,
+        which the plan records."""
         return {
             side: SplitPlan(
                 rows=len(rows),

@@ -18,7 +18,7 @@ def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
 def joined(
     rows: Sequence[Measured[Row]], pairs: Sequence[Measured[Pair]]
 ) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
-    """Return the rows and pairs with new groups: groups that shared a prompt are joined to one."""
+    """Return the rows and pairs with new groups: groups that share a prompt are joined into one."""
     before = [row.group for row in rows] + [pair.group for pair in pairs]
     after = join_groups(list(zip(before, prompts_of(rows) + prompts_of(pairs), strict=True)))
     of_rows = [replace(row, group=group) for row, group in zip(rows, after[: len(rows)], strict=True)]
@@ -29,10 +29,11 @@ def joined(
 def without_held_out_turns(
     rows: Sequence[Measured[Row]], held: Collection[str]
 ) -> tuple[list[Measured[Row]], list[int]]:
-    """Mask earlier answers in chats whose prompts are held out, given as the :func:`text_key` in ``held``.
+    """Mask each earlier answer of a chat whose prompt, the turns before the answer, is held out.
 
-    A chat can start with the same turns as a held-out chat, whose answer must not be trained on. Returns the
-    rows to train on, and the number of masked answers of each row.
+    ``held`` has the :func:`text_key` of each held-out prompt. A chat can start with the same turns as a
+    held-out chat, and the answer to these turns must not be trained on. Returns the rows to train on, and the
+    number of masked answers in each row.
     """
     masked = [_without_turns(measured, held) for measured in rows]
     answers = [
@@ -62,9 +63,10 @@ def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
 
 
 def answered_prompts(measured: Measured[Any]) -> list[str]:
-    """Return the normalized prompts of all answers in a row or pair that are trained on.
+    """Return the normalized prompt of each answer in a row or pair that is trained on.
 
-    That is its own prompt and, in a chat, the turns before each earlier answer that is not masked.
+    These are the prompt of the row or pair and, in a chat, the turns before each earlier answer that is not
+    masked.
     """
     row: Row | Pair = measured.labelled.row
     turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []
@@ -76,7 +78,7 @@ def _answers(row: Row) -> list[int]:
 
 
 def check_disjoint(sides: Mapping[str, list[str]]) -> None:
-    """Raise :class:`AssertionError` if a text is on two sides, which would be a bug in Tunegate."""
+    """Raise :class:`AssertionError` if a text is in two splits, which would be a bug in Tunegate."""
     overlaps = find_overlaps(dict(sides))
     if overlaps:
         raise AssertionError(f"the split is not disjoint: {overlaps[:3]}")

@@ -15,7 +15,8 @@ from tunegate_trainer.tokens.rows import Pair, Row
 SHOWN_CHARACTERS = 160
 """Maximum length of a row's content in a message about it, in characters."""
 MAX_ID_LENGTH = 128
-"""Maximum length of a row's id, in characters. Reports contain ids of held-out rows, and are bounded."""
+"""Maximum length of a row's id, in characters. Reports contain the ids of held-out rows, and their size is
+limited."""
 
 
 _FIELDS = {
@@ -49,7 +50,8 @@ RowT = TypeVar("RowT", Row, Pair)
 
 @dataclass(frozen=True)
 class Labelled(Generic[RowT]):
-    """A usable row, its line, and its group. All rows of a group are on one side of the split."""
+    """A usable row, its line, and its group. All rows of a group are in the same split (train, dev or
+    test)."""
 
     line: int
     row: RowT
@@ -58,7 +60,7 @@ class Labelled(Generic[RowT]):
 
 @dataclass(frozen=True)
 class Parsed(Generic[RowT]):
-    """The parsed rows of a source. Every line that is not blank is in one of these lists."""
+    """The parsed rows of a source. Every line that is not blank is in exactly one of the three lists."""
 
     rows: list[Labelled[RowT]]
     bad: list[RowProblem]
@@ -96,7 +98,7 @@ def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pai
         chosen = _answer(fields, columns.chosen or "chosen")
         rejected = _answer(fields, columns.rejected or "rejected")
         if chosen.split() == rejected.split():
-            raise _BadRowError("chosen and rejected are the same, so the pair has no preference")
+            raise _BadRowError("chosen and rejected are the same text, so the pair expresses no preference")
         pair = Pair(id=id, prompt=prompt, chosen=chosen, rejected=rejected)
         return Labelled(0, pair, _group(fields, group_by, prompt))
 
@@ -127,7 +129,7 @@ def _parse(
             continue
         except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content
             first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-            bad.append(RowProblem(number, f"cannot be used: {_cut(first_line)}"))
+            bad.append(RowProblem(number, f"the row cannot be used: {_cut(first_line)}"))
             continue
         ids.setdefault(found.row.id, number)
         if repeated is not None:
@@ -158,9 +160,9 @@ def _fields(line: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
-        raise _BadRowError(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise _BadRowError(f"the row is not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # valid JSON beyond Python's limits
-        raise _BadRowError(f"cannot be read: {error}") from None
+        raise _BadRowError(f"the row cannot be parsed: {error}") from None
     if not isinstance(fields, dict):
         raise _BadRowError(f"a row must be a JSON object, but it is {_kind(fields)}")
     return fields
@@ -173,8 +175,8 @@ def _reader(fields: dict[str, Any], columns: Columns) -> Callable[[dict[str, Any
     if (columns.prompt or "prompt") in fields or (columns.completion or "completion") in fields:
         return _read_completion
     raise _BadRowError(
-        "the row has neither prompt and completion nor messages; its fields are: "
-        f"{', '.join(sorted(fields)) or 'none'} (data.train.columns maps other names)"
+        "a row needs the fields prompt and completion, or messages; this row has: "
+        f"{', '.join(sorted(fields)) or 'no fields'} (map other field names in data.train.columns)"
     )
 
 
@@ -284,10 +286,10 @@ def _message(turn: Any, name: str, i: int) -> Message:
 
 
 def _refuse_fields(fields: dict[str, Any], *names: str) -> None:
-    """Raise an error if a row has one of these fields of OpenAI's format, which its own format lacks."""
+    """Raise an error if a row has one of the fields ``names``, which the row's format does not support."""
     unsupported = [name for name in names if fields.get(name) not in (None, [])]
     if unsupported:
-        raise _BadRowError(f"unsupported fields in this row format: {', '.join(unsupported)}")
+        raise _BadRowError(f"the row has fields that its format does not support: {', '.join(unsupported)}")
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -305,7 +307,7 @@ def _tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
 def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:
     name = name or field
     if field not in fields:
-        raise _BadRowError(f"{name} is missing; the fields are: {', '.join(sorted(fields)) or 'none'}")
+        raise _BadRowError(f"{name} is missing; the fields here are: {', '.join(sorted(fields)) or 'none'}")
     value = fields[field]
     if not isinstance(value, str):
         raise _BadRowError(f"{name} must be a string, but it is {_kind(value)}")
@@ -317,7 +319,7 @@ def _text(fields: dict[str, Any], field: str, name: str | None = None) -> str:
 def _encodable(text: str, name: str) -> str:
     """Return ``text``. Raise an error for half of a surrogate pair, which JSON allows but UTF-8 does not."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise _BadRowError(f"{name} has half of a surrogate pair, which is not a character")
+        raise _BadRowError(f"{name} has half of a surrogate pair (such as \\ud83d), which is not a character")
     return text
 
 
@@ -337,7 +339,7 @@ def _group(fields: dict[str, Any], group_by: str | None, prompt: list[Message]) 
     if group_by is None:
         return normalize(prompt_text(prompt))
     if fields.get(group_by) in (None, ""):
-        raise _BadRowError(f"{group_by}, the field that heldOut.groupBy names, is missing")
+        raise _BadRowError(f"the field {group_by}, which heldOut.groupBy names, is missing or empty")
     return json.dumps(fields[group_by], sort_keys=True)
 
 

@@ -22,7 +22,7 @@ class RemoteModels(Protocol):
     """A scheme for models. Each scheme is a module of this package."""
 
     def pinned(self, address: Address) -> str | None:
-        """Return the commit or digest if the address or the spec names one, else None."""
+        """Return the commit or digest of a model if its URI or ``model.revision`` is one, else None."""
         ...
 
     def find_model(self, address: Address, choose: Choose) -> RemoteModel:
@@ -48,7 +48,7 @@ class Scheme:
     models: Callable[[], RemoteModels]
     """Imports the scheme's module when it is first needed, because the S3 client takes half a second."""
     files: Callable[[], RemoteFiles] | None = None
-    """The same for data files. None if the scheme has only models."""
+    """Like ``models``, but returns the module for data files. None if the scheme has only models."""
 
 
 def _module(name: str) -> Callable[[], Any]:
@@ -63,11 +63,11 @@ SCHEMES: Schemes = {
     "s3": Scheme(models=_module("s3"), files=_module("s3")),
     "oci": Scheme(models=_module("oci")),
 }
-"""All remote schemes. pvc://, file:// and package:// are local."""
+"""All remote schemes. The schemes pvc://, file:// and package:// are local, so they are not in this table."""
 
 
 def pinned(address: Address, schemes: Schemes = SCHEMES) -> str | None:
-    """Return the commit or digest of a model if its address or the spec names one, else None."""
+    """Return the commit or digest of a model if its URI or ``model.revision`` is one, else None."""
     return _models(address, schemes).pinned(address)
 
 
@@ -97,7 +97,7 @@ def fetch_file(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Pa
 
 
 def remove_others(downloads: Path, keep: Path) -> None:
-    """Remove downloads of other versions of the same model or file."""
+    """Remove everything in the folder ``downloads`` except ``keep``: downloads of other versions."""
     for other in downloads.glob("*"):
         if other != keep:
             shutil.rmtree(other, ignore_errors=True)
@@ -110,5 +110,5 @@ def _models(address: Address, schemes: Schemes) -> RemoteModels:
 def _files(address: Address, schemes: Schemes) -> RemoteFiles:
     source = schemes[address.scheme].files
     if source is None:
-        raise address.wrong(f"{address.scheme}:// has only models, no data files")
+        raise address.wrong(f"data files cannot be fetched with {address.scheme}://, which has only models")
     return source()

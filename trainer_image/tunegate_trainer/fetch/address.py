@@ -37,7 +37,7 @@ class Address:
 
     @property
     def has_parent_part(self) -> bool:
-        """Whether its path has a ``..``, which could leave its folder."""
+        """Whether the path of the address has a part ``..``, with which it could leave its folder."""
         return ".." in PurePosixPath(self.rest).parts
 
     def on_volume(self, root: Path) -> Path:
@@ -46,13 +46,14 @@ class Address:
         Raises :class:`UserError` for a path that leaves its claim, and for an address without a claim.
         """
         if self.has_parent_part:
-            raise self.wrong("a path must not contain ..")
+            raise self.wrong("the path must not contain ..")
         if not self.rest.partition("/")[0]:
             raise self.wrong("name the claim, as in pvc://CLAIM/PATH")
         return root / "volumes" / self.rest
 
     def on_machine(self, example: str) -> Path:
-        """Return the path of ``file://PATH``. Raises :class:`UserError` with ``example`` if relative."""
+        """Return the path of ``file://PATH``. If it is relative, raise :class:`UserError` with
+        ``example``."""
         if not self.rest.startswith("/"):
             raise self.wrong(f"the path must be absolute, as in {example}")
         return Path(self.rest)
@@ -64,18 +65,26 @@ class Address:
         where = f"{self.field}: {self.uri}" if self.field else self.uri
         return UserError(f"{where}: {what}", hint)
 
-    def refused(self, reason: str) -> CredentialsError:
-        """Return the error for a server that refuses access. ``reason`` must not contain a secret."""
-        if self.secret is not None:
-            hint = f"check the credentials in Secret {self.secret.name}, and what they may read there"
-        else:
-            hint = f"set {self.field.removesuffix('.uri')}.secretName to a Secret with credentials for it"
+    def refused(self, reason: str, hint: str = "") -> CredentialsError:
+        """Return the error for a server that refuses access. ``reason`` must not contain a secret.
+
+        The default ``hint`` asks the user to check or set the credentials.
+        """
+        hint = hint or self._credentials_hint
         return CredentialsError(f"{self.field}: {self.uri} refuses access: {reason}", hint)
+
+    @property
+    def _credentials_hint(self) -> str:
+        if self.secret is not None:
+            return f"check that the credentials in Secret {self.secret.name} are valid for this address"
+        return (
+            f"set {self.field.removesuffix('.uri')}.secretName to a Secret with credentials for this address"
+        )
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The content of a remote file from some byte on."""
+    """The content of a remote file from the byte at offset ``start``."""
 
     start: int
     """The offset of the first byte. It is 0 if the server sends only whole files."""
@@ -91,7 +100,7 @@ class RemoteFile:
     size: int
     """Size in bytes."""
     checksum: Checksum | None
-    """The checksum of its content. None if the server reports none that can be computed here."""
+    """The checksum of the file's content. None if the server reports no checksum of a supported kind."""
     read: Callable[[int], AbstractContextManager[Stream]] = field(compare=False)
     """Opens the content at a byte offset. Raises :class:`TransientError` for errors that a retry may fix."""
     version: str = ""
@@ -116,7 +125,8 @@ class RemoteModel:
 
     @property
     def pin(self) -> str:
-        """What identifies this content: the revision, or a digest of names, sizes, checksums and versions."""
+        """Identifier of this content: the revision, or else a digest of the files' names, sizes, checksums
+        and versions."""
         if self.revision is not None:
             return self.revision
         listed = sorted([file.name, file.size, str(file.checksum), file.version] for file in self.files)

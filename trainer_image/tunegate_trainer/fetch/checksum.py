@@ -22,7 +22,7 @@ class Checksum:
     """Bytes of each part except the last, for ``md5-parts``."""
 
     def of(self, path: Path) -> str:
-        """Return the checksum of a file, of this kind."""
+        """Compute the checksum of a file with the algorithm of this ``kind``."""
         match self.kind:
             case "sha256":
                 return sha256_file(path)

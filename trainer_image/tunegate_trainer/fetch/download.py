@@ -1,4 +1,5 @@
-"""Download files to the volume. A download resumes, and a file gets its name only after it was verified."""
+"""Download files to the volume. Interrupted downloads are resumed. A file has the suffix ``.part`` until it
+is complete and verified."""
 
 import logging
 import os
@@ -19,7 +20,8 @@ _LOG_EVERY_SECONDS = 10
 
 
 def download(field: str, files: Sequence[RemoteFile], folder: Path) -> None:
-    """Download ``files`` into ``folder``. Files that already have their name there are complete and verified.
+    """Download ``files`` into ``folder``. Files that exist there under their final name are skipped, because
+    they are complete and verified.
 
     Raises :class:`StorageError` if the volume has no room for them, :class:`BadDataError` if a checksum does
     not match, :class:`UnreachableError` if several retries in a row make no progress, and the errors of the
@@ -64,7 +66,7 @@ def _download(field: str, file: RemoteFile, folder: Path, progress: "_Progress")
         part.unlink()
         raise BadDataError(
             f"{field}: the content of {file.name} does not match the checksum that the server reports",
-            "it is damaged at its source or on the way: check the file there, and any proxies",
+            "the file is damaged at its source or was changed on the way: check the source and any proxies",
         )
     _flush(part)
     part.rename(folder / file.name)

@@ -35,11 +35,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODEL = re.compile(r"[^/@]+(/[^/@]+)?")
 _FILE = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
 
+_SHOWN = 8
+"""Maximum number of file names in an error."""
 RepoType = Literal["model", "dataset"]
 
 
 def pinned(address: Address) -> str | None:
-    """Return the commit if ``model.revision`` is one, else None."""
+    """Return ``model.revision`` if it is the full hash of a commit, else None."""
     revision = address.revision or ""
     return revision if _COMMIT.fullmatch(revision) else None
 
@@ -50,7 +52,7 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
         raise address.wrong("a model address must be hf://ORG/NAME", "put the commit into model.revision")
     if address.revision is None:
         raise address.wrong(
-            "the content at this address can change",
+            "model.revision is missing, and without it the content at this address can change",
             "set model.revision to a commit, a tag or a branch; the plan records the commit",
         )
     found = _list(address, address.rest, "model", address.revision)
@@ -62,12 +64,18 @@ def find_file(address: Address) -> RemoteFile:
     """Return the file hf://datasets/ORG/NAME/PATH, or hf://datasets/ORG/NAME@REVISION/PATH."""
     match = _FILE.fullmatch(address.rest)
     if match is None:
-        raise address.wrong("a data file must be hf://datasets/ORG/NAME/PATH, or .../NAME@REVISION/PATH")
+        raise address.wrong(
+            "the address of a data file must be hf://datasets/ORG/NAME/PATH or "
+            "hf://datasets/ORG/NAME@REVISION/PATH"
+        )
     found = _list(address, match["repo"], "dataset", match["revision"])
     path = match["path"]
     if path not in found.files:
+        names = sorted(found.files)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise address.not_found(
-            f"there is no file {path} in {match['repo']}", f"it has: {', '.join(sorted(found.files)[:8])}"
+            f"there is no file {path} in {match['repo']}",
+            f"the repository has: {', '.join(names[:_SHOWN]) or 'no files'}{more}",
         )
     return found.file(path)
 
@@ -129,36 +137,43 @@ def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None
 
 @contextmanager
 def _refusals(address: Address) -> Iterator[None]:
-    """Translate errors of the hub's client, without their texts, which can have signed URLs."""
+    """Translate errors of the hub's client. Their texts are dropped, because they can contain signed URLs."""
     try:
         with transient_http_errors():
             yield
     except OfflineModeIsEnabled as error:
-        raise address.wrong("HF_HUB_OFFLINE is set", "unset it, or copy the model to a volume") from error
+        raise address.wrong(
+            "cannot be downloaded, because HF_HUB_OFFLINE is set",
+            "unset HF_HUB_OFFLINE, or copy the files to a volume",
+        ) from error
     except HFValidationError as error:
         raise address.wrong("this is not a valid repository name", "use hf://ORG/NAME") from error
     except GatedRepoError as error:
         raise address.refused("the repository is gated: request access on its page") from error
     except RepositoryNotFoundError as error:
         if error.response.status_code == httpx2.codes.UNAUTHORIZED and address.secret is not None:
-            raise address.refused(f"it does not exist, or {KEY} is wrong") from error
+            raise address.refused(f"the repository does not exist, or {KEY} is wrong") from error
         raise address.not_found(
-            f"there is no {address.uri}, or it is private", f"a private repository needs a Secret with {KEY}"
+            f"{address.uri} does not exist or is private",
+            f"check the name; for a private repository, set secretName to a Secret with {KEY}",
         ) from error
     except RevisionNotFoundError as error:
         raise address.not_found(f"{address.uri} has no revision {address.revision}") from error
     except EntryNotFoundError as error:
-        raise address.not_found(f"{address.uri} lists a file that does not exist") from error
+        raise address.not_found(
+            f"{address.uri} lists a file that the hub cannot find", "check the repository's files on the hub"
+        ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         check_status(status)
         if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            raise address.refused(f"the hub answered {status}") from error
-        raise address.wrong(f"the hub answered {status}") from error
+            raise address.refused(f"the hub answered with status {status}") from error
+        raise address.wrong(f"the hub answered with status {status}") from error
 
 
 def _token(address: Address) -> str | None:
-    """Return the token in the Secret. If None, the client uses HF_TOKEN or the token of a login."""
+    """Return the token in the Secret. Returns None without a Secret: then the client uses the environment
+    variable HF_TOKEN or the token of a login."""
     return address.secret[KEY] if address.secret is not None else None
 
 

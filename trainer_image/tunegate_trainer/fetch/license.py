@@ -1,4 +1,5 @@
-"""Read the license of a base model from the front matter of its model card. Nothing is guessed."""
+"""Read the license of a base model from the front matter of its model card. A missing license stays
+unknown."""
 
 import logging
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ _MOST_CHARACTERS = 256
 
 
 def read_license(folder: Path) -> ModelLicense | None:
-    """Return the license in the model card of ``folder``. None if there is none or it cannot be read."""
+    """Return the license in the model card of ``folder``. Returns None if there is no card, if the card is
+    larger than 1 MiB or cannot be read, or if it names no license."""
     card = folder / CARD
     try:
         if not card.is_file() or card.stat().st_size > _MOST_BYTES:
@@ -30,7 +32,7 @@ def read_license(folder: Path) -> ModelLicense | None:
 
 
 def license_of(front_matter: Mapping[str, Any]) -> ModelLicense | None:
-    """Return the license in the front matter of a model card.
+    """Return the license in the front matter of a model card, or None if it names none.
 
     A relative link such as ``LICENSE`` is dropped, because it would not work in another card.
     """

@@ -20,8 +20,8 @@ def may_be_needed(name: str) -> bool:
 def choose(uri: str, names: Sequence[str]) -> list[str]:
     """Select the needed files in a model's folder: weights, configuration and tokenizer, or one GGUF file.
 
-    Files in sub-folders are ignored. If the weights are also there in the layout of another library, only the
-    files that transformers loads are selected, whose names start with ``model``.
+    Files in sub-folders are ignored. If some weights files have names that start with ``model``, which
+    transformers loads, other weights files are not selected: they are copies in another library's layout.
 
     Raises :class:`SourceNotFoundError` if there is no model, and :class:`UserError` for an adapter, several
     GGUF files, or weights that could run code when they are loaded.
@@ -57,8 +57,9 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
 def _no_config(uri: str, names: Sequence[str]) -> TrainerError:
     if "adapter_config.json" in names:
         return UserError(
-            f"model.uri: {uri} holds an adapter, not a whole model",
-            "merge it into its base first: PeftModel.from_pretrained(base, folder).merge_and_unload()"
+            f"model.uri: {uri} is an adapter, not a whole model",
+            "merge the adapter into its base first: "
+            "PeftModel.from_pretrained(base, folder).merge_and_unload()"
             ".save_pretrained(...)",
         )
     return SourceNotFoundError(f"model.uri: {uri} has no config.json", f"it has: {_listed(names)}")
@@ -67,14 +68,16 @@ def _no_config(uri: str, names: Sequence[str]) -> TrainerError:
 def _no_weights(uri: str, names: Sequence[str], gguf: Sequence[str]) -> TrainerError:
     if gguf:
         return UserError(
-            f"model.uri: {uri} holds {len(gguf)} GGUF files: {', '.join(gguf[:_SHOWN])}",
-            "keep only the one to train on",
+            f"model.uri: {uri} has {len(gguf)} GGUF files, but only one is supported: {_listed(gguf)}",
+            "keep only the GGUF file to fine-tune",
         )
     unsafe = _matching(names, _UNSAFE_WEIGHTS)
     if unsafe:
         return UserError(
-            f"model.uri: {uri} has weights only as {unsafe[0]}, which can run code when it is loaded",
-            "convert it where that is safe: load it, then save_pretrained(..., safe_serialization=True)",
+            f"model.uri: {uri} has no safetensors weights, only files such as {unsafe[0]}, which can run "
+            "code when they are loaded",
+            "convert them on a machine where that is safe: load the model, then "
+            "save_pretrained(..., safe_serialization=True)",
         )
     return SourceNotFoundError(
         f"model.uri: {uri} has neither *.safetensors nor *.gguf files", f"it has: {_listed(names)}"
@@ -82,4 +85,5 @@ def _no_weights(uri: str, names: Sequence[str], gguf: Sequence[str]) -> TrainerE
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) or "nothing"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}" or "no files"

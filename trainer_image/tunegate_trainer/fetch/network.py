@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
-"""Seconds before each retry, doubled from the first to the longest."""
+"""Seconds to wait before the first retry, and the maximum. The pause doubles with each retry."""
 MAX_RETRIES = 5
 """Retries in a row. Progress of a download resets the count."""
 TIMEOUT = httpx2.Timeout(60, connect=20)
-"""Seconds without a byte after which a connection counts as broken."""
+"""A connection is broken if it is not established within 20 seconds, or receives no byte for 60 seconds."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -44,8 +44,8 @@ class Retries:
         self._failed += 1
         if self._failed > MAX_RETRIES:
             raise UnreachableError(
-                f"{self._field}: {error}, {self._failed} times in a row",
-                "check the network from the pod (a proxy, a policy, DNS) and whether the server is up",
+                f"{self._field}: {self._failed} attempts failed in a row: {error}",
+                "check the pod's network (proxy, NetworkPolicy, DNS) and whether the server is running",
             ) from error
         pause = next(self._pauses)
         logger.warning("%s: %s; retrying in %d s", self._field, error, pause)
@@ -74,4 +74,4 @@ def transient_http_errors() -> Iterator[None]:
 def check_status(status: int) -> None:
     """Raise :class:`TransientError` for a status that a retry may fix."""
     if status in _TRANSIENT_STATUSES:
-        raise TransientError(f"the server answered {status}")
+        raise TransientError(f"the server answered with status {status}")

@@ -37,7 +37,7 @@ _NAMES = ("org.opencontainers.image.title", "org.cncf.model.filepath")
 """Annotations that name the file of a layer."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _MAX_MANIFEST = 4 << 20
-"""Bytes of a manifest that registries accept."""
+"""Maximum size of a manifest in bytes. Registries must accept manifests up to this size."""
 _PUSH_AGAIN = "push the artifact again, with a client that writes OCI manifests"
 
 
@@ -53,7 +53,10 @@ class Reference:
     def parse(cls, address: Address) -> "Reference":
         match = _REFERENCE.fullmatch(address.rest)
         if match is None or not (match["tag"] or match["digest"]):
-            raise address.wrong("an artifact must be oci://REGISTRY/NAME:TAG or .../NAME@sha256:DIGEST")
+            raise address.wrong(
+                "the address of an artifact must be oci://REGISTRY/NAME:TAG or "
+                "oci://REGISTRY/NAME@sha256:DIGEST"
+            )
         return cls(Repository(match["registry"], match["name"]), match["tag"], match["digest"])
 
 
@@ -63,7 +66,7 @@ def pinned(address: Address) -> str | None:
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:
-    """Return the layers with the model. A tag is resolved to the digest of its manifest."""
+    """Return the model's layers as its files. A tag is resolved to the digest of its manifest or index."""
     reference = Reference.parse(address)
     registry = Registry(address, reference.repository)
     digest, manifest = with_retries(address.field, lambda: _manifest(address, registry, reference))
@@ -91,12 +94,13 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
 
 
 def _manifest(address: Address, registry: Registry, reference: Reference) -> tuple[str, Mapping[str, Any]]:
-    """Return the digest of the address, and the manifest. From an index, take the one for this platform."""
+    """Return the digest of the manifest or index at the address, and a manifest: if the address is an index,
+    its manifest for this platform."""
     digest, manifest = _document(address, registry, reference.digest or str(reference.tag))
     if reference.digest is not None and digest != reference.digest:
         raise BadDataError(
-            f"{address.field}: the manifest of {address.uri} has digest {digest}",
-            "do not trust the registry, or a proxy in front of it",
+            f"{address.field}: the registry sent a manifest with digest {digest} for {address.uri}",
+            "do not use this content: the registry, or a proxy in front of it, changed it",
         )
     if "manifests" not in manifest:
         return digest, manifest
@@ -104,7 +108,8 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
     found, inner = _document(address, registry, chosen)
     if found != chosen:
         raise BadDataError(
-            f"{address.field}: {address.uri} lists the manifest {chosen}, but its digest is {found}",
+            f"{address.field}: the index {address.uri} lists the manifest {chosen}, but the registry sent "
+            f"one with digest {found}",
             _PUSH_AGAIN,
         )
     return digest, inner
@@ -124,7 +129,9 @@ def _document(address: Address, registry: Registry, name: str) -> tuple[str, Map
         manifest = json.loads(content)
         manifest["schemaVersion"]
     except (ValueError, TypeError, KeyError) as error:
-        raise BadDataError(f"{address.field}: {address.uri} has no OCI manifest", _PUSH_AGAIN) from error
+        raise BadDataError(
+            f"{address.field}: the manifest of {address.uri} is not an OCI manifest", _PUSH_AGAIN
+        ) from error
     return f"sha256:{hashlib.sha256(content).hexdigest()}", manifest
 
 
@@ -149,7 +156,10 @@ def _layer(address: Address, entry: Mapping[str, Any]) -> Layer:
     annotations = entry.get("annotations") or {}
     title = next((str(annotations[name]) for name in _NAMES if annotations.get(name)), "")
     if media_type.endswith("+zstd"):
-        raise address.wrong("its layers are compressed with zstd", "push it again with gzip, or uncompressed")
+        raise address.wrong(
+            "the artifact's layers are compressed with zstd, which is not supported",
+            "push the artifact again with gzip layers or uncompressed layers",
+        )
     is_archive = "tar" in re.split(r"[.+]", media_type)
     # A layer without a title is, for example, a README or the tool's own data.
     parts = PurePosixPath(title or digest.removeprefix("sha256:")).parts

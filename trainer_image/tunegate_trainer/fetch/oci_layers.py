@@ -40,7 +40,7 @@ class Layer:
 
 
 def check_paths(address: Address, layers: Sequence[Layer]) -> None:
-    """Raise :class:`BadDataError` if two layers have the same file of the model."""
+    """Raise :class:`BadDataError` if two layers of one file each have the same path."""
     paths = Counter(layer.path for layer in layers if not layer.is_archive)
     for path, count in paths.items():
         if count > 1:
@@ -82,19 +82,20 @@ def _put_files(address: Address, layers: Sequence[Layer], folder: Path, into: Pa
         # For a link, filename2 is the new file.
         path = Path(error.filename2 or error.filename).relative_to(into)
         raise BadDataError(
-            f"{address.field}: {address.uri} has a file and a folder at {path}", _PUSH_AGAIN
+            f"{address.field}: {address.uri} has both a file and a folder at {path}", _PUSH_AGAIN
         ) from error
 
 
 def _two_layers(address: Address, path: PurePath) -> BadDataError:
     return BadDataError(
-        f"{address.field}: {address.uri} has two layers for {path}",
-        "it is unclear which one belongs to the model: push the artifact again with only one of them",
+        f"{address.field}: {address.uri} has two layers with the file {path}",
+        "it is unclear which file belongs to the model: push the artifact again with one of these layers",
     )
 
 
 def model_folder(paths: Sequence[PurePath]) -> PurePath:
-    """Return the folder of a model: that of the config.json nearest to the root, else of the weights."""
+    """Return the folder of a model: the folder of the config.json that is nearest to the root, or of the
+    weights nearest to the root if there is no config.json."""
 
     def nearest(candidates: Sequence[PurePath]) -> PurePath | None:
         return min(candidates, key=lambda path: (len(path.parts), path), default=None)
@@ -115,8 +116,9 @@ def _extract(address: Address, archive: Path, into: Path, whole_files: Collectio
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
                     raise BadDataError(
-                        f"{address.field}: an archive in {address.uri} would write to {member.name}",
-                        "do not trust this artifact",
+                        f"{address.field}: an archive in {address.uri} has the path {member.name}, which is "
+                        "outside of its folder",
+                        "do not use this artifact: it may be malicious",
                     )
                 content = members.extractfile(member) if member.isreg() else None
                 if content is None or not may_be_needed(path.name):

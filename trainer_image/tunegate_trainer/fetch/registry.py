@@ -22,7 +22,7 @@ DOCKER_CONFIG = ".dockerconfigjson"
 """The key of a Secret of type kubernetes.io/dockerconfigjson."""
 _DOCKER_HUB_API = "registry-1.docker.io"
 _DOCKER_HUB = ("docker.io", "index.docker.io", _DOCKER_HUB_API)
-"""The names of this registry: in image names, in logins, and as a host."""
+"""The names of Docker Hub: in image names, in logins, and as a host."""
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -72,10 +72,10 @@ class Registry:
 
     @contextmanager
     def get(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
-        """Request ``path`` of the repository, and authenticate if the registry asks for it.
+        """Request ``path`` of the repository, and authenticate if the registry requires it.
 
-        Raises :class:`SourceNotFoundError`, :class:`CredentialsError`, and :class:`TransientError` for errors
-        that a retry may fix.
+        Raises :class:`SourceNotFoundError`, :class:`CredentialsError`, :class:`UserError` for other statuses,
+        and :class:`TransientError` for errors that a retry may fix.
         """
         with transient_http_errors():
             with self._request(path, headers) as response:
@@ -102,12 +102,12 @@ class Registry:
     def _checked(self, response: httpx2.Response) -> httpx2.Response:
         status = response.status_code
         if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            raise self._address.refused(f"the registry answered {status}")
+            raise self._address.refused(f"the registry answered with status {status}")
         if status == httpx2.codes.NOT_FOUND:
-            raise self._address.not_found(f"there is no {self._address.uri}")
+            raise self._address.not_found(f"{self._address.uri} does not exist")
         check_status(status)
         if not response.is_success:
-            raise self._address.wrong(f"the registry answered {status}")
+            raise self._address.wrong(f"the registry answered with status {status}")
         return response
 
     def _authenticate(self, challenge: str) -> str:
@@ -116,14 +116,21 @@ class Registry:
         login = self._login()
         if kind == "basic":
             if login is None:
-                raise self._address.refused("it requires a user and a password")
+                raise self._address.refused("the registry requires a user and a password")
             return login.header
         if kind != "bearer":
-            raise self._address.refused("it requires an unsupported type of authentication")
+            raise self._address.refused(
+                f"the registry requires the authentication scheme {kind or '(none named)'}, which is not "
+                "supported",
+                "configure Basic or Bearer authentication on the registry",
+            )
         parameters = dict(_PARAMETER.findall(challenge))
         realm = httpx2.URL(parameters.pop("realm", ""))
         if realm.scheme != "https" and not self._repository.is_local:
-            raise self._address.refused("its token service uses an unencrypted connection")
+            raise self._address.refused(
+                "the registry's token service does not use https",
+                "configure an https token service on the registry",
+            )
         asked = {
             "service": parameters.get("service", ""),
             "scope": f"repository:{self._repository.name}:pull",
@@ -131,13 +138,15 @@ class Registry:
         headers = {"Authorization": login.header} if login else {}
         response = httpx2.get(realm, params=asked, headers=headers, timeout=TIMEOUT)
         if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            raise self._address.refused(f"its token service answered {response.status_code}")
+            raise self._address.refused(
+                f"the registry's token service answered with status {response.status_code}"
+            )
         check_status(response.status_code)
         try:
             answer = response.json()
             return f"Bearer {answer.get('token') or answer['access_token']}"
         except (ValueError, KeyError, AttributeError) as error:
-            raise self._address.refused("its token service sent no token") from error
+            raise self._address.refused("the registry's token service sent no token") from error
 
     def _login(self) -> Login | None:
         secret = self._address.secret
@@ -158,7 +167,8 @@ class Registry:
 
 
 def _user_config() -> Any:
-    """Return Docker's configuration on this machine. Logins in a credential helper are not in it."""
+    """Return Docker's configuration on this machine, or ``{}`` without one. Logins of a credential helper are
+    not supported, because Docker's configuration does not contain them."""
     folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
     try:
         return json.loads((Path(folder) / "config.json").read_bytes())

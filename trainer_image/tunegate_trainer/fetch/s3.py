@@ -53,7 +53,8 @@ _NO_CREDENTIALS = (
 
 
 def pinned(address: Address) -> str | None:
-    """Return None, because in S3 only objects have versions, not folders."""
+    """Return None: an S3 address never names a version of its content, because only objects have versions,
+    not folders."""
     del address
     return None
 
@@ -66,7 +67,8 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
     names = with_retries(address.field, lambda: bucket.names(prefix))
     if not names:
         raise address.not_found(
-            f"there is nothing in {address.uri}", "it must be a folder with config.json and safetensors"
+            f"{address.uri} is empty or does not exist",
+            "it must be a folder with config.json and safetensors files",
         )
     return RemoteModel(tuple(bucket.file(prefix + name) for name in choose(names)))
 
@@ -75,7 +77,7 @@ def find_file(address: Address) -> RemoteFile:
     """Return the file s3://BUCKET/KEY."""
     key = address.rest.partition("/")[2]
     if not key or key.endswith("/"):
-        raise address.wrong("a data file must be s3://BUCKET/KEY")
+        raise address.wrong("the address of a data file must be s3://BUCKET/KEY")
     return _Bucket.of(address).file(key)
 
 
@@ -116,9 +118,10 @@ class _Bucket:
         return RemoteFile(key.rpartition("/")[2], head["ContentLength"], checksum, read, version=etag)
 
     def _of_parts(self, key: str, etag: str, size: int) -> Checksum | None:
-        """Return the checksum of a multipart upload, whose parts must all have one size except the last.
+        """Return the checksum of a multipart upload.
 
-        Returns None for parts of other sizes, or if the server does not report the sizes of parts.
+        All parts except the last must have the same size. Returns None if they do not, or if the server does
+        not report the sizes of parts.
         """
         count = int(etag.partition("-")[2])
         try:
@@ -166,7 +169,8 @@ def _client(address: Address) -> "S3Client":
         return cast("S3Client", get_session().create_client("s3", config=config, **given))
     except (ValueError, BotoCoreError) as error:
         raise address.wrong(
-            f"the S3 client cannot be created: {type(error).__name__}", f"check {ENDPOINT} and {REGION}"
+            f"the endpoint, region or bucket is invalid ({type(error).__name__})",
+            f"check {ENDPOINT} and {REGION}",
         ) from error
 
 
@@ -204,16 +208,21 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
         has_token = address.secret is not None and address.secret.get(SESSION_TOKEN)
         is_expired = code in _EXPIRED or (code == "400" and has_token)
         if status in (401, 403) or is_expired:
-            raise address.refused(code if not code.isdigit() else f"the server answered {code}") from error
+            answer = f"status {code}" if code.isdigit() else code
+            raise address.refused(f"the server answered with {answer}") from error
         if status == 404:
-            what = f"there is no bucket {bucket}" if code == "NoSuchBucket" else f"there is no {address.uri}"
+            what = (
+                f"bucket {bucket} does not exist"
+                if code == "NoSuchBucket"
+                else f"{address.uri} does not exist"
+            )
             raise address.not_found(what) from error
         if status == 412:
             raise StorageError(
                 f"{address.field}: {address.uri} changed while it was downloaded",
                 "do not change its files during a download",
             ) from error
-        raise address.wrong(f"the server answered {status} {code}") from error
+        raise address.wrong(f"the server answered with status {status} {code}".rstrip()) from error
     except _NO_CREDENTIALS as error:
         raise address.refused(f"no credentials were found ({type(error).__name__})") from error
     except ParamValidationError as error:

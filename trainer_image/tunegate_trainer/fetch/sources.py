@@ -1,4 +1,4 @@
-"""Read data sources: the content of a file or ConfigMap, and its digest, which the plan pins."""
+"""Read data sources: files and ConfigMaps. The plan pins the digest of their content."""
 
 import difflib
 import hashlib
@@ -15,7 +15,8 @@ from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, u
 
 
 def locate(root: Path, uri: str, field: str = "") -> Path:
-    """Return the path of a pvc:// or file:// URI. Errors name ``field``.
+    """Return the path of a pvc:// or file:// URI. Errors contain ``field``, the field of the spec with the
+    URI.
 
     Raises :class:`UserError` for other schemes, a path that leaves its claim, and a relative path.
     """
@@ -28,10 +29,10 @@ def locate(root: Path, uri: str, field: str = "") -> Path:
 
 
 def credentials(context: Context, name: str | None) -> Secret | None:
-    """Return the Secret of a source, for which its spec gives the ``name``.
+    """Return the Secret called ``name``, with which a source is read.
 
-    Returns None without a name, or if a laptop has no Secret of that name. Client libraries then look for
-    credentials in the environment.
+    Returns None if the spec gives no name, or if no Secret of that name is mounted, as on a laptop. Client
+    libraries then look for credentials in the environment.
     """
     secret = context.secret(name) if name else None
     return None if isinstance(secret, Environment) else secret
@@ -42,16 +43,16 @@ def read_source(
 ) -> tuple[str, str]:
     """Return the text of a source and its SHA-256. Errors name ``field``, such as ``data.train``.
 
-    Raises :class:`SourceNotFoundError` with the names that exist instead, :class:`BadDataError` if the digest
-    is not the pinned one or the file is not UTF-8, :class:`UserError` if it may not be read, and the errors
-    of :mod:`tunegate_trainer.fetch`.
+    Raises :class:`SourceNotFoundError`, with the names that exist, if the file or key does not exist;
+    :class:`BadDataError` if the digest is not the pinned one or the content is not UTF-8; :class:`UserError`
+    without permission to read it; and the errors of :mod:`tunegate_trainer.fetch`.
     """
     content = _read_bytes(context, source, field, schemes)
     digest = hashlib.sha256(content).hexdigest()
     if source.sha256 is not None and digest != source.sha256:
         raise BadDataError(
             f"{field}: the file has sha256 {digest}, but the spec pins {source.sha256}",
-            "the data changed since it was pinned: check it, then pin the new digest in a new job",
+            "the file has changed since its digest was pinned: check it, and set the new sha256 in a new job",
         )
     try:
         return content.decode("utf-8-sig"), digest  # Windows editors put a byte order mark first
@@ -70,10 +71,10 @@ def _read_bytes(context: Context, source: DataSource, field: str, schemes: Schem
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise SourceNotFoundError(f"{field}: there is no {source.uri}", _similar_names(path)) from None
+        raise SourceNotFoundError(f"{field}: {source.uri} does not exist", _similar_names(path)) from None
     except IsADirectoryError:
         raise SourceNotFoundError(
-            f"{field}: {source.uri} is a folder", "name a JSON Lines file in it"
+            f"{field}: {source.uri} is a folder, not a file", "set uri to a JSON Lines file in this folder"
         ) from None
     except PermissionError:
         raise unreadable(f"{field}: {source.uri}") from None
@@ -98,14 +99,18 @@ def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
         return folder / visible[0]
     found = f"ConfigMap {source.config_map} has: {', '.join(keys) or 'no keys'}"
     if source.key is None:
-        raise SourceNotFoundError(f"{field}: set key, to name the key of the ConfigMap to read", found)
+        raise SourceNotFoundError(
+            f"{field}: key is not set, so ConfigMap {source.config_map} must have exactly one key",
+            f"set {field}.key; {found}",
+        )
     if source.key not in keys:
         raise SourceNotFoundError(f"{field}: ConfigMap {source.config_map} has no key {source.key}", found)
     return folder / source.key
 
 
 def _similar_names(path: Path) -> str:
-    """Return a hint with the existing names that are similar to a missing file's."""
+    """Return a hint for a missing file: up to five existing names in its folder, similar ones if there are
+    any."""
     folder = path.parent
     if not folder.is_dir():
         return f"the folder {folder.name}/ does not exist either"
@@ -115,5 +120,7 @@ def _similar_names(path: Path) -> str:
         return f"the folder {folder.name}/ cannot be listed: check the name"
     close = difflib.get_close_matches(path.name, names, n=3) or names[:5]
     return (
-        f"in {folder.name}/ there are: {', '.join(close)}" if close else f"the folder {folder.name}/ is empty"
+        f"{folder.name}/ has, for example: {', '.join(close)}"
+        if close
+        else f"the folder {folder.name}/ is empty"
     )
