@@ -82,7 +82,7 @@ def test_plan_of_a_job_too_large_for_the_gpu_shows_memory(tunegate, tiny_model):
     small = {"accelerator": "GPU", "gpu": {"memory": "1Gi", "count": 2}}
     found = in_json(tunegate, tunegate.write(tiny_model, resources=small))
     assert found["failure"]["reason"] == "GpuTooSmall"
-    assert "stage sft does not fit resources.gpu.memory, 1.0 GiB" in found["failure"]["message"]
+    assert "but resources.gpu.memory is 1.0 GiB" in found["failure"]["message"]
     assert found["data"]["train"]["rows"] == 48
     (stage,) = found["stages"]
     assert stage["parallelism"] == "DDP", "of both GPUs"

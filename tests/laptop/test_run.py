@@ -111,7 +111,7 @@ def test_bad_rows_fail_before_training(tunegate, tiny_model):
     assert result.returncode == 1
     failure = tunegate.status()["failure"]
     assert failure["reason"] == "BadData"
-    assert "line 65: not JSON" in failure["message"]
+    assert "line 65: the row is not JSON" in failure["message"]
     assert "train" not in {a["role"] for a in tunegate.status()["attempts"]}
 
 

@@ -285,7 +285,7 @@ def prepare(tmp_path, tiny_model, monkeypatch):
 
 @pytest.mark.parametrize(
     ("rows", "cases", "whose"),
-    [([False], [True, True], "its cases have"), ([True], [False, False], "training rows have")],
+    [([False], [True, True], "the gate's cases have"), ([True], [False, False], "training rows have")],
 )
 def test_gate_is_refused_if_only_its_cases_or_only_rows_have_system_turns(prepare, rows, cases, whose):
     ended = prepare(rows, cases)

@@ -250,7 +250,7 @@ def test_second_run_keeps_pair_files_and_replaces_damaged_ones(make_job):
 def test_bad_pairs_are_in_the_message_and_the_report(make_job):
     root = make_job(pairs(3) + lines({"prompt": "a", "chosen": "b"}))
     assert run(root) == ExitCode.BAD_DATA
-    assert "data.preference: 1 bad rows: line 4: rejected is missing" in failure(root)
+    assert "data.preference has 1 bad row: line 4: rejected is missing" in failure(root)
     report = json.loads((root.data / "report.json").read_text())
     assert report["preference"]["bad"][0]["line"] == 4
 
@@ -274,7 +274,7 @@ def test_pairs_that_are_all_held_out_are_refused(make_job):
     held = [i for i in range(40) if f"order {i} mugs" in held_out_prompts(make_job(pairs(60)))]
     root = make_job("".join(pairs(1, first=i) for i in held))
     assert run(root) == ExitCode.BAD_DATA
-    assert f"all {len(held)} pairs are held out, so none is left to train on" in failure(root)
+    assert f"all {len(held)} pairs are held out, so no pair is left to train on" in failure(root)
 
 
 def held_out_prompts(root: TrainerRoot) -> set[str]:
@@ -332,7 +332,10 @@ def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.OK
-    assert plan_of(root).data.warnings[0] == "49 training pairs, but goal StyleOrFormat needs at least 200"
+    assert (
+        plan_of(root).data.warnings[0]
+        == "data has 49 training pairs, but data.goal StyleOrFormat needs at least 200"
+    )
 
 
 def test_limit_on_held_out_rows_and_pairs_gives_warnings(make_job):
@@ -341,10 +344,10 @@ def test_limit_on_held_out_rows_and_pairs_gives_warnings(make_job):
     root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
     assert run(root) == ExitCode.OK
     assert plan_of(root).data.warnings[:2] == [
-        "heldOut.fraction 0.5 of 4100 rows is 2050 rows, but dev and test have at most 1000 rows each; no "
-        "stage trains on the rest",
-        "heldOut.fraction 0.5 of 4200 pairs is 2100 pairs, but dev and test have at most 1000 pairs each "
-        "besides those in groups of held-out rows; the rest is trained on",
+        "heldOut.fraction 0.5 of 4100 rows is 2050 rows, but dev and test can have at most 1000 rows each; "
+        "no stage trains on the other rows",
+        "heldOut.fraction 0.5 of 4200 pairs is 2100 pairs, but dev and test can have at most 1000 pairs "
+        "each, without pairs in the groups of held-out rows; the other pairs are trained on",
     ]
 
 

@@ -94,7 +94,7 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("{not json", "not JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("{not json", "the row is not JSON: Expecting property name enclosed in double quotes at column 2"),
         ("[1]", "a row must be a JSON object, but it is a list"),
         ({"prompt": "a"}, "completion is missing; the fields here are: prompt"),
         ({"prompt": "a", "completion": ""}, "completion is empty"),
@@ -208,7 +208,7 @@ def nested(depth: int) -> Any:
 def test_row_with_an_unserializable_tool_call_is_bad(arguments):
     row = answered(content=None, tool_calls=[{"function": {"name": "f", "arguments": arguments}}])
     (bad,) = parse_rows(lines(row), Columns(), None).bad
-    assert bad.reason.startswith("cannot be used: ")
+    assert bad.reason.startswith("the row cannot be used: ")
     assert len(bad.reason) < 200
 
 
@@ -284,7 +284,7 @@ def test_reasoning_of_a_row_is_part_of_its_answer(row):
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])
 def test_row_beyond_pythons_limits_is_bad(row):
     parsed = parse_rows(lines(PAIR, row), Columns(), None)
-    assert [(p.line, p.reason[:14]) for p in parsed.bad] == [(2, "cannot be read")]
+    assert [(p.line, p.reason[:24]) for p in parsed.bad] == [(2, "the row cannot be parsed")]
 
 
 def test_row_of_unknown_format_is_reported_with_its_fields():

@@ -144,7 +144,7 @@ def test_truncated_weights_are_refused(tmp_path, source):
     path = source / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
-        BadDataError, match=r"model\.safetensors has 380,076 bytes, but its header says 380,176"
+        BadDataError, match=r"model\.safetensors has 380,076 bytes, but by its header it should have 380,176"
     ):
         resolve(tmp_path, f"file://{source}")
 
@@ -243,7 +243,10 @@ def test_gguf_file_is_read_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "no-such-architecture"}, "its config.json cannot be used: .*no-such-architecture"),
+        (
+            {"model_type": "no-such-architecture"},
+            "the model's config.json cannot be used: .*no-such-architecture",
+        ),
         ({"model_type": "t5"}, "a t5 model does not generate text"),
     ],
 )

@@ -50,12 +50,14 @@ def test_bad_data_shows_failure_hint_and_rows(job: JobFolder) -> None:
     (job.folder / "data").mkdir(parents=True)
     bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
     (job.folder / "data" / "report.json").write_text(json.dumps(bad))
-    failure = Failure(reason="BadData", message="data.train: 1 bad rows", hint="correct or remove these rows")
+    failure = Failure(
+        reason="BadData", message="data.train has 1 bad row", hint="correct or remove these rows"
+    )
     job.write_report(Role.DATA, failure=failure, outcome=Outcome.FAILED)
 
     text = text_of(page(job))
     assert "Data preparation failed Nothing was trained." in text
-    assert "data.train: 1 bad rows (BadData)" in text
+    assert "data.train has 1 bad row (BadData)" in text
     assert "What to do: correct or remove these rows" in text
     assert "12 prompt is missing" in text
 

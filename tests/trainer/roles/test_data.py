@@ -101,8 +101,8 @@ def test_held_out_rows_above_the_maximum_cause_a_warning(make_job):
     assert plan is not None
     assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (3000, 1000, 1000)
     assert plan.data.warnings[0] == (
-        "heldOut.fraction 0.5 of 5000 rows is 2500 rows, but dev and test have at most 1000 rows each; the "
-        "rest is trained on"
+        "heldOut.fraction 0.5 of 5000 rows is 2500 rows, but dev and test can have at most 1000 rows each; "
+        "the other rows are trained on"
     )
 
 
@@ -146,7 +146,7 @@ def test_bad_rows_are_named_in_error_and_report(make_job):
     text = jsonl(50) + "{broken\n" + json.dumps({"prompt": "a"}) + "\n"
     root = make_job(text)
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root).startswith("data.train: 2 bad rows: line 51: not JSON")
+    assert failure(root).startswith("data.train has 2 bad rows: line 51: the row is not JSON")
     assert "line 52: completion is missing" in failure(root)
     report = json.loads((root.data / "report.json").read_text())
     assert [bad["line"] for bad in report["bad"]] == [51, 52]
@@ -161,7 +161,7 @@ def test_wrong_pinned_digest_of_data_file_is_refused(make_job):
 def test_too_few_rows_for_the_goal_are_refused(make_job):
     root = make_job(jsonl(100), data={"sizePolicy": "Refuse"})
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "80 training rows, but goal StyleOrFormat needs at least 200"
+    assert failure(root) == "data has 80 training rows, but data.goal StyleOrFormat needs at least 200"
     assert root.report(Role.DATA).failure.reason == "TooFewRows"
 
 
@@ -169,13 +169,13 @@ def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
     root = make_job(jsonl(100))
     run(root)
     warnings = root.report(Role.DATA).plan.data.warnings
-    assert "80 training rows, but goal StyleOrFormat needs at least 200" in warnings
+    assert "data has 80 training rows, but data.goal StyleOrFormat needs at least 200" in warnings
 
 
 def test_empty_split_is_refused_with_its_arithmetic(make_job):
     root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "the dev split is empty: heldOut.fraction 0.1 of 9 rows"
+    assert failure(root) == "data.train: the dev split is empty with 9 rows and heldOut.fraction 0.1"
 
 
 def test_empty_data_file_is_refused(make_job):
@@ -242,7 +242,7 @@ def test_invalid_json_schema_fails_before_training(make_job):
     root = make_job(jsonl(100), taskMetrics=[metric])
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root).startswith(
-        "taskMetrics json_schema: not a valid JSON schema: $.type: 'no-such-type'"
+        "taskMetrics json_schema: the JSON schema is invalid at $.type: 'no-such-type'"
     )
 
 
@@ -400,8 +400,8 @@ def test_groups_sharing_prompts_stay_on_one_side_with_warning(make_job):
     )
     assert run(root) == ExitCode.OK
     assert root.report(Role.DATA).plan.data.warnings[0] == (
-        "90 groups of heldOut.groupBy share prompts and were joined to 30, so that no held-out prompt is "
-        "trained on"
+        "some of the 90 groups of heldOut.groupBy share prompts: these were joined, so that no "
+        "held-out prompt is trained on, and 30 groups are left"
     )
 
 
@@ -440,7 +440,7 @@ def test_chat_refused_by_template_is_named_by_line(make_job, tiny_model, tmp_pat
     )
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root).startswith(
-        "data.train: 1 bad rows: line 2: the model's chat template refuses a chat: no system turn"
+        "data.train has 1 bad row: line 2: the model's chat template refuses a chat: no system turn"
     )
 
 
@@ -454,9 +454,11 @@ def test_stage_too_large_for_the_gpu_fails_in_data_role(make_job):
     assert run(root) == ExitCode.USER_ERROR
     found = root.report(Role.DATA).failure
     assert found.reason == Reason.GPU_TOO_SMALL
-    assert found.message.startswith("stage sft does not fit resources.gpu.memory, 900 MiB, by an estimate: ")
-    assert "with one example of " in found.message
-    assert found.message.endswith("with 1 GiB and 5 % kept free it needs 1.1 GiB")
+    assert found.message.startswith(
+        "stage sft needs an estimated 1.1 GiB, but resources.gpu.memory is 900 MiB: "
+    )
+    assert " for one example of " in found.message
+    assert found.message.endswith(" tokens per pass, plus 1 GiB and 5 % kept free")
     assert re.search(r"adapter: {type: LoRA} \(saves [0-9]+ MiB: not enough, [0-9]+ MiB\)", found.hint)
     assert found.hint.endswith("; a GPU of 1.1 GiB")
     assert root.report(Role.DATA).plan is None
@@ -507,9 +509,9 @@ def planned(root: TrainerRoot, **changes: object) -> Plan:
     ("spec", "changes", "hint"),
     [
         ({}, {}, None),
-        ({"mergeAdapter": True}, {}, "leave mergeAdapter out so that the adapter is judged on the base"),
-        ({}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
-        ({"mergeAdapter": True}, {"starts_from": "Merged"}, "of the EvalGate, or ask for a GPU of"),
+        ({"mergeAdapter": True}, {}, "remove mergeAdapter so that the adapter is evaluated on the base"),
+        ({}, {"starts_from": "Merged"}, "of the EvalGate, or request a GPU with"),
+        ({"mergeAdapter": True}, {"starts_from": "Merged"}, "of the EvalGate, or request a GPU with"),
     ],
     ids=["adapter", "mergeAdapter", "stage on a merged base", "both"],
 )

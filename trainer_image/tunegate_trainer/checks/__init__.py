@@ -36,18 +36,18 @@ from tunegate_trainer.tokens.rows import Pair
 
 @dataclass(frozen=True)
 class Checks:
-    """All checks, by what they read. The fields run from top to bottom."""
+    """All checks, grouped by what they read. The groups run in the order of the fields."""
 
     schemas: tuple[Check[MetricSchemas], ...]
-    """Before any row is read."""
+    """Checks of JSON schemas, which run before any row is read."""
     source: tuple[Check[SourceRows[Any]], ...]
-    """On each data source separately."""
+    """Checks of one data source. They run for ``data.train`` and for ``data.preference``."""
     usable: tuple[Check[UsableRows], ...]
-    """On all rows and pairs that can be trained on."""
+    """Checks of all rows and pairs that can be trained on."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
-    """On the split of the pairs, if there are any."""
+    """Checks of the train, dev and test pairs. They run only if there are pairs."""
     split: tuple[Check[SplitRows], ...]
-    """On the train, dev and test rows and pairs."""
+    """Checks of the train, dev and test rows together with the train, dev and test pairs."""
 
 
 CHECKS = Checks(
@@ -71,5 +71,6 @@ CHECKS = Checks(
 
 
 def policies(data: Data) -> dict[str, Policy]:
-    """Return the policies that the ``data`` of a job sets. All other checks are enforced."""
+    """Return the policies of checks that the spec's ``data`` sets, by check. All other checks are
+    enforced."""
     return {few_rows.NAME: Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN}

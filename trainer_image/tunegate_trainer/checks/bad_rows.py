@@ -15,7 +15,7 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     del context
     parsed = rows.parsed
     if parsed.bad:
-        hint = "correct or remove these rows; data/report.json on the volume lists all of them"
+        hint = "correct or remove these rows; data/report.json on the volume lists all bad rows"
         return [_finding(rows.field, parsed.bad, hint)]
     if not parsed.rows:
         return [
@@ -36,7 +36,7 @@ def _finding(field: str, bad: Sequence[RowProblem], remedy: str) -> Finding:
     return Finding(
         check=NAME,
         severity=Severity.ERROR,
-        message=f"{field}: {len(bad)} bad rows: {listed(examples)}",
+        message=f"{field} has {len(bad)} bad {'row' if len(bad) == 1 else 'rows'}: {listed(examples)}",
         count=len(bad),
         examples=examples[:SHOWN_EXAMPLES],
         remedy=remedy,

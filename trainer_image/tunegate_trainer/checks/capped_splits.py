@@ -10,19 +10,20 @@ NAME = "capped_splits"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn if the dev and test splits are limited to ``MAX_CASES`` rows or pairs each."""
+    """Warn if dev and test together have fewer rows or pairs than ``heldOut.fraction`` asks for, because each
+    may have at most ``MAX_CASES``."""
     spec = context.request.spec
     fraction = spec.data.held_out.fraction
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
-    rest = "the rest is trained on" if learns_rows else "no stage trains on the rest"
+    rest = "the other rows are trained on" if learns_rows else "no stage trains on the other rows"
     messages: list[tuple[int, str]] = []
     wanted = round(exact(fraction) * rows.total)
     if wanted > 2 * MAX_CASES:
         messages.append(
             (
                 wanted - 2 * MAX_CASES,
-                f"heldOut.fraction {fraction} of {rows.total} rows is {wanted} rows, but dev and test have "
-                f"at most {MAX_CASES} rows each; {rest}",
+                f"heldOut.fraction {fraction} of {rows.total} rows is {wanted} rows, but dev and test can "
+                f"have at most {MAX_CASES} rows each; {rest}",
             )
         )
     pairs = [pair for side in SIDES for pair in rows.pairs.side(side)]
@@ -33,9 +34,9 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         messages.append(
             (
                 wanted - 2 * MAX_CASES,
-                f"heldOut.fraction {fraction} of {len(pairs)} pairs is {wanted} pairs, but dev and test have "
-                f"at most {MAX_CASES} pairs each besides those in groups of held-out rows; the rest is "
-                "trained on",
+                f"heldOut.fraction {fraction} of {len(pairs)} pairs is {wanted} pairs, but dev and test can "
+                f"have at most {MAX_CASES} pairs each, without pairs in the groups of held-out rows; the "
+                "other pairs are trained on",
             )
         )
     return [

@@ -7,7 +7,8 @@ NAME = "conflicting_sides"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of rows and pairs that are excluded because of the job that this one starts from."""
+    """Warn about rows and pairs that are excluded, because an earlier job held them out but trained on other
+    rows of their groups."""
     start = context.request.start_from
     if not (start and rows.conflicts):
         return []

@@ -8,7 +8,8 @@ NAME = "cut_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of each gate that would truncate many outputs of the length of training answers."""
+    """Warn about each gate whose ``maxNewTokens`` is exceeded by too many training answers: outputs of the
+    same length would be truncated."""
     methods = {stage.method for stage in context.request.spec.stages}
     answers = [row.answer for row in rows.rows.train] if "SFT" in methods else []
     answers += [pair.answer for pair in rows.pairs.train] if "DPO" in methods else []
@@ -22,7 +23,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
                     check=NAME,
                     severity=Severity.WARNING,
                     message=f"EvalGate {gate.name}: generation.maxNewTokens is {most}, but {longer} of "
-                    f"{len(answers)} training answers are longer; a truncated output does not pass",
+                    f"{len(answers)} training answers are longer; a truncated output does not pass, so raise "
+                    "maxNewTokens if the model should give answers of this length",
                     count=longer,
                 )
             )

@@ -8,17 +8,18 @@ NAME = "empty_splits"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse data if its train, dev or test split is empty."""
+    """Refuse the data if the train, dev or test split has no rows."""
     fraction = context.request.spec.data.held_out.fraction
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"the {side} split is empty: heldOut.fraction {fraction} of {rows.total} rows",
+            message=f"data.train: the {side} split is empty with {rows.total} rows and heldOut.fraction "
+            f"{fraction}",
             count=1,
-            remedy="give more rows, or a finer heldOut.groupBy"
+            remedy="add rows, or set heldOut.groupBy to a field with more values"
             if side == "train"
-            else "give more rows, a larger fraction, or a finer heldOut.groupBy",
+            else "add rows, raise heldOut.fraction, or set heldOut.groupBy to a field with more values",
         )
         for side in SIDES
         if not rows.rows.side(side)

@@ -9,7 +9,8 @@ NAME = "few_rows"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse fewer training rows than ``data.goal`` needs. If no stage trains on rows, pairs are counted."""
+    """Refuse data with fewer training rows than ``data.goal`` needs. If no stage trains on rows, the training
+    pairs are counted instead."""
     spec = context.request.spec
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
     found, what = (len(rows.rows.train), "rows") if learns_rows else (len(rows.pairs.train), "pairs")
@@ -20,10 +21,10 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{found} training {what}, but goal {spec.data.goal} needs at least {minimum}",
+            message=f"data has {found} training {what}, but data.goal {spec.data.goal} needs at least "
+            f"{minimum}",
             count=found,
-            remedy=f"give more {what}, or set data.sizePolicy: Warn to train anyway, for example in an "
-            "experiment",
+            remedy=f"add {what}, or set data.sizePolicy: Warn to train anyway",
             error=TooFewRowsError,
         )
     ]

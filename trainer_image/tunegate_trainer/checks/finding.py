@@ -49,23 +49,23 @@ class Finding:
     count: int
     """The number of rows, cases or splits with the problem."""
     examples: Sequence[str] = ()
-    """The first of them, each by its line or id."""
+    """The first rows, cases or splits with the problem, each with its line or id."""
     remedy: str = ""
-    """What to do about it. Warnings need none."""
+    """What the user can do about the problem. Empty for warnings, whose message says it if necessary."""
     report: Mapping[str, Any] = field(default_factory=dict)
-    """The keys that it adds to data/report.json."""
+    """The keys that this finding adds to data/report.json."""
     error: type[TrainerError] = BadDataError
     """The exception that an enforced error raises."""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What every check can read besides the rows."""
+    """The inputs, apart from the rows, that every check can read."""
 
     request: Request
     tokenizer: PreTrainedTokenizerBase
     golden: Mapping[str, Sequence[GoldenCase]]
-    """The golden cases of each gate."""
+    """The golden cases of each gate, by the gate's name."""
     policies: Mapping[str, Policy] = field(default_factory=dict)
     """The policy of each check, by name. A check that is missing here is enforced."""
 
@@ -75,13 +75,14 @@ RowsT_contra = TypeVar("RowsT_contra", contravariant=True)
 
 
 class Check(Protocol[RowsT_contra]):
-    """A data check. Each module of this package that :data:`CHECKS` lists is one."""
+    """The interface of a data check. Every module that :data:`CHECKS` lists implements it."""
 
     NAME: str
-    """The name of its module."""
+    """The name of the check's module."""
 
     def run(self, rows: RowsT_contra, context: CheckContext) -> list[Finding]:
-        """Return the findings on ``rows``; an empty list if there is no problem. Raises nothing."""
+        """Return the problems found in ``rows``, or an empty list. A check raises no exception for bad
+        data."""
         ...
 
 
@@ -108,6 +109,6 @@ def run_checks(
 
 
 def listed(examples: Sequence[str]) -> str:
-    """Return the first examples as one text, with the number of the others."""
+    """Return a text with the first examples, and with the number of examples that are not shown."""
     more = len(examples) - SHOWN_EXAMPLES
     return "; ".join([*examples[:SHOWN_EXAMPLES], *([f"and {more} more"] if more > 0 else [])])

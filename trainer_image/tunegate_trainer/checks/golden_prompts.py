@@ -1,4 +1,5 @@
-"""Check for golden prompts in the training data. A gate would measure memorization with them."""
+"""Check for golden prompts in the training data. On a trained prompt, a gate would measure only
+memorization."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ NAME = "golden_prompts"
 
 @dataclass(frozen=True)
 class GoldenPrompt:
-    """A row or pair with the prompt of a golden case. Lines are counted from 1."""
+    """A row or pair with the prompt of a golden case. ``line`` is counted from 1."""
 
     source: str
     """``data.train`` or ``data.preference``."""
@@ -29,7 +30,7 @@ class GoldenPrompt:
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows and pairs that have the prompt of a golden case.
 
-    Whole prompts with all their turns are compared after :func:`normalize`. Only equal prompts count.
+    Whole prompts, with all their turns, are compared after :func:`normalize`. Similar prompts are not found.
     """
     cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for gate, golden in context.golden.items():
@@ -58,8 +59,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             message=f"{rows_have} the prompt of a golden case: {listed(examples)}",
             count=count,
             examples=examples[:SHOWN_EXAMPLES],
-            remedy="remove these rows, because a golden case measures only memorization once its prompt was "
-            "trained on; data/report.json on the volume lists all of them",
+            remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
+            "data/report.json on the volume lists all these rows",
             report={"golden_prompts": [asdict(one) for one in found]},
         )
     ]

@@ -16,9 +16,9 @@ def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message=f"data.preference: all {total} pairs are held out, so none is left to train on",
+                message=f"data.preference: all {total} pairs are held out, so no pair is left to train on",
                 count=total,
-                remedy="give pairs with other prompts",
+                remedy="add pairs with other prompts",
             )
         ]
     metrics = {metric.name for metric in context.request.spec.task_metrics}
@@ -29,8 +29,8 @@ def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.ERROR,
             message=f"data.preference: {len(rows.dev)} of {total} pairs are held out as dev and "
-            f"{len(rows.test)} as test, but {PREFERENCE} needs pairs in both",
+            f"{len(rows.test)} as test, but the task metric {PREFERENCE} needs dev pairs and test pairs",
             count=total,
-            remedy="give more pairs, or a larger heldOut.fraction",
+            remedy="add pairs, or raise heldOut.fraction",
         )
     ]

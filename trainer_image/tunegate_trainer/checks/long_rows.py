@@ -1,4 +1,5 @@
-"""Check for rows that are too long for every stage. Up to the share ``data.maxTooLong`` is excluded."""
+"""Check for rows that are longer than the limit of tokens. They are excluded if their fraction of all rows is
+at most ``data.maxTooLong``."""
 
 from typing import Any
 
@@ -10,7 +11,7 @@ NAME = "long_rows"
 
 
 def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
-    """Refuse a source if more than the share ``data.maxTooLong`` of its rows is too long."""
+    """Refuse a source if the fraction of its rows that are too long is larger than ``data.maxTooLong``."""
     max_share = exact(context.request.spec.data.max_too_long)
     too_long, total = rows.tokenized.too_long, len(rows.parsed.rows)
     if len(too_long) <= max_share * total:
@@ -26,7 +27,7 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.ERROR,
             message=f"{rows.field}: {len(too_long)} of {total} rows are longer than {limit}, the first in "
-            f"line {too_long[0].line}; at most a share of {float(max_share):g} may be too long",
+            f"line {too_long[0].line}; data.maxTooLong allows a fraction of {float(max_share):g}",
             count=len(too_long),
             examples=[f"line {problem.line}: {problem.reason}" for problem in too_long[:SHOWN_EXAMPLES]],
             remedy=f"{raised}shorten the rows, or raise data.maxTooLong",

@@ -13,7 +13,7 @@ NAME = "lost_reasoning"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn if the rendered training rows lack the reasoning that the rows have."""
+    """Warn about training rows with reasoning that is missing after the chat template has rendered them."""
     tokenizer = context.tokenizer
     trained = [measured.labelled.row for measured in rows.rows.train]
     reasoned = [row for row in trained if _has_reasoning(tokenizer, row)]
@@ -27,7 +27,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.WARNING,
             message=f"the reasoning of {lost} of {len(trained)} training rows is not trained on, because the "
-            "model's chat template, with its current arguments, leaves it out",
+            "model's chat template leaves the reasoning out; model.chatTemplateArgs may change that",
             count=lost,
         )
     ]

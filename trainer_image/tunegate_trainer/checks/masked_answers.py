@@ -1,4 +1,5 @@
-"""Check for earlier answers in training chats that are masked, because their prompts are held out."""
+"""Check for answers before the last one in training chats that are masked, because their prompts are held
+out."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -7,7 +8,8 @@ NAME = "masked_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of earlier answers that are not trained on, because their prompts are held out."""
+    """Warn about answers before the last one of a chat that are not trained on, because their prompts are
+    held out."""
     del context
     if not any(rows.masked):
         return []

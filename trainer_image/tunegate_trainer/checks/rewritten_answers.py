@@ -1,4 +1,5 @@
-"""Check for earlier answers in chats that are not trained on, because the chat template changes them."""
+"""Check for answers before the last one of a chat that cannot be trained on, for example because the chat
+template changes them."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -8,7 +9,8 @@ NAME = "rewritten_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn if the template changes or drops earlier answers, or if a slow tokenizer cannot locate them."""
+    """Warn if the template changes or drops answers before the last one, or if a slow tokenizer cannot locate
+    them."""
     tokenizer = context.tokenizer
     trained = [measured.labelled.row for measured in rows.rows.train]
     if not tokenizer.is_fast:
@@ -26,7 +28,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
 
 _SLOW_TOKENIZER = (
     "the model has no fast tokenizer, which is needed to locate earlier answers in a chat: only the last "
-    "answer of each row is trained on; add a tokenizer.json to the model to train on all of them"
+    "answer of each row is trained on; to train on all answers, add a tokenizer.json to the model"
 )
 
 

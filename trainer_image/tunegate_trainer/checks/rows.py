@@ -28,11 +28,13 @@ class SplitRows:
     masked: Sequence[int]
     """For each training row, how many earlier answers are masked because their prompts are held out."""
     earlier: Sides
-    """The sides of the job that this one starts from."""
+    """The sides of prompts and groups in the job that this job starts from. Empty if it starts from no
+    job."""
     conflicts: int
-    """How many rows and pairs were excluded because of ``earlier``."""
+    """How many rows and pairs were excluded, because an earlier job held them out but trained on their
+    groups."""
 
     @property
     def total(self) -> int:
-        """The number of rows on all sides."""
+        """The number of train, dev and test rows together."""
         return sum(len(self.rows.side(side)) for side in SIDES)

@@ -37,7 +37,7 @@ def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
             message=listed(problems),
             count=len(problems),
             examples=problems[:SHOWN_EXAMPLES],
-            remedy="correct these schemas, because no output can be judged by them",
+            remedy="correct these schemas: no output can be scored with them",
         )
     ]
 
@@ -46,7 +46,7 @@ def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
-        return [f"{where}: not a valid JSON schema: {error.json_path}: {error.message}"]
+        return [f"{where}: the JSON schema is invalid at {error.json_path}: {error.message}"]
     return [
         f"{where}: the reference {reference} cannot be resolved; a schema may refer only to its own parts"
         for reference in _unresolvable(schema)
@@ -54,9 +54,10 @@ def _schema_problem(where: str, schema: dict[str, Any]) -> list[str]:
 
 
 def _unresolvable(schema: dict[str, Any]) -> list[str]:
-    """Return the references of a valid schema that are not in it, such as URLs of other schemas.
+    """Return the references of a valid schema that point outside of the schema, such as URLs of other
+    schemas.
 
-    References are resolved as jsonschema does it, see https://referencing.readthedocs.io.
+    References are resolved in the same way as by jsonschema, see https://referencing.readthedocs.io.
     """
     specification = specification_with(validator_for(schema).META_SCHEMA["$schema"])
     root = specification.create_resource(schema)

@@ -16,8 +16,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.WARNING,
-            message=f"{rows.groups_before} groups of heldOut.groupBy share prompts and were joined to "
-            f"{len(groups)}, so that no held-out prompt is trained on",
+            message=f"some of the {rows.groups_before} groups of heldOut.groupBy share prompts: these were "
+            f"joined, so that no held-out prompt is trained on, and {len(groups)} groups are left",
             count=rows.groups_before - len(groups),
         )
     ]

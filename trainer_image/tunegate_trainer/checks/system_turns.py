@@ -25,7 +25,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         asked_with_system = {_has_system(chat) for chat in asked}
         if not asked or not trained or asked_with_system & trained_with_system:
             continue
-        whose = "its cases have" if True in asked_with_system else "training rows have"
+        whose = "the gate's cases have" if True in asked_with_system else "training rows have"
         findings.append(
             Finding(
                 check=NAME,
@@ -34,8 +34,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
                 f"turn; a training prompt is {_shown(context.tokenizer, trained[0])}, a golden prompt is "
                 f"{_shown(context.tokenizer, asked[0])}",
                 count=len(asked),
-                remedy="give rows and cases the system turn that the model will be served with; if both "
-                "forms are intended, add a row or a case of the other form",
+                remedy="use the system turn that the model will be served with in both rows and cases; if "
+                "prompts with and without it are intended, add at least one row or case of the other kind",
             )
         )
     return findings

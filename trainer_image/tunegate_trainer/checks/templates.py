@@ -1,4 +1,5 @@
-"""Check the chat template before any row is read. All other checks need it, so it is not in their table."""
+"""Check the chat template before any row is read. All other checks need a valid template, so this check is
+not in the table of checks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,8 @@ from tunegate_trainer.tokens.chat import end_of_turn, template_arguments
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
-    """Raise :class:`UserError` if answers have no end token of this tokenizer, or if the template does not
-    read one of ``arguments``."""
+    """Raise :class:`UserError` if no token of this tokenizer ends an answer, or if the template does not read
+    one of ``arguments``."""
     try:
         end_of_turn(tokenizer)
     except UserError as error:
@@ -23,5 +24,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, A
     if unknown:
         raise UserError(
             f"model.chatTemplateArgs: the model's chat template does not read {' or '.join(unknown)}",
-            f"it reads {', '.join(sorted(reads))}" if reads else "remove them: the template has no arguments",
+            f"the template reads: {', '.join(sorted(reads))}"
+            if reads
+            else "remove model.chatTemplateArgs: the template has no arguments",
         )

@@ -1,4 +1,4 @@
-"""Check for golden prompts that an earlier job, which this one starts from, trained on."""
+"""Check for golden prompts that an earlier job trained on, if this job starts from that job's model."""
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -9,7 +9,7 @@ NAME = "trained_prompts"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn of golden cases whose prompts an earlier job trained on."""
+    """Warn about golden cases whose prompts an earlier job trained on."""
     trained = rows.earlier.trained
     found = [
         f"{case.id} of EvalGate {gate}"

@@ -1,4 +1,4 @@
-"""Preference data: read the pairs of a chosen and a rejected answer, and split them like the rows."""
+"""Preference data: read pairs of a chosen and a rejected answer, and split them into train, dev and test."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ def split_preference(
 ) -> Split[Measured[Pair]]:
     """Split the pairs. A pair whose group is in ``rows`` or ``placed`` gets the side of that group.
 
-    ``placed`` has the sides of groups that an earlier job used.
+    ``rows`` are the split rows of this job, and take precedence. ``placed`` has the side of each group that
+    an earlier job used.
     """
     of_rows = {row.group: side for side in SIDES for row in rows.side(side)}
     split = split_rows(pairs, exact(context.request.spec.data.held_out.fraction), {**placed, **of_rows})
@@ -67,7 +68,10 @@ def split_preference(
 def preference_plan(
     folder: DataFolder, preference: Preference | None, split: Split[Measured[Pair]]
 ) -> PreferencePlan | None:
-    """Write the files of pairs, and return what the plan pins of them. Returns None if there are no pairs."""
+    """Write the train, dev and test pairs to files, and return what the plan records about them.
+
+    Returns None if the job has no preference data or none of its pairs can be trained on.
+    """
     if preference is None or not preference.source.tokenized.kept:
         return None
     return PreferencePlan(source_sha256=preference.source_sha256, **folder.write_split(split, PAIRS_PREFIX))

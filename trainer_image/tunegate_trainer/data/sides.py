@@ -1,4 +1,5 @@
-"""Record the side of every prompt and group, for later jobs that start from this job's model."""
+"""Record in which split (train, dev or test) every prompt and group was, for later jobs that start from this
+job's model. The split of a row is called its side."""
 
 import json
 from collections import defaultdict
@@ -19,13 +20,13 @@ from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.tokens.rows import Pair, Row
 
 SIDES_FILE = "sides.json"
-"""In the data folder. The cleanup role keeps it."""
+"""File name of the record in the job's data folder. The cleanup role does not remove this file."""
 HELD_OUT = ("dev", "test")
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The sides of all prompts and groups of a job, and of the jobs that it started from."""
+    """The sides of all prompts and groups of a job, and of the chain of jobs that its model started from."""
 
     side_of: Mapping[str, str]
     """The side of a prompt or group, by its :func:`text_key`."""
@@ -39,14 +40,15 @@ class Sides:
         return {key for key, side in self.side_of.items() if side == "train"}
 
     def of(self, measured: Measured[Any]) -> set[str]:
-        """Return the sides that the group and the prompt of a row or pair were on, if any."""
+        """Return the recorded sides of the group and the prompt of a row or pair. The set may be empty."""
         keys = map(text_key, [measured.labelled.group, *prompts_of([measured])])
         return {self.side_of[key] for key in keys if key in self.side_of}
 
     def of_groups(self, rows: Sequence[Measured[Any]]) -> dict[str, str]:
-        """Return the side of each group that has a known row or pair.
+        """Return the side of each group in ``rows`` that has a row or pair with a recorded side.
 
-        A group that was on several sides is trained on, because the model has already seen a part of it.
+        If its rows have several sides, the group gets the first of train, dev and test: once the model has
+        seen a part of a group, the group must not be held out.
         """
         found: dict[str, set[str]] = defaultdict(set)
         for measured in rows:
@@ -56,9 +58,9 @@ class Sides:
     def without_conflicts(
         self, rows: Sequence[Measured[RowT]], placed: Mapping[str, str]
     ) -> tuple[list[Measured[RowT]], list[int]]:
-        """Exclude rows that were held out but whose group is trained on, by the sides in ``placed``.
+        """Exclude rows that an earlier job held out although ``placed`` puts their groups on the train side.
 
-        Returns the other rows, and the lines of the excluded ones.
+        Returns the remaining rows, and the line numbers of the excluded rows.
         """
         kept: list[Measured[RowT]] = []
         excluded: list[int] = []
@@ -71,16 +73,19 @@ class Sides:
 
 
 def read_sides(root: Path, start: StartRequest | None) -> Sides:
-    """Read the sides of the job that ``start`` names. Without ``start`` there are none.
+    """Read the sides that the job in ``start`` recorded. Returns empty sides if ``start`` is None.
 
-    Raises :class:`SourceNotFoundError` if the record is missing, :class:`UserError` if it may not be read,
-    and :class:`StorageError` if it is damaged.
+    Raises :class:`SourceNotFoundError` if the record is missing, :class:`UserError` without permission to
+    read it, and :class:`StorageError` if it is damaged.
     """
     if start is None:
         return Sides({})
     uri = f"pvc://{start.claim}/{Workspace(start.uid).data}/{SIDES_FILE}"
     what = f"model.startFrom: {uri}, the record of the rows that FineTuneJob {start.job} trained on,"
-    hint = "without it, rows that were trained on could be held out: run that job again under another name"
+    hint = (
+        "without this record, rows that were trained on could be held out: "
+        f"run {start.job} again under another name, and start from the new job"
+    )
     try:
         content = json.loads(locate(root, uri).read_bytes())
         return Sides({str(key): side for side in SIDES for key in content[side]})

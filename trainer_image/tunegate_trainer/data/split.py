@@ -1,4 +1,7 @@
-"""Split rows into train, dev and test by a hash of their groups, and check that no text is on two sides."""
+"""Split rows into train, dev and test by a hash of their groups, and find texts that are in two splits.
+
+The split of a row (train, dev or test) is called its side.
+"""
 
 import hashlib
 import math
@@ -13,7 +16,7 @@ from tunegate_api.judging.verdict import MAX_CASES
 
 
 class Grouped(Protocol):
-    """A row with a group. All rows of a group are on one side."""
+    """A row with a group. All rows of a group are on the same side."""
 
     @property
     def group(self) -> str: ...
@@ -23,36 +26,39 @@ RowT = TypeVar("RowT", bound=Grouped)
 SIDES = ("train", "dev", "test")
 HASH_RANGE = 1 << 64
 _SALT = b"tunegate-sides-1"
-"""The key of the hash. It must never change, because another key would split all data differently."""
+"""The key of the hash. This key must never change, because another key would split all data differently."""
 
 
 @dataclass(frozen=True)
 class Split(Generic[RowT]):
-    """The rows of each side, in the order of the file. Every row is on exactly one side."""
+    """The rows on each side (train, dev and test), in the order of the file. Every row is on exactly one
+    side."""
 
     train: list[RowT]
     dev: list[RowT]
     test: list[RowT]
 
     def side(self, name: str) -> list[RowT]:
-        """Return the rows of one of ``SIDES``."""
+        """Return the rows on the side ``name``: ``train``, ``dev`` or ``test``."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[name]
 
 
 def normalize(text: str) -> str:
-    """Normalize a prompt for comparisons: case, white space and equivalent Unicode forms do not count."""
+    """Normalize a prompt, so that a comparison ignores case, white space and equivalent Unicode forms."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_key(text: str) -> str:
-    """Return a short digest of a normalized prompt or a group, which is comparable between jobs."""
+    """Return a short digest of ``text``, a normalized prompt or a group. The digest is the same in all
+    jobs."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a new group for each row, given as its group and its prompt.
+    """Return the new group of each row. ``rows`` has the present group and the prompt of each row.
 
-    Groups that share a prompt are joined. Otherwise a held-out prompt could also be trained on.
+    Groups that share a prompt are joined into one group. Otherwise a held-out prompt could also be trained
+    on.
     """
     joined: dict[str, str] = {}
 
@@ -74,10 +80,10 @@ def split_rows(
 ) -> Split[RowT]:
     """Hold out about ``fraction`` of ``rows``, in whole groups, half of them as dev and half as test.
 
-    Groups in ``placed`` are on the side that it names. The side of every other group depends only on a hash
-    of the group, not on other rows, their order or a seed. If dev or test would get less than half of its
-    exact share, the next groups in the order of the hash are added. If it would get more than twice its
-    share, or more than ``MAX_CASES`` rows, the last groups are not added.
+    Groups in ``placed`` get the side that ``placed`` gives. The side of every other group depends on a hash
+    of the group, not on the order of rows or a seed. There are two exceptions. If dev or test would have less
+    than half of its exact part of the rows, the next groups in the order of the hash are added. A group that
+    would make dev or test larger than twice that part, or than ``MAX_CASES`` rows, is not added.
     """
     sizes = Counter(row.group for row in rows)
     side_of = {group: side for group, side in (placed or {}).items() if group in sizes}
@@ -99,14 +105,14 @@ def split_rows(
 
 
 def hash_position(group: str) -> int:
-    """Return the hash of a group, in ``range(HASH_RANGE)``. It is the same in every job and version."""
+    """Return the hash of a group, in ``range(HASH_RANGE)``. The hash is the same in every job and version."""
     return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8, key=_SALT).digest(), "big")
 
 
 def side_by_hash(group: str, fraction: Fraction) -> str:
-    """Return the side of a group: dev at the low end of the hash range, test at the high end, else train.
+    """Return the side of a group: dev if its hash is among the lowest, test if among the highest, else train.
 
-    A larger fraction holds out more groups, and no group changes from dev to test.
+    If the fraction grows, more groups are held out, but none changes from dev to test or back.
     """
     ends = math.floor(fraction * HASH_RANGE / 2)
     position = hash_position(group)

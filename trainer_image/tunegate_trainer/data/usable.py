@@ -1,4 +1,4 @@
-"""The rows of a source, parsed and tokenized."""
+"""The parsed and tokenized rows of a data source, and which of them can be trained on."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,13 +18,14 @@ class Measured(Generic[RowT]):
 
     labelled: Labelled[RowT]
     tokens: int
-    """Tokens of prompt and completion; for a pair, the sum over both examples."""
+    """Number of tokens in prompt and completion. For a pair, the sum of its two examples."""
     learned: int
-    """How many of them carry loss."""
+    """How many of the ``tokens`` carry loss."""
     group: str
     """Like ``labelled.group``, but groups that share a prompt are joined."""
     answer: int
-    """Tokens of the last answer with the end of its turn; for a pair, of the longer answer."""
+    """Number of tokens in the last answer, including the end of its turn. For a pair, in the longer
+    answer."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,20 @@ class Limit:
 
     tokens: int
     stage: str | None
-    """The stage whose ``training.maxLength`` it is. None if it is the model's own limit."""
+    """The stage that sets this limit by ``training.maxLength``. None if the limit is that of the model."""
 
 
 @dataclass(frozen=True)
 class Tokenized(Generic[RowT]):
-    """The parsed rows of a source. Each row is in one of these lists."""
+    """The tokenized rows of a source. Each row is in exactly one of the lists ``kept``, ``too_long`` and
+    ``refused``."""
 
     kept: list[Measured[RowT]]
     too_long: list[RowProblem]
     refused: list[RowProblem]
     """Rows that the chat template refuses."""
     hint: str
-    """What to do about the first refused row."""
+    """What the user can do about the first row in ``refused``. Empty if no row was refused."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,13 @@ def _tokenize(
             learned = sum(map(completion_tokens, examples))
             kept.append(Measured(row, sum(lengths), learned, row.group, max(map(answer_tokens, examples))))
         else:
-            too_long.append(RowProblem(row.line, f"{max(lengths)} tokens, but at most {longest} are allowed"))
+            problem = f"the row has {max(lengths)} tokens, but at most {longest} are allowed"
+            too_long.append(RowProblem(row.line, problem))
     return Tokenized(kept, too_long, refused, hint)
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:
-    """Return a histogram of the token lengths of rows, with ``buckets`` bins of equal width."""
+    """Return a histogram of the rows' numbers of tokens, with at most ``buckets`` bins of equal width."""
     lengths = sorted(row.tokens for row in rows)
     if not lengths:
         return {}

@@ -15,8 +15,8 @@ from transformers.cache_utils import DynamicLayer
 def auto_class(config: Any) -> Any:
     """Return the transformers class that loads the model of ``config``, a ``PreTrainedConfig``.
 
-    It is ``AutoModelForCausalLM``, or ``AutoModelForImageTextToText`` for multimodal models that only the
-    latter supports. None for a model that cannot generate text from text alone.
+    The class is ``AutoModelForCausalLM``, or ``AutoModelForImageTextToText`` for multimodal models that the
+    first class does not support. Returns None if the model cannot generate text from text alone.
     """
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
@@ -30,8 +30,9 @@ def auto_class(config: Any) -> Any:
 def attention_of(config: Any) -> str | None:
     """Return the attention implementation for the model of ``config``, a ``PreTrainedConfig``.
 
-    It is ``sdpa``, or ``eager`` if the architecture does not support ``sdpa``. None if it supports no
-    attention mask that separates packed examples. The model must generate text, see :func:`auto_class`.
+    The result is ``sdpa``, or ``eager`` if the architecture does not support ``sdpa``. Returns None if the
+    architecture supports no attention mask that separates packed examples. Call it only for a model that
+    generates text, see :func:`auto_class`.
     """
     architecture = _architecture(config)
     if getattr(architecture, "_supports_sdpa", False):
@@ -47,16 +48,18 @@ def _architecture(config: Any) -> Any:
 
 
 def sees_all_before(config: Any) -> bool:
-    """Return whether each token of the model sees all earlier tokens, and only through attention.
+    """Return whether each token attends to all earlier tokens, and is influenced by them only through
+    attention.
 
-    That excludes sliding windows, sparse attention and recurrent states.
+    False for models with sliding windows, sparse attention or recurrent states.
     """
     layers = DynamicCache(config=config.get_text_config()).layers
     return attention_of(config) == "sdpa" and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def is_mixture(config: Any) -> bool:
-    """Return whether a model has several experts. Its architecture must support experts."""
+    """Return whether a model has several experts. Call it only for an architecture that supports experts: if
+    its configuration does not give their number, the result is True."""
     counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts")]
     known = [count for count in counts if isinstance(count, int)]
     return not known or max(known) > 1

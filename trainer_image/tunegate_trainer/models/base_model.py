@@ -1,6 +1,6 @@
 """Verify the base model of a stage before it is loaded.
 
-The base is the job's base model, which all jobs on a volume share, or a model that was merged after an
+The base of a stage is the job's base model, which all jobs on a volume share, or the merged result of an
 earlier stage.
 """
 
@@ -17,14 +17,14 @@ from tunegate_trainer.process.files import is_complete, refuse_unreadable, verif
 logger = logging.getLogger(__name__)
 
 EVALUATIONS = "evals"
-"""The sub-folder of a base model's folder with its cached evaluations."""
+"""Name of the sub-folder with cached evaluations, in the folder of a base model."""
 
 
 def verified_base(workspace: Path, plan: Plan) -> Path:
     """Verify the base model of the plan, and return its folder. Call it once per role: it hashes every file.
 
     Raises :class:`SourceNotFoundError` if the model does not exist or is incomplete, and
-    :class:`StorageError` if it is damaged or cannot be read.
+    :class:`StorageError` if a file of the model is damaged or cannot be read.
     """
     folder = _base_folder(workspace, plan)
     name = Workspace.base_model(plan.model.digest)
@@ -53,7 +53,7 @@ def merged_base(context: Context, stage: str) -> Path | None:
         return None
     folder = context.workspace / context.paths.merged(based_on.name)
     name = f"the model that stage {based_on.name} started from"
-    problems = verify(folder) if is_complete(folder) else ["it is incomplete"]
+    problems = verify(folder) if is_complete(folder) else ["the model is incomplete"]
     refuse_unreadable(name, problems)
     if problems:
         raise StorageError(
@@ -68,7 +68,7 @@ def _base_folder(workspace: Path, plan: Plan) -> Path:
     folder = workspace / Workspace.base_model(plan.model.digest)
     if not folder.is_dir():
         raise SourceNotFoundError(
-            f"the workspace has no {Workspace.base_model(plan.model.digest)}",
-            "the data Job puts the model there: check whether the volume was emptied",
+            f"the base model is missing: the storage volume has no {Workspace.base_model(plan.model.digest)}",
+            "check whether the volume was emptied after the data Job had stored the model there",
         )
     return folder

@@ -1,4 +1,4 @@
-"""Records of the models that were downloaded to this volume, so that none is downloaded again."""
+"""Records of the models that were downloaded to this volume, so that no model is downloaded twice."""
 
 import logging
 from pathlib import Path
@@ -20,16 +20,17 @@ class DownloadRecord(StatusModel):
 
     uri: str
     pin: str
-    """The commit or digest of the source, or a digest over its list of files."""
+    """The commit or digest of the source, or else a digest of the list of its files."""
     digest: Sha256
     """The digest of the model, see :class:`tunegate_api.plan.ModelPlan`."""
     license: ModelLicense | None = None
 
 
 def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
-    """Return the folder and the license of a model that was downloaded from this source before.
+    """Return the folder and the license of the model if it was already downloaded from ``uri`` at ``pin``.
 
-    Returns None if there is no record, or if the model is missing or damaged, see :func:`is_intact`.
+    Returns None if there is no valid record of a download. If the model is missing or damaged, it also
+    returns None, and removes a damaged model, see :func:`is_intact`.
     """
     try:
         record = DownloadRecord.model_validate_json(_file(workspace, uri, pin).read_bytes())
@@ -45,7 +46,8 @@ def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLi
 def is_intact(folder: Path) -> bool:
     """Return whether a model exists and every file matches its manifest. A damaged model is removed.
 
-    Raises :class:`StorageError` if a file cannot be read. Then the model is kept: other jobs may use it.
+    Raises :class:`StorageError` if a file cannot be read. The model is kept in this case, because other jobs
+    may use it.
     """
     if not is_complete(folder):
         return False

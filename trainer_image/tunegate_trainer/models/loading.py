@@ -35,13 +35,16 @@ def load_base(
 ) -> PreTrainedModel:
     """Load the model in ``folder`` to ``device``.
 
-    ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and ``quantization`` is ``NF4`` or None. With
-    ``shards`` above 1, the weights are sharded over so many ranks. Weights are read only from safetensors,
-    and no custom code of the model runs. The model's generation settings, such as temperature, are dropped
-    except for special tokens, because gates judge greedy outputs.
+    ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and ``quantization`` is ``NF4`` or None. If
+    ``shards`` is greater than 1, the weights are sharded over this number of ranks. Weights are read only
+    from safetensors, and no custom code of the model runs. From the model's generation config, only the
+    special tokens are kept: settings such as temperature are dropped, because gates evaluate greedy outputs.
     """
     if not any(folder.glob("*.safetensors")):
-        raise SourceNotFoundError(f"no safetensors weights in the workspace's {Path(*folder.parts[-2:])}")
+        raise SourceNotFoundError(
+            f"there are no safetensors weights in {Path(*folder.parts[-2:])} on the storage volume",
+            "check whether files on the volume were removed",
+        )
     disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     model: PreTrainedModel = auto_class(config).from_pretrained(
@@ -106,7 +109,7 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Any
 def load_weights(model: Any, checkpoint: Path, meet: Callable[[], None]) -> None:
     """Load a checkpoint's weights into ``model``, a ``peft.PeftModel`` or a whole model in float32.
 
-    Rank 0 of a sharded model reads all weights. The other ranks wait for it in ``meet``, a barrier.
+    If the model is sharded, rank 0 reads all weights, while the other ranks wait in ``meet``, a barrier.
     """
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
@@ -126,7 +129,8 @@ def _whole_weights(checkpoint: Path) -> dict[str, Any]:
 
 
 FROM_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-"""Load sharded state from rank 0, so that it is in the node's memory only once."""
+"""Options to load the state of a sharded model from rank 0, so that the whole state is in memory only once
+per node."""
 
 
 def is_sharded(model: Any) -> bool:
@@ -135,13 +139,15 @@ def is_sharded(model: Any) -> bool:
 
 
 def mixed_precision(device: torch.device, *, whole: bool) -> torch.autocast:
-    """Return a context in which a GPU multiplies float32 weights in bfloat16. Only for ``whole`` models.
+    """Return a context in which a GPU multiplies float32 weights in bfloat16, if all weights are trained.
 
-    The base below an adapter already has its compute dtype, and autocast would only cast back and forth.
+    ``whole`` is True if all weights are trained. Otherwise the context changes nothing: the base model under
+    an adapter is already stored in its compute dtype, and autocast would only cast back and forth.
     """
     return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
 
 
 def no_gradients(model: Any) -> AbstractContextManager[Any]:
-    """Return a context without gradients. FSDP keeps buffers that must stay usable outside inference mode."""
+    """Return a context without gradients. It is not inference mode for a sharded model, because FSDP keeps
+    buffers that are used again outside of this context."""
     return torch.no_grad() if is_sharded(model) else torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Put the base model into the workspace, as one folder of safetensors, from any kind of source."""
+"""Store the base model on the storage volume, as one folder with safetensors, from any kind of source."""
 
 import hashlib
 import importlib.util
@@ -33,18 +33,19 @@ Transfer = Callable[[Path, Path], object]
 GGUF_CONVERSION = "gguf-to-safetensors-2"
 """Part of a converted model's digest. Change it if the conversion gives other weights."""
 _STALE_SECONDS = 24 * 3600
-"""Age in seconds after which the process that wrote an incomplete folder must be dead."""
+"""Age in seconds from which an incomplete folder is removed, because the process that wrote it must have
+ended."""
 
 
 def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHEMES) -> ModelPlan:
-    """Put the model at ``models/<digest>`` of the workspace, unless it is already there.
+    """Store the model at ``models/<digest>`` on the storage volume, unless an intact copy is already there.
 
-    The digest is that of the source's weights, configuration and tokenizer files, and of the conversion for a
-    GGUF file. So a model that was fetched before is not fetched again.
+    The digest covers the source's weights, configuration and tokenizer files. For a GGUF file, it covers the
+    file and the version of the conversion.
 
-    Raises :class:`SourceNotFoundError`, :class:`BadDataError` for damaged weights, :class:`UserError` for an
-    adapter, for weights that could run code when they are loaded or for files that may not be read, and the
-    errors of :mod:`tunegate_trainer.fetch`.
+    Raises :class:`SourceNotFoundError` if there is no model, :class:`BadDataError` for damaged weights,
+    :class:`UserError` for an adapter, for weights that could run code when they are loaded or without
+    permission to read a file, and the errors of :mod:`tunegate_trainer.fetch`.
     """
     uri, address = source.uri or "", model_address(context, source)
     if address.scheme in schemes:
@@ -91,7 +92,8 @@ def _fetch_remote(
 
 
 def source_folder(root: Path, source: ModelSource) -> Path:
-    """Return the folder of a local source: a volume, a path or a Python package. It may not exist."""
+    """Return the folder of a local source: a volume, a path or a Python package. A folder on a volume or at a
+    path may not exist."""
     uri = source.uri or ""
     return _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
 
@@ -117,7 +119,8 @@ def store_model(workspace: Path, uri: str, folder: Path, transfer: Transfer) -> 
     """
     if not folder.is_dir():
         raise SourceNotFoundError(
-            f"model.uri: there is no folder {uri}", "it must hold config.json and safetensors"
+            f"model.uri: there is no folder {uri}",
+            "it must be a folder with config.json and safetensors files",
         )
     files = choose(uri, [path.name for path in folder.iterdir() if path.is_file()])
     if files[0].endswith(".gguf"):
@@ -130,11 +133,11 @@ def store_model(workspace: Path, uri: str, folder: Path, transfer: Transfer) -> 
 
 
 def require_bitsandbytes(what: str) -> None:
-    """Raise :class:`UserError` if bitsandbytes is not installed. ``what`` says what needs it."""
+    """Raise :class:`UserError` if bitsandbytes is not installed. ``what`` names the setting that needs it."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"{what}, which needs bitsandbytes, but it is not installed here",
-            "use the trainer image, or Linux",
+            f"{what}, which needs bitsandbytes, but bitsandbytes is not installed where the trainer runs",
+            "use the trainer image, or install bitsandbytes on Linux",
         )
 
 
@@ -198,12 +201,14 @@ def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, transfer:
         transfer(folder / name, into / name)
     if _digest(seal(into).files) != digest:
         raise StorageError(
-            "model.uri: the model changed while it was copied", "do not change its files during the copy"
+            "model.uri: the model changed while it was copied",
+            "do not change the model's files during the copy",
         )
 
 
 def _convert_gguf(file: Path, into: Path) -> None:
-    """Write the weights of a GGUF file, dequantized to float32, its configuration, tokenizer and template."""
+    """Convert a GGUF file: write its weights as float32 safetensors, its configuration, tokenizer and chat
+    template to the folder ``into``, and seal the folder."""
     import torch  # noqa: PLC0415 - needed only for a conversion, and slow to import
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
@@ -225,7 +230,7 @@ def _convert_gguf(file: Path, into: Path) -> None:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Cache the reading of a GGUF file within this block.
+    """Let transformers read a GGUF file only once within this block.
 
     transformers reads the file three times, for the configuration, the weights and the tokenizer, and lists
     the names of all tensors for each module. For a small model, that takes most of the conversion's time.
@@ -242,9 +247,9 @@ def _read_once() -> Iterator[None]:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Save a tokenizer without the options by which it was loaded.
+    """Save a tokenizer without the options with which it was loaded.
 
-    These depend on HF_HUB_OFFLINE. Without them, equal runs publish equal bytes.
+    The options depend on HF_HUB_OFFLINE, so with them, equal runs would publish different bytes.
     """
     for option in ("local_files_only", "is_local"):
         tokenizer.init_kwargs.pop(option, None)
@@ -252,7 +257,7 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def _digest(files: Mapping[str, str]) -> str:
-    """Return one digest over the names and contents of files, given as name to SHA-256."""
+    """Return one digest of the names and contents of files. ``files`` maps each name to a SHA-256."""
     return hashlib.sha256("".join(f"{n} {files[n]}\n" for n in sorted(files)).encode()).hexdigest()
 
 
@@ -270,7 +275,7 @@ def model_length(folder: Path) -> int:
         if getattr(error, "errno", None):  # an error of the disk, not of transformers
             raise
         raise UserError(
-            f"model.uri: its config.json cannot be used: {str(error).splitlines()[0]}",
+            f"model.uri: the model's config.json cannot be used: {str(error).splitlines()[0]}",
             "use a model that this version of transformers supports, without custom code",
         ) from error
     if auto_class(config) is None:
@@ -284,7 +289,8 @@ def model_length(folder: Path) -> int:
             continue
         method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
         raise UserError(
-            f"model.uri: its weights are stored quantized{f' ({method})' if method else ''}",
+            f"model.uri: the model's weights are quantized{f' ({method})' if method else ''}, which is not "
+            "supported",
             "use the model in 16 or 32 bits; a stage with quantization: NF4 loads it in 4 bits for training",
         )
     if attention_of(config) is None:

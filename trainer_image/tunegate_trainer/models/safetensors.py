@@ -17,14 +17,17 @@ INDEX = "model.safetensors.index.json"
 _MAX_HEADER = 100_000_000
 """Maximum length of a header in this format, in bytes."""
 _SHORT_NAMES = {"BF16": "bfloat16", "F16": "float16"}
-_COPY_AGAIN = "copy it again"
+_COPY_AGAIN = "copy the file again"
+_SHOWN = 5
+"""Maximum number of file names in an error."""
 _GIT_LFS = b"version https://git-lfs"
 
 
 def check_weights(folder: Path) -> None:
-    """Raise :class:`BadDataError` or :class:`SourceNotFoundError` unless every weights file is complete.
+    """Check that the weights in ``folder`` are complete, before a GPU is requested.
 
-    This detects interrupted downloads and Git LFS pointers before a GPU is requested.
+    Raises :class:`BadDataError` for an incomplete or damaged file or a Git LFS pointer, and
+    :class:`SourceNotFoundError` if a file that the index names is missing.
     """
     for path in _files(folder):
         header = _header(path)
@@ -32,15 +35,18 @@ def check_weights(folder: Path) -> None:
         expected = _header_bytes(path) + max(ends, default=0)
         if path.stat().st_size != expected:
             raise BadDataError(
-                f"model.uri: {path.name} has {path.stat().st_size:,} bytes, but its header says {expected:,}",
-                "it was not copied completely: copy it again",
+                f"model.uri: {path.name} has {path.stat().st_size:,} bytes, but by its header it should have "
+                f"{expected:,}",
+                "the file was not copied completely: copy it again",
             )
     index = folder / INDEX
     if index.is_file():
         missing = sorted({name for name in _weight_map(index).values() if not (folder / str(name)).is_file()})
         if missing:
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             raise SourceNotFoundError(
-                f"model.uri: {INDEX} names {len(missing)} files that do not exist: {', '.join(missing[:5])}",
+                f"model.uri: {INDEX} names {len(missing)} files that do not exist: "
+                f"{', '.join(missing[:_SHOWN])}{more}",
                 "copy all of the model's files",
             )
 
@@ -51,9 +57,10 @@ def count_parameters(folder: Path) -> int:
 
 
 def stored_dtype(folder: Path) -> str:
-    """Return the dtype of most weights in ``folder``: ``bfloat16``, ``float16``, else ``float32``.
+    """Return the most frequent dtype of the weights in ``folder``: ``bfloat16`` or ``float16``, else
+    ``float32``.
 
-    Without weights, return the dtype in the configuration.
+    If the folder has no weights, the dtype is read from the configuration.
     """
     numbers: Counter[str] = Counter()
     for path in _files(folder):
@@ -92,7 +99,8 @@ def _header_bytes(path: Path) -> int:
         start = file.read(len(_GIT_LFS))
     if start == _GIT_LFS:
         raise BadDataError(
-            f"model.uri: {path.name} is a Git LFS pointer, not the weights", "fetch them: git lfs pull"
+            f"model.uri: {path.name} is a Git LFS pointer, not the weights",
+            "download the weights in that repository: git lfs pull",
         )
     length = int.from_bytes(start[:8], "little")
     if length > min(_MAX_HEADER, path.stat().st_size):

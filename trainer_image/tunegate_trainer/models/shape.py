@@ -16,7 +16,7 @@ from tunegate_trainer.models.target_modules import language_model, output_head, 
 def model_shape(folder: Path) -> ModelShape | None:
     """Return the sizes of the model in ``folder``. Its modules are created without memory for weights.
 
-    For a multimodal model, the linear layers are those of its language model. Returns None if the
+    For a multimodal model, only the linear layers of its language model are listed. Returns None if the
     configuration lacks the usual fields of a transformer, such as the number of attention heads.
     """
     model = skeleton(folder)
@@ -58,7 +58,7 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
 
 
 def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Return the input and output size of a linear layer. None for any other module."""
+    """Return the input and output size of a linear layer, or None for any other module."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, Conv1D):

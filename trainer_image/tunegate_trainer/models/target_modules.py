@@ -1,6 +1,6 @@
 """Check and resolve ``adapter.targetModules``, the layers that get an adapter, before training.
 
-PEFT reports an error only if none of several names is in the model.
+PEFT itself would report an error only if the model has none of the names.
 """
 
 import re
@@ -57,7 +57,8 @@ def skeleton(folder: Path) -> PreTrainedModel:
 
 
 def _problem(model: PreTrainedModel, name: str) -> str | None:
-    """Return why a target cannot work, or None. As in PEFT, ``name`` is a module's name or the end of one."""
+    """Return why a target module cannot work, or None if it can. As in PEFT, ``name`` is the full name of a
+    module, or its last parts."""
     if name == ALL_LINEAR:
         return f"{ALL_LINEAR} cannot be combined with names"
     found = [module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")]
@@ -84,15 +85,16 @@ def layer_names(model: PreTrainedModel) -> list[str]:
 
 
 def language_model(model: PreTrainedModel) -> nn.Module:
-    """Return the language model of a multimodal model. Of a text model, return all of it."""
+    """Return the language model that a multimodal model contains, or ``model`` itself if it is a text
+    model."""
     config = model.config
     return model if config.get_text_config() is config else model.get_decoder()
 
 
 def other_parts(model: PreTrainedModel) -> list[str]:
-    """Return the names of the other parts of a multimodal model that have layers: vision tower, projector.
+    """Return the names of a multimodal model's parts outside of its language model, such as the vision tower.
 
-    Empty for a text model.
+    Only parts with layers that could be adapted are listed. Returns an empty list for a text model.
     """
     language = language_model(model)
     path = next((key for key, module in model.named_modules() if module is language), "")
@@ -116,8 +118,8 @@ def _has_layers(part: nn.Module) -> bool:
 def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[StagePlan]:
     """Return ``stages`` with ``excluded_modules`` set, so that they train only the language model.
 
-    Another part of a multimodal model is trained only if ``targetModules`` names a layer that the language
-    model does not have. Only the configuration of the model in ``folder`` is read.
+    Another part, such as the vision tower, is trained only if ``targetModules`` names one of its layers, and
+    the language model has no layer of this name. Only the configuration of the model in ``folder`` is read.
     """
     model = skeleton(folder)
     parts = other_parts(model)
@@ -134,7 +136,8 @@ def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[Sta
 
 
 def _named_parts(layers: Sequence[str], parts: Sequence[str], names: Sequence[str]) -> set[str]:
-    """Return the ``parts`` with layers in ``names``, unless the language model has layers of that name."""
+    """Return the ``parts`` that have a layer in ``names``. Names that the language model has too are
+    ignored."""
     named: set[str] = set()
     for name in names:
         keys = [key for key in layers if key == name or key.endswith(f".{name}")]
@@ -157,7 +160,7 @@ def output_head(model: PreTrainedModel) -> nn.Module | None:
 def tied_embedding(model: PreTrainedModel) -> nn.Module | None:
     """Return the input embedding if it shares its weights with the output head, else None.
 
-    It must have no adapter, because merging it would change both.
+    A shared embedding must not get an adapter, because merging the adapter would change the output head too.
     """
     if not getattr(model.config, "tie_word_embeddings", False):
         return None

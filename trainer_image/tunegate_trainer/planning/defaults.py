@@ -8,10 +8,11 @@ from tunegate_api.v1alpha1.stages import Stage
 BATCH_SIZE = 16
 """Examples per optimizer step."""
 SMALL, LARGE = 1_000_000_000, 20_000_000_000
-"""Numbers of parameters: models below the first get a higher learning rate; from the second on, adapters get
-a lower one."""
+"""Two model sizes in parameters. Models smaller than ``SMALL`` get a higher learning rate. Adapters of models
+of size ``LARGE`` or more get a lower learning rate."""
 MEDIUM = 4_000_000_000
-"""The number of parameters from which training all weights gets a lower learning rate."""
+"""Model size in parameters. If all weights are trained, models of this size or more get a lower learning
+rate."""
 FEW_ROWS, MANY_ROWS, MOST_ROWS = 500, 10_000, 50_000
 RANK, RANK_OF_MANY_ROWS = 16, 64
 

@@ -27,8 +27,8 @@ ADAMW = {"adam_beta1": "0.9", "adam_beta2": "0.999", "adam_epsilon": "1e-8"}
 MAX_CHECKPOINTS = 200
 """The maximum number of checkpoints per stage."""
 MAX_OUTCOMES = 700_000
-"""The maximum number of case outcomes per job: one letter each, they must fit a ConfigMap of 1 MiB with the
-ids."""
+"""The maximum number of case outcomes per job. Each takes one byte, and all outcomes and the ids of cases
+must fit into one ConfigMap of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Instruction sets for bfloat16 as named by ``torch.cpu.get_capabilities``, on x86-64 and on Arm."""
 LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
@@ -39,8 +39,8 @@ def plan_stages(
 ) -> list[StagePlan]:
     """Return the plan of each stage.
 
-    ``lengths`` has the tokens of each training example, by method. ``model_length`` is the longest input of
-    the model in tokens, ``model_size`` its number of parameters.
+    ``lengths`` has, for each training method, the number of tokens of each training example. ``model_length``
+    is the model's maximum input length in tokens, and ``model_size`` its number of parameters.
 
     Raises :class:`UserError` for parameters that contradict each other.
     """
@@ -97,8 +97,9 @@ def plan_stage(
     shared = parallelism(request.spec.resources, stage)
     if shared == "FSDP" and parameters.optim == "adafactor":
         raise UserError(
-            f"stage {stage.name}: adafactor cannot train all weights on several GPUs",
-            "leave trainerArgs.optim out",
+            f"stage {stage.name}: training.trainerArgs.optim is adafactor, which cannot train all weights on "
+            "several GPUs",
+            "remove trainerArgs.optim to use AdamW",
         )
     continues = stage.adapter is not None and stage.adapter.from_ is not None
     return StagePlan(
@@ -114,10 +115,10 @@ def plan_stage(
 
 
 def parallelism(resources: Resources, stage: Stage) -> Literal["DDP", "FSDP"] | None:
-    """Return how several ranks share the work; None for one process.
+    """Return how several ranks train together: ``FSDP`` or ``DDP``. Returns None for one process.
 
-    Training all weights takes sixteen bytes per parameter, so the model is sharded over the GPUs. For an
-    adapter, each rank has a copy of the base model, and only the small adapter is trained.
+    Training all weights takes sixteen bytes per parameter, so on GPUs the model is sharded with FSDP.
+    Otherwise each rank has a copy of the model (DDP).
     """
     if resources.processes == 1:
         return None
@@ -132,7 +133,7 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
         if before is None or before.parameters.adapter == "None":
             raise UserError(
                 f"stage {stage.name}: adapter.from is Previous, but the previous stage has no adapter",
-                "set adapter.type: LoRA for a new adapter, or leave adapter out to train all weights",
+                "set adapter.type: LoRA for a new adapter, or remove adapter to train all weights",
             )
         shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})
         # DPO uses no dropout, as in TRL: it would count as a difference from the reference model.
@@ -148,15 +149,16 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
 
 
 def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | None:
-    """Return the quantization of the base model. An adapter of the previous stage keeps that stage's."""
+    """Return the quantization of the base model. If the stage trains the previous stage's adapter further, it
+    has the quantization of that stage."""
     if before is None or stage.adapter is None or stage.adapter.from_ is None:
         return stage.quantization
     quantization = before.parameters.quantization
     if stage.quantization and stage.quantization != quantization:
         raise UserError(
-            f"stage {stage.name}: quantization is {stage.quantization}, but stage {before.name}, whose "
-            "adapter it trains further, has none",
-            f"leave quantization out, or set it in stage {before.name} too",
+            f"stage {stage.name}: quantization is {stage.quantization}, but the stage trains the adapter of "
+            f"stage {before.name} further, which has no quantization",
+            f"remove quantization here, or set it in stage {before.name} too",
         )
     return quantization
 
@@ -178,11 +180,11 @@ def _optimizer_parameters(training: Training) -> dict[str, Any]:
 
 
 def base_dtype(request: Request, stage: Stage) -> str:
-    """Return the type of the base weights: bfloat16 with an adapter, but on a CPU only if it supports
-    bfloat16.
+    """Return the dtype of the base weights: float32 if all weights are trained, else bfloat16.
 
-    Emulated bfloat16 makes a matrix product four times slower than float32 with AVX-512, and 70 to 140 times
-    slower without. The machine that trains is assumed to support the same instructions as this one.
+    On a CPU without bfloat16 instructions, an adapter's base has float32 too: emulated bfloat16 makes a
+    matrix product four times slower than float32 with AVX-512, and 70 to 140 times slower without AVX-512.
+    The machine that trains is assumed to support the same instructions as this one.
     """
     if stage.adapter is None:
         return "float32"
@@ -200,23 +202,23 @@ def stage_seed(stage: Stage) -> int:
 
 
 def stage_max_length(stage: Stage, model_length: int) -> int:
-    """Return the length in tokens of the longest example of a stage.
+    """Return the maximum length of a stage's examples in tokens.
 
-    Raises :class:`UserError` if the stage asks for more than ``model_length``.
+    Raises :class:`UserError` if ``training.maxLength`` is more than ``model_length``.
     """
     requested = stage.training.max_length
     if requested is not None and requested > model_length:
         raise UserError(
             f"stage {stage.name}: training.maxLength is {requested}, but the model takes at most "
             f"{model_length} tokens",
-            f"set it to {model_length} or less",
+            f"set training.maxLength to {model_length} or less",
         )
     return requested or min(DEFAULT_MAX_LENGTH, model_length)
 
 
 def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
-    """Return the examples per forward pass: the largest divisor of ``batch_size`` with at most about
-    ``TOKENS_PER_PASS`` tokens."""
+    """Return the number of examples per forward pass: the largest divisor of ``batch_size`` with which a pass
+    has at most ``TOKENS_PER_PASS`` tokens on average, or 1."""
     fitting = [
         n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= TOKENS_PER_PASS
     ]
@@ -224,7 +226,8 @@ def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
 
 
 def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
-    """Return the steps after which a checkpoint is saved and evaluated. They include the last step.
+    """Return the optimizer steps after which a checkpoint is saved and evaluated. The last step is one of
+    them.
 
     Raises :class:`UserError` if there are more than ``MAX_CHECKPOINTS``.
     """
@@ -239,7 +242,7 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
         raise UserError(
             f"evaluateEvery gives {len(steps)} checkpoints in {total_steps} steps, but at most "
             f"{MAX_CHECKPOINTS} can be recorded",
-            "evaluate less often",
+            "raise evaluateEvery to evaluate less often",
         )
     return steps
 
@@ -247,10 +250,10 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
 def check_outcomes(
     stages: Sequence[StagePlan], golden_cases: Mapping[str, int], dev_cases: Mapping[str, int]
 ) -> None:
-    """Raise :class:`UserError` if all evaluations together have more outcomes than can be recorded.
+    """Raise :class:`UserError` if all evaluations together have more case outcomes than can be recorded.
 
-    ``golden_cases`` has the number of cases of each gate, ``dev_cases`` that of each task metric on the dev
-    split. If a metric has counts for each case, these take as much space as several outcomes.
+    ``golden_cases`` has the number of golden cases by gate, and ``dev_cases`` the number of dev rows or pairs
+    by task metric. The counts of a count-based metric take as much space as several outcomes.
     """
     dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
     outcomes = sum(
@@ -259,8 +262,9 @@ def check_outcomes(
     ) + sum(golden_cases.values())  # the base model is evaluated on all golden sets
     if outcomes > MAX_OUTCOMES:
         raise UserError(
-            f"evaluateEvery gives {outcomes:,} case outcomes, but at most {MAX_OUTCOMES:,} can be recorded",
-            "evaluate less often, or on fewer cases",
+            f"all evaluations together would have {outcomes:,} case outcomes, but at most {MAX_OUTCOMES:,} "
+            "can be recorded",
+            "raise evaluateEvery to evaluate less often, or use fewer golden cases or held-out rows",
         )
 
 

@@ -21,7 +21,8 @@ from tunegate_trainer.tokens.rows import Pair, Row
 from tunegate_trainer.tokens.shared_prefix import segment_sizes
 
 LargestPass = Callable[[int], Pass]
-"""Returns the forward pass of this number of rows or pairs that needs the most memory."""
+"""A function that takes a number of rows or pairs per pass. It returns the forward pass with this number that
+needs the most memory."""
 
 
 def with_memory(
@@ -34,10 +35,10 @@ def with_memory(
     pairs: Sequence[Measured[Pair]],
     batches: Sequence[GenerationBatch],
 ) -> list[StagePlan]:
-    """Return the stages with their memory estimates, and with as many examples per pass as fit
-    ``resources.gpu.memory``.
+    """Return the stages with memory estimates. If the planned examples per pass do not fit
+    ``resources.gpu.memory``, fewer are used.
 
-    ``batches`` are the batches that evaluations generate, see :func:`generation_batches`. Raises
+    ``batches`` are the largest batches of the evaluations, see :func:`generation_batches`. Raises
     :class:`GpuTooSmallError` if a single example does not fit.
     """
     of_rows = _largest_of_rows(rows)
@@ -77,9 +78,9 @@ def with_estimate(
     largest: Pass,
     batches: Sequence[GenerationBatch] = (),
 ) -> StagePlan:
-    """Return the stage with this number of examples per pass and its memory estimate.
+    """Return the stage with ``micro_batch_size`` examples per pass, and with the memory estimate for it.
 
-    ``batches`` are the batches that its evaluations generate.
+    ``batches`` are the batches of prompts that the stage's evaluations answer.
     """
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     resources = request.spec.resources
@@ -104,7 +105,8 @@ def with_estimate(
 
 
 def is_too_small(request: Request, stage: StagePlan) -> bool:
-    """Return whether a stage does not fit the requested GPU. False if the size of either is unknown."""
+    """Return whether a stage does not fit the requested GPU. Returns False if the GPU's memory or the stage's
+    memory estimate is unknown."""
     size = _gpu_bytes(request)
     return size is not None and stage.memory is not None and not fits(stage.memory, size)
 
@@ -112,8 +114,9 @@ def is_too_small(request: Request, stage: StagePlan) -> bool:
 def with_gate_memory(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
     """Return the plan with the memory estimate of the gate, if the shape of the model is known.
 
-    ``stored`` is the type of the base model's stored weights. Raises :class:`GpuTooSmallError` if the gate
-    does not fit ``resources.gpu.memory``, because then the training would be useless.
+    ``stored`` is the dtype of the base model's stored weights. Raises :class:`GpuTooSmallError` if the gate
+    does not fit ``resources.gpu.memory``, because a model that cannot be evaluated would be trained for
+    nothing.
     """
     last, resources = plan.stages[-1], request.spec.resources
     if plan.model.shape is None:
@@ -129,15 +132,15 @@ def with_gate_memory(request: Request, plan: Plan, batches: Sequence[GenerationB
     size = _gpu_bytes(request)
     if size is not None and not fits(memory, size):
         as_adapter = (
-            "leave mergeAdapter out so that the adapter is judged on the base that it was trained on, "
+            "remove mergeAdapter so that the adapter is evaluated on the base that it was trained on, "
             if request.spec.merge_adapter and not _is_whole_without_merging(plan, last)
             else ""
         )
         raise GpuTooSmallError(
-            f"the result of stage {last.name} cannot be judged: by an estimate it does not fit "
-            f"resources.gpu.memory, {size_text(size)}: {by_part(memory)}; with {KEPT_FREE} kept free "
-            f"the gate needs {size_text(needed(memory))}",
-            f"lower generation.batchSize of the EvalGate, {as_adapter}or ask for a GPU of "
+            f"the final gate needs an estimated {size_text(needed(memory))} to evaluate the result of "
+            f"stage {last.name}, but resources.gpu.memory is {size_text(size)}: {by_part(memory)}, plus "
+            f"{KEPT_FREE} kept free",
+            f"lower generation.batchSize of the EvalGate, {as_adapter}or request a GPU with "
             f"{size_text(needed(memory))}",
         )
     return plan.model_copy(update={"judging": memory})
@@ -155,14 +158,15 @@ def _is_whole_without_merging(plan: Plan, last: StagePlan) -> bool:
 
 
 def too_small_error(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
-    """Return the error for a stage that does not fit, with the arithmetic and a hint."""
+    """Return the error for a stage that does not fit the GPU. The error has the memory of each part and a
+    hint."""
     size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
     if size is None or memory is None or largest is None:
         raise ValueError(f"stage {stage.name} has no memory estimate or no GPU memory to compare it with")
     return GpuTooSmallError(
-        f"stage {stage.name} does not fit resources.gpu.memory, {size_text(size)}, by an estimate: "
-        f"{by_part(memory)}, with one {stage.parameters.unit} of {largest.longest} tokens a pass; with "
-        f"{KEPT_FREE} kept free it needs {size_text(needed(memory))}",
+        f"stage {stage.name} needs an estimated {size_text(needed(memory))}, but resources.gpu.memory is "
+        f"{size_text(size)}: {by_part(memory)} for one {stage.parameters.unit} of {largest.longest} tokens "
+        f"per pass, plus {KEPT_FREE} kept free",
         hint(model, stage, memory, size, request.spec.resources.processes),
     )
 
@@ -173,13 +177,15 @@ def _gpu_bytes(request: Request) -> int | None:
 
 
 def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
-    """Return the sizes to try, the planned one first: the divisors of each rank's share of a batch."""
+    """Return the micro-batch sizes to try: the planned size first, then smaller divisors of each rank's
+    batch."""
     sizes = range(planned.micro_batch_size, 0, -1)
     return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
 def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
-    """Return the largest pass of whole examples. Shared prefixes are ignored: not every pass has them."""
+    """Return a function for the largest pass of rows. Shared prefixes are ignored, because not every pass has
+    them."""
     lengths = sorted((row.tokens for row in rows), reverse=True)
     return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
 
@@ -187,7 +193,8 @@ def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
 def _largest_of_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares_prompts: bool
 ) -> LargestPass:
-    """Return the largest pass of pairs. With ``shares_prompts``, a pair's prompt is computed only once."""
+    """Return a function for the largest pass of pairs. With ``shares_prompts``, the prompt of a pair is
+    computed only once."""
     ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares_prompts else 0))
 
     def of(count: int) -> Pass:
@@ -200,9 +207,10 @@ def _largest_of_pairs(
 
 
 def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
-    """Return the largest number of labelled tokens that ``count`` rows or pairs can have.
+    """Return the largest number of labelled tokens that ``count`` of the rows or pairs can have.
 
-    These need not be the longest rows: a long answer may have a short prompt.
+    The rows with the most labelled tokens are not always the longest, because a long answer may have a short
+    prompt.
     """
     return sum(sorted((row.learned for row in rows), reverse=True)[:count])
 
@@ -213,7 +221,7 @@ def generation_batches(
     dev: Sequence[Measured[Row]],
     golden: Iterable[GeneratedSet],
 ) -> list[GenerationBatch]:
-    """Return, for each evaluation set, a batch at least as large as each of its batches."""
+    """Return one batch for each evaluation set that has prompts: an upper bound of the set's batches."""
     generated = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
     generated.append(
         (task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev])

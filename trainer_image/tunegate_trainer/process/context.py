@@ -20,22 +20,23 @@ from tunegate_trainer.process.report_sender import ReportAddress, ReportSender
 
 @dataclass(frozen=True)
 class Options:
-    """The command line options of a role. None if the role does not take an option."""
+    """The command line options of a role. An option that was not given is None."""
 
     stage: str | None = None
-    """train: the stage; gate: the stage of the checkpoint to judge."""
+    """For the train role, the stage to train. For the gate role, the stage of the checkpoint to evaluate."""
     step: int | None = None
-    """gate: the checkpoint to judge."""
+    """For the gate role, the step of the checkpoint to evaluate."""
     start_step: int | None = None
-    """train: the checkpoint of the previous stage to start from."""
+    """For the train role, the step of the previous stage's checkpoint to start from. Not needed by the first
+    stage."""
     accepted_step: int | None = None
-    """train: the checkpoint at which a person decided to continue."""
+    """For the train role, the step of the checkpoint at which a person decided to continue after a stop."""
     digest: str | None = None
-    """publish, cleanup: the artifact that passed."""
+    """For the publish and cleanup roles, the digest of the artifact that passed."""
     trackers: tuple[str, ...] | None = None
-    """track: the trackers to send to; None: all."""
+    """For the track role, the trackers to send to. None means all trackers of the job."""
     failure: str | None = None
-    """track: why the job failed, if it did."""
+    """For the track role, the reason why the job failed. None if it did not fail."""
 
 
 class Trackers(Protocol):
@@ -45,10 +46,11 @@ class Trackers(Protocol):
         """Wait until all senders have ended. Return the trackers that do not have all metrics."""
 
     def finish(self) -> None:
-        """Tell each sender to make its last attempt, and return at once."""
+        """Tell each sender to make its last attempt. Does not wait; :meth:`close` waits for these
+        attempts."""
 
     def close(self) -> list[str]:
-        """Wait a bounded time for the last attempts. Return the trackers that do not have all metrics."""
+        """Wait for the last attempts, with a timeout. Return the trackers that do not have all metrics."""
 
     def abandon(self) -> None:
         """Kill all senders without a last attempt."""
@@ -66,15 +68,15 @@ class Context:
     baselines: Mapping[str, frozenset[str]] = field(
         default_factory=lambda: read_baselines(os.environ.get(BASELINES_VARIABLE, ""))
     )
-    """The recorded digests of cached baselines, by key."""
+    """The digests that the operator has recorded for cached baselines, by the key of the baseline."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
-    """The cached baselines that this process wrote or used, by key, for its termination message."""
+    """The cached baselines that this process wrote or used, by key. They go into the termination message."""
     is_primary: bool = True
     """Whether this process sends reports: in a distributed run only the primary rank does."""
     report_sender: ReportSender | None = None
-    """Sends reports to the operator; None if reports are only written to files, as on a laptop."""
+    """Sends reports to the operator. None if reports are only written to files, as on a laptop."""
     trackers: Trackers | None = None
-    """Sends metrics to the job's experiment trackers; None if it has none."""
+    """Sends metrics to the job's experiment trackers. None if the job has no trackers."""
 
     @cached_property
     def request(self) -> Request:
@@ -86,7 +88,8 @@ class Context:
 
     @property
     def stage(self) -> str | None:
-        """The stage that this process trains. None for the other roles, whose reports have no stage."""
+        """The stage that this process trains. None for roles other than train, whose reports have no
+        stage."""
         return self.options.stage if self.role is Role.TRAIN else None
 
     @property
@@ -97,7 +100,8 @@ class Context:
     def secret(self, name: str) -> Secret:
         """Return the Secret of this name, which must be mounted for this role.
 
-        Raises :class:`CredentialsError` if it cannot be read. Reading a missing key raises it later.
+        Raises :class:`CredentialsError` if the Secret cannot be read. The returned Secret raises the same
+        error when a missing key is read.
         """
         return read_secret(self.root / "secrets" / name)
 
@@ -126,14 +130,19 @@ class Context:
         return last.model_copy(update={"attempt": self.attempt, "outcome": None, "failure": None})
 
     def start_report_sender(self) -> None:
-        """Start sending reports to the operator, if it has an address. Reports of earlier pods are sent
-        too."""
+        """Start sending reports to the operator, including unsent reports of the job's earlier pods.
+
+        Does nothing if the environment has no address for reports, or if this is not the primary rank.
+        """
         address = ReportAddress.from_environment(self.root)
         if address and self.is_primary:
             self.report_sender = ReportSender(address, self.workspace / self.paths.outbox)
 
     def send_report(self, **changes: object) -> None:
-        """Send the last report with these ``changes`` to the operator."""
+        """Write the last report with these ``changes`` to the outbox, and send it to the operator.
+
+        Only the primary rank does this.
+        """
         if not self.is_primary:
             return
         report = self.report.model_copy(

@@ -17,7 +17,7 @@ class Secret(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         raise CredentialsError(
-            f"Secret {self.name} has no key {key}", f"it has: {', '.join(sorted(self)) or 'none'}"
+            f"Secret {self.name} has no key {key}", f"the Secret has: {', '.join(sorted(self)) or 'no keys'}"
         )
 
     def __repr__(self) -> str:
@@ -35,9 +35,10 @@ class Environment(Secret):
 
 
 def read_secret(folder: Path) -> Secret:
-    """Return the Secret that is mounted at ``folder``, or the environment if none is mounted.
+    """Return the Secret that is mounted at ``folder``, or the environment variables if none is mounted.
 
-    Line breaks at the end of a value are removed: files and shells add them, and no credential has one.
+    Line breaks at the end of a value are removed. Editors and shells add them, but they are never part of a
+    credential.
     """
     try:
         values = {
@@ -48,6 +49,6 @@ def read_secret(folder: Path) -> Secret:
     except PermissionError as error:
         raise CredentialsError(
             f"Secret {folder.name} cannot be read: permission denied",
-            f"the trainer runs as user {os.getuid()}: let it read the mounted files",
+            f"the trainer runs as user {os.getuid()}: give this user read permission for the mounted files",
         ) from error
     return Secret(folder.name, values) if values else Environment(folder.name, os.environ)

@@ -7,9 +7,10 @@ from tunegate_trainer.process.errors import NoAcceleratorError
 
 
 def choose_device(request: Request, local_rank: int = 0) -> torch.device:
-    """Return the device that the job asks for. With several GPUs, it is the GPU number ``local_rank``.
+    """Return the device for the accelerator that the job requests: the CPU, or the GPU with index
+    ``local_rank``.
 
-    Raises :class:`NoAcceleratorError` if there is no such GPU.
+    Raises :class:`NoAcceleratorError` if PyTorch finds no such GPU.
     """
     if request.spec.resources.accelerator == "CPU":
         return torch.device("cpu")
@@ -20,7 +21,9 @@ def choose_device(request: Request, local_rank: int = 0) -> torch.device:
         )
     if torch.cuda.device_count() <= local_rank:
         raise NoAcceleratorError(
-            f"spec.resources.gpu.count is more than the {torch.cuda.device_count()} GPUs that PyTorch finds",
-            "set it to the number of GPUs in one machine, and use resources.nodes for more",
+            f"spec.resources.gpu.count is more than the number of GPUs that PyTorch finds, "
+            f"{torch.cuda.device_count()}",
+            "set spec.resources.gpu.count to at most the GPUs of one machine, and resources.nodes to use "
+            "several machines",
         )
     return torch.device("cuda", local_rank)

@@ -1,5 +1,5 @@
-"""Let only one pod write to a folder: each pod claims an epoch with an exclusive file, and the highest
-wins."""
+"""Let only one process write to a folder. Each writer claims the next epoch by creating a file; the process
+with the highest epoch is the writer."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ class Writer:
 
     @classmethod
     def claim(cls, folder: Path) -> "Writer":
-        """Become the writer of ``folder``. Earlier writers can no longer mark anything as done."""
+        """Become the writer of ``folder``. From now on, :meth:`check` raises an error in earlier writers."""
         folder.mkdir(parents=True, exist_ok=True)
         epoch = _highest(folder) + 1
         while True:

@@ -1,4 +1,4 @@
-"""Errors that a user can act on. Each class has the exit code with which the process ends."""
+"""Errors that a user can act on. Each class has a reason, and the exit code with which the process ends."""
 
 import os
 import re
@@ -11,12 +11,15 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with characters escaped that UTF-8 cannot encode, as a file name may have."""
+    """Escape the characters in ``text`` that UTF-8 cannot encode. File names can have such characters."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class TrainerError(Exception):
-    """An error that names the field, file or row, with a hint what to do. Shown without a traceback."""
+    """An error whose message names the field, file or row, and whose hint says what the user can do.
+
+    It is shown without a traceback.
+    """
 
     exit_code = ExitCode.USER_ERROR
     reason = Reason.USER_ERROR
@@ -71,14 +74,16 @@ class NoAcceleratorError(TrainerError):
 
 
 class UnreachableError(TrainerError):
-    """A server is unreachable after several tries. A later attempt may succeed."""
+    """A server did not answer after several retries. A later attempt may succeed."""
 
     exit_code, reason = ExitCode.UNREACHABLE, Reason.UNREACHABLE
 
 
 class StorageError(TrainerError):
-    """The volume is full, read-only, or belongs to another user. A later attempt may succeed, because volumes
-    can grow."""
+    """Files on the volume are damaged, missing or unreadable, or the volume is full or read-only.
+
+    A later attempt may succeed, for example because volumes can grow.
+    """
 
     exit_code, reason = ExitCode.STORAGE, Reason.STORAGE
 
@@ -96,7 +101,8 @@ class TrackersBehindError(TrainerError):
 
 
 class PeerLostError(TrainerError):
-    """The connection to another rank is lost; that rank reports the cause. A later attempt may succeed."""
+    """The connection to another rank is lost. The other rank reports the cause. A later attempt may
+    succeed."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.PEER_LOST
 
@@ -108,13 +114,14 @@ class CudaOutOfMemoryError(TrainerError):
 
 
 class FewerExamplesError(TrainerError):
-    """A pass did not fit one of several GPUs. In the next attempt, all ranks use fewer examples per pass."""
+    """In multi-GPU training, a pass did not fit the memory of a GPU. In the next attempt, all ranks use fewer
+    examples per pass."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
 
 
 _FULL_GPU = re.compile(r"(?i)(cuda|triton).*out of memory|CU\w+_STATUS_ALLOC_FAILED")
-"""Out-of-memory errors of CUDA and its libraries, which PyTorch does not raise as OutOfMemoryError."""
+"""Matches the messages of out-of-memory errors that PyTorch does not raise as OutOfMemoryError."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -129,7 +136,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory_explained(hint: Callable[[], str], doing: str = "") -> Iterator[None]:
     """Turn an out-of-memory error in this block into :class:`CudaOutOfMemoryError`.
 
-    ``hint`` returns the hint how to use less memory. ``doing`` describes what did not fit.
+    ``hint`` returns a hint on using less memory. ``doing``, such as "while ...", says in the message what the
+    process was doing.
     """
     try:
         yield
@@ -141,8 +149,10 @@ def out_of_memory_explained(hint: Callable[[], str], doing: str = "") -> Iterato
 
 
 def unreadable(what: str) -> UserError:
-    """Return the error for an existing file or folder without read permission. ``what`` names it."""
+    """Return the error for a file or folder that exists but cannot be read for lack of permission. ``what``
+    names the file or folder."""
     return UserError(
         f"{what} cannot be read: permission denied",
-        f"the trainer runs as user {os.getuid()}: let it read the files, and enter their folders",
+        f"the trainer runs as user {os.getuid()}: give this user read permission for the files and "
+        "their folders",
     )

@@ -1,4 +1,4 @@
-"""Write files and folders so that they are complete or absent, and verify their digests."""
+"""Write files and folders in such a way that they are complete or do not exist, and verify their digests."""
 
 import contextlib
 import errno
@@ -19,9 +19,11 @@ MANIFEST = "manifest.json"
 DONE = "DONE"
 """The marker file that is written last. Readers ignore a folder without it."""
 UNREADABLE = "cannot be read"
-"""Part of what :func:`verify` reports if the disk or the network failed: the file itself may be undamaged."""
+"""Part of the problem that :func:`verify` reports if reading a file failed. The file itself may be
+undamaged."""
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
-"""Errors of file systems that cannot flush a folder, such as those backed by an object store."""
+"""Errors of file systems that cannot flush a folder, for example because they are backed by an object
+store."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """Errors of file systems without hard links."""
@@ -33,7 +35,8 @@ def sha256_file(path: Path) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the old file or the new one, also after a crash."""
+    """Write ``text`` to a file atomically: a reader sees the whole old file or the whole new file, even after
+    a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # a pid may be the same in another pod
     try:
@@ -56,8 +59,8 @@ def write_model(path: Path, model: StatusModel) -> None:
 def create_once(path: Path, text: str) -> bool:
     """Create the file and its folder atomically. Return False if the file already exists with another text.
 
-    The folder is written under a temporary name and renamed. A rename is atomic and never replaces a folder
-    that is not empty, so only one of several processes succeeds, also on a network file system and without
+    The folder is written under a temporary name and then renamed. A rename is atomic and never replaces a
+    folder that is not empty. Of several processes, only one succeeds, even on a network file system without
     hard links.
     """
     folder = path.parent
@@ -80,9 +83,10 @@ def create_once(path: Path, text: str) -> bool:
 
 
 def link_or_move(path: Path, target: Path) -> None:
-    """Put a file at ``target`` on the same volume without a copy. Its own folder will be removed afterwards.
+    """Create a hard link to a file at ``target``, on the same volume. If hard links are not supported, move
+    it.
 
-    The file is hard-linked, so that a crash loses nothing, or moved if the file system has no hard links.
+    The caller removes the file's present folder afterwards. With a hard link, no file is lost in a crash.
     """
     try:
         target.hardlink_to(path)
@@ -99,10 +103,10 @@ def weights_digest(files: Mapping[str, Sha256]) -> Sha256:
 
 
 def seal(folder: Path, digest: Sha256 | None = None) -> FileManifest:
-    """Write a manifest with the digest of every file in ``folder``, then the DONE marker once all is on disk.
+    """Write a manifest with the digest of every file in ``folder``. When all files are on disk, write DONE.
 
-    ``digest`` is the digest of the artifact if the folder has other files too; by default it covers all
-    files.
+    ``digest`` is the digest in the manifest. By default, it covers all files. For an artifact in a folder
+    with other files too, it is the digest of the artifact.
     """
     files = {name: sha256_file(folder / name) for name in _names(folder)}
     manifest = FileManifest(files=files, digest=digest or files_digest(files))
@@ -115,7 +119,7 @@ def seal(folder: Path, digest: Sha256 | None = None) -> FileManifest:
 
 
 def remove(folder: Path) -> None:
-    """Remove a sealed folder, the marker first, so that readers ignore the rest after a crash."""
+    """Remove a sealed folder. DONE is removed first, so that readers ignore what is left after a crash."""
     (folder / DONE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)  # another process may remove it too
 
@@ -130,10 +134,12 @@ def read_manifest(folder: Path) -> FileManifest:
 
 
 def verify(folder: Path, *, ignoring: Collection[str] = ()) -> list[str]:
-    """Return the differences of a sealed folder from its manifest: missing, changed and additional files.
+    """Return how a sealed folder differs from its manifest: missing, changed, unreadable and additional
+    files.
 
-    ``ignoring`` names sub-folders that were added later and are ignored. Problems are returned as text, one
-    line each, and never raised, also if the manifest is damaged: the caller may use another folder instead.
+    The sub-folders in ``ignoring``, which are written after sealing, are ignored. Each difference is a text
+    of one line. Nothing is raised, even for a damaged manifest, because the caller may use another folder
+    instead.
     """
     try:
         manifest = read_manifest(folder)
@@ -154,7 +160,7 @@ def verify(folder: Path, *, ignoring: Collection[str] = ()) -> list[str]:
 def refuse_unreadable(what: str, problems: list[str]) -> None:
     """Raise :class:`StorageError` if :func:`verify` could not read a file.
 
-    The file may be undamaged, so the folder must not be removed.
+    Call this before the folder is removed as damaged, because the file may be undamaged.
     """
     if any(UNREADABLE in problem for problem in problems):
         raise StorageError(

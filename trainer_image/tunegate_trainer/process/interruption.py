@@ -1,4 +1,5 @@
-"""Handle SIGTERM: end the process at once, or after a running training step is saved."""
+"""Handle SIGTERM: end the process at once, or after the running optimizer step once its checkpoint is
+saved."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from types import FrameType
 
 
 class Interrupted(BaseException):
-    """The process received SIGTERM. Its progress is saved, and the next attempt resumes from there.
+    """The process received SIGTERM and ends. The next attempt resumes from the last checkpoint.
 
     Like KeyboardInterrupt it is not an ``Exception``, so that no error handler catches it.
     """
@@ -35,7 +36,8 @@ class Interruption:
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if SIGTERM was received outside of :meth:`deferred`."""
+        """Raise :class:`Interrupted` if SIGTERM was received, unless the caller is within
+        :meth:`deferred`."""
         if self.requested and not self._deferred:
             raise Interrupted
 
@@ -45,12 +47,14 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let SIGTERM in this block only set :attr:`requested`. The block checks it, saves and ends."""
+        """Within this block, SIGTERM only sets :attr:`requested`. The block must check this attribute, save
+        its progress and end."""
         yield from self._within(deferred=True)
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Let SIGTERM end this block at once, inside a deferred one, because everything is saved."""
+        """Within this block, SIGTERM ends the process at once, even inside of :meth:`deferred`. Use it where
+        everything is already saved."""
         yield from self._within(deferred=False)
 
     def _within(self, *, deferred: bool) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Send reports to the operator: post each file of the outbox until it is acknowledged.
 
-A thread does this, so that training and evaluation never wait for the network. If a pod ends with unsent
-reports, the job's next pod sends them.
+Reports are sent in a thread, so that training and evaluation never wait for the network. If a pod ends with
+unsent reports, the job's next pod sends them.
 """
 
 import json
@@ -25,17 +25,21 @@ logger = logging.getLogger(__name__)
 ACKNOWLEDGED = "acknowledged"
 """A JSON file in the outbox: the acknowledged sequence number of each report, by the report's name."""
 FINAL = (404, 413, 422)
-"""Permanent errors: no such job, too large, not allowed for this pod. The report is not retried, but a newer
-report of its role and stage is sent, and the job's next pod tries once more."""
+"""Statuses of permanent errors: no such job, too large, invalid or not allowed for this pod. The refused
+version of the report is not retried. A newer version is sent, and the job's next pod sends the refused one
+once more."""
 REQUEST_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-"""Seconds between retries, doubling from the first to the longest. Retries continue until the pod ends."""
+"""Seconds before the first retry, and the maximum. The pause doubles with each retry. Retries continue until
+the pod ends."""
 PROGRESS_SECONDS = 10.0
-"""Seconds between two posts that only report progress."""
+"""Maximum delay in seconds of a report that only changes progress. A change that is urgent is sent at
+once."""
 CLOSING_PAUSE = 2.0
-"""The longest pause between retries once the pod is about to end."""
+"""Maximum number of seconds between retries while an ending pod waits in :meth:`ReportSender.close`."""
 CLOSING_SECONDS = 60.0
-"""How long an ending pod waits for its reports to be acknowledged."""
+"""Number of seconds that an ending pod waits for its reports to be acknowledged. A request that is already
+running may take ``REQUEST_SECONDS`` longer."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,15 @@ class ReportSender:
         self._thread.start()
 
     def notify(self, *, urgent: bool) -> None:
-        """Announce a new file in the outbox. If it is not urgent, it may wait to be sent with later
-        changes."""
+        """Announce a new or changed report in the outbox. A report that is not urgent is sent within
+        ``PROGRESS_SECONDS``, together with later changes."""
         if urgent:
             self._urgent.set()
         self._changed.set()
 
     def close(self) -> bool:
-        """Wait a bounded time for the remaining acknowledgements. Return whether all reports have one."""
+        """Wait for the remaining acknowledgements, with a timeout. Return whether all reports are
+        acknowledged."""
         self._closing_until = time.monotonic() + CLOSING_SECONDS
         self.notify(urgent=True)
         self._thread.join(CLOSING_SECONDS + REQUEST_SECONDS)
@@ -95,7 +100,9 @@ class ReportSender:
             return False
         if left:
             names = ", ".join(path.name for path in left)
-            logger.warning("the operator did not acknowledge %s; the job's next pod will send it", names)
+            logger.warning(
+                "the operator did not acknowledge these reports; the job's next pod will send them: %s", names
+            )
         return not left
 
     @property
@@ -124,9 +131,9 @@ class ReportSender:
                 return
 
     def _is_delivered(self) -> bool:
-        """Post all reports that should be sent. Return whether all were acknowledged.
+        """Post all pending reports that were not refused. Return whether all of them were acknowledged.
 
-        If the volume cannot be read, return False, so that the caller retries.
+        If the outbox cannot be read, return False, so that the caller retries.
         """
         try:
             arrived = [self._deliver(path) for path in self._undecided()]
@@ -145,17 +152,18 @@ class ReportSender:
         ]
 
     def _sequence(self, name: str, report: bytes) -> int:
-        """Return the sequence number of a report, or 0 if it is damaged and cannot be sent."""
+        """Return the sequence number of a report. Returns 0 for a damaged report, which is never sent."""
         try:
             return int(json.loads(report)["sequence"])
         except (ValueError, KeyError, TypeError) as error:
             if name not in self._damaged:
                 self._damaged.add(name)
-                logger.warning("%s is damaged and not sent: %s: %s", name, type(error).__name__, error)
+                logger.warning("report %s is damaged and not sent: %s: %s", name, type(error).__name__, error)
             return 0
 
     def _undecided(self) -> list[Path]:
-        """Return the pending reports to send: all but those that were refused and have not changed since."""
+        """Return the pending reports to send. Reports that were refused and have not changed since are left
+        out."""
         return [
             path
             for path in self._pending()
@@ -172,16 +180,18 @@ class ReportSender:
             answer = _answer_of(error)
             if isinstance(error, urllib.error.HTTPError) and error.code in FINAL:
                 self._refused[path.name] = self._sequence(path.name, body), answer
-                logger.warning("the operator refused %s: %s; it stays on the volume", path.name, answer)
+                logger.warning(
+                    "the operator refused report %s: %s; it stays on the volume", path.name, answer
+                )
             else:
-                logger.warning("%s was not acknowledged: %s; sending it again", path.name, answer)
+                logger.warning("report %s was not acknowledged: %s; retrying", path.name, answer)
             return False
         self._refused.pop(path.name, None)
         self._acknowledged[path.name] = self._sequence(path.name, body)
         try:
             write_atomic(self._outbox / ACKNOWLEDGED, json.dumps(self._acknowledged))
         except OSError as error:  # the job's next pod sends the report again
-            logger.warning("cannot record that %s was acknowledged: %s", path.name, error)
+            logger.warning("cannot record that report %s was acknowledged: %s", path.name, error)
         return True
 
     def _post(self, body: bytes) -> None:
