@@ -136,15 +136,15 @@ def test_model_with_another_digest_than_the_judged_one_is_refused(earlier, resol
     artifact = root.workspace / root.paths.model
     (artifact / "adapter_config.json").write_text("{}")
     seal(artifact, read_manifest(artifact).digest)  # an attacker can forge the manifest too
-    with pytest.raises(BadDataError, match=f"the one that passed its gates has {start.digest}"):
+    with pytest.raises(BadDataError, match=f"the model that passed the gates has digest {start.digest}"):
         resolve(root, start)
 
 
 def test_missing_base_of_an_adapter_is_reported_with_a_remedy(earlier, resolve):
     root, start = earlier()
     shutil.rmtree(root.workspace / Workspace.base_model(start.base_digest))
-    with pytest.raises(StorageError, match="cannot be used: it does not exist") as failed:
+    with pytest.raises(StorageError, match="cannot be used: the folder does not exist") as failed:
         resolve(root, start)
     assert failed.value.hint == (
-        "run a job with the same model.uri on that claim: it puts the base model there again"
+        "run a job with that job's model.uri on this claim: its data Job stores the base model there again"
     )

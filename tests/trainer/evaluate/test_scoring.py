@@ -127,7 +127,7 @@ def test_metric_of_counts_with_invalid_counts_is_an_error(counts, truncated):
     scorer = Returns(Score(PASS, counts=counts))
     (score,) = score_cases([case(f1=[(scorer, None)])], [Output("a", truncated=truncated)])
     assert (score["f1"].outcome, score["f1"].counts) == (ERROR, None)
-    assert "the scorer returned the counts" in score["f1"].explanation
+    assert "the scorer of f1 returned invalid counts" in score["f1"].explanation
 
 
 def test_counts_of_a_measure_without_counts_are_dropped():

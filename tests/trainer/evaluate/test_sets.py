@@ -72,7 +72,7 @@ def test_missing_golden_file_is_named(make_root, tokenizer):
     shutil.rmtree(root.path / "inputs")
     context = root.context()
     with pytest.raises(
-        SourceNotFoundError, match=r"EvalGate orders: no golden set at inputs/golden/a\.jsonl"
+        SourceNotFoundError, match=r"EvalGate orders: there is no golden set at inputs/golden/a\.jsonl"
     ):
         golden_sets(context, tokenizer, context.request.final_gates)
 
@@ -137,7 +137,7 @@ def test_schema_that_is_not_an_object_is_refused(tmp_path):
     (tmp_path / "inputs" / "schemas").mkdir(parents=True)
     (tmp_path / "inputs" / "schemas" / "a.json").write_text("3")
     metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
-    with pytest.raises(BadDataError, match=r"inputs/schemas/a\.json: a JSON schema must be an object"):
+    with pytest.raises(BadDataError, match=r"schema at inputs/schemas/a\.json must be a JSON object"):
         metric_schema(tmp_path, TaskMetric.model_validate(metric))
 
 

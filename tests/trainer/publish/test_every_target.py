@@ -194,5 +194,7 @@ def test_target_added_with_one_line_is_published_to(job):
 def test_scheme_not_in_the_table_is_refused(job):
     with pytest.raises(UserError) as raised:
         open_target(job.root, "mlflow://registry/extractor")
-    assert str(raised.value) == ("spec.publish: mlflow://registry/extractor: mlflow:// is not supported yet")
+    assert str(raised.value) == (
+        "spec.publish: mlflow://registry/extractor: publishing to mlflow:// is not supported"
+    )
     assert raised.value.hint == "publish to pvc://CLAIM/PATH"

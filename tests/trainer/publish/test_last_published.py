@@ -566,7 +566,7 @@ def test_version_that_is_being_removed_raises_a_retryable_error(folder: Path, ta
     first.publish()
     second.publish()
     (target / second.version / "DONE").unlink()  # a removal is in progress
-    with pytest.raises(StorageError, match="was changed less than 10 minutes ago"):
+    with pytest.raises(StorageError, match="changed less than 10 minutes ago"):
         third.publish()
     assert third.operators_judgement().state is VerdictState.PASSED
     shutil.rmtree(target / second.version)

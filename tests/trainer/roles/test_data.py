@@ -249,7 +249,7 @@ def test_invalid_json_schema_fails_before_training(make_job):
 def test_task_metric_without_scorer_is_refused_by_name(make_job):
     root = make_job(jsonl(100), taskMetrics=[{"name": "rouge_l", "min": "0.5"}])
     assert run(root) == ExitCode.USER_ERROR
-    assert failure(root).startswith("task metric rouge_l is not supported yet")
+    assert failure(root).startswith("spec.taskMetrics: the task metric rouge_l is not supported")
 
 
 def test_invalid_pattern_in_golden_case_fails_before_training(make_job):

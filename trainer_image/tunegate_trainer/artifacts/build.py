@@ -30,16 +30,18 @@ from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
-"""Files of an adapter's checkpoint that are published. The optimizer's state is not."""
+"""Files of an adapter's checkpoint that are published. Files with optimizer state are not published."""
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 """Tokenizer files of the base model, which are published too, so that users render chats the same way."""
 _CHAT_TEMPLATE = "chat_template.jinja"
 _IMAGE_FILES = ("*processor_config.json",)
-"""Files that say how a multimodal base model reads images. They are published with a whole model."""
+"""Files with the settings for images of a multimodal base model. They are published with a whole model, but
+not with an adapter."""
 _GENERATION_FILES = ("config.json", "generation_config.json")
-"""Files of the base model that name its stop tokens."""
+"""Files of the base model that can contain its stop tokens (``eos_token_id``)."""
 _SET_FOR_TRAINING = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
-"""Settings that the Trainer changes. The artifact has the base model's values again."""
+"""Settings that the transformers Trainer changes. In the artifact, they are reset to the base model's
+values."""
 _CPU = torch.device("cpu")
 
 
@@ -53,12 +55,12 @@ def build_artifact(
     trained: TrainingParameters,
     arguments: Mapping[str, Any] | None = None,
 ) -> FileManifest:
-    """Build ``artifact`` from a checkpoint and its base model. The folder appears complete, or not at all.
+    """Build the folder ``artifact`` from a checkpoint and its base model, completely or not at all.
 
-    If the checkpoint is an adapter, so is the artifact, unless ``whole`` merges it into its base. If all
-    weights were trained, the artifact is a whole model. A whole model has the dtype in which the base is
-    stored. The chat template gets ``arguments`` as in training. An undamaged artifact with the same files is
-    kept.
+    If all weights were trained, the artifact is a whole model. If the checkpoint is an adapter, the artifact
+    is an adapter too; with ``whole``, the adapter is merged into its base. A whole model has the dtype in
+    which the base is stored. ``arguments`` become the defaults of the chat template, as in training. An
+    existing undamaged artifact with the same files is kept.
 
     Raises :class:`StorageError` if the checkpoint does not match its manifest, and :class:`Superseded` if
     another process became the writer.
@@ -87,13 +89,12 @@ def write_artifact(
     arguments: Mapping[str, Any] | None = None,
     tokenizer: Path | None = None,
 ) -> FileManifest:
-    """Write an artifact, as :func:`build_artifact` describes it, to a ``folder`` that nobody reads yet.
+    """Write an artifact, as :func:`build_artifact` describes it, to a ``folder`` that no process reads yet.
 
-    The tokenizer comes from the sealed folder ``tokenizer``, by default from the base.
-
-    ``trained`` has the dtype and the quantization of the base in training. If the base was quantized, the
-    adapter is merged into the dequantized weights, because it was trained beside these, which differ slightly
-    from the original ones.
+    The tokenizer is copied from the sealed folder ``tokenizer``, by default from the base. ``trained`` has
+    the dtype and the quantization of the base in training. If the base was quantized, the adapter is merged
+    into the dequantized weights. They differ slightly from the original weights, and the adapter was trained
+    on top of them.
     """
     check_checkpoint(checkpoint)
     tokenizer = tokenizer or base
@@ -117,7 +118,11 @@ def write_artifact(
     if any(manifest.files[path.name] != digest for path, digest in copies.items()) or any(
         sha256_file(path) != digest for path, digest in read.items()
     ):
-        raise StorageError("the checkpoint or the base model changed while the artifact was built")
+        raise StorageError(
+            "the checkpoint or the base model changed while the artifact was built",
+            "do not change files in the job's folder or in models/ on the volume; the next attempt builds "
+            "it again",
+        )
     return manifest
 
 
@@ -125,13 +130,13 @@ def check_checkpoint(checkpoint: Path) -> None:
     """Raise :class:`SourceNotFoundError` or :class:`StorageError` for an incomplete or damaged checkpoint."""
     name = f"checkpoint {checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
-        raise SourceNotFoundError(f"there is no complete {name}")
+        raise SourceNotFoundError(f"{name} is missing or incomplete", "files on the volume were removed")
     problems = verify(checkpoint)
     refuse_unreadable(name, problems)
     if problems:
         raise StorageError(
             f"{name} is damaged: {'; '.join(problems)}",
-            "files on the volume were changed or lost",
+            "files on the volume were changed or lost: restore them, or create the job again",
         )
 
 
@@ -143,8 +148,8 @@ def is_adapter(folder: Path) -> bool:
 def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.device) -> str:
     """Return the dtype in which the gate loads an artifact.
 
-    A whole model on a GPU has its stored dtype, in which it will be served. Otherwise it is the planned
-    dtype: that of an adapter's base, or of training on a CPU.
+    A whole model is loaded on a GPU in its stored dtype, in which it will be served. An adapter's base, or
+    any model on a CPU, is loaded in the dtype of training.
     """
     if device.type != "cpu" and not is_adapter(artifact):
         return stored_dtype(artifact)
@@ -161,7 +166,7 @@ def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, devic
     """Load an artifact: an adapter around ``base_model`` as a ``peft.PeftModel``, or a whole model.
 
     The caller must not use ``base_model`` afterwards. Raises :class:`StorageError` if a file of the artifact,
-    its tokenizer included, changed.
+    including its tokenizer, has changed since it was sealed.
     """
     if is_adapter(artifact):
         model = load_adapter(base_model, artifact, trainable=False)
@@ -170,7 +175,11 @@ def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, devic
         model = load_base(artifact, dtype, device)
     problems = verify(artifact)
     if problems:  # checked after loading, so that the loaded weights are those of the digest
-        raise StorageError(f"the artifact changed while it was loaded: {'; '.join(problems)}")
+        raise StorageError(
+            f"the artifact changed while it was loaded: {'; '.join(problems)}",
+            "do not change files in the job's folder on the volume; the next attempt builds the artifact "
+            "again",
+        )
     return model
 
 
@@ -181,10 +190,10 @@ def _files_of(folder: Path, patterns: tuple[str, ...]) -> dict[Path, Sha256]:
 
 
 def _write_generation_config(base: Path, folder: Path) -> None:
-    """Write generation_config.json with every stop token, for transformers and servers.
+    """Write generation_config.json with the model's special tokens and all stop tokens.
 
-    It has no other settings of the base, such as temperature or penalties, because the gate judges without
-    them.
+    Other generation settings of the base model, such as temperature, are left out, because the gate evaluates
+    the model without them.
     """
     config = generation_config(base)
     config.eos_token_id = stop_token_ids(load_tokenizer(base), config)
@@ -207,21 +216,24 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
     model.save_pretrained(folder)
     for path, digest in _files_of(checkpoint, read).items():
         if sha256_file(path) != digest:  # checked after loading, as above
-            raise StorageError("the checkpoint changed while the artifact was built from it")
+            raise StorageError(
+                "the checkpoint changed while the artifact was built from it",
+                "do not change files in the job's folder on the volume",
+            )
 
 
 def dequantized(model: Any, dtype: str) -> PreTrainedModel:
-    """Replace the quantized weights of ``model`` by the values that it computes with, in ``dtype``."""
+    """Replace the quantized weights of ``model`` by the values that they stand for, in ``dtype``."""
     model.dequantize()
     whole: PreTrainedModel = torch.nn.Module.to(model, getattr(torch, dtype))
     return whole
 
 
 def merged(base: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """Merge an adapter into the weights of ``base``, which is changed, and return it.
+    """Merge an adapter into the weights of ``base`` in place, and return the merged model.
 
-    The update is added in float32 and rounded once to the base's dtype. PEFT would round the update before it
-    adds it.
+    The adapter's update is added in float32, and the sum is rounded once to the base's dtype. PEFT would also
+    round the update before adding it.
     """
     tuned = load_adapter(base, adapter, trainable=False)
     for module in tuned.modules():

@@ -1,9 +1,10 @@
-"""Names of the files in ``evals/STAGE/step-N/`` and ``gate/``: one file per set of cases, and the result."""
+"""Names of the files in the folders ``evals/STAGE/step-N/`` and ``gate/``: one file per set of cases, and
+result.json."""
 
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX
 
 RESULT = "result.json"
-"""Written last: a folder without it is incomplete."""
+"""Name of the file with the result. It is written last, so a folder without this file is incomplete."""
 
 
 def golden_file(gate: str) -> str:

@@ -14,13 +14,13 @@ class GateVerdict(StatusModel):
     state: VerdictState
     message: str
     dry_run: bool = False
-    """Whether the gate is only recorded and does not count for the verdict."""
+    """Whether the gate is a dry run, which is recorded but does not count for the final verdict."""
 
 
 class GateRoleResult(StatusModel):
-    """What was judged, how it was measured, and the verdicts.
+    """The content of gate/result.json: which artifact was evaluated and how, the outcomes, and the verdicts.
 
-    The operator and the publish role compute the verdict again from the evaluations.
+    The operator and the publish role do not trust ``verdict``. They compute it again from the evaluations.
     """
 
     stage: str
@@ -28,18 +28,20 @@ class GateRoleResult(StatusModel):
     artifact: Sha256
     """The digest in the artifact's manifest."""
     weights: Sha256
-    """The digest of the checkpoint's weights, as in its evaluation."""
+    """The digest of the checkpoint's weights, which is also recorded in the checkpoint's evaluation."""
     device: str
     """``cpu``, or the name of the GPU."""
     dtype: str
-    """The dtype in which the weights were loaded: those of an adapter's base, or of a whole model."""
+    """The dtype in which the weights of the whole model, or of the adapter's base model, were loaded."""
     quantization: str | None = None
-    """The quantization of an adapter's base model."""
+    """The quantization of an adapter's base model. None if the base is not quantized, or for a whole
+    model."""
     generation: dict[str, Generation]
     """The generation settings of each set, by the set's name in the evaluations."""
     openings: dict[str, int] = {}
-    """How many final gates on the volume have opened each test set, including this one, by the set's name."""
+    """For each test set, by name: the number of final gates on the volume that have read it, including this
+    gate."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState
-    """The worst verdict of all that are not dry runs."""
+    """The worst of all verdicts that are not dry runs."""

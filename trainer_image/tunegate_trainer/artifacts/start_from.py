@@ -1,4 +1,5 @@
-"""Place the model of an earlier job, ``model.startFrom``, in the workspace as one folder of safetensors."""
+"""Store the model of an earlier job, ``model.startFrom``, on the storage volume as one folder with
+safetensors."""
 
 import hashlib
 import logging
@@ -24,13 +25,14 @@ _FIELD = "model.startFrom"
 
 
 def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan:
-    """Put the artifact of another job at ``models/<digest>`` of the workspace, unless it is already there.
+    """Store the artifact of another job at ``models/<digest>`` on the storage volume, unless it is already
+    there.
 
-    A whole model is copied. An adapter is merged into its base, as ``mergeAdapter`` does it.
+    A whole model is copied. An adapter is merged into its base, as with ``mergeAdapter``.
 
     Raises :class:`SourceNotFoundError` if the artifact does not exist, :class:`BadDataError` if it is not the
-    one that passed that job's gates, and :class:`StorageError` if its files, or those of its base, are
-    damaged.
+    artifact that passed that job's gates, :class:`UserError` without permission to read its files, and
+    :class:`StorageError` if files of the artifact or of its base are missing or damaged.
     """
     artifact = locate(root, start.uri)
     with unreadable_explained(start.uri, artifact, _FIELD):
@@ -49,7 +51,10 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
 
 
 def _check_artifact(artifact: Path, start: StartRequest) -> None:
-    hint = "its folder was removed or changed on the volume: run that job again under another name"
+    hint = (
+        f"the folder of that model was removed or changed on the volume: run {start.job} again under another "
+        "name, and start from the new job"
+    )
     what = f"{_FIELD}: the model of FineTuneJob {start.job}"
     if not is_complete(artifact):
         raise SourceNotFoundError(f"{what} is not at {start.uri}", hint)
@@ -59,7 +64,8 @@ def _check_artifact(artifact: Path, start: StartRequest) -> None:
     found = files_digest(read_manifest(artifact).files)
     if found != start.digest:
         raise BadDataError(
-            f"{what} has digest {found} at {start.uri}, but the one that passed its gates has {start.digest}",
+            f"{what} has digest {found} at {start.uri}, but the model that passed the gates has digest "
+            f"{start.digest}",
             hint,
         )
 
@@ -71,12 +77,13 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
         require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} has an NF4 base")
     name = Workspace.base_model(start.base_digest)
     base = locate(root, f"pvc://{start.claim}/{name}")
-    problems = verify(base, ignoring=(EVALUATIONS,)) if is_complete(base) else ["it does not exist"]
+    problems = verify(base, ignoring=(EVALUATIONS,)) if is_complete(base) else ["the folder does not exist"]
     if problems:
         raise StorageError(
             f"{_FIELD}: the base model of FineTuneJob {start.job}, {name} on claim {start.claim}, cannot be "
             f"used: {'; '.join(problems)}",
-            "run a job with the same model.uri on that claim: it puts the base model there again",
+            "run a job with that job's model.uri on this claim: its data Job stores the base model there "
+            "again",
         )
     how = f"{MERGE} {start.digest} {start.base_digest} {trained.quantization} {trained.dtype}"
     digest = hashlib.sha256(how.encode()).hexdigest()

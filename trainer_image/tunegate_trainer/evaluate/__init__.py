@@ -1,1 +1,2 @@
-"""Evaluate a model: generate greedy outputs for fixed cases, and score each case."""
+"""Evaluate a model on fixed cases: generate greedy outputs and score them, and compare log-probabilities of
+pairs."""

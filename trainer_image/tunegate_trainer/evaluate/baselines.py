@@ -1,7 +1,8 @@
 """Cached results of a base model, which the jobs on a volume share.
 
-Anyone who can write to the volume could place a result that is easy to beat. A cached file is therefore used
-only if it has the digest that the operator recorded for its key. Otherwise the base model is evaluated again.
+Anyone who can write to the volume could replace a cached result by one that is easy to beat. A file is
+therefore used only if it has a digest that the operator recorded for its key. Otherwise the base model is
+evaluated again.
 """
 
 import hashlib
@@ -29,8 +30,9 @@ logger = logging.getLogger(__name__)
 
 
 class BaselineCache:
-    """Results by a key of everything that outputs depend on: weights, cases, rendered prompts, generation
-    settings, dtype, precision, device and library versions."""
+    """Caches results of the base model on the volume. The key is a digest of everything that the results
+    depend on: weights, cases, rendered prompts, generation settings, scoring, dtype, precision, device and
+    library versions."""
 
     def __init__(
         self, context: Context, dtype: str, device: torch.device, quantization: str | None = None
@@ -46,7 +48,8 @@ class BaselineCache:
             "versions": context.plan.versions,
         }
         self._refused: dict[str, str] = {}
-        """The digests of files that do not have their recorded digest, by key."""
+        """The actual digest, by key, of each file that does not have a recorded digest although there is
+        one."""
 
     def evaluate(
         self,
@@ -57,7 +60,8 @@ class BaselineCache:
     ) -> list[SetResult]:
         """Return the results of the base model on each set. Only sets without a cached result are evaluated.
 
-        The digests of files that were written or used go to ``measured_baselines`` of the context.
+        The digests of files that were written or used are added to ``measured_baselines`` of the context.
+        Results with errors are not cached.
         """
         keys = [self._key(each) for each in sets]
         cached = ranks.broadcast(lambda: [self._read(key) for key in keys])
@@ -91,7 +95,11 @@ class BaselineCache:
         self._context.measured_baselines[key] = measured
 
     def _read(self, key: str) -> SetResult | None:
-        """Return a cached result, with 0 seconds. None if no file has a recorded digest."""
+        """Return the cached result for ``key``, whose ``seconds`` is 0.
+
+        Returns None if there is no file, if the file does not have a recorded digest, or if another version
+        wrote it.
+        """
         recorded = self._context.baselines.get(key, frozenset())
         try:
             content = self._path(key).read_bytes()
@@ -101,9 +109,9 @@ class BaselineCache:
         if digest not in recorded:
             if recorded:
                 self._refused[key] = digest
-                logger.warning("%s does not have its recorded digest: the base model is measured again", name)
+                logger.warning("%s does not have its recorded digest: evaluating the base model again", name)
             else:
-                logger.info("%s has no recorded digest: the base model is measured again", name)
+                logger.info("no digest is recorded for %s: evaluating the base model again", name)
             return None
         try:
             cached = SetResult.model_validate_json(content)

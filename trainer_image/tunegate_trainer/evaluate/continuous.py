@@ -1,4 +1,5 @@
-"""Greedy generation by transformers' continuous batching: a new prompt replaces each finished one at once."""
+"""Greedy generation with the continuous batching of transformers: a finished prompt is replaced by a new one
+at once."""
 
 from math import ceil
 from typing import Any
@@ -7,10 +8,11 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 _PAGE = 64
-"""Tokens per cache page. Answers of a gate are short and would use little of transformers' default, 256."""
+"""Tokens per cache page. Answers in a gate are short, so pages of transformers' default size, 256, would be
+mostly empty."""
 _PREFILL = 1024
-"""Maximum number of tokens in a forward pass, over all prompts. Longer prompts take several passes. The
-attention mask has one row per token."""
+"""Maximum number of tokens in a forward pass, summed over all prompts. Longer prompts take several passes.
+The limit saves memory, because the attention mask has one row per token."""
 
 
 def continuous(
@@ -18,9 +20,10 @@ def continuous(
 ) -> list[list[int]]:
     """Return the new token ids for each prompt, up to and including the first stop token.
 
-    At most ``at_once`` prompts are in the batch, and the cache is limited to the size of that many of the
-    longest prompts. By default it would take all free memory. Raises :class:`torch.OutOfMemoryError`, and
-    :class:`RuntimeError` if a prompt has no answer for another reason.
+    At most ``at_once`` prompts are in the batch. The cache has room for the ``at_once`` longest prompts and
+    their answers; by default, transformers would use all free memory. Raises :class:`torch.OutOfMemoryError`
+    if the generation does not fit the GPU, and :class:`RuntimeError` if a prompt has no answer for another
+    reason.
     """
     if not prompts:
         return []

@@ -41,13 +41,13 @@ class CaseResult(StatusModel):
     output: str
     truncated: bool
     passed: bool
-    """Whether it passed by every measure."""
+    """Whether the case passed by every measure."""
     outcomes: dict[str, str]
     """The outcome letter of each measure: ``golden``, or the names of the task metrics."""
     explanation: str = ""
-    """Why it did not pass."""
+    """Why the case did not pass. Empty if it passed."""
     counts: dict[str, str] | None = None
-    """The counts of measures that have counts, see :mod:`tunegate_api.judging.counts`."""
+    """The counts of count-based measures, by measure, see :mod:`tunegate_api.judging.counts`."""
 
 
 class SetResult(StatusModel):
@@ -70,13 +70,15 @@ class SetResult(StatusModel):
 
     @property
     def has_errors(self) -> bool:
-        """Whether a case could not be scored. Such a result is not cached, because a retry may score it."""
+        """Whether a case could not be scored. A result with errors is not cached, because a retry may
+        succeed."""
         return any(ERROR in case.outcomes.values() for case in self.cases)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that were evaluated."""
+    """The weights that were evaluated: of the base model, the starting model, a checkpoint or the
+    artifact."""
 
     subject: Subject
     stage: str
@@ -95,10 +97,10 @@ def evaluate(
 ) -> list[SetResult]:
     """Return the result of each set, in order. The ranks share the work.
 
-    Answers end at one of ``stops``, by default those of :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
-
-    The batches of a set do not depend on the other sets, because greedy outputs can differ with the batch.
-    Outputs for sets with the same prompts and settings are generated once.
+    Answers end at one of the token ids ``stops``, by default those of
+    :func:`~tunegate_trainer.tokens.chat.stop_token_ids`. Each set has its own batches, because greedy outputs
+    can differ with the batch. Only if two sets have the same prompts and settings, they share the generated
+    outputs.
 
     Raises :class:`CudaOutOfMemoryError` if a batch does not fit the GPU.
     """
@@ -120,7 +122,7 @@ def _measure(
     results = []
     for evaluation_set in sets:
         start = time.monotonic()
-        with out_of_memory_explained(partial(_less_memory, evaluation_set), "while it evaluates"):
+        with out_of_memory_explained(partial(_less_memory, evaluation_set), "while evaluating"):
             if isinstance(evaluation_set, PairSet):
                 cases = _compare(model, evaluation_set.pairs, ranks)
             elif isinstance(evaluation_set, GeneratedSet):
@@ -146,8 +148,8 @@ def _measure(
 
 
 def _less_memory(evaluation_set: EvaluationSet) -> str:
-    """Return the advice for an evaluation that does not fit. For pairs, batch size is irrelevant: a batch
-    that does not fit is split until a single answer is left."""
+    """Return the hint for an evaluation that does not fit the GPU. It does not mention the batch size for
+    pairs, because a batch of pairs that does not fit is split down to a single answer."""
     if isinstance(evaluation_set, PairSet):
         smaller = "lower training.maxLength of a DPO stage, which excludes longer pairs"
     else:
@@ -158,7 +160,7 @@ def _less_memory(evaluation_set: EvaluationSet) -> str:
 def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseResult]:
     """Score pairs: a pair passes if the chosen answer has the higher mean log-probability per token.
 
-    A sum over the tokens would favor short answers.
+    The mean is used because a sum over the tokens would favor short answers.
     """
     examples = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
     with undisturbed(model):
@@ -256,7 +258,8 @@ def write_evaluation(
 
 
 def read_cases(path: Path) -> SetResult | None:
-    """Read what :func:`write_cases` wrote, with 0 seconds. None if there is no such file."""
+    """Read a file of :func:`write_cases`. The result's ``seconds`` is 0. Returns None if the file does not
+    exist."""
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
             return SetResult(cases=[CaseResult.model_validate_json(line) for line in file], seconds=0)
@@ -265,9 +268,11 @@ def read_cases(path: Path) -> SetResult | None:
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """Read what :func:`write_evaluation` wrote. None if it is incomplete.
+    """Read the evaluation that :func:`write_evaluation` wrote. Returns None if the folder has no
+    ``result.json``.
 
-    Raises :class:`StorageError` if it is damaged, because decisions were already made on it.
+    Raises :class:`StorageError` if ``result.json`` is damaged: it must not be measured again, because
+    training decisions were already based on it.
     """
     try:
         return Evaluation.model_validate_json((folder / RESULT).read_bytes())

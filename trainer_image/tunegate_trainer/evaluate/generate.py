@@ -20,14 +20,15 @@ from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, w
 from tunegate_trainer.tokens.shared_prefix import common_prefix_length
 
 _COMPACT = 8
-"""Finished answers are removed from the batch when they are at least 1/8 of it. A long answer then costs
-less, and the cache is not copied for each finished answer."""
+"""Finished answers are removed from the batch as soon as they are at least 1/8 of it. Removing them makes the
+remaining steps cheaper, but copies the cache, so it is not done for each finished answer."""
 _WORTH_SHARING = 64
-"""Tokens that a shared prefix of all prompts must save, because it needs an extra forward pass."""
+"""Minimum number of tokens that sharing a prefix must save, because the prefix needs a forward pass of its
+own."""
 
 
 def device_name(device: torch.device) -> str:
-    """Return the device on which greedy outputs depend: ``cpu``, or the name of the GPU."""
+    """Return the name of a device: ``cpu``, or the GPU's name. Greedy outputs can differ between devices."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -45,8 +46,8 @@ def generate(
     An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
 
     To avoid padding, prompts are sorted by length and then divided into batches of ``settings.batch_size``.
-    Equal prompts and settings give equal batches for any world size. Only with continuous batching, the
-    batches depend on the world size, because each rank gets its own prompts.
+    The batches depend only on prompts and settings, not on the world size. With continuous batching, they
+    also depend on the world size, because each rank gets a part of the prompts.
     """
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
@@ -72,9 +73,10 @@ def generate(
 
 
 def _supports_continuous(model: Any) -> bool:
-    """Return whether continuous batching gives the same outputs for this model.
+    """Return whether this model can be used with continuous batching.
 
-    It runs in a thread of transformers, where autocast is not active, and does not support sharded models.
+    Continuous batching needs a GPU, does not support sharded models, and runs in a thread of transformers,
+    where autocast is not active.
     """
     is_mixed = torch.is_autocast_enabled(model.device.type)
     return model.device.type == "cuda" and not is_sharded(model) and not is_mixed
@@ -93,7 +95,8 @@ def _output(
     stops: list[int],
     marks: ReasoningMarks | None,
 ) -> Output:
-    """Decode the tokens of an answer. With ``marks`` of reasoning, remove the reasoning."""
+    """Decode the tokens of an answer. If ``marks``, the delimiters of reasoning, are given, remove the
+    reasoning."""
     ended = answer[-1:] != [] and answer[-1] in stops
     ids = answer[:-1] if ended else answer
     text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -110,8 +113,8 @@ def _output(
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
     """Return the new token ids for each prompt of one batch, up to and including its first stop token.
 
-    ``generate`` of transformers computes all rows until the longest one is finished. That takes three times
-    as long if one of 32 answers is 256 tokens long.
+    ``generate`` of transformers is not used: it computes all rows until the longest answer is finished, which
+    takes three times as long if one of 32 answers is 256 tokens long.
     """
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = model.device
@@ -175,7 +178,8 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """Restore the model's mode and every random state afterwards, so that training is not affected."""
+    """Restore the model's training mode and all random states after this block, so that training is not
+    affected."""
     training, python_state, numpy_state = model.training, random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

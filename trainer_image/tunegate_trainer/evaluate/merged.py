@@ -1,4 +1,4 @@
-"""Merge an adapter into the base weights during generation, if that does not change the outputs."""
+"""Merge a float32 adapter into the base weights during generation, which makes generation faster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from peft.tuners.lora import Linear, LoraLayer
 def merged_adapter(model: Any) -> Iterator[None]:
     """Merge the adapter into the base weights, and restore them afterwards, bit for bit.
 
-    Generation would otherwise spend a quarter of its time in the adapter's small matrix products. This is
-    done only in float32, because sums that are rounded to 16 or 4 bits would be another model. It needs
-    memory for a copy of the layers that have an adapter.
+    Without merging, the adapter's small matrix products take a quarter of the generation time. Adapters are
+    merged only in float32, because the rounding of merged weights to 16 or 4 bits would change the model.
+    Merging needs memory for a copy of the layers that have an adapter.
     """
     layers = _mergeable_layers(model)
     own = [layer.get_base_layer().weight.data for layer in layers]

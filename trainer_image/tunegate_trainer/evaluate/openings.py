@@ -1,4 +1,5 @@
-"""Count how often final gates opened a test set. The more often it is opened, the less its result means."""
+"""Count how often final gates have opened (evaluated on) a test set. The more often a test set is used, the
+less its results mean."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from tunegate_trainer.process.files import write_model
 
 
 class Opening(StatusModel):
-    """One final gate that opened a test set. Each has a file, which is never changed or removed."""
+    """The record of one final gate that opened a test set. Its file is never changed or removed."""
 
     job: str
     uid: str
@@ -26,8 +27,9 @@ def record_openings(
 ) -> dict[str, int]:
     """Record that the final gate of a checkpoint opens the test ``sets``.
 
-    Returns, by the name of each set, how many final gates have opened it on this volume, including this one.
-    A set is identified by the digest of its file. A gate that is retried for the same checkpoint counts once.
+    Returns the number of final gates on this volume that have opened each set, including this gate, by the
+    set's name. A set is identified by the digest of its file. A gate that is retried for the same checkpoint
+    counts once.
     """
     opening = Opening(job=request.name, uid=request.uid, stage=stage, step=step, time=datetime.now(UTC))
     counts: dict[str, int] = {}

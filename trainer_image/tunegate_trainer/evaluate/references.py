@@ -18,9 +18,10 @@ from tunegate_trainer.tokens.rows import Row
 
 
 def golden_reference(tokenizer: PreTrainedTokenizerBase, case: GoldenCase, expectation: Expectation) -> Any:
-    """Return the text, JSON value or JSON schema of an expectation. Tool calls are rendered by the template.
+    """Return what an output is compared with: the text, JSON value or JSON schema of an expectation.
 
-    Raises :class:`UserError` if the template refuses the chat.
+    Expected tool calls are returned as the text that the chat template renders for them. Raises
+    :class:`UserError` if the template refuses the chat.
     """
     if isinstance(expectation, CallsExpectation):
         calls = [ToolCall(function=one) for one in expectation.value]
@@ -29,9 +30,10 @@ def golden_reference(tokenizer: PreTrainedTokenizerBase, case: GoldenCase, expec
 
 
 def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
-    """Return the answer of a row without its reasoning. Tool calls are rendered by the chat template.
+    """Return the answer of a row as text, without its reasoning.
 
-    Raises :class:`UserError` if the template refuses the chat.
+    Tool calls are included as the text that the chat template renders for them. Raises :class:`UserError` if
+    the template refuses the chat.
     """
     if row.tool_calls:
         return calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion)

@@ -13,10 +13,11 @@ CUT = "truncated at maxNewTokens before the end of the turn"
 
 
 def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mapping[str, Score]]:
-    """Return the scores of each case, by measure. ``outputs`` has one answer per case, in order.
+    """Return the scores of each case, by measure. ``outputs`` has one answer per case, in the same order.
 
-    A measure passes if all its scorers pass. If one of them cannot score an output, the case is an error. A
-    truncated output does not pass and is not scored, except by metrics of counts, which need its denominator.
+    A case passes a measure if all scorers of the measure pass. If one of them cannot score the output, the
+    outcome is error. A truncated output does not pass, and only count-based metrics score it, because they
+    need its denominator.
     """
     batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):
@@ -61,7 +62,8 @@ def _validated(score: Score) -> Score:
 
 
 def _all(scores: Sequence[Score]) -> Score:
-    """Combine several scores to one: the first error, else all failures, else a pass."""
+    """Combine scores of several expectations into one: the first error if there is one, else a fail with the
+    explanations of all failures, else a pass."""
     if len(scores) == 1:
         return scores[0]
     errors = [score for score in scores if score.outcome == ERROR]
@@ -72,10 +74,10 @@ def _all(scores: Sequence[Score]) -> Score:
 
 
 def _counted(measure: str, score: Score, output: Output) -> Score:
-    """Return the score of a metric of counts: an error if its counts are invalid, and truncated if the output
-    is truncated."""
+    """Return the score for a count-based metric. Its outcome is error if the counts are missing or invalid,
+    else truncated if the output is truncated, else unchanged."""
     if score.outcome == ERROR:
         return replace(score, counts=None)
     if score.counts is None or not score.counts.is_valid(COUNTED[measure]):
-        return not_scored(ValueError(f"the scorer returned the counts {score.counts}"))
+        return not_scored(ValueError(f"the scorer of {measure} returned invalid counts: {score.counts}"))
     return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score

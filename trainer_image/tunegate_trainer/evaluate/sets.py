@@ -35,9 +35,10 @@ from tunegate_trainer.tokens.examples import Example, example
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, text_answer
 
 GOLDEN = "golden"
-"""The one measure of a golden set."""
+"""The name of the measure in golden sets. Every golden set has only this measure."""
 SCORING = 2
-"""Increase this if a scorer judges an output differently, so that older cached results are not used."""
+"""Version of the scorers. Increase it when a change to a scorer can change outcomes, so that older cached
+results are not used."""
 _CORRECT_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -48,23 +49,23 @@ class Expected:
 
     scorer: Scorer
     reference: Any
-    """See :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
+    """What the output is compared with, see :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt, and what each measure expects of its output."""
+    """One prompt, and what each measure expects of the model's output."""
 
     id: str
     tags: Sequence[str]
     shown: str
-    """The prompt for people: its content, or the roles and contents of its turns."""
+    """The prompt as it is shown to people: the content, or the role and content of each turn."""
     prompt: str
-    """The prompt for the model: the rendered text."""
+    """The prompt as the model gets it: the text that the chat template renders."""
     source: GoldenCase | Row
     """The golden case or the held-out row of the prompt."""
     measures: Mapping[str, Sequence[Expected]]
-    """What must hold for each measure: ``golden``, or the names of task metrics."""
+    """The expectations of each measure. The keys are ``golden``, or the names of task metrics."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class TokenPair:
 
     id: str
     shown: str
-    """The prompt for people."""
+    """The prompt as it is shown to people."""
     chosen: Example
     rejected: Example
 
@@ -85,25 +86,25 @@ class EvaluationSet:
     file: str
     """The name of the file with its results, one case per line."""
     identity: str
-    """Equal for equal cases and measures. It is part of the key of cached results."""
+    """A digest of the cases and measures. It is part of the key of cached results."""
     names: Mapping[str, str]
-    """For each measure, the name of its set in :class:`tunegate_api.contract.Results`."""
+    """For each measure, the name of this set in :class:`tunegate_api.contract.Results`."""
     case_set: CaseSet
 
     @property
     def case_sets(self) -> dict[str, CaseSet]:
-        """The cases under each name in ``names``."""
+        """The cases of this set, by each name in ``names``."""
         return dict.fromkeys(self.names.values(), self.case_set)
 
     @property
     def depends_on(self) -> dict[str, Any]:
-        """Everything besides the model that its results depend on."""
+        """Everything that the results on this set depend on, apart from the model."""
         return {"set": self.identity}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedSet(EvaluationSet):
-    """Prompts that the model answers."""
+    """Cases for which the model generates outputs."""
 
     generation: Generation
     cases: Sequence[Case]
@@ -121,7 +122,8 @@ class GeneratedSet(EvaluationSet):
 
 @dataclass(frozen=True, kw_only=True)
 class PairSet(EvaluationSet):
-    """Pairs. Nothing is generated for them; the log-probabilities of both answers are compared."""
+    """Pairs of which the log-probabilities of the chosen and the rejected answer are compared. Nothing is
+    generated."""
 
     pairs: Sequence[TokenPair]
 
@@ -139,7 +141,8 @@ def golden_sets(
 ) -> list[GeneratedSet]:
     """Return the golden sets of ``gates``, with the scorers of their expectations.
 
-    Raises :class:`BadDataError` with the line of a bad case, or if a digest is not the pinned one.
+    Raises :class:`BadDataError` with the line of an invalid case, or if a golden set does not have the digest
+    in the job's request, and :class:`UserError` if the chat template refuses a case.
     """
     return [_golden_set(context, tokenizer, gate, scorers) for gate in gates]
 
@@ -206,8 +209,8 @@ def _errors_name(gate: str, case: GoldenCase) -> Iterator[None]:
 def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
     """Read the text of a gate's golden set.
 
-    Raises :class:`SourceNotFoundError`, :class:`BadDataError` if it is not UTF-8, and :class:`UserError` if
-    it may not be read.
+    Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
+    and :class:`UserError` without permission to read it or for an unsupported source.
     """
     if source.inline is not None:
         return inline_golden(source.inline)
@@ -220,17 +223,21 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
     try:
         return path.read_bytes().decode()
     except _NO_FILE as error:
-        raise SourceNotFoundError(f"EvalGate {gate}: no golden set at {path.relative_to(root)}") from error
+        raise SourceNotFoundError(
+            f"EvalGate {gate}: there is no golden set at {path.relative_to(root)}",
+            "check spec.golden.source of the EvalGate",
+        ) from error
     except PermissionError as error:
         raise unreadable(f"EvalGate {gate}: the golden set at {path.relative_to(root)}") from error
     except UnicodeDecodeError as error:
         raise BadDataError(
-            f"EvalGate {gate}: golden set: not UTF-8 at byte {error.start}", "save the file as UTF-8"
+            f"EvalGate {gate}: the golden set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
         ) from error
 
 
 def config_map_file(root: Path, name: str, key: str | None) -> Path:
-    """Return the file of a key in a mounted ConfigMap, or of its only key."""
+    """Return the file of a key in a mounted ConfigMap. If ``key`` is None, return the file of its only
+    key."""
     folder = root / "inputs" / name
     if key is not None:
         return folder / key
@@ -238,7 +245,10 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
     keys = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
     if len(keys) != 1:
         found = ", ".join(path.name for path in keys) or "none"
-        raise UserError(f"ConfigMap {name} must have one key, or `key` must name one; it has: {found}")
+        raise UserError(
+            f"ConfigMap {name} must have exactly one key if the field key is not set; it has: {found}",
+            "set key to the key of the ConfigMap to read",
+        )
     return keys[0]
 
 
@@ -248,10 +258,11 @@ def held_out_sets(
     split: HeldOutSplit,
     scorers: Mapping[str, Scorer] = SCORERS,
 ) -> list[EvaluationSet]:
-    """Return the sets for the job's task metrics on one held-out split, with its first 1,000 rows and pairs.
+    """Return the evaluation sets for the job's task metrics on ``split``, which is ``dev`` or ``test``.
 
-    Raises :class:`BadDataError` if a file does not have the digest in the plan, and :class:`UserError` for a
-    task metric without a scorer.
+    Each set has at most the first ``MAX_CASES`` rows or pairs of the split. Raises :class:`BadDataError` if a
+    file does not have the digest in the plan, :class:`SourceNotFoundError` if it is missing, and
+    :class:`UserError` for a task metric without a scorer.
     """
     metrics = context.request.spec.task_metrics
     check_metrics(metrics, scorers)
@@ -267,8 +278,8 @@ def check_metrics(metrics: Sequence[TaskMetric], scorers: Mapping[str, Scorer] =
     for metric in metrics:
         if metric.name != PREFERENCE and metric.name not in scorers:
             raise UserError(
-                f"task metric {metric.name} is not supported yet",
-                f"use another in spec.taskMetrics, such as exact_match or {PREFERENCE}",
+                f"spec.taskMetrics: the task metric {metric.name} is not supported",
+                f"use another task metric, such as exact_match or {PREFERENCE}",
             )
 
 
@@ -334,7 +345,7 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
 
 
 def task_generation(gates: Sequence[Generation]) -> Generation:
-    """Return the generation settings for held-out rows: those of the first gate, with the largest
+    """Return the generation settings for held-out rows: the settings of the first gate, but with the largest
     ``maxNewTokens`` of all gates."""
     return gates[0].model_copy(update={"max_new_tokens": max(g.max_new_tokens for g in gates)})
 
@@ -343,18 +354,23 @@ def check_split(path: Path, plan: SplitPlan) -> None:
     """Raise an error if the file at ``path`` is missing or does not have the digest in the plan."""
     if not path.exists():
         raise SourceNotFoundError(
-            f"the workspace has no data/{path.name}", "check whether the volume was emptied"
+            f"data/{path.name} is missing in the job's folder on the volume",
+            "check whether the volume was emptied",
         )
     if sha256_file(path) != plan.sha256:
         raise BadDataError(
-            f"data/{path.name} was changed after the plan was made: sha256 {sha256_file(path)}, "
-            f"planned {plan.sha256}",
-            "start another job: this one's plan no longer describes its data",
+            f"data/{path.name} was changed after the plan was made: it has sha256 {sha256_file(path)}, but "
+            "the "
+            f"plan has {plan.sha256}",
+            "create a new job, because the plan of this job no longer describes its data",
         )
 
 
 def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
-    """Read the JSON schema of a json_schema metric. None for other metrics."""
+    """Return the JSON schema of a json_schema metric, or None for other metrics.
+
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` or :class:`UserError` if it cannot be read.
+    """
     source: SchemaSource | None = metric.schema_
     if metric.name != "json_schema":
         return None
@@ -369,14 +385,18 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
         there = sorted(other.name for other in path.parent.glob("*") if not other.name.startswith("."))
         raise SourceNotFoundError(
             f"spec.taskMetrics: ConfigMap {source.config_map} has no key {path.name}",
-            f"it has: {', '.join(there) or 'no keys'}",
+            f"the ConfigMap has: {', '.join(there) or 'no keys'}",
         ) from error
     except PermissionError as error:
-        raise unreadable(f"the schema at {path.relative_to(root)}") from error
+        raise unreadable(f"spec.taskMetrics: the schema at {path.relative_to(root)}") from error
     except ValueError as error:
-        raise BadDataError(f"{path.relative_to(root)}: not JSON: {error}", _CORRECT_SCHEMA) from error
+        raise BadDataError(
+            f"spec.taskMetrics: the schema at {path.relative_to(root)} is not JSON: {error}", _CORRECT_SCHEMA
+        ) from error
     if not isinstance(schema, dict):
-        raise BadDataError(f"{path.relative_to(root)}: a JSON schema must be an object", _CORRECT_SCHEMA)
+        raise BadDataError(
+            f"spec.taskMetrics: the schema at {path.relative_to(root)} must be a JSON object", _CORRECT_SCHEMA
+        )
     return schema
 
 

@@ -1,4 +1,5 @@
-"""The evidence that is published beside the weights: the verdict and its numbers, the plan, a model card."""
+"""The evidence that is published with the weights: the verdict and its numbers, the plan, and a model
+card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -53,36 +54,39 @@ class GateEvidence(StatusModel):
     passed: int
     total: int
     outcomes: str = ""
-    """One letter per case, in the order of the set. The next version is compared with these."""
+    """The outcome of each case as one letter, in the order of the set. The next version is compared with
+    these outcomes."""
     rate: str
     baselines: dict[str, BaselineEvidence]
     skipped: list[str]
-    """Baselines that did not exist yet."""
+    """The baselines that were not compared, because they did not exist yet."""
     dry_run: bool
     verdict: VerdictState
     findings: list[FindingEvidence]
 
 
 class TaskEvidence(StatusModel):
-    """The result of one task metric on the test split, which nothing else in this job opens."""
+    """The result of one task metric on the test split. In a job, only the final gate reads the test split."""
 
     name: str
     generation: Generation | None
     passed: int
     total: int
     rate: str
-    """The value that is compared with ``min``. For a metric of counts, it does not follow from ``passed``."""
+    """The value that is compared with ``min``. For a count-based metric, it is not ``passed`` divided by
+    ``total``."""
     min: str
     base_passed: int | None
     openings: int | None = None
-    """How many final gates have opened this test set on the job's volume, including this one. A set is
-    identified by the digest of its file, so any change makes it another set."""
+    """How many final gates on the job's volume have read this test set, including this gate. A test set is
+    identified by the digest of its file, so a changed file counts as a new set."""
     verdict: VerdictState
     message: str
 
 
 class VerdictEvidence(StatusModel):
-    """evidence/verdict.json: why this model passed, with counts and digests, without prompts or outputs."""
+    """The content of evidence/verdict.json: why this model passed. It has counts and digests, but no prompts
+    or outputs."""
 
     job: str
     namespace: str
@@ -90,25 +94,26 @@ class VerdictEvidence(StatusModel):
     time: Time
     stage: str
     step: int
-    """The checkpoint that was judged."""
+    """The optimizer step of the checkpoint from which the artifact was built."""
     artifact_digest: Sha256
     """The SHA-256 of ``artifact_files`` as JSON, with sorted keys and without spaces."""
     artifact_files: dict[str, Sha256]
-    """The files that were judged. The model card and the evidence were added later."""
+    """The files that were evaluated, with their digests. The model card and the evidence were added later."""
     weights_digest: Sha256
-    """The digest of the checkpoint's weights, as in its evaluation."""
+    """The digest of the checkpoint's weights, which is also recorded in the checkpoint's evaluation."""
     device: str
     """The device on which outputs were generated: ``cpu``, or the name of the GPU."""
     dtype: str
-    """The dtype of an adapter's base, or of a whole model."""
+    """The dtype in which the whole model, or the adapter's base model, was loaded."""
     quantization: str | None
-    """The quantization of an adapter's base."""
+    """The quantization of the adapter's base model. None if it was not quantized, or for a whole model."""
     base_model: str
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
-    """The SHA-256 of the source and of each split."""
+    """The SHA-256 of the source of rows, and of its train, dev and test files."""
     preference_sha256: dict[str, Sha256] = {}
-    """The same for pairs, if the job has preference data."""
+    """The SHA-256 of the source of pairs, and of its train, dev and test files. Empty without preference
+    data."""
     verdict: VerdictState
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]
@@ -123,7 +128,7 @@ def write_evidence(
     measured: GateRoleResult,
     manifest: FileManifest,
 ) -> None:
-    """Write ``evidence/`` and the model card into ``folder``, beside the weights."""
+    """Write ``evidence/`` and the model card into ``folder``, which has the weights."""
     data = plan.data
     splits = {"train": data.train, "dev": data.dev, "test": data.test}
     pairs = data.preference
@@ -162,7 +167,7 @@ def write_evidence(
 
 
 def is_described(folder: Path, judgement: Judgement, measured: GateRoleResult) -> bool:
-    """Return whether the evidence in ``folder`` has the same verdicts and baselines of the gates."""
+    """Return whether the evidence in ``folder`` has the same results of the gates as ``judgement``."""
     try:
         written = VerdictEvidence.model_validate_json((folder / VERDICT).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -180,8 +185,8 @@ def model_card(
 ) -> str:
     """Return the model card: Markdown with the front matter that model hubs read.
 
-    ``stops`` are the ids of the stop tokens in generation_config.json. They are empty for an artifact of an
-    earlier release that has no such file.
+    ``stops`` are the ids of the stop tokens, ``eos_token_id`` in generation_config.json. The list is empty
+    for an artifact of an earlier release without this file.
     """
     uri = plan.model.uri
     is_adapter = "adapter_config.json" in verdict.artifact_files
@@ -211,9 +216,10 @@ def model_card(
 
 
 def _front_matter(name: str, plan: Plan, verdict: VerdictEvidence, *, is_adapter: bool) -> str:
-    """Return the YAML front matter in the format of the model hub.
+    """Return the YAML front matter of the model card, in the format of the Hugging Face Hub.
 
-    Unknown fields are omitted: the license of a base model without a card, and a base that is not on a hub.
+    Unknown fields are left out: ``license`` if the base model's license is unknown, and ``base_model`` if the
+    base model is not on a hub.
     """
     methods = [stage.parameters.method.lower() for stage in plan.stages]
     uri, license = plan.model.uri, plan.model.license
@@ -273,12 +279,13 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
 
 
 def _rate(passed: int, total: int) -> float:
-    """Return the rate, truncated to four digits. Rounding could show a threshold that was not reached."""
+    """Return the rate, rounded down to four digits. Rounding up could show a threshold that was not
+    reached."""
     return int(Fraction(passed, total) * 10_000) / 10_000
 
 
 def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """Return the name of each resolved parameter that a stage has, and its values in all stages."""
+    """Return the name of each resolved parameter that at least one stage has, and its value in each stage."""
     values = [
         stage.parameters.model_dump() | stage.model_dump(include={"total_steps", "checkpoint_steps", "gates"})
         for stage in stages

@@ -1,7 +1,8 @@
 """The history of a folder target: the order in which versions were published, and the results of the newest.
 
-The entries are ``.history/000001/entry.json`` and so on, beside the versions. An entry is created atomically
-and only once. If two jobs publish at the same time, one of them gets the next number, and the other notices.
+The entries are ``.history/000001/entry.json`` and so on, in the same folder as the versions. An entry is
+created atomically and never changed. If two jobs publish at the same time, only one of them can create the
+next entry, and the other compares its model again.
 """
 
 import contextlib
@@ -27,11 +28,12 @@ ENTRY = "entry.json"
 LATEST = "latest"
 """A symbolic link to the version that was published last."""
 MAX_REMOVAL = timedelta(minutes=10)
-"""A damaged version that changed this recently may be in the middle of its removal, so reading is retried."""
+"""A damaged version whose last change is more recent than this may be in the middle of its removal, so the
+pod fails and is retried."""
 
 
 class DamagedError(Exception):
-    """An entry of the history, or a version, exists but is damaged or incomplete."""
+    """A history entry or a published version exists, but is damaged or incomplete."""
 
 
 class HistoryEntry(StatusModel):
@@ -45,19 +47,19 @@ class HistoryEntry(StatusModel):
 
 
 class JudgedGate(StatusModel):
-    """The fields of a gate in a version's evidence that a comparison needs."""
+    """The result of one gate in a version's evidence: only the fields that a comparison needs."""
 
     name: str
     golden_sha256: Sha256
     passed: Annotated[int, Field(ge=0, le=MAX_CASES)]
     total: Annotated[int, Field(ge=0, le=MAX_CASES)]
     outcomes: Annotated[str, Field(max_length=MAX_CASES)] = ""
-    """Empty in the evidence that earlier releases wrote."""
+    """The outcome of each case as one letter. Empty in the evidence that earlier releases wrote."""
     dry_run: bool = False
 
 
 class Judged(StatusModel):
-    """The fields of a version's evidence that a comparison needs."""
+    """A version's evidence: only the fields that a comparison needs."""
 
     job: Annotated[str, Field(max_length=MAX_DNS_NAME)]
     time: Time
@@ -72,7 +74,7 @@ def last_number(folder: Path) -> int:
 
 
 def is_recorded(folder: Path, version: str) -> bool:
-    """Return whether ``version`` has a readable entry."""
+    """Return whether ``version`` has a readable history entry."""
     with _readable(folder):
         return version in _recorded(folder)
 
@@ -85,9 +87,9 @@ def append(folder: Path, number: int, version: str, digest: Sha256) -> bool:
 
 
 def newest_recorded(folder: Path) -> str | None:
-    """Return the version that ``latest`` should name: the newest recorded one that still exists.
+    """Return the version that ``latest`` should point to: the newest recorded version that still exists.
 
-    Returns None if there is none, or if its entry cannot be read.
+    Returns None if no recorded version exists, or if the newest history entry is damaged.
     """
     with _readable(folder):
         newest = next((name for name in _recorded(folder) if (folder / name).exists()), None)
@@ -97,13 +99,16 @@ def newest_recorded(folder: Path) -> str | None:
 def newest_versions(
     uri: str, folder: Path, gates: Sequence[GateRequest], own: str
 ) -> dict[str, PublishedVersion]:
-    """Return, by gate, the newest version in ``folder`` with evidence of that gate and its golden set.
+    """Return, for each gate with the baseline LastPublished, the newest version in ``folder`` that it can be
+    compared with.
 
-    Only gates with the baseline LastPublished are looked up. ``own``, the job's own version, is ignored. A
-    version whose gate was a dry run is not a baseline of an enforced gate. A damaged version is the result,
-    with its problem, for every gate that has no newer version.
+    The version must have evidence of the same gate with the same golden set. If that gate was a dry run, the
+    version is a baseline only for a dry run. ``own``, the job's own version, is ignored. Versions are read
+    from newest to oldest. If one is damaged, it is returned, with its ``problem``, for all gates without a
+    version so far.
 
-    Raises :class:`StorageError` if the folder of ``uri`` cannot be read.
+    Raises :class:`StorageError` if the folder of ``uri`` cannot be read, or if a damaged version changed so
+    recently that it may be in the middle of its removal.
     """
     pending = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.baselines}
     found: dict[str, PublishedVersion] = {}
@@ -115,7 +120,7 @@ def newest_versions(
                 continue
             try:
                 if _is_damaged_entry(name):
-                    raise DamagedError("cannot be read")
+                    raise DamagedError("the history entry is damaged")
                 judged = _read_judged(folder / name)
             except DamagedError as error:
                 if not (is_complete(folder / name) or name in _recorded(folder)):
@@ -139,9 +144,11 @@ def _is_baseline(judged: JudgedGate, gate: GateRequest | None) -> bool:
 
 
 def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
-    """Combine the newest versions of several targets: for each gate, return the one that passed most cases.
+    """Combine the newest versions at several targets: for each gate, return the version that passed most
+    cases.
 
-    A new version must then be as good as the last version of every target.
+    A damaged version takes precedence, so that the comparison does not pass. A new version that is at least
+    as good as the returned one is at least as good as the last version at every target.
     """
     chosen: dict[str, PublishedVersion] = {}
     for versions in found:
@@ -151,7 +158,8 @@ def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, Publish
 
 
 def next_reading(known: LastPublished | None, found: dict[str, PublishedVersion]) -> LastPublished | None:
-    """Return a new reading with the next number, or ``known`` if it already has the versions ``found``."""
+    """Return the versions ``found`` as a reading with the next number. If ``known`` has the same versions,
+    return ``known``."""
     if found == (known.versions if known else {}):
         return known
     return LastPublished(reading=known.reading + 1 if known else 1, versions=found)
@@ -174,7 +182,7 @@ def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> Publish
 def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) -> PublishedVersion:
     version = f"{uri.rstrip('/')}/{name}"
     if _is_damaged_entry(name):
-        problem = f"{version} {error}; remove it if its version no longer exists"
+        problem = f"the history entry {version} cannot be read; remove it if its version no longer exists"
     else:
         problem = f"{error}; restore the version, or remove its folder"
     return PublishedVersion(
@@ -183,14 +191,17 @@ def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) ->
 
 
 def _refuse_recent(folder: Path, error: DamagedError) -> None:
-    """Raise :class:`StorageError` if a damaged version changed recently, because it may be being removed."""
+    """Raise :class:`StorageError` if a damaged version changed recently: it may be in the middle of its
+    removal."""
     now = datetime.now(UTC)
     times = [path.stat().st_mtime for path in (folder, folder / EVIDENCE) if path.exists()]
     if now - datetime.fromtimestamp(max(times, default=now.timestamp()), UTC) < MAX_REMOVAL:
         minutes = int(MAX_REMOVAL.total_seconds()) // 60
         raise StorageError(
-            f"the published version {folder.name} was changed less than {minutes} minutes ago, and {error}",
-            "retry after its removal has finished; if nobody is removing it, restore it",
+            f"the published version {folder.name} is damaged or is being removed: it changed less than "
+            f"{minutes} "
+            f"minutes ago, and {error}",
+            "if the version is being removed, retry afterwards; otherwise restore it",
         ) from error
 
 
@@ -206,10 +217,11 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 def _versions(folder: Path) -> Iterator[str]:
-    """Yield the versions in ``folder`` that still exist, and unreadable entries, newest first.
+    """Yield the names of existing versions and of damaged history entries in ``folder``, newest first.
 
-    Versions of earlier releases have no entry. If one of them was published last, ``latest`` names it, and it
-    comes first. The others come after all entries, by the time of their evidence.
+    Versions that earlier releases published have no entry. If such a version was published last, ``latest``
+    points to it, and it comes first. The other versions without an entry come last, ordered by the time of
+    their evidence.
     """
     recorded, latest = _recorded(folder), _latest(folder)
     # An unreadable entry may be that of ``latest``.
@@ -223,9 +235,10 @@ def _versions(folder: Path) -> Iterator[str]:
 
 
 def _read_judged(folder: Path) -> Judged | None:
-    """Read the evidence of a version. None if it has none. Raises :class:`DamagedError`.
+    """Read the evidence of a version. Returns None if it was published without evidence.
 
-    Weights are not verified, because a comparison needs only the evidence, which has its own digest.
+    Raises :class:`DamagedError` if the version is incomplete, or if its evidence is missing or was changed.
+    The weights are not verified, because a comparison needs only the evidence.
     """
     if not is_complete(folder):
         raise DamagedError("the version is not complete")
@@ -255,12 +268,14 @@ def _entry(number: int) -> str:
 
 
 def _is_damaged_entry(name: str) -> bool:
-    """Return whether ``name``, from :func:`_recorded`, names an unreadable entry, not a version."""
+    """Return whether ``name``, from :func:`_recorded`, is the name of a damaged history entry, not of a
+    version."""
     return name.startswith(HISTORY)
 
 
 def _recorded(folder: Path) -> list[str]:
-    """Return the versions of the entries, newest first. An unreadable entry is listed by its own name."""
+    """Return the versions in the history entries, newest first. A damaged entry is listed with its own
+    name."""
     names: list[str] = []
     for number in reversed(_numbers(folder)):
         entry = _entry(number)
@@ -283,7 +298,8 @@ def _latest(folder: Path) -> str | None:
 
 
 def _by_time(folder: Path) -> list[str]:
-    """Return complete versions by the time of their evidence, newest first. Unreadable ones come first."""
+    """Return the complete versions that have evidence, newest first by its time. Versions with damaged
+    evidence come first."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:

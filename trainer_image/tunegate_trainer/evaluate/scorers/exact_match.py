@@ -7,6 +7,7 @@ from tunegate_trainer.tokens.rows import Row
 
 
 def exact_match(sample: Sample) -> str | None:
-    """Pass if the output equals the labelled answer: its tool calls if it has any, else its text."""
+    """Pass if the output equals the labelled answer. If the answer has tool calls, the tool calls are
+    compared."""
     calls = isinstance(sample.case, Row) and sample.case.tool_calls
     return tool_calls_equal(sample) if calls else equals(sample)

@@ -1,4 +1,4 @@
-"""Expectations on JSON outputs: valid by a schema, or equal to a value."""
+"""Scorers for JSON outputs: the output is valid against a schema, or equal to a value."""
 
 import json
 from typing import Any
@@ -10,9 +10,9 @@ from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, qu
 
 
 def json_schema(sample: Sample) -> str | None:
-    """Pass if the output is JSON that is valid by the reference, a JSON schema.
+    """Pass if the output is JSON that is valid against the reference, a JSON schema.
 
-    A schema that is invalid, or that refers to another schema, makes every score an error.
+    Raises an exception, which makes the sample an error, if the schema is invalid or needs another schema.
     """
     schema: dict[str, Any] = sample.reference
     validator_class = validator_for(schema)
@@ -27,9 +27,9 @@ def json_schema(sample: Sample) -> str | None:
 
 
 def json_equals(sample: Sample) -> str | None:
-    """Pass if the output is JSON with the value of the reference. Spacing and the order of keys do not count.
+    """Pass if the output is JSON with the value of the reference.
 
-    ``1`` equals ``1.0``, but not ``true``.
+    White space and the order of keys are ignored. ``1`` equals ``1.0``, but not ``true``.
     """
     shown = json.dumps(sample.reference, ensure_ascii=False)
     value, problem = _parsed(sample.output)

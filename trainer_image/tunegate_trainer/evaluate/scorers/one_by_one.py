@@ -1,4 +1,4 @@
-"""Scorers that judge each output separately. An exception makes only its own sample an error."""
+"""Scorers that judge each output separately. An exception for one sample makes only this sample an error."""
 
 import signal
 import threading
@@ -11,11 +11,11 @@ from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, not_scored
 
 SCORE_SECONDS = 5.0
-"""Limit of the CPU time for one output and one expectation, a thousand times the usual. CPU time does not
-depend on other processes."""
+"""Maximum CPU time in seconds for scoring one output by one expectation. Usually a thousandth is enough. CPU
+time is limited because, unlike elapsed time, it does not depend on other processes."""
 DEEP = 20
-"""If a scorer recurses too deeply, an output with this many levels of nesting fails. With fewer levels, the
-schema is the cause, and the sample is an error."""
+"""Decides who caused a RecursionError in a scorer. An output with at least this many levels of nesting fails.
+Otherwise the schema is the cause, and the sample is an error."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,16 @@ class OneByOne:
     """A scorer that calls a function for each sample, with a time limit."""
 
     judge: Callable[[Sample], Score]
-    """If it raises, the sample is an error."""
+    """Returns the score of one sample. If it raises an exception, the sample is an error."""
     seconds: float = SCORE_SECONDS
-    """CPU time for one sample."""
+    """Maximum CPU time for one sample in seconds."""
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         return [self._judged(sample) for sample in samples]
 
     def _judged(self, sample: Sample) -> Score:
-        """Judge one sample. An output that is nested too deeply fails, because that is its own fault."""
+        """Judge one sample. The sample is an error if the scorer raises an exception, but an output that is
+        nested too deeply fails."""
         try:
             with _limited(self.seconds):
                 return self.judge(sample)
@@ -44,8 +45,8 @@ class OneByOne:
 
 
 def matcher(problem: Callable[[Sample], str | None]) -> OneByOne:
-    """Return a scorer that passes an output if ``problem`` returns None. Otherwise the output fails, and the
-    returned text is the explanation."""
+    """Return a scorer that calls ``problem`` for each sample. The output passes if ``problem`` returns None.
+    Otherwise the output fails, and the text that ``problem`` returns is the explanation."""
 
     def judge(sample: Sample) -> Score:
         found = problem(sample)
@@ -62,9 +63,10 @@ def _nesting(text: str) -> int:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in this block after ``seconds`` of CPU time. Some patterns never end on some texts.
+    """Raise TimeoutError in this block after ``seconds`` of CPU time.
 
-    It works only in the main thread, which receives signals.
+    The limit is needed because matching some regular expressions takes practically forever on some texts. It
+    has an effect only in the main thread, because other threads receive no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -20,9 +20,10 @@ class Output:
     """The answer of a model."""
 
     text: str
-    """Without special tokens."""
+    """The text of the answer, without special tokens."""
     truncated: bool
-    """Whether generation reached ``max_new_tokens`` before the end of the turn."""
+    """Whether the answer was cut off because generation reached ``max_new_tokens`` before the end of the
+    turn."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Sample:
     output: str
     """The answer, without special tokens."""
     reference: Any
-    """A text, a JSON value or a JSON schema."""
+    """What the output is compared with: a string, a JSON value or a JSON schema."""
     case: GoldenCase | Row
     """The golden case or the held-out row that the prompt comes from."""
 
@@ -44,22 +45,23 @@ class Score:
     """The result of judging one output."""
 
     outcome: str
-    """One letter, see :mod:`tunegate_api.judging.verdict`."""
+    """The outcome as one letter, see :mod:`tunegate_api.judging.verdict`."""
     explanation: str = ""
-    """Why it did not pass."""
+    """Why the output did not pass. Empty if it passed."""
     counts: Counts | None = None
-    """The counts of a metric of :mod:`tunegate_api.judging.counts`, also if the output failed."""
+    """The counts for a count-based metric, see :mod:`tunegate_api.judging.counts`. Set even if the output
+    failed."""
 
 
 class Scorer(Protocol):
     """Judges outputs by one type of expectation, or by one task metric."""
 
     def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
-        """Return a score for each sample, in their order: passed, failed, or an error if the sample could not
-        be scored.
+        """Return one score for each sample, in the same order.
 
-        Each of the last two has an explanation. A score depends on its own sample alone. If the scorer
-        raises, all samples of the batch are errors.
+        The outcome is pass, fail, or error if the sample could not be scored. A fail or error has an
+        explanation. A score depends only on its own sample. If this method raises an exception, all samples
+        become errors.
         """
 
 
@@ -69,5 +71,5 @@ def not_scored(error: Exception) -> Score:
 
 
 def quoted(text: str) -> str:
-    """Return the start of a text as an explanation quotes it."""
+    """Return a text in quotation marks for an explanation. A long text is cut."""
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

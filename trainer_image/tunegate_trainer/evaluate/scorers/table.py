@@ -19,4 +19,5 @@ SCORERS: Mapping[str, Scorer] = {
     "tool_calls_equal": matcher(tool_calls_equal),
     "exact_match": matcher(exact_match),
 }
-"""Scorers by type of expectation in a golden set, or by name of a task metric. ``json_schema`` is both."""
+"""Scorers by the type of an expectation in golden sets, or by the name of a task metric. The name
+``json_schema`` is used for both."""

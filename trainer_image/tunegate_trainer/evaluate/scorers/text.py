@@ -1,4 +1,5 @@
-"""Expectations on the text of an output: equal, contains, does not contain, matches a pattern."""
+"""Scorers for the text of an output: it equals a text, contains or does not contain it, or matches a
+pattern."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Compare tool calls, as the chat template of a model renders them."""
+"""Compare tool calls as text, in the form that the model's chat template renders."""
 
 import json
 import re
@@ -9,10 +9,10 @@ _BESIDE_MARKS = re.compile(r" ?([<>{}\[\]]) ?")
 
 
 def tool_calls_equal(sample: Sample) -> str | None:
-    """Pass if the output makes the tool calls of the reference, which is the text that the template renders.
+    """Pass if the output equals the reference, which is the tool calls as the chat template renders them.
 
-    Runs of white space count as one space. In JSON, the order of keys, the ids of calls, and ``1.0`` instead
-    of ``1`` do not count.
+    The comparison ignores repeated white space, white space next to brackets, and in JSON objects the key
+    order, call ids, and the difference between ``1.0`` and ``1``.
     """
     expected: str = sample.reference
     if _canonical(sample.output) == _canonical(expected):

@@ -28,5 +28,7 @@ def open_target(root: Path, uri: str, targets: Targets = TARGETS) -> Target:
     """
     address = Address("spec.publish", uri)
     if address.scheme not in targets:
-        raise address.wrong(f"{address.scheme}:// is not supported yet", "publish to pvc://CLAIM/PATH")
+        raise address.wrong(
+            f"publishing to {address.scheme}:// is not supported", "publish to pvc://CLAIM/PATH"
+        )
     return targets[address.scheme](root, address)

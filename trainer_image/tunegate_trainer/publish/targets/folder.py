@@ -1,4 +1,4 @@
-"""A publish target that is a folder. It has one sub-folder per complete version, and the link ``latest``."""
+"""A publish target that is a folder, with one sub-folder per version, and the symbolic link ``latest``."""
 
 import contextlib
 import logging
@@ -27,7 +27,8 @@ from tunegate_trainer.publish.targets.target import Version
 logger = logging.getLogger(__name__)
 
 MAX_LOOKS = 10
-"""How often the link ``latest`` is checked again after moving it, because other jobs may publish."""
+"""Maximum number of times that ``latest`` is checked and moved, because other jobs may move it at the same
+time."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class FolderTarget:
 
     @classmethod
     def open(cls, root: Path, address: Address) -> "FolderTarget":
-        """Return the target at a pvc:// or file:// address. The volume must exist, the folder need not.
+        """Return the target at a pvc:// or file:// address. The volume must exist, but the folder may be
+        missing.
 
         Raises :class:`UserError` for an address that leaves its volume or is not absolute, and
         :class:`SourceNotFoundError` for a claim that does not exist.
@@ -73,8 +75,8 @@ class FolderTarget:
     def upload(self, version: Version, writer: Writer) -> None:
         """Copy ``version`` to the folder.
 
-        Unfinished copies of earlier processes of the job are removed. A process that still writes such a copy
-        notices that it is superseded.
+        Unfinished copies that earlier processes of the job left are removed. If such a process still runs, it
+        ends with :class:`Superseded`.
         """
         target = self.folder / version.name
         with _writable(self.folder):
@@ -131,7 +133,8 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise StorageError(
-            f"{folder} cannot be written: {error}", "check who owns the files on the volume"
+            f"cannot write to the publish target {folder}: {error}",
+            "check that the trainer's user may write to this folder on the volume",
         ) from error
 
 
@@ -144,14 +147,17 @@ def _remove_copies(target: Path, writer: Writer) -> None:
 def _refuse_folder(latest: Path) -> None:
     if latest.is_dir() and not latest.is_symlink():
         raise UserError(
-            f"{latest.parent.name}/{LATEST} is a folder, but the name is reserved for the link to a version"
+            f"{latest.parent.name}/{LATEST} is a folder, but this name is reserved for the link to the "
+            "version that "
+            "was published last",
+            "rename the folder, or publish to another address",
         )
 
 
 def _is_published(target: Path, manifest: FileManifest) -> bool:
-    """Return whether this artifact is already there, complete and undamaged.
+    """Return whether the folder ``target`` already has this artifact, complete and undamaged.
 
-    Raises :class:`UserError` if another artifact is published under the same name.
+    Raises :class:`UserError` if ``target`` is a complete version of another artifact.
     """
     if not is_complete(target):
         return False
@@ -164,7 +170,7 @@ def _is_published(target: Path, manifest: FileManifest) -> bool:
         raise UserError(
             f"{target.name} is already published with digest {found.digest} and {len(found.files)} files, "
             f"but this artifact has digest {manifest.digest}",
-            "a published version is never replaced: remove it, or publish to another address",
+            "a published version is never replaced: remove that version, or publish to another address",
         )
     return True
 
@@ -199,4 +205,7 @@ def _fill(scratch: Path, version: Version) -> None:
     copied = seal(scratch, manifest.digest)
     changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
     if changed:
-        raise StorageError(f"the copy of {', '.join(changed)} differs from the artifact that was judged")
+        raise StorageError(
+            f"the published copy of {', '.join(changed)} differs from the artifact that passed the gates",
+            "nothing was published here; check the volumes, the next attempt copies the artifact again",
+        )

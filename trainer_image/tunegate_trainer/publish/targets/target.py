@@ -11,7 +11,7 @@ from tunegate_trainer.process.epoch import Writer
 
 
 def version_name(job: str, uid: str) -> str:
-    """Return the name of a job's version. It differs between jobs of the same name, by the uid."""
+    """Return the name of a job's version. A part of the uid distinguishes jobs of the same name."""
     return f"{job}-{uid[:5]}"
 
 
@@ -22,15 +22,17 @@ class Version:
     name: str
     artifact: Path
     manifest: FileManifest
-    """The digests of the files that passed. Exactly these files are published, or nothing."""
+    """The digests of the files that passed the gates. Exactly these files are published, with the
+    evidence."""
     describe: Callable[[Path], None]
-    """Adds the evidence and the model card to the copy in a folder."""
+    """Writes the evidence and the model card to the folder of a copy."""
     is_described: Callable[[Path], bool]
-    """Returns whether an existing version has the same evidence, so that it can be kept."""
+    """Returns whether the version in a folder can be kept: it has the same evidence, or is already
+    recorded."""
 
 
 class Target(Protocol):
-    """An address that versions are published to, with a numbered history that all its publishers share.
+    """An address that versions are published to. All jobs that publish to it share its numbered history.
 
     Every method raises :class:`StorageError` if the target cannot be read or written. Methods that write
     raise :class:`Superseded` if another process became the writer.
@@ -46,7 +48,7 @@ class Target(Protocol):
         ...
 
     def upload(self, version: Version, writer: Writer) -> None:
-        """Upload ``version``, completely or not at all. An undamaged version of the same artifact is kept.
+        """Upload ``version``, completely or not at all. An undamaged copy with the same evidence is kept.
 
         Raises :class:`UserError` if the version's name belongs to another artifact.
         """
