@@ -132,7 +132,7 @@ def test_plan_of_an_unknown_architecture_has_no_memory_estimate(tunegate, tiny_m
     manifests = tunegate.write(model, stages=[stage])
     found = in_json(tunegate, manifests)
     assert "failure" not in found
-    assert "config.json does not give the sizes of its layers" in " ".join(found["notes"])
+    assert "config.json does not contain the sizes of the model's layers" in " ".join(found["notes"])
     assert found["data"]["train"]["rows"] == 48
     result = tunegate("plan", manifests)
     assert result.returncode == 0, result.stdout

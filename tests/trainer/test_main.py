@@ -209,7 +209,10 @@ def test_full_volume_is_recognized_from_library_message():
 def test_permission_error_on_volume_names_the_user():
     end = end_of(raising(PermissionError(errno.EACCES, "Permission denied", "workspace/x")))
     assert end.failure.message == "the volume cannot be used: [Errno 13] Permission denied: 'workspace/x'"
-    assert end.failure.hint == f"the trainer runs as user {os.getuid()}: let it read and write there"
+    assert (
+        end.failure.hint
+        == f"the trainer runs as user {os.getuid()}: give this user read and write permission on the volume"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The trainer's command: run one role of one job.
 
-Every process ends in the same way: it sends a last report, renders the HTML report, and writes the
-termination message.
+At the end, the process sends a last report, renders the HTML report, and writes the termination message. The
+roles report, track and cleanup only write the termination message.
 """
 
 import argparse
@@ -41,13 +41,14 @@ from tunegate_trainer.tracking.process import start_trackers
 logger = logging.getLogger(__name__)
 
 _UNUSED = ("scipy", "sklearn", "wandb")
-"""Packages that libraries import if installed, but no role needs. Trackers run in a process of their own."""
+"""Packages that libraries import if they are installed, but that no role needs. Trackers, which need wandb,
+run in separate processes."""
 _TERMINATION_BYTES = 4096
-"""The longest termination message that Kubernetes keeps."""
+"""The maximum size of a termination message in bytes. Kubernetes cuts longer messages."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 _STORAGE_WORDS = (*map(os.strerror, _STORAGE_ERRNOS), "PytorchStreamWriter failed", "inline_container.cc")
-"""Parts of the errors of PyTorch and safetensors on a full or read-only volume. The last two give no
-reason."""
+"""Parts of error messages of PyTorch and safetensors if the volume is full or read-only. The last two are in
+messages of PyTorch that give no reason."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _processes(context: Context) -> int:
-    """Return how many ranks this pod runs: 1 if the request cannot be read, which the role then reports."""
+    """Return how many ranks this pod runs: 1 for all roles except train. Also 1 if the request cannot be
+    read; the role then reports this error."""
     if context.role is not Role.TRAIN:
         return 1
     try:
@@ -133,15 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tunegate_trainer", description=__doc__)
     parser.add_argument("role", choices=[str(role) for role in Role], help="what to do")
     parser.add_argument("--attempt", type=int, default=1, help="number of this attempt, from 1")
-    parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to judge")
-    parser.add_argument("--step", type=int, help="gate: the checkpoint to judge")
+    parser.add_argument("--stage", help="train: the stage; gate: the stage of the checkpoint to evaluate")
+    parser.add_argument("--step", type=int, help="gate: the step of the checkpoint to evaluate")
     parser.add_argument(
-        "--start-step", type=int, help="train: the checkpoint of the previous stage to start from"
+        "--start-step", type=int, help="train: the step of the previous stage's checkpoint to start from"
     )
     parser.add_argument(
-        "--accepted-step", type=int, help="train: the checkpoint at which a person decided to continue"
+        "--accepted-step", type=int, help="train: the step at which a person decided to continue"
     )
-    parser.add_argument("--digest", help="publish, cleanup: the artifact that passed")
+    parser.add_argument("--digest", help="publish, cleanup: the digest of the artifact that passed")
     parser.add_argument("--trackers", help="track: the trackers, separated by commas; default: all")
     parser.add_argument("--failure", help="track: why the job failed, if it did")
     return parser
@@ -166,7 +168,7 @@ def _load(name: str, interruption: Interruption) -> ModuleType:
 
 
 def _set_up_libraries(role: Role) -> None:
-    """Set the environment that PyTorch and the hub's client read when they are imported."""
+    """Set the environment variables that PyTorch and the hub's client read when they are imported."""
     if role is not Role.DATA:  # the data role downloads everything that the others need
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -189,7 +191,7 @@ def _set_up_libraries(role: Role) -> None:
 
 
 def _hide_unused(context: Context) -> None:
-    """Hide packages that libraries import if installed, but this job does not need.
+    """Hide packages that libraries import if they are installed, but that this job does not need.
 
     wandb and bitsandbytes take three of the nine seconds that a role spends on imports.
     """
@@ -210,8 +212,11 @@ def _is_quantized(context: Context) -> bool:
 
 
 def exit_at_once(code: int) -> NoReturn:
-    """Exit at once; everything is written. Unloading the libraries would take a second or more, and after
-    distributed training a connection thread would abort the process."""
+    """Exit at once, without unloading the libraries. Call it when everything is written.
+
+    Unloading would take a second or more, and after distributed training a connection thread would abort the
+    process.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -224,7 +229,7 @@ def end_of(work: Callable[[], Outcome]) -> End:
     except Superseded:
         return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED, silent=True)
     except Interrupted:
-        logger.info("interrupted: everything is saved; the next attempt resumes from here")
+        logger.info("interrupted: the next attempt resumes from the last checkpoint")
         return End(Outcome.INTERRUPTED, ExitCode.INTERRUPTED)
     except TrainerError as error:
         return _failed(error)
@@ -245,11 +250,12 @@ def _failed(error: TrainerError) -> End:
 
 
 def _known_error(error: Exception) -> TrainerError | None:
-    """Return the error to show to the user for an error of a library; None for a bug."""
+    """Return the error to show to the user for an error that a library raised, or None if its cause is
+    unknown."""
     if is_out_of_memory(error):
         return CudaOutOfMemoryError(
             f"the GPU is out of memory: {error}",
-            "lower training.maxLength, set quantization: NF4 to hold the base in 4 bits, or ask for a GPU "
+            "lower training.maxLength, set quantization: NF4 to load the base in 4 bits, or request a GPU "
             "with more memory",
         )
     is_storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
@@ -259,15 +265,15 @@ def _known_error(error: Exception) -> TrainerError | None:
     if isinstance(error, PermissionError) and error.filename is not None:
         return StorageError(
             f"the volume cannot be used: {error}",
-            f"the trainer runs as user {os.getuid()}: let it read and write there",
+            f"the trainer runs as user {os.getuid()}: give this user read and write permission on the volume",
         )
     return None
 
 
 def _report_end(context: Context, end: End) -> str | None:
-    """Send the last report and render the HTML report, each even if the other fails.
+    """Send the last report and render the HTML report. If one of them fails, the other is still done.
 
-    Return the digest of the last report, or None if it was not written.
+    Return the digest of the last report, or None if no last report was written.
     """
     report_sha256 = None
     if context.is_primary and not end.silent and not context.role.is_chore:
@@ -299,10 +305,10 @@ def _write_termination(
 
 
 def _send_rest(context: Context, end: End) -> list[str] | None:
-    """Wait a bounded time until the remaining reports and metrics are sent, both at the same time.
+    """Send the remaining reports and metrics at the same time, and wait for both with a timeout.
 
-    Return the trackers that do not have all metrics, or None if there are no trackers or another pod took
-    over.
+    Return the trackers that do not have all metrics. Return None if the job has no trackers, or if another
+    pod took over.
     """
     trackers = context.trackers
     if trackers and not end.silent:
@@ -325,7 +331,8 @@ def termination_text(
 ) -> str:
     """Return the termination message, short enough for Kubernetes to keep all of it.
 
-    The texts of a failure are shortened first, then the oldest ``baselines`` are left out.
+    If it is too long, message and hint of the failure are shortened first, and then the oldest ``baselines``
+    are left out.
     """
     failure = end.failure
     for length, kept in [(1024, len(baselines)), *((256, n) for n in range(len(baselines), -1, -1))]:

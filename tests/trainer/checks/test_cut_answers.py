@@ -24,7 +24,8 @@ def test_gate_that_truncates_answers_of_training_length_gives_a_warning(make_roo
     context = replace(sound.context, request=make_root(gates=gates).context().request)
     assert [finding.message for finding in cut_answers.run(rows, context)] == [
         f"EvalGate short: generation.maxNewTokens is {most}, but {longer} of 40 training answers are longer; "
-        "a truncated output does not pass"
+        "a truncated output does not pass, so "
+        "raise maxNewTokens if the model should give answers of this length"
     ] * bool(longer)
 
 

@@ -255,7 +255,7 @@ def test_data_with_only_held_out_rows_is_refused(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     rows = [row for row in orders(0, 120) if row["prompt"] in first.held_out]
     second = run_job(rows, start=first, code=ExitCode.BAD_DATA)
-    assert second.failure.message.startswith("the train split is empty")
+    assert second.failure.message.startswith("data.train: the train split is empty")
 
 
 def test_golden_prompt_trained_on_by_the_earlier_job_gives_a_warning(run_job):

@@ -192,7 +192,7 @@ def test_saved_tokenizer_does_not_depend_on_offline_mode(tmp_path, tiny_model):
 def test_several_gguf_files_are_refused(tmp_path):
     for name in ("q4.gguf", "q8.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
-    with pytest.raises(UserError, match=r"holds 2 GGUF files: q4\.gguf, q8\.gguf"):
+    with pytest.raises(UserError, match=r"has 2 GGUF files, but only one is supported: q4\.gguf, q8\.gguf"):
         resolve(tmp_path, f"file://{tmp_path}")
 
 
@@ -263,7 +263,7 @@ def test_quantized_model_is_refused(source, method):
     path.write_text(
         json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": method}})
     )
-    with pytest.raises(UserError, match=rf"its weights are stored quantized \({method}\)") as raised:
+    with pytest.raises(UserError, match=rf"the model's weights are quantized \({method}\)") as raised:
         model_length(source)
     assert "a stage with quantization: NF4" in raised.value.hint
 

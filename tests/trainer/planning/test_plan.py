@@ -214,7 +214,7 @@ def test_too_many_outcomes_are_refused_before_training(tmp_path, tiny_model):
 def test_metric_counts_take_space_of_several_outcomes():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
     check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
-    with pytest.raises(UserError, match="gives 715,000 case outcomes, but at most 700,000"):
+    with pytest.raises(UserError, match="would have 715,000 case outcomes, but at most 700,000"):
         check_outcomes([planned], {"orders": 1000}, dev_cases={"f1": 1000})
 
 

@@ -25,7 +25,7 @@ def test_secret_values_lose_trailing_line_breaks(hub):
 def test_missing_secret_key_is_named_without_showing_values(hub):
     with pytest.raises(CredentialsError, match="Secret hub has no key AWS_REGION") as raised:
         hub["AWS_REGION"]
-    assert raised.value.hint == "it has: HF_TOKEN"
+    assert raised.value.hint == "the Secret has: HF_TOKEN"
     assert raised.value.exit_code is ExitCode.CREDENTIALS
     assert "s3cret" not in f"{hub} {hub!r} {raised.value.failure}"
     assert hub.get("AWS_REGION") is None

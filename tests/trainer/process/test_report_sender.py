@@ -175,7 +175,9 @@ def test_refused_report_is_retried_only_after_it_changes(engine, outbox, start_s
                 eventually(lambda role=role, n=sequence: n in sequences(engine, role), what="it is sent")
         assert sender.close()
     assert sequences(engine) == [1, 2, 3]
-    assert caplog.text.count("the operator refused train.json: 413: the job's reports hold too much") == 2
+    assert (
+        caplog.text.count("the operator refused report train.json: 413: the job's reports hold too much") == 2
+    )
 
 
 def test_report_is_sent_as_compact_json(engine, outbox, start_sender, monkeypatch):

@@ -296,7 +296,10 @@ def test_config_map_with_several_keys_requires_a_key_name(make_job):
     root = make_job(jsonl(100))
     (root.path / "inputs" / "orders" / "other.jsonl").write_text("{}")
     assert run(root) == ExitCode.NOT_FOUND
-    assert root.report(Role.DATA).failure.hint == "ConfigMap orders has: other.jsonl, train.jsonl"
+    assert (
+        root.report(Role.DATA).failure.hint
+        == "set data.train.key; ConfigMap orders has: other.jsonl, train.jsonl"
+    )
 
 
 def test_rows_are_read_from_a_local_file(make_job, tmp_path):
@@ -358,7 +361,7 @@ def test_unloadable_tokenizer_is_named_in_the_error(make_job, tiny_model, tmp_pa
     path.write_text(damage(path.read_text()))
     root = make_job(jsonl(100), model={"uri": f"file://{folder}"})
     assert run(root) == ExitCode.USER_ERROR
-    assert failure(root).startswith(f"model.uri: its tokenizer cannot be loaded: {reason}")
+    assert failure(root).startswith(f"model.uri: the model's tokenizer cannot be loaded: {reason}")
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -522,7 +525,7 @@ def test_artifact_too_large_for_the_gate_fails_before_training(make_root, spec, 
     if hint is None:
         assert with_gate_memory(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
         return
-    with pytest.raises(GpuTooSmallError, match="the result of stage sft cannot be judged") as raised:
+    with pytest.raises(GpuTooSmallError, match="to evaluate the result of stage sft, but") as raised:
         with_gate_memory(request, plan, batches, "bfloat16")
     assert "weights 14.2 GiB" in str(raised.value)
     assert hint in raised.value.hint

@@ -278,7 +278,7 @@ def test_out_of_memory_error_in_gate_gives_a_hint(root, monkeypatch, load):
     failure = root.report(Role.GATE).failure
     assert failure is not None
     assert failure.hint == (
-        "set quantization: NF4 in stage sft to hold the base in 4 bits, or ask for a GPU with more memory"
+        "set quantization: NF4 in stage sft to load the base in 4 bits, or request a GPU with more memory"
     )
 
 

@@ -143,7 +143,7 @@ def test_outcomes_that_differ_from_report_are_refused(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))
     path = job.folder / "gate" / "result.json"
     path.write_text(path.read_text().replace("f" * 20, "p" * 20))
-    with pytest.raises(UserError, match="differ: one was changed"):
+    with pytest.raises(UserError, match="differ, so one of these files was changed"):
         run(job.context(digest=digest))
 
 
@@ -153,7 +153,7 @@ def test_counts_that_differ_from_report_are_refused(job: JobFolder) -> None:
     result = json.loads(path.read_text())
     result["evaluations"][-1]["counts"] = {"test/f1": "4/4 4/4"}
     path.write_text(json.dumps(result))
-    with pytest.raises(UserError, match="differ: one was changed"):
+    with pytest.raises(UserError, match="differ, so one of these files was changed"):
         run(job.context(digest=digest))
 
 
@@ -178,7 +178,7 @@ def test_resealed_artifact_with_other_files_is_refused(job: JobFolder, name: str
     (job.artifact / name).write_text('{"chat_template": "obey"}')
     (job.artifact / "DONE").unlink()
     seal(job.artifact)
-    with pytest.raises(UserError, match=f"the one that passed has {digest}"):
+    with pytest.raises(UserError, match=f"the artifact that passed has digest {digest}"):
         run(job.context(digest=digest))
     assert nothing_is_published(job)
 
@@ -188,7 +188,7 @@ def test_manifest_with_false_digest_is_refused(job: JobFolder) -> None:
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
     (job.artifact / "DONE").unlink()
     seal(job.artifact, digest)
-    with pytest.raises(UserError, match=f"the one that passed has {digest}"):
+    with pytest.raises(UserError, match=f"the artifact that passed has digest {digest}"):
         run(job.context(digest=digest))
 
 
@@ -210,7 +210,7 @@ def test_published_version_with_other_configuration_is_not_accepted(job: JobFold
 
 def test_digest_other_than_the_passed_one_is_refused(job: JobFolder) -> None:
     job.write_gate(**PASSING)
-    with pytest.raises(UserError, match="the one that passed has 0000"):
+    with pytest.raises(UserError, match="the artifact that passed has digest 0000"):
         run(job.context(digest="0" * 64))
     assert nothing_is_published(job)
 

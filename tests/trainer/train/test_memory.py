@@ -123,7 +123,7 @@ def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, limit_exampl
 @pytest.mark.parametrize(
     ("parameters", "smaller"),
     [
-        ({}, "set quantization: NF4 to hold the base in 4 bits, "),
+        ({}, "set quantization: NF4 to load the base in 4 bits, "),
         ({"quantization": "NF4"}, ""),
         (ALL_WEIGHTS, "train an adapter instead of all weights, "),
     ],
@@ -137,7 +137,7 @@ def test_out_of_memory_while_loading_gives_unused_options_as_hint(
     monkeypatch.setattr(train_role, "load_start", full)
     with pytest.raises(CudaOutOfMemoryError) as raised:
         train_role.run(make_root(parameters=parameters).context())
-    assert raised.value.hint == f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
+    assert raised.value.hint == f"lower training.maxLength, {smaller}or request a GPU with more memory"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_several_ranks_reduce_micro_batch_in_fewer_attempts(processes, sizes, tm
     ("changes", "advised", "done_already"),
     [
         ({"adapter": "None"}, "train an adapter instead of all weights", "NF4"),
-        ({"adapter": "LoRA"}, "set quantization: NF4 to hold", "train an adapter"),
+        ({"adapter": "LoRA"}, "set quantization: NF4 to load", "train an adapter"),
         ({"adapter": "LoRA", "quantization": "NF4"}, "lower training.maxLength", "NF4"),
     ],
 )

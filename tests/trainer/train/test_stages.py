@@ -223,5 +223,5 @@ def test_damaged_start_checkpoint_is_refused(make_root, later):
 def test_later_stage_without_start_step_is_refused(make_root):
     root = make_root(checkpoint_steps=(3,), later=[dpo_plan()])
     train(root)
-    with pytest.raises(UserError, match="dpo is not the first stage: the train role needs --start-step"):
+    with pytest.raises(UserError, match="--start-step is missing: stage dpo is not the first stage"):
         train(root, "dpo")

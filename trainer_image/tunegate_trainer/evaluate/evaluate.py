@@ -154,7 +154,7 @@ def _less_memory(evaluation_set: EvaluationSet) -> str:
         smaller = "lower training.maxLength of a DPO stage, which excludes longer pairs"
     else:
         smaller = "lower generation.batchSize of the EvalGate"
-    return f"{smaller}, or ask for a GPU with more memory"
+    return f"{smaller}, or request a GPU with more memory"
 
 
 def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseResult]:

@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Remove everything that is not kept. ``context.options.digest`` is the digest of the model if it passed.
+    """Remove the job's files that are not kept. ``context.options.digest`` is set if the model passed its
+    gates.
 
-    Running it again changes nothing, so an interrupted cleanup can be retried. Raises OSError if a file
-    cannot be removed.
+    An interrupted cleanup can be retried. Raises OSError if a file cannot be removed.
     """
     paths = context.paths
     kept = {paths.report, paths.evals, paths.gate, paths.data, paths.tracking}

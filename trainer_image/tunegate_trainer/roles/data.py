@@ -1,6 +1,6 @@
 """The data role: fetch model and data, check every row, split off the held-out rows, and write the plan.
 
-It needs no GPU. If it refuses a job, no GPU is ever requested.
+This role needs no GPU. If it refuses a job, no GPU is ever requested.
 """
 
 import logging
@@ -70,8 +70,9 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Write the plan and the files that it pins, unless an earlier attempt did, and send the plan to the
-    operator.
+    """Write the plan and the files whose digests it contains, and send the plan to the operator.
+
+    If an earlier attempt has written them, they are used again.
 
     Raises :class:`TrainerError` if the job cannot be trained.
     """
@@ -87,7 +88,8 @@ def run(context: Context) -> Outcome:
 
 
 def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
-    """Return the plan of an earlier attempt if it and all files that it pins still exist."""
+    """Return the plan of an earlier attempt. Returns None unless the plan, the data files with the digests in
+    the plan, and the base model still exist."""
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
         for side in SIDES:
@@ -110,7 +112,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
 def prepare(
     context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path, checks: Checks = CHECKS
 ) -> Plan:
-    """Check model and data, write the split into ``folder``, and return the plan.
+    """Check model and data, write the train, dev and test files into ``folder``, and return the plan.
 
     ``model_folder`` has the model's configuration and tokenizer. Raises :class:`TrainerError` if a check
     fails.
@@ -140,7 +142,11 @@ def prepare(
             request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches
         )
     elif spec.resources.gpu and spec.resources.gpu.memory:
-        warnings.append("resources.gpu.memory was not checked: the sizes of this model's layers are unknown")
+        warnings.append(
+            "it was not checked whether the job fits resources.gpu.memory: the sizes of this model's "
+            "layers are "
+            "unknown"
+        )
     names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
     check_outcomes(stages, {gate: len(cases) for gate, cases in checking.golden.items()}, dev_cases)
@@ -174,7 +180,8 @@ class _Data:
     source_sha256: Sha256
     preference: Preference | None
     dropped: int
-    """The number of rows and pairs that were left out."""
+    """The number of rows and pairs that were left out: duplicates, too long ones and conflicts with an
+    earlier job."""
     warnings: list[str]
 
 
@@ -242,7 +249,7 @@ def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
 
 
 def _model(context: Context) -> ModelPlan:
-    """Copy the model that training starts from to the workspace, and return its description."""
+    """Store the model that training starts from on the storage volume, and return its part of the plan."""
     start, source = context.request.start_from, context.request.spec.model
     logger.info("fetching the model %s", start.uri if start else source.uri)
     if start is not None:
@@ -254,19 +261,20 @@ def _model(context: Context) -> ModelPlan:
 
 
 def _check_stages(spec: FineTuneJobSpec) -> None:
-    """Raise :class:`UserError` for settings that contradict each other or need a package that is missing."""
+    """Raise :class:`UserError` for settings of stages that contradict each other or need a missing
+    package."""
     if any(stage.quantization for stage in spec.stages):
         require_bitsandbytes("stages.quantization is NF4")
     if spec.merge_adapter and spec.stages[-1].adapter is None:
         raise UserError(
             "mergeAdapter: the last stage trains all weights, so there is no adapter to merge",
-            "leave it out: the whole model is published anyway",
+            "remove mergeAdapter: the whole model is published anyway",
         )
 
 
 def _length_limit(stages: Sequence[Stage], method: str, model_length: int) -> Limit:
-    """Return the longest example that every stage of a method takes, or every stage if none has that
-    method."""
+    """Return the maximum example length that every stage with ``method`` accepts. If no stage has this
+    method, all stages count."""
     of_method = [stage for stage in stages if stage.method == method]
     tokens, stage = min((stage_max_length(stage, model_length), stage.name) for stage in of_method or stages)
     return Limit(tokens, None if tokens == model_length else stage)
@@ -282,9 +290,9 @@ def _check_split(
 ) -> dict[str, Any]:
     """Check the split, and return its numbers for the data report.
 
-    No prompt and no group may be on two sides. No row that this or an earlier job held out may be trained on,
-    and no row that an ``earlier`` job trained on may be held out. No row may be lost: ``kept`` is their
-    number.
+    Raises :class:`AssertionError`, which would be a bug in Tunegate, if a prompt or a group is in two splits,
+    if a prompt that this or an ``earlier`` job held out is trained on, if a prompt that an earlier job
+    trained on is held out, or if the number of rows is not ``kept``.
     """
     sides = {side: split.side(side) for side in SIDES}
     check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
@@ -299,7 +307,7 @@ def _check_split(
 
 
 def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, after checking that its chat template can be used for training."""
+    """Load the tokenizer and check its chat template. Raises :class:`UserError` if training cannot use it."""
     try:
         tokenizer = load_tokenizer(folder, arguments=arguments)
     except UserError as error:
@@ -309,8 +317,8 @@ def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTok
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"model.uri: its tokenizer cannot be loaded: {reason}",
-            "the folder needs a complete tokenizer.json, or all other files of this model's tokenizer",
+            f"model.uri: the model's tokenizer cannot be loaded: {reason}",
+            "check that the model has a complete tokenizer.json, or all other files of its tokenizer",
         ) from error
     check_template(tokenizer, arguments)
     return tokenizer

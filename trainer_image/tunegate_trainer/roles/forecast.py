@@ -1,7 +1,8 @@
 """Forecast the plan of a job for ``tunegate plan``: ``python -m tunegate_trainer.roles.forecast``.
 
-It reads the same files below ``$TUNEGATE_ROOT`` as the data role, but instead of the request the manifests
-``job.json`` and ``gates.json``, the latter with those gates that are available. It writes ``forecast.json``.
+This module reads the same files below ``$TUNEGATE_ROOT`` as the data role, with one exception: instead of the
+request, it reads the manifests ``job.json`` and ``gates.json``, where gates may be missing. It writes
+``forecast.json``.
 """
 
 import json
@@ -45,7 +46,8 @@ FILE = "forecast.json"
 
 
 def main() -> int:
-    """Write the forecast. Return 0, also if the job would be refused."""
+    """Write the forecast. Return 0 even if the job would be refused, because the forecast contains the
+    error."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     run(Context(role=Role.DATA, root=Path(os.environ[ROOT_VARIABLE])))
     return 0
@@ -63,7 +65,7 @@ def run(context: Context) -> Outcome:
 def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
     """Return as much of the plan of ``job`` as its available files allow.
 
-    At least the model's configuration must be available.
+    If not even the model's configuration is available, the forecast contains only the error or a note.
     """
     spec = job.spec
     uri = str(spec.model.uri or "")
@@ -104,7 +106,9 @@ def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: 
     known = Forecast(
         model=ModelForecast(uri=str(job.spec.model.uri), parameters=parameters),
         notes=[
-            "model.uri: config.json does not give the sizes of its layers, so the memory it needs is unknown"
+            "model.uri: config.json does not contain the sizes of the model's layers, so the memory of "
+            "the job is "
+            "unknown"
         ],
     )
     try:
@@ -119,8 +123,8 @@ def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: 
 def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
     """Return the folder with the model's configuration.
 
-    A local model is used in place. For a remote model, its description is downloaded to the workspace; a GGUF
-    file is converted into a model there.
+    A local model is used in place. For a remote model, its configuration and tokenizer are downloaded to the
+    workspace. A GGUF file is converted to a model in the workspace.
     """
     address = model_address(context, spec.model)
     if address.scheme in SCHEMES:
@@ -133,7 +137,7 @@ def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
     if not any(folder.glob("*.gguf")):
         raise SourceNotFoundError(
             f"model.uri: there is no config.json in {spec.model.uri}",
-            "a plan reads the model's sizes from it; weights and tokenizer may be missing",
+            "add the model's config.json, which has the model's sizes; weights and tokenizer may be missing",
         )
     model = resolve_model(context, spec.model)
     return context.workspace / Workspace.base_model(model.digest)
@@ -146,7 +150,9 @@ def _write_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> None:
     names = sorted({gate.name for gates_of_part in named for gate in gates_of_part})
     for name in names:
         if name not in by_name:
-            raise SourceNotFoundError(f"EvalGate {name} is not among the manifests")
+            raise SourceNotFoundError(
+                f"EvalGate {name} is not in the manifests", "add the EvalGate to the manifests"
+            )
     requests = [
         GateRequest(
             name=name,
@@ -165,7 +171,7 @@ def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) 
 
 
 def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
-    """Return the plan of the data role, for which rows and golden sets must be available."""
+    """Return the forecast with the plan of the data role. The rows and golden sets must be available."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
     model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
@@ -175,8 +181,8 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
 
 
 def _without_rows(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
-    """Return the forecast without rows: each stage with one example of maximum length, all tokens
-    labelled."""
+    """Return the forecast if the rows are unknown. Memory is estimated for one example or pair per pass of
+    the maximum length, with labels on all tokens."""
     request = _request(job, _without_gates(job.spec), [])
     rows = {method: [1] for method in ("SFT", "DPO")}
     stages, failure = [], known.failure

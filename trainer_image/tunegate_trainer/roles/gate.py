@@ -1,8 +1,8 @@
-"""The gate role: build the artifact that would be published, load exactly its bytes, and judge it.
+"""The gate role: build the artifact that would be published, load exactly its files, and evaluate it.
 
-It is the only role that reads the test split. It completes whenever it could measure, whatever the verdict.
-The publish targets are read last, so that the artifact is also compared with models published in the
-meantime.
+Only this role reads the test split. If it can evaluate the model, its outcome is Completed, even if the
+verdict is Failed. The publish targets are read last, so that the artifact is also compared with models that
+other jobs have published in the meantime.
 """
 
 import logging
@@ -42,10 +42,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Judge the best passing checkpoint, which ``context.options`` names by stage and step.
+    """Evaluate the artifact that is built from the best passing checkpoint, and judge the results.
 
-    Write the artifact to ``model/``, outputs and result to ``gate/``, and report the evaluations of the base
-    model and of the artifact. Raises :class:`TrainerError` if it cannot measure, :class:`Superseded` if
+    ``context.options`` has the stage and step of the checkpoint. The artifact is written to ``model/``,
+    outputs and the result to ``gate/``, and the evaluations of the base model and of the artifact are
+    reported. Raises :class:`TrainerError` if the artifact cannot be evaluated, and :class:`Superseded` if
     another process took over.
     """
     stage, step = context.options.stage, context.options.step
@@ -141,7 +142,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 def _last_published(context: Context) -> LastPublished | None:
     """Return the last published versions at the publish targets, which the artifact is compared with.
 
-    Raises :class:`StorageError` if a target cannot be read now.
+    Returns None if there is no such version yet. Raises :class:`StorageError` if a target cannot be read now.
     """
     request, found = context.request, []
     for published in request.spec.publish if request.compares_with_published else ():
@@ -156,17 +157,17 @@ def _last_published(context: Context) -> LastPublished | None:
 
 
 def _memory_hint(context: Context, stage: str) -> str:
-    """Return a hint how the gate can use less memory. The length of training examples does not matter
-    here."""
+    """Return a hint on how the gate can use less memory. It does not mention ``training.maxLength``, which
+    has no effect on the gate."""
     made = context.plan.based_on(stage)
     # A model that is judged whole is not quantized.
     can_quantize = made.parameters.quantization is None and is_adapter(
         context.workspace / context.paths.model
     )
     smaller = (
-        f"set quantization: NF4 in stage {made.name} to hold the base in 4 bits, or " if can_quantize else ""
+        f"set quantization: NF4 in stage {made.name} to load the base in 4 bits, or " if can_quantize else ""
     )
-    return f"{smaller}ask for a GPU with more memory"
+    return f"{smaller}request a GPU with more memory"
 
 
 def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:

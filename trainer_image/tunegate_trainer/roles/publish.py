@@ -1,7 +1,7 @@
 """The publish role: publish the artifact that passed, and nothing else.
 
-It does not trust a recorded verdict: it judges the results of the gate role again, and checks that the
-artifact has exactly the bytes that were judged.
+This role does not trust a recorded verdict: it computes the verdict again from the results of the gate role,
+and checks that the artifact has exactly the files that were evaluated.
 """
 
 import logging
@@ -38,19 +38,20 @@ logger = logging.getLogger(__name__)
 
 
 MAX_TRIES = 10
-"""How often a version is judged again because another job has just published to the same target."""
+"""Maximum number of times that a version is judged for a target. It is judged again if another job has
+published to the same target in the meantime."""
 
 
 def run(context: Context, targets: Targets = TARGETS) -> Outcome:
-    """Publish the artifact with ``context.options.digest`` to every address of the spec, and report where it
-    went.
+    """Publish the artifact with ``context.options.digest`` to every address in the spec, and report the
+    addresses that it was published to.
 
-    If another job has published there since the gate role judged the artifact, it is compared with that
-    version too. If it then does not pass, nothing more is published and the role ends well: the operator
-    computes the same verdict from what is reported.
+    If another job has published to an address since the gate role ran, the artifact is also compared with
+    that job's version. If the artifact then does not pass, it is not published to further addresses. The
+    role's outcome is Completed even then, because the operator computes the same verdict from the report.
 
-    Raises :class:`UserError` unless it passed its gates and is undamaged, :class:`Superseded` if another
-    process publishes it now. Running it again changes nothing.
+    Raises :class:`UserError` if the artifact did not pass its gates or was changed, and :class:`Superseded`
+    if another process of the job publishes now. Publishing again does not change what is already published.
     """
     request, digest = context.request, context.options.digest
     if digest is None:
@@ -95,7 +96,8 @@ class _Publication:
     manifest: FileManifest
     measured: GateRoleResult
     gate_results: Results
-    """The evaluations of the gate role, and the published versions that it read at the targets."""
+    """The evaluations of the gate role, and the last published versions that the gate role read at the
+    targets."""
     writer: Writer
 
     def __post_init__(self) -> None:
@@ -103,16 +105,16 @@ class _Publication:
 
     @property
     def readings(self) -> Results:
-        """The published versions that this role read at the targets, if they differ from what the gate
-        read."""
+        """The last published versions that this role read at the targets. Empty if the gate role read the
+        same versions."""
         read = self._results.last_published
         return Results(last_published=None if read == self.gate_results.last_published else read)
 
     def publish(self, target: Target, *, is_there: bool) -> bool:
-        """Copy the artifact to ``target`` and record it as the last publication there.
+        """Copy the artifact to ``target`` and record it as the last publication at this target.
 
-        Return False if it does not pass in comparison with what others published. ``is_there`` is True if an
-        earlier attempt reported that it was published there.
+        Return False if the artifact does not pass in comparison with the versions that other jobs published.
+        ``is_there`` is True if an earlier attempt reported that it had published the artifact to this target.
         """
         for _ in range(MAX_TRIES):
             number = target.read_stable()  # read before the versions: a later publication changes the number
@@ -129,7 +131,8 @@ class _Publication:
                 return True
             logger.info("another job has published to %s: comparing with its version", target.name)
         raise StorageError(
-            f"other jobs published to {target.name} {MAX_TRIES} times while this one tried", "try again"
+            f"other jobs published to {target.name} {MAX_TRIES} times while this job tried to publish",
+            "the next attempt tries again; publish fewer jobs to one address at the same time",
         )
 
     @property
@@ -139,7 +142,8 @@ class _Publication:
     def _judge_again(self, target: Target) -> Judgement:
         """Return the verdict in comparison with the versions that are published now.
 
-        Another target that cannot be read is left out; its error is raised when it is published to.
+        Raises :class:`StorageError` if ``target`` cannot be read. If another target cannot be read, it is
+        left out: the error is raised when the artifact is published to that target.
         """
         request = self.context.request
         if request.compares_with_published:
@@ -161,12 +165,12 @@ class _Publication:
     def _judgement(self) -> Judgement:
         judgement = judge_final(self.context.request, self._results)
         if judgement is None:  # cannot happen after check_verdict
-            raise UserError("the artifact was not measured")
+            raise UserError("not published: the results of the gate role have no evaluation of the artifact")
         return judgement
 
     def _version(self, *, keep: bool) -> Version:
-        """Return the artifact with its evidence. With ``keep``, an undamaged version at the target is
-        kept."""
+        """Return the artifact with its evidence. With ``keep``, an undamaged version at the target is kept
+        even if its evidence differs."""
         context = self.context
 
         def describe(folder: Path) -> None:
@@ -186,9 +190,12 @@ class _Publication:
 
 
 def check_artifact(artifact: Path, digest: str) -> FileManifest:
-    """Return the manifest of ``artifact``. Raises :class:`UserError` unless its files match ``digest``."""
+    """Return the manifest of ``artifact``. Raises :class:`UserError` if its files do not match ``digest``."""
     if not is_complete(artifact):
-        raise UserError("the workspace has no artifact to publish", "the gate Job writes it to model/")
+        raise UserError(
+            "there is no complete artifact to publish in model/ in the job's folder on the volume",
+            "the gate Job wrote it there: check whether files on the volume were removed",
+        )
     problems = verify(artifact)
     refuse_unreadable("the artifact", problems)
     if problems:
@@ -199,14 +206,18 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
     manifest = read_manifest(artifact)
     found = files_digest(manifest.files)
     if not found == manifest.digest == digest:
-        raise UserError(f"the artifact has digest {found}, but the one that passed has {digest}")
+        raise UserError(
+            f"the artifact has digest {found}, but the artifact that passed has digest {digest}",
+            "nothing was published: files on the volume were changed; create the job again",
+        )
     return manifest
 
 
 def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleResult]:
     """Return the results of the gate role from its report, and from gate/result.json.
 
-    Raises :class:`UserError` if one is missing, if they differ, or if they are about another artifact.
+    Raises :class:`UserError` if one of the files is missing or damaged, if their results differ, or if the
+    results are for another artifact.
     """
     reported = context.paths.outbox / f"{Role.GATE}.json"
     written = context.paths.gate / RESULT
@@ -215,25 +226,37 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleR
         measured = GateRoleResult.model_validate_json((context.workspace / written).read_bytes())
     except FileNotFoundError as error:
         raise UserError(
-            f"nothing is published without the gate's results: {error.filename} is missing"
+            f"not published: {error.filename}, a file with the gate's results, is missing",
+            "check whether files on the volume were removed",
         ) from error
     except ValidationError as error:
-        raise UserError(f"the gate's results cannot be read: {error}") from error
+        raise UserError(
+            f"not published: the gate's results are damaged: {error}", "create the job again"
+        ) from error
     outcomes = {e.key: (e.outcomes, e.counts) for e in measured.evaluations}
     if outcomes != {e.key: (e.outcomes, e.counts) for e in report.results.evaluations}:
-        raise UserError(f"{written} and {reported} differ: one was changed after the gate measured")
+        raise UserError(
+            f"not published: the results in {written} and {reported} differ, so one of these files was "
+            "changed after "
+            "the gate had written it",
+            "create the job again",
+        )
     judged = {measured.artifact, *(e.digest for e in report.results.find(Subject.FINAL))}
     if judged != {digest}:
         found = ", ".join(sorted(str(d) for d in judged))
-        raise UserError(f"the gate's results are about the artifact {found}, not {digest}")
+        raise UserError(
+            f"not published: the gate's results are for the artifact with digest {found}, not {digest}",
+            "create the job again",
+        )
     return report.results, measured
 
 
 def check_verdict(context: Context, results: Results) -> Judgement:
-    """Return the verdict computed from the outcomes. Raises :class:`UserError` unless it is Passed."""
+    """Compute the verdict from the outcomes and return it. Raises :class:`UserError` if the verdict is not
+    Passed."""
     judgement = judge_final(context.request, results)
     if judgement is None:
-        raise UserError("nothing is published without the gate's results: the artifact was not measured")
+        raise UserError("not published: the results of the gate role have no evaluation of the artifact")
     if judgement.state is not VerdictState.PASSED:
         raise UserError(
             f"not published, the verdict is {judgement.state}: {judgement.message}",

@@ -6,12 +6,15 @@ from tunegate_trainer.process.errors import UndeliveredError
 
 
 def run(context: Context) -> Outcome:
-    """Wait a bounded time until the operator has acknowledged all reports.
+    """Wait until the operator has acknowledged all reports, with a timeout.
 
-    Raises :class:`UndeliveredError` if it has not.
+    Raises :class:`UndeliveredError` if a report is not acknowledged in time.
     """
     sender = context.report_sender
     if sender is None or not sender.close():
         why = f": {sender.refusals}" if sender and sender.refusals else ""
-        raise UndeliveredError(f"the operator did not acknowledge the reports in the outbox{why}")
+        raise UndeliveredError(
+            f"the operator did not acknowledge all reports in the outbox on the volume{why}",
+            "check the network from pods to the operator's report address",
+        )
     return Outcome.COMPLETED

@@ -1,4 +1,5 @@
-"""The track role: send the trackers the metrics that earlier pods could not send, and how the job ended."""
+"""The track role: send the metrics that earlier pods could not send, and the end of the job, to the
+trackers."""
 
 from tunegate_api.contract import Outcome
 from tunegate_trainer.process.context import Context
@@ -6,8 +7,12 @@ from tunegate_trainer.process.errors import TrackersBehindError
 
 
 def run(context: Context) -> Outcome:
-    """Wait until each tracker has all metrics. Raises :class:`TrackersBehindError` if one does not."""
+    """Wait until the process of each tracker has ended. Raises :class:`TrackersBehindError` if a tracker does
+    not have all metrics."""
     behind = context.trackers.wait() if context.trackers else []
     if behind:
-        raise TrackersBehindError(f"{' and '.join(behind)}: some metrics were not sent; see the log")
+        raise TrackersBehindError(
+            f"some metrics were not sent to {' and '.join(behind)}",
+            "the pod's log has the errors of the trackers",
+        )
     return Outcome.COMPLETED

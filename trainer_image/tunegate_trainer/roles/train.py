@@ -1,4 +1,4 @@
-"""The train role: train one stage. Reads from top to bottom."""
+"""The train role: train one stage, and evaluate its checkpoints."""
 
 import gc
 import logging
@@ -54,10 +54,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Outcome:
-    """Train ``context.stage``, distributed over several ranks if the job asks for them.
+    """Train ``context.stage``, distributed over several ranks if the job requests them.
 
-    Return Completed, or Stopped if the stop rule ended the stage. Raises :class:`TrainerError` if training is
-    impossible, and :class:`Interrupted` after SIGTERM, once everything is saved.
+    Return Completed, or Stopped if the stop rule ended the stage. Raises :class:`TrainerError` if training
+    fails, and :class:`Interrupted` after SIGTERM.
     """
     with process_group(context.request) as ranks:
         return train_stage(context, ranks)
@@ -66,7 +66,8 @@ def run(context: Context) -> Outcome:
 def train_stage(context: Context, ranks: Ranks) -> Outcome:
     """Train ``context.stage`` as one of ``ranks``. Only the primary rank writes files.
 
-    If a pass does not fit the GPU, it is repeated with fewer examples per pass.
+    If a pass does not fit the GPU, training resumes from the last checkpoint with fewer examples per pass.
+    With several ranks, :class:`FewerExamplesError` is raised, and the next attempt does so.
     """
     if context.stage is None:
         raise UserError("the train role needs --stage")
@@ -212,9 +213,10 @@ def _outcome(record: StageRecord) -> Outcome:
 def evaluation_sets(
     context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[EvaluationSet], list[EvaluationSet]]:
-    """Return the sets that the starting model is evaluated on, and those for checkpoints.
+    """Return the evaluation sets for the starting model, and the evaluation sets for checkpoints.
 
-    In the first stage, the starting model is the base model, so it is evaluated for every gate of the job.
+    In the first stage, the starting model is the base model, so it is also evaluated on the golden sets of
+    gates that only other stages have.
     """
     gates = context.request.gates_of(stage.name)
     others = [g for g in context.request.gates if g not in gates] if stage.starts_from is None else []
@@ -223,11 +225,13 @@ def evaluation_sets(
 
 
 Examples = list[Example] | list[tuple[Example, Example]]
-"""Examples of rows, or of the chosen and the rejected answer of pairs."""
+"""For SFT, one example per row. For DPO, two examples per pair: with the chosen and with the rejected
+answer."""
 
 
 def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Examples:
-    """Return the training examples of a stage, from the rows or pairs that the plan pins."""
+    """Return the training examples of a stage, from the file of rows or pairs, whose digest must match the
+    plan."""
     folder, data, longest = (
         context.workspace / context.paths.data,
         context.plan.data,
@@ -253,7 +257,7 @@ def training_examples(
     stage: StagePlan,
     ranks: Ranks = SINGLE_RANK,
 ) -> list[dict[str, Any]]:
-    """Return the examples as the trainer takes them, pairs with the reference log-probabilities of both
+    """Return the examples in the trainer's format. A pair has the reference log-probabilities of both
     answers.
 
     ``model`` must still have the starting weights, whose digest is ``weights``. Raises
@@ -270,7 +274,7 @@ def training_examples(
 def make_trainer(
     parameters: TrainingParameters, callback: StageCallback | None = None, **arguments: Any
 ) -> StageTrainer:
-    """Return the trainer for the method, with ``callback`` attached. It prints nothing."""
+    """Return the trainer for the training method, with ``callback`` attached. The trainer prints nothing."""
     trainer: StageTrainer
     if parameters.method == "SFT":
         trainer = CompletionTrainer(**arguments)
@@ -284,11 +288,14 @@ def make_trainer(
 
 
 def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None:
-    """Raise :class:`UserError` if the batch cannot be divided evenly among the ranks' passes."""
+    """Raise :class:`UserError` if a batch cannot be divided evenly into micro-batches for all ranks."""
     if parameters.batch_size % (parameters.micro_batch_size * processes):
         raise UserError(
-            f"batchSize {parameters.batch_size} is not a multiple of {parameters.micro_batch_size} examples "
-            f"per forward pass times {processes} ranks"
+            f"training.batchSize is {parameters.batch_size}, which is not a multiple of "
+            f"{parameters.micro_batch_size * processes}: {parameters.micro_batch_size} examples per "
+            "forward pass "
+            f"times {processes} ranks",
+            "set training.batchSize to a multiple of this number",
         )
 
 
@@ -297,7 +304,7 @@ def trainer_arguments(
 ) -> SFTConfig:
     """Return the stage's parameters as arguments of TRL.
 
-    Each of several ``processes`` computes its share of the micro-batches of each step.
+    The micro-batches of each optimizer step are divided evenly among the ``processes``.
     """
     parameters = stage.parameters
     on_cpu = device.type == "cpu"

@@ -1,1 +1,2 @@
-"""The train role: one stage, from its starting weights to its last checkpoint, evaluated on the way."""
+"""The parts of the train role: starting weights, trainer, checkpoints, evaluations and progress of one
+stage."""

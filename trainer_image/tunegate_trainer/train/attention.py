@@ -13,9 +13,9 @@ from transformers.masking_utils import sdpa_mask
 BY_EXAMPLE = "sdpa_by_example"
 """The name of this attention implementation in transformers."""
 _SHORT = 256
-"""Tokens of an example up to which plain matrix products are faster than the blocked CPU kernel. Forward and
-backward with nine heads of size 64 in bfloat16: 1.2 ms instead of 2.4 ms for 80 tokens, but 35 ms instead of
-27 ms for 512."""
+"""Maximum length in tokens of examples for which plain matrix products are faster than the blocked CPU
+kernel. With nine heads of size 64 in bfloat16, forward and backward take 1.2 ms instead of 2.4 ms for 80
+tokens, but 35 ms instead of 27 ms for 512."""
 _SHORT_KERNELS = [SDPBackend.MATH]
 _LONG_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
@@ -30,9 +30,10 @@ def attend_by_example(
 ) -> tuple[torch.Tensor, None]:
     """Compute ``sdpa`` for each of the concatenated examples, whose boundaries are ``cu_seq_lens_q``.
 
-    On the whole row, sdpa would compute all pairs of tokens and mask those of different examples: with eight
-    examples seven of eight pairs, which takes a third of a training step on a CPU. Tensors have the shape
-    (1, heads, tokens, head size). Without ``cu_seq_lens_q``, as in generation, it is plain ``sdpa``.
+    On the whole row, sdpa would compute all pairs of tokens and mask the pairs from different examples: with
+    eight examples, seven of eight pairs. On a CPU, that would be a third of the time of an optimizer step.
+    Tensors have the shape (1, heads, tokens, head size). Without ``cu_seq_lens_q``, as in generation, this is
+    plain ``sdpa``.
 
     ``shared_prefixes`` has the indices of the prefix segments of each segment of the row, see
     :mod:`tunegate_trainer.tokens.shared_prefix`.
@@ -70,8 +71,8 @@ def _concatenated(segments: Sequence[torch.Tensor], indices: Sequence[int]) -> t
 def _mask(whole: torch.Tensor | None, own: slice, shared: int) -> torch.Tensor | None:
     """Return the mask of a segment with ``shared`` prefix tokens: True where a token attends to a key.
 
-    The mask of the whole row would hide the shared prefix, so it is not used where there is one. It holds
-    nothing else, because models with a window share no prefixes.
+    The mask of the whole row would hide the shared prefix, so a causal mask is built if there is a prefix.
+    That loses nothing, because models with sliding windows do not share prefixes.
     """
     if not shared:
         return None if whole is None else whole[:, :, own, own]

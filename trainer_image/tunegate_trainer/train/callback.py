@@ -1,5 +1,5 @@
-"""The trainer callback: losses, reports, checkpoints, evaluations, the stop rule and SIGTERM between
-steps."""
+"""The trainer callback, which handles losses, reports, checkpoints, evaluations, the stop rule and SIGTERM
+between optimizer steps."""
 
 import logging
 import time
@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 class StageCallback(TrainerCallback):
-    """Controls the training of one stage. Everything that a decision depends on is also on disk."""
+    """Controls the training of one stage. All data that its decisions depend on is also on disk, so that a
+    resumed run decides in the same way."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class StageCallback(TrainerCallback):
         self._progress.trained(step, logs["loss"], step_tokens, seconds)
 
     def _new_rewards(self) -> list[float]:
-        """Return what this step added to the trainer's reward sums; empty for SFT."""
+        """Return how much the last optimizer step added to the trainer's reward sums. Empty for SFT."""
         sums = self.trainer.reward_sums if self.trainer else None
         if sums is None:
             return []
@@ -107,7 +108,7 @@ class StageCallback(TrainerCallback):
         return [now - then for now, then in zip(self._reward_sums, before, strict=True)]
 
     def _rewards(self, args: TrainingArguments) -> dict[str, float]:
-        """Return the reward metrics of a DPO step, as means over its pairs; empty for SFT."""
+        """Return the reward metrics of the last optimizer step as means over its pairs. Empty for SFT."""
         pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.world_size
         names = ("reward_margin", "reward_accuracy")
         sums = zip(names, self._step_rewards, strict=False)

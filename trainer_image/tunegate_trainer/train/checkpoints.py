@@ -1,4 +1,5 @@
-"""Save and find checkpoints on the workspace. A checkpoint is complete and hashed, or absent."""
+"""Save and find checkpoints on the storage volume. A checkpoint without a DONE marker is incomplete and
+ignored."""
 
 import json
 import logging
@@ -19,9 +20,11 @@ _WEIGHTS = (
     "config.json",
 )
 _STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json")
-"""The files of the Trainer that publishing (weights) and resuming (state) need."""
+"""Files that the transformers Trainer saves and that a checkpoint keeps: ``_WEIGHTS`` are needed for
+evaluation and publishing, ``_STATE`` is needed for resuming."""
 KEPT_STATES = 2
-"""How many of the newest checkpoints can be resumed from. If the last one is damaged, there is another."""
+"""Training can be resumed from this number of the newest checkpoints. Two are kept, in case the last one is
+damaged."""
 
 
 class CheckpointFolder:
@@ -50,7 +53,8 @@ class CheckpointFolder:
         return self._folder / f"state-{step:06d}"
 
     def clean(self) -> None:
-        """Remove incomplete checkpoints of earlier processes."""
+        """Remove the incomplete checkpoints that earlier processes left. Raises :class:`Superseded` if this
+        process is no longer the writer."""
         self._writer.check()  # never remove files of a later writer
         if not self.writes:
             return
@@ -71,9 +75,11 @@ class CheckpointFolder:
         return sorted(set(steps) - self._damaged)
 
     def newest(self) -> int | None:
-        """Return the step of the newest undamaged checkpoint; None without one. Damaged ones are logged.
+        """Return the step of the newest undamaged checkpoint, or None without one. Damaged checkpoints are
+        logged.
 
-        Raises :class:`StorageError` if a file cannot be read, because damaged checkpoints are removed later.
+        Raises :class:`StorageError` if a file cannot be read: the checkpoint may be undamaged and must not be
+        removed.
         """
         for step in reversed(self.complete_steps()):
             problems = [*verify(self.path(step)), *verify(self.state(step))]
@@ -87,7 +93,9 @@ class CheckpointFolder:
         return None
 
     def publish(self, saved: Path, step: int) -> None:
-        """Turn the Trainer's folder ``saved`` into the checkpoint of ``step``: select files, hash, rename.
+        """Turn the folder ``saved``, which the Trainer wrote, into the checkpoint of ``step``.
+
+        Unneeded files are removed, and the others are hashed and moved to their final folders.
 
         Raises :class:`Superseded` if this process is no longer the writer.
         """
@@ -114,7 +122,8 @@ class CheckpointFolder:
         self._damaged.discard(step)
 
     def drop(self, steps: list[int]) -> None:
-        """Remove the checkpoints of these steps, and all but the newest states."""
+        """Remove the weights of these steps, and all states except those of the ``KEPT_STATES`` newest
+        checkpoints."""
         self._writer.check()
         if not self.writes:
             return
@@ -136,7 +145,7 @@ def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def sort_adapter_config(folder: Path) -> None:
-    """Sort the adapter's configuration, if there is one, so that equal runs have equal bytes.
+    """Sort the keys and lists of adapter_config.json, if there is one, so that equal runs write equal files.
 
     PEFT writes lists in the random order of a set.
     """

@@ -22,8 +22,8 @@ def preference_example(chosen: Example, rejected: Example, reference: tuple[floa
 def training_order(rows: int, count: int, seed: int) -> list[int]:
     """Return ``count`` row numbers in training order: one shuffled epoch after another.
 
-    It is a pure function, so that a resumed run sees the same rows. A batch may span two epochs, so every
-    optimizer step has a full batch.
+    The order depends only on the arguments, so a resumed run uses the same rows. A batch may span two epochs,
+    so that every optimizer step has a full batch.
     """
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []

@@ -1,4 +1,5 @@
-"""Write losses.jsonl: one line per step in full precision, without gaps or repeats after a resume."""
+"""Write losses.jsonl, with one line per optimizer step in full precision. A resumed run leaves no gaps or
+duplicates."""
 
 import json
 import os
@@ -12,11 +13,11 @@ FILE = "losses.jsonl"
 
 
 class LossFile:
-    """The metrics of each step of a stage, written by one writer.
+    """The metrics of each optimizer step of a stage. Only one process writes them.
 
-    A line has step, loss (mean over labelled tokens, for DPO over pairs), learning_rate, grad_norm, seconds,
-    tokens (including prompts) and time (seconds since 1970); for DPO also reward_margin and reward_accuracy,
-    means over pairs.
+    A line has step, loss (the mean over labelled tokens, or over pairs for DPO), learning_rate, grad_norm,
+    seconds, tokens (including prompts) and time (in seconds since 1970). For DPO, it also has reward_margin
+    and reward_accuracy, which are means over pairs.
     """
 
     def __init__(self, folder: Path, writer: Writer) -> None:
@@ -24,7 +25,7 @@ class LossFile:
         self._writer = writer
 
     def truncate_after(self, step: int) -> None:
-        """Remove the steps after ``step``, because they will be trained again."""
+        """Remove the lines of all steps after ``step``, because these steps will be trained again."""
         self._writer.check()
         if not self._writer.writes:
             return
@@ -32,9 +33,9 @@ class LossFile:
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def read(self) -> list[dict[str, Any]]:
-        """Return all steps in order, without a line that a crash cut short.
+        """Return the lines in the order of steps, up to the first line that a crash cut short.
 
-        If two writers wrote the same step, the last line counts.
+        If two processes wrote the same step, the last line counts.
         """
         if not self._path.exists():
             return []
@@ -48,7 +49,7 @@ class LossFile:
         return [lines[step] for step in sorted(lines)]
 
     def append(self, line: dict[str, Any]) -> None:
-        """Add a step. Raises :class:`Superseded` if this process is no longer the writer."""
+        """Append the line of a step. Raises :class:`Superseded` if this process is no longer the writer."""
         self._writer.check()
         if not self._writer.writes:
             return
@@ -56,7 +57,7 @@ class LossFile:
             file.write(json.dumps(line) + "\n")
 
     def flush(self) -> None:
-        """Flush all steps to disk. Called before a checkpoint is saved."""
+        """Flush all lines to disk. Call it before a checkpoint is completed."""
         if self._writer.writes:
             with self._path.open("a") as file:
                 os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from tunegate_trainer.process.files import write_atomic
 logger = logging.getLogger(__name__)
 
 FILE = "micro-batch"
-"""The file with the number of examples per pass with which a later attempt starts."""
+"""Name of the file with the reduced number of examples per pass, with which a later attempt starts."""
 
 
 class MicroBatchTooLargeError(Exception):
@@ -18,7 +18,8 @@ class MicroBatchTooLargeError(Exception):
 
 
 def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
-    """Return the plan with the reduced number of examples per pass, if an earlier attempt stored one."""
+    """Return the plan with the number of examples per pass that was stored in ``folder``, or else the
+    unchanged plan."""
     try:
         size = int((folder / FILE).read_text())
     except (FileNotFoundError, ValueError):
@@ -28,22 +29,25 @@ def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
 
 
 def memory_hint(stage: StagePlan) -> str:
-    """Return a hint how the stage can use less memory, without options that it already uses."""
+    """Return a hint on how the stage can use less GPU memory. Options that the stage already uses are left
+    out."""
     if stage.parameters.adapter == "None":
         smaller = "train an adapter instead of all weights, "
     elif stage.parameters.quantization is None:
         where = " in the stage that makes the adapter" if stage.starts_from == "Adapter" else ""
-        smaller = f"set quantization: NF4{where} to hold the base in 4 bits, "
+        smaller = f"set quantization: NF4{where} to load the base in 4 bits, "
     else:
         smaller = ""
-    return f"lower training.maxLength, {smaller}or ask for a GPU with more memory"
+    return f"lower training.maxLength, {smaller}or request a GPU with more memory"
 
 
 def halve_micro_batch(stage: StagePlan, folder: Path, message: str, processes: int = 1) -> None:
-    """Store half the number of examples per pass. An optimizer step keeps its number of examples.
+    """Store half the number of examples per pass for later. The number of examples per optimizer step stays
+    the same.
 
-    With several ``processes`` it is a quarter, because each reduction costs one of a limited number of
-    attempts. ``message`` is PyTorch's. Raises :class:`CudaOutOfMemoryError` if a single example did not fit.
+    With several ``processes``, a quarter is stored, because each reduction uses one of a limited number of
+    attempts. ``message`` is PyTorch's error message. Raises :class:`CudaOutOfMemoryError` if a single example
+    did not fit.
     """
     parameters = stage.parameters
     share = parameters.batch_size // processes

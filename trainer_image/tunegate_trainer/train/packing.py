@@ -1,6 +1,7 @@
-"""Check whether a model keeps packed examples apart, before it is used.
+"""Check whether a model keeps packed examples apart: no example may influence another example in the same
+row.
 
-If it does not, each example is computed in a pass of its own.
+For a model that does not keep them apart, each example is computed in a separate pass.
 """
 
 import logging
@@ -23,18 +24,19 @@ from tunegate_trainer.train.attention import BY_EXAMPLE
 logger = logging.getLogger(__name__)
 
 _TOKENS = 16
-"""Tokens of each example. Which tokens they are does not matter."""
+"""Number of tokens in each example of the check."""
 _NOISE = 4
-"""The example before may change the losses by this many times the change by the example after, which is only
-noise because causal attention does not see it."""
+"""Tolerance of the check. A change to the example after this one can only cause noise, because causal
+attention does not see it. A change to the example before this one may have at most this many times that
+effect."""
 
 
 def isolates_examples(model: Any) -> bool:
-    """Return whether the losses of an example do not depend on the example packed before it; log why if they
-    do.
+    """Return whether the losses of an example are independent of the example packed before it. If not, log
+    why.
 
-    Architectures differ: some separate examples only by position ids, some not at all, and some need a
-    library for it. The check computes three passes of a few tokens in the caller's precision.
+    Some architectures separate examples only by position ids, some need a library to separate them, and some
+    cannot. The check computes three passes with a few tokens, in the caller's precision.
     """
     first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
     other = first[::-1]
@@ -64,10 +66,10 @@ def isolates_examples(model: Any) -> bool:
 
 
 def can_share(model: Any, share: Callable[[dict[str, Any]], dict[str, Any]] = share_prefixes) -> bool:
-    """Return whether the losses stay the same if a shared prefix of two examples is computed once.
+    """Return whether the losses stay the same if a shared prefix of two examples is computed only once.
 
-    Not with sliding windows, and not with dropout, because each example draws its own. ``share`` is what the
-    training would do.
+    False for models with sliding windows, and for models with dropout, which is random for each example.
+    ``share`` is the function that replaces shared prefixes in training.
     """
     if model.config._attn_implementation != BY_EXAMPLE or not sees_all_before(model.config):
         return False
@@ -86,7 +88,7 @@ def can_share(model: Any, share: Callable[[dict[str, Any]], dict[str, Any]] = sh
 
 @contextmanager
 def _state_preserved(model: Any) -> Iterator[None]:
-    """Let passes in this block change neither gradients, nor the model's mode, nor random numbers."""
+    """Run this block without gradients, and restore the model's training mode and random state afterwards."""
     training = model.training
     try:
         with torch.random.fork_rng(devices=[]), no_gradients(model):
@@ -119,8 +121,8 @@ def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
 
 def _not_isolated(model: Any, reason: str) -> bool:
     logger.warning(
-        "a %s model does not keep packed examples apart here; each example gets its own pass, "
-        "which is slower: %s",
+        "the %s model does not keep packed examples apart on this device, so each example is computed in a "
+        "separate pass, which is slower: %s",
         model.config.model_type,
         reason,
     )

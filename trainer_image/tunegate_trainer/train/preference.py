@@ -23,7 +23,8 @@ from tunegate_trainer.tokens.likelihood import log_probs
 logger = logging.getLogger(__name__)
 
 REFERENCE = "reference.json"
-"""The file with the log-probabilities of the stage's pairs by its starting model, computed once."""
+"""Name of the file with the reference log-probabilities: those of the stage's pairs under its starting
+model."""
 
 
 def preference_losses(
@@ -31,9 +32,10 @@ def preference_losses(
 ) -> torch.Tensor:
     """Return the loss of each pair, of the shape (pairs,).
 
-    ``log_ratios`` are log-probabilities of the answers minus those of the reference, ``lengths`` the answers'
-    numbers of tokens, both of the shape (pairs, 2): chosen, rejected. ``sigmoid`` is equation 7 of arXiv
-    2305.18290; ``ipo`` is equation 17 of arXiv 2310.12036 with the mean over an answer's tokens, as in TRL.
+    ``log_ratios`` are the log-probabilities of the answers under the model minus those under the reference
+    model. ``lengths`` are the numbers of tokens in the answers. Both have the shape (pairs, 2), with the
+    chosen answer first. ``sigmoid`` is equation 7 of arXiv 2305.18290; ``ipo`` is equation 17 of arXiv
+    2310.12036 with the mean over an answer's tokens, as in TRL.
     """
     if loss == "sigmoid":
         return -logsigmoid(beta * (log_ratios[:, 0] - log_ratios[:, 1]))
@@ -44,7 +46,8 @@ def preference_losses(
 
 
 def disable_dropout(model: Any) -> None:
-    """Disable the dropout of ``model``, which would count as a difference from the reference."""
+    """Disable the dropout of ``model``. Otherwise, its random effect would look like a difference from the
+    reference model."""
     disable_dropout_in_model(model)
     for module in model.modules():
         if isinstance(getattr(module, "attention_dropout", None), float):
@@ -58,11 +61,12 @@ def reference_log_probs(
     pairs: Sequence[tuple[Example, Example]],
     ranks: Ranks = SINGLE_RANK,
 ) -> list[tuple[float, float]]:
-    """Return the log-probabilities of the chosen and rejected answers of ``pairs`` by the starting model.
+    """Return the log-probabilities of the chosen and rejected answers of ``pairs`` under the starting model.
 
-    ``model`` must have the starting weights, whose digest is ``weights``. The numbers are stored in
-    ``folder`` and read by later attempts, so a resumed run has the same reference. Computing them once costs
-    one pass without gradients, while a reference model would cost one in every epoch.
+    ``model`` must have the starting weights, whose digest is ``weights``. The log-probabilities are stored in
+    ``folder`` and read by later attempts, so a resumed run has the same reference. They are computed once, in
+    one pass over the pairs without gradients. A reference model in memory would need such a pass in every
+    epoch.
     """
     path = folder / REFERENCE
     key = sha256_text(json.dumps([weights, pairs]))

@@ -21,8 +21,8 @@ from tunegate_trainer.process.files import write_model
 _INTERVAL = 1.0
 """Seconds between two reports of steps."""
 USAGE = "usage.json"
-"""The file with steps, tokens and time of all attempts. It is written with every report, so a kill loses
-about a second."""
+"""Name of the file with the steps, tokens and time of all attempts. It is written with every report, so at
+most about a second is lost if the process is killed."""
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 _WINDOW = 50
 """The number of recent steps over which speed is averaged."""
@@ -44,7 +44,8 @@ class ProgressReporter:
         self._usage = _read_usage(self._usage_file)
 
     def resumed(self, step: int, loss: float | None, evaluations: Sequence[Evaluation]) -> None:
-        """Start from the ``step`` and the ``evaluations`` of an earlier attempt."""
+        """Set the step, loss and evaluations from which this attempt resumes. ``step`` is 0 in the first
+        attempt."""
         self.step, self.loss = step, loss
         durations = [evaluation.seconds for evaluation in evaluations if evaluation.seconds]
         if durations:
@@ -65,7 +66,7 @@ class ProgressReporter:
         self.report(results=results)
 
     def report(self, activity: str | None = None, results: Results | None = None) -> None:
-        """Send a report now. ``activity`` says what the process does if it is not training."""
+        """Send a report now. ``activity`` describes what the process does, or is None while it trains."""
         self._writer.check()
         self._last_report = time.monotonic()
         self._usage = self._usage.model_copy(update=_peaks(self._usage))
@@ -119,7 +120,8 @@ def _read_usage(path: Path) -> Usage:
 
 
 def _peaks(before: Usage) -> dict[str, int]:
-    """Return the peak memory of this process and earlier ones in bytes."""
+    """Return the peak memory of this process and of earlier attempts in bytes: GPU memory if there is a GPU,
+    else the memory of the process."""
     if torch.cuda.is_available():
         return {"peak_gpu_bytes": max(before.peak_gpu_bytes, torch.cuda.max_memory_allocated())}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES

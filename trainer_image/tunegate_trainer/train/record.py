@@ -1,4 +1,5 @@
-"""The evaluations of one stage on disk, from which the stop rule and the next checkpoint are derived."""
+"""The evaluations of one stage on disk. The stop rule and the step of the next checkpoint depend only on
+them."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,9 +23,9 @@ from tunegate_trainer.train.schedule import next_checkpoint
 
 
 class StageRecord:
-    """All evaluations of a stage, from its starting model (step 0) on, written by one writer.
+    """All evaluations of a stage, beginning with its starting model (step 0). Only one process writes them.
 
-    All ranks have the same evaluations in memory, so they take the same decisions.
+    All ranks have the same evaluations in memory, so they make the same decisions.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class StageRecord:
         sets: Sequence[EvaluationSet],
         accepted_step: int | None,
     ) -> None:
-        """Read the evaluations in ``folder``, which belongs to the stage.
+        """Read the evaluations in ``folder``, the folder of the stage.
 
-        ``path`` returns the folder of a step. ``sets`` are all sets that the stage is evaluated on.
+        ``path`` returns the folder for the evaluation of a step. ``sets`` are all sets that the stage is
+        evaluated on. ``accepted_step`` is the step of the stop that a person overrode, if any.
         """
         self._folder = folder
         self._path = path
@@ -54,7 +56,7 @@ class StageRecord:
         self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
 
     def truncate_after(self, step: int) -> None:
-        """Remove the evaluations after ``step``, because its later steps will be trained again."""
+        """Remove the evaluations of steps after ``step``, because these steps will be trained again."""
         self._writer.check()
         for entry in self._folder.glob("step-*") if self._writer.writes else ():
             if int(entry.name.removeprefix("step-")) > step:
@@ -88,14 +90,17 @@ class StageRecord:
         return as_results(self._sets, self.evaluations)
 
     def assessment(self) -> GateAssessment | None:
-        """Return the strictest gate's assessment of the last evaluation; None before the first checkpoint.
+        """Return the stop rule's assessment of the last evaluation, for the gate with the strictest result.
 
-        It depends only on the evaluations, so a resumed run decides like one that was never interrupted.
+        Returns None if no checkpoint can be assessed yet, see
+        :func:`~tunegate_api.judging.judgement.assess_stage`. The assessment depends only on the evaluations,
+        so a resumed run makes the same decisions.
         """
         return assess_stage(self._gates, self.results, self.stage, self.accepted_step)
 
     def next_step(self) -> int | None:
-        """Return the step of the next checkpoint to evaluate; None after the last one or after a stop."""
+        """Return the step of the next checkpoint to evaluate. Returns None after the last checkpoint or after
+        a stop."""
         found = self.assessment()
         action = found.assessment.action if found else StopAction.CONTINUE
         if action is StopAction.STOP:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def remove_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder, record: StageRecord) -> None:
     """Remove the weights of checkpoints that are no longer needed, but keep their evaluations.
 
-    The decision depends only on evaluations on disk, so the next attempt completes a removal that was killed.
+    The decision depends only on files on disk, so the next attempt completes a removal that was interrupted.
     """
     if not checkpoints.writes:
         return
@@ -34,10 +34,11 @@ def remove_unneeded(context: Context, stage: str, checkpoints: CheckpointFolder,
 def needed_steps(
     request: Request, results: Results, stage: str, accepted_step: int, complete: list[int]
 ) -> set[int]:
-    """Return the steps to keep of the sorted ``complete`` checkpoints.
+    """Return the steps of the checkpoints to keep. ``complete`` has the steps of all complete checkpoints,
+    sorted.
 
-    These are the steps that training can resume from, and for each of those the steps that a verdict would
-    refer to after resuming from it.
+    The newest checkpoints are kept, because training can resume from them. For each of them, the checkpoints
+    are kept that the verdict or the stop rule would refer to after resuming from it.
     """
     resumable = complete[-KEPT_STATES:]
     needed = set(resumable)
@@ -49,7 +50,8 @@ def needed_steps(
 
 
 def _with_base(context: Context, record: StageRecord) -> Results | None:
-    """Return the results of the stage with those of the base model; None if the latter are missing."""
+    """Return the results of the stage together with the base model's results. Returns None if the base
+    model's results are missing."""
     first = context.plan.stages[0].name
     if first == record.stage:
         return record.results

@@ -1,4 +1,4 @@
-"""Choose the next checkpoint."""
+"""Choose the step at which the next checkpoint is saved and evaluated."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ from tunegate_api.judging.verdict import StopAction
 
 
 def next_checkpoint(planned: Sequence[int], last: int, action: StopAction) -> int | None:
-    """Return the step of the checkpoint after ``last``; None after the last planned one.
+    """Return the step of the next checkpoint after ``last``. Returns None if no planned checkpoint is left.
 
-    After a regression it is early: halfway to the next planned step, rounded up.
+    If ``action`` is CheckEarly, after a regression, the next checkpoint is halfway to the next planned one,
+    rounded up.
     """
     following = next((step for step in sorted(planned) if step > last), None)
     if following is None or action is not StopAction.CHECK_EARLY:

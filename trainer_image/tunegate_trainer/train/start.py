@@ -37,20 +37,21 @@ class Start:
     """The folders with the starting weights of a stage."""
 
     base: Path
-    """The folder of the model: its weights are trained, or frozen below an adapter."""
+    """The folder of the model whose weights are trained, or are frozen while an adapter is trained."""
     digest: str
     """The digest of the starting weights."""
     adapter: Path | None = None
-    """The checkpoint of the previous stage whose adapter is trained further."""
+    """The checkpoint of the previous stage whose adapter is trained further. None if no adapter is
+    continued."""
     measured: Path | None = None
-    """The folder with the evaluation of that checkpoint."""
+    """The folder with the evaluation of the checkpoint in ``adapter``. None without such a checkpoint."""
 
 
 def find_start(
     context: Context, stage: StagePlan, writer: Writer, model: Path, start_step: int | None
 ) -> Start:
-    """Find the starting weights of a stage and verify their files. If the stage needs a merged model, create
-    it.
+    """Find the starting weights of a stage and verify their files. If the stage starts from a merged model,
+    create this model.
 
     ``model`` is the folder of the base model, ``start_step`` the checkpoint of the previous stage. Raises
     :class:`UserError` if a stage other than the first has no ``start_step``.
@@ -59,7 +60,10 @@ def find_start(
     if stage.starts_from is None:
         return Start(model, plan.model.digest)
     if not start_step:
-        raise UserError(f"stage {stage.name} is not the first stage: the train role needs --start-step")
+        raise UserError(
+            f"the option --start-step is missing: stage {stage.name} is not the first stage, and every later "
+            "stage starts from a checkpoint of the previous stage"
+        )
     before = plan.before(stage.name)
     checkpoint = workspace / paths.checkpoint(before.name, start_step)
     base = merged_base(context, before.name) or model
@@ -82,9 +86,9 @@ def find_start(
 def load_start(start: Start, parameters: TrainingParameters, device: torch.device, shards: int = 1) -> Any:
     """Load the model that a stage starts from, with the adapter that it trains further, if any.
 
-    With ``shards`` > 1 the model is sharded over that many ranks. Return a transformers model, or a
-    ``peft.PeftModel`` with a float32 adapter. If the architecture does not keep packed examples apart, the
-    model is set up to compute each in a pass of its own.
+    If ``shards`` is greater than 1, the model is sharded over this number of ranks. Return a transformers
+    model, or a ``peft.PeftModel`` with a float32 adapter. If the architecture does not keep packed examples
+    apart, the model is set up to compute each example in a separate pass.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     if device.type == "cpu" and attention_of(base.config) == "sdpa":
@@ -104,9 +108,11 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
 
 
 def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> Any:
-    """Prepare ``model`` for training: all weights except excluded modules, or a new float32 adapter.
+    """Prepare ``model`` for training: make all weights except excluded modules trainable, or add a float32
+    adapter.
 
-    A new adapter does not change the model's outputs yet.
+    A model that already has an adapter is returned unchanged. A new adapter does not change the model's
+    outputs yet.
     """
     set_seed(parameters.seed)
     if isinstance(model, PeftModel):
@@ -143,7 +149,10 @@ def score_start(
     sets: Sequence[EvaluationSet],
     ranks: Ranks,
 ) -> list[SetResult]:
-    """Return the results of the starting model on ``sets``, from a cache or an earlier stage if available."""
+    """Return the results of the starting model on ``sets``.
+
+    Cached results of the base model, or results of the previous stage's checkpoint, are used if available.
+    """
     parameters, measured = stage.parameters, start.measured
     with mixed_precision(model.device, whole=parameters.adapter == "None"):
         if stage.starts_from is None:

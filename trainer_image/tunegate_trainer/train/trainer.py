@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with the losses of completions and preferences, computed only at labelled tokens."""
+"""Trainers for SFT and DPO, based on TRL's SFTTrainer. Losses are computed only for labelled tokens."""
 
 import math
 from pathlib import Path
@@ -26,28 +26,29 @@ from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
 _EQUAL = 1e-3
-"""Log-probabilities of two answers that differ by at most this much are equal up to float32 rounding, so
-neither answer is preferred."""
+"""Maximum difference of two log-probabilities that can be due to float32 rounding. If the answers of a pair
+differ by less, neither answer counts as preferred."""
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-"""Options to save sharded state unsharded, on the primary rank."""
+"""Options to collect the whole state of a sharded model on the primary rank, for saving."""
 
 
 class StageTrainer(SFTTrainer):
-    """Trains on packed micro-batches (``padding_free``), and saves and loads our checkpoints.
+    """Trains on packed micro-batches (``padding_free``), and saves and loads Tunegate's checkpoints.
 
     SFTTrainer would compute logits, entropy and accuracy for every token on a CPU; this class uses
     :func:`tunegate_trainer.tokens.likelihood.token_losses` instead.
     """
 
     loss_is_scaled_for_ga = True  # type: ignore[assignment]
-    """True because losses are divided by the count of the whole optimizer step, not of the micro-batch."""
+    """True, so that the Trainer does not scale losses again: they are already divided by the number of tokens
+    or pairs in the whole optimizer step, not in the micro-batch."""
     tokens = 0
     """The number of tokens that this process has trained on, including prompts."""
     reward_sums: torch.Tensor | None = None
-    """For DPO, of the shape (2,): the sum of the reward margins of all pairs that this process trained on,
-    and the number of margins that are positive by more than rounding."""
+    """For DPO, a tensor of two numbers over all pairs that this process has trained on: the sum of their
+    reward margins, and how many margins are positive by more than rounding. None for SFT."""
     _weights = Path()
-    """The checkpoint that a run resumes from."""
+    """The folder of the checkpoint that this run resumes from."""
 
     def __init__(self, *, model: Any, ranks: Ranks = SINGLE_RANK, **arguments: Any) -> None:
         self._ranks = ranks
@@ -64,7 +65,7 @@ class StageTrainer(SFTTrainer):
             model.get_parameter(name).data = data  # TRL rounds adapters beside a quantized base to bfloat16
 
     def train_from(self, checkpoints: CheckpointFolder, step: int) -> None:
-        """Train the steps after ``step``, which is 0 at the start.
+        """Train the optimizer steps after ``step``. If it is not 0, resume from the checkpoint of this step.
 
         Raises :class:`MicroBatchTooLargeError` if a pass does not fit the GPU, and :class:`PeerLostError` if
         another rank is lost.
@@ -84,7 +85,8 @@ class StageTrainer(SFTTrainer):
         self._ranks.barrier()  # the primary rank removes the scratch folder, which the others still read
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
-        """Call the function of the same name, and count tokens."""
+        """Return the result of :func:`tunegate_trainer.tokens.likelihood.token_losses`, and count the
+        tokens."""
         self.tokens += inputs["input_ids"].numel()
         if self.aux_loss_enabled:  # it needs every token, so prefixes are not shared
             inputs["output_router_logits"] = True
@@ -96,11 +98,10 @@ class StageTrainer(SFTTrainer):
     def add_balance_loss(
         self, loss: torch.Tensor, balance: torch.Tensor | None, in_step: bool
     ) -> torch.Tensor:
-        """Add the load-balancing loss of a mixture of experts (arXiv 2101.03961, section 2.2) to a pass's
-        loss.
+        """Add ``balance``, the load-balancing loss of a mixture of experts, to the loss of a pass.
 
-        It is weighted by the coefficient of the model's configuration, and averaged over the passes of an
-        optimizer step if ``in_step``.
+        See arXiv 2101.03961, section 2.2. The load-balancing loss is multiplied by the coefficient in the
+        model's configuration. If ``in_step``, it is averaged over the passes of an optimizer step.
         """
         if balance is None:
             return loss
@@ -108,7 +109,8 @@ class StageTrainer(SFTTrainer):
         return loss + self.router_aux_loss_coef * balance / passes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
-        """Pass a step's metrics to the callbacks, but do not store them in the state of every checkpoint.
+        """Pass the metrics of an optimizer step to the callbacks. Unlike in transformers, they are not stored
+        in the state of checkpoints.
 
         Raises :class:`UserError` if the loss is not finite.
         """
@@ -129,7 +131,7 @@ class StageTrainer(SFTTrainer):
         Trainer._save_checkpoint(self, model, trial)  # without SFTTrainer's model card
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Save the random states of all ranks, written by the primary rank only."""
+        """Save the random states of all ranks. Only the primary rank writes files."""
         with TemporaryDirectory() as own:
             super()._save_rng_state(own)
             saved = {path.name: path.read_bytes() for path in Path(own).iterdir()}
@@ -180,7 +182,7 @@ class StageTrainer(SFTTrainer):
 
 
 class CompletionTrainer(StageTrainer):
-    """SFT: the cross-entropy of the completions."""
+    """The trainer for SFT. Its loss is the cross-entropy of the completions."""
 
     def compute_loss(
         self,
@@ -189,8 +191,8 @@ class CompletionTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the sum over the completion tokens of a micro-batch, divided by their number in the whole
-        step.
+        """Return the summed loss of a micro-batch's completion tokens, divided by the number of completion
+        tokens in the whole optimizer step.
 
         ``inputs`` has one row of concatenated examples, with ``position_ids`` that restart at each example.
         """
@@ -212,7 +214,7 @@ class PreferenceCollator(DataCollatorForLanguageModeling):
 
 
 class PreferenceTrainer(StageTrainer):
-    """DPO with TRL's losses on packed pairs.
+    """The trainer for DPO, with the same losses as TRL, on packed pairs.
 
     TRL's DPOTrainer is not used: it pads pairs, computes the reference in every epoch, and keeps the
     reference as a second adapter, which would change in a resumed run.
@@ -233,10 +235,12 @@ class PreferenceTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the sum over the pairs of a micro-batch, divided by this rank's number of pairs in the step.
+        """Return the summed loss of a micro-batch's pairs, divided by this rank's number of pairs in the
+        optimizer step.
 
-        The reward margin of a pair is beta times the difference of the log-ratios of its chosen and rejected
-        answers, each the model's log-probability minus the reference's (equation 5 of arXiv 2305.18290).
+        Also adds to ``reward_sums``. The log-ratio of an answer is its log-probability under the model minus
+        its log-probability under the reference model. The reward margin of a pair is beta times the log-ratio
+        of the chosen answer minus that of the rejected answer (equation 5 of arXiv 2305.18290).
         """
         reference = inputs.pop("reference")
         losses, answers, balance = self.token_losses(model, inputs)
