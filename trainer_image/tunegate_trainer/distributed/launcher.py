@@ -25,15 +25,17 @@ from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATI
 logger = logging.getLogger(__name__)
 
 STRAGGLER_SECONDS = 120.0
-"""How long the other ranks may run after one has failed. They may be waiting for the failed one."""
+"""Number of seconds that the other ranks may run after one rank has failed. They may wait for the failed rank
+forever, so they are killed afterwards."""
 _POLL_SECONDS = 0.2
 _SIGNAL_BASE = 128
 
 
 def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
-    """Run the trainer with ``arguments`` in this many ``processes``.
+    """Run the trainer with ``arguments`` in this number of ``processes``, which are the ranks of this pod.
 
-    Return the most informative exit code of a rank, and write that rank's termination message below ``root``.
+    Choose the rank whose end best explains the outcome: return its exit code, and write its termination
+    message to ``root``.
     """
     with tempfile.TemporaryDirectory() as folder:
         messages = [Path(folder) / f"{rank}.json" for rank in range(processes)]
@@ -58,7 +60,8 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
         killed = _wait(children)
 
         def information(rank: int) -> tuple[bool, int]:
-            """Rank the ends by information. A rank that we killed only waited for the others."""
+            """Return how well the end of a rank explains the outcome. A rank that was killed here explains
+            nothing, because it only waited for the failed rank."""
             return rank not in killed, cause_priority(_exit_code(children[rank]), _failure(messages[rank]))
 
         chosen = max(range(processes), key=information)
@@ -68,7 +71,8 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
 
 
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
-    """Wait until all ranks have ended, and kill those that outlive a failed one for too long.
+    """Wait until all ranks have ended. Kill ranks that still run ``STRAGGLER_SECONDS`` after another rank has
+    failed.
 
     Return the ranks that were killed.
     """
@@ -89,7 +93,8 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
 
 
 def _exit_code(child: "subprocess.Popen[bytes]") -> int:
-    """Return the exit code as a container reports it: 128 plus the number of a signal."""
+    """Return the exit code of a process in the form that containers use: after a signal, 128 plus the
+    signal's number."""
     code: int = child.returncode
     return code if code >= 0 else _SIGNAL_BASE - code
 

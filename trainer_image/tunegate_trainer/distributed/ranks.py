@@ -23,17 +23,17 @@ from tunegate_trainer.process.errors import PeerLostError
 T = TypeVar("T")
 
 TRAINING_SECONDS = 600
-"""How long a rank waits for another in a training step. If a rank's process ends, its connections close, and
-with gloo the others notice at once."""
+"""Timeout in seconds for communication within an optimizer step. With gloo, ranks notice at once if the
+process of another rank ends, because its connections close."""
 CONTROL_SECONDS = 3 * 3600
-"""How long ranks wait for each other between steps. The primary rank may hash, merge or save a large
-model."""
+"""Timeout in seconds for communication between optimizer steps. It is long, because the primary rank may
+hash, merge or save a large model."""
 RENDEZVOUS_SECONDS = 1800
-"""How long ranks wait at least until all have connected. A pod may still wait for a node; the operator gives
-up after the job's startTimeoutSeconds."""
+"""Minimum timeout in seconds until all ranks must have connected. A pod may wait for a node until the
+operator's timeout, the job's startTimeoutSeconds."""
 _MARGIN_SECONDS = 60
-"""Time added to startTimeoutSeconds, so that the operator times out first: it knows what the pod waits
-for."""
+"""Seconds that are added to startTimeoutSeconds, so that the operator times out first. It can report what the
+pod waits for."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _c10d: Any = dist  # its type hints leave out the stores
 _ARRIVED = "arrived"
@@ -43,20 +43,21 @@ _GLOO = "gloo"
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's rank in a run, and its communication with the others.
+    """The rank of this process in a run, and its communication with the other ranks.
 
-    All ranks must call the communicating methods in the same order.
+    All ranks must call the methods that communicate in the same order.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """The GPU of its machine that this rank uses."""
+    """The index of the GPU that this rank uses, among the GPUs of its pod."""
     splits_evaluation: bool = True
     """Whether each rank evaluates a part of the cases. If the model is sharded, all ranks evaluate all
     cases."""
     _control: Any = field(default=None, repr=False)
-    """The gloo process group for communication between steps. It detects the end of a peer also on GPUs."""
+    """The gloo process group for communication between optimizer steps. On GPUs too, it detects at once that
+    the process of another rank has ended."""
 
     @property
     def is_primary(self) -> bool:
@@ -79,8 +80,8 @@ class Ranks:
         return Writer(folder, epoch, writes=self.is_primary)
 
     def primary_first(self, work: Callable[[], T]) -> T:
-        """Call ``work`` on the primary rank first, then on the others, which find the files it has
-        written."""
+        """Call ``work`` on the primary rank, and then on the other ranks, which find the files that the
+        primary rank has written."""
         if not self.is_primary:
             self.barrier()
         done = work()
@@ -111,7 +112,8 @@ class Ranks:
         return values
 
     def own_share(self, items: Sequence[T]) -> Sequence[T]:
-        """Return the items that this rank evaluates: a share of them, or all if the model is sharded."""
+        """Return the items that this rank evaluates: a part of ``items``, or all of them if the model is
+        sharded."""
         return items[self.rank :: self.world_size] if self.splits_evaluation else items
 
     def merge(self, part: Mapping[int, T]) -> dict[int, T]:
@@ -167,10 +169,10 @@ def _connect(topology: Topology, device: torch.device, seconds: int) -> Ranks:
 
 
 def _rendezvous_store(topology: Topology, host: str, port: int, seconds: int) -> Any:
-    """Return the TCPStore through which the ranks find each other, once all of them have connected.
+    """Wait until all ranks have connected, and return the TCPStore through which they find each other.
 
-    PyTorch would wait in native code, where SIGTERM is not handled, and resolve the host name only once,
-    before the pod may have one. Here short waits are repeated.
+    This function polls with short pauses. PyTorch itself would wait in native code, where SIGTERM is not
+    handled, and would resolve the host name only once, possibly before the primary rank's pod has a DNS name.
     """
     deadline = time.monotonic() + seconds
     late = f"within {seconds} s"
@@ -232,7 +234,8 @@ def _peer_errors() -> Iterator[None]:
 def peer_lost_error(error: BaseException) -> PeerLostError:
     """Return the error for a lost connection to another rank."""
     return PeerLostError(
-        f"another rank of this training ended or does not answer: {' '.join(str(error).split())}",
-        "look at how the other pods ended; if none of them names a cause, this message does: for example "
-        "a /dev/shm that is too small (podTemplate.sharedMemory)",
+        f"the connection to another rank of this training was lost: {' '.join(str(error).split())}",
+        "check how the job's other pods ended; if none of them reports a cause, this message has "
+        "it, for example "
+        "that /dev/shm is too small (podTemplate.sharedMemory)",
     )

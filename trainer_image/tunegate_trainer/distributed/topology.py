@@ -8,14 +8,15 @@ from tunegate_api.contract import MASTER_VARIABLE, NODE_VARIABLE
 from tunegate_api.v1alpha1.pods import Resources
 
 LOCAL_RANK_VARIABLE = "TUNEGATE_LOCAL_RANK"
-"""The rank of this process within its pod. Set by :mod:`tunegate_trainer.distributed.launcher`."""
+"""Name of the environment variable with the rank of this process within its pod. The launcher sets it."""
 TERMINATION_VARIABLE = "TUNEGATE_TERMINATION"
-"""The file to which a launched process writes its termination message, for the launcher to read."""
+"""Name of the environment variable with the file to which a launched process writes its termination message.
+The launcher reads this file."""
 
 
 @dataclass(frozen=True)
 class Topology:
-    """One of ``nodes`` x ``local_size`` ranks."""
+    """The position of this process among the ``nodes`` x ``local_size`` ranks of a run."""
 
     node: int
     nodes: int

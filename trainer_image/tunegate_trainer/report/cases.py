@@ -12,8 +12,8 @@ from tunegate_trainer.report.collect import Collected, read_lines
 from tunegate_trainer.report.stages import StageHistory
 
 SHOWN_CASES = 100
-"""The maximum number of cases of a group that are shown with their outputs. For the others, only ids are
-shown."""
+"""The maximum number of cases per group that are shown with their outputs. For further cases, only the ids
+are shown."""
 SHOWN_CHARACTERS = 6000
 """The maximum number of characters of a text that are shown."""
 OUTCOME_WORDS = {PASS: "passed", FAIL: "failed", TRUNCATED: "cut off", ERROR: "not measured"}
@@ -25,10 +25,10 @@ class CaseAnswer:
 
     text: str
     outcome: str
-    """One letter: the worst outcome of its measures."""
+    """The worst outcome over all measures, as one letter."""
     explanation: str
     measures: Mapping[str, str]
-    """The outcome of each measure in words, if there are several measures."""
+    """The outcome of each measure in words. Empty if there is only one measure."""
 
     @property
     def passed(self) -> bool:
@@ -41,8 +41,8 @@ class CaseAnswer:
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """A case with the answers of both models. ``before`` is None if the first model was not evaluated on
-    it."""
+    """A case with the answers of both models. ``before`` is None if the first model was not evaluated on this
+    case."""
 
     id: str
     tags: tuple[str, ...]
@@ -68,10 +68,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on one set of cases."""
+    """The comparison of two models on one set of cases."""
 
     key: str
-    """The name of the files with the outputs, without the suffix."""
+    """The name of the files with the outputs of this set, without the suffix."""
     title: str
     before: str
     after: str
@@ -91,8 +91,9 @@ _GROUPS = (
 def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparison]:
     """Return the comparison of the two models that matter most at this time.
 
-    After the final gate: the base model and the artifact. After a stop: the stage's best checkpoint and the
-    one that stopped it. Otherwise: the stage's starting model and its newest checkpoint.
+    After the final gate, these are the base model and the artifact. After a stop, they are the stage's best
+    checkpoint and the checkpoint at which training stopped. Otherwise, they are the stage's starting model
+    and its newest checkpoint.
     """
     gate = job.workspace / job.paths.gate
     if job.results.find(Subject.FINAL):

@@ -14,14 +14,15 @@ from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.stages import StageHistory
 
 _SIZE = (5.6, 3.6)
-"""Width and height in inches of 72 points: wide enough for a column, with text that is readable on a
-phone."""
+"""Width and height of a chart in inches of 72 points: as wide as a column, and with text that is readable on
+a phone."""
 _MAX_POINTS = 400
-"""The maximum number of points of a curve. Further steps are averaged."""
+"""The maximum number of points in a curve. With more optimizer steps, each point is the mean of several
+steps."""
 _SHORT_LABEL = 30
-"""The most characters of a label if two labels are to fit side by side."""
+"""The maximum length of labels in characters with which two labels fit side by side."""
 _SMOOTHED_FROM = 30
-"""The number of points from which a smoothed curve is drawn too."""
+"""If a curve has at least this number of points, a smoothed curve is drawn too."""
 # Matplotlib draws these placeholder colours; each is replaced by a CSS variable of the page's colour scheme.
 _INK, _GRID, _CRITICAL = "#010101", "#020202", "#030303"
 _SERIES = ("#040401", "#040402", "#040403", "#040404")
@@ -42,7 +43,8 @@ class _Line:
 
 
 def loss_chart(stage: StageHistory) -> Markup | None:
-    """Draw the training loss by step, with the best checkpoint and the stop. None before the second step."""
+    """Draw the training loss by optimizer step, with the best checkpoint and the stop. Returns None before
+    the second step."""
     if len(stage.losses) < 2:
         return None
     points = _thinned(stage.losses)
@@ -68,7 +70,7 @@ def loss_chart(stage: StageHistory) -> Markup | None:
 
 
 def rate_chart(stage: StageHistory) -> Markup | None:
-    """Draw the golden rate of each gate and the dev metrics by checkpoint. None before the first
+    """Draw the pass rate of each golden set and the dev metrics by checkpoint. Returns None before the first
     checkpoint."""
     if len(stage.checkpoints) < 2:
         return None
@@ -208,15 +210,15 @@ def _inline(svg: str, name: str, title: str, words: str) -> Markup:
 
 
 def _thinned(points: Sequence[LossPoint]) -> list[LossPoint]:
-    """Reduce to at most ``_MAX_POINTS`` points, each the mean of consecutive steps."""
+    """Return at most ``_MAX_POINTS`` points, each of which is the mean of consecutive steps."""
     size = -(-len(points) // _MAX_POINTS)
     chunks = [points[i : i + size] for i in range(0, len(points), size)]
     return [LossPoint(chunk[-1].step, sum(p.loss for p in chunk) / len(chunk), 0) for chunk in chunks]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Return the mean of a centred window of a tenth of the curve, which does not lag like a running
-    average."""
+    """Return a smoothed curve: each value is the mean over a window around it, a tenth of the curve. A
+    centred window does not lag, unlike a running average."""
     half = max(1, len(values) // 20)
     windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]

@@ -1,4 +1,4 @@
-"""Read everything that a job has written to the volume so far. Missing files are left out."""
+"""Read all files that a job has written to the volume so far. Missing files are skipped."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RowNote:
-    """A row that was not used."""
+    """A row that is bad or was dropped, with its line and the reason."""
 
     line: int
     reason: str
@@ -52,21 +52,21 @@ class DataNotes:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """The measurements of one optimizer step. Missing ones are 0 or None."""
+    """The measurements of one optimizer step. A missing measurement is 0 or None."""
 
     step: int
     loss: float
     seconds: float
     time: float = 0
-    """When it ended, in seconds since 1970."""
+    """The time at which the step ended, in seconds since 1970."""
     learning_rate: float | None = None
     grad_norm: float | None = None
     tokens: int = 0
     reward_margin: float | None = None
-    """For DPO: beta times how much more than the reference the model prefers the chosen answer; the mean over
-    the step's pairs."""
+    """For DPO, the mean reward margin of the step's pairs: how much more the model prefers the chosen answer
+    than the reference model does, times beta."""
     reward_accuracy: float | None = None
-    """For DPO: the share of the step's pairs with a positive margin."""
+    """For DPO, the fraction of the step's pairs with a positive reward margin."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,11 @@ class Collected:
     plan: Plan | None
     notes: DataNotes
     reports: Mapping[str, Report]
-    """The last report of each role, by file name without suffix: ``data``, ``train-sft``."""
+    """The last report of each role and stage, by file name without suffix, such as ``data`` or
+    ``train-sft``."""
     results: Results
     losses: Mapping[str, tuple[LossPoint, ...]]
-    """By stage."""
+    """The measurements of all optimizer steps, by stage."""
     gate_result: GateRoleResult | None
     """The result file of the final gate."""
 
@@ -189,8 +190,8 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
 
 
 def _case_sets(folder: Path, request: Request, plan: Plan | None) -> dict[str, CaseSet]:
-    """Return the cases of one evaluation: of each golden set, and the dev rows or pairs of each task
-    metric."""
+    """Return the cases of one evaluation by set: the cases of each golden set, and the dev rows or pairs of
+    each task metric."""
     found = {
         golden_set(gate.name): _case_set(folder / golden_file(gate.name), gate.golden_sha256)
         for gate in request.gates

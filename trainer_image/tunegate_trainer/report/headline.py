@@ -28,7 +28,7 @@ class Headline:
     tone: Tone
     sentence: str
     findings: tuple[tuple[str, RuleFinding], ...] = ()
-    """The arithmetic: the name of each gate or task metric, and its finding."""
+    """The numbers behind the verdict: the name of a gate or task metric with each of its findings."""
     failure: Failure | None = None
     stop: GateStop | None = None
     published: tuple[PublishedArtifact, ...] = ()
@@ -61,7 +61,8 @@ def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgemen
 
 
 def publish_addresses(job: Collected) -> set[str]:
-    """Return the addresses of the spec. The artifact is published once it is at all of them."""
+    """Return the publish addresses in the spec, each once. Publishing is complete when the artifact is at all
+    of them."""
     return {target.uri for target in job.request.spec.publish}
 
 

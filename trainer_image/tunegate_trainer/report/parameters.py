@@ -1,4 +1,4 @@
-"""List every setting of the job and of each gate by name. The settings of a stage are in the plan."""
+"""List the settings of the job and of each gate for the report. The settings of stages come from the plan."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,8 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
 
 def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[str, str]]:
-    """Return the settings of all stages and, after the final gate, its device and types."""
+    """Return the settings that apply to all stages and, after the final gate, the device, dtype and
+    quantization that the gate used."""
     held_out = request.spec.data.held_out
     rows = [
         ("evaluateEvery", _every(request.spec.evaluate_every)),
@@ -29,7 +30,7 @@ def job_rows(request: Request, measured: GateRoleResult | None) -> list[tuple[st
 
 
 def memory_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """Return the estimated memory of each stage; no rows without an estimate."""
+    """Return a row with the estimated memory of each stage. Returns no row if no stage has an estimate."""
     if not any(stage.memory for stage in stages):
         return []
     return [("memory, estimated", [by_part(stage.memory) if stage.memory else "" for stage in stages])]

@@ -14,7 +14,7 @@ from tunegate_trainer.report.stages import StageHistory
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One measure of the base and the tuned model."""
+    """One row of the table: the results of the base model and of the tuned model in one measure."""
 
     measure: str
     passed: int
@@ -22,9 +22,9 @@ class ScoreRow:
     base_passed: int | None
     last_published_passed: int | None
     required: str | None
-    """The lowest rate that passes; None if there is no minimum."""
+    """The lowest rate that passes. None if there is no minimum."""
     state: VerdictState | None
-    """None if the verdict does not depend on this measure."""
+    """The verdict on this measure. None if the final verdict does not depend on this measure."""
 
     value: Fraction
     """The pass rate, or the value of a metric that is computed from counts."""
@@ -55,7 +55,8 @@ class Scores:
 
 
 def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Scores | None:
-    """Return the scores of the artifact, or before the final gate of the best, else the newest checkpoint."""
+    """Return the scores of the artifact. Before the final gate, return those of the best checkpoint, or of
+    the newest checkpoint if none passes. Returns None if no checkpoint is evaluated yet."""
     evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
     if judgement is not None:
         final = job.results.find(Subject.FINAL)[0]
@@ -97,8 +98,8 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
 
 
 def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
-    """Return the row of a task metric. With ``counts`` False, for the dev split, it has no minimum and no
-    state."""
+    """Return the row of a task metric. If ``counts`` is False, the metric does not count for the verdict, so
+    the row has no minimum and no state."""
     return ScoreRow(
         measure=f"{task.name}, {task.split}",
         passed=task.passed,

@@ -1,4 +1,5 @@
-"""The history of a stage: its checkpoints with their verdicts, the best one, and why it stopped."""
+"""The history of a stage: its checkpoints with their verdicts, the best checkpoint, and the reason of a
+stop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +22,15 @@ from tunegate_trainer.report.collect import Collected, LossPoint
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One evaluated checkpoint; step 0 is the starting model."""
+    """One evaluated checkpoint. Step 0 is the starting model."""
 
     step: int
     loss: float | None
     gates: tuple[GateJudgement, ...]
     tasks: tuple[TaskJudgement, ...]
-    """On the dev split."""
+    """The results of the task metrics on the dev split."""
     verdict: VerdictState
-    """The worst verdict of its gates, without dry runs."""
+    """The worst verdict of the checkpoint's gates, without dry runs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class GateStop:
     message: str
     must_pass: bool
     best_step: int
-    """0 if the starting model was best."""
+    """The step of the best checkpoint. It is 0 if the starting model was best."""
     regressed: tuple[str, ...]
     time: datetime
     seconds_per_step: float | None
@@ -54,28 +55,29 @@ class GateStop:
 
     @property
     def seconds_saved(self) -> float | None:
-        """The time of the remaining steps at this run's speed."""
+        """The estimated time that the skipped steps would have taken. None if the speed is unknown."""
         return None if self.seconds_per_step is None else self.steps_saved * self.seconds_per_step
 
 
 @dataclass(frozen=True)
 class StageHistory:
-    """One stage up to now."""
+    """The history of one stage up to now."""
 
     name: str
     method: str
     total_steps: int
-    """The planned steps, or the last trained step if there is no plan."""
+    """The planned number of optimizer steps. Without a plan, the best known number."""
     outcome: Outcome | None
     progress: Progress | None
     usage: Usage | None
-    """Steps, tokens and time of all attempts."""
+    """The steps, tokens and time of all attempts of this stage."""
     losses: tuple[LossPoint, ...]
     checkpoints: tuple[Checkpoint, ...]
     best_step: int | None
-    """The passing checkpoint that the next step uses."""
+    """The step of the best passing checkpoint, which the next stage or the final gate uses. None if none
+    passes."""
     accepted_steps: tuple[int, ...]
-    """The stops after which a person continued the training."""
+    """The steps of the stops after which a person decided to continue the training."""
     stop: GateStop | None
 
     @property
@@ -147,7 +149,8 @@ def _checkpoint(job: Collected, evaluation: Evaluation) -> Checkpoint:
 
 
 def _best_step(job: Collected, stage: str) -> int | None:
-    """Return the checkpoint that the final gate judged, or would judge now."""
+    """Return the step of the checkpoint that the final gate evaluated, or would evaluate now. None if none
+    passes."""
     final = job.results.find(Subject.FINAL, stage)
     best = best_checkpoint(job.request, job.results, stage)
     return final[0].step if final else best.step if best else None
@@ -156,10 +159,11 @@ def _best_step(job: Collected, stage: str) -> int | None:
 def _replay_stop_rule(
     job: Collected, stage: str, evaluations: Sequence[Evaluation], *, stopped: bool
 ) -> tuple[tuple[int, ...], GateAssessment | None]:
-    """Replay the stop rule over all checkpoints. Return the steps that a person accepted, and the last
-    assessment.
+    """Replay the stop rule over all checkpoints.
 
-    If training went on after a stop, a person accepted that checkpoint, and the history starts again from it.
+    Return the steps of the stops that a person overrode, and the last assessment. If training continued after
+    a stop, a person overrode this stop, and only evaluations from this checkpoint on count for later
+    assessments.
     """
     accepted: list[int] = []
     start = 0
@@ -175,6 +179,6 @@ def _replay_stop_rule(
 
 
 def _seconds_per_step(losses: Sequence[LossPoint]) -> float | None:
-    """Return the median, so that a slow first step hardly matters."""
+    """Return the median time of a step, which a slow first step hardly changes. None if no time is known."""
     seconds = [point.seconds for point in losses if point.seconds > 0]
     return median(seconds) if seconds else None

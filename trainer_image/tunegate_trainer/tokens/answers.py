@@ -1,8 +1,8 @@
 """The text that a model must generate after a prompt to give a certain answer.
 
-The rule is the same for every chat template: it is the text that the template itself renders for the
-assistant turn, after the prompt that it renders for the turns before. docs/adr/0021-the-templates-own-text.md
-has the cases.
+The rule is the same for every chat template: a completion is the text that the template itself renders for
+the assistant turn, after the text that it renders for the earlier turns.
+docs/adr/0021-the-templates-own-text.md describes the cases.
 """
 
 from collections import Counter
@@ -34,28 +34,31 @@ from tunegate_trainer.tokens.reasoning import (
 )
 
 _SHOWN = 120
-"""Characters of each text in an error, from a little before the first difference."""
+"""Maximum number of characters of a text in an error. The shown part starts a little before the first
+difference."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The text that a model generates after a prompt."""
+    """The completion that the chat template renders for a given answer: what a model must generate after the
+    prompt to give this answer."""
 
     text: str
-    """The reasoning and the answer, with the template's marks around them."""
+    """The reasoning and the answer, with the delimiters that the template puts around them."""
     end: str
     """The text after the answer, up to and including the token that ends the turn."""
     has_reasoning: bool
-    """Whether the rendered text has the reasoning of the answer. True if the answer has no reasoning."""
+    """Whether the rendered text contains the answer's reasoning. Also True if the answer has no reasoning."""
 
 
 def answer_after(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, tools: Tools = None
 ) -> Answer:
-    """Return what the model generates for ``answer`` after the text of ``prompt``.
+    """Return the completion for ``answer``: the text that a model must generate after the rendered
+    ``prompt``.
 
-    The text of the prompt is that of :func:`~tunegate_trainer.tokens.chat.render`. Raises :class:`UserError`
-    with both texts if the template does not render the answer after its prompt.
+    The prompt is rendered by :func:`~tunegate_trainer.tokens.chat.render`. Raises :class:`UserError`, with
+    the texts of prompt and chat, if the rendered chat with the answer does not continue the rendered prompt.
     """
     return _answer(tokenizer, render(tokenizer, prompt, tools), prompt, answer, tools)
 
@@ -63,7 +66,7 @@ def answer_after(
 def _answer(
     tokenizer: PreTrainedTokenizerBase, prompt_text: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> Answer:
-    """Do the same as :func:`answer_after`, given ``prompt_text``, the rendered text of the prompt."""
+    """Implement :func:`answer_after` for a prompt that is already rendered as ``prompt_text``."""
     end = answer_end(tokenizer)
     if not tokenizer.chat_template:
         if answer.tool_calls:
@@ -102,9 +105,9 @@ def calls_text(
     tools: Tools = None,
     content: str = "",
 ) -> str:
-    """Return the output of a model that makes exactly these tool calls, as a scorer sees it.
+    """Return the text that a scorer gets if a model makes exactly these tool calls.
 
-    A scorer sees no reasoning and no special tokens.
+    The text has no reasoning and no special tokens.
     """
     named = [call.model_copy(update={"id": call.id or CALL_ID}) for call in calls]
     answer = Message(role="assistant", content=content, tool_calls=named)
@@ -123,7 +126,8 @@ def _has_content(text: str, answer: Message) -> bool:
 def _drops_a_call(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], answer: Message, whole: str, tools: Tools
 ) -> bool:
-    """Return whether a template drops the last of several calls. Some render only the first one."""
+    """Return whether a template drops the last of several tool calls. Some templates render only the first
+    call."""
     if answer.tool_calls is None or len(answer.tool_calls) == 1:
         return False
     fewer = answer.model_copy(update={"tool_calls": answer.tool_calls[:-1]})
@@ -133,13 +137,18 @@ def _drops_a_call(
 def _turn(
     tokenizer: PreTrainedTokenizerBase, prompt_text: str, prompt: list[Message], answer: Message, tools: Tools
 ) -> tuple[str, str | None]:
-    """Return the text of the whole chat, and its part after the prompt, see :func:`_after`."""
+    """Return the text of the chat with the answer, and the part of this text after the prompt, see
+    :func:`_after`."""
     whole = apply_template(tokenizer, [*prompt, answer], add_generation_prompt=False, tools=tools)
     return whole, _after(tokenizer, prompt_text, whole, answer)
 
 
 def _after(tokenizer: PreTrainedTokenizerBase, prompt_text: str, whole: str, answer: Message) -> str | None:
-    """Return the part of the ``whole`` chat after the prompt, or None if it does not start with that."""
+    """Return the part of the ``whole`` chat after the prompt.
+
+    Differences in the reasoning between prompt and chat are adjusted. Returns None if the chat does not start
+    with the prompt even then.
+    """
     if whole.startswith(prompt_text):
         return whole[len(prompt_text) :]
     marks = reasoning_marks(tokenizer)
@@ -163,9 +172,10 @@ def _after(tokenizer: PreTrainedTokenizerBase, prompt_text: str, whole: str, ans
 
 
 def _after_empty_reasoning(prompt_text: str, whole: str, marks: ReasoningMarks) -> str | None:
-    """Return the text after a prompt that ends with empty reasoning, which the rendered chat does not have.
+    """Return the text after a prompt that ends with empty reasoning, if the rendered chat lacks the empty
+    reasoning.
 
-    None if the prompt does not end so, or if the chat differs before it.
+    Returns None if the prompt does not end with empty reasoning, or if prompt and chat differ before it.
     """
     start = prompt_text.rfind(marks.opens)
     empty, rest = prompt_text[start:], whole[start:].lstrip()
@@ -199,8 +209,11 @@ def example_tokens(
 ) -> tuple[list[int], list[int]]:
     """Return the token ids of a prompt, and those of the completion with the end of its turn.
 
-    The prompt's ids are those from which generation starts. Together, both are the tokens of the whole text,
-    unless one token would span the border; then the completion is tokenized separately.
+    Generation starts from the same ids of the prompt. Usually, prompt and completion are tokenized as one
+    text. If a token would span the boundary between them, the completion is tokenized separately.
+
+    Raises :class:`UserError` if the template does not render the answer after the prompt, or if the
+    completion's tokens decode to another text after the prompt.
     """
     prompt_text = render(tokenizer, prompt, tools)
     rendered = _answer(tokenizer, prompt_text, prompt, answer, tools)
@@ -212,9 +225,9 @@ def example_tokens(
     # A tokenizer that puts a space before every text would add one between the two.
     if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
-            "the model's tokenizer cannot continue the prompt "
-            f"{_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}: "
-            f"the tokens of {_shown(completion, 0)} decode to another text after it",
+            f"the model's tokenizer cannot encode the completion {_shown(completion, 0)} separately: "
+            "after the prompt "
+            f"{_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, its tokens decode to another text",
             "use the tokenizer.json that the model was trained with",
         )
     return prompt_ids, completion_ids
@@ -226,12 +239,14 @@ def answered_tokens(
     unlearned: Collection[int] = (),
     tools: Tools = None,
 ) -> list[int]:
-    """Return the positions of tokens in a prompt that belong to earlier answers, ends of turns included.
+    """Return the positions of a prompt's tokens that belong to earlier answers of the chat and can be trained
+    on.
 
-    ``unlearned`` turns are excluded. So are answers that the template changes in the history of a chat, for
-    example by dropping their reasoning, because a model must never generate the changed text. Positions are
-    in the prompt's tokens of :func:`example_tokens`. A token that belongs only partly to an answer is
-    excluded.
+    The ends of turns are included. Excluded are the turns ``unlearned``, and answers that the template
+    changes in the history of a chat, for example by dropping their reasoning, because a model must not learn
+    to generate the changed text. A token that only partly belongs to an answer is excluded too. Positions
+    refer to the prompt's tokens from :func:`example_tokens`. Without a fast tokenizer, answers cannot be
+    located, and the result is empty.
     """
     found = _answer_spans(tokenizer, prompt, tools)
     spans = [span for turn, span in found.items() if turn not in unlearned]
@@ -248,7 +263,8 @@ def answered_tokens(
 
 
 def is_rewritten(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> bool:
-    """Return whether the template changes or drops an earlier answer of a prompt."""
+    """Return whether the template changes or drops an earlier answer in a prompt. False if answers cannot be
+    located."""
     answers = sum(message.role == "assistant" for message in prompt)
     return _can_locate_answers(tokenizer) and len(_answer_spans(tokenizer, prompt, tools)) < answers
 
@@ -261,9 +277,10 @@ def _can_locate_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _answer_spans(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools
 ) -> dict[int, tuple[int, int]]:
-    """Return the span of each earlier answer in the rendered prompt, by turn. The end is exclusive.
+    """Return the start and end (exclusive) of each earlier answer in the rendered prompt, by index of the
+    turn.
 
-    Answers that the template changes or drops are missing.
+    Answers that the template changes or drops are left out.
     """
     answers = [i for i, message in enumerate(prompt) if message.role == "assistant"]
     if not answers or not _can_locate_answers(tokenizer):

@@ -19,20 +19,21 @@ from tunegate_trainer.process.errors import UserError
 Tools = Sequence[dict[str, Any]] | None
 """Functions that a model may call, in OpenAI's format."""
 TODAY = date(2026, 1, 1)
-"""The date that chat templates get if they ask for the current date. It never changes, so that rows and cases
-are rendered in the same way in a resumed run, and in a later job that is compared with this one."""
+"""The date that chat templates get as the current date. It is fixed, so that rows and cases are rendered in
+the same way in a resumed run, and in a later job that is compared with this job."""
 _DATE_CALL = re.compile(
     r"""strftime_now\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)"""
 )
 CALL_ID = "call00001"
-"""The id of tool calls without one. Mistral's templates accept only ids of nine letters and digits."""
+"""The id for tool calls that have no id. Mistral's templates accept only ids of nine letters and digits."""
 _QUESTION, _ANSWER = "TUNEGATE-QUESTION", "TUNEGATE-ANSWER"
 _TOKEN = re.compile(r"<\|?[^<>|\s]+\|?>")
 """The usual form of special tokens in chats."""
 _SHOWN = 300
 """Maximum length of a template's error message in our error, in characters."""
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
-"""Tags that only transformers knows. They mark assistant turns for training."""
+"""Matches ``{% generation %}`` tags, an extension of transformers with which templates mark assistant turns.
+Plain Jinja does not know these tags."""
 _USUAL_VARIABLES = frozenset(
     (
         *("add_generation_prompt", "continue_final_message", "documents", "messages", "tools"),
@@ -43,7 +44,7 @@ _TEMPLATE_FAILURES = (
     *(TemplateError, ArithmeticError, AttributeError, LookupError),
     *(RecursionError, TypeError, ValueError),
 )
-"""Exceptions of a template on a chat that it was not made for. A template is a small program."""
+"""Exceptions that a template, which is a small program, can raise for a chat that it does not support."""
 
 
 def load_tokenizer(
@@ -51,9 +52,10 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer in ``folder``, with ``arguments`` in its chat template, see :func:`with_arguments`.
 
-    The class of a tokenizer depends on the model's configuration. An adapter's folder has none, so give its
-    ``base_model``. Of several chat templates, the one named ``default`` is used; raises :class:`UserError` if
-    there is none.
+    The class of a tokenizer depends on the model's configuration. The folder of an adapter has no
+    configuration, so pass the folder of its base model as ``base_model``. If the model has several chat
+    templates, the template ``default`` is used. Raises :class:`UserError` if none of them is called
+    ``default``.
     """
     config = {"config": AutoConfig.from_pretrained(base_model, trust_remote_code=False)} if base_model else {}
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -64,7 +66,7 @@ def load_tokenizer(
         if "default" not in templates:
             raise UserError(
                 f"the model has the chat templates {', '.join(sorted(templates))}, but none called default",
-                "save the one to train with as chat_template.jinja",
+                "save the template to train with as chat_template.jinja in the model's folder",
             )
         tokenizer.chat_template = templates["default"]
     if arguments and tokenizer.chat_template:
@@ -75,9 +77,10 @@ def load_tokenizer(
 
 
 def with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
-    """Return a chat template with ``arguments`` as defaults, so that servers of the model need no option.
+    """Return a chat template in which ``arguments`` are the defaults, so that servers need no options for
+    them.
 
-    The values are strings, numbers or booleans.
+    The values of the arguments are strings, numbers or booleans.
     """
     defaults = _defaults(arguments)
     return template if template.startswith(defaults) else defaults + template
@@ -93,7 +96,8 @@ def _defaults(arguments: Mapping[str, Any]) -> str:
 
 
 def template_arguments(template: str, given: Mapping[str, Any]) -> set[str]:
-    """Return the names of the arguments that a chat template reads, without usual ones such as ``messages``.
+    """Return the names of the arguments that a chat template reads, apart from standard ones such as
+    ``messages``.
 
     ``given`` are the arguments that :func:`with_arguments` added to the template.
     """
@@ -113,14 +117,14 @@ def template_arguments(template: str, given: Mapping[str, Any]) -> set[str]:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: Tools = None) -> str:
-    """Return the prompt text that a completion follows.
+    """Return the text of a prompt, after which the model generates a completion.
 
-    With a chat template, it is the rendered chat with the generation prompt. Without one, it is the content
-    of the only message. The text has all special tokens; encode it with :func:`encode`. ``tools`` are
-    functions that the model may call, in OpenAI's format.
+    With a chat template, the text is the rendered chat with the generation prompt. Without a template, it is
+    the content of the only message. The text contains all special tokens, so encode it with :func:`encode`.
+    ``tools`` are functions that the model may call, in OpenAI's format.
 
     Raises :class:`UserError` if the template refuses the messages, fails on them, or drops tools or their
-    results, and if a chat has several turns or tools but the model has no template.
+    results. Also raises it if the model has no template and the chat has several turns or tools.
     """
     if not tokenizer.chat_template:
         if tools or any(message.tool_calls for message in messages):
@@ -149,7 +153,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
 
 
 def _is_in(result: str, text: str) -> bool:
-    """Return whether ``text`` has the result of a tool, as it is or escaped as JSON."""
+    """Return whether ``text`` contains the ``result`` of a tool, either unchanged or escaped as in JSON."""
     return any(
         form in text
         for form in (result, json.dumps(result)[1:-1], json.dumps(result, ensure_ascii=False)[1:-1])
@@ -163,10 +167,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the token that ends a completion: the one that the chat template puts after an answer, else EOS.
+    """Return the token that ends a completion: the token that the chat template puts after an answer, else
+    EOS.
 
-    Raises :class:`UserError` if there is neither, or if the template ends an answer with what looks like a
-    token but is not one of this tokenizer, because then it is the template of another model.
+    Raises :class:`UserError` if there is neither. Also raises it if the template ends answers with a text
+    that looks like a special token but is not a token of this tokenizer, because the template then belongs to
+    another model.
     """
     return answer_end(tokenizer).token
 
@@ -178,13 +184,13 @@ class AnswerEnd:
     token: str
     """The token at which generation ends."""
     generated: str
-    """The generated part: everything after the answer up to and including ``token``."""
+    """The part that a model generates: everything after the answer up to and including ``token``."""
     after: str
     """Everything that the template renders after the last answer of a chat."""
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase) -> AnswerEnd:
-    """Return how answers end. Raises :class:`UserError` as :func:`end_of_turn` does."""
+    """Return the text and the token with which answers end. Raises the same errors as :func:`end_of_turn`."""
     return _answer_end(tokenizer, str(tokenizer.chat_template or ""), str(tokenizer.eos_token or ""))
 
 
@@ -219,9 +225,9 @@ def _answer_end(tokenizer: PreTrainedTokenizerBase, template: str, eos: str) -> 
 
 
 def end_of_call(tokenizer: PreTrainedTokenizerBase, chat: str = "") -> str:
-    """Return the token that ends an answer with tool calls. Some models have a separate token for it.
+    """Return the token that ends an answer with tool calls. Some models use a special token for this.
 
-    ``chat`` is the rendered text of a chat that ends with such an answer, by default of a minimal one.
+    ``chat`` is the rendered text of a chat that ends with tool calls. By default, a minimal chat is rendered.
     """
     end, chat = answer_end(tokenizer), chat or _chat_with_call(tokenizer, str(tokenizer.chat_template or ""))
     tokens = special_tokens(tokenizer, chat) if chat and not chat.endswith(end.after) else []
@@ -230,7 +236,8 @@ def end_of_call(tokenizer: PreTrainedTokenizerBase, chat: str = "") -> str:
 
 @lru_cache(maxsize=4)
 def _chat_with_call(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
-    """Render a chat that ends with a tool call. Empty if the template renders no calls."""
+    """Render a chat that ends with a tool call. Returns an empty text if the template does not render tool
+    calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER, arguments={"name": _ANSWER}))
     chat = [Message(role="user", content=_QUESTION), Message(role="assistant", tool_calls=[call])]
     try:
@@ -254,7 +261,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
 
 def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """Remove from a decoded text the tokens that ``skip_special_tokens`` would skip."""
+    """Remove the special tokens from a decoded text, as decoding with ``skip_special_tokens`` would do."""
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return re.sub("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)", "", text)
 
@@ -273,7 +280,7 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Genera
 
 
 def _leading_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text of the BOS token if this tokenizer adds one to every text, else an empty text."""
+    """Return the text of the BOS token if this tokenizer adds it to every text, else an empty text."""
     ids = tokenizer.encode("")
     return str(tokenizer.bos_token) if ids[:1] == [tokenizer.bos_token_id] and ids else ""
 
@@ -308,12 +315,13 @@ def apply_template(
 
 @dataclass(frozen=True)
 class _Formats:
-    """The formats in which a template expects contents and arguments. Servers detect them too."""
+    """The formats in which a template expects contents and arguments. Inference servers detect the same
+    formats."""
 
     content_parts: bool = False
-    """Contents are lists of parts, as multimodal templates expect them."""
+    """Whether contents are lists of parts, as multimodal templates expect them, instead of strings."""
     json_arguments: bool = False
-    """The arguments of tool calls are JSON strings."""
+    """Whether the arguments of tool calls are JSON strings instead of mappings."""
 
 
 @lru_cache(maxsize=4)

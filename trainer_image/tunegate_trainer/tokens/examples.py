@@ -13,7 +13,11 @@ from tunegate_trainer.tokens.rows import Pair, Row, text_answer
 IGNORED = -100
 """The label of a token that carries no loss."""
 TOKENS_PER_PASS = 1024
-"""The target number of tokens of a forward pass. Evaluation uses the same as training, because that fits."""
+"""The target number of tokens in a forward pass, for training and evaluation."""
+
+
+_SHOWN = 5
+"""Maximum number of row ids in an error."""
 
 
 class Example(TypedDict):
@@ -21,7 +25,7 @@ class Example(TypedDict):
 
     input_ids: list[int]
     labels: list[int]
-    """The input ids, but ``IGNORED`` for tokens without loss, such as those of the prompt."""
+    """The token id at positions that carry loss, and ``IGNORED`` at other positions, such as the prompt."""
 
 
 def example(prompt: list[int], completion: list[int]) -> Example:
@@ -40,7 +44,7 @@ def answer_tokens(one: Example) -> int:
 
 
 def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[Example]:
-    """Return the example of each row. All answers of a chat carry loss, including the ends of their turns.
+    """Return the example of each row. Every answer in a chat that can be trained on carries loss.
 
     Raises :class:`BadDataError` with the ids of rows longer than ``max_length`` tokens. No row is truncated.
     """
@@ -85,7 +89,9 @@ def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Example, E
 def _refuse_longer(examples: Sequence[tuple[str, Example]], max_length: int) -> None:
     too_long = list(dict.fromkeys(id for id, one in examples if len(one["input_ids"]) > max_length))
     if too_long:
+        more = f" and {len(too_long) - _SHOWN} more" if len(too_long) > _SHOWN else ""
         raise BadDataError(
-            f"{len(too_long)} rows are longer than maxLength {max_length}: {', '.join(too_long[:5])}",
+            f"{len(too_long)} rows are longer than training.maxLength, {max_length} tokens: "
+            f"{', '.join(too_long[:_SHOWN])}{more}",
             "raise training.maxLength, or shorten the rows",
         )

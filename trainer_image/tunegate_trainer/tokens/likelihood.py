@@ -16,7 +16,7 @@ from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_
 
 
 def flatten(examples: Sequence[Example]) -> dict[str, Any]:
-    """Concatenate examples to one row. ``position_ids`` start at 0 for each example.
+    """Concatenate examples into one row. ``position_ids`` restart at 0 for each example.
 
     The result equals that of TRL's collator for padding-free training.
     """
@@ -36,15 +36,17 @@ def flatten(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 _MIN_LOGIT_ROWS = 12
-"""Rows of logits that are computed at least. With 1 to 11 rows, MKL's float32 product in the backward pass of
-the LM head adds up the whole vocabulary in one accumulator unless their number is a multiple of 4. With the
-49,152 tokens of SmolLM2 that made gradients 2.4e-4 too large, and 3 or 11 rows take longer than 12."""
+"""Minimum number of rows of logits. With fewer rows, unless their number is a multiple of 4, MKL's float32
+product in the backward pass of the LM head adds up the whole vocabulary in one accumulator. With the 49,152
+tokens of SmolLM2, this made gradients 2.4e-4 too large. Fewer rows are not faster: 3 or 11 rows take longer
+than 12."""
 
 _FLAG = "computes_examples_singly"
 
 
 def compute_singly(model: Any) -> None:
-    """Record that a model cannot keep packed examples apart, so each needs a forward pass of its own."""
+    """Record that a model cannot keep packed examples apart, so that each example gets a separate forward
+    pass."""
     setattr(model, _FLAG, True)
 
 
@@ -54,22 +56,23 @@ def computes_singly(model: Any) -> bool:
 
 
 class TokenLosses(NamedTuple):
-    """The losses of the labelled tokens of one pass. The first two tensors have shape (labelled tokens,)."""
+    """The losses of all labelled tokens in one pass. ``losses`` and ``examples`` have the shape (labelled
+    tokens,)."""
 
     losses: torch.Tensor
-    """Negative log-probabilities."""
+    """The negative log-probability of each labelled token."""
     examples: torch.Tensor
     """The index of each token's example."""
     balance: torch.Tensor | None
-    """The load-balancing loss of a mixture of experts, if the inputs ask for router logits."""
+    """The load-balancing loss of a mixture of experts. None unless the inputs request router logits."""
 
 
 def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
-    """The loss of every token with a label.
+    """Return the loss of every token with a label.
 
-    ``inputs`` is one row of concatenated examples, of which ``labels`` is taken out. The LM head is applied
-    where a label is, and nowhere else: logits of every token are most of a CPU step on short completions, and
-    on a GPU the memory of tokens x vocabulary. Computed in the caller's precision, see
+    ``inputs`` is one row of concatenated examples. Its ``labels`` are removed. The LM head is applied only at
+    positions that predict a label, because logits of all tokens would take most of a CPU's time for short
+    completions, and a GPU's memory for tokens x vocabulary numbers. The caller's precision is used, see
     :func:`tunegate_trainer.models.loading.mixed_precision`.
     """
     if computes_singly(getattr(model, "module", model)):
@@ -88,12 +91,13 @@ def _padded(predictors: torch.Tensor) -> torch.Tensor:
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each label. ``logits``: (1, at least as many rows as labels, vocabulary)."""
+    """Return the loss of each label. ``logits`` has the shape (1, rows, vocabulary), with a row for each
+    label, and possibly more rows, which are ignored."""
     return cross_entropy(logits[0, : len(labels)].float(), labels, reduction="none")
 
 
 def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
-    """Do the same as :func:`token_losses`, with one forward pass per example."""
+    """Return the same as :func:`token_losses`, but compute each example in a separate forward pass."""
     routes = {name: inputs[name] for name in ("output_router_logits",) if name in inputs}
     losses, numbers, balances = [], [], []
     for number, (start, end) in enumerate(pairwise(inputs["cu_seq_lens_q"].tolist())):
@@ -115,7 +119,7 @@ def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor
     """Return the position ids of packed text examples in the shape that the model expects.
 
     Models with M-RoPE take four rows: one that separates examples, and one each for time, height and width.
-    For other models, return nothing: ``position_ids`` already has the right shape.
+    For other models, return an empty dict, because ``position_ids`` already has the right shape.
     """
     config = getattr(model, "module", model).config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
@@ -126,8 +130,8 @@ def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor
 def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = SINGLE_RANK) -> list[float]:
     """Return the log-probability of each example's completion, summed over its tokens.
 
-    The model is not changed. A pass that does not fit the GPU is split in two. Raises
-    :class:`torch.OutOfMemoryError` if a single example does not fit.
+    The model is not changed. A pass that does not fit the GPU is split into two, unless the model is sharded.
+    Raises PyTorch's out-of-memory error if the pass cannot be split further.
     """
     found: dict[int, float] = {}
     with no_gradients(model):
@@ -165,9 +169,10 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:
-    """Yield batches of indices of examples, longest first, with up to ``TOKENS_PER_PASS`` tokens each.
+    """Yield batches of indices of examples, longest examples first. A batch has at most ``TOKENS_PER_PASS``
+    tokens.
 
-    An example that is longer is a batch of its own.
+    An example with more tokens gets a separate batch.
     """
     batch: list[int] = []
     tokens = 0

@@ -1,4 +1,5 @@
-"""Separate a model's reasoning from its answer, by the marks that its chat template puts around reasoning."""
+"""Separate a model's reasoning from its answer, by the delimiters, such as ``<think>``, that its chat
+template puts around reasoning. In this module, a delimiter is called a mark."""
 
 import re
 from dataclasses import dataclass
@@ -16,26 +17,29 @@ _ANSWER_TURN = Message(role="assistant", content=_ANSWER)
 _MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\Z")
 """A tag at the end of a text, such as ``<think>`` or ``[THINK]``."""
 _USUAL = (("<think>", "</think>"), ("<|channel>thought", "<channel|>"), ("[THINK]", "[/THINK]"))
-"""Known marks of models whose templates cut reasoning out of earlier answers."""
+"""Known delimiters of reasoning, for templates that remove the reasoning of earlier answers."""
 _REASONING_NAMES = re.compile("think|thought|reason", re.IGNORECASE)
-"""Words in the names of reasoning marks."""
+"""Matches words that occur in the delimiters of reasoning."""
 
 
 @dataclass(frozen=True)
 class ReasoningMarks:
-    """The marks around a model's reasoning, without white space at their ends."""
+    """The delimiters around a model's reasoning, without white space at their ends."""
 
     opens: str
     closes: str
     """All text between the reasoning and the answer."""
     closes_before_call: str
-    """All text between the reasoning and a tool call, or the part of it that ``closes`` also starts with."""
+    """The start of ``closes`` that is also between the reasoning and a tool call. The same as ``closes`` if
+    they have no common start, or if the template renders no tool calls."""
     skipped: str = ""
-    """Text before an answer without reasoning, unless it is empty reasoning, which ends with ``closes``."""
+    """Text that the template puts before an answer without reasoning. Empty if this text is empty reasoning,
+    which ends with ``closes``."""
 
 
 def reasoning_marks(tokenizer: PreTrainedTokenizerBase) -> ReasoningMarks | None:
-    """Return the marks that the chat template puts around reasoning. None if it has no reasoning."""
+    """Return the delimiters that the chat template puts around reasoning, or None if it does not support
+    reasoning."""
     template = str(tokenizer.chat_template or "")
     return _reasoning_marks(tokenizer, template) if template else None
 
@@ -76,7 +80,8 @@ def _reasoning_marks(tokenizer: PreTrainedTokenizerBase, template: str) -> Reaso
 
 
 def _between_reasoning_and_call(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text after reasoning that precedes a tool call. Empty if the template renders no calls."""
+    """Return the text from the end of the reasoning on, for an answer with a tool call. Returns an empty text
+    if the template does not render tool calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER))
     reasoned = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
     try:
@@ -93,7 +98,7 @@ def _last_marker(text: str) -> str:
 
 
 def _counterparts(marker: str) -> list[str]:
-    """Return the possible closing marks for the opening mark ``marker``."""
+    """Return the possible closing delimiters for the opening delimiter ``marker``."""
     if not marker:
         return []
     changed = [marker[0] + "/" + marker[1:], marker.replace("START", "END"), marker.replace("begin", "end")]
@@ -117,14 +122,16 @@ def split_reasoning(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Mes
 
 
 def opens_reasoning(prompt: str, marks: ReasoningMarks | None) -> bool:
-    """Return whether a rendered prompt opens reasoning, which the answer has to continue and close."""
+    """Return whether a rendered prompt ends with the opening delimiter, so that the answer starts with
+    reasoning."""
     return marks is not None and bool(marks.opens) and prompt.rstrip().endswith(marks.opens)
 
 
 def without_reasoning(marks: ReasoningMarks, prompt: str, output: str) -> str:
-    """Remove the reasoning from the output after ``prompt``, which still has its special tokens.
+    """Remove the reasoning from ``output``, a decoded text with special tokens that a model generated after
+    ``prompt``.
 
-    Returns an empty text if the reasoning was never closed.
+    Returns an empty text if the output starts with reasoning that is never closed.
     """
     for closes in (marks.closes, marks.closes_before_call):
         _, closed, answer = output.partition(closes)

@@ -9,7 +9,7 @@ from tunegate_api.meta import ApiModel
 from tunegate_trainer.process.files import sha256_file, write_atomic
 
 PAIRS_PREFIX = "preference-"
-"""Prefix of the names of files with pairs. The name of the side follows."""
+"""Prefix of the names of files with pairs. It is followed by the name of the split: train, dev or test."""
 PREFERENCE = "preference_accuracy"
 """The name of the task metric on pairs."""
 
@@ -19,17 +19,17 @@ class Row(ApiModel):
 
     id: str
     prompt: list[Message]
-    """Ends with a user turn or a tool turn."""
+    """The turns before the answer. The last one is a user turn or a tool turn."""
     completion: str
     reasoning: str | None = None
-    """The reasoning before the answer, if the row has it."""
+    """The reasoning before the answer. None if the row has no reasoning in a separate field."""
     tool_calls: list[ToolCall] | None = None
     """The tool calls of the answer."""
     tools: list[dict[str, Any]] | None = None
     """Functions that the model may call, in OpenAI's format."""
     unlearned: list[int] = []
-    """Indices of assistant turns in the prompt that are not trained on, because their own prompt is held out
-    or the row gives them weight 0."""
+    """Indices of assistant turns in ``prompt`` that are not trained on, because the turns before them are a
+    held-out prompt, or because the row gives them weight 0."""
 
     @property
     def answer(self) -> Message:
@@ -47,7 +47,7 @@ class Pair(ApiModel):
 
     id: str
     prompt: list[Message]
-    """Ends with a user turn."""
+    """The turns before the answers. The last one is a user turn."""
     chosen: str
     rejected: str
 
@@ -58,7 +58,7 @@ def text_answer(text: str) -> Message:
 
 
 def write_rows(path: Path, rows: Sequence[Row | Pair]) -> str:
-    """Write JSON Lines atomically. Returns the SHA-256 of the file."""
+    """Write rows or pairs as JSON Lines, atomically. Returns the SHA-256 of the file."""
     write_atomic(path, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows))
     return sha256_file(path)
 

@@ -1,9 +1,9 @@
 """Shared prefixes of packed examples: tokens that several examples start with are computed once.
 
-A shared prefix is a system message, an instruction, or the prompt of both answers of a pair. Each of its
-tokens has the same hidden states in every example, because a token attends only to the tokens before it. The
-row therefore holds the prefix once, and the rest of each example attends to it. Losses and gradients stay the
-same.
+A shared prefix is, for example, a system message, an instruction, or the prompt of both answers in a pair.
+Each token of a prefix has the same hidden states in every example, because a token attends only to earlier
+tokens. The row therefore contains the prefix once, and the rest of each example attends to it. Losses and
+gradients stay the same.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ import torch
 from tunegate_trainer.tokens.examples import IGNORED, Example
 
 _WORTH_SHARING = 16
-"""Tokens that a shared prefix must save, because each segment costs one more attention call per layer."""
+"""Minimum number of tokens that sharing a prefix must save, because each segment needs one more attention
+call per layer."""
 
 
 _FLAG = "allows_shared_prefixes"
@@ -34,7 +35,8 @@ def allows_shared_prefixes(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Segment:
-    """Tokens ``start`` to ``end`` of an example. ``prefix`` has the indices of the segments before them."""
+    """The tokens from ``start`` to ``end`` (exclusive) of an example. ``prefix`` has the indices of the
+    segments that contain the earlier tokens of this example."""
 
     example: int
     start: int
@@ -43,12 +45,13 @@ class _Segment:
 
 
 def share_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the same row of concatenated examples with each shared prefix once.
+    """Return the row of concatenated examples ``inputs`` in a form that contains each shared prefix only
+    once.
 
-    ``inputs`` has the form that :func:`tunegate_trainer.tokens.likelihood.flatten` returns. If something is
-    shared, the result also has ``shared_prefixes``: for each segment, the indices of the segments of its
-    prefix. :func:`tunegate_trainer.train.attention.attend_by_example` reads it. A prefix ends before the
-    token that predicts the first label, so no label is shared.
+    ``inputs`` has the format of :func:`tunegate_trainer.tokens.likelihood.flatten`. If a prefix is shared,
+    the result also has ``shared_prefixes``, which :func:`tunegate_trainer.train.attention.attend_by_example`
+    reads: for each segment, the indices of the segments that are its prefix. A prefix ends before the token
+    that predicts the first label, so no label is shared.
     """
     edges = inputs["cu_seq_lens_q"].tolist()
     ids, labels = inputs["input_ids"][0].tolist(), inputs["labels"][0].tolist()
@@ -74,16 +77,14 @@ def share_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def segment_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """Return two numbers for each segment of a row of ``examples`` with shared prefixes: its tokens, and the
-    tokens that its last token attends to, prefix and itself included."""
+    """Return two numbers for each segment of ``examples`` with shared prefixes: the number of its tokens, and
+    the number of tokens that its last token attends to, including the prefix and the token itself."""
     return [(segment.end - segment.start, segment.end) for segment in _segments(examples)]
 
 
 def _segments(examples: Sequence[Example]) -> list[_Segment]:
-    """Divide examples into the prefix of all, the prefix of each two neighbors, and the rest of each example.
-
-    Neighbors are, for example, the two answers of a pair.
-    """
+    """Divide examples into the prefix that all of them share, the further prefix that each two neighbors
+    share, and the rest of each example. Neighbors are, for example, the two examples of a pair."""
     segments: list[_Segment] = []
     shared = _prefix_length(examples)
     if shared * (len(examples) - 1) < _WORTH_SHARING:

@@ -1,7 +1,7 @@
 """Send a job's metrics to one tracker: ``python -m tunegate_trainer.tracking NAME ROLE``.
 
 The process ends when its standard input is closed, after a last attempt. In the track role, it also ends as
-soon as everything is sent. Exit code 0: the tracker has everything.
+soon as all metrics are sent. The exit code is 0 if the tracker has all metrics, else 1.
 """
 
 import argparse
@@ -23,18 +23,20 @@ from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_en
 logger = logging.getLogger("tunegate.tracking")
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
-"""Seconds between attempts while sending fails, doubling from the first to the longest."""
+"""Seconds to wait after the first failed attempt, and the maximum. The pause doubles with each failure."""
 BUSY_SHARE = 0.05
-"""The largest share of time that is spent reading files and sending."""
+"""Maximum fraction of the time that this process spends on reading files and sending."""
 MESSAGE_LENGTH = 600
 
 
 class OutOfTime(BaseException):
-    """An attempt took too long. Not an ``Exception``, which a client might catch and retry."""
+    """An attempt to send exceeded its time limit. This class is not an ``Exception``, so that no client
+    catches it and retries."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Send metrics to one tracker until the pod ends. Return the exit code."""
+    """Send metrics to one tracker until the pod's main process closes standard input. Return the exit
+    code."""
     parser = argparse.ArgumentParser(prog="tunegate_trainer.tracking", description=__doc__)
     parser.add_argument("name")
     parser.add_argument("role", type=Role)
@@ -62,9 +64,10 @@ def main(arguments: Sequence[str]) -> int:
 def _send_until_end(
     context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None
 ) -> int:
-    """Send new metrics until the pod ends, with a last attempt then. Return 0 if the last attempt succeeded.
+    """Send new metrics until the pod ends, and make a last attempt at the end. Return 0 if the last attempt
+    succeeded.
 
-    In the track role there are no new metrics, so return as soon as an attempt succeeds.
+    In the track role there are no new metrics, so this function returns as soon as an attempt succeeds.
     """
     once = context.role is Role.TRACK
     wait = None if tracker.pause is None and not once else 0.0
@@ -87,7 +90,11 @@ def _send_until_end(
 
 
 def _ends_within(seconds: float | None) -> bool:
-    """Wait for the pod's main process to close our standard input. Return False after ``seconds``."""
+    """Wait until the pod's main process closes standard input, but at most ``seconds``. Return whether it was
+    closed.
+
+    If ``seconds`` is None, there is no timeout.
+    """
     ended, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(ended)
 
@@ -95,19 +102,21 @@ def _ends_within(seconds: float | None) -> bool:
 def _attempt(
     context: Context, tracker: Tracker, credentials: Sequence[str], failure: str | None
 ) -> str | None:
-    """Send new metrics in bounded time. Return None, or the error in one line without ``credentials``."""
+    """Send new metrics, with a timeout. Return None on success, otherwise the error in one line, with
+    ``credentials`` redacted."""
     try:
         with _at_most(tracker.attempt_seconds):
             tracker.send(runs_of(collect(context.workspace, context.request), failure))
     except OutOfTime:
-        return f"not finished within {tracker.attempt_seconds} s"
+        return f"sending metrics timed out after {tracker.attempt_seconds} s"
     except Exception as error:  # noqa: BLE001 - a client may raise anything, and tracking continues
         return message_of(error, credentials)
     return None
 
 
 def message_of(error: Exception, credentials: Sequence[str]) -> str:
-    """Return an error's first line in bounded length, without ``credentials`` or parts of them."""
+    """Return the type and the first line of an error, at most ``MESSAGE_LENGTH`` characters of it.
+    ``credentials`` in the message are redacted before it is cut."""
     message = str(error)
     for credential in credentials:
         message = message.replace(credential, "***")
@@ -117,7 +126,7 @@ def message_of(error: Exception, credentials: Sequence[str]) -> str:
 
 @contextmanager
 def _at_most(seconds: int) -> Iterator[None]:
-    """Raise :class:`OutOfTime` if the block takes longer than this. Main thread only."""
+    """Raise :class:`OutOfTime` if the block takes longer than ``seconds``. Works only in the main thread."""
 
     def expire(*_: object) -> None:
         raise OutOfTime

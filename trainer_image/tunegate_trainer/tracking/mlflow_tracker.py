@@ -29,7 +29,7 @@ PREFIX = "tunegate."
 """The prefix of our tags. A run is found again by ``tunegate.uid`` and ``tunegate.run``."""
 REPORT_TAG = f"{PREFIX}report_sha256"
 VALUE_LENGTH = 500
-"""The longest parameter value in characters that every version of the server accepts."""
+"""Maximum length of a parameter value in characters that every version of the MLflow server accepts."""
 TAG_LENGTH = 4000
 PARAMETERS, METRICS = 100, 1000
 """The maximum number of parameters and metrics in one request."""
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass
 class _ServerState:
-    """What the server has of one run: its first answer, updated with everything sent since."""
+    """The state of one run at the server: what the server reported at first, updated after each request."""
 
     id: str
     parameters: set[str]
@@ -56,14 +56,16 @@ class _ServerState:
 
 @dataclass
 class MlflowTracker:
-    """Sends runs to one experiment. Requests are sequential, so it is known what the server has received."""
+    """Sends runs to one MLflow experiment. Requests are sent one after another, so it is known what the
+    server has."""
 
     uri: str
     experiment: str
     uid: str
     """The uid of the job."""
     ids: Path
-    """A file with the ids of the runs, by key. If it is missing, runs are found by their tags."""
+    """A file with the server's ids of the runs, by key. If the file is missing, runs are found by their
+    tags."""
     _server_states: dict[str, _ServerState] = field(default_factory=dict)
 
     name = "mlflow"
@@ -72,7 +74,7 @@ class MlflowTracker:
     attempt_seconds = ATTEMPT_SECONDS
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
-        """Send what the server does not have yet. Raises whatever the client does."""
+        """Send everything that the server does not have yet. Errors of the client are not caught."""
         client = MlflowClient(tracking_uri=self.uri)
         try:
             for run in runs:
@@ -194,7 +196,7 @@ def _get(client: MlflowClient, run_id: str | None) -> Run | None:
 
 
 def parameter_texts(parameters: Mapping[str, Value]) -> Iterator[tuple[str, str]]:
-    """Yield parameters as text. A long value is continued in ``NAME.2``, ``NAME.3``, …, so nothing is cut."""
+    """Yield parameters as text. A value that is too long is continued in ``NAME.2``, ``NAME.3`` and so on."""
     for name, value in parameters.items():
         for number, part in enumerate(_parts(_text(value)), start=1):
             yield name if number == 1 else f"{name}.{number}", part

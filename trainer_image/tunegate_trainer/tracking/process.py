@@ -15,8 +15,8 @@ from tunegate_trainer.process.context import Context
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 60.0
-"""How long an ending pod waits for the last attempts. Unreachable trackers time out sooner; this limit is for
-a client that is still being imported."""
+"""Number of seconds that an ending pod waits for the last attempts. Attempts to reach an unreachable tracker
+time out sooner. This limit applies if a client is still being imported."""
 
 
 class TrackerProcesses:
@@ -30,7 +30,8 @@ class TrackerProcesses:
     def start(
         cls, names: Sequence[str], role: Role, root: Path, failure: str | None = None
     ) -> "TrackerProcesses":
-        """Start a process for each of these trackers. ``failure`` is why the job failed, if it did.
+        """Start a process for each tracker in ``names``. ``failure`` is the reason why the job failed, or
+        None.
 
         In the track role, a process ends as soon as it has sent everything.
         """
@@ -40,21 +41,22 @@ class TrackerProcesses:
         )
 
     def wait(self) -> list[str]:
-        """Wait until all processes have ended, as they do in the track role.
+        """Wait until all processes have ended. Only in the track role, they end without :meth:`finish`.
 
         Return the trackers that do not have all metrics.
         """
         return [name for name, process in self._processes.items() if process.wait() != 0]
 
     def finish(self) -> None:
-        """Tell each process to make its last attempt, and return at once. :meth:`close` waits for it."""
+        """Tell each process to make its last attempt to send metrics. Does not wait; :meth:`close` waits for
+        these attempts."""
         for process in self._processes.values():
             if process.stdin:  # it is a pipe
                 process.stdin.close()
 
     def close(self) -> list[str]:
-        """Wait a bounded time for the last attempts. Log and return the trackers that do not have all
-        metrics."""
+        """Wait for the last attempts, with a timeout, and end all processes. Log and return the trackers that
+        do not have all metrics."""
         behind = []
         until = time.monotonic() + CLOSING_SECONDS
         for name, process in self._processes.items():
@@ -77,9 +79,9 @@ class TrackerProcesses:
 
 
 def start_trackers(context: Context) -> TrackerProcesses | None:
-    """Start a process for each of the job's trackers, or only for those that the role's options name.
+    """Start a process for each of the job's trackers. If the role's options name trackers, start only those.
 
-    Return None if the job has no tracker, or if this is not the primary rank.
+    Return None if the job's spec has no trackers, or if this is not the primary rank.
     """
     tracking = context.request.spec.tracking
     if not context.is_primary or not tracking:
@@ -90,7 +92,7 @@ def start_trackers(context: Context) -> TrackerProcesses | None:
 
 
 def tracker_names(tracking: Tracking) -> list[str]:
-    """Return the names of a job's trackers, without one that the environment disables."""
+    """Return the names of a job's trackers. Weights & Biases is left out if WANDB_MODE is ``disabled``."""
     wandb = tracking.wandb and os.environ.get("WANDB_MODE") != "disabled"
     return [*(["mlflow"] if tracking.mlflow else []), *(["wandb"] if wandb else [])]
 

@@ -20,12 +20,13 @@ from tunegate_trainer.report.stages import Checkpoint, StageHistory, stages_of
 JOB = "job"
 """The key of the job's own run; a stage's is ``stage/NAME``."""
 TRAINED = "train/step"
-"""The metric with the last training step of a run. Its value at the tracker shows which steps were sent."""
+"""The metric with the last trained optimizer step. Its value at the tracker shows which steps were already
+sent."""
 EVALUATED = "checkpoint/step"
-"""The metric with the last evaluated step of a run."""
+"""The metric with the step of the last evaluated checkpoint. It shows which evaluations were already sent."""
 
 ATTEMPT_SECONDS = 20
-"""Time limit of one attempt to send, whatever the limits of the client are."""
+"""Time limit in seconds for one attempt to send, independent of the client's own timeouts."""
 
 Value = str | int | float | bool | list[str] | list[int]
 
@@ -35,16 +36,16 @@ class RunState(StrEnum):
     FINISHED = "Finished"
     FAILED = "Failed"
     STOPPED = "Stopped"
-    """Stopped by the stop rule: a person decides whether it continues."""
+    """The stop rule ended the training, and a person decides whether it continues."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Metrics of one step."""
+    """The metrics of one optimizer step or evaluation."""
 
     step: int
     time: float
-    """The time of the measurement in seconds since 1970, the same each time the step is sent."""
+    """The time of the measurement in seconds since 1970. It stays the same if the step is sent again."""
     metrics: Mapping[str, float]
 
 
@@ -58,7 +59,7 @@ class TrackedRun:
     started_at: float
     """Start time in seconds since 1970; 0 if unknown."""
     parameters: Mapping[str, Value]
-    """A parameter never changes once it is known."""
+    """The resolved parameters. Once a parameter is known, its value never changes."""
     training: tuple[Point, ...]
     """Training metrics by step, from 1."""
     evaluations: tuple[Point, ...]
@@ -67,14 +68,15 @@ class TrackedRun:
     """Values that may change: verdicts, reasons, the artifact."""
     state: RunState
     report: Path | None = None
-    """The HTML report; only the job's run has one."""
+    """The HTML report. None for the runs of stages, and before the report exists."""
     report_sha256: str = ""
 
 
 def runs_of(job: Collected, failure: str | None = None) -> list[TrackedRun]:
     """Return the job's run, and a run for each stage that has started.
 
-    ``failure`` is the operator's reason why the job failed. Runs that have not ended are then failed too.
+    ``failure`` is the reason why the job failed, as the operator gives it, or None. If it is set, all runs
+    that have not ended get the state Failed.
     """
     stages = stages_of(job)
     judgement = judge_final(job.request, job.results)
@@ -126,7 +128,7 @@ def stage_parameters(plan: StagePlan) -> dict[str, Value]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Join nested names with dots. Unset values are left out."""
+    """Flatten nested values: yield each value with its names joined by dots. Unset values are left out."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -178,7 +180,8 @@ def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoin
 
 
 def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Point, ...]:
-    """Return the evaluation of the artifact and the base model by the final gate; empty before it."""
+    """Return the metrics of the final gate for the artifact and the base model. Empty before the final
+    gate."""
     if judgement is None:
         return ()
     step = judgement.evaluation.step

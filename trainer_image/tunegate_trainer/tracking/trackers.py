@@ -13,7 +13,8 @@ CREDENTIALS = {
     "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     "wandb": ("WANDB_API_KEY",),
 }
-"""Keys of the Secrets, named like the environment variables of the clients."""
+"""For each tracker, the keys of its Secret. They have the same names as the environment variables of the
+client."""
 _LIMITS = {
     # By default the clients retry for minutes, but we retry ourselves, from the files. One retry remains for
     # a connection that the server closed while it was idle.
@@ -34,14 +35,14 @@ class Tracker(Protocol):
 
     @property
     def pause(self) -> float | None:
-        """Seconds between two attempts; None: only one when the pod ends."""
+        """Seconds between two attempts. If None, there is only one attempt, when the pod ends."""
 
     @property
     def attempt_seconds(self) -> int:
         """Time limit of one attempt in seconds."""
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
-        """Send what the tracker does not have yet. Any exception means that the attempt failed."""
+        """Send everything that the tracker does not have yet. Any exception means that the attempt failed."""
 
 
 def prepare_environment(context: Context, name: str) -> list[str]:
@@ -58,13 +59,16 @@ def prepare_environment(context: Context, name: str) -> list[str]:
         secret = context.secret(wanted.secret_name)
         found = {key: secret[key] for key in keys if key in secret}
         if not found:
-            raise CredentialsError(f"Secret {secret.name} has none of the keys {', '.join(keys)}")
+            raise CredentialsError(
+                f"Secret {secret.name} has none of the keys {', '.join(keys)}",
+                "add the tracker's credentials to the Secret under these keys",
+            )
         os.environ.update(found)
     return [value for key in keys if (value := os.environ.get(key))]
 
 
 def open_tracker(context: Context, name: str) -> Tracker:
-    """Import and return the client of a tracker, which takes seconds. It does not connect yet."""
+    """Import the client of a tracker, which takes seconds, and return it. The client does not connect yet."""
     request, folder = context.request, context.workspace / context.paths.tracking
     tracking = request.spec.tracking
     tracker: Tracker

@@ -1,9 +1,9 @@
 """Send metrics to Weights & Biases: a group for the job, with one run for the job and one for each stage.
 
 The client sends from a process of its own and does not report what has arrived. Therefore each attempt
-resumes a run, logs new points, and finishes it: finishing waits until everything is uploaded. The run's
-summary shows which steps were sent. In offline mode there is no server to ask, so the whole run is written
-again.
+resumes a run, logs new points, and finishes the run, because finishing waits until everything is uploaded.
+The run's summary shows which steps were already sent. In offline mode there is no server with a summary, so
+the whole run is written again.
 """
 
 import os
@@ -19,11 +19,12 @@ import wandb
 from tunegate_trainer.tracking.runs import ATTEMPT_SECONDS, EVALUATED, JOB, TRAINED, RunState, TrackedRun
 
 SECONDS = 10
-"""Time limit in seconds for an answer of the server, and for uploading everything."""
+"""Time limit in seconds for a response of the server, and for uploading everything when a run is finished."""
 REPORT_DIGEST = "report_sha256"
 MODE_VARIABLE = "WANDB_MODE"
 _CLEARABLE = ("failure", "stop")
-"""Keys of the summary that are cleared if a later attempt, or a person who continues, resolves them."""
+"""Keys of the summary that are cleared if they no longer apply, because a later attempt succeeded or a person
+decided to continue."""
 _OFFLINE = ("offline", "dryrun")
 _UNFINISHED = "unfinished-"
 OFFLINE_SECONDS = 50
@@ -60,7 +61,7 @@ class WandbTracker:
         return OFFLINE_SECONDS if self._offline else ATTEMPT_SECONDS
 
     def send(self, runs: Sequence[TrackedRun]) -> None:
-        """Send the runs that have changed. Raises whatever the client does."""
+        """Send the runs that have changed. Errors of the client are not caught."""
         for run in runs:
             if self._seen.get(run.key) == run:
                 continue
@@ -72,14 +73,14 @@ class WandbTracker:
             self._seen[run.key] = run
 
     def run_id(self, key: str) -> str:
-        """Return the id of a run, the same in every pod and attempt."""
+        """Return the id of a run, which is the same in every pod and attempt."""
         return self.uid if key == JOB else f"{self.uid}-{key.rpartition('/')[2]}"
 
     def _write(self, run: TrackedRun) -> None:
         """Write the run as a folder for ``wandb sync``, and replace the folder that an earlier pod wrote.
 
-        Uploading a folder replaces the whole run. Unfinished folders have another name until they are
-        complete.
+        Each folder has the whole run, because uploading a folder replaces the run. A folder has a temporary
+        name until it is complete.
         """
         runs = self.folder / "wandb"
         runs.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,8 @@ class WandbTracker:
 
 
 def _log_run(tracked: Any, run: TrackedRun) -> None:
-    """Log to an open run what it does not have yet, and finish it as failed if the run failed."""
+    """Log everything that the open run ``tracked`` does not have yet. If the run failed, finish it as
+    failed."""
     tracked.define_metric(TRAINED, hidden=True)
     tracked.define_metric(EVALUATED, hidden=True)
     tracked.define_metric("train/*", step_metric=TRAINED)
@@ -132,7 +134,8 @@ def _log_run(tracked: Any, run: TrackedRun) -> None:
 
 
 def _settings(folder: Path, *, updates_state: bool) -> wandb.Settings:
-    """Return settings that send only what is logged: nothing about the machine, process, code or output."""
+    """Return settings with which only logged metrics are sent, and nothing about the machine, process, code
+    or output."""
     return wandb.Settings(
         root_dir=str(folder),
         silent=True,
