@@ -42,7 +42,7 @@ def stage_folder(root: TrainerRoot, stage: str) -> Path:
 
 
 @pytest.mark.parametrize("room", [0, 8 * PAGE], ids=["losses", "checkpoint"])
-def test_full_volume_while_writing_losses_or_checkpoint(make_root, room):
+def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(make_root, room):
     whole, root = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
     train(whole)
     assert_full(run_full(root.path, root.stage_folder, room, "train", "--stage", STAGE))
@@ -53,7 +53,7 @@ def test_full_volume_while_writing_losses_or_checkpoint(make_root, room):
 
 
 @pytest.mark.slow
-def test_full_volume_while_writing_dpo_reference(make_root):
+def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_root):
     later = [dpo_plan(checkpoint_steps=(2,))]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     for one in (whole, root):
@@ -68,7 +68,7 @@ def test_full_volume_while_writing_dpo_reference(make_root):
 
 
 @pytest.mark.slow
-def test_full_volume_while_writing_merged_start_model(make_root):
+def test_full_volume_is_a_storage_error_while_writing_merged_start_model(make_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     for one in (whole, root):
@@ -83,7 +83,7 @@ def test_full_volume_while_writing_merged_start_model(make_root):
 
 
 @pytest.mark.slow
-def test_full_volume_while_copying_model_of_another_job(make_root, tmp_path):
+def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, tmp_path):
     earlier = make_root(checkpoint_steps=(2,))
     train(earlier)
     plan = earlier.context().plan
@@ -128,7 +128,7 @@ def test_read_only_volume_is_a_storage_failure(make_root):
 
 
 @pytest.mark.slow
-def test_full_volume_while_saving_training_state(make_root):
+def test_full_volume_is_a_storage_error_while_saving_training_state(make_root):
     """PyTorch writes the state, and raises an error of its own if that fails."""
     root = make_root(checkpoint_steps=(2,))
     ended = run_full(root.path, root.stage_folder, 24 * PAGE, "train", "--stage", STAGE)

@@ -216,7 +216,7 @@ class NoMugs:
         ]
 
 
-def test_added_check_runs_with_one_line_in_the_table(make_root, tiny_model, tmp_path):
+def test_check_runs_once_it_is_added_to_the_table_of_checks(make_root, tiny_model, tmp_path):
     rows = "".join(json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) + "\n" for i in range(40))
     data = {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"}
     root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})

@@ -113,7 +113,7 @@ def test_pairs_get_the_placed_side_of_their_group(pairs, held, fraction):
         assert all(held.get(pair.group, side) == side for pair in split.side(side))
 
 
-def test_placed_pairs_count_toward_the_held_out_share():
+def test_placed_pairs_count_toward_the_held_out_fraction():
     pairs = [Item(i, f"prompt-{i}") for i in range(100)]
     held = {f"prompt-{i}": "dev" for i in range(20)}
     assert {pair.group for pair in split_rows(pairs, Fraction(1, 5), held).dev} == held.keys(), (
@@ -291,7 +291,7 @@ def test_metric_on_pairs_needs_pairs_in_dev_and_test(make_job):
     assert "0 of 4 pairs are held out as dev and 0 as test" in failure(root)
 
 
-def test_text_on_two_sides_raises_an_error():
+def test_text_in_two_splits_raises_an_error():
     with pytest.raises(AssertionError, match=r"not disjoint: \[\"'a' \(dev, train\)\"\]"):
         check_disjoint({"train": ["a", "b"], "dev": ["a"]})
 

@@ -147,7 +147,7 @@ def test_sides_stay_the_same_over_three_jobs_with_growing_data(run_job):
         assert first.prompts(side) < second.prompts(side) < third.prompts(side)
 
 
-def test_sides_are_kept_for_rows_that_a_job_in_between_lacks(run_job):
+def test_later_job_keeps_the_split_of_rows_missing_from_the_previous_job(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     second = run_job(orders(200, 320), start=first, fraction="0.1")
     third = run_job(orders(0, 120), start=second, fraction="0.1")

@@ -37,7 +37,7 @@ def sides(split: Split[Item]) -> dict[str, list[Item]]:
 
 
 @given(grouped, fractions)
-def test_every_row_and_group_is_on_exactly_one_side(items, fraction):
+def test_every_row_and_group_is_in_exactly_one_split(items, fraction):
     split = split_rows(items, fraction)
     assert Counter(i.name for side in sides(split).values() for i in side) == Counter(i.name for i in items)
     assert find_overlaps({name: [i.group for i in side] for name, side in sides(split).items()}) == []
@@ -53,14 +53,14 @@ def test_split_does_not_depend_on_the_order_of_rows(items, fraction, random):
 
 
 @given(grouped, fractions)
-def test_each_part_has_at_most_twice_its_share(items, fraction):
+def test_dev_and_test_have_at_most_twice_their_exact_size(items, fraction):
     split = split_rows(items, fraction)
     assert len(split.dev) <= fraction * len(items)
     assert len(split.test) <= fraction * len(items)
 
 
 @given(st.integers(2, 400), fractions, st.integers(0, 10**6))
-def test_groups_of_one_row_give_each_part_at_least_half_its_share(count, fraction, first):
+def test_dev_and_test_have_at_least_half_their_exact_size(count, fraction, first):
     items = [Item(i, str(first + i)) for i in range(count)]
     split = split_rows(items, fraction)
     least = fraction * count / 4 if fraction * count >= 1 else 0
@@ -68,7 +68,7 @@ def test_groups_of_one_row_give_each_part_at_least_half_its_share(count, fractio
     assert len(split.test) >= least
 
 
-def test_held_out_share_is_near_the_fraction():
+def test_fraction_of_held_out_rows_is_near_the_requested_fraction():
     items = [Item(i, f"order {i}") for i in range(5000)]
     split = split_rows(items, Fraction(12, 100))
     assert 240 < len(split.dev) < 360
@@ -83,7 +83,7 @@ def test_rows_keep_their_sides_when_data_grows():
         assert first < second < third
 
 
-def test_empty_part_gets_the_next_group_by_hash():
+def test_empty_split_gets_the_next_group_by_hash():
     items = [Item(i, f"order {i}") for i in range(10)]
     fraction = Fraction(1, 5)
     assert {side_by_hash(item.group, fraction) for item in items} == {"train", "test"}, "none is in dev"
@@ -104,7 +104,7 @@ def test_hash_of_a_group_is_the_same_in_every_release():
     assert positions == [3252259947749250353, 13123884712988795603, 15743172782183094323]
 
 
-def test_group_larger_than_twice_a_share_is_trained_on():
+def test_group_too_large_for_dev_and_test_is_trained_on():
     items = [Item(i, "everybody") for i in range(50)] + [Item(100 + i, str(i)) for i in range(50)]
     split = split_rows(items, Fraction(1, 5))
     assert all(item.group != "everybody" for item in [*split.dev, *split.test])
@@ -124,7 +124,7 @@ def test_dev_and_test_have_at_most_max_cases_rows():
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60))
-def test_no_prompt_or_group_is_on_two_sides_after_joining(pairs):
+def test_no_prompt_or_group_is_in_two_splits_after_joining_groups(pairs):
     rows = [(f"group-{group}", f"prompt-{prompt}") for group, prompt in pairs]
     items = [Item(i, group) for i, group in enumerate(join_groups(rows))]
     split = sides(split_rows(items, Fraction(1, 3)))
@@ -139,7 +139,7 @@ def test_only_groups_that_share_a_prompt_are_joined():
     assert join_groups(rows) == ["a", "b", "a", "b", "d"]
 
 
-def test_overlapping_text_is_returned_with_its_sides():
+def test_text_in_two_splits_is_returned_with_both_splits():
     assert find_overlaps({"train": ["a", "b"], "dev": ["b"], "test": ["c"]}) == ["'b' (dev, train)"]
 
 

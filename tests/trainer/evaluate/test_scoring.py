@@ -105,13 +105,13 @@ def test_scorer_that_breaks_its_contract_makes_its_samples_errors(scorer, explan
     assert [score["other"].outcome for score in scores] == [PASS] * 2
 
 
-def test_metric_of_counts_keeps_counts_of_passes_and_failures():
+def test_count_metric_keeps_counts_of_passes_and_failures():
     counted = Returns(Score(PASS, counts=Counts(4, 4)), Score(FAIL, "half", Counts(2, 4)))
     scores = score_cases([case(f1=[(counted, None)])] * 2, answers("a", "b"))
     assert [str(score["f1"].counts) for score in scores] == ["4/4", "2/4"]
 
 
-def test_truncated_output_is_scored_for_a_metric_of_counts():
+def test_truncated_output_is_scored_by_a_count_metric():
     counted, passes = Returns(Score(PASS, counts=Counts(4, 4))), Recorder()
     (score,) = score_cases(
         [case(f1=[(counted, None)], exact_match=[(passes, None)])], [Output("a", truncated=True)]
@@ -123,13 +123,13 @@ def test_truncated_output_is_scored_for_a_metric_of_counts():
 
 @pytest.mark.parametrize("counts", [None, Counts(5, 4), Counts(-1, 4), Counts(0, MAX_COUNT + 1)])
 @pytest.mark.parametrize("truncated", [False, True])
-def test_metric_of_counts_with_invalid_counts_is_an_error(counts, truncated):
+def test_invalid_counts_of_a_count_metric_give_outcome_error(counts, truncated):
     scorer = Returns(Score(PASS, counts=counts))
     (score,) = score_cases([case(f1=[(scorer, None)])], [Output("a", truncated=truncated)])
     assert (score["f1"].outcome, score["f1"].counts) == (ERROR, None)
     assert "the scorer of f1 returned invalid counts" in score["f1"].explanation
 
 
-def test_counts_of_a_measure_without_counts_are_dropped():
+def test_counts_for_a_metric_that_is_not_count_based_are_dropped():
     (score,) = score_cases([case(golden=[(Returns(Score(PASS, counts=Counts(4, 4))), None)])], answers("a"))
     assert score["golden"] == Score(PASS)

@@ -116,7 +116,7 @@ def test_broken_download_resumes_in_the_same_pod(store, job, model_files):
     assert store.proxy.served < len(model_files[WEIGHTS]) + SMALL, "the download did not resume"
 
 
-def test_next_pod_downloads_only_the_rest(store, job, model_files):
+def test_next_pod_resumes_the_download(store, job, model_files):
     root = job(store)
     store.proxy.break_after(CUT, then=store.proxy.go_down)
     assert main(["data"]) == ExitCode.UNREACHABLE

@@ -75,7 +75,7 @@ def test_two_different_layers_with_one_path_are_refused(registry, host, make_job
     assert not any("/blobs/" in request.path for request in registry.server.requests)
 
 
-def test_layer_listed_twice_is_one_file(registry, host, make_job, needed):
+def test_oci_layer_listed_twice_is_accepted(registry, host, make_job, needed):
     layers = [registry.push_file(name, content) for name, content in needed.items()]
     registry.push("v1", *layers, layers[0])
     root = make_job(source(host))

@@ -140,7 +140,7 @@ def test_unacknowledged_report_is_retried(engine, outbox, start_sender):
     assert sequences(engine) == [1, 1, 1]
 
 
-def test_ending_pod_waits_only_a_bounded_time(engine, outbox, start_sender, monkeypatch):
+def test_ending_pod_times_out_waiting_for_acknowledgement(engine, outbox, start_sender, monkeypatch):
     monkeypatch.setattr(module, "CLOSING_SECONDS", 0.5)
     with serving(engine):
         pass  # afterwards nothing listens at this port

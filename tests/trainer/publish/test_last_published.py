@@ -189,7 +189,7 @@ def test_job_is_refused_if_a_better_one_publishes_during_its_reading(
     assert f"LastPublished ({rival.version}) 20/20" in second.operators_judgement().message
 
 
-def test_job_gives_up_after_ten_lost_races(
+def test_publishing_fails_after_ten_lost_races(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, rename, rivals = Job(folder, "first", 18), Path.rename, iter(range(15))

@@ -86,7 +86,7 @@ def test_page_has_no_horizontal_scroll(browser: Any, report: Path, width: int) -
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_verdict_arithmetic_and_regressed_cases_are_visible(browser: Any, report: Path, width: int) -> None:
+def test_verdict_numbers_and_regressed_cases_are_visible(browser: Any, report: Path, width: int) -> None:
     show(browser, report, width)
     visible = " ".join(browser.find_element("tag name", "body").text.split())
     for text in (

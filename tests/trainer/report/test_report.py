@@ -82,13 +82,13 @@ def test_running_training_shows_progress_and_best_checkpoint(job: JobFolder) -> 
     assert "Tuned: sft, step 40 (best so far)" in text
 
 
-def test_failed_checkpoint_shows_the_arithmetic_of_its_gate(job: JobFolder) -> None:
+def test_failed_checkpoint_shows_the_numbers_of_its_gate(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: "p" * 17 + "fff"})
     assert f"{GATE}: golden 17/20 = 0.85, required 0.90" in text_of(page(job))
 
 
-def test_stopped_run_shows_step_reason_cases_and_savings(job: JobFolder) -> None:
+def test_stopped_run_shows_step_reason_cases_and_skipped_time(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fft" + GOOD[3:]}, outcome=Outcome.STOPPED)
 
@@ -156,7 +156,7 @@ def test_stage_without_passing_checkpoint_is_failed(job: JobFolder) -> None:
     assert "Failed: no checkpoint passed" in text
 
 
-def test_interrupted_run_is_shown_as_saved(job: JobFolder) -> None:
+def test_report_says_that_an_interrupted_run_is_saved(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, outcome=Outcome.INTERRUPTED)
     assert "Interrupted at step 80 of 100, stage sft Everything is saved" in text_of(page(job))
@@ -194,7 +194,7 @@ def test_published_model_shows_its_address(job: JobFolder) -> None:
         (Failure(reason="UserError", message="latest"), 2, "Publishing failed The model is published."),
     ],
 )
-def test_model_with_two_addresses_is_published_once_at_both(
+def test_duplicate_publish_address_is_counted_once(
     job: JobFolder, failure: Failure | None, count: int, expected: str
 ) -> None:
     job.spec = {"publish": [{"uri": "pvc://a"}, {"uri": "pvc://b"}, {"uri": "pvc://a"}]}
@@ -210,7 +210,7 @@ def test_model_with_two_addresses_is_published_once_at_both(
     ("golden", "title"),
     [(GOOD[:-1] + "e", "Error It could not be measured"), ("p" * 20, "Passed The exact artifact")],
 )
-def test_title_is_the_verdict(job: JobFolder, golden: str, title: str) -> None:
+def test_report_title_is_the_verdict(job: JobFolder, golden: str, title: str) -> None:
     job.write_data()
     job.write_gate(base=(BASE, "p" * 10), final=(golden, "p" * 10))
     assert title in text_of(page(job))
@@ -249,7 +249,7 @@ def test_model_output_is_escaped_not_executed(job: JobFolder) -> None:
     assert "default-src 'none'" in html
 
 
-def test_long_outputs_and_large_groups_are_bounded(tmp_path: Path) -> None:
+def test_long_outputs_and_large_groups_are_cut_in_the_report(tmp_path: Path) -> None:
     ids = tuple(f"case-{i}" for i in range(1000))
     job = JobFolder(tmp_path, golden_ids=ids).write_data()
     texts = dict.fromkeys(ids, ("prompt", "word " * 4000))
@@ -335,7 +335,7 @@ def test_rendering_again_replaces_the_page(job: JobFolder) -> None:
     assert "Data is ready" not in page(job)
 
 
-def test_last_loss_of_a_repeated_step_counts(job: JobFolder) -> None:
+def test_last_loss_is_used_for_a_repeated_step(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD})
     losses = job.folder / "stages" / "sft" / "losses.jsonl"

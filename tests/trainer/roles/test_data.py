@@ -172,7 +172,7 @@ def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
     assert "data has 80 training rows, but data.goal StyleOrFormat needs at least 200" in warnings
 
 
-def test_empty_split_is_refused_with_its_arithmetic(make_job):
+def test_empty_split_error_states_fraction_and_row_count(make_job):
     root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root) == "data.train: the dev split is empty with 9 rows and heldOut.fraction 0.1"
@@ -198,7 +198,7 @@ def test_few_long_rows_are_dropped_many_are_refused(make_job):
     assert "raise training.maxLength of stage sft, shorten" in root.report(Role.DATA).failure.hint
 
 
-def test_rows_longer_than_the_model_get_no_max_length_hint(make_job):
+def test_rows_over_the_models_limit_get_no_max_length_hint(make_job):
     root = make_job(jsonl(50) + json.dumps({"prompt": "mug " * 3000, "completion": "many"}) + "\n")
     assert run(root) == ExitCode.BAD_DATA
     failed = root.report(Role.DATA).failure
@@ -215,7 +215,7 @@ def test_one_percent_of_rows_may_be_too_long(make_job, long_rows, code):
     assert run(root) == code
 
 
-def test_share_of_long_rows_to_drop_is_configurable(make_job):
+def test_maximum_fraction_of_dropped_long_rows_is_configurable(make_job):
     long_rows = "".join(
         json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(2)
     )
@@ -395,7 +395,7 @@ def test_unreadable_plan_is_written_again(make_job):
     assert (root.data / "plan.json").read_bytes() == plan
 
 
-def test_groups_sharing_prompts_stay_on_one_side_with_warning(make_job):
+def test_groups_sharing_prompts_stay_in_one_split_with_warning(make_job):
     rows = [{"prompt": f"order {i % 60}", "completion": f"{i}", "customer": i % 90} for i in range(180)]
     root = make_job(
         "".join(json.dumps(row) + "\n" for row in rows),

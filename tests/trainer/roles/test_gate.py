@@ -390,7 +390,7 @@ def test_openings_are_counted_separately_per_test_set(root):
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_gate_reuses_recorded_base_evaluation_of_training(root, monkeypatch, is_recorded):
+def test_gate_reuses_base_model_evaluation_from_training_if_recorded(root, monkeypatch, is_recorded):
     cache = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
     for path in cache.iterdir():  # a mark that appears later only if the cache is read
         cached = SetResult.model_validate_json(path.read_bytes())

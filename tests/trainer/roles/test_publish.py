@@ -92,7 +92,7 @@ def test_published_version_is_never_overwritten_with_other_weights(job: JobFolde
     assert (published(job) / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
-def test_model_below_golden_threshold_is_refused_with_arithmetic(
+def test_model_below_golden_threshold_is_refused_with_numbers(
     job: JobFolder,
 ) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 17 + "fff", "p" * 10))
@@ -397,7 +397,7 @@ def test_folder_named_latest_is_not_touched(job: JobFolder) -> None:
         run(job.context(digest=job.write_gate(**PASSING)))
 
 
-def test_evidence_has_counts_digests_arithmetic_but_no_prompts(job: JobFolder) -> None:
+def test_evidence_has_counts_and_digests_but_no_prompts(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
     evidence = published(job) / "evidence"

@@ -102,7 +102,7 @@ def test_shared_prefix_of_chats_ends_before_the_first_answer() -> None:
     ],
     ids=["short prefix", "one example", "no common prefix"],
 )
-def test_row_is_unchanged_where_sharing_saves_nothing(examples: list[Example]) -> None:
+def test_row_is_unchanged_if_sharing_prefixes_saves_nothing(examples: list[Example]) -> None:
     inputs = flatten(examples)
     assert share_prefixes(inputs) is inputs
 

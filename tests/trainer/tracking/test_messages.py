@@ -12,6 +12,6 @@ def test_error_message_contains_no_part_of_a_credential(before: int) -> None:
     assert len(message) <= len("ValueError: ") + MESSAGE_LENGTH
 
 
-def test_error_message_is_its_first_line() -> None:
+def test_error_message_is_cut_after_its_first_line() -> None:
     assert message_of(ValueError("\n502 from the proxy\n<html>"), []) == "ValueError: 502 from the proxy"
     assert message_of(ValueError(), []) == "ValueError: "

@@ -51,7 +51,7 @@ def start(make_root, monkeypatch):
     return make
 
 
-def test_all_pods_send_each_point_once_to_one_group(start, server, at_step):
+def test_all_pods_together_send_each_point_once_to_one_wandb_group(start, server, at_step):
     root = start()
     server.key = KEY
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -203,7 +203,7 @@ def test_loss_of_single_example_equals_the_models_own(name, request):
         assert losses[numbers == number].mean().item() == pytest.approx(alone.item(), rel=1e-5)
 
 
-def test_separate_passes_give_the_losses_of_a_packed_one(tiny_model):
+def test_separate_passes_give_the_same_losses_as_a_packed_pass(tiny_model):
     examples = tokenize_rows(load_tokenizer(tiny_model), rows("train", 3), 128)
     model = load_base(tiny_model, "float32", CPU)
     packed = token_losses(model, flatten(examples))

@@ -154,7 +154,7 @@ def assert_same_run(
 @pytest.mark.parametrize(
     "parameters", [WITHOUT_DROPOUT, WITHOUT_DROPOUT | ALL_WEIGHTS], ids=["LoRA", "all weights"]
 )
-def test_two_ranks_give_the_results_of_one(make_distributed_root, base_model, exact, parameters):
+def test_two_ranks_give_the_same_results_as_one(make_distributed_root, base_model, exact, parameters):
     parameters = {**parameters, "batch_size": 8}
     if not exact:  # the tiny model's learning rate is too high for a real one
         parameters["learning_rate"] = 1e-4
@@ -166,7 +166,9 @@ def test_two_ranks_give_the_results_of_one(make_distributed_root, base_model, ex
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3_5", "mistral3"])
-def test_two_ranks_give_the_results_of_one_for_other_families(make_distributed_root, tmp_path, family):
+def test_two_ranks_give_the_same_results_as_one_for_other_architectures(
+    make_distributed_root, tmp_path, family
+):
     """Qwen3.5 needs a pass for each example, and Mistral 3 has a vision tower without gradients."""
     folder = save_multimodal_model(tmp_path / family, family)
     excluded = ["model.vision_tower", "model.multi_modal_projector"] if family == "mistral3" else None
@@ -197,7 +199,7 @@ train.is_checkpointed = lambda *_: True
     ],
     ids=["LoRA", "all weights", "FSDP", "QLoRA"],
 )
-def test_two_ranks_with_gradient_checkpointing_give_the_results_of_one(
+def test_gradient_checkpointing_on_two_ranks_gives_the_same_results(
     make_distributed_root, monkeypatch, parameters, spec
 ):
     monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
@@ -211,7 +213,7 @@ def test_two_ranks_with_gradient_checkpointing_give_the_results_of_one(
     assert_same_run(one, two, (3, 6))
 
 
-def test_two_ranks_with_fsdp_give_the_results_of_one(make_distributed_root):
+def test_two_ranks_with_fsdp_give_the_same_results_as_one(make_distributed_root):
     parameters = {**WITHOUT_DROPOUT, **ALL_WEIGHTS, "batch_size": 8}
     one = make_distributed_root(1, parameters=parameters)
     two = make_distributed_root(2, parameters=parameters, parallelism="FSDP")
@@ -230,7 +232,7 @@ def test_two_ranks_with_fsdp_give_the_results_of_one(make_distributed_root):
         ),
     ],
 )
-def test_two_ranks_give_the_dpo_results_of_one(make_distributed_root, parameters, spec):
+def test_two_ranks_give_the_same_dpo_results_as_one(make_distributed_root, parameters, spec):
     def stages(**spec: str) -> dict[str, Any]:
         further = {} if parameters is WITHOUT_DROPOUT else {**parameters, "starts_from": "Merged"}
         dpo = dpo_plan(**{"micro_batch_size": 2, **further}).model_copy(update=spec)

@@ -104,7 +104,7 @@ def test_packed_and_padded_examples_have_same_loss_and_gradients(trainer, exact)
     assert_same(loss_and_gradients(trainer.model, packed), loss_and_gradients(trainer.model, loss), exact)
 
 
-def test_example_does_not_depend_on_examples_packed_before_it(trainer, exact):
+def test_loss_of_example_does_not_depend_on_examples_packed_before_it(trainer, exact):
     examples = [dict(trainer.train_dataset[i]) for i in range(2)]
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     length = len(examples[1]["input_ids"])
@@ -147,5 +147,5 @@ def test_each_epoch_shuffles_and_covers_every_row():
 
 def test_too_long_row_is_named_not_truncated(tiny_model):
     long = Row(id="long-one", prompt=[Message(role="user", content=" ".join(ITEMS * 9))], completion="yes")
-    with pytest.raises(BadDataError, match="1 rows are longer than training.maxLength, 40 tokens: long-one"):
+    with pytest.raises(BadDataError, match=r"1 rows are longer than training.maxLength, 40 tokens: long-one"):
         tokenize_rows(load_tokenizer(tiny_model), [*rows("train", 2), long], 40)

@@ -217,7 +217,7 @@ def test_incomplete_base_model_is_not_trained_on(make_root):
         run(root)
 
 
-def test_cached_baselines_in_base_model_folder_are_no_damage(make_root, caplog):
+def test_base_model_with_cached_baselines_is_not_reported_as_damaged(make_root, caplog):
     caplog.set_level("INFO")
     root = make_root(checkpoint_steps=(1,))
     run(root)
@@ -301,7 +301,7 @@ def test_superseded_writer_keeps_new_report_on_sigterm(make_root, while_evaluati
     assert (root.report().attempt, root.report().outcome) == (2, None)
 
 
-def test_last_line_of_a_step_written_twice_counts(tmp_path):
+def test_last_line_is_used_for_a_step_written_twice(tmp_path):
     losses = LossFile(tmp_path, Writer.claim(tmp_path))
     for step, loss in ((1, 0.5), (2, 0.4), (3, 0.3), (2, 0.25)):
         losses.append({"step": step, "loss": loss})

@@ -92,7 +92,7 @@ def test_must_pass_stop_keeps_the_checkpoint_it_names(make_root):
     assert measured.kept(4) == {1, 3, 4}
 
 
-def test_accepted_checkpoint_releases_all_earlier_ones(make_root):
+def test_earlier_checkpoints_are_removed_after_a_stop_is_overridden(make_root):
     root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds={"minPassRate": "0.9"})})
     measured = Measured(root, [0, 17, 12, 11, 13, 12, 12])
     assert measured.kept(6) == {1, 5, 6}
@@ -176,7 +176,7 @@ def test_kill_during_removal_leaves_no_partial_checkpoint(make_root, monkeypatch
     assert root.evaluation(10).digest == whole.evaluation(10).digest
 
 
-def test_next_attempt_completes_a_killed_removal(make_root, monkeypatch):
+def test_next_attempt_completes_interrupted_checkpoint_removal(make_root, monkeypatch):
     root = make_root(checkpoint_steps=STEPS)
     monkeypatch.setattr(train_role, "remove_unneeded", lambda *_: None)
     run(root)

@@ -179,7 +179,7 @@ def test_second_attempt_reuses_merged_model_unless_damaged(make_root):
     assert not list(merged.parent.glob("scratch*"))
 
 
-def test_gate_refuses_damaged_merged_base_of_adapter(make_root, monkeypatch):
+def test_gate_refuses_adapter_whose_merged_base_is_damaged(make_root, monkeypatch):
     root = make_root(checkpoint_steps=(3,), later=[stage_plan("more", (2,), starts_from="Merged")])
     train(root)
     train(root, "more", start_step=3)

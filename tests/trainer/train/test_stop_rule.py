@@ -138,5 +138,5 @@ def test_continued_run_is_compared_with_accepted_checkpoint(scripted):
         (13, StopAction.CONTINUE, 20),
     ],
 )
-def test_next_checkpoint_is_halfway_after_a_regression(last, action, expected):
+def test_next_checkpoint_after_a_regression_is_halfway_to_the_planned_one(last, action, expected):
     assert next_checkpoint([10, 20], last, action) == expected
