@@ -10,13 +10,13 @@ _PART_OF_A_CHARACTER = "\ufffd"
 
 @dataclass(frozen=True)
 class Answer:
-    """A greedy answer, with the likeliest tokens at each position."""
+    """A greedy answer of the other engine, with the most likely tokens at each position."""
 
     text: str
     tokens: Sequence[int]
-    """The token ids, with the stop token."""
+    """The token ids of the answer, including the stop token."""
     logprobs: Sequence[Mapping[int, float]]
-    """For each token, the natural log-probabilities of the likeliest token ids."""
+    """For each position, the natural log-probabilities of the most likely token ids."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from tunegate_trainer.evaluate.scorers import Sample, Score
 
 
 def f1(sample: Sample) -> Score:
-    """Compare the characters of an output with those of the labelled answer, in any order."""
+    """Score how many characters an output has in common with the labelled answer, in any order."""
     output, reference = Counter[str](sample.output), Counter[str](sample.reference)
     counts = Counts(2 * (output & reference).total(), output.total() + reference.total())
     if output == reference:

@@ -1,4 +1,4 @@
-"""Run the trainer on a real volume that is full or read-only, in a mount namespace of its own."""
+"""Run the trainer on a real volume that is full or read-only, in a separate mount namespace."""
 
 import os
 import shutil

@@ -43,7 +43,7 @@ from tunegate_trainer.process.files import seal, write_model
 UID = "3f2b9c1e-5d60-4000-8000-00000000abcd"
 GATE = "invoice-golden"
 MAX_INLINE = 100
-"""Golden cases in the form of a spec."""
+"""The maximum number of cases in a golden set that is inline in the spec."""
 NOW = datetime(2026, 11, 24, 15, 21, 8, tzinfo=UTC)
 BASE_DIGEST = "b" * 64
 

@@ -115,7 +115,7 @@ def _examples(method: str, lengths: Sequence[tuple[int, int]]) -> list[dict[str,
 
 
 def _tokens(lengths: Sequence[tuple[int, int]]) -> list[Example]:
-    """Return examples that share no prefix."""
+    """Return token ids of examples that share no prefix."""
     return [example([5 + i % 7] * n, [9 + i % 5] * m) for i, (n, m) in enumerate(lengths)]
 
 

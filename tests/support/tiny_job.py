@@ -39,8 +39,8 @@ class TinyJob:
                 os.chown(path, POD_USER, POD_USER)
 
     def manifests(self, training: dict[str, Any] | None = None, **changes: Any) -> list[dict[str, Any]]:
-        """Return inputs, gate and job. ``training`` replaces the stage's, and ``changes`` replace spec
-        fields."""
+        """Return the manifests of inputs, gate and job. ``training`` replaces the stage's, and ``changes``
+        replace spec fields."""
         made = manifests(
             Path("/unused"),
             self.name,

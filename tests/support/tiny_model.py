@@ -42,7 +42,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_tiny_model(folder: Path) -> None:
-    """Write a model with its tokenizer as the data role would."""
+    """Write a model with its tokenizer, as the data role does."""
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     model = LlamaForCausalLM(

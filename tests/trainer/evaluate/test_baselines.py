@@ -119,7 +119,7 @@ def test_baseline_without_recorded_digest_is_evaluated_again(volume, caplog):
     assert volume.evaluate()[0].outcomes(GOLDEN) == "pp"
     (reported,) = volume.reported
     assert reported.refused is None
-    assert "has no recorded digest" in caplog.text
+    assert "no digest is recorded for" in caplog.text
 
 
 def test_recorded_file_under_another_key_is_evaluated_again(volume, answers):

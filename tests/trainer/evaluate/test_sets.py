@@ -130,7 +130,7 @@ def test_missing_schema_is_named_with_the_existing_keys(tmp_path):
     metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}
     with pytest.raises(SourceNotFoundError, match=r"ConfigMap schemas has no key a\.json") as error:
         metric_schema(tmp_path, TaskMetric.model_validate(metric))
-    assert error.value.hint == "it has: order.json"
+    assert error.value.hint == "the ConfigMap has: order.json"
 
 
 def test_schema_that_is_not_an_object_is_refused(tmp_path):

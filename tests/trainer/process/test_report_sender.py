@@ -342,7 +342,9 @@ def test_report_role_names_refused_reports(engine, tmp_path, monkeypatch):
         main(["report"])
     termination = Termination.model_validate_json((tmp_path / "termination.json").read_bytes())
     assert termination.failure is not None
-    assert termination.failure.message.endswith("outbox: gate.json: 413: the job's reports hold too much")
+    assert termination.failure.message.endswith(
+        "outbox on the volume: gate.json: 413: the job's reports hold too much"
+    )
 
 
 @pytest.mark.parametrize("is_reachable", [True, False], ids=["operator reachable", "operator unreachable"])

@@ -15,6 +15,6 @@ def run(context: Context) -> Outcome:
         why = f": {sender.refusals}" if sender and sender.refusals else ""
         raise UndeliveredError(
             f"the operator did not acknowledge all reports in the outbox on the volume{why}",
-            "check the network from pods to the operator's report address",
+            "" if why else "check the network from pods to the operator's report address",
         )
     return Outcome.COMPLETED
