@@ -129,7 +129,7 @@ def test_read_only_volume_is_a_storage_failure(make_root):
 
 @pytest.mark.slow
 def test_full_volume_is_a_storage_error_while_saving_training_state(make_root):
-    """PyTorch writes the state, and raises an error of its own if that fails."""
+    """PyTorch writes the state, and raises its own type of error if writing fails."""
     root = make_root(checkpoint_steps=(2,))
     ended = run_full(root.path, root.stage_folder, 24 * PAGE, "train", "--stage", STAGE)
     assert ended.failure is not None

@@ -1,4 +1,4 @@
-"""Valid data in the form that checks read, for tests that add one fault."""
+"""Fixtures with valid data for the checks. Tests change the data so that it has one fault."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import Pair, Row
 
 MINIMUM = 200
-"""The minimum of training rows for the goal of these jobs."""
+"""The minimum number of training rows for the goal of these jobs."""
 LIMIT = Limit(128, "sft")
 
 

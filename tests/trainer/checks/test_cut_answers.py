@@ -1,4 +1,4 @@
-"""The check cut_answers warns of gates whose ``maxNewTokens`` is shorter than training answers."""
+"""The check cut_answers warns about gates whose ``maxNewTokens`` is shorter than training answers."""
 
 from dataclasses import replace
 

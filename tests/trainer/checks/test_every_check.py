@@ -1,4 +1,5 @@
-"""Conformance tests for every data check in the table, and for a check that is added to it."""
+"""Conformance tests for every data check in the table of checks, and for a check that is added to the
+table."""
 
 import json
 import pkgutil
@@ -49,7 +50,7 @@ def with_case(context: CheckContext, **case: object) -> CheckContext:
 
 
 def with_spec(context: CheckContext, **spec: object) -> CheckContext:
-    """Return the context of a job with these changes of its spec."""
+    """Return the context of a job whose spec has these changes."""
     changed = context.request.spec.model_copy(update=spec)
     return replace(context, request=context.request.model_copy(update={"spec": changed}))
 
@@ -162,7 +163,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "system_turns": golden_system_turn,
     "trained_prompts": golden_prompt_of_an_earlier_job,
 }
-"""For each check, a function that returns data with the fault that it finds."""
+"""For each check, a function that returns data with the fault that the check must find."""
 
 every_check = pytest.mark.parametrize(("reads", "check"), TABLE, ids=[check.NAME for _, check in TABLE])
 

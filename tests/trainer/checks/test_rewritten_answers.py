@@ -1,4 +1,4 @@
-"""The check rewritten_answers warns of earlier answers that a template changes or a slow tokenizer cannot
+"""The check rewritten_answers warns about earlier answers that a template changes or a slow tokenizer cannot
 find."""
 
 from dataclasses import replace

@@ -203,7 +203,8 @@ def test_earlier_answers_without_their_reasoning_are_not_trained_on():
 
 
 def test_answer_whose_question_the_template_changes_later_is_not_trained_on():
-    """The template puts the system message into the last question, which was then the first one."""
+    """The template puts the system message into the last question. When the answer was rendered, that was the
+    first question."""
     tokenizer = tokenizer_of(FAMILIES["brackets"])
     row = chat("mug", "yes", "lamp", "no", system="be brief")
     assert is_rewritten(tokenizer, row.prompt)

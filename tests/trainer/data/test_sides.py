@@ -39,7 +39,7 @@ class Job:
     root: TrainerRoot
     uid: str
     start: StartRequest
-    """The request of a later job that starts from this one."""
+    """The request of a later job that starts from this job."""
 
     @property
     def data(self) -> Path:

@@ -1,4 +1,5 @@
-"""The split: disjoint, decided by a hash of each group, and of about the requested size."""
+"""The split into train, dev and test is disjoint, depends on a hash of each group, and has about the
+requested sizes."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ def volume(make_root, tiny_model) -> Volume:
 
 
 def easy_to_beat(result: SetResult) -> SetResult:
-    """Return the result with all cases failed."""
+    """Return a copy of the result in which all cases failed."""
     cases = [
         case.model_copy(update={"passed": False, "outcomes": dict.fromkeys(case.outcomes, "f")})
         for case in result.cases

@@ -125,7 +125,7 @@ def test_continuous_batching_gives_the_same_answers_for_an_adapter(model, tokeni
 
 
 def test_continuous_batching_is_used_if_the_model_supports_it(model, tokenizer, prompts, monkeypatch):
-    """As on a GPU. The answers have the order of the prompts."""
+    """The support check is replaced, as if on a GPU. The answers must have the order of the prompts."""
     settings = Generation(max_new_tokens=20, batch_size=5)
     expected = generate(model, tokenizer, prompts, settings)
     asked = []

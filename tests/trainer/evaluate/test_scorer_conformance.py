@@ -31,7 +31,7 @@ class Example:
     passes: str
     fails: str
     broken: Any
-    """A reference that no output can be judged by."""
+    """An invalid reference, with which no output can be scored."""
 
 
 EXAMPLES = {

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.model
 
 WEIGHTS = "model.safetensors"
 CUT = 200_000
-"""Bytes after which a connection breaks: about half of the weights and everything before them."""
+"""Number of bytes after which a connection breaks: about half of the weights, and all files before them."""
 SMALL = 60_000
-"""Bytes: more than everything except the weights."""
+"""A size in bytes that is more than that of all files except the weights."""
 
 
 @pytest.fixture(params=sorted(SCHEMES))

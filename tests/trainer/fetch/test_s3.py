@@ -17,7 +17,7 @@ pytestmark = pytest.mark.model
 
 WEIGHTS = "model.safetensors"
 PART = 5 << 20
-"""Bytes of the smallest part that S3 accepts."""
+"""The minimum size of a part that S3 accepts, in bytes."""
 
 
 def failure(root):

@@ -226,7 +226,7 @@ def test_model_length_comes_from_the_configuration(source):
 
 @pytest.mark.slow
 def test_gguf_file_is_read_once(tmp_path, monkeypatch):
-    """Reading one takes seconds, because each of 49,152 tokens is a Python object."""
+    """Reading a GGUF file takes seconds, because each of 49,152 tokens becomes a Python object."""
     read = []
 
     class Counted(gguf.GGUFReader):

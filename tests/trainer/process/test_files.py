@@ -1,4 +1,4 @@
-"""Sealed folders are complete on disk or absent, and every damage to one is reported."""
+"""Sealed folders are complete on disk or do not exist, and every damage to a sealed folder is reported."""
 
 import errno
 import hashlib

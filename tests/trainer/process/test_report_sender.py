@@ -1,4 +1,4 @@
-"""The report sender: no report is lost while the operator is unreachable, and pods end in bounded time."""
+"""The report sender: no report is lost while the operator is unreachable, and pods do not wait forever."""
 
 import errno
 import io

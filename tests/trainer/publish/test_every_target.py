@@ -1,4 +1,5 @@
-"""Conformance tests for every publish target in the table, and for a target that is added to it."""
+"""Conformance tests for every publish target in the table of targets, and for a target that is added to the
+table."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The baseline LastPublished: the last version at a target, also if jobs publish at the same time."""
+"""The baseline LastPublished: the last version at a publish target, even if jobs publish at the same time."""
 
 import errno
 import hashlib
@@ -179,7 +179,8 @@ def test_job_is_refused_if_a_better_one_publishes_during_its_copy(
 def test_job_is_refused_if_a_better_one_publishes_during_its_reading(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job reads the last number before the versions, so it notices a version that comes in between."""
+    """The job reads the last publication number before the versions, so it notices a version that is
+    published in between."""
     first, second, rival = Job(folder, "first", 18), Job(folder, "second", 18), Job(folder, "rival", 20)
     first.publish()
     evidence = f"{first.version}/evidence/verdict.json"
@@ -208,7 +209,7 @@ def test_publishing_fails_after_ten_lost_races(
 def test_copy_is_removed_before_the_lost_verdict_is_reported(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That report ends the job, so no later pod would remove the copy."""
+    """The report with the failed verdict ends the job, so no later pod would remove the copy."""
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     with (
         before(shutil, "copyfile", first.publish, monkeypatch),
@@ -409,7 +410,8 @@ def test_damaged_version_at_one_of_two_targets_is_an_error(folder: Path, target:
 def test_retry_replaces_the_reading_of_an_earlier_attempt(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gate role read the first version, the crashed attempt the second one, which was then removed."""
+    """The gate role read the first version. The crashed attempt read the second version, which was then
+    removed."""
     first, second, job = Job(folder, "first", 18), Job(folder, "second", 19), Job(folder, "job", 19)
     first.publish()
     found = newest_versions(URI, target, job.request.final_gates, job.version)

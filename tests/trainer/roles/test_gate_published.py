@@ -88,6 +88,6 @@ def test_repeated_gate_reads_the_target_again(root, target):
 
 
 def test_gate_skips_target_that_is_not_mounted(root, target):
-    """An earlier release of the operator does not mount these volumes in the gate pod."""
+    """An earlier release of the operator does not mount the volumes of publish targets in the gate pod."""
     shutil.rmtree(target.parent)
     assert judge(root).verdict is VerdictState.PASSED

@@ -1,5 +1,5 @@
-"""Train, gate and publish a tiny model, each role as its command runs it, from the files of the one
-before."""
+"""Train, gate and publish a tiny model, each by the trainer's command, with the files of the previous
+role."""
 
 import json
 

@@ -33,7 +33,7 @@ ANSWER = Message(role="assistant", content="please send 2")
 REASONED = ANSWER.model_copy(update={"reasoning_content": "they order lamps"})
 OPENS_REASONING = {"deepseek_r1_distill", "deepseekv3", "nemotron_3_5_lightning", "nemotron_3_nano"}
 OPENS_REASONING |= {"nemotron_3_super", "nemotron_3_ultra"}
-"""Templates whose prompts open reasoning that their rendered answers do not have, or have with other
+"""Templates whose prompts open reasoning, although the rendered answers have no reasoning or other white
 space."""
 PARSED_BY_TRL = [
     *("deepseek_r1_distill", "gemma4", "gemma4_v5", "glm4moe", "gptoss", "lfm2_2_5", "llama3_1"),

@@ -1,4 +1,4 @@
-"""A job's runs at a real MLflow server, also with failures of the job, the server and the network."""
+"""A job's runs at a real MLflow server, including failures of the job, the server and the network."""
 
 import json
 import os

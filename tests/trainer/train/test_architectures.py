@@ -164,7 +164,8 @@ def test_model_that_isolates_examples_is_left_unchanged(tiny_model, mixture, dty
 
 @pytest.fixture
 def opt(tmp_path) -> Path:
-    """OPT computes positions from the number of tokens before, and ignores where an example starts."""
+    """OPT computes positions from the number of earlier tokens in the row, and ignores where an example
+    starts."""
     return save_random_model(
         tmp_path / "opt", OPTConfig, ffn_dim=64, word_embed_proj_dim=64, init_std=0.5, dropout=0.0
     )

@@ -1,4 +1,5 @@
-"""Distributed training: several ranks give the results of one process, and stop and resume together."""
+"""Distributed training: several ranks give the same results as one process, and stop and resume at the same
+step."""
 
 import json
 import os
@@ -344,7 +345,7 @@ def slow_write(*arguments, **options):
 
 loading._whole_weights, modeling_utils.safe_save_file = slow_read, slow_write
 """
-"""Code that makes the primary rank read and write for longer than the timeout of a training step."""
+"""Code that makes the primary rank read and write for longer than the timeout of an optimizer step."""
 
 
 @pytest.mark.slow
@@ -402,7 +403,7 @@ def sort_late(*arguments, **options):
 
 trainer.sort_checkpoints = sort_late
 """
-"""Code that makes the second rank read the scratch folder late, when the primary has finished."""
+"""Code that makes the second rank read the scratch folder only when the primary rank has finished."""
 
 
 def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distributed_root):
@@ -412,7 +413,8 @@ def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distri
 
 
 def test_sigterm_after_agreement_takes_effect_one_step_later(make_distributed_root):
-    """Otherwise the rank would save alone, and all ranks would wait for each other forever."""
+    """If the signal took effect at once, this rank alone would save, and all ranks would wait for each other
+    forever."""
     root, interruption = make_distributed_root(1, parameters=WITH_DROPOUT), Interruption()
 
     class LateSigterm(Ranks):
@@ -521,7 +523,7 @@ if os.environ["TUNEGATE_LOCAL_RANK"] == "0":
 Path(os.environ["TUNEGATE_TERMINATION"]).write_text(sys.argv[1])
 sys.exit(1)
 """
-"""A trainer whose first rank waits in vain for the second, which failed."""
+"""A trainer whose first rank waits forever for the second rank, which has failed."""
 
 
 def test_launcher_reports_failed_rank_not_the_killed_straggler(tmp_path):

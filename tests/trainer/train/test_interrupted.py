@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.resume, pytest.mark.timeout(1800)]
 STEPS = 300
 EVERY = 10
 INTERRUPTIONS = 10
-"""Per stage; there are two."""
+"""The number of interruptions per stage. The job has two stages."""
 SIGTERM_WRITE = 5
 """The number of the interruption during a write that is a SIGTERM instead of a SIGKILL."""
 SEED = 20260303

@@ -1,4 +1,5 @@
-"""If a pass does not fit the GPU, it gets fewer examples, and the optimizer steps stay the same."""
+"""If a pass does not fit the GPU, passes get fewer examples, and the results of optimizer steps stay the
+same."""
 
 from typing import Any
 
@@ -267,7 +268,7 @@ def test_sigterm_in_out_of_memory_step_is_handled(make_root, limit_examples_per_
     ids=["LoRA with dropout", "QLoRA", "all weights"],
 )
 def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch, parameters):
-    """As with a billion parameters on a GPU, with evaluations between the steps."""
+    """Checkpointing is enabled as for a billion parameters on a GPU, with evaluations between the steps."""
     kept, again = (make_root(checkpoint_steps=(2, 4), parameters=parameters) for _ in range(2))
     computed, mlp = [], LlamaMLP.forward
 

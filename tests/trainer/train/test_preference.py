@@ -232,7 +232,7 @@ def test_first_dpo_loss_is_log_two_and_then_falls(make_root):
 
 
 def test_dpo_in_bfloat16_starts_at_its_reference(make_root):
-    """The passes that compute the reference have other sizes than those of training."""
+    """The passes that compute the reference have other sizes than the passes of training."""
     root = make_root(
         checkpoint_steps=(2,),
         later=[dpo_plan(checkpoint_steps=(8,), dtype="bfloat16")],
@@ -246,7 +246,7 @@ def test_dpo_in_bfloat16_starts_at_its_reference(make_root):
 
 
 def test_dpo_can_be_the_first_stage(make_root):
-    """Then the reference is the base model, and the adapter is new."""
+    """In this case, the reference is the base model, and the adapter is new."""
     parameters = dpo_plan().parameters.model_dump(exclude_defaults=True)
     root = make_root(checkpoint_steps=(8,), parameters=parameters)
     assert train_role.run(root.context()) is Outcome.COMPLETED

@@ -1,4 +1,4 @@
-"""QLoRA: an adapter beside a base model whose linear layers are quantized to 4 bits."""
+"""QLoRA: an adapter on a base model whose linear layers are quantized to 4 bits."""
 
 import json
 

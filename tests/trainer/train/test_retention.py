@@ -82,7 +82,7 @@ def test_last_best_and_stop_rule_checkpoints_are_kept(make_root, golden, kept):
 
 
 def test_must_pass_stop_keeps_the_checkpoint_it_names(make_root):
-    """The last checkpoint passes more cases than the best one before, but not the mustPass case."""
+    """The last checkpoint passes more cases than the best earlier checkpoint, but fails the mustPass case."""
     thresholds = {"mustPass": ["case-4"], "minPassRate": "0.9"}
     root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds=thresholds)})
     measured = Measured(root, [0, 10, 9, 9, "f" * 5 + "p" * 15])

@@ -1,4 +1,4 @@
-"""The stop rule: a regression is checked early and stops training, also after a restart."""
+"""The stop rule: a regression leads to an early checkpoint and then stops training, even after a restart."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -31,8 +31,8 @@ def test_stage_learns_and_evaluates_every_checkpoint(make_root):
     "changes", [{"dtype": "float32"}, {"dtype": "bfloat16"}, {"quantization": "NF4"}], ids=str
 )
 def test_frozen_weights_stay_bitwise_the_same(make_root, monkeypatch, changes):
-    """Also in memory, through steps and evaluations. In float32, an evaluation merges the adapter
-    temporarily."""
+    """The weights in memory are compared after steps and evaluations. In float32, an evaluation merges the
+    adapter temporarily."""
     found: dict[str, Any] = {}
 
     def watched(*arguments: Any) -> Any:
