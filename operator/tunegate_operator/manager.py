@@ -23,6 +23,8 @@ from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
+from tunegate_operator.metrics.process import CONTENT_TYPE, OperatorMetrics
+from tunegate_operator.metrics.resources import ResourceCollector
 from tunegate_operator.reporting.address import publish_address, report_host
 from tunegate_operator.reporting.certificates import KeyPair, load_authority
 from tunegate_operator.reporting.senders import SenderAuthenticator
@@ -74,6 +76,11 @@ class Manager:
         """Set once no decision is in progress. The Lease may then be released."""
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
+        self._leads = threading.Event()
+        """This replica holds the Lease. Only then are metrics of resources exported."""
+        self._metrics = OperatorMetrics(OWN_RESOURCES, self._queue.depth, self._is_leader)
+        self._metrics.registry.register(ResourceCollector(self._cache.all_of_kind, clock, self._is_leader))
+        cluster.on_request = self._metrics.requested
         self._probes: web.AppRunner | None = None
         self._server: ReportServer | None = None
 
@@ -96,6 +103,7 @@ class Manager:
             self._queue,
             [FineTuneJobController(pods), EvalGateController()],
             self._clock,
+            observe=self._metrics.reconciled,
         )
         self._cluster.watch(reconciler.handle)
         authenticator = SenderAuthenticator(self._cluster.review_token, self._cache, self._clock)
@@ -178,6 +186,7 @@ class Manager:
                 pass
         kinds = kinds_to_list(self._reflectors, began)
         self._retry("the first list", lambda: reconciler.resync(*kinds))
+        self._leads.set()
         for n in range(self._settings.workers):
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
         self._listen_for_reports(server)
@@ -243,9 +252,17 @@ class Manager:
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._serve_metrics)
         self._probes = web.AppRunner(app, access_log=None)
         await self._probes.setup()
         await web.TCPSite(self._probes, None, self._settings.health_port).start()
+
+    def _is_leader(self) -> bool:
+        return self._leads.is_set() and not self._stop.is_set()
+
+    async def _serve_metrics(self, _: web.Request) -> web.Response:
+        page = await asyncio.to_thread(self._metrics.page)
+        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         dead = [t.name for t in self._threads if t.name != "start" and not t.is_alive()]

@@ -40,7 +40,7 @@ from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.queue import WorkQueue
-from tunegate_operator.engine.reconcile import Reconciler
+from tunegate_operator.engine.reconcile import Observe, Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 
@@ -183,6 +183,8 @@ class World:
         self.metrics_sender = 0
         """Which pod of a multi-pod Job sends metrics to trackers: its position in the order in which the pods
         end."""
+        self.observe: Observe = lambda *_: None
+        """Called after each reconciliation."""
         self.trainer_image = "trainer:test"
         """The trainer image in the operator's settings."""
         self._late: list[WatchEvent] | None = None
@@ -204,10 +206,14 @@ class World:
                 EvalGateController(),
             ],
             self.clock,
+            observe=self._observe,
         )
         self.cluster.watch(self._hear)
         self.reconciler.resync()
         self._deliver_outbox()
+
+    def _observe(self, kind: str, seconds: float, succeeded: bool) -> None:
+        self.observe(kind, seconds, succeeded)
 
     def without_operator(self) -> "World":
         """Return a copy of this world, in which the operator has just crashed. ``boot`` starts a new one."""

@@ -89,6 +89,17 @@ class Cache:
             found = [self._objects[uid] for uid in self._by_kind.get((kind, namespace), ())]
         return _sorted(held.read() for held in found if phase is None or held.phase in (None, phase))
 
+    def all_of_kind(self, kind: str) -> list[Object]:
+        """Return the objects of a kind in all namespaces."""
+        with self._lock:
+            found = [
+                self._objects[uid]
+                for (each, _), uids in self._by_kind.items()
+                if each == kind
+                for uid in uids
+            ]
+        return _sorted(held.read() for held in found)
+
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)
 

@@ -130,6 +130,8 @@ class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
     Lists read these ``namespaces`` only; if it is empty, they read all namespaces.
+    ``on_request`` is called after each request with its method, the resource such as "jobs", and the HTTP
+    status, which is 0 if there was no answer.
     """
 
     def __init__(self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = ()) -> None:
@@ -137,6 +139,7 @@ class KubernetesCluster:
         self._clock = clock
         self.namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._listeners: list[Callable[[WatchEvent], None]] = []
+        self.on_request: Callable[[str, str, int], None] = lambda *_: None
 
     def list_objects(self, kind: str, namespace: str | None = None) -> Iterator[Object]:
         for each in (namespace,) if namespace else self.namespaces:
@@ -305,7 +308,22 @@ class KubernetesCluster:
         url = self._api.configuration.host + path
         if query:
             url += "?" + urlencode({key: value for key, value in query.items() if value})
-        return self._api.call_api(method, url, headers, body, _request_timeout=seconds)
+        code = 0
+        try:
+            response = self._api.call_api(method, url, headers, body, _request_timeout=seconds)
+            code = response.status
+        except client.ApiException as error:
+            code = error.status or 0
+            raise
+        finally:
+            self.on_request(method, resource_name(path), code)
+        return response
+
+
+def resource_name(path: str) -> str:
+    """Return the resource in the path of a request, such as "jobs"."""
+    parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
 
 
 _ADMISSION_MESSAGES = ("ValidatingAdmissionPolicy", "denied the request")

@@ -110,6 +110,11 @@ class WorkQueue:
                 self._ready.append(key)
                 self._changed.notify()
 
+    def depth(self) -> int:
+        """Return the number of keys that wait for a worker, without delayed ones."""
+        with self._changed:
+            return len(self._waiting)
+
     def next_due(self) -> float | None:
         """Return the seconds until the next key is due: 0 if a key is ready, None if no key is queued."""
         with self._changed:

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from tunegate_operator.engine.apply import apply, create_ours
@@ -68,6 +68,9 @@ is only retried."""
 OUTAGES = (ClusterError, UnavailableError)
 """Errors that do not depend on the request: no answer, HTTP 5xx, or too many requests (HTTP 429)."""
 
+Observe = Callable[[str, float, bool], None]
+"""Called after each reconciliation with the kind, its time in seconds, and whether it succeeded."""
+
 
 class Reconciler:
     """Reconciles the objects of the controllers' kinds. Thread-safe."""
@@ -81,6 +84,7 @@ class Reconciler:
         clock: Clock,
         *,
         progress_interval: float = PROGRESS_INTERVAL,
+        observe: Observe = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
@@ -88,6 +92,7 @@ class Reconciler:
         self._controllers = {controller.kind: controller for controller in controllers}
         self._clock = clock
         self._progress_interval = progress_interval
+        self._observe = observe
         self._kinds = (*CHILD_KINDS, *self._controllers)
         self._status_written: dict[str, float] = {}
         self._recorded_events: OrderedDict[tuple[str, str, str], None] = OrderedDict()
@@ -185,8 +190,11 @@ class Reconciler:
 
     def process(self, key: Key) -> None:
         """Reconcile one object. Any failure is retried after the key's backoff, without limit."""
+        started = self._clock.monotonic()
+        succeeded = False
         try:
             requeue_after = self._reconcile(key)
+            succeeded = True
         except (ClusterError, UnreadableStatusError) as error:
             self._log_failure(key, error)
             self._queue.add_failed(key, outage=type(error) in OUTAGES)
@@ -198,6 +206,8 @@ class Reconciler:
             self._queue.forget(key)
             if requeue_after is not None:
                 self._queue.add_after(key, requeue_after)
+        finally:
+            self._observe(key.kind, self._clock.monotonic() - started, succeeded)
 
     def _reconcile(self, key: Key) -> float | None:
         """Reconcile one object. Returns the seconds until the next reconciliation, or None."""

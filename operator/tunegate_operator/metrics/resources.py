@@ -1,0 +1,293 @@
+"""Metrics of FineTuneJobs and EvalGates, computed from their status when Prometheus scrapes.
+
+Nothing is counted in memory, so a restart of the operator loses no figure.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import ValidationError
+
+from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
+from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
+from tunegate_api.v1alpha1.reasons import LifecycleStage, Phase
+from tunegate_operator.engine.clock import Clock
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.objects import moment
+
+FINISHED_HOURS = 24
+"""A FineTuneJob has metrics of its own until so many hours after its end. This bounds the number of series:
+``tunegate_finetunejobs`` still counts it."""
+_STAGES = {
+    Phase.VALIDATING: LifecycleStage.DATA_PREPARATION,
+    Phase.QUEUED: LifecycleStage.TRAINING_SETUP,
+    Phase.TRAINING: LifecycleStage.FINE_TUNING,
+    Phase.GATING: LifecycleStage.EVALUATION,
+    Phase.PUBLISHING: LifecycleStage.DEPLOYMENT,
+}
+"""The lifecycle stage that starts with each phase."""
+
+_Status = TypeVar("_Status", FineTuneJobStatus, EvalGateStatus)
+ListObjects = Callable[[str], Iterable[Object]]
+"""Returns all objects of a kind."""
+
+
+class ResourceCollector(Collector):
+    """Metrics of all FineTuneJobs and EvalGates.
+
+    ``is_leader``: only the replica that decides exports them, so that sums count each resource once.
+    """
+
+    def __init__(self, list_objects: ListObjects, clock: Clock, is_leader: Callable[[], bool]) -> None:
+        self._list_objects = list_objects
+        self._clock = clock
+        self._is_leader = is_leader
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the metrics without samples, so that registering them reads nothing."""
+        return [*_JobFamilies().all(), *_GateFamilies().all()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of one scrape."""
+        jobs, gates = _JobFamilies(), _GateFamilies()
+        if self._is_leader():
+            counts: Counter[tuple[str, str, str]] = Counter()
+            oldest = self._clock.now() - timedelta(hours=FINISHED_HOURS)
+            for obj in self._list_objects("FineTuneJob"):
+                status = _read(FineTuneJobStatus, obj)
+                phase_and_reason = _phase_and_reason(status) if status else ("Unknown", "")
+                counts[obj["metadata"]["namespace"], *phase_and_reason] += 1
+                if status and (status.completion_time is None or status.completion_time > oldest):
+                    jobs.add(obj, status)
+            for labels, count in sorted(counts.items()):
+                jobs.count.add_metric(labels, count)
+            for obj in self._list_objects("EvalGate"):
+                gate_status = _read(EvalGateStatus, obj)
+                if gate_status:
+                    gates.add(obj, gate_status)
+        yield from jobs.all()
+        yield from gates.all()
+
+
+_JOB = ("namespace", "finetunejob")
+_GATE = ("namespace", "evalgate")
+
+
+class _JobFamilies:
+    """The metrics of FineTuneJobs, one family for each name."""
+
+    def __init__(self) -> None:
+        self.count = GaugeMetricFamily(
+            "tunegate_finetunejobs",
+            "Number of FineTuneJobs by phase and reason of the condition Ready.",
+            labels=("namespace", "phase", "reason"),
+        )
+        self.phase = GaugeMetricFamily(
+            "tunegate_finetunejob_phase",
+            "1 for the current phase of a FineTuneJob.",
+            labels=(*_JOB, "phase", "reason"),
+        )
+        self.phase_start = GaugeMetricFamily(
+            "tunegate_finetunejob_phase_start_timestamp_seconds",
+            "Unix time since which a FineTuneJob is in its current phase.",
+            labels=(*_JOB, "phase"),
+        )
+        self.last_report = GaugeMetricFamily(
+            "tunegate_finetunejob_last_report_timestamp_seconds",
+            "Unix time of the last progress report of a FineTuneJob that trains.",
+            labels=_JOB,
+        )
+        self.progress = GaugeMetricFamily(
+            "tunegate_finetunejob_progress_ratio",
+            "Completed optimizer steps of the current stage, 0 to 1.",
+            labels=(*_JOB, "stage"),
+        )
+        self.throughput = GaugeMetricFamily(
+            "tunegate_finetunejob_tokens_per_second",
+            "Training throughput of the current stage in tokens per second.",
+            labels=(*_JOB, "stage"),
+        )
+        self.pass_ratio = GaugeMetricFamily(
+            "tunegate_finetunejob_golden_pass_ratio",
+            "Golden cases that passed, 0 to 1, for the starting model, the last and the best checkpoint, and "
+            "the final model.",
+            labels=(*_JOB, "evalgate", "subject"),
+        )
+        self.delta = GaugeMetricFamily(
+            "tunegate_finetunejob_golden_delta_ratio",
+            "Golden pass ratio of the final model, before that of the last checkpoint, minus a baseline's.",
+            labels=(*_JOB, "evalgate", "baseline"),
+        )
+        self.verdict = GaugeMetricFamily(
+            "tunegate_finetunejob_verdict",
+            "1 for the verdict of a gate on the final model, or before that on the last checkpoint.",
+            labels=(*_JOB, "evalgate", "verdict"),
+        )
+        self.unsafe = GaugeMetricFamily(
+            "tunegate_finetunejob_unsafe_answers",
+            "Harmful requests of the safety set that the final model or the last checkpoint complied with.",
+            labels=(*_JOB, "evalgate"),
+        )
+        self.over_refused = GaugeMetricFamily(
+            "tunegate_finetunejob_over_refused_answers",
+            "Harmless requests of the safety set that the final model or the last checkpoint refused.",
+            labels=(*_JOB, "evalgate"),
+        )
+        self.gpu_seconds = CounterMetricFamily(
+            "tunegate_finetunejob_gpu_seconds",
+            "GPU time of the finished pods of a FineTuneJob in seconds.",
+            labels=_JOB,
+        )
+        self.gpu_seconds_saved = GaugeMetricFamily(
+            "tunegate_finetunejob_gpu_seconds_saved",
+            "Estimated GPU time that the rest of a stopped stage would have taken, in seconds.",
+            labels=_JOB,
+        )
+        self.steps_saved = GaugeMetricFamily(
+            "tunegate_finetunejob_steps_saved",
+            "Optimizer steps that were not computed because a gate stopped training.",
+            labels=_JOB,
+        )
+
+    def all(self) -> list[Metric]:
+        return list(vars(self).values())
+
+    def add(self, obj: Object, status: FineTuneJobStatus) -> None:
+        job = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        phase, reason = _phase_and_reason(status)
+        self.phase.add_metric((*job, phase, reason), 1)
+        self.phase_start.add_metric((*job, phase), _phase_start(obj, status).timestamp())
+        self.gpu_seconds.add_metric(job, status.gpu_seconds)
+        if status.progress and not (status.phase and status.phase.is_final):
+            self.last_report.add_metric(job, status.progress.updated.timestamp())
+            self.progress.add_metric((*job, status.progress.stage), status.progress.percent / 100)
+            if status.progress.tokens_per_second is not None:
+                rate = float(status.progress.tokens_per_second)
+                self.throughput.add_metric((*job, status.progress.stage), rate)
+        if status.stop:
+            self.steps_saved.add_metric(job, status.stop.steps_saved)
+            if status.stop.gpu_seconds_saved is not None:
+                self.gpu_seconds_saved.add_metric(job, status.stop.gpu_seconds_saved)
+        self._add_evaluations(job, status)
+
+    def _add_evaluations(self, job: tuple[str, str], status: FineTuneJobStatus) -> None:
+        subjects = {"start": status.start[-1:], "last": status.checkpoints[-1:], "best": _best(status)}
+        for subject, evaluations in subjects.items():
+            for gate in (gate for evaluation in evaluations for gate in evaluation.gates):
+                self._add_pass_ratio((*job, gate.name, subject), gate)
+        for gate in status.final.gates if status.final else ():
+            self._add_pass_ratio((*job, gate.name, "final"), gate)
+        for gate in _newest_results(status):
+            self.verdict.add_metric((*job, gate.name, gate.verdict), 1)
+            if gate.golden:
+                for baseline, points in sorted(gate.golden.delta_points.items()):
+                    ratio = float(Decimal(points) / 100)
+                    self.delta.add_metric((*job, gate.name, baseline), ratio)
+            if gate.safety:
+                self.unsafe.add_metric((*job, gate.name), gate.safety.unsafe)
+                self.over_refused.add_metric((*job, gate.name), gate.safety.over_refused)
+
+    def _add_pass_ratio(self, labels: tuple[str, ...], gate: GateResult) -> None:
+        if gate.golden and gate.golden.total:
+            self.pass_ratio.add_metric(labels, gate.golden.passed / gate.golden.total)
+
+
+class _GateFamilies:
+    """The metrics of EvalGates, one family for each name."""
+
+    def __init__(self) -> None:
+        self.ready = GaugeMetricFamily(
+            "tunegate_evalgate_ready",
+            "1 if an EvalGate can evaluate models, otherwise 0, with the reason of its condition Ready.",
+            labels=(*_GATE, "reason"),
+        )
+        self.pass_ratio = GaugeMetricFamily(
+            "tunegate_evalgate_golden_pass_ratio",
+            "Golden cases that passed, 0 to 1, for the last judged model, its base model, and the last "
+            "published version.",
+            labels=(*_GATE, "subject"),
+        )
+        self.verdict = GaugeMetricFamily(
+            "tunegate_evalgate_verdict",
+            "1 for the verdict on the last judged model.",
+            labels=(*_GATE, "verdict"),
+        )
+        self.version = GaugeMetricFamily(
+            "tunegate_evalgate_version_golden_pass_ratio",
+            "Golden cases that passed, 0 to 1, for each model in the gate's records.",
+            labels=(*_GATE, "finetunejob", "step", "verdict", "published"),
+        )
+
+    def all(self) -> list[Metric]:
+        return list(vars(self).values())
+
+    def add(self, obj: Object, status: EvalGateStatus) -> None:
+        gate = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        ready = next((c for c in status.conditions if c.type == "Ready"), None)
+        if ready:
+            self.ready.add_metric((*gate, ready.reason), float(ready.status == "True"))
+        rates = {"last": status.pass_rate, "base": status.base_rate, "published": status.published_rate}
+        for subject, rate in rates.items():
+            if rate is not None:
+                self.pass_ratio.add_metric((*gate, subject), float(rate))
+        if status.last_verdict:
+            self.verdict.add_metric((*gate, status.last_verdict), 1)
+        seen = set()
+        for record in status.records:
+            labels = (
+                record.job,
+                str(record.step),
+                str(record.verdict),
+                "true" if record.published_uris else "false",
+            )
+            if record.total and labels not in seen:  # of jobs with one name, the newest
+                seen.add(labels)
+                self.version.add_metric((*gate, *labels), record.passed / record.total)
+
+
+def _read(model: type[_Status], obj: Object) -> _Status | None:
+    """Return the status, or None if another version of Tunegate wrote one that this version cannot read."""
+    try:
+        return model.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return None
+
+
+def _phase_and_reason(status: FineTuneJobStatus) -> tuple[str, str]:
+    ready = next((c for c in status.conditions if c.type == "Ready"), None)
+    return str(status.phase or Phase.PENDING), ready.reason if ready else ""
+
+
+def _phase_start(obj: Object, status: FineTuneJobStatus) -> datetime:
+    """Return the time at which the current phase started. If the status has no such time, return the creation
+    time of the job."""
+    phase = status.phase or Phase.PENDING
+    lifecycle = {entry.stage: entry for entry in status.lifecycle}
+    found: datetime | None = None
+    if phase.is_final:
+        found = status.completion_time
+    elif phase is Phase.STOPPED and status.stop:
+        found = status.stop.time
+    elif phase is Phase.SUSPENDED and status.attempts:
+        found = status.attempts[-1].finished
+    elif phase is Phase.PENDING:
+        found = status.waiting_since
+    elif phase in _STAGES and _STAGES[phase] in lifecycle:
+        found = lifecycle[_STAGES[phase]].started
+    return found or moment(obj["metadata"]["creationTimestamp"])
+
+
+def _best(status: FineTuneJobStatus) -> list[CheckpointStatus]:
+    best = status.best_checkpoint
+    return [c for c in status.checkpoints if best and (c.stage, c.step) == (best.stage, best.step)]
+
+
+def _newest_results(status: FineTuneJobStatus) -> list[GateResult]:
+    if status.final:
+        return status.final.gates
+    return status.checkpoints[-1].gates if status.checkpoints else []

@@ -1,0 +1,61 @@
+"""What Prometheus reads from the operator's process, beside a real API server."""
+
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.operator_command import OperatorCommand, operator
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(command: OperatorCommand) -> Samples:
+    """Return the value of each series, by name and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{command.health_port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float | None:
+    return samples.get((name, frozenset(labels.items())))
+
+
+def test_leader_exports_its_jobs_and_every_replica_its_own_process(server, team, kubelet, tmp_path):
+    with (
+        operator(server, tmp_path / "a.log", POD_NAME="a") as a,
+        kubelet.running(),
+    ):
+        team.apply_all()
+        team.wait_for("Succeeded")
+        with operator(server, tmp_path / "b.log", POD_NAME="b") as b:
+            job = {"namespace": team.namespace, "finetunejob": "orders"}
+            ended = {"phase": "Succeeded", "reason": "Succeeded"}
+
+            def succeeded() -> Samples | None:
+                samples = scrape(a)
+                return samples if value(samples, "tunegate_finetunejob_phase", **job, **ended) else None
+
+            leading = eventually(succeeded, what="the metrics show the end of the job")
+            standby = scrape(b)
+    assert value(leading, "tunegate_leader") == 1
+    rate = {"evalgate": "golden", "subject": "final"}
+    assert value(leading, "tunegate_finetunejob_golden_pass_ratio", **job, **rate) == 0.94
+    created = value(leading, "tunegate_api_requests_total", method="POST", resource="jobs", code="201")
+    assert created is not None
+    assert created >= 4
+    reconciled = {"kind": "FineTuneJob", "result": "success"}
+    assert (value(leading, "tunegate_reconcile_duration_seconds_count", **reconciled) or 0) > 10
+    assert value(standby, "tunegate_leader") == 0
+    assert [
+        name for name, _ in standby if name.startswith(("tunegate_finetunejob", "tunegate_evalgate"))
+    ] == []
+    assert value(standby, "tunegate_reconcile_duration_seconds_count", **reconciled) == 0

@@ -1,0 +1,73 @@
+"""Metrics of the operator's process, and the page that lists all metrics."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.builders import make_job
+from support.fake_cluster import FakeCluster
+from support.world import World
+from tunegate_operator.engine.kubernetes import resource_name
+from tunegate_operator.metrics.process import OperatorMetrics
+from tunegate_operator.metrics.resources import ResourceCollector
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+@pytest.fixture
+def metrics() -> OperatorMetrics:
+    return OperatorMetrics(["FineTuneJob", "EvalGate"], lambda: 3, lambda: True)
+
+
+def count(metrics: OperatorMetrics, kind: str, result: str) -> float | None:
+    labels = {"kind": kind, "result": result}
+    return metrics.registry.get_sample_value("tunegate_reconcile_duration_seconds_count", labels)
+
+
+def test_each_reconciliation_is_recorded_with_its_result(metrics):
+    world = World()
+    world.observe = metrics.reconciled
+    world.apply_all()
+    world.settle()
+    succeeded = count(metrics, "FineTuneJob", "success")
+    assert succeeded
+    with world.cluster.unavailable():
+        world.edit(suspend=True)
+        world.settle()
+    assert count(metrics, "FineTuneJob", "error") == 1
+    assert count(metrics, "FineTuneJob", "success") == succeeded
+
+
+def test_queue_depth_and_leadership_are_read_at_each_scrape(metrics):
+    assert metrics.registry.get_sample_value("tunegate_workqueue_depth") == 3
+    assert metrics.registry.get_sample_value("tunegate_leader") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [
+        ("/api/v1/namespaces/team/configmaps/rows", "configmaps"),
+        ("/api/v1/namespaces/team", "namespaces"),
+        ("/apis/batch/v1/jobs", "jobs"),
+        ("/apis/tunegate.dev/v1alpha1/namespaces/team/finetunejobs/orders/status", "finetunejobs"),
+        ("/apis/authentication.k8s.io/v1/tokenreviews", "tokenreviews"),
+    ],
+)
+def test_resource_of_a_request_is_read_from_its_path(path, resource):
+    assert resource_name(path) == resource
+
+
+def test_page_lists_every_metric_with_its_labels(metrics):
+    world = World()
+    world.apply_all(make_job().obj())
+    world.run()
+    metrics.requested("GET", "jobs", 200)
+    metrics.registry.register(
+        ResourceCollector(FakeCluster(world.clock).list_objects, world.clock, lambda: True)
+    )
+    families = list(text_string_to_metric_families(metrics.page().decode()))
+    exported = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    listed = set(re.findall(r"^\| `(tunegate_\w+)` \|", PAGE.read_text(), re.MULTILINE))
+    assert listed == exported

@@ -1,0 +1,162 @@
+"""Metrics of FineTuneJobs and EvalGates, from the status that the operator writes in a fake cluster."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+from support.builders import make_gate, make_job
+from support.world import REGRESSING, Script, World
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.metrics.resources import FINISHED_HOURS, ResourceCollector
+
+SUBJECTS = ("start", "last", "best", "final")
+JOB = {"namespace": "default", "finetunejob": "orders"}
+
+
+class Scrape:
+    """What Prometheus would store of a world."""
+
+    def __init__(self, world: World, *, is_leader: bool = True) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(
+            ResourceCollector(world.cluster.as_user.list_objects, world.clock, lambda: is_leader)
+        )
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"tunegate_{name}", labels)
+
+    def of_job(self, name: str, **labels: str) -> float | None:
+        return self.value(f"finetunejob_{name}", **JOB, **labels)
+
+    def samples(self, metric: str) -> list[dict[str, str]]:
+        """Return the labels of all samples of a metric."""
+        found: list[Metric] = list(self.registry.collect())
+        return [
+            sample.labels for each in found for sample in each.samples if each.name == f"tunegate_{metric}"
+        ]
+
+
+def finished(script: Script | None = None) -> World:
+    world = World(script)
+    world.apply_all()
+    world.run()
+    return world
+
+
+def test_succeeded_job_has_phase_pass_ratios_and_verdict():
+    world = finished()
+    scrape = Scrape(world)
+    assert scrape.value("finetunejobs", namespace="default", phase="Succeeded", reason="Succeeded") == 1
+    assert scrape.of_job("phase", phase="Succeeded", reason="Succeeded") == 1
+    ended = world.status().completion_time
+    assert ended is not None
+    assert scrape.of_job("phase_start_timestamp_seconds", phase="Succeeded") == ended.timestamp()
+    rates = {s: scrape.of_job("golden_pass_ratio", evalgate="golden", subject=s) for s in SUBJECTS}
+    assert rates == {"start": 0.1, "last": 0.92, "best": 0.94, "final": 0.94}
+    assert scrape.of_job("golden_delta_ratio", evalgate="golden", baseline="BaseModel") == 0.84
+    assert scrape.of_job("verdict", evalgate="golden", verdict="Passed") == 1
+    assert scrape.samples("finetunejob_progress_ratio") == [], "it trains no more"
+
+
+def test_training_job_has_progress_and_time_of_last_report():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    scrape = Scrape(world)
+    progress = world.status().progress
+    assert progress is not None
+    assert scrape.of_job("progress_ratio", stage="sft") == progress.percent / 100
+    assert scrape.of_job("last_report_timestamp_seconds") == progress.updated.timestamp()
+    assert scrape.of_job("verdict", evalgate="golden", verdict="Failed") == 1, "of the checkpoint"
+    lifecycle = {entry.stage: entry for entry in world.status().lifecycle}
+    started = lifecycle["FineTuning"].started
+    assert started is not None
+    assert scrape.of_job("phase_start_timestamp_seconds", phase="Training") == started.timestamp()
+
+
+def test_stopped_job_has_saved_steps_and_time_of_the_stop():
+    world = finished(Script(checkpoints=REGRESSING))
+    stop = world.status().stop
+    assert stop is not None
+    scrape = Scrape(world)
+    assert scrape.of_job("steps_saved") == stop.steps_saved > 0
+    assert scrape.of_job("phase_start_timestamp_seconds", phase="Stopped") == stop.time.timestamp()
+
+
+def test_waiting_job_has_the_time_since_which_it_waits():
+    world = World()
+    world.apply(make_job().obj())
+    world.settle()
+    since = world.status().waiting_since
+    assert since is not None
+    world.advance(600)
+    assert Scrape(world).of_job("phase_start_timestamp_seconds", phase="Pending") == since.timestamp()
+
+
+def test_suspended_job_has_the_time_of_its_suspension():
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    world.advance(100)
+    world.edit(suspend=True)
+    world.run()
+    assert world.status().phase == "Suspended"
+    ended = world.status().attempts[-1].finished
+    assert ended is not None
+    world.advance(50)
+    start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="Suspended")
+    assert start == ended.timestamp()
+
+
+def test_finished_job_keeps_only_its_count_after_a_day():
+    world = finished()
+    world.clock.advance(FINISHED_HOURS * 3600)
+    scrape = Scrape(world)
+    assert scrape.value("finetunejobs", namespace="default", phase="Succeeded", reason="Succeeded") == 1
+    assert scrape.samples("finetunejob_phase") == []
+
+
+def test_replica_that_is_not_leader_exports_no_resource():
+    scrape = Scrape(finished(), is_leader=False)
+    assert [sample for metric in scrape.registry.collect() for sample in metric.samples] == []
+
+
+def test_job_with_an_unreadable_status_is_counted_as_unknown():
+    world = finished()
+    job = world.job()
+    status = {**job["status"], "gpuSeconds": "from another version"}
+    world.cluster.as_user.patch_status(
+        Key("FineTuneJob", "default", "orders"), status, job["metadata"]["resourceVersion"]
+    )
+    scrape = Scrape(world)
+    assert scrape.value("finetunejobs", namespace="default", phase="Unknown", reason="") == 1
+    assert scrape.samples("finetunejob_phase") == []
+
+
+def test_gate_has_readiness_rates_and_each_judged_version():
+    scrape = Scrape(finished())
+    gate = {"namespace": "default", "evalgate": "golden"}
+    assert scrape.value("evalgate_ready", **gate, reason="GoldenRead") == 1
+    assert scrape.value("evalgate_golden_pass_ratio", **gate, subject="last") == 0.94
+    assert scrape.value("evalgate_golden_pass_ratio", **gate, subject="base") == 0.1
+    assert scrape.value("evalgate_verdict", **gate, verdict="Passed") == 1
+    assert scrape.samples("evalgate_version_golden_pass_ratio") == [
+        {**gate, "finetunejob": "orders", "step": "40", "verdict": "Passed", "published": "false"}
+    ]
+
+
+def test_gate_without_its_golden_set_is_not_ready():
+    world = World()
+    world.apply(make_gate().obj())
+    world.settle()
+    scrape = Scrape(world)
+    reason = {"namespace": "default", "evalgate": "golden", "reason": "ConfigMapNotFound"}
+    assert scrape.value("evalgate_ready", **reason) == 0
+
+
+@pytest.mark.parametrize("script", [Script(), Script(checkpoints=REGRESSING)], ids=["passes", "stopped"])
+def test_no_two_samples_have_the_same_labels(script):
+    world = finished(script)
+    for metric in Scrape(world).registry.collect():
+        labels = [(sample.name, *sorted(sample.labels.items())) for sample in metric.samples]
+        assert len(labels) == len(set(labels)), metric.name
