@@ -1,11 +1,15 @@
 """What Prometheus reads from the operator's process, beside a real API server."""
 
 import urllib.request
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.helm import CHART
 from support.operator_command import OperatorCommand, operator
+from support.prometheus import needs_prometheus, prometheus
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -59,3 +63,30 @@ def test_leader_exports_its_jobs_and_every_replica_its_own_process(server, team,
         name for name, _ in standby if name.startswith(("tunegate_finetunejob", "tunegate_evalgate"))
     ] == []
     assert value(standby, "tunegate_reconcile_duration_seconds_count", **reconciled) == 0
+
+
+@needs_prometheus
+def test_prometheus_stores_the_metrics_of_a_job_and_evaluates_the_alerts(server, team, kubelet, tmp_path):
+    alerts = CHART / "monitoring" / "alerts.yaml"
+    log = tmp_path / "operator.log"
+    with (
+        operator(server, log) as command,
+        prometheus(tmp_path, [command.health_port], alerts) as stored,
+        kubelet.running(),
+    ):
+        team.apply_all()
+        job = f'namespace="{team.namespace}", finetunejob="orders"'
+
+        def series_of(metric: str, **labels: str) -> list[Any]:
+            more = "".join(f', {name}="{text}"' for name, text in labels.items())
+            return stored.query(f"tunegate_finetunejob_{metric}{{{job}{more}}}")
+
+        eventually(lambda: series_of("phase", phase="Succeeded"), seconds=60, what="the end of the job")
+        (rate,) = series_of("golden_pass_ratio", subject="final", evalgate="golden")
+        assert rate["value"][1] == "0.94"
+        assert stored.query("max(tunegate_leader)")[0]["value"][1] == "1"
+        assert stored.query("tunegate_api_requests_total > 0")
+        expected = {rule["alert"] for rule in yaml.safe_load(alerts.read_text())["groups"][0]["rules"]}
+        states = stored.alerts()
+        assert states.keys() == expected
+        assert "firing" not in states.values(), states

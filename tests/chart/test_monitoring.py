@@ -1,0 +1,79 @@
+"""The alerts, and the objects with which the chart installs them and lets Prometheus scrape the operator."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.helm import CHART, Helm
+
+pytestmark = pytest.mark.cluster
+
+ALERTS = CHART / "monitoring" / "alerts.yaml"
+UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")
+PAGE = (CHART.parents[1] / "docs" / "metrics.md").read_text()
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus"
+)
+
+
+def rules() -> dict[str, dict[str, Any]]:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
+
+
+@needs_promtool
+def test_each_alert_fires_and_stays_silent_as_its_unit_test_says() -> None:
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(UNIT_TESTS)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_has_a_unit_test_for_both_outcomes() -> None:
+    tests = yaml.safe_load(UNIT_TESTS.read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    for outcome in (True, False):
+        tested = [case["alertname"] for case in cases if bool(case["exp_alerts"]) is outcome]
+        assert sorted(tested) == sorted(rules()), outcome
+
+
+def test_each_alert_leads_to_its_runbook_and_reads_documented_metrics() -> None:
+    documented = set(re.findall(r"^\| `(tunegate_\w+)` \|", PAGE, re.MULTILINE))
+    for name, rule in rules().items():
+        assert rule["annotations"]["runbook"] == f"docs/metrics.md#{name.lower()}"
+        assert f"\n### {name}\n" in PAGE, name
+        metrics = set(re.findall(r"tunegate_\w+", rule["expr"]))
+        assert {metric.removesuffix("_count") for metric in metrics} <= documented, name
+
+
+def test_chart_installs_no_monitoring_objects_by_default(helm: Helm) -> None:
+    kinds = {kind for kind, _ in helm.render()}
+    assert not kinds & {"ServiceMonitor", "PrometheusRule"}
+
+
+def test_service_monitor_scrapes_the_pods_of_the_operator(helm: Helm) -> None:
+    objects = helm.render(
+        "metrics.serviceMonitor.create=true", "metrics.serviceMonitor.labels.release=prometheus"
+    )
+    monitor, service = objects["ServiceMonitor", "tunegate"], objects["Service", "tunegate-metrics"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    selected = monitor["spec"]["selector"]["matchLabels"].items()
+    assert selected <= service["metadata"]["labels"].items()
+    assert not selected <= objects["Service", "tunegate-reports"]["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (port,) = service["spec"]["ports"]
+    assert (endpoint["port"], endpoint["path"], endpoint["honorLabels"]) == (port["name"], "/metrics", True)
+    pod = objects["Deployment", "tunegate"]["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert port["targetPort"] in [p["name"] for p in pod["spec"]["containers"][0]["ports"]]
+
+
+def test_prometheus_rule_has_the_alerts(helm: Helm) -> None:
+    objects = helm.render("metrics.prometheusRule.create=true")
+    (group,) = objects["PrometheusRule", "tunegate"]["spec"]["groups"]
+    assert {rule["alert"]: rule for rule in group["rules"]} == rules()
