@@ -108,7 +108,7 @@ def test_plan_reports_data_that_would_be_refused(tunegate, tiny_model):
     strict = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "heldOut": {"fraction": "0.25"}}
     result = tunegate("plan", tunegate.write(tiny_model, data=strict))
     assert result.returncode == 1
-    assert "would be refused: TooFewRows: 48 training rows" in result.stdout
+    assert "would be refused: TooFewRows: data has 48 training rows" in result.stdout
 
 
 def test_plan_without_the_model_config_fails(tunegate, tiny_model):

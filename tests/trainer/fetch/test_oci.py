@@ -156,7 +156,7 @@ def test_manifest_with_another_digest_is_refused(registry, host, make_job, neede
     registry.swap(pinned, other)
     root = make_job(source(host, f"@{pinned}"))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert f"has digest {other}" in failure(root).message
+    assert f"with digest {other}" in failure(root).message
 
 
 @pytest.mark.parametrize("login", ["Basic", "Bearer"])

@@ -471,7 +471,10 @@ def test_user_error_ends_all_ranks_with_the_same_exit_code(make_distributed_root
     assert pods.end() == [ExitCode.USER_ERROR] * 2
     failure = pods.termination(1).failure
     assert failure is not None
-    assert "batchSize 4 is not a multiple of 4 examples per forward pass times 2 ranks" in failure.message
+    assert (
+        "batchSize is 4, which is not a multiple of 8: 4 examples per forward pass times 2 ranks"
+        in failure.message
+    )
 
 
 def test_sigterm_ends_a_rank_waiting_for_rendezvous(make_distributed_root):
