@@ -287,7 +287,7 @@ def test_create_ours_returns_an_existing_child(cluster: Cluster, named: Names) -
         create_ours(cluster, job(named("child"), other))
 
 
-def test_apply_writes_only_changed_content(cluster: Cluster, named: Names) -> None:
+def test_apply_writes_only_if_the_content_changed(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     first = apply(cluster, config_map(named("results"), owner, x="1"))
     assert version(apply(cluster, config_map(named("results"), owner, x="1"))) == version(first)

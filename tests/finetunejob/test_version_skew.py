@@ -227,7 +227,7 @@ def test_unknown_field_in_a_gate_does_not_affect_a_running_job() -> None:
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_job_waits_for_a_gate_with_an_unknown_field() -> None:
+def test_job_stays_pending_while_its_gate_has_an_unknown_field() -> None:
     world = World()
     world.apply_all(gate=make_gate().with_spec(**NEW_FIELD).obj())
     world.settle()

@@ -126,7 +126,7 @@ def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
 
 
 @pytest.mark.parametrize("options", [[], ["--again"]])
-def test_job_named_volumes_is_refused(ended, options):
+def test_job_with_the_name_volumes_is_refused(ended, options):
     ended.edit(lambda objects: objects["orders"]["metadata"].update(name="volumes"))
     result = ended("run", "manifests", *options)
     assert result.returncode == 1

@@ -206,7 +206,9 @@ def test_pod_has_its_volumes_and_environment(laptop: Laptop, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("limit", "threads"), [("2", "2"), ("1500m", "2"), ("0.5", "1")])
-def test_variable_with_the_cpu_limit_is_in_whole_cores(laptop: Laptop, limit: str, threads: str) -> None:
+def test_environment_variable_with_the_cpu_limit_is_in_whole_cores(
+    laptop: Laptop, limit: str, threads: str
+) -> None:
     source = {"containerName": "trainer", "resource": "limits.cpu", "divisor": "1"}
     variable = {"name": "TUNEGATE_TEST_THREADS", "valueFrom": {"resourceFieldRef": source}}
     container = {"name": "trainer", "command": [*TINY_TRAINER, "print"], "env": [variable]}

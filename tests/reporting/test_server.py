@@ -294,7 +294,7 @@ def test_unknown_token_is_refused_before_the_body_is_sent(engine):
         assert b" 403 " in answer(connection)
 
 
-def test_many_new_tokens_do_not_delay_a_known_pod(engine):
+def test_many_unknown_auth_tokens_do_not_delay_a_known_pod(engine):
     engine.authenticator = blocked = BlockedUnknownTokens()
     with serving(engine), ThreadPoolExecutor(40) as pods:
         refused = [pods.submit(post, engine, report(), token=f"unknown-{n}") for n in range(40)]

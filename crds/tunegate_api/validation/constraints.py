@@ -169,8 +169,8 @@ class Refers:
 
 @dataclass(frozen=True)
 class Unique:
-    """The rule that the list ``field`` has no duplicates. With ``key``, the values of this field of the
-    entries must be unique, otherwise the entries themselves."""
+    """The rule that the list ``field`` has no duplicates. If ``key`` is set, the entries must differ in their
+    field ``key``; otherwise the entries themselves must differ."""
 
     field: str
     key: str = ""

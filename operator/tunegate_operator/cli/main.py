@@ -201,7 +201,8 @@ def status(name: str | None, runs: Path) -> None:
 def continue_(name: str, reason: str, namespace: str | None, runs: Path) -> None:
     """Resume a run that a gate stopped.
 
-    Training resumes from the run's last checkpoint. Later checkpoints are compared with this checkpoint.
+    Training resumes from the run's last checkpoint. Later checkpoints are compared with this checkpoint and
+    those after it, not with earlier ones.
     """
     if namespace:
         _record_decision_on_cluster(name, namespace, CONTINUE_ANNOTATION, reason)

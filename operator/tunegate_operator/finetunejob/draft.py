@@ -167,7 +167,7 @@ class Run:
     def request(self) -> Request:
         """The job's request. Raises LookupError before it is made."""
         if self.made_request is None:
-            raise LookupError("the request of the job is not made yet")
+            raise LookupError("the Request, the record of the job's spec and gates, does not exist yet")
         return self.made_request
 
     def __post_init__(self) -> None:

@@ -109,7 +109,7 @@ def test_unknown_or_missing_outcome_of_a_count_metric_is_an_error():
     assert judge("f1", "p", "4/4 4/4", total=2).state is ERROR
 
 
-def test_truncated_output_adds_only_its_denominator():
+def test_truncated_output_adds_only_to_the_denominator():
     assert value("f1", "pt", "4/4 4/4") == HALF
     assert value("rouge_l", "pt", "4/4 3/4") == HALF
 

@@ -57,7 +57,7 @@ def parameters(function: object) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMES))
-def test_every_scheme_implements_its_protocol(name):
+def test_every_scheme_has_the_methods_of_its_interface(name):
     models, files = SCHEMES[name].models(), SCHEMES[name].files
     for method in ("pinned", "find_model"):
         assert parameters(getattr(models, method)) == parameters(getattr(RemoteModels, method))[1:]

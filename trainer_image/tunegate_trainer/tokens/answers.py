@@ -225,9 +225,9 @@ def example_tokens(
     # A tokenizer that puts a space before every text would add one between the two.
     if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
-            f"the model's tokenizer cannot encode the completion {_shown(completion, 0)} separately: "
-            "after the prompt "
-            f"{_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, its tokens decode to another text",
+            f"the model's tokenizer cannot encode the completion {_shown(completion, 0)} separately from the "
+            f"prompt: appended to the tokens of {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, "
+            "the tokens of the completion decode to a different text",
             "use the tokenizer.json that the model was trained with",
         )
     return prompt_ids, completion_ids
