@@ -371,8 +371,10 @@ def run_one_job() -> list[dict[str, Any]]:
             found = jobs(api)
             for kind, root in kinds.items():
                 path = f"{root}/namespaces/default/{kind.lower()}s"
+                known = {obj["metadata"]["uid"] for obj in found}
                 for item in _send(api, "GET", path)["items"]:
-                    if item["metadata"].get("ownerReferences"):
+                    owners = item["metadata"].get("ownerReferences", [])
+                    if any(owner["uid"] in known for owner in owners):  # not the records of the EvalGate
                         found.append(
                             {
                                 "apiVersion": root.removeprefix("/apis/").removeprefix("/api/"),
