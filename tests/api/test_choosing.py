@@ -68,7 +68,7 @@ def test_choosing_page_states_memory_reserve_and_gpu_sizes() -> None:
     assert f"{', '.join(map(str, CARDS[:-1]))} and {CARDS[-1]} GB" in PAGE
 
 
-def test_smaller_evaluation_batch_is_suggested_first_if_evaluation_sets_the_peak() -> None:
+def test_smaller_evaluation_batch_is_suggested_if_evaluation_peaks() -> None:
     planned = StagePlan(
         name="sft",
         parameters=stage(**LORA),

@@ -125,7 +125,7 @@ def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) ->
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-def test_admission_policy_covers_writes_that_rbac_does_not_restrict_by_name(helm: Helm) -> None:
+def test_admission_policy_covers_writes_that_rbac_does_not_name(helm: Helm) -> None:
     objects = helm.render()
     writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
     rules = objects["ValidatingAdmissionPolicy", "tunegate-owned"]["spec"]["matchConstraints"][

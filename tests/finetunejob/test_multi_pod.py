@@ -184,7 +184,7 @@ def test_oom_kill_is_the_reason_although_another_pod_ended_first(world):
     assert world.status().failure.reason == Reason.OUT_OF_MEMORY
 
 
-def test_job_fails_after_three_restarts_with_backoff_without_a_new_checkpoint(world):
+def test_job_fails_after_three_restarts_without_a_new_checkpoint(world):
     for number, pause in ((1, 10), (2, 20), (3, 40)):
         both_end(world, end(*LOST), end(*KILLED))
         assert world.status().message.startswith("restarting after: ")

@@ -141,7 +141,7 @@ def test_new_connection_replaces_connection_of_refused_sender(engine):
             pass
 
 
-def test_new_connection_does_not_replace_connection_of_authenticated_sender(engine):
+def test_new_connection_does_not_replace_an_authenticated_one(engine):
     engine.jobs.add("job")
     engine.acknowledge = None
     with serving(engine, limits=replace(NO_DEADLINES, connections=2)), ExitStack() as stack:

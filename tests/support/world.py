@@ -222,12 +222,12 @@ class World:
         dead.clock = dead.cluster.clock
         dead.script = copy.deepcopy(self.script)
         dead.outbox = dict(self.outbox)
-        dead._delivered = {name: told for name, told in self._delivered.items() if _acknowledged(told)}
+        dead._delivered = {name: sent for name, sent in self._delivered.items() if _acknowledged(sent)}
         return dead
 
     def moment(self) -> object:
         """Return a value that changes whenever the cluster, the volume or the time changes."""
-        acknowledged = sorted(name for name, told in self._delivered.items() if _acknowledged(told))
+        acknowledged = sorted(name for name, sent in self._delivered.items() if _acknowledged(sent))
         reports = sorted((name, report.sequence) for name, report in self.outbox.items())
         return self.cluster.newest_version(), self.clock.now(), reports, acknowledged, self.metrics_sender
 
@@ -252,8 +252,8 @@ class World:
     def _deliver_outbox(self) -> None:
         """Deliver all reports in the outbox. If pods post reports, skip the acknowledged ones."""
         for name, report in self.outbox.items():
-            told = self._delivered.get(name)
-            if not (self._posts and told and _acknowledged(told)):
+            sent = self._delivered.get(name)
+            if not (self._posts and sent and _acknowledged(sent)):
                 self._deliver(report)
 
     def apply(self, *objects: Object) -> None:

@@ -105,7 +105,7 @@ def test_base_model_evaluation_is_chosen_separately_for_each_set():
     assert [task.base_passed for task in judged.tasks] == [3]
 
 
-def test_passed_checkpoint_stays_passed_if_gate_measures_a_better_base_model():
+def test_passed_checkpoint_stays_passed_with_a_better_base_model():
     """The final gate and training may load the base model in different data types."""
     start, checkpoint = evaluation(Subject.START, 0, 17), evaluation(Subject.CHECKPOINT, 40, 18)
     before = results(start, checkpoint)
@@ -183,7 +183,7 @@ def test_merged_results_keep_the_last_reading_of_publish_targets(readings):
     assert first.merged(second).last_published == LastPublished(reading=2)
 
 
-def test_task_metrics_use_test_split_for_artifacts_and_dev_split_for_checkpoints():
+def test_task_metrics_of_artifacts_use_test_rows_and_of_checkpoints_dev():
     final = evaluation(Subject.FINAL, 40, 19, **{DEV: "ffff", TEST: "pppf"})
     judged = judge_final(request(), results(BASE, final))
     assert judged is not None
@@ -271,7 +271,7 @@ def test_stop_rule_returns_none_before_the_first_checkpoint():
     assert assess_stage(gates, Results(), "sft", 0) is None
 
 
-def test_confirmed_regression_stops_training_and_continue_resets_the_history():
+def test_confirmed_regression_stops_and_continue_resets_the_history():
     gates, measured = request().final_gates, results(*history(10, 20, 15, 15))
     found = assess_stage(gates, measured, "sft", 0)
     assert found is not None

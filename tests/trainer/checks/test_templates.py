@@ -202,7 +202,7 @@ def test_earlier_answers_without_their_reasoning_are_not_trained_on():
     assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
 
 
-def test_answer_whose_question_the_template_changes_later_is_not_trained_on():
+def test_answer_to_a_question_changed_by_the_template_is_not_trained():
     """The template puts the system message into the last question. When the answer was rendered, that was the
     first question."""
     tokenizer = tokenizer_of(FAMILIES["brackets"])

@@ -167,7 +167,7 @@ def test_answer_follows_reasoning_that_the_prompt_closes():
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "lfm2_2_5", "llama3"])
-def test_answer_that_mentions_the_reasoning_delimiter_keeps_it_or_is_refused(name):
+def test_answer_with_the_reasoning_delimiter_keeps_it_or_is_refused(name):
     mentions = Message(role="assistant", content="write </think> to close it")
     try:
         text = answer_after(tokenizer_of(name), QUESTION, mentions).text
