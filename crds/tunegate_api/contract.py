@@ -21,9 +21,8 @@ from typing import Literal
 from tunegate_api import GROUP
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.judging.verdict import CaseSet
-from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
-from tunegate_api.plan import DataPlan, Plan, StagePlan, TrainingParameters
+from tunegate_api.plan import Plan, TrainingParameters
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
@@ -329,14 +328,6 @@ class Report(StatusModel):
         return f"{self.role}-{self.stage}.json" if self.stage else f"{self.role}.json"
 
 
-class ModelForecast(StatusModel):
-    """What a :class:`Forecast` contains about the model."""
-
-    uri: str
-    parameters: int
-    shape: ModelShape | None = None
-
-
 class Termination(StatusModel):
     """The termination message of a pod, at most 4 KiB."""
 
@@ -367,22 +358,6 @@ def cause_priority(exit_code: int, failure: Failure | None) -> int:
     if exit_code == ExitCode.INTERRUPTED:
         return 2
     return 4 if exit_code in PERMANENT_EXIT_CODES else 3
-
-
-class Forecast(StatusModel):
-    """The part of a plan that is known without a GPU. ``tunegate plan`` prints it."""
-
-    model: ModelForecast
-    data: DataPlan | None = None
-    """None if rows, golden sets or the tokenizer are not available. In this case, the stages have 0 steps and
-    0 tokens, and the largest pass of each is one example of the maximum length."""
-    stages: list[StagePlan] = []
-    judging: Memory | None = None
-    """Estimated memory of the final gate, see :class:`tunegate_api.plan.Plan`."""
-    notes: list[str] = []
-    """Which parts of the plan are not known, and why."""
-    failure: Failure | None = None
-    """Why the job would fail before training. None if no reason is known."""
 
 
 class FileManifest(StatusModel):

@@ -18,12 +18,12 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
+from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, CountedMetric, counted_metric
 from tunegate_api.judging.verdict import (
     PASS,
     Assessment,
     Baseline,
-    Candidate,
     CaseSet,
     RuleFinding,
     StepOutcomes,
@@ -35,7 +35,6 @@ from tunegate_api.judging.verdict import (
     judge_task,
     passed_count,
     rate,
-    select_best,
     worst,
 )
 from tunegate_api.meta import exact

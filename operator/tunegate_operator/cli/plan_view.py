@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tunegate_api.contract import Forecast
+from tunegate_api.forecast import Forecast
 from tunegate_api.memory.fitting import KEPT_FREE, needed, size_text
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob

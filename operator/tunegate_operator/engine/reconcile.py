@@ -43,6 +43,7 @@ from tunegate_operator.engine.controller import (
     Refusal,
     UnreadableStatusError,
 )
+from tunegate_operator.engine.decision_log import log_decision
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.queue import WorkQueue
 
@@ -238,7 +239,7 @@ class Reconciler:
             raise failure
         is_logged = throttled is None and wire(decision.status) != (obj.get("status") or {})  # by writing it
         if not is_logged and any(not isinstance(action, LookUpEvents) for action in decision.actions):
-            _log(key, decision)
+            log_decision(logger, key, decision)
         if decision.acknowledges:
             self._cache.report_store.acknowledge(uid_of(obj), reports)
         if any(isinstance(action, LookUpEvents) for action in decision.actions):
@@ -311,7 +312,7 @@ class Reconciler:
             raise
         self._cache.put(written)
         self._status_written[uid] = self._clock.monotonic()
-        _log(key, decision)
+        log_decision(logger, key, decision)
         for event in decision.events:
             self._record_event(written, event)
         return None
@@ -346,41 +347,6 @@ class Reconciler:
             return
         self._logged_failures[key] = message
         logger.warning("%s %s/%s: %s; retrying", key.kind, key.namespace, key.name, message)
-
-
-def _log(key: Key, decision: Decision) -> None:
-    """Log the phase or conditions, the message and the actions of a decision in one line."""
-    done = [_describe(action) for action in decision.actions]
-    status = decision.status
-    conditions = [f"{c['type']}={c['status']}" for c in status.get("conditions", ())]
-    described = [str(status[field]) for field in ("phase", "message") if status.get(field)] or conditions
-    what = " ".join(described)
-    logger.info(
-        "%s %s/%s: %s",
-        key.kind,
-        key.namespace,
-        key.name,
-        "; ".join([what, *done]),
-        extra={
-            "kind": key.kind,
-            "namespace": key.namespace,
-            "object": key.name,
-            "phase": status.get("phase"),
-            "actions": done,
-        },
-    )
-
-
-def _describe(action: Action) -> str:
-    match action:
-        case Create(obj):
-            return f"create {obj['kind']} {obj['metadata']['name']}"
-        case Put(obj):
-            return f"put {obj['kind']} {obj['metadata']['name']}"
-        case Delete(key):
-            return f"delete {key.kind} {key.name}"
-        case LookUpEvents(uid=uid):
-            return f"look up events about {uid}"
 
 
 def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:

@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunegate_api.contract import ROOT_VARIABLE, Forecast
+from tunegate_api.contract import ROOT_VARIABLE
+from tunegate_api.forecast import Forecast
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.pod_folder import content_of
 from tunegate_operator.laptop.volumes import claims_of

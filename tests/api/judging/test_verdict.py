@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.verdict import (
     Assessment,
     Baseline,
-    Candidate,
     CaseSet,
     Rules,
     StepOutcomes,
@@ -20,7 +20,6 @@ from tunegate_api.judging.verdict import (
     judge_task,
     points_text,
     rate_text,
-    select_best,
     worst,
 )
 

@@ -15,17 +15,16 @@ from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate import evaluate as module
+from tunegate_trainer.evaluate.config_map_files import config_map_file, metric_schema
 from tunegate_trainer.evaluate.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import (
     GOLDEN,
     GeneratedSet,
-    config_map_file,
     golden_sets,
     golden_text,
     held_out_sets,
-    metric_schema,
     task_generation,
 )
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError

@@ -21,8 +21,9 @@ from tunegate_api.judging.golden import (
 from tunegate_api.judging.verdict import MAX_CASES, CaseSet
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
-from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.artifacts.evaluation_files import golden_file, pairs_file, rows_file
+from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file, metric_schema
 from tunegate_trainer.evaluate.references import golden_reference, labelled_answer
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.fetch.sources import locate
@@ -39,8 +40,6 @@ GOLDEN = "golden"
 SCORING = 2
 """Version of the scorers. Increase it when a change to a scorer can change outcomes, so that older cached
 results are not used."""
-_CORRECT_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
-_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
         raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
     try:
         return path.read_bytes().decode()
-    except _NO_FILE as error:
+    except NO_FILE as error:
         raise SourceNotFoundError(
             f"EvalGate {gate}: there is no golden set at {path.relative_to(root)}",
             "check spec.golden.source of the EvalGate",
@@ -233,23 +232,6 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
         raise BadDataError(
             f"EvalGate {gate}: the golden set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
         ) from error
-
-
-def config_map_file(root: Path, name: str, key: str | None) -> Path:
-    """Return the file of a key in a mounted ConfigMap. If ``key`` is None, return the file of its only
-    key."""
-    folder = root / "inputs" / name
-    if key is not None:
-        return folder / key
-    # A mounted ConfigMap also has the entries of Kubernetes, such as ..data.
-    keys = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
-    if len(keys) != 1:
-        found = ", ".join(path.name for path in keys) or "none"
-        raise UserError(
-            f"ConfigMap {name} must have exactly one key if the field key is not set; it has: {found}",
-            "set key to the key of the ConfigMap to read",
-        )
-    return keys[0]
 
 
 def held_out_sets(
@@ -364,40 +346,6 @@ def check_split(path: Path, plan: SplitPlan) -> None:
             f"plan has {plan.sha256}",
             "create a new job, because the plan of this job no longer describes its data",
         )
-
-
-def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
-    """Return the JSON schema of a json_schema metric, or None for other metrics.
-
-    Raises :class:`SourceNotFoundError`, :class:`BadDataError` or :class:`UserError` if it cannot be read.
-    """
-    source: SchemaSource | None = metric.schema_
-    if metric.name != "json_schema":
-        return None
-    if source is None or (source.inline is None and source.config_map is None):
-        raise UserError("spec.taskMetrics: json_schema needs schema.inline or schema.configMap")
-    if source.inline is not None:
-        return source.inline
-    path = config_map_file(root, str(source.config_map), source.key)
-    try:
-        schema: dict[str, Any] = json.loads(path.read_bytes())
-    except _NO_FILE as error:
-        there = sorted(other.name for other in path.parent.glob("*") if not other.name.startswith("."))
-        raise SourceNotFoundError(
-            f"spec.taskMetrics: ConfigMap {source.config_map} has no key {path.name}",
-            f"the ConfigMap has: {', '.join(there) or 'no keys'}",
-        ) from error
-    except PermissionError as error:
-        raise unreadable(f"spec.taskMetrics: the schema at {path.relative_to(root)}") from error
-    except ValueError as error:
-        raise BadDataError(
-            f"spec.taskMetrics: the schema at {path.relative_to(root)} is not JSON: {error}", _CORRECT_SCHEMA
-        ) from error
-    if not isinstance(schema, dict):
-        raise BadDataError(
-            f"spec.taskMetrics: the schema at {path.relative_to(root)} must be a JSON object", _CORRECT_SCHEMA
-        )
-    return schema
 
 
 def _shown(turns: Sequence[Message]) -> str:

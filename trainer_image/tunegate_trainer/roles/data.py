@@ -42,12 +42,12 @@ from tunegate_trainer.data.preference import (
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
 from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.sets import (
     check_metrics,
     check_split,
     golden_sets,
     golden_text,
-    metric_schema,
 )
 from tunegate_trainer.fetch.sources import read_source
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model

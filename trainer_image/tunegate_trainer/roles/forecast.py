@@ -14,14 +14,13 @@ from pathlib import Path
 
 from tunegate_api.contract import (
     ROOT_VARIABLE,
-    Forecast,
     GateRequest,
-    ModelForecast,
     Outcome,
     Request,
     Role,
     sha256_text,
 )
+from tunegate_api.forecast import Forecast, ModelForecast
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob

@@ -1,0 +1,62 @@
+"""Read golden sets and schemas from ConfigMaps, which are mounted as folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tunegate_api.v1alpha1.finetunejob import SchemaSource, TaskMetric
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+
+NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_CORRECT_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
+
+
+def config_map_file(root: Path, name: str, key: str | None) -> Path:
+    """Return the file of a key in a mounted ConfigMap. If ``key`` is None, return the file of its only
+    key."""
+    folder = root / "inputs" / name
+    if key is not None:
+        return folder / key
+    # A mounted ConfigMap also has the entries of Kubernetes, such as ..data.
+    keys = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+    if len(keys) != 1:
+        found = ", ".join(path.name for path in keys) or "none"
+        raise UserError(
+            f"ConfigMap {name} must have exactly one key if the field key is not set; it has: {found}",
+            "set key to the key of the ConfigMap to read",
+        )
+    return keys[0]
+
+
+def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
+    """Return the JSON schema of a json_schema metric, or None for other metrics.
+
+    Raises :class:`SourceNotFoundError`, :class:`BadDataError` or :class:`UserError` if it cannot be read.
+    """
+    source: SchemaSource | None = metric.schema_
+    if metric.name != "json_schema":
+        return None
+    if source is None or (source.inline is None and source.config_map is None):
+        raise UserError("spec.taskMetrics: json_schema needs schema.inline or schema.configMap")
+    if source.inline is not None:
+        return source.inline
+    path = config_map_file(root, str(source.config_map), source.key)
+    try:
+        schema: dict[str, Any] = json.loads(path.read_bytes())
+    except NO_FILE as error:
+        there = sorted(other.name for other in path.parent.glob("*") if not other.name.startswith("."))
+        raise SourceNotFoundError(
+            f"spec.taskMetrics: ConfigMap {source.config_map} has no key {path.name}",
+            f"the ConfigMap has: {', '.join(there) or 'no keys'}",
+        ) from error
+    except PermissionError as error:
+        raise unreadable(f"spec.taskMetrics: the schema at {path.relative_to(root)}") from error
+    except ValueError as error:
+        raise BadDataError(
+            f"spec.taskMetrics: the schema at {path.relative_to(root)} is not JSON: {error}", _CORRECT_SCHEMA
+        ) from error
+    if not isinstance(schema, dict):
+        raise BadDataError(
+            f"spec.taskMetrics: the schema at {path.relative_to(root)} must be a JSON object", _CORRECT_SCHEMA
+        )
+    return schema
