@@ -101,7 +101,10 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
         ({"prompt": " ", "completion": "b"}, "prompt is empty"),
         ({"prompt": 3, "completion": "b"}, "prompt must be a string, but it is a number"),
         ({"prompt": "a", "completion": {"x": 1}}, "completion must be a string, but it is an object"),
-        ({**PAIR, "id": None}, "id must be a string or a number, but it is missing"),
+        ("null", "a row must be a JSON object, but it is null"),
+        ({"prompt": None, "completion": "b"}, "prompt must be a string, but it is null"),
+        ({**PAIR, "id": None}, "id must be a non-empty string or an integer, but it is null"),
+        ({**PAIR, "id": 1.5}, "id must be a non-empty string or an integer, but it is a number"),
         ({"question": "a"}, "prompt is missing; the fields here are: question"),
         (
             '{"prompt": "\\ud800", "completion": "b"}',
@@ -120,8 +123,8 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
     ("row", "reason"),
     [
         ({"messages": "hi"}, "messages must be a list of {role, content}, but it is a string"),
-        (chat("assistant"), "messages: turn 1 must have role user, but it has assistant"),
-        (chat("user", "user", "assistant"), "messages: turn 2 must have role assistant, but it has user"),
+        (chat("assistant"), "messages[0].role must be user here, but it is assistant"),
+        (chat("user", "user", "assistant"), "messages[1].role must be assistant here, but it is user"),
         (chat("user"), "messages must end with an assistant turn, which is the answer to train on"),
         (chat("system"), "messages must end with an assistant turn, which is the answer to train on"),
         (
@@ -129,6 +132,7 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
             "messages[1].role must be system, user, assistant or tool, but it is 'bot'",
         ),
         ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields here are: role"),
+        ({"messages": None}, "messages must be a list of {role, content}, but it is null"),
         ({"messages": ["hi"]}, "messages[0] must be {role, content}, but it is a string"),
         (PAIR, "messages must be a list of {role, content}, but it is missing"),
         (
@@ -169,8 +173,8 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
             {**answered(), "functions": [{}]},
             "the row has fields that its format does not support: functions",
         ),
-        (called({"role": "user", "content": "c"}), "messages: turn 3 must have role tool, but it has user"),
-        (called(TOOL_RESULT, TOOL_RESULT), "messages: turn 4 must have role assistant, but it has tool"),
+        (called({"role": "user", "content": "c"}), "messages[2].role must be tool here, but it is user"),
+        (called(TOOL_RESULT, TOOL_RESULT), "messages[3].role must be assistant here, but it is tool"),
     ],
 )
 def test_bad_chat_row_is_reported_with_its_reason(row, reason):

@@ -152,10 +152,10 @@ def test_only_key_of_a_configmap_is_the_default(tmp_path):
     folder = tmp_path / "inputs" / "golden"
     (folder / "..2026_data").mkdir(parents=True)
     (folder / "cases.jsonl").write_text("x")
-    assert config_map_file(tmp_path, "golden", None) == folder / "cases.jsonl"
+    assert config_map_file(tmp_path, "spec.golden.source", "golden", None) == folder / "cases.jsonl"
     (folder / "more.jsonl").write_text("y")
-    with pytest.raises(UserError, match=r"it has: cases\.jsonl, more\.jsonl"):
-        config_map_file(tmp_path, "golden", None)
+    with pytest.raises(UserError, match=r"spec\.golden\.source: .* it has: cases\.jsonl, more\.jsonl"):
+        config_map_file(tmp_path, "spec.golden.source", "golden", None)
 
 
 def test_task_metrics_share_one_generation_over_the_rows(make_root, tokenizer, monkeypatch):

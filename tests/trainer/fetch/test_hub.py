@@ -115,3 +115,10 @@ def test_missing_dataset_file_is_named_with_the_existing_files(model_hub, make_j
     root = make_job(SOURCE, train={"uri": "hf://datasets/org/orders/rows.jsonl"})
     assert run(root) == "NOT_FOUND: data.train.uri: there is no file rows.jsonl in org/orders"
     assert root.report(Role.DATA).failure.hint == "the repository has: train.jsonl"
+
+
+def test_unknown_revision_of_a_dataset_is_named(model_hub, make_job):
+    unknown = "f" * 40
+    model_hub.repositories["datasets/org/orders"] = Repository({"rows.jsonl": b"{}"})
+    root = make_job(SOURCE, train={"uri": f"hf://datasets/org/orders@{unknown}/rows.jsonl"})
+    assert f"has no revision {unknown}" in run(root)

@@ -53,6 +53,32 @@ def test_missing_credentials_are_reported(s3_store, make_job, monkeypatch):
     assert failure(root).hint == "set model.secretName to a Secret with credentials for this address"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "message"),
+    [
+        (
+            "AWS_ACCESS_KEY_ID",
+            "key",
+            ExitCode.CREDENTIALS,
+            "no credentials were found (PartialCredentialsError)",
+        ),
+        (
+            "AWS_PROFILE",
+            "nope",
+            ExitCode.USER_ERROR,
+            "the S3 client cannot be created (ProfileNotFound)",
+        ),
+    ],
+)
+def test_incomplete_credentials_in_the_environment_are_reported(
+    s3_store, make_job, monkeypatch, variable, value, code, message
+):
+    monkeypatch.setenv(variable, value)
+    root = make_job(s3_store.source(secretName=None))
+    assert main(["data"]) == code
+    assert message in failure(root).message
+
+
 def test_s3_endpoint_of_a_job_is_not_used_for_sts(monkeypatch):
     """AWS_ENDPOINT_URL is not allowed, because STS uses it too and would send the service account's token
     there."""

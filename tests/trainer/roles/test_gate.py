@@ -186,7 +186,7 @@ def test_artifact_changed_while_loading_is_not_judged(root, after_build, name):
     assert gate() == ExitCode.STORAGE
     failure = root.report(Role.GATE).failure
     assert failure is not None
-    assert f"the artifact changed while it was loaded: {name} does not match its digest" in failure.message
+    assert f"the artifact was changed after it was built: {name} does not match its digest" in failure.message
     assert not (root.workspace / root.paths.gate / "result.json").exists()
 
 

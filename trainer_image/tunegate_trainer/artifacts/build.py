@@ -130,7 +130,10 @@ def check_checkpoint(checkpoint: Path) -> None:
     """Raise :class:`SourceNotFoundError` or :class:`StorageError` for an incomplete or damaged checkpoint."""
     name = f"checkpoint {checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
-        raise SourceNotFoundError(f"{name} is missing or incomplete", "files on the volume were removed")
+        raise SourceNotFoundError(
+            f"{name} is missing or incomplete",
+            "check whether files on the volume were removed; if so, restore them or create the job again",
+        )
     problems = verify(checkpoint)
     refuse_unreadable(name, problems)
     if problems:
@@ -166,17 +169,18 @@ def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, devic
     """Load an artifact: an adapter around ``base_model`` as a ``peft.PeftModel``, or a whole model.
 
     The caller must not use ``base_model`` afterwards. Raises :class:`StorageError` if a file of the artifact,
-    including its tokenizer, has changed since it was sealed.
+    including its tokenizer, has changed since the artifact was built or cannot be read.
     """
     if is_adapter(artifact):
         model = load_adapter(base_model, artifact, trainable=False)
     else:
         torch.nn.Module.to(base_model, "meta")  # frees memory for the artifact's weights
         model = load_base(artifact, dtype, device)
-    problems = verify(artifact)
-    if problems:  # checked after loading, so that the loaded weights are those of the digest
+    problems = verify(artifact)  # after loading, so that the loaded weights are those of the digest
+    refuse_unreadable("the artifact", problems)
+    if problems:
         raise StorageError(
-            f"the artifact changed while it was loaded: {'; '.join(problems)}",
+            f"the artifact was changed after it was built: {'; '.join(problems)}",
             "do not change files in the job's folder on the volume; the next attempt builds the artifact "
             "again",
         )

@@ -51,7 +51,8 @@ class Finding:
     examples: Sequence[str] = ()
     """The first rows, cases or splits with the problem, each with its line or id."""
     remedy: str = ""
-    """What the user can do about the problem. Empty for warnings, whose message says it if necessary."""
+    """What the user can do about the problem. Empty for warnings, whose message says it if necessary. Not
+    shown if the policy reports an error as a warning."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """The keys that this finding adds to data/report.json."""
     error: type[TrainerError] = BadDataError

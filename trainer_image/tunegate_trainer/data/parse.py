@@ -241,13 +241,13 @@ def _messages(fields: dict[str, Any], name: str) -> list[Message]:
     """
     turns = fields.get(name)
     if not isinstance(turns, list) or not turns:
-        raise _BadRowError(f"{name} must be a list of {{role, content}}, but it is {_kind(turns)}")
+        raise _BadRowError(f"{name} must be a list of {{role, content}}, but it is {_kind_of(fields, name)}")
     messages = [_message(turn, name, i) for i, turn in enumerate(turns)]
-    talk = [m for i, m in enumerate(messages) if not (i == 0 and m.role == "system")]
+    first = 1 if messages[0].role == "system" else 0
     expected, unanswered = "user", 0
-    for i, message in enumerate(talk):
+    for i, message in enumerate(messages[first:], first):
         if message.role != expected:
-            raise _BadRowError(f"{name}: turn {i + 1} must have role {expected}, but it has {message.role}")
+            raise _BadRowError(f"{name}[{i}].role must be {expected} here, but it is {message.role}")
         unanswered += len(message.tool_calls or ()) - (message.role == "tool")
         expected = "tool" if unanswered else "user" if message.role == "assistant" else "assistant"
     return messages
@@ -329,7 +329,9 @@ def _id(fields: dict[str, Any], columns: Columns, line: int) -> str:
         return f"line-{line}"
     value = fields.get(name)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
-        raise _BadRowError(f"{name} must be a string or a number, but it is {_kind(value)}")
+        raise _BadRowError(
+            f"{name} must be a non-empty string or an integer, but it is {_kind_of(fields, name)}"
+        )
     if len(str(value)) > MAX_ID_LENGTH:
         raise _BadRowError(f"{name} has {len(str(value))} characters, but may have at most {MAX_ID_LENGTH}")
     return _encodable(str(value), name)
@@ -343,6 +345,11 @@ def _group(fields: dict[str, Any], group_by: str | None, prompt: list[Message]) 
     return json.dumps(fields[group_by], sort_keys=True)
 
 
+def _kind_of(fields: dict[str, Any], name: str) -> str:
+    """Return the JSON type of a field for an error message, or "missing"."""
+    return _kind(fields[name]) if name in fields else "missing"
+
+
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "missing"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

@@ -11,9 +11,11 @@ NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _CORRECT_SCHEMA = "correct the schema in the ConfigMap, and create the job again"
 
 
-def config_map_file(root: Path, name: str, key: str | None) -> Path:
-    """Return the file of a key in a mounted ConfigMap. If ``key`` is None, return the file of its only
-    key."""
+def config_map_file(root: Path, field: str, name: str, key: str | None) -> Path:
+    """Return the file of a key in a mounted ConfigMap. If ``key`` is None, return the file of its only key.
+
+    ``field`` is the field that names the ConfigMap, for the error if there is no only key.
+    """
     folder = root / "inputs" / name
     if key is not None:
         return folder / key
@@ -22,8 +24,8 @@ def config_map_file(root: Path, name: str, key: str | None) -> Path:
     if len(keys) != 1:
         found = ", ".join(path.name for path in keys) or "none"
         raise UserError(
-            f"ConfigMap {name} must have exactly one key if the field key is not set; it has: {found}",
-            "set key to the key of the ConfigMap to read",
+            f"{field}: ConfigMap {name} must have exactly one key if {field}.key is not set; it has: {found}",
+            f"set {field}.key to the key of the ConfigMap to read",
         )
     return keys[0]
 
@@ -40,7 +42,7 @@ def metric_schema(root: Path, metric: TaskMetric) -> dict[str, Any] | None:
         raise UserError("spec.taskMetrics: json_schema needs schema.inline or schema.configMap")
     if source.inline is not None:
         return source.inline
-    path = config_map_file(root, str(source.config_map), source.key)
+    path = config_map_file(root, "spec.taskMetrics.schema", str(source.config_map), source.key)
     try:
         schema: dict[str, Any] = json.loads(path.read_bytes())
     except NO_FILE as error:

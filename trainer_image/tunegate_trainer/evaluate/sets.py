@@ -214,7 +214,7 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
     if source.inline is not None:
         return inline_golden(source.inline)
     if source.config_map is not None:
-        path = config_map_file(root, source.config_map, source.key)
+        path = config_map_file(root, f"EvalGate {gate}: spec.golden.source", source.config_map, source.key)
     elif source.uri is not None and source.uri.startswith("pvc://"):
         path = locate(root, source.uri, f"EvalGate {gate}: spec.golden.source.uri")
     else:

@@ -112,7 +112,7 @@ class _Snapshot:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         with (
-            _refusals(self.address),
+            _refusals(self.address, self.commit),
             get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response,
         ):
             hf_raise_for_status(response)
@@ -126,7 +126,7 @@ def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None
     ask = api.model_info if repo_type == "model" else api.dataset_info
 
     def snapshot() -> _Snapshot:
-        with _refusals(address):
+        with _refusals(address, revision):
             info = ask(repo, revision=revision, files_metadata=True, timeout=60)
         files = {sibling.rfilename: sibling for sibling in info.siblings or []}
         card = vars(info.card_data) if info.card_data else {}
@@ -136,7 +136,7 @@ def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None
 
 
 @contextmanager
-def _refusals(address: Address) -> Iterator[None]:
+def _refusals(address: Address, revision: str | None) -> Iterator[None]:
     """Translate errors of the hub's client. Their texts are dropped, because they can contain signed URLs."""
     try:
         with transient_http_errors():
@@ -158,7 +158,7 @@ def _refusals(address: Address) -> Iterator[None]:
             f"check the name; for a private repository, set secretName to a Secret with {KEY}",
         ) from error
     except RevisionNotFoundError as error:
-        raise address.not_found(f"{address.uri} has no revision {address.revision}") from error
+        raise address.not_found(f"{address.uri} has no revision {revision}") from error
     except EntryNotFoundError as error:
         raise address.not_found(
             f"{address.uri} lists a file that the hub cannot find", "check the repository's files on the hub"

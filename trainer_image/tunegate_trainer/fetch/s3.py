@@ -167,10 +167,12 @@ def _client(address: Address) -> "S3Client":
     )
     try:
         return cast("S3Client", get_session().create_client("s3", config=config, **given))
+    except _NO_CREDENTIALS as error:
+        raise address.refused(f"no credentials were found ({type(error).__name__})") from error
     except (ValueError, BotoCoreError) as error:
         raise address.wrong(
-            f"the endpoint, region or bucket is invalid ({type(error).__name__})",
-            f"check {ENDPOINT} and {REGION}",
+            f"the S3 client cannot be created ({type(error).__name__})",
+            f"check {ENDPOINT}, {REGION} and the profile",
         ) from error
 
 
@@ -222,7 +224,8 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
                 f"{address.field}: {address.uri} changed while it was downloaded",
                 "do not change its files during a download",
             ) from error
-        raise address.wrong(f"the server answered with status {status} {code}".rstrip()) from error
+        answer = f"status {status}" if code.isdigit() else f"status {status} {code}".rstrip()
+        raise address.wrong(f"the server answered with {answer}") from error
     except _NO_CREDENTIALS as error:
         raise address.refused(f"no credentials were found ({type(error).__name__})") from error
     except ParamValidationError as error:

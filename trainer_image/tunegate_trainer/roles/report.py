@@ -15,6 +15,8 @@ def run(context: Context) -> Outcome:
         why = f": {sender.refusals}" if sender and sender.refusals else ""
         raise UndeliveredError(
             f"the operator did not acknowledge all reports in the outbox on the volume{why}",
-            "" if why else "check the network from pods to the operator's report address",
+            ""
+            if why
+            else "see the log of this pod, which has the operator's last answer or the network error",
         )
     return Outcome.COMPLETED
