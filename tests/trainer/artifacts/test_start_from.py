@@ -80,7 +80,7 @@ def test_whole_model_of_an_earlier_job_is_copied_unchanged(earlier, resolve):
 
 
 @pytest.mark.parametrize("quantization", [None, "NF4"])
-def test_adapter_is_merged_into_its_base_as_for_the_gate(earlier, resolve, tmp_path, quantization):
+def test_adapter_to_start_from_is_merged_into_its_base(earlier, resolve, tmp_path, quantization):
     root, start = earlier(quantization=quantization)
     plan, found = resolve(root, start)
     base = root.workspace / Workspace.base_model(start.base_digest)
@@ -101,14 +101,14 @@ def test_adapter_is_merged_into_its_base_as_for_the_gate(earlier, resolve, tmp_p
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_chat_template_keeps_the_arguments_of_the_earlier_job(earlier, resolve, tmp_path, whole):
+def test_later_job_keeps_template_arguments_of_the_earlier_job(earlier, resolve, tmp_path, whole):
     root, start = earlier(whole=whole, arguments={"enable_thinking": False})
     plan, _ = resolve(root, start)
     template = tmp_path / "later" / "workspace" / Workspace.base_model(plan.digest) / "chat_template.jinja"
     assert "{%- set enable_thinking = false %}" in template.read_text()
 
 
-def test_merged_model_is_reused_for_the_same_start(earlier, resolve, tmp_path):
+def test_model_to_start_from_is_merged_only_once(earlier, resolve, tmp_path):
     root, start = earlier()
     first, _ = resolve(root, start)
     done = tmp_path / "later" / "workspace" / Workspace.base_model(first.digest) / "DONE"
@@ -124,14 +124,14 @@ def test_missing_model_is_reported_with_its_address(earlier, resolve):
         resolve(root, start)
 
 
-def test_damaged_model_is_refused_as_start(earlier, resolve):
+def test_damaged_model_to_start_from_is_refused(earlier, resolve):
     root, start = earlier()
     (root.workspace / root.paths.model / "adapter_config.json").write_text("{}")
     with pytest.raises(StorageError, match=r"damaged: adapter_config\.json does not match its digest"):
         resolve(root, start)
 
 
-def test_model_with_another_digest_than_the_judged_one_is_refused(earlier, resolve):
+def test_model_to_start_from_must_have_the_judged_digest(earlier, resolve):
     root, start = earlier()
     artifact = root.workspace / root.paths.model
     (artifact / "adapter_config.json").write_text("{}")

@@ -13,7 +13,7 @@ from tunegate_trainer.tokens.rows import Row
 
 
 @pytest.mark.parametrize(("most", "longer"), [(3, 4), (4, 0)])
-def test_gate_that_truncates_answers_of_training_length_gives_a_warning(make_root, sound, most, longer):
+def test_max_new_tokens_below_training_answer_lengths_gives_a_warning(make_root, sound, most, longer):
     gates = {
         "short": gate_spec(generation={"maxNewTokens": most}),
         "long": gate_spec(generation={"maxNewTokens": 99}),

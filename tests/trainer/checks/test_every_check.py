@@ -180,7 +180,7 @@ def test_check_finds_nothing_in_valid_data(sound, reads, check):
 
 
 @every_check
-def test_check_finds_its_fault_and_describes_it(sound, reads, check):
+def test_every_check_finds_and_describes_its_kind_of_fault(sound, reads, check):
     del reads
     rows, context = FAULTS[check.NAME](sound)
     findings = check.run(rows, context)
@@ -217,7 +217,7 @@ class NoMugs:
         ]
 
 
-def test_check_runs_once_it_is_added_to_the_table_of_checks(make_root, tiny_model, tmp_path):
+def test_check_added_to_the_table_is_run(make_root, tiny_model, tmp_path):
     rows = "".join(json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) + "\n" for i in range(40))
     data = {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"}
     root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
@@ -244,7 +244,7 @@ def test_policy_decides_whether_a_finding_is_a_warning(sound, severity, policy, 
     assert len(run_checks([NoMugs(severity)], sound.split, context)) == warnings
 
 
-def test_error_of_an_enforced_check_refuses_the_data(sound):
+def test_data_are_refused_if_a_check_finds_an_error(sound):
     noted: list[dict[str, Any]] = []
     with pytest.raises(BadDataError, match="200 training rows are orders") as raised:
         run_checks([NoMugs(Severity.ERROR)], sound.split, sound.context, noted.append)
@@ -253,7 +253,7 @@ def test_error_of_an_enforced_check_refuses_the_data(sound):
 
 
 @pytest.mark.parametrize("policy", ["Refuse", "Warn"])
-def test_size_policy_is_the_policy_of_few_rows(sound, policy):
+def test_size_policy_decides_whether_too_few_rows_are_refused(sound, policy):
     rows, context = one_training_row(sound)
     data = context.request.spec.data.model_copy(update={"size_policy": policy})
     context = replace(context, policies=policies(data))

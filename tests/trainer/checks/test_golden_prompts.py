@@ -115,7 +115,7 @@ def test_golden_prompt_answered_within_a_training_chat_is_refused(run_data):
     assert "data.train line 101 is case two of EvalGate orders" in failure(root)
 
 
-def test_shared_instruction_with_another_input_is_accepted(run_data):
+def test_golden_prompt_may_share_its_system_turn_with_training_rows(run_data):
     rows = [
         {"messages": [turn("system", INSTRUCTION), turn("user", f"{i} mugs"), turn("assistant", "ok")]}
         for i in range(100)

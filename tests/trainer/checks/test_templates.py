@@ -146,7 +146,7 @@ def test_every_answer_of_a_chat_is_trained_on_with_its_end_token(name):
     assert learned(tokenizer, row) == [f"{text}{family.end}" for text in ("yes 2", "no", "please")]
 
 
-def test_earlier_answers_without_their_empty_reasoning_are_not_trained_on():
+def test_earlier_answer_is_not_trained_on_if_empty_reasoning_is_dropped():
     tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no")
     assert is_rewritten(tokenizer, row.prompt)
@@ -195,14 +195,14 @@ def test_answer_trimmed_by_the_template_does_not_count_as_rewritten(name):
     assert not is_rewritten(tokenizer, chat("mug", "\nyes\n", "lamp", "no").prompt)
 
 
-def test_earlier_answers_without_their_reasoning_are_not_trained_on():
+def test_earlier_answer_is_not_trained_on_if_reasoning_is_dropped():
     tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug", "<think>2</think>yes", "lamp", "<think>3</think>no")
     assert is_rewritten(tokenizer, row.prompt)
     assert learned(tokenizer, row) == ["<think>\n\n</think>\n\nno<|im_end|>"]
 
 
-def test_answer_to_a_question_changed_by_the_template_is_not_trained():
+def test_answer_is_not_trained_on_if_the_template_changes_its_question():
     """The template puts the system message into the last question. When the answer was rendered, that was the
     first question."""
     tokenizer = tokenizer_of(FAMILIES["brackets"])
@@ -211,7 +211,7 @@ def test_answer_to_a_question_changed_by_the_template_is_not_trained():
     assert learned(tokenizer, row) == ["no</s>"]
 
 
-def test_error_of_the_template_is_repeated_in_the_message():
+def test_message_includes_the_error_of_the_chat_template():
     with pytest.raises(UserError, match="the model's chat template refuses a chat: no system turn"):
         learned(tokenizer_of(FAMILIES["model turns"]), chat("mug", "yes", system="be brief"))
 
@@ -303,11 +303,11 @@ def test_gate_is_refused_if_only_its_cases_or_only_rows_have_system_turns(prepar
 
 
 @pytest.mark.parametrize(("rows", "cases"), [([False], [False, True]), ([True, False], [False])])
-def test_gate_is_accepted_if_rows_or_cases_mix_both_system_turn_forms(prepare, rows, cases):
+def test_gate_is_accepted_if_only_some_rows_or_cases_have_system_turns(prepare, rows, cases):
     assert prepare(rows, cases).exit_code == ExitCode.OK
 
 
-def test_template_of_another_model_fails_the_data_role(prepare):
+def test_data_role_refuses_the_chat_template_of_another_model(prepare):
     ended = prepare([False], [False], FAMILIES["headers"].template)
     assert ended.exit_code == ExitCode.USER_ERROR
     assert ended.failure.message.startswith("model.uri: the chat template ends an answer with <|eot_id|>")
