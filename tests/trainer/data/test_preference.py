@@ -104,7 +104,7 @@ fractions = st.fractions(min_value=Fraction(1, 20), max_value=Fraction(1, 2))
 
 
 @given(items, places, fractions)
-def test_pairs_get_the_placed_side_of_their_group(pairs, held, fraction):
+def test_pairs_get_the_split_already_assigned_to_their_group(pairs, held, fraction):
     split = split_rows(pairs, fraction, held)
     assert sorted(pair.name for side in SIDES for pair in split.side(side)) == [p.name for p in pairs]
     where = {pair.group: side for side in SIDES for pair in split.side(side)}
@@ -113,7 +113,7 @@ def test_pairs_get_the_placed_side_of_their_group(pairs, held, fraction):
         assert all(held.get(pair.group, side) == side for pair in split.side(side))
 
 
-def test_placed_pairs_count_toward_the_held_out_fraction():
+def test_pairs_in_an_assigned_split_count_toward_the_held_out_fraction():
     pairs = [Item(i, f"prompt-{i}") for i in range(100)]
     held = {f"prompt-{i}": "dev" for i in range(20)}
     assert {pair.group for pair in split_rows(pairs, Fraction(1, 5), held).dev} == held.keys(), (
@@ -196,7 +196,9 @@ def failure(root: TrainerRoot) -> str:
     [("CPU", "0", True), ("CPU", "0.1", False), ("GPU", "0", False)],
     ids=["CPU", "dropout", "GPU"],
 )
-def test_largest_pass_counts_the_prompt_of_a_pair_once_on_cpu(make_job, accelerator, dropout, shared):
+def test_largest_pass_counts_a_pairs_prompt_once_on_cpu_without_dropout(
+    make_job, accelerator, dropout, shared
+):
     long = [{"prompt": "order mugs " * n, "chosen": "mugs", "rejected": "no mugs"} for n in range(10, 50)]
     dpo = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "dropout": dropout}}
     root = make_job(lines(*long), stages=[dpo], resources={"accelerator": accelerator})
@@ -270,7 +272,7 @@ def test_pair_is_too_long_if_its_longer_answer_is(make_job):
     assert "tokens, but at most 128" in report["preference"]["dropped"][0]["reason"]
 
 
-def test_pairs_that_are_all_held_out_are_refused(make_job):
+def test_data_whose_pairs_are_all_held_out_are_refused(make_job):
     held = [i for i in range(40) if f"order {i} mugs" in held_out_prompts(make_job(pairs(60)))]
     root = make_job("".join(pairs(1, first=i) for i in held))
     assert run(root) == ExitCode.BAD_DATA
@@ -296,7 +298,7 @@ def test_text_in_two_splits_raises_an_error():
         check_disjoint({"train": ["a", "b"], "dev": ["a"]})
 
 
-def test_pairs_of_a_held_out_customer_are_held_out_too(make_job):
+def test_pairs_get_the_split_of_rows_with_the_same_group(make_job):
     def customer(i: int) -> str:
         return f"customer-{i % 10}"
 
@@ -338,7 +340,7 @@ def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
     )
 
 
-def test_limit_on_held_out_rows_and_pairs_gives_warnings(make_job):
+def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     rows = lines(*({"prompt": f"row {i}", "completion": "mugs"} for i in range(4100)))
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
@@ -368,7 +370,7 @@ def test_adapter_from_previous_is_refused_after_a_stage_without_adapter(make_job
 
 
 @pytest.mark.parametrize("again", [None, "NF4"])
-def test_stage_with_adapter_from_previous_keeps_its_quantization(make_job, again):
+def test_continued_adapter_keeps_the_quantization_of_its_first_stage(make_job, again):
     stages = [
         {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "quantization": "NF4"},
         {"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}, "quantization": again},

@@ -286,7 +286,7 @@ def test_reasoning_of_a_row_is_part_of_its_answer(row):
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])
-def test_row_beyond_pythons_limits_is_bad(row):
+def test_row_with_too_deep_nesting_or_too_long_a_number_is_bad(row):
     parsed = parse_rows(lines(PAIR, row), Columns(), None)
     assert [(p.line, p.reason[:24]) for p in parsed.bad] == [(2, "the row cannot be parsed")]
 

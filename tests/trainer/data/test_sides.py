@@ -132,14 +132,14 @@ def run_job(tmp_path, tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize(("before", "after"), [("0.4", "0.1"), ("0.1", "0.4")])
-def test_later_job_keeps_the_sides_of_the_earlier_job(run_job, before, after):
+def test_later_job_keeps_the_splits_of_the_earlier_job(run_job, before, after):
     first = run_job(orders(0, 120), fraction=before)
     second = run_job(orders(0, 120), start=first, fraction=after)
     for side in SIDES:
         assert second.prompts(side) == first.prompts(side)
 
 
-def test_sides_stay_the_same_over_three_jobs_with_growing_data(run_job):
+def test_splits_stay_the_same_over_three_jobs_with_growing_data(run_job):
     first = run_job(orders(0, 120))
     second = run_job(orders(0, 180), start=first)
     third = run_job(orders(0, 300), start=second)
@@ -167,7 +167,7 @@ def test_new_rows_of_a_held_out_group_are_held_out(run_job):
     assert who(second.held_out) == who(first.held_out)
 
 
-def test_held_out_rows_of_a_trained_group_are_excluded(run_job):
+def test_rows_held_out_earlier_are_excluded_if_their_group_was_trained_on(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     grouped = [row | {"customer": f"customer {i % 30}"} for i, row in enumerate(orders(0, 120))]
     new = [row for i in range(30) for row in orders(1000 + i, 1001 + i, customer=f"new {i}")]
@@ -214,7 +214,7 @@ def test_prompt_answered_in_a_training_chat_is_not_held_out_later(run_job):
     assert not second.held_out & taught
 
 
-def test_pairs_get_the_sides_of_rows_in_the_earlier_job(run_job):
+def test_pairs_get_the_split_of_their_prompt_in_the_earlier_job(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     ranked = [{"prompt": row["prompt"], "chosen": "yes", "rejected": "no"} for row in orders(0, 120)]
     second = run_job(orders(1000, 1100), start=first, fraction="0.1", pairs=ranked)
@@ -222,7 +222,7 @@ def test_pairs_get_the_sides_of_rows_in_the_earlier_job(run_job):
         assert second.prompts(side, pairs=True) == first.prompts(side)
 
 
-def test_sides_are_kept_after_cleanup_of_the_row_files(run_job):
+def test_later_job_keeps_the_splits_after_cleanup_of_the_row_files(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     held_out = first.held_out
     for path in first.data.glob("*.jsonl"):
@@ -230,7 +230,7 @@ def test_sides_are_kept_after_cleanup_of_the_row_files(run_job):
     assert run_job(orders(0, 120), start=first, fraction="0.1").held_out == held_out
 
 
-def test_missing_record_of_the_earlier_job_is_refused(run_job):
+def test_missing_split_record_of_the_earlier_job_is_refused(run_job):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).unlink()
     second = run_job(orders(0, 120), start=first, code=ExitCode.NOT_FOUND)
@@ -242,7 +242,7 @@ def test_missing_record_of_the_earlier_job_is_refused(run_job):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": []}', '{"train": 1, "dev": [], "test": []}'])
-def test_damaged_record_of_the_earlier_job_is_refused(run_job, text):
+def test_damaged_split_record_of_the_earlier_job_is_refused(run_job, text):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).write_text(text)
     second = run_job(orders(0, 120), start=first, code=ExitCode.STORAGE)

@@ -54,14 +54,14 @@ def test_split_does_not_depend_on_the_order_of_rows(items, fraction, random):
 
 
 @given(grouped, fractions)
-def test_dev_and_test_have_at_most_twice_their_exact_size(items, fraction):
+def test_dev_and_test_have_at_most_twice_their_requested_size(items, fraction):
     split = split_rows(items, fraction)
     assert len(split.dev) <= fraction * len(items)
     assert len(split.test) <= fraction * len(items)
 
 
 @given(st.integers(2, 400), fractions, st.integers(0, 10**6))
-def test_dev_and_test_have_at_least_half_their_exact_size(count, fraction, first):
+def test_dev_and_test_have_at_least_half_their_requested_size(count, fraction, first):
     items = [Item(i, str(first + i)) for i in range(count)]
     split = split_rows(items, fraction)
     least = fraction * count / 4 if fraction * count >= 1 else 0
@@ -84,7 +84,7 @@ def test_rows_keep_their_sides_when_data_grows():
         assert first < second < third
 
 
-def test_empty_split_gets_the_next_group_by_hash():
+def test_empty_dev_split_gets_the_group_with_the_lowest_hash():
     items = [Item(i, f"order {i}") for i in range(10)]
     fraction = Fraction(1, 5)
     assert {side_by_hash(item.group, fraction) for item in items} == {"train", "test"}, "none is in dev"
@@ -112,7 +112,7 @@ def test_group_too_large_for_dev_and_test_is_trained_on():
 
 
 @given(grouped, fractions, st.dictionaries(st.integers(0, 30).map("group-{}".format), st.sampled_from(SIDES)))
-def test_placed_groups_keep_their_side(items, fraction, placed):
+def test_groups_keep_the_split_already_assigned_to_them(items, fraction, placed):
     split = split_rows(items, fraction, placed)
     for side in SIDES:
         assert all(placed.get(item.group, side) == side for item in sides(split)[side])
@@ -125,7 +125,7 @@ def test_dev_and_test_have_at_most_max_cases_rows():
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60))
-def test_no_prompt_or_group_is_in_two_splits_after_joining_groups(pairs):
+def test_joining_groups_keeps_each_prompt_and_group_in_one_split(pairs):
     rows = [(f"group-{group}", f"prompt-{prompt}") for group, prompt in pairs]
     items = [Item(i, group) for i, group in enumerate(join_groups(rows))]
     split = sides(split_rows(items, Fraction(1, 3)))
