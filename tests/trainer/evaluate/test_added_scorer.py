@@ -43,7 +43,7 @@ def varied(model: Any) -> Any:
     return model
 
 
-def test_scorer_added_with_one_line_is_evaluated_and_judged(make_root, tiny_model, tmp_path):
+def test_metric_of_a_scorer_added_with_one_line_is_judged(make_root, tiny_model, tmp_path):
     context = make_root(spec={"taskMetrics": [{"name": "f1", "min": "0.5"}]}).context(Role.GATE)
     request, tokenizer = context.request, load_tokenizer(tiny_model)
     gates = golden_sets(context, tokenizer, request.final_gates, TABLE)

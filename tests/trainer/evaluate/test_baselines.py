@@ -83,7 +83,7 @@ def answers(monkeypatch) -> list[str]:
     return texts
 
 
-def test_recorded_baseline_is_reused_with_zero_seconds(volume, monkeypatch):
+def test_recorded_baseline_is_reused_without_generating_again(volume, monkeypatch):
     (measured,) = volume.evaluate()
     volume.record()
     monkeypatch.setattr(volume._model, "generate", None)
@@ -122,7 +122,7 @@ def test_baseline_without_recorded_digest_is_evaluated_again(volume, caplog):
     assert "no digest is recorded for" in caplog.text
 
 
-def test_recorded_file_under_another_key_is_evaluated_again(volume, answers):
+def test_baseline_file_copied_from_another_key_is_evaluated_again(volume, answers):
     """The digest of a file for other settings is recorded too, but under another key."""
     other = [replace(volume.sets[0], identity="0" * 64)]
     answers[:] = ["no"] * 2
@@ -161,7 +161,7 @@ def test_unparsable_baseline_is_evaluated_again(volume):
 
 
 @pytest.mark.usefixtures("answers")
-def test_baseline_of_one_gpu_is_not_used_on_another(volume, monkeypatch):
+def test_baseline_of_one_gpu_type_is_not_used_on_another(volume, monkeypatch):
     def measured_on(name: str) -> int:
         # The model stays on the CPU. Only the device's name is that of a GPU.
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)

@@ -61,7 +61,7 @@ def test_outputs_equal_greedy_generation_of_transformers(model, tokenizer, promp
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "gemma3"])
-def test_prefix_is_not_shared_with_recurrent_or_sliding_window_layers(tmp_path, family):
+def test_prompts_share_no_prefix_in_recurrent_or_sliding_window_layers(tmp_path, family):
     """Padding between a shared prefix and the rest of a prompt would disturb such layers."""
     model = load_base(save_multimodal_model(tmp_path, family), "float32", torch.device("cpu"))
     shared = list(range(3, 103))
@@ -93,14 +93,14 @@ def test_prompts_are_batched_by_length(model, tokenizer, prompts, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_outputs_do_not_depend_on_the_batch_in_float32(model, tokenizer, prompts, batch_size):
+def test_float32_outputs_do_not_depend_on_the_batch_size(model, tokenizer, prompts, batch_size):
     one_batch = generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=12))
     assert (
         generate(model, tokenizer, prompts, Generation(max_new_tokens=20, batch_size=batch_size)) == one_batch
     )
 
 
-def test_continuous_batching_gives_the_same_answers_and_restores_the_model(model, tokenizer, prompts):
+def test_continuous_batching_changes_no_answers_and_restores_the_model(model, tokenizer, prompts):
     asked = [encode(tokenizer, prompt) for prompt in prompts]
     stops = stop_token_ids(tokenizer, model.generation_config)
     expected = greedy(model, asked, 20, stops)
@@ -111,7 +111,7 @@ def test_continuous_batching_gives_the_same_answers_and_restores_the_model(model
     assert greedy(model, asked, 20, stops) == expected
 
 
-def test_continuous_batching_gives_the_same_answers_for_an_adapter(model, tokenizer, prompts):
+def test_continuous_batching_changes_no_answers_of_an_adapter(model, tokenizer, prompts):
     tuned = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules="all-linear"))
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
@@ -185,7 +185,7 @@ def test_no_prompts_give_no_outputs(model, tokenizer):
     assert generate(model, tokenizer, [], Generation()) == []
 
 
-def test_undisturbed_restores_random_states_and_model_mode(model):
+def test_undisturbed_block_restores_random_states_and_training_mode(model):
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = (random.random(), np.random.rand(), torch.rand(1).item())
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -228,7 +228,7 @@ def test_sampling_settings_of_a_model_are_dropped(tiny_model, tmp_path):
     assert config.eos_token_id == [2, 5]
 
 
-def test_end_of_turn_comes_from_the_chat_template_else_eos(tiny_model):
+def test_end_of_turn_token_is_eos_unless_the_chat_template_has_one(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     assert end_of_turn(tokenizer) == END_OF_TURN
     tokenizer.eos_token = PAD

@@ -50,7 +50,7 @@ def adapter_calls(model):
     return calls
 
 
-def test_merged_adapter_gives_the_same_answers(tiny_model, tokenizer, prompts):
+def test_merging_an_adapter_does_not_change_answers(tiny_model, tokenizer, prompts):
     model = with_adapter(tiny_model)
     unmerged = generate(model, tokenizer, prompts, SETTINGS)
     with model.disable_adapter():

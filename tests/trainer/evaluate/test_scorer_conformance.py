@@ -122,7 +122,7 @@ def test_output_that_does_not_pass_has_a_short_explanation(name):
 
 
 @each_scorer
-def test_broken_reference_makes_only_its_samples_errors(name):
+def test_broken_reference_gives_errors_only_for_its_own_samples(name):
     example, scorer = EXAMPLES[name], TABLE[name]
     outputs = [example.passes, example.fails]
     sound, broken = samples(outputs, example.reference), samples(outputs, example.broken)

@@ -82,7 +82,7 @@ def test_all_expectations_of_a_case_must_hold():
     assert score["golden"] == Score(FAIL, "does not contain 'no'; does not contain '!'")
 
 
-def test_error_of_one_expectation_outweighs_failures_of_others():
+def test_case_is_an_error_if_one_expectation_has_an_error_and_others_fail():
     all_of = case(golden=[(EQUALS, "no"), (REGEX, "("), (CONTAINS, "no")])
     (score,) = score_cases([all_of], answers("yes"))
     assert score["golden"].outcome == ERROR

@@ -38,7 +38,7 @@ def tokenizer(tiny_model):
     return load_tokenizer(tiny_model)
 
 
-def test_golden_set_has_its_cases_in_order_and_the_gates_settings(make_root, tokenizer):
+def test_golden_set_keeps_the_order_of_cases_and_the_gates_settings(make_root, tokenizer):
     context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
     (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
     assert golden.case_set.ids == ["case-0", "case-1", "case-2"]
@@ -57,7 +57,7 @@ def test_case_with_allow_empty_passes_an_empty_output(make_root, tokenizer):
     assert [score[GOLDEN].outcome for score in scores] == ["f", "p"]
 
 
-def test_golden_chat_is_shown_with_its_roles(make_root, tokenizer):
+def test_shown_text_of_a_golden_chat_has_the_role_of_each_turn(make_root, tokenizer):
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     cases = [{"id": "chat", "messages": chat, "expect": [{"type": "contains", "value": "x"}]}]
     context = make_root(gates={"orders": gate_spec(cases)}).context()
@@ -97,7 +97,7 @@ def test_unreadable_golden_file_or_schema_is_named(make_root, tokenizer):
         metric_schema(root.path, metric)
 
 
-def test_golden_path_below_a_file_is_not_found(make_root, tokenizer):
+def test_golden_file_whose_parent_is_a_file_is_not_found(make_root, tokenizer):
     spec = gate_spec() | {"golden": {"source": {"configMap": "golden", "key": "a.jsonl"}}}
     root = make_root(gates={"orders": spec}, inputs={"golden/a.jsonl": "x"})
     shutil.rmtree(root.path / "inputs" / "golden")
@@ -158,7 +158,7 @@ def test_only_key_of_a_configmap_is_the_default(tmp_path):
         config_map_file(tmp_path, "spec.golden.source", "golden", None)
 
 
-def test_task_metrics_share_one_generation_over_the_rows(make_root, tokenizer, monkeypatch):
+def test_outputs_of_held_out_rows_are_generated_once_for_all_metrics(make_root, tokenizer, monkeypatch):
     schema = {"type": "object"}
     metrics = [
         {"name": "exact_match", "min": "0.5"},
@@ -208,7 +208,7 @@ def test_changed_held_out_rows_are_refused(make_root, tokenizer):
         held_out_sets(root.context(Role.GATE), tokenizer, "test")
 
 
-def test_held_out_rows_use_the_first_gates_settings_and_largest_length():
+def test_task_metrics_use_first_gates_settings_and_largest_max_new_tokens():
     gates = [Generation(max_new_tokens=8, batch_size=4), Generation(max_new_tokens=64, batch_size=32)]
     assert task_generation(gates) == Generation(max_new_tokens=64, batch_size=4)
 
@@ -227,7 +227,7 @@ def weather_tool() -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def test_case_with_tools_has_them_in_its_prompt_and_judges_calls(make_root):
+def test_case_with_tools_has_them_in_its_prompt_and_compares_calls(make_root):
     tool = weather_tool()
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     case = {
