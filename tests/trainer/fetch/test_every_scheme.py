@@ -166,7 +166,7 @@ def test_content_with_a_wrong_checksum_is_refused_and_removed(store, job, model_
     assert verify(model_folder(root)) == []
 
 
-def test_damaged_part_of_an_earlier_pod_is_downloaded_again(store, job):
+def test_damaged_partial_download_of_an_earlier_pod_is_not_used(store, job):
     root = job(store)
     store.proxy.break_after(CUT, then=store.proxy.go_down)
     assert main(["data"]) == ExitCode.UNREACHABLE

@@ -53,7 +53,7 @@ def test_public_model_needs_no_secret(model_hub, make_job):
     assert not any("Authorization" in request.headers for request in model_hub.server.requests)
 
 
-def test_plan_has_the_cards_license_with_and_without_a_download(model_hub, make_job):
+def test_plan_has_the_model_cards_license_also_without_a_download(model_hub, make_job):
     model_hub.repositories["org/tiny"].card = {"license": "apache-2.0"}
     root = make_job(SOURCE)
     for _ in range(2):  # the second time, the model is on the volume and the hub gets no request
@@ -63,7 +63,7 @@ def test_plan_has_the_cards_license_with_and_without_a_download(model_hub, make_
         (root.data / "plan.json").unlink()
 
 
-def test_server_without_range_support_works(model_hub, make_job):
+def test_download_works_from_a_server_without_range_requests(model_hub, make_job):
     model_hub.cdn.ignores_ranges = model_hub.server.ignores_ranges = True
     assert run(make_job(SOURCE)) == "OK"
 

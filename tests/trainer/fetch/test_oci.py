@@ -83,7 +83,7 @@ def test_oci_layer_listed_twice_is_accepted(registry, host, make_job, needed):
     assert files_of(root) == needed
 
 
-def test_archive_that_overwrites_another_layer_is_refused(registry, host, make_job, needed):
+def test_file_in_both_an_archive_and_a_plain_layer_is_refused(registry, host, make_job, needed):
     config = registry.push_file("config.json", needed["config.json"])
     registry.push("v1", config, registry.push_archive({**needed, "config.json": b"{}"}))
     root = make_job(source(host))
@@ -93,7 +93,7 @@ def test_archive_that_overwrites_another_layer_is_refused(registry, host, make_j
     assert blob.read_bytes() == needed["config.json"]
 
 
-def test_later_archive_replaces_files_of_an_earlier_one(registry, host, make_job, needed):
+def test_later_archive_replaces_files_of_an_earlier_archive(registry, host, make_job, needed):
     older = registry.push_archive({"config.json": b"{}", "models": b"a file"})
     registry.push("v1", older, registry.push_archive({f"{name}": c for name, c in needed.items()}))
     root = make_job(source(host))
@@ -150,7 +150,7 @@ def test_model_is_found_through_an_index(registry, host, make_job, needed):
     assert root.report(Role.DATA).plan.model.revision == digest
 
 
-def test_manifest_with_another_digest_is_refused(registry, host, make_job, needed):
+def test_manifest_that_does_not_match_the_pinned_digest_is_refused(registry, host, make_job, needed):
     layers = [registry.push_file(name, content) for name, content in needed.items()]
     pinned, other = registry.push("v1", *layers), registry.push("v2", *layers[1:])
     registry.swap(pinned, other)

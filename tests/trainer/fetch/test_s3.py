@@ -162,7 +162,7 @@ def weights_of(root) -> bytes:
     return (root.workspace / Workspace.base_model(plan.model.digest) / WEIGHTS).read_bytes()
 
 
-def test_new_model_of_the_same_size_is_downloaded(s3_store, encrypted, make_job, model_files):
+def test_changed_model_of_the_same_size_is_downloaded_again(s3_store, encrypted, make_job, model_files):
     root = make_job(s3_store.source(), s3_store.secret)
     assert main(["data"]) == ExitCode.OK
     encrypted(retrained(model_files[WEIGHTS]))

@@ -37,7 +37,7 @@ def test_line_that_is_not_utf_8_is_named(tmp_path):
         read(tmp_path / "rows.jsonl")
 
 
-def test_unreadable_file_is_reported_with_the_user(open_folder):
+def test_error_for_an_unreadable_file_names_the_trainers_user(open_folder):
     path = open_folder / "rows.jsonl"
     path.write_text("{}")
     path.chmod(0)
@@ -58,7 +58,7 @@ def test_missing_file_in_an_unlistable_folder_is_reported(open_folder):
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl/more.jsonl", "rows.jsonl/folder/more.jsonl"])
-def test_path_below_a_file_is_not_found(tmp_path, name):
+def test_data_file_whose_parent_is_a_file_is_not_found(tmp_path, name):
     (tmp_path / "rows.jsonl").write_text("{}")
     with pytest.raises(SourceNotFoundError, match=r"file://.*more\.jsonl does not exist"):
         read(tmp_path / name)

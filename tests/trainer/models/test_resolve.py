@@ -220,7 +220,7 @@ def test_unreadable_model_file_is_named(tmp_path):
         folder.chmod(0o755)
 
 
-def test_model_length_comes_from_the_configuration(source):
+def test_maximum_number_of_tokens_is_read_from_the_configuration(source):
     assert model_length(source) == 512
 
 
