@@ -153,7 +153,7 @@ def test_epochs_and_lora_rank_depend_on_number_of_rows(tmp_path, tiny_model, row
     assert (made.parameters.lora_r, made.parameters.lora_alpha) == (rank, 2 * rank)
 
 
-def test_uneven_epochs_round_total_steps_up_once(tmp_path, tiny_model):
+def test_total_steps_are_rounded_up_over_all_epochs_not_per_epoch(tmp_path, tiny_model):
     assert planned(tmp_path, tiny_model, [50] * 101, epochs=3, batchSize=8).total_steps == 38
 
 
@@ -196,7 +196,7 @@ def test_max_length_above_model_limit_is_refused(tmp_path, tiny_model):
         planned(tmp_path, tiny_model, [50] * 100, maxLength=5000)
 
 
-def test_too_many_outcomes_are_refused_before_training(tmp_path, tiny_model):
+def test_too_many_case_outcomes_are_refused_before_training(tmp_path, tiny_model):
     often = planned(tmp_path, tiny_model, [50] * 100, maxSteps=1000)
     often = often.model_copy(update={"checkpoint_steps": list(range(5, 1001, 5)), "gates": ["a", "b"]})
     check_outcomes(
@@ -211,7 +211,7 @@ def test_too_many_outcomes_are_refused_before_training(tmp_path, tiny_model):
     )
 
 
-def test_metric_counts_take_space_of_several_outcomes():
+def test_outcome_of_a_count_metric_takes_the_space_of_several():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
     check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
     with pytest.raises(UserError, match="would have 715,000 case outcomes, but at most 700,000"):

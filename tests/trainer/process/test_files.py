@@ -53,7 +53,7 @@ def test_removing_a_missing_folder_is_no_error(tmp_path):
     remove(tmp_path / "nothing")
 
 
-def test_folder_digest_covers_all_files_weights_digest_only_weights(folder):
+def test_folder_digest_covers_all_files_but_weights_digest_only_weights(folder):
     first = seal(folder)
     assert verify(folder) == []
     (folder / "adapter_config.json").write_text('{"r": 1}')
@@ -117,7 +117,7 @@ def test_create_once_succeeds_only_the_first_time(tmp_path: Path) -> None:
     assert [one.name for one in path.parents[1].iterdir()] == ["000001"]
 
 
-def test_create_once_succeeds_if_rename_lost_its_answer(
+def test_create_once_succeeds_if_nfs_repeats_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = Path.rename

@@ -299,7 +299,7 @@ def answer(body: io.BytesIO) -> HTTPError:
     [lambda: BadStatusLine("?"), lambda: answer(LostConnection()), lambda: answer(io.BytesIO(b'"busy"'))],
     ids=["not HTTP", "connection lost", "not a JSON object"],
 )
-def test_unreadable_answer_is_retried(engine, outbox, start_sender, monkeypatch, make):
+def test_report_is_sent_again_after_an_unreadable_response(engine, outbox, start_sender, monkeypatch, make):
     post, failing = urllib.request.OpenerDirector.open, [make()]
 
     def post_later(*arguments, **options):
