@@ -59,7 +59,7 @@ def test_front_matter_omits_a_base_model_that_is_not_on_a_hub(tmp_path: Path) ->
     assert "from `pvc://models/small`" in card
 
 
-def test_snippet_uses_the_class_for_a_multimodal_base(tmp_path: Path) -> None:
+def test_card_snippet_loads_a_multimodal_base_with_its_auto_class(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, auto_class="AutoModelForImageTextToText"))
     assert "base = AutoModelForImageTextToText.from_pretrained(" in card
     assert "AutoModelForCausalLM" not in card
@@ -79,7 +79,7 @@ def test_card_has_goal_row_counts_parameters_and_scores(tmp_path: Path) -> None:
     assert "## Limits" in card
 
 
-def test_rows_of_each_table_in_the_card_have_equal_cells(tmp_path: Path) -> None:
+def test_rows_of_each_card_table_have_the_same_number_of_cells(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, stages=("sft", "polish")))
     tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
     assert len(tables) == 4

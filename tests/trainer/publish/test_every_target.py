@@ -63,12 +63,12 @@ def make_version(job: JobFolder) -> Callable[..., Version]:
     return make
 
 
-def test_empty_target_contains_nothing(target):
+def test_empty_target_contains_no_version(target):
     assert not target.contains("one")
     assert target.read_stable() == 0
 
 
-def test_uploaded_version_is_contained_after_set_stable(target, make_version, writer):
+def test_target_contains_an_uploaded_version_only_after_set_stable(target, make_version, writer):
     version = make_version("one")
     target.upload(version, writer)
     assert not target.contains("one")
@@ -77,7 +77,7 @@ def test_uploaded_version_is_contained_after_set_stable(target, make_version, wr
     assert target.read_stable() == 1
 
 
-def test_second_publication_after_the_same_number_is_refused(target, make_version, writer):
+def test_second_version_with_the_same_publication_number_is_refused(target, make_version, writer):
     one, two = make_version("one"), make_version("two")
     for version in (one, two):
         target.upload(version, writer)

@@ -165,7 +165,7 @@ def _path(argument: Any) -> str:
     return os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else str(argument)
 
 
-def test_job_is_refused_if_a_better_one_publishes_during_its_copy(
+def test_model_is_refused_if_a_better_one_is_published_during_the_copy(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
@@ -176,7 +176,7 @@ def test_job_is_refused_if_a_better_one_publishes_during_its_copy(
     assert second.operators_judgement().state is VerdictState.FAILED
 
 
-def test_job_is_refused_if_a_better_one_publishes_during_its_reading(
+def test_model_is_refused_if_a_better_one_is_published_during_comparison(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job reads the last publication number before the versions, so it notices a version that is
@@ -206,7 +206,7 @@ def test_publishing_fails_after_ten_lost_races(
     assert len(history(target)) == 10
 
 
-def test_copy_is_removed_before_the_lost_verdict_is_reported(
+def test_copy_is_removed_before_the_failed_verdict_is_reported(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The report with the failed verdict ends the job, so no later pod would remove the copy."""
@@ -313,7 +313,7 @@ def test_retry_compares_with_versions_published_since_the_crash(
         assert baselines(target, job)["LastPublished"]["passed"] == passed
 
 
-def test_entry_is_created_atomically_without_hard_links(
+def test_history_entry_is_created_atomically_without_hard_links(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another job publishes while the first one writes its entry, and must not read a partial entry."""
@@ -329,7 +329,7 @@ def test_entry_is_created_atomically_without_hard_links(
     assert baselines(target, job)["LastPublished"]["passed"] == 20
 
 
-def test_entry_that_is_being_removed_is_ignored(folder: Path, target: Path) -> None:
+def test_history_entry_that_is_being_removed_is_ignored(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 20), Job(folder, "second", 20)
     first.publish()
     shutil.rmtree(target / first.version)
@@ -338,7 +338,7 @@ def test_entry_that_is_being_removed_is_ignored(folder: Path, target: Path) -> N
     assert (target / "latest").readlink() == Path(second.version)
 
 
-def test_published_version_stays_after_a_better_one(folder: Path, target: Path) -> None:
+def test_publish_retry_keeps_a_version_although_a_better_one_followed(folder: Path, target: Path) -> None:
     job, better = Job(folder, "first", 16), Job(folder, "second", 20)
     assert job.publish()
     assert better.publish()
@@ -348,7 +348,7 @@ def test_published_version_stays_after_a_better_one(folder: Path, target: Path) 
     assert job.operators_judgement().state is VerdictState.PASSED
 
 
-def test_reported_version_stays_published_without_its_entry(folder: Path, target: Path) -> None:
+def test_publish_retry_keeps_a_reported_version_without_history_entry(folder: Path, target: Path) -> None:
     job, better = Job(folder, "first", 16), Job(folder, "second", 20)
     job.publish()
     shutil.rmtree(target / ".history" / "000001")
@@ -357,7 +357,7 @@ def test_reported_version_stays_published_without_its_entry(folder: Path, target
     assert versions(target) == {job.version, better.version}
 
 
-def test_refused_job_does_not_remove_another_artifact_of_its_name(folder: Path, target: Path) -> None:
+def test_refused_job_keeps_an_existing_version_with_the_same_name(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     first.publish()
     shutil.copytree(target / first.version, target / second.version)
@@ -407,7 +407,7 @@ def test_damaged_version_at_one_of_two_targets_is_an_error(folder: Path, target:
     assert job.operators_judgement().state is VerdictState.ERROR
 
 
-def test_retry_replaces_the_reading_of_an_earlier_attempt(
+def test_publish_retry_reads_the_last_published_version_again(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gate role read the first version. The crashed attempt read the second version, which was then
@@ -463,7 +463,7 @@ def strip_outcomes(target: Path) -> None:
         seal(path.parents[1], verdict["artifactDigest"])
 
 
-def test_version_of_an_earlier_release_is_a_baseline(folder: Path, target: Path) -> None:
+def test_version_published_by_an_earlier_tunegate_release_is_a_baseline(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     first.publish()
     without_history(target)
@@ -471,7 +471,9 @@ def test_version_of_an_earlier_release_is_a_baseline(folder: Path, target: Path)
     assert f"LastPublished ({first.version}) 19/20" in second.operators_judgement().message
 
 
-def test_version_of_an_earlier_release_is_found_after_removed_ones(folder: Path, target: Path) -> None:
+def test_version_of_an_earlier_tunegate_is_found_if_a_newer_one_is_removed(
+    folder: Path, target: Path
+) -> None:
     first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 16)
     first.publish()
     without_history(target)
@@ -480,7 +482,7 @@ def test_version_of_an_earlier_release_is_found_after_removed_ones(folder: Path,
     assert not third.publish()
 
 
-def test_version_published_last_by_an_earlier_release_is_the_baseline(folder: Path, target: Path) -> None:
+def test_version_published_after_a_downgrade_of_tunegate_is_the_baseline(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 16), Job(folder, "second", 19), Job(folder, "third", 16)
     first.publish()
     second.publish()
@@ -575,7 +577,7 @@ def test_version_that_is_being_removed_raises_a_retryable_error(folder: Path, ta
     assert third.publish()
 
 
-def test_error_names_the_damaged_entry(folder: Path, target: Path) -> None:
+def test_error_names_the_damaged_history_entry(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 16), Job(folder, "second", 20)
     first.publish()
     DAMAGES["entry cut"](target, first)
@@ -603,7 +605,7 @@ def test_target_with_a_read_error_raises_a_retryable_error(
     assert second.publish()
 
 
-def test_merged_results_keep_the_later_reading(folder: Path) -> None:
+def test_results_merged_in_any_order_keep_the_latest_baseline(folder: Path) -> None:
     first, second = Job(folder, "first", 19), Job(folder, "second", 16)
     first.publish()
     second.publish()

@@ -59,7 +59,7 @@ def published_folder(root: TrainerRoot) -> Path:
     return root.path / "volumes" / "models" / "orders" / "orders-0f7c9"
 
 
-def test_published_model_stops_where_the_gate_stopped(root):
+def test_published_model_gives_the_same_answers_as_in_the_gate(root):
     judged = [
         json.loads(line)
         for line in (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
