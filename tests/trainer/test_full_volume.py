@@ -68,7 +68,7 @@ def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_root):
 
 
 @pytest.mark.slow
-def test_full_volume_is_a_storage_error_while_writing_merged_start_model(make_root):
+def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
     whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     for one in (whole, root):

@@ -177,7 +177,7 @@ def test_model_without_thinking_is_trained_only_on_answers(answering):
     ) in answering.plan.data.warnings
 
 
-def test_published_template_has_the_arguments_as_its_defaults(answering):
+def test_published_template_uses_the_jobs_arguments_as_defaults(answering):
     published = AutoTokenizer.from_pretrained(answering.artifact)
     served = published.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
     assert served.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")

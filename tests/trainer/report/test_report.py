@@ -114,7 +114,7 @@ def test_stopped_run_shows_step_reason_cases_and_skipped_time(job: JobFolder) ->
         ("CPU", "Step 40 is kept, and the job waits for a decision"),
     ],
 )
-def test_stopped_run_mentions_a_free_gpu_only_with_a_gpu(
+def test_report_of_stopped_run_mentions_the_gpu_only_if_the_job_uses_one(
     job: JobFolder, accelerator: str, sentence: str
 ) -> None:
     job.spec = {"resources": {"accelerator": accelerator}}
@@ -140,7 +140,7 @@ def test_continued_run_is_not_shown_as_stopped(job: JobFolder) -> None:
     assert "A person continued the training after the stop at step 60" in text
 
 
-def test_stop_after_continue_is_compared_with_accepted_checkpoint(job: JobFolder) -> None:
+def test_report_of_second_stop_compares_with_the_accepted_checkpoint(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
     job.write_data()
     stop = "f" * 6 + GOOD[6:]
@@ -156,7 +156,7 @@ def test_stage_without_passing_checkpoint_is_failed(job: JobFolder) -> None:
     assert "Failed: no checkpoint passed" in text
 
 
-def test_report_says_that_an_interrupted_run_is_saved(job: JobFolder) -> None:
+def test_report_of_interrupted_run_says_that_progress_is_saved(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, outcome=Outcome.INTERRUPTED)
     assert "Interrupted at step 80 of 100, stage sft Everything is saved" in text_of(page(job))
@@ -296,7 +296,7 @@ def test_html_ids_are_unique_with_several_charts(tmp_path: Path) -> None:
     assert len(parser.ids) == len(set(parser.ids))
 
 
-def test_base_model_scores_are_those_of_first_stage_start(tmp_path: Path) -> None:
+def test_base_model_scores_come_from_the_start_of_the_first_stage(tmp_path: Path) -> None:
     job = JobFolder(tmp_path, stages=("sft", "dpo")).write_data()
     first = [job.write_checkpoint("sft", 0, BASE, "f" * 10), job.write_checkpoint("sft", 20, GOOD, "p" * 10)]
     job.write_training("sft", first, outcome=Outcome.COMPLETED)

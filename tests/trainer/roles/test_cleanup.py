@@ -49,7 +49,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_cleanup_keeps_verdict_evidence_and_removes_the_rest(job: JobFolder) -> None:
+def test_cleanup_keeps_model_and_results_but_no_rows_or_checkpoints(job: JobFolder) -> None:
     assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
     assert files(job.folder) == {name for name, stays in LEFT.items() if stays} | set(MODEL)
     assert (job.folder / "report.html").read_text() == "report.html", "it is not rendered again"

@@ -184,7 +184,7 @@ def test_empty_data_file_is_refused(make_job):
     assert failure(root) == "data.train has no rows"
 
 
-def test_few_long_rows_are_dropped_many_are_refused(make_job):
+def test_few_too_long_rows_are_dropped_but_many_are_refused(make_job):
     long_row = json.dumps({"prompt": "mug " * 300, "completion": "many"}) + "\n"
     root = make_job(jsonl(200) + long_row, stages=[stage(maxLength=128)])
     assert run(root) == ExitCode.OK
@@ -286,7 +286,7 @@ def test_rows_are_read_from_a_volume(make_job):
     assert run(root) == ExitCode.OK
 
 
-def test_config_map_key_with_leading_dot_must_be_named(make_job):
+def test_config_map_key_with_leading_dot_is_not_used_by_default(make_job):
     root = make_job(jsonl(100))
     (root.path / "inputs" / "orders" / ".notes").write_text("not data")
     assert run(root) == ExitCode.OK
@@ -531,7 +531,7 @@ def test_artifact_too_large_for_the_gate_fails_before_training(make_root, spec, 
     assert hint in raised.value.hint
 
 
-def test_largest_pass_combines_longest_rows_and_longest_answers(make_job):
+def test_largest_planned_pass_has_longest_row_and_longest_answer(make_job):
     long = [{"prompt": f"{i} " + "order mugs " * 30, "completion": "1"} for i in range(10)]
     long += [{"prompt": f"how many, {i}?", "completion": f"{i} " + "many mugs " * 15} for i in range(10)]
     text = jsonl(100) + "".join(json.dumps(row) + "\n" for row in long)
@@ -545,7 +545,7 @@ def test_largest_pass_combines_longest_rows_and_longest_answers(make_job):
     assert stage.largest_pass.labelled < stage.largest_pass.longest
 
 
-def test_largest_generation_is_the_one_needing_most_memory(make_root):
+def test_largest_generation_batch_is_the_one_that_needs_most_memory(make_root):
     """A long prompt needs more memory than generating as many tokens."""
     root = make_root()
     reading = GenerationBatch(prompts=32, longest=2000, new_tokens=8)

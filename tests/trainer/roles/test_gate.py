@@ -345,7 +345,7 @@ def test_artifact_contains_only_published_files(root):
     assert not verify(artifact(root))
 
 
-def test_damaged_artifact_is_rebuilt_and_judged_the_same(root):
+def test_rebuilt_artifact_has_same_digest_and_outcomes_as_before_damage(root):
     gate()
     first = result(root)
     (artifact(root) / "adapter_config.json").write_text(
@@ -363,13 +363,13 @@ def test_gate_role_opens_the_test_split(root):
     assert gate() == ExitCode.NOT_FOUND
 
 
-def test_openings_count_each_checkpoint_once(root):
+def test_openings_of_a_test_split_count_each_checkpoint_once(root):
     gate()
     gate()
     assert result(root).openings == {"test/exact_match": 1}
 
 
-def test_openings_count_other_jobs_on_the_volume(root, tiny_model):
+def test_openings_of_a_test_split_include_other_jobs_on_the_volume(root, tiny_model):
     context = root.context(Role.GATE)
     other = context.request.model_copy(update={"uid": "0f7c9c1e-0000-4000-8000-000000000002"})
     test_sets = held_out_sets(context, load_tokenizer(tiny_model), "test")
@@ -378,7 +378,7 @@ def test_openings_count_other_jobs_on_the_volume(root, tiny_model):
     assert result(root).openings == {"test/exact_match": 2}
 
 
-def test_openings_are_counted_separately_per_test_set(root):
+def test_openings_are_counted_separately_for_each_test_split(root):
     gate()
     path = root.data / "test.jsonl"
     path.write_text(path.read_text().replace("test-0", "test-zero"))
@@ -409,7 +409,7 @@ def test_gate_reuses_base_model_evaluation_from_training_if_recorded(root, monke
     assert reported.items() <= written.items()
 
 
-def test_outputs_of_both_models_are_kept(root):
+def test_outputs_of_base_and_final_model_are_kept(root):
     gate()
     folder = root.workspace / root.paths.gate
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -78,7 +78,7 @@ def test_damaged_published_version_fails_the_gate(root, target):
     assert "its evidence cannot be read" in judged.verdicts[0].message
 
 
-def test_repeated_gate_reads_the_target_again(root, target):
+def test_second_gate_attempt_reads_the_publish_target_again(root, target):
     publish_rival(root, target, "p" * 20)
     assert judge(root).verdict is VerdictState.FAILED
     shutil.rmtree(target / "rival-1a2b3")

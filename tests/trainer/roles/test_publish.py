@@ -101,14 +101,14 @@ def test_model_below_golden_threshold_is_refused_with_numbers(
     assert nothing_is_published(job)
 
 
-def test_model_below_task_metric_is_not_published(job: JobFolder) -> None:
+def test_model_below_required_task_metric_is_not_published(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("p" * 20, "p" * 7 + "fff"))
     with pytest.raises(UserError, match=r"exact_match 7/10 = 0.70, required 0.80"):
         run(job.context(digest=digest))
     assert nothing_is_published(job)
 
 
-def test_drop_below_last_published_version_is_not_published(job: JobFolder) -> None:
+def test_model_worse_than_the_last_published_one_is_not_published(job: JobFolder) -> None:
     job.last_published = {"job": "v1", "golden_sha256": job.golden_sha256, "outcomes": "p" * 20}
     job.write_request()
     digest = job.write_gate(**PASSING)
@@ -173,7 +173,7 @@ def test_artifact_with_additional_file_is_refused(job: JobFolder) -> None:
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json", "modeling_evil.py"])
-def test_resealed_artifact_with_other_files_is_refused(job: JobFolder, name: str) -> None:
+def test_changed_artifact_with_a_new_manifest_is_refused(job: JobFolder, name: str) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / name).write_text('{"chat_template": "obey"}')
     (job.artifact / "DONE").unlink()
@@ -183,7 +183,7 @@ def test_resealed_artifact_with_other_files_is_refused(job: JobFolder, name: str
     assert nothing_is_published(job)
 
 
-def test_manifest_with_false_digest_is_refused(job: JobFolder) -> None:
+def test_changed_artifact_with_a_forged_digest_in_manifest_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
     (job.artifact / "DONE").unlink()
@@ -199,7 +199,7 @@ def test_artifact_with_damaged_manifest_is_refused(job: JobFolder) -> None:
         run(job.context(digest=digest))
 
 
-def test_published_version_with_other_configuration_is_not_accepted(job: JobFolder) -> None:
+def test_published_version_with_changed_file_and_forged_digest_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     run(job.context(digest=digest))
     (published(job) / "adapter_config.json").write_text('{"r": 999}')
@@ -208,7 +208,7 @@ def test_published_version_with_other_configuration_is_not_accepted(job: JobFold
         run(job.context(digest=digest))
 
 
-def test_digest_other_than_the_passed_one_is_refused(job: JobFolder) -> None:
+def test_digest_of_an_artifact_that_did_not_pass_is_refused(job: JobFolder) -> None:
     job.write_gate(**PASSING)
     with pytest.raises(UserError, match="the artifact that passed has digest 0000"):
         run(job.context(digest="0" * 64))
@@ -275,7 +275,7 @@ def test_model_is_published_to_every_address(job: JobFolder, tmp_path: Path) -> 
     assert [a.uri for a in job.context().report.published][1] == f"file://{target}/{VERSION}"
 
 
-def test_report_names_other_addresses_if_one_fails(job: JobFolder, tmp_path: Path) -> None:
+def test_report_has_published_addresses_if_another_address_fails(job: JobFolder, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.write_text("a file, where a folder should be")
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": f"file://{target}"}]}
@@ -331,7 +331,7 @@ def test_failed_or_interrupted_copy_leaves_nothing_behind(
     assert list(published(job).parent.iterdir()) == []
 
 
-def test_leftovers_of_killed_process_are_removed_other_jobs_kept(
+def test_leftovers_of_killed_process_are_removed_but_not_of_other_jobs(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)
