@@ -125,7 +125,7 @@ def test_reasoning_turned_off_by_an_argument_is_not_trained_on(name, thinks):
     assert render(tokenizer, QUESTION) == given
 
 
-def test_reasoning_in_the_content_equals_reasoning_content():
+def test_inline_and_separate_reasoning_give_the_same_training_text():
     tokenizer = tokenizer_of("deepseek_r1_distill")
     inline = Message(role="assistant", content="<think>\nthey order lamps\n</think>\n\nplease send 2")
     assert answer_after(tokenizer, QUESTION, inline) == answer_after(tokenizer, QUESTION, REASONED)
@@ -148,7 +148,7 @@ HISTORIES = {
 
 @pytest.mark.parametrize("answer", [ANSWER, REASONED], ids=["answer", "with reasoning"])
 @pytest.mark.parametrize("name", HISTORIES)
-def test_reasoning_delimiter_in_the_chat_history_is_not_repeated(name, answer):
+def test_reasoning_delimiter_added_by_the_template_occurs_once_in_answer(name, answer):
     tokenizer = tokenizer_for(HISTORIES[name])
     text = answer_after(tokenizer, QUESTION, answer).text
     marks = reasoning_marks(tokenizer)
@@ -157,7 +157,7 @@ def test_reasoning_delimiter_in_the_chat_history_is_not_repeated(name, answer):
     assert (text.count("</think>"), text.count("<response>")) == (1, marks.closes.count("<response>"))
 
 
-def test_answer_follows_reasoning_that_the_prompt_closes():
+def test_answer_has_no_reasoning_if_the_prompt_already_closes_it():
     template = HISTORIES["named in the history"].replace(
         "\n<think>\n{%", "\n<think>\n\n</think>\n\n<response>\n{%"
     )
@@ -167,7 +167,7 @@ def test_answer_follows_reasoning_that_the_prompt_closes():
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "lfm2_2_5", "llama3"])
-def test_answer_with_the_reasoning_delimiter_keeps_it_or_is_refused(name):
+def test_answer_that_mentions_the_reasoning_delimiter_is_kept_or_refused(name):
     mentions = Message(role="assistant", content="write </think> to close it")
     try:
         text = answer_after(tokenizer_of(name), QUESTION, mentions).text
@@ -176,7 +176,7 @@ def test_answer_with_the_reasoning_delimiter_keeps_it_or_is_refused(name):
     assert text.endswith(mentions.content)
 
 
-def test_reasoning_repeated_in_the_answer_does_not_count():
+def test_answer_that_starts_like_its_dropped_reasoning_has_no_reasoning():
     tokenizer = tokenizer_for(with_arguments(TEMPLATES["qwen3"], {"enable_thinking": False}))
     same = Message(role="assistant", content="yes, please", reasoning_content="yes")
     assert not answer_after(tokenizer, QUESTION, same).has_reasoning
@@ -199,7 +199,7 @@ def test_template_argument_may_have_any_character():
     assert render(tokenizer, QUESTION) == f"{value}mug to Oslo?"
 
 
-def test_answer_not_rendered_after_its_prompt_is_refused_with_both_texts():
+def test_error_shows_both_texts_if_chat_does_not_start_with_its_prompt():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"

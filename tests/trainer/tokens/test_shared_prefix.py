@@ -184,7 +184,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_log_probs_share_prompts_of_answers_of_unequal_length(base_model: Path, computed: list[int]) -> None:
+def test_log_probs_compute_a_prompt_once_for_answers_of_unequal_length(
+    base_model: Path, computed: list[int]
+) -> None:
     rng = random.Random(2)
     prompts = [random_tokens(rng, 40) for _ in range(3)]
     examples = [example(prompt, random_tokens(rng, n)) for n in (4, 30) for prompt in prompts]
@@ -196,7 +198,7 @@ def test_log_probs_share_prompts_of_answers_of_unequal_length(base_model: Path, 
     assert computed == [sum(len(one["input_ids"]) for one in examples) - 3 * 39]
 
 
-def test_training_with_shared_prefixes_gives_the_same_losses(
+def test_sharing_prefixes_does_not_change_training_losses(
     make_root: Any, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))

@@ -74,7 +74,7 @@ def test_interrupted_training_resumes_the_same_mlflow_run(start, runs, mlflow, a
     assert stage.info.status == "FINISHED"
 
 
-def test_unreachable_mlflow_delays_nothing_and_catches_up(start, runs, mlflow, proxy, caplog):
+def test_unreachable_mlflow_delays_no_step_and_gets_the_metrics_later(start, runs, mlflow, proxy, caplog):
     root = start(checkpoint_steps=(3, 6, 9))
     proxy.mode = ProxyMode.SILENT
     assert main(TRAIN) == ExitCode.OK

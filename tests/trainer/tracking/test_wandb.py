@@ -51,7 +51,7 @@ def start(make_root, monkeypatch):
     return make
 
 
-def test_all_pods_together_send_each_point_once_to_one_wandb_group(start, server, at_step):
+def test_pods_of_a_job_send_each_point_once_to_one_wandb_group(start, server, at_step):
     root = start()
     server.key = KEY
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -76,7 +76,7 @@ def test_all_pods_together_send_each_point_once_to_one_wandb_group(start, server
 
 
 @pytest.mark.slow
-def test_unreachable_wandb_delays_nothing_and_catches_up(start, server, monkeypatch, caplog):
+def test_unreachable_wandb_delays_no_step_and_gets_the_metrics_later(start, server, monkeypatch, caplog):
     root = start()
     server.key = KEY
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
@@ -117,7 +117,7 @@ def test_wrong_wandb_key_does_not_fail_training(start, server, capfd):
     assert not [path for path in left if b"b" * 40 in path.read_bytes()]
 
 
-def test_interrupted_offline_write_keeps_the_earlier_run(tmp_path, monkeypatch):
+def test_interrupted_offline_write_keeps_the_wandb_run_written_before(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     earlier = tmp_path / "wandb" / f"offline-run-1-{UID}"
     earlier.mkdir(parents=True)
