@@ -76,7 +76,7 @@ def test_checkpoint_contains_only_config_manifest_and_weights(trained):
     ]
 
 
-def test_interrupted_full_fine_tuning_resumes_with_same_results(make_root, monkeypatch):
+def test_interruption_does_not_change_full_fine_tuning_results(make_root, monkeypatch):
     whole, root = (make_root(checkpoint_steps=(3, 6), parameters=ALL_WEIGHTS, spec=SPEC) for _ in range(2))
     train_role.run(whole.context())
     append = LossFile.append
@@ -104,7 +104,7 @@ def test_unevaluated_checkpoint_is_evaluated_with_its_own_weights(root, trained)
     assert PASS in root.evaluation(STEP).outcomes["golden/orders"]
 
 
-def test_whole_model_is_judged_as_published(root):
+def test_gate_judges_the_whole_model_that_would_be_published(root):
     assert gate() == ExitCode.OK
     base, final = result(root).evaluations
     assert base.outcomes["golden/orders"].count(PASS) == 0
@@ -155,7 +155,7 @@ def test_whole_model_is_published_in_dtype_of_base(root):
     assert judged_dtype(parameters, artifact(root), CPU) == "float32"
 
 
-def test_weights_with_other_names_than_the_model_are_loaded(tmp_path):
+def test_checkpoint_with_other_tensor_names_than_the_model_is_loaded(tmp_path):
     """For a mixture of experts, files have a tensor per expert, but transformers has one for all experts."""
     config = OlmoeConfig(
         vocab_size=32,

@@ -71,7 +71,9 @@ def make_trainer(folder: Path, root: TrainerRoot) -> CompletionTrainer:
 @PEFT_WARNS
 @pytest.mark.parametrize("micro_batch_size", [4, 2])
 @pytest.mark.parametrize("parameters", [ALL_WEIGHTS, {"lora_dropout": 0.0}], ids=["all weights", "LoRA"])
-def test_mixture_of_experts_loss_with_balance_matches_trl(mixture, make_root, parameters, micro_batch_size):
+def test_mixture_of_experts_loss_with_load_balancing_matches_trl(
+    mixture, make_root, parameters, micro_batch_size
+):
     root = make_root(model=mixture, parameters=parameters | {"micro_batch_size": micro_batch_size})
     trainer = make_trainer(mixture, root)
 
@@ -153,7 +155,7 @@ def test_model_without_sdpa_is_trained_with_eager_attention(tmp_path, make_root,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_model_that_isolates_examples_is_left_unchanged(tiny_model, mixture, dtype):
+def test_check_whether_examples_are_isolated_does_not_change_the_model(tiny_model, mixture, dtype):
     for folder in (tiny_model, mixture):
         model = load_base(folder, dtype, CPU).train()
         random_state = torch.get_rng_state()
@@ -188,7 +190,7 @@ def test_examples_that_affect_each_other_get_separate_passes(lfm2, make_root, ju
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(4).outcomes["golden/orders"]
 
 
-def test_model_that_mixes_examples_is_detected_by_losses(opt, caplog):
+def test_model_whose_examples_affect_each_other_is_detected_by_losses(opt, caplog):
     assert not isolates_examples(load_base(opt, "float32", CPU))
     assert "an example's loss changes by" in caplog.text
 

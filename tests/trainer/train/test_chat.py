@@ -89,7 +89,7 @@ def test_held_out_turn_is_not_trained_on(tokenizer):
     assert learned(tokenizer, row.model_copy(update={"unlearned": [1]})) == "no<|im_end|>please<|im_end|>"
 
 
-def test_chat_starting_like_held_out_chat_masks_that_answer(make_job):
+def test_answer_in_a_training_chat_is_masked_if_its_prompt_is_held_out(make_job):
     """The data has each conversation twice: as a whole, and up to its first answer."""
     rows = []
     for i in range(40):

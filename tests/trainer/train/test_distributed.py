@@ -412,7 +412,7 @@ def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distri
     assert not list(root.stage_folder.glob("scratch-*"))
 
 
-def test_sigterm_after_agreement_takes_effect_one_step_later(make_distributed_root):
+def test_sigterm_after_ranks_agreed_on_a_step_takes_effect_at_the_next(make_distributed_root):
     """If the signal took effect at once, this rank alone would save, and all ranks would wait for each other
     forever."""
     root, interruption = make_distributed_root(1, parameters=WITH_DROPOUT), Interruption()
@@ -454,7 +454,7 @@ def test_only_primary_rank_starts_trackers(make_distributed_root):
     assert start_trackers(context) is None
 
 
-def test_killed_rank_ends_the_others_with_peer_lost(make_distributed_root):
+def test_killed_rank_ends_the_other_rank_with_reason_peer_lost(make_distributed_root):
     root = make_distributed_root(checkpoint_steps=(2000,), parameters=WITH_DROPOUT)
     pods = Pods(root)
     pods.wait_until(lambda: steps_on_disk(root) > 3, "some steps")

@@ -56,7 +56,7 @@ def run(root: TrainerRoot) -> None:
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_halved_micro_batch_gives_the_same_steps(make_root, limit_examples_per_pass):
+def test_halving_the_micro_batch_does_not_change_losses(make_root, limit_examples_per_pass):
     exact = {"lora_dropout": 0.0}
     whole, root = (make_root(parameters=exact) for _ in range(2))
     run(whole)
@@ -144,7 +144,7 @@ def test_out_of_memory_while_loading_gives_unused_options_as_hint(
 @pytest.mark.parametrize(
     ("processes", "sizes"), [(1, [16, 8, 4, 2, 1]), (2, [16, 4, 1]), (4, [8, 2, 1]), (2, [2, 1]), (3, [6, 1])]
 )
-def test_several_ranks_reduce_micro_batch_in_fewer_attempts(processes, sizes, tmp_path):
+def test_micro_batch_is_halved_on_one_rank_and_quartered_on_several(processes, sizes, tmp_path):
     first = sizes[0]
     stage = stage_plan("sft", (6,), batch_size=first * processes, micro_batch_size=first)
     found = [first]
@@ -173,7 +173,7 @@ def test_hint_names_only_options_the_stage_does_not_use(changes, advised, done_a
     assert done_already not in raised.value.hint
 
 
-def test_hint_for_continued_adapter_names_the_stage_that_sets_base(tmp_path):
+def test_hint_for_continued_adapter_refers_to_the_stage_that_created_it(tmp_path):
     stage = dpo_plan(batch_size=1, micro_batch_size=1)
     with pytest.raises(CudaOutOfMemoryError, match="one pair per pass") as raised:
         halve_micro_batch(stage, tmp_path, "too much")
@@ -215,7 +215,7 @@ def test_out_of_memory_in_evaluation_does_not_halve_micro_batch(make_root, monke
     assert "generation.batchSize" in failure.hint
 
 
-def test_out_of_memory_measuring_an_answer_gives_a_hint(tiny_model, monkeypatch):
+def test_out_of_memory_while_scoring_a_pair_gives_a_hint(tiny_model, monkeypatch):
     monkeypatch.setattr(likelihood, "token_losses", too_large)
     pair = TokenPair("a", "order", example([5, 6], [7]), example([5, 6], [8]))
     pairs = PairSet(
@@ -232,7 +232,7 @@ def test_out_of_memory_measuring_an_answer_gives_a_hint(tiny_model, monkeypatch)
     assert "batchSize" not in raised.value.hint
 
 
-def test_out_of_memory_computing_the_reference_gives_a_hint(make_root, monkeypatch):
+def test_out_of_memory_while_computing_the_dpo_reference_gives_a_hint(make_root, monkeypatch):
     root = make_root(parameters={"quantization": "NF4"})
 
     def full(*_: Any) -> Any:

@@ -104,7 +104,7 @@ def test_each_trainer_argument_takes_effect_also_after_resume(make_root, at_step
     assert root.evaluation(6).digest == whole.evaluation(6).digest
 
 
-def test_plan_without_optimizer_trains_as_before(make_root):
+def test_plan_without_optimizer_fields_trains_with_adamw_defaults(make_root):
     named = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
     old, new = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,), parameters=named)
     train(old)
@@ -112,7 +112,7 @@ def test_plan_without_optimizer_trains_as_before(make_root):
     assert old.evaluation(2).digest == new.evaluation(2).digest
 
 
-def test_resumed_run_with_gradient_accumulation_has_same_results(make_root, at_step):
+def test_interruption_with_gradient_accumulation_changes_no_results(make_root, at_step):
     whole, root = (make_root(parameters={"batch_size": 4, "micro_batch_size": 2}) for _ in range(2))
     train(whole)
     interruption = Interruption()

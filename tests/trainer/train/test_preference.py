@@ -231,7 +231,7 @@ def test_first_dpo_loss_is_log_two_and_then_falls(make_root):
     assert (last["reward_margin"] > 0.1, last["reward_accuracy"]) == (True, 1)
 
 
-def test_dpo_in_bfloat16_starts_at_its_reference(make_root):
+def test_dpo_in_bfloat16_starts_with_a_reward_margin_near_zero(make_root):
     """The passes that compute the reference have other sizes than the passes of training."""
     root = make_root(
         checkpoint_steps=(2,),
@@ -324,7 +324,7 @@ def test_first_ipo_loss_matches_its_formula(make_root, first, method):
     assert losses[-1] < losses[0]
 
 
-def test_full_dpo_resumes_with_bitwise_same_results(make_root, at_step, judge):
+def test_interruption_of_full_dpo_does_not_change_any_weight(make_root, at_step, judge):
     def make() -> TrainerRoot:
         whole_model = ALL_WEIGHTS | {"starts_from": "Merged", "learning_rate": 1e-3}
         return make_root(later=[dpo_plan(checkpoint_steps=(3, 6), **whole_model)])
@@ -365,7 +365,7 @@ def test_dpo_disables_dropout_of_the_base_model(tmp_path, tiny_model):
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
 
 
-def test_resumed_dpo_keeps_reference_and_same_results(make_root, at_step):
+def test_interruption_of_dpo_changes_neither_reference_nor_results(make_root, at_step):
     whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
     train_both(whole, start_step=6)
     assert train_role.run(root.context()) is Outcome.COMPLETED

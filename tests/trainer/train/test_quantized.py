@@ -109,7 +109,7 @@ def test_trl_does_not_replace_the_qlora_adapter_weights(make_root, tiny_model):
         assert torch.equal(layer.weight.data, codes[name])
 
 
-def test_resumed_qlora_run_has_bitwise_same_results(make_root, at_step):
+def test_interruption_of_qlora_does_not_change_any_weight(make_root, at_step):
     whole, root = (make_root(parameters=NF4) for _ in range(2))
     train(whole)
     interruption = Interruption()

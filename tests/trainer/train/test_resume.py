@@ -51,7 +51,7 @@ def test_evaluations_do_not_change_losses(make_root, base_model):
     assert often.evaluation(6).digest == once.evaluation(6).digest
 
 
-def test_model_without_item_count_has_the_same_losses(make_root, monkeypatch):
+def test_training_losses_do_not_depend_on_num_items_in_batch_support(make_root, monkeypatch):
     parameters = {"batch_size": 8, "micro_batch_size": 2, "lora_dropout": 0.0}
     usual, other = (make_root(parameters=parameters) for _ in range(2))
     run(usual)
@@ -60,7 +60,7 @@ def test_model_without_item_count_has_the_same_losses(make_root, monkeypatch):
     assert other.losses() == usual.losses()
 
 
-def test_sigterm_saves_and_next_attempt_resumes_with_same_results(make_root, at_step, monkeypatch):
+def test_sigterm_saves_progress_and_does_not_change_final_results(make_root, at_step, monkeypatch):
     whole, root = make_root(), make_root()
     run(whole)
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -80,7 +80,7 @@ def test_sigterm_saves_and_next_attempt_resumes_with_same_results(make_root, at_
 
 
 @pytest.mark.usefixtures("warm_roles")
-def test_killed_run_resumes_with_same_results(make_root):
+def test_killing_the_process_does_not_change_final_results(make_root):
     steps = (20, 40, 60)
     whole, root = make_root(checkpoint_steps=steps), make_root(checkpoint_steps=steps)
     process = subprocess.Popen(
@@ -287,7 +287,7 @@ def test_writer_superseded_during_evaluation_leaves_no_result(make_root, while_e
     assert root.evaluated_steps() == [0]
 
 
-def test_superseded_writer_keeps_new_report_on_sigterm(make_root, while_evaluating, monkeypatch):
+def test_superseded_process_keeps_the_newer_report_on_sigterm(make_root, while_evaluating, monkeypatch):
     root = make_root()
 
     def take_over_and_stop() -> None:
@@ -309,7 +309,7 @@ def test_last_line_is_used_for_a_step_written_twice(tmp_path):
     assert losses.at(2) == 0.25
 
 
-def test_two_pods_never_claim_one_epoch(tmp_path):
+def test_claim_by_a_second_pod_ends_the_claim_of_the_first(tmp_path):
     first, second = Writer.claim(tmp_path), Writer.claim(tmp_path)
     assert second.epoch > first.epoch
     second.check()
@@ -344,7 +344,7 @@ def test_only_newest_checkpoints_keep_their_state(make_root):
     assert sorted(p.name for p in root.stage_folder.glob("state-*")) == ["state-000003", "state-000004"]
 
 
-def test_checkpoints_saved_after_damage_are_kept(make_root, at_step, monkeypatch):
+def test_run_restarted_after_damage_resumes_from_its_own_checkpoints(make_root, at_step, monkeypatch):
     root = make_root(checkpoint_steps=(1, 2, 3, 4, 5, 6))
     interrupt_at(root, at_step, 5)
     damaged = sorted(path.name for path in root.stage_folder.glob("state-*"))

@@ -65,7 +65,7 @@ def test_confirmed_regression_stops_training(scripted, monkeypatch):
     assert root.checkpoint(10).is_dir(), "the state is kept"
 
 
-def test_unconfirmed_regression_continues_as_planned(scripted):
+def test_unconfirmed_regression_does_not_stop_training(scripted):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 20, 12: 20})
     assert run(root) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 4, 8, 10, 12]

@@ -128,7 +128,7 @@ def test_estimated_end_includes_remaining_steps_and_evaluations(make_root):
     assert reported.estimated_end == reported.updated
 
 
-def test_resumed_attempt_knows_evaluation_time(make_root):
+def test_resumed_attempt_estimates_its_end_from_earlier_evaluations(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     train_role.run(root.context())
     first, second = (root.evaluation(step) for step in (0, 3))
