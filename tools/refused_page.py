@@ -25,7 +25,9 @@ from support.wrong_manifests import (  # type: ignore[import-not-found] # noqa: 
 )
 
 PAGE = ROOT / "docs" / "api" / "refused.md"
-ANSWERS = ROOT / "tests/api/validation/__snapshots__/test_refused/test_answers_match_the_recorded_ones.json"
+ANSWERS = (
+    ROOT / "tests/api/validation/__snapshots__/test_refused/test_server_answers_match_recorded_answers.json"
+)
 INCOMPLETE = "<nil>: Invalid value: null: some validation rules were not checked"
 IDENTITY = ("name", "method", "uri")
 """Fields that identify an entry of a list."""

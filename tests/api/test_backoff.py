@@ -15,5 +15,5 @@ def test_pause_after_many_failures_is_the_maximum() -> None:
     assert backoff(timedelta(minutes=5), timedelta(hours=2), 10**9) == timedelta(hours=2)
 
 
-def test_pauses_stay_at_the_maximum() -> None:
+def test_successive_pauses_double_and_then_stay_at_the_maximum() -> None:
     assert list(islice(backoff_pauses(0.5, 3), 6)) == [0.5, 1, 2, 3, 3, 3]

@@ -68,7 +68,7 @@ def test_choosing_page_states_memory_reserve_and_gpu_sizes() -> None:
     assert f"{', '.join(map(str, CARDS[:-1]))} and {CARDS[-1]} GB" in PAGE
 
 
-def test_smaller_evaluation_batch_is_suggested_if_evaluation_peaks() -> None:
+def test_smaller_batch_is_advised_if_evaluation_needs_the_most_memory() -> None:
     planned = StagePlan(
         name="sft",
         parameters=stage(**LORA),
@@ -99,7 +99,7 @@ def test_choosing_page_states_final_gate_memory_of_a_merged_model() -> None:
     )
 
 
-def test_final_gate_memory_has_no_weight_copies_after_full_fine_tuning() -> None:
+def test_final_gate_needs_half_the_weight_memory_of_float32_training() -> None:
     whole = stage(adapter="None", dtype="float32")
     trained = estimate(QWEN_1_5B, whole, LARGEST, accelerator="GPU", generation=EVALUATION)
     judged = judging(QWEN_1_5B, whole, [EVALUATION], accelerator="GPU", whole="bfloat16")

@@ -14,7 +14,8 @@ from tunegate_api.schema.crd import crds
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = (
-    Path(__file__).parent / "validation/__snapshots__/test_refused/test_answers_match_the_recorded_ones.json"
+    Path(__file__).parent
+    / "validation/__snapshots__/test_refused/test_server_answers_match_recorded_answers.json"
 )
 
 answers: dict[str, dict[str, list[str]]] = json.loads(ANSWERS.read_text(encoding="utf-8"))
@@ -59,7 +60,7 @@ def test_every_rule_is_violated_by_a_manifest_in_the_table() -> None:
     assert sorted(message for message in messages if message not in answer_text) == []
 
 
-def test_recorded_answers_belong_to_the_cases_of_the_table() -> None:
+def test_exactly_the_cases_of_the_table_have_recorded_answers() -> None:
     cases = {kind: [case.name for case in table] for kind, table in WRONG.items()}
     edits = {f"{kind} edits": [case.name for case in table] for kind, table in EDITS.items()}
     assert {kind: sorted(found) for kind, found in answers.items()} == {

@@ -19,7 +19,7 @@ def test_summary_counts_items_beyond_the_limit(names: list[str], text: str) -> N
     assert summarize(names, 2) == text
 
 
-def test_summary_with_total_counts_items_not_in_the_list() -> None:
+def test_summary_counts_omitted_items_up_to_the_given_total() -> None:
     assert summarize(["a", "b"], 5, total=9) == "a, b and 7 more"
 
 

@@ -89,7 +89,7 @@ def test_count_metric_is_judged_by_its_value(name, outcomes, counts, state, mess
         "4/4  4/4",
     ],
 )
-def test_missing_or_invalid_counts_never_pass(counts):
+def test_missing_or_invalid_counts_are_an_error(counts):
     for name in COUNTED:
         assert judge(name, "pp", counts, Fraction(1, 100)).state is ERROR
         assert value(name, "pp", counts) == 0
@@ -109,24 +109,24 @@ def test_unknown_or_missing_outcome_of_a_count_metric_is_an_error():
     assert judge("f1", "p", "4/4 4/4", total=2).state is ERROR
 
 
-def test_truncated_output_adds_only_to_the_denominator():
+def test_numerator_of_a_truncated_output_counts_as_zero():
     assert value("f1", "pt", "4/4 4/4") == HALF
     assert value("rouge_l", "pt", "4/4 3/4") == HALF
 
 
-def test_count_metric_ignores_case_outcomes():
+def test_pass_or_fail_outcomes_do_not_change_a_count_metric():
     assert judge("f1", "pp", "0/4 1/4").state is FAILED
     assert judge("f1", "ff", "4/4 3/4").state is PASSED
 
 
-def test_text_of_counts_has_a_maximum_length():
+def test_largest_counts_fit_in_the_length_limit_of_outcomes():
     longest = counts_text([Counts(MAX_COUNT, MAX_COUNT)] * 1000)
     assert len("p" * 1000 + longest) <= 1000 * outcome_length("f1")
     assert outcome_length("exact_match") == 1
     assert judge("f1", "p" * 1000, longest).state is PASSED
 
 
-def test_count_metrics_are_task_metrics_and_not_expectations():
+def test_count_metric_is_a_task_metric_but_not_a_golden_expectation():
     """Baselines and the stop rule compare golden cases, which pass or fail."""
     union, _ = get_args(Expectation)
     expectations = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}

@@ -71,7 +71,7 @@ def test_invalid_golden_line_is_reported_with_its_fault(text, problem):
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
-def test_message_shows_first_faults_and_counts_the_rest():
+def test_error_message_lists_five_faults_and_counts_further_ones():
     with pytest.raises(GoldenError, match="and 2 more") as caught:
         parse_golden("{\n" * 7)
     assert len(caught.value.problems) == 7
@@ -83,7 +83,7 @@ def test_line_separators_in_a_string_do_not_split_lines():
     assert case.prompt == "a\u2028b\u0085c"
 
 
-def test_equal_inline_cases_have_the_same_text():
+def test_key_order_of_an_inline_case_does_not_change_its_text():
     shuffled = dict(reversed(list(CASE.items())))
     assert inline_golden([CASE]) == inline_golden([shuffled])
     assert parse_golden(inline_golden([CASE]))[0].id == "a"

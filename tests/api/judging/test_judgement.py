@@ -81,7 +81,7 @@ def test_artifact_is_compared_with_the_base_model():
     assert gate.failed_cases == ["case-19"]
 
 
-def test_starting_model_of_first_stage_is_baseline_if_gate_measured_none():
+def test_starting_model_is_baseline_if_the_gate_has_no_base_model_result():
     start = evaluation(Subject.START, 0, 20)
     judged = judge_final(request(), results(start, evaluation(Subject.FINAL, 40, 10)))
     assert judged is not None
@@ -89,7 +89,7 @@ def test_starting_model_of_first_stage_is_baseline_if_gate_measured_none():
     assert judged.state is VerdictState.FAILED
 
 
-def test_base_model_evaluation_is_chosen_separately_for_each_set():
+def test_checkpoint_is_compared_with_the_first_stages_starting_model():
     """The final gate evaluates the base model on its golden sets and the test split. The first stage
     evaluates it on the golden sets of all gates and the dev split."""
     asked = request(gate_request(), gate_request("form"), stage_gates=("form",))
@@ -105,7 +105,7 @@ def test_base_model_evaluation_is_chosen_separately_for_each_set():
     assert [task.base_passed for task in judged.tasks] == [3]
 
 
-def test_passed_checkpoint_stays_passed_with_a_better_base_model():
+def test_gate_results_of_the_base_model_do_not_change_checkpoint_verdicts():
     """The final gate and training may load the base model in different data types."""
     start, checkpoint = evaluation(Subject.START, 0, 17), evaluation(Subject.CHECKPOINT, 40, 18)
     before = results(start, checkpoint)
@@ -152,7 +152,7 @@ def test_last_published_baseline_is_skipped_if_nothing_was_published():
     assert second.message.startswith("golden: golden 19/20, LastPublished 20/20: -5.0 points")
 
 
-def test_last_published_version_of_another_golden_set_is_an_error():
+def test_last_published_results_on_another_golden_set_are_an_error():
     last = PublishedVersion(job="v1", golden_sha256="b" * 64, outcomes="p" * 20)
     gate = gate_request(baselines=["LastPublished"], last_published=last)
     judged = judge_final(request(gate), results(BASE, FINAL))
@@ -160,7 +160,7 @@ def test_last_published_version_of_another_golden_set_is_an_error():
     assert judged.state is VerdictState.ERROR
 
 
-def test_version_in_publish_targets_is_a_baseline_only_for_the_artifact():
+def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
     known = PublishedVersion(job="v1", golden_sha256=SHA, outcomes="p" * 10 + "f" * 10)
     held = PublishedVersion(
         job="v2", golden_sha256=SHA, outcomes="p" * 20, version="pvc://models/orders/v2-1a2b3"
@@ -177,13 +177,13 @@ def test_version_in_publish_targets_is_a_baseline_only_for_the_artifact():
 
 
 @pytest.mark.parametrize("readings", [(1, 2), (2, 1), (2, None), (None, 2)])
-def test_merged_results_keep_the_last_reading_of_publish_targets(readings):
+def test_merged_results_keep_the_newer_read_of_the_publish_targets(readings):
     read = [number and LastPublished(reading=number) for number in readings]
     first, second = (Results(last_published=one) for one in read)
     assert first.merged(second).last_published == LastPublished(reading=2)
 
 
-def test_task_metrics_of_artifacts_use_test_rows_and_of_checkpoints_dev():
+def test_checkpoint_is_judged_on_dev_rows_and_artifact_on_test_rows():
     final = evaluation(Subject.FINAL, 40, 19, **{DEV: "ffff", TEST: "pppf"})
     judged = judge_final(request(), results(BASE, final))
     assert judged is not None
@@ -211,7 +211,7 @@ def test_task_metric_with_missing_or_extra_outcomes_is_an_error(outcomes):
     assert judged.task_state is VerdictState.ERROR
 
 
-def test_outcomes_on_unreported_rows_cannot_pass():
+def test_task_metric_without_the_ids_of_its_rows_is_an_error():
     unnamed = Results(sets={GOLDEN: CASES}, evaluations=[BASE, FINAL])
     judged = judge_final(request(), unnamed)
     assert judged is not None
@@ -271,7 +271,7 @@ def test_stop_rule_returns_none_before_the_first_checkpoint():
     assert assess_stage(gates, Results(), "sft", 0) is None
 
 
-def test_confirmed_regression_stops_and_continue_resets_the_history():
+def test_continue_excludes_earlier_checkpoints_from_the_stop_rule():
     gates, measured = request().final_gates, results(*history(10, 20, 15, 15))
     found = assess_stage(gates, measured, "sft", 0)
     assert found is not None
@@ -296,7 +296,7 @@ def test_dry_run_gate_does_not_choose_the_best_checkpoint():
     assert (best.step, best.golden) == (10, Fraction(19, 20))
 
 
-def test_checkpoint_best_only_for_a_dry_run_gate_is_not_kept():
+def test_best_checkpoint_of_a_dry_run_gate_may_be_deleted():
     dry = gate_request("dry", dry_run=True)
     measured = results(
         BASE,
@@ -359,7 +359,7 @@ def counted_results(*evaluations: Evaluation) -> Results:
     return results(*evaluations, **dict.fromkeys(F1, ROWS))
 
 
-def test_count_metric_of_a_job_is_judged_by_its_sums():
+def test_count_metric_is_judged_by_sums_over_all_rows():
     base, final = counted(Subject.BASE, 0, "0/4 0/4 2/4 1/4"), counted(Subject.FINAL, 40, "4/4 4/4 2/4 2/4")
     judged = judge_final(counted_request(), counted_results(base, final))
     assert judged is not None
@@ -369,7 +369,7 @@ def test_count_metric_of_a_job_is_judged_by_its_sums():
     assert judged.state is VerdictState.PASSED
 
 
-def test_count_metric_of_a_job_ignores_case_outcomes():
+def test_count_metric_with_missing_counts_or_outcomes_is_an_error():
     base = counted(Subject.BASE, 0, None)
     for final in (counted(Subject.FINAL, 40, None), counted(Subject.FINAL, 40, "4/4 4/4 4/4", "ppp")):
         judged = judge_final(counted_request(), counted_results(base, final))

@@ -216,7 +216,7 @@ def test_golden_set_too_small_to_detect_the_drop_is_inconclusive():
     )
 
 
-def test_golden_set_passes_if_one_case_equals_the_drop_limit():
+def test_golden_set_is_large_enough_if_one_case_is_the_drop_limit():
     assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
 
 
@@ -266,7 +266,7 @@ def test_worst_finding_determines_the_state():
     assert worst([]) is ERROR
 
 
-def test_rates_and_points_are_truncated_not_rounded():
+def test_rates_and_percentage_points_are_truncated_not_rounded():
     assert rate_text(Fraction(899, 1000)) == "0.89"
     assert rate_text(Fraction(1)) == "1.00"
     assert points_text(Fraction(-499, 100)) == "-4.9"
@@ -307,7 +307,7 @@ def test_stop_rule_stops_only_after_a_confirmed_drop(what, passed, action):
     assert assess(*passed).action is action, what
 
 
-def test_immediate_stops_at_the_first_drop():
+def test_immediate_stop_policy_stops_at_the_first_drop():
     assert assess(90, 85, rules=Rules(confirm=False)).action is StopAction.STOP
     assert assess(90, 86, rules=Rules(confirm=False)).action is StopAction.CONTINUE
 
@@ -322,7 +322,7 @@ def test_stop_message_has_the_arithmetic_and_regressed_cases():
     assert (stop.best_step, stop.best_passed, stop.regressing, stop.must_pass) == (10, 95, True, False)
 
 
-def test_message_of_a_drop_below_the_starting_model_names_that_model():
+def test_stop_message_names_the_starting_model_if_it_was_the_best():
     assert assess(95, 85).message == (
         "golden 85/100 at step 10, starting model 95/100: -10.0 points, limit -5.0"
     )
@@ -483,7 +483,7 @@ def test_order_of_cases_never_changes_a_verdict(drawn, random):
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
-def test_confirm_never_stops_where_immediate_continues(passed):
+def test_confirm_policy_never_stops_where_immediate_policy_continues(passed):
     if assess(*passed).action is StopAction.STOP:
         assert assess(*passed, rules=Rules(confirm=False)).action is StopAction.STOP
 

@@ -144,7 +144,7 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_schema_and_types_keep_every_status_field() -> None:
+def test_status_fields_of_unsupported_features_are_kept() -> None:
     known = {path for path, _ in fields(schema_of("FineTuneJob")["properties"]["status"])}
     assert {".data.distributionAUC", ".data.reviewScore"} <= known
     gate = ".checkpoints[].gates[].safety"
@@ -157,7 +157,7 @@ def test_schema_and_types_keep_every_status_field() -> None:
     assert wire["checkpoints"][0]["gates"][0]["safety"] == STATUS["checkpoints"][0]["gates"][0]["safety"]
 
 
-def test_judge_endpoint_is_allowed_for_quality_and_safety() -> None:
+def test_judge_endpoint_is_in_the_schemas_of_job_and_gate() -> None:
     endpoint = {"url": "https://judge.internal/v1", "model": "judge", "secretName": "judge-key"}
     calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
     quality = {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}}

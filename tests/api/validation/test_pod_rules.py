@@ -74,6 +74,6 @@ def test_every_allowed_variable_is_accepted() -> None:
         assert set(pods_of(name)) <= set(Role)
 
 
-def test_every_allowed_variable_is_on_the_page() -> None:
+def test_every_allowed_environment_variable_is_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "api" / "finetunejob.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for group in ALLOWED for name in group.names)

@@ -80,7 +80,7 @@ def test_edit_of_a_mutable_field_is_accepted(dry_run: DryRunClient, kind: str, c
     assert dry_run.replace(*edit(kind, case)) == []
 
 
-def test_answers_match_the_recorded_ones(answers: Answers, snapshot: SnapshotAssertion) -> None:
+def test_server_answers_match_recorded_answers(answers: Answers, snapshot: SnapshotAssertion) -> None:
     assert answers == snapshot(extension_class=JSONSnapshotExtension)
 
 

@@ -25,13 +25,13 @@ def assert_reported(kind: str, case: Wrong) -> None:
     assert [p for p in problems if p.where == case.field + case.below and expected in p.message], problems
 
 
-def test_valid_data_judge_is_only_reported_as_unsupported() -> None:
+def test_valid_data_judge_has_no_problem_except_being_unsupported() -> None:
     (problem,) = problem_messages(changed(finetunejob(), {"spec.data.quality": REVIEW}))
     assert problem.startswith("spec.data.quality: not supported yet")
 
 
 @pytest.mark.parametrize("type", ["judge", "guardrail"])
-def test_valid_safety_scorer_is_only_reported_as_unsupported(type: str) -> None:
+def test_valid_safety_scorer_has_no_problem_except_being_unsupported(type: str) -> None:
     safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": type, "endpoint": ENDPOINT}}
     (problem,) = problem_messages(changed(evalgate(), {"spec.safety": safety}))
     assert problem.startswith("spec.safety: not supported yet")
