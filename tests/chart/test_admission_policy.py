@@ -229,7 +229,7 @@ def test_operator_can_create_jobs_with_every_user_setting(
     assert not refusal(lambda: client.BatchV1Api(operator).create_namespaced_job("default", child))
 
 
-def test_operator_can_create_its_request_and_service(
+def test_operator_can_create_request_config_maps_and_services(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request
 ) -> None:
     core = client.CoreV1Api(operator)

@@ -45,7 +45,7 @@ def test_probes_use_the_health_port(helm: Helm) -> None:
         assert container(objects)[probe]["httpGet"] == {"path": path, "port": "health"}
 
 
-def test_every_operator_setting_is_documented_and_set_or_has_a_default(helm: Helm) -> None:
+def test_every_operator_setting_is_documented_and_set_if_required(helm: Helm) -> None:
     page = (CHART.parents[1] / "docs" / "install.md").read_text()
     for name, field in Settings.model_fields.items():
         variable = name.upper() if name.startswith("pod_") else f"TUNEGATE_{name.upper()}"

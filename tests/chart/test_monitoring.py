@@ -27,14 +27,14 @@ def rules() -> dict[str, dict[str, Any]]:
 
 
 @needs_promtool
-def test_each_alert_fires_and_stays_silent_as_its_unit_test_says() -> None:
+def test_alert_rules_pass_their_unit_tests() -> None:
     done = subprocess.run(
         ["promtool", "test", "rules", str(UNIT_TESTS)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_has_a_unit_test_for_both_outcomes() -> None:
+def test_each_alert_has_unit_tests_for_firing_and_staying_silent() -> None:
     tests = yaml.safe_load(UNIT_TESTS.read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     for outcome in (True, False):

@@ -73,7 +73,7 @@ def test_operator_has_no_access_to_secrets_logs_or_exec(helm: Helm) -> None:
     assert not resources & {"secrets", "pods/log", "pods/exec", "*"}
 
 
-def test_permissions_for_operator_resources_are_restricted_by_name(helm: Helm) -> None:
+def test_lease_secret_and_endpointslice_permissions_are_limited_by_name(helm: Helm) -> None:
     rules = helm.render()["Role", "tunegate-own"]["rules"]
     named = {
         resource: rule["resourceNames"]
@@ -125,7 +125,7 @@ def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) ->
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
 
 
-def test_admission_policy_covers_writes_that_rbac_does_not_name(helm: Helm) -> None:
+def test_cluster_wide_writes_are_restricted_by_the_admission_policy(helm: Helm) -> None:
     objects = helm.render()
     writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
     rules = objects["ValidatingAdmissionPolicy", "tunegate-owned"]["spec"]["matchConstraints"][
