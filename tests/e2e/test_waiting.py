@@ -21,7 +21,7 @@ def test_job_waits_for_missing_data(node: Node, namespace: str) -> None:
     job.wait_for("Training")
 
 
-def test_job_waits_for_a_missing_gate_volume_and_secret(node: Node, namespace: str) -> None:
+def test_job_waits_for_a_missing_gate_then_volume_then_secret(node: Node, namespace: str) -> None:
     node.install()
     job = TinyJob(node, namespace)
     tracking = {"mlflow": {"uri": "http://mlflow.invalid", "experiment": "orders", "secretName": "mlflow"}}
@@ -65,7 +65,7 @@ def wrong_trainer_image(node: Node) -> Iterator[str]:
     node.install()
 
 
-def test_job_names_an_image_that_cannot_be_pulled(
+def test_status_names_the_image_that_cannot_be_pulled(
     node: Node, namespace: str, wrong_trainer_image: str
 ) -> None:
     job = TinyJob(node, namespace)
