@@ -46,7 +46,7 @@ def test_watch_event_of_own_write_triggers_a_new_decision() -> None:
     assert cache.apply(WatchEvent("MODIFIED", make("a", "1", 7)))
 
 
-def test_listed_object_is_stale_if_its_version_is_cached() -> None:
+def test_list_entry_with_the_cached_version_changes_nothing() -> None:
     cache = Cache()
     assert cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
     assert not cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
@@ -55,7 +55,7 @@ def test_listed_object_is_stale_if_its_version_is_cached() -> None:
     assert cache.apply(WatchEvent("LISTED", make("a", "1", 7)))
 
 
-def test_own_write_found_by_a_list_triggers_one_decision() -> None:
+def test_own_write_seen_first_in_a_list_triggers_one_decision() -> None:
     """If a list reports the operator's own write before the watch does, the object is reconciled once."""
     cache = Cache()
     cache.put(make("a", "1", 7))
@@ -83,7 +83,7 @@ def test_object_with_a_restored_label_is_cached_again() -> None:
     assert cached(cache) == {}
 
 
-def test_state_with_the_same_version_as_a_deletion_is_cached() -> None:
+def test_read_at_the_version_of_a_deletion_event_restores_the_object() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))
@@ -107,7 +107,7 @@ def test_object_missing_from_a_list_is_cached_again_when_read() -> None:
     assert cached(cache) == {"1": 7}
 
 
-def test_object_removed_after_not_found_is_not_restored() -> None:
+def test_late_watch_event_does_not_restore_an_object_that_was_not_found() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.remove("1")
@@ -171,7 +171,7 @@ def test_resync_updates_objects_after_a_crd_drops_a_field() -> None:
     assert list(cache.resync("FineTuneJob", [served], cache.mark())) == []
 
 
-def test_resync_reports_deletion_and_creation_of_a_reused_name() -> None:
+def test_resync_reports_a_recreated_object_as_deleted_and_added() -> None:
     cache = Cache()
     cache.put(make("a", "old", 1))
     missed = resync(cache, [make("a", "new", 2)], cache.mark())
@@ -260,7 +260,7 @@ def test_owner_of_a_pod_is_known_after_its_job_is_deleted() -> None:
     assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
 
 
-def test_pod_in_another_namespace_has_no_owner_through_a_deleted_job() -> None:
+def test_owner_of_a_deleted_job_is_not_found_from_another_namespace() -> None:
     cache = Cache()
     cache.put(make_owner("ftj"))
     cache.put(make("a", "job", 2, owner="ftj"))
@@ -274,7 +274,7 @@ def test_pod_in_another_namespace_has_no_owner_through_a_deleted_job() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("namespace", "attacker"), ("name", "another"), ("kind", "EvalGate")]
 )
-def test_owner_reference_with_only_a_matching_uid_makes_no_child(field: str, value: str) -> None:
+def test_owner_reference_with_only_a_matching_uid_is_ignored(field: str, value: str) -> None:
     cache, owner = Cache(), make_owner("ftj")
     cache.put(owner)
     child = make("a", "job", 2, owner="ftj")

@@ -278,7 +278,7 @@ def test_event_can_be_recorded_about_an_object(cluster: Cluster, named: Names) -
     cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
 
 
-def test_create_ours_returns_an_existing_child(cluster: Cluster, named: Names) -> None:
+def test_create_ours_returns_an_existing_child_only_to_its_owner(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     made = create_ours(cluster, job(named("child"), owner))
     assert uid_of(create_ours(cluster, job(named("child"), owner))) == uid_of(made)
@@ -297,7 +297,7 @@ def test_apply_writes_only_if_the_content_changed(cluster: Cluster, named: Names
         apply(cluster, config_map(named("results"), owner, x="3"), first)
 
 
-def test_apply_keeps_metadata_of_others(cluster: Cluster, named: Names) -> None:
+def test_apply_keeps_labels_annotations_and_finalizers_of_others(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     first = apply(cluster, config_map(named("results"), owner, x="1"))
     theirs = {

@@ -59,7 +59,7 @@ def test_config_map_content_is_read_once_per_version() -> None:
     assert stored.reads == ["rows"] * 2
 
 
-def test_config_map_content_newer_than_the_watch_is_kept() -> None:
+def test_config_map_read_before_its_watch_event_is_not_read_again() -> None:
     changed = config_map(version=2, text="2")
     stored = Stored(changed)
     cache = Cache(stored.read)
@@ -79,7 +79,7 @@ def test_config_map_written_by_the_operator_needs_no_read() -> None:
     assert stored.reads == []
 
 
-def test_deleted_config_map_is_none_without_a_read() -> None:
+def test_deleted_config_map_is_not_read() -> None:
     stored = Stored()
     cache = Cache(stored.read)
     cache.put(config_map())
@@ -89,7 +89,7 @@ def test_deleted_config_map_is_none_without_a_read() -> None:
     assert stored.reads == []
 
 
-def test_config_map_deleted_before_its_read_is_none() -> None:
+def test_read_of_a_config_map_deleted_meanwhile_returns_none() -> None:
     cache = Cache(Stored().read)
     apply_event(cache, config_map())
     assert cache.get(KEY) is None

@@ -270,7 +270,7 @@ def test_child_is_created_when_its_name_becomes_free(cluster: FakeCluster) -> No
     assert created["metadata"]["ownerReferences"][0]["uid"] == uid_of(owner)
 
 
-def test_put_replaces_changed_content_and_keeps_labels_of_others(cluster: FakeCluster) -> None:
+def test_put_replaces_changed_content_and_keeps_metadata_of_users(cluster: FakeCluster) -> None:
     content = "1"
     operator = Operator(
         cluster,
@@ -364,7 +364,7 @@ def test_child_that_lost_its_label_is_found_by_its_name(cluster: FakeCluster) ->
     assert [uid_of(o) for o in cluster.as_user.list_objects("Job")] == [uid_of(child)]
 
 
-def test_put_with_a_stale_cache_reads_the_object_again(cluster: FakeCluster) -> None:
+def test_put_with_an_outdated_cache_reads_the_object_and_succeeds(cluster: FakeCluster) -> None:
     content = "1"
     operator = Operator(cluster, lambda obj, view, now: Decision({}, (Put(config_map(obj, data=content)),)))  # noqa: ARG005
     operator.settle()
@@ -460,7 +460,7 @@ def test_object_being_deleted_is_not_written(cluster: FakeCluster) -> None:
     assert cluster.writes == []
 
 
-def test_event_is_recorded_once_when_the_status_changes_again(cluster: FakeCluster) -> None:
+def test_event_repeated_by_later_decisions_is_recorded_once(cluster: FakeCluster) -> None:
     count = 0
 
     def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
@@ -486,7 +486,7 @@ def test_pod_change_after_job_deletion_enqueues_the_finetunejob(cluster: FakeClu
     assert operator.queue.get(0) == KEY
 
 
-def test_change_of_another_kind_enqueues_concerned_objects(cluster: FakeCluster) -> None:
+def test_gate_change_enqueues_the_jobs_that_it_concerns(cluster: FakeCluster) -> None:
     operator = Operator(cluster, lambda obj, view, now: Decision({}))  # noqa: ARG005
     operator.settle()
     operator.controller.concerned = [KEY]

@@ -128,7 +128,7 @@ def test_large_config_maps_of_users_use_no_memory(cluster: KubernetesCluster, na
     assert len(found["data"]["a"]) == MB - 100
 
 
-def test_pages_grow_again_after_large_objects(
+def test_page_size_of_a_list_grows_again_after_large_objects(
     cluster: KubernetesCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages are limited to 64 objects and 64 KiB in this test, so that a few objects need many pages."""

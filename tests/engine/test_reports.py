@@ -30,7 +30,7 @@ def test_repeated_report_changes_nothing() -> None:
     assert not store.put(report(1))
 
 
-def test_higher_attempt_is_newer_than_higher_sequence() -> None:
+def test_report_of_a_later_attempt_replaces_one_with_a_higher_sequence() -> None:
     store = ReportStore()
     store.put(report(50, attempt=1))
     assert store.put(report(1, attempt=2))
@@ -86,7 +86,7 @@ def test_report_with_only_new_progress_is_acknowledged_at_once() -> None:
     assert not store.acknowledgement(measured).done()
 
 
-def test_older_report_that_arrives_late_is_acknowledged_with_the_newer() -> None:
+def test_late_older_report_is_acknowledged_together_with_the_newer_one() -> None:
     store = ReportStore()
     store.put(report(2) | {"outcome": "Completed"})
     late = report(1)
