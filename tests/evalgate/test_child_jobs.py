@@ -240,7 +240,7 @@ def world() -> FakeWorld:
     return FakeWorld()
 
 
-def test_gate_owns_its_job_and_the_job_reports_under_its_uid(world: FakeWorld) -> None:
+def test_gate_owns_its_job_and_the_job_reports_under_the_gates_uid(world: FakeWorld) -> None:
     (job,) = world.jobs()
     uid = uid_of(world.gate)
     assert job["metadata"]["name"] == f"golden-gate-{uid[:5]}-1"
@@ -298,7 +298,7 @@ def test_oom_killed_pod_fails_the_gate_while_its_job_is_active(world: FakeWorld)
     assert (status.state, status.reason) == ("Failed", Reason.OUT_OF_MEMORY)
 
 
-def test_evictions_do_not_count_as_restarts_up_to_their_limit(world: FakeWorld) -> None:
+def test_gate_survives_evictions_below_the_limit_and_fails_at_it(world: FakeWorld) -> None:
     def evict() -> GateStatus:
         world.start()
         pod = world.fake.pods_of(world.job_name)[-1]
@@ -328,7 +328,7 @@ def test_suspended_gate_ends_its_job_and_resumes_with_the_next_attempt(world: Fa
     assert [job["metadata"]["name"][-2:] for job in world.jobs()] == ["-2"]
 
 
-def test_gate_waits_for_a_forbidden_job_with_its_reason() -> None:
+def test_gate_waits_with_reason_quota_exceeded_if_its_job_is_forbidden() -> None:
     world = FakeWorld()
     for job in world.jobs():
         world.fake.as_user.delete(Key.of(job), uid_of(job))
@@ -339,7 +339,7 @@ def test_gate_waits_for_a_forbidden_job_with_its_reason() -> None:
     assert (status.state, status.reason) == ("Waiting", Reason.QUOTA_EXCEEDED)
 
 
-def test_restarted_operator_continues_from_the_ledger_in_status(world: FakeWorld) -> None:
+def test_restarted_operator_starts_the_next_attempt_from_status(world: FakeWorld) -> None:
     world.start()
     world.report(judged=3)
     world.end_attempt()
@@ -361,7 +361,7 @@ sys.exit(code)
 """
 
 
-def test_gate_runs_a_process_to_completion_on_a_laptop(tmp_path: Path) -> None:
+def test_gate_job_completes_on_a_laptop_after_one_pod_restart(tmp_path: Path) -> None:
     package = tmp_path / "code" / "tunegate_trainer"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -63,7 +63,7 @@ def test_gate_waits_for_a_missing_golden_set():
     assert ready(world)[0] == "True"
 
 
-def test_hidden_configmap_key_is_not_the_golden_set():
+def test_configmap_key_that_starts_with_a_dot_is_not_a_golden_set():
     world = World()
     keys = make_config_map("cases", golden__jsonl=golden_text())
     keys["data"] |= {".notes": "not a golden set"}
@@ -74,7 +74,7 @@ def test_hidden_configmap_key_is_not_the_golden_set():
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
 
 
-def test_golden_set_in_a_hidden_key_must_be_named():
+def test_golden_set_key_that_starts_with_a_dot_must_be_set_in_the_gate():
     world = World()
     keys = make_config_map("cases")
     keys["data"] = {".golden.jsonl": golden_text()}
@@ -118,7 +118,7 @@ def test_broken_golden_set_is_reported_with_its_lines():
     assert "line 101: not JSON" in ready(world)[2]
 
 
-def test_configmap_with_several_keys_needs_a_key():
+def test_gate_must_name_a_key_if_its_configmap_has_several():
     world = World()
     world.apply(make_config_map("cases", a="", b=""), make_gate().obj())
     world.settle()

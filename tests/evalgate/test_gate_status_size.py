@@ -119,7 +119,7 @@ def test_outcomes_are_recorded_before_status_lists_the_model() -> None:
     assert writes[-1][:2] == ("status", "EvalGate")
 
 
-def test_status_waits_for_outcomes_that_cannot_be_recorded_yet() -> None:
+def test_status_omits_a_record_until_its_outcomes_are_stored() -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job("publish")
@@ -133,7 +133,7 @@ def test_status_waits_for_outcomes_that_cannot_be_recorded_yet() -> None:
     assert len(recorded(world)) == 1
 
 
-def test_previous_release_finds_the_outcomes_of_a_baseline_in_status() -> None:
+def test_status_keeps_the_outcomes_of_a_baseline_for_a_rollback() -> None:
     """After a rollback, the previous release reads the outcomes only from status. Without these outcomes, a
     job fails with a gate error."""
     world = World()
@@ -184,7 +184,7 @@ def test_baseline_comes_from_status_and_not_from_the_config_map() -> None:
     assert "golden 89/100, LastPublished 94/100: -5.0 points, limit -5.0" in failure.message
 
 
-def test_model_published_only_by_a_dry_run_is_no_baseline() -> None:
+def test_published_model_that_failed_a_dry_run_gate_is_no_baseline() -> None:
     world = World()
     world.apply_all(make_job("first").with_publish().obj())
     world.run("first")
