@@ -124,7 +124,7 @@ def test_unknown_failure_has_the_end_of_the_log_as_message():
     assert "ValueError: odd" in status.failure.message
 
 
-def test_long_log_is_cut_so_that_the_restart_note_fits():
+def test_log_in_a_failure_message_is_cut_but_the_restart_note_is_kept():
     world = World(Script(exits={"data": [(1, "first" + "x" * 3000 + "last")] * 4}))
     world.apply_all()
     failure = world.run().failure
@@ -177,7 +177,7 @@ def test_job_fails_only_after_the_end_of_its_pod_is_observed(role, end, reason):
     assert world.status().attempts[-1].result == reason
 
 
-def test_job_failure_is_reported_after_the_pod_matching_the_failure_policy():
+def test_job_failure_waits_for_the_pod_with_the_permanent_exit_code():
     """The newest pod in the cache was killed. A newer pod, not in the cache yet, had a permanent exit
     code."""
     world = World()
@@ -195,7 +195,7 @@ def test_job_failure_is_reported_after_the_pod_matching_the_failure_policy():
     assert failure.reason == Reason.BAD_DATA
 
 
-def test_step_fails_100_seconds_after_its_job_if_no_pod_ends():
+def test_step_without_an_ended_pod_fails_100_seconds_after_its_child_job():
     world = World()
     world.apply_all()
     name = start_pod_of(world)
@@ -325,7 +325,7 @@ def test_ten_evictions_without_a_new_checkpoint_fail_the_job():
     assert status.attempts[-1].result == "Evicted"
 
 
-def test_running_time_of_deleted_evicted_pods_counts():
+def test_running_time_of_evicted_pods_counts_after_their_deletion():
     world = World()
     spec = {"activeDeadlineSeconds": 9000, "resources": {"gpu": {"count": 1}, "memory": "8Gi"}}
     world.apply_all(make_job().with_spec(**spec).obj())

@@ -53,7 +53,7 @@ def begin_another(world: World, name: str, *baselines: MeasuredBaseline) -> None
     world.apply(make_job(name).obj())
 
 
-def test_gate_pod_gets_digests_of_baselines_from_the_training_pod(world: World) -> None:
+def test_gate_pod_gets_the_baseline_digests_that_training_recorded(world: World) -> None:
     assert world.run("first").phase is Phase.SUCCEEDED
     assert recorded_for(child(world, "first", "train")) == {}
     recorded = recorded_for(child(world, "first", "gate"))
@@ -87,7 +87,7 @@ def test_baseline_digests_are_kept_after_their_job_is_deleted(world: World) -> N
     assert set(recorded_for(child(world, "second", "train"))) == {sha256_text("golden"), sha256_text("dev")}
 
 
-def test_baseline_in_a_report_is_not_recorded(world: World) -> None:
+def test_baseline_digest_is_not_accepted_from_a_report(world: World) -> None:
     """Reports are stored on the volume first, where others may change them."""
     world.until_job("train")
     world.until_checkpoint("first")

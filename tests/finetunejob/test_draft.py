@@ -20,7 +20,7 @@ def draft() -> Draft:
 
 
 @pytest.mark.parametrize("seconds", [(30, 10), (10, 30), (10, 10)])
-def test_agenda_keeps_the_earliest_time(seconds):
+def test_requeue_after_is_the_earliest_requested_time(seconds):
     made = Agenda(NOW)
     for s in seconds:
         made.look_again_at(NOW + timedelta(seconds=s))
@@ -67,6 +67,6 @@ def test_status_value_of_a_wrong_type_is_refused(changes: dict[str, Any]) -> Non
     assert made.status == FineTuneJobStatus()
 
 
-def test_status_changes_have_the_types_of_the_status() -> None:
+def test_status_changes_have_the_field_types_of_finetunejob_status() -> None:
     fields = get_type_hints(FineTuneJobStatus)
     assert {name: fields[name] for name in get_type_hints(StatusChanges)} == get_type_hints(StatusChanges)

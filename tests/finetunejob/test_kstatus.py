@@ -99,7 +99,7 @@ def job_in(phase: Phase) -> Object:
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_phase_has_the_conditions_and_health_of_its_table_row(phase: Phase) -> None:
+def test_conditions_and_health_of_each_phase_match_the_docs_table(phase: Phase) -> None:
     assert described(job_in(phase)) == rows_of("FineTuneJob")[phase]
 
 
@@ -113,11 +113,11 @@ def test_held_job_is_stalled_and_degraded() -> None:
     assert "spec.mixing" in argo_health(world.job())["message"]
 
 
-def test_table_has_one_row_for_each_phase() -> None:
+def test_docs_table_has_one_row_for_each_phase() -> None:
     assert list(rows_of("FineTuneJob")) == [str(phase) for phase in Phase]
 
 
-def test_gate_has_the_conditions_and_health_of_its_table_rows() -> None:
+def test_conditions_and_health_of_a_gate_match_the_docs_table() -> None:
     rows = rows_of("EvalGate")
     world = World()
     world.apply(make_gate().obj())
@@ -164,7 +164,7 @@ def test_argo_cd_shows_the_message_of_status() -> None:
     assert argo_health(job_in(Phase.FAILED))["message"] == "NotFound: no such file"
 
 
-def test_page_lists_every_reason() -> None:
+def test_docs_page_lists_every_reason() -> None:
     on_its_way = {"Pending", "Progressing", "Succeeded", "Suspended", "NotRequested", "Regressing"}
     first_cells = re.findall(r"^\| (`.*?) \|", PAGE.split("## Waiting", 1)[1], re.MULTILINE)
     named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}

@@ -25,7 +25,7 @@ def reading(number: int, passed: int = 94, problem: str | None = None) -> LastPu
     return LastPublished(reading=number, versions={"golden": version})
 
 
-def test_job_worse_than_one_published_meanwhile_fails_and_names_it():
+def test_job_fails_if_worse_than_a_version_published_during_the_run():
     world = World(Script(final=80, publish_reads=reading(1)))
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -40,7 +40,7 @@ def test_job_worse_than_one_published_meanwhile_fails_and_names_it():
     assert world.condition("Published").status == "False"
 
 
-def test_failure_at_the_last_target_names_where_the_model_is_published():
+def test_hint_names_the_only_target_published_before_a_failure():
     world = World(Script(final=80, publish_reads=reading(1)))
     targets = [{"uri": "pvc://models/first"}, {"uri": "pvc://models/second"}]
     world.apply_all(make_job().with_spec(publish=targets).obj())
@@ -71,7 +71,7 @@ def test_unreadable_evidence_is_a_gate_error():
     assert expected in status.failure.message
 
 
-def test_checkpoints_are_compared_with_the_version_in_the_request():
+def test_checkpoints_are_not_compared_with_a_version_published_later():
     world = World(Script(gate_reads=reading(1, passed=95)))
     world.apply_all(make_job().with_publish().obj())
     status = world.run()
@@ -83,7 +83,7 @@ def test_checkpoints_are_compared_with_the_version_in_the_request():
     assert status.final.gates[0].golden.delta_points["LastPublished"] == "-1.0"
 
 
-def test_results_record_the_compared_version():
+def test_results_configmap_records_the_compared_published_version():
     world = World(Script(gate_reads=reading(1, passed=95)))
     world.apply_all(make_job().with_publish().obj())
     world.run()

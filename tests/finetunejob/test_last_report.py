@@ -42,7 +42,7 @@ def test_report_pod_sends_a_missing_last_report():
     assert [(a.role, a.result) for a in world.status().attempts][-1] == ("report", "Succeeded")
 
 
-def test_resumed_job_leaves_suspended_while_it_waits_for_a_report():
+def test_resumed_job_is_gating_again_while_it_waits_for_a_report():
     world = unreachable_at_the_end_of("gate")
     world.edit(suspend=True)
     world.settle()
@@ -55,7 +55,7 @@ def test_resumed_job_leaves_suspended_while_it_waits_for_a_report():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_report_pod_sends_the_outcomes_of_training_before_the_gate():
+def test_report_pod_sends_training_outcomes_before_the_gate_starts():
     """The gate cannot start without the outcomes of the last checkpoint."""
     world = unreachable_at_the_end_of("train")
     world.advance(POST_SECONDS)

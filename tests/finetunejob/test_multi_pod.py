@@ -146,7 +146,7 @@ def test_job_is_queued_until_all_its_pods_run():
         "unknown cause",
     ],
 )
-def test_attempt_has_the_reason_of_the_pod_that_ended_the_others(world, ends, reason):
+def test_attempt_reason_comes_from_the_pod_that_made_the_attempt_end(world, ends, reason):
     both_end(world, *ends)
     assert attempts(world) == [(1, reason)]
     if reason == Reason.EVICTED:
@@ -225,7 +225,7 @@ def test_eviction_of_one_pod_restarts_all_pods_and_does_not_count(world):
 
 
 @pytest.mark.parametrize("length", [6, 38, 45, 63])
-def test_eviction_of_a_deleted_pod_does_not_count_for_any_name_length(length):
+def test_deleted_evicted_pod_is_recognized_for_any_job_name_length(length):
     world, name = World(), "n" * length
     world.apply_all(make_job(name).with_spec(resources={"nodes": 2}).obj())
     world.until_job("train")
@@ -242,7 +242,7 @@ def test_eviction_of_a_deleted_pod_does_not_count_for_any_name_length(length):
     assert results == [Reason.EVICTED] * 5
 
 
-def test_lost_nodes_do_not_count_as_restarts_and_time_counts_once(world):
+def test_node_losses_do_not_count_as_restarts_and_time_is_not_doubled(world):
     gone = end(143, disruption="the node shuts down")
     seconds = world.status().running_seconds
     pauses = [10, 20, 40, 80, 160, 320, *[600] * MAX_ATTEMPTS]

@@ -45,7 +45,7 @@ def test_confirmed_regression_stops_training_and_names_the_cases():
     assert world.condition("Regressing").status == "True"
 
 
-def test_first_drop_emits_a_warning_and_a_confirmed_one_a_stop():
+def test_first_drop_and_confirmed_regression_emit_different_warnings():
     world = stopped()
     warnings = [(reason, message) for _, type, reason, message in world.cluster.events if type == "Warning"]
     assert [reason for reason, _ in warnings] == ["GoldenRegressing", "GoldenRegression"]
@@ -190,7 +190,7 @@ def test_regression_that_the_trainer_ignores_stops_the_job(monkeypatch):
     assert world.run().phase is Phase.STOPPED
 
 
-def test_every_decision_emits_an_event_and_status_lists_the_last():
+def test_every_decision_emits_an_event_and_status_keeps_the_newest():
     times = MAX_DECISIONS + 2
     falls = {3 * n + step: passed for n in range(times) for step, passed in ((1, 95), (2, 85), (3, 85))}
     world = World(Script(checkpoints=falls | {50: 99}))

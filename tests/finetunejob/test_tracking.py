@@ -147,7 +147,7 @@ def after_a_failed_attempt(**spec: object) -> World:
     return world
 
 
-def test_trackers_behind_from_an_earlier_attempt_are_ignored():
+def test_empty_behind_list_of_an_earlier_attempt_is_ignored():
     world = after_a_failed_attempt(activeDeadlineSeconds=600)
     world.advance(600)
     until_ended(world)
@@ -178,7 +178,7 @@ def test_track_pod_that_never_ends_is_deleted_after_a_day():
     assert world.active_jobs() == []
 
 
-def test_failure_argument_escapes_variable_references():
+def test_variable_reference_in_a_failure_is_escaped_for_the_track_pod():
     script = Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3: $(TOKEN)\0\n")]})
     world = tracked(script)
     until_ended(world)
@@ -186,7 +186,7 @@ def test_failure_argument_escapes_variable_references():
 
 
 @pytest.mark.parametrize("sender", [0, 1])
-def test_multi_pod_job_reads_trackers_from_the_pod_that_sent_metrics(sender: int):
+def test_tracking_result_comes_from_the_pod_that_sent_the_metrics(sender: int):
     worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
     world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
     world.metrics_sender = sender
@@ -212,7 +212,7 @@ def test_all_trackers_are_behind_if_the_pod_has_no_termination_message():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_job_that_never_ran_has_no_trackers_behind():
+def test_job_that_never_ran_has_no_tracking_status():
     world = tracked(Script(), startTimeoutSeconds=60)
     world.settle()
     world.advance(61)
@@ -229,7 +229,7 @@ def live_for(world: World, seconds: int) -> None:
         world.advance(60)
 
 
-def test_unreachable_tracker_is_retried_by_short_pods_for_a_day():
+def test_unreachable_tracker_is_retried_by_new_pods_for_a_day():
     world = tracked(Script(behind=["mlflow"], exits={"track": [(1, "away " * 250)] * 999}))
     until_ended(world)
     live_for(world, DAY // 2)

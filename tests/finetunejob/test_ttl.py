@@ -168,7 +168,7 @@ def test_failed_file_removal_is_shown_and_jobs_are_still_deleted():
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_cleanup_job_that_exceeds_its_deadline_is_recorded_as_failed():
+def test_cleanup_message_names_the_exceeded_deadline_of_its_job():
     world = finished()
     world.advance(TTL)
     world.cluster.fail_job(cleanup_job(world)["metadata"]["name"], "DeadlineExceeded")
@@ -182,7 +182,7 @@ def test_cleanup_job_that_exceeds_its_deadline_is_recorded_as_failed():
 
 
 @pytest.mark.parametrize("fault", ["refuse", "forbid"])
-def test_refused_cleanup_job_is_recorded_as_failed(fault):
+def test_refused_cleanup_job_is_recorded_as_refused(fault):
     world = finished()
     getattr(world.cluster, fault)("Job", "exceeded quota: team")
     world.advance(TTL)

@@ -154,7 +154,7 @@ def test_new_operator_holds_a_job_whose_first_status_was_not_written() -> None:
     assert world.jobs() == jobs
 
 
-def test_started_job_whose_children_were_removed_is_held() -> None:
+def test_started_job_with_an_unknown_field_is_held_without_children() -> None:
     world = World()
     world.apply_all()
     world.until_job("data")
@@ -243,7 +243,7 @@ EARLIER_VARIABLE = {"podTemplate": {"env": [{"name": "MY_TEAM_SETTING", "value":
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
-def test_running_job_with_a_now_refused_variable_succeeds_without_it(role: str) -> None:
+def test_running_job_succeeds_without_a_variable_that_is_now_refused(role: str) -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job(role)
@@ -258,7 +258,7 @@ def test_running_job_with_a_now_refused_variable_succeeds_without_it(role: str) 
     assert "MY_TEAM_SETTING" in dropped[0]
 
 
-def test_ended_job_with_a_now_refused_variable_is_cleaned_up() -> None:
+def test_ended_job_whose_variable_is_now_refused_is_cleaned_up() -> None:
     world = World()
     world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=60).obj())
     world.run()

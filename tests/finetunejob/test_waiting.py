@@ -141,7 +141,7 @@ def test_input_created_during_the_first_status_write_ends_the_wait(late):
     assert [*FineTuneJobController(PodSettings("trainer")).concerns(changed, cache)] == [Key.of(job)]
 
 
-def test_configmap_that_another_object_owns_ends_the_wait_at_once():
+def test_wait_for_data_ends_at_once_if_the_configmap_has_an_owner():
     world = World()
     world.apply(CASES, make_gate().obj(), make_job().obj())
     world.settle()
@@ -264,7 +264,7 @@ def test_status_shows_why_a_pod_cannot_start(pod_status, reason, message):
     assert failure.reason == Reason.START_TIMEOUT
 
 
-def test_scheduler_message_with_other_numbers_is_written_every_30_seconds():
+def test_scheduler_message_with_changing_counts_is_written_every_30_s():
     """While an autoscaler adds and removes nodes, the operator makes eleven status writes in five minutes,
     and emits no event."""
     world = World()
@@ -443,7 +443,7 @@ def test_job_events_show_why_there_is_no_pod(message, reason):
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_newest_event_counts_and_a_long_image_pull_is_shown():
+def test_long_image_pull_replaces_an_older_event_in_status():
     world = World()
     pod = silent_pod(world)
     world.cluster.as_user.record_event(pod, "Warning", "FailedMount", "timed out")
@@ -546,7 +546,7 @@ def test_child_that_stays_forbidden_fails_the_job_at_the_start_timeout():
     assert failure.message == "waited 60 s: QuotaExceeded: data: exceeded quota: team"
 
 
-def test_changing_server_error_is_written_once():
+def test_server_error_with_changing_port_numbers_is_written_once():
     world = World()
     world.cluster.fail("Job", "read tcp 10.0.0.1:50001: connection reset")
     world.apply_all()
