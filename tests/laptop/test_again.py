@@ -80,7 +80,7 @@ def test_rerun_of_a_finished_job_prints_when_it_ended(ended):
     assert f"orders already ended at {when} UTC: use --again to run it again" in result.stdout
 
 
-def test_change_that_no_job_reads_is_ignored(ended):
+def test_added_config_map_that_no_job_uses_is_ignored(ended):
     def another_config_map(objects: Objects) -> None:
         objects["unused"] = objects["rows"] | {"metadata": {"name": "unused"}}
 
@@ -88,7 +88,7 @@ def test_change_that_no_job_reads_is_ignored(ended):
     assert ended("run", "manifests").returncode == 0
 
 
-def test_again_deletes_nothing_if_a_manifest_is_refused(ended):
+def test_again_option_deletes_nothing_if_a_manifest_is_refused(ended):
     ended.write(NOWHERE, folder="others")
     ended.edit(another_name, folder="others")
     assert ended("run", "others").returncode == 0
@@ -102,7 +102,7 @@ def test_again_deletes_nothing_if_a_manifest_is_refused(ended):
     assert ended.status()["phase"] == "Succeeded"
 
 
-def test_again_replaces_a_golden_set_that_no_other_job_uses(ended):
+def test_again_option_replaces_a_golden_set_that_no_other_job_uses(ended):
     ended.edit(another_golden_set)
     refused = ended("run", "manifests")
     assert refused.returncode == 1
@@ -126,7 +126,7 @@ def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
 
 
 @pytest.mark.parametrize("options", [[], ["--again"]])
-def test_job_with_the_name_volumes_is_refused(ended, options):
+def test_job_named_volumes_is_refused(ended, options):
     ended.edit(lambda objects: objects["orders"]["metadata"].update(name="volumes"))
     result = ended("run", "manifests", *options)
     assert result.returncode == 1

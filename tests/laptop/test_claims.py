@@ -27,7 +27,7 @@ def write_rows(folder: Path, rows: str) -> None:
     (folder / "datasets" / "rows.jsonl").write_text(rows)
 
 
-def test_second_project_with_the_same_claim_is_refused(quick):
+def test_second_manifest_folder_with_the_same_claim_name_is_refused(quick):
     first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
     assert quick("run", "one").returncode == 0
     assert "rows: FIRST" in quick.logs()
@@ -39,7 +39,7 @@ def test_second_project_with_the_same_claim_is_refused(quick):
     assert not (quick.runs / ".cluster" / "objects" / "FineTuneJob" / "default" / "two.yaml").exists()
 
 
-def test_two_projects_of_one_command_with_one_claim_are_refused(quick):
+def test_one_command_with_two_folders_for_the_same_claim_is_refused(quick):
     first, second = project(quick, "one", "FIRST"), project(quick, "two", "SECOND")
     quick.edit(lambda objects: [objects.pop(name) for name in ("rows", "cases", "golden")], folder="two")
     result = quick("run", "one", "two")
@@ -49,7 +49,7 @@ def test_two_projects_of_one_command_with_one_claim_are_refused(quick):
     assert not (quick.runs / "one").exists()
 
 
-def test_folders_that_are_not_claims_do_not_conflict(quick):
+def test_folders_with_equal_names_do_not_conflict_if_no_claim_uses_them(quick):
     for name in ("one", "two"):
         quick.write(project(quick, name, None), folder=name)
         quick.edit(lambda objects, name=name: objects["orders"]["metadata"].update(name=name), folder=name)
@@ -60,7 +60,7 @@ def test_folders_that_are_not_claims_do_not_conflict(quick):
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "a dangling link"])
-def test_empty_folder_or_broken_link_of_earlier_run_is_replaced(quick, left):
+def test_empty_claim_folder_or_broken_link_becomes_a_link_to_the_data(quick, left):
     folder = project(quick, "one", "HERE NOW")
     claim = quick.runs / "volumes" / "datasets"
     claim.parent.mkdir(parents=True)

@@ -19,7 +19,7 @@ def overdue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command,
     command.kill()
 
 
-def test_command_waits_for_a_trainer_that_the_operator_stopped(overdue):
+def test_command_waits_for_the_trainer_to_save_after_the_deadline(overdue):
     command, result = overdue
     assert result.returncode == 1, result.stdout
     assert command.status()["failure"]["reason"] == "DeadlineExceeded"
@@ -58,7 +58,7 @@ def test_run_of_a_suspended_job_exits_with_4(quick):
     assert quick.status()["phase"] == "Suspended"
 
 
-def test_exit_code_is_that_of_the_most_severe_job(quick):
+def test_exit_code_is_1_if_one_job_failed_and_another_is_suspended(quick):
     quick.write(Path("/nowhere"), activeDeadlineSeconds=5)
     quick.environment["STAND_IN"] = "trains"
 
@@ -82,7 +82,7 @@ def test_decision_on_an_unknown_job_suggests_the_namespace_option(quick):
     assert not quick.runs.exists()
 
 
-def test_report_of_a_passed_run_is_the_trainers_page(quick):
+def test_report_of_a_passed_run_is_a_copy_of_the_trainers_report(quick):
     quick.write(Path("/nowhere"))
     assert quick("run", "manifests").returncode == 0
     (page,) = (quick.runs / "volumes" / "tuning").glob("*/report.html")

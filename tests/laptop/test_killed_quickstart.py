@@ -34,7 +34,7 @@ def is_inside_a_write(command: Command) -> bool:
     return any(path.is_file() for path in command.stage.path.glob("scratch-*/*/*"))
 
 
-def test_run_killed_at_critical_moments_gives_the_same_losses(tmp_path: Path, quickstart: Command) -> None:
+def test_killed_run_has_the_same_losses_as_an_uninterrupted_run(tmp_path: Path, quickstart: Command) -> None:
     command = Command(tmp_path)
     arguments = ("run", str(QUICKSTART))
 

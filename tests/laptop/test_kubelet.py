@@ -141,7 +141,7 @@ def test_suspended_job_has_no_pods(laptop: Laptop) -> None:
     assert has_condition(laptop.job(), "Suspended")
 
 
-def test_job_of_several_pods_is_refused(laptop: Laptop) -> None:
+def test_job_with_parallelism_but_without_indexes_is_refused(laptop: Laptop) -> None:
     with pytest.raises(InvalidError, match="parallelism"):
         laptop.create_job("train", parallelism=2)
 
@@ -287,7 +287,7 @@ def test_optional_secret_may_be_missing(laptop: Laptop, monkeypatch: pytest.Monk
     assert laptop.cluster.log_file(laptop.pod()["metadata"]["name"]).read_text() == "0\n"
 
 
-def test_mount_path_outside_the_pod_is_refused(laptop: Laptop) -> None:
+def test_pod_with_two_dots_in_a_mount_path_does_not_start(laptop: Laptop) -> None:
     container = {
         "name": "trainer",
         "command": ["/bin/true"],

@@ -98,7 +98,7 @@ def test_plan_warns_that_fsdp_is_untested_on_gpus(tunegate, tiny_model):
 
 
 @pytest.mark.usefixtures("without_weights")
-def test_plan_without_rows_refuses_a_too_small_gpu(tunegate, tiny_model):
+def test_plan_reports_a_too_small_gpu_even_if_the_data_is_unavailable(tunegate, tiny_model):
     small = ON_A_VOLUME | {"resources": {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}}
     found = in_json(tunegate, only_the_job(tunegate, tiny_model, **small))
     assert found["failure"]["reason"] == "GpuTooSmall"
@@ -149,7 +149,7 @@ def test_plan_shows_the_memory_of_each_stage(tunegate, tiny_model):
     assert not any("DPO" in advice for advice in found["advice"])
 
 
-def test_wrong_manifests_are_refused_with_their_lines(tunegate, tiny_model):
+def test_plan_refuses_a_wrong_manifest_and_counts_its_mistakes(tunegate, tiny_model):
     result = tunegate("plan", tunegate.write(tiny_model, stages=[]))
     assert result.returncode == 2
     assert "1 mistake" in result.stdout

@@ -54,7 +54,7 @@ def test_other_process_with_the_recorded_pid_is_not_adopted(laptop: Laptop) -> N
     assert terminated(laptop.pod())["exitCode"] == 137
 
 
-def test_exit_code_of_an_adopted_trainer_comes_from_its_message(laptop: Laptop) -> None:
+def test_exit_code_of_an_adopted_trainer_comes_from_termination_message(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.reopen()
@@ -64,7 +64,7 @@ def test_exit_code_of_an_adopted_trainer_comes_from_its_message(laptop: Laptop) 
     assert laptop.reports[-1]["outcome"] == "Interrupted"
 
 
-def test_trainer_that_ended_without_a_command_keeps_exit_code_and_report(laptop: Laptop) -> None:
+def test_trainer_ended_while_no_command_ran_keeps_exit_code_and_report(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
     laptop.cluster.close()

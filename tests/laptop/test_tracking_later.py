@@ -12,7 +12,7 @@ MLFLOW = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
 
 
 @pytest.mark.slow
-def test_same_command_sends_metrics_once_the_tracker_is_reachable(quick):
+def test_repeated_command_sends_metrics_once_the_tracker_is_reachable(quick):
     quick.write(Path("/nowhere"), tracking=MLFLOW)
     quick.environment["STAND_IN_UNREACHABLE"] = "mlflow"
     result = quick("run", "manifests")
