@@ -36,7 +36,7 @@ def test_failed_start_ends_the_process(tmp_path: Path) -> None:
         assert "tunegate-report-ca" in started.log.read_text()
 
 
-def test_operator_waits_for_its_definitions_and_then_watches(tmp_path: Path) -> None:
+def test_operator_waits_for_its_crds_and_then_reconciles(tmp_path: Path) -> None:
     with (
         api_server(tmp_path, definitions=False) as server,
         server.client() as api,

@@ -21,7 +21,7 @@ MOST_SECONDS = 4.0
 would take 9 s. ``make bench-operator`` measures lists of 5,000 objects."""
 
 
-def test_object_created_after_a_long_list_is_delivered_at_once(server, api):
+def test_new_object_is_delivered_while_a_long_list_is_still_processed(server, api):
     custom = client.CustomObjectsApi(api)
     with ThreadPoolExecutor(16) as pool:
         made = [manifests.evalgate(f"listed-{n}") for n in range(MANY)]

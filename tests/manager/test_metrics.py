@@ -33,7 +33,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
     return samples.get((name, frozenset(labels.items())))
 
 
-def test_leader_exports_its_jobs_and_every_replica_its_own_process(server, team, kubelet, tmp_path):
+def test_replicas_export_process_metrics_and_only_the_leader_job_metrics(server, team, kubelet, tmp_path):
     with (
         operator(server, tmp_path / "a.log", POD_NAME="a") as a,
         kubelet.running(),

@@ -215,7 +215,7 @@ def test_deleted_job_leaves_no_children(server, team, kubelet, tmp_path):
         eventually(lambda: team.children() == [], seconds=60, what="no children")
 
 
-def test_deleted_report_address_is_restored_by_the_next_resync(server, api, tmp_path):
+def test_deleted_report_endpointslice_is_restored_by_the_next_resync(server, api, tmp_path):
     slices = client.DiscoveryV1Api(api)
 
     def uid() -> str | None:

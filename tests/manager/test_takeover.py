@@ -18,7 +18,7 @@ def test_takeover_does_not_relist_children_that_were_just_listed():
     assert kinds_to_list(reflectors, 100 + FRESH_SECONDS) == ["FineTuneJob", "EvalGate"]
 
 
-def test_takeover_relists_children_with_old_lists_first():
+def test_takeover_first_relists_kinds_that_were_not_listed_recently():
     """The watches of a process that waited to lead may hang on a dead connection, and so miss the last writes
     of the previous leader."""
     reflectors = [listed("ConfigMap", 100.0), listed("Job", 50.0), listed("Job", 100.0), listed("Pod", 99.0)]

@@ -91,7 +91,7 @@ def roles(team: Team) -> list[str]:
     return sorted(name.split("-")[1] for name in team.jobs() if name.startswith("orders-"))
 
 
-def test_job_continues_through_upgrade_and_rollback_of_the_definitions(
+def test_job_continues_through_upgrade_and_rollback_of_the_crds(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
     with operator(server, tmp_path / "operator.log"), kubelet.running():
@@ -114,7 +114,7 @@ def test_job_continues_through_upgrade_and_rollback_of_the_definitions(
     assert roles(team) == ONE_OF_EACH
 
 
-def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_removed(
+def test_job_is_held_until_a_field_of_a_newer_release_is_removed(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
     with operator(server, tmp_path / "operator.log"), kubelet.running(), one_more_field(api):
@@ -133,7 +133,7 @@ def test_job_with_a_field_of_a_newer_release_is_held_until_it_is_removed(
     assert roles(team) == ONE_OF_EACH
 
 
-def test_held_job_continues_when_the_definitions_are_rolled_back(
+def test_held_job_continues_when_the_crds_are_rolled_back(
     server: ApiServer, api: client.ApiClient, team: Team, kubelet: PausedTraining, tmp_path: Path
 ) -> None:
     """The API server then no longer returns the new field, but the resourceVersion of the job does not

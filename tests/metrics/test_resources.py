@@ -133,7 +133,7 @@ def test_job_with_an_unreadable_status_is_counted_as_unknown():
     assert scrape.samples("finetunejob_phase") == []
 
 
-def test_gate_has_readiness_rates_and_each_judged_version():
+def test_gate_metrics_are_readiness_pass_ratios_and_judged_versions():
     scrape = Scrape(finished())
     gate = {"namespace": "default", "evalgate": "golden"}
     assert scrape.value("evalgate_ready", **gate, reason="GoldenRead") == 1
