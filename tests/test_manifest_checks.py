@@ -252,7 +252,7 @@ def test_null_labels_and_annotations_are_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("baselines", [[], ["LastPublished"]])
-def test_small_golden_set_is_accepted_without_base_model_baseline(
+def test_small_golden_set_is_accepted_if_base_model_is_no_baseline(
     tmp_path: Path, baselines: list[str]
 ) -> None:
     changes = {"gate.spec.thresholds.maxDropPoints": "2", "gate.spec.baselines": baselines}

@@ -204,14 +204,14 @@ def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_that_names_a_job_in_another_namespace_is_refused(authenticator, reviews, cache):
+def test_foreign_pod_that_names_a_jobs_child_as_owner_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
     with pytest.raises(ForbiddenSenderError, match="a pod in namespace attacker"):
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_whose_job_is_in_another_namespace_is_refused(authenticator, reviews, cache):
+def test_pod_owned_by_a_job_in_another_namespace_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child"))
     reviews.pods = ["forged-pod"]
@@ -290,7 +290,7 @@ def test_report_on_a_deleted_finetunejob_is_refused(authenticator, cache):
         authenticator.authenticate("good", JOB)
 
 
-def test_uid_of_another_kind_is_not_a_known_job(authenticator):
+def test_uid_of_a_pod_is_not_a_known_job(authenticator):
     assert authenticator.is_known_job(JOB)
     assert not authenticator.is_known_job("pod-uid")
 

@@ -262,7 +262,7 @@ def logged_refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if "refused" in record.message]
 
 
-def test_refusals_of_a_job_are_logged_once_a_minute(caplog):
+def test_refused_reports_of_a_job_are_logged_once_per_minute_and_reason(caplog):
     engine, clock = Engine(), FakeClock(datetime.now(UTC))
     engine.jobs |= {JOB, "other"}
     with serving(engine, clock=clock):
@@ -341,7 +341,7 @@ def test_largest_body_is_dropped_when_all_bodies_exceed_the_limit(engine):
             small.recv(1)
 
 
-def test_parsed_bodies_are_no_longer_counted(engine):
+def test_parsed_bodies_do_not_count_toward_the_memory_limit(engine):
     with serving(engine, limits=Limits(held=150_000)):
         for n in range(3):
             changed = json.dumps(report(sequence=n)).encode()
@@ -366,7 +366,7 @@ def test_bodies_of_one_job_are_read_one_at_a_time(engine):
     assert [taken["sequence"] for taken in engine.taken] == [1, 2]
 
 
-def test_job_waits_for_a_multiple_of_its_last_reports_parsing_time(engine, monkeypatch):
+def test_next_report_waits_a_multiple_of_the_last_ones_parsing_time(engine, monkeypatch):
     monkeypatch.setattr(turns, "PARSER_SHARE", 1_000_000)
     with serving(engine, limits=Limits(body=1)):
         assert post(engine, report())[0] == 200

@@ -93,7 +93,7 @@ def test_report_with_attempt_above_the_pods_own_is_refused(attempt, refusal):
             sender(SFT, attempt=2).check_report(report(SFT, attempt))
 
 
-def test_report_of_earlier_step_with_attempt_that_never_started_is_refused():
+def test_report_of_an_attempt_that_never_started_is_refused():
     sender(GATE).check_report(report(SFT, 3))
     with pytest.raises(
         ForeignReportError, match=r"attempt: 4 is higher than the latest attempt \(3\) of train sft"
