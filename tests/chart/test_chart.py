@@ -107,7 +107,7 @@ def test_crds_are_not_installed_if_disabled(helm: Helm) -> None:
         ("watchNamespaces={Team_A}", "at '/watchNamespaces/0': 'Team_A' does not match pattern"),
     ],
 )
-def test_invalid_helm_value_is_refused_by_name(helm: Helm, value: str, message: str) -> None:
+def test_error_names_the_invalid_helm_value(helm: Helm, value: str, message: str) -> None:
     done = helm("template", NAME, CHART, "--set", value)
     assert done.returncode != 0
     assert message in done.stderr

@@ -61,7 +61,7 @@ def test_delayed_key_is_returned_when_due(queue: WorkQueue, clock: FakeClock) ->
 
 
 @pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
-def test_earliest_of_two_delays_of_a_key_counts(
+def test_earlier_of_two_delays_of_a_key_replaces_the_later(
     queue: WorkQueue, clock: FakeClock, delays: tuple[float, float]
 ) -> None:
     for delay in delays:

@@ -133,7 +133,7 @@ def test_children_are_written_before_the_status_and_events_after_it(cluster: Fak
     assert operator.status() == {"phase": "Running"}
 
 
-def test_settled_object_is_not_written_again(cluster: FakeCluster) -> None:
+def test_object_without_changes_is_not_written_again(cluster: FakeCluster) -> None:
     operator = Operator(cluster, two_children)
     operator.settle()
     cluster.writes.clear()

@@ -37,7 +37,7 @@ def test_report_of_a_later_attempt_replaces_one_with_a_higher_sequence() -> None
     assert not store.put(report(51, attempt=1))
 
 
-def test_roles_stages_and_jobs_are_stored_separately() -> None:
+def test_reports_of_each_role_stage_and_job_are_stored_separately() -> None:
     store = ReportStore()
     store.put(report(1, "data", None))
     store.put(report(1, "train", "sft"))
@@ -105,7 +105,7 @@ def test_acknowledgements_of_a_deleted_job_are_cancelled() -> None:
     assert promise.cancelled()
 
 
-def test_cancelled_acknowledgement_does_not_block_others() -> None:
+def test_one_cancelled_wait_for_acknowledgement_does_not_affect_another() -> None:
     store = ReportStore()
     store.put(report(1))
     impatient, patient = store.acknowledgement(report(1)), store.acknowledgement(report(1))
@@ -165,7 +165,7 @@ def test_reports_of_small_jobs_fit_when_large_jobs_fill_the_store() -> None:
     assert store.put(large("6", 100))
 
 
-def test_forgotten_job_uses_no_bytes() -> None:
+def test_forgetting_a_job_frees_the_memory_of_its_reports() -> None:
     store = ReportStore(max_bytes=2500)
     store.put(large("1", 2000))
     store.forget("1")

@@ -284,7 +284,7 @@ def test_failed_attempt_is_retried_only_after_progress(world: FakeWorld) -> None
     assert len(world.jobs()) == 2
 
 
-def test_permanent_failure_is_classified_and_not_retried(world: FakeWorld) -> None:
+def test_permanent_failure_is_recorded_with_its_reason_and_not_retried(world: FakeWorld) -> None:
     world.start()
     world.report(judged=3)
     status = world.end(*failed(ExitCode.BAD_DATA, Reason.BAD_DATA, "row 4 has no answer"))

@@ -107,7 +107,7 @@ def test_changed_golden_set_stalls_the_gate():
     assert status(world).digest is None
 
 
-def test_broken_golden_set_is_reported_with_its_lines():
+def test_broken_golden_set_is_reported_with_the_faulty_line():
     text = golden_text() + "{broken\n"
     gate = make_gate().obj()
     gate["spec"]["golden"]["sha256"] = sha256_text(text)

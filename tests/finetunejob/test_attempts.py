@@ -92,7 +92,7 @@ def test_out_of_memory_fails_the_job_at_once():
         (ExitCode.CREDENTIALS, Reason.CREDENTIALS),
     ],
 )
-def test_permanent_exit_code_without_termination_message_is_classified(code, reason):
+def test_permanent_exit_code_alone_determines_the_failure_reason(code, reason):
     world = World(Script(exits={"data": [(int(code), "last line of the log")]}))
     world.apply_all()
     status = world.run()
@@ -105,7 +105,7 @@ def test_permanent_exit_code_without_termination_message_is_classified(code, rea
     ("code", "reason"),
     [(ExitCode.STORAGE, Reason.STORAGE), (ExitCode.UNREACHABLE, Reason.UNREACHABLE)],
 )
-def test_temporary_exit_code_is_retried_and_then_classified(code, reason):
+def test_temporary_exit_code_is_retried_and_then_gives_the_reason(code, reason):
     world = World(Script(exits={"data": [(int(code), "last line of the log")] * 4}))
     world.apply_all()
     status = world.run()

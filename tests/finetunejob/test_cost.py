@@ -38,7 +38,7 @@ def test_cost_lists_each_stage() -> None:
     assert cost.training_seconds == "200.0"
 
 
-def test_cost_survives_an_operator_restart_without_reports() -> None:
+def test_cost_is_kept_if_the_restarted_operator_has_no_reports() -> None:
     world = World()
     world.apply_all()
     world.until_job("gate")

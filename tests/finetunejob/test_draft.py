@@ -27,7 +27,7 @@ def test_requeue_after_is_the_earliest_requested_time(seconds):
     assert made.requeue_after == 10
 
 
-def test_time_in_the_past_requeues_at_once():
+def test_requested_time_in_the_past_requeues_at_once():
     made = Agenda(NOW)
     made.look_again_at(NOW - timedelta(seconds=5))
     assert made.requeue_after == 0

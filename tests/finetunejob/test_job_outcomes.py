@@ -66,7 +66,7 @@ def test_phases_are_emitted_as_events_once_and_in_order():
     ]
 
 
-def test_publish_gets_the_digest_that_the_gate_judged():
+def test_publish_pod_gets_the_digest_that_the_gate_judged():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -350,7 +350,7 @@ def test_deadline_deletes_pods_even_if_results_cannot_be_recorded():
     assert status.failure.reason == Reason.DEADLINE_EXCEEDED
 
 
-def test_permanent_exit_code_fails_with_the_pods_message_and_hint():
+def test_permanent_exit_code_fails_the_job_with_the_pods_message_and_hint():
     world = World(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 17: not JSON")]}))
     world.apply_all()
     status = world.run()

@@ -208,7 +208,7 @@ def evict_one(world: World, name: str) -> Object:
     return world.cluster.set_pod_status(name, status)
 
 
-def test_eviction_of_one_pod_restarts_all_pods_and_does_not_count(world):
+def test_eviction_of_one_pod_restarts_all_pods_but_counts_as_no_restart(world):
     for number in range(1, MAX_EVICTIONS):
         name = training(world)["metadata"]["name"]
         evict_one(world, name)

@@ -70,7 +70,7 @@ def test_job_waits_for_missing_data():
         ),
     ],
 )
-def test_file_uris_are_refused_on_a_cluster_before_any_pod(spec, fields):
+def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
     world = World()
     world.apply_all(make_job().with_spec(**spec).obj())
     world.settle()
@@ -349,7 +349,7 @@ def test_job_waits_while_another_object_has_the_childs_name():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_taken_name_fails_the_job_at_the_start_timeout():
+def test_name_conflict_of_a_child_fails_the_job_at_the_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
     name = f"orders-data-{world.job()['metadata']['uid'][:5]}-1"

@@ -101,7 +101,7 @@ def test_wrong_manifests_are_refused_with_file_and_line(tunegate, tiny_model):
     assert not tunegate.runs.exists()
 
 
-def test_bad_rows_fail_before_training(tunegate, tiny_model):
+def test_job_with_bad_rows_fails_before_training(tunegate, tiny_model):
     tunegate.write(tiny_model)
     path = tunegate.folder / "manifests" / "all.yaml"
     documents = list(yaml.safe_load_all(path.read_text()))

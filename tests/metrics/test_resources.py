@@ -108,7 +108,7 @@ def test_suspended_job_has_the_time_of_its_suspension():
     assert start == ended.timestamp()
 
 
-def test_finished_job_keeps_only_its_count_after_a_day():
+def test_finished_job_is_only_counted_by_phase_after_a_day():
     world = finished()
     world.clock.advance(FINISHED_HOURS * 3600)
     scrape = Scrape(world)

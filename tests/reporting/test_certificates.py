@@ -20,14 +20,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = Key("Secret", "tunegate", "ca")
 
 
-def test_authority_is_created_once_and_then_kept():
+def test_certificate_authority_is_created_once_and_then_kept():
     cluster = FakeCluster()
     made = load_authority(cluster, "tunegate", "ca", NOW)
     assert load_authority(cluster, "tunegate", "ca", NOW + timedelta(days=400)) == made
     assert [(w.verb, w.kind) for w in cluster.writes] == [("create", "Secret")]
 
 
-def test_two_operators_that_start_together_share_one_authority():
+def test_two_operators_that_start_together_share_a_certificate_authority():
     cluster = FakeCluster()
     other = make_authority(NOW)
     real_get, answers = cluster.get, iter([True])
@@ -46,7 +46,7 @@ def test_two_operators_that_start_together_share_one_authority():
 
 
 @pytest.mark.parametrize("data", [None, {"tls.crt": "", "tls.key": ""}, {"tls.crt": "bm9uZQ=="}])
-def test_secret_without_a_valid_authority_is_refused(data):
+def test_secret_without_a_valid_certificate_authority_is_refused(data):
     cluster = FakeCluster()
     metadata = {"name": SECRET.name, "namespace": SECRET.namespace}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata} | ({"data": data} if data else {})
@@ -55,7 +55,7 @@ def test_secret_without_a_valid_authority_is_refused(data):
         load_authority(cluster, "tunegate", "ca", NOW)
 
 
-def test_expired_authority_is_refused():
+def test_expired_certificate_authority_is_refused():
     cluster = FakeCluster()
     load_authority(cluster, "tunegate", "ca", NOW)
     with pytest.raises(ValueError, match="has expired"):

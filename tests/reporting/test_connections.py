@@ -101,7 +101,7 @@ def can_connect(engine: Engine) -> bool:
         return False
 
 
-def test_connection_above_the_limit_of_its_source_is_closed(engine):
+def test_connection_above_the_limit_per_source_address_is_closed(engine):
     with serving(engine, limits=replace(NO_DEADLINES, per_source=2)), ExitStack() as others:
         for _ in range(2):
             others.enter_context(tls_connection(engine))

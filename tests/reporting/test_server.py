@@ -167,7 +167,7 @@ def test_temporary_error_is_answered_503(engine, error):
         (report(jobUid="other"), "jobUid: other is not the job uid in the URL"),
     ],
 )
-def test_invalid_report_is_refused_with_the_field(engine, body, named):
+def test_refusal_of_an_invalid_report_names_the_faulty_fields(engine, body, named):
     code, message = post(engine, body)
     assert code == 422
     assert message.startswith(named)
@@ -176,7 +176,7 @@ def test_invalid_report_is_refused_with_the_field(engine, body, named):
     assert engine.taken == []
 
 
-def test_report_of_another_step_is_refused(engine):
+def test_report_of_an_unknown_stage_or_attempt_is_refused(engine):
     engine.authenticator.sender = Sender(Step(Role.DATA), 1, ("sft",), {})
     assert post(engine, report(attempt=2)) == (
         422,
@@ -249,7 +249,7 @@ def test_report_that_does_not_fit_the_store_is_refused(engine, error, code):
     assert post(engine, report()) == (code, str(error))
 
 
-def test_internal_error_is_answered_and_logged(engine, caplog):
+def test_internal_error_is_answered_500_and_logged(engine, caplog):
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
@@ -395,7 +395,7 @@ def test_connection_is_closed_after_one_report(engine):
     assert len(engine.taken) == 1
 
 
-def test_client_that_does_not_trust_the_authority_cannot_connect(engine):
+def test_client_that_does_not_trust_the_certificate_cannot_connect(engine):
     engine.authority = make_authority(datetime.now(UTC))
     with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
         post(engine, report())

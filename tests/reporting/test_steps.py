@@ -119,7 +119,7 @@ def test_report_of_an_attempt_that_never_started_is_refused():
         (PUBLISH, Subject.FINAL, False),
     ],
 )
-def test_role_may_report_only_the_subjects_that_it_evaluates(step, subject, is_allowed):
+def test_role_may_report_only_evaluations_that_it_makes(step, subject, is_allowed):
     sent = report(step, results=results_of(subject))
     if is_allowed:
         sender(step).check_report(sent)

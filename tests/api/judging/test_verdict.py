@@ -220,7 +220,7 @@ def test_golden_set_is_large_enough_if_one_case_is_the_drop_limit():
     assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
 
 
-def test_small_golden_set_with_a_drop_fails():
+def test_drop_on_a_too_small_golden_set_is_failed_not_inconclusive():
     assert judge_golden(cases(10), "p" * 9 + "f", Rules(), base("p" * 10)).state is FAILED
 
 
@@ -355,7 +355,7 @@ def test_unmeasured_outcomes_do_not_stop_training():
     assert assess_checkpoint(cases(100), Rules(), measured).action is StopAction.CONTINUE
 
 
-def test_empty_history_raises_value_error():
+def test_stop_rule_without_a_starting_model_raises_value_error():
     with pytest.raises(ValueError, match="must begin with the starting model"):
         assess_checkpoint(cases(100), Rules(), [])
 
