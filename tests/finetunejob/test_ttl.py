@@ -175,6 +175,7 @@ def test_cleanup_message_names_the_exceeded_deadline_of_its_job():
     world.settle()
     cleanup = world.status().cleanup
     assert cleanup is not None
+    assert cleanup.result == "InternalError"
     assert cleanup.message.endswith(
         "tuning: cleanup: the Job failed (DeadlineExceeded), and none of its pods reported why"
     )

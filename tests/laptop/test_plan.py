@@ -153,3 +153,4 @@ def test_plan_refuses_a_wrong_manifest_and_counts_its_mistakes(tunegate, tiny_mo
     result = tunegate("plan", tunegate.write(tiny_model, stages=[]))
     assert result.returncode == 2
     assert "1 mistake" in result.stdout
+    assert ": spec.stages: has no entries" in result.stdout

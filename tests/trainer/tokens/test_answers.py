@@ -166,14 +166,18 @@ def test_answer_has_no_reasoning_if_the_prompt_already_closes_it():
     assert answer_after(tokenizer, QUESTION, ANSWER).text == ANSWER.content
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "lfm2_2_5", "llama3"])
-def test_answer_that_mentions_the_reasoning_delimiter_is_kept_or_refused(name):
-    mentions = Message(role="assistant", content="write </think> to close it")
-    try:
-        text = answer_after(tokenizer_of(name), QUESTION, mentions).text
-    except UserError:
-        return
-    assert text.endswith(mentions.content)
+MENTIONS = Message(role="assistant", content="write </think> to close it")
+
+
+@pytest.mark.parametrize("name", ["lfm2_2_5", "llama3"])
+def test_answer_that_mentions_a_delimiter_is_kept_if_the_template_keeps_it(name):
+    assert answer_after(tokenizer_of(name), QUESTION, MENTIONS).text == MENTIONS.content
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink"])
+def test_answer_that_mentions_a_delimiter_is_refused_if_the_template_cuts_it(name):
+    with pytest.raises(UserError, match="does not render the answer after the prompt"):
+        answer_after(tokenizer_of(name), QUESTION, MENTIONS)
 
 
 def test_answer_that_starts_like_its_dropped_reasoning_has_no_reasoning():
