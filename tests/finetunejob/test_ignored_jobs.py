@@ -62,13 +62,13 @@ def test_job_in_another_namespace_changes_nothing(labels: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"tunegate.dev/role": None}, "label tunegate.dev/role"),
-        ({"tunegate.dev/role": "king"}, "label tunegate.dev/role"),
-        ({"tunegate.dev/attempt": None}, "label tunegate.dev/attempt"),
-        ({"tunegate.dev/attempt": "first"}, "label tunegate.dev/attempt"),
-        ({"tunegate.dev/attempt": "9" * 20}, "label tunegate.dev/attempt"),
-        ({"tunegate.dev/stage": "none-of-the-spec"}, "label tunegate.dev/stage"),
-        ({"tunegate.dev/stage": None}, "label tunegate.dev/stage"),
+        ({"tunegate.dev/role": None}, "label tunegate.dev/role is missing"),
+        ({"tunegate.dev/role": "king"}, "label tunegate.dev/role is 'king', which is not a role"),
+        ({"tunegate.dev/attempt": None}, "label tunegate.dev/attempt is missing"),
+        ({"tunegate.dev/attempt": "first"}, "is 'first', which is not the number of an attempt"),
+        ({"tunegate.dev/attempt": "9" * 20}, "99', which is not the number of an attempt"),
+        ({"tunegate.dev/stage": "none-of-the-spec"}, "but the owner has no step 'train none-of-the-spec'"),
+        ({"tunegate.dev/stage": None}, "label tunegate.dev/stage is missing"),
     ],
 )
 def test_job_with_unreadable_labels_is_ignored_and_reported_once(

@@ -97,7 +97,7 @@ def test_again_option_deletes_nothing_if_a_manifest_is_refused(ended):
     result = ended("run", "manifests", "--again")
     assert result.returncode == 1
     assert "EvalGate golden exists and its golden set is immutable" in result.stdout
-    assert "It is also used by others, so --again cannot replace it." in result.stdout
+    assert "This EvalGate is also used by FineTuneJob others, so --again cannot replace it." in result.stdout
     assert uid(ended) == before
     assert ended.status()["phase"] == "Succeeded"
 

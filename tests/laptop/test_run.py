@@ -88,7 +88,7 @@ def test_changed_spec_is_refused(finished, tiny_model):
     )
     result = finished("run", "changed")
     assert result.returncode == 1
-    assert "its spec is immutable; the manifest changes: data" in result.stdout
+    assert "its spec is immutable, but the manifest has other values for: data" in result.stdout
 
 
 def test_wrong_manifests_are_refused_with_file_and_line(tunegate, tiny_model):

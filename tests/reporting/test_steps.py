@@ -66,7 +66,7 @@ def test_tracking_and_cleanup_pods_may_not_report(chore):
     ("reported", "message"),
     [
         (Step(Role.TRAIN, "forged"), "stage: forged is not a training stage of this job"),
-        (Step(Role.TRAIN), "stage: None is not a training stage of this job"),
+        (Step(Role.TRAIN), "stage: a report of role train must name its stage"),
         (Step(Role.GATE, "sft"), "role: gate sft is not a step of this job"),
         (Step(Role.REPORT), "role: report is not a step of this job"),
     ],
@@ -124,16 +124,16 @@ def test_role_may_report_only_evaluations_that_it_makes(step, subject, is_allowe
     if is_allowed:
         sender(step).check_report(sent)
     else:
-        with pytest.raises(ForeignReportError, match=f"role {step.role} does not evaluate {subject}"):
+        refusal = f"subject {subject}, which a pod of role {step.role} must not report"
+        with pytest.raises(ForeignReportError, match=refusal):
             sender(step).check_report(sent)
 
 
 @pytest.mark.parametrize(("step", "stage"), [(SFT, "dpo"), (GATE, "forged")])
 def test_results_of_another_stage_are_refused(step, stage):
     subject = Subject.FINAL if step is GATE else Subject.CHECKPOINT
-    with pytest.raises(
-        ForeignReportError, match=f"results: {stage} is not (the stage of the report|a training stage)"
-    ):
+    refusal = f"stage {stage}, which is not (the stage of the report|a training stage of this job)"
+    with pytest.raises(ForeignReportError, match=refusal):
         sender(step).check_report(report(step, results=results_of(subject, stage)))
 
 
@@ -143,14 +143,18 @@ def test_results_of_another_stage_are_refused(step, stage):
         (
             DATA,
             {"results": Results(sets={"golden/g": CaseSet(sha256="0", ids=["a"])})},
-            "does not evaluate anything",
+            "results: the report has sets of cases, which a pod of role data must not report",
         ),
-        (SFT, {"plan": plan_for("1")}, "role train does not make a plan"),
-        (GATE, {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]}, "does not publish"),
+        (SFT, {"plan": plan_for("1")}, "the report has a plan, which a pod of role train must not report"),
+        (
+            GATE,
+            {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]},
+            "the report has published artifacts, which a pod of role gate must not report",
+        ),
         (
             SFT,
             {"results": Results(last_published=LastPublished(reading=1))},
-            "does not read published versions",
+            "results: the report has lastPublished, which a pod of role train must not report",
         ),
     ],
 )

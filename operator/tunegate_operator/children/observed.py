@@ -142,7 +142,7 @@ def _weight(pod: Pod) -> float:
 
 @dataclass(frozen=True)
 class IgnoredJob:
-    """A Job that names an object as its owner, but whose labels match no attempt of the owner's steps."""
+    """A Job that names an object as its owner, but has labels of no attempt of the owner's steps."""
 
     name: str
     problem: str
@@ -151,7 +151,7 @@ class IgnoredJob:
 def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
 ) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
-    """Return the child Jobs of ``owner``, and the ignored Jobs, which only name ``owner`` as their owner.
+    """Return the child Jobs of ``owner``, and the Jobs to ignore, which also name ``owner`` as their owner.
 
     The keys of ``nodes`` are the steps that the owner may have. The values are how many pods of a step run at
     the same time.
@@ -201,17 +201,19 @@ def _attempt(labels: dict[str, str], steps: Mapping[Step, int]) -> tuple[Step, i
     invalid, or ``steps`` lacks the step."""
     role, stage, attempt = (labels.get(label) for label in (ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL))
     if role not in {str(step.role) for step in steps}:
-        raise ValueError(f"the Job's label {ROLE_LABEL} is {_shown(role)}")
+        raise ValueError(_label_problem(ROLE_LABEL, role, "which is not a role"))
     step = Step(Role(role), stage)
     if step not in steps:
-        raise ValueError(f"the Job's label {STAGE_LABEL} is {_shown(stage)}")
+        raise ValueError(_label_problem(STAGE_LABEL, stage, f"but the owner has no step {str(step)!r}"))
     if attempt is None or not _ATTEMPT.fullmatch(attempt):
-        raise ValueError(f"the Job's label {ATTEMPT_LABEL} is {_shown(attempt)}")
+        raise ValueError(_label_problem(ATTEMPT_LABEL, attempt, "which is not the number of an attempt"))
     return step, int(attempt)
 
 
-def _shown(label: str | None) -> str:
-    return "missing" if label is None else repr(label)
+def _label_problem(label: str, value: str | None, problem: str) -> str:
+    if value is None:
+        return f"the Job's label {label} is missing"
+    return f"the Job's label {label} is {value!r}, {problem}"
 
 
 def _pod(obj: Object, view: View) -> Pod:

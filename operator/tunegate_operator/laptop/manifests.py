@@ -61,7 +61,7 @@ def in_laptop_namespace(objects: Iterable[Object]) -> list[Object]:
         new = {**obj, "metadata": {**obj["metadata"], "namespace": NAMESPACE}}
         if Key.of(new) in moved:
             raise RefusedError(
-                f"{obj['kind']} {obj['metadata']['name']} is in two namespaces, but a run on a laptop has "
+                f"two namespaces have a {obj['kind']} {obj['metadata']['name']}, but a run on a laptop has "
                 "only one namespace: rename one of the two objects, or run the manifests of each namespace "
                 "separately, each with its own --runs"
             )
@@ -85,9 +85,9 @@ def refuse_changed_spec(existing: Object, obj: Object) -> None:
     changed = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
     if changed:
         raise RefusedError(
-            f"FineTuneJob {obj['metadata']['name']} exists and its spec is immutable; "
-            f"the manifest changes: {', '.join(changed)}. "
-            "Give the new job another name, or delete the old run and start over with --again."
+            f"FineTuneJob {obj['metadata']['name']} exists and its spec is immutable, but the manifest has "
+            f"other values for: {', '.join(changed)}. "
+            "Give the new job another name, or start over with --again, which deletes the old run."
         )
 
 
@@ -125,13 +125,15 @@ def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -
     users = list(users)
     if again and not users:
         return
-    name, gate = obj["metadata"]["name"], obj["kind"] == "EvalGate"
-    what = "its golden set is immutable, so that pass rates stay comparable" if gate else "it is immutable"
-    way = f". It is also used by {', '.join(users)}, so --again cannot replace it"
+    kind, name, gate = obj["kind"], obj["metadata"]["name"], obj["kind"] == "EvalGate"
+    what = "it is immutable, but the manifest has other content"
+    if gate:
+        what = "its golden set is immutable, so that pass rates stay comparable, but the manifest has another"
+    way = f". This {kind} is also used by FineTuneJob {', '.join(users)}, so --again cannot replace it"
     if not users:
-        way = ", or start over with --again"
+        way = ", or start over with --again, which deletes the old run"
     raise RefusedError(
-        f"{obj['kind']} {name} exists and {what}. "
+        f"{kind} {name} exists and {what}. "
         f"{'Create another EvalGate for the new set' if gate else 'Give the changed ConfigMap another name'}"
         f"{way}."
     )

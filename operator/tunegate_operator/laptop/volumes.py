@@ -15,8 +15,8 @@ from tunegate_operator.laptop.manifests import Project, RefusedError
 def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
     """Return the symbolic links to create in ``volumes``, with their targets.
 
-    Raises RefusedError if a claim already refers to another folder, because a job must not use another
-    project's data by mistake, or if the link of a claim is broken.
+    Raises RefusedError if the link of a claim is broken, or if a claim already refers to another folder, so
+    that no job uses the data of other manifests by mistake.
     """
     wanted: dict[Path, Path] = {}
     for project in projects:
@@ -79,6 +79,6 @@ def _must_be_made(link: Path, target: Path) -> bool:
 def _refuse_other(claim: str, target: Path, present: Path) -> None:
     if target != present:
         raise RefusedError(
-            f"claim {claim} would refer to the folder {target}, but it already refers to {present}. Rename "
-            "one of the two claims, or choose another runs folder with --runs."
+            f"claim {claim} already refers to the folder {present}, so it cannot refer to {target}. Give the "
+            "claim another name in the manifests, or choose another runs folder with --runs."
         )

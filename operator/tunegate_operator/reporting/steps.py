@@ -45,6 +45,8 @@ class Sender:
         ]
         reported = Step(report.role, report.stage)
         if reported not in steps:
+            if report.role is Role.TRAIN and report.stage is None:
+                raise ForeignReportError("stage: a report of role train must name its stage")
             if report.role is Role.TRAIN:
                 raise ForeignReportError(f"stage: {report.stage} is not a training stage of this job")
             raise ForeignReportError(f"role: {reported} is not a step of this job")
@@ -67,7 +69,8 @@ class Sender:
         for evaluation in report.results.evaluations:
             if evaluation.subject not in EVALUATED_SUBJECTS.get(report.role, ()):
                 raise ForeignReportError(
-                    f"results: role {report.role} does not evaluate {evaluation.subject}"
+                    f"results: the report has an evaluation of subject {evaluation.subject}, which a pod of "
+                    f"role {report.role} must not report"
                 )
             if evaluation.subject is Subject.START and evaluation.step != 0:
                 raise ForeignReportError(
@@ -75,15 +78,27 @@ class Sender:
                     f"not {evaluation.step}"
                 )
             if evaluation.stage not in stages:
-                known = "the stage of the report" if report.stage else "a training stage of this job"
-                raise ForeignReportError(f"results: {evaluation.stage} is not {known}")
+                expected = "the stage of the report" if report.stage else "a training stage of this job"
+                raise ForeignReportError(
+                    f"results: the report has an evaluation of stage {evaluation.stage}, "
+                    f"which is not {expected}"
+                )
         if report.results.sets and report.role not in EVALUATED_SUBJECTS:
-            raise ForeignReportError(f"results: role {report.role} does not evaluate anything")
+            raise ForeignReportError(
+                f"results: the report has sets of cases, which a pod of role {report.role} must not report"
+            )
         if report.results.last_published and report.role not in (Role.GATE, Role.PUBLISH):
-            raise ForeignReportError(f"results: role {report.role} does not read published versions")
+            raise ForeignReportError(
+                f"results: the report has lastPublished, which a pod of role {report.role} must not report"
+            )
         if report.plan is not None and report.role is not Role.DATA:
-            raise ForeignReportError(f"plan: role {report.role} does not make a plan")
+            raise ForeignReportError(
+                f"plan: the report has a plan, which a pod of role {report.role} must not report"
+            )
         if report.published and report.role is not Role.PUBLISH:
-            raise ForeignReportError(f"published: role {report.role} does not publish")
+            raise ForeignReportError(
+                f"published: the report has published artifacts, which a pod of role {report.role} must not "
+                "report"
+            )
         if len(report.published) > MAX_PUBLISHED:
             raise ForeignReportError(f"published: a job has at most {MAX_PUBLISHED} targets")
