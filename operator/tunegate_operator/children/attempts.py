@@ -30,12 +30,12 @@ from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.names import Step
 
 POD_SECONDS = 30
-"""How long after its creation a Job may have no pod before status shows that the Job waits for one. The start
-timeout begins then, and not when the Job was created, because an older Job may have lost its pod."""
+"""Seconds after the creation of a Job from which status shows that the Job waits for a pod. The start timeout
+counts from then, and not from the creation, because an old Job may have lost its pod."""
 
 Build = Callable[[int], Sequence[Object]]
-"""A function that builds the objects of an attempt from the attempt's number: first the objects that the Job
-needs, then the Job."""
+"""A function that takes an attempt's number and builds the objects of this attempt: first the objects that
+the Job needs, then the Job."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ StepState = Completed | Running | Starting | Waiting | Restart | Ending | Failur
 def advance(jobs: ChildJobs, step: Step, build: Build, *, is_known: bool = False) -> StepState:
     """Advance a step: start its first attempt, watch the active one, or start another one after a failure.
 
-    Return the state of the step. ``is_known`` means that the result of the step is recorded elsewhere. A step
-    that succeeded then stays completed if its Job is removed.
+    Return the state of the step. If the result of the step is recorded elsewhere (``is_known``), a step that
+    succeeded stays completed even if its Job is removed.
     """
     latest = jobs.latest(step)
     if latest is None:
@@ -170,8 +170,8 @@ def stop_all(jobs: ChildJobs, result: str) -> bool:
 
 
 def delete_recorded(jobs: ChildJobs) -> Child | None:
-    """Delete active children that are recorded as ended. Such children exist if a suspension is undone at
-    once. Return the first of these children; None if there is none."""
+    """Delete active children that are recorded as ended. Such children exist if a suspension ends before its
+    children are deleted. Return the first of these children; None if there is none."""
     left = [child for child in jobs.active if jobs.is_recorded(child)]
     jobs.agenda.actions += [Delete(child.key, child.uid) for child in left]
     return left[0] if left else None
@@ -190,8 +190,8 @@ def record_finished(jobs: ChildJobs) -> None:
 
 
 def count_ended_pods(jobs: ChildJobs) -> None:
-    """Add the running time of pods that failed while their Job continues, because an evicted pod is soon
-    deleted.
+    """Add the running time of failed pods whose Job continues. It is added before the Job ends, because an
+    evicted pod is soon deleted.
 
     The pods of a Job run one after the other, so every pod created up to ``counted_until`` is already
     counted. Multi-pod Jobs are skipped: they end with their first pod.

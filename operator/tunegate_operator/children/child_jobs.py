@@ -63,8 +63,8 @@ class ChildJobs:
         return max([*seen, *(attempt.number for attempt in self.recorded(step))], default=0)
 
     def latest(self, step: Step) -> Child | None:
-        """Return the Job of the latest attempt of a step; None if there is no attempt, or its Job is being
-        deleted or is deleted."""
+        """Return the Job of the latest attempt of a step; None if there is no attempt, or if the Job of the
+        latest attempt is deleted or being deleted."""
         number = self.latest_number(step)
         found = (c for c in self.children if c.step == step and not c.deleting and c.attempt == number)
         return next(found, None)
@@ -83,8 +83,8 @@ class ChildJobs:
         return recorded.finished if recorded else None
 
     def is_recorded(self, child: Child) -> bool:
-        """Whether the attempt of a child is recorded as ended. If a later attempt is recorded, this one was
-        too, because attempts are recorded in order."""
+        """Whether the attempt of a child is recorded as ended. Attempts are recorded in order, so a record of
+        a later attempt means that this attempt was recorded too."""
         return any(attempt.number >= child.attempt for attempt in self.recorded(child.step))
 
     @property
@@ -99,8 +99,8 @@ class ChildJobs:
 def newest(items: Sequence[Item], most: int, key: Callable[[Item], Hashable]) -> list[Item]:
     """Return at most ``most`` of ``items``, which are sorted from oldest to newest, in the same order.
 
-    The newest item of each key is kept in preference to other items, even newer ones, because it shows the
-    current state of its key.
+    The newest item of each key shows the current state of its key. So all other items are dropped before it,
+    even if they are newer.
     """
     last = {key(item): item for item in items}
     older = [item for item in items if last[key(item)] is not item]

@@ -15,8 +15,8 @@ LONGEST_PREFIX = 58
 
 def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
     """Record the evicted pods of a child, because they are soon deleted. Return a failure if MAX_EVICTIONS
-    pods were evicted since the last checkpoint: pods of this child, or for a multi-pod Job of all
-    attempts."""
+    pods were evicted since the last checkpoint. Only pods of this child count; for a multi-pod Job, the pods
+    of earlier attempts count too."""
     reached, known = jobs.last_checkpoint(child.step), list(jobs.ledger.evictions)
     for pod in _evicted(child, known)[-MAX_EVICTIONS:]:
         if pod.key.name not in {e.pod for e in known}:
@@ -38,8 +38,8 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
 
 
 def pod_prefix(child: Child) -> str:
-    """Return the prefix that the names of pods that replace each other have in common: the Job's name, or for
-    a multi-pod Job the Job's name without the attempt number."""
+    """Return the prefix of the names of the pods whose evictions are counted together: the Job's name or, for
+    a multi-pod Job, the Job's name without the attempt number, so that all attempts have this prefix."""
     if child.nodes > 1:
         return child.key.name.removesuffix(str(child.attempt))
     return f"{child.key.name}-"[:LONGEST_PREFIX]

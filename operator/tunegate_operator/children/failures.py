@@ -102,8 +102,9 @@ def classify(child: Child) -> Failure:
 
 
 def is_explained(child: Child) -> bool:
-    """Whether the cache shows why a child failed: all its pods have ended, and one of them explains the Job's
-    failure. This is also the case if the Job exceeded its deadline, because its pods are then deleted."""
+    """Whether the cache shows why a child failed: all its pods have ended, and the decisive pod explains the
+    Job's failure. A Job that exceeded its deadline needs no pod to explain it, because its pods are
+    deleted."""
     pod = child.decisive_pod
     if pod is None or child.failure_reason == DEADLINE:
         return child.failure_reason == DEADLINE

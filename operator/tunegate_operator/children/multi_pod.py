@@ -1,9 +1,10 @@
-"""Restart multi-pod Jobs: if one pod fails, all its pods end, and the next attempt starts all of them again.
+"""Restart multi-pod Jobs: if one pod fails, the Job ends all its pods, and the next attempt starts new ones.
 
-Kubernetes does not replace a single pod of such a Job, because the other pods cannot train without it. So
-this module does what the Job controller does for single-pod Jobs: it limits the restarts without a new
-checkpoint, and pauses longer before each one. Restarts after an eviction or a lost node are not limited in
-this way.
+Kubernetes cannot replace a single pod of such a Job, because the other pods cannot train without it. So this
+module does what the Job controller does for a single-pod Job: it limits the restarts that bring no new
+checkpoint to ``BACKOFF_LIMIT``, and doubles the pause with each restart. Two causes have other rules: after a
+lost node, the pause grows in the same way, but the restarts are not limited; after an eviction, the next
+attempt starts at once, and :mod:`.evictions` limits the evictions.
 """
 
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Restart:
 
 
 def restart(jobs: ChildJobs, child: Child) -> Restart | Failure | None:
-    """Return what follows a failed attempt of a multi-pod Job: a pause, or the final failure of the step.
-    Return None if the next attempt should start now.
+    """Return Restart while the next attempt of a multi-pod Job must wait, the final failure of the step if
+    there is no next attempt, or None if the next attempt should start now.
 
     Restarts after lost nodes are limited only by ``activeDeadlineSeconds``.
     """
@@ -66,8 +67,8 @@ def lost_to_eviction(child: Child, ledger: Ledger) -> bool:
 
 
 def _counts(attempt: Attempt, child: Child, ledger: Ledger) -> bool:
-    """Whether a recorded attempt counts as a restart: it did not end because of success, suspension, an
-    eviction or a lost node."""
+    """Whether a recorded attempt counts towards ``BACKOFF_LIMIT``: it neither succeeded nor was ended by a
+    suspension, an eviction or a lost node."""
     prefix = f"{pod_prefix(child)}{attempt.number}-"
     return attempt.result not in _NOT_COUNTED and not any(
         eviction.pod.startswith(prefix) for eviction in ledger.evictions

@@ -129,8 +129,8 @@ class Child:
 
 
 def _weight(pod: Pod) -> float:
-    """Return how well the end of a pod explains the failure of its multi-pod Job; higher is better. See
-    :func:`cause_priority`."""
+    """Return a number that is higher if the end of a pod explains the failure of its multi-pod Job better, as
+    :func:`cause_priority` does."""
     if pod.oom_killed:
         return 5
     if pod.phase != "Failed":
@@ -153,8 +153,7 @@ def observe_children(
 ) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
     """Return the child Jobs of ``owner``, and the Jobs to ignore, which also name ``owner`` as their owner.
 
-    The keys of ``nodes`` are the steps that the owner may have. The values are how many pods of a step run at
-    the same time.
+    ``nodes`` maps each step that the owner may have to the number of its pods that run at the same time.
     """
     found = [_child(job, view, nodes) for job in view.children(owner, "Job")]
     return (
@@ -198,7 +197,7 @@ def _child(obj: Object, view: View, nodes: Mapping[Step, int]) -> Child | Ignore
 
 def _attempt(labels: dict[str, str], steps: Mapping[Step, int]) -> tuple[Step, int]:
     """Return the step and the attempt number in a Job's labels. Raises ValueError if a label is missing or
-    invalid, or ``steps`` lacks the step."""
+    invalid, or if the step is not in ``steps``."""
     role, stage, attempt = (labels.get(label) for label in (ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL))
     if role not in {str(step.role) for step in steps}:
         raise ValueError(_label_problem(ROLE_LABEL, role, "which is not a role"))

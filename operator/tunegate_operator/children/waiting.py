@@ -11,14 +11,14 @@ from tunegate_operator.engine.controller import Agenda, LookUpEvents, Refusal
 from tunegate_operator.names import Step
 
 LOOK_UP_AFTER_SECONDS = 10
-"""How long after the creation of a child or pod that does not run, and whose status shows no reason, its
-Events are looked up."""
+"""Seconds after which the Events of a new child or pod are looked up, if it does not run and its status shows
+no reason."""
 LOOK_UP_AGAIN_SECONDS = 60
 NODE_PATIENCE_SECONDS = 30
 """How long after the end of a pod's grace period its node may take to report that the pod ended."""
 POD_END_SECONDS = 100
-"""How long after the end of a Job to wait until the end of its pods is observed. The watch events of Jobs and
-of pods are not ordered with each other, and a watch on a dead connection is reopened after 90 seconds."""
+"""Seconds to wait, after a Job ended, for the watch events that show the end of its pods. These events may
+arrive after those of the Job, and a watch on a dead connection is reopened after 90 seconds."""
 
 PURPOSES = {
     Role.DATA: "checking the data and fetching the model",
