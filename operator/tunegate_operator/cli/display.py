@@ -128,7 +128,7 @@ def _headline(phase: Phase, status: FineTuneJobStatus) -> Text:
 
 
 def tracking_line(tracking: TrackingStatus) -> Text:
-    """Render whether the metrics were sent that a tracker had not received when the job ended."""
+    """Render whether follow-up pods sent the metrics that trackers lacked when the job ended."""
     if tracking.result is None:
         return Text(
             f"tracking  remaining data not yet sent to {' and '.join(tracking.behind)}", style="yellow"

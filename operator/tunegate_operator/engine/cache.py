@@ -192,7 +192,7 @@ class Cache:
         requested after :meth:`mark` returned ``since``, and must be a consistent read, not one from a stale
         cache. A cached object that is not in the list counts as deleted, unless it was added to the cache
         after ``since``, because it may be newer than the list. If iterating over ``listed`` raises an
-        exception, no deletions are reported. If an object is not listed only because it lost its label,
+        exception, no deletions are reported. If an object is missing in the list because it lost its label,
         reading it adds it to the cache again.
         """
         present: set[str] = set()
@@ -236,7 +236,8 @@ class Cache:
                 self._events[uid] = found
 
     def _fetch(self, key: Key) -> Object | None:
-        """Read an object whose content is not cached from the cluster. Returns None if it no longer exists.
+        """Read an object from the cluster, because its content is not cached. Returns None if the object no
+        longer exists.
 
         The metadata of a deleted object stays cached until a watch or a list reports the deletion, because
         only this event enqueues the keys that the deletion concerns."""

@@ -106,8 +106,8 @@ class Decision:
     """Whether no later decision repeats these actions. If True, the status is written only after all actions
     succeeded."""
     message_is_progress: bool = False
-    """Whether a status in which only the message changed counts as a change of progress, which is written at
-    most once per interval. A scheduler's message, for example, changes whenever a node joins or leaves."""
+    """Whether a changed message counts as progress: a status in which only progress changed is written at
+    most once per interval. For example, a scheduler's message changes whenever a node joins or leaves."""
     acknowledges: bool = True
     """Whether the status includes what pods reported. If False, pods keep their reports and send them
     again."""

@@ -1,4 +1,5 @@
-"""Send requests to the API server. Objects are plain JSON. Each class of error has its own way to be handled.
+"""Send requests to the API server. Objects are plain JSON. Each error has the class of
+:mod:`tunegate_operator.engine.cluster` that determines how callers handle it.
 
 Requests are not retried here: the caller decides again after its own backoff. Kopf and the reflectors open
 the watches, and pass the events to :meth:`KubernetesCluster.deliver`.

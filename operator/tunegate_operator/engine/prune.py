@@ -44,8 +44,8 @@ write it: its statuses have at most 32 KiB."""
 def prune(obj: Object) -> Object:
     """Return the fields of an object that decisions read.
 
-    The result lacks labels, annotations and owner references that other clients set, so never write it to the
-    cluster.
+    Never write the result to the cluster: it lacks, for example, the labels and annotations that other
+    clients set.
     """
     metadata = obj["metadata"]
     small: Object = {field: value for field, value in metadata.items() if field in _FIELDS}

@@ -11,8 +11,8 @@ from tunegate_operator.engine.cluster import Key
 
 FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1000.0
-"""The shortest and the longest time between retries of a key, in seconds. The time doubles with each failure
-in a row."""
+"""The shortest and the longest time between retries of a key, in seconds. The time doubles with each
+consecutive failure."""
 LONGEST_OUTAGE_BACKOFF = 15.0
 """The longest time between retries while the cluster is unavailable, in seconds. After an outage, every key
 is retried within this time."""

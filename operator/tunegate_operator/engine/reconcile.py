@@ -350,10 +350,10 @@ class Reconciler:
 
 
 def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:
-    """Return whether two statuses differ only in their progress.
+    """Return whether two statuses differ only in their progress: in the fields of :data:`PROGRESS_FIELDS`.
 
-    Progress is a field of :data:`PROGRESS_FIELDS`, but a changed message counts as progress only if
-    ``progress`` changed, too, if only numbers in the message changed, or with ``message_is_progress``."""
+    If ``message`` changed but ``progress`` did not, the message counts as progress only if nothing but
+    numbers changed in it, or if ``message_is_progress`` is set."""
     if _without_progress(new) != _without_progress(old):
         return False
     before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))

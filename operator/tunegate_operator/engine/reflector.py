@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 WATCH_SECONDS = 60
 """Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""The shortest and the longest pause before a retry, in seconds. The pause doubles with each failure in a
-row."""
+"""The shortest and the longest pause before a retry, in seconds. The pause doubles with each
+consecutive failure."""
 
 
 class Reflector:

@@ -46,8 +46,8 @@ class _Version:
     def is_covered_by(self, acknowledged: "_Version | None") -> bool:
         """Return whether this report needs no acknowledgement of its own.
 
-        That is so if the acknowledged report is as new or newer, or has the same fields that must not be
-        lost."""
+        It needs none if the acknowledged report is as new or newer, or if both reports have the same values
+        in the fields that must not be lost."""
         if acknowledged is None:
             return False
         return self.age <= acknowledged.age or self.digest == acknowledged.digest
