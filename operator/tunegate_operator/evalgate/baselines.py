@@ -21,12 +21,11 @@ def names_gate(job: Object, gate: str) -> bool:
 def with_baselines(
     known: Sequence[RecordedBaseline], gate: str, jobs: Iterable[Object]
 ) -> list[RecordedBaseline]:
-    """Return ``known`` with the baselines in the status of those ``jobs`` that name ``gate``, newest job
-    first.
+    """Return the ``known`` baselines, and those in the status of each of ``jobs`` that names ``gate``.
 
-    At most MAX_BASELINES are kept. A baseline has the creation time of the newest job that lists it, so the
-    same jobs always give the same list. The status of a job can be trusted, because only the operator writes
-    it.
+    The baselines of the newest jobs come first, and at most MAX_BASELINES are kept. A baseline has the
+    creation time of the newest job that lists it, so the same jobs always give the same list. The status of a
+    job can be trusted, because only the operator writes it.
     """
     found = [baseline for job in jobs if names_gate(job, gate) for baseline in _baselines(job)]
     latest: dict[tuple[str, str], RecordedBaseline] = {}

@@ -36,8 +36,10 @@ class EvalGateController:
         return Decision(status.to_wire(), actions, warnings=warnings)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Return the gates that a changed object concerns: those whose golden set is in a changed ConfigMap,
-        and those that judged the model of a changed FineTuneJob or lack baselines of it."""
+        """Return the gates that a changed object concerns.
+
+        A ConfigMap concerns the gates whose golden set it contains. A FineTuneJob concerns the gates that
+        judged its final model, and the gates that do not list all of its cached baselines yet."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)

@@ -41,7 +41,8 @@ class ObservedGate:
     golden: str | Missing
     """The text of the golden set, or why it cannot be read."""
     records: tuple[Record, ...]
-    """New records: final models of ended jobs that this gate judged and that its status does not list yet."""
+    """New records, which the gate's status does not list yet: one for each ended job whose final model this
+    gate judged."""
     recorded: tuple[Record, ...]
     """The records in the gate's ConfigMap."""
     unreadable: tuple[Unreadable, ...]

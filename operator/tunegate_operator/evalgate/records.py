@@ -63,8 +63,8 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
 
 
 def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
-    """Return ``records`` with their full versions: each record is replaced by the version in the last of
-    ``sources`` that contains it."""
+    """Return ``records`` in full: each record is replaced by the record of the same job in ``sources``, if
+    there is one. Later ``sources`` have priority."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 
@@ -95,8 +95,10 @@ def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateSta
 def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
     """Return ``records`` as status lists them.
 
-    A record that is also in the ConfigMap (``recorded``) keeps its case outcomes in status only while it is a
-    baseline. The outcomes and the URIs of all records have size limits, and the newest records keep theirs.
+    A record that the ConfigMap does not contain yet (it is not in ``recorded``) is listed in full. Every
+    other record keeps its URIs and, if it is a baseline, its case outcomes, while there is room: the URIs of
+    these records have MAX_URI_BYTES in total, their outcomes have MAX_OUTCOME_BYTES in total, and the newest
+    records come first.
 
     Baselines keep their outcomes because the previous release, which may run after ``helm rollback``, reads
     the outcomes only from status.
@@ -122,8 +124,8 @@ def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Rec
 
 
 def _bounded(records: list[Record]) -> list[Record]:
-    """Return at most MAX_RECORDS records: the baselines, which are the newest published record per URI, and
-    the newest other records."""
+    """Return at most MAX_RECORDS records: the baselines (see :func:`baseline_jobs`), and the newest other
+    records."""
     baselines = baseline_jobs(records)
     room = max(0, MAX_RECORDS - len(baselines))
     kept: list[Record] = []
