@@ -21,7 +21,8 @@ from tunegate_operator.manager import Manager
 from tunegate_operator.settings import SettingsError, read_settings
 
 WATCH_TIMEOUT_SECONDS = 60
-"""Watches are reopened after this time, because a dead connection also delivers no events."""
+"""Seconds after which a watch is reopened. Otherwise, a dead connection would look like a watch without
+events."""
 GC_THRESHOLD = 50_000
 """How many new objects trigger a garbage collection. With Python's default of 700, hundreds of collections
 run for each page of a LIST response, and take two thirds of the time for reading the page."""

@@ -85,8 +85,8 @@ class Manifest:
         return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
 
     def line_in(self, path: ObjectPath, line: int) -> int:
-        """Return the line of the file that contains line ``line`` of the text at ``path``. If the text is not
-        a literal block scalar, return the line at which it begins."""
+        """Return where a line of the text at ``path`` is: its line number in the file. ``line`` is its number
+        in the text. If the text is not a literal block scalar, return the line at which the text begins."""
         return self.line_of(path) + (line if path in self.blocks else 0)
 
     def at(self, path: ObjectPath, message: str, severity: Literal["error", "note"] = "error") -> Diagnostic:

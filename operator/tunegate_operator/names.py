@@ -10,8 +10,8 @@ from tunegate_api.contract import Role
 
 JOB_LABEL = f"{GROUP}/job"
 GATE_LABEL = f"{GROUP}/gate"
-"""Label of objects that belong to an EvalGate. The value is the name of the gate; for ``JOB_LABEL``, it is
-the name of the FineTuneJob."""
+"""Labels of the objects that belong to a FineTuneJob or to an EvalGate. The value is the name of this
+owner."""
 ROLE_LABEL = f"{GROUP}/role"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"

@@ -31,7 +31,8 @@ class Settings(BaseModel):
     trainer_image: str = Field(min_length=1)
     """The image that trainer pods run."""
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_comma_list)] = ()
-    """The namespaces to watch, in the variable separated by commas; empty means all namespaces."""
+    """The namespaces to watch; empty means all namespaces. The environment variable separates them by
+    commas."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     workers: int = Field(default=4, ge=1, le=64)

@@ -154,7 +154,8 @@ def show_progress(run: Run) -> None:
 
 
 def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | None) -> list[CheckpointStatus]:
-    """Return the last checkpoints and the best one; the more gates they have, the fewer.
+    """Return the newest checkpoints and the best one. Checkpoints with more gates are larger, so fewer of
+    them are returned.
 
     Only the last checkpoint names its failed cases. The results ConfigMap and the report have the failed
     cases of every checkpoint.

@@ -44,7 +44,7 @@ from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
-"""Pause before the next check whether the cluster accepted a record that it could not accept before."""
+"""Pause before a record is written again that the cluster could not accept, because it was unavailable."""
 
 
 def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
@@ -95,8 +95,8 @@ def _save_ledger(run: Run) -> None:
 
 
 def _end(run: Run, failure: Failure) -> None:
-    """Delete all child Jobs of a job with a failure, which is final. The job keeps its phase until all child
-    Jobs are being deleted and its results are recorded."""
+    """Delete all child Jobs of a job that failed. The job keeps its phase until all child Jobs are being
+    deleted, and until its results are recorded or finally refused."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
     unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
     if unrecorded and not _may_succeed_later(unrecorded, failure):
@@ -275,10 +275,10 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
 
 
 def _published_text(run: Run) -> str:
-    """Return where an artifact that does not pass was published.
+    """Return where an artifact was published that passed at first, but does not pass now.
 
-    This happens if another job publishes a better model to the next target after this artifact was published
-    to the first one.
+    After it was published to the first target, another job may publish a better model to the next target. The
+    artifact is then compared with the better model, and fails.
     """
     published = ", ".join(p.uri for p in run.draft.status.published)
     return f"Published only to {published}." if published else "Nothing was published."

@@ -52,8 +52,8 @@ def ensure_request(run: Run) -> bool:
 
 
 def _use_request(run: Run, request: Request, name: str) -> None:
-    """Use this request. When status first shows its name, the wait for inputs ends, and the next wait has the
-    full start timeout."""
+    """Use this request. If it is new, show its name in status and end the wait for inputs, so that the next
+    wait has the full start timeout."""
     run.made_request = request
     if run.draft.status.request is None:
         run.draft.set(request=name, waiting_since=None)

@@ -66,8 +66,8 @@ _OF_DATA = (LifecycleStage.DATA_PREPARATION, LifecycleStage.MODEL_INITIALIZATION
 
 
 def _has_bad_data(status: FineTuneJobStatus) -> bool:
-    """Whether the job failed because of its rows. The model was then fetched, because rows are read after
-    it."""
+    """Whether the job failed because of its rows. If so, the model was fetched before, because the data pod
+    reads rows after it fetched the model."""
     return status.failure is not None and status.failure.reason in (Reason.BAD_DATA, Reason.TOO_FEW_ROWS)
 
 

@@ -33,15 +33,15 @@ PHASES = {
 """The phase of a job while a pod of a role runs. The report role is missing, because its pod does not change
 the phase."""
 WAITING_PHASES = {Role.DATA: Phase.PENDING, Role.TRAIN: Phase.QUEUED}
-"""The phase of a job while the pod of a role does not run yet. Roles without an entry have the phase in
-PHASES then, too."""
+"""The phase of a job while the pod of a role does not run yet. For a role without an entry, it is the phase
+in PHASES."""
 
 
 def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_known: bool) -> bool:
     """Advance a step, show it in status, and return whether its latest attempt completed.
 
-    ``is_known`` means that the result of the step is recorded. A step that succeeded then stays completed if
-    its Job is removed.
+    If the result of the step is recorded (``is_known``), a step that succeeded stays completed even if its
+    Job is removed.
     """
     state = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
     _show(run, step, state)
@@ -69,7 +69,7 @@ def delete_suspended(run: Run) -> bool:
 
 
 def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
-    """Return the function that builds the objects of an attempt of a step from the attempt's number."""
+    """Return a function that takes an attempt's number and builds the objects of this attempt."""
     job = run.observed.job
     baselines = _recorded_baselines(run) if step.role in (Role.TRAIN, Role.GATE) else ()
 
@@ -90,8 +90,8 @@ def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
 
 
 def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
-    """Return the cached baselines that pods may use: those in the status of this job and of its gates, which
-    list the baselines of earlier jobs. Only the operator writes status."""
+    """Return the cached baselines that pods may use: those in the status of this job, and those of earlier
+    jobs in the status of its gates. Only the operator writes status."""
     gates = [gate for gate in run.observed.gates.values() if gate is not None]
     earlier = (baseline for gate in gates for baseline in gate.status.baselines)
     return (*run.draft.status.baselines, *earlier)

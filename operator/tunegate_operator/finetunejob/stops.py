@@ -45,16 +45,16 @@ def record_decision(run: Run) -> bool:
 
 
 def enter_stopped(run: Run, stop: Stop) -> None:
-    """Enter the phase Stopped, in which the job waits for a person's decision. The message names an
-    annotation that has no effect."""
+    """Enter the phase Stopped, in which the job waits for a person's decision. If there is an annotation that
+    has no effect, the message says why."""
     problem = _ignored_annotation(run.observed.job, stop, run.draft.status.decisions)
     message = f"{problem}. {stop.message}" if problem else stop.message
     run.draft.enter(Phase.STOPPED, message, Reason(stop.reason))
 
 
 def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
-    """Return why a continue or discard annotation has no effect; empty if no annotation is wrong. An
-    annotation about an earlier stop is not wrong."""
+    """Return why a continue or discard annotation is wrong; empty if neither is wrong. An annotation about an
+    earlier stop has no effect any more, but is not wrong."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
         text = job.metadata.annotations.get(annotation)
         if text is None:
@@ -100,7 +100,7 @@ def is_continued(decisions: list[StopDecision], id: str) -> bool:
 
 
 def accepted_step(decisions: list[StopDecision], stage: str) -> int:
-    """Return the optimizer step of the last stop of a stage that a person decided to continue; 0 if there is
+    """Return the optimizer step of the last stop after which a person continued the stage; 0 if there is
     none."""
     return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 

@@ -39,7 +39,7 @@ _JUDGED = {
     Role.TRAIN: (Reason.NO_PASSING_CHECKPOINT,),
     Role.GATE: (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.GATE_ERROR),
 }
-"""Reasons of failures that the pods of a role know, because they result from these pods' evaluations."""
+"""The failure reasons that pods of a role know before they end, because their own evaluations show them."""
 
 
 def record_trackers_behind(run: Run) -> None:
@@ -53,8 +53,8 @@ def record_trackers_behind(run: Run) -> None:
 
 
 def _reported_behind(run: Run) -> list[str] | None:
-    """Return the trackers that are behind, as the last pod that sent metrics reported them; None if that pod
-    reported no list, its Job is gone, or it could not know how the job ended."""
+    """Return the trackers that are behind, as reported by the last pod that sent metrics. Return None if the
+    Job of this pod is gone, if the pod reported no list, or if it could not know how the job ended."""
     ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).sends_metrics]
     over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
     last = next((child for child in over if ended and _is_attempt(child, ended[-1])), None)

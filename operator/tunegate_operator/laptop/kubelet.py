@@ -255,7 +255,7 @@ class Kubelet:
 
 
 def _command(pod: Object) -> list[str]:
-    """Return the pod's command. If it starts with Python, this process's interpreter replaces the image's."""
+    """Return the pod's command. If its program is Python, the interpreter of this process is used."""
     container = pod["spec"]["containers"][0]
     command = [*container.get("command", ()), *container.get("args", ())]
     return [sys.executable, *command[1:]] if command[0] in _PYTHONS else command

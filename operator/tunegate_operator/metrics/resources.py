@@ -21,8 +21,8 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import moment
 
 FINISHED_HOURS = 24
-"""A FineTuneJob has metrics of its own until so many hours after its end. This bounds the number of series:
-``tunegate_finetunejobs`` still counts it."""
+"""How long a FineTuneJob has metrics of its own after its end, in hours. This limits the number of series.
+Afterwards, only ``tunegate_finetunejobs`` counts the job."""
 _STAGES = {
     Phase.VALIDATING: LifecycleStage.DATA_PREPARATION,
     Phase.QUEUED: LifecycleStage.TRAINING_SETUP,
@@ -40,7 +40,8 @@ ListObjects = Callable[[str], Iterable[Object]]
 class ResourceCollector(Collector):
     """Metrics of all FineTuneJobs and EvalGates.
 
-    ``is_leader``: only the replica that decides exports them, so that sums count each resource once.
+    Only the leader exports them, so that a sum over all replicas counts each resource once. ``is_leader``
+    returns whether this replica is the leader.
     """
 
     def __init__(self, list_objects: ListObjects, clock: Clock, is_leader: Callable[[], bool]) -> None:

@@ -150,9 +150,10 @@ class ReportServer:
 
     @web.middleware
     async def _note_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Record that the headers of a request are complete, and log internal errors.
+        """Record that the headers of a request are complete, then let ``handler`` answer the request.
 
-        aiohttp's own logger is silenced, because any client could fill the log with broken connections.
+        An internal error of ``handler`` is logged here, because aiohttp's own logger is silenced: otherwise
+        any client could fill the log with broken connections.
         """
         if self._connections:
             self._connections.has_headers(request.protocol)
