@@ -69,10 +69,10 @@ class Generation(ApiModel):
     tokens are almost equally likely, each evaluation may choose another one. Continuous is treated as Fixed
     on a CPU, for sharded stages, and for full fine-tuning that is evaluated in bfloat16 (see `precision`)."""
     precision: Literal["Auto", "Float32"] = "Auto"
-    """Data type in which checkpoints of full fine-tuning are evaluated on a GPU. Their weights are float32.
-    Auto: bfloat16, as in training, which is faster. Float32: the data type of the weights. The field does not
-    affect other models: a base model with an adapter is evaluated in the data type of its stage, and the
-    final artifact in the data type in which it is stored."""
+    """Data type in which a stage of full fine-tuning evaluates its starting model and its checkpoints on a
+    GPU. Their weights are float32. Auto: bfloat16, as in training, which is faster. Float32: the data type of
+    the weights. The field has no effect on other evaluations: a base model with an adapter is evaluated in
+    the data type of its stage, and the final artifact in the data type in which it is stored."""
 
 
 class Thresholds(ApiModel):
@@ -166,8 +166,9 @@ class EvalGateSpec(ApiModel):
     baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
     """What the model is compared with. BaseModel: the model that the job starts from. If an adapter is
     trained on a quantized base model (QLoRA), the quantized base model is used. LastPublished: the newest
-    version that was published through this gate to the same URI. The gate reads its published evidence before
-    the verdict, and again before publishing. If no version was published, LastPublished is skipped."""
+    version that was published through this gate to the same URI. The evidence that was published with this
+    version is read before the verdict, and again before publishing. If no version was published,
+    LastPublished is skipped."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None

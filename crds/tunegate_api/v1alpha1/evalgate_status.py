@@ -12,9 +12,9 @@ from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 MAX_RECORDS = 20
 """Maximum number of records in status, of published and unpublished versions."""
 MAX_URI_BYTES = 12 * 1024
-"""Maximum size of all URIs in status, in bytes, so that status stays below 32 KiB."""
+"""Maximum total size of the URIs in status, in bytes, so that status stays below 32 KiB."""
 MAX_OUTCOME_BYTES = 6 * 1024
-"""Maximum size of all outcomes in status, in bytes, so that status stays below 32 KiB."""
+"""Maximum total size of the outcomes in status, in bytes, so that status stays below 32 KiB."""
 
 
 MAX_BASELINES = 10
@@ -58,16 +58,17 @@ class Record(StatusModel):
     total: int
     """Number of cases in the golden set."""
     base_passed: int | None = None
-    """Number of golden cases that the base model passed. `total` is the number of all cases."""
+    """Number of golden cases that the base model passed, out of `total`. Absent if the final gate did not
+    evaluate the base model."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
     """Outcome of each case, one letter per case in the order of the set: p passed, f failed, t truncated, e
-    error. Status keeps at most 6 KiB of outcomes, for the newest published versions, because earlier releases
-    of Tunegate compare with these. The ConfigMap named by `recordsConfigMap` has all outcomes."""
+    error. Status keeps at most 6 KiB of outcomes in total, for the newest published versions, because earlier
+    releases of Tunegate compare with these. The ConfigMap named by `recordsConfigMap` has all outcomes."""
     verdict: VerdictState
     """Verdict of the gate."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
     """URIs that this version was published to. Empty if it was not published. Status keeps at most 12 KiB of
-    URIs, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""
+    URIs in total, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""
     time: Time
     """Time of the judgement."""
 
@@ -104,7 +105,8 @@ class EvalGateStatus(StatusModel):
     live_verdict: VerdictState | None = None
     """Verdict of the last judgement of the target. Absent if the gate has no target."""
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
-    """Judged versions, newest first. The newest published version of each listed URI is always kept."""
+    """Judged versions, newest first: for each URI, the newest version that passed and was published to it,
+    and the newest other versions."""
     records_config_map: Annotated[str | None, Field(max_length=63)] = None
     """Name of the ConfigMap with the full records: with all URIs, and with the outcome of each case, so that
     versions can be compared case by case. Absent until a model was judged."""

@@ -166,7 +166,7 @@ class FineTuneJobSpec(ApiModel):
     resume training from that checkpoint."""
     start_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS, examples=[7200])] = 3600
     """Maximum time in seconds that the job waits for something that is missing, such as a gate, a ConfigMap,
-    an image or a GPU. Then the job fails with StartTimeout."""
+    an image or a GPU. After this time, the job fails with StartTimeout."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
     """Maximum total running time of the job's pods in seconds. Time in which the job waits in a queue, is
     reviewed or is suspended does not count. If omitted, there is no limit."""

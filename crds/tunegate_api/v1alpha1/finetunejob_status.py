@@ -79,7 +79,7 @@ class PlanStatus(StatusModel):
     in the same way."""
 
     sha256: Sha256
-    """Digest of the plan without its image."""
+    """Digest of the plan. The image is left out."""
     config_map: str
     """Name of the ConfigMap with the whole plan."""
     image: Annotated[str, Field(max_length=MAX_IMAGE_ID)] | None = None
@@ -180,8 +180,10 @@ class Stop(StatusModel):
     message: Message
     """The arithmetic behind the stop."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
-    """Ids of the first regressed cases, at most 10. They fail now. For GoldenRegression, they passed on the
-    best earlier checkpoint or the starting model; for MustPassFailed, on any of these."""
+    """Ids of the first regressed cases, at most 10. They fail at this checkpoint. For GoldenRegression, they
+    passed at the best step so far, which may be the starting model. For MustPassFailed, they are `mustPass`
+    cases that passed on the starting model or on any earlier checkpoint. If a person continued the stage
+    after an earlier stop, the evaluations before that stop are ignored."""
     regressed_count: int = 0
     """Number of all regressed cases, of which `regressedCases` lists the first."""
     kept: CheckpointReference | None = None
@@ -233,7 +235,7 @@ class Cleanup(StatusModel):
     """Result of the cleanup after `ttlSecondsAfterFinished`."""
 
     time: Time
-    """Time at which the cleanup ended. By then, Jobs and pods are deleted, even if files could not be
+    """Time at which the removal of files ended. Then Jobs and pods are deleted, even if files could not be
     removed."""
     result: Annotated[str, Field(max_length=64)]
     """Succeeded, or the reason why files remain on the volume."""

@@ -186,5 +186,6 @@ class PodTemplate(ApiModel):
     """Size of /dev/shm, which data loaders and communication between GPUs use. Its content counts towards the
     memory limit of the pod. Defaults to the size set by the container runtime, often 64Mi."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=3600, examples=[300])] = None
-    """Time in seconds that a pod has after SIGTERM to complete its optimizer step and save a checkpoint.
-    Defaults to 120 seconds plus the time to write 24 bytes per trained weight at 100 MB/s."""
+    """Time in seconds that a pod has after SIGTERM to complete its work, such as an optimizer step, and to
+    save its state. Defaults to 120 seconds; for training pods, plus the time to write 24 bytes per trained
+    weight at 100 MB/s."""

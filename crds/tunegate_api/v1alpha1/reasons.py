@@ -43,7 +43,8 @@ class Phase(StrEnum):
 
 
 class LifecycleStage(StrEnum):
-    """The stages of the fine-tuning lifecycle in order, named as in the survey arXiv 2408.13296."""
+    """The seven stages of the fine-tuning lifecycle in order, after the survey arXiv 2408.13296, which uses
+    longer names for some of them."""
 
     DATA_PREPARATION = "DataPreparation"
     """The data is downloaded, checked, split and pinned by digest."""
@@ -135,8 +136,8 @@ class Reason(StrEnum):
     START_FROM_NOT_READY = "StartFromNotReady"
     """The FineTuneJob in `model.startFrom` has not succeeded yet."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """A ConfigMap that the job or its EvalGate references does not exist yet, or lacks the key of the golden
-    set."""
+    """A ConfigMap that the job or its EvalGate references does not exist yet, or lacks a key that a pod
+    needs."""
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
     """A Secret that a pod uses does not exist yet, or lacks a key."""
     VOLUME_NOT_READY = "VolumeNotReady"
@@ -148,7 +149,7 @@ class Reason(StrEnum):
     """The API server does not allow a child Job or its pod: an admission policy denies it, or the operator
     lacks a permission."""
     NAME_TAKEN = "NameTaken"
-    """A child Job of an earlier job with the same name is still being deleted."""
+    """The name of a child Job is taken by another Job, or by a Job that is still being deleted."""
     POD_NOT_STARTED = "PodNotStarted"
     """No pod of the step has started: it is being created, cannot start yet, or replaces a pod that
     failed."""
@@ -187,13 +188,14 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     """The pods ran longer than `activeDeadlineSeconds`."""
     BAD_DATA = "BadData"
-    """Rows or golden cases are malformed, or a file does not have the expected digest."""
+    """Rows, golden cases or model files cannot be used. For example, they are malformed, prompts of golden
+    cases are in the training data, or a file does not have the expected digest."""
     TOO_FEW_ROWS = "TooFewRows"
     """There are fewer training rows than `data.goal` requires."""
     NOT_FOUND = "NotFound"
     """The model or a data file was not found at its address."""
     CREDENTIALS = "Credentials"
-    """A source or a publish target refused the credentials."""
+    """A source or a publish target refused the credentials, or a Secret lacks a key or cannot be read."""
     UNREACHABLE = "Unreachable"
     """A source or a publish target was unreachable, even after several retries."""
     USER_ERROR = "UserError"
@@ -207,7 +209,8 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     """The pod exceeded its host memory limit."""
     STORAGE = "Storage"
-    """The storage volume is full or read-only."""
+    """A volume is full or read-only, or files on it are damaged, missing or unreadable, or changed while they
+    were used."""
     EVICTED = "Evicted"
     """The pod was evicted, or preempted by a pod with a higher priority."""
     NODE_LOST = "NodeLost"
@@ -217,7 +220,8 @@ class Reason(StrEnum):
     KILLED = "Killed"
     """Something other than Tunegate killed the pods of a child Job, and the Job has no retries left."""
     INTERNAL_ERROR = "InternalError"
-    """A bug in Tunegate. The message contains the last lines of the log."""
+    """A bug in Tunegate, or a child Job failed and no pod reported why. The message contains the last lines
+    of the log, if there is one."""
     REPORT_MISSING = "ReportMissing"
     """The pods of a child Job ended, but the operator did not receive their results."""
     TRACKER_BEHIND = "TrackerBehind"
@@ -227,9 +231,10 @@ class Reason(StrEnum):
     GATE_FAILED = "GateFailed"
     """The final model was evaluated and did not pass."""
     GATE_ERROR = "GateError"
-    """The final model could not be evaluated."""
+    """The final model could not be evaluated, or a stage ended early although its results give no reason to
+    stop."""
     GATE_INCONCLUSIVE = "GateInconclusive"
     """The final model was evaluated, but there are too few cases to decide, or too many outputs of a baseline
     were truncated."""
     DISCARDED = "Discarded"
-    """A person discarded the stopped job with `tunegate discard`."""
+    """A person discarded the stopped job, for example with `tunegate discard`."""

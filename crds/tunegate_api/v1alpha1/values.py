@@ -1,7 +1,7 @@
-"""Constraints of strings that patterns cannot express, declared with the type of a field:
-``Annotated[Decimal, Between(least=0)]``.
+"""Rules for the value of a string field, where the field's pattern does not suffice. A rule is declared with
+the type of the field: ``Annotated[Decimal, Between(least=0)]``.
 
-:mod:`tunegate_api.validation.rules` checks the constraints in Python, and the API server checks them in CEL.
+:mod:`tunegate_api.validation.rules` checks the rules in Python, and the API server checks them in CEL.
 Parsing does not check them.
 """
 
@@ -21,7 +21,7 @@ Number = int | Fraction
 
 @dataclass(frozen=True)
 class ValueRule(ABC):
-    """A constraint of one string, in Python and in CEL, with its error message."""
+    """A rule for one string, in Python and in CEL, with its error message."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core)
@@ -30,12 +30,12 @@ class ValueRule(ABC):
 
     @abstractmethod
     def allows(self, text: str) -> bool:
-        """Return whether ``text`` satisfies the constraint."""
+        """Return whether ``text`` follows the rule."""
 
     @property
     @abstractmethod
     def cel(self) -> str:
-        """The constraint as a CEL expression, in which ``self`` is the string."""
+        """The rule as a CEL expression, in which ``self`` is the string."""
 
     @property
     @abstractmethod
@@ -101,8 +101,8 @@ class AllowedSchemes(ValueRule):
 
 @dataclass(frozen=True)
 class Form(ValueRule):
-    """The rule that ``pattern`` is found in a string, or with ``never`` that it is not found. The rule
-    applies only to strings that begin with ``start``."""
+    """The rule that a string contains a match of ``pattern`` or, with ``never``, that it contains none. The
+    rule applies only to strings that begin with ``start``."""
 
     pattern: str
     must: str
