@@ -140,8 +140,8 @@ class GateRequest(StatusModel):
     spec: EvalGateSpec
     golden_sha256: Sha256
     last_published: PublishedVersion | None = None
-    """The baseline LastPublished of checkpoints, and of the artifact if the publish targets have no evidence
-    of the gate."""
+    """The version with which checkpoints are compared as LastPublished. The artifact is compared with it only
+    if the publish targets have no evidence of this gate."""
 
 
 class StartRequest(StatusModel):
@@ -384,7 +384,7 @@ def canonical_json(model: StatusModel) -> str:
 
 
 def plan_digest(plan: Plan) -> Sha256:
-    """Return the digest of a plan without the field ``image``, because the image is only known in a
+    """Return the digest of a plan. The field ``image`` is left out, because the image is only known on a
     cluster."""
     return sha256_text(canonical_json(plan.model_copy(update={"image": None})))
 

@@ -4,14 +4,15 @@ from tunegate_api.meta import Mapped, Sha256, StatusModel
 
 
 class PublishedVersion(StatusModel):
-    """The last version that was published through a gate, as recorded in the EvalGate when the job starts, or
-    in the evidence stored with the version when the artifact is judged."""
+    """The last version that was published through a gate. When a job starts, it is read from the status of
+    the EvalGate. When the artifact is judged, it is read from the evidence that is stored with the
+    version."""
 
     job: str
     golden_sha256: Sha256
     outcomes: str
-    """One letter per golden case. If the outcome of each case is not known, the letters only reproduce the
-    numbers of passed and failed cases."""
+    """One letter per golden case. If only the numbers of passed and failed cases are known, the letters have
+    these numbers, but do not show which case passed."""
     version: str | None = None
     """Address of the version. None if the version comes from the EvalGate's record."""
     digest: Sha256 | None = None

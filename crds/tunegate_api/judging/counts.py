@@ -3,12 +3,13 @@
 A case has a numerator and a denominator, ``3/5``. The value of a metric on all cases is an exact fraction,
 which is compared with the threshold:
 
-* *Micro*: the sum of the numerators by the sum of the denominators. The F1 score has ``2 tp`` and
-  ``2 tp + fp + fn``, its true and false positives and false negatives, so the value is micro-averaged F1
-  (Manning, Raghavan and Schütze, Introduction to Information Retrieval, 2008, section 13.6).
-* *Mean*: the mean of the values of the cases. ROUGE-L has twice the length of the longest common subsequence
-  and the sum of both lengths, so the value is the mean of the F-measures (Lin, ROUGE: A Package for Automatic
-  Evaluation of Summaries, 2004).
+* *Micro*: the sum of the numerators divided by the sum of the denominators. For the F1 score, a case has the
+  numerator ``2 tp`` and the denominator ``2 tp + fp + fn``, where ``tp``, ``fp`` and ``fn`` are its true
+  positives, false positives and false negatives. So the value is micro-averaged F1 (Manning, Raghavan and
+  Schütze, Introduction to Information Retrieval, 2008, section 13.6).
+* *Mean*: the mean of the values of the cases. For ROUGE-L, the numerator of a case is twice the length of the
+  longest common subsequence, and the denominator is the sum of both lengths. So the value is the mean of the
+  F-measures (Lin, ROUGE: A Package for Automatic Evaluation of Summaries, 2004).
 
 As with a pass rate, the value itself is compared with the threshold, without a confidence interval. As in
 :mod:`tunegate_api.judging.verdict`, truncated outputs do not count as good: only the denominator of such an
@@ -145,7 +146,8 @@ def counted_metric(name: str, rows: CaseSet, outcomes: str, counts: str) -> Coun
 
 
 def counts_text(counts: Sequence[Counts | None]) -> str:
-    """Return the counts of all cases as text, as results contain them: ``3/5 0/4 -``."""
+    """Return the counts of all cases as one string, in the format of results: ``3/5 0/4 -``. None stands for
+    a case that was not measured."""
     return " ".join(NOT_COUNTED if each is None else str(each) for each in counts)
 
 

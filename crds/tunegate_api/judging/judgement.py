@@ -51,8 +51,8 @@ class GateJudgement:
 
     name: str
     cases: CaseSet
-    """The golden set that was evaluated. If it is not the golden set of the gate, this is an empty set, for
-    which the verdict is Error."""
+    """The golden set of the gate. If another set was evaluated, this is an empty set, for which the verdict
+    is Error."""
     outcomes: str
     """The outcome of each case, one letter per case."""
     verdict: Verdict
@@ -232,10 +232,10 @@ def base_evaluation(request: Request, results: Results, name: str, subject: Subj
     """Return the evaluation of the base model on the set ``name`` with which a model of type ``subject`` is
     compared.
 
-    There can be two evaluations of the base model: by the final gate, and by the first stage, as its starting
-    model. An artifact is compared with the first of these, and a checkpoint with the second, because a
-    checkpoint could fail only because the final gate loads the base model in another data type. If the
-    preferred evaluation does not include the set, the other evaluation is used.
+    The base model may have been evaluated twice: by the first stage, as its starting model, and by the final
+    gate. A checkpoint is compared with the evaluation by the first stage, and an artifact with the evaluation
+    by the final gate, because the two may load the base model in different data types. If the preferred
+    evaluation does not include the set, the other evaluation is used.
     """
     trained = results.find(Subject.START, request.spec.stages[0].name)
     judged = results.find(Subject.BASE)
@@ -249,7 +249,7 @@ def last_published(gate: GateRequest, results: Results, subject: Subject) -> Pub
 
     Checkpoints are compared with the version that was known when the job started, so that all checkpoints
     have the same baseline. The artifact is compared with the version that the publish targets had when they
-    were last read.
+    were last read, or with the version of the checkpoints if the targets had none.
     """
     read = results.last_published if subject is Subject.FINAL else None
     return (read.versions.get(gate.name) if read else None) or gate.last_published

@@ -132,8 +132,8 @@ def passed_count(outcomes: str) -> int:
 
 
 def counted_outcomes(passed: int, total: int) -> str:
-    """Return an outcome string with ``passed`` passed cases and ``total`` cases. It is used to compare pass
-    rates if the outcome of each case is not known."""
+    """Return an outcome string with ``passed`` passed cases and ``total`` cases. If only these two numbers of
+    a version are known, the string is used to compare pass rates."""
     return PASS * passed + FAIL * (total - passed)
 
 

@@ -90,7 +90,7 @@ class Pass(StatusModel):
     """Number of token pairs that attention computes: the sum of the squared lengths."""
     keys: int = 0
     """Number of keys that attention reads. If examples have a shared prefix, its keys are computed once, but
-    each example reads them. 0 means that ``tokens`` keys are read."""
+    each example reads them. 0 means that the number of keys is ``tokens``."""
     labelled: int
     """Number of tokens with loss, in all examples."""
 

@@ -105,8 +105,8 @@ class Keys:
 
 @dataclass(frozen=True)
 class Known:
-    """The rule that the map ``field`` has only the keys ``keys``. For some other keys, ``instead`` has the
-    field to use instead."""
+    """The rule that the map ``field`` has only the keys ``keys``. If ``instead`` has another key, the message
+    names the field to use instead of this key."""
 
     field: str
     keys: tuple[str, ...]
