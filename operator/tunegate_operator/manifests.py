@@ -100,10 +100,11 @@ class Manifest:
 
 
 def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
-    """Read the manifests in all files of ``paths``, and in all YAML files of its folders, in order.
+    """Read the manifests in ``paths``, in order: in its files, and in all YAML files of its folders.
 
-    A file in ``paths`` must contain only manifests. In the files of a folder, YAML documents that are neither
-    manifests nor for Tunegate are skipped. Raises :class:`ManifestError` with all faults in all files.
+    A file in ``paths`` must contain only manifests. In the files of a folder, a YAML document is skipped
+    unless it has apiVersion and kind, or one of them is Tunegate's. Raises :class:`ManifestError` with all
+    faults in all files.
     """
     manifests: list[Manifest] = []
     faults: list[Diagnostic] = []

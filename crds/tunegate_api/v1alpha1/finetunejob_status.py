@@ -31,8 +31,8 @@ MAX_EVICTIONS = 10
 """Maximum number of evicted pods in status. The job fails after this number of evictions without a new
 checkpoint."""
 MAX_BASELINES = 24
-"""Maximum number of cached baselines in status, of 160 bytes each. The base model has one for each gate, and
-others for held-out rows."""
+"""Maximum number of cached baselines in status, of 160 bytes each. A base model has one cached
+baseline for each gate, and more for held-out rows."""
 MAX_PUBLISHED = 4
 """Maximum number of publish targets of a job."""
 MAX_DECISIONS = 8

@@ -1,5 +1,5 @@
-"""Record evicted pods. Evictions do not count as restarts, but MAX_EVICTIONS without a new checkpoint fail
-the step."""
+"""Record evicted pods. Evictions do not count as restarts, but a step fails after MAX_EVICTIONS evictions
+without a new checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -57,7 +57,7 @@ class Pod:
     unschedulable: str = ""
     ended_by: str = ""
     """Why the cluster ended the pod: the reason in the pod's status, or else in its DisruptionTarget
-    condition; empty if it did not."""
+    condition; empty if the cluster did not end it."""
     ended_message: str = ""
     due_to_end: datetime | None = None
     """If the pod is being deleted, the time by which it should end."""

@@ -120,7 +120,7 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
 
     \b
     Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
-      2 mistakes in manifests, or a job has ended whose inputs changed after its start
+      2 mistakes in manifests, or the inputs of an ended job changed after its start
     """
     if _print_diagnostics(paths):
         raise SystemExit(EXIT_USAGE)

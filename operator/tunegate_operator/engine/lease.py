@@ -19,7 +19,7 @@ DURATION = 15.0
 """Seconds without renewal after which another candidate may take the Lease."""
 RENEW_DEADLINE = 10.0
 """Seconds after the start of the last successful renewal until the holder stops leading. If a last attempt
-starts just before this deadline, and its read and its write both time out, it still ends before
+starts just before this deadline, and its read and its write both time out, the attempt still ends before
 ``DURATION``."""
 RETRY = 2.0
 """Seconds between attempts to acquire the Lease or to renew it."""

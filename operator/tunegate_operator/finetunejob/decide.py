@@ -44,7 +44,7 @@ from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
-"""Pause before a record is written again that the cluster could not accept, because it was unavailable."""
+"""Pause before a failed job retries to write its record, if the cluster was unavailable."""
 
 
 def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:

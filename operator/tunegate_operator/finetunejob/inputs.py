@@ -16,8 +16,8 @@ from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
-"""Interval at which a job that waits for its ``model.startFrom`` job updates its message, which shows the
-phase of that job."""
+"""Interval in seconds at which a job updates its message while it waits for the job in ``model.startFrom``.
+The message shows the phase of that job."""
 
 
 def ensure_request(run: Run) -> bool:

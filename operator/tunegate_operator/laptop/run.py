@@ -281,8 +281,10 @@ class Laptop:
             self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
 
     def _record_start(self, name: str, objects: list[Object]) -> EarlierRun:
-        """If a job has not started, record its inputs. Returns the state of the job's earlier run, if any. If
-        this run has metrics that a tracker did not receive, retry sending them."""
+        """Return the state of the earlier run of a job.
+
+        If the job has not started, record its inputs. If the earlier run ended with metrics that a tracker
+        did not receive, retry sending them."""
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
         has_ended = status.phase in ENDED
