@@ -257,8 +257,8 @@ class Results(StatusModel):
     sets: Mapped[CaseSet] = {}
     evaluations: Listed[Evaluation] = []
     last_published: LastPublished | None = None
-    """Baseline LastPublished of the artifact. None if the publish targets were not read yet, or contain no
-    version."""
+    """The versions with which the artifact is compared as LastPublished. None if the publish targets were not
+    read yet, or contain no version."""
 
     def merged(self, newer: "Results") -> "Results":
         """Return these results merged with the ``newer`` results, which replace measurements of the same

@@ -11,8 +11,8 @@ class PublishedVersion(StatusModel):
     job: str
     golden_sha256: Sha256
     outcomes: str
-    """One letter per golden case. If only the numbers of passed and failed cases are known, the letters have
-    these numbers, but do not show which case passed."""
+    """One letter per golden case. If only the numbers of passed and failed cases are known, the letters
+    match these numbers, but do not show which case passed."""
     version: str | None = None
     """Address of the version. None if the version comes from the EvalGate's record."""
     digest: Sha256 | None = None

@@ -41,7 +41,7 @@ def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Di
 
 @dataclass(frozen=True)
 class _Text:
-    """The text that a source refers to, with the manifest that contains the text and the path in it."""
+    """The text that a source refers to, the manifest that contains the text, and its path in the manifest."""
 
     text: str
     holder: Manifest

@@ -137,9 +137,9 @@ class Memory(StatusModel):
     logits: int
     """Logits of the tokens with loss, and their gradients."""
     evaluation: int
-    """Memory of an evaluation in addition to weights, adapter and optimizer. An evaluation needs no
-    gradients, activations and logits, so ``total`` includes only the larger of the memory for these and for
-    an evaluation."""
+    """Memory that an evaluation needs in addition to weights, adapter and optimizer. The gradients,
+    activations and logits of training do not exist during an evaluation, so ``total`` includes either their
+    memory or this memory, whichever is larger."""
 
     @property
     def total(self) -> int:

@@ -1,4 +1,4 @@
-"""The type for an inference server: of a model to judge, or of a language model that judges."""
+"""The type for an inference server, which serves either a model to judge or a language model that judges."""
 
 from typing import Annotated
 

@@ -168,8 +168,8 @@ class FineTuneJobSpec(ApiModel):
     """Maximum time in seconds that the job waits for something that is missing, such as a gate, a ConfigMap,
     an image or a GPU. After this time, the job fails with StartTimeout."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=MAX_SECONDS, examples=[14400])] = None
-    """Maximum total running time of the job's pods in seconds. Time in which the job waits in a queue, is
-    reviewed or is suspended does not count. If omitted, there is no limit."""
+    """Maximum total running time of the job's pods in seconds. Time in which the job waits in a
+    queue or for a review, or is suspended, does not count. If omitted, there is no limit."""
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=MAX_SECONDS, examples=[604800])] = None
     """Time in seconds after which the checkpoints, rows, Jobs and pods of a finished job are deleted. The
     status, the report and a model that passed are kept. If omitted, nothing is deleted."""

@@ -1,7 +1,7 @@
 """Find all problems of a manifest at once.
 
-Each field must have the right type, the rules between fields must hold (``rules.py``), and no field may be
-set that is not supported yet (``unsupported.py``). No I/O: other modules have the checks that need other
+Each field must have the right type, the rules between fields must hold (``rules.py``), and fields that are
+not supported yet must not be set (``unsupported.py``). No I/O: other modules have the checks that need other
 objects, files or a model.
 """
 

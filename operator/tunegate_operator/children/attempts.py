@@ -30,8 +30,8 @@ from tunegate_operator.engine.controller import Create, Delete
 from tunegate_operator.names import Step
 
 POD_SECONDS = 30
-"""Seconds after the creation of a Job from which status shows that the Job waits for a pod. The start timeout
-counts from then, and not from the creation, because an old Job may have lost its pod."""
+"""If a Job has no pod this many seconds after its creation, status shows that the Job waits for a pod. The
+start timeout counts from then, and not from the creation, because an old Job may have lost its pod."""
 
 Build = Callable[[int], Sequence[Object]]
 """A function that takes an attempt's number and builds the objects of this attempt: first the objects that

@@ -1,4 +1,4 @@
-"""Classify the failure of a child Job: its reason, a message, and a hint what to do."""
+"""Classify the failure of a child Job: its reason, a message, and a hint about what to do."""
 
 from dataclasses import replace
 

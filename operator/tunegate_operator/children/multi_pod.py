@@ -1,10 +1,10 @@
 """Restart multi-pod Jobs: if one pod fails, the Job ends all its pods, and the next attempt starts new ones.
 
 Kubernetes cannot replace a single pod of such a Job, because the other pods cannot train without it. So this
-module does what the Job controller does for a single-pod Job: it limits the restarts that bring no new
-checkpoint to ``BACKOFF_LIMIT``, and doubles the pause with each restart. Two causes have other rules: after a
-lost node, the pause grows in the same way, but the restarts are not limited; after an eviction, the next
-attempt starts at once, and :mod:`.evictions` limits the evictions.
+module does what the Job controller does for a single-pod Job: it allows at most ``BACKOFF_LIMIT`` restarts
+without a new checkpoint, and doubles the pause with each restart. Two causes have other rules. After a lost
+node, the pause grows in the same way, but restarts are not limited. After an eviction, the next attempt
+starts at once, and :mod:`.evictions` limits the number of evictions.
 """
 
 from dataclasses import dataclass

@@ -129,8 +129,8 @@ class Child:
 
 
 def _weight(pod: Pod) -> float:
-    """Return a number that is higher if the end of a pod explains the failure of its multi-pod Job better, as
-    :func:`cause_priority` does."""
+    """Return how well the end of a pod explains the failure of its multi-pod Job. A higher number is better,
+    see :func:`cause_priority`."""
     if pod.oom_killed:
         return 5
     if pod.phase != "Failed":
@@ -151,7 +151,8 @@ class IgnoredJob:
 def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
 ) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
-    """Return the child Jobs of ``owner``, and the Jobs to ignore, which also name ``owner`` as their owner.
+    """Return the child Jobs of ``owner``, and the Jobs to ignore: they name ``owner`` as their owner, but
+    have labels of no attempt of its steps.
 
     ``nodes`` maps each step that the owner may have to the number of its pods that run at the same time.
     """
@@ -262,8 +263,8 @@ def _looked_up(view: View, uid: str) -> LookedUp | None:
 
 
 def _event_time(event: Object) -> str:
-    """Return the time at which an Event last occurred; empty if unknown. Which field has it depends on the
-    client that created the Event."""
+    """Return the time at which an Event last occurred; empty if unknown. The client that created the Event
+    decides which field has this time."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return next((time for time in times if time), "")

@@ -68,8 +68,8 @@ class Reflector:
                 stop.wait(pause)
 
     def _list(self) -> None:
-        """List the kind. The next watch starts from a version read before the list, so it misses no change.
-        It may repeat changes that the list had already, which is harmless."""
+        """List the kind. The next watch starts from a version that was read before the list. So the watch
+        misses no change, but may repeat changes that the list had already, which is harmless."""
         began = time.monotonic()
         version = self._cluster.current_version(self.kind, self._namespace)
         self._relist()

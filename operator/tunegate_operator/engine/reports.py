@@ -33,7 +33,8 @@ class StoreFullError(Exception):
 
 @dataclass(frozen=True)
 class _Version:
-    """Identifies the content of a report: its age, and a digest of the fields that must not be lost."""
+    """Identifies the content of a report by its age (attempt and sequence), and by a digest of the fields
+    that must not be lost."""
 
     age: tuple[int, int]
     digest: bytes

@@ -17,7 +17,7 @@ from tunegate_operator.names import MANAGED_LABELS, RECORDS_KEY, records_name
 
 
 class Records(StatusModel):
-    """The content of a gate's ConfigMap: the records that its status lists, with all case outcomes and
+    """The content of a gate's ConfigMap: the records that the gate's status lists, with all case outcomes and
     URIs."""
 
     records: list[Record] = []

@@ -1,9 +1,9 @@
 """Wait for the last report of a completed step. If it does not arrive, start a small pod that sends the
-outbox.
+reports in the outbox.
 
-A pod waits until its report is acknowledged. If the wait times out, the job's next pod sends the report. But
-the job's next step cannot start without the last report of the completed step, so a pod of role ``report``
-sends it.
+A pod waits until its report is acknowledged. If this takes too long, the pod ends, and the job's next pod
+sends the report. But the next step cannot start without the last report of the completed step, so a pod of
+role ``report`` sends it.
 """
 
 from datetime import datetime, timedelta

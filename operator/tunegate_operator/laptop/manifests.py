@@ -118,10 +118,8 @@ def changes_immutable_content(existing: Object, obj: Object) -> bool:
 
 
 def refuse_immutable_change(obj: Object, users: Iterable[str], *, again: bool) -> None:
-    """Raise RefusedError, because ``obj`` changes immutable content of an EvalGate or ConfigMap.
-
-    Do nothing if ``again`` is set and ``users`` is empty. ``users`` are the names of other jobs that read the
-    object."""
+    """Raise RefusedError, because ``obj`` changes immutable content of an EvalGate or ConfigMap. With
+    ``again``, raise it only if other jobs read the object; ``users`` are the names of these jobs."""
     users = list(users)
     if again and not users:
         return

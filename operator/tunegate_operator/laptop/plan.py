@@ -81,8 +81,8 @@ def _models(job: Object, beside: Path, runs: Path) -> Path:
 
 
 def _remove_if_empty(folder: Path, runs: Path) -> None:
-    """Remove ``folder`` if it is inside ``runs`` and empty, then its parents that are empty, up to and
-    including ``runs``."""
+    """Remove ``folder`` if it is empty, then each parent that is empty, up to and including ``runs``. Do
+    nothing if ``folder`` is not inside ``runs``."""
     while (folder == runs.absolute() or runs.absolute() in folder.parents) and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

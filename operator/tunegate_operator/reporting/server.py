@@ -37,8 +37,8 @@ _silent.setLevel(logging.CRITICAL)
 SHUTDOWN_SECONDS = 5.0
 """How long shutdown waits for requests that are being answered, in seconds."""
 LINGER_SECONDS = 5.0
-"""How long the rest of a refused body is read and dropped, in seconds. Otherwise its sender might not read
-the answer."""
+"""How long the remaining bytes of a refused body are read and dropped, in seconds. If the connection were
+closed at once, the sender might not read the answer."""
 READ_BUFFER_BYTES = 16 * 1024
 """The most bytes of a body that are read before the sender is authenticated."""
 MAX_MESSAGE = 2000
