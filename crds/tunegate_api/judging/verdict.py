@@ -318,8 +318,8 @@ class Assessment:
     best_step: int = 0
     best_passed: int = 0
     regressed: tuple[str, ...] = ()
-    """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass``, ids of the mustPass cases
-    that fail now and passed at any earlier step."""
+    """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass`` is set, ids of the
+    mustPass cases that fail now and passed at any earlier step of ``history``."""
 
     @property
     def regressing(self) -> bool:

@@ -57,7 +57,7 @@ FIELDS_FOR_ARGS = {
     "warmup_steps": "training.warmupFraction",
     "weight_decay": "training.weightDecay",
 }
-"""The API field to use instead of each argument of TRL's trainers that has one."""
+"""Maps arguments of TRL's trainers to the API fields to use instead."""
 
 
 class Training(ApiModel):

@@ -149,8 +149,8 @@ class Cache:
         """Apply a watch event. Returns whether the objects that it concerns must be reconciled.
 
         Returns False for an event with an older state, for a repeated deletion, and for a LISTED event with
-        the cached state. The first event for an own write returns True although the cache has this state
-        already, because decisions made before the write have to be repeated.
+        the cached state. The first event for a write of the operator itself returns True although the cache
+        has this state already, because decisions made before the write have to be repeated.
         """
         with self._lock:
             if event.type == "DELETED":

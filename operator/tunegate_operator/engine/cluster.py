@@ -28,7 +28,8 @@ class Key:
 @dataclass(frozen=True)
 class WatchEvent:
     type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"]
-    """LISTED is not a type of the Kubernetes API: the object was in a list, so it may be unchanged."""
+    """LISTED means that the object was in a list, so it may be unchanged. The Kubernetes API has no such
+    type."""
     obj: Object
 
 

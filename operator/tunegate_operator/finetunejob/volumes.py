@@ -24,8 +24,8 @@ def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
 
 
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
-    """Return the PersistentVolumeClaims that a role uses besides the storage claim. The values are whether
-    the role writes to the claim."""
+    """Return the names of the PersistentVolumeClaims that a role uses besides the storage claim, each with
+    whether the role writes to it."""
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
         uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
