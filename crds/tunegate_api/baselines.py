@@ -1,8 +1,8 @@
 """Cached results of base models, and the digests of the cache files that pods may use.
 
-A pod reports the digest of each file that it writes in its termination message, because other pods can change
-the volume. The operator records the digests in status, which only the operator can write, and passes them to
-later pods in an environment variable.
+A pod writes cache files to the volume. Other pods can change the volume, so the pod reports the digests of
+these files in its termination message. The operator records the digests in status, which only the operator
+can write, and passes them to later pods in an environment variable.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ class MeasuredBaseline(BaselineDigest):
     """Results of a base model that a pod measured and cached, or read from the cache."""
 
     refused: Sha256 | None = None
-    """Digest of a cached file with this key that differs from the recorded digest. The pod did not use the
-    file, and evaluated the base model again."""
+    """If the cached file with this key did not have the recorded digest, the digest that it had. The pod did
+    not use this file, and evaluated the base model again."""
 
 
 def write_baselines(recorded: Iterable[BaselineDigest]) -> str:

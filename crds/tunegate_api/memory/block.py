@@ -184,9 +184,10 @@ class Block:
     def generating(self, largest: GenerationBatch) -> int:
         """Return the memory that generating the batch ``largest`` needs.
 
-        The memory at two moments is computed, and the larger is returned. While the prompts are read, it has
-        the keys and values of the prompts, and the activations of a block. At the end of generation, it has
-        the keys and values of all tokens, and a second copy of those of one layer while they are extended.
+        The memory at two moments is computed, and the larger is returned. While the prompts are read, memory
+        contains the keys and values of the prompts, and the activations of a block. At the end of generation,
+        it contains the keys and values of all tokens. Those of one layer are stored twice while they are
+        extended.
         """
         model, prompts = self._model, largest.prompts * largest.longest
         token = 2 * model.key_value_heads * model.head_size * self._stored

@@ -46,4 +46,4 @@ FREE_FORM_CHECKS: Mapping[type[ApiModel], Callable[[Part], None]] = {
     SchemaSource: _json_schema,
     ModelSource: _chat_template_args,
 }
-"""The check of each type with free-form values."""
+"""Maps each type with free-form values to the check of these values."""

@@ -10,7 +10,7 @@ from tunegate_operator.children.failures import was_evicted
 from tunegate_operator.children.observed import Child, Pod
 
 LONGEST_PREFIX = 58
-"""Kubernetes cuts a Job's name to this length before it adds the five characters of a pod's name."""
+"""A pod's name begins with its Job's name and a dash, cut to this length. Five random characters follow."""
 
 
 def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
@@ -46,8 +46,8 @@ def pod_prefix(child: Child) -> str:
 
 
 def _evicted(child: Child, known: Sequence[Eviction]) -> list[Pod]:
-    """Return the evicted pods of a child. For a multi-pod Job this is at most one pod, because one eviction
-    ends all its pods, and none if an eviction is already recorded."""
+    """Return the evicted pods of a child. One eviction ends all pods of a multi-pod Job, so at most one of
+    its pods is returned, and none if an eviction is already recorded."""
     evicted = [pod for pod in child.pods if was_evicted(pod)]
     if child.nodes == 1:
         return evicted

@@ -130,7 +130,7 @@ def _has_kubeconfig() -> bool:
 class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
-    Lists read these ``namespaces`` only; if it is empty, they read all namespaces.
+    Lists read only the objects in ``namespaces``; if this is empty, they read all namespaces.
     ``on_request`` is called after each request with its method, the resource such as "jobs", and the HTTP
     status, which is 0 if there was no answer.
     """

@@ -228,8 +228,8 @@ def message_path(pod: Object, folder: Path) -> Path:
 def termination_message(pod: Object, folder: Path, log: Path, exit_code: int) -> str:
     """Return the container's termination message.
 
-    If there is none, the container failed and terminationMessagePolicy is FallbackToLogsOnError, return the
-    end of its log instead.
+    If there is no message, return the end of the container's log, provided that the container failed and its
+    terminationMessagePolicy is FallbackToLogsOnError.
     """
     message = _tail_or_head(message_path(pod, folder), head=MESSAGE_LIMIT)
     policy = pod["spec"]["containers"][0].get("terminationMessagePolicy", "File")

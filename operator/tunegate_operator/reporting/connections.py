@@ -1,6 +1,7 @@
 """Accept connections to the report address.
 
-Their number is limited, each serves one request, and its handshake, headers and body each have a timeout.
+The number of connections is limited. Each connection serves one request, and has a timeout for its handshake,
+for the headers and for the body.
 """
 
 import asyncio

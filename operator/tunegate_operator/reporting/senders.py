@@ -216,8 +216,8 @@ def _child_problem(child: Object, pod: Object, job: Object) -> str | None:
 
 
 def _controller(obj: Object, group: str, kind: str) -> str | None:
-    """Return the uid of the controlling owner, or None if it has another API group or kind, or if there is no
-    controlling owner."""
+    """Return the uid of the controlling owner of ``obj``; None if no owner of this API group and kind
+    controls ``obj``."""
     for reference in obj["metadata"].get("ownerReferences") or ():
         if reference.get("controller"):
             is_it = reference["kind"] == kind and reference["apiVersion"].startswith(f"{group}/")

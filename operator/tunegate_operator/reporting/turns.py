@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 PARSER_SHARE = 10
-"""Before its next report, a job waits this many times the CPU time of its last report. So a job uses at most
-a tenth of the parser's time."""
+"""Parsing a report of a job takes some CPU time. The job's next report waits for this many times as long, so
+a job uses at most a tenth of the parser's time."""
 
 
 class Turn:
