@@ -343,7 +343,7 @@ def test_job_waits_while_another_object_has_the_childs_name():
     world.settle()
     world.advance(1)
     assert world.condition("Ready").reason == Reason.NAME_TAKEN
-    assert world.status().message == f"Job {name} exists and has no owner"
+    assert world.status().message == f"Job {name} already exists, but it has no owner"
     world.cluster.as_user.delete(Key.of(stranger), stranger["metadata"]["uid"])
     world.advance(10)
     assert world.run().phase is Phase.SUCCEEDED

@@ -40,7 +40,7 @@ def _ours(existing: Object, desired: Object) -> Object:
     theirs, mine = controlling_owner(existing), controlling_owner(desired)
     if (theirs and theirs.uid) != (mine and mine.uid):
         whose = f"belongs to {theirs.key.kind} {theirs.key.name} ({theirs.uid})" if theirs else "has no owner"
-        raise AlreadyExistsError(f"{name} exists and {whose}")
+        raise AlreadyExistsError(f"{name} already exists, but it {whose}")
     return existing
 
 

@@ -78,7 +78,8 @@ def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) 
             target.mkdir(parents=True)
         link = below(folder, mount["mountPath"])
         if any(parent.is_symlink() for parent in link.parents if parent != folder):
-            raise CannotStartError("CreateContainerError", f"{mount['mountPath']} is inside another mount")
+            problem = f"{mount['mountPath']} is inside another mount, which works on a cluster only"
+            raise CannotStartError("CreateContainerError", problem)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target.absolute())
     message_path(pod, folder).parent.mkdir(parents=True, exist_ok=True)
