@@ -146,5 +146,6 @@ def test_missing_base_of_an_adapter_is_reported_with_a_remedy(earlier, resolve):
     with pytest.raises(StorageError, match="cannot be used: the folder does not exist") as failed:
         resolve(root, start)
     assert failed.value.hint == (
-        "run a job with that job's model.uri on this claim: its data Job stores the base model there again"
+        f"create a job with the model.uri of {start.job} and this claim: its data Job stores the base model "
+        "there again"
     )

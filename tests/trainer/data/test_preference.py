@@ -387,4 +387,4 @@ def test_quantization_is_refused_for_an_adapter_trained_without_it(make_job):
     ]
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.USER_ERROR
-    assert "stage dpo: quantization is NF4, but the stage trains the adapter of" in failure(root)
+    assert "stage dpo: quantization is NF4, but the stage continues the adapter" in failure(root)

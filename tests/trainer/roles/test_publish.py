@@ -260,7 +260,7 @@ def test_path_outside_the_volume_is_refused(job: JobFolder) -> None:
 def test_error_names_a_claim_that_is_not_mounted(job: JobFolder) -> None:
     job.spec = {"publish": [{"uri": "pvc://archive/invoice-extractor"}]}
     job.write_request()
-    with pytest.raises(SourceNotFoundError, match="there is no PersistentVolumeClaim archive"):
+    with pytest.raises(SourceNotFoundError, match="the PersistentVolumeClaim archive is not mounted"):
         run(job.context(digest=job.write_gate(**PASSING)))
 
 

@@ -82,8 +82,8 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
         raise StorageError(
             f"{_FIELD}: the base model of FineTuneJob {start.job}, {name} on claim {start.claim}, cannot be "
             f"used: {'; '.join(problems)}",
-            "run a job with that job's model.uri on this claim: its data Job stores the base model there "
-            "again",
+            f"create a job with the model.uri of {start.job} and this claim: its data Job stores the base "
+            "model there again",
         )
     how = f"{MERGE} {start.digest} {start.base_digest} {trained.quantization} {trained.dtype}"
     digest = hashlib.sha256(how.encode()).hexdigest()

@@ -218,7 +218,7 @@ def _prompt(fields: dict[str, Any], name: str) -> list[Message]:
         return [Message(role="user", content=_text(fields, name))]
     messages = _messages(fields, name)
     if messages[-1].role != "user":
-        raise _BadRowError(f"{name} must end with a user turn, which chosen and rejected answer")
+        raise _BadRowError(f"{name} must end with a user turn, because chosen and rejected are replies to it")
     return messages
 
 

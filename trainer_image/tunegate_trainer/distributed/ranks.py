@@ -29,11 +29,11 @@ CONTROL_SECONDS = 3 * 3600
 """Timeout in seconds for communication between optimizer steps. It is long, because the primary rank may
 hash, merge or save a large model."""
 RENDEZVOUS_SECONDS = 1800
-"""Minimum timeout in seconds until all ranks must have connected. A pod may wait for a node until the
-operator's timeout, the job's startTimeoutSeconds."""
+"""Minimum time in seconds for all ranks to connect. A pod may wait for a node for as long as the job's
+startTimeoutSeconds, so the timeout is longer if startTimeoutSeconds is."""
 _MARGIN_SECONDS = 60
-"""Seconds that are added to startTimeoutSeconds, so that the operator times out first. It can report what the
-pod waits for."""
+"""Seconds that are added to startTimeoutSeconds, so that the operator times out before the ranks do. Only the
+operator can report what a pod waits for."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _c10d: Any = dist  # its type hints leave out the stores
 _ARRIVED = "arrived"

@@ -110,5 +110,5 @@ def _models(address: Address, schemes: Schemes) -> RemoteModels:
 def _files(address: Address, schemes: Schemes) -> RemoteFiles:
     source = schemes[address.scheme].files
     if source is None:
-        raise address.wrong(f"data files cannot be fetched with {address.scheme}://, which has only models")
+        raise address.wrong(f"{address.scheme}:// is supported for models, but not for data files")
     return source()

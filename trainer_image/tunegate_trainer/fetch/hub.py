@@ -161,7 +161,8 @@ def _refusals(address: Address, revision: str | None) -> Iterator[None]:
         raise address.not_found(f"{address.uri} has no revision {revision}") from error
     except EntryNotFoundError as error:
         raise address.not_found(
-            f"{address.uri} lists a file that the hub cannot find", "check the repository's files on the hub"
+            f"the hub lists a file of {address.uri}, but cannot find it",
+            "check the repository's files on the hub",
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code

@@ -291,12 +291,12 @@ def model_length(folder: Path) -> int:
         raise UserError(
             f"model.uri: the model's weights are quantized{f' ({method})' if method else ''}, which is not "
             "supported",
-            "use the model in 16 or 32 bits; a stage with quantization: NF4 loads it in 4 bits for training",
+            "use the model in 16 or 32 bits; to train it in 4 bits, set quantization to NF4 in the stage",
         )
     if attention_of(config) is None:
         raise UserError(
-            f"model.uri: the attention of {config.model_type} models cannot separate packed examples, which "
-            "training needs",
+            "model.uri: training packs several examples in one row, but the attention of "
+            f"{config.model_type} models cannot separate them",
             "use a model of another architecture",
         )
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)

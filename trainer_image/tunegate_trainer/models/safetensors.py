@@ -45,7 +45,7 @@ def check_weights(folder: Path) -> None:
         if missing:
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             raise SourceNotFoundError(
-                f"model.uri: {INDEX} names {len(missing)} files that do not exist: "
+                f"model.uri: these files, which {INDEX} names, do not exist: "
                 f"{', '.join(missing[:_SHOWN])}{more}",
                 "copy all of the model's files",
             )
@@ -100,7 +100,7 @@ def _header_bytes(path: Path) -> int:
     if start == _GIT_LFS:
         raise BadDataError(
             f"model.uri: {path.name} is a Git LFS pointer, not the weights",
-            "download the weights in that repository: git lfs pull",
+            "run git lfs pull in the Git repository that the model was copied from, and copy the file again",
         )
     length = int.from_bytes(start[:8], "little")
     if length > min(_MAX_HEADER, path.stat().st_size):

@@ -156,8 +156,8 @@ def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | No
     quantization = before.parameters.quantization
     if stage.quantization and stage.quantization != quantization:
         raise UserError(
-            f"stage {stage.name}: quantization is {stage.quantization}, but the stage trains the adapter of "
-            f"stage {before.name} further, which has no quantization",
+            f"stage {stage.name}: quantization is {stage.quantization}, but the stage continues the adapter "
+            f"of stage {before.name}, which was trained without quantization",
             f"remove quantization here, or set it in stage {before.name} too",
         )
     return quantization

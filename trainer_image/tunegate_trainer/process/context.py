@@ -53,7 +53,7 @@ class Trackers(Protocol):
         """Wait for the last attempts, with a timeout. Return the trackers that do not have all metrics."""
 
     def abandon(self) -> None:
-        """Kill all senders without a last attempt."""
+        """Kill all senders at once. They make no last attempt to send metrics."""
 
 
 @dataclass

@@ -89,7 +89,7 @@ class StorageError(TrainerError):
 
 
 class UndeliveredError(TrainerError):
-    """The operator did not acknowledge all reports. A later attempt may succeed."""
+    """The operator has not acknowledged some reports. A later attempt may succeed."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.REPORT_MISSING
 

@@ -279,8 +279,8 @@ def _of_task_metrics(plan: Plan, verdict: VerdictEvidence) -> list[EvalResult]:
 
 
 def _rate(passed: int, total: int) -> float:
-    """Return the rate, rounded down to four digits. Rounding up could show a threshold that was not
-    reached."""
+    """Return the rate, rounded down to four digits. Rounded up, a rate just below a threshold could look as
+    if it had reached it."""
     return int(Fraction(passed, total) * 10_000) / 10_000
 
 

@@ -176,7 +176,10 @@ def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
 
 
 def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
-    """Return the evaluations in ``evals/<stage>``, with the cases from the files beside them."""
+    """Return the evaluations in ``evals/<stage>``, and the ids and tags of their cases.
+
+    The ids and tags are read from the files beside each ``result.json``.
+    """
     sets: dict[str, CaseSet] = {}
     evaluations = []
     for path in sorted(folder.glob(f"step-*/{RESULT}")):

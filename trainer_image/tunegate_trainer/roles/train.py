@@ -295,7 +295,7 @@ def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None
             f"{parameters.micro_batch_size * processes}: {parameters.micro_batch_size} examples per "
             "forward pass "
             f"times {processes} ranks",
-            "set training.batchSize to a multiple of this number",
+            f"set training.batchSize to a multiple of {parameters.micro_batch_size * processes}",
         )
 
 

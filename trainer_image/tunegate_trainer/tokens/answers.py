@@ -58,7 +58,8 @@ def answer_after(
     ``prompt``.
 
     The prompt is rendered by :func:`~tunegate_trainer.tokens.chat.render`. Raises :class:`UserError`, with
-    the texts of prompt and chat, if the rendered chat with the answer does not continue the rendered prompt.
+    the texts of prompt and chat, if the rendered chat does not continue the rendered prompt with the whole
+    answer and the end of its turn.
     """
     return _answer(tokenizer, render(tokenizer, prompt, tools), prompt, answer, tools)
 
@@ -118,7 +119,8 @@ def calls_text(
 
 
 def _has_content(text: str, answer: Message) -> bool:
-    """Return whether a rendered text has the content of an answer, and the names of its tool calls."""
+    """Return whether a rendered text has the content of the answer, and the name of each tool call as often
+    as the answer calls it."""
     called = Counter(call.function.name for call in answer.tool_calls or ())
     return answer.content.strip() in text and all(text.count(name) >= n for name, n in called.items())
 
@@ -195,7 +197,8 @@ def _mismatch(prompt_text: str, whole: str) -> UserError:
     return UserError(
         "the model's chat template does not render the answer after the prompt: the prompt is "
         f"{_shown(prompt_text, shared)}, but the chat with the answer is {_shown(whole, shared)}",
-        "change the answer, or the model's chat template, so that the rendered chat starts with the prompt",
+        "change the answer or the model's chat template: the rendered chat must start with the prompt, and "
+        "must contain the content and all tool calls of the answer and the end of its turn",
     )
 
 
@@ -225,9 +228,9 @@ def example_tokens(
     # A tokenizer that puts a space before every text would add one between the two.
     if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
-            f"the model's tokenizer cannot encode the completion {_shown(completion, 0)} separately from the "
-            f"prompt: appended to the tokens of {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, "
-            "the tokens of the completion decode to a different text",
+            f"the model's tokenizer changes the completion {_shown(completion, 0)} if it is encoded "
+            f"separately: after the tokens of {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, the "
+            "tokens of the completion decode to a different text",
             "use the tokenizer.json that the model was trained with",
         )
     return prompt_ids, completion_ids
@@ -277,8 +280,8 @@ def _can_locate_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _answer_spans(
     tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools
 ) -> dict[int, tuple[int, int]]:
-    """Return the start and end (exclusive) of each earlier answer in the rendered prompt, by index of the
-    turn.
+    """Return where each earlier answer starts and ends (exclusive) in the rendered prompt, by the index of
+    its turn.
 
     Answers that the template changes or drops are left out.
     """

@@ -72,7 +72,7 @@ class TrackerProcesses:
         return behind
 
     def abandon(self) -> None:
-        """Kill all processes without a last attempt."""
+        """Kill all processes at once. They make no last attempt to send metrics."""
         for process in self._processes.values():
             process.kill()
             process.wait()

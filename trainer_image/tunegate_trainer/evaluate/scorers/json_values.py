@@ -57,5 +57,5 @@ def _parsed(text: str) -> tuple[Any, str | None]:
         return None, f"is not JSON: {error}"
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not allowed in JSON")

@@ -73,7 +73,7 @@ def _limited(seconds: float) -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"took more than {seconds:g} s of CPU time; use a simpler pattern")
+        raise TimeoutError(f"scoring took more than {seconds:g} s of CPU time; use a simpler pattern")
 
     handler = signal.signal(signal.SIGVTALRM, stop)
     before = signal.setitimer(signal.ITIMER_VIRTUAL, seconds)

@@ -56,7 +56,7 @@ class FolderTarget:
         folder = address.on_volume(root)
         claim = address.rest.partition("/")[0]
         if not (root / "volumes" / claim).is_dir():
-            raise address.not_found(f"{address.uri}: there is no PersistentVolumeClaim {claim} here")
+            raise address.not_found(f"{address.uri}: the PersistentVolumeClaim {claim} is not mounted")
         return cls(address.uri, folder)
 
     @property
@@ -207,5 +207,6 @@ def _fill(scratch: Path, version: Version) -> None:
     if changed:
         raise StorageError(
             f"the published copy of {', '.join(changed)} differs from the artifact that passed the gates",
-            "nothing was published here; check the volumes, the next attempt copies the artifact again",
+            "nothing was published to this address, and the next attempt copies the artifact again: check "
+            "the volumes",
         )
