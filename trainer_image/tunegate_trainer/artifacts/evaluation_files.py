@@ -23,5 +23,6 @@ def pairs_file(split: str) -> str:
 
 
 def base_file(name: str) -> str:
-    """Return the name of the file with the base model's results, beside the artifact's file ``name``."""
+    """Return the name of the file with the base model's results. ``name`` is the file with the artifact's
+    results on the same cases."""
     return f"base-{name}"

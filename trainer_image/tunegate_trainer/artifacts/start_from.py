@@ -20,7 +20,8 @@ from tunegate_trainer.process.files import is_complete, read_manifest, verify
 logger = logging.getLogger(__name__)
 
 MERGE = "merged-1"
-"""Part of a merged model's digest. Change it if merging gives other weights."""
+"""Part of a merged model's digest. Increase its number when a change to the code makes merging give other
+weights."""
 _FIELD = "model.startFrom"
 
 
@@ -31,7 +32,7 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
     A whole model is copied. An adapter is merged into its base, as with ``mergeAdapter``.
 
     Raises :class:`SourceNotFoundError` if the artifact does not exist, :class:`BadDataError` if it is not the
-    artifact that passed that job's gates, :class:`UserError` without permission to read its files, and
+    artifact that passed that job's gates, :class:`UserError` if permission to read its files is denied, and
     :class:`StorageError` if files of the artifact or of its base are missing or damaged.
     """
     artifact = locate(root, start.uri)

@@ -1,7 +1,7 @@
 """Data checks that run before training, one module per check. :data:`CHECKS` is their table.
 
 To add a check, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`, and add
-it to the list of :data:`CHECKS` for the rows that it reads.
+the module to the group of :data:`CHECKS` that gets the rows that the check reads.
 """
 
 from dataclasses import dataclass
@@ -71,6 +71,6 @@ CHECKS = Checks(
 
 
 def policies(data: Data) -> dict[str, Policy]:
-    """Return the policies of checks that the spec's ``data`` sets, by check. All other checks are
-    enforced."""
+    """Return the policies that the spec's ``data`` sets, by the name of the check. Checks without such a
+    policy are enforced."""
     return {few_rows.NAME: Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN}

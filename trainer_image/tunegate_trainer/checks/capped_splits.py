@@ -1,4 +1,4 @@
-"""Check whether the limit on held-out rows leaves fewer of them than ``heldOut.fraction`` asks for."""
+"""Check whether ``heldOut.fraction`` asks for more held-out rows than the limit allows."""
 
 from tunegate_api.judging.verdict import MAX_CASES
 from tunegate_api.meta import exact

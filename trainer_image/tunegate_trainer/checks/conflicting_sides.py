@@ -1,4 +1,4 @@
-"""Check for rows that an earlier job held out but whose groups it trained on."""
+"""Check for rows that an earlier job held out, although it trained on other rows of the same groups."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -7,8 +7,8 @@ NAME = "conflicting_sides"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn about rows and pairs that are excluded, because an earlier job held them out but trained on other
-    rows of their groups."""
+    """Warn about excluded rows and pairs. They are excluded because an earlier job held them out, although it
+    trained on other rows of the same groups."""
     start = context.request.start_from
     if not (start and rows.conflicts):
         return []

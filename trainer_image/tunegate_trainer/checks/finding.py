@@ -31,9 +31,9 @@ class Policy(StrEnum):
     """How the findings of a check are handled."""
 
     ENFORCE = "Enforce"
-    """An error refuses the data."""
+    """If the check finds an error, the data is refused."""
     WARN = "Warn"
-    """An error is reported as a warning."""
+    """If the check finds an error, it is reported as a warning."""
     OFF = "Off"
     """The check does not run."""
 

@@ -1,5 +1,5 @@
-"""Check for rows that are longer than the limit of tokens. They are excluded if their fraction of all rows is
-at most ``data.maxTooLong``."""
+"""Check for rows that have more tokens than allowed. They are excluded if they are at most the fraction
+``data.maxTooLong`` of all rows. Otherwise the data is refused."""
 
 from typing import Any
 

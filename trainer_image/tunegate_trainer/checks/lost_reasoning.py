@@ -1,4 +1,4 @@
-"""Check for reasoning in rows that is not trained on, because the chat template leaves it out."""
+"""Check for training rows whose reasoning the chat template leaves out, so that it is not trained on."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,7 +13,7 @@ NAME = "lost_reasoning"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn about training rows with reasoning that is missing after the chat template has rendered them."""
+    """Warn about training rows that have reasoning which the chat template does not render."""
     tokenizer = context.tokenizer
     trained = [measured.labelled.row for measured in rows.rows.train]
     reasoned = [row for row in trained if _has_reasoning(tokenizer, row)]

@@ -1,5 +1,7 @@
-"""Check for answers before the last one in training chats that are masked, because their prompts are held
-out."""
+"""Check for earlier answers that are not trained on because their prompts are held out.
+
+An earlier answer is any assistant turn of a chat except the last one.
+"""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -8,8 +10,7 @@ NAME = "masked_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn about answers before the last one of a chat that are not trained on, because their prompts are
-    held out."""
+    """Warn if earlier answers in training rows are masked because their prompts are held out."""
     del context
     if not any(rows.masked):
         return []

@@ -1,5 +1,7 @@
-"""Check for answers before the last one of a chat that cannot be trained on, for example because the chat
-template changes them."""
+"""Check for earlier answers that cannot be trained on, for example because the chat template changes them.
+
+An earlier answer is any assistant turn of a chat except the last one.
+"""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -9,8 +11,7 @@ NAME = "rewritten_answers"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn if the template changes or drops answers before the last one, or if a slow tokenizer cannot locate
-    them."""
+    """Warn if the template changes or drops earlier answers, or if a slow tokenizer cannot locate them."""
     tokenizer = context.tokenizer
     trained = [measured.labelled.row for measured in rows.rows.train]
     if not tokenizer.is_fast:

@@ -11,8 +11,8 @@ from tunegate_trainer.tokens.chat import end_of_turn, template_arguments
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
-    """Raise :class:`UserError` if no token of this tokenizer ends an answer, or if the template does not read
-    one of ``arguments``."""
+    """Raise :class:`UserError` if no token of this tokenizer ends an answer, or if ``arguments`` has a name
+    that the template does not read."""
     try:
         end_of_turn(tokenizer)
     except UserError as error:

@@ -29,7 +29,7 @@ def joined(
 def without_held_out_turns(
     rows: Sequence[Measured[Row]], held: Collection[str]
 ) -> tuple[list[Measured[Row]], list[int]]:
-    """Mask each earlier answer of a chat whose prompt, the turns before the answer, is held out.
+    """Mask each earlier answer in a chat if the turns before it are a held-out prompt.
 
     ``held`` has the :func:`text_key` of each held-out prompt. A chat can start with the same turns as a
     held-out chat, and the answer to these turns must not be trained on. Returns the rows to train on, and the
@@ -58,15 +58,15 @@ def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[R
 
 
 def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
-    """Return the prompts of all answers that are trained on, see :func:`answered_prompts`."""
+    """Return the prompts of ``rows`` whose answers are trained on, see :func:`answered_prompts`."""
     return [prompt for measured in rows for prompt in answered_prompts(measured)]
 
 
 def answered_prompts(measured: Measured[Any]) -> list[str]:
-    """Return the normalized prompt of each answer in a row or pair that is trained on.
+    """Return the normalized prompts whose answers are trained on, for one row or pair.
 
-    These are the prompt of the row or pair and, in a chat, the turns before each earlier answer that is not
-    masked.
+    The first is the prompt of the row or pair. In a chat, the turns before an earlier answer are a prompt
+    too, unless this answer is masked.
     """
     row: Row | Pair = measured.labelled.row
     turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []

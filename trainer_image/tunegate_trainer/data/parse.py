@@ -108,7 +108,7 @@ def parse_pairs(text: str, columns: Columns, group_by: str | None) -> Parsed[Pai
 def _parse(
     text: str, columns: Columns, make: Callable[[dict[str, Any], str], Labelled[RowT]]
 ) -> Parsed[RowT]:
-    """Parse each line with ``make``, which gets the fields and the id of a row, and find duplicates."""
+    """Parse all lines and find duplicates. ``make`` builds a row from its fields and its id."""
     rows: list[Labelled[RowT]] = []
     bad: list[RowProblem] = []
     duplicates: list[RowProblem] = []

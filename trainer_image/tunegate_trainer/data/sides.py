@@ -75,8 +75,8 @@ class Sides:
 def read_sides(root: Path, start: StartRequest | None) -> Sides:
     """Read the sides that the job in ``start`` recorded. Returns empty sides if ``start`` is None.
 
-    Raises :class:`SourceNotFoundError` if the record is missing, :class:`UserError` without permission to
-    read it, and :class:`StorageError` if it is damaged.
+    Raises :class:`SourceNotFoundError` if the record is missing, :class:`UserError` if permission to read it
+    is denied, and :class:`StorageError` if it is damaged.
     """
     if start is None:
         return Sides({})
