@@ -32,10 +32,10 @@ _SIGNAL_BASE = 128
 
 
 def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
-    """Run the trainer with ``arguments`` in this number of ``processes``, which are the ranks of this pod.
+    """Run the trainer with ``arguments`` in several ``processes``, one for each rank of this pod.
 
-    Choose the rank whose end best explains the outcome: return its exit code, and write its termination
-    message to ``root``.
+    When they have ended, choose the rank whose end best explains the outcome: return its exit code, and write
+    its termination message to ``root``.
     """
     with tempfile.TemporaryDirectory() as folder:
         messages = [Path(folder) / f"{rank}.json" for rank in range(processes)]

@@ -27,7 +27,7 @@ class Topology:
 
     @classmethod
     def of(cls, resources: Resources) -> "Topology":
-        """Return the position of this process in a run that asks for ``resources``."""
+        """Return the position of this process in a run with these ``resources``."""
         return cls(
             node=int(os.environ.get(NODE_VARIABLE, "0")),
             nodes=resources.nodes,

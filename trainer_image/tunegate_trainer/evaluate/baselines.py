@@ -48,7 +48,7 @@ class BaselineCache:
             "versions": context.plan.versions,
         }
         self._refused: dict[str, str] = {}
-        """The actual digest, by key, of each file that does not have a recorded digest although there is
+        """The digests of refused files, by key: digests are recorded for the key, but the file has another
         one."""
 
     def evaluate(
@@ -97,8 +97,8 @@ class BaselineCache:
     def _read(self, key: str) -> SetResult | None:
         """Return the cached result for ``key``, whose ``seconds`` is 0.
 
-        Returns None if there is no file, if the file does not have a recorded digest, or if another version
-        wrote it.
+        Returns None if there is no file, if its digest is not recorded for the key, or if another version of
+        Tunegate wrote it.
         """
         recorded = self._context.baselines.get(key, frozenset())
         try:

@@ -43,7 +43,7 @@ class CaseResult(StatusModel):
     passed: bool
     """Whether the case passed by every measure."""
     outcomes: dict[str, str]
-    """The outcome letter of each measure: ``golden``, or the names of the task metrics."""
+    """The outcome letter of each measure. The keys are ``golden``, or the names of task metrics."""
     explanation: str = ""
     """Why the case did not pass. Empty if it passed."""
     counts: dict[str, str] | None = None
@@ -77,7 +77,7 @@ class SetResult(StatusModel):
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that were evaluated: of the base model, the starting model, a checkpoint or the
+    """The evaluated weights, which are those of the base model, the starting model, a checkpoint or the
     artifact."""
 
     subject: Subject
@@ -99,8 +99,8 @@ def evaluate(
 
     Answers end at one of the token ids ``stops``, by default those of
     :func:`~tunegate_trainer.tokens.chat.stop_token_ids`. Each set has its own batches, because greedy outputs
-    can differ with the batch. Only if two sets have the same prompts and settings, they share the generated
-    outputs.
+    can differ with the batch. Two sets share the generated outputs only if they have the same prompts and
+    settings.
 
     Raises :class:`CudaOutOfMemoryError` if a batch does not fit the GPU.
     """

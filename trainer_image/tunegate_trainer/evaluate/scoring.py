@@ -16,8 +16,8 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     """Return the scores of each case, by measure. ``outputs`` has one answer per case, in the same order.
 
     A case passes a measure if all scorers of the measure pass. If one of them cannot score the output, the
-    outcome is error. A truncated output does not pass, and only count-based metrics score it, because they
-    need its denominator.
+    outcome is error. A truncated output does not pass. Only count-based metrics score it, because the
+    denominator of their value includes truncated outputs.
     """
     batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):

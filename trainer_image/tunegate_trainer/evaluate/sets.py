@@ -92,7 +92,7 @@ class EvaluationSet:
 
     @property
     def case_sets(self) -> dict[str, CaseSet]:
-        """The cases of this set, by each name in ``names``."""
+        """The cases of this set, once under each name in ``names``."""
         return dict.fromkeys(self.names.values(), self.case_set)
 
     @property
@@ -209,7 +209,7 @@ def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
     """Read the text of a gate's golden set.
 
     Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
-    and :class:`UserError` without permission to read it or for an unsupported source.
+    and :class:`UserError` if permission to read it is denied or the source is unsupported.
     """
     if source.inline is not None:
         return inline_golden(source.inline)

@@ -88,7 +88,8 @@ def has_files(address: Address, schemes: Schemes = SCHEMES) -> bool:
 
 
 def fetch_file(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Path:
-    """Download one file into a sub-folder of ``folder``, which must have no other use. Return its path."""
+    """Download one file into a sub-folder of ``folder``, and remove everything else in ``folder``. Return the
+    path of the file."""
     file = _files(address, schemes).find_file(address)
     target = folder / f"version-{sha256_text(file.version)[:16]}"
     remove_others(folder, target)
@@ -97,7 +98,7 @@ def fetch_file(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Pa
 
 
 def remove_others(downloads: Path, keep: Path) -> None:
-    """Remove everything in the folder ``downloads`` except ``keep``: downloads of other versions."""
+    """Remove the downloads of other versions: everything in the folder ``downloads`` except ``keep``."""
     for other in downloads.glob("*"):
         if other != keep:
             shutil.rmtree(other, ignore_errors=True)

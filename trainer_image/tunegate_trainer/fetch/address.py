@@ -13,7 +13,8 @@ from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, UserError
 
 Choose = Callable[[Sequence[str]], list[str]]
-"""Selects the needed files from a list of names. Raises :class:`TrainerError` if they are not a model."""
+"""Selects the needed files from a list of names. Raises :class:`TrainerError` if the listed files are not a
+model."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Address:
         return root / "volumes" / self.rest
 
     def on_machine(self, example: str) -> Path:
-        """Return the path of ``file://PATH``. If it is relative, raise :class:`UserError` with
-        ``example``."""
+        """Return the path of ``file://PATH``. If it is relative, raise :class:`UserError` with ``example``,
+        an address with an absolute path."""
         if not self.rest.startswith("/"):
             raise self.wrong(f"the path must be absolute, as in {example}")
         return Path(self.rest)

@@ -20,8 +20,8 @@ def may_be_needed(name: str) -> bool:
 def choose(uri: str, names: Sequence[str]) -> list[str]:
     """Select the needed files in a model's folder: weights, configuration and tokenizer, or one GGUF file.
 
-    Files in sub-folders are ignored. If some weights files have names that start with ``model``, which
-    transformers loads, other weights files are not selected: they are copies in another library's layout.
+    Files in sub-folders are ignored. transformers loads weights files whose names start with ``model``. If
+    there are such files, other weights files are not selected: they are copies in another library's layout.
 
     Raises :class:`SourceNotFoundError` if there is no model, and :class:`UserError` for an adapter, several
     GGUF files, or weights that could run code when they are loaded.

@@ -94,8 +94,10 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
 
 
 def _manifest(address: Address, registry: Registry, reference: Reference) -> tuple[str, Mapping[str, Any]]:
-    """Return the digest of the manifest or index at the address, and a manifest: if the address is an index,
-    its manifest for this platform."""
+    """Return the digest of the manifest or index at the address, and the manifest of the model.
+
+    In an index, this is the manifest for this platform.
+    """
     digest, manifest = _document(address, registry, reference.digest or str(reference.tag))
     if reference.digest is not None and digest != reference.digest:
         raise BadDataError(

@@ -31,7 +31,8 @@ class Layer:
 
     @property
     def file_name(self) -> str:
-        """Its file name on the volume. The title is not used, because the artifact's author chose it."""
+        """The layer's file name on the volume. Its title is not used, because the artifact's author chose
+        the title."""
         return self.digest.replace(":", "-")
 
     @property
@@ -53,8 +54,8 @@ def unpack(address: Address, layers: Sequence[Layer], folder: Path) -> Path:
     Later archives replace files of earlier ones, as in an image.
 
     Raises :class:`BadDataError` for an archive that is damaged, that would write outside the folder, or that
-    has the file of another layer, and :class:`StorageError` if the volume has no room for the files. After an
-    error, no unpacked files are left.
+    has a file which is also a layer of its own, and :class:`StorageError` if the volume has no room for the
+    files. After an error, no unpacked files are left.
     """
     into = folder / _FOLDER
     shutil.rmtree(into, ignore_errors=True)

@@ -74,8 +74,8 @@ class Registry:
     def get(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
         """Request ``path`` of the repository, and authenticate if the registry requires it.
 
-        Raises :class:`SourceNotFoundError`, :class:`CredentialsError`, :class:`UserError` for other statuses,
-        and :class:`TransientError` for errors that a retry may fix.
+        Raises :class:`SourceNotFoundError` for status 404, :class:`CredentialsError` if access is refused,
+        :class:`TransientError` for errors that a retry may fix, and :class:`UserError` for other statuses.
         """
         with transient_http_errors():
             with self._request(path, headers) as response:

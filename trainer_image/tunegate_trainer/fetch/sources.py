@@ -45,7 +45,7 @@ def read_source(
 
     Raises :class:`SourceNotFoundError`, with the names that exist, if the file or key does not exist;
     :class:`BadDataError` if the digest is not the pinned one or the content is not UTF-8; :class:`UserError`
-    without permission to read it; and the errors of :mod:`tunegate_trainer.fetch`.
+    if permission to read it is denied; and the errors of :mod:`tunegate_trainer.fetch`.
     """
     content = _read_bytes(context, source, field, schemes)
     digest = hashlib.sha256(content).hexdigest()

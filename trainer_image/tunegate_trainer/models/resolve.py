@@ -31,7 +31,8 @@ from tunegate_trainer.process.files import is_complete, link_or_move, seal, sha2
 Transfer = Callable[[Path, Path], object]
 """Copies or moves a file to a path in another folder."""
 GGUF_CONVERSION = "gguf-to-safetensors-2"
-"""Part of a converted model's digest. Change it if the conversion gives other weights."""
+"""Part of a converted model's digest. Increase its number when a change to the code makes the conversion give
+other weights."""
 _STALE_SECONDS = 24 * 3600
 """Age in seconds from which an incomplete folder is removed, because the process that wrote it must have
 ended."""
@@ -44,8 +45,8 @@ def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHE
     file and the version of the conversion.
 
     Raises :class:`SourceNotFoundError` if there is no model, :class:`BadDataError` for damaged weights,
-    :class:`UserError` for an adapter, for weights that could run code when they are loaded or without
-    permission to read a file, and the errors of :mod:`tunegate_trainer.fetch`.
+    :class:`UserError` for an adapter, for weights that could run code when they are loaded, or if
+    permission to read a file is denied, and the errors of :mod:`tunegate_trainer.fetch`.
     """
     uri, address = source.uri or "", model_address(context, source)
     if address.scheme in schemes:
@@ -72,7 +73,8 @@ def model_address(context: Context, source: ModelSource) -> Address:
 def _fetch_remote(
     context: Context, address: Address, schemes: Schemes
 ) -> tuple[Path, str | None, ModelLicense | None]:
-    """Fetch a model from another machine. Return its folder in the workspace, revision and license."""
+    """Fetch a model from another machine. Return its folder in the workspace, its revision and its
+    license."""
     workspace = context.workspace
     pin = pinned(address, schemes)
     known = downloaded_model(workspace, address.uri, pin) if pin else None
@@ -92,8 +94,8 @@ def _fetch_remote(
 
 
 def source_folder(root: Path, source: ModelSource) -> Path:
-    """Return the folder of a local source: a volume, a path or a Python package. A folder on a volume or at a
-    path may not exist."""
+    """Return the folder of a local source: a volume, a path or a Python package. It is not checked whether a
+    folder on a volume or at a path exists."""
     uri = source.uri or ""
     return _package_folder(uri) if uri.startswith("package://") else locate(root, uri)
 
@@ -207,8 +209,8 @@ def _fill(folder: Path, files: Sequence[str], into: Path, digest: str, transfer:
 
 
 def _convert_gguf(file: Path, into: Path) -> None:
-    """Convert a GGUF file: write its weights as float32 safetensors, its configuration, tokenizer and chat
-    template to the folder ``into``, and seal the folder."""
+    """Convert a GGUF file to a model in the folder ``into``, and seal the folder. The weights become float32
+    safetensors. The configuration, the tokenizer and the chat template are written too."""
     import torch  # noqa: PLC0415 - needed only for a conversion, and slow to import
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415

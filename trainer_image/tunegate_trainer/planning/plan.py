@@ -149,8 +149,11 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
 
 
 def _quantization(stage: Stage, before: StagePlan | None) -> Literal["NF4"] | None:
-    """Return the quantization of the base model. If the stage trains the previous stage's adapter further, it
-    has the quantization of that stage."""
+    """Return the quantization of the base model. A stage that trains the previous stage's adapter further
+    uses the quantization of the previous stage.
+
+    Raises :class:`UserError` if the stage sets another quantization.
+    """
     if before is None or stage.adapter is None or stage.adapter.from_ is None:
         return stage.quantization
     quantization = before.parameters.quantization

@@ -80,7 +80,7 @@ def with_estimate(
 ) -> StagePlan:
     """Return the stage with ``micro_batch_size`` examples per pass, and with the memory estimate for it.
 
-    ``batches`` are the batches of prompts that the stage's evaluations answer.
+    ``batches`` are the largest batches of prompts in the stage's evaluations.
     """
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     resources = request.spec.resources
@@ -221,7 +221,8 @@ def generation_batches(
     dev: Sequence[Measured[Row]],
     golden: Iterable[GeneratedSet],
 ) -> list[GenerationBatch]:
-    """Return one batch for each evaluation set that has prompts: an upper bound of the set's batches."""
+    """Return one batch for each evaluation set that has prompts. This batch needs at least as much memory as
+    each real batch of the set."""
     generated = [(one.generation, [len(encode(tokenizer, c.prompt)) for c in one.cases]) for one in golden]
     generated.append(
         (task_generation([g.spec.generation for g in request.final_gates]), [r.tokens for r in dev])

@@ -14,8 +14,8 @@ SCORE_SECONDS = 5.0
 """Maximum CPU time in seconds for scoring one output by one expectation. Usually a thousandth is enough. CPU
 time is limited because, unlike elapsed time, it does not depend on other processes."""
 DEEP = 20
-"""Decides who caused a RecursionError in a scorer. An output with at least this many levels of nesting fails.
-Otherwise the schema is the cause, and the sample is an error."""
+"""If a scorer raises RecursionError, an output with at least this many levels of nesting is the cause and
+fails. Otherwise the schema is the cause, and the sample is an error."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def matcher(problem: Callable[[Sample], str | None]) -> OneByOne:
 
 
 def _nesting(text: str) -> int:
-    """Return the largest number of open brackets and braces in a text, including those in JSON strings."""
+    """Return how many brackets and braces are open at the deepest point of a text. Those in JSON strings are
+    counted too."""
     steps = ({"[": 1, "{": 1, "]": -1, "}": -1}.get(character, 0) for character in text)
     return max(accumulate(steps, initial=0))
 
