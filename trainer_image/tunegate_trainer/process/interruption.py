@@ -19,8 +19,8 @@ class Superseded(Interrupted):
 
 
 class Interruption:
-    """The state of SIGTERM. The signal raises :class:`Interrupted` at once, except within
-    :meth:`deferred`."""
+    """Handles SIGTERM and remembers that it was received. The signal raises :class:`Interrupted` at once,
+    except within :meth:`deferred`."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -40,7 +40,7 @@ class HistoryEntry(StatusModel):
     """One publication: ``.history/NUMBER/entry.json``."""
 
     version: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9.]*$", max_length=255)]
-    """The version's folder."""
+    """The name of the version's folder."""
     digest: Sha256
     """The digest of the artifact."""
     time: Time
@@ -99,8 +99,8 @@ def newest_recorded(folder: Path) -> str | None:
 def newest_versions(
     uri: str, folder: Path, gates: Sequence[GateRequest], own: str
 ) -> dict[str, PublishedVersion]:
-    """Return, for each gate with the baseline LastPublished, the newest version in ``folder`` that it can be
-    compared with.
+    """Return, for each gate with the baseline LastPublished, the newest version in ``folder`` that the
+    job's model can be compared with.
 
     The version must have evidence of the same gate with the same golden set. If that gate was a dry run, the
     version is a baseline only for a dry run. ``own``, the job's own version, is ignored. Versions are read
@@ -144,8 +144,8 @@ def _is_baseline(judged: JudgedGate, gate: GateRequest | None) -> bool:
 
 
 def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
-    """Combine the newest versions at several targets: for each gate, return the version that passed most
-    cases.
+    """Combine the newest versions at several targets: for each gate, return the version that passed the
+    most cases.
 
     A damaged version takes precedence, so that the comparison does not pass. A new version that is at least
     as good as the returned one is at least as good as the last version at every target.

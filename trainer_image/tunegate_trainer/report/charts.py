@@ -20,7 +20,7 @@ _MAX_POINTS = 400
 """The maximum number of points in a curve. With more optimizer steps, each point is the mean of several
 steps."""
 _SHORT_LABEL = 30
-"""The maximum length of labels in characters with which two labels fit side by side."""
+"""If no label is longer than this number of characters, the labels are placed in two columns."""
 _SMOOTHED_FROM = 30
 """If a curve has at least this number of points, a smoothed curve is drawn too."""
 # Matplotlib draws these placeholder colours; each is replaced by a CSS variable of the page's colour scheme.
@@ -157,7 +157,8 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
 
 
 def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
-    """Draw labelled vertical lines at the best checkpoint, where a person continued, and at the stop."""
+    """Draw labelled vertical lines at the best checkpoint, at each checkpoint where a person decided to
+    continue, and at the stop."""
     best = stage.stop.best_step if stage.stop else stage.best_step
     words: dict[int, list[str]] = {}
     if best:

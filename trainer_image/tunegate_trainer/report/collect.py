@@ -31,7 +31,8 @@ class RowNote:
 
 @dataclass(frozen=True)
 class Lengths:
-    """A histogram of row lengths in tokens: ``counts[i]`` rows have up to ``(i + 1) * width`` tokens."""
+    """A histogram of row lengths in tokens: ``counts[i]`` rows have more than ``i * width`` and
+    at most ``(i + 1) * width`` tokens."""
 
     mean: float
     longest: int
@@ -63,8 +64,8 @@ class LossPoint:
     grad_norm: float | None = None
     tokens: int = 0
     reward_margin: float | None = None
-    """For DPO, the mean reward margin of the step's pairs: how much more the model prefers the chosen answer
-    than the reference model does, times beta."""
+    """For DPO, the mean reward margin of the step's pairs. The margin is beta times the difference between
+    the model's and the reference model's preference for the chosen answer."""
     reward_accuracy: float | None = None
     """For DPO, the fraction of the step's pairs with a positive reward margin."""
 
@@ -122,7 +123,8 @@ def collect(workspace: Path, request: Request) -> Collected:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON Lines file up to the first incomplete line; none if there is no file."""
+    """Return the objects of a JSON Lines file up to the first incomplete line. Returns an empty list if the
+    file is missing or cannot be read."""
     lines: list[dict[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8")

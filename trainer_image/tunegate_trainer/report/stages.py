@@ -66,7 +66,8 @@ class StageHistory:
     name: str
     method: str
     total_steps: int
-    """The planned number of optimizer steps. Without a plan, the best known number."""
+    """The planned number of optimizer steps. If there is no plan, the number in the progress report, or the
+    last trained step."""
     outcome: Outcome | None
     progress: Progress | None
     usage: Usage | None

@@ -249,7 +249,8 @@ def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
 
 
 def _model(context: Context) -> ModelPlan:
-    """Store the model that training starts from on the storage volume, and return its part of the plan."""
+    """Store the model of ``model.uri`` or ``model.startFrom`` on the storage volume. Return its entry in the
+    plan."""
     start, source = context.request.start_from, context.request.spec.model
     logger.info("fetching the model %s", start.uri if start else source.uri)
     if start is not None:

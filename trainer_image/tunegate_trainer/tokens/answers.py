@@ -148,8 +148,8 @@ def _turn(
 def _after(tokenizer: PreTrainedTokenizerBase, prompt_text: str, whole: str, answer: Message) -> str | None:
     """Return the part of the ``whole`` chat after the prompt.
 
-    Differences in the reasoning between prompt and chat are adjusted. Returns None if the chat does not start
-    with the prompt even then.
+    A template can render reasoning differently in the chat and in the prompt. Such differences are adjusted.
+    Returns None if the chat still does not start with the prompt.
     """
     if whole.startswith(prompt_text):
         return whole[len(prompt_text) :]

@@ -86,7 +86,8 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
 
 
 def _padded(predictors: torch.Tensor) -> torch.Tensor:
-    """Return ``predictors``, followed by other positions if they are fewer than ``_MIN_LOGIT_ROWS``."""
+    """Return ``predictors``. If there are fewer than ``_MIN_LOGIT_ROWS``, other positions are added at the
+    end."""
     return pad(predictors, (0, max(0, _MIN_LOGIT_ROWS - len(predictors))))
 
 

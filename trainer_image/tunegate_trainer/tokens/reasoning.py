@@ -33,8 +33,8 @@ class ReasoningMarks:
     """The start of ``closes`` that is also between the reasoning and a tool call. The same as ``closes`` if
     they have no common start, or if the template renders no tool calls."""
     skipped: str = ""
-    """Text that the template puts before an answer without reasoning. Empty if this text is empty reasoning,
-    which ends with ``closes``."""
+    """Text that the template puts before an answer without reasoning. It is left empty if this text ends with
+    ``closes``, because it is then an empty reasoning block."""
 
 
 def reasoning_marks(tokenizer: PreTrainedTokenizerBase) -> ReasoningMarks | None:
@@ -80,8 +80,8 @@ def _reasoning_marks(tokenizer: PreTrainedTokenizerBase, template: str) -> Reaso
 
 
 def _between_reasoning_and_call(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text from the end of the reasoning on, for an answer with a tool call. Returns an empty text
-    if the template does not render tool calls."""
+    """Return the rendered text that follows the reasoning in an answer with a tool call. Returns an empty
+    text if the template does not render tool calls."""
     call = ToolCall(id=CALL_ID, function=FunctionCall(name=_ANSWER))
     reasoned = Message(role="assistant", reasoning_content=_REASONING, tool_calls=[call])
     try:

@@ -83,8 +83,8 @@ def segment_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
 
 
 def _segments(examples: Sequence[Example]) -> list[_Segment]:
-    """Divide examples into the prefix that all of them share, the further prefix that each two neighbors
-    share, and the rest of each example. Neighbors are, for example, the two examples of a pair."""
+    """Divide examples into a prefix that all of them share, a further prefix that examples 0 and 1, 2 and 3
+    and so on share, and the rest of each example. For DPO, such two examples are a pair."""
     segments: list[_Segment] = []
     shared = _prefix_length(examples)
     if shared * (len(examples) - 1) < _WORTH_SHARING:

@@ -41,7 +41,8 @@ class TrackerProcesses:
         )
 
     def wait(self) -> list[str]:
-        """Wait until all processes have ended. Only in the track role, they end without :meth:`finish`.
+        """Wait until all processes have ended. Call it only in the track role: in other roles, processes end
+        only after :meth:`finish`.
 
         Return the trackers that do not have all metrics.
         """

@@ -28,7 +28,7 @@ decided to continue."""
 _OFFLINE = ("offline", "dryrun")
 _UNFINISHED = "unfinished-"
 OFFLINE_SECONDS = 50
-"""Time limit in seconds for writing all runs of a job, for which an ending pod waits."""
+"""Time limit in seconds for writing all runs of a job. An ending pod waits until they are written."""
 
 
 @dataclass

@@ -35,7 +35,7 @@ def attend_by_example(
     Tensors have the shape (1, heads, tokens, head size). Without ``cu_seq_lens_q``, as in generation, this is
     plain ``sdpa``.
 
-    ``shared_prefixes`` has the indices of the prefix segments of each segment of the row, see
+    For each segment of the row, ``shared_prefixes`` has the indices of the segments that are its prefix, see
     :mod:`tunegate_trainer.tokens.shared_prefix`.
     """
     boundaries = kwargs.get("cu_seq_lens_q")

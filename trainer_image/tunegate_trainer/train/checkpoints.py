@@ -95,7 +95,7 @@ class CheckpointFolder:
     def publish(self, saved: Path, step: int) -> None:
         """Turn the folder ``saved``, which the Trainer wrote, into the checkpoint of ``step``.
 
-        Unneeded files are removed, and the others are hashed and moved to their final folders.
+        Unneeded files are removed. All other files are hashed and moved to their final folders.
 
         Raises :class:`Superseded` if this process is no longer the writer.
         """

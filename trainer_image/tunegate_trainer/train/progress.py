@@ -19,7 +19,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.files import write_model
 
 _INTERVAL = 1.0
-"""Seconds between two reports of steps."""
+"""Minimum number of seconds between two reports of steps."""
 USAGE = "usage.json"
 """Name of the file with the steps, tokens and time of all attempts. It is written with every report, so at
 most about a second is lost if the process is killed."""
@@ -76,7 +76,7 @@ class ProgressReporter:
         self._context.send_report(progress=self._progress(activity), usage=self._usage, **changes)
 
     def _count(self, **more: float) -> None:
-        """Add to the usage of the stage."""
+        """Add steps, tokens or seconds to the usage of the stage."""
         total = {name: round(getattr(self._usage, name) + value, 4) for name, value in more.items()}
         self._usage = self._usage.model_copy(update=total)
 
