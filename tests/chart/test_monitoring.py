@@ -73,7 +73,7 @@ def test_service_monitor_scrapes_the_pods_of_the_operator(helm: Helm) -> None:
     assert port["targetPort"] in [p["name"] for p in pod["spec"]["containers"][0]["ports"]]
 
 
-def test_prometheus_rule_has_the_alerts(helm: Helm) -> None:
+def test_prometheus_rule_has_the_alerts_of_the_alerts_file(helm: Helm) -> None:
     objects = helm.render("metrics.prometheusRule.create=true")
     (group,) = objects["PrometheusRule", "tunegate"]["spec"]["groups"]
     assert {rule["alert"]: rule for rule in group["rules"]} == rules()

@@ -165,13 +165,19 @@ def test_failing_key_does_not_delay_other_keys(queue: WorkQueue) -> None:
 
 def test_waiting_worker_wakes_for_a_new_key_and_at_shutdown(queue: WorkQueue) -> None:
     got: list[Key | None] = []
-    worker = threading.Thread(target=lambda: got.extend([queue.get(None), queue.get(None)]))
+
+    def work() -> None:
+        got.append(queue.get(None))
+        got.append(queue.get(None))
+
+    worker = threading.Thread(target=work)
     worker.start()
+    eventually(lambda: len(queue._changed._waiters) == 1, what="the worker waits")  # type: ignore[attr-defined]
     queue.add(A)
-    queue.shut_down()  # the worker may get A first or not: it must end in both cases
+    eventually(lambda: got == [A], what="the worker got the key")
+    queue.shut_down()
     worker.join(10)
-    assert not worker.is_alive()
-    assert got[-1] is None
+    assert got == [A, None]
 
 
 def test_waiting_worker_wakes_for_a_key_that_is_due_sooner() -> None:

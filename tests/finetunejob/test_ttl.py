@@ -152,7 +152,7 @@ def test_ttl_of_a_continued_job_starts_at_its_end():
     assert owned(world) == EVIDENCE
 
 
-def test_failed_file_removal_is_shown_and_jobs_are_still_deleted():
+def test_failed_file_removal_is_shown_and_child_jobs_are_still_deleted():
     world = finished(Script(exits={"cleanup": [(16, "the volume cannot be written")] * 4}))
     world.advance(TTL)
     world.run()

@@ -243,7 +243,7 @@ EARLIER_VARIABLE = {"podTemplate": {"env": [{"name": "MY_TEAM_SETTING", "value":
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate", "publish"])
-def test_running_job_succeeds_without_a_variable_that_is_now_refused(role: str) -> None:
+def test_running_job_drops_a_variable_that_is_now_refused_and_succeeds(role: str) -> None:
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.until_job(role)

@@ -129,7 +129,7 @@ def test_unexpected_error_before_leading_ends_the_process(process, caplog):
     assert "nobody foresaw this" in caplog.text
 
 
-def test_error_at_the_start_of_leading_ends_the_process(process, caplog, monkeypatch):
+def test_new_leader_that_cannot_start_a_thread_ends_the_process(process, caplog, monkeypatch):
     start = threading.Thread.start
 
     def fail(thread: threading.Thread) -> None:

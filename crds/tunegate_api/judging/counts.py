@@ -60,7 +60,7 @@ COUNTED: Mapping[str, Aggregate] = {"f1": Aggregate.MICRO, "rouge_l": Aggregate.
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of one case."""
+    """The numerator and the denominator of one case, from which a count-based task metric is computed."""
 
     numerator: int
     denominator: int

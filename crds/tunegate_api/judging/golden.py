@@ -23,7 +23,7 @@ def _parsed(arguments: object) -> object:
     try:
         return json.loads(arguments)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the string is not JSON: {error}") from None
+        raise ValueError(f"must be an object or JSON: {error}") from None
 
 
 class FunctionCall(ApiModel):

@@ -136,7 +136,8 @@ class Progress(StatusModel):
     estimated_end: Time | None = None
     """Estimated end of the stage at this throughput."""
     gpu_memory: str | None = None
-    """Peak memory of one GPU."""
+    """Peak GPU memory since the start of the training process. If several GPUs train, that of the first
+    GPU."""
     micro_batch_size: int | None = None
     """Number of examples per forward pass, if this number was reduced because GPU memory was too small. The
     number of examples per optimizer step is unchanged."""

@@ -33,8 +33,7 @@ class Phase(StrEnum):
     STOPPED = "Stopped"
     """A gate stopped training. A person must continue or discard the job."""
     SUSPENDED = "Suspended"
-    """`spec.suspend` is true. The state of training is saved in a checkpoint, and the pods of the job are
-    deleted."""
+    """`spec.suspend` is true. The pods of the job are deleted; a pod that trains saves a checkpoint first."""
 
     @property
     def is_final(self) -> bool:

@@ -272,8 +272,8 @@ def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) ->
         found = read_status(laptop.job(name))
     except KeyError:
         raise click.ClickException(
-            f"only the status file of job {name} is left, so the decision cannot be recorded: run the job "
-            "again with `tunegate run`"
+            f"job {name} cannot be continued or discarded, because the folder of runs has only its status "
+            "file: run the job again with `tunegate run`"
         ) from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")

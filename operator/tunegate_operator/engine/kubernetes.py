@@ -332,7 +332,8 @@ _ADMISSION_MESSAGES = ("ValidatingAdmissionPolicy", "denied the request")
 
 
 def _error(code: int, status: Object) -> ClusterError:
-    """Return the exception for an error answer: its HTTP status code, and its body, a ``Status`` object."""
+    """Return the exception for an error answer of the API server. ``code`` is the HTTP status code of the
+    answer, and ``status`` its body, a ``Status`` object."""
     message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
     if code == 409:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)

@@ -63,8 +63,8 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
 
 
 def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
-    """Return ``records`` in full: each record is replaced by the record of the same job in ``sources``, if
-    there is one. Later ``sources`` have priority."""
+    """Return the full versions of ``records``, which status shortens: each record is replaced by the record
+    of the same job in ``sources``, if there is one. Later ``sources`` have priority."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 

@@ -81,7 +81,7 @@ class Draft:
     reason: Reason = Reason.PROGRESSING
     """The reason of the Ready condition, unless the job failed or succeeded."""
     regression: str = ""
-    """The message about a regression at the last checkpoint; empty if it did not regress."""
+    """The message about a regression at the last checkpoint; empty if the checkpoint did not regress."""
 
     @property
     def now(self) -> datetime:

@@ -87,9 +87,10 @@ class SenderAuthenticator:
     def authenticate(self, token: str, job_uid: str) -> Sender:
         """Return the sender, if the token has the audience of this job and belongs to one of the job's pods.
 
-        Token, pod, Job and FineTuneJob must be in the same namespace, because anybody can copy the uid of an
-        object into an owner reference. Raises ForbiddenSenderError, UnknownPodError, and ClusterError if the
-        TokenReview fails.
+        Token, pod, Job and FineTuneJob must be in the same namespace. Otherwise a pod in another namespace
+        could name the job as its owner, because anybody can copy a uid into an owner reference.
+
+        Raises ForbiddenSenderError, UnknownPodError, or, if the TokenReview fails, ClusterError.
         """
         identity = self._identity(token, report_audience(job_uid))
         job = self._job(job_uid)
@@ -228,7 +229,7 @@ def _controller(obj: Object, group: str, kind: str) -> str | None:
 def _stages(job: Object) -> tuple[str, ...]:
     """Return the names of the job's stages. Raises UnknownPodError if the spec is too large to be cached."""
     if job["spec"] == TOO_LARGE:
-        raise UnknownPodError("the spec of the job is too large for the operator's cache")
+        raise UnknownPodError("the spec of the FineTuneJob is too large for the operator's cache")
     return tuple(stage["name"] for stage in job["spec"].get("stages") or ())
 
 

@@ -162,8 +162,8 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
         (answered(tool_calls=CALLS, content=3), "messages[1].content must be a string, but it is a number"),
         (
             answered(tool_calls=[{"function": {"name": "weather", "arguments": "{"}}]),
-            "messages[1].tool_calls.0.function.arguments: Value error, the string is not JSON: Expecting "
-            "property name enclosed in double quotes: line 1 column 2 (char 1)",
+            "messages[1].tool_calls.0.function.arguments: Value error, must be an object or JSON: "
+            "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
         (
             {"messages": [{"role": [], "content": "a"}]},

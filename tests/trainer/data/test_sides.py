@@ -196,7 +196,7 @@ def test_chat_answer_to_a_prompt_held_out_earlier_is_masked(run_job):
     assert masked
 
 
-def test_prompt_answered_in_a_training_chat_is_not_held_out_later(run_job):
+def test_prompt_of_an_earlier_jobs_training_chat_is_not_held_out(run_job):
     chats: Rows = [
         {
             "messages": [

@@ -1,4 +1,4 @@
-"""Check for rows that an earlier job held out, although it trained on other rows of the same groups."""
+"""Check for rows that an earlier job held out while it trained on other rows of the same groups."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
@@ -7,8 +7,8 @@ NAME = "conflicting_sides"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn about excluded rows and pairs. They are excluded because an earlier job held them out, although it
-    trained on other rows of the same groups."""
+    """Warn about excluded rows and pairs: earlier jobs held them out, but trained on other rows of the same
+    groups, so this job trains on these groups too."""
     start = context.request.start_from
     if not (start and rows.conflicts):
         return []

@@ -10,8 +10,8 @@ from tunegate_api.v1alpha1.pods import Resources
 LOCAL_RANK_VARIABLE = "TUNEGATE_LOCAL_RANK"
 """Name of the environment variable with the rank of this process within its pod. The launcher sets it."""
 TERMINATION_VARIABLE = "TUNEGATE_TERMINATION"
-"""Name of the environment variable with the file to which a launched process writes its termination message.
-The launcher reads this file."""
+"""Name of the environment variable with the path of the file to which a launched process writes its
+termination message. The launcher reads this file."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class RemoteModels(Protocol):
     """A scheme for models. Each scheme is a module of this package."""
 
     def pinned(self, address: Address) -> str | None:
-        """Return the commit or digest of a model if its URI or ``model.revision`` is one, else None."""
+        """Return the commit in ``model.revision`` or the digest in the model's URI. Returns None if the
+        address names neither."""
         ...
 
     def find_model(self, address: Address, choose: Choose) -> RemoteModel:
@@ -67,7 +68,8 @@ SCHEMES: Schemes = {
 
 
 def pinned(address: Address, schemes: Schemes = SCHEMES) -> str | None:
-    """Return the commit or digest of a model if its URI or ``model.revision`` is one, else None."""
+    """Return the commit in ``model.revision`` or the digest in the model's URI. Returns None if the address
+    names neither."""
     return _models(address, schemes).pinned(address)
 
 

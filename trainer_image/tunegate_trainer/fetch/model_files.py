@@ -42,7 +42,7 @@ def choose(uri: str, names: Sequence[str]) -> list[str]:
 def choose_description(uri: str, names: Sequence[str]) -> list[str]:
     """Select the configuration and tokenizer files of a model, without its weights.
 
-    Raises :class:`SourceNotFoundError` if there is no config.json.
+    Raises :class:`UserError` for an adapter, and :class:`SourceNotFoundError` if there is no config.json.
     """
     here = sorted(name for name in names if "/" not in name and name != MANIFEST)
     if "config.json" not in here:

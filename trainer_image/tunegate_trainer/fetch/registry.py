@@ -161,7 +161,7 @@ class Registry:
         if login is None:
             raise CredentialsError(
                 f"Secret {secret.name}: {DOCKER_CONFIG} has no user and password for {self._repository.host}",
-                "create one with: kubectl create secret docker-registry NAME --docker-server=…",
+                "create the Secret with: kubectl create secret docker-registry NAME --docker-server=…",
             )
         return login
 

@@ -68,7 +68,7 @@ class GpuTooSmallError(UserError):
 
 
 class NoAcceleratorError(TrainerError):
-    """The job requests a GPU, but the machine has none."""
+    """The job requests more GPUs than the machine has, or the machine has none."""
 
     exit_code, reason = ExitCode.NO_ACCELERATOR, Reason.NO_ACCELERATOR
 

@@ -123,8 +123,8 @@ def collect(workspace: Path, request: Request) -> Collected:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON Lines file up to the first incomplete line. Returns an empty list if the
-    file is missing or cannot be read."""
+    """Return the objects of a JSON Lines file up to the first line that is not an object. Returns an empty
+    list if the file is missing or cannot be read."""
     lines: list[dict[str, Any]] = []
     try:
         text = path.read_text(encoding="utf-8")

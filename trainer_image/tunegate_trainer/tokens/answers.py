@@ -228,9 +228,9 @@ def example_tokens(
     # A tokenizer that puts a space before every text would add one between the two.
     if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
-            f"the model's tokenizer changes the completion {_shown(completion, 0)} if it is encoded "
-            f"separately: after the tokens of {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, the "
-            "tokens of the completion decode to a different text",
+            f"the prompt {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))} and the completion "
+            f"{_shown(completion, 0)} decode to a different text if they are tokenized separately instead of "
+            "as one text",
             "use the tokenizer.json that the model was trained with",
         )
     return prompt_ids, completion_ids

@@ -32,7 +32,7 @@ VALUE_LENGTH = 500
 """Maximum length of a parameter value in characters that every version of the MLflow server accepts."""
 TAG_LENGTH = 4000
 PARAMETERS, METRICS = 100, 1000
-"""The maximum number of parameters and metrics in one request."""
+"""The maximum number of parameters or tags, and of metrics, in one request."""
 _STATES = {
     RunState.RUNNING: "RUNNING",
     RunState.FINISHED: "FINISHED",
