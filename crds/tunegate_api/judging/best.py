@@ -14,7 +14,8 @@ class Candidate:
     step: int
     verdict: VerdictState
     golden: Fraction
-    """Golden pass rate. With several gates, the sum of the pass rates of all gates."""
+    """Golden pass rate. With several gates, the sum of the pass rates of all gates that are not in a dry
+    run."""
     dev: Fraction
     """Value of the task metric on the dev split. With several task metrics, the sum of their values."""
 

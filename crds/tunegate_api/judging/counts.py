@@ -42,7 +42,7 @@ from tunegate_api.judging.verdict import (
 MAX_COUNT = 99_999
 """Maximum of each count. With this limit, the counts of all cases fit in one ConfigMap."""
 COUNTS_LENGTH = len(f"{MAX_COUNT}/{MAX_COUNT} ")
-"""Maximum length of the text of a case's two counts, in characters."""
+"""Maximum length of the two counts of a case as text, including the space after them, in characters."""
 NOT_COUNTED = "-"
 """The text that :func:`counts_text` writes for a case that was not measured."""
 
@@ -152,7 +152,8 @@ def counts_text(counts: Sequence[Counts | None]) -> str:
 
 
 def _read(outcome: str, entry: str) -> Counts | None:
-    """Return the counts of one case. Returns None if the case was not measured."""
+    """Return the counts of one case. The numerator of a truncated output is set to 0. Returns None if the
+    case was not measured, or if ``entry`` is not two counts."""
     numerator, _, denominator = entry.partition("/")
     is_number = all(
         part.isascii() and part.isdecimal() and len(part) <= 5 for part in (numerator, denominator)

@@ -32,7 +32,7 @@ class FunctionCall(ApiModel):
     name: Annotated[str, Field(min_length=1)]
     """Name of the function."""
     arguments: Annotated[dict[str, Any], BeforeValidator(_parsed)] = {}
-    """Arguments of the function: an object, or a string that contains one as JSON."""
+    """Arguments of the function: an object, or a string that contains the object as JSON."""
 
 
 class ToolCall(ApiModel):
@@ -60,9 +60,9 @@ class Message(ApiModel):
     )
     """Tool calls of an assistant."""
     tool_call_id: Annotated[str | None, Field(alias="tool_call_id")] = None
-    """Id of the tool call that this message of a tool answers."""
+    """Id of the tool call that this message answers. Only for messages with the role tool."""
     name: str | None = None
-    """Name of the tool that this message comes from."""
+    """Name of the tool that this message comes from. Only for messages with the role tool."""
 
     @model_validator(mode="before")
     @classmethod
@@ -218,7 +218,7 @@ def parse_golden(text: str) -> list[GoldenCase]:
     """Parse the JSON Lines ``text`` of a golden set. Blank lines are skipped.
 
     Raises :class:`GoldenError` if lines are invalid, ids are used twice, or the set is empty or too large.
-    The error has all faults, each with its line.
+    The error lists all faults with their line numbers.
     """
     cases: list[GoldenCase] = []
     problems: list[str] = []
@@ -265,7 +265,7 @@ def unreachable(
     thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
 ) -> list[Problem]:
     """Return the reasons why no model could pass the thresholds: a ``mustPass`` name without a case, or too
-    few cases to detect a drop. Paths start at the root of the EvalGate.
+    few cases to detect a drop. Each reason has the path of a threshold from the root of the EvalGate.
 
     The baseline LastPublished cannot make a threshold unreachable, because it is skipped if no version was
     published.

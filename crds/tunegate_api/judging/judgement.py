@@ -83,8 +83,7 @@ class TaskJudgement:
     value: Fraction
     """The number that is compared with ``minimum``: the pass rate, or the value of a count-based metric."""
     base_value: Fraction | None
-    """The pass rate, or the value of a count-based metric, of the base model. None if the base model was not
-    evaluated."""
+    """The same number for the base model. None if the base model was not evaluated."""
     finding: RuleFinding
 
 
@@ -124,7 +123,7 @@ class Judgement:
 
     @property
     def state(self) -> VerdictState:
-        """The worst state of the findings of enforced gates and task metrics."""
+        """The worst state of all :attr:`findings`."""
         return worst([finding.state for _, finding in self.findings])
 
     @property
@@ -171,7 +170,7 @@ def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate
 
 @dataclass(frozen=True)
 class GateAssessment:
-    """The result of the stop rule of one gate after the last checkpoint of a stage."""
+    """The decision of one gate's stop rule after the newest checkpoint of a stage."""
 
     gate: str
     step: int
@@ -181,11 +180,11 @@ class GateAssessment:
 def assess_stage(
     gates: Sequence[GateRequest], results: Results, stage: str, accepted_step: int
 ) -> GateAssessment | None:
-    """Apply the stop rule of each gate to the last checkpoint of a stage, and return the strictest result.
+    """Apply the stop rule of each gate to the newest checkpoint of a stage, and return the strictest result.
 
-    ``accepted_step`` is the step of the stop that a person overrode; evaluations before it are ignored.
-    Returns None until a checkpoint follows the first evaluation that counts, or if every gate is in a dry run
-    or has no measured cases.
+    ``accepted_step`` is the step at which a person last continued the stage after a stop, otherwise 0.
+    Evaluations before this step are ignored. Returns None if fewer than two evaluations remain, or if every
+    gate is in a dry run or has no measured cases.
     """
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
     counted = [e for e in evaluations if e.step >= accepted_step]
@@ -204,9 +203,9 @@ def assess_stage(
 
 
 def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
-    """Return the steps of the checkpoints that must be kept, because a verdict refers or may refer to them:
-    the best checkpoint that passed, and for each gate the best checkpoint that its stop rule compares with.
-    For ``accepted_step``, see :func:`assess_stage`."""
+    """Return the steps of the checkpoints that must be kept: the best checkpoint that passed, and for each
+    gate the checkpoint that its stop rule compares the next checkpoint with. For ``accepted_step``, see
+    :func:`assess_stage`."""
     passing = best_checkpoint(request, results, stage)
     steps = {passing.step} if passing else set()
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
@@ -229,8 +228,8 @@ def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
 
 
 def base_evaluation(request: Request, results: Results, name: str, subject: Subject) -> Evaluation | None:
-    """Return the evaluation of the base model on the set ``name`` with which a model of type ``subject`` is
-    compared.
+    """Return the evaluation of the base model that is the baseline for ``subject`` on the set ``name``.
+    Returns None if the base model was not evaluated on this set.
 
     The base model may have been evaluated twice: by the first stage, as its starting model, and by the final
     gate. A checkpoint is compared with the evaluation by the first stage, and an artifact with the evaluation
@@ -244,12 +243,12 @@ def base_evaluation(request: Request, results: Results, name: str, subject: Subj
 
 
 def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
-    """Return the version that ``gate`` compares with as LastPublished. Returns None if no version was
-    published through the gate.
+    """Return the published version that is the baseline of ``gate`` for ``subject``. Returns None if no
+    version was published through the gate.
 
     Checkpoints are compared with the version that was known when the job started, so that all checkpoints
-    have the same baseline. The artifact is compared with the version that the publish targets had when they
-    were last read, or with the version of the checkpoints if the targets had none.
+    have the same baseline. The artifact is compared with the version that was found when the publish targets
+    were last read. If none was found, the artifact is compared with the same version as the checkpoints.
     """
     read = results.last_published if subject is Subject.FINAL else None
     return (read.versions.get(gate.name) if read else None) or gate.last_published

@@ -132,8 +132,8 @@ def passed_count(outcomes: str) -> int:
 
 
 def counted_outcomes(passed: int, total: int) -> str:
-    """Return an outcome string with ``passed`` passed cases and ``total`` cases. If only these two numbers of
-    a version are known, the string is used to compare pass rates."""
+    """Return an outcome string for ``total`` cases, of which ``passed`` passed. It replaces the outcomes of a
+    published version of which only these two numbers are known."""
     return PASS * passed + FAIL * (total - passed)
 
 
@@ -143,8 +143,8 @@ def rate(passed: int, total: int) -> Fraction:
 
 
 def rate_text(value: Fraction) -> str:
-    """Format a rate as ``0.94``. The rate is truncated to two digits, because a rate below a threshold could
-    be rounded up to the threshold."""
+    """Format a rate as ``0.94``. Further digits are cut off, because a rounded rate could look equal to a
+    threshold that it does not reach."""
     return f"{int(value * 100) / 100:.2f}"
 
 
@@ -154,8 +154,8 @@ def threshold_text(value: Fraction) -> str:
 
 
 def points_text(value: Fraction) -> str:
-    """Format signed percentage points as ``-4.9``. The number is truncated to one digit, because a drop below
-    a limit could be rounded up to the limit."""
+    """Format signed percentage points as ``-4.9``. Further digits are cut off, because a rounded drop could
+    look equal to a limit that it does not reach."""
     tenths = int(abs(value) * 10)
     sign = "-" if value < 0 else "+"
     return f"{sign}{tenths // 10}.{tenths % 10}"
@@ -206,7 +206,7 @@ def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Ru
 
 
 def _errors(cases: CaseSet, outcomes: str) -> int:
-    """Return the number of cases without a measured outcome: their letter is an error, unknown or missing."""
+    """Return the number of cases that were not measured: their letter is ``e``, unknown or missing."""
     known = sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
     return max(0, len(cases.ids) - known)
 
@@ -314,7 +314,7 @@ class Assessment:
     action: StopAction
     message: str
     must_pass: bool = False
-    """Whether a mustPass case that failed caused the action."""
+    """Whether training stops because a mustPass case failed."""
     best_step: int = 0
     best_passed: int = 0
     regressed: tuple[str, ...] = ()

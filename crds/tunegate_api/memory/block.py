@@ -98,7 +98,8 @@ class Block:
     @property
     def _attention(self) -> int:
         """Activations of attention: queries, keys, values and the output. Keys and values are repeated for
-        each query head."""
+        each query head, unless the pass has a single example and runs on a GPU, or a single example that is
+        longer than ``_SHORT``."""
         each = self._pass.tokens * self._query
         read = 2 * (self._pass.keys or self._pass.tokens) * self._query
         if not self._on_gpu and self._pass.longest <= _SHORT:  # in float32, with all probabilities
@@ -139,7 +140,7 @@ class Block:
     @property
     def ends(self) -> int:
         """Activations outside the transformer blocks: the last norm, the rotary position embeddings, and the
-        mask that separates examples."""
+        mask that separates examples. In full fine-tuning, also the hidden states of the tokens with loss."""
         tokens = self._pass.tokens
         mask = tokens**2 if self._pass.examples > 1 else 0
         hidden = 0 if self.has_adapter else self._pass.labelled * self._model.hidden_size * FLOAT32
@@ -147,8 +148,8 @@ class Block:
 
     @property
     def copies(self) -> int:
-        """Copies in bfloat16 of all weight matrices, which a GPU multiplies instead of the float32 weights in
-        full fine-tuning. 0 otherwise."""
+        """Copies of all weight matrices in bfloat16. A GPU computes with them in full fine-tuning. 0 with an
+        adapter or without a GPU."""
         return BFLOAT16 * (self._model.linear + self._model.embedding) if self._autocast else 0
 
     @property
@@ -158,8 +159,9 @@ class Block:
 
     @property
     def embedding_gradient(self) -> int:
-        """Gradient of the input embedding, in addition to the gradient of an output head that is tied to it.
-        0 if the output head is not tied."""
+        """Gradient of the input embedding, if the output head is tied to it. It is needed in addition to
+        ``head_gradient``, the gradient of the output head. 0 if the output head is not tied, or if an adapter
+        is trained."""
         return self.head_gradient if self._model.is_tied else 0
 
     @property
@@ -182,12 +184,12 @@ class Block:
     # Evaluation
 
     def generating(self, largest: GenerationBatch) -> int:
-        """Return the memory that generating the batch ``largest`` needs.
+        """Return the memory that is needed to generate the outputs of the batch ``largest``.
 
         The memory at two moments is computed, and the larger is returned. While the prompts are read, memory
         contains the keys and values of the prompts, and the activations of a block. At the end of generation,
-        it contains the keys and values of all tokens. Those of one layer are stored twice while they are
-        extended.
+        it contains the keys and values of all tokens, and those of one layer twice, because they are copied
+        when they are extended.
         """
         model, prompts = self._model, largest.prompts * largest.longest
         token = 2 * model.key_value_heads * model.head_size * self._stored

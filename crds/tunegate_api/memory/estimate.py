@@ -78,9 +78,10 @@ def judging(
     accelerator: Accelerator,
     whole: str | None = None,
 ) -> Memory:
-    """Return the memory of the final gate, which evaluates the artifact of ``stage`` on one GPU. If ``whole``
-    is given, the artifact is a whole model with this data type. Otherwise it is an adapter, which is loaded
-    together with its base model as in training. ``batches`` are the generation batches of the gate."""
+    """Return the memory of the final gate, which evaluates the artifact of ``stage`` on one GPU. If the
+    artifact is a whole model, ``whole`` is its data type. Without ``whole``, the artifact is an adapter,
+    which is loaded together with its base model as in training. ``batches`` are the generation batches of the
+    gate."""
     if whole:
         stage = stage.model_copy(update={"adapter": "None", "quantization": None, "dtype": whole})
     block = Block(model, stage, _NO_PASS, accelerator)

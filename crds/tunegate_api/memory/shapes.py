@@ -59,8 +59,8 @@ class ModelShape(StatusModel):
 
     @property
     def is_tied(self) -> bool:
-        """Whether the output head is tied to the embedding, so that the number of parameters is too small for
-        two separate matrices."""
+        """Whether the output head and the embedding share one matrix. This is the case if the number of
+        parameters is too small for two matrices."""
         return self.parameters - self.linear < 2 * self.embedding
 
     def targets(self, modules: Sequence[str]) -> list[LinearShape]:
@@ -78,7 +78,7 @@ class ModelShape(StatusModel):
 
 
 class Pass(StatusModel):
-    """A forward and backward pass."""
+    """The sizes of a forward and backward pass."""
 
     examples: int
     """Number of examples. A preference pair counts as two."""
