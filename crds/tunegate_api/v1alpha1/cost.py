@@ -38,10 +38,10 @@ class StageCost(StatusModel):
     tokens_per_second: Decimal | None = None
     """Training throughput, without evaluations."""
     peak_gpu_memory: Annotated[str, Field(max_length=32)] | None = None
-    """Peak memory of tensors on one GPU, including evaluations."""
+    """Peak memory of tensors on the first GPU, including evaluations."""
     peak_process_memory: Annotated[str, Field(max_length=32)] | None = None
-    """Peak resident memory of the training process, including Python and its libraries. Only set if the stage
-    trains without GPUs."""
+    """Peak resident memory of the training process with rank 0, including Python and its libraries. Only set
+    if the stage trains without GPUs."""
 
 
 class Cost(StatusModel):

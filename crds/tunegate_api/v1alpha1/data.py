@@ -63,7 +63,8 @@ class DataSource(ApiModel):
     """SHA-256 digest that the file must have, as `sha256sum` prints it. If the file has another digest, the
     job fails before training. If omitted, any content is accepted. The plan always records the digest."""
     columns: Columns = Columns()
-    """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`."""
+    """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`; for preference
+    pairs, `prompt`, `chosen` and `rejected`."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`. The Secret is mounted only into the data pod, and
     needs the same keys as the Secret in `model.secretName`."""

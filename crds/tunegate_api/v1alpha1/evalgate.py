@@ -56,7 +56,8 @@ class Generation(ApiModel):
     max_new_tokens: Annotated[int, Field(ge=1, le=32768, examples=[512])] = 256
     """Maximum length of an output in tokens. A longer output is truncated and does not pass."""
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
-    """Number of prompts in a batch. It is fixed, because greedy outputs can differ between batch sizes."""
+    """Number of prompts in a batch. It is the same for all models, because greedy outputs can differ between
+    batch sizes."""
     reasoning: Literal["Strip", "Keep"] = "Strip"
     """What scorers see of the output of a model that reasons before it answers. Reasoning is recognized by
     the delimiters of the chat template, such as <think> and </think>. Strip: scorers see only the answer,
@@ -172,8 +173,8 @@ class EvalGateSpec(ApiModel):
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None
-    """Model to judge in addition to the models of the jobs that reference this gate. If omitted, there is
-    none."""
+    """Model to judge in addition to the models of the jobs that reference this gate. If omitted, the gate
+    only judges models of jobs."""
     schedule: Annotated[str | None, Field(pattern=CRON_PATTERN, max_length=128, examples=["0 6 * * *"])] = (
         None
     )

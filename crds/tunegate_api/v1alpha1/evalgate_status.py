@@ -10,7 +10,7 @@ from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 
 MAX_RECORDS = 20
-"""Maximum number of records in status, of published and unpublished versions."""
+"""Maximum number of records in status: of published and unpublished versions together."""
 MAX_URI_BYTES = 12 * 1024
 """Maximum total size of the URIs in status, in bytes, so that status stays below 32 KiB."""
 MAX_OUTCOME_BYTES = 6 * 1024
@@ -27,7 +27,8 @@ class GateReason(StrEnum):
     GOLDEN_READ = "GoldenRead"
     """Ready: the golden set was read, and matches the digest in the spec."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """The ConfigMap with the golden set does not exist yet, or has no such key."""
+    """The ConfigMap with the golden set does not exist yet, or lacks the key in `golden.source.key`. Or that
+    field is omitted, and the ConfigMap does not have exactly one key."""
     DIGEST_MISMATCH = "DigestMismatch"
     """The digest of the golden set differs from `golden.sha256`. For a changed set, create another
     EvalGate."""
@@ -62,8 +63,9 @@ class Record(StatusModel):
     evaluate the base model."""
     outcomes: Annotated[str, Field(max_length=1000)] = ""
     """Outcome of each case, one letter per case in the order of the set: p passed, f failed, t truncated, e
-    error. Status keeps at most 6 KiB of outcomes in total, for the newest published versions, because earlier
-    releases of Tunegate compare with these. The ConfigMap named by `recordsConfigMap` has all outcomes."""
+    error. Status keeps at most 6 KiB of outcomes in total: the outcomes of the newest published versions,
+    which earlier releases of Tunegate read from status. The ConfigMap named by `recordsConfigMap` has all
+    outcomes."""
     verdict: VerdictState
     """Verdict of the gate."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
@@ -74,7 +76,7 @@ class Record(StatusModel):
 
 
 class RecordedBaseline(BaselineDigest):
-    """Cached results of a base model that later jobs with this gate may use instead of evaluating the base
+    """Cached results of a base model. A later job with this gate may use them instead of evaluating the base
     model again."""
 
     time: Time
@@ -113,8 +115,8 @@ class EvalGateStatus(StatusModel):
 
     baselines: Annotated[list[RecordedBaseline], Field(max_length=MAX_BASELINES)] = []
     """Cached results of base models that jobs with this gate measured or used, starting with the newest jobs.
-    A pod reuses a baseline that is listed here or in the status of the pod's job, and measures any other
-    again."""
+    A pod reuses a baseline that is listed here or in the status of the pod's job. All other baselines are
+    measured again."""
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form, without empty values."""

@@ -8,7 +8,7 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Decimal, Message, Sha256, StatusModel
 
 MAX_NAMED_CASES = 10
-"""Maximum number of case ids in a list in status. A number beside the list counts all cases."""
+"""Maximum number of case ids in a list in status. Further ids are left out."""
 
 
 class GoldenStatus(StatusModel):
@@ -24,18 +24,19 @@ class GoldenStatus(StatusModel):
     """Number of outputs that were truncated by `generation.maxNewTokens`. A truncated output does not pass.
     Absent if no output was truncated."""
     best_so_far: Decimal | None = None
-    """Highest pass rate so far: of the starting model of the stage, and of the checkpoints of the stage up to
-    this one."""
+    """Highest pass rate of the starting model of the stage and of the checkpoints of the stage up to this
+    one. Only set for a checkpoint."""
     delta_points: dict[str, Decimal] = {}
-    """Difference between the pass rates of the model and of each baseline, in percentage points."""
+    """Maps the name of each baseline to a difference in percentage points: the pass rate of the model minus
+    the pass rate of the baseline."""
 
 
 class BaselineDigest(StatusModel):
     """A file in the baseline cache of a volume: the outputs of a base model on one set of cases."""
 
     key: Sha256
-    """Name of the file with the cached result: the digest of the model, cases, generation settings, data
-    type, device and library versions, on which the outputs depend."""
+    """Name of the file without its extension. It is the digest of everything that the outputs depend on: the
+    model, cases, generation settings, data type, device and library versions."""
     sha256: Sha256
     """Digest of the file, as reported by the pod that wrote it. A file with another digest is not used."""
 

@@ -79,7 +79,7 @@ class PlanStatus(StatusModel):
     in the same way."""
 
     sha256: Sha256
-    """Digest of the plan. The image is left out."""
+    """Digest of the plan without its field `image`."""
     config_map: str
     """Name of the ConfigMap with the whole plan."""
     image: Annotated[str, Field(max_length=MAX_IMAGE_ID)] | None = None
@@ -361,8 +361,9 @@ class FineTuneJobStatus(StatusModel):
     gpu_seconds: int = 0
     """Total GPU time of finished pods, in seconds."""
     counted_until: Time | None = None
-    """Creation time of the newest pod whose running time is already included in `runningSeconds` and
-    `gpuSeconds`, although the pod's Job is still running."""
+    """The running time of a failed pod is added to `runningSeconds` and `gpuSeconds` before the pod's Job
+    ends. This field is the creation time of the newest such pod. Absent if no such pod belongs to a running
+    Job."""
     cost: Cost | None = None
     """Measured time of training and evaluations. Absent before the first optimizer step."""
     tracking: TrackingStatus | None = None

@@ -176,8 +176,9 @@ class PodTemplate(ApiModel):
     """Secrets to pull the trainer image with."""
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
     """Environment variables, as in a Pod. Take credentials from Secrets. Allowed are proxies, certificates,
-    certain variables of AWS_, HF_, MLFLOW_, NCCL_, OTEL_ and WANDB_, and variables that begin with USER_.
-    docs/api/finetunejob.md lists these variables, and which pods get each of them."""
+    certain variables whose names begin with AWS_, HF_, MLFLOW_, NCCL_, OTEL_ or WANDB_, and all variables
+    whose names begin with USER_. docs/api/finetunejob.md lists these variables, and which pods get each of
+    them."""
     volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
     """Additional volumes, as in a Pod."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None

@@ -150,7 +150,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     """The name of a child Job is taken by another Job, or by a Job that is still being deleted."""
     POD_NOT_STARTED = "PodNotStarted"
-    """No pod of the step has started: it is being created, cannot start yet, or replaces a pod that
+    """The pod of the step has not started: it is being created, cannot start yet, or replaces a pod that
     failed."""
     POD_UNSCHEDULABLE = "PodUnschedulable"
     """No node can run the pod: each node lacks a free GPU, memory, or a volume in its zone, or has a taint

@@ -64,16 +64,16 @@ class Training(ApiModel):
     """Training parameters. Defaults depend on the method. The plan records all values."""
 
     epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
-    """Number of passes over the training rows. Not allowed together with `maxSteps`. The default is 1 for
-    DPO; for SFT it is 5 below 500 rows, 3 up to 10,000 rows, 2 up to 50,000 rows, and 1 above. Defaults to a
-    value that depends on the number of rows."""
+    """Number of passes over the training rows. Not allowed together with `maxSteps`. Defaults to a value that
+    depends on the method and the number of rows. For DPO, the default is 1. For SFT, the default is 5 below
+    500 rows, 3 up to 10,000 rows, 2 up to 50,000 rows, and 1 above."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Number of optimizer steps. Not allowed together with `epochs`."""
     learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
-    """Peak learning rate. The default for SFT of an adapter is 5e-4 below 1 billion parameters, 2e-4 below 20
-    billion, and 1e-4 above. For SFT of all weights, it is 5e-5 below 1 billion parameters, 2e-5 below 4
-    billion, and 1e-5 above. For DPO, it is 5e-6 for an adapter, and 5e-7 for all weights. Defaults to a value
-    that depends on the method and the number of parameters."""
+    """Peak learning rate. Defaults to a value that depends on the method and the number of parameters. For
+    SFT of an adapter, the default is 5e-4 below 1 billion parameters, 2e-4 below 20 billion, and 1e-4 above.
+    For SFT of all weights, the default is 5e-5 below 1 billion parameters, 2e-5 below 4 billion, and 1e-5
+    above. For DPO, the default is 5e-6 for an adapter, and 5e-7 for all weights."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """Learning rate schedule after warmup. Defaults to linear, which decreases to 0."""
     warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None

@@ -1,5 +1,5 @@
-"""Rules for the value of a string field, where the field's pattern does not suffice. A rule is declared with
-the type of the field: ``Annotated[Decimal, Between(least=0)]``.
+"""Rules for the value of a string field, in addition to the field's pattern. A rule is declared with the type
+of the field: ``Annotated[Decimal, Between(least=0)]``.
 
 :mod:`tunegate_api.validation.rules` checks the rules in Python, and the API server checks them in CEL.
 Parsing does not check them.
