@@ -16,11 +16,11 @@ separated by commas."""
 
 
 class MeasuredBaseline(BaselineDigest):
-    """Results of a base model that a pod measured and cached, or read from the cache."""
+    """A cached result of a base model, which a pod wrote to the cache or read from the cache."""
 
     refused: Sha256 | None = None
-    """If the cached file with this key did not have the recorded digest, the digest that it had. The pod did
-    not use this file, and evaluated the base model again."""
+    """Digest of the cached file that the pod refused, because a different digest was recorded for this key.
+    The pod then evaluated the base model again. None if no file was refused."""
 
 
 def write_baselines(recorded: Iterable[BaselineDigest]) -> str:

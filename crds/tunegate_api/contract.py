@@ -38,8 +38,7 @@ REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
 """Environment variable with the URL for reports. If the variable is not set, reports are only written to the
 outbox."""
 REPORT_CA_VARIABLE = "TUNEGATE_REPORT_CA"
-"""Environment variable with the certificate authority of the URL in ``TUNEGATE_REPORT_URL``, in PEM
-format."""
+"""Environment variable with the CA certificate of the server at ``TUNEGATE_REPORT_URL``, in PEM format."""
 MASTER_VARIABLE = "TUNEGATE_MASTER"
 """Environment variable with HOST:PORT of the pod with rank 0 in distributed training."""
 NODE_VARIABLE = "TUNEGATE_NODE"
@@ -49,11 +48,11 @@ REPORT_TOKEN_SECONDS = 3600
 
 
 def report_path(job_uid: str) -> str:
-    """Return the path at the operator to which a :class:`Report` is sent by POST.
+    """Return the path of the operator's URL for reports on a job. Pods send a :class:`Report` to it by POST.
 
-    Responses: 200, the report is recorded in status, or contained only progress. 401 and 403, the token is
-    refused. 404, the job does not exist. 413, the report is too large. 422, the body is not a report, or the
-    pod may not send this report. 503, the pod must retry later.
+    Responses: 200, the report is recorded in status; its progress and usage may follow later. 401, the
+    request has no token. 403, the token is refused. 404, the job does not exist. 413, the report is too
+    large. 422, the body is not a report, or the pod may not send this report. 503, the pod must retry later.
     """
     return f"/v1/jobs/{job_uid}/report"
 
@@ -83,7 +82,7 @@ class Role(StrEnum):
     REPORT = "report"
     """Sends the reports in the outbox that earlier pods could not deliver."""
     TRACK = "track"
-    """Sends the metrics that earlier pods could not deliver, and the end of the job, to the trackers."""
+    """Sends to the trackers how the job ended, and the metrics that earlier pods could not deliver."""
     CLEANUP = "cleanup"
 
     @property
@@ -140,8 +139,8 @@ class GateRequest(StatusModel):
     spec: EvalGateSpec
     golden_sha256: Sha256
     last_published: PublishedVersion | None = None
-    """The version with which checkpoints are compared as LastPublished. The artifact is compared with it only
-    if the publish targets have no evidence of this gate."""
+    """The published version that checkpoints are compared with. The artifact is compared with this version,
+    too, if the publish targets have no evidence of this gate. None if no version was published."""
 
 
 class StartRequest(StatusModel):
@@ -192,8 +191,8 @@ class Request(StatusModel):
 
     @property
     def compares_with_published(self) -> bool:
-        """Whether the artifact is compared with the last version in its publish targets: the job has a
-        target, and one of its gates has the baseline LastPublished."""
+        """Whether the artifact is compared with the last version in the publish targets. This is the case if
+        the job has a target, and a gate of the job has the baseline LastPublished."""
         names = {gate.name for gate in self.spec.gates}
         gates = [gate for gate in self.gates if gate.name in names]
         return bool(self.spec.publish) and any("LastPublished" in gate.spec.baselines for gate in gates)
@@ -240,8 +239,8 @@ class Evaluation(StatusModel):
     """Maps the name of each set to a string with one letter per case, see
     :mod:`tunegate_api.judging.verdict`."""
     counts: Mapped[str] | None = None
-    """Maps the name of a set to two counts per case, for the metrics of
-    :mod:`tunegate_api.judging.counts`."""
+    """Maps the name of each set of a count-based metric to a string with two counts per case, see
+    :func:`tunegate_api.judging.counts.counts_text`."""
     seconds: float = 0.0
     """Duration of the evaluation."""
 
@@ -257,12 +256,12 @@ class Results(StatusModel):
     sets: Mapped[CaseSet] = {}
     evaluations: Listed[Evaluation] = []
     last_published: LastPublished | None = None
-    """The versions with which the artifact is compared as LastPublished. None if the publish targets were not
-    read yet, or contain no version."""
+    """The published versions that the artifact is compared with. None if the publish targets were not read
+    yet, or contain no version."""
 
     def merged(self, newer: "Results") -> "Results":
         """Return these results merged with the ``newer`` results, which replace measurements of the same
-        model. The last reading of the publish targets is kept, in whichever order results are merged."""
+        model. The last reading of the publish targets is kept, even if ``newer`` has an earlier reading."""
         by_key = {e.key: e for e in self.evaluations} | {e.key: e for e in newer.evaluations}
         readings = [found for found in (newer.last_published, self.last_published) if found]
         return Results(
@@ -286,15 +285,15 @@ class Usage(StatusModel):
     """The cost of training a stage, over all its attempts."""
 
     steps: int = 0
-    """Number of computed optimizer steps, including steps whose result an interruption lost."""
+    """Number of computed optimizer steps. A step that was repeated after an interruption counts twice."""
     tokens: int = 0
     training_seconds: float = 0.0
     """Seconds spent in optimizer steps."""
     evaluation_seconds: float = 0.0
     peak_gpu_bytes: int = 0
-    """Peak memory of tensors on one GPU, in bytes."""
+    """Peak memory of tensors on the GPU of rank 0, in bytes."""
     peak_process_bytes: int = 0
-    """Peak resident memory of the training process in bytes, if the stage trains without GPUs."""
+    """Peak resident memory of the process with rank 0 in bytes, if the stage trains without GPUs."""
 
 
 class Report(StatusModel):
@@ -335,21 +334,21 @@ class Termination(StatusModel):
     outcome: Outcome
     failure: Failure | None = None
     report_sha256: Sha256 | None = None
-    """Digest of the file of the pod's last report in the outbox."""
+    """Digest of the file in the outbox that contains the pod's last report. None if the pod wrote no last
+    report."""
     trackers_behind: list[str] | None = None
-    """Trackers that did not receive all metrics of this pod. None if the pod ended before its last attempt to
-    send metrics."""
+    """Trackers that did not receive all metrics of this pod. None if the job has no trackers, or if the pod
+    ended before it had tried to send all metrics."""
     baselines: list[MeasuredBaseline] = []
-    """Files of the baseline cache that this pod wrote or used, as many as fit into the message. Reports do
-    not contain these files, because other pods can change reports on the volume."""
+    """Digests of the cached baselines that this pod wrote or used, as many as fit into the message. A report
+    on the volume does not contain these digests, because other pods could change them there."""
 
 
 def cause_priority(exit_code: int, failure: Failure | None) -> int:
-    """Return how well the end of one rank explains why distributed training ended. The rank with the highest
-    number explains it best.
+    """Return how well the end of one rank explains why distributed training ended. 4 explains it best.
 
-    In ascending order: a rank that succeeded, a rank that only lost its peers, a rank that was stopped, a
-    rank that failed, and a rank with a permanent failure, which a retry cannot fix.
+    0: the rank succeeded. 1: the rank only lost its peers. 2: the rank was stopped. 3: the rank failed. 4:
+    the rank failed permanently, so a retry cannot succeed.
     """
     if failure is not None and failure.reason == Reason.PEER_LOST:
         return 1
@@ -365,8 +364,8 @@ class FileManifest(StatusModel):
 
     files: dict[str, Sha256]
     digest: Sha256
-    """Digest of all files, see :func:`files_digest`. A published version has the digest of the judged
-    artifact, which does not include the model card and the evidence."""
+    """Digest of all files, see :func:`files_digest`. The manifest of a published version has the digest of
+    the judged artifact: its model card and evidence are not included."""
 
 
 def files_digest(files: Mapping[str, Sha256]) -> Sha256:

@@ -19,8 +19,8 @@ class Forecast(StatusModel):
 
     model: ModelForecast
     data: DataPlan | None = None
-    """None if rows, golden sets or the tokenizer are not available. In this case, the stages have 0 steps and
-    0 tokens, and the largest pass of each is one example of the maximum length."""
+    """None if rows, golden sets or the tokenizer are not available. In this case, each stage has 0 steps and
+    0 tokens, and its largest pass is one example of the maximum length."""
     stages: list[StagePlan] = []
     judging: Memory | None = None
     """Estimated memory of the final gate, see :class:`tunegate_api.plan.Plan`."""

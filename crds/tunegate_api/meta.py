@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 RULES_KEY = "x-rules"
-"""The key in the JSON schema of a type under which the CEL rules of this type are stored, in the format of
+"""Key in the JSON schema of a type. Its value is a list of CEL rules for the type, in the format of
 ``x-kubernetes-validations``."""
 
 
@@ -83,7 +83,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
 """The name of an object in the same namespace."""
 
 DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-"""The name of an object of most other kinds, such as a ConfigMap or a PersistentVolumeClaim."""
+"""Pattern of the names of most Kubernetes objects, such as ConfigMaps and PersistentVolumeClaims."""
 MAX_DNS_NAME = 253
 DNS_NAME_DESCRIPTION = "lower-case letters, digits, dashes and dots, each part between letters or digits"
 """The format of a DNS name, for error messages."""

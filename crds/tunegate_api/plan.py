@@ -47,7 +47,8 @@ class TrainingParameters(StatusModel):
     adam_beta1: float | None = None
     adam_beta2: float | None = None
     adam_epsilon: float | None = None
-    """Parameters of AdamW. None in plans of earlier releases, which used 0.9, 0.999 and 1e-8."""
+    """``adam_beta1``, ``adam_beta2`` and ``adam_epsilon`` are parameters of AdamW. They are None in plans of
+    earlier releases, which used 0.9, 0.999 and 1e-8."""
 
     @property
     def unit(self) -> str:
@@ -59,10 +60,10 @@ class StagePlan(StatusModel):
     name: str
     parameters: TrainingParameters
     starts_from: Literal["Adapter", "Merged"] | None = None
-    """What the stage starts from. Adapter: the stage continues to train the adapter of the previous stage.
-    Merged: the stage starts from the whole model of the previous stage, with an adapter merged into its base
-    model. Adapter and model are those of the best checkpoint that passed. None: the stage is the first, and
-    starts from the model of the job."""
+    """What the stage starts from. None: the stage is the first, and starts from the model of the job. Every
+    later stage starts from the best passing checkpoint of the previous stage. Adapter: the stage continues to
+    train the adapter of this checkpoint. Merged: the stage starts from the whole model of this checkpoint; an
+    adapter in the checkpoint is merged into its base model first."""
     total_steps: int
     """Number of optimizer steps."""
     checkpoint_steps: Listed[int]
@@ -111,16 +112,16 @@ class DataPlan(StatusModel):
 
 
 class StartPlan(StatusModel):
-    """The artifact of another job that this job starts from: the model of this job is the artifact, or was
-    merged from it."""
+    """The artifact of the job in ``model.startFrom``. If it is a whole model, it is the model of this job. If
+    it is an adapter, the model of this job was merged from the adapter and its base model."""
 
     job: str
     uid: str
     digest: Sha256
     """Digest of the artifact."""
     merged: bool
-    """Whether the artifact is an adapter that was merged into its base model. Nobody else has the merged
-    model."""
+    """Whether the artifact is an adapter. If it is, the model of this job was merged, and nobody else has
+    that model."""
 
 
 class ModelLicense(StatusModel):
@@ -139,11 +140,11 @@ class ModelPlan(StatusModel):
     """Address of the model. If the job starts from another job, the address of the other job's artifact."""
     revision: str | None = None
     digest: Sha256
-    """Digest of the source files and, if these are converted, of the conversion. The folder of the model in
-    ``models/`` has this name."""
+    """Digest of the source files. If these files were converted or merged, the digest also depends on the
+    version of the code that did this. The folder of the model in ``models/`` has this name."""
     parameters: int
     start_from: StartPlan | None = None
-    """The artifact of another job that this job starts from. None if the spec has no `model.startFrom`."""
+    """The artifact of the job in `model.startFrom`. None if the spec has no `model.startFrom`."""
     chat_template_args: Mapped[Any] = {}
     """Arguments that are passed to the chat template whenever a chat is rendered."""
     shape: ModelShape | None = None
@@ -184,7 +185,7 @@ class Plan(StatusModel):
         return self.stages[self.stages.index(self.stage(name)) - 1]
 
     def based_on(self, name: str) -> StagePlan:
-        """Return the stage for which the base model of the stage ``name`` was created: the stage itself or,
-        if the stage continues an adapter, the earlier stage that started the adapter."""
+        """Return the stage that started with the base model of the stage ``name``: the stage itself or, if it
+        continues an adapter, the earlier stage that created the adapter."""
         stage = self.stage(name)
         return self.based_on(self.before(name).name) if stage.starts_from == "Adapter" else stage

@@ -1,4 +1,4 @@
-"""The types for published versions that a model is compared with as the baseline LastPublished."""
+"""The types for the baseline LastPublished: the published versions that a model is compared with."""
 
 from tunegate_api.meta import Mapped, Sha256, StatusModel
 

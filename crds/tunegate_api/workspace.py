@@ -4,7 +4,8 @@ from pathlib import PurePosixPath
 
 
 class Workspace:
-    """Paths on the storage volume, relative to its root. Each job has a folder with the name of its UID."""
+    """Paths on the storage volume, relative to its root. Each job has a folder, whose name is the job's
+    UID."""
 
     def __init__(self, uid: str) -> None:
         self.job = PurePosixPath(uid)
@@ -32,8 +33,8 @@ class Workspace:
 
     @staticmethod
     def openings(test_sha256: str) -> PurePosixPath:
-        """Return the folder with one file for each final gate that read a test set. ``test_sha256`` is the
-        digest of the test set."""
+        """Return the folder of a test set, with one file for each final gate that read the test set.
+        ``test_sha256`` is the digest of the test set."""
         return PurePosixPath("test-sets") / test_sha256
 
     def stage(self, stage: str) -> PurePosixPath:

@@ -91,7 +91,8 @@ def same(field: str, other: str) -> Predicate:
 
 
 def any_entry(field: str, predicate: Predicate) -> Predicate:
-    """Return the predicate "the field is given, and is a list in which the predicate holds for any entry"."""
+    """Return the predicate "the field is given, and is a list in which the predicate holds for at least one
+    entry"."""
 
     def holds(part: Part) -> bool | None:
         if part.has(field) and part.get(field) is None:
@@ -148,7 +149,7 @@ def cel_matches(name: str, pattern: str) -> str:
 
 
 def _holder(part: Part, field: str) -> tuple[Part, str]:
-    """Return the mapping that contains a nested field, and the name of the field in it."""
+    """Return the mapping that contains a nested field, and the field's name in this mapping."""
     *parents, name = field.split(".")
     for parent in parents:
         part = part.part(parent)
