@@ -1,1 +1,4 @@
-"""The artifact, which is the files that would be published, and the gate's verdict on it."""
+"""Build and load the artifact, and store the gate's verdict on it.
+
+The artifact is the exact files that would be published.
+"""

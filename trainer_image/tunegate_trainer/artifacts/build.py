@@ -1,4 +1,7 @@
-"""Build the artifact, the files that would be published, from a checkpoint, and load exactly these files."""
+"""Build the artifact from a checkpoint, and load it.
+
+The artifact is the exact files that would be published.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -62,8 +65,8 @@ def build_artifact(
     which the base is stored. ``arguments`` become the defaults of the chat template, as in training. An
     existing undamaged artifact with the same files is kept.
 
-    Raises :class:`StorageError` if the checkpoint does not match its manifest, and :class:`Superseded` if
-    another process became the writer.
+    Raises the errors of :func:`check_checkpoint`, :class:`StorageError` if the checkpoint or the base changes
+    in the meantime, and :class:`Superseded` if another process became the writer.
     """
     writer.check()  # only the current writer may remove scratch folders
     for left in artifact.parent.glob(f"{artifact.name}.scratch-*"):
@@ -91,10 +94,10 @@ def write_artifact(
 ) -> FileManifest:
     """Write an artifact, as :func:`build_artifact` describes it, to a ``folder`` that no process reads yet.
 
-    The tokenizer is copied from the sealed folder ``tokenizer``, by default from the base. ``trained`` has
-    the dtype and the quantization of the base in training. If the base was quantized, the adapter is merged
-    into the dequantized weights. They differ slightly from the original weights, and the adapter was trained
-    on top of them.
+    The tokenizer is copied from the sealed folder ``tokenizer``, by default from the base. ``trained`` are
+    the training parameters, with the base's dtype and quantization during training. If the base was
+    quantized, the adapter was trained on top of the quantized weights. It is therefore merged into their
+    dequantized values, which differ slightly from the original weights.
     """
     check_checkpoint(checkpoint)
     tokenizer = tokenizer or base
@@ -127,7 +130,11 @@ def write_artifact(
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """Raise :class:`SourceNotFoundError` or :class:`StorageError` for an incomplete or damaged checkpoint."""
+    """Raise an error if a checkpoint cannot be used.
+
+    Raises :class:`SourceNotFoundError` if it is missing or incomplete, and :class:`StorageError` if it is
+    damaged or cannot be read.
+    """
     name = f"checkpoint {checkpoint.parent.name}/{checkpoint.name}"
     if not is_complete(checkpoint):
         raise SourceNotFoundError(
@@ -166,10 +173,10 @@ def published_stops(artifact: Path) -> list[int]:
 
 
 def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, device: torch.device) -> Any:
-    """Load an artifact: an adapter around ``base_model`` as a ``peft.PeftModel``, or a whole model.
+    """Load an artifact. Returns a whole model, or for an adapter, a ``peft.PeftModel`` around ``base_model``.
 
-    The caller must not use ``base_model`` afterwards. Raises :class:`StorageError` if a file of the artifact,
-    including its tokenizer, has changed since the artifact was built or cannot be read.
+    In both cases, the caller must not use ``base_model`` afterwards. Raises :class:`StorageError` if a file
+    of the artifact, including its tokenizer, has changed since the artifact was built or cannot be read.
     """
     if is_adapter(artifact):
         model = load_adapter(base_model, artifact, trainable=False)

@@ -1,4 +1,4 @@
-"""Store the model of an earlier job, ``model.startFrom``, on the storage volume as one folder with
+"""Store the model of the earlier job that ``model.startFrom`` names on the storage volume, as one folder with
 safetensors."""
 
 import hashlib

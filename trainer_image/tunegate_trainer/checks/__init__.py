@@ -1,7 +1,7 @@
 """Data checks that run before training, one module per check. :data:`CHECKS` is their table.
 
-To add a check, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`, and add
-the module to the group of :data:`CHECKS` that gets the rows that the check reads.
+To add a check, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`. Add the
+module to a group of :data:`CHECKS`. The group decides what the check gets as ``rows``, see :class:`Checks`.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,11 @@ NAME = "conflicting_sides"
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Warn about excluded rows and pairs: earlier jobs held them out, but trained on other rows of the same
-    groups, so this job trains on these groups too."""
+    """Warn if rows or pairs are excluded because of earlier jobs.
+
+    This job trains on each group that an earlier job trained on. Rows of these groups are excluded if an
+    earlier job held them out.
+    """
     start = context.request.start_from
     if not (start and rows.conflicts):
         return []

@@ -31,8 +31,8 @@ class SplitRows:
     """The sides of prompts and groups in the job that this job starts from. Empty if it starts from no
     job."""
     conflicts: int
-    """How many rows and pairs were excluded, because an earlier job held them out although it trained on
-    other rows of the same groups."""
+    """How many rows and pairs were excluded. An earlier job held out each of them, but trained on other rows
+    of the same group."""
 
     @property
     def total(self) -> int:

@@ -7,8 +7,8 @@ NAME = "shared_prompts"
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Warn if groups were joined because they share prompts. Otherwise a held-out prompt could be trained
-    on."""
+    """Warn if groups were joined because they share prompts. If such groups were kept apart, a held-out
+    prompt could be trained on."""
     del context
     groups = {row.group for row in rows.rows} | {pair.group for pair in rows.pairs}
     if len(groups) == rows.groups_before:

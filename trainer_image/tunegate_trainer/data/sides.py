@@ -47,8 +47,8 @@ class Sides:
     def of_groups(self, rows: Sequence[Measured[Any]]) -> dict[str, str]:
         """Return the side of each group in ``rows`` that has a row or pair with a recorded side.
 
-        If its rows have several sides, the group gets the first of train, dev and test: once the model has
-        seen a part of a group, the group must not be held out.
+        If the rows of a group have several sides, the group gets train if that is one of them, else dev. A
+        group must not be held out once the model was trained on a part of it.
         """
         found: dict[str, set[str]] = defaultdict(set)
         for measured in rows:
@@ -58,7 +58,7 @@ class Sides:
     def without_conflicts(
         self, rows: Sequence[Measured[RowT]], placed: Mapping[str, str]
     ) -> tuple[list[Measured[RowT]], list[int]]:
-        """Exclude rows that an earlier job held out although ``placed`` puts their groups on the train side.
+        """Exclude rows that an earlier job held out, if ``placed`` has their groups on the train side.
 
         Returns the remaining rows, and the line numbers of the excluded rows.
         """

@@ -80,11 +80,11 @@ def split_rows(
 ) -> Split[RowT]:
     """Hold out about ``fraction`` of ``rows``, in whole groups, half of them as dev and half as test.
 
-    Groups in ``placed`` get the side that ``placed`` gives. The side of every other group depends on a hash
-    of the group, not on the order of rows or a seed. There are two exceptions, because dev and test should
-    each have ``fraction / 2`` of the rows. If one of them would have less than half of that number, the next
-    groups in the order of the hash are added to it. A group that would make dev or test larger than twice
-    that number, or than ``MAX_CASES`` rows, is not added.
+    ``placed`` has the sides of groups whose side is already decided. The side of every other group depends
+    on a hash of the group, not on the order of rows or a seed. Two exceptions keep the sizes of dev and test
+    close to their target, which is ``fraction / 2`` of all rows. If dev or test would have less than half of
+    its target, the next groups in the order of the hash are added to it. A group is not added if dev or test
+    would then have more than twice its target, or more than ``MAX_CASES`` rows.
     """
     sizes = Counter(row.group for row in rows)
     side_of = {group: side for group, side in (placed or {}).items() if group in sizes}

@@ -113,7 +113,7 @@ def _tokenize(
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:
-    """Return a histogram of the rows' numbers of tokens, with at most ``buckets`` bins of equal width."""
+    """Return a histogram of row lengths in tokens, with at most ``buckets`` bins of equal width."""
     lengths = sorted(row.tokens for row in rows)
     if not lengths:
         return {}
