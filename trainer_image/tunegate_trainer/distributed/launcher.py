@@ -60,8 +60,8 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
         killed = _wait(children)
 
         def information(rank: int) -> tuple[bool, int]:
-            """Return how well the end of a rank explains the outcome. A rank that was killed here explains
-            nothing, because it only waited for the failed rank."""
+            """Return how well the end of a rank explains the outcome. A rank that the launcher killed
+            explains nothing, because it only waited for the failed rank."""
             return rank not in killed, cause_priority(_exit_code(children[rank]), _failure(messages[rank]))
 
         chosen = max(range(processes), key=information)
@@ -71,8 +71,8 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
 
 
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> set[int]:
-    """Wait until all ranks have ended. Kill ranks that still run ``STRAGGLER_SECONDS`` after another rank has
-    failed.
+    """Wait until all ranks have ended. If a rank fails, wait ``STRAGGLER_SECONDS`` for the other ranks, and
+    then kill those that are still running.
 
     Return the ranks that were killed.
     """

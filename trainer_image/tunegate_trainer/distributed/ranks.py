@@ -29,8 +29,8 @@ CONTROL_SECONDS = 3 * 3600
 """Timeout in seconds for communication between optimizer steps. It is long, because the primary rank may
 hash, merge or save a large model."""
 RENDEZVOUS_SECONDS = 1800
-"""Minimum time in seconds for all ranks to connect. A pod may wait for a node for as long as the job's
-startTimeoutSeconds, so the timeout is longer if startTimeoutSeconds is."""
+"""Minimum timeout in seconds for all ranks to connect. If the job's startTimeoutSeconds is longer, the
+timeout is longer too, because a pod may wait that long for a node."""
 _MARGIN_SECONDS = 60
 """Seconds that are added to startTimeoutSeconds, so that the operator times out before the ranks do. Only the
 operator can report what a pod waits for."""

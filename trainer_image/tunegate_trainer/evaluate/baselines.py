@@ -48,8 +48,8 @@ class BaselineCache:
             "versions": context.plan.versions,
         }
         self._refused: dict[str, str] = {}
-        """The digests of refused files, by key: digests are recorded for the key, but the file has another
-        one."""
+        """The digest of each refused cache file, by key. A file is refused if digests are recorded for its
+        key, but the file's own digest is not one of them."""
 
     def evaluate(
         self,
@@ -95,7 +95,7 @@ class BaselineCache:
         self._context.measured_baselines[key] = measured
 
     def _read(self, key: str) -> SetResult | None:
-        """Return the cached result for ``key``, whose ``seconds`` is 0.
+        """Return the cached result for ``key``. In a cached result, ``seconds`` is 0.
 
         Returns None if there is no file, if its digest is not recorded for the key, or if another version of
         Tunegate wrote it.

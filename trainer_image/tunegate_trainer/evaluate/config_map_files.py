@@ -14,7 +14,8 @@ _CORRECT_SCHEMA = "correct the schema in the ConfigMap, and create the job again
 def config_map_file(root: Path, field: str, name: str, key: str | None) -> Path:
     """Return the file of a key in a mounted ConfigMap. If ``key`` is None, return the file of its only key.
 
-    ``field`` is the field that names the ConfigMap, for the error if there is no only key.
+    ``field`` is the field that names the ConfigMap. It appears in the error that is raised if ``key`` is None
+    and the ConfigMap does not have exactly one key.
     """
     folder = root / "inputs" / name
     if key is not None:

@@ -77,8 +77,8 @@ class SetResult(StatusModel):
 
 @dataclass(frozen=True)
 class Weights:
-    """The evaluated weights, which are those of the base model, the starting model, a checkpoint or the
-    artifact."""
+    """Identifies the model whose weights are evaluated: the base model, the starting model of a stage, a
+    checkpoint or the artifact."""
 
     subject: Subject
     stage: str
@@ -148,8 +148,8 @@ def _measure(
 
 
 def _less_memory(evaluation_set: EvaluationSet) -> str:
-    """Return the hint for an evaluation that does not fit the GPU. It does not mention the batch size for
-    pairs, because a batch of pairs that does not fit is split down to a single answer."""
+    """Return a hint on how the evaluation of this set can use less GPU memory. For pairs, the hint does not
+    mention the batch size, because batches of pairs that do not fit are split anyway."""
     if isinstance(evaluation_set, PairSet):
         smaller = "lower training.maxLength of a DPO stage, which excludes longer pairs"
     else:
@@ -237,7 +237,7 @@ def as_evaluation(
 
 
 def as_results(sets: Sequence[EvaluationSet], evaluations: Sequence[Evaluation]) -> Results:
-    """Return the evaluations together with the cases that their outcomes refer to."""
+    """Return the evaluations together with the cases of their sets, in the format of reports."""
     case_sets = {name: cases for s in sets for name, cases in s.case_sets.items()}
     return Results(sets=case_sets, evaluations=list(evaluations))
 
@@ -258,8 +258,8 @@ def write_evaluation(
 
 
 def read_cases(path: Path) -> SetResult | None:
-    """Read a file of :func:`write_cases`. The result's ``seconds`` is 0. Returns None if the file does not
-    exist."""
+    """Read the results that :func:`write_cases` wrote to a file. The file does not contain ``seconds``, so it
+    is set to 0. Returns None if the file does not exist."""
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
             return SetResult(cases=[CaseResult.model_validate_json(line) for line in file], seconds=0)
@@ -271,8 +271,8 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     """Read the evaluation that :func:`write_evaluation` wrote. Returns None if the folder has no
     ``result.json``.
 
-    Raises :class:`StorageError` if ``result.json`` is damaged: it must not be measured again, because
-    training decisions were already based on it.
+    Raises :class:`StorageError` if ``result.json`` is damaged. The evaluation must not be repeated, because
+    training decisions were already based on its result.
     """
     try:
         return Evaluation.model_validate_json((folder / RESULT).read_bytes())

@@ -46,8 +46,9 @@ def generate(
     An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
 
     To avoid padding, prompts are sorted by length and then divided into batches of ``settings.batch_size``.
-    The batches depend only on prompts and settings, not on the world size. With continuous batching, they
-    also depend on the world size, because each rank gets a part of the prompts.
+    Without continuous batching, the batches depend only on prompts and settings, and each rank gets a part of
+    the batches. With continuous batching, each rank gets a part of the prompts, so the batches also depend on
+    the world size.
     """
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))

@@ -44,7 +44,8 @@ def _is_scored(measure: str, output: Output) -> bool:
 
 
 def _scored(scorer: Scorer, batch: Sequence[Sample]) -> Sequence[Score]:
-    """Return one score per sample. Samples are errors if the scorer raises or returns something invalid."""
+    """Return one score per sample. If the scorer raises an exception or returns a wrong number of scores, all
+    samples are errors. If it returns an invalid score, only this sample is an error."""
     try:
         scores = list(scorer.score(batch))
     except Exception as error:  # noqa: BLE001 - any exception means that these samples were not scored

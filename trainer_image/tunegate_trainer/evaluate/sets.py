@@ -121,8 +121,8 @@ class GeneratedSet(EvaluationSet):
 
 @dataclass(frozen=True, kw_only=True)
 class PairSet(EvaluationSet):
-    """Pairs of which the log-probabilities of the chosen and the rejected answer are compared. Nothing is
-    generated."""
+    """Pairs of answers. The model's log-probabilities of the chosen and the rejected answer are compared, and
+    nothing is generated."""
 
     pairs: Sequence[TokenPair]
 

@@ -11,11 +11,11 @@ from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, not_scored
 
 SCORE_SECONDS = 5.0
-"""Maximum CPU time in seconds for scoring one output by one expectation. Usually a thousandth is enough. CPU
-time is limited because, unlike elapsed time, it does not depend on other processes."""
+"""Maximum CPU time in seconds for scoring one output by one expectation. Scoring usually takes a thousandth
+of this time. CPU time is limited because, unlike elapsed time, it does not depend on other processes."""
 DEEP = 20
-"""If a scorer raises RecursionError, an output with at least this many levels of nesting is the cause and
-fails. Otherwise the schema is the cause, and the sample is an error."""
+"""Decides the outcome if a scorer raises RecursionError. If the output has at least this many levels of
+nesting, the output is the cause and fails. Otherwise, the schema is the cause and the sample is an error."""
 
 
 @dataclass(frozen=True)

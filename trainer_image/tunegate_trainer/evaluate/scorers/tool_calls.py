@@ -11,8 +11,8 @@ _BESIDE_MARKS = re.compile(r" ?([<>{}\[\]]) ?")
 def tool_calls_equal(sample: Sample) -> str | None:
     """Pass if the output equals the reference, which is the tool calls as the chat template renders them.
 
-    The comparison ignores repeated white space, white space next to brackets, and in JSON objects the key
-    order, call ids, and the difference between ``1.0`` and ``1``.
+    The comparison ignores repeated white space and white space next to brackets. In JSON objects, it also
+    ignores the order of keys, the ids of calls, and the difference between ``1.0`` and ``1``.
     """
     expected: str = sample.reference
     if _canonical(sample.output) == _canonical(expected):
