@@ -47,7 +47,8 @@ class Scheme:
     """An entry in the table of schemes."""
 
     models: Callable[[], RemoteModels]
-    """Imports the scheme's module when it is first needed, because the S3 client takes half a second."""
+    """Returns the scheme's module. It is imported when it is first needed, because importing the S3 client
+    takes half a second."""
     files: Callable[[], RemoteFiles] | None = None
     """Like ``models``, but returns the module for data files. None if the scheme has only models."""
 

@@ -22,7 +22,7 @@ class Address:
     """A ``uri`` in the spec, with its revision and credentials."""
 
     field: str
-    """The field of the spec, for errors, such as ``model.uri``. If empty, errors name only the URI."""
+    """The field of the spec, such as ``model.uri``, which errors name. If empty, errors name only the URI."""
     uri: str
     revision: str | None = None
     secret: Secret | None = None

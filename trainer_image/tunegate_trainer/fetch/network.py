@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
 """Seconds to wait before the first retry, and the maximum. The pause doubles with each retry."""
 MAX_RETRIES = 5
-"""Retries in a row. Progress of a download resets the count."""
+"""Maximum number of retries in a row. If a download makes progress, the count restarts at 0."""
 TIMEOUT = httpx2.Timeout(60, connect=20)
 """A connection is broken if it is not established within 20 seconds, or receives no byte for 60 seconds."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)

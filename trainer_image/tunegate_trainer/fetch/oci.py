@@ -138,7 +138,8 @@ def _document(address: Address, registry: Registry, name: str) -> tuple[str, Map
 
 
 def _for_this_platform(address: Address, manifests: Sequence[Mapping[str, Any]]) -> str:
-    """Return the digest of the only manifest of an index, or of the one for Linux on this architecture."""
+    """Return the digest of a manifest in an index: the only one, or else the one for Linux on this machine's
+    architecture."""
     machine = _ARCHITECTURES.get(machine_name(), machine_name())
     matching = manifests if len(manifests) == 1 else [one for one in manifests if _is_for(one, machine)]
     if not matching:

@@ -41,7 +41,7 @@ class Layer:
 
 
 def check_paths(address: Address, layers: Sequence[Layer]) -> None:
-    """Raise :class:`BadDataError` if two layers of one file each have the same path."""
+    """Raise :class:`BadDataError` if two layers that each contain a single file have the same path."""
     paths = Counter(layer.path for layer in layers if not layer.is_archive)
     for path, count in paths.items():
         if count > 1:
@@ -53,9 +53,9 @@ def unpack(address: Address, layers: Sequence[Layer], folder: Path) -> Path:
 
     Later archives replace files of earlier ones, as in an image.
 
-    Raises :class:`BadDataError` for an archive that is damaged, that would write outside the folder, or that
-    has a file which is also a layer of its own, and :class:`StorageError` if the volume has no room for the
-    files. After an error, no unpacked files are left.
+    Raises :class:`BadDataError` if an archive is damaged or would write outside the folder, or if a file in
+    it has the same path as a layer with a single file. Raises :class:`StorageError` if the volume has no room
+    for the files. After an error, no unpacked files are left.
     """
     into = folder / _FOLDER
     shutil.rmtree(into, ignore_errors=True)
@@ -109,7 +109,8 @@ def model_folder(paths: Sequence[PurePath]) -> PurePath:
 def _extract(address: Address, archive: Path, into: Path, whole_files: Collection[PurePath]) -> None:
     """Extract the regular files of an archive that may belong to a model. Links and devices are skipped.
 
-    Raises :class:`BadDataError` for a file in ``whole_files``, which are the files of other layers.
+    ``whole_files`` are the paths of the layers with a single file. Raises :class:`BadDataError` if the
+    archive is damaged, has one of these paths, or would write outside the folder.
     """
     try:
         with tarfile.open(archive, "r|*") as members:

@@ -22,7 +22,7 @@ DOCKER_CONFIG = ".dockerconfigjson"
 """The key of a Secret of type kubernetes.io/dockerconfigjson."""
 _DOCKER_HUB_API = "registry-1.docker.io"
 _DOCKER_HUB = ("docker.io", "index.docker.io", _DOCKER_HUB_API)
-"""The names of Docker Hub: in image names, in logins, and as a host."""
+"""Host names that all mean Docker Hub: in image names, in the keys of logins, and for API requests."""
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -167,8 +167,8 @@ class Registry:
 
 
 def _user_config() -> Any:
-    """Return Docker's configuration on this machine, or ``{}`` without one. Logins of a credential helper are
-    not supported, because Docker's configuration does not contain them."""
+    """Return Docker's configuration on this machine, or ``{}`` if it is missing or cannot be read. Logins
+    that a credential helper stores are not supported, because they are not in this configuration."""
     folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
     try:
         return json.loads((Path(folder) / "config.json").read_bytes())

@@ -58,8 +58,8 @@ def sees_all_before(config: Any) -> bool:
 
 
 def is_mixture(config: Any) -> bool:
-    """Return whether a model has several experts. Call it only for an architecture that supports experts: if
-    its configuration does not give their number, the result is True."""
+    """Return whether a model has several experts. Call it only for an architecture that supports experts,
+    because the result is True if the configuration does not contain the number of experts."""
     counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts")]
     known = [count for count in counts if isinstance(count, int)]
     return not known or max(known) > 1

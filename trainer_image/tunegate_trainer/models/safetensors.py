@@ -1,4 +1,5 @@
-"""Inspect safetensors files by their headers: whether they are complete, their dtypes and parameters.
+"""Read the headers of safetensors files: check that the files are complete, and find their dtypes and the
+number of parameters.
 
 The format is 8 bytes with the length of the header, the header as JSON, and then the bytes of the tensors
 ("Format" in the documentation of safetensors).

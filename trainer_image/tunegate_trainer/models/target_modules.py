@@ -136,8 +136,8 @@ def with_excluded_modules(folder: Path, stages: Sequence[StagePlan]) -> list[Sta
 
 
 def _named_parts(layers: Sequence[str], parts: Sequence[str], names: Sequence[str]) -> set[str]:
-    """Return the ``parts`` that have a layer in ``names``. Names that the language model has too are
-    ignored."""
+    """Return those of the ``parts`` that have a layer with one of the ``names``. A name that the language
+    model also has is ignored."""
     named: set[str] = set()
     for name in names:
         keys = [key for key in layers if key == name or key.endswith(f".{name}")]
