@@ -250,8 +250,8 @@ def _failed(error: TrainerError) -> End:
 
 
 def _known_error(error: Exception) -> TrainerError | None:
-    """Return the error to show to the user for an error that a library raised, or None if its cause is
-    unknown."""
+    """Return the error that the user sees instead of a library's error: for lack of GPU memory, and for a
+    volume that cannot be used. Returns None for any other library error."""
     if is_out_of_memory(error):
         return CudaOutOfMemoryError(
             f"the GPU is out of memory: {error}",

@@ -207,7 +207,7 @@ def _largest_of_pairs(
 
 
 def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
-    """Return the largest number of labelled tokens that ``count`` of the rows or pairs can have.
+    """Return the largest number of labelled tokens that ``count`` of the rows or pairs have together.
 
     The rows with the most labelled tokens are not always the longest, because a long answer may have a short
     prompt.

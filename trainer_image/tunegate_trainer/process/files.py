@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 DONE = "DONE"
 """The marker file that is written last. Readers ignore a folder without it."""
 UNREADABLE = "cannot be read"
-"""Part of the problem that :func:`verify` reports if reading a file failed. The file itself may be
+"""The words in a problem from :func:`verify` that mean that reading a file failed. The file itself may be
 undamaged."""
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """Errors of file systems that cannot flush a folder, for example because they are backed by an object
@@ -105,8 +105,8 @@ def weights_digest(files: Mapping[str, Sha256]) -> Sha256:
 def seal(folder: Path, digest: Sha256 | None = None) -> FileManifest:
     """Write a manifest with the digest of every file in ``folder``. When all files are on disk, write DONE.
 
-    ``digest`` is the digest in the manifest. By default, it covers all files. For an artifact in a folder
-    with other files too, it is the digest of the artifact.
+    ``digest`` is written to the manifest as the digest of the folder. By default, it covers all files. Pass
+    the digest of the artifact if the folder contains other files besides the artifact.
     """
     files = {name: sha256_file(folder / name) for name in _names(folder)}
     manifest = FileManifest(files=files, digest=digest or files_digest(files))

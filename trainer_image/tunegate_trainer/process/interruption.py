@@ -1,5 +1,5 @@
-"""Handle SIGTERM: end the process at once, or after the running optimizer step once its checkpoint is
-saved."""
+"""Handle SIGTERM: end the process at once. During training, first complete the current optimizer step and
+save a checkpoint."""
 
 import signal
 from collections.abc import Iterator

@@ -75,7 +75,7 @@ class ReportSender:
         self._urgent = threading.Event()
         self._closing_until: float | None = None
         self._refused: dict[str, tuple[int, str]] = {}
-        """Sequence number and answer, by the name of a report."""
+        """The sequence number of each refused report and the operator's answer, by the report's name."""
         self._damaged: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="report-sender", daemon=True)
         self._thread.start()
@@ -107,7 +107,8 @@ class ReportSender:
 
     @property
     def refusals(self) -> str:
-        """The reports that the operator refused permanently, with its answers; empty if there are none."""
+        """The names of reports that the operator refused permanently, with the operator's answers. Empty if
+        there are none."""
         return "; ".join(f"{name}: {answer}" for name, (_, answer) in sorted(self._refused.items()))
 
     def _run(self) -> None:
@@ -212,7 +213,7 @@ class ReportSender:
 
 
 def _answer_of(error: Exception) -> str:
-    """Return the operator's answer, or the text of the error if it did not answer."""
+    """Return the operator's answer. If the operator did not answer, return the text of ``error``."""
     if isinstance(error, urllib.error.HTTPError):
         try:
             return f"{error.code}: {json.loads(error.read())['message']}"
