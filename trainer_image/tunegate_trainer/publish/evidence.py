@@ -110,10 +110,10 @@ class VerdictEvidence(StatusModel):
     base_model: str
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
-    """The SHA-256 of the source of rows, and of its train, dev and test files."""
+    """The SHA-256 of ``data.train`` (key ``source``), and of the files with the train, dev and test rows."""
     preference_sha256: dict[str, Sha256] = {}
-    """The SHA-256 of the source of pairs, and of its train, dev and test files. Empty without preference
-    data."""
+    """The SHA-256 of ``data.preference`` (key ``source``), and of the files with the train, dev and test
+    pairs. Empty without preference data."""
     verdict: VerdictState
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]
@@ -167,7 +167,7 @@ def write_evidence(
 
 
 def is_described(folder: Path, judgement: Judgement, measured: GateRoleResult) -> bool:
-    """Return whether the evidence in ``folder`` has the same results of the gates as ``judgement``."""
+    """Return whether ``folder`` has readable evidence, with the same gate results as ``judgement``."""
     try:
         written = VerdictEvidence.model_validate_json((folder / VERDICT).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -185,8 +185,8 @@ def model_card(
 ) -> str:
     """Return the model card: Markdown with the front matter that model hubs read.
 
-    ``stops`` are the ids of the stop tokens, ``eos_token_id`` in generation_config.json. The list is empty
-    for an artifact of an earlier release without this file.
+    ``stops`` are the ids of the stop tokens, ``eos_token_id`` in the artifact's generation_config.json. The
+    list is empty if the artifact does not have this file, because an earlier release built it.
     """
     uri = plan.model.uri
     is_adapter = "adapter_config.json" in verdict.artifact_files

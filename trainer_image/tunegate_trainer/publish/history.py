@@ -158,8 +158,8 @@ def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, Publish
 
 
 def next_reading(known: LastPublished | None, found: dict[str, PublishedVersion]) -> LastPublished | None:
-    """Return the versions ``found`` as a reading with the next number. If ``known`` has the same versions,
-    return ``known``."""
+    """Return ``known``, the previous reading, if its versions equal ``found``. Otherwise return a reading
+    with the versions ``found`` and the next number."""
     if found == (known.versions if known else {}):
         return known
     return LastPublished(reading=known.reading + 1 if known else 1, versions=found)

@@ -28,7 +28,8 @@ class Headline:
     tone: Tone
     sentence: str
     findings: tuple[tuple[str, RuleFinding], ...] = ()
-    """The numbers behind the verdict: the name of a gate or task metric with each of its findings."""
+    """The numbers behind the verdict, as pairs of a name and a finding. The name is that of the gate or task
+    metric."""
     failure: Failure | None = None
     stop: GateStop | None = None
     published: tuple[PublishedArtifact, ...] = ()

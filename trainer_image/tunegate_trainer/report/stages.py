@@ -163,8 +163,8 @@ def _replay_stop_rule(
     """Replay the stop rule over all checkpoints.
 
     Return the steps of the stops that a person overrode, and the last assessment. If training continued after
-    a stop, a person overrode this stop, and only evaluations from this checkpoint on count for later
-    assessments.
+    a stop, a person overrode this stop. Later assessments then ignore all evaluations before the checkpoint
+    of the stop.
     """
     accepted: list[int] = []
     start = 0

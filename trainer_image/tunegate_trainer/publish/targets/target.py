@@ -25,7 +25,7 @@ class Version:
     """The digests of the files that passed the gates. Exactly these files are published, with the
     evidence."""
     describe: Callable[[Path], None]
-    """Writes the evidence and the model card to the folder of a copy."""
+    """Writes the evidence and the model card to the given folder, which has a copy of the artifact."""
     is_described: Callable[[Path], bool]
     """Returns whether the version in a folder can be kept: it has the same evidence, or is already
     recorded."""
@@ -55,10 +55,10 @@ class Target(Protocol):
         ...
 
     def set_stable(self, version: Version, after: int | None, writer: Writer) -> bool:
-        """Record the uploaded ``version`` as the publication after number ``after``, and update ``latest``.
+        """Record the uploaded ``version`` as publication number ``after`` + 1, and update ``latest``.
 
-        ``after`` is None if the version is already recorded. Returns False and records nothing if there
-        already is a publication after ``after``.
+        ``after`` is None if the version is already recorded. Returns False and records nothing if the number
+        is already taken.
         """
         ...
 
