@@ -1,8 +1,8 @@
 """The cleanup role: remove a finished job's files from the volume, but keep the evidence of its verdict.
 
 Kept in the job's folder: ``report.html``, ``evals/`` and ``gate/`` (every case with its output), the JSON
-files of ``data/`` (findings and digests), ``tracking/`` (runs of an offline tracker), and ``model/`` if it
-passed. Base models are kept too, because jobs share them.
+files of ``data/`` (findings and digests), ``tracking/`` (runs of an offline tracker), and ``model/`` if the
+model passed its gates. Base models are kept too, because jobs share them.
 """
 
 import logging

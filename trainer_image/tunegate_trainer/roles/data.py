@@ -291,9 +291,9 @@ def _check_split(
 ) -> dict[str, Any]:
     """Check the split, and return its numbers for the data report.
 
-    Raises :class:`AssertionError`, which would be a bug in Tunegate, if a prompt or a group is in two splits,
-    if a prompt that this or an ``earlier`` job held out is trained on, if a prompt that an earlier job
-    trained on is held out, or if the number of rows is not ``kept``.
+    Raises :class:`AssertionError`, which would be a bug in Tunegate, in these cases: a prompt or a group of
+    rows is in two splits; a prompt is trained on although this or an ``earlier`` job held it out; a prompt is
+    held out although an earlier job trained on it; or the splits together do not have ``kept`` rows.
     """
     sides = {side: split.side(side) for side in SIDES}
     check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})

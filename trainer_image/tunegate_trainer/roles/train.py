@@ -67,7 +67,7 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     """Train ``context.stage`` as one of ``ranks``. Only the primary rank writes files.
 
     If a pass does not fit the GPU, training resumes from the last checkpoint with fewer examples per pass.
-    With several ranks, :class:`FewerExamplesError` is raised, and the next attempt does so.
+    With several ranks, this attempt ends with :class:`FewerExamplesError`, and the next attempt resumes.
     """
     if context.stage is None:
         raise UserError("the train role needs --stage")

@@ -119,8 +119,8 @@ def calls_text(
 
 
 def _has_content(text: str, answer: Message) -> bool:
-    """Return whether a rendered text has the content of the answer, and the name of each tool call as often
-    as the answer calls it."""
+    """Return whether a rendered text has the content of the answer, and has the name of each called function
+    at least as often as the answer calls this function."""
     called = Counter(call.function.name for call in answer.tool_calls or ())
     return answer.content.strip() in text and all(text.count(name) >= n for name, n in called.items())
 
@@ -148,8 +148,9 @@ def _turn(
 def _after(tokenizer: PreTrainedTokenizerBase, prompt_text: str, whole: str, answer: Message) -> str | None:
     """Return the part of the ``whole`` chat after the prompt.
 
-    A template can render reasoning differently in the chat and in the prompt. Such differences are adjusted.
-    Returns None if the chat still does not start with the prompt.
+    A template can render reasoning at the end of the prompt differently in the whole chat. The returned part
+    is then adapted to the end of the prompt. Returns None if the chat does not start with the prompt for
+    another reason.
     """
     if whole.startswith(prompt_text):
         return whole[len(prompt_text) :]
@@ -215,8 +216,8 @@ def example_tokens(
     Generation starts from the same ids of the prompt. Usually, prompt and completion are tokenized as one
     text. If a token would span the boundary between them, the completion is tokenized separately.
 
-    Raises :class:`UserError` if the template does not render the answer after the prompt, or if the
-    completion's tokens decode to another text after the prompt.
+    Raises :class:`UserError` if the template does not render the answer after the prompt, or if prompt and
+    completion decode to a different text when they are tokenized separately.
     """
     prompt_text = render(tokenizer, prompt, tools)
     rendered = _answer(tokenizer, prompt_text, prompt, answer, tools)
@@ -245,9 +246,9 @@ def answered_tokens(
     """Return the positions of a prompt's tokens that belong to earlier answers of the chat and can be trained
     on.
 
-    The ends of turns are included. Excluded are the turns ``unlearned``, and answers that the template
-    changes in the history of a chat, for example by dropping their reasoning, because a model must not learn
-    to generate the changed text. A token that only partly belongs to an answer is excluded too. Positions
+    The ends of turns are included. Turns with an index in ``unlearned`` are excluded. If the template changes
+    an earlier answer, for example by dropping its reasoning, the answer is excluded too, because a model must
+    not learn to generate the changed text. So is a token that only partly belongs to an answer. Positions
     refer to the prompt's tokens from :func:`example_tokens`. Without a fast tokenizer, answers cannot be
     located, and the result is empty.
     """

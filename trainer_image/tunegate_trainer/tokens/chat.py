@@ -315,8 +315,8 @@ def apply_template(
 
 @dataclass(frozen=True)
 class _Formats:
-    """The formats in which a template expects contents and arguments. Inference servers detect the same
-    formats."""
+    """The formats in which a template expects the content of messages and the arguments of tool calls.
+    Inference servers detect the same formats."""
 
     content_parts: bool = False
     """Whether contents are lists of parts, as multimodal templates expect them, instead of strings."""
@@ -367,7 +367,8 @@ def _rendered(
 
 
 def _turn(message: Message, formats: _Formats) -> dict[str, Any]:
-    """Return a message in the format of templates: OpenAI's, but by default with arguments as a mapping."""
+    """Return a message in OpenAI's format, but with the arguments of tool calls as a mapping. If ``formats``
+    asks for it, the content is a list of parts, and the arguments are a JSON string."""
     turn = message.model_dump(exclude_none=True)
     if formats.content_parts:
         turn["content"] = [{"type": "text", "text": message.content}]

@@ -71,9 +71,9 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
     """Return the loss of every token with a label.
 
     ``inputs`` is one row of concatenated examples. Its ``labels`` are removed. The LM head is applied only at
-    positions that predict a label, because logits of all tokens would take most of a CPU's time for short
-    completions, and a GPU's memory for tokens x vocabulary numbers. The caller's precision is used, see
-    :func:`tunegate_trainer.models.loading.mixed_precision`.
+    positions that predict a label. If completions are short, logits of all tokens would take most of the time
+    on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. The caller's precision is
+    used, see :func:`tunegate_trainer.models.loading.mixed_precision`.
     """
     if computes_singly(getattr(model, "module", model)):
         return _token_losses_singly(model, inputs)

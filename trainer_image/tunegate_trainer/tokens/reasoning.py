@@ -30,11 +30,11 @@ class ReasoningMarks:
     closes: str
     """All text between the reasoning and the answer."""
     closes_before_call: str
-    """The start of ``closes`` that is also between the reasoning and a tool call. The same as ``closes`` if
-    they have no common start, or if the template renders no tool calls."""
+    """The longest text with which both ``closes`` and the text between the reasoning and a tool call start.
+    The same as ``closes`` if there is no such text, or if the template renders no tool calls."""
     skipped: str = ""
-    """Text that the template puts before an answer without reasoning. It is left empty if this text ends with
-    ``closes``, because it is then an empty reasoning block."""
+    """Text that the template puts before an answer without reasoning. An empty reasoning block, which ends
+    with ``closes``, does not count as such text."""
 
 
 def reasoning_marks(tokenizer: PreTrainedTokenizerBase) -> ReasoningMarks | None:

@@ -45,7 +45,7 @@ class _Segment:
 
 
 def share_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of concatenated examples ``inputs`` in a form that contains each shared prefix only
+    """Return ``inputs``, a row of concatenated examples, changed so that it contains each shared prefix only
     once.
 
     ``inputs`` has the format of :func:`tunegate_trainer.tokens.likelihood.flatten`. If a prefix is shared,
@@ -83,8 +83,11 @@ def segment_sizes(examples: Sequence[Example]) -> list[tuple[int, int]]:
 
 
 def _segments(examples: Sequence[Example]) -> list[_Segment]:
-    """Divide examples into a prefix that all of them share, a further prefix that examples 0 and 1, 2 and 3
-    and so on share, and the rest of each example. For DPO, such two examples are a pair."""
+    """Divide examples into segments: a prefix that all examples share, for every two consecutive examples
+    (0 and 1, 2 and 3, ...) a further prefix that these two share, and the rest of each example.
+
+    For DPO, the two consecutive examples are a pair. A prefix that is too short is not shared.
+    """
     segments: list[_Segment] = []
     shared = _prefix_length(examples)
     if shared * (len(examples) - 1) < _WORTH_SHARING:

@@ -23,7 +23,7 @@ _STATE = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "trainer_state.json"
 """Files that the transformers Trainer saves and that a checkpoint keeps: ``_WEIGHTS`` are needed for
 evaluation and publishing, ``_STATE`` is needed for resuming."""
 KEPT_STATES = 2
-"""Training can be resumed from this number of the newest checkpoints. Two are kept, in case the last one is
+"""Number of newest checkpoints whose state for resuming is kept. Two are kept, in case the newest one is
 damaged."""
 
 

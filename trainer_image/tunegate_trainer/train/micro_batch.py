@@ -42,12 +42,12 @@ def memory_hint(stage: StagePlan) -> str:
 
 
 def halve_micro_batch(stage: StagePlan, folder: Path, message: str, processes: int = 1) -> None:
-    """Store a reduced number of examples per pass for later: at most half. The number of examples per
-    optimizer step stays the same.
+    """Store a reduced number of examples per pass, for the rest of the stage. It is at most half of the
+    number that did not fit. The number of examples per optimizer step stays the same.
 
-    With several ``processes``, at most a quarter is stored (at least 1), because each reduction uses one of a
-    limited number of attempts. ``message`` is PyTorch's error message. Raises :class:`CudaOutOfMemoryError`
-    if a single example did not fit.
+    With several ``processes``, it is at most a quarter (but at least 1), because each reduction uses one of
+    the limited number of attempts. ``message`` is PyTorch's error message. Raises
+    :class:`CudaOutOfMemoryError` if a single example did not fit.
     """
     parameters = stage.parameters
     share = parameters.batch_size // processes

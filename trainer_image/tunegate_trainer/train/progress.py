@@ -120,8 +120,8 @@ def _read_usage(path: Path) -> Usage:
 
 
 def _peaks(before: Usage) -> dict[str, int]:
-    """Return the peak memory of this process and of earlier attempts in bytes: GPU memory if there is a GPU,
-    else the memory of the process."""
+    """Return the peak memory in bytes, which is the maximum over this attempt and earlier ones. With a GPU,
+    it is GPU memory, otherwise the memory of the process."""
     if torch.cuda.is_available():
         return {"peak_gpu_bytes": max(before.peak_gpu_bytes, torch.cuda.max_memory_allocated())}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES

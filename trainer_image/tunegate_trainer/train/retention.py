@@ -37,8 +37,8 @@ def needed_steps(
     """Return the steps of the checkpoints to keep. ``complete`` has the steps of all complete checkpoints,
     sorted.
 
-    The newest checkpoints are kept, because training can resume from them. If training resumes from one of
-    them, the verdict and the stop rule can refer to earlier checkpoints. These are kept too.
+    The ``KEPT_STATES`` newest checkpoints are kept, because training can resume from them. For each of them,
+    the checkpoints that the verdict and the stop rule would refer to after resuming are kept too.
     """
     resumable = complete[-KEPT_STATES:]
     needed = set(resumable)

@@ -53,8 +53,8 @@ def find_start(
     """Find the starting weights of a stage and verify their files. If the stage starts from a merged model,
     create this model.
 
-    ``model`` is the folder of the base model, ``start_step`` the checkpoint of the previous stage. Raises
-    :class:`UserError` if a stage other than the first has no ``start_step``.
+    ``model`` is the folder of the base model, and ``start_step`` is the step of the previous stage's
+    checkpoint. Raises :class:`UserError` if a stage other than the first has no ``start_step``.
     """
     workspace, paths, plan = context.workspace, context.paths, context.plan
     if stage.starts_from is None:

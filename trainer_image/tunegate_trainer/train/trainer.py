@@ -194,6 +194,7 @@ class CompletionTrainer(StageTrainer):
         """Return the summed loss of a micro-batch's completion tokens, divided by the number of completion
         tokens in the whole optimizer step.
 
+        The loss is multiplied by the world size, because the gradients are averaged over the ranks.
         ``inputs`` has one row of concatenated examples, with ``position_ids`` that restart at each example.
         """
         losses, _, balance = self.token_losses(model, inputs)
@@ -239,8 +240,9 @@ class PreferenceTrainer(StageTrainer):
         optimizer step.
 
         Also adds to ``reward_sums``. The log-ratio of an answer is its log-probability under the model minus
-        its log-probability under the reference model. The reward margin of a pair is beta times the log-ratio
-        of the chosen answer minus that of the rejected answer (equation 5 of arXiv 2305.18290).
+        its log-probability under the reference model. The reward margin of a pair is beta times the
+        difference of two log-ratios: that of the chosen answer minus that of the rejected answer (equation 5
+        of arXiv 2305.18290).
         """
         reference = inputs.pop("reference")
         losses, answers, balance = self.token_losses(model, inputs)
