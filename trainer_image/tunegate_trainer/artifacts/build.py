@@ -234,7 +234,7 @@ def _write_all_weights(checkpoint: Path, base: Path, folder: Path, trained: Trai
 
 
 def dequantized(model: Any, dtype: str) -> PreTrainedModel:
-    """Replace the quantized weights of ``model`` by the values that they stand for, in ``dtype``."""
+    """Replace the quantized weights of ``model`` by their dequantized values, stored as ``dtype``."""
     model.dequantize()
     whole: PreTrainedModel = torch.nn.Module.to(model, getattr(torch, dtype))
     return whole

@@ -39,8 +39,8 @@ class GateRoleResult(StatusModel):
     generation: dict[str, Generation]
     """The generation settings of each set, by the set's name in the evaluations."""
     openings: dict[str, int] = {}
-    """For each test set, by name: the number of final gates on the volume that have read it, including this
-    gate."""
+    """How many final gates of all jobs on the volume have read each test set, by the set's name. This gate is
+    included."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState

@@ -1,4 +1,4 @@
-"""Check for gates whose prompts have a system turn where training prompts have none, or the reverse."""
+"""Check for gates whose prompts all have a system turn if no training prompt has one, or the reverse."""
 
 from transformers import PreTrainedTokenizerBase
 
