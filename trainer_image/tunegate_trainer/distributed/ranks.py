@@ -38,7 +38,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _c10d: Any = dist  # its type hints leave out the stores
 _ARRIVED = "arrived"
 _GLOO = "gloo"
-"""Part of gloo's error messages. Gloo has no exception class of its own."""
+"""Text by which gloo's errors are recognized, because gloo has no exception class of its own."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ def record_openings(
 ) -> dict[str, int]:
     """Record that the final gate of a checkpoint opens the test ``sets``.
 
-    Returns the number of final gates on this volume that have opened each set, including this gate, by the
-    set's name. A set is identified by the digest of its file. A gate that is retried for the same checkpoint
+    Returns how many final gates of all jobs on the volume have opened each set, by the set's name. This gate
+    is included. A set is identified by the digest of its file. A gate that is retried for the same checkpoint
     counts once.
     """
     opening = Opening(job=request.name, uid=request.uid, stage=stage, step=step, time=datetime.now(UTC))

@@ -333,7 +333,8 @@ def task_generation(gates: Sequence[Generation]) -> Generation:
 
 
 def check_split(path: Path, plan: SplitPlan) -> None:
-    """Raise an error if the file at ``path`` is missing or does not have the digest in the plan."""
+    """Check the file at ``path``. Raises :class:`SourceNotFoundError` if it is missing, and
+    :class:`BadDataError` if it does not have the digest in the plan."""
     if not path.exists():
         raise SourceNotFoundError(
             f"data/{path.name} is missing in the job's folder on the volume",
