@@ -1,5 +1,5 @@
-"""Read the license of a base model from the front matter of its model card. A missing license stays
-unknown."""
+"""Read the license of a base model from the front matter of its model card. If the card names none, the
+license is unknown."""
 
 import logging
 from collections.abc import Mapping

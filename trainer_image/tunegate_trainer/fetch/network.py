@@ -19,7 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
 MAX_RETRIES = 5
 """Maximum number of retries in a row. If a download makes progress, the count restarts at 0."""
 TIMEOUT = httpx2.Timeout(60, connect=20)
-"""A connection is broken if it is not established within 20 seconds, or receives no byte for 60 seconds."""
+"""A request fails if its connection takes longer than 20 seconds, or if no byte arrives for 60 seconds."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 

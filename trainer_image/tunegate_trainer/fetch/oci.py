@@ -66,7 +66,8 @@ def pinned(address: Address) -> str | None:
 
 
 def find_model(address: Address, choose: Choose) -> RemoteModel:
-    """Return the model's layers as its files. A tag is resolved to the digest of its manifest or index."""
+    """Return the needed layers of the model, each as a file to download. A tag is resolved to the digest of
+    its manifest or index."""
     reference = Reference.parse(address)
     registry = Registry(address, reference.repository)
     digest, manifest = with_retries(address.field, lambda: _manifest(address, registry, reference))
