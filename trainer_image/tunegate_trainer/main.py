@@ -153,8 +153,8 @@ def _load(name: str, interruption: Interruption) -> ModuleType:
     """Import a module of the trainer with its dependencies.
 
     SIGTERM is handled after the import, because libraries turn an exception during an import into errors of
-    their own. Garbage collection is off during the import and skips the imported objects afterwards: none of
-    600,000 objects is garbage, and scanning them repeatedly took a sixth of a role's start.
+    their own. Garbage collection is off during the import and skips the imported objects afterwards. None of
+    these 600,000 objects is garbage, and scanning them repeatedly would take a sixth of a role's start.
     """
     gc.disable()
     try:
