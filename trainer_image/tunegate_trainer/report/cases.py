@@ -89,11 +89,11 @@ _GROUPS = (
 
 
 def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparison]:
-    """Return the comparison of the two models that matter most at this time.
+    """Compare the two models that matter most at this time, once for each set of cases.
 
-    After the final gate, these are the base model and the artifact. After a stop, they are the stage's best
-    checkpoint and the checkpoint at which training stopped. Otherwise, they are the stage's starting model
-    and its newest checkpoint.
+    After the final gate, these are the base model and the artifact. Before it, they depend on the last stage
+    that has an evaluated checkpoint. If this stage stopped, they are its best checkpoint or starting model,
+    and the checkpoint at which it stopped. Otherwise, they are its starting model and its newest checkpoint.
     """
     gate = job.workspace / job.paths.gate
     if job.results.find(Subject.FINAL):

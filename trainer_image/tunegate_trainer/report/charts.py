@@ -218,8 +218,8 @@ def _thinned(points: Sequence[LossPoint]) -> list[LossPoint]:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Return a smoothed curve. Each value is the mean of a window that is centred on it, and contains a tenth
-    of all values. A centred window does not lag, unlike a running average."""
+    """Return a smoothed curve. Each value is the mean of a window that is centred on it and contains about a
+    tenth of all values. A centred window does not lag, unlike a running average."""
     half = max(1, len(values) // 20)
     windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]

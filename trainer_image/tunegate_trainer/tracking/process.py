@@ -15,8 +15,8 @@ from tunegate_trainer.process.context import Context
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 60.0
-"""Number of seconds that an ending pod waits for the last attempts. Attempts to reach an unreachable tracker
-time out sooner. This limit applies if a client is still being imported."""
+"""Number of seconds that an ending pod waits for the last attempts. Attempts have shorter time limits, so the
+pod waits this long only if a client is still being imported."""
 
 
 class TrackerProcesses:
