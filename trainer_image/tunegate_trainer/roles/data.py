@@ -88,8 +88,11 @@ def run(context: Context) -> Outcome:
 
 
 def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
-    """Return the plan of an earlier attempt. Returns None unless the plan, the data files with the digests in
-    the plan, and the base model still exist."""
+    """Return the plan of an earlier attempt.
+
+    Returns None unless the plan, sides.json, the base model, and the train, dev and test files with the
+    digests in the plan still exist.
+    """
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
         for side in SIDES:

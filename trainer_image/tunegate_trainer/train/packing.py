@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 _TOKENS = 16
 """Number of tokens in each example of the check."""
 _NOISE = 4
-"""Tolerance of the check. A change to the next example can only cause noise in an example's losses, because
-causal attention does not see it. A change to the previous example may cause at most this many times the
-noise, plus rounding."""
+"""Tolerance of the check. If the next example changes, only noise can change an example's losses, because
+tokens do not attend to later tokens. If the previous example changes, the losses may change by at most this
+many times the noise, plus rounding."""
 
 
 def isolates_examples(model: Any) -> bool:
