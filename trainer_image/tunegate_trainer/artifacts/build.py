@@ -35,7 +35,8 @@ _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", _ADAPTER_CONFIG)
 """Files of an adapter's checkpoint that are published. Files with optimizer state are not published."""
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
-"""Tokenizer files of the base model, which are published too, so that users render chats the same way."""
+"""Tokenizer files of the base model. Every artifact contains them, so that users render chats in the same way
+as in training."""
 _CHAT_TEMPLATE = "chat_template.jinja"
 _IMAGE_FILES = ("*processor_config.json",)
 """Files with the settings for images of a multimodal base model. They are published with a whole model, but

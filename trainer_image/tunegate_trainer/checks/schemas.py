@@ -19,7 +19,7 @@ MetricSchemas = Mapping[str, dict[str, Any]]
 
 
 def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
-    """Refuse JSON schemas of golden cases or task metrics that are invalid or refer to other schemas."""
+    """Refuse a JSON schema of a golden case or a task metric if it is invalid or refers to other schemas."""
     problems: list[str] = []
     for gate, cases in context.golden.items():
         for case in cases:

@@ -9,7 +9,7 @@ from tunegate_trainer.tokens.chat import render
 
 NAME = "system_turns"
 SHOWN_CHARACTERS = 160
-"""Characters of a rendered prompt in an error."""
+"""Maximum length of a rendered prompt in an error, in characters."""
 
 Chat = list[Message]
 

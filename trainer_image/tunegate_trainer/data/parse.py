@@ -15,8 +15,8 @@ from tunegate_trainer.tokens.rows import Pair, Row
 SHOWN_CHARACTERS = 160
 """Maximum length of a row's content in a message about it, in characters."""
 MAX_ID_LENGTH = 128
-"""Maximum length of a row's id, in characters. Reports contain the ids of held-out rows, and their size is
-limited."""
+"""Maximum length of a row's id, in characters. Reports contain the ids of held-out rows, and the size of a
+report is limited."""
 
 
 _FIELDS = {

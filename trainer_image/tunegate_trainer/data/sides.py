@@ -100,7 +100,7 @@ def read_sides(root: Path, start: StartRequest | None) -> Sides:
 def write_sides(
     folder: Path, earlier: Sides, rows: Split[Measured[Row]], pairs: Split[Measured[Pair]]
 ) -> None:
-    """Record the sides of this job, and those of earlier jobs, in its data ``folder``."""
+    """Record the sides of this job and of earlier jobs in ``folder``, the data folder of this job."""
     keys: dict[str, set[str]] = {side: set() for side in SIDES}
     for side in SIDES:
         both: list[Measured[Any]] = [*rows.side(side), *pairs.side(side)]
