@@ -60,7 +60,7 @@ class BaselineCache:
     ) -> list[SetResult]:
         """Return the results of the base model on each set. Only sets without a cached result are evaluated.
 
-        The digests of files that were written or used are added to ``measured_baselines`` of the context.
+        The digests of cache files that were written or used are added to ``context.measured_baselines``.
         Results with errors are not cached.
         """
         keys = [self._key(each) for each in sets]

@@ -83,7 +83,7 @@ class EvaluationSet:
     """Cases that are evaluated together, by one or more measures."""
 
     file: str
-    """The name of the file with its results, one case per line."""
+    """The name of the file with the results on this set, one case per line."""
     identity: str
     """A digest of the cases and measures. It is part of the key of cached results."""
     names: Mapping[str, str]
