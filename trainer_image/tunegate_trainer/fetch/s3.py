@@ -41,7 +41,7 @@ ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_REGION"
 _CHUNK = 1 << 16
 """Bytes per chunk. An incomplete chunk is lost when a connection breaks."""
 _DIGEST = 32
-"""Hexadecimal digits of an MD5."""
+"""Number of hexadecimal digits in an MD5 checksum."""
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 _CONNECTION_ERRORS = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 _NO_CREDENTIALS = (

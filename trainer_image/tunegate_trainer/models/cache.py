@@ -29,8 +29,8 @@ class DownloadRecord(StatusModel):
 def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
     """Return the folder and the license of the model if it was already downloaded from ``uri`` at ``pin``.
 
-    Returns None if there is no valid record of a download. If the model is missing or damaged, it also
-    returns None, and removes a damaged model, see :func:`is_intact`.
+    Returns None if there is no valid record of a download, or if the model is missing or damaged. A damaged
+    model is removed, see :func:`is_intact`.
     """
     try:
         record = DownloadRecord.model_validate_json(_file(workspace, uri, pin).read_bytes())
