@@ -47,8 +47,8 @@ _TERMINATION_BYTES = 4096
 """The maximum size of a termination message in bytes. Kubernetes cuts longer messages."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 _STORAGE_WORDS = (*map(os.strerror, _STORAGE_ERRNOS), "PytorchStreamWriter failed", "inline_container.cc")
-"""Parts of error messages of PyTorch and safetensors if the volume is full or read-only. The last two are in
-messages of PyTorch that give no reason."""
+"""Words in error messages of PyTorch and safetensors that mean that the volume is full or read-only. The last
+two are in messages of PyTorch that give no reason."""
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,7 @@ class Context:
 
     @property
     def stage(self) -> str | None:
-        """The stage that this process trains. None for roles other than train, whose reports have no
-        stage."""
+        """The stage that this process trains. None for all other roles: their reports have no stage."""
         return self.options.stage if self.role is Role.TRAIN else None
 
     @property
