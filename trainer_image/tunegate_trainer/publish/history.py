@@ -298,8 +298,8 @@ def _latest(folder: Path) -> str | None:
 
 
 def _by_time(folder: Path) -> list[str]:
-    """Return the complete versions that have evidence, newest first by its time. Versions with damaged
-    evidence come first."""
+    """Return the complete versions that have evidence, newest first by the time in the evidence. Versions
+    with damaged evidence come before all others."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
