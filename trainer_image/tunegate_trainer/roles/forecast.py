@@ -180,8 +180,8 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
 
 
 def _without_rows(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
-    """Return the forecast if the rows are unknown. Memory is estimated for a pass with one example or pair
-    of the maximum length, with labels on all tokens."""
+    """Return the forecast for a job whose rows are unknown. Memory is estimated for a pass with one example
+    or pair of the maximum length, with labels on all tokens."""
     request = _request(job, _without_gates(job.spec), [])
     rows = {method: [1] for method in ("SFT", "DPO")}
     stages, failure = [], known.failure

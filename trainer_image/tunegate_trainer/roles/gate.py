@@ -140,7 +140,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
 
 
 def _last_published(context: Context) -> LastPublished | None:
-    """Return the last published versions at the publish targets, which the artifact is compared with.
+    """Return the newest versions at the publish targets. The artifact is compared with these versions.
 
     Returns None if there is no such version yet. Raises :class:`StorageError` if a target cannot be read now.
     """

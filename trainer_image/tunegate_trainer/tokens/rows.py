@@ -43,7 +43,7 @@ class Row(ApiModel):
 
 
 class Pair(ApiModel):
-    """One preference: a prompt, which may be a chat, a chosen answer and a rejected one."""
+    """One preference: a prompt with a chosen and a rejected answer. The prompt may be a chat."""
 
     id: str
     prompt: list[Message]

@@ -118,7 +118,7 @@ def _sharable(one: Example) -> int:
 
 
 def common_prefix_length(sequences: Sequence[list[int]]) -> int:
-    """Return how many tokens all ``sequences`` start with, such as those of a system message."""
+    """Return the length in tokens of the longest prefix that all ``sequences`` share."""
     first, last = min(sequences), max(sequences)  # in sort order, these two have the shortest common prefix
     both = zip(first, last, strict=False)
     return next((i for i, (one, other) in enumerate(both) if one != other), len(first))

@@ -72,7 +72,7 @@ def _mask(whole: torch.Tensor | None, own: slice, shared: int) -> torch.Tensor |
     """Return the mask of a segment with ``shared`` prefix tokens: True where a token attends to a key.
 
     The mask of the whole row would hide the shared prefix, so a causal mask is built if there is a prefix.
-    That loses nothing, because models with sliding windows do not share prefixes.
+    A causal mask is sufficient, because models with sliding windows do not share prefixes.
     """
     if not shared:
         return None if whole is None else whole[:, :, own, own]
