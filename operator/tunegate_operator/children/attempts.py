@@ -1,5 +1,5 @@
-"""Manage the attempts of a step: start the first attempt, watch the active one, start another one after a
-failure if the attempt made progress, and record the attempts that ended."""
+"""Manage the attempts of a step: start the first attempt, watch the active attempt, start the next attempt
+if a failed attempt may be retried, and record the attempts that ended."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,8 @@ from tunegate_operator.names import Step
 
 POD_SECONDS = 30
 """If a Job has no pod this many seconds after its creation, status shows that the Job waits for a pod. The
-start timeout counts from then, and not from the creation, because an old Job may have lost its pod."""
+start timeout begins when status first shows this. It does not begin at the creation, because an old Job may
+have lost its pod."""
 
 Build = Callable[[int], Sequence[Object]]
 """A function that takes an attempt's number and builds the objects of this attempt: first the objects that
@@ -170,8 +171,8 @@ def stop_all(jobs: ChildJobs, result: str) -> bool:
 
 
 def delete_recorded(jobs: ChildJobs) -> Child | None:
-    """Delete active children that are recorded as ended. Such children exist if a suspension ends before its
-    children are deleted. Return the first of these children; None if there is none."""
+    """Delete active children that are recorded as ended. Such children exist if a suspension recorded them,
+    but ended before it deleted them. Return the first of these children; None if there is none."""
     left = [child for child in jobs.active if jobs.is_recorded(child)]
     jobs.agenda.actions += [Delete(child.key, child.uid) for child in left]
     return left[0] if left else None
@@ -190,11 +191,11 @@ def record_finished(jobs: ChildJobs) -> None:
 
 
 def count_ended_pods(jobs: ChildJobs) -> None:
-    """Add the running time of failed pods whose Job continues. It is added before the Job ends, because an
-    evicted pod is soon deleted.
+    """Add the running time of failed pods to the ledger while their Job continues, because an evicted pod is
+    soon deleted.
 
     The pods of a Job run one after the other, so every pod created up to ``counted_until`` is already
-    counted. Multi-pod Jobs are skipped: they end with their first pod.
+    counted. Multi-pod Jobs are skipped, because such a Job does not continue after a pod has failed.
     """
     for child in jobs.children:
         if child.state is not ChildState.ACTIVE or child.nodes > 1 or jobs.is_recorded(child):

@@ -36,7 +36,7 @@ class Ledger:
 
 @dataclass
 class ChildJobs:
-    """The observed child Jobs, with the ledger and the agenda, which policies change."""
+    """The observed child Jobs of an owner. A decision changes only the ledger and the agenda."""
 
     children: tuple[Child, ...]
     refusal: Refusal | None
@@ -97,10 +97,10 @@ class ChildJobs:
 
 
 def newest(items: Sequence[Item], most: int, key: Callable[[Item], Hashable]) -> list[Item]:
-    """Return at most ``most`` of ``items``, which are sorted from oldest to newest, in the same order.
+    """Return at most ``most`` of ``items``, in their order, which is from oldest to newest.
 
-    The newest item of each key shows the current state of its key. So all other items are dropped before it,
-    even if they are newer.
+    The oldest items are dropped first. But the newest item of each key shows the current state of this key,
+    so it is dropped only if all remaining items are the newest of their keys.
     """
     last = {key(item): item for item in items}
     older = [item for item in items if last[key(item)] is not item]

@@ -38,16 +38,19 @@ def evicted_too_often(jobs: ChildJobs, child: Child) -> Failure | None:
 
 
 def pod_prefix(child: Child) -> str:
-    """Return the prefix of the names of the pods whose evictions are counted together: the Job's name or, for
-    a multi-pod Job, the Job's name without the attempt number, so that all attempts have this prefix."""
+    """Return a prefix of pod names. The evictions of all pods with this prefix are counted together.
+
+    The prefix is the Job's name with a dash, cut to LONGEST_PREFIX. For a multi-pod Job, it is
+    the Job's name without the attempt number, so that the pods of all attempts have this prefix.
+    """
     if child.nodes > 1:
         return child.key.name.removesuffix(str(child.attempt))
     return f"{child.key.name}-"[:LONGEST_PREFIX]
 
 
 def _evicted(child: Child, known: Sequence[Eviction]) -> list[Pod]:
-    """Return the evicted pods of a child. One eviction ends all pods of a multi-pod Job, so at most one of
-    its pods is returned, and none if an eviction is already recorded."""
+    """Return the evicted pods of a child. One eviction ends all pods of a multi-pod Job. So for a multi-pod
+    Job, return at most one pod, and none if an eviction of this Job is already recorded."""
     evicted = [pod for pod in child.pods if was_evicted(pod)]
     if child.nodes == 1:
         return evicted

@@ -63,8 +63,8 @@ def with_hint(failure: Failure) -> Failure:
 
 
 def classify(child: Child) -> Failure:
-    """Return why a child failed, from the termination message of its decisive pod, or else from the pod's
-    exit code and status."""
+    """Return why a child failed, from the status of its :attr:`Child.decisive_pod`: that this pod was
+    OOM-killed, or else its termination message, or else its exit code and why the cluster ended it."""
     pod = child.decisive_pod
     if pod is None or (child.state is ChildState.FAILED and not _explains(child, pod)):
         return Failure(
@@ -102,9 +102,8 @@ def classify(child: Child) -> Failure:
 
 
 def is_explained(child: Child) -> bool:
-    """Whether the cache shows why a child failed: all its pods have ended, and the decisive pod explains the
-    Job's failure. A Job that exceeded its deadline needs no pod to explain it, because its pods are
-    deleted."""
+    """Whether the cache shows why a child failed: all its pods have ended, and one of them explains the
+    failure of the Job. If a Job exceeded its deadline, its pods are deleted, and the Job itself is enough."""
     pod = child.decisive_pod
     if pod is None or child.failure_reason == DEADLINE:
         return child.failure_reason == DEADLINE
@@ -124,7 +123,7 @@ def _has_ended(pod: Pod) -> bool:
 
 def is_permanent(child: Child) -> bool:
     """Whether a child would fail again in the same way: its Job failed by the pod failure policy, or it is a
-    multi-pod Job whose decisive pod was OOM-killed or has a permanent exit code."""
+    multi-pod Job whose :attr:`Child.decisive_pod` was OOM-killed or has a permanent exit code."""
     pod = child.decisive_pod
     if child.nodes > 1 and pod and (pod.oom_killed or pod.exit_code in PERMANENT_EXIT_CODES):
         return True
@@ -143,7 +142,8 @@ def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
 
 
 def without_progress(failure: Failure) -> Failure:
-    """Return the failure with a note that restarts made no progress. A long message is cut at its start."""
+    """Return the failure with a note that restarts made no progress. If the message becomes too long, its
+    beginning is cut off."""
     why = " (restarts made no progress)"
     message = failure.message[-(MAX_MESSAGE - len(why)) :] + why  # the end of a log is the most useful part
     return failure.model_copy(update={"message": message})

@@ -104,7 +104,7 @@ class PodSettings:
 
 @dataclass(frozen=True)
 class PodNeeds:
-    """The properties of an attempt's pods that its controller decides."""
+    """What a controller decides about the pods of an attempt."""
 
     image: str
     volumes: PodVolumes
@@ -196,7 +196,7 @@ def _pod_template(
 
 
 def build_nodes_service(owner: JobOwner, role: Role) -> Object:
-    """Build the headless Service that gives each pod of a multi-pod Job a DNS name, even before it is
+    """Build the headless Service that gives each pod of a multi-pod Job a DNS name, even before the pod is
     ready."""
     return {
         "apiVersion": "v1",

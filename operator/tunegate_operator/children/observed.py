@@ -142,7 +142,8 @@ def _weight(pod: Pod) -> float:
 
 @dataclass(frozen=True)
 class IgnoredJob:
-    """A Job that names an object as its owner, but has labels of no attempt of the owner's steps."""
+    """A Job that names an object as its owner, but whose labels do not give one of the owner's steps and an
+    attempt number."""
 
     name: str
     problem: str
@@ -152,7 +153,7 @@ def observe_children(
     owner: Object, view: View, nodes: Mapping[Step, int]
 ) -> tuple[tuple[Child, ...], tuple[IgnoredJob, ...]]:
     """Return the child Jobs of ``owner``, and the Jobs to ignore: they name ``owner`` as their owner, but
-    have labels of no attempt of its steps.
+    their labels do not give one of its steps and an attempt number.
 
     ``nodes`` maps each step that the owner may have to the number of its pods that run at the same time.
     """
@@ -247,7 +248,7 @@ def _pod(obj: Object, view: View) -> Pod:
 
 
 def _looked_up(view: View, uid: str) -> LookedUp | None:
-    """Return the newest Event of the last look-up for an object; None if its Events were not looked up."""
+    """Return the result of the last look-up of an object's Events; None if they were not looked up."""
     found = view.events_about(uid)
     if found is None:
         return None

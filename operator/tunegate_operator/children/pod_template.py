@@ -44,8 +44,8 @@ def for_role(wanted: PodTemplate, role: Role) -> PodTemplate:
     """Return the user's settings for pods of one role, with only the environment variables that this role
     gets.
 
-    Cleanup and report pods get only the settings that decide where and how they are scheduled. They need no
-    variables and volumes, and the objects that these refer to may be deleted by then.
+    Cleanup and report pods get no variables, volumes and shared memory: they need none, and the objects to
+    which variables and volumes refer may be deleted by then.
     """
     if not role.sends_metrics:
         gone = ("env", "volumes", "volume_mounts", "shared_memory")

@@ -83,8 +83,8 @@ def why_waiting(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
 
 
 def must_await_pods(child: Child, agenda: Agenda) -> bool:
-    """Whether to wait until the cache shows that the pods of a failed child ended, because they show why it
-    failed. The wait is limited to POD_END_SECONDS, because a pod may have been deleted."""
+    """Whether to wait until the cache shows that the pods of a failed child ended, because the pods show why
+    the child failed. The wait is limited to POD_END_SECONDS, because a pod may have been deleted."""
     if child.state is not ChildState.FAILED or is_explained(child):
         return False
     until = (child.finished or child.created) + timedelta(seconds=POD_END_SECONDS)
@@ -127,7 +127,8 @@ def _why_by_pod(step: Step, pod: Pod) -> tuple[Reason, str] | None:
 
 
 def _why_by_events(child: Child, agenda: Agenda) -> tuple[Reason, str] | None:
-    """Return why a child does not run from its Events; None if they show no reason.
+    """Return the reason that Events show for a child that does not run; None if they show none. Look up the
+    Events if this was not done recently.
 
     Events of the Job explain why a pod is missing. If all pods exist, Events of a pod explain why it does not
     start, for example because a volume is missing.

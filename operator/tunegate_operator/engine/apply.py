@@ -1,4 +1,5 @@
-"""Create an object, or replace it if its content differs. The engine carries out Put actions with this."""
+"""Create an object, or replace it if its content differs. The engine carries out the actions Create and Put
+with these functions."""
 
 from tunegate_operator.engine.cluster import AlreadyExistsError, Cluster, Key, Object
 from tunegate_operator.engine.objects import is_being_deleted, wire

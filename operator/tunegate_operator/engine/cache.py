@@ -24,8 +24,8 @@ _Entry = TypeVar("_Entry")
 REMEMBERED_DELETIONS = 10_000
 """Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
 _FINAL_VERSION = sys.maxsize
-"""Version of a final deletion. It is higher than every resourceVersion, so every state of the object is
-stale."""
+"""Version of the deletion of an object that cannot come back. It is higher than every resourceVersion, so
+every state of the object counts as older."""
 
 
 class Cache:
@@ -39,8 +39,8 @@ class Cache:
     The cache keeps only the fields that decisions read (:mod:`tunegate_operator.engine.prune`). They are
     kept as JSON text, which needs a fifth of the memory of dicts: there are thousands of objects, and a
     decision reads about a dozen. Every read returns a new copy. :meth:`get` reads the content of a ConfigMap
-    from the cluster with ``read``. This content stays cached until the ConfigMap changes, or until newer
-    content exceeds the limit ``content_bytes``.
+    from the cluster with ``read``. This content stays cached until the ConfigMap changes, or until it is
+    dropped because other contents need its room (at most ``content_bytes`` in total).
     """
 
     def __init__(
@@ -146,11 +146,11 @@ class Cache:
     # Writing
 
     def apply(self, event: WatchEvent) -> bool:
-        """Apply a watch event. Returns whether the objects that it concerns must be reconciled.
+        """Apply a watch event. Returns whether the objects that the event concerns must be reconciled.
 
         Returns False for an event with an older state, for a repeated deletion, and for a LISTED event with
-        the cached state. The first event for a write of the operator itself returns True although the cache
-        has this state already, because decisions made before the write have to be repeated.
+        the cached state. Returns True for the first event after the operator itself wrote an object, even if
+        the cache has this state already, because decisions made before the write have to be repeated.
         """
         with self._lock:
             if event.type == "DELETED":
@@ -193,7 +193,7 @@ class Cache:
         cache. A cached object that is not in the list counts as deleted, unless it was added to the cache
         after ``since``, because it may be newer than the list. If iterating over ``listed`` raises an
         exception, no deletions are reported. If an object is missing in the list because it lost its label,
-        reading it adds it to the cache again.
+        the next read of the object from the cluster adds it to the cache again.
         """
         present: set[str] = set()
         for obj in listed:
@@ -240,7 +240,7 @@ class Cache:
         longer exists.
 
         The metadata of a deleted object stays cached until a watch or a list reports the deletion, because
-        only this event enqueues the keys that the deletion concerns."""
+        the keys that the deletion concerns are enqueued only then."""
         if self._read is None:
             raise LookupError(
                 f"the content of {key.kind} {key.namespace}/{key.name} is not cached, and this cache has no "

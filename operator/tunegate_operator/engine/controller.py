@@ -92,7 +92,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Decision:
-    """The result of a decision: actions on children, then the status, then events."""
+    """The result of a decision. The engine carries out the actions on children, then writes the status, then
+    records the events."""
 
     status: Object
     """The whole status, as it is sent to the API server."""
@@ -197,7 +198,8 @@ class View(Protocol):
 
 
 class Controller(Protocol):
-    """The behaviour of one kind. The methods do no I/O, except that :meth:`View.get` may read a ConfigMap."""
+    """Decides about the objects of one kind. Its methods do no I/O, except that :meth:`View.get` may read a
+    ConfigMap."""
 
     kind: str
 

@@ -31,8 +31,8 @@ _FIELDS = frozenset(
 _LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL})
 _ANNOTATIONS = frozenset({CONTINUE_ANNOTATION, DISCARD_ANNOTATION})
 _MAX_REFERENCE = 1024
-"""The most characters that a cached owner reference may have. The API server does not limit them; valid names
-have at most 253 characters."""
+"""The most characters that a cached owner reference may have. A longer reference is left out. The API server
+accepts references of any length, but valid names have at most 253 characters."""
 MAX_ANNOTATION = 4096
 """The most bytes that the value of a label or annotation may have as JSON. A longer value is replaced by an
 empty string."""

@@ -9,8 +9,7 @@ from tunegate_api.backoff import backoff
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Key
 
-FIRST_BACKOFF = 0.005
-LONGEST_BACKOFF = 1000.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.005, 1000.0
 """The shortest and the longest time between retries of a key, in seconds. The time doubles with each
 consecutive failure."""
 LONGEST_OUTAGE_BACKOFF = 15.0

@@ -2,7 +2,7 @@
 
 After a crash, or if a write is repeated, the next reconciliation leads to the same state: children have
 deterministic names; the status is written as a whole, and only over the version that the decision read; and
-events are recorded only after a status write that changed something.
+events, except warnings, are recorded only after a status write that changed something.
 """
 
 import logging

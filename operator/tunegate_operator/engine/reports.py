@@ -61,14 +61,14 @@ class _Entry:
     text: bytes
     version: _Version
     acknowledged: _Version | None = None
-    """The newest report that is in status."""
+    """The version of the newest report that is in status."""
     waiting: list[Future[None]] = field(default_factory=list)
 
 
 class ReportStore:
     """Keeps the latest report of each role and stage, because reports are cumulative. Thread-safe.
 
-    Reports are in memory only. After a restart of the operator, pods send the reports again that were not
+    Reports are in memory only. After a restart of the operator, pods resend the reports that were not
     acknowledged, from their own memory or from the outbox on the volume.
     """
 
@@ -173,7 +173,8 @@ class ReportStore:
         """Make room for ``more`` bytes for a job: drop fields that are in ConfigMaps, the oldest first.
 
         The limit for all jobs is divided by the number of jobs. StoreFullError is raised only for a job that
-        needs more than this part, so a few large jobs cannot block the others. Raises JobTooLargeError, too.
+        needs more than this part, so a few jobs with large reports cannot block the small ones. Also raises
+        JobTooLargeError.
         """
         own = [key for key in self._recorded if key[0] == uid]
         for _ in self._drop_recorded(own):

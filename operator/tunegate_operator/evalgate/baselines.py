@@ -21,7 +21,7 @@ def names_gate(job: Object, gate: str) -> bool:
 def with_baselines(
     known: Sequence[RecordedBaseline], gate: str, jobs: Iterable[Object]
 ) -> list[RecordedBaseline]:
-    """Return the ``known`` baselines, and those in the status of each of ``jobs`` that names ``gate``.
+    """Return the ``known`` baselines, and the baselines in the status of the ``jobs`` that name ``gate``.
 
     The baselines of the newest jobs come first, and at most MAX_BASELINES are kept. A baseline has the
     creation time of the newest job that lists it, so the same jobs always give the same list. The status of a

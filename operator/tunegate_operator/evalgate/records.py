@@ -63,8 +63,8 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
 
 
 def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
-    """Return the full versions of ``records``, which status shortens: each record is replaced by the record
-    of the same job in ``sources``, if there is one. Later ``sources`` have priority."""
+    """Return ``records`` with the case outcomes and URIs that status may lack: each record is replaced by the
+    record of the same job in ``sources``, if there is one. Later ``sources`` have priority."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 
@@ -93,12 +93,11 @@ def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateSta
 
 
 def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
-    """Return ``records`` as status lists them.
+    """Return ``records``, sorted from newest to oldest, in the short form that status lists.
 
-    A record that the ConfigMap does not contain yet (it is not in ``recorded``) is listed in full. Every
-    other record keeps its URIs and, if it is a baseline, its case outcomes, while there is room: the URIs of
-    these records have MAX_URI_BYTES in total, their outcomes have MAX_OUTCOME_BYTES in total, and the newest
-    records come first.
+    A record that is not in the ConfigMap yet (not in ``recorded``) is not shortened. Other records keep their
+    URIs up to MAX_URI_BYTES in total. If they are baselines, they also keep their case outcomes, up to
+    MAX_OUTCOME_BYTES in total. The newest records are the first to use this room.
 
     Baselines keep their outcomes because the previous release, which may run after ``helm rollback``, reads
     the outcomes only from status.

@@ -157,8 +157,8 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
     """Return the newest checkpoints and the best one. Checkpoints with more gates are larger, so fewer of
     them are returned.
 
-    Only the last checkpoint names its failed cases. The results ConfigMap and the report have the failed
-    cases of every checkpoint.
+    Only the last checkpoint names its failed cases. The results ConfigMap and the HTML report have the
+    failed cases of every checkpoint.
     """
     gates = max((len(c.gates) for c in checkpoints), default=1)
     room = max(2, MAX_CHECKPOINTS // max(1, gates))
@@ -170,7 +170,8 @@ def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | No
 
 
 def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    """Return a stage's starting model without failed cases and messages. The report has both."""
+    """Return the results of a stage's starting model without failed cases and messages. The HTML report has
+    both."""
     gates = [
         gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})
         for gate in checkpoint.gates

@@ -155,7 +155,7 @@ def _about_ignored_jobs(ignored_jobs: tuple[IgnoredJob, ...]) -> tuple[Event, ..
 
 def _about_baselines(observed: ObservedJob) -> tuple[Event, ...]:
     """Return an event about the first cached baseline that a pod refused because its digest differs from the
-    recorded one. Somebody may have forged it."""
+    recorded one. Somebody may have forged the baseline."""
     refused = [baseline for baseline in measured_baselines(observed) if baseline.refused]
     return tuple(
         Event(
@@ -209,7 +209,7 @@ def _has_started(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
 
 
 def _holding(problems: list[Problem]) -> list[Problem]:
-    """Return the problems for which a job that has started is held.
+    """Return the problems because of which a job that has started is held.
 
     A refused environment variable is no reason to hold a job: an earlier release accepted the variable, pods
     no longer get it, and the spec cannot be changed.

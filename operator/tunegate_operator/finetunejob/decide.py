@@ -275,17 +275,19 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
 
 
 def _published_text(run: Run) -> str:
-    """Return where an artifact was published that passed at first, but does not pass now.
+    """Return a sentence that names the targets to which the artifact of a failed final gate was published.
 
-    After it was published to the first target, another job may publish a better model to the next target. The
-    artifact is then compared with the better model, and fails.
+    Usually there is none. But an artifact that passed may fail later: after it was published to the first
+    target, another job may publish a better model to the next target. The artifact is then compared with the
+    better model, and fails.
     """
     published = ", ".join(p.uri for p in run.draft.status.published)
     return f"Published only to {published}." if published else "Nothing was published."
 
 
 def _ensure_published(run: Run) -> bool:
-    """Advance the publish step. Return whether the artifact is at every publish URI, or the spec has none."""
+    """Advance the publish step. Return whether the artifact is at every publish URI: True if the spec has no
+    publish URI."""
     step, final = Step(Role.PUBLISH), run.draft.status.final
     if not run.observed.job.spec.publish or final is None:
         return True

@@ -1,4 +1,4 @@
-"""One decision about a FineTuneJob: the input of all policies, and the draft of the status."""
+"""What the functions of one decision about a FineTuneJob share: their input, and the draft of the status."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +41,7 @@ from tunegate_operator.names import Step
 
 
 class StatusChanges(TypedDict, total=False):
-    """The types of the FineTuneJobStatus fields that policies change."""
+    """The types of the FineTuneJobStatus fields that a decision may change."""
 
     phase: Phase | None
     message: str
@@ -99,7 +99,7 @@ class Draft:
         self.status = self.status.model_copy(update={name: getattr(checked, name) for name in changes})
 
     def enter(self, phase: Phase, message: str, reason: Reason = Reason.PROGRESSING) -> None:
-        """Enter a phase in which the job waits for nothing, so the start timeout does not run."""
+        """Enter a phase, and end a wait that :meth:`wait` began, so that its start timeout no longer runs."""
         self.reason = reason
         self.set(phase=phase, message=cut(message), waiting_since=None)
 
@@ -149,8 +149,8 @@ def _starts(action: Action) -> bool:
 
 @dataclass
 class Run:
-    """The input of every policy: the observed state, the draft that the policy changes, and the results of
-    earlier policies."""
+    """What the functions of one decision share: the observed state, which they read, the draft of the status,
+    which they change, and the results of earlier functions."""
 
     observed: ObservedJob
     draft: Draft

@@ -123,8 +123,8 @@ def _missing_start_from(observed: ObservedJob) -> tuple[Reason, str] | None:
 
 
 def _start_request(earlier: EarlierJob | None) -> StartRequest | None:
-    """Return where the artifact of the job in ``model.startFrom`` is, with its digests and parameters; None
-    if there is no such job or it has not succeeded."""
+    """Return the claim, the digests and the training parameters of the artifact of the job in
+    ``model.startFrom``; None if there is no such job or it has not succeeded."""
     if earlier is None or earlier.plan is None or earlier.job.status.final is None:
         return None
     return StartRequest(
@@ -173,8 +173,9 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
     """Return the newest version that passed this gate and was published to one of ``uris``.
 
-    If the gate's status has no case outcomes of this version, the counts of passed cases in status are used.
-    The ConfigMap with all outcomes is never used, because more people may write it. A version that was
+    If the gate's status lacks the case outcomes of this version, they are replaced by outcomes with the same
+    number of passed cases. The outcomes in the gate's ConfigMap are never used, because more people may write
+    to the ConfigMap than to status. A version that was
     published without passing, because the gate was a dry run, is no baseline.
     """
     published = (r for r in gate.status.records if r.verdict is VerdictState.PASSED)

@@ -66,8 +66,8 @@ _OF_DATA = (LifecycleStage.DATA_PREPARATION, LifecycleStage.MODEL_INITIALIZATION
 
 
 def _has_bad_data(status: FineTuneJobStatus) -> bool:
-    """Whether the job failed with a reason of bad rows. The data pod reads rows after it fetched the model,
-    so the model counts as fetched."""
+    """Whether the job failed because of its rows. The data pod reads rows only after it fetched the model, so
+    the lifecycle stage of the model has then succeeded."""
     return status.failure is not None and status.failure.reason in (Reason.BAD_DATA, Reason.TOO_FEW_ROWS)
 
 

@@ -30,7 +30,7 @@ from tunegate_operator.names import (
 
 @dataclass(frozen=True)
 class EarlierJob:
-    """The job in another job's ``model.startFrom``."""
+    """A job that another job names in ``model.startFrom``."""
 
     job: FineTuneJob
     plan: Plan | None
@@ -116,7 +116,7 @@ def observe(obj: Object, view: View) -> ObservedJob:
 
 
 def _steps(job: FineTuneJob) -> dict[Step, int]:
-    """Return the steps that a job may have. The values are how many pods of a step run at the same time."""
+    """Return each step that a job may have, with the number of its pods that run at the same time."""
     steps = [Step(Role.TRAIN, stage.name) for stage in job.spec.stages]
     steps += [Step(role) for role in Role if role is not Role.TRAIN]
     return {step: node_count(job, step.role) for step in steps}
@@ -131,8 +131,7 @@ def _has_pods(namespace: str, name: str, view: View) -> bool:
 
 
 def _gate(obj: Object | None) -> EvalGate | None:
-    """Return a gate; None if it does not exist or is invalid. The status of the gate shows an invalid
-    spec."""
+    """Return a gate; None if it does not exist or is invalid. The gate's own status shows what is invalid."""
     try:
         return EvalGate.model_validate(obj) if obj else None
     except ValidationError:

@@ -59,8 +59,8 @@ def watch(run: Run, child: Child) -> None:
 
 
 def delete_suspended(run: Run) -> bool:
-    """Delete active children that are recorded as ended, and show this in status. Return whether there was
-    such a child."""
+    """Delete active children that a suspension recorded as ended, and show this in status. Return whether
+    there was such a child."""
     left = attempts.delete_recorded(run.jobs)
     if left:
         message = f"{left.step}: ending attempt {left.attempt}, which was suspended"
@@ -91,7 +91,7 @@ def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
 
 def _recorded_baselines(run: Run) -> tuple[BaselineDigest, ...]:
     """Return the cached baselines that pods may use: those in the status of this job, and those of earlier
-    jobs in the status of its gates. Only the operator writes status."""
+    jobs, which the status of each gate lists. They can be trusted: only the operator writes a status."""
     gates = [gate for gate in run.observed.gates.values() if gate is not None]
     earlier = (baseline for gate in gates for baseline in gate.status.baselines)
     return (*run.draft.status.baselines, *earlier)

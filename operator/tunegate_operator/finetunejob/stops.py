@@ -53,8 +53,8 @@ def enter_stopped(run: Run, stop: Stop) -> None:
 
 
 def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecision]) -> str:
-    """Return why a continue or discard annotation is wrong; empty if neither is wrong. An annotation about an
-    earlier stop has no effect any more, but is not wrong."""
+    """Return why a continue or discard annotation is wrong; empty if neither is wrong. An annotation is
+    not wrong if it names an earlier stop about which a person decided."""
     for annotation in (DISCARD_ANNOTATION, CONTINUE_ANNOTATION):
         text = job.metadata.annotations.get(annotation)
         if text is None:

@@ -29,7 +29,7 @@ from tunegate_operator.names import Step
 
 TRACK = Step(Role.TRACK)
 RETRY_PERIOD = timedelta(days=1)
-"""How long after the end of a job new track pods are started."""
+"""For this long after the end of a job, new track pods are started."""
 TRY_TIMEOUT = timedelta(seconds=CHORE_SECONDS[Role.TRACK])
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
 """Pauses between track pods. The pause doubles with each track pod, up to the longest."""
@@ -54,7 +54,7 @@ def record_trackers_behind(run: Run) -> None:
 
 def _reported_behind(run: Run) -> list[str] | None:
     """Return the trackers that are behind, as reported by the last pod that sent metrics. Return None if the
-    Job of this pod is gone, if the pod reported no list, or if it could not know how the job ended."""
+    Job of this pod is gone, if the pod reported no list, or if the pod could not know how the job ended."""
     ended = [attempt for attempt in run.draft.status.attempts if Role(attempt.role).sends_metrics]
     over = (child for child in run.observed.children if child.state is not ChildState.ACTIVE)
     last = next((child for child in over if ended and _is_attempt(child, ended[-1])), None)
@@ -117,8 +117,8 @@ def _due(run: Run, tracking: TrackingStatus, ended: datetime) -> datetime:
 
 
 def _watch(run: Run, tracking: TrackingStatus, child: Child, until: datetime) -> None:
-    """Wait until the track pod of ``child`` ends, at most until ``until``. A pod on a lost node never
-    ends."""
+    """Wait until the track pod of ``child`` ends. At the time ``until``, give up and delete its Job, because
+    a pod on a lost node never ends."""
     if run.draft.now < until:
         run.draft.agenda.look_again_at(until)
     else:

@@ -24,8 +24,8 @@ def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
 
 
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
-    """Return the names of the PersistentVolumeClaims that a role uses besides the storage claim, each with
-    whether the role writes to it."""
+    """Return the names of the PersistentVolumeClaims in the URIs that a role uses, each with whether the role
+    writes to it. The storage claim is only included if such a URI names it."""
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
         uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
