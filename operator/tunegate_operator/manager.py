@@ -77,7 +77,8 @@ class Manager:
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
         self._leads = threading.Event()
-        """This replica holds the Lease. Only then are metrics of resources exported."""
+        """Set once this replica holds the Lease and has the first lists. Metrics of resources are exported
+        only after that."""
         self._metrics = OperatorMetrics(OWN_RESOURCES, self._queue.depth, self._is_leader)
         self._metrics.registry.register(ResourceCollector(self._cache.all_of_kind, clock, self._is_leader))
         cluster.on_request = self._metrics.requested

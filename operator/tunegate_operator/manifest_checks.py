@@ -41,7 +41,8 @@ def validate(manifests: Iterable[Manifest], *, complete: bool = True) -> list[Di
 
 @dataclass(frozen=True)
 class _Text:
-    """The text that a source refers to, the manifest that contains the text, and its path in the manifest."""
+    """The text that a source refers to, the manifest that contains this text, and the path of the text
+    there."""
 
     text: str
     holder: Manifest
@@ -49,7 +50,7 @@ class _Text:
 
 
 class _Checks:
-    """The manifests by kind, namespace and name, and the checks of all manifests."""
+    """Checks all manifests, which it finds by kind, namespace and name."""
 
     def __init__(self, manifests: list[Manifest], *, complete: bool) -> None:
         self._manifests = manifests
@@ -206,8 +207,8 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
 
 
 def _secret(secret: Manifest) -> Iterator[Diagnostic]:
-    """Return diagnostics for everything in a Secret that the API server would refuse. They contain no values
-    of the Secret."""
+    """Return diagnostics for everything in a Secret that the API server would refuse. The diagnostics contain
+    no values of the Secret."""
     yield from _diagnostics(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
     for field in ("data", "stringData"):
         yield from _texts(secret, field)
@@ -270,7 +271,8 @@ def _golden_fault(text: _Text, problem: str) -> Diagnostic:
 
 
 def _reachable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
-    """Check that the thresholds name existing cases, and that there are enough cases for them."""
+    """Check that the thresholds name existing cases, and that the golden set has enough cases for the
+    thresholds."""
     try:
         thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
     except ValidationError:

@@ -85,8 +85,8 @@ class Manifest:
         return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
 
     def line_in(self, path: ObjectPath, line: int) -> int:
-        """Return where a line of the text at ``path`` is: its line number in the file. ``line`` is its number
-        in the text. If the text is not a literal block scalar, return the line at which the text begins."""
+        """Return the line number in the file of a line of the text at ``path``. ``line`` is its line number
+        in this text. If the text is not a literal block scalar, return the line at which the text begins."""
         return self.line_of(path) + (line if path in self.blocks else 0)
 
     def at(self, path: ObjectPath, message: str, severity: Literal["error", "note"] = "error") -> Diagnostic:
@@ -100,11 +100,11 @@ class Manifest:
 
 
 def load_manifests(paths: Iterable[Path]) -> list[Manifest]:
-    """Read the manifests in ``paths``, in order: in its files, and in all YAML files of its folders.
+    """Read the manifests in ``paths``, in order. A path is a file, or a folder whose YAML files are read.
 
     A file in ``paths`` must contain only manifests. In the files of a folder, a YAML document is skipped
-    unless it has apiVersion and kind, or one of them is Tunegate's. Raises :class:`ManifestError` with all
-    faults in all files.
+    unless it has apiVersion and kind, or one of these two is Tunegate's. Raises :class:`ManifestError` with
+    all faults in all files.
     """
     manifests: list[Manifest] = []
     faults: list[Diagnostic] = []

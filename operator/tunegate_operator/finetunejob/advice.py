@@ -13,7 +13,7 @@ GB = 10**9
 def advise(
     spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan], judging: Memory | None
 ) -> list[str]:
-    """Return the advice: what a user may want to change, and why. docs/choosing.md explains it in detail.
+    """Return the advice: what a user may want to change, and why. docs/choosing.md explains how to choose.
 
     ``model`` is the shape of the model, and ``judging`` the memory that the final gate needs. Each is None if
     it is unknown.

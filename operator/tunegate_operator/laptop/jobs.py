@@ -31,8 +31,9 @@ JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTROLLER_UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 OWNER_ANNOTATION = "local.tunegate.dev/owner-uid"
-"""Pod annotation with the uid of the FineTuneJob, which is the controlling owner of the pod's Job. It names
-the folder of the pod's outbox, and remains if the Job is deleted before the pod."""
+"""Pod annotation with the uid of the FineTuneJob, which is the controlling owner of the pod's Job. The uid is
+the name of the job's folder, which contains the outbox. The annotation remains if the Job is deleted before
+the pod."""
 OWNER_NAME_ANNOTATION = "local.tunegate.dev/owner-name"
 """Pod annotation with the name of the FineTuneJob, which is the controlling owner of the pod's Job."""
 _POD_NAME_LENGTH = 63

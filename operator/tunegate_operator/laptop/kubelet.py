@@ -55,7 +55,7 @@ class Kubelet:
     ) -> None:
         """Adopt the processes of pods that are still running.
 
-        Processes started by this Kubelet call ``wake``, in another thread, when they end. ``root`` has the
+        When a process ends that this Kubelet started, ``wake`` is called in another thread. ``root`` has the
         folders ``pods`` and ``logs``; ``find_volume`` returns the folder of a claim."""
         self._store = store
         self._root = root

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from tunegate_operator.engine.cluster import Object
 
 MESSAGE_LIMIT = 4096
+"""Limit for the bytes of a termination message, as in Kubernetes."""
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80
-"""Kubernetes' limits for the end of a log that replaces a missing termination message. MESSAGE_LIMIT is the
-limit for a termination message in bytes."""
+"""Limits for the end of a log that replaces a missing termination message, as in Kubernetes."""
 _DEFAULT_MESSAGE_PATH = "/dev/termination-log"
 _ROOT_VARIABLE, _ROOT_PATH = "TUNEGATE_ROOT", "/tunegate"
 _VOLUMES = ".volumes"
@@ -49,7 +49,8 @@ class UnschedulableError(CannotStartError):
 
 
 def below(folder: Path, path: str) -> Path:
-    """Return where the pod's file ``path`` is in ``folder``. Raises CannotStartError if it contains '..'."""
+    """Return where the pod's file ``path`` is in ``folder``. Raises CannotStartError if ``path``
+    contains '..'."""
     parts = PurePosixPath(path).parts
     if ".." in parts:
         raise CannotStartError("CreateContainerConfigError", f"path {path!r} must not contain '..'")
@@ -93,8 +94,8 @@ def remove_secrets(pod: Object, folder: Path) -> None:
 
 
 def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> Path:
-    """Return a folder with the content of a volume. If it belongs to this pod only, create it in
-    ``folder``."""
+    """Return the folder with the content of a volume. The folder of a volume that belongs to this pod only is
+    created in ``folder``."""
     name: str = volume["name"]
     if "configMap" in volume:
         source = volume["configMap"]

@@ -187,7 +187,7 @@ class Laptop:
         )
 
     def interrupt(self) -> None:
-        """Let every pod save a checkpoint and stop. The next run resumes from it."""
+        """Let every pod save a checkpoint and stop. The next run resumes from these checkpoints."""
         self._cluster.interrupt()
 
     def log_file(self, name: str) -> Path | None:

@@ -192,7 +192,8 @@ class ObjectStore:
 
     def _save(self, obj: Object, type: str | None) -> Object:
         """Store a changed object with the next resourceVersion, on disk and in memory. Then call the
-        listeners with an event of this ``type``, unless it is None. Do nothing if the object is unchanged."""
+        listeners with an event of this ``type``; None means no event. Do nothing if the object is
+        unchanged."""
         key = Key.of(obj)
         if obj == self._objects.get(key):
             return obj

@@ -15,8 +15,9 @@ from tunegate_operator.laptop.manifests import Project, RefusedError
 def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
     """Return the symbolic links to create in ``volumes``, with their targets.
 
-    Raises RefusedError if the link of a claim is broken, or if a claim already refers to another folder, so
-    that no job uses the data of other manifests by mistake.
+    Raises RefusedError if a claim already refers to another folder than the one next to the manifests, so
+    that no job uses the data of other manifests by mistake. Also raises RefusedError if the link of a claim
+    is broken, and no folder next to the manifests can replace its target.
     """
     wanted: dict[Path, Path] = {}
     for project in projects:
@@ -34,8 +35,8 @@ def plan_links(volumes: Path, projects: Iterable[Project]) -> dict[Path, Path]:
 
 
 def make_links(links: Mapping[Path, Path]) -> None:
-    """Create the planned symbolic links. They replace broken links, and empty folders that failed runs
-    left."""
+    """Create the planned symbolic links. Each link replaces a broken link or an empty folder of this name, if
+    there is one."""
     for link, target in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():

@@ -77,8 +77,8 @@ def is_due(serving: KeyPair, now: datetime) -> bool:
 
 
 def load_authority(cluster: Cluster, namespace: str, name: str, now: datetime) -> KeyPair:
-    """Return the certificate authority that the Secret contains. If there is no Secret, create an authority
-    and the Secret.
+    """Return the certificate authority in the Secret ``name``. If there is no such Secret, create an
+    authority and the Secret.
 
     Raises ClusterError, and ValueError if the Secret has no valid authority or an expired one. A person then
     has to delete the Secret, because running pods would not trust a new authority.

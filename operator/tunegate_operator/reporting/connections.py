@@ -63,7 +63,7 @@ LIMITS = Limits()
 class Connections:
     """Accepts TLS connections for an HTTP protocol, in the event loop in which it is started.
 
-    If the limit is reached, a new connection replaces a connection whose sender is not authenticated: the
+    At the limit for all connections, a new connection replaces one whose sender is not authenticated: the
     oldest one from the source address with the most such connections. So idle connections cannot lock out
     other clients. A new connection is closed before its handshake if the limit for its source address is
     reached, or if there is no connection that it may replace. Senders then retry with backoff.

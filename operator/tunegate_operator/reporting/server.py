@@ -60,7 +60,7 @@ class ReportServer:
     """An HTTPS server for reports. It runs in the event loop in which it is started.
 
     ``take`` passes a report to the engine; it is called in another thread. ``is_known`` returns whether a
-    FineTuneJob with this uid exists.
+    FineTuneJob with a given uid exists.
     """
 
     def __init__(

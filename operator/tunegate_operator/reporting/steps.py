@@ -63,8 +63,8 @@ class Sender:
         self._check_content(report)
 
     def _check_content(self, report: Report) -> None:
-        """Raise ForeignReportError if the report has content that only pods of another role produce, or more
-        than the allowed publish targets."""
+        """Raise ForeignReportError if the report has content that pods of its role do not produce,
+        evaluations of another stage, or more than MAX_PUBLISHED published artifacts."""
         stages = self.stages if report.stage is None else (report.stage,)
         for evaluation in report.results.evaluations:
             if evaluation.subject not in EVALUATED_SUBJECTS.get(report.role, ()):
