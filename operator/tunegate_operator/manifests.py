@@ -262,8 +262,8 @@ class _Walk:
         self.faults: list[Diagnostic] = []
 
     def visit(self, node: yaml.Node, path: ObjectPath, line: int) -> None:
-        """Visit a node and its children. ``line`` is the line of the node's key or list dash, which
-        diagnostics show."""
+        """Visit a node and its children. ``line`` is the line that diagnostics show for the node: the line of
+        its key, or the line at which the list entry begins."""
         self.lines.setdefault(path, line)
         self._nodes += 1
         if id(node) in self._ancestors or self._nodes > MAX_NODES:

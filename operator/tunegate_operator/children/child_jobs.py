@@ -30,8 +30,8 @@ class Ledger:
     """Total running time of all pods that ended."""
     gpu_seconds: int = 0
     counted_until: datetime | None = None
-    """Creation time of the newest pod whose time is already in ``running_seconds`` and ``gpu_seconds``
-    although its Job continues."""
+    """For a Job that continues: the creation time of its newest pod whose running time is already in
+    ``running_seconds`` and ``gpu_seconds``."""
 
 
 @dataclass
@@ -75,8 +75,8 @@ class ChildJobs:
         return latest is not None and latest.result == SUCCEEDED
 
     def finished(self, step: Step) -> datetime | None:
-        """Return when the latest attempt of a step ended, even if its Job is deleted; None if it has not
-        ended or there is none."""
+        """Return when the latest attempt of a step ended, even if its Job is deleted; None if this attempt
+        has not ended, or if there is no attempt."""
         child, recorded = self.latest(step), self._latest_recorded(step)
         if child:
             return child.finished

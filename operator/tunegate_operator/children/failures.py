@@ -133,8 +133,9 @@ def is_permanent(child: Child) -> bool:
 def was_evicted(pod: Pod, *, is_multi_pod: bool = False) -> bool:
     """Whether the cluster ended the pod for a reason other than a lost node.
 
-    With ``is_multi_pod``, a pod that exited after SIGTERM without a known cause also counts as evicted: if
-    one pod of a multi-pod Job is evicted, all its pods end, and the evicted pod may already be deleted.
+    With ``is_multi_pod``, a pod that exited after SIGTERM also counts as evicted if it is unknown why it got
+    SIGTERM: if one pod of a multi-pod Job is evicted, all its pods end, and the evicted pod may already be
+    deleted.
     """
     if is_multi_pod and pod.exit_code == ExitCode.INTERRUPTED and not pod.ended_by:
         return True

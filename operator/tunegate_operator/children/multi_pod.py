@@ -2,9 +2,9 @@
 
 Kubernetes cannot replace a single pod of such a Job, because the other pods cannot train without it. So this
 module does what the Job controller does for a single-pod Job: it allows at most ``BACKOFF_LIMIT`` restarts
-without a new checkpoint, and doubles the pause with each restart. Two causes have other rules. After a lost
-node, the pause grows in the same way, but restarts are not limited. After an eviction, the next attempt
-starts at once, and :mod:`.evictions` limits the number of evictions.
+without a new checkpoint, and doubles the pause with each restart. Two causes of a failure have other rules.
+After a lost node, the pause grows in the same way, but restarts are not limited. After an eviction, the next
+attempt starts at once, and :mod:`.evictions` limits the number of evictions.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,8 @@ ModelT = TypeVar("ModelT", bound=StatusModel)
 
 
 class UnreadableRecordError(Exception):
-    """The content of a recorded ConfigMap is not valid for this version of the operator."""
+    """The content of a ConfigMap that records input or results is not valid for this version of the
+    operator."""
 
     def __init__(self, config_map: str, problem: str) -> None:
         super().__init__(f"ConfigMap {config_map} cannot be read: {problem}")

@@ -347,7 +347,7 @@ class _Deletion:
 
     owner: Owner | None
     version: int
-    """Older states of the object are stale."""
+    """The version of the deletion. States of the object with a lower version are stale."""
 
 
 _NO_DELETION = _Deletion(None, 0)

@@ -134,7 +134,7 @@ class Refusal:
     """When the first of consecutive refusals with this kind and cause happened."""
 
     def after(self, before: "Refusal | None") -> "Refusal":
-        """Return this refusal. If ``before`` has the same kind and cause, keep ``before.since``.
+        """Return this refusal, but with ``before.since`` if ``before`` has the same kind and cause.
 
         Returns ``before`` itself if the cause is Unavailable and the messages differ only in numbers, such as
         a port: otherwise every retry would write a new status.

@@ -47,7 +47,7 @@ class _Version:
     def is_covered_by(self, acknowledged: "_Version | None") -> bool:
         """Return whether this report needs no acknowledgement of its own.
 
-        It needs none if the acknowledged report is as new or newer, or if both reports have the same values
+        It needs none if it is not newer than the acknowledged report, or if both reports have the same values
         in the fields that must not be lost."""
         if acknowledged is None:
             return False
@@ -87,7 +87,7 @@ class ReportStore:
         return self._bytes
 
     def put(self, report: Object) -> bool:
-        """Store ``report``, unless the stored report is as new or newer. Returns whether it was stored.
+        """Store ``report`` if it is newer than the stored report. Returns whether it was stored.
 
         The report with the higher ``attempt`` is newer; within an attempt, the one with the higher
         ``sequence``. A later attempt may have a lower ``sequence``: it starts at 1 again if the volume was

@@ -39,7 +39,8 @@ class EvalGateController:
         """Return the gates that a changed object concerns.
 
         A ConfigMap concerns the gates whose golden set it contains. A FineTuneJob concerns the gates that
-        judged its final model, and the gates that do not list all of its cached baselines yet."""
+        judged its final model, and those of its gates that do not list all cached baselines of the job
+        yet."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)

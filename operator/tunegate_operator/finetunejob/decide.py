@@ -96,7 +96,7 @@ def _save_ledger(run: Run) -> None:
 
 def _end(run: Run, failure: Failure) -> None:
     """Delete all child Jobs of a job that failed. The job keeps its phase until all child Jobs are being
-    deleted, and until its results are recorded or finally refused."""
+    deleted, and until its results are recorded or the cluster refuses to record them permanently."""
     draft, before, refusal = run.draft, run.observed.job.status, run.observed.refusal
     unrecorded = refusal if refusal and refusal.kind == "ConfigMap" else None
     if unrecorded and not _may_succeed_later(unrecorded, failure):
@@ -114,7 +114,7 @@ def _end(run: Run, failure: Failure) -> None:
 
 
 def _may_succeed_later(refusal: Refusal, failure: Failure) -> bool:
-    """Whether a refused record may be accepted later, so that the end of the job waits for it."""
+    """Whether a record that the cluster refused may be accepted later. If so, the job does not end before."""
     return refusal.cause == "Unavailable" and failure.reason != Reason.START_TIMEOUT
 
 

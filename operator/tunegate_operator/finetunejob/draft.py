@@ -149,8 +149,8 @@ def _starts(action: Action) -> bool:
 
 @dataclass
 class Run:
-    """What the functions of one decision share: the observed state, which they read, the draft of the status,
-    which they change, and the results of earlier functions."""
+    """What the functions of one decision share: the observed state, which they read, and the draft of the
+    status and other fields, which they change."""
 
     observed: ObservedJob
     draft: Draft

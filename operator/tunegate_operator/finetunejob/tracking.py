@@ -39,7 +39,8 @@ _JUDGED = {
     Role.TRAIN: (Reason.NO_PASSING_CHECKPOINT,),
     Role.GATE: (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.GATE_ERROR),
 }
-"""The failure reasons that pods of a role know before they end, because their own evaluations show them."""
+"""For each role, the failure reasons of a job that a pod of this role knows before it ends, because its own
+evaluations show them."""
 
 
 def record_trackers_behind(run: Run) -> None:

@@ -30,7 +30,8 @@ from tunegate_operator.laptop.reports import Outboxes
 from tunegate_operator.laptop.store import ObjectStore
 
 _PROBE_SECONDS = 0.1
-"""Seconds before the lock is tried again. A process that calls is_in_use() holds it for a shorter time."""
+"""Seconds until a failed attempt to lock the folder is repeated. A process that calls is_in_use() holds the
+lock for a shorter time."""
 
 
 class RootInUseError(Exception):

@@ -93,7 +93,7 @@ def refuse_changed_spec(existing: Object, obj: Object) -> None:
 
 def refuse_missing_start_job(job: Object, earlier: Object | None) -> None:
     """Raise RefusedError if the job that ``job`` names in ``startFrom`` does not exist in this runs folder or
-    has not ended. ``earlier`` is this job, or None if it does not exist."""
+    has not ended. ``earlier`` is the named job, or None if it does not exist."""
     name = job["metadata"]["name"]
     source = job["spec"]["model"]["startFrom"]
     if earlier is None:

@@ -158,8 +158,8 @@ def content_of(found: Object) -> dict[str, bytes]:
 
 
 def environment(pod: Object, folder: Path, find: FindObject) -> dict[str, str]:
-    """Return the container's environment variables: those of this process, and with priority those of the
-    pod.
+    """Return the container's environment variables: those of this process, and those of the pod, which have
+    priority.
 
     If a variable refers to a Secret or key that is not in the manifests, this process's value of the variable
     is used. Raises CannotStartError if a value is missing or can exist on a cluster only.

@@ -78,7 +78,7 @@ INPUTS_ANNOTATION = "local.tunegate.dev/inputs"
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """The state of a job that an earlier command started, when its manifests are applied again."""
+    """What an earlier command did with a job, as found when the manifests of this job are applied again."""
 
     has_ended: bool
     ended_at: datetime | None

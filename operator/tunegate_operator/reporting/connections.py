@@ -63,10 +63,10 @@ LIMITS = Limits()
 class Connections:
     """Accepts TLS connections for an HTTP protocol, in the event loop in which it is started.
 
-    At the limit for all connections, a new connection replaces one whose sender is not authenticated: the
-    oldest one from the source address with the most such connections. So idle connections cannot lock out
-    other clients. A new connection is closed before its handshake if the limit for its source address is
-    reached, or if there is no connection that it may replace. Senders then retry with backoff.
+    If the number of connections is at its limit, a new connection replaces one whose sender is not
+    authenticated: of the source address with the most such connections, the oldest one. So idle connections
+    cannot lock out other clients. A new connection is closed before its handshake if the limit for its source
+    address is reached, or if there is no connection that it may replace. Senders then retry with backoff.
     """
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext, protocol: Callable[[], asyncio.Protocol]) -> None:
