@@ -77,7 +77,8 @@ def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, proces
 
 
 def fitting_cards(stage: StagePlan) -> dict[int, bool]:
-    """Return for each common GPU memory size in GB whether a stage fits into it."""
+    """Return for each common GPU memory size in GB whether a stage fits into it: False for all sizes if the
+    memory that the stage needs is unknown."""
     memory = stage.memory
     return {card: memory is not None and fits(memory, card * GB) for card in CARDS}
 
