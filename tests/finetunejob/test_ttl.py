@@ -7,7 +7,8 @@ from support.builders import make_job
 from support.world import DIGEST, REGRESSING, Script, World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.children.job import GRACE_SECONDS
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 TTL = 3600
@@ -59,6 +60,21 @@ def test_expired_ttl_removes_files_first_and_then_jobs_and_pods():
     )
     assert status.model_copy(update={"cleanup": None}) == ended
     assert world.events()[-1] == "CleanedUp"
+
+
+def test_cleanup_without_the_jobs_request_reports_that_files_remain():
+    world = finished()
+    (request,) = (c for c in world.cluster.as_user.list_objects("ConfigMap") if "-request" in Key.of(c).name)
+    world.cluster.as_user.delete(Key.of(request), uid_of(request))
+    world.advance(TTL)
+    world.run()
+    cleanup = world.status().cleanup
+    assert cleanup is not None
+    assert cleanup.result == "NotFound"
+    assert cleanup.message == (
+        f"files remain in the folder {world.job()['metadata']['uid']} on the claim tuning: the job's request "
+        "was removed, so no cleanup Job can be created"
+    )
 
 
 def test_cleaned_up_job_is_not_written_again():

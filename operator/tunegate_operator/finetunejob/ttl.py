@@ -47,8 +47,11 @@ def _remove_files(run: Run) -> None:
         run.draft.agenda.look_again_at(due)
         return
     request, children = run.observed.request, run.observed.attempts_of(CLEANUP)
-    if request is None or not has_run(run.observed.job.status.start_time, run.observed.job.status.attempts):
+    if not has_run(run.observed.job.status.start_time, run.observed.job.status.attempts):
         _record(run, SUCCEEDED, "no pod of the job ran, so the job left no files")
+    elif request is None:
+        why = "the job's request was removed, so no cleanup Job can be created"
+        _record_failure(run, Reason.NOT_FOUND, why)
     elif children:
         _record_end(run, children[-1])
     elif run.observed.refusal and is_final_refusal(run.observed.refusal, REFUSAL_TIMEOUT, run.draft.now):
