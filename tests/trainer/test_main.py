@@ -114,7 +114,7 @@ def test_writable_home_is_kept(start, monkeypatch, tmp_path):
     assert os.environ["HOME"] == str(tmp_path)
 
 
-def test_broken_golden_file_is_named_by_line(start):
+def test_error_names_the_broken_line_of_a_golden_file(start):
     text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
         "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
@@ -239,7 +239,7 @@ def test_user_error_shows_message_and_hint_without_traceback(caplog, capsys):
     assert capsys.readouterr().err.count("Traceback") == 0
 
 
-def test_sigterm_ends_role_with_nothing_to_save():
+def test_sigterm_interrupts_a_role_that_has_nothing_to_save():
     interruption = Interruption()
     interruption.install()
     end = end_of(lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -150,7 +150,7 @@ def answering(run_job) -> Job:
     return run_job({"enable_thinking": False}, steps=40)
 
 
-def test_reasoning_is_trained_and_answers_are_judged(thinking):
+def test_reasoning_is_trained_on_but_only_the_answer_is_judged(thinking):
     assert thinking.learned() == {f"<think>\n{THOUGHT}\n</think>\n\nyes<|im_end|>"}
     assert thinking.outputs("orders") == {"yes"}
     assert thinking.outcomes("orders") == PASS * 20
@@ -177,7 +177,7 @@ def test_model_without_thinking_is_trained_only_on_answers(answering):
     ) in answering.plan.data.warnings
 
 
-def test_published_template_uses_the_jobs_arguments_as_defaults(answering):
+def test_published_chat_template_defaults_to_the_template_arguments_of_job(answering):
     published = AutoTokenizer.from_pretrained(answering.artifact)
     served = published.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
     assert served.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")

@@ -101,14 +101,14 @@ def test_adapter_to_start_from_is_merged_into_its_base(earlier, resolve, tmp_pat
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_later_job_keeps_template_arguments_of_the_earlier_job(earlier, resolve, tmp_path, whole):
+def test_later_job_keeps_chat_template_arguments_of_the_earlier_job(earlier, resolve, tmp_path, whole):
     root, start = earlier(whole=whole, arguments={"enable_thinking": False})
     plan, _ = resolve(root, start)
     template = tmp_path / "later" / "workspace" / Workspace.base_model(plan.digest) / "chat_template.jinja"
     assert "{%- set enable_thinking = false %}" in template.read_text()
 
 
-def test_model_to_start_from_is_merged_only_once(earlier, resolve, tmp_path):
+def test_adapter_to_start_from_is_merged_into_its_base_only_once(earlier, resolve, tmp_path):
     root, start = earlier()
     first, _ = resolve(root, start)
     done = tmp_path / "later" / "workspace" / Workspace.base_model(first.digest) / "DONE"

@@ -168,7 +168,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
 every_check = pytest.mark.parametrize(("reads", "check"), TABLE, ids=[check.NAME for _, check in TABLE])
 
 
-def test_every_check_module_is_in_the_table_once():
+def test_every_check_module_is_in_the_table_of_checks_once():
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)} - OTHER_MODULES
     assert sorted(check.NAME for _, check in TABLE) == sorted(modules)
     assert [check.__name__.rpartition(".")[2] for _, check in TABLE] == [check.NAME for _, check in TABLE]
@@ -217,7 +217,7 @@ class NoMugs:
         ]
 
 
-def test_check_added_to_the_table_is_run(make_root, tiny_model, tmp_path):
+def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_path):
     rows = "".join(json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) + "\n" for i in range(40))
     data = {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"}
     root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
@@ -239,7 +239,7 @@ def test_check_added_to_the_table_is_run(make_root, tiny_model, tmp_path):
         (Severity.ERROR, Policy.OFF, 0),
     ],
 )
-def test_policy_decides_whether_a_finding_is_a_warning(sound, severity, policy, warnings):
+def test_policy_of_a_check_decides_whether_its_finding_is_a_warning(sound, severity, policy, warnings):
     context = replace(sound.context, policies={"no_mugs": policy})
     assert len(run_checks([NoMugs(severity)], sound.split, context)) == warnings
 

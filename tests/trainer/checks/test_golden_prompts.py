@@ -67,7 +67,7 @@ def failure(root: TrainerRoot) -> str:
     return found.message
 
 
-def test_golden_prompt_in_training_rows_is_refused_by_id_and_line(run_data):
+def test_error_names_case_and_line_of_a_golden_prompt_in_training_rows(run_data):
     code, root = run_data(
         orders(0), gates={"orders": [case("a", prompt="a"), case("seven", prompt="order 7 mugs")]}
     )
@@ -88,7 +88,7 @@ def test_golden_prompt_is_found_despite_case_white_space_and_unicode_forms(run_d
     assert code == ExitCode.BAD_DATA
 
 
-def test_golden_prompts_of_every_gate_are_compared(run_data):
+def test_training_rows_are_compared_with_golden_prompts_of_every_gate(run_data):
     gates = {"orders": [case("a", prompt="a")], "safety": [case("nine", prompt="order 9 mugs")]}
     _, root = run_data(orders(0), gates=gates)
     assert "line 10 is case nine of EvalGate safety" in failure(root)

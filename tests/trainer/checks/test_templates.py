@@ -307,7 +307,7 @@ def test_gate_is_accepted_if_only_some_rows_or_cases_have_system_turns(prepare, 
     assert prepare(rows, cases).exit_code == ExitCode.OK
 
 
-def test_data_role_refuses_the_chat_template_of_another_model(prepare):
+def test_data_role_refuses_a_chat_template_with_an_unknown_end_token(prepare):
     ended = prepare([False], [False], FAMILIES["headers"].template)
     assert ended.exit_code == ExitCode.USER_ERROR
     assert ended.failure.message.startswith("model.uri: the chat template ends an answer with <|eot_id|>")

@@ -113,7 +113,7 @@ def test_pairs_get_the_split_already_assigned_to_their_group(pairs, held, fracti
         assert all(held.get(pair.group, side) == side for pair in split.side(side))
 
 
-def test_pairs_in_an_assigned_split_count_toward_the_held_out_fraction():
+def test_pairs_already_held_out_count_toward_the_held_out_fraction():
     pairs = [Item(i, f"prompt-{i}") for i in range(100)]
     held = {f"prompt-{i}": "dev" for i in range(20)}
     assert {pair.group for pair in split_rows(pairs, Fraction(1, 5), held).dev} == held.keys(), (
@@ -196,7 +196,7 @@ def failure(root: TrainerRoot) -> str:
     [("CPU", "0", True), ("CPU", "0.1", False), ("GPU", "0", False)],
     ids=["CPU", "dropout", "GPU"],
 )
-def test_largest_pass_counts_a_pairs_prompt_once_on_cpu_without_dropout(
+def test_plan_counts_prompt_tokens_of_a_pair_once_on_a_cpu_without_dropout(
     make_job, accelerator, dropout, shared
 ):
     long = [{"prompt": "order mugs " * n, "chosen": "mugs", "rejected": "no mugs"} for n in range(10, 50)]
@@ -209,7 +209,7 @@ def test_largest_pass_counts_a_pairs_prompt_once_on_cpu_without_dropout(
     assert (largest.keys > largest.tokens) is shared
 
 
-def test_plan_pins_the_split_of_pairs(make_job):
+def test_plan_has_pair_counts_and_training_pairs_have_no_held_out_prompts(make_job):
     root = make_job(pairs(60))
     assert run(root) == ExitCode.OK
     plan = plan_of(root)

@@ -147,7 +147,7 @@ def test_splits_stay_the_same_over_three_jobs_with_growing_data(run_job):
         assert first.prompts(side) < second.prompts(side) < third.prompts(side)
 
 
-def test_later_job_keeps_the_split_of_rows_missing_from_the_previous_job(run_job):
+def test_rows_missing_from_the_second_job_keep_their_split_in_the_third(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     second = run_job(orders(200, 320), start=first, fraction="0.1")
     third = run_job(orders(0, 120), start=second, fraction="0.1")
@@ -167,7 +167,7 @@ def test_new_rows_of_a_held_out_group_are_held_out(run_job):
     assert who(second.held_out) == who(first.held_out)
 
 
-def test_rows_held_out_earlier_are_excluded_if_their_group_was_trained_on(run_job):
+def test_held_out_row_is_excluded_if_the_earlier_job_trained_on_its_group(run_job):
     first = run_job(orders(0, 120), fraction="0.4")
     grouped = [row | {"customer": f"customer {i % 30}"} for i, row in enumerate(orders(0, 120))]
     new = [row for i in range(30) for row in orders(1000 + i, 1001 + i, customer=f"new {i}")]
@@ -184,7 +184,7 @@ def test_rows_held_out_earlier_are_excluded_if_their_group_was_trained_on(run_jo
     assert {f"order {line - 1} mugs" for line in lines} == first.held_out - second.held_out
 
 
-def test_chat_answer_to_a_prompt_held_out_earlier_is_masked(run_job):
+def test_chat_answer_to_a_prompt_held_out_by_an_earlier_job_is_masked(run_job):
     first = run_job(orders(0, 60))
     asked = sorted(first.held_out)[0]
     plain: Rows = [{"messages": [turn("user", f"lamp {i}"), turn("assistant", "yes")]} for i in range(60)]

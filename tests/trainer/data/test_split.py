@@ -76,7 +76,7 @@ def test_fraction_of_held_out_rows_is_near_the_requested_fraction():
     assert 240 < len(split.test) < 360
 
 
-def test_rows_keep_their_sides_when_data_grows():
+def test_rows_keep_their_splits_when_data_grows():
     versions = [[Item(i, f"order {i}") for i in range(count)] for count in (200, 300, 900)]
     splits = [sides(split_rows(items, Fraction(12, 100))) for items in versions]
     for side in SIDES:

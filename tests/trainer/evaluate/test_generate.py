@@ -61,8 +61,8 @@ def test_outputs_equal_greedy_generation_of_transformers(model, tokenizer, promp
 
 
 @pytest.mark.parametrize("family", ["qwen3_5", "gemma3"])
-def test_prompts_share_no_prefix_in_recurrent_or_sliding_window_layers(tmp_path, family):
-    """Padding between a shared prefix and the rest of a prompt would disturb such layers."""
+def test_recurrent_or_sliding_window_model_answers_in_a_batch_as_alone(tmp_path, family):
+    """Padding between a shared prefix and the rest of a prompt would disturb the layers of such a model."""
     model = load_base(save_multimodal_model(tmp_path, family), "float32", torch.device("cpu"))
     shared = list(range(3, 103))
     prompts = [shared + list(range(103, 103 + length)) for length in (1, 7, 40)]
@@ -185,7 +185,7 @@ def test_no_prompts_give_no_outputs(model, tokenizer):
     assert generate(model, tokenizer, [], Generation()) == []
 
 
-def test_undisturbed_block_restores_random_states_and_training_mode(model):
+def test_undisturbed_context_restores_random_states_and_training_mode(model):
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = (random.random(), np.random.rand(), torch.rand(1).item())
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
@@ -239,7 +239,7 @@ def test_end_of_turn_token_is_eos_unless_the_chat_template_has_one(tiny_model):
     assert end_of_turn(tokenizer) == PAD
 
 
-def test_prompt_without_a_chat_template_is_its_text(tiny_model):
+def test_tokenizer_without_a_chat_template_returns_one_turn_unchanged(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = None
     assert render(tokenizer, [Message(role="user", content="2 mugs?")]) == "2 mugs?"

@@ -197,7 +197,7 @@ def test_referenced_schema_is_not_fetched_from_the_network():
     assert reference in result.explanation
 
 
-def test_white_space_in_non_json_call_arguments_is_compared():
+def test_missing_space_in_a_tool_call_argument_that_is_not_json_fails():
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
     reference = "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"
     outputs = [

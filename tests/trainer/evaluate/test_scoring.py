@@ -105,7 +105,7 @@ def test_scorer_that_breaks_its_contract_makes_its_samples_errors(scorer, explan
     assert [score["other"].outcome for score in scores] == [PASS] * 2
 
 
-def test_count_metric_keeps_counts_of_passes_and_failures():
+def test_counts_of_a_count_metric_are_kept_for_passed_and_failed_outputs():
     counted = Returns(Score(PASS, counts=Counts(4, 4)), Score(FAIL, "half", Counts(2, 4)))
     scores = score_cases([case(f1=[(counted, None)])] * 2, answers("a", "b"))
     assert [str(score["f1"].counts) for score in scores] == ["4/4", "2/4"]

@@ -38,7 +38,7 @@ def tokenizer(tiny_model):
     return load_tokenizer(tiny_model)
 
 
-def test_golden_set_keeps_the_order_of_cases_and_the_gates_settings(make_root, tokenizer):
+def test_golden_set_has_its_cases_in_order_and_the_settings_of_its_gate(make_root, tokenizer):
     context = make_root(gates={"orders": gate_spec(golden_cases(3))}).context()
     (golden,) = golden_sets(context, tokenizer, context.request.final_gates)
     assert golden.case_set.ids == ["case-0", "case-1", "case-2"]
@@ -227,7 +227,7 @@ def weather_tool() -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def test_case_with_tools_has_them_in_its_prompt_and_compares_calls(make_root):
+def test_tools_of_a_golden_case_are_in_its_prompt_and_its_calls_are_judged(make_root):
     tool = weather_tool()
     call = {"name": "weather", "arguments": {"city": "Oslo"}}
     case = {
@@ -246,7 +246,7 @@ def test_case_with_tools_has_them_in_its_prompt_and_compares_calls(make_root):
     assert [score[GOLDEN].outcome for score in scores] == [PASS, FAIL]
 
 
-def test_case_whose_tools_the_template_drops_is_refused_by_id(make_root, tokenizer):
+def test_error_names_a_golden_case_whose_tools_the_chat_template_drops(make_root, tokenizer):
     tool = weather_tool()
     case = {"id": "calls", "prompt": "Cold?", "tools": [tool], "expect": [{"type": "equals", "value": "no"}]}
     root = make_root(gates={"orders": gate_spec([case])})

@@ -82,7 +82,7 @@ def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_mo
     )
 
 
-def test_scheme_not_in_the_table_is_refused(tmp_path):
+def test_data_address_with_an_unknown_scheme_is_refused(tmp_path):
     source = DataSource.model_construct(uri="memory://rows.jsonl")
     with pytest.raises(UserError, match="memory:// is not supported here"):
         read_source(Context(Role.DATA, root=tmp_path), source, "data.train")

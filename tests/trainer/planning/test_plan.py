@@ -211,7 +211,7 @@ def test_too_many_case_outcomes_are_refused_before_training(tmp_path, tiny_model
     )
 
 
-def test_outcome_of_a_count_metric_takes_the_space_of_several():
+def test_outcome_of_a_count_metric_counts_as_several_case_outcomes():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
     check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
     with pytest.raises(UserError, match="would have 715,000 case outcomes, but at most 700,000"):

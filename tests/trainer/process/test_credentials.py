@@ -31,7 +31,7 @@ def test_missing_secret_key_is_named_without_showing_values(hub):
     assert hub.get("AWS_REGION") is None
 
 
-def test_environment_replaces_a_secret_that_is_not_mounted(tmp_path, monkeypatch):
+def test_environment_variables_are_used_if_no_secret_is_mounted(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "from the shell")
     monkeypatch.delenv("AWS_REGION", raising=False)
     secret = Context(Role.DATA, root=tmp_path).secret("hub")
@@ -41,6 +41,6 @@ def test_environment_replaces_a_secret_that_is_not_mounted(tmp_path, monkeypatch
     assert "from the shell" not in repr(secret)
 
 
-def test_environment_is_ignored_if_secret_is_mounted(hub, monkeypatch):
+def test_environment_variables_are_ignored_if_a_secret_is_mounted(hub, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "from the pod")
     assert "AWS_REGION" not in hub

@@ -53,7 +53,7 @@ def test_removing_a_missing_folder_is_no_error(tmp_path):
     remove(tmp_path / "nothing")
 
 
-def test_folder_digest_covers_all_files_but_weights_digest_only_weights(folder):
+def test_folder_digest_covers_all_files_and_weights_digest_only_weights(folder):
     first = seal(folder)
     assert verify(folder) == []
     (folder / "adapter_config.json").write_text('{"r": 1}')

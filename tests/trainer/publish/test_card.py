@@ -23,7 +23,7 @@ def card_of(job: JobFolder) -> str:
     return (job.root / "volumes" / "models" / "invoice-extractor" / VERSION / "README.md").read_text()
 
 
-def test_front_matter_has_base_model_library_and_tags(tmp_path: Path) -> None:
+def test_front_matter_names_the_base_model_the_library_and_tags(tmp_path: Path) -> None:
     _, front_matter, _ = card_of(JobFolder(tmp_path)).split("---\n", 2)
     found = yaml.safe_load(front_matter)
     del found["model-index"]
@@ -65,7 +65,7 @@ def test_card_snippet_loads_a_multimodal_base_with_its_auto_class(tmp_path: Path
     assert "AutoModelForCausalLM" not in card
 
 
-def test_card_has_goal_row_counts_parameters_and_scores(tmp_path: Path) -> None:
+def test_card_shows_the_goal_the_row_counts_the_parameters_and_scores(tmp_path: Path) -> None:
     card = card_of(JobFolder(tmp_path, warnings=["900 training rows, but goal X | needs at least 1000"]))
     assert "Goal: **TaskSpecialization**" in card
     assert "| train | 1840 |" in card

@@ -68,7 +68,7 @@ def test_empty_target_contains_no_version(target):
     assert target.read_stable() == 0
 
 
-def test_target_contains_an_uploaded_version_only_after_set_stable(target, make_version, writer):
+def test_uploaded_version_is_visible_only_after_it_is_marked_stable(target, make_version, writer):
     version = make_version("one")
     target.upload(version, writer)
     assert not target.contains("one")
@@ -192,7 +192,7 @@ def test_target_added_with_one_line_is_published_to(job):
     assert published.uri == f"mlflow://registry/extractor/{version}"
 
 
-def test_scheme_not_in_the_table_is_refused(job):
+def test_publish_address_with_an_unknown_scheme_is_refused(job):
     with pytest.raises(UserError) as raised:
         open_target(job.root, "mlflow://registry/extractor")
     assert str(raised.value) == (

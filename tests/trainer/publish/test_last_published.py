@@ -471,9 +471,7 @@ def test_version_published_by_an_earlier_tunegate_release_is_a_baseline(folder: 
     assert f"LastPublished ({first.version}) 19/20" in second.operators_judgement().message
 
 
-def test_version_of_an_earlier_tunegate_is_found_if_a_newer_one_is_removed(
-    folder: Path, target: Path
-) -> None:
+def test_version_of_older_tunegate_is_baseline_if_the_newest_is_removed(folder: Path, target: Path) -> None:
     first, second, third = Job(folder, "first", 19), Job(folder, "second", 20), Job(folder, "third", 16)
     first.publish()
     without_history(target)
@@ -509,7 +507,7 @@ def test_baseline_is_found_after_many_versions_of_other_gates(folder: Path, targ
     assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
-def test_dry_run_does_not_lower_the_baseline_of_an_enforced_gate(folder: Path) -> None:
+def test_version_of_a_dry_run_gate_is_no_baseline_for_an_enforced_gate(folder: Path) -> None:
     first, rehearsal = Job(folder, "first", 20), Job(folder, "rehearsal", 10, gate_spec={"dryRun": True})
     second = Job(folder, "second", 16)
     first.publish()
@@ -518,7 +516,7 @@ def test_dry_run_does_not_lower_the_baseline_of_an_enforced_gate(folder: Path) -
     assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 
 
-def test_dry_run_is_compared_with_the_previous_dry_run(folder: Path, target: Path) -> None:
+def test_version_of_a_dry_run_gate_is_a_baseline_for_a_dry_run_gate(folder: Path, target: Path) -> None:
     first, second = (Job(folder, name, 10, gate_spec={"dryRun": True}) for name in ("first", "second"))
     first.publish()
     second.publish()

@@ -325,7 +325,7 @@ def test_error_names_the_line_that_is_not_utf_8(make_job):
     assert failure(root) == "data.train: line 3 is not UTF-8"
 
 
-def test_overlapping_split_stops_the_data_role(make_job, monkeypatch):
+def test_row_in_two_splits_fails_the_data_role_with_an_internal_error(make_job, monkeypatch):
     def split_badly(rows, *_):
         return Split(train=list(rows[:-1]), dev=[rows[0]], test=[])
 
@@ -518,7 +518,7 @@ def planned(root: TrainerRoot, **changes: object) -> Plan:
     ],
     ids=["adapter", "mergeAdapter", "stage on a merged base", "both"],
 )
-def test_artifact_too_large_for_the_gate_fails_before_training(make_root, spec, changes, hint):
+def test_gpu_too_small_for_the_final_gate_is_refused_before_training(make_root, spec, changes, hint):
     root = make_root(spec={"resources": gpu("16Gi"), **spec})
     request, batches = root.context().request, [GenerationBatch(prompts=8, longest=256, new_tokens=64)]
     plan = planned(root, **changes)

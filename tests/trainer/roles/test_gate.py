@@ -204,7 +204,7 @@ def test_superseded_gate_pod_reports_nothing(root, after_build):
     assert not root.context(Role.GATE).report_file.exists()
 
 
-def test_two_gate_pods_build_in_separate_folders(root, monkeypatch):
+def test_two_gate_pods_build_the_artifact_in_separate_folders(root, monkeypatch):
     write, folders = artifact_module.write_artifact, []
 
     def write_while_another_starts(checkpoint, base, folder, **options):
@@ -358,18 +358,18 @@ def test_rebuilt_artifact_has_same_digest_and_outcomes_as_before_damage(root):
     assert not verify(artifact(root))
 
 
-def test_gate_role_opens_the_test_split(root):
+def test_gate_role_fails_if_the_file_of_test_rows_is_missing(root):
     (root.data / "test.jsonl").unlink()
     assert gate() == ExitCode.NOT_FOUND
 
 
-def test_openings_of_a_test_split_count_each_checkpoint_once(root):
+def test_openings_count_two_gate_runs_on_one_checkpoint_once(root):
     gate()
     gate()
     assert result(root).openings == {"test/exact_match": 1}
 
 
-def test_openings_of_a_test_split_include_other_jobs_on_the_volume(root, tiny_model):
+def test_openings_count_judgements_by_other_jobs_on_the_same_test_rows(root, tiny_model):
     context = root.context(Role.GATE)
     other = context.request.model_copy(update={"uid": "0f7c9c1e-0000-4000-8000-000000000002"})
     test_sets = held_out_sets(context, load_tokenizer(tiny_model), "test")
@@ -378,7 +378,7 @@ def test_openings_of_a_test_split_include_other_jobs_on_the_volume(root, tiny_mo
     assert result(root).openings == {"test/exact_match": 2}
 
 
-def test_openings_are_counted_separately_for_each_test_split(root):
+def test_openings_count_only_judgements_on_the_same_test_rows(root):
     gate()
     path = root.data / "test.jsonl"
     path.write_text(path.read_text().replace("test-0", "test-zero"))

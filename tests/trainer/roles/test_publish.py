@@ -437,6 +437,6 @@ def test_evidence_has_counts_and_digests_but_no_prompts(job: JobFolder) -> None:
     assert "output case-" not in everything
 
 
-def test_publish_role_runs_from_the_command(job: JobFolder) -> None:
+def test_publish_role_writes_its_report_to_the_outbox(job: JobFolder) -> None:
     run(job.context(Role.PUBLISH, digest=job.write_gate(**PASSING)))
     assert (job.workspace / job.paths.outbox / "publish.json").exists()

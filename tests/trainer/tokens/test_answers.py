@@ -157,7 +157,7 @@ def test_reasoning_delimiter_added_by_the_template_occurs_once_in_answer(name, a
     assert (text.count("</think>"), text.count("<response>")) == (1, marks.closes.count("<response>"))
 
 
-def test_answer_has_no_reasoning_if_the_prompt_already_closes_it():
+def test_answer_has_no_reasoning_if_the_prompt_ends_the_reasoning():
     template = HISTORIES["named in the history"].replace(
         "\n<think>\n{%", "\n<think>\n\n</think>\n\n<response>\n{%"
     )
@@ -180,7 +180,7 @@ def test_answer_that_mentions_a_delimiter_is_refused_if_the_template_cuts_it(nam
         answer_after(tokenizer_of(name), QUESTION, MENTIONS)
 
 
-def test_answer_that_starts_like_its_dropped_reasoning_has_no_reasoning():
+def test_reasoning_is_not_detected_in_an_answer_that_starts_like_it():
     tokenizer = tokenizer_for(with_arguments(TEMPLATES["qwen3"], {"enable_thinking": False}))
     same = Message(role="assistant", content="yes, please", reasoning_content="yes")
     assert not answer_after(tokenizer, QUESTION, same).has_reasoning
@@ -234,7 +234,7 @@ def test_answer_follows_the_result_of_a_tool(name):
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
 @pytest.mark.parametrize("reasoning", [None, "they ask"])
-def test_trained_tool_call_passes_the_scorer(name, reasoning):
+def test_tool_call_as_trained_passes_the_tool_calls_equal_scorer(name, reasoning):
     tokenizer = tokenizer_of(name)
     call = CALL.model_copy(update={"reasoning_content": reasoning})
     marks, seen = reasoning_marks(tokenizer), answer_after(tokenizer, QUESTION, call, TOOLS).text

@@ -42,7 +42,7 @@ def pairs(count: int, system: int = 30, prompt: int = 40) -> list[Example]:
 
 
 @pytest.mark.parametrize("length", [40, 300], ids=["short", "long"])
-def test_losses_and_gradients_equal_those_without_sharing(base_model: Path, length: int) -> None:
+def test_shared_prefixes_change_neither_losses_nor_gradients(base_model: Path, length: int) -> None:
     model = load_base(base_model, "float32", CPU)
     model.set_attn_implementation(BY_EXAMPLE)
     whole = flatten(pairs(2, prompt=length))
@@ -62,7 +62,7 @@ def test_losses_and_gradients_equal_those_without_sharing(base_model: Path, leng
         assert torch.dist(gradient, other_gradients[name]) <= 1e-4 * gradient.norm(), name
 
 
-def test_segments_refer_to_their_shared_prefix() -> None:
+def test_examples_with_a_shared_prefix_are_packed_with_it_once() -> None:
     one, two, three = (example([*range(20), *end], [7, 8]) for end in ([31, 32], [41], [51]))
     inputs = flatten([one, two, three])
     shared = share_prefixes(inputs)
@@ -74,7 +74,7 @@ def test_segments_refer_to_their_shared_prefix() -> None:
     assert flatten([one, two, three])["labels"].equal(inputs["labels"]), "the inputs are not changed"
 
 
-def test_segment_sizes_count_the_tokens_attended_to() -> None:
+def test_segment_sizes_are_own_tokens_and_tokens_attended_to() -> None:
     examples = [example([*range(20), 31, 32], [7, 8]), example([*range(20), 41], [7, 8])]
     assert segment_sizes(examples) == [(20, 20), (4, 24), (3, 23)]
     assert segment_sizes(examples[:1]) == [(24, 24)]
@@ -123,7 +123,7 @@ def test_model_with_sliding_window_shares_no_prefixes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_real_model_shares_prefixes_in_each_dtype(base_model: Path, dtype: str) -> None:
+def test_base_model_can_share_prefixes_in_float32_and_bfloat16(base_model: Path, dtype: str) -> None:
     model = load_base(base_model, dtype, CPU)
     model.set_attn_implementation(BY_EXAMPLE)
     assert can_share(model)

@@ -117,7 +117,7 @@ def test_follow_up_pod_sends_remaining_metrics_to_mlflow(start, runs, mlflow, pr
     assert (job.data.tags["tunegate.verdict"], job.info.status) == ("Passed", "FINISHED")
 
 
-def test_operator_failure_reason_is_sent_to_mlflow(start, runs, at_step):
+def test_failure_reason_determined_by_the_operator_is_sent_to_mlflow(start, runs, at_step):
     root = start()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert main(TRAIN) == ExitCode.INTERRUPTED

@@ -7,7 +7,7 @@ from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_tex
 from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
 
 
-def test_stage_run_has_every_parameter_of_its_plan():
+def test_tracker_run_of_a_stage_has_every_parameter_of_its_plan():
     plan = stage_plan("sft", target_modules=["q_proj", "v_proj"])
     parameters = stage_parameters(plan)
     planned = plan.parameters.model_dump(exclude_none=True)
@@ -26,7 +26,7 @@ def test_long_parameter_value_is_continued_in_another_parameter():
     assert " ".join(parameters[name] for name in names).split(", ") == modules
 
 
-def test_job_run_has_digests_and_parameters_of_every_stage(make_root):
+def test_tracker_run_of_a_job_has_digests_and_parameters_of_every_stage(make_root):
     root = make_root(later=[dpo_plan()])
     context = root.context()
     plan, (gate,) = context.plan, context.request.gates

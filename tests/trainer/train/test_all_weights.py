@@ -119,7 +119,7 @@ def test_gate_judges_the_whole_model_that_would_be_published(root):
     assert result(root).artifact == first, "the same checkpoint makes the same bytes"
 
 
-def test_other_weights_give_another_artifact(root):
+def test_different_weights_give_a_different_artifact_digest(root):
     gate()
     first = result(root).artifact
     checkpoint = root.checkpoint(STEP)

@@ -155,7 +155,7 @@ def test_model_without_sdpa_is_trained_with_eager_attention(tmp_path, make_root,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_check_whether_examples_are_isolated_does_not_change_the_model(tiny_model, mixture, dtype):
+def test_isolation_check_of_packed_examples_keeps_mode_and_random_state(tiny_model, mixture, dtype):
     for folder in (tiny_model, mixture):
         model = load_base(folder, dtype, CPU).train()
         random_state = torch.get_rng_state()
@@ -196,7 +196,7 @@ def test_model_whose_examples_affect_each_other_is_detected_by_losses(opt, caplo
 
 
 @pytest.mark.parametrize("name", ["opt", "lfm2"])
-def test_loss_of_single_example_equals_the_models_own(name, request):
+def test_loss_of_an_example_equals_the_loss_that_the_model_returns(name, request):
     model = load_base(request.getfixturevalue(name), "float32", CPU)
     compute_singly(model)
     examples = tokenize_rows(load_tokenizer(request.getfixturevalue(name)), rows("train", 3), 128)

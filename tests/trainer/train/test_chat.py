@@ -115,7 +115,7 @@ def test_answer_in_a_training_chat_is_masked_if_its_prompt_is_held_out(make_job)
     )
 
 
-def test_single_question_has_no_earlier_answer(tokenizer):
+def test_only_the_completion_of_a_single_turn_chat_is_trained_on(tokenizer):
     row = chat("mug to Oslo", "yes 2")
     assert answered_tokens(tokenizer, row.prompt) == []
     assert not is_rewritten(tokenizer, row.prompt)

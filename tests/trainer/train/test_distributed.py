@@ -200,7 +200,7 @@ train.is_checkpointed = lambda *_: True
     ],
     ids=["LoRA", "all weights", "FSDP", "QLoRA"],
 )
-def test_gradient_checkpointing_on_two_ranks_gives_the_same_results(
+def test_two_ranks_with_gradient_checkpointing_give_same_results_as_one(
     make_distributed_root, monkeypatch, parameters, spec
 ):
     monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)

@@ -247,7 +247,9 @@ def test_out_of_memory_while_computing_the_dpo_reference_gives_a_hint(make_root,
     assert "NF4" not in raised.value.hint
 
 
-def test_sigterm_in_out_of_memory_step_is_handled(make_root, limit_examples_per_pass, monkeypatch):
+def test_sigterm_after_out_of_memory_interrupts_before_the_step_is_retried(
+    make_root, limit_examples_per_pass, monkeypatch
+):
     root, interruption = make_root(), Interruption()
     limit_examples_per_pass(most=1)
     halve = train_role.halve_micro_batch

@@ -44,7 +44,7 @@ def test_checkpoint_has_planned_rank_alpha_and_target_modules(make_root):
     assert sorted(config["target_modules"]) == ["q_proj", "v_proj"]
 
 
-def test_seed_changes_order_adapter_and_losses(make_root, tiny_model, monkeypatch):
+def test_seed_determines_row_order_initial_adapter_and_losses(make_root, tiny_model, monkeypatch):
     orders, adapters, seeds, losses = [], [], [], []
     make_dataset = train_role.training_dataset
 

@@ -220,7 +220,7 @@ def train_both(root: TrainerRoot, start_step: int) -> None:
     assert outcome is Outcome.COMPLETED
 
 
-def test_first_dpo_loss_is_log_two_and_then_falls(make_root):
+def test_dpo_loss_starts_at_log_two_and_falls(make_root):
     root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(8,))])
     train_both(root, start_step=2)
     losses = root.losses("dpo")
@@ -279,7 +279,7 @@ def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_root, tiny_mod
     assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
 
 
-def test_dpo_step_after_sft_has_loss_and_margin_of_formula(make_root, tiny_model):
+def test_loss_and_margin_of_a_dpo_step_after_sft_equal_the_formula(make_root, tiny_model):
     root = make_root(later=[dpo_plan(checkpoint_steps=(3, 4))], parameters={"learning_rate": 2e-2})
     train_both(root, start_step=6)
     stage = root.context(stage="dpo").plan.stage("dpo")

@@ -241,7 +241,7 @@ def test_finished_stage_is_not_trained_again(make_root):
     assert {p: after[p] for p in before} == before
 
 
-def test_superseded_writer_completes_and_reports_nothing(make_root, at_step, monkeypatch):
+def test_superseded_process_writes_no_checkpoint_and_no_report(make_root, at_step, monkeypatch):
     root = make_root()
     reports: list[bytes] = []
 
@@ -309,7 +309,7 @@ def test_last_line_is_used_for_a_step_written_twice(tmp_path):
     assert losses.at(2) == 0.25
 
 
-def test_claim_by_a_second_pod_ends_the_claim_of_the_first(tmp_path):
+def test_write_claim_by_a_second_pod_supersedes_the_first_pod(tmp_path):
     first, second = Writer.claim(tmp_path), Writer.claim(tmp_path)
     assert second.epoch > first.epoch
     second.check()
@@ -338,13 +338,13 @@ def test_checkpoint_and_state_contain_only_needed_files(make_root):
     assert config["base_model_name_or_path"] == "package://tiny", "no path of this machine"
 
 
-def test_only_newest_checkpoints_keep_their_state(make_root):
+def test_only_the_two_newest_checkpoints_keep_their_training_state(make_root):
     root = make_root(checkpoint_steps=(1, 2, 3, 4))
     run(root)
     assert sorted(p.name for p in root.stage_folder.glob("state-*")) == ["state-000003", "state-000004"]
 
 
-def test_run_restarted_after_damage_resumes_from_its_own_checkpoints(make_root, at_step, monkeypatch):
+def test_run_restarted_from_step_0_resumes_from_its_new_checkpoints(make_root, at_step, monkeypatch):
     root = make_root(checkpoint_steps=(1, 2, 3, 4, 5, 6))
     interrupt_at(root, at_step, 5)
     damaged = sorted(path.name for path in root.stage_folder.glob("state-*"))

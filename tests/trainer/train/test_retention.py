@@ -136,7 +136,7 @@ def test_later_stage_does_not_remove_checkpoints_of_previous_stage(make_root):
     assert len(on_disk(root, "dpo")) < len(STEPS)
 
 
-def test_missing_base_evaluation_removes_no_checkpoint(make_root):
+def test_no_checkpoint_is_removed_if_the_base_evaluation_is_missing(make_root):
     root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
     run(root)
     shutil.rmtree(root.workspace / root.paths.evaluation(STAGE, 0))

@@ -91,7 +91,7 @@ def test_dry_run_gate_does_not_stop_training(scripted):
     assert root.evaluated_steps() == [0, 4, 8, 12]
 
 
-def test_resumed_run_takes_the_same_stop_decisions(scripted, monkeypatch):
+def test_run_interrupted_at_a_drop_stops_like_an_uninterrupted_run(scripted, monkeypatch):
     root = scripted({0: 10, 4: 20, 8: 15, 10: 15})
     interruption = Interruption()
     append = LossFile.append
