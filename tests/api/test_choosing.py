@@ -58,7 +58,7 @@ def cell(model: ModelShape, method: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_memory_table_matches_the_estimate(name: str) -> None:
+def test_memory_table_of_the_choosing_page_matches_the_estimate(name: str) -> None:
     row = " | ".join([name, *(cell(MODELS[name], method) for method in METHODS)])
     assert f"| {row} |" in PAGE
 

@@ -37,12 +37,12 @@ def rules(schema: dict[str, Any]) -> Iterator[str]:
         yield from (rule["message"] for rule in node.get("x-kubernetes-validations", []))
 
 
-def test_committed_refused_page_is_current() -> None:
+def test_committed_page_of_refused_manifests_is_current() -> None:
     done = check(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_outdated_refused_page_fails_the_check(tmp_path: Path) -> None:
+def test_outdated_page_of_refused_manifests_fails_the_check(tmp_path: Path) -> None:
     for folder in ("tools", "tests/support", "tests/api/validation/__snapshots__/test_refused", "docs/api"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     page = tmp_path / "docs/api/refused.md"
@@ -54,13 +54,13 @@ def test_outdated_refused_page_fails_the_check(tmp_path: Path) -> None:
     assert "+    startFrom: orders-v1" in done.stdout
 
 
-def test_every_rule_is_violated_by_a_manifest_in_the_table() -> None:
+def test_every_crd_rule_is_violated_by_a_refused_manifest_or_edit() -> None:
     answer_text = "\n".join(line for cases in answers.values() for lines in cases.values() for line in lines)
     messages = {message for schema in schemas() for message in rules(schema)}
     assert sorted(message for message in messages if message not in answer_text) == []
 
 
-def test_recorded_answers_are_those_of_all_wrong_manifests_and_edits() -> None:
+def test_recorded_answers_cover_exactly_the_refused_manifests_and_edits() -> None:
     cases = {kind: [case.name for case in table] for kind, table in WRONG.items()}
     edits = {f"{kind} edits": [case.name for case in table] for kind, table in EDITS.items()}
     assert {kind: sorted(found) for kind, found in answers.items()} == {
@@ -69,7 +69,7 @@ def test_recorded_answers_are_those_of_all_wrong_manifests_and_edits() -> None:
     assert sum(len(names) for names in answers.values()) >= 40
 
 
-def test_names_of_refused_cases_are_unique() -> None:
+def test_names_of_refused_manifests_and_edits_are_unique() -> None:
     for table in (*WRONG.values(), *EDITS.values()):
         names = [case.name for case in table]
         assert len(names) == len(set(names))

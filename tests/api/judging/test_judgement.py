@@ -177,7 +177,7 @@ def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
 
 
 @pytest.mark.parametrize("readings", [(1, 2), (2, 1), (2, None), (None, 2)])
-def test_merged_results_keep_the_newer_read_of_the_publish_targets(readings):
+def test_merging_results_keeps_the_published_version_that_was_read_last(readings):
     read = [number and LastPublished(reading=number) for number in readings]
     first, second = (Results(last_published=one) for one in read)
     assert first.merged(second).last_published == LastPublished(reading=2)
@@ -296,7 +296,7 @@ def test_dry_run_gate_does_not_choose_the_best_checkpoint():
     assert (best.step, best.golden) == (10, Fraction(19, 20))
 
 
-def test_best_checkpoint_of_a_dry_run_gate_may_be_deleted():
+def test_checkpoint_that_is_best_only_by_a_dry_run_gate_may_be_deleted():
     dry = gate_request("dry", dry_run=True)
     measured = results(
         BASE,

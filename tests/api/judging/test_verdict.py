@@ -216,7 +216,7 @@ def test_golden_set_too_small_to_detect_the_drop_is_inconclusive():
     )
 
 
-def test_golden_set_is_large_enough_if_one_case_is_the_drop_limit():
+def test_golden_set_is_large_enough_if_one_case_equals_max_drop_points():
     assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
 
 
