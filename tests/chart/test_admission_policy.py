@@ -182,7 +182,7 @@ def test_operator_can_write_its_config_maps_but_not_change_owners(
 
 
 @pytest.mark.parametrize("role", Role)
-def test_operator_can_create_and_delete_its_jobs(
+def test_operator_can_create_and_delete_child_jobs(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request, role: Role
 ) -> None:
     batch = client.BatchV1Api(operator)

@@ -83,7 +83,7 @@ def test_object_with_a_restored_label_is_cached_again() -> None:
     assert cached(cache) == {}
 
 
-def test_read_at_the_version_of_a_deletion_event_restores_the_object() -> None:
+def test_object_read_at_the_version_of_its_deletion_event_is_cached_again() -> None:
     cache = Cache()
     cache.put(make("a", "1", 7))
     cache.apply(WatchEvent("DELETED", make("a", "1", 9)))

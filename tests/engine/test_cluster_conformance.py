@@ -111,7 +111,7 @@ def test_listed_object_has_api_version_and_kind(cluster: Cluster, named: Names) 
     assert (listed["apiVersion"], listed["kind"]) == ("v1", "ConfigMap")
 
 
-def test_list_of_one_namespace_excludes_others(cluster: Cluster, named: Names) -> None:
+def test_list_of_one_namespace_has_no_objects_of_other_namespaces(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a")))
     listed = list(cluster.list_objects("ConfigMap", "default"))
     assert uid_of(made) in map(uid_of, listed)
@@ -297,7 +297,7 @@ def test_apply_writes_only_if_the_content_changed(cluster: Cluster, named: Names
         apply(cluster, config_map(named("results"), owner, x="3"), first)
 
 
-def test_apply_keeps_labels_annotations_and_finalizers_of_others(cluster: Cluster, named: Names) -> None:
+def test_apply_keeps_labels_annotations_and_finalizers_set_by_users(cluster: Cluster, named: Names) -> None:
     owner = cluster.create(finetunejob(named("a")))
     first = apply(cluster, config_map(named("results"), owner, x="1"))
     theirs = {

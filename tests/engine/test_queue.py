@@ -61,7 +61,7 @@ def test_delayed_key_is_returned_when_due(queue: WorkQueue, clock: FakeClock) ->
 
 
 @pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
-def test_earlier_of_two_delays_of_a_key_replaces_the_later(
+def test_key_with_two_delays_is_returned_once_after_the_shorter_delay(
     queue: WorkQueue, clock: FakeClock, delays: tuple[float, float]
 ) -> None:
     for delay in delays:

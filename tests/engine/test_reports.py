@@ -53,7 +53,7 @@ def test_reports_of_each_role_stage_and_job_are_stored_separately() -> None:
     assert len(store.latest("2")) == 1
 
 
-def test_report_is_acknowledged_once_it_is_in_status() -> None:
+def test_report_is_acknowledged_only_after_it_is_in_status() -> None:
     store = ReportStore()
     store.put(report(1) | {"results": {"sets": {}}})
     promise = store.acknowledgement(report(1) | {"results": {"sets": {}}})

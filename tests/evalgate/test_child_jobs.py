@@ -257,7 +257,7 @@ def test_gate_owns_its_job_and_the_job_reports_under_the_gates_uid(world: FakeWo
     assert token["sources"][0]["serviceAccountToken"]["audience"] == report_audience(uid)
 
 
-def test_gate_status_follows_its_job_until_it_completes(world: FakeWorld) -> None:
+def test_gate_status_follows_its_child_job_until_completion(world: FakeWorld) -> None:
     assert world.status.state == "Starting"
     pod = world.fake.pending_pod(world.job_name)
     waiting = pod_status.waiting(pod, "ErrImagePull", "no such image", world.clock.now())
@@ -339,7 +339,7 @@ def test_gate_waits_with_reason_quota_exceeded_if_its_job_is_forbidden() -> None
     assert (status.state, status.reason) == ("Waiting", Reason.QUOTA_EXCEEDED)
 
 
-def test_restarted_operator_starts_the_next_attempt_from_status(world: FakeWorld) -> None:
+def test_restarted_operator_continues_the_attempt_numbers_in_status(world: FakeWorld) -> None:
     world.start()
     world.report(judged=3)
     world.end_attempt()

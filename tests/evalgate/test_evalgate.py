@@ -63,7 +63,7 @@ def test_gate_waits_for_a_missing_golden_set():
     assert ready(world)[0] == "True"
 
 
-def test_configmap_key_that_starts_with_a_dot_is_not_a_golden_set():
+def test_configmap_key_that_starts_with_a_dot_is_ignored_by_default():
     world = World()
     keys = make_config_map("cases", golden__jsonl=golden_text())
     keys["data"] |= {".notes": "not a golden set"}
@@ -74,7 +74,7 @@ def test_configmap_key_that_starts_with_a_dot_is_not_a_golden_set():
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
 
 
-def test_golden_set_key_that_starts_with_a_dot_must_be_set_in_the_gate():
+def test_golden_set_key_that_starts_with_a_dot_must_be_named_in_the_gate():
     world = World()
     keys = make_config_map("cases")
     keys["data"] = {".golden.jsonl": golden_text()}
@@ -149,7 +149,7 @@ def test_inline_cases_make_the_gate_ready():
         ),
     ],
 )
-def test_job_waits_for_a_gate_that_no_model_can_pass(thresholds, message):
+def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(thresholds, message):
     gate = make_gate().obj()
     gate["spec"]["thresholds"] |= thresholds
     world = World()

@@ -83,7 +83,9 @@ LONGEST_MESSAGES = {
 
 @pytest.mark.parametrize("why", LONGEST_MESSAGES)
 @pytest.mark.parametrize(("uris", "uri_bytes", "kept"), [(4, 1024, 3), (1, 614, 6)])
-def test_full_gate_status_is_below_32_kib(why: str, uris: int, uri_bytes: int, kept: int) -> None:
+def test_gate_status_with_the_longest_values_is_below_32_kib(
+    why: str, uris: int, uri_bytes: int, kept: int
+) -> None:
     gate = make_gate("g" * 63).with_spec(**LONGEST_MESSAGES[why]).obj()
     world = world_with_old_status(gate, uris, uri_bytes)
     assert len(json.dumps(world.gate("g" * 63)["status"])) > LIMIT
@@ -133,7 +135,7 @@ def test_status_omits_a_record_until_its_outcomes_are_stored() -> None:
     assert len(recorded(world)) == 1
 
 
-def test_status_keeps_the_outcomes_of_a_baseline_for_a_rollback() -> None:
+def test_gate_status_keeps_baseline_outcomes_for_an_operator_rollback() -> None:
     """After a rollback, the previous release reads the outcomes only from status. Without these outcomes, a
     job fails with a gate error."""
     world = World()

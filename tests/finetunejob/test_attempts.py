@@ -55,7 +55,7 @@ def test_second_attempt_without_a_new_checkpoint_fails_the_job():
     assert [a.number for a in status.attempts if a.role == "train"] == [1, 2]
 
 
-def test_unknown_failure_reason_of_a_newer_trainer_fails_the_job():
+def test_job_fails_with_the_unknown_failure_reason_of_a_newer_trainer():
     ended = Termination(
         exit_code=ExitCode.USER_ERROR,
         outcome=Outcome.FAILED,
@@ -105,7 +105,7 @@ def test_permanent_exit_code_alone_determines_the_failure_reason(code, reason):
     ("code", "reason"),
     [(ExitCode.STORAGE, Reason.STORAGE), (ExitCode.UNREACHABLE, Reason.UNREACHABLE)],
 )
-def test_temporary_exit_code_is_retried_and_then_gives_the_reason(code, reason):
+def test_repeated_temporary_failure_fails_the_job_with_its_reason(code, reason):
     world = World(Script(exits={"data": [(int(code), "last line of the log")] * 4}))
     world.apply_all()
     status = world.run()
@@ -478,7 +478,7 @@ def test_refused_results_configmap_fails_the_job_and_deletes_its_pods():
 
 
 @pytest.mark.parametrize("role", ["data", "train", "gate"])
-def test_completed_step_is_not_repeated_when_its_job_is_deleted(role):
+def test_completed_step_is_not_repeated_when_its_child_job_is_deleted(role):
     world = World()
     world.apply_all(make_job().with_publish().obj())
     following = {"data": "train", "train": "gate", "gate": "publish"}[role]

@@ -52,7 +52,7 @@ def end_of(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("labels", [LABELS, {}], ids=["labelled as an attempt", "without labels"])
-def test_job_in_another_namespace_changes_nothing(labels: dict[str, str]) -> None:
+def test_child_job_in_another_namespace_is_ignored_without_an_event(labels: dict[str, str]) -> None:
     expected, world = end_of(training()), training()
     world.apply(ignored_job(world, labels, namespace="attacker"))
     assert end_of(world) == expected
@@ -71,7 +71,7 @@ def test_job_in_another_namespace_changes_nothing(labels: dict[str, str]) -> Non
         ({"tunegate.dev/stage": None}, "label tunegate.dev/stage is missing"),
     ],
 )
-def test_job_with_unreadable_labels_is_ignored_and_reported_once(
+def test_child_job_with_unreadable_labels_is_ignored_and_reported_once(
     wrong: dict[str, str | None], named: str
 ) -> None:
     expected, world = end_of(training()), training()

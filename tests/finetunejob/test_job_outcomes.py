@@ -325,7 +325,7 @@ def test_job_waits_for_results_configmap_before_it_ends():
     assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
-def test_wait_for_acknowledgement_ends_in_a_terminating_namespace():
+def test_wait_for_acknowledgement_ends_if_the_namespace_terminates():
     world = World(posts=True)
     world.apply_all()
     world.until_job("train")
@@ -376,7 +376,7 @@ def test_request_configmap_is_immutable_and_complete():
     assert request.final_gates[0].golden_sha256 == make_gate().spec["golden"]["sha256"]
 
 
-def test_job_without_its_request_and_data_fails_and_leaves_no_pod():
+def test_job_whose_request_and_data_are_deleted_fails_and_leaves_no_pod():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
     world.until_job("train")

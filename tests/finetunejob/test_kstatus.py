@@ -141,7 +141,7 @@ def test_conditions_and_health_of_a_gate_match_the_docs_table() -> None:
 
 
 @pytest.mark.parametrize("obj", [job_in(Phase.SUCCEEDED), job_in(Phase.FAILED)], ids=["succeeded", "failed"])
-def test_new_generation_is_in_progress(obj: Object) -> None:
+def test_ended_job_with_a_new_generation_is_in_progress(obj: Object) -> None:
     obj["metadata"]["generation"] += 1
     assert (kstatus(obj), argo_health(obj)["status"]) == ("InProgress", "Progressing")
 

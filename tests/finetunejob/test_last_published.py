@@ -40,7 +40,7 @@ def test_job_fails_if_worse_than_a_version_published_during_the_run():
     assert world.condition("Published").status == "False"
 
 
-def test_hint_names_the_only_target_published_before_a_failure():
+def test_failure_hint_names_the_only_target_that_has_the_model():
     world = World(Script(final=80, publish_reads=reading(1)))
     targets = [{"uri": "pvc://models/first"}, {"uri": "pvc://models/second"}]
     world.apply_all(make_job().with_spec(publish=targets).obj())

@@ -65,7 +65,7 @@ def test_report_pod_sends_training_outcomes_before_the_gate_starts():
     assert [c.step for c in status.checkpoints] == [10, 20, 30, 40, 50]
 
 
-def test_wait_for_a_report_continues_when_the_completed_job_is_deleted():
+def test_wait_for_a_report_continues_when_child_jobs_are_deleted():
     world = unreachable_at_the_end_of("train")
     for job in world.cluster.as_user.list_objects("Job"):
         world.cluster.as_user.delete(Key.of(job), uid_of(job))

@@ -242,7 +242,7 @@ def test_deleted_evicted_pod_is_recognized_for_any_job_name_length(length):
     assert results == [Reason.EVICTED] * 5
 
 
-def test_node_losses_do_not_count_as_restarts_and_time_is_not_doubled(world):
+def test_node_losses_are_no_restarts_and_running_time_counts_once(world):
     gone = end(143, disruption="the node shuts down")
     seconds = world.status().running_seconds
     pauses = [10, 20, 40, 80, 160, 320, *[600] * MAX_ATTEMPTS]

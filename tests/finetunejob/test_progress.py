@@ -32,7 +32,7 @@ def test_last_progress_is_written_after_30_seconds():
     assert (progress.stage, progress.step) == (STAGE, 12)
 
 
-def test_gate_activity_is_shown_and_written_as_progress():
+def test_status_message_shows_gate_activity_at_most_every_30_seconds():
     world = World()
     world.apply_all()
     world.until_job("gate")

@@ -131,7 +131,7 @@ def test_data_pod_mounts_the_claim_of_the_start_model(world):
     }
 
 
-def test_claim_of_both_start_model_and_workspace_is_mounted_twice(world):
+def test_claim_with_both_workspace_and_start_model_is_mounted_twice(world):
     world.run()
     world.apply(make_job("later").with_spec(model={"startFrom": "orders"}).obj())
     world.settle()

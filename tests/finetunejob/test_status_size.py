@@ -13,7 +13,7 @@ LIMIT = 32 * 1024
 BASELINES = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(MAX_BASELINES)]
 
 
-def test_full_job_status_is_below_32_kib():
+def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
     script = Script(
         checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50, baselines=BASELINES

@@ -131,7 +131,7 @@ def test_resumed_job_waits_until_the_suspended_attempt_has_ended():
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_time_before_a_suspension_counts_once_with_an_outdated_cache():
+def test_running_time_before_a_suspension_counts_once_with_a_stale_cache():
     world = World()
     world.apply_all(make_job().with_spec(activeDeadlineSeconds=3600).obj())
     world.until_checkpoint()

@@ -147,7 +147,7 @@ def after_a_failed_attempt(**spec: object) -> World:
     return world
 
 
-def test_empty_behind_list_of_an_earlier_attempt_is_ignored():
+def test_tracking_status_ignores_the_behind_list_of_an_earlier_attempt():
     world = after_a_failed_attempt(activeDeadlineSeconds=600)
     world.advance(600)
     until_ended(world)

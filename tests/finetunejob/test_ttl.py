@@ -41,7 +41,7 @@ def cleanup_job(world: World) -> Object:
 EVIDENCE = ["ConfigMap orders-plan", "ConfigMap orders-request", "ConfigMap orders-results"]
 
 
-def test_expired_ttl_removes_files_first_and_then_jobs_and_pods():
+def test_expired_ttl_removes_files_first_and_then_child_jobs_and_pods():
     world = finished()
     ended, everything = world.status(), owned(world)
     world.advance(TTL - 1 - (world.clock.now() - ended.completion_time).total_seconds())
@@ -184,7 +184,7 @@ def test_failed_file_removal_is_shown_and_child_jobs_are_still_deleted():
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_cleanup_message_names_the_exceeded_deadline_of_its_job():
+def test_cleanup_message_has_the_reason_why_the_cleanup_job_failed():
     world = finished()
     world.advance(TTL)
     world.cluster.fail_job(cleanup_job(world)["metadata"]["name"], "DeadlineExceeded")

@@ -98,7 +98,7 @@ def test_start_timeout_restarts_when_a_pod_is_deleted_late():
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "Job"])
-def test_forbidden_object_fails_the_job_at_the_start_timeout(kind):
+def test_quota_exceeded_until_the_start_timeout_fails_the_job(kind):
     world = World()
     world.apply(ROWS, CASES, make_gate().obj())
     world.cluster.forbid(kind, "exceeded quota: team")
@@ -430,7 +430,7 @@ def test_pod_events_show_why_a_pod_does_not_start(event_reason, message, reason)
 @pytest.mark.parametrize(
     ("message", "reason"), [(EXCEEDED_QUOTA, Reason.QUOTA_EXCEEDED), (VIOLATES, Reason.FORBIDDEN)]
 )
-def test_job_events_show_why_there_is_no_pod(message, reason):
+def test_status_shows_from_child_job_events_why_there_is_no_pod(message, reason):
     world = World()
     world.apply_all()
     world.settle()
@@ -443,7 +443,7 @@ def test_job_events_show_why_there_is_no_pod(message, reason):
     assert world.status().phase is Phase.SUCCEEDED
 
 
-def test_long_image_pull_replaces_an_older_event_in_status():
+def test_status_shows_a_slow_image_pull_instead_of_an_older_event():
     world = World()
     pod = silent_pod(world)
     world.cluster.as_user.record_event(pod, "Warning", "FailedMount", "timed out")
@@ -564,7 +564,7 @@ def test_server_error_with_changing_port_numbers_is_written_once():
     assert world.status().message == "data: failed calling webhook: no endpoints"
 
 
-def test_succeeded_pod_of_an_active_job_changes_no_status():
+def test_succeeded_pod_of_an_active_child_job_changes_no_status():
     """The pod has ended, but the Job controller has not updated the Job yet."""
     world = World()
     world.apply_all()

@@ -18,7 +18,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
-def test_job_in_a_watched_namespace_is_published_and_others_are_untouched(server, api, kubelet, tmp_path):
+def test_only_the_job_in_the_watched_namespace_is_run(server, api, kubelet, tmp_path):
     served, other = Team(api, SERVED), Team(api, "other")
     grant_rights(api, f"watchNamespaces={{{SERVED}}}")
     log = tmp_path / "operator.log"

@@ -59,7 +59,7 @@ def test_resource_of_a_request_is_read_from_its_path(path, resource):
     assert resource_name(path) == resource
 
 
-def test_page_lists_every_metric_with_its_labels(metrics):
+def test_metrics_docs_page_lists_every_metric_with_its_labels(metrics):
     world = World()
     world.apply_all(make_job().obj())
     world.run()

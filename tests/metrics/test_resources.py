@@ -83,7 +83,7 @@ def test_stopped_job_has_saved_steps_and_time_of_the_stop():
     assert scrape.of_job("phase_start_timestamp_seconds", phase="Stopped") == stop.time.timestamp()
 
 
-def test_waiting_job_has_the_time_since_which_it_waits():
+def test_waiting_job_exports_the_time_when_its_wait_began():
     world = World()
     world.apply(make_job().obj())
     world.settle()
@@ -108,7 +108,7 @@ def test_suspended_job_has_the_time_of_its_suspension():
     assert start == ended.timestamp()
 
 
-def test_finished_job_is_only_counted_by_phase_after_a_day():
+def test_job_finished_a_day_ago_is_exported_only_in_the_count_by_phase():
     world = finished()
     world.clock.advance(FINISHED_HOURS * 3600)
     scrape = Scrape(world)
