@@ -290,7 +290,7 @@ def test_report_on_a_deleted_finetunejob_is_refused(authenticator, cache):
         authenticator.authenticate("good", JOB)
 
 
-def test_uid_of_a_pod_is_not_a_known_job(authenticator):
+def test_pod_uid_is_not_a_known_job_uid(authenticator):
     assert authenticator.is_known_job(JOB)
     assert not authenticator.is_known_job("pod-uid")
 
@@ -328,7 +328,7 @@ def test_failed_token_review_is_not_cached(authenticator, reviews):
     authenticator.authenticate("good", JOB)
 
 
-def test_latest_attempts_come_from_child_jobs_and_status(authenticator, cache):
+def test_latest_attempt_is_the_highest_in_child_jobs_and_status(authenticator, cache):
     attempts = ({"role": "data", "number": 3}, {"role": "train", "stage": "sft", "number": 1})
     with_status = make_job(attempts=attempts)
     with_status["metadata"]["resourceVersion"] = "2"

@@ -366,7 +366,7 @@ def test_bodies_of_one_job_are_read_one_at_a_time(engine):
     assert [taken["sequence"] for taken in engine.taken] == [1, 2]
 
 
-def test_next_report_waits_a_multiple_of_the_last_ones_parsing_time(engine, monkeypatch):
+def test_next_report_of_a_job_is_delayed_by_the_last_reports_parsing_time(engine, monkeypatch):
     monkeypatch.setattr(turns, "PARSER_SHARE", 1_000_000)
     with serving(engine, limits=Limits(body=1)):
         assert post(engine, report())[0] == 200
