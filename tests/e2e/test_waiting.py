@@ -39,7 +39,7 @@ def test_job_waits_for_a_missing_gate_then_volume_then_secret(node: Node, namesp
     job.wait_for("Training")
 
 
-def test_job_waits_for_an_exceeded_quota(node: Node, namespace: str) -> None:
+def test_job_waits_while_the_pod_quota_is_exceeded(node: Node, namespace: str) -> None:
     node.install()
     node.kubectl("create", "quota", "team", "-n", namespace, "--hard=pods=0")
     job = TinyJob(node, namespace)

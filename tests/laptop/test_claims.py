@@ -60,7 +60,7 @@ def test_folders_with_equal_names_do_not_conflict_if_no_claim_uses_them(quick):
 
 
 @pytest.mark.parametrize("left", ["an empty folder", "a dangling link"])
-def test_empty_claim_folder_or_broken_link_becomes_a_link_to_the_data(quick, left):
+def test_empty_folder_or_broken_link_of_a_claim_is_replaced_by_a_link(quick, left):
     folder = project(quick, "one", "HERE NOW")
     claim = quick.runs / "volumes" / "datasets"
     claim.parent.mkdir(parents=True)

@@ -118,7 +118,7 @@ def test_plan_without_the_model_config_fails(tunegate, tiny_model):
     assert "NotFound: model.uri: there is no config.json in pvc://models/base" in result.stdout
 
 
-def test_plan_of_a_job_with_start_from_reports_the_unknown_model(tunegate, tiny_model):
+def test_plan_notes_that_the_model_of_a_start_from_job_is_unavailable(tunegate, tiny_model):
     result = tunegate("plan", only_the_job(tunegate, tiny_model, model={"startFrom": "earlier"}))
     assert result.returncode == 0, result.stdout
     assert "note: model.startFrom: the model of FineTuneJob earlier is not available here" in result.stdout
