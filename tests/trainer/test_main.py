@@ -84,7 +84,7 @@ def test_role_does_not_import_unneeded_large_packages(start, parameters, needed)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_missing_gpu_is_reported_clearly(start, caplog, capsys):
+def test_missing_gpu_is_reported_with_a_hint_and_no_traceback(start, caplog, capsys):
     root = start(spec={"resources": {"accelerator": "GPU"}})
     assert main(["train", "--stage", STAGE]) == ExitCode.NO_ACCELERATOR
     assert "spec.resources.accelerator is GPU, but PyTorch finds no CUDA device" in caplog.text

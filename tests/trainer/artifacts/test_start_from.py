@@ -117,7 +117,7 @@ def test_adapter_to_start_from_is_merged_into_its_base_only_once(earlier, resolv
     assert (again, done.stat().st_ino) == (first, inode)
 
 
-def test_missing_model_is_reported_with_its_address(earlier, resolve):
+def test_missing_model_to_start_from_is_reported_with_its_uri(earlier, resolve):
     root, start = earlier()
     shutil.rmtree(root.workspace / root.paths.model)
     with pytest.raises(SourceNotFoundError, match=r"FineTuneJob orders is not at pvc://tuning/\S+/model"):
@@ -131,7 +131,7 @@ def test_damaged_model_to_start_from_is_refused(earlier, resolve):
         resolve(root, start)
 
 
-def test_model_to_start_from_must_have_the_judged_digest(earlier, resolve):
+def test_model_to_start_from_with_another_digest_than_judged_is_refused(earlier, resolve):
     root, start = earlier()
     artifact = root.workspace / root.paths.model
     (artifact / "adapter_config.json").write_text("{}")

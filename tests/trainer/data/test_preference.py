@@ -237,7 +237,7 @@ def test_plan_has_pair_counts_and_training_pairs_have_no_held_out_prompts(make_j
     assert dpo.total_steps == 4, "49 pairs once, in batches of 16"
 
 
-def test_second_run_keeps_pair_files_and_replaces_damaged_ones(make_job):
+def test_second_data_run_keeps_pair_files_and_rewrites_damaged_ones(make_job):
     root = make_job(pairs(60))
     assert run(root) == ExitCode.OK
     path = root.data / f"{PAIRS_PREFIX}train.jsonl"

@@ -181,7 +181,7 @@ def test_gate_with_float32_precision_turns_autocast_off(model, tokenizer, prompt
     assert computed == {expected}
 
 
-def test_no_prompts_give_no_outputs(model, tokenizer):
+def test_empty_list_of_prompts_gives_no_outputs(model, tokenizer):
     assert generate(model, tokenizer, [], Generation()) == []
 
 

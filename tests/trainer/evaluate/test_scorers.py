@@ -98,7 +98,7 @@ def judge(
         ({"type": "json_schema", "schema": {"$ref": "#"}}, "{}", "e"),
     ],
 )
-def test_output_has_the_expected_outcome(expectation, text, outcome):
+def test_output_gets_the_expected_outcome_from_each_expectation_type(expectation, text, outcome):
     assert judge(text, **expectation).outcome == outcome
 
 
@@ -113,7 +113,7 @@ def test_too_deeply_nested_output_fails_with_an_explanation():
     assert judge(DEEP, type="json_schema", schema=TREE).explanation == "is nested too deeply to be judged"
 
 
-def test_failure_has_an_explanation():
+def test_failed_output_has_an_explanation():
     assert judge("no", type="equals", value="yes").explanation == "is not 'yes'"
     explanation = judge('{"item": 3, "quantity": 2}', type="json_schema", schema=SCHEMA).explanation
     assert explanation == "$.item: 3 is not of type 'string'"

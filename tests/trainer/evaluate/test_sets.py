@@ -123,7 +123,7 @@ def test_golden_path_that_leaves_its_claim_is_refused(tmp_path, path, problem):
     assert str(raised.value) == f"EvalGate orders: spec.golden.source.uri: pvc://{path}: {problem}"
 
 
-def test_missing_schema_is_named_with_the_existing_keys(tmp_path):
+def test_error_for_a_missing_schema_key_lists_the_existing_keys(tmp_path):
     (tmp_path / "inputs" / "schemas").mkdir(parents=True)
     (tmp_path / "inputs" / "schemas" / "order.json").write_text("{}")
     metric = {"name": "json_schema", "schema": {"configMap": "schemas", "key": "a.json"}, "min": "0.5"}

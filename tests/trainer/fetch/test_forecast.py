@@ -6,7 +6,7 @@ from tunegate_trainer.models.safetensors import count_parameters
 from tunegate_trainer.roles.forecast import forecast
 
 
-def test_forecast_of_a_job_downloads_no_weights(hf_store, tiny_model, tmp_path):
+def test_forecast_for_the_plan_command_downloads_no_weights(hf_store, tiny_model, tmp_path):
     secret = tmp_path / "secrets" / "store"
     secret.mkdir(parents=True)
     for key, value in hf_store.secret.items():
@@ -23,7 +23,7 @@ def test_forecast_of_a_job_downloads_no_weights(hf_store, tiny_model, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_forecast_of_a_job_reports_a_missing_model(hf_store, tiny_model, tmp_path):
+def test_forecast_for_the_plan_command_reports_a_missing_model(hf_store, tiny_model, tmp_path):
     objects = manifests(tiny_model, model=hf_store.source(secretName=None))
     job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
     found = forecast(tmp_path, job, [])

@@ -91,7 +91,7 @@ def test_trainer_args_are_recorded_in_the_plan(tmp_path, tiny_model, setting, ex
     assert (parameters.optim, parameters.adam_beta1, parameters.adam_beta2) == expected
 
 
-def test_full_fine_tuning_defaults_to_a_lower_learning_rate(tmp_path, tiny_model):
+def test_full_fine_tuning_plan_has_its_own_defaults_and_no_lora_parameters(tmp_path, tiny_model):
     request = TrainerRoot(tmp_path).write(tiny_model).context().request
     whole = Stage.model_validate({"name": "sft", "method": "SFT"})
     parameters = plan_stage(request, whole, [50] * 160, model_length=4096, model_size=7 * BILLION).parameters

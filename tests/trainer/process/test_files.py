@@ -91,7 +91,7 @@ def test_verify_ignores_the_named_folders(folder):
     assert verify(folder) == ["evals/x.json is not in the manifest"]
 
 
-def test_missing_or_damaged_manifest_is_reported_not_raised(folder):
+def test_verify_returns_a_missing_or_damaged_manifest_as_a_fault(folder):
     seal(folder)
     (folder / "manifest.json").write_text('{"files": ')
     assert verify(folder)[0].startswith("manifest.json is damaged: ")
@@ -99,7 +99,7 @@ def test_missing_or_damaged_manifest_is_reported_not_raised(folder):
     assert verify(folder) == ["manifest.json is missing"]
 
 
-def test_unreadable_file_is_reported_not_raised(folder, monkeypatch):
+def test_verify_returns_an_unreadable_file_as_a_fault(folder, monkeypatch):
     seal(folder)
 
     def broken_disk(*_: object) -> None:

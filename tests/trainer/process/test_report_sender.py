@@ -150,7 +150,7 @@ def test_ending_pod_times_out_waiting_for_acknowledgement(engine, outbox, start_
     assert 0.5 <= time.monotonic() - started < 5
 
 
-def test_ending_pod_does_not_wait_after_permanent_refusal(engine, outbox, start_sender):
+def test_ending_pod_does_not_wait_if_its_reports_are_permanently_refused(engine, outbox, start_sender):
     engine.jobs.clear()  # the job was deleted
     write(outbox, 1)
     started = time.monotonic()
@@ -270,7 +270,7 @@ def test_reporting_survives_a_temporary_volume_error(engine, outbox, start_sende
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"\xff", b"[]", b"{}", b'{"sequence": null}'])
-def test_damaged_report_is_skipped_and_others_are_sent(engine, outbox, start_sender, caplog, damaged):
+def test_damaged_report_is_skipped_and_other_reports_are_sent(engine, outbox, start_sender, caplog, damaged):
     (outbox / "data.json").write_bytes(damaged)
     with serving(engine):
         sender = start_sender()

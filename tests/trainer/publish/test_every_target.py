@@ -102,7 +102,7 @@ def test_published_version_is_never_replaced_by_another_artifact(target, make_ve
         target.upload(make_version("one", b"others"), writer)
 
 
-def test_upload_that_fails_leaves_nothing(target, make_version, writer):
+def test_failed_upload_leaves_the_version_name_free(target, make_version, writer):
     def fail(_: Path) -> None:
         raise UserError("no evidence")
 

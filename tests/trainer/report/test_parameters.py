@@ -13,7 +13,7 @@ def job(tmp_path: Path) -> JobFolder:
     return JobFolder(tmp_path)
 
 
-def test_report_shows_every_resolved_parameter_digest_and_version(job: JobFolder) -> None:
+def test_report_shows_every_parameter_and_the_digests_and_versions(job: JobFolder) -> None:
     job.write_data()
     digest = job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))

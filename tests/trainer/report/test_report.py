@@ -46,7 +46,7 @@ def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobF
     assert "0 prompts are in more than one split" in text
 
 
-def test_bad_data_shows_failure_hint_and_rows(job: JobFolder) -> None:
+def test_report_of_bad_data_shows_the_error_its_hint_and_the_bad_rows(job: JobFolder) -> None:
     (job.folder / "data").mkdir(parents=True)
     bad = {"rows": 40, "bad": [{"line": 12, "reason": "prompt is missing"}]}
     (job.folder / "data" / "report.json").write_text(json.dumps(bad))
@@ -88,7 +88,7 @@ def test_failed_checkpoint_shows_the_numbers_of_its_gate(job: JobFolder) -> None
     assert f"{GATE}: golden 17/20 = 0.85, required 0.90" in text_of(page(job))
 
 
-def test_stopped_run_shows_step_reason_cases_and_skipped_time(job: JobFolder) -> None:
+def test_report_of_a_stopped_run_shows_where_and_why_and_the_saved_time(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 40: GOOD, 60: "ff" + GOOD[2:], 70: "fft" + GOOD[3:]}, outcome=Outcome.STOPPED)
 
@@ -314,7 +314,7 @@ def test_report_is_rendered_from_evaluations_if_outbox_is_gone(job: JobFolder) -
     assert "step 20 best ✓ Passed 1 19/20 8/10" in text_of(page(job))
 
 
-def test_damaged_files_are_left_out(job: JobFolder) -> None:
+def test_report_is_rendered_without_damaged_files(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD})
     (job.folder / "data" / "report.json").write_text("{")
@@ -343,7 +343,7 @@ def test_last_loss_is_used_for_a_repeated_step(job: JobFolder) -> None:
     assert "Training loss from 1.5 at step 1 to 0.683 at step 80." in page(job)
 
 
-def test_chart_of_long_run_has_few_points(job: JobFolder) -> None:
+def test_page_of_a_run_with_30000_steps_is_below_150_kb(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, losses=[1.0 + (i % 7) / 10 for i in range(30_000)])
     assert len(page(job)) < 150_000

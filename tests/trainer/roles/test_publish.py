@@ -139,7 +139,7 @@ def test_publish_does_not_trust_verdict_in_results_file(job: JobFolder) -> None:
         run(job.context(digest=digest))
 
 
-def test_outcomes_that_differ_from_report_are_refused(job: JobFolder) -> None:
+def test_gate_outcomes_that_differ_from_the_gate_report_are_refused(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=("f" * 20, "p" * 10))
     path = job.folder / "gate" / "result.json"
     path.write_text(path.read_text().replace("f" * 20, "p" * 20))
@@ -147,7 +147,7 @@ def test_outcomes_that_differ_from_report_are_refused(job: JobFolder) -> None:
         run(job.context(digest=digest))
 
 
-def test_counts_that_differ_from_report_are_refused(job: JobFolder) -> None:
+def test_gate_counts_that_differ_from_the_gate_report_are_refused(job: JobFolder) -> None:
     digest = job.write_gate(base=PASSING["base"], final=PASSING["final"])
     path = job.folder / "gate" / "result.json"
     result = json.loads(path.read_text())
@@ -331,7 +331,7 @@ def test_failed_or_interrupted_copy_leaves_nothing_behind(
     assert list(published(job).parent.iterdir()) == []
 
 
-def test_leftovers_of_killed_process_are_removed_but_not_of_other_jobs(
+def test_copy_left_by_a_killed_process_is_removed_but_no_other_jobs_copy(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = job.write_gate(**PASSING)

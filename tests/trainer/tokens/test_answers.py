@@ -224,7 +224,7 @@ def test_trl_parses_the_trained_completion_as_the_tool_call(name):
 
 
 @pytest.mark.parametrize("name", CALL_TOOLS)
-def test_answer_follows_the_result_of_a_tool(name):
+def test_tool_result_is_in_the_prompt_and_the_answer_follows_it(name):
     tokenizer = tokenizer_of(name)
     result = Message(role="tool", content="-3 C", tool_call_id="call_0001", name="weather")
     prompt = [*QUESTION, CALL, result]
@@ -276,7 +276,7 @@ def test_tool_result_may_be_json(name):
     ("tools", "problem"),
     [(TOOLS, "does not render the tools of a chat"), (None, "does not render the results of tools")],
 )
-def test_template_without_tools_refuses_them(tools, problem):
+def test_chat_template_without_tool_support_refuses_tools_and_results(tools, problem):
     prompt = [*QUESTION, CALL, Message(role="tool", content="-3 C", tool_call_id="call_0001")]
     with pytest.raises(UserError, match=problem):
         render(tokenizer_of("phi3"), prompt, tools)

@@ -62,7 +62,7 @@ def test_every_assistant_turn_and_its_end_is_trained_on(tokenizer):
     assert learned(tokenizer, row) == "yes 2<|im_end|>no<|im_end|>please<|im_end|>"
 
 
-def test_labels_match_a_template_with_generation_markers(tokenizer):
+def test_labels_equal_the_assistant_mask_of_a_marked_chat_template(tokenizer):
     row = chat("mug to Oslo", "yes 2", "and a lamp", "no", "thanks", "please", system="be brief")
     (example,) = tokenize_rows(tokenizer, [row], 256)
     turns = [*row.prompt, Message(role="assistant", content=row.completion)]

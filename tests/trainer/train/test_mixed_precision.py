@@ -66,7 +66,7 @@ def test_dpo_reference_is_computed_in_mixed_precision(make_root, computed):
     assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
 
 
-def test_base_below_adapter_keeps_its_own_dtype(make_root, computed):
+def test_adapter_is_trained_and_evaluated_in_the_dtype_of_its_base(make_root, computed):
     train(make_root())
     assert computed == {(TRAINING, torch.float32), (EVALUATION, torch.float32)}
 

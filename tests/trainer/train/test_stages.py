@@ -66,7 +66,7 @@ def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_root, monkeypa
     assert config["lora_dropout"] == 0.0
 
 
-def test_golden_set_of_a_later_stage_is_run_on_base_model_and_stage_start(make_root):
+def test_golden_set_of_a_later_stage_runs_on_base_and_starting_model(make_root):
     gates = {"orders": gate_spec(golden_cases(8)), "late": gate_spec(golden_cases(4))}
     spec = {
         "stages": [

@@ -18,7 +18,7 @@ from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.start import trainable
 
 
-def test_stage_learns_and_evaluates_every_checkpoint(make_root):
+def test_training_lowers_the_loss_and_evaluates_every_checkpoint(make_root):
     root = make_root(checkpoint_steps=(10, 20))
     assert train_role.run(root.context()) is Outcome.COMPLETED
     assert root.evaluated_steps() == [0, 10, 20]
@@ -86,7 +86,7 @@ def test_losses_are_written_for_every_step_in_full_precision(make_root):
     assert lines[1]["learning_rate"] == 1e-2, "the peak, after one step of warm-up"
 
 
-def test_only_primary_rank_writes_usage(make_root):
+def test_only_primary_rank_writes_the_resource_usage(make_root):
     root = make_root(checkpoint_steps=(3, 6))
     context = root.context()
     for writes in (False, True):
@@ -149,7 +149,7 @@ def test_training_never_needs_the_test_split(make_root):
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_usage_is_summed_over_all_attempts(make_root):
+def test_resource_usage_is_summed_over_all_attempts(make_root):
     root = make_root()
     assert train_role.run(root.context()) is Outcome.COMPLETED
     first = root.report().usage
