@@ -121,7 +121,7 @@ def large(uid: str, size: int = 1000, **identity: Any) -> Object:
     }
 
 
-def test_job_with_too_large_reports_is_refused() -> None:
+def test_reports_of_a_job_above_its_size_limit_are_refused() -> None:
     store = ReportStore(max_job_bytes=2500)
     assert store.put(large("1", stage="sft"))
     with pytest.raises(JobTooLargeError, match="the job's reports have more than 2500 bytes"):

@@ -454,7 +454,7 @@ def test_status_shows_a_slow_image_pull_instead_of_an_older_event():
     assert world.status().message == 'data: Pulling image "trainer"'
 
 
-def test_events_are_looked_up_once_a_minute_if_the_pod_shows_nothing():
+def test_events_are_looked_up_once_a_minute_if_pod_status_has_no_reason():
     world = World()
     pod = silent_pod(world)
     for _ in range(65):

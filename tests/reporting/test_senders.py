@@ -204,14 +204,14 @@ def test_pod_in_another_namespace_is_refused(authenticator, reviews, cache, job_
         authenticator.authenticate("good", JOB)
 
 
-def test_foreign_pod_that_names_a_jobs_child_as_owner_is_refused(authenticator, reviews, cache):
+def test_foreign_pod_that_names_a_child_job_as_its_owner_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "forged-pod", "Job", "child-uid", "attacker"))
     reviews.pods, reviews.username = ["forged-pod"], "system:serviceaccount:attacker:default"
     with pytest.raises(ForbiddenSenderError, match="a pod in namespace attacker"):
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_owned_by_a_job_in_another_namespace_is_refused(authenticator, reviews, cache):
+def test_pod_of_a_kubernetes_job_in_another_namespace_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child"))
     reviews.pods = ["forged-pod"]
@@ -251,7 +251,9 @@ def test_token_with_another_pods_name_or_namespace_is_refused(authenticator, rev
     ],
     ids=["other kind", "other group", "no Job", "no labels", "another job's", "attempt", "role"],
 )
-def test_pod_of_a_job_not_created_by_the_operator_is_refused(authenticator, reviews, cache, child, message):
+def test_pod_whose_kubernetes_job_the_operator_did_not_create_is_refused(
+    authenticator, reviews, cache, child, message
+):
     add(cache, child)
     add(cache, make_owned("Pod", "forged-pod", "Job", "c"))
     reviews.pods = ["forged-pod"]
@@ -259,7 +261,7 @@ def test_pod_of_a_job_not_created_by_the_operator_is_refused(authenticator, revi
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_without_a_job_is_refused(authenticator, reviews, cache):
+def test_pod_that_is_not_controlled_by_a_kubernetes_job_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Pod", "bare", "FineTuneJob", JOB))
     reviews.pods = ["bare"]
     with pytest.raises(ForbiddenSenderError, match="a pod that is not controlled by a Job"):
@@ -295,7 +297,7 @@ def test_pod_uid_is_not_a_known_job_uid(authenticator):
     assert not authenticator.is_known_job("pod-uid")
 
 
-def test_terminating_pod_may_report_after_its_job_was_deleted(authenticator, cache):
+def test_terminating_pod_may_report_after_its_child_job_was_deleted(authenticator, cache):
     authenticator.authenticate("good", JOB)
     delete(cache, "child-uid")
     with pytest.raises(UnknownPodError):  # until the garbage collector deletes it
@@ -304,7 +306,7 @@ def test_terminating_pod_may_report_after_its_job_was_deleted(authenticator, cac
     assert authenticator.authenticate("good", JOB).attempt == 2
 
 
-def test_pod_created_after_its_jobs_deletion_is_refused(authenticator, reviews, cache):
+def test_pod_created_after_its_child_job_was_deleted_is_refused(authenticator, reviews, cache):
     delete(cache, "child-uid")
     add(cache, make_owned("Pod", "late-pod", "Job", "child-uid"))
     stop(cache, "late-pod")  # as the garbage collector does
@@ -313,7 +315,7 @@ def test_pod_created_after_its_jobs_deletion_is_refused(authenticator, reviews, 
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_whose_job_is_not_cached_yet_is_asked_to_retry(authenticator, cache, reviews):
+def test_pod_whose_child_job_is_not_cached_yet_is_asked_to_retry(authenticator, cache, reviews):
     add(cache, make_owned("Pod", "early-pod", "Job", "early-child"))
     reviews.pods = ["early-pod"]
     with pytest.raises(UnknownPodError, match="the Job of pod early-pod"):

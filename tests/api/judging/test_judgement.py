@@ -395,7 +395,7 @@ def test_results_without_counts_have_no_counts_in_json():
     assert Results.model_validate_json(text) == results(BASE)
 
 
-def test_results_with_counts_survive_a_round_trip():
+def test_results_with_counts_survive_a_json_round_trip():
     measured = counted_results(counted(Subject.FINAL, 40, "4/4 0/3 - 2/4", "pfef"))
     read = Results.model_validate_json(canonical_json(measured))
     assert read == measured
