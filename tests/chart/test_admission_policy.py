@@ -229,7 +229,7 @@ def test_operator_can_create_jobs_with_every_user_setting(
     assert not refusal(lambda: client.BatchV1Api(operator).create_namespaced_job("default", child))
 
 
-def test_operator_can_create_request_config_maps_and_services(
+def test_operator_can_create_services_and_config_maps_with_requests(
     operator: client.ApiClient, job: FineTuneJob, request_of: Request
 ) -> None:
     core = client.CoreV1Api(operator)

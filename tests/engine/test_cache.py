@@ -250,7 +250,7 @@ def test_child_moves_to_its_new_owner() -> None:
     assert [uid_of(child) for child in cache.children(make_owner("y"), "Job")] == ["1"]
 
 
-def test_owner_of_a_pod_is_known_after_its_job_is_deleted() -> None:
+def test_finetunejob_of_a_pod_is_known_after_the_child_job_is_deleted() -> None:
     cache = Cache()
     pod = make("p", "pod", 3, kind="Pod")
     pod["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "a", "uid": "job", "controller": True}]
@@ -260,7 +260,7 @@ def test_owner_of_a_pod_is_known_after_its_job_is_deleted() -> None:
     assert [owner.uid for owner in cache.owners(pod)] == ["job", "ftj"]
 
 
-def test_owner_of_a_deleted_job_is_not_found_from_another_namespace() -> None:
+def test_owner_of_a_deleted_child_job_is_not_found_from_another_namespace() -> None:
     cache = Cache()
     cache.put(make_owner("ftj"))
     cache.put(make("a", "job", 2, owner="ftj"))

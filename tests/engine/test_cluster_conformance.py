@@ -141,7 +141,7 @@ def test_invalid_name_is_refused(cluster: Cluster) -> None:
         cluster.create(config_map("Not_A_Name"))
 
 
-def test_replace_requires_the_current_version(cluster: Cluster, named: Names) -> None:
+def test_replace_requires_the_current_resource_version(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1"))
     newer = cluster.replace(made | {"data": {"x": "2"}})
     assert resource_version(newer) > resource_version(made)
@@ -190,7 +190,7 @@ def test_status_is_replaced_as_a_whole(cluster: Cluster, named: Names) -> None:
     assert get(cluster, made)["status"] == updated["status"]
 
 
-def test_status_write_requires_the_current_version(cluster: Cluster, named: Names) -> None:
+def test_status_write_requires_the_current_resource_version(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
     cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
     with pytest.raises(ConflictError):

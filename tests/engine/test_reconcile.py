@@ -473,7 +473,7 @@ def test_event_repeated_by_later_decisions_is_recorded_once(cluster: FakeCluster
     assert cluster.events == [("demo", "Warning", "Regressing", "golden -6.0 points")]
 
 
-def test_pod_change_after_job_deletion_enqueues_the_finetunejob(cluster: FakeCluster) -> None:
+def test_pod_change_after_child_job_deletion_enqueues_the_finetunejob(cluster: FakeCluster) -> None:
     operator = Operator(cluster, two_children)
     operator.settle()
     pod = cluster.start_pod("train")

@@ -155,7 +155,7 @@ def test_tracking_status_ignores_the_behind_list_of_an_earlier_attempt():
     assert world.status().tracking.behind == ["mlflow", "wandb"]
 
 
-def test_all_trackers_are_behind_if_the_last_attempts_job_is_deleted():
+def test_all_trackers_lack_metrics_if_the_last_attempts_job_is_deleted():
     world = after_a_failed_attempt(startTimeoutSeconds=300)
     world.edit(suspend=True)
     world.settle()
@@ -205,7 +205,7 @@ def test_track_pod_sends_the_failure_of_a_discarded_run():
     assert arguments(track_job(world))[-1].startswith("Discarded: ")
 
 
-def test_all_trackers_are_behind_if_the_pod_has_no_termination_message():
+def test_all_trackers_lack_metrics_if_the_pod_has_no_termination_message():
     world = tracked(Script(exits={"data": [(137, "")] * 9}))
     until_ended(world)
     assert world.status().phase is Phase.FAILED

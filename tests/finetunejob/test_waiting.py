@@ -493,7 +493,7 @@ def test_failed_event_lookup_changes_nothing():
         ('jobs.batch "orders" is forbidden: User "tunegate" cannot create', Reason.FORBIDDEN),
     ],
 )
-def test_job_waits_while_a_child_is_forbidden(message, reason):
+def test_job_waits_while_the_creation_of_a_child_is_forbidden(message, reason):
     world = World()
     world.cluster.forbid("Job", message)
     world.apply_all()

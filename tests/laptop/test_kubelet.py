@@ -235,7 +235,7 @@ def test_pod_waits_for_a_missing_config_map(laptop: Laptop) -> None:
     assert laptop.until_finished()["type"] == "Complete"
 
 
-def test_pod_waits_for_a_secret_missing_in_the_environment(laptop: Laptop) -> None:
+def test_pod_waits_for_a_secret_variable_missing_in_the_users_environment(laptop: Laptop) -> None:
     laptop.create_job(pod=pod_that_prints(mounts=[], volumes=[]))
     state = laptop.until(lambda: laptop.pods() and laptop.pod()["status"]["containerStatuses"][0]["state"])
     assert "set TUNEGATE_TEST_CREDENTIAL in your environment" in state["waiting"]["message"]

@@ -207,7 +207,7 @@ def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules,
     assert verdict.message == message
 
 
-def test_golden_set_too_small_to_detect_the_drop_is_inconclusive():
+def test_golden_set_too_small_to_detect_the_maximum_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
     assert (
@@ -259,7 +259,7 @@ def test_threshold_with_many_digits_is_shown_in_full():
     assert judge_task("f1", cases(2), "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
 
 
-def test_worst_finding_determines_the_state():
+def test_worst_finding_determines_the_verdict():
     assert worst([PASSED, INCONCLUSIVE]) is INCONCLUSIVE
     assert worst([INCONCLUSIVE, ERROR, PASSED]) is ERROR
     assert worst([ERROR, FAILED]) is FAILED

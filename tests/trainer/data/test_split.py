@@ -93,7 +93,7 @@ def test_empty_dev_split_gets_the_group_with_the_lowest_hash():
     assert filled.group == min((item.group for item in items), key=hash_position)
 
 
-def test_larger_fraction_keeps_held_out_rows_and_adds_more():
+def test_larger_held_out_fraction_keeps_held_out_rows_and_adds_more():
     items = [Item(i, f"order {i}") for i in range(1000)]
     small, large = split_rows(items, Fraction(1, 10)), split_rows(items, Fraction(3, 20))
     assert set(small.dev) < set(large.dev)

@@ -428,7 +428,7 @@ def test_publish_retry_reads_the_last_published_version_again(
     assert job.operators_judgement().gates[0].baselines["LastPublished"] == 18
 
 
-def test_latest_names_the_newest_existing_version(folder: Path, target: Path) -> None:
+def test_latest_link_points_to_the_newest_existing_version(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 18), Job(folder, "second", 19)
     first.publish()
     second.publish()

@@ -149,20 +149,20 @@ def test_report_of_second_stop_compares_with_the_accepted_checkpoint(job: JobFol
     assert "golden 13/20 at step 80, best 16/20 at step 60: -15.0 points" in text
 
 
-def test_stage_without_passing_checkpoint_is_failed(job: JobFolder) -> None:
+def test_report_shows_a_stage_without_passing_checkpoint_as_failed(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 100: "p" * 17 + "fff"}, outcome=Outcome.COMPLETED)
     text = text_of(page(job))
     assert "Failed: no checkpoint passed" in text
 
 
-def test_report_of_interrupted_run_says_that_progress_is_saved(job: JobFolder) -> None:
+def test_report_of_interrupted_run_states_that_progress_is_saved(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 20: GOOD}, outcome=Outcome.INTERRUPTED)
     assert "Interrupted at step 80 of 100, stage sft Everything is saved" in text_of(page(job))
 
 
-def test_failed_gate_shows_findings_and_numbers_of_both_models(job: JobFolder) -> None:
+def test_report_of_failed_gate_shows_findings_and_base_and_final_numbers(job: JobFolder) -> None:
     job.write_data()
     train(job, {0: BASE, 100: GOOD}, outcome=Outcome.COMPLETED)
     job.write_gate(base=(BASE, "pp" + "f" * 8), final=("p" * 17 + "fff", "p" * 7 + "fff"))

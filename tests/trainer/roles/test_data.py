@@ -121,7 +121,7 @@ def test_held_out_prompts_are_not_trained_on(make_job):
     assert not prompts["dev"] & prompts["test"]
 
 
-def test_second_run_reuses_the_first_plan(make_job):
+def test_second_data_run_reuses_the_plan_of_the_first(make_job):
     root = make_job(jsonl(100))
     run(root)
     before = {path: path.stat().st_mtime_ns for path in root.workspace.rglob("*.jsonl")}
@@ -228,7 +228,7 @@ def stage(**training: object) -> dict[str, object]:
     return {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
 
 
-def test_broken_golden_set_fails_before_training(make_job):
+def test_golden_set_with_another_digest_is_refused_before_training(make_job):
     root = make_job(jsonl(100))
     request = json.loads((root.path / "request" / "request.json").read_text())
     request["gates"][0]["goldenSha256"] = "0" * 64
@@ -237,7 +237,7 @@ def test_broken_golden_set_fails_before_training(make_job):
     assert "EvalGate orders: the golden set has sha256" in failure(root)
 
 
-def test_invalid_json_schema_fails_before_training(make_job):
+def test_invalid_json_schema_is_refused_before_training(make_job):
     metric = {"name": "json_schema", "schema": {"inline": {"type": "no-such-type"}}, "min": "0.5"}
     root = make_job(jsonl(100), taskMetrics=[metric])
     assert run(root) == ExitCode.BAD_DATA
@@ -252,7 +252,7 @@ def test_task_metric_without_scorer_is_refused_by_name(make_job):
     assert failure(root).startswith("spec.taskMetrics: the task metric rouge_l is not supported")
 
 
-def test_invalid_pattern_in_golden_case_fails_before_training(make_job):
+def test_golden_case_with_an_invalid_pattern_is_refused_before_training(make_job):
     case = {"id": "odd", "prompt": "a", "expect": [{"type": "regex", "value": "("}]}
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
     assert run(root) == ExitCode.BAD_DATA
@@ -424,7 +424,7 @@ def test_byte_order_mark_is_not_part_of_first_row(make_job):
         ("oci://registry/orders:v1", "oci:// is not supported here"),
     ],
 )
-def test_unsupported_address_is_refused(make_job, uri, message):
+def test_data_address_of_an_unsupported_form_is_refused(make_job, uri, message):
     root = make_job(jsonl(100), data={"train": {"uri": uri}})
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root) == f"{uri}: {message}"

@@ -409,7 +409,7 @@ def test_gate_reuses_base_model_evaluation_from_training_if_recorded(root, monke
     assert reported.items() <= written.items()
 
 
-def test_outputs_of_base_and_final_model_are_kept(root):
+def test_gate_stores_the_outputs_of_the_base_model_and_the_final_model(root):
     gate()
     folder = root.workspace / root.paths.gate
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -242,7 +242,7 @@ def test_weights_changed_during_copy_are_not_published(
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/model", "oci://registry.internal/model", "hf://org/model"])
-def test_unsupported_address_fails_before_anything_is_copied(job: JobFolder, uri: str) -> None:
+def test_unsupported_publish_address_is_refused_before_anything_is_copied(job: JobFolder, uri: str) -> None:
     job.spec = {"publish": [{"uri": "pvc://models/invoice-extractor"}, {"uri": uri}]}
     job.write_request()
     with pytest.raises(UserError, match="is not supported"):

@@ -184,7 +184,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_log_probs_compute_a_prompt_once_for_answers_of_unequal_length(
+def test_prompt_of_answers_with_unequal_lengths_is_computed_once(
     base_model: Path, computed: list[int]
 ) -> None:
     rng = random.Random(2)

@@ -129,7 +129,7 @@ def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, limit_exampl
         (ALL_WEIGHTS, "train an adapter instead of all weights, "),
     ],
 )
-def test_out_of_memory_while_loading_gives_unused_options_as_hint(
+def test_out_of_memory_while_loading_gives_a_hint_with_unused_options(
     make_root, monkeypatch, parameters, smaller
 ):
     def full(*_: Any) -> None:

@@ -76,7 +76,7 @@ class Measured:
         ([0, 12, 14, 13, 15], {2, 3, 4}),  # 2 is the best if the last is damaged
     ],
 )
-def test_last_and_best_checkpoint_and_those_of_the_stop_rule_are_kept(make_root, golden, kept):
+def test_last_and_best_checkpoint_and_any_used_by_the_stop_rule_are_kept(make_root, golden, kept):
     root = make_root(gates={"orders": gate_spec(golden_cases(), **MINIMUM)})
     assert Measured(root, golden).kept(4) == kept
 

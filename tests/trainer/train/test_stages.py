@@ -118,7 +118,7 @@ def test_stage_with_new_adapter_merges_the_old_and_publishes_whole_model(make_ro
     )
 
 
-def test_adapter_and_full_stages_follow_each_other(make_root, judge):
+def test_full_fine_tuning_stage_may_be_between_two_adapter_stages(make_root, judge):
     stages = [
         stage_plan("whole", (3,), starts_from="Merged", **ALL_WEIGHTS),
         stage_plan("adapter", (3,), starts_from="Merged"),
