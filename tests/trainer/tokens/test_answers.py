@@ -187,7 +187,7 @@ def test_reasoning_is_not_detected_in_an_answer_that_starts_like_it():
 
 
 @pytest.mark.parametrize("prompt", [QUESTION, [*QUESTION, CALL]])
-def test_model_without_a_template_refuses_tools(prompt):
+def test_model_without_a_chat_template_refuses_tools(prompt):
     tokenizer = make_tokenizer()
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="the chat has tools, but the model has no chat template"):

@@ -261,7 +261,7 @@ CompletionTrainer.token_losses = fits
 """
 
 
-def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all(make_distributed_root):
+def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all_ranks(make_distributed_root):
     parameters = WITHOUT_DROPOUT | {"batch_size": 8, "micro_batch_size": 4}
     whole, root = make_distributed_root(parameters=parameters), make_distributed_root(parameters=parameters)
     train(whole)

@@ -279,7 +279,7 @@ def while_evaluating(
     return set_up
 
 
-def test_writer_superseded_during_evaluation_leaves_no_result(make_root, while_evaluating):
+def test_process_superseded_during_evaluation_leaves_no_result(make_root, while_evaluating):
     root = make_root()
     while_evaluating(root, 3, lambda: Writer.claim(root.stage_folder))
     with pytest.raises(Superseded):
