@@ -68,7 +68,7 @@ class LocalCluster:
             self._clock = clock or SystemClock()
             self._retry_seconds = retry_seconds
             self._changed = threading.Event()
-            self._store = ObjectStore(self._clock, ObjectFolder(self.root / "objects"), graceful=("Pod",))
+            self._store = ObjectStore(self._clock, ObjectFolder(objects_folder(self.root)), graceful=("Pod",))
             self._store.watch(lambda _: self._changed.set())
             self._outboxes = Outboxes(volumes)
             self._reads_all_outboxes = True
@@ -192,6 +192,11 @@ class LocalCluster:
             self._store.delete(Key.of(pod), uid_of(pod))
         for index in step.starts:
             self._store.create(new_pod(job, index))
+
+
+def objects_folder(root: Path) -> Path:
+    """Return the folder with the objects of the cluster in ``root``."""
+    return root / "objects"
 
 
 def is_in_use(root: Path) -> bool:

@@ -40,6 +40,11 @@ def works_on_all(_: Object) -> bool:
     return True
 
 
+def log_file(root: Path, pod_name: str) -> Path:
+    """Return the path of the log of a pod that runs below ``root``."""
+    return root / "logs" / f"{pod_name}.log"
+
+
 class Kubelet:
     """Runs the pods of an object store. Only one thread may use it."""
 
@@ -69,7 +74,7 @@ class Kubelet:
 
     def log_file(self, pod_name: str) -> Path:
         """Return the path of the pod's log, which stays after the pod is deleted."""
-        return self._root / "logs" / f"{pod_name}.log"
+        return log_file(self._root, pod_name)
 
     def ended_pods(self) -> list[Object]:
         """Return the pods whose process has ended, but whose status does not show it yet."""

@@ -5,6 +5,7 @@ A Secret's file can be read only by the user who owns the file.
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def to_yaml(obj: Object) -> str:
     return text
 
 
+def from_yaml(text: str) -> Any:
+    """Parse YAML. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+
+
 def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file atomically: after a power failure, its content is complete or unchanged. Raises OSError.
 
@@ -87,15 +93,20 @@ class ObjectFolder:
             if path.name.startswith("."):  # left by an interrupted write
                 path.unlink()
                 continue
-            try:
-                obj = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
-                if self._path(Key.of(obj)) != path:
-                    raise ClusterError(
-                        f"{path}: the object's kind, namespace or name does not match the path of the file"
-                    )
-            except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-                raise ClusterError(f"{path} cannot be read: {error!r}") from error
-            objects.append(obj)
+            objects.append(self._load_file(path))
+        return objects
+
+    def files(self, kind: str) -> list[Path]:
+        """Return the files of the objects of a kind, sorted by namespace and name."""
+        return sorted(path for path in self._root.glob(f"{kind}/*/*.yaml") if not path.name.startswith("."))
+
+    def read(self, kind: str) -> list[Object]:
+        """Load the objects of a kind while another process may be changing them. Changes no file, and raises
+        the errors of :meth:`load`."""
+        objects = []
+        for path in self.files(kind):
+            with suppress(FileNotFoundError):
+                objects.append(self._load_file(path))
         return objects
 
     def save(self, obj: Object) -> None:
@@ -114,6 +125,20 @@ class ObjectFolder:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise ClusterError(f"{path} cannot be removed: {error}") from error
+
+    def _load_file(self, path: Path) -> Object:
+        """Load one object. Raises FileNotFoundError and ClusterError."""
+        try:
+            obj: Object = from_yaml(path.read_text(encoding="utf-8"))
+            if self._path(Key.of(obj)) != path:
+                raise ClusterError(
+                    f"{path}: the object's kind, namespace or name does not match the path of the file"
+                )
+        except FileNotFoundError:
+            raise
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise ClusterError(f"{path} cannot be read: {error!r}") from error
+        return obj
 
     def _path(self, key: Key) -> Path:
         return self._root / key.kind / key.namespace / f"{key.name}.yaml"

@@ -1,4 +1,4 @@
-"""Show the trainer's HTML report on a laptop, with a banner for a failure that the trainer could not report.
+"""Add a banner to the trainer's HTML report for a failure that the trainer could not report.
 
 The trainer writes the page while it runs, so the page lacks what happens afterwards: an exceeded deadline, a
 killed process, or a person's decision to discard the run.

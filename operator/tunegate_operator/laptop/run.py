@@ -58,6 +58,8 @@ from tunegate_operator.laptop.status import (
     cluster_folder,
     read_status,
     record_running_jobs,
+    report_file,
+    status_file,
     write_if_changed,
 )
 from tunegate_operator.laptop.store import ObjectStore
@@ -202,7 +204,12 @@ class Laptop:
         return self._cluster.log_file(newest["metadata"]["name"]) if newest else None
 
     def report_file(self, name: str) -> Path:
-        return self.runs / name / "report.html"
+        """Return the path of a job's report."""
+        return report_file(self.runs, name)
+
+    def status_file(self, name: str) -> Path:
+        """Return the path of a job's status file."""
+        return status_file(self.runs, name)
 
     # Inside
 
@@ -332,13 +339,13 @@ class Laptop:
     def _write_files(self, job: Object) -> None:
         """Update the status file and the report of a job."""
         metadata = job["metadata"]
-        folder = self.runs / metadata["name"]
-        write_if_changed(folder / "status.yaml", to_yaml(job))
+        name = metadata["name"]
+        write_if_changed(self.status_file(name), to_yaml(job))
         claim = job["spec"].get("storage", {}).get("persistentVolumeClaim")
         report = self._volumes / str(claim) / metadata["uid"] / "report.html"
         if report.exists():
             page = report.read_text(encoding="utf-8")
-            write_if_changed(folder / "report.html", with_status(page, metadata["name"], read_status(job)))
+            write_if_changed(self.report_file(name), with_status(page, name, read_status(job)))
 
 
 def _has_started(job: Object | None) -> bool:

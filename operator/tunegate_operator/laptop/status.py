@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
-
-import yaml
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.cluster import is_in_use
+from tunegate_operator.laptop.object_folder import from_yaml
 
 AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
 """Phases that change only if a person acts, for example with ``tunegate continue``."""
 ENDED = (Phase.SUCCEEDED, Phase.FAILED)
+_STATUS = "status.yaml"
 
 
 def cluster_folder(runs: Path) -> Path:
@@ -24,9 +25,28 @@ def read_status(job: Object) -> FineTuneJobStatus:
     return FineTuneJobStatus.model_validate(job.get("status", {}))
 
 
+def status_files(runs: Path) -> list[Path]:
+    """Return the status files of a runs folder, one for each FineTuneJob, sorted by name."""
+    return sorted(runs.glob(f"*/{_STATUS}"))
+
+
+def status_file(runs: Path, name: str) -> Path:
+    """Return the path of a job's status file."""
+    return runs / name / _STATUS
+
+
+def report_file(runs: Path, name: str) -> Path:
+    """Return the path of a job's report, which exists after the job's first report."""
+    return runs / name / "report.html"
+
+
 def read_jobs(runs: Path) -> list[Object]:
     """Read the FineTuneJobs of a runs folder from their status files."""
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/status.yaml"))]
+    jobs = []
+    for path in status_files(runs):
+        with suppress(FileNotFoundError):  # deleted meanwhile, by `tunegate run --again`
+            jobs.append(from_yaml(path.read_text(encoding="utf-8")))
+    return jobs
 
 
 def record_running_jobs(runs: Path, names: Collection[str]) -> None:
