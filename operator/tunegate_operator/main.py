@@ -9,13 +9,8 @@ from typing import Any
 import kopf
 
 from tunegate_operator.engine.clock import SystemClock
-from tunegate_operator.engine.kubernetes import (
-    OWN_RESOURCES,
-    REQUEST_SECONDS,
-    KubernetesCluster,
-    Resource,
-    connect,
-)
+from tunegate_operator.engine.connection import connect
+from tunegate_operator.engine.kubernetes import OWN_RESOURCES, REQUEST_SECONDS, KubernetesCluster, Resource
 from tunegate_operator.logs import set_up_logs
 from tunegate_operator.manager import Manager
 from tunegate_operator.settings import SettingsError, read_settings

@@ -42,6 +42,19 @@ MASTER_PORT = 29500
 _LOCAL_PORTS = range(20000, 30000)
 """Range that replaces ``MASTER_PORT`` on a laptop, where all jobs share one address. It is below the usual
 ephemeral port range."""
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "fsGroup": 65532,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""Security contexts that meet the Pod Security standard "restricted"."""
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """Label with the index of a pod in an Indexed Job. The Job controller sets it."""
 
@@ -169,11 +182,7 @@ def _pod_template(
         "volumeMounts": needs.volumes.mounts,
         "terminationMessagePath": f"{DEFAULT_ROOT}/termination.json",
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
     }
     if needs.resources:
         container["resources"] = needs.resources
@@ -183,13 +192,7 @@ def _pod_template(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": needs.grace_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "fsGroup": 65532,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "containers": [container],
         "volumes": needs.volumes.volumes,
     }

@@ -14,6 +14,7 @@ from tunegate_api.contract import Role, Termination, cause_priority
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
+from tunegate_operator.engine.events import event_time
 from tunegate_operator.names import ATTEMPT_LABEL, ROLE_LABEL, STAGE_LABEL, Step
 
 _ATTEMPT = re.compile("[1-9][0-9]{0,5}")
@@ -252,7 +253,7 @@ def _looked_up(view: View, uid: str) -> LookedUp | None:
     found = view.events_about(uid)
     if found is None:
         return None
-    newest = max(found.events, key=_event_time, default=None)
+    newest = max(found.events, key=event_time, default=None)
     if newest is None:
         return LookedUp(found.asked)
     return LookedUp(
@@ -261,14 +262,6 @@ def _looked_up(view: View, uid: str) -> LookedUp | None:
         reason=newest.get("reason", ""),
         message=newest.get("message", ""),
     )
-
-
-def _event_time(event: Object) -> str:
-    """Return the time at which an Event last occurred; empty if unknown. The client that created the Event
-    decides which field has this time."""
-    series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((time for time in times if time), "")
 
 
 def _time(value: str | None) -> datetime | None:

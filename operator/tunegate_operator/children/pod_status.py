@@ -22,6 +22,14 @@ def is_terminal(pod: Object) -> bool:
     return phase(pod) in TERMINAL_PHASES
 
 
+def container_state(pod: Object, name: str) -> Object:
+    """Return the state of a container: a dict with one of the keys waiting, running and terminated, or none
+    before the node knows the pod. Other containers of the pod, such as sidecars, are ignored."""
+    statuses = pod.get("status", {}).get("containerStatuses", ())
+    states: list[Object] = [one["state"] for one in statuses if one["name"] == name]
+    return states[0] if states else {}
+
+
 def exit_code(pod: Object) -> int | None:
     """Return the exit code of a pod's container; None if the container has not ended."""
     for container in pod.get("status", {}).get("containerStatuses", ()):

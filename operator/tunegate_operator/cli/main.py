@@ -19,6 +19,7 @@ from tunegate_api import __version__
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.cli.display import PlainLog, earlier_note, job_view, jobs_table, tracking_line, utc_now
 from tunegate_operator.cli.plan_view import plan_text, plan_view
+from tunegate_operator.clients.client import ClientError
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, jobs_of, read_project
@@ -283,10 +284,10 @@ def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) ->
 
 def _record_decision_on_cluster(name: str, namespace: str, annotation: str, reason: str) -> None:
     """Record a decision about a job on the cluster, where the operator carries out the decision."""
-    cluster = import_module("tunegate_operator.cli.cluster_decision")  # takes a second, so only if needed
+    kube = import_module("tunegate_operator.clients.kube")  # its imports are slow, so only if needed
     try:
-        cluster.record_decision(name, namespace, annotation, reason)
-    except cluster.DecisionError as error:
+        kube.KubernetesClient.connect(namespace=namespace).decide(name, annotation, reason)
+    except ClientError as error:
         raise click.ClickException(str(error)) from error
     click.echo(
         f"Decision recorded. Follow progress with: kubectl get ftj {name} --namespace {namespace} --watch"

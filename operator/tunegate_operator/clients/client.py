@@ -1,11 +1,18 @@
 """The interface that the commands and the web page use to read jobs and gates. Two implementations pass the
 same conformance tests: a runs folder on this machine, and the namespace of a cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
+from tunegate_api.meta import summarize
+from tunegate_operator.children.job import CONTAINER
+from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.events import event_time
+from tunegate_operator.engine.objects import resource_version
 
+MAX_NAMES = 20
+"""How many names an error message lists."""
 Kind = Literal["FineTuneJob", "EvalGate"]
 
 
@@ -15,6 +22,10 @@ class ClientError(Exception):
 
 class UnknownNameError(ClientError):
     """There is no object with this name. The message lists the names that exist."""
+
+
+class UnreachableError(ClientError):
+    """The cluster does not answer, or cannot carry out requests at present. A retry may succeed."""
 
 
 class Client(Protocol):
@@ -38,10 +49,53 @@ class Client(Protocol):
         interruption. Raises UnknownNameError if the object does not exist at first."""
         ...
 
+    def interrupted(self, jobs: Collection[Object]) -> set[str]:
+        """Return the names of the jobs that have not ended, but that no process runs. A person has to run
+        them again. Empty for a cluster, where the operator runs all jobs."""
+        ...
+
     def list_events(self, obj: Object) -> list[Object]:
         """Return the Kubernetes Events about an object, oldest first."""
         ...
 
-    def read_report(self, job: Object) -> bytes:
-        """Return the job's report, an HTML page. Raises ClientError if there is no report yet."""
+    def list_pods(self, job: Object) -> list[Object]:
+        """Return the pods of a job that still exist, oldest first."""
         ...
+
+    def read_log(self, pod: Object, *, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of the log of a pod whose container has started. With ``follow``, continue until
+        the container has ended; an interrupted connection is resumed without repeating lines."""
+        ...
+
+    def read_report(self, job: Object) -> bytes:
+        """Return the job's report, an HTML page. Raises ClientError if there is no report yet.
+
+        On a cluster, this starts a pod that reads the report from the job's volume, and takes seconds."""
+        ...
+
+
+def age_key(obj: Object) -> tuple[str, int]:
+    """Return a key that sorts objects of one kind by age, the oldest first. Creation times have whole
+    seconds, so the resourceVersion decides between equal ones."""
+    return obj["metadata"].get("creationTimestamp", ""), resource_version(obj)
+
+
+def sorted_events(events: Iterable[Object]) -> list[Object]:
+    """Return Events sorted by the time at which they last occurred, the oldest first."""
+    return sorted(events, key=lambda event: (event_time(event), resource_version(event)))
+
+
+def has_log(pod: Object) -> bool:
+    """Return whether a pod has a log, because its container has started."""
+    return not {"running", "terminated"}.isdisjoint(container_state(pod, CONTAINER))
+
+
+def has_ended(pod: Object) -> bool:
+    """Return whether a pod writes no more to its log."""
+    return is_terminal(pod) or "terminated" in container_state(pod, CONTAINER)
+
+
+def unknown_name(kind: Kind, name: str, place: str, names: Collection[str]) -> UnknownNameError:
+    """Return the error for a name that does not exist."""
+    existing = summarize(sorted(names), MAX_NAMES) or "none"
+    return UnknownNameError(f"there is no {kind} {name} in {place}; its {kind}s: {existing}")

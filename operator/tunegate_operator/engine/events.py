@@ -37,3 +37,11 @@ def new_event(regarding: Object, type: str, reason: str, message: str, time: str
         "lastTimestamp": time,
         "source": {"component": COMPONENT},
     }
+
+
+def event_time(event: Object) -> str:
+    """Return the time at which an Event last occurred; empty if unknown. Which field has it depends on the
+    client that created the Event."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for time in times if time), "")

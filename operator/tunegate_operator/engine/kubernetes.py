@@ -5,15 +5,14 @@ Requests are not retried here: the caller decides again after its own backoff. K
 the watches, and pass the events to :meth:`KubernetesCluster.deliver`.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
 from tunegate_api import API_VERSION
 from tunegate_operator.engine.clock import Clock
@@ -51,6 +50,10 @@ class ExpiredError(ClusterError):
 
 class AnswerTooLargeError(ClusterError):
     """The answer has more bytes than the caller allows."""
+
+
+class SilentError(ClusterError):
+    """The server sent nothing for as long as the caller allows."""
 
 
 @dataclass(frozen=True)
@@ -102,31 +105,6 @@ _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
 
 
-def connect(threads: int, *, of_user: bool = False) -> client.ApiClient:
-    """Return a client that uses the pod's service account or, outside a pod, the user's kubeconfig.
-
-    With ``of_user``, a kubeconfig has priority over the service account, as in kubectl. ``threads`` is the
-    number of threads that may use the client at once. Raises ``kubernetes.config.ConfigException`` if there
-    is neither a service account nor a kubeconfig.
-    """
-    configuration = client.Configuration()
-    if of_user and _has_kubeconfig():
-        config.load_kube_config(client_configuration=configuration)
-    else:
-        try:
-            config.load_incluster_config(configuration)
-        except config.ConfigException:
-            config.load_kube_config(client_configuration=configuration)
-    configuration.connection_pool_maxsize = threads
-    configuration.retries = False
-    return client.ApiClient(configuration)
-
-
-def _has_kubeconfig() -> bool:
-    paths = config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
-    return any(path and os.path.exists(os.path.expanduser(path)) for path in paths)
-
-
 class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
@@ -142,9 +120,11 @@ class KubernetesCluster:
         self._listeners: list[Callable[[WatchEvent], None]] = []
         self.on_request: Callable[[str, str, int], None] = lambda *_: None
 
-    def list_objects(self, kind: str, namespace: str | None = None) -> Iterator[Object]:
+    def list_objects(self, kind: str, namespace: str | None = None, labels: str = "") -> Iterator[Object]:
+        """List the objects of a kind, see :class:`Cluster`. ``labels`` is a selector in addition to the
+        kind's."""
         for each in (namespace,) if namespace else self.namespaces:
-            yield from self._list(kind, each)
+            yield from self._list(kind, each, labels)
 
     def get(self, key: Key) -> Object | None:
         resource = _RESOURCES[key.kind]
@@ -167,9 +147,11 @@ class KubernetesCluster:
         version: str = answer["metadata"]["resourceVersion"]
         return version
 
-    def watch_from(self, kind: str, namespace: str | None, since: str, seconds: int) -> Iterator[Object]:
+    def watch_from(
+        self, kind: str, namespace: str | None, since: str, seconds: int, name: str = ""
+    ) -> Iterator[Object]:
         """Yield the events after the resourceVersion ``since``, including bookmarks, until the server ends
-        the watch after ``seconds``.
+        the watch after ``seconds``. With a ``name``, watch only the object with this name.
 
         Raises ExpiredError if the server no longer has this version, and ClusterError.
         """
@@ -178,21 +160,27 @@ class KubernetesCluster:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "labelSelector": resource.labels,
+            "fieldSelector": name and f"metadata.name={name}",
             "resourceVersion": since,
             "timeoutSeconds": str(seconds),
         }
         path, accept = resource.path(namespace), _METADATA if resource.metadata_only else _JSON
-        try:
-            response = self._send("GET", path, query=query, seconds=seconds + REQUEST_SECONDS, accept=accept)
-            if response.status >= 400:
-                raise _error(response.status, read_json(response.read()))
-            for line in response.response:
+        for line in self._lines(path, query, seconds + REQUEST_SECONDS, accept):
+            try:
                 event: Object = read_json(line)
-                if event["type"] == "ERROR":
-                    raise _error(event["object"].get("code", 500), event["object"])
-                yield event | {"object": _with_kind(kind, event["object"])}
-        except (client.ApiException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise ClusterError(f"GET {path}: {error}") from error
+            except ValueError as error:
+                raise ClusterError(f"GET {path}: {error}") from error
+            if event["type"] == "ERROR":
+                raise _error(event["object"].get("code", 500), event["object"])
+            yield event | {"object": _with_kind(kind, event["object"])}
+
+    def read_log(self, pod: Key, query: dict[str, str], seconds: float) -> Iterator[bytes]:
+        """Yield the lines of a pod's log. ``query`` has the parameters of the request, such as ``follow``.
+
+        Raises SilentError if no line arrives for ``seconds``, and ClusterError.
+        """
+        path = _RESOURCES["Pod"].path(pod.namespace, pod.name) + "/log"
+        return self._lines(path, query, seconds, accept=f"{_JSON}, */*")
 
     def deliver(self, type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
         """Call the listeners with an event from a watch, or from the list with which a watch starts."""
@@ -212,6 +200,11 @@ class KubernetesCluster:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         with suppress(NotFoundError, ConflictError):  # deleted, or the name belongs to another object
             self._request("DELETE", _RESOURCES[key.kind].path(key.namespace, key.name), options)
+
+    def patch(self, key: Key, patch: Object) -> Object:
+        """Change fields of an object with a JSON merge patch. Returns the whole object."""
+        path = _RESOURCES[key.kind].path(key.namespace, key.name)
+        return self._request("PATCH", path, patch, content_type="application/merge-patch+json")
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         # Setting resourceVersion makes the server compare it. A failed "test" operation would be Invalid.
@@ -249,14 +242,15 @@ class KubernetesCluster:
         found: list[Object] = answer["items"]
         return found
 
-    def _list(self, kind: str, namespace: str | None) -> Iterator[Object]:
+    def _list(self, kind: str, namespace: str | None, labels: str) -> Iterator[Object]:
         """List the objects of a kind page by page, as one consistent read.
 
         Raises ExpiredError if the server no longer has the version of the first page: then list again."""
         resource, continuation, page = _RESOURCES[kind], "", PAGE
         accept = _METADATA_LIST if resource.metadata_only else _JSON
+        selector = ",".join(filter(None, (resource.labels, labels)))
         while True:
-            query = {"limit": str(page), "labelSelector": resource.labels, "continue": continuation}
+            query = {"limit": str(page), "labelSelector": selector, "continue": continuation}
             limit = PAGE_BYTES if page > 1 else None  # etcd limits the size of a single object
             try:
                 answer = self._request(
@@ -290,6 +284,20 @@ class KubernetesCluster:
         if response.status >= 400:
             raise _error(response.status, answer)
         return _without_managed_fields(answer)
+
+    def _lines(self, path: str, query: dict[str, str], seconds: float, accept: str) -> Iterator[bytes]:
+        """Yield the lines of an answer as they arrive. Raises SilentError if none arrives for ``seconds``,
+        and ClusterError."""
+        try:
+            response = self._send("GET", path, query=query, seconds=seconds, accept=accept)
+            if response.status >= 400:
+                raise _error(response.status, read_json(response.read()))
+            with closing(response.response) as lines:
+                yield from lines
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise SilentError(f"GET {path}: {error}") from error
+        except (client.ApiException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise ClusterError(f"GET {path}: {error}") from error
 
     def _send(
         self,

@@ -1,0 +1,243 @@
+"""Read and change the jobs and gates in a namespace of a cluster, with a user's kubeconfig."""
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import yaml
+from kubernetes import config
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_operator.children.job import CONTAINER
+from tunegate_operator.clients.client import (
+    ClientError,
+    Kind,
+    UnreachableError,
+    age_key,
+    has_ended,
+    sorted_events,
+    unknown_name,
+)
+from tunegate_operator.clients.report_pod import read_report
+from tunegate_operator.clients.retry import Retry
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.cluster import (
+    ClusterError,
+    ForbiddenError,
+    InvalidError,
+    Key,
+    NotFoundError,
+    Object,
+)
+from tunegate_operator.engine.connection import connect_user
+from tunegate_operator.engine.kubernetes import KubernetesCluster, SilentError
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.laptop.report_page import with_status
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL
+
+WATCH_SECONDS = 60
+"""Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
+SILENT_SECONDS = 60.0
+"""Seconds without a new line after which the request for a log is repeated, for the same reason."""
+CONNECTIONS = 4
+
+
+class KubernetesClient:
+    """Implements :class:`tunegate_operator.clients.client.Client` with an API server. Thread-safe.
+
+    ``notice`` is called with a sentence when a request is retried, or waits for a pod."""
+
+    def __init__(
+        self,
+        cluster: KubernetesCluster,
+        namespace: str,
+        context: str,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.namespace = namespace
+        self._cluster = cluster
+        self._context = context
+        self._notice = notice
+
+    @classmethod
+    def connect(
+        cls,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        namespace: str | None = None,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """Connect with the credentials that kubectl would use with these options. Raises ClientError.
+
+        The default namespace is the context's. No request is sent yet."""
+        try:
+            found = connect_user(kubeconfig, context, CONNECTIONS)
+        except (config.ConfigException, yaml.YAMLError, OSError) as error:
+            raise ClientError(
+                f"no cluster is configured: {error}; set KUBECONFIG or --kubeconfig to the path of a "
+                "kubeconfig, and --context to one of its contexts"
+            ) from error
+        cluster = KubernetesCluster(found.api, SystemClock())
+        return cls(cluster, namespace or found.namespace, found.context, notice)
+
+    @property
+    def place(self) -> str:
+        return f"namespace {self.namespace} of context {self._context}"
+
+    def list_objects(self, kind: Kind) -> list[Object]:
+        with self._explained(f"the {kind}s cannot be listed"):
+            return sorted(self._cluster.list_objects(kind, self.namespace), key=Key.of)
+
+    def get(self, kind: Kind, name: str) -> Object:
+        found = self._find(kind, name)
+        if found is None:
+            names = [obj["metadata"]["name"] for obj in self.list_objects(kind)]
+            raise unknown_name(kind, name, self.place, names)
+        return found
+
+    def watch(self, kind: Kind, name: str) -> Iterator[Object]:
+        first = obj = self.get(kind, name)
+        yield obj
+        retry = Retry(self._notice)
+        while True:
+            try:
+                current = self._find(kind, name)
+                if current is None or uid_of(current) != uid_of(first):
+                    return
+                retry.succeeded()
+                if current["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+                    obj = current
+                    yield obj
+                with self._explained(f"{kind} {name} cannot be watched"):
+                    for event in self._changes(kind, obj):
+                        if event["type"] == "DELETED":
+                            return
+                        obj = event["object"]
+                        yield obj
+            except UnreachableError as error:
+                retry.wait(error)
+
+    def interrupted(self, jobs: Collection[Object]) -> set[str]:  # noqa: ARG002 - the interface has it
+        return set()
+
+    def list_events(self, obj: Object) -> list[Object]:
+        with self._explained(f"the Events of {obj['kind']} {obj['metadata']['name']} cannot be listed"):
+            events = self._cluster.list_events(self.namespace, uid_of(obj))
+        return sorted_events(events)
+
+    def list_pods(self, job: Object) -> list[Object]:
+        name = job["metadata"]["name"]
+        with self._explained(f"the pods of FineTuneJob {name} cannot be listed"):
+            pods = list(self._cluster.list_objects("Pod", self.namespace, f"{JOB_LABEL}={name}"))
+        return sorted((pod for pod in pods if _belongs(pod, job)), key=age_key)
+
+    def read_log(self, pod: Object, *, follow: bool = False) -> Iterator[str]:
+        last, retry = "", Retry(self._notice)
+        while True:
+            try:
+                is_last = not follow or self._has_ended(pod)  # decided first: what follows reads to the end
+                for line in self._log_lines(pod, since=last, follow=not is_last):
+                    retry.succeeded()
+                    if not is_last and not line.endswith("\n"):
+                        break  # the connection ended within the line, which is read again
+                    time, _, text = line.rstrip("\n").partition(" ")
+                    if time > last:  # the server repeats the lines of the last second
+                        last = time
+                        yield text
+                if is_last:
+                    return
+            except UnreachableError as error:
+                if not follow:
+                    raise
+                retry.wait(error)
+
+    def read_report(self, job: Object) -> bytes:
+        name = job["metadata"]["name"]
+        with self._explained(f"the report of FineTuneJob {name} cannot be read"):
+            page = read_report(self._cluster, job, self._notice).decode()
+        return with_status(page, name, FineTuneJobStatus.model_validate(job.get("status", {}))).encode()
+
+    def decide(self, name: str, annotation: str, reason: str) -> None:
+        """Record a decision about the current stop of a job: the annotation CONTINUE_ANNOTATION or
+        DISCARD_ANNOTATION with a reason. The operator carries it out. Raises ClientError."""
+        status = self.get("FineTuneJob", name).get("status", {})
+        stop = status.get("stop")
+        if stop is None or "completionTime" in status:
+            raise ClientError(
+                f"FineTuneJob {name} in {self.place} is not stopped by a gate: there is nothing to decide"
+            )
+        value = json.dumps({"stop": stop["id"], "reason": reason})
+        with self._explained(f"the decision about FineTuneJob {name} was not recorded"):
+            self._cluster.patch(
+                self._key("FineTuneJob", name), {"metadata": {"annotations": {annotation: value}}}
+            )
+
+    def set_suspended(self, name: str, suspend: bool) -> Object:
+        """Set ``spec.suspend`` of a job that has not ended. Returns the job. Raises ClientError."""
+        job = self.get("FineTuneJob", name)
+        if "completionTime" in job.get("status", {}):
+            raise ClientError(
+                f"FineTuneJob {name} in {self.place} has ended in phase {job['status'].get('phase')}: it can "
+                "neither be suspended nor resumed"
+            )
+        verb = "suspended" if suspend else "resumed"
+        with self._explained(f"FineTuneJob {name} was not {verb}"):
+            return self._cluster.patch(self._key("FineTuneJob", name), {"spec": {"suspend": suspend}})
+
+    def _key(self, kind: str, name: str) -> Key:
+        return Key(kind, self.namespace, name)
+
+    def _find(self, kind: Kind, name: str) -> Object | None:
+        with self._explained(f"{kind} {name} cannot be read"):
+            return self._cluster.get(self._key(kind, name))
+
+    def _changes(self, kind: Kind, obj: Object) -> Iterator[Any]:
+        """Yield the watch events about an object after its version, until the server ends the watch."""
+        metadata = obj["metadata"]
+        events = self._cluster.watch_from(
+            kind, self.namespace, metadata["resourceVersion"], WATCH_SECONDS, metadata["name"]
+        )
+        return (event for event in events if event["type"] != "BOOKMARK")
+
+    def _log_lines(self, pod: Object, *, since: str, follow: bool) -> Iterator[str]:
+        """Yield the lines of a pod's log from a time on, each with its time. With ``follow``, end if no line
+        arrives for a while. Yields nothing if the pod no longer exists."""
+        name = pod["metadata"]["name"]
+        query = {"container": CONTAINER, "timestamps": "true", "sinceTime": since}
+        query |= {"follow": "true"} if follow else {}
+        with self._explained(f"the log of pod {name} cannot be read"):
+            try:
+                for line in self._cluster.read_log(Key.of(pod), query, SILENT_SECONDS):
+                    yield line.decode(errors="replace")
+            except NotFoundError:
+                return
+            except SilentError:
+                if not follow:
+                    raise
+
+    def _has_ended(self, pod: Object) -> bool:
+        """Return whether a pod has ended or no longer exists."""
+        with self._explained(f"pod {pod['metadata']['name']} cannot be read"):
+            current = self._cluster.get(Key.of(pod))
+        return current is None or uid_of(current) != uid_of(pod) or has_ended(current)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Raise the cluster's errors as ClientErrors that begin with ``what``."""
+        try:
+            yield
+        except (ForbiddenError, InvalidError, NotFoundError) as error:
+            raise ClientError(f"{what}: {error} ({self.place})") from error
+        except ClusterError as error:
+            hint = "; is Tunegate installed in this cluster?" if "(404)" in str(error) else ""
+            raise UnreachableError(f"{what}: {error} ({self.place}){hint}") from error
+
+
+def _belongs(pod: Object, job: Object) -> bool:
+    """Return whether a pod belongs to this job, and not to an earlier job of the same name. The name of its
+    Job ends in parts of the job's uid and the attempt, see :func:`attempt_name`."""
+    owner, attempt = controlling_owner(pod), pod["metadata"]["labels"].get(ATTEMPT_LABEL)
+    return owner is not None and owner.key.name.endswith(f"-{uid_of(job)[:5]}-{attempt}")

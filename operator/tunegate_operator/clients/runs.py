@@ -1,0 +1,145 @@
+"""Read the jobs and gates of a runs folder on this machine. Another process may be running them."""
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from tunegate_operator.clients.client import (
+    ClientError,
+    Kind,
+    age_key,
+    has_ended,
+    sorted_events,
+    unknown_name,
+)
+from tunegate_operator.engine.cluster import ClusterError, Key, Object
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.laptop.cluster import is_in_use, objects_folder
+from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
+from tunegate_operator.laptop.kubelet import log_file
+from tunegate_operator.laptop.object_folder import ObjectFolder
+from tunegate_operator.laptop.status import (
+    cluster_folder,
+    interrupted_jobs,
+    read_jobs,
+    report_file,
+    status_files,
+)
+
+POLL_SECONDS = 0.25
+"""Seconds between two looks at a file that may have changed."""
+
+
+class RunsClient:
+    """Implements :class:`tunegate_operator.clients.client.Client` with a runs folder. Changes no file."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self._cluster = cluster_folder(runs)
+        self._folder = ObjectFolder(objects_folder(self._cluster))
+
+    @property
+    def place(self) -> str:
+        return f"the folder {self.runs}"
+
+    def list_objects(self, kind: Kind) -> list[Object]:
+        if kind == "FineTuneJob":
+            return self._jobs()
+        return sorted(self._stored(kind), key=Key.of)
+
+    def get(self, kind: Kind, name: str) -> Object:
+        found = {obj["metadata"]["name"]: obj for obj in self.list_objects(kind)}
+        if name not in found:
+            raise unknown_name(kind, name, self.place, list(found))
+        return found[name]
+
+    def watch(self, kind: Kind, name: str) -> Iterator[Object]:
+        obj, seen = self.get(kind, name), None
+        yield obj
+        while True:
+            versions = self._versions(kind)
+            if versions != seen:
+                seen = versions
+                current = [one for one in self.list_objects(kind) if uid_of(one) == uid_of(obj)]
+                if not current:
+                    return
+                if current[0] != obj:
+                    obj = current[0]
+                    yield obj
+            time.sleep(POLL_SECONDS)
+
+    def interrupted(self, jobs: Collection[Object]) -> set[str]:
+        return interrupted_jobs(self.runs, jobs)
+
+    def list_events(self, obj: Object) -> list[Object]:
+        events = self._stored("Event")
+        return sorted_events(event for event in events if event["involvedObject"].get("uid") == uid_of(obj))
+
+    def list_pods(self, job: Object) -> list[Object]:
+        pods = [
+            pod
+            for pod in self._stored("Pod")
+            if pod["metadata"].get("annotations", {}).get(OWNER_ANNOTATION) == uid_of(job)
+        ]
+        return sorted(pods, key=age_key)
+
+    def read_log(self, pod: Object, *, follow: bool = False) -> Iterator[str]:
+        name = pod["metadata"]["name"]
+        path, line = log_file(self._cluster, name), ""
+        try:
+            file = path.open(encoding="utf-8", errors="replace", newline="\n")
+        except FileNotFoundError:
+            raise ClientError(f"there is no log of pod {name}: {path} does not exist") from None
+        with file:
+            while True:
+                is_last = not follow or self._has_ended(pod)  # decided first: what follows reads to the end
+                for part in file:
+                    line += part
+                    if line.endswith("\n"):
+                        yield line[:-1]
+                        line = ""
+                if is_last:
+                    break
+                time.sleep(POLL_SECONDS)
+        if line:
+            yield line
+
+    def read_report(self, job: Object) -> bytes:
+        path = report_file(self.runs, job["metadata"]["name"])
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            name = job["metadata"]["name"]
+            raise ClientError(
+                f"FineTuneJob {name} has no report yet: {path} is created after the first evaluation"
+            ) from None
+
+    def _jobs(self) -> list[Object]:
+        try:
+            return read_jobs(self.runs)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ClientError(f"a status file in {self.place} cannot be read: {error}") from error
+
+    def _stored(self, kind: str) -> list[Object]:
+        try:
+            return self._folder.read(kind)
+        except ClusterError as error:
+            raise ClientError(str(error)) from error
+
+    def _versions(self, kind: Kind) -> dict[Path, int]:
+        """Return a value that changes when the file of an object of this kind changes."""
+        files = status_files(self.runs) if kind == "FineTuneJob" else self._folder.files(kind)
+        versions = {}
+        for path in files:
+            with suppress(FileNotFoundError):
+                versions[path] = path.stat().st_mtime_ns
+        return versions
+
+    def _has_ended(self, pod: Object) -> bool:
+        """Return whether a pod writes no more to its log, as far as the files show. Without a process that
+        runs the folder, they are not updated."""
+        current = [one for one in self._stored("Pod") if uid_of(one) == uid_of(pod)]
+        return not current or has_ended(current[0]) or not is_in_use(self._cluster)

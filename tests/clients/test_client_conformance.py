@@ -1,0 +1,130 @@
+"""The conformance tests for ``clients.client.Client``. They run with both implementations."""
+
+from contextlib import closing
+
+import pytest
+
+from support import manifests
+from support.places import Place
+from support.waiting import eventually
+from tunegate_operator.clients.client import ClientError, Kind, UnknownNameError
+from tunegate_operator.engine.cluster import ForbiddenError, Key, Object
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.owners import owner_reference
+from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, attempt_name
+
+
+@pytest.fixture(params=["runs", pytest.param("kubernetes", marks=pytest.mark.cluster)])
+def place(request: pytest.FixtureRequest) -> Place:
+    found: Place = request.getfixturevalue(request.param)
+    return found
+
+
+def create_pod(place: Place, job: Object, attempt: int) -> Object:
+    """Create a data pod of a job. Its owner is a ConfigMap with the name of the pod's Job, because the
+    controller of a real Job would delete the pod."""
+    metadata = job["metadata"]
+    name = attempt_name(metadata["name"], metadata["uid"], "data", None, attempt)
+    owner = place.create(manifests.config_map(name, {}))
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{name}-pod",
+            "labels": MANAGED_LABELS
+            | {JOB_LABEL: metadata["name"], ROLE_LABEL: "data", ATTEMPT_LABEL: str(attempt)},
+            "annotations": {OWNER_ANNOTATION: metadata["uid"]},
+            "ownerReferences": [owner_reference(owner) | {"blockOwnerDeletion": False}],
+        },
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "trainer",
+                    "image": "trainer:test",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }
+
+    def created() -> Object | None:
+        try:
+            return place.create(pod)
+        except ForbiddenError:  # a controller creates the service account of a new namespace
+            return None
+
+    return eventually(created, what="the namespace has a service account")
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate"])
+def test_objects_of_a_kind_are_listed_by_name(place: Place, kind: Kind) -> None:
+    assert place.client.list_objects(kind) == []
+    for name in ("pens", "cups", "mugs"):
+        place.create(manifests.finetunejob(), name)
+        place.create(manifests.evalgate(), name)
+    listed = place.client.list_objects(kind)
+    assert [obj["metadata"]["name"] for obj in listed] == ["cups", "mugs", "pens"]
+    assert {obj["kind"] for obj in listed} == {kind}
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate"])
+def test_an_object_is_read_by_name_with_its_status(place: Place, kind: Kind) -> None:
+    made = manifests.finetunejob() if kind == "FineTuneJob" else manifests.evalgate("orders")
+    place.set_status(place.create(made), observedGeneration=1)
+    found = place.client.get(kind, "orders")
+    assert (found["kind"], found["metadata"]["name"]) == (kind, "orders")
+    assert found["status"]["observedGeneration"] == 1
+
+
+def test_an_unknown_name_is_refused_with_the_existing_names(place: Place) -> None:
+    with pytest.raises(UnknownNameError, match=r"there is no FineTuneJob oders in .*FineTuneJobs: none"):
+        place.client.get("FineTuneJob", "oders")
+    place.create(manifests.finetunejob())
+    for read in (place.client.get, lambda *what: next(place.client.watch(*what))):
+        with pytest.raises(UnknownNameError, match="its FineTuneJobs: orders"):
+            read("FineTuneJob", "oders")
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate"])
+def test_a_watch_yields_each_change_until_the_object_is_deleted(place: Place, kind: Kind) -> None:
+    made = manifests.finetunejob() if kind == "FineTuneJob" else manifests.evalgate("orders")
+    obj = place.create(made)
+    place.create(made, "another")
+    with closing(place.client.watch(kind, "orders")) as states:
+        assert "status" not in next(states)
+        for generation in (1, 2):
+            place.set_status(obj, observedGeneration=generation)
+            assert next(states)["status"]["observedGeneration"] == generation
+        place.cluster.delete(Key.of(obj), uid_of(obj))
+        assert list(states) == []
+
+
+def test_events_about_an_object_are_listed_oldest_first(place: Place) -> None:
+    job, another = place.create(manifests.finetunejob()), place.create(manifests.finetunejob(), "another")
+    for reason in ("Validating", "Queued", "Training"):
+        place.cluster.record_event(job, "Normal", reason, f"it is {reason}")
+        place.cluster.record_event(another, "Normal", "Other", "another job")
+    events = place.client.list_events(job)
+    assert [event["reason"] for event in events] == ["Validating", "Queued", "Training"]
+
+
+def test_pods_of_a_job_are_listed_oldest_first(place: Place) -> None:
+    earlier = place.create(manifests.finetunejob())
+    create_pod(place, earlier, attempt=1)
+    place.cluster.delete(Key.of(earlier), uid_of(earlier))
+    eventually(lambda: place.cluster.get(Key.of(earlier)) is None, what="the earlier job is deleted")
+    job, another = place.create(manifests.finetunejob()), place.create(manifests.finetunejob(), "another")
+    pods = [create_pod(place, job, attempt=attempt) for attempt in (1, 2, 3)]
+    create_pod(place, another, attempt=1)
+    assert [uid_of(pod) for pod in place.client.list_pods(job)] == [uid_of(pod) for pod in pods]
+
+
+def test_a_job_without_a_report_is_named_in_the_error(place: Place) -> None:
+    job = place.create(manifests.finetunejob())
+    with pytest.raises(ClientError, match="FineTuneJob orders has no report yet"):
+        place.client.read_report(job)

@@ -1,0 +1,93 @@
+"""Reading a runs folder while another process works in it."""
+
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+from support import manifests
+from support.places import Place
+from tunegate_operator.clients.client import ClientError
+from tunegate_operator.clients.runs import RunsClient
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.laptop.cluster import LocalCluster, objects_folder
+from tunegate_operator.laptop.kubelet import log_file
+from tunegate_operator.laptop.status import cluster_folder, report_file, status_file
+
+
+def client_of(runs: Place) -> RunsClient:
+    assert isinstance(runs.client, RunsClient)
+    return runs.client
+
+
+def pod_with_log(runs: Place, text: str) -> tuple[Object, Path]:
+    """Create a running pod. Returns it, and the path of its log."""
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "train-1"}, "spec": {}}
+    pod = runs.set_status(runs.create(pod), phase="Running")
+    path = log_file(cluster_folder(client_of(runs).runs), "train-1")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return pod, path
+
+
+def test_folder_that_does_not_exist_has_no_jobs(tmp_path: Path) -> None:
+    client = RunsClient(tmp_path / "none")
+    assert client.list_objects("FineTuneJob") == client.list_objects("EvalGate") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_unfinished_files_of_a_writer_are_neither_read_nor_removed(runs: Place) -> None:
+    runs.create(manifests.evalgate())
+    folder = objects_folder(cluster_folder(client_of(runs).runs)) / "EvalGate" / "default"
+    unfinished = folder / ".orders-golden.yaml"
+    unfinished.write_text("{")
+    assert len(runs.client.list_objects("EvalGate")) == 1
+    assert unfinished.exists()
+
+
+def test_status_file_that_is_not_yaml_is_reported_with_its_folder(runs: Place) -> None:
+    path = status_file(client_of(runs).runs, "orders")
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    with pytest.raises(ClientError, match=r"a status file in the folder .*runs cannot be read"):
+        runs.client.list_objects("FineTuneJob")
+
+
+def test_log_is_read_with_its_unfinished_last_line(runs: Place) -> None:
+    pod, path = pod_with_log(runs, "one\n10 %\r20 %\nthree")
+    assert list(runs.client.read_log(pod)) == ["one", "10 %\r20 %", "three"]
+    path.unlink()
+    with pytest.raises(ClientError, match="there is no log of pod train-1"):
+        list(runs.client.read_log(pod))
+
+
+def test_followed_log_continues_until_the_pod_has_ended(runs: Place) -> None:
+    pod, path = pod_with_log(runs, "one\nt")
+
+    def write_the_rest() -> None:
+        path.write_text("one\ntwo\nthree\n")
+        runs.set_status(pod, phase="Succeeded")
+
+    with LocalCluster(cluster_folder(client_of(runs).runs), lambda _: path):  # which locks the folder
+        lines = runs.client.read_log(pod, follow=True)
+        assert next(lines) == "one"
+        Timer(0.1, write_the_rest).start()
+        assert list(lines) == ["two", "three"]
+
+
+def test_followed_log_ends_if_no_process_runs_the_folder(runs: Place) -> None:
+    pod, _ = pod_with_log(runs, "one\n")
+    assert list(runs.client.read_log(pod, follow=True)) == ["one"]
+
+
+def test_report_is_read_from_the_folder_of_the_job(runs: Place) -> None:
+    job = runs.create(manifests.finetunejob())
+    report_file(client_of(runs).runs, "orders").write_bytes(b"<html>")
+    assert runs.client.read_report(job) == b"<html>"
+
+
+def test_job_that_no_process_runs_is_interrupted_until_it_has_ended(runs: Place) -> None:
+    job = runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
+    assert runs.client.interrupted([job]) == {"orders"}
+    job = runs.set_status(job, phase="Succeeded")
+    assert runs.client.interrupted([job]) == set()
