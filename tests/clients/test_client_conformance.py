@@ -6,59 +6,15 @@ import pytest
 
 from support import manifests
 from support.places import Place
-from support.waiting import eventually
 from tunegate_operator.clients.client import ClientError, Kind, UnknownNameError
-from tunegate_operator.engine.cluster import ForbiddenError, Key, Object
+from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
-from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, attempt_name
 
 
 @pytest.fixture(params=["runs", pytest.param("kubernetes", marks=pytest.mark.cluster)])
 def place(request: pytest.FixtureRequest) -> Place:
     found: Place = request.getfixturevalue(request.param)
     return found
-
-
-def create_pod(place: Place, job: Object, attempt: int) -> Object:
-    """Create a data pod of a job. Its owner is a ConfigMap with the name of the pod's Job, because the
-    controller of a real Job would delete the pod."""
-    metadata = job["metadata"]
-    name = attempt_name(metadata["name"], metadata["uid"], "data", None, attempt)
-    owner = place.create(manifests.config_map(name, {}))
-    pod: Object = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": f"{name}-pod",
-            "labels": MANAGED_LABELS
-            | {JOB_LABEL: metadata["name"], ROLE_LABEL: "data", ATTEMPT_LABEL: str(attempt)},
-            "annotations": {OWNER_ANNOTATION: metadata["uid"]},
-            "ownerReferences": [owner_reference(owner) | {"blockOwnerDeletion": False}],
-        },
-        "spec": {
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {
-                    "name": "trainer",
-                    "image": "trainer:test",
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                }
-            ],
-        },
-    }
-
-    def created() -> Object | None:
-        try:
-            return place.create(pod)
-        except ForbiddenError:  # a controller creates the service account of a new namespace
-            return None
-
-    return eventually(created, what="the namespace has a service account")
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate"])
@@ -115,12 +71,11 @@ def test_events_about_an_object_are_listed_oldest_first(place: Place) -> None:
 
 def test_pods_of_a_job_are_listed_oldest_first(place: Place) -> None:
     earlier = place.create(manifests.finetunejob())
-    create_pod(place, earlier, attempt=1)
-    place.cluster.delete(Key.of(earlier), uid_of(earlier))
-    eventually(lambda: place.cluster.get(Key.of(earlier)) is None, what="the earlier job is deleted")
+    place.create_pod(earlier, attempt=1)
+    place.delete(earlier)
     job, another = place.create(manifests.finetunejob()), place.create(manifests.finetunejob(), "another")
-    pods = [create_pod(place, job, attempt=attempt) for attempt in (1, 2, 3)]
-    create_pod(place, another, attempt=1)
+    pods = [place.create_pod(job, attempt=attempt) for attempt in (1, 2, 3)]
+    place.create_pod(another, attempt=1)
     assert [uid_of(pod) for pod in place.client.list_pods(job)] == [uid_of(pod) for pod in pods]
 
 

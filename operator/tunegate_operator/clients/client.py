@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
 from tunegate_api.meta import summarize
+from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.controller import UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import resource_version
 
@@ -72,6 +74,14 @@ class Client(Protocol):
 
         On a cluster, this starts a pod that reads the report from the job's volume, and takes seconds."""
         ...
+
+
+def status_of(job: Object) -> FineTuneJobStatus:
+    """Return the status of a FineTuneJob. Raises ClientError if another version of Tunegate wrote it."""
+    try:
+        return parse_status(job, FineTuneJobStatus)
+    except UnreadableStatusError as error:
+        raise ClientError(f"FineTuneJob {job['metadata']['name']}: {error}") from error
 
 
 def age_key(obj: Object) -> tuple[str, int]:

@@ -8,7 +8,6 @@ from typing import Any, Self
 import yaml
 from kubernetes import config
 
-from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.clients.client import (
     ClientError,
@@ -17,6 +16,7 @@ from tunegate_operator.clients.client import (
     age_key,
     has_ended,
     sorted_events,
+    status_of,
     unknown_name,
 )
 from tunegate_operator.clients.report_pod import read_report
@@ -158,7 +158,7 @@ class KubernetesClient:
         name = job["metadata"]["name"]
         with self._explained(f"the report of FineTuneJob {name} cannot be read"):
             page = read_report(self._cluster, job, self._notice).decode()
-        return with_status(page, name, FineTuneJobStatus.model_validate(job.get("status", {}))).encode()
+        return with_status(page, name, status_of(job)).encode()
 
     def decide(self, name: str, annotation: str, reason: str) -> None:
         """Record a decision about the current stop of a job: the annotation CONTINUE_ANNOTATION or

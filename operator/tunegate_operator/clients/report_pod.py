@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import secrets
 import time
+import zlib
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
@@ -39,7 +40,7 @@ MOST_CHARACTERS = 7 * 1024 * 1024
 """The most characters that the pod prints. By default, a kubelet rotates a log at 10 MiB."""
 _RESOURCES = {"limits": {"memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "256Mi"}}
 _MISSING, _TOO_LARGE, _FOUND, _PART = "missing", "too-large", "found", "+"
-_PROGRAM = f"""
+PROGRAM = f"""
 import base64, gzip, hashlib, sys
 path, most = sys.argv[1], int(sys.argv[2])
 try:
@@ -66,7 +67,7 @@ def read_report(cluster: KubernetesCluster, job: Object, notice: Callable[[str],
     try:
         _wait_for(cluster, pod, notice)
         lines = cluster.read_log(Key.of(pod), {"container": CONTAINER}, REQUEST_SECONDS)
-        return _parse(job, pod, [line.decode(errors="replace").rstrip("\n") for line in lines])
+        return parse(job, pod, [line.decode(errors="replace").rstrip("\n") for line in lines])
     finally:
         try:
             cluster.delete(Key.of(pod), uid_of(pod))
@@ -84,7 +85,7 @@ def _build_pod(cluster: KubernetesCluster, job: Object) -> Object:
     container = {
         "name": CONTAINER,
         "image": _image(cluster, job),
-        "command": ["python", "-I", "-c", _PROGRAM],
+        "command": ["python", "-I", "-c", PROGRAM],
         "args": [str(ROOT / "workspace" / Workspace(uid).report), str(MOST_CHARACTERS)],
         "env": [],
         "resources": _RESOURCES,
@@ -188,8 +189,8 @@ def _why_waiting(cluster: KubernetesCluster, pod: Object) -> str:
     return str(waiting.get("reason") or pod.get("status", {}).get("phase", "Pending"))
 
 
-def _parse(job: Object, pod: Object, lines: list[str]) -> bytes:
-    """Return the report in the log of the pod. Raises ClientError if it is not there or not complete."""
+def parse(job: Object, pod: Object, lines: list[str]) -> bytes:
+    """Return the report in the pod's log. Raises ClientError if it is missing or not complete."""
     name, digest, packed = job["metadata"]["name"], "", []
     for line in lines:
         word, _, rest = line.partition(" ")
@@ -208,7 +209,7 @@ def _parse(job: Object, pod: Object, lines: list[str]) -> bytes:
             packed.append(line.removeprefix(_PART))
     try:
         content = gzip.decompress(b64decode("".join(packed)))
-    except (OSError, EOFError, Base64Error):
+    except (OSError, EOFError, zlib.error, Base64Error):
         content = b""
     if not digest or hashlib.sha256(content).hexdigest() != digest:
         log = "\n".join(line for line in lines if not line.startswith(_PART))[-1000:]

@@ -58,6 +58,7 @@ class RunsClient:
 
     def watch(self, kind: Kind, name: str) -> Iterator[Object]:
         obj, seen = self.get(kind, name), None
+        is_run = is_in_use(self._cluster)
         yield obj
         while True:
             versions = self._versions(kind)
@@ -69,6 +70,9 @@ class RunsClient:
                 if current[0] != obj:
                     obj = current[0]
                     yield obj
+            if is_run != is_in_use(self._cluster):  # so the job is interrupted, or no longer interrupted
+                is_run = not is_run
+                yield obj
             time.sleep(POLL_SECONDS)
 
     def interrupted(self, jobs: Collection[Object]) -> set[str]:

@@ -1,0 +1,101 @@
+"""The pod that reads a job's report from its volume on a cluster.
+
+A kubelet runs this pod in ``tests/e2e/test_plugin.py``. Here, its program runs as a process, and a real API
+server decides whether the pod is accepted.
+"""
+
+import json
+import random
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import manifests
+from support.places import Place
+from tunegate_operator.clients import report_pod
+from tunegate_operator.clients.client import ClientError
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.names import REQUEST_KEY, request_name
+
+JOB = {"metadata": {"name": "orders"}}
+POD = {"metadata": {"name": "orders-read"}}
+
+
+def log_of_pod(path: Path, most: int = report_pod.MOST_CHARACTERS) -> list[str]:
+    """Run the pod's program with a report at this path. Returns the lines of its log."""
+    command = [sys.executable, "-I", "-c", report_pod.PROGRAM, str(path), str(most)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("size", [0, 10, 200_000])
+def test_report_is_the_same_after_it_went_through_the_log(tmp_path: Path, size: int) -> None:
+    page = "".join(random.choices(string.printable, k=size)).encode() + "★".encode()
+    (tmp_path / "report.html").write_bytes(page)
+    lines = ["a warning of the image", *log_of_pod(tmp_path / "report.html")]
+    assert report_pod.parse(JOB, POD, lines) == page
+    assert max(len(line) for line in lines) < 16 * 1024, "a container runtime splits longer lines"
+
+
+def test_missing_report_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ClientError, match="FineTuneJob orders has no report on its volume"):
+        report_pod.parse(JOB, POD, log_of_pod(tmp_path / "report.html"))
+
+
+def test_report_that_is_too_large_for_a_log_is_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_bytes(random.randbytes(1000))
+    lines = log_of_pod(tmp_path / "report.html", most=100)
+    assert len(lines) == 1
+    with pytest.raises(ClientError, match="the report of FineTuneJob orders has 1000 bytes, too many"):
+        report_pod.parse(JOB, POD, lines)
+
+
+@pytest.mark.parametrize("lost", ["first", "last", "one"])
+def test_log_with_missing_lines_is_not_taken_for_the_report(tmp_path: Path, lost: str) -> None:
+    (tmp_path / "report.html").write_bytes(random.randbytes(50_000))
+    lines = log_of_pod(tmp_path / "report.html")
+    kept = {"first": lines[1:], "last": lines[:-1], "one": lines[:3] + lines[4:]}[lost]
+    with pytest.raises(ClientError, match="pod orders-read did not print the whole report"):
+        report_pod.parse(JOB, POD, kept)
+
+
+def test_output_of_a_pod_that_failed_is_quoted() -> None:
+    with pytest.raises(ClientError, match="did not print the whole report: python: not found"):
+        report_pod.parse(JOB, POD, ["python: not found"])
+
+
+def started_job(place: Place, image: str | None = "trainer:recorded") -> Object:
+    """Create a job whose data is prepared, so that it may have a report."""
+    job = place.create(manifests.finetunejob())
+    name = request_name("orders", job["metadata"]["uid"])
+    place.create(manifests.config_map(name, {REQUEST_KEY: json.dumps({"trainerImage": image})}))
+    model = {"uri": "package://tiny", "digest": "0" * 64}
+    plan = {"sha256": "0" * 64, "configMap": "plan", "model": model, "image": "trainer@sha256:1"}
+    return place.set_status(job, phase="Succeeded", plan=plan)
+
+
+@pytest.mark.cluster
+def test_pod_is_refused_by_no_policy_and_deleted_after_the_deadline(
+    kubernetes: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_pod, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(report_pod, "NOTICE_SECONDS", 0.2)
+    job, seen = started_job(kubernetes), list[Object]()
+    delete = type(kubernetes.cluster).delete
+
+    def record(cluster: object, key: Key, uid: str) -> None:
+        seen.append(kubernetes.cluster.get(key) or {})
+        delete(cluster, key, uid)
+
+    monkeypatch.setattr(type(kubernetes.cluster), "delete", record)
+    with pytest.raises(ClientError, match=r"pod orders-read-.* has not read the report after 1 s: Pending"):
+        kubernetes.client.read_report(job)
+    (pod,) = seen
+    assert kubernetes.cluster.get(Key.of(pod)) is None
+    assert pod["spec"]["containers"][0]["image"] == "trainer:recorded"
+    assert pod["spec"]["nodeSelector"] == {"pool": "batch"}, "it is scheduled as the job's pods"
+    assert pod["spec"]["activeDeadlineSeconds"] == report_pod.POD_SECONDS
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
