@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
-from tunegate_operator.cli.display import job_view
+from tunegate_operator.cli.display import Caller, job_view
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -52,7 +52,9 @@ def test_commands_include_the_runs_folder_unless_it_is_the_default():
     assert 'tunegate continue orders --reason "…"   or   tunegate discard orders --reason "…"' in shown(
         status
     )
-    assert 'tunegate discard orders --reason "…" --runs here' in shown(status, runs=" --runs here")
+    assert 'tunegate discard orders --reason "…" --runs here' in shown(
+        status, caller=Caller(options=" --runs here")
+    )
     interrupted = FineTuneJobStatus(phase=Phase.TRAINING)
-    text = shown(interrupted, runs=" --runs here", is_interrupted=True)
+    text = shown(interrupted, caller=Caller(options=" --runs here"), is_interrupted=True)
     assert "interrupted; resume with `tunegate run … --runs here`" in text

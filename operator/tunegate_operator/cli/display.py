@@ -1,6 +1,7 @@
 """Show a job's status: as a live view on a terminal, or otherwise as one line per change."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -24,23 +25,37 @@ COLOURS = {
 VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
 
 
-def interrupted(runs: str) -> str:
-    """Return the note about an interrupted job, which no process is running. ``runs`` is as in
-    :func:`job_view`."""
-    return f"interrupted; resume with `tunegate run …{runs}`"
+@dataclass(frozen=True)
+class Caller:
+    """How the user called this command, so that the commands in its output can be called in the same way."""
+
+    program: str = "tunegate"
+    options: str = ""
+    """The options that select the place of the jobs, such as `` --runs FOLDER``; empty for the default."""
+
+    def command(self, name: str, *arguments: str) -> str:
+        """Return a command line of this program for the same place."""
+        return f"{self.program} {' '.join((name, *arguments))}{self.options}"
+
+
+def interrupted(caller: Caller) -> str:
+    """Return the note about an interrupted job, which no process is running."""
+    return f"interrupted; resume with `{caller.command('run', '…')}`"
 
 
 def job_view(
-    name: str, status: FineTuneJobStatus, now: datetime, *, runs: str = "", is_interrupted: bool = False
+    name: str,
+    status: FineTuneJobStatus,
+    now: datetime,
+    caller: Caller = Caller(),
+    *,
+    is_interrupted: bool = False,
 ) -> RenderableType:
-    """Render the status of a job.
-
-    ``runs`` is the option that each shown command needs: `` --runs FOLDER``, or empty for the default folder.
-    """
+    """Render the status of a job, with the commands for a decision that it waits for."""
     phase = status.phase or Phase.PENDING
     sections: list[RenderableType] = [_headline(phase, status)]
     if is_interrupted:
-        sections.append(Text(interrupted(runs), style="bold yellow"))
+        sections.append(Text(interrupted(caller), style="bold yellow"))
     if status.data:
         data = status.data
         sections.append(
@@ -58,7 +73,7 @@ def job_view(
     if status.final:
         sections.append(_final(status))
     if status.stop or status.failure:
-        sections.append(_problem(name, status, runs))
+        sections.append(_problem(name, status, caller))
     if status.tracking:
         sections.append(tracking_line(status.tracking))
     return Panel(
@@ -67,7 +82,9 @@ def job_view(
 
 
 def jobs_table(
-    jobs: list[tuple[str, FineTuneJobStatus]], unattended: Collection[str], runs: str = ""
+    jobs: Iterable[tuple[str, FineTuneJobStatus]],
+    unattended: Collection[str],
+    caller: Caller = Caller(),
 ) -> RenderableType:
     """Render a table of jobs with the columns of ``kubectl get``, and a note about each ``unattended`` job,
     which no process is running."""
@@ -80,7 +97,7 @@ def jobs_table(
         table.add_row(
             name, Text(phase, style=colour), shown.stage, shown.progress, shown.golden, shown.gate, shown.best
         )
-    notes = [Text(f"{name}: {interrupted(runs)}", style="yellow") for name, _ in jobs if name in unattended]
+    notes = [Text(f"{name}: {interrupted(caller)}", style="yellow") for name in sorted(unattended)]
     return Group(table, *notes)
 
 
@@ -151,7 +168,7 @@ def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
     if progress.micro_batch_size:
         details.append(f"{progress.micro_batch_size} examples per pass, more did not fit")
     if progress.estimated_end:
-        details.append(f"ETA {_duration((progress.estimated_end - now).total_seconds())}")
+        details.append(f"ETA {duration((progress.estimated_end - now).total_seconds())}")
     row.add_row(
         f"{progress.stage}",
         ProgressBar(total=max(1, progress.total_steps), completed=progress.step, width=30),
@@ -190,7 +207,7 @@ def _cost(status: FineTuneJobStatus) -> Iterator[str]:
     if cost is None:
         return
     for stage in cost.stages:
-        details = [f"{stage.steps} steps in {_duration(float(stage.training_seconds))}"]
+        details = [f"{stage.steps} steps in {duration(float(stage.training_seconds))}"]
         if stage.tokens_per_second:
             details.append(f"{stage.tokens_per_second} tokens/s")
         if stage.peak_gpu_memory:
@@ -198,11 +215,11 @@ def _cost(status: FineTuneJobStatus) -> Iterator[str]:
         if stage.peak_process_memory:
             details.append(f"peak {stage.peak_process_memory} of process memory")
         yield f"cost      {stage.stage}: {' · '.join(details)}"
-    details = [f"{_duration(float(cost.evaluation_seconds))} in evaluations"]
+    details = [f"{duration(float(cost.evaluation_seconds))} in evaluations"]
     if cost.evaluation_share:
         details[0] += f", {float(cost.evaluation_share):.0%} of the time"
     if status.gpu_seconds:
-        details.append(f"{_duration(status.gpu_seconds)} of GPU time")
+        details.append(f"{duration(status.gpu_seconds)} of GPU time")
     yield f"          {' · '.join(details)}"
 
 
@@ -215,7 +232,7 @@ def _final(status: FineTuneJobStatus) -> RenderableType:
     return Group(title, *(Text(f"  {line}") for line in lines))
 
 
-def _problem(name: str, status: FineTuneJobStatus, runs: str) -> RenderableType:
+def _problem(name: str, status: FineTuneJobStatus, caller: Caller) -> RenderableType:
     hint = Text(status.failure.hint if status.failure else "", style="yellow")
     if status.stop:
         stop = status.stop
@@ -223,13 +240,13 @@ def _problem(name: str, status: FineTuneJobStatus, runs: str) -> RenderableType:
         return Group(
             Text(f"regressed: {cases or 'none'}"),
             Text(_savings(stop)),
-            hint if status.completion_time else _decision_commands(name, runs),
+            hint if status.completion_time else _decision_commands(name, caller),
         )
     return hint
 
 
-def _decision_commands(name: str, runs: str) -> Text:
-    commands = [f'tunegate {what} {name} --reason "…"{runs}' for what in ("continue", "discard")]
+def _decision_commands(name: str, caller: Caller) -> Text:
+    commands = [caller.command(what, name, '--reason "…"') for what in ("continue", "discard")]
     return Text("   or   ".join(commands), style="bold")
 
 
@@ -238,8 +255,8 @@ def _savings(stop: Stop) -> str:
     text = f"{stop.steps_saved} steps skipped by stopping"
     if stop.seconds_saved is None:
         return text
-    gpus = f", {_duration(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""
-    return f"{text}: {_duration(stop.seconds_saved)}{gpus} saved"
+    gpus = f", {duration(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""
+    return f"{text}: {duration(stop.seconds_saved)}{gpus} saved"
 
 
 def _verdict(checkpoint: CheckpointStatus) -> str:
@@ -258,7 +275,8 @@ def _line(checkpoint: CheckpointStatus) -> str:
     return f"{checkpoint.stage} {where}{loss}  golden: {golden}  dev: {task}  {_verdict(checkpoint)}".rstrip()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time span for people, such as ``3 min 05 s``."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"

@@ -40,8 +40,8 @@ def new_event(regarding: Object, type: str, reason: str, message: str, time: str
 
 
 def event_time(event: Object) -> str:
-    """Return the time at which an Event last occurred; empty if unknown. Which field has it depends on the
-    client that created the Event."""
+    """Return the time at which an Event last occurred; empty if unknown. The client that created the Event
+    decides which field has this time."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return next((time for time in times if time), "")

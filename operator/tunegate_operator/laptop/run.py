@@ -53,9 +53,8 @@ from tunegate_operator.laptop.manifests import (
 from tunegate_operator.laptop.object_folder import to_yaml
 from tunegate_operator.laptop.report_page import with_status
 from tunegate_operator.laptop.status import (
-    AT_REST,
-    ENDED,
     cluster_folder,
+    is_at_rest,
     read_status,
     record_running_jobs,
     report_file,
@@ -182,7 +181,7 @@ class Laptop:
         job = self.job(name)
         uid, status = job["metadata"]["uid"], read_status(job)
         return (
-            status.phase in AT_REST
+            is_at_rest(status)
             and (status.tracking is None or status.tracking.result is not None)
             and all(is_finished(child) for child in self._children(uid))
             and all(is_terminal(pod) for pod in self._pods(uid))
@@ -294,7 +293,7 @@ class Laptop:
         did not receive, retry sending them."""
         job = self.job(name)
         status, inputs = read_status(job), inputs_of(job, objects)
-        has_ended = status.phase in ENDED
+        has_ended = status.phase is not None and status.phase.is_final
         if status.tracking and status.tracking.result != SUCCEEDED and status.cleanup is None:
             self._retry_tracking(job, status.tracking)
         if status.request is None and not has_ended:

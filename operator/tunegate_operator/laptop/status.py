@@ -6,14 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.cluster import is_in_use
 from tunegate_operator.laptop.object_folder import from_yaml
 
-AT_REST = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED, Phase.SUSPENDED)
-"""Phases that change only if a person acts, for example with ``tunegate continue``."""
-ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 _STATUS = "status.yaml"
 
 
@@ -23,6 +19,11 @@ def cluster_folder(runs: Path) -> Path:
 
 def read_status(job: Object) -> FineTuneJobStatus:
     return FineTuneJobStatus.model_validate(job.get("status", {}))
+
+
+def is_at_rest(status: FineTuneJobStatus) -> bool:
+    """Return whether a job has ended or waits for a person."""
+    return status.phase is not None and status.phase.is_at_rest
 
 
 def status_files(runs: Path) -> list[Path]:
@@ -67,11 +68,10 @@ def running_jobs(runs: Path) -> set[str]:
 
 
 def interrupted_jobs(runs: Path, jobs: Collection[Object]) -> set[str]:
-    """Return the names of the jobs that are not in a phase of AT_REST and that no process is running. A
-    person has to run these jobs again."""
+    """Return the names of the jobs that are not at rest and that no process is running. A person has to run
+    these jobs again."""
     running = running_jobs(runs)
-    names = {job["metadata"]["name"] for job in jobs if read_status(job).phase not in AT_REST}
-    return names - running
+    return {job["metadata"]["name"] for job in jobs if not is_at_rest(read_status(job))} - running
 
 
 def write_if_changed(path: Path, text: str) -> None:

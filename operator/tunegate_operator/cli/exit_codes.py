@@ -1,0 +1,19 @@
+"""Exit codes of the commands."""
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+
+FAILED, USAGE, STOPPED, SUSPENDED, INTERRUPTED = 1, 2, 3, 4, 130
+_OF_PHASES = {Phase.SUCCEEDED: 0, Phase.STOPPED: STOPPED, Phase.SUSPENDED: SUSPENDED}
+_SEVERITY = (0, SUSPENDED, FAILED, USAGE, STOPPED)
+"""Exit codes from least to most severe."""
+
+
+def of_job(status: FineTuneJobStatus) -> int:
+    """Return the exit code for the phase of a job."""
+    return _OF_PHASES.get(status.phase or Phase.PENDING, FAILED)
+
+
+def worst(*codes: int) -> int:
+    """Return the most severe of several exit codes."""
+    return max(codes, key=_SEVERITY.index)

@@ -1,0 +1,165 @@
+"""The command `tunegate run`, and the commands that run a job on this machine after a decision."""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.cli import exit_codes
+from tunegate_operator.cli.display import Caller, earlier_note, job_view, tracking_line, utc_now
+from tunegate_operator.cli.live import LiveView
+from tunegate_operator.cli.manifests import PATHS, print_diagnostics
+from tunegate_operator.cli.place import RUNS, Place, short
+from tunegate_operator.engine.cluster import ClusterError
+from tunegate_operator.laptop.cluster import RootInUseError
+from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
+from tunegate_operator.laptop.run import EarlierRun, Laptop
+from tunegate_operator.laptop.status import is_at_rest, read_status
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+
+REFRESH_SECONDS = 0.25
+"""Seconds between two updates of the display."""
+
+
+@click.command()
+@PATHS
+@RUNS
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Delete the earlier runs of these jobs and start over. Also replace each immutable ConfigMap whose "
+    "content changed, and each EvalGate whose golden set changed together with its records. Refused if "
+    "another job uses the ConfigMap or EvalGate.",
+)
+def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
+    """Run manifests on this machine, without a cluster.
+
+    \b
+    A folder stands for all manifests in it. The command creates files in the folder RUNS:
+      RUNS/NAME/status.yaml    the FineTuneJob with its status
+      RUNS/NAME/report.html    the report
+      RUNS/volumes/CLAIM/      what pvc://CLAIM/… refers to
+
+    Ctrl-C saves a checkpoint and stops; run the same command again to resume from the checkpoint. Other jobs
+    in RUNS are not changed. A job that has ended runs again only with --again.
+
+    \b
+    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
+      2 mistakes in manifests, or a job has ended whose inputs changed after its start
+    """
+    if print_diagnostics(paths):
+        raise SystemExit(exit_codes.USAGE)
+    projects = [read_project(path) for path in paths]
+    names = [name for project in projects for name in job_names(project.objects)]
+    if not names:
+        raise click.UsageError("no FineTuneJob in these manifests")
+    with _open(runs, names) as laptop:
+        caller = Place.of(click.get_current_context()).caller
+        _live(laptop, names, laptop.apply(projects, again=again), caller)
+
+
+def continue_run(runs: Path, name: str, reason: str, caller: Caller) -> None:
+    """Record the decision to continue a stopped job, and run the job."""
+    with _open(runs, [name]) as laptop:
+        _record_decision(laptop, name, CONTINUE_ANNOTATION, reason)
+        _live(laptop, [name], {}, caller)
+
+
+def discard_run(runs: Path, name: str, reason: str) -> None:
+    """Record the decision to discard a stopped job, and wait until the job has ended."""
+    with _open(runs, [name]) as laptop:
+        _record_decision(laptop, name, DISCARD_ANNOTATION, reason)
+        while read_status(laptop.job(name)).phase is not Phase.FAILED or not laptop.is_at_rest(name):
+            laptop.step(REFRESH_SECONDS)
+        tracking = read_status(laptop.job(name)).tracking
+    click.echo(f"{name} discarded: {reason}")
+    if tracking:
+        click.echo(tracking_line(tracking).plain)
+
+
+@contextmanager
+def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
+    """Open the runs folder for the named jobs. If the folder or a manifest is refused, end the command with a
+    one-line error."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Laptop(runs, names) as laptop:
+            yield laptop
+    except RootInUseError as error:
+        raise click.ClickException(
+            f"{error}: wait until it ends, or choose another folder with --runs"
+        ) from error
+    except (RefusedError, ClusterError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(exit_codes.INTERRUPTED) from None
+
+
+def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) -> None:
+    """Record a decision about the current stop of a job in the runs folder."""
+    try:
+        found = read_status(laptop.job(name))
+    except KeyError:
+        raise click.ClickException(
+            f"only the status file of job {name} is left, so the decision cannot be recorded: run the job "
+            "again with `tunegate run`"
+        ) from None
+    if found.stop is None or found.completion_time:
+        raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")
+    laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
+    laptop.step(0)
+
+
+def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun], caller: Caller) -> None:
+    """Run and show the named jobs until each waits for a person or has ended. Then end the command with an
+    exit code."""
+    console, started = Console(), time.monotonic()
+    try:
+        with LiveView(console, caller) as view:
+            while True:
+                laptop.step(REFRESH_SECONDS)
+                view.show_jobs({name: read_status(laptop.job(name)) for name in names})
+                if all(laptop.is_at_rest(name) for name in names):
+                    break
+    except KeyboardInterrupt:
+        click.echo("\nsaving a checkpoint… (press Ctrl-C again to exit without saving)", err=True)
+        laptop.interrupt()
+        if not all(is_at_rest(read_status(laptop.job(name))) for name in names):
+            click.echo("interrupted; the same command resumes from the last checkpoint", err=True)
+            raise SystemExit(exit_codes.INTERRUPTED) from None
+    code = _print_results(laptop, names, console, caller)
+    click.echo(f"took      {time.monotonic() - started:.0f} s")
+    raise SystemExit(exit_codes.worst(code, _print_earlier(earlier)))
+
+
+def _print_results(laptop: Laptop, names: list[str], console: Console, caller: Caller) -> int:
+    """Print the paths of each job's report, status and log. Returns the most severe exit code of the jobs."""
+    worst = 0
+    for name in names:
+        status = read_status(laptop.job(name))
+        if not console.is_terminal and (status.final or status.stop or status.failure):
+            console.print(job_view(name, status, utc_now(), caller))
+        report, log = laptop.report_file(name), laptop.log_file(name)
+        if report.exists():
+            click.echo(f"report    {short(report)}")
+        click.echo(f"status    {short(laptop.status_file(name))}")
+        if status.phase is Phase.FAILED and log:
+            click.echo(f"log       {short(log)}")
+        worst = exit_codes.worst(worst, exit_codes.of_job(status))
+    return worst
+
+
+def _print_earlier(earlier: Mapping[str, EarlierRun]) -> int:
+    """Print a note about each job that an earlier command started, if it has ended or its inputs changed
+    since. Returns exit_codes.USAGE if inputs of an ended job changed, otherwise 0."""
+    for name, before in earlier.items():
+        note = earlier_note(name, before.ended_at, before.changed_inputs)
+        if note:
+            click.echo(note)
+    changed_inputs = any(before.has_ended and before.changed_inputs for before in earlier.values())
+    return exit_codes.USAGE if changed_inputs else 0

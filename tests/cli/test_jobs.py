@@ -1,0 +1,159 @@
+"""The commands that read jobs give the same answers for a runs folder and for a cluster."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from support import manifests
+from support.places import CommandAt
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.laptop.status import report_file
+
+STOP = {
+    "id": "sft-1-20",
+    "stage": "sft",
+    "step": 20,
+    "gate": "golden",
+    "reason": "GoldenRegression",
+    "message": "the pass rate fell",
+    "regressedCount": 0,
+    "stepsSaved": 30,
+    "time": "2026-01-01T00:00:00Z",
+}
+
+
+@pytest.fixture(params=["on_laptop", pytest.param("on_cluster", marks=pytest.mark.cluster)])
+def tunegate(request: pytest.FixtureRequest) -> CommandAt:
+    command: CommandAt = request.getfixturevalue(request.param)
+    return command
+
+
+def job_in(tunegate: CommandAt, phase: str, message: str = "", **status: object) -> Object:
+    """Create the job ``orders`` with a status."""
+    job = tunegate.place.create(manifests.finetunejob())
+    return tunegate.place.set_status(job, phase=phase, message=message, **status)
+
+
+def test_status_lists_jobs_with_the_columns_of_kubectl_get(tunegate: CommandAt) -> None:
+    assert tunegate("status").output.startswith("no ")
+    job_in(tunegate, "Succeeded", display={"stage": "sft", "golden": "0.92", "best": "sft 52"})
+    result = tunegate("status")
+    assert result.exit_code == 0, result.output
+    heading, line = result.output.splitlines()
+    assert heading.split() == ["NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"]
+    assert line.split() == ["orders", "Succeeded", "sft", "0.92", "sft", "52"]
+
+
+def test_status_of_one_job_shows_its_details(tunegate: CommandAt) -> None:
+    job_in(tunegate, "Succeeded", "the model is published")
+    assert "Succeeded  the model is published" in tunegate("status", "orders").output
+
+
+def test_unknown_job_is_refused_with_the_names_that_exist(tunegate: CommandAt) -> None:
+    job_in(tunegate, "Succeeded")
+    for command in (("status", "oders"), ("logs", "oders"), ("events", "oders"), ("report", "oders")):
+        result = tunegate(*command)
+        assert result.exit_code == 1
+        assert "there is no FineTuneJob oders in " in result.output
+        assert "its FineTuneJobs: orders" in result.output
+
+
+@pytest.mark.parametrize(
+    ("phase", "code"), [("Succeeded", 0), ("Failed", 1), ("Stopped", 3), ("Suspended", 4)]
+)
+def test_watched_job_at_rest_gives_the_exit_code_of_run(tunegate: CommandAt, phase: str, code: int) -> None:
+    job_in(tunegate, phase, "it ended")
+    result = tunegate("status", "orders", "--watch")
+    assert result.exit_code == code, result.output
+    assert f"orders  {phase}: it ended" in result.output
+
+
+def test_watched_job_is_shown_until_it_is_at_rest(
+    tunegate: CommandAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tunegate.place.client), "interrupted", lambda *_: set())
+    job, results = job_in(tunegate, "Queued", "waits"), []
+    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
+    watcher.start()
+    for phase in ("Training", "Gating", "Succeeded"):
+        watcher.join(0.6)  # longer than the pause between two looks at a file
+        tunegate.place.set_status(job, phase=phase, message="goes on")
+    watcher.join(20)
+    assert not watcher.is_alive()
+    lines = [line for line in results[0].output.splitlines() if line.startswith("orders")]
+    assert [line.split()[1] for line in lines] == ["Queued:", "Training:", "Gating:", "Succeeded:"]
+
+
+def test_watched_job_that_is_deleted_is_reported(
+    tunegate: CommandAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tunegate.place.client), "interrupted", lambda *_: set())
+    job, results = job_in(tunegate, "Queued", "waits"), []
+    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
+    watcher.start()
+    watcher.join(0.6)
+    tunegate.place.delete(job)
+    watcher.join(20)
+    assert results[0].exit_code == 1
+    assert "FineTuneJob orders in " in results[0].output
+    assert "was deleted" in results[0].output
+
+
+def test_stopped_job_shows_the_commands_for_this_place(tunegate: CommandAt) -> None:
+    job_in(tunegate, "Stopped", stop=STOP)
+    program = "tunegate" if tunegate.place.namespace == "default" else "kubectl tunegate"
+    text = tunegate("status", "orders").output
+    assert f'{program} continue orders --reason "…" --' in text
+    for option in tunegate.place.options:
+        assert option in text
+
+
+def test_events_of_a_job_and_its_pods_are_listed(tunegate: CommandAt) -> None:
+    job = job_in(tunegate, "Queued")
+    assert "no Events of FineTuneJob orders" in tunegate("events", "orders").output
+    tunegate.place.cluster.record_event(job, "Normal", "Queued", "waits for\na GPU")
+    pod = tunegate.place.create_pod(job)
+    tunegate.place.cluster.record_event(pod, "Warning", "FailedMount", "no volume")
+    heading, first, second = tunegate("events", "orders").output.splitlines()
+    assert heading.split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+    assert first.split()[3:7] == ["Normal", "Queued", "FineTuneJob/orders", "1"]
+    assert first.endswith("   waits for a GPU")
+    assert second.split()[3:5] == ["Warning", "FailedMount"]
+    assert f"Pod/{pod['metadata']['name']}" in second
+
+
+def test_job_without_pods_has_no_log(tunegate: CommandAt) -> None:
+    job_in(tunegate, "Failed", "the data is bad")
+    result = tunegate("logs", "orders")
+    assert result.exit_code == 1
+    assert "has no pod with a log; its phase is Failed: the data is bad" in result.output
+
+
+def test_following_logs_of_an_ended_job_ends(tunegate: CommandAt) -> None:
+    job_in(tunegate, "Succeeded", "published")
+    result = tunegate("logs", "orders", "--follow")
+    assert (result.exit_code, result.output) == (0, "orders  Succeeded: published\n")
+
+
+def test_report_on_this_machine_is_printed_as_a_path_or_copied(on_laptop: CommandAt) -> None:
+    job_in(on_laptop, "Succeeded")
+    page = report_file(Path(on_laptop.place.options[1]), "orders")
+    assert "FineTuneJob orders has no report yet" in on_laptop("report", "orders").output
+    page.write_text("<html>")
+    assert on_laptop("report", "orders").output == f"report    {page}\n"
+    assert list(Path().iterdir()) == []
+    assert on_laptop("report", "orders", "-o", "copy.html").output == "report    copy.html\n"
+    assert Path("copy.html").read_text() == "<html>"
+    assert on_laptop("report", "orders", "-o", "-").output == "<html>"
+    assert "cannot be written" in on_laptop("report", "orders", "-o", "none/copy.html").output
+
+
+@pytest.mark.cluster
+def test_report_of_a_job_that_has_not_started_starts_no_pod(on_cluster: CommandAt) -> None:
+    job = job_in(on_cluster, "Pending")
+    result = on_cluster("report", "orders")
+    assert result.exit_code == 1
+    assert "FineTuneJob orders has no report yet: it is in phase Pending" in result.output
+    assert on_cluster.place.client.list_pods(job) == []
+    assert list(Path().iterdir()) == []
