@@ -69,7 +69,9 @@ def test_output_of_a_pod_that_failed_is_quoted() -> None:
 
 def started_job(place: Place, image: str | None = "trainer:recorded") -> Object:
     """Create a job whose data is prepared, so that it may have a report."""
-    job = place.create(manifests.finetunejob())
+    job = manifests.finetunejob()
+    job["spec"]["podTemplate"] = {"nodeSelector": {"pool": "batch"}, "sharedMemory": "1Gi"}
+    job = place.create(job)
     name = request_name("orders", job["metadata"]["uid"])
     place.create(manifests.config_map(name, {REQUEST_KEY: json.dumps({"trainerImage": image})}))
     model = {"uri": "package://tiny", "digest": "0" * 64}

@@ -1,6 +1,5 @@
 """A job whose model gets worse is stopped and its GPU is freed. Then a person decides about the job."""
 
-import json
 from functools import partial
 
 import pytest
@@ -47,8 +46,8 @@ def test_regression_stops_a_job_until_a_person_decides(node: Node, namespace: st
 
     node.process(node.leader()).kill()  # the next leader has to resume both stops from status
 
-    decision = json.dumps({"stop": one.status()["stop"]["id"], "reason": "to see how far it falls"})
-    node.kubectl("annotate", "ftj", "one", "-n", namespace, f"tunegate.dev/continue={decision}")
+    assert "kubectl tunegate continue one" in node.plugin("status", "one", "-w", "-n", namespace, code=3)
+    node.plugin("continue", "one", "-n", namespace, "--reason", "to see how far it falls")
     node.tunegate("discard", "other", "--namespace", namespace, "--reason", "these answers are not ours")
     for job in (one, other):
         eventually(partial(has_left_stopped, job), seconds=120, what="the decision takes effect", pause=0.5)

@@ -40,6 +40,25 @@ class Node:
         """Run the tunegate command. Returns its output; raises AssertionError if it fails."""
         return _run([sys.executable, "-m", "tunegate_operator.cli.main", *arguments], self._environment)
 
+    def plugin(self, *arguments: str, code: int = 0) -> str:
+        """Run `kubectl tunegate`. Returns its output; raises AssertionError if it ends with another exit
+        code."""
+        process = self.start_plugin(*arguments)
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == code, output
+        return output
+
+    def start_plugin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `kubectl tunegate`. kubectl finds it beside this Python, where it is installed."""
+        path = f"{Path(sys.executable).parent}:{self._environment['PATH']}"
+        return subprocess.Popen(
+            ["kubectl", "tunegate", *arguments],
+            env={**self._environment, "PATH": path, "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
         return found

@@ -1,0 +1,45 @@
+"""The client of a cluster while the API server is unavailable."""
+
+import threading
+
+import pytest
+
+from support import manifests
+from support.api_server import ApiServer
+from support.places import Place
+from support.waiting import eventually
+from tunegate_operator.clients.client import ClientError, UnreachableError
+from tunegate_operator.clients.kube import KubernetesClient
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.kubernetes import Resource
+
+pytestmark = pytest.mark.cluster
+
+
+def test_watch_continues_after_an_outage_of_the_api_server(server: ApiServer, kubernetes: Place) -> None:
+    job, seen, notices = kubernetes.create(manifests.finetunejob()), list[Object](), list[str]()
+    client = KubernetesClient.connect(
+        kubeconfig=str(server.kubeconfig), namespace=kubernetes.namespace, notice=notices.append
+    )
+    watcher = threading.Thread(target=lambda: seen.extend(client.watch("FineTuneJob", "orders")), daemon=True)
+    watcher.start()
+    with server.outage():
+        eventually(lambda: notices, what="a retry is reported")
+        with pytest.raises(
+            UnreachableError, match=r"the FineTuneJobs cannot be listed: GET .*namespace team"
+        ):
+            client.list_objects("FineTuneJob")
+    kubernetes.set_status(job, phase="Training")
+    kubernetes.delete(job)
+    watcher.join(30)
+    assert not watcher.is_alive(), "it ends when the job is deleted"
+    assert "retrying in 1 s" in notices[0]
+    assert seen[0]["metadata"]["name"] == "orders"
+
+
+def test_cluster_without_tunegate_is_reported(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = {"FineTuneJob": Resource("missing.dev/v1", "finetunejobs")}
+    monkeypatch.setattr("tunegate_operator.engine.kubernetes._RESOURCES", missing)
+    client = KubernetesClient.connect(kubeconfig=str(server.kubeconfig))
+    with pytest.raises(ClientError, match="is Tunegate installed in this cluster"):
+        client.list_objects("FineTuneJob")
