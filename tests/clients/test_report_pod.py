@@ -9,15 +9,18 @@ import random
 import string
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from support import manifests
 from support.places import Place
+from support.waiting import eventually
 from tunegate_operator.clients import report_pod
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.names import REQUEST_KEY, request_name
 
 JOB = {"metadata": {"name": "orders"}}
@@ -101,3 +104,30 @@ def test_pod_is_refused_by_no_policy_and_deleted_after_the_deadline(
     assert pod["spec"]["nodeSelector"] == {"pool": "batch"}, "it is scheduled as the job's pods"
     assert pod["spec"]["activeDeadlineSeconds"] == report_pod.POD_SECONDS
     assert pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+
+
+@pytest.mark.cluster
+def test_pod_that_the_cluster_ends_before_it_starts_is_reported(kubernetes: Place) -> None:
+    job, errors = started_job(kubernetes), list[str]()
+
+    def read() -> None:
+        with pytest.raises(ClientError) as refused:
+            kubernetes.client.read_report(job)
+        errors.append(str(refused.value))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    name = eventually(lambda: reader_pods(kubernetes), what="the pod is created")[0]
+    pod = {"kind": "Pod", "metadata": {"name": name, "namespace": kubernetes.namespace}}
+    kubernetes.set_status(pod, phase="Failed", reason="DeadlineExceeded", message="it was active too long")
+    reader.join(10)
+    assert errors == [f"pod {name} ended before it started: DeadlineExceeded: it was active too long"]
+    assert reader_pods(kubernetes) == []
+
+
+def reader_pods(place: Place) -> list[str]:
+    """Return the names of the pods that read reports."""
+    assert isinstance(place.cluster, KubernetesCluster)
+    path = f"/api/v1/namespaces/{place.namespace}/pods"
+    items = place.cluster._request("GET", path)["items"]
+    return [pod["metadata"]["name"] for pod in items if "-read-" in pod["metadata"]["name"]]

@@ -23,7 +23,7 @@ from tunegate_operator.children.job import CONTAINER, CONTAINER_SECURITY, POD_SE
 from tunegate_operator.children.pod_status import container_state
 from tunegate_operator.children.pod_template import for_role, with_user_settings
 from tunegate_operator.children.volumes import ROOT, PodVolumes
-from tunegate_operator.clients.client import ClientError, has_ended, sorted_events
+from tunegate_operator.clients.client import ClientError, has_ended, has_log, sorted_events
 from tunegate_operator.engine.cluster import ClusterError, Key, Object
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
@@ -65,7 +65,9 @@ def read_report(cluster: KubernetesCluster, job: Object, notice: Callable[[str],
     Raises ClientError and ClusterError. The pod is deleted in any case."""
     pod = cluster.create(_build_pod(cluster, job))
     try:
-        _wait_for(cluster, pod, notice)
+        ended = _wait_for(cluster, pod, notice)
+        if not has_log(ended):
+            raise ClientError(f"pod {pod['metadata']['name']} ended before it started: {_end_of(ended)}")
         lines = cluster.read_log(Key.of(pod), {"container": CONTAINER}, REQUEST_SECONDS)
         return parse(job, pod, [line.decode(errors="replace").rstrip("\n") for line in lines])
     finally:
@@ -92,7 +94,7 @@ def _build_pod(cluster: KubernetesCluster, job: Object) -> Object:
         "volumeMounts": volumes.mounts,
         "securityContext": CONTAINER_SECURITY,
     }
-    template = {
+    template: Object = {
         "metadata": {"labels": {"app.kubernetes.io/name": "tunegate-report-reader"}},
         "spec": {
             "restartPolicy": "Never",
@@ -155,15 +157,15 @@ def _user_settings(job: Object) -> PodTemplate | None:
         ) from error
 
 
-def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], None]) -> None:
-    """Wait until the pod has ended. Call ``notice`` when it waits for something else than before."""
+def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], None]) -> Object:
+    """Return the pod when it has ended. Call ``notice`` when it waits for something else than before."""
     key, started, told = Key.of(pod), time.monotonic(), ""
     while True:
         current = cluster.get(key)
         if current is None or uid_of(current) != uid_of(pod):
             raise ClientError(f"pod {key.name} was deleted before it had read the report: try again")
         if has_ended(current):
-            return
+            return current
         waited = time.monotonic() - started
         if waited > NOTICE_SECONDS:
             why = _why_waiting(cluster, current)
@@ -187,6 +189,12 @@ def _why_waiting(cluster: KubernetesCluster, pod: Object) -> str:
     if events:
         return f"{events[-1].get('reason')}: {events[-1].get('message')}"
     return str(waiting.get("reason") or pod.get("status", {}).get("phase", "Pending"))
+
+
+def _end_of(pod: Object) -> str:
+    """Return why the cluster ended a pod."""
+    status = pod.get("status", {})
+    return f"{status.get('reason', 'unknown')}: {status.get('message', '')}"
 
 
 def parse(job: Object, pod: Object, lines: list[str]) -> bytes:
