@@ -1,5 +1,6 @@
 """Reading a runs folder while another process works in it."""
 
+from contextlib import closing
 from pathlib import Path
 from threading import Timer
 
@@ -12,7 +13,7 @@ from tunegate_operator.clients.runs import RunsClient
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.cluster import LocalCluster, objects_folder
 from tunegate_operator.laptop.kubelet import log_file
-from tunegate_operator.laptop.status import cluster_folder, report_file, status_file
+from tunegate_operator.laptop.status import cluster_folder, record_running_jobs, report_file, status_file
 
 
 def client_of(runs: Place) -> RunsClient:
@@ -91,3 +92,13 @@ def test_job_that_no_process_runs_is_interrupted_until_it_has_ended(runs: Place)
     assert runs.client.interrupted([job]) == {"orders"}
     job = runs.set_status(job, phase="Succeeded")
     assert runs.client.interrupted([job]) == set()
+
+
+def test_watch_shows_that_the_process_which_runs_the_job_has_ended(runs: Place) -> None:
+    runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
+    root = cluster_folder(client_of(runs).runs)
+    with closing(runs.client.watch("FineTuneJob", "orders")) as states:
+        with LocalCluster(root, lambda claim: root / claim):
+            record_running_jobs(client_of(runs).runs, ["orders"])
+            assert runs.client.interrupted([next(states)]) == set()
+        assert runs.client.interrupted([next(states)]) == {"orders"}
