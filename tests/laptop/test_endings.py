@@ -78,7 +78,7 @@ def test_decision_on_an_unknown_job_suggests_the_namespace_option(quick):
     for command in ("continue", "discard"):
         result = quick(command, "orders", "--reason", "good enough")
         assert result.returncode == 1
-        assert "its jobs: none; for a job on a cluster, add --namespace" in result.stdout
+        assert "its FineTuneJobs: none; for a job on a cluster, add --namespace" in result.stdout
     assert not quick.runs.exists()
 
 
