@@ -6,21 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from support import manifests
-from support.places import CommandAt
+from support.places import STOP, CommandAt
 from tunegate_operator.cli.main import main
 from tunegate_operator.engine.cluster import Object
-
-STOP = {
-    "id": "sft-1-20",
-    "stage": "sft",
-    "step": 20,
-    "gate": "golden",
-    "reason": "GoldenRegression",
-    "message": "the pass rate fell",
-    "regressedCount": 0,
-    "stepsSaved": 30,
-    "time": "2026-01-01T00:00:00Z",
-}
 
 
 def annotations(command: CommandAt) -> Object:

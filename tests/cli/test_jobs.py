@@ -6,21 +6,9 @@ from pathlib import Path
 import pytest
 
 from support import manifests
-from support.places import CommandAt
+from support.places import STOP, CommandAt
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.status import report_file
-
-STOP = {
-    "id": "sft-1-20",
-    "stage": "sft",
-    "step": 20,
-    "gate": "golden",
-    "reason": "GoldenRegression",
-    "message": "the pass rate fell",
-    "regressedCount": 0,
-    "stepsSaved": 30,
-    "time": "2026-01-01T00:00:00Z",
-}
 
 
 @pytest.fixture(params=["on_laptop", pytest.param("on_cluster", marks=pytest.mark.cluster)])
@@ -37,12 +25,13 @@ def job_in(tunegate: CommandAt, phase: str, message: str = "", **status: object)
 
 def test_status_lists_jobs_with_the_columns_of_kubectl_get(tunegate: CommandAt) -> None:
     assert tunegate("status").output.startswith("no ")
-    job_in(tunegate, "Succeeded", display={"stage": "sft", "golden": "0.92", "best": "sft 52"})
+    job_in(tunegate, "Succeeded", display={"stage": "sft", "golden": "0.92"})
     result = tunegate("status")
     assert result.exit_code == 0, result.output
     heading, line = result.output.splitlines()
-    assert heading.split() == ["NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"]
-    assert line.split() == ["orders", "Succeeded", "sft", "0.92", "sft", "52"]
+    assert heading.split()[:4] == ["NAME", "PHASE", "STAGE", "PROGRESS"]
+    assert line.split()[:3] == ["orders", "Succeeded", "sft"]
+    assert line[heading.index("GOLDEN") :].startswith("0.92")
 
 
 def test_status_of_one_job_shows_its_details(tunegate: CommandAt) -> None:

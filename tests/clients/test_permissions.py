@@ -14,7 +14,7 @@ from kubernetes import client, utils
 from support.api_server import ApiServer
 from support.builders import make_job
 from support.helm import Helm
-from support.places import Place
+from support.places import PLAN, STOP, Place
 from tunegate_operator.clients import report_pod
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
@@ -62,11 +62,7 @@ def job(kubernetes: Place) -> Object:
     job = kubernetes.create(make_job().obj())
     kubernetes.create_pod(job)
     kubernetes.cluster.record_event(job, "Normal", "Stopped", "a gate stopped it")
-    model = {"uri": "package://tiny", "digest": "0" * 64}
-    plan = {"sha256": "0" * 64, "configMap": "plan", "model": model, "image": "trainer@sha256:1"}
-    stop = {"id": "sft-1-20", "stage": "sft", "step": 20, "gate": "golden", "reason": "GoldenRegression"}
-    stop |= {"message": "it fell", "regressedCount": 0, "stepsSaved": 1, "time": "2026-01-01T00:00:00Z"}
-    return kubernetes.set_status(job, phase="Stopped", plan=plan, stop=stop)
+    return kubernetes.set_status(job, phase="Stopped", plan=PLAN, stop=STOP)
 
 
 def test_user_with_the_role_view_can_read_but_change_nothing(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support import manifests
-from support.places import Place
+from support.places import PLAN, Place
 from support.waiting import eventually
 from tunegate_operator.clients import report_pod
 from tunegate_operator.clients.client import ClientError
@@ -77,9 +77,7 @@ def started_job(place: Place, image: str | None = "trainer:recorded") -> Object:
     job = place.create(job)
     name = request_name("orders", job["metadata"]["uid"])
     place.create(manifests.config_map(name, {REQUEST_KEY: json.dumps({"trainerImage": image})}))
-    model = {"uri": "package://tiny", "digest": "0" * 64}
-    plan = {"sha256": "0" * 64, "configMap": "plan", "model": model, "image": "trainer@sha256:1"}
-    return place.set_status(job, phase="Succeeded", plan=plan)
+    return place.set_status(job, phase="Succeeded", plan=PLAN)
 
 
 @pytest.mark.cluster

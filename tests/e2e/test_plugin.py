@@ -34,10 +34,11 @@ def test_plugin_through_the_life_of_a_job(node: Node, namespace: str, tmp_path: 
     follower = node.start_plugin("logs", "orders", "-f", *there)
     assert "Succeeded" in node.plugin("status", "orders", "-w", *there)
     log, _ = follower.communicate(timeout=120)
-    names = [line.split()[1] for line in log.splitlines() if line.startswith("==> orders-")]
+    lines = [line for line in log.splitlines() if not line.startswith("waiting for a pod")]
+    names = [line.split()[1] for line in lines if line.startswith("==> orders-")]
     assert [name.split("-")[1] for name in names][-3:] == ["train", "gate", "publish"], log
     own = node.kubectl("logs", names[-1], "-n", namespace).splitlines()
-    assert log.splitlines()[-1 - len(own) : -1] == own, "the log of the last pod is complete"
+    assert lines[-1 - len(own) : -1] == own, "the log of the last pod is complete"
     events = node.plugin("events", "orders", *there)
     assert "FineTuneJob/orders" in events
     assert f"Pod/{names[-1]}" in events

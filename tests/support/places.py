@@ -36,6 +36,26 @@ from tunegate_operator.names import (
     attempt_name,
 )
 
+STOP = {
+    "id": "sft-1-20",
+    "stage": "sft",
+    "step": 20,
+    "gate": "golden",
+    "reason": "GoldenRegression",
+    "message": "the pass rate fell",
+    "regressedCount": 0,
+    "stepsSaved": 30,
+    "time": "2026-01-01T00:00:00Z",
+}
+"""The field ``stop`` in the status of a job that a gate stopped."""
+PLAN = {
+    "sha256": "0" * 64,
+    "configMap": "plan",
+    "model": {"uri": "package://tiny", "digest": "0" * 64},
+    "image": "trainer@sha256:1",
+}
+"""The field ``plan`` in the status of a job whose data is prepared."""
+
 
 @dataclass
 class Place:

@@ -50,7 +50,7 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
 
     \b
     Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
-      2 mistakes in manifests, or a job has ended whose inputs changed after its start
+      2 mistakes in manifests, or the inputs of an ended job changed after its start
     """
     if print_diagnostics(paths):
         raise SystemExit(exit_codes.USAGE)
@@ -106,8 +106,8 @@ def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) ->
         found = read_status(laptop.job(name))
     except KeyError:
         raise click.ClickException(
-            f"only the status file of job {name} is left, so the decision cannot be recorded: run the job "
-            "again with `tunegate run`"
+            f"job {name} cannot be continued or discarded, because the folder of runs has only its status "
+            "file: run the job again with `tunegate run`"
         ) from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")

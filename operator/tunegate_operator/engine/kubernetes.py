@@ -30,7 +30,7 @@ from tunegate_operator.engine.cluster import (
     WatchEvent,
 )
 from tunegate_operator.engine.events import new_event
-from tunegate_operator.engine.objects import read_json, timestamp
+from tunegate_operator.engine.objects import read_json, timestamp, without_managed_fields
 from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
@@ -283,7 +283,7 @@ class KubernetesCluster:
             raise ClusterError(f"{method} {path}: the answer ({response.status}) is not JSON") from error
         if response.status >= 400:
             raise _error(response.status, answer)
-        return _without_managed_fields(answer)
+        return without_managed_fields(answer)
 
     def _lines(self, path: str, query: dict[str, str], seconds: float, accept: str) -> Iterator[bytes]:
         """Yield the lines of an answer as they arrive. Raises SilentError if none arrives for ``seconds``,
@@ -375,12 +375,3 @@ def _with_kind(kind: str, obj: Object) -> Object:
     Items of a list lack both fields, and metadata-only lists and watches have the kind
     PartialObjectMetadata."""
     return obj | {"apiVersion": _RESOURCES[kind].api_version, "kind": kind}
-
-
-def _without_managed_fields(obj: Object) -> Object:
-    """Return the object without managedFields, which are half of its size. The API server keeps managedFields
-    when an object without them replaces one that has them."""
-    if "managedFields" not in obj.get("metadata", {}):
-        return obj
-    metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
-    return obj | {"metadata": metadata}

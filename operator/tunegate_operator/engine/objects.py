@@ -42,6 +42,15 @@ def write_json(obj: Any) -> bytes:
         return json.dumps(obj).encode()
 
 
+def without_managed_fields(obj: Object) -> Object:
+    """Return the object without managedFields, which are half of its size. The API server keeps managedFields
+    when an object without them replaces one that has them."""
+    if "managedFields" not in obj.get("metadata", {}):
+        return obj
+    metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
+    return obj | {"metadata": metadata}
+
+
 def uid_of(obj: Object) -> str:
     """Return the uid of an object."""
     uid: str = obj["metadata"]["uid"]
