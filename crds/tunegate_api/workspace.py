@@ -2,6 +2,33 @@
 
 from pathlib import PurePosixPath
 
+RESULT = "result.json"
+"""Name of the file with the result of an evaluation. It is written last, so a folder without this file is
+incomplete."""
+PAIRS_PREFIX = "preference-"
+"""Prefix of the names of files with pairs. It is followed by the name of the split: train, dev or test."""
+
+
+def golden_file(gate: str) -> str:
+    """Return the name of the file with the results of a gate's golden set, one case per line."""
+    return f"golden-{gate}.jsonl"
+
+
+def rows_file(split: str) -> str:
+    """Return the name of the file with the results of held-out rows; ``split`` is ``dev`` or ``test``."""
+    return f"{split}.jsonl"
+
+
+def pairs_file(split: str) -> str:
+    """Return the name of the file with the results of held-out pairs; ``split`` is ``dev`` or ``test``."""
+    return f"{PAIRS_PREFIX}{split}.jsonl"
+
+
+def base_file(name: str) -> str:
+    """Return the name of the file with the base model's results. ``name`` is the file with the artifact's
+    results on the same cases."""
+    return f"base-{name}"
+
 
 class Workspace:
     """Paths on the storage volume, relative to its root. Each job has a folder, whose name is the job's

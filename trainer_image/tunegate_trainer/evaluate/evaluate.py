@@ -16,7 +16,7 @@ from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
-from tunegate_trainer.artifacts.evaluation_files import RESULT
+from tunegate_api.workspace import RESULT
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import generate, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter

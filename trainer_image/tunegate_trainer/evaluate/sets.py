@@ -22,7 +22,7 @@ from tunegate_api.judging.verdict import MAX_CASES, CaseSet
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_trainer.artifacts.evaluation_files import golden_file, pairs_file, rows_file
+from tunegate_api.workspace import golden_file, pairs_file, rows_file
 from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file, metric_schema
 from tunegate_trainer.evaluate.references import golden_reference, labelled_answer
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer

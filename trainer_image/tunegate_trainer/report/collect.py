@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunegate_api.contract import Evaluation, Report, Request, Results, Role, golden_set, task_set
+from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
-from tunegate_api.workspace import Workspace
-from tunegate_trainer.artifacts.evaluation_files import RESULT, golden_file, pairs_file, rows_file
+from tunegate_api.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.tokens.rows import PREFERENCE
 
@@ -125,20 +125,10 @@ def collect(workspace: Path, request: Request) -> Collected:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON Lines file up to the first line that is not an object. Returns an empty
     list if the file is missing or cannot be read."""
-    lines: list[dict[str, Any]] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse_lines(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        return lines
-    for line in text.split("\n"):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(value, dict):
-            break
-        lines.append(value)
-    return lines
+        return []
 
 
 def _read_json(path: Path) -> dict[str, Any]:

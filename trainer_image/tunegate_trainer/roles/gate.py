@@ -12,6 +12,7 @@ from tunegate_api.contract import Outcome, Subject
 from tunegate_api.judging.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.workspace import RESULT, base_file
 from tunegate_trainer.artifacts.build import (
     build_artifact,
     is_adapter,
@@ -19,7 +20,6 @@ from tunegate_trainer.artifacts.build import (
     load_artifact,
     published_stops,
 )
-from tunegate_trainer.artifacts.evaluation_files import RESULT, base_file
 from tunegate_trainer.artifacts.gate_result import GateRoleResult, GateVerdict
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases

@@ -23,7 +23,7 @@ from tunegate_api.contract import (
 )
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
-from tunegate_trainer.artifacts.evaluation_files import RESULT
+from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer

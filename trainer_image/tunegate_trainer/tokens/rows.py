@@ -6,10 +6,9 @@ from typing import Any
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.meta import ApiModel
+from tunegate_api.workspace import PAIRS_PREFIX as PAIRS_PREFIX  # noqa: PLC0414 - a public name of this module too
 from tunegate_trainer.process.files import sha256_file, write_atomic
 
-PAIRS_PREFIX = "preference-"
-"""Prefix of the names of files with pairs. It is followed by the name of the split: train, dev or test."""
 PREFERENCE = "preference_accuracy"
 """The name of the task metric on pairs."""
 

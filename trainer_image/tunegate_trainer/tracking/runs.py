@@ -11,7 +11,7 @@ from tunegate_api.contract import Outcome, Request, Role, plan_digest
 from tunegate_api.judging.judgement import Judgement, TaskJudgement, judge_final
 from tunegate_api.judging.verdict import VerdictState, rate
 from tunegate_api.plan import Plan, StagePlan
-from tunegate_trainer.artifacts.evaluation_files import RESULT
+from tunegate_api.workspace import RESULT
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.report.headline import publish_addresses
