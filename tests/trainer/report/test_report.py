@@ -12,7 +12,6 @@ from support.job_folder import GATE, JobFolder
 from support.report_page import BASE, GOOD, LOSSES, PageText, page, text_of, train
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure
-from tunegate_trainer.report import duration
 
 DASH = "\N{EN DASH}"
 
@@ -361,8 +360,3 @@ def test_report_imports_no_torch_and_matplotlib_only_for_charts(job: JobFolder) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
-def test_durations_are_formatted_for_people(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunegate_api.contract import Request, Subject
+from tunegate_api.duration import duration_text
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.memory.fitting import size_text
 from tunegate_trainer.process.files import write_atomic
@@ -19,8 +20,6 @@ from tunegate_trainer.report.headline import headline
 from tunegate_trainer.report.parameters import gate_rows, job_rows, memory_rows
 from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
-
-_MINUTE, _HOUR = 60, 3600
 
 
 def render(workspace: Path, request: Request) -> Path:
@@ -44,7 +43,7 @@ def _page(job: Collected) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"duration": duration, "size": size_text, "utc": _utc}
+    environment.filters |= {"duration": duration_text, "size": size_text, "utc": _utc}
     times = [report.time for report in job.reports.values()]
     return environment.get_template("report.html.j2").render(
         job=job,
@@ -83,14 +82,6 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
             ]
     rows += [(f"golden set {gate.name}", gate.golden_sha256) for gate in job.request.gates]
     return rows + [("artifact", final.digest) for final in job.results.find(Subject.FINAL) if final.digest]
-
-
-def duration(seconds: float) -> str:
-    """Format a duration as ``2 h 05 min``, ``3 min 20 s`` or ``12 s``."""
-    whole = round(seconds)
-    if whole >= _HOUR:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
-    return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s" if whole >= _MINUTE else f"{whole} s"
 
 
 def _utc(value: Any) -> str:
