@@ -6,9 +6,12 @@ import pytest
 
 from support import manifests
 from support.places import Place
+from tunegate_api.contract import Request
+from tunegate_api.v1alpha1 import FineTuneJobSpec
 from tunegate_operator.clients.client import ClientError, Kind, UnknownNameError
-from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.names import REQUEST_KEY, request_name
 
 
 @pytest.fixture(params=["runs", pytest.param("kubernetes", marks=pytest.mark.cluster)])
@@ -79,7 +82,44 @@ def test_pods_of_a_job_are_listed_oldest_first(place: Place) -> None:
     assert [uid_of(pod) for pod in place.client.list_pods(job)] == [uid_of(pod) for pod in pods]
 
 
+def request_of(job: Object) -> Request:
+    """Return the request of a job without gates."""
+    metadata, spec = job["metadata"], FineTuneJobSpec.model_validate(job["spec"])
+    names = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+    return Request(**names, spec=spec, gates=[])
+
+
+def test_the_request_of_a_job_is_read_once_it_has_started(place: Place) -> None:
+    job = place.create(manifests.finetunejob())
+    assert place.client.read_request(job) is None
+    name = request_name("orders", uid_of(job))
+    request = request_of(job)
+    place.create(manifests.config_map(name, {REQUEST_KEY: request.model_dump_json(by_alias=True)}))
+    assert place.client.read_request(job) == request
+
+
+def test_a_request_that_was_edited_is_named_in_the_error(place: Place) -> None:
+    job = place.create(manifests.finetunejob())
+    name = request_name("orders", uid_of(job))
+    place.create(manifests.config_map(name, {REQUEST_KEY: "{}"}))
+    with pytest.raises(ClientError, match=rf"ConfigMap {name}, .* FineTuneJob orders started, was edited"):
+        place.client.read_request(job)
+
+
+def test_a_job_without_checkpoints_has_no_cases(place: Place) -> None:
+    job = place.create(manifests.finetunejob())
+    assert place.client.read_cases(job) == []
+
+
 def test_a_job_without_a_report_is_named_in_the_error(place: Place) -> None:
     job = place.create(manifests.finetunejob())
     with pytest.raises(ClientError, match="FineTuneJob orders has no report yet"):
         place.client.read_report(job)
+
+
+@pytest.mark.cluster
+def test_outputs_on_a_cluster_are_refused_with_the_place_that_has_them(kubernetes: Place) -> None:
+    job = kubernetes.create(manifests.finetunejob())
+    job = kubernetes.set_status(job, checkpoints=[{"stage": "sft", "step": 10}])
+    with pytest.raises(ClientError, match="the outputs of FineTuneJob orders are on its volume: its report"):
+        kubernetes.client.read_cases(job)

@@ -139,17 +139,18 @@ _POD = {
 def runs_place(runs: Path) -> Place:
     """Return a runs folder. No process has locked it."""
     store = ObjectStore(SystemClock(), ObjectFolder(objects_folder(cluster_folder(runs))))
-
-    def write_status(event: WatchEvent) -> None:
-        if event.obj["kind"] == "FineTuneJob":
-            path = status_file(runs, event.obj["metadata"]["name"])
-            if event.type == "DELETED":
-                shutil.rmtree(path.parent)
-            else:
-                write_if_changed(path, to_yaml(event.obj))
-
-    store.watch(write_status)
+    store.watch(lambda event: write_status(runs, event))
     return Place(RunsClient(runs), store, ["--runs", str(runs)])
+
+
+def write_status(runs: Path, event: WatchEvent) -> None:
+    """Write the status file of a changed job, as a process that runs the job does."""
+    if event.obj["kind"] == "FineTuneJob":
+        path = status_file(runs, event.obj["metadata"]["name"])
+        if event.type == "DELETED":
+            shutil.rmtree(path.parent)
+        else:
+            write_if_changed(path, to_yaml(event.obj))
 
 
 @contextmanager

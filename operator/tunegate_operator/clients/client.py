@@ -4,14 +4,25 @@ same conformance tests: a runs folder on this machine, and the namespace of a cl
 from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
+from pydantic import ValidationError
+
+from tunegate_api.contract import Request
+from tunegate_api.judging.case_comparison import (
+    ComparedModels,
+    Comparison,
+    checkpoint_models,
+    final_models,
+)
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
-from tunegate_operator.engine.objects import resource_version
+from tunegate_operator.engine.objects import resource_version, uid_of
+from tunegate_operator.names import REQUEST_KEY
 
 MAX_NAMES = 20
 """How many names an error message lists."""
@@ -69,6 +80,18 @@ class Client(Protocol):
         the container has ended; an interrupted connection is resumed without repeating lines."""
         ...
 
+    def read_request(self, job: Object) -> Request | None:
+        """Return the spec and the gates with which a job started, which never change. None if it has not
+        started."""
+        ...
+
+    def read_cases(self, job: Object) -> list[Comparison]:
+        """Return the outputs of the two models that :func:`compared_models` names, case by case. The list is
+        empty before the first checkpoint was evaluated.
+
+        Raises ClientError for a cluster, because the outputs are on the job's volume."""
+        ...
+
     def read_report(self, job: Object) -> bytes:
         """Return the job's report, an HTML page. Raises ClientError if there is no report yet.
 
@@ -82,6 +105,44 @@ def status_of(job: Object) -> FineTuneJobStatus:
         return parse_status(job, FineTuneJobStatus)
     except UnreadableStatusError as error:
         raise ClientError(f"FineTuneJob {job['metadata']['name']}: {error}") from error
+
+
+def compared_models(job: Object) -> ComparedModels | None:
+    """Return the two models of a job that matter most at this time; None before the first checkpoint.
+
+    After the final gate, these are the base model and the artifact. After a stop, they are the best
+    checkpoint and the one at which training stopped. Otherwise, they are the starting model and the newest
+    checkpoint of the newest stage.
+    """
+    status, paths = status_of(job), Workspace(uid_of(job))
+    if status.final:
+        return final_models(paths, [gate.name for gate in status.final.gates])
+    if not status.checkpoints:
+        return None
+    last, stop = status.checkpoints[-1], status.stop
+    return checkpoint_models(
+        paths,
+        last.stage,
+        stop.kept.step if stop and stop.kept else 0,
+        stop.step if stop else last.step,
+        [gate.name for gate in last.gates],
+        stopped=stop is not None,
+    )
+
+
+def parse_request(job: Object, config_map: Object | None) -> Request | None:
+    """Return the request of a job from the ConfigMap that records it. Raises ClientError if it cannot be
+    read."""
+    if config_map is None:
+        return None
+    try:
+        return Request.model_validate_json((config_map.get("data") or {}).get(REQUEST_KEY, ""))
+    except ValidationError as error:
+        raise ClientError(
+            f"ConfigMap {config_map['metadata']['name']}, which records how FineTuneJob "
+            f"{job['metadata']['name']} started, was edited or written by another version of Tunegate: "
+            f"{error.errors()[0]['msg']}"
+        ) from error
 
 
 def age_key(obj: Object) -> tuple[str, int]:

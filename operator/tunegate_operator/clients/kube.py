@@ -8,13 +8,17 @@ from typing import Any, Self
 import yaml
 from kubernetes import config
 
+from tunegate_api.contract import Request
+from tunegate_api.judging.case_comparison import Comparison
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.clients.client import (
     ClientError,
     Kind,
     UnreachableError,
     age_key,
+    compared_models,
     has_ended,
+    parse_request,
     sorted_events,
     status_of,
     unknown_name,
@@ -35,7 +39,7 @@ from tunegate_operator.engine.kubernetes import KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.laptop.report_page import with_status
-from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, request_name
 
 WATCH_SECONDS = 60
 """Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
@@ -153,6 +157,19 @@ class KubernetesClient:
                 if not follow:
                     raise
                 retry.wait(error)
+
+    def read_request(self, job: Object) -> Request | None:
+        name = job["metadata"]["name"]
+        with self._explained(f"the request of FineTuneJob {name} cannot be read"):
+            found = self._cluster.get(self._key("ConfigMap", request_name(name, uid_of(job))))
+        return parse_request(job, found)
+
+    def read_cases(self, job: Object) -> list[Comparison]:
+        if compared_models(job) is None:
+            return []
+        raise ClientError(
+            f"the outputs of FineTuneJob {job['metadata']['name']} are on its volume: its report has them"
+        )
 
     def read_report(self, job: Object) -> bytes:
         name = job["metadata"]["name"]

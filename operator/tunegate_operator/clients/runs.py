@@ -1,17 +1,22 @@
 """Read the jobs and gates of a runs folder on this machine. Another process may be running them."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 
+from tunegate_api.contract import Request
+from tunegate_api.judging.case_comparison import Comparison, compare, parse_lines
 from tunegate_operator.clients.client import (
     ClientError,
     Kind,
     age_key,
+    compared_models,
     has_ended,
+    parse_request,
     sorted_events,
     unknown_name,
 )
@@ -24,13 +29,17 @@ from tunegate_operator.laptop.object_folder import ObjectFolder
 from tunegate_operator.laptop.status import (
     cluster_folder,
     interrupted_jobs,
-    read_jobs,
+    read_job,
     report_file,
     status_files,
+    volumes_folder,
 )
+from tunegate_operator.names import request_name
 
 POLL_SECONDS = 0.25
 """Seconds between two looks at a file that may have changed."""
+
+_Version = tuple[int, int]
 
 
 class RunsClient:
@@ -40,6 +49,7 @@ class RunsClient:
         self.runs = runs
         self._cluster = cluster_folder(runs)
         self._folder = ObjectFolder(objects_folder(self._cluster))
+        self._parsed: dict[str, dict[Path, tuple[_Version, Object]]] = {}
 
     @property
     def place(self) -> str:
@@ -111,6 +121,33 @@ class RunsClient:
         if line:
             yield line
 
+    def read_request(self, job: Object) -> Request | None:
+        name = request_name(job["metadata"]["name"], uid_of(job))
+        path = self._folder.file(Key("ConfigMap", job["metadata"]["namespace"], name))
+        try:
+            return parse_request(job, self._folder.load_file(path))
+        except FileNotFoundError:
+            return None
+        except ClusterError as error:
+            raise ClientError(str(error)) from error
+
+    def read_cases(self, job: Object) -> list[Comparison]:
+        models = compared_models(job)
+        if models is None:
+            return []
+        volume = volumes_folder(self.runs) / str(job["spec"]["storage"]["persistentVolumeClaim"])
+
+        def read(path: PurePosixPath) -> list[dict[str, Any]]:
+            try:
+                return parse_lines((volume / path).read_text(encoding="utf-8"))
+            except FileNotFoundError:  # this set was not evaluated
+                return []
+
+        try:
+            return compare(models, read)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ClientError(f"the outputs in {volume} cannot be read: {error}") from error
+
     def read_report(self, job: Object) -> bytes:
         path = report_file(self.runs, job["metadata"]["name"])
         try:
@@ -123,23 +160,39 @@ class RunsClient:
 
     def _jobs(self) -> list[Object]:
         try:
-            return read_jobs(self.runs)
+            return self._load("FineTuneJob", read_job)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ClientError(f"a status file in {self.place} cannot be read: {error}") from error
 
     def _stored(self, kind: str) -> list[Object]:
         try:
-            return self._folder.read(kind)
+            return self._load(kind, self._folder.load_file)
         except ClusterError as error:
             raise ClientError(str(error)) from error
 
-    def _versions(self, kind: Kind) -> dict[Path, int]:
-        """Return a value that changes when the file of an object of this kind changes."""
+    def _load(self, kind: str, parse: Callable[[Path], Object]) -> list[Object]:
+        """Return the objects of a kind, whose files another process may be changing. A file that has not
+        changed since the last call is not parsed again, because that takes milliseconds."""
+        known, loaded = self._parsed.get(kind, {}), {}
+        for path, version in self._versions(kind).items():
+            before = known.get(path)
+            if before and before[0] == version:
+                loaded[path] = before
+            else:
+                with suppress(FileNotFoundError):  # deleted meanwhile, by `tunegate run --again`
+                    loaded[path] = (version, parse(path))
+        self._parsed[kind] = loaded
+        return [obj for _, obj in loaded.values()]
+
+    def _versions(self, kind: str) -> dict[Path, _Version]:
+        """Return a value for each file of this kind that changes when the file changes. Files are replaced,
+        so a changed file is another inode."""
         files = status_files(self.runs) if kind == "FineTuneJob" else self._folder.files(kind)
         versions = {}
         for path in files:
             with suppress(FileNotFoundError):
-                versions[path] = path.stat().st_mtime_ns
+                found = path.stat()
+                versions[path] = (found.st_mtime_ns, found.st_ino)
         return versions
 
     def _has_ended(self, pod: Object) -> bool:

@@ -5,7 +5,6 @@ A Secret's file can be read only by the user who owns the file.
 
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,44 +92,22 @@ class ObjectFolder:
             if path.name.startswith("."):  # left by an interrupted write
                 path.unlink()
                 continue
-            objects.append(self._load_file(path))
+            objects.append(self.load_file(path))
         return objects
 
     def files(self, kind: str) -> list[Path]:
         """Return the files of the objects of a kind, sorted by namespace and name."""
         return sorted(path for path in self._root.glob(f"{kind}/*/*.yaml") if not path.name.startswith("."))
 
-    def read(self, kind: str) -> list[Object]:
-        """Load the objects of a kind while another process may be changing them. Changes no file, and raises
-        the errors of :meth:`load`."""
-        objects = []
-        for path in self.files(kind):
-            with suppress(FileNotFoundError):
-                objects.append(self._load_file(path))
-        return objects
+    def file(self, key: Key) -> Path:
+        """Return the path of an object's file."""
+        return self._root / key.kind / key.namespace / f"{key.name}.yaml"
 
-    def save(self, obj: Object) -> None:
-        """Write one object. Raises ClusterError, for example if the disk is full."""
-        path = self._path(Key.of(obj))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_yaml(obj).encode(), private=obj["kind"] == "Secret")
-        except OSError as error:
-            raise ClusterError(f"{path} cannot be written: {error}") from error
-
-    def remove(self, key: Key) -> None:
-        """Remove one object's file, if it exists. Raises ClusterError."""
-        path = self._path(key)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ClusterError(f"{path} cannot be removed: {error}") from error
-
-    def _load_file(self, path: Path) -> Object:
+    def load_file(self, path: Path) -> Object:
         """Load one object. Raises FileNotFoundError and ClusterError."""
         try:
             obj: Object = from_yaml(path.read_text(encoding="utf-8"))
-            if self._path(Key.of(obj)) != path:
+            if self.file(Key.of(obj)) != path:
                 raise ClusterError(
                     f"{path}: the object's kind, namespace or name does not match the path of the file"
                 )
@@ -140,5 +117,19 @@ class ObjectFolder:
             raise ClusterError(f"{path} cannot be read: {error!r}") from error
         return obj
 
-    def _path(self, key: Key) -> Path:
-        return self._root / key.kind / key.namespace / f"{key.name}.yaml"
+    def save(self, obj: Object) -> None:
+        """Write one object. Raises ClusterError, for example if the disk is full."""
+        path = self.file(Key.of(obj))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, to_yaml(obj).encode(), private=obj["kind"] == "Secret")
+        except OSError as error:
+            raise ClusterError(f"{path} cannot be written: {error}") from error
+
+    def remove(self, key: Key) -> None:
+        """Remove one object's file, if it exists. Raises ClusterError."""
+        path = self.file(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ClusterError(f"{path} cannot be removed: {error}") from error

@@ -59,6 +59,7 @@ from tunegate_operator.laptop.status import (
     record_running_jobs,
     report_file,
     status_file,
+    volumes_folder,
     write_if_changed,
 )
 from tunegate_operator.laptop.store import ObjectStore
@@ -214,7 +215,7 @@ class Laptop:
 
     @property
     def _volumes(self) -> Path:
-        return self.runs / "volumes"
+        return volumes_folder(self.runs)
 
     def _is_ours(self, obj: Object, name: str | None) -> bool:
         """Return whether this process works on ``obj``. ``name`` is the name of the FineTuneJob to which the

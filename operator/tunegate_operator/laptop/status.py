@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -36,18 +35,20 @@ def status_file(runs: Path, name: str) -> Path:
     return runs / name / _STATUS
 
 
+def volumes_folder(runs: Path) -> Path:
+    """Return the folder with the volumes of a runs folder, one for each PersistentVolumeClaim."""
+    return runs / "volumes"
+
+
 def report_file(runs: Path, name: str) -> Path:
     """Return the path of a job's report, which exists after the job's first report."""
     return runs / name / "report.html"
 
 
-def read_jobs(runs: Path) -> list[Object]:
-    """Read the FineTuneJobs of a runs folder from their status files."""
-    jobs = []
-    for path in status_files(runs):
-        with suppress(FileNotFoundError):  # deleted meanwhile, by `tunegate run --again`
-            jobs.append(from_yaml(path.read_text(encoding="utf-8")))
-    return jobs
+def read_job(path: Path) -> Object:
+    """Read a FineTuneJob from its status file."""
+    job: Object = from_yaml(path.read_text(encoding="utf-8"))
+    return job
 
 
 def record_running_jobs(runs: Path, names: Collection[str]) -> None:
