@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
-from tunegate_operator.cli.display import Caller, job_view
+from tunegate_operator.cli.display import job_view
+from tunegate_operator.clients.caller import Caller
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

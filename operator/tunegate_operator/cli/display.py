@@ -1,7 +1,6 @@
 """Show a job's status: as a live view on a terminal, or otherwise as one line per change."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -10,11 +9,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tunegate_api.duration import duration_text
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
 from tunegate_operator.children.child_jobs import SUCCEEDED
+from tunegate_operator.clients.caller import TUNEGATE, Caller
 
 COLOURS = {
     Phase.SUCCEEDED: "green",
@@ -23,19 +24,6 @@ COLOURS = {
     Phase.SUSPENDED: "yellow",
 }
 VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
-
-
-@dataclass(frozen=True)
-class Caller:
-    """How the user called this command, so that the commands in its output can be called in the same way."""
-
-    program: str = "tunegate"
-    options: str = ""
-    """The options that select the place of the jobs, such as `` --runs FOLDER``; empty for the default."""
-
-    def command(self, name: str, *arguments: str) -> str:
-        """Return a command line of this program for the same place."""
-        return f"{self.program} {' '.join((name, *arguments))}{self.options}"
 
 
 def interrupted(caller: Caller) -> str:
@@ -47,7 +35,7 @@ def job_view(
     name: str,
     status: FineTuneJobStatus,
     now: datetime,
-    caller: Caller = Caller(),
+    caller: Caller = TUNEGATE,
     *,
     is_interrupted: bool = False,
 ) -> RenderableType:
@@ -84,7 +72,7 @@ def job_view(
 def jobs_table(
     jobs: Iterable[tuple[str, FineTuneJobStatus]],
     unattended: Collection[str],
-    caller: Caller = Caller(),
+    caller: Caller = TUNEGATE,
 ) -> RenderableType:
     """Render a table of jobs with the columns of ``kubectl get``, and a note about each ``unattended`` job,
     which no process is running."""
@@ -168,7 +156,7 @@ def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
     if progress.micro_batch_size:
         details.append(f"{progress.micro_batch_size} examples per pass, more did not fit")
     if progress.estimated_end:
-        details.append(f"ETA {duration((progress.estimated_end - now).total_seconds())}")
+        details.append(f"ETA {duration_text((progress.estimated_end - now).total_seconds())}")
     row.add_row(
         f"{progress.stage}",
         ProgressBar(total=max(1, progress.total_steps), completed=progress.step, width=30),
@@ -207,7 +195,7 @@ def _cost(status: FineTuneJobStatus) -> Iterator[str]:
     if cost is None:
         return
     for stage in cost.stages:
-        details = [f"{stage.steps} steps in {duration(float(stage.training_seconds))}"]
+        details = [f"{stage.steps} steps in {duration_text(float(stage.training_seconds))}"]
         if stage.tokens_per_second:
             details.append(f"{stage.tokens_per_second} tokens/s")
         if stage.peak_gpu_memory:
@@ -215,11 +203,11 @@ def _cost(status: FineTuneJobStatus) -> Iterator[str]:
         if stage.peak_process_memory:
             details.append(f"peak {stage.peak_process_memory} of process memory")
         yield f"cost      {stage.stage}: {' · '.join(details)}"
-    details = [f"{duration(float(cost.evaluation_seconds))} in evaluations"]
+    details = [f"{duration_text(float(cost.evaluation_seconds))} in evaluations"]
     if cost.evaluation_share:
         details[0] += f", {float(cost.evaluation_share):.0%} of the time"
     if status.gpu_seconds:
-        details.append(f"{duration(status.gpu_seconds)} of GPU time")
+        details.append(f"{duration_text(status.gpu_seconds)} of GPU time")
     yield f"          {' · '.join(details)}"
 
 
@@ -255,8 +243,8 @@ def _savings(stop: Stop) -> str:
     text = f"{stop.steps_saved} steps skipped by stopping"
     if stop.seconds_saved is None:
         return text
-    gpus = f", {duration(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""
-    return f"{text}: {duration(stop.seconds_saved)}{gpus} saved"
+    gpus = f", {duration_text(stop.gpu_seconds_saved)} of GPU time" if stop.gpu_seconds_saved else ""
+    return f"{text}: {duration_text(stop.seconds_saved)}{gpus} saved"
 
 
 def _verdict(checkpoint: CheckpointStatus) -> str:
@@ -273,16 +261,6 @@ def _line(checkpoint: CheckpointStatus) -> str:
     where = f"step {checkpoint.step}" if checkpoint.step else "starting model"
     loss = f"  loss {checkpoint.loss}" if checkpoint.loss else ""
     return f"{checkpoint.stage} {where}{loss}  golden: {golden}  dev: {task}  {_verdict(checkpoint)}".rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for people, such as ``3 min 05 s``."""
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def utc_now() -> datetime:

@@ -9,11 +9,13 @@ import click
 from rich.console import Console
 
 from tunegate_api.contract import Role
+from tunegate_api.duration import duration_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.cli import exit_codes
-from tunegate_operator.cli.display import Caller, duration, job_view, jobs_table, utc_now
+from tunegate_operator.cli.display import job_view, jobs_table, utc_now
 from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.place import NAME, Place, at_place, complete_name, notice, short
+from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import Client, ClientError, UnreachableError, sorted_events, status_of
 from tunegate_operator.clients.logs import LogSelection, follow_logs, newest_log
 from tunegate_operator.clients.retry import Retry
@@ -175,7 +177,7 @@ def _watch_one(client: Client, console: Console, caller: Caller, name: str) -> i
 
 def _event_row(event: Object) -> tuple[str, ...]:
     time, about = event_time(event), event["involvedObject"]
-    age = duration((utc_now() - moment(time)).total_seconds()) if time else "unknown"
+    age = duration_text((utc_now() - moment(time)).total_seconds()) if time else "unknown"
     count = (event.get("series") or event).get("count") or 1
     return (
         f"{age} ago",

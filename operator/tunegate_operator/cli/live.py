@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_operator.cli.display import Caller, PlainLog, job_view, jobs_table, utc_now
+from tunegate_operator.cli.display import PlainLog, job_view, jobs_table, utc_now
+from tunegate_operator.clients.caller import Caller
 
 Statuses = Mapping[str, FineTuneJobStatus]
 

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from tunegate_operator.cli import exit_codes
-from tunegate_operator.cli.display import Caller
+from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import Client, ClientError, UnknownNameError
 
 if TYPE_CHECKING:

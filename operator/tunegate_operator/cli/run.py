@@ -11,10 +11,11 @@ from rich.console import Console
 
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.cli import exit_codes
-from tunegate_operator.cli.display import Caller, earlier_note, job_view, tracking_line, utc_now
+from tunegate_operator.cli.display import earlier_note, job_view, tracking_line, utc_now
 from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.manifests import PATHS, print_diagnostics
 from tunegate_operator.cli.place import RUNS, Place, short
+from tunegate_operator.clients.caller import Caller
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
