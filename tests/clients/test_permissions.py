@@ -72,6 +72,8 @@ def test_user_with_the_role_view_can_read_but_change_nothing(
     assert [one["metadata"]["name"] for one in viewer.list_objects("FineTuneJob")] == ["orders"]
     assert next(viewer.watch("FineTuneJob", "orders"))["status"]["phase"] == "Stopped"
     assert len(viewer.list_events(job)) == 1
+    assert viewer.list_objects("EvalGate") == []
+    assert viewer.read_request(job) is None
     (pod,) = viewer.list_pods(job)
     assert list(viewer.read_log(pod)) == [], "it is allowed, but no node has started the pod"
     for change in (

@@ -13,6 +13,7 @@ ON_JOBS = {
     "logs": f"{_CLI}.jobs",
     "events": f"{_CLI}.jobs",
     "report": f"{_CLI}.jobs",
+    "ui": f"{_CLI}.ui",
     "continue": f"{_CLI}.decisions",
     "discard": f"{_CLI}.decisions",
     "suspend": f"{_CLI}.decisions",

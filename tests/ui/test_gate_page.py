@@ -1,0 +1,55 @@
+"""The page of a gate."""
+
+from support.builders import make_gate, make_job
+from support.job_statuses import judging, record
+from support.places import Place
+from support.report_page import text_of
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.ui.pages import Pages
+
+
+def test_history_has_a_point_and_a_row_for_each_version(place: Place, pages: Pages) -> None:
+    job = place.create(make_job("version-2").obj())
+    gate = place.create(make_gate("golden").obj())
+    good, bad = record(2, 19, jobUid=uid_of(job)), record(1, 12, verdict="Failed", publishedUris=[])
+    place.set_status(gate, **judging(good, bad))
+    html = pages.gate("golden")
+    assert "version 1, version-1 step 40: 12/20 = 60 %, Failed" in html
+    assert "version 2, version-2 step 40, published: 19/20 = 95 %, Passed" in html
+    text = text_of(html)
+    assert "2 version-2 step 40, published to pvc://models/orders/2 0.95 19/20 0.25 +70.0 ✓ Passed" in text
+    assert "1 version-1 step 40, the job was deleted 0.60 12/20 0.25 +35.0 ✗ Failed" in text
+    assert '<a href="/jobs/version-2">' in html
+    assert '<a href="/jobs/version-1">' not in html
+
+
+def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -> None:
+    gate = make_gate("golden").with_thresholds(mustPass=["case-1"], maxDropPoints="2.5").obj()
+    place.set_status(place.create(gate), **judging())
+    place.create(make_job("orders").obj())
+    place.create(make_job("others").with_gates("another").obj())
+    text = text_of(pages.gate("golden"))
+    for part in (
+        "Golden set 20 cases",
+        "ConfigMap cases",
+        "Pass rate at least 0.8",
+        "less than 2.5 points baselines: BaseModel, LastPublished",
+        "Must always pass case-1",
+        "No final model has been judged yet.",
+        "Jobs with this gate orders Pending",
+    ):
+        assert part in text
+    assert "others" not in text
+
+
+def test_gate_that_is_not_ready_shows_why(place: Place, pages: Pages) -> None:
+    gate = place.create(make_gate("golden").obj())
+    ready = {"type": "Ready", "status": "False", "reason": "BadGolden", "message": "line 2: no id"}
+    place.set_status(gate, conditions=[ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}])
+    assert "Not ready line 2: no id" in text_of(pages.gate("golden"))
+
+
+def test_version_judged_on_an_earlier_golden_set_is_marked(place: Place, pages: Pages) -> None:
+    gate = place.create(make_gate("golden").obj())
+    place.set_status(gate, **judging(record(1, 19, goldenSha256="e" * 64)))
+    assert "judged on an earlier golden set" in text_of(pages.gate("golden"))

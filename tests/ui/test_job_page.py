@@ -1,0 +1,211 @@
+"""The page of a job."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import manifests
+from support.api_server import ApiServer
+from support.builders import make_job
+from support.clock import FakeClock
+from support.job_folder import GATE, JobFolder
+from support.job_statuses import checkpoint, failed, gate_result, stopped, succeeded, training
+from support.places import Place, namespace_place
+from support.report_page import text_of
+from support.scenarios import new_world
+from tunegate_operator.clients.caller import Caller
+from tunegate_operator.clients.runs import RunsClient
+from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.laptop.status import volumes_folder
+from tunegate_operator.names import REQUEST_KEY, request_name
+from tunegate_operator.ui.pages import Pages
+from tunegate_operator.ui.reader import Reader
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def create(place: Place, status: dict[str, Any]) -> Object:
+    return place.set_status(place.create(make_job("orders").obj()), **status)
+
+
+@pytest.fixture
+def volume(place: Place, tmp_path: Path) -> JobFolder:
+    """The files of the job orders on its volume."""
+    job = create(place, {})
+    folder = JobFolder(tmp_path / "trainer", uid=uid_of(job))
+    folder.workspace.mkdir(parents=True)
+    assert isinstance(place.client, RunsClient)
+    volumes = volumes_folder(place.client.runs)
+    volumes.mkdir(parents=True)
+    (volumes / "tuning").symlink_to(folder.workspace)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "passes",
+        "stopped-then-continued",
+        "stopped-then-discarded",
+        "compared-with-last-published",
+        "suspended",
+        "waits-too-long",
+        "held-while-training",
+        "evicted",
+        "cleaned-up",
+        "bad-data",
+        "invalid",
+    ],
+)
+def test_every_status_of_a_scenario_has_a_page(
+    name: str, place: Place, pages: Pages, clock: FakeClock
+) -> None:
+    play, world = new_world(name)
+    shown: list[str] = []
+
+    def render(event: WatchEvent) -> None:
+        obj = event.obj
+        if obj["kind"] != "FineTuneJob" or event.type == "DELETED" or "phase" not in obj.get("status", {}):
+            return
+        job_name = obj["metadata"]["name"]
+        clock.advance(2)
+        if place.cluster.get(Key.of(obj)) is None:
+            place.create(obj)
+        place.set_status(obj, **obj["status"])
+        text = text_of(pages.job(job_name))
+        assert obj["status"]["phase"] in text
+        assert " ".join(obj["status"].get("message", "").split()) in text
+        shown.append(text)
+
+    world.cluster.watch(render)
+    play(world)
+    assert len(shown) > 0
+
+
+def test_training_job_shows_its_progress_and_time_left(place: Place, pages: Pages) -> None:
+    create(place, training(20))
+    html = pages.job("orders")
+    assert '<progress max="100" value="20"' in html
+    text = text_of(html)
+    for part in ("step 20 of 100", "Training loss 0.5", "Speed 250 tokens a second"):
+        assert part in text
+
+
+def test_stopped_job_shows_arithmetic_cases_savings_and_commands(place: Place, pages: Pages) -> None:
+    create(place, stopped())
+    text = text_of(pages.job("orders"))
+    for part in (
+        "golden 15/20 at step 30, best 19/20 at step 20: -20.0 points, limit -5.0",
+        "4 cases regressed, of which the first are: case-1 case-2",
+        "Steps skipped 70",
+        "Time saved 3 min 20 s",
+        'tunegate continue orders --reason "…" --runs here',
+        'tunegate discard orders --reason "…" --runs here',
+    ):
+        assert part in text
+
+
+def test_chart_marks_best_checkpoint_stop_and_verdicts(place: Place, pages: Pages) -> None:
+    create(place, stopped())
+    html = pages.job("orders")
+    chart = html[html.index('<figure class="chart">') : html.index("</figure>")]
+    assert "step 20: 19/20 = 95 %, Passed (best)" in chart
+    assert "step 30: 15/20 = 75 %, Failed (stopped)" in chart
+    assert chart.count('class="point passed"') == 2 + 1  # and one in the legend
+    assert chart.count('class="point failed"') == 1 + 1
+    assert 'class="mark-line stopped" x1="100.0%"' in chart
+    assert "required" not in chart  # the thresholds are unknown
+
+
+def test_chart_shows_the_thresholds_with_which_the_job_started(place: Place, pages: Pages) -> None:
+    job = create(place, stopped(request="any"))
+    thresholds = {"minPassRate": "0.80", "maxDropBetweenCheckpoints": "10"}
+    spec = manifests.evalgate()["spec"] | {"thresholds": thresholds}
+    gate = {"name": "golden", "spec": spec, "golden_sha256": "d" * 64}
+    request = {"name": "orders", "namespace": "default", "uid": uid_of(job), "spec": job["spec"]}
+    text = json.dumps(request | {"gates": [gate]})
+    place.create(manifests.config_map(request_name("orders", uid_of(job)), {REQUEST_KEY: text}))
+    html = pages.job("orders")
+    assert "required 80 %" in text_of(html)
+    assert "stop line, 10 points below the best so far" in text_of(html)
+    assert 'class="required" x1="0" x2="100%" y1="40.0"' in html  # 0.80 of 200 pixels
+    assert 'class="stop-line" x1="66.67%" y1="30.0"' in html  # 0.95 - 0.10, between steps 20 and 30
+
+
+def test_final_gate_shows_its_arithmetic_and_failed_cases(place: Place, pages: Pages) -> None:
+    create(place, succeeded())
+    text = text_of(pages.job("orders"))
+    assert "golden 19/20, BaseModel 5/20: +70.0 points, limit -5.0" in text
+    assert "test rows: exact_match 8/10 = 0.80, required 0.50" in text
+    assert "skipped, because it does not exist yet: LastPublished failed: case-7" in text
+
+
+def test_failed_job_shows_reason_and_hint(place: Place, pages: Pages) -> None:
+    create(place, failed())
+    text = text_of(pages.job("orders"))
+    assert "line 3: no prompt Reason: BadData What to do: correct line 3" in text
+
+
+def test_events_are_shown_newest_first(place: Place, pages: Pages) -> None:
+    job = create(place, training())
+    for reason in ("Validating", "Queued"):
+        place.cluster.record_event(job, "Normal", reason, f"it is {reason}")
+    text = text_of(pages.job("orders"))
+    assert text.index("it is Queued") < text.index("it is Validating")
+
+
+def test_outputs_of_base_and_tuned_model_are_compared(place: Place, pages: Pages, volume: JobFolder) -> None:
+    good, bad = "p" * 20, "f" + "p" * 19
+    texts = {"case-0": ("the prompt", "the tuned output")}
+    before = {"case-0": ("the prompt", "the base output")}
+    volume.write_gate(base=(good, "p" * 10), final=(bad, "p" * 10), base_texts=before, texts=texts)
+    status = succeeded()
+    status["final"]["gates"] = [gate_result(19, gate=GATE, failedCases=["case-0"])]
+    job = place.client.get("FineTuneJob", "orders")
+    place.set_status(job, **status)
+    html = pages.job("orders")
+    text = text_of(html)
+    assert "Base model against tuned model, 20 cases." in text
+    assert "Prompt the prompt Base model ✓ passed the base output Tuned model ✗ failed the tuned" in text
+    assert f'<a href="#golden-{GATE}.case-0">' in html
+    assert f'id="golden-{GATE}.case-0"' in html
+
+
+def test_text_from_users_and_models_is_escaped(place: Place, pages: Pages, volume: JobFolder) -> None:
+    texts = {"case-0": (f"prompt {SCRIPT}", f"output {SCRIPT}")}
+    volume.write_gate(base=("p" * 20, "p" * 10), final=("f" * 20, "p" * 10), texts=texts)
+    status = stopped(
+        message=SCRIPT,
+        failure={"reason": "BadData", "message": SCRIPT, "hint": SCRIPT},
+        plan={
+            "sha256": "d" * 64,
+            "configMap": SCRIPT,
+            "image": SCRIPT,
+            "model": {"uri": SCRIPT, "digest": "d" * 64},
+            "advice": [SCRIPT],
+        },
+        data={"train": 1, "dev": 1, "test": 1, "warnings": [SCRIPT]},
+        final=succeeded()["final"] | {"gates": [gate_result(0, gate=GATE, message=SCRIPT)]},
+        start=[checkpoint(0, 5, gate=SCRIPT, stage=SCRIPT)],
+    )
+    status["stop"] |= {"message": SCRIPT, "regressedCases": [SCRIPT], "gate": SCRIPT}
+    job = place.set_status(place.client.get("FineTuneJob", "orders"), **status)
+    place.cluster.record_event(job, "Warning", "Odd", SCRIPT)
+    html = pages.job("orders")
+    assert html.count("<script") == 1  # the page's own
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 15
+    assert "output &lt;script&gt;" in html
+
+
+@pytest.mark.cluster
+def test_page_on_a_cluster_shows_how_to_fetch_the_report(server: ApiServer, clock: FakeClock) -> None:
+    with namespace_place(server) as cluster:
+        cluster.set_status(cluster.create(make_job("orders").obj()), **succeeded())
+        caller = Caller("kubectl tunegate", " --namespace team")
+        text = text_of(Pages(Reader(cluster.client, clock), caller, is_cluster=True).job("orders"))
+    assert "kubectl tunegate report orders --namespace team" in text
+    assert "the outputs of FineTuneJob orders are on its volume" in text
+    assert "failed: case-7" in text
