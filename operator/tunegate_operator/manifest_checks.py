@@ -207,8 +207,8 @@ def _config_map(config_map: Manifest) -> Iterator[Diagnostic]:
 
 
 def _secret(secret: Manifest) -> Iterator[Diagnostic]:
-    """Return diagnostics for everything in a Secret that the API server would refuse. The diagnostics contain
-    no values of the Secret."""
+    """Return diagnostics for the metadata, keys and encoding of a Secret that the API server would refuse.
+    The diagnostics contain no values of the Secret."""
     yield from _diagnostics(secret, metadata_problems(secret.obj.get("metadata"), DNS_NAMES))
     for field in ("data", "stringData"):
         yield from _texts(secret, field)

@@ -83,7 +83,7 @@ def test_checkpoints_are_not_compared_with_a_version_published_later():
     assert status.final.gates[0].golden.delta_points["LastPublished"] == "-1.0"
 
 
-def test_results_configmap_records_the_compared_published_version():
+def test_results_configmap_records_the_published_version_of_the_comparison():
     world = World(Script(gate_reads=reading(1, passed=95)))
     world.apply_all(make_job().with_publish().obj())
     world.run()

@@ -211,7 +211,7 @@ def test_foreign_pod_that_names_a_child_job_as_its_owner_is_refused(authenticato
         authenticator.authenticate("good", JOB)
 
 
-def test_pod_of_a_kubernetes_job_in_another_namespace_is_refused(authenticator, reviews, cache):
+def test_pod_whose_kubernetes_job_is_in_another_namespace_is_refused(authenticator, reviews, cache):
     add(cache, make_owned("Job", "forged-child", "FineTuneJob", JOB, "attacker"))
     add(cache, make_owned("Pod", "forged-pod", "Job", "forged-child"))
     reviews.pods = ["forged-pod"]

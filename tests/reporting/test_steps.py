@@ -149,7 +149,7 @@ def test_results_of_another_stage_are_refused(step, stage):
         (
             GATE,
             {"published": [PublishedArtifact(uri="pvc://m/x", digest="0" * 64)]},
-            "the report has published artifacts, which a pod of role gate must not report",
+            "the report lists published artifacts, which a pod of role gate must not report",
         ),
         (
             SFT,

@@ -204,8 +204,8 @@ def assess_stage(
 
 def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
     """Return the steps of the checkpoints that must be kept: the best checkpoint that passed, and for each
-    gate the checkpoint that its stop rule compares the next checkpoint with. For ``accepted_step``, see
-    :func:`assess_stage`."""
+    enforced gate the checkpoint with which its stop rule will compare the next one. For
+    ``accepted_step``, see :func:`assess_stage`."""
     passing = best_checkpoint(request, results, stage)
     steps = {passing.step} if passing else set()
     evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)

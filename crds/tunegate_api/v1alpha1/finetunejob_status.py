@@ -345,7 +345,7 @@ class FineTuneJobStatus(StatusModel):
     published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
     """The published version, with one entry per publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
-    """Files of the baseline cache on the volume that pods of this job wrote or used, newest last."""
+    """Digests of the files in the baseline cache that pods of this job wrote or used, newest last."""
     stop: Stop | None = None
     """Why a gate stopped training."""
     decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []

@@ -195,7 +195,7 @@ class Reason(StrEnum):
     """Rows, golden cases or model files cannot be used. For example, they are malformed, prompts of golden
     cases are in the training data, or a file does not have the expected digest."""
     TOO_FEW_ROWS = "TooFewRows"
-    """There are fewer training rows than `data.goal` requires."""
+    """There are fewer training rows than `data.goal` requires, or fewer pairs if no stage is SFT."""
     NOT_FOUND = "NotFound"
     """The model or a data file was not found at its address."""
     CREDENTIALS = "Credentials"

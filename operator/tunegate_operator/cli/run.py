@@ -107,8 +107,8 @@ def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) ->
         found = read_status(laptop.job(name))
     except KeyError:
         raise click.ClickException(
-            f"job {name} cannot be continued or discarded, because the folder of runs has only its status "
-            "file: run the job again with `tunegate run`"
+            f"job {name} cannot be continued or discarded: the runs folder has the job's status file, but "
+            "not the job itself; run the job again with `tunegate run`"
         ) from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")
@@ -139,7 +139,8 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun], c
 
 
 def _print_results(laptop: Laptop, names: list[str], console: Console, caller: Caller) -> int:
-    """Print the paths of each job's report, status and log. Returns the most severe exit code of the jobs."""
+    """Print each job's result, with the paths of its report, status and, if it failed, log. Returns the most
+    severe exit code of the jobs."""
     worst = 0
     for name in names:
         status = read_status(laptop.job(name))

@@ -190,7 +190,7 @@ class ReportStore:
                 return
         share = self._max_bytes // (len(self._jobs) + (uid not in self._jobs))
         if self._bytes + more > self._max_bytes and self._held(uid) + more > share:
-            raise StoreFullError("the operator's memory for reports that are not in status yet is full")
+            raise StoreFullError("the operator has no room for this report at present")
 
     def _drop_recorded(self, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
         """Drop the RECORDED_FIELDS of one entry after another.

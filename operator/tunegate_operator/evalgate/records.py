@@ -70,8 +70,8 @@ def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> l
 
 
 def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateStatus:
-    """Return the status with newly judged models added to its records, newest first. Records of deleted jobs
-    are kept."""
+    """Return the status with ``found`` added to its records, newest first. A record in ``found`` replaces the
+    record of the same job. Records of deleted jobs stay, up to MAX_RECORDS."""
     known = {r.job_uid for r in found}
     records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)
     records.reverse()

@@ -97,8 +97,8 @@ class Sender:
             )
         if report.published and report.role is not Role.PUBLISH:
             raise ForeignReportError(
-                f"published: the report has published artifacts, which a pod of role {report.role} must not "
-                "report"
+                f"published: the report lists published artifacts, which a pod of role {report.role} must "
+                "not report"
             )
         if len(report.published) > MAX_PUBLISHED:
             raise ForeignReportError(f"published: a job has at most {MAX_PUBLISHED} targets")

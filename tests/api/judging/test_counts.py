@@ -109,7 +109,7 @@ def test_unknown_or_missing_outcome_of_a_count_metric_is_an_error():
     assert judge("f1", "p", "4/4 4/4", total=2).state is ERROR
 
 
-def test_numerator_of_a_truncated_output_counts_as_zero():
+def test_count_metric_takes_zero_as_numerator_of_a_truncated_output():
     assert value("f1", "pt", "4/4 4/4") == HALF
     assert value("rouge_l", "pt", "4/4 3/4") == HALF
 

@@ -152,7 +152,7 @@ def test_last_published_baseline_is_skipped_if_nothing_was_published():
     assert second.message.startswith("golden: golden 19/20, LastPublished 20/20: -5.0 points")
 
 
-def test_last_published_results_on_another_golden_set_are_an_error():
+def test_baseline_last_published_with_another_golden_set_gives_error():
     last = PublishedVersion(job="v1", golden_sha256="b" * 64, outcomes="p" * 20)
     gate = gate_request(baselines=["LastPublished"], last_published=last)
     judged = judge_final(request(gate), results(BASE, FINAL))

@@ -99,7 +99,7 @@ def test_case_is_an_error_if_one_expectation_has_an_error_and_others_fail():
     ],
     ids=["raises", "too few scores", "unknown outcome", "outcome reserved for truncation"],
 )
-def test_scorer_that_breaks_its_contract_makes_its_samples_errors(scorer, explanation):
+def test_samples_of_a_scorer_that_breaks_its_contract_have_outcome_error(scorer, explanation):
     scores = score_cases([case(golden=[(scorer, None)], other=[(EQUALS, "a")])] * 2, answers("a", "a"))
     assert [score["golden"] for score in scores] == [Score(ERROR, f"could not be scored: {explanation}")] * 2
     assert [score["other"].outcome for score in scores] == [PASS] * 2

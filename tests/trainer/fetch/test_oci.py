@@ -61,7 +61,7 @@ def test_archive_that_writes_outside_its_folder_is_refused(registry, host, make_
     registry.push("v1", registry.push_archive({**needed, name: b"{}"}))
     root = make_job(source(host))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert f"has the path {name}, which is outside of its folder" in failure(root).message
+    assert f"contains a file with the path {name}, which would be written outside" in failure(root).message
     assert not list(root.path.rglob("escaped.json"))
 
 

@@ -235,7 +235,7 @@ def test_weights_changed_during_copy_are_not_published(
 
     monkeypatch.setattr(shutil, "copyfile", swap_first)
     with pytest.raises(
-        StorageError, match=r"adapter_model.safetensors differs from the artifact that passed"
+        StorageError, match=r"adapter_model.safetensors at the target differs from the artifact"
     ):
         run(job.context(digest=digest))
     assert list(published(job).parent.iterdir()) == []

@@ -26,7 +26,7 @@ def test_long_parameter_value_is_continued_in_another_parameter():
     assert " ".join(parameters[name] for name in names).split(", ") == modules
 
 
-def test_tracker_run_of_a_job_has_digests_and_parameters_of_every_stage(make_root):
+def test_tracker_run_has_digests_and_the_parameters_of_every_stage(make_root):
     root = make_root(later=[dpo_plan()])
     context = root.context()
     plan, (gate,) = context.plan, context.request.gates

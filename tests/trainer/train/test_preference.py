@@ -384,7 +384,9 @@ def test_interruption_of_dpo_changes_neither_reference_nor_results(make_root, at
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_reference_is_recomputed_only_if_inputs_change(dpo_root, base_model, examples, monkeypatch):
+def test_reference_is_recomputed_if_inputs_change_or_the_file_is_damaged(
+    dpo_root, base_model, examples, monkeypatch
+):
     model, folder = tuned_model(base_model, dpo_root), dpo_root.stage_folder
     passes = []
     monkeypatch.setattr(

@@ -102,7 +102,7 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
     digest, manifest = _document(address, registry, reference.digest or str(reference.tag))
     if reference.digest is not None and digest != reference.digest:
         raise BadDataError(
-            f"{address.field}: the registry sent a manifest with digest {digest} for {address.uri}",
+            f"{address.field}: the registry sent a manifest with digest {digest}, not that in {address.uri}",
             "do not use this content: the registry, or a proxy in front of it, changed it",
         )
     if "manifests" not in manifest:

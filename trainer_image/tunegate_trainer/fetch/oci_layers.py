@@ -118,8 +118,8 @@ def _extract(address: Address, archive: Path, into: Path, whole_files: Collectio
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
                     raise BadDataError(
-                        f"{address.field}: an archive in {address.uri} has the path {member.name}, which is "
-                        "outside of its folder",
+                        f"{address.field}: an archive in {address.uri} contains a file with the path "
+                        f"{member.name}, which would be written outside of the model's folder",
                         "do not use this artifact: it may be malicious",
                     )
                 content = members.extractfile(member) if member.isreg() else None

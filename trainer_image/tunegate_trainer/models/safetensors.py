@@ -37,8 +37,8 @@ def check_weights(folder: Path) -> None:
         if path.stat().st_size != expected:
             raise BadDataError(
                 f"model.uri: {path.name} has {path.stat().st_size:,} bytes, but by its header it should have "
-                f"{expected:,}",
-                "the file was not copied completely: copy it again",
+                f"{expected:,} bytes",
+                "the file was not copied correctly: copy it again",
             )
     index = folder / INDEX
     if index.is_file():

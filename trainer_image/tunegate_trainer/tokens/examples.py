@@ -90,9 +90,9 @@ def _refuse_longer(examples: Sequence[tuple[str, Example]], max_length: int) -> 
     too_long = list(dict.fromkeys(id for id, one in examples if len(one["input_ids"]) > max_length))
     if too_long:
         more = f" and {len(too_long) - _SHOWN} more" if len(too_long) > _SHOWN else ""
-        rows_are = "1 row is" if len(too_long) == 1 else f"{len(too_long)} rows are"
+        rows = "1 row or pair is" if len(too_long) == 1 else f"{len(too_long)} rows or pairs are"
         raise BadDataError(
-            f"{rows_are} longer than training.maxLength, {max_length} tokens: "
+            f"{rows} longer than {max_length} tokens (training.maxLength): "
             f"{', '.join(too_long[:_SHOWN])}{more}",
-            "raise training.maxLength, or shorten the rows",
+            "raise training.maxLength, or shorten them",
         )

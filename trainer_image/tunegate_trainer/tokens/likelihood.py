@@ -51,7 +51,7 @@ def compute_singly(model: Any) -> None:
 
 
 def computes_singly(model: Any) -> bool:
-    """Return whether :func:`compute_singly` was called for a model, or the base inside an adapter."""
+    """Return whether :func:`compute_singly` was called for ``model``, or for the base below its adapter."""
     return bool(getattr(model, _FLAG, False))
 
 

@@ -206,7 +206,7 @@ def _fill(scratch: Path, version: Version) -> None:
     changed = sorted(name for name, digest in manifest.files.items() if copied.files.get(name) != digest)
     if changed:
         raise StorageError(
-            f"the published copy of {', '.join(changed)} differs from the artifact that passed the gates",
+            f"the copy of {', '.join(changed)} at the target differs from the artifact that passed the gates",
             "nothing was published to this address, and the next attempt copies the artifact again: check "
             "the volumes",
         )
