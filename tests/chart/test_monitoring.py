@@ -1,5 +1,6 @@
-"""The alerts, and the objects with which the chart installs them and lets Prometheus scrape the operator."""
+"""The alerts and dashboards, and the objects with which the chart installs them."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.dashboards import NAMES, dashboard
 from support.helm import CHART, Helm
 
 pytestmark = pytest.mark.cluster
@@ -53,7 +55,7 @@ def test_each_alert_leads_to_its_runbook_and_reads_documented_metrics() -> None:
 
 def test_chart_installs_no_monitoring_objects_by_default(helm: Helm) -> None:
     kinds = {kind for kind, _ in helm.render()}
-    assert not kinds & {"ServiceMonitor", "PrometheusRule"}
+    assert not kinds & {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
 
 
 def test_service_monitor_scrapes_the_pods_of_the_operator(helm: Helm) -> None:
@@ -77,3 +79,18 @@ def test_prometheus_rule_has_the_alerts_of_the_alerts_file(helm: Helm) -> None:
     objects = helm.render("metrics.prometheusRule.create=true")
     (group,) = objects["PrometheusRule", "tunegate"]["spec"]["groups"]
     assert {rule["alert"]: rule for rule in group["rules"]} == rules()
+
+
+def test_dashboards_are_config_maps_that_the_sidecar_of_grafana_selects(helm: Helm) -> None:
+    objects = helm.render(
+        "metrics.dashboards.create=true",
+        "metrics.dashboards.labels.team=a",
+        "metrics.dashboards.annotations.grafana_folder=Tunegate",
+    )
+    for name in NAMES:
+        made = objects["ConfigMap", f"tunegate-dashboard-{name}"]
+        assert {"grafana_dashboard": "1", "team": "a"}.items() <= made["metadata"]["labels"].items()
+        assert made["metadata"]["annotations"] == {"grafana_folder": "Tunegate"}
+        ((file, content),) = made["data"].items()
+        assert file == f"tunegate-{name}.json"
+        assert json.loads(content) == dashboard(name)

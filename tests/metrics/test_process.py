@@ -59,6 +59,11 @@ def test_resource_of_a_request_is_read_from_its_path(path, resource):
     assert resource_name(path) == resource
 
 
+def test_memory_and_cpu_time_of_the_process_are_exported(metrics):
+    assert (metrics.registry.get_sample_value("process_resident_memory_bytes") or 0) > 2**20
+    assert (metrics.registry.get_sample_value("process_cpu_seconds_total") or 0) > 0
+
+
 def test_metrics_docs_page_lists_every_metric_with_its_labels(metrics):
     world = World()
     world.apply_all(make_job().obj())
@@ -69,5 +74,5 @@ def test_metrics_docs_page_lists_every_metric_with_its_labels(metrics):
     )
     families = list(text_string_to_metric_families(metrics.page().decode()))
     exported = {family.name + ("_total" if family.type == "counter" else "") for family in families}
-    listed = set(re.findall(r"^\| `(tunegate_\w+)` \|", PAGE.read_text(), re.MULTILINE))
+    listed = set(re.findall(r"^\| `((?:tunegate|process)_\w+)` \|", PAGE.read_text(), re.MULTILINE))
     assert listed == exported

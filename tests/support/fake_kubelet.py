@@ -31,6 +31,7 @@ from tunegate_api.contract import (
     Role,
     Subject,
     Termination,
+    Usage,
     report_audience,
 )
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -178,34 +179,50 @@ class FakeKubelet:
         outcome = self.run_role(pod)
         pod.finish(outcome=outcome)
 
+    def script_of(self, pod: FakePod) -> Script:  # noqa: ARG002 - subclasses have one for each job
+        """Return the script of a pod. Subclasses may override it."""
+        return self._script
+
     def run_role(self, pod: FakePod) -> Outcome:
         sequence = itertools.count(1)
         match pod.role:
             case Role.DATA:
                 content: dict[str, Any] = {"plan": plan_for(pod.job_uid)}
             case Role.TRAIN:
-                content = self._train(pod, sequence)
+                content = self.train(pod, sequence)
             case Role.GATE:
                 step = int(pod.args[pod.args.index("--step") + 1])
-                content = {"results": self._script.final_results(step)}
+                content = {"results": self.script_of(pod).final_results(step)}
             case Role.PUBLISH:
                 digest = pod.args[pod.args.index("--digest") + 1]
-                content = {"published": [PublishedArtifact(uri=f"pvc://models/{pod.job_uid}", digest=digest)]}
-        pod.report(next(sequence), outcome=Outcome.COMPLETED, **content)
-        return Outcome.COMPLETED
+                content = {
+                    "published": [PublishedArtifact(uri=f"pvc://models/orders/{pod.job_uid}", digest=digest)]
+                }
+        outcome = Outcome.COMPLETED
+        if pod.role is Role.TRAIN and self.script_of(pod).stops:
+            outcome = Outcome.STOPPED
+        pod.report(next(sequence), outcome=outcome, **content)
+        return outcome
 
-    def _train(self, pod: FakePod, sequence: Iterator[int]) -> dict[str, Any]:
+    def train(self, pod: FakePod, sequence: Iterator[int]) -> dict[str, Any]:
         """Report each checkpoint. Returns the content of the last report."""
         content: dict[str, Any] = {}
-        results = Results(sets=self._script.sets(), evaluations=[self._script.evaluation(Subject.START, 0)])
-        for step in (0, *sorted(self._script.checkpoints)):
+        script = self.script_of(pod)
+        results = Results(sets=script.sets(), evaluations=[script.evaluation(Subject.START, 0)])
+        for step in (0, *sorted(script.checkpoints)):
             if step:
-                done = self._script.evaluation(Subject.CHECKPOINT, step)
+                done = script.evaluation(Subject.CHECKPOINT, step)
                 results = results.merged(Results(evaluations=[done]))
             progress = Progress(
-                stage=STAGE, step=step, total_steps=50, percent=2 * step, updated=datetime.now(UTC)
+                stage=STAGE,
+                step=step,
+                total_steps=50,
+                percent=2 * step,
+                tokens_per_second="500",
+                updated=datetime.now(UTC),
             )
-            content = {"results": results, "progress": progress}
+            usage = Usage(steps=step, tokens=1000 * step, training_seconds=2.0 * step, evaluation_seconds=5.0)
+            content = {"results": results, "progress": progress, "usage": usage}
             pod.report(next(sequence), **content)
         return content
 

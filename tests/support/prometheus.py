@@ -26,26 +26,42 @@ class Prometheus:
 
     url: str
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series of an instant query, each with ``metric`` and ``value``."""
-        answer = urllib3.request("GET", f"{self.url}/api/v1/query", fields={"query": expression}, timeout=10)
-        content: dict[str, Any] = answer.json()
-        assert content["status"] == "success", content
-        series: list[dict[str, Any]] = content["data"]["result"]
-        return series
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """Return the series of an instant query, each with ``metric`` and ``value``. The default time is
+        now."""
+        return self._get("query", {"query": expression} | ({} if at is None else {"time": f"{at}"}))
+
+    def query_range(self, expression: str, start: float, end: float, step: int) -> list[dict[str, Any]]:
+        """Return the series of a range query, each with ``metric`` and ``values``."""
+        fields = {"query": expression, "start": f"{start}", "end": f"{end}", "step": f"{step}"}
+        return self._get("query_range", fields)
 
     def alerts(self) -> dict[str, str]:
         """Return the state of each alert rule by name: inactive, pending or firing."""
         answer = urllib3.request("GET", f"{self.url}/api/v1/rules", timeout=10).json()
         return {rule["name"]: rule["state"] for group in answer["data"]["groups"] for rule in group["rules"]}
 
+    def _get(self, path: str, fields: dict[str, str]) -> list[dict[str, Any]]:
+        answer = urllib3.request("GET", f"{self.url}/api/v1/{path}", fields=fields, timeout=30)
+        content: dict[str, Any] = answer.json()
+        assert content["status"] == "success", content
+        series: list[dict[str, Any]] = content["data"]["result"]
+        return series
+
+
+def import_history(folder: Path, samples: Path) -> None:
+    """Store samples in the OpenMetrics text format, each with its time, for a Prometheus that starts in
+    ``folder`` later."""
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", samples, folder / "prometheus"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
 
 @contextmanager
-def prometheus(folder: Path, ports: Sequence[int], rules: Path) -> Iterator[Prometheus]:
+def prometheus(folder: Path, ports: Sequence[int] = (), rules: Path | None = None) -> Iterator[Prometheus]:
     """Run Prometheus with an alert file; it scrapes /metrics on these ports of localhost every second."""
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(rules)],
+        "rule_files": [str(rules)] if rules else [],
         "scrape_configs": [
             {
                 "job_name": "tunegate",
@@ -62,6 +78,7 @@ def prometheus(folder: Path, ports: Sequence[int], rules: Path) -> Iterator[Prom
                 "prometheus",
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'prometheus'}",
+                "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address={address}",
             ],
             stdout=log,

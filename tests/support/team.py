@@ -43,8 +43,14 @@ class Team:
         )
         return found
 
-    def phase(self) -> str | None:
-        phase: str | None = self.job().get("status", {}).get("phase")
+    def gate(self, name: str = "golden") -> dict[str, Any]:
+        found: dict[str, Any] = self._custom.get_namespaced_custom_object(
+            *GROUP, self.namespace, "evalgates", name
+        )
+        return found
+
+    def phase(self, name: str = "orders") -> str | None:
+        phase: str | None = self.job(name).get("status", {}).get("phase")
         return phase
 
     def wait_for(self, *phases: str, seconds: float = 60) -> None:
@@ -55,10 +61,10 @@ class Team:
             *GROUP, self.namespace, "finetunejobs", "orders", {"spec": spec}
         )
 
-    def set_status(self, status: dict[str, Any]) -> None:
-        """Write the job's status, as the operator would."""
+    def set_status(self, status: dict[str, Any], name: str = "orders") -> None:
+        """Write a job's status, as the operator would."""
         self._custom.patch_namespaced_custom_object_status(
-            *GROUP, self.namespace, "finetunejobs", "orders", {"status": status}
+            *GROUP, self.namespace, "finetunejobs", name, {"status": status}
         )
 
     def delete(self) -> None:

@@ -110,6 +110,8 @@ class Script:
     """How many of the 100 golden cases pass at each checkpoint step of the first stage."""
     later: dict[str, dict[int, int]] = field(default_factory=dict)
     """For each later stage, how many of the 100 golden cases pass at each checkpoint step."""
+    stops: bool = False
+    """Whether a training pod of the fake kubelet stops after the last checkpoint because of a regression."""
     final: int | str = 94
     test: str = "p" * 8 + "f" * 2
     """Case outcomes of the task metric on the test rows."""

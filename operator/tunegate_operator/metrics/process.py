@@ -1,4 +1,5 @@
-"""Metrics of the operator's own process: reconciliations, the work queue, API requests, leadership."""
+"""Metrics of the operator's own process: reconciliations, the work queue, API requests, leadership, memory
+and CPU."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,6 +8,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -24,6 +26,7 @@ class OperatorMetrics:
         # Without it, each counter has a second series with the time of its creation.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._reconciles = Histogram(
             "tunegate_reconcile_duration_seconds",
             "Time of a reconciliation in seconds, with its requests to the API server.",
