@@ -71,6 +71,7 @@ test-resume: $(STAMP) ## Interrupt training twenty times at random moments; comp
 
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Run the tests that need a real API server (the first call builds it with Go, 10 minutes)
+	@tests/cluster/build.sh kube-state-metrics > /dev/null # takes longer than the time limit of a test
 	$(BIN)/python -m pytest -m cluster --numprocesses 4 --dist worksteal
 
 .PHONY: cluster-up

@@ -5,7 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 command -v go >/dev/null || { echo "the test cluster is built with Go: install Go 1.26 or newer" >&2; exit 1; }
-built_from=$({ go version; cat ./*/go.mod ./*/go.sum ./*/*.go; } | sha256sum | cut -c1-16)
+# kube-state-metrics is no part of the cluster: a new version must not build the cluster again.
+sources=.
+[ "$*" != kube-state-metrics ] || sources=tools
+built_from=$({ go version; cat $sources/*/go.mod $sources/*/go.sum; cat $sources/*/*.go 2> /dev/null || true; } | sha256sum | cut -c1-16)
 bin=${TUNEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tunegate}/cluster-$built_from
 mkdir -p "$bin"
 touch "$bin" # marks the folder as in use, so that it is not removed below
@@ -37,6 +40,7 @@ for program in "$@"; do
     coredns) module=coredns package=github.com/coredns/coredns ;;
     helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
     pause) module=pause package=. ;;
+    kube-state-metrics) module=tools/kube-state-metrics package=k8s.io/kube-state-metrics/v2 ;;
     *) module=kubernetes package=k8s.io/kubernetes/cmd/$program flags+=" $kubernetes_flags" ;;
   esac
   (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$bin/$program.new" "$package")

@@ -1,32 +1,17 @@
 """What Prometheus reads from the operator's process, beside a real API server."""
 
-import urllib.request
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from support.helm import CHART
-from support.operator_command import OperatorCommand, operator
+from support.operator_command import operator
 from support.prometheus import needs_prometheus, prometheus
+from support.samples import Samples, scrape
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def scrape(command: OperatorCommand) -> Samples:
-    """Return the value of each series, by name and labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{command.health_port}/metrics", timeout=10) as answer:
-        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        families = list(text_string_to_metric_families(answer.read().decode()))
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in families
-        for sample in family.samples
-    }
 
 
 def value(samples: Samples, name: str, **labels: str) -> float | None:
@@ -45,11 +30,11 @@ def test_replicas_export_process_metrics_and_only_the_leader_job_metrics(server,
             ended = {"phase": "Succeeded", "reason": "Succeeded"}
 
             def succeeded() -> Samples | None:
-                samples = scrape(a)
+                samples = scrape(a.health_port)
                 return samples if value(samples, "tunegate_finetunejob_phase", **job, **ended) else None
 
             leading = eventually(succeeded, what="the metrics show the end of the job")
-            standby = scrape(b)
+            standby = scrape(b.health_port)
     assert value(leading, "tunegate_leader") == 1
     rate = {"evalgate": "golden", "subject": "final"}
     assert value(leading, "tunegate_finetunejob_golden_pass_ratio", **job, **rate) == 0.94
