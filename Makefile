@@ -120,6 +120,10 @@ generate: $(STAMP) ## Regenerate files: CRDs, their copies in the chart, API pag
 	$(BIN)/python -m examples.dpo-after-sft.replies
 	$(BIN)/python -m examples.sft-lora.conversations
 
+.PHONY: dashboard-pictures
+dashboard-pictures: $(STAMP) ## Draw the pictures of the dashboards in docs/ from example metrics (needs Prometheus)
+	$(BIN)/python tools/dashboard_pictures.py
+
 .PHONY: format
 format: $(STAMP) ## Format the code, and fix lint errors that can be fixed automatically
 	$(BIN)/ruff check --fix .
