@@ -243,6 +243,8 @@ class Evaluation(StatusModel):
     :func:`tunegate_api.judging.counts.counts_text`."""
     seconds: float = 0.0
     """Duration of the evaluation."""
+    time: Time | None = None
+    """Time at which the evaluation ended, by the clock of the pod. None in results of earlier releases."""
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -55,7 +55,8 @@ def test_succeeded_job_has_phase_pass_ratios_and_verdict():
     assert rates == {"start": 0.1, "last": 0.92, "best": 0.94, "final": 0.94}
     assert scrape.of_job("golden_delta_ratio", evalgate="golden", baseline="BaseModel") == 0.84
     assert scrape.of_job("verdict", evalgate="golden", verdict="Passed") == 1
-    assert scrape.samples("finetunejob_progress_ratio") == [], "it trains no more"
+    for metric in ("progress_ratio", "last_report_timestamp_seconds", "last_checkpoint_timestamp_seconds"):
+        assert scrape.samples(f"finetunejob_{metric}") == [], "it trains no more"
 
 
 def test_training_job_has_progress_and_time_of_last_report():
@@ -67,6 +68,9 @@ def test_training_job_has_progress_and_time_of_last_report():
     assert progress is not None
     assert scrape.of_job("progress_ratio", stage="sft") == progress.percent / 100
     assert scrape.of_job("last_report_timestamp_seconds") == progress.updated.timestamp()
+    evaluated = world.status().checkpoints[-1].time
+    assert evaluated is not None
+    assert scrape.of_job("last_checkpoint_timestamp_seconds") == evaluated.timestamp()
     assert scrape.of_job("verdict", evalgate="golden", verdict="Failed") == 1, "of the checkpoint"
     lifecycle = {entry.stage: entry for entry in world.status().lifecycle}
     started = lifecycle["FineTuning"].started

@@ -211,7 +211,7 @@ class FakeKubelet:
         results = Results(sets=script.sets(), evaluations=[script.evaluation(Subject.START, 0)])
         for step in (0, *sorted(script.checkpoints)):
             if step:
-                done = script.evaluation(Subject.CHECKPOINT, step)
+                done = script.evaluation(Subject.CHECKPOINT, step, time=datetime.now(UTC))
                 results = results.merged(Results(evaluations=[done]))
             progress = Progress(
                 stage=STAGE,

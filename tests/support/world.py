@@ -143,7 +143,9 @@ class Script:
         """Return how many golden cases pass at each checkpoint step of a stage."""
         return self.checkpoints if stage == STAGE else self.later[stage]
 
-    def evaluation(self, subject: Subject, step: int, stage: str = STAGE) -> Evaluation:
+    def evaluation(
+        self, subject: Subject, step: int, stage: str = STAGE, time: datetime | None = None
+    ) -> Evaluation:
         """Return the evaluation of a starting model, a checkpoint, the base model or the final model."""
         passed = {
             Subject.START: self.base if stage == STAGE else 90,
@@ -163,6 +165,7 @@ class Script:
                 task_set(split, "exact_match"): task,  # type: ignore[arg-type]
             },
             seconds=5.0,
+            time=time,
         )
 
     def final_results(self, step: int, stage: str = STAGE) -> Results:
@@ -415,7 +418,7 @@ class World:
         known = report.results if report else Results(sets=self.script.sets())
         done = [e.step for e in known.find(Subject.CHECKPOINT)]
         if not known.find(Subject.START):
-            new = self.script.evaluation(Subject.START, 0, stage)
+            new = self.script.evaluation(Subject.START, 0, stage, time=self.clock.now())
         else:
             due = [s for s in sorted(self.script.checkpoints_of(stage)) if s > max(done, default=0)]
             if self._is_stopped(known, _argument(job, "--accepted-step")):
@@ -424,7 +427,7 @@ class World:
             if not due:
                 self._finish(job, Role.TRAIN, uid, results=known)
                 return
-            new = self.script.evaluation(Subject.CHECKPOINT, due[0], stage)
+            new = self.script.evaluation(Subject.CHECKPOINT, due[0], stage, time=self.clock.now())
         self._report_step(job, uid, known.merged(Results(evaluations=[new])), new.step)
 
     def report_progress(self, job: Object, step: int) -> None:

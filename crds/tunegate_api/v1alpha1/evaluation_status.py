@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tunegate_api.judging.verdict import VerdictState
-from tunegate_api.meta import Decimal, Message, Sha256, StatusModel
+from tunegate_api.meta import Decimal, Message, Sha256, StatusModel, Time
 
 MAX_NAMED_CASES = 10
 """Maximum number of case ids in a list in status. Further ids are left out."""
@@ -86,6 +86,9 @@ class CheckpointStatus(StatusModel):
     """Task metrics on the dev split."""
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
     """Result of each gate."""
+    time: Time | None = None
+    """Time at which the evaluation ended, by the clock of the pod that evaluated the checkpoint. Absent if an
+    earlier release of the trainer evaluated it."""
 
 
 class CheckpointReference(StatusModel):

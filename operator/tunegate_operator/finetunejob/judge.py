@@ -23,6 +23,7 @@ def checkpoint_status(request: Request, results: Results, evaluation: Evaluation
         loss=None if evaluation.loss is None else f"{evaluation.loss:.4g}",
         task=_task_values(judged),
         gates=[_gate_result(gate, results, evaluation) for gate in judged.gates],
+        time=evaluation.time,
     )
 
 

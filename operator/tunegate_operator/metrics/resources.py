@@ -103,6 +103,11 @@ class _JobFamilies:
             "Unix time of the last progress report of a FineTuneJob that trains.",
             labels=_JOB,
         )
+        self.last_checkpoint = GaugeMetricFamily(
+            "tunegate_finetunejob_last_checkpoint_timestamp_seconds",
+            "Unix time at which the evaluation of the last checkpoint ended, until the FineTuneJob ends.",
+            labels=_JOB,
+        )
         self.progress = GaugeMetricFamily(
             "tunegate_finetunejob_progress_ratio",
             "Completed optimizer steps of the current stage, 0 to 1.",
@@ -164,7 +169,11 @@ class _JobFamilies:
         self.phase.add_metric((*job, phase, reason), 1)
         self.phase_start.add_metric((*job, phase), _phase_start(obj, status).timestamp())
         self.gpu_seconds.add_metric(job, status.gpu_seconds)
-        if status.progress and not (status.phase and status.phase.is_final):
+        has_ended = status.phase is not None and status.phase.is_final
+        evaluated = status.checkpoints[-1].time if status.checkpoints else None
+        if evaluated and not has_ended:
+            self.last_checkpoint.add_metric(job, evaluated.timestamp())
+        if status.progress and not has_ended:
             self.last_report.add_metric(job, status.progress.updated.timestamp())
             self.progress.add_metric((*job, status.progress.stage), status.progress.percent / 100)
             if status.progress.tokens_per_second is not None:

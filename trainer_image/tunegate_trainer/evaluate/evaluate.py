@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> Cas
 def as_evaluation(
     weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
 ) -> Evaluation:
-    """Return the outcomes and counts as the :class:`~tunegate_api.contract.Evaluation` that is reported."""
+    """Return the outcomes and counts as the :class:`~tunegate_api.contract.Evaluation` that is reported, with
+    the current time as the time at which the evaluation ended."""
     measured = [
         (name, measure, result)
         for evaluation_set, result in zip(sets, results, strict=True)
@@ -233,6 +235,7 @@ def as_evaluation(
         outcomes={name: result.outcomes(measure) for name, measure, result in measured},
         counts={name: each for name, each in counts.items() if each} or None,
         seconds=round(sum(result.seconds for result in results), 3),
+        time=datetime.now(UTC).replace(microsecond=0),
     )
 
 
