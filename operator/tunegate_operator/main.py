@@ -63,7 +63,7 @@ def main() -> int:
         stop.set()  # a thread of Kopf waits for it, and would keep the process alive
 
     cluster = KubernetesCluster(
-        connect(settings.workers + SPARE_CONNECTIONS), clock, settings.watch_namespaces
+        connect(settings.workers + SPARE_CONNECTIONS), clock, settings.watch_namespaces, settings.pod_name
     )
     manager = Manager(settings, cluster, clock, give_up)
     registry = routes(cluster)

@@ -19,6 +19,8 @@ from support.waiting import eventually
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_operator.children.job import PodSettings, ReportTo
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.owners import owner_reference
 from tunegate_operator.finetunejob.build import child_job, nodes_service, request_config_map
 from tunegate_operator.names import MANAGED_LABELS, Step
@@ -111,7 +113,7 @@ def test_policies_have_no_type_warnings(admin: client.ApiClient) -> None:
     def checked() -> list[Any]:
         ours = registered.list_validating_admission_policy(label_selector="app.kubernetes.io/name=tunegate")
         statuses = [policy.status for policy in ours.items]
-        assert len(statuses) == 2
+        assert len(statuses) == 3
         assert all(status and status.type_checking for status in statuses)
         return statuses
 
@@ -236,6 +238,32 @@ def test_operator_can_create_services_and_config_maps_with_requests(
     request = request_config_map(job, request_of)
     assert not refusal(lambda: core.create_namespaced_config_map("default", request))
     assert not refusal(lambda: core.create_namespaced_service("default", nodes_service(job)))
+
+
+def test_operator_counts_its_own_events_and_changes_no_others(
+    operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob
+) -> None:
+    regarding = {"apiVersion": f"{GROUP[0]}/{GROUP[1]}", "kind": "FineTuneJob"} | {
+        "metadata": job.metadata.to_wire()
+    }
+    cluster = KubernetesCluster(operator, SystemClock(), instance="tunegate-0")
+    for _ in range(2):
+        cluster.record_event(regarding, "Warning", "ChildIgnored", "Job stranger is ignored")
+    (event,) = cluster.list_events("default", job.metadata.uid)
+    assert (event["count"], event["reportingComponent"]) == (2, "tunegate")
+    assert event["reportingInstance"] == "tunegate-0"
+
+    body = {"metadata": {"name": "of-the-kubelet"}, "involvedObject": event["involvedObject"]}
+    foreign = body | {"reason": "Failed", "source": {"component": "kubelet"}, "count": 1}
+    client.CoreV1Api(admin).create_namespaced_event("default", foreign)
+    core = client.CoreV1Api(operator)
+
+    def hide() -> str:
+        return refusal(
+            lambda: core.patch_namespaced_event("of-the-kubelet", "default", {"message": "all is well"})
+        )
+
+    assert "only Events that it reported" in eventually(hide, what="the policy is in force")
 
 
 def test_operator_cannot_delete_a_foreign_job(

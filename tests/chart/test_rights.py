@@ -118,7 +118,7 @@ def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) ->
     pod = objects["Deployment", "tunegate"]["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == subject["name"]
     account = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
-    for name in ("tunegate-owned", "tunegate-pods"):
+    for name in ("tunegate-owned", "tunegate-pods", "tunegate-events"):
         (condition,) = objects["ValidatingAdmissionPolicy", name]["spec"]["matchConditions"]
         assert condition["expression"] == f"request.userInfo.username == '{account}'"
         binding = objects["ValidatingAdmissionPolicyBinding", name]["spec"]
@@ -128,12 +128,11 @@ def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) ->
 def test_cluster_wide_writes_are_restricted_by_the_admission_policy(helm: Helm) -> None:
     objects = helm.render()
     writes = {(resource, verb) for resource, verb in bound(objects, "ClusterRoleBinding") if verb in WRITES}
-    rules = objects["ValidatingAdmissionPolicy", "tunegate-owned"]["spec"]["matchConstraints"][
-        "resourceRules"
-    ]
+    policies = [objects["ValidatingAdmissionPolicy", f"tunegate-{name}"] for name in ("owned", "events")]
     covered = {
-        (resource, operation.lower())
-        for rule in rules
+        (resource, "patch" if (resource, operation) == ("events", "UPDATE") else operation.lower())
+        for policy in policies
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]
         for resource in rule["resources"]
         for operation in rule["operations"]
     }

@@ -14,6 +14,6 @@ from tunegate_operator.engine.kubernetes import KubernetesCluster
 def kubernetes(server: ApiServer) -> Iterator[KubernetesCluster]:
     """The real API server as a cluster, watched by Kopf as in production."""
     with server.client() as api:
-        cluster = KubernetesCluster(api, SystemClock())
+        cluster = KubernetesCluster(api, SystemClock(), instance="operator-0")
         with watching(cluster, server.kubeconfig):
             yield cluster

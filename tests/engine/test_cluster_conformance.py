@@ -272,10 +272,15 @@ def test_changing_a_returned_object_does_not_change_the_cluster(cluster: Cluster
     assert get(cluster, made)["data"] == {"x": "1"}
 
 
-def test_event_can_be_recorded_about_an_object(cluster: Cluster, named: Names) -> None:
+def test_repeated_event_is_counted_and_names_its_reporter(cluster: Cluster, named: Names) -> None:
     made = cluster.create(finetunejob(named("a")))
-    cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
-    cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points")
+    for count in (1, 1, 5):
+        cluster.record_event(made, "Warning", "Regressing", "golden 88/100, best 94/100: -6.0 points", count)
+    (event,) = cluster.list_events("default", uid_of(made))
+    assert event["count"] == 7
+    assert event["firstTimestamp"] <= event["lastTimestamp"]
+    assert (event["reportingComponent"], event["source"]) == ("tunegate", {"component": "tunegate"})
+    assert event["reportingInstance"]
 
 
 def test_create_ours_returns_an_existing_child_only_to_its_owner(cluster: Cluster, named: Names) -> None:

@@ -473,6 +473,20 @@ def test_event_repeated_by_later_decisions_is_recorded_once(cluster: FakeCluster
     assert cluster.events == [("demo", "Warning", "Regressing", "golden -6.0 points")]
 
 
+def test_warning_that_repeats_for_two_hours_is_written_eight_times(cluster: FakeCluster) -> None:
+    warnings = (Event("Warning", "ChildIgnored", "Job stranger is ignored"),)
+    operator = Operator(cluster, lambda obj, view, now: Decision({}, warnings=warnings))  # noqa: ARG005
+    occurrences = 2 * 3600 // 5
+    for _ in range(occurrences):
+        operator.queue.add(KEY)
+        operator.settle()
+        operator.clock.advance(5)
+    writes = [write for write in cluster.writes if write.verb == "event"]
+    assert len(writes) == 8
+    (event,) = cluster.as_user.list_objects("Event")
+    assert event["count"] == 5460 // 5 + 1, "the last write was after 5,460 s"
+
+
 def test_pod_change_after_child_job_deletion_enqueues_the_finetunejob(cluster: FakeCluster) -> None:
     operator = Operator(cluster, two_children)
     operator.settle()

@@ -146,10 +146,10 @@ class FakeCluster(ObjectStore):
             self._check_conflict()
             return super().patch_status(key, status, resource_version)
 
-    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
+    def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
         with self._write("event", Key.of(regarding)):
             self.events.append((regarding["metadata"]["name"], type, reason, message))
-            super().record_event(regarding, type, reason, message)
+            super().record_event(regarding, type, reason, message, count)
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:
         self._check()
@@ -348,5 +348,5 @@ class _WithoutFaults:
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         return ObjectStore.patch_status(self._cluster, key, status, resource_version)
 
-    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        ObjectStore.record_event(self._cluster, regarding, type, reason, message)
+    def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
+        ObjectStore.record_event(self._cluster, regarding, type, reason, message, count)

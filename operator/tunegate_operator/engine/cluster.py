@@ -109,8 +109,10 @@ class Cluster(Protocol):
         Raises ConflictError, NotFoundError."""
         ...
 
-    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """Record a Kubernetes Event about an object. ``type`` is Normal or Warning."""
+    def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
+        """Record ``count`` occurrences of a Kubernetes Event about an object. ``type`` is Normal or Warning.
+
+        If the cluster has this Event already, ``count`` is added to its count."""
         ...
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:

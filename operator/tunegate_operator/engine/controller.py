@@ -83,7 +83,8 @@ class Agenda:
 
 @dataclass(frozen=True)
 class Event:
-    """A Kubernetes Event, recorded once, after the status was written."""
+    """A Kubernetes Event, recorded after the status was written. Repeats are counted, and written less and
+    less often, see :mod:`tunegate_operator.engine.event_limit`."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -100,7 +101,7 @@ class Decision:
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
     warnings: tuple[Event, ...] = ()
-    """Events that are recorded even if the status does not change. Each is recorded once."""
+    """Events that are recorded even if the status does not change, so they may repeat."""
     requeue_after: float | None = None
     """Seconds after which to decide again even if nothing changed."""
     is_last: bool = False

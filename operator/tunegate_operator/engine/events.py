@@ -8,10 +8,16 @@ from tunegate_operator.engine.objects import uid_of
 COMPONENT = "tunegate"
 MAX_NAME = 253
 MAX_MESSAGE = 1024
+MAX_INSTANCE = 128
 
 
-def new_event(regarding: Object, type: str, reason: str, message: str, time: str) -> Object:
-    """Build the Event about ``regarding``, with a count of 1."""
+def new_event(
+    regarding: Object, type: str, reason: str, message: str, *, time: str, instance: str, count: int = 1
+) -> Object:
+    """Build the Event about ``regarding``.
+
+    ``instance`` identifies the process that reports it, and ``count`` is the number of its occurrences.
+    """
     key = Key.of(regarding)
     what = "\0".join((uid_of(regarding), type, reason, message))
     digest = hashlib.sha256(what.encode()).hexdigest()[:16]
@@ -32,10 +38,12 @@ def new_event(regarding: Object, type: str, reason: str, message: str, time: str
         "type": type,
         "reason": reason,
         "message": message[:MAX_MESSAGE],
-        "count": 1,
+        "count": count,
         "firstTimestamp": time,
         "lastTimestamp": time,
         "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": instance[:MAX_INSTANCE],
     }
 
 

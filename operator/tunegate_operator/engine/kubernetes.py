@@ -99,6 +99,7 @@ training, which are deleted with their owner."""
 _RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
 _EVENTS = Resource("v1", "events")
 _JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
 _METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Accept headers that request the metadata only."""
@@ -109,12 +110,16 @@ class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
     Lists read only the objects in ``namespaces``; if this is empty, they read all namespaces.
+    ``instance`` names this process in Events, for example by its pod.
     ``on_request`` is called after each request with its method, the resource such as "jobs", and the HTTP
     status, which is 0 if there was no answer.
     """
 
-    def __init__(self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = (), instance: str = ""
+    ) -> None:
         self._api = api
+        self._instance = instance
         self._clock = clock
         self.namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._listeners: list[Callable[[WatchEvent], None]] = []
@@ -226,12 +231,27 @@ class KubernetesCluster:
         status: Object = self._request("POST", _TOKEN_REVIEWS.path(None), review).get("status", {})
         return status
 
-    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """Record an Event, see :class:`Cluster`. A repeated Event is not created again, even after a
-        restart."""
-        event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
-        with suppress(AlreadyExistsError):
+    def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
+        """Record an Event, see :class:`Cluster`. A repeated Event is counted, also after a restart."""
+        now = timestamp(self._clock.now())
+        event = new_event(regarding, type, reason, message, time=now, instance=self._instance, count=count)
+        try:
             self._request("POST", _EVENTS.path(event["metadata"]["namespace"]), event)
+        except AlreadyExistsError:
+            self._count_event(event)
+
+    def _count_event(self, event: Object) -> None:
+        """Add the count of a repeated Event to that of the stored Event. Do nothing if the stored Event
+        expires meanwhile."""
+        path = _EVENTS.path(event["metadata"]["namespace"], event["metadata"]["name"])
+        with suppress(NotFoundError):
+            stored = self._request("GET", path)
+            repeated = {
+                "count": (stored.get("count") or 0) + event["count"],
+                "lastTimestamp": event["lastTimestamp"],
+                "reportingInstance": event["reportingInstance"],
+            }
+            self._request("PATCH", path, repeated, content_type=_MERGE_PATCH)
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:
         """List the Events about an object, see :class:`Cluster`.

@@ -8,7 +8,6 @@ events, except warnings, are recorded only after a status write that changed som
 import logging
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
@@ -44,6 +43,7 @@ from tunegate_operator.engine.controller import (
     UnreadableStatusError,
 )
 from tunegate_operator.engine.decision_log import log_decision
+from tunegate_operator.engine.event_limit import EventLimit
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.queue import WorkQueue
 
@@ -54,7 +54,6 @@ PROGRESS_INTERVAL = 30.0
 PROGRESS_FIELDS = ("progress", "message", "cost")
 IDLE_SECONDS = 0.5
 """Seconds between two checks of an idle worker whether it should stop."""
-REMEMBERED_EVENTS = 4096
 CHILD_KINDS = ("ConfigMap", "Job", "Pod")
 """Kinds that are listed before their owners, so that the first decision about an owner sees its children."""
 CAUSES: dict[type[ClusterError], Cause] = {
@@ -96,9 +95,9 @@ class Reconciler:
         self._observe = observe
         self._kinds = (*CHILD_KINDS, *self._controllers)
         self._status_written: dict[str, float] = {}
-        self._recorded_events: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._event_limit = EventLimit()
         self._logged_failures: dict[Key, str] = {}
-        self._lock = threading.Lock()  # guards _recorded_events
+        self._lock = threading.Lock()  # guards _event_limit
 
     # Input: watch events, reports, lists
 
@@ -326,16 +325,15 @@ class Reconciler:
             self._cache.remove(held)
 
     def _record_event(self, obj: Object, event: Event) -> None:
-        """Record an event once. If this fails, only log it, because the status has the same information."""
+        """Record an event, unless it is a repeat that must wait. If this fails, only log it, because the
+        status has the same information."""
         what = (uid_of(obj), event.reason, event.message)
         with self._lock:
-            if what in self._recorded_events:
-                return
-            self._recorded_events[what] = None
-            if len(self._recorded_events) > REMEMBERED_EVENTS:
-                self._recorded_events.popitem(last=False)
+            count = self._event_limit.count(what, self._clock.monotonic())
+        if count == 0:
+            return
         try:
-            self._cluster.record_event(obj, event.type, event.reason, event.message)
+            self._cluster.record_event(obj, event.type, event.reason, event.message, count)
         except ClusterError as error:
             logger.warning("event %s not recorded: %s", event.reason, error)
 

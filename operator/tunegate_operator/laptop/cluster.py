@@ -119,8 +119,8 @@ class LocalCluster:
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         return self._store.patch_status(key, status, resource_version)
 
-    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        self._store.record_event(regarding, type, reason, message)
+    def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
+        self._store.record_event(regarding, type, reason, message, count)
 
     def list_events(self, namespace: str, uid: str) -> list[Object]:
         return self._store.list_events(namespace, uid)

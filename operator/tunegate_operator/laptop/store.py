@@ -1,5 +1,6 @@
 """Store objects as plain dicts, with an API server's rules about names, versions, status and ownership."""
 
+import platform
 import re
 import threading
 import uuid
@@ -147,14 +148,14 @@ class ObjectStore:
                 raise NotFoundError(f"{key.kind} has no status")
             return wire(self._save({**old, "status": wire(status)}, "MODIFIED"))
 
-    def record_event(self, regarding: Object, type: str, reason: str, message: str) -> None:
-        """Record an Event, see ``cluster.Cluster``. Repeated Events are counted, and the last 200 Events are
-        kept."""
-        event = new_event(regarding, type, reason, message, timestamp(self._clock.now()))
+    def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
+        """Record an Event, see ``cluster.Cluster``. The last 200 Events are kept."""
+        now = timestamp(self._clock.now())
+        event = new_event(regarding, type, reason, message, time=now, instance=platform.node(), count=count)
         with self._lock:
             before = self._objects.pop(Key.of(event), None)
             if before:
-                again = {"count": before["count"] + 1, "lastTimestamp": event["lastTimestamp"]}
+                again = {"count": before["count"] + count, "lastTimestamp": event["lastTimestamp"]}
                 event = before | again
             else:
                 event["metadata"]["uid"] = str(uuid.uuid4())
