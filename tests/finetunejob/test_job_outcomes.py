@@ -32,6 +32,7 @@ def test_passing_job_is_judged_and_published():
         "GatePassed": "True",
         "Published": "True",
         "Regressing": "False",
+        "Failed": "False",
     }
     assert status.display.model_dump() == {
         "stage": "sft 1/1",

@@ -103,6 +103,13 @@ def test_conditions_and_health_of_each_phase_match_the_docs_table(phase: Phase) 
     assert described(job_in(phase)) == rows_of("FineTuneJob")[phase]
 
 
+@pytest.mark.parametrize("phase", Phase)
+def test_condition_failed_is_absent_until_the_job_has_ended(phase: Phase) -> None:
+    found = [c for c in job_in(phase)["status"]["conditions"] if c["type"] == "Failed"]
+    expected = {Phase.SUCCEEDED: [("False", "Succeeded")], Phase.FAILED: [("True", "NotFound")]}
+    assert [(c["status"], c["reason"]) for c in found] == expected.get(phase, [])
+
+
 def test_held_job_is_stalled_and_degraded() -> None:
     world = World()
     world.apply_all()

@@ -98,6 +98,9 @@ class ConditionType(StrEnum):
     """True while work is in progress, otherwise absent."""
     STALLED = "Stalled"
     """True if the job cannot continue unless a person acts, otherwise absent."""
+    FAILED = "Failed"
+    """True if the job failed, with the reason and message of the failure. False if the job succeeded. Absent
+    until the job has ended."""
     DATA_READY = "DataReady"
     """True once the data is downloaded, checked, split and pinned in the plan. False if the job stopped or
     ended before this, otherwise Unknown."""

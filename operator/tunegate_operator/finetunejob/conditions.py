@@ -84,6 +84,9 @@ def _conditions(
             set_condition(type, "True", reason, status.message)
         else:
             conditions = without_condition(conditions, type)
+    if phase.is_final:
+        failed = phase is Phase.FAILED
+        set_condition(ConditionType.FAILED, "True" if failed else "False", reason, status.message)
     for type, value in _milestones(status).items():
         set_condition(type, value, *_why(value, phase, reason, status.message))
     if regression:
