@@ -51,7 +51,7 @@ def test_job_without_publish_targets_starts_no_publish_pod():
     assert not any("publish" in name for name in world.jobs())
 
 
-def test_phases_are_emitted_as_events_once_and_in_order():
+def test_phases_and_checkpoints_are_emitted_as_events_in_order():
     world = World()
     world.apply_all(make_job().with_publish().obj())
     world.run()
@@ -61,6 +61,7 @@ def test_phases_are_emitted_as_events_once_and_in_order():
         "DataReady",
         "Queued",
         "Training",
+        *["CheckpointEvaluated"] * 5,
         "Gating",
         "Publishing",
         "Succeeded",

@@ -5,6 +5,7 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
+from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events
 from tunegate_operator.finetunejob.conditions import HELD
 
 
@@ -17,6 +18,7 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
         events.append(
             Event("Normal", "DataReady", f"{data.train} rows to train on, {data.dev} dev, {data.test} test")
         )
+    events += checkpoint_events(old, new)
     regressing = _true_message(new)
     if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
         events.append(Event("Warning", "GoldenRegressing", regressing))
