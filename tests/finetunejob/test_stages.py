@@ -48,7 +48,7 @@ def test_second_stage_starts_from_the_best_checkpoint_of_the_first():
     assert status.best_checkpoint is not None
     assert (status.best_checkpoint.stage, status.best_checkpoint.step) == ("more", 50)
     assert [(s.stage, s.step) for s in status.start] == [("sft", 0), ("more", 0)]
-    assert (status.display.stage, status.display.best) == ("more 2/2", "step 50")
+    assert (status.display.stage, status.display.best) == ("more 2/2", "step 50 (0.96)")
 
 
 def test_later_stage_is_compared_with_the_jobs_base_model():

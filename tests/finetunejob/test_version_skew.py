@@ -275,3 +275,22 @@ def test_new_job_with_an_unlisted_variable_is_refused() -> None:
     world.apply_all(make_job().with_spec(**EARLIER_VARIABLE).obj())
     world.settle()
     assert world.status().phase is Phase.FAILED
+
+
+def test_finished_job_of_an_earlier_release_is_not_written_again() -> None:
+    """Its status lacks the condition Failed and the columns that this release added."""
+    world = World()
+    world.apply_all(make_job().with_spec(ttlSecondsAfterFinished=3600).obj())
+    world.run()
+    job = world.job()
+    status = job["status"]
+    status["conditions"] = [c for c in status["conditions"] if c["type"] != "Failed"]
+    del status["display"]["base"]
+    for point in status["checkpoints"]:
+        del point["time"]
+    world.cluster.as_user.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
+    before = len(world.cluster.writes)
+    world.boot()
+    world.settle()
+    world.advance(60)
+    assert world.cluster.writes[before:] == []

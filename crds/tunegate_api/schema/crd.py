@@ -56,14 +56,28 @@ def crds() -> dict[str, dict[str, Any]]:
                     "Stage", ".status.display.stage", "Current training stage, and the number of stages."
                 ),
                 _column("Progress", ".status.display.progress", "Progress of the current training stage."),
-                _column("Golden", ".status.display.golden", "Golden pass rate of the last checkpoint."),
+                _column(
+                    "Base", ".status.display.base", "Golden pass rate of the model that the job starts from."
+                ),
+                _column(
+                    "Golden",
+                    ".status.display.golden",
+                    "Golden pass rate of the last checkpoint, or of the final model.",
+                ),
+                _column(
+                    "Best", ".status.display.best", "Best checkpoint that passed, and its golden pass rate."
+                ),
                 _column(
                     "Gate",
                     ".status.display.gate",
                     "Verdict of the gates, Pending, or NotReached. Failed also if a gate stopped training.",
                 ),
-                _column("Best", ".status.display.best", "Best checkpoint that passed."),
+                _column("Next", ".status.display.next", "What a person should do next. Empty if nothing."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
+                _column("Model", ".status.plan.model.uri", "Model that the job starts from.", priority=1),
+                _column(
+                    "Published", ".status.published[0].uri", "Where the model was published.", priority=1
+                ),
                 _column("Message", ".status.message", "What the job is doing or waiting for.", priority=1),
             ],
         ),
@@ -83,6 +97,11 @@ def crds() -> dict[str, dict[str, Any]]:
             ],
             list_keys={("status", "conditions"): "type"},
             columns=[
+                _column(
+                    "Ready",
+                    '.status.conditions[?(@.type=="Ready")].status',
+                    "Whether the gate can evaluate models. If not, jobs with this gate wait.",
+                ),
                 _column("Cases", ".status.cases", "Number of cases in the golden set.", type="integer"),
                 _column("Last", ".status.last", "The last judged model, as JOB/STEP."),
                 _column("Verdict", ".status.lastVerdict", "Verdict of the last judged model."),
@@ -95,6 +114,12 @@ def crds() -> dict[str, dict[str, Any]]:
                 ),
                 _column("Live", ".status.liveVerdict", "Verdict of the last judgement of the gate's target."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
+                _column(
+                    "Message",
+                    '.status.conditions[?(@.type=="Ready")].message',
+                    "Why the gate is ready or not.",
+                    priority=1,
+                ),
             ],
         ),
     }

@@ -291,13 +291,19 @@ class Display(StatusModel):
     """Current training stage, for example sft 1/2."""
     progress: str = ""
     """Progress of the training stage, for example 40%."""
+    base: str | None = None
+    """Golden pass rate of the model that the job starts from, on the gate of `golden`, for example 0.94."""
     golden: str = ""
-    """Golden pass rate of the last checkpoint, for example 0.96."""
+    """Golden pass rate of the last checkpoint or of the final model, on its first gate, for example 0.96."""
     gate: str = ""
     """Verdict of the gates. Pending: no verdict yet. Failed: a model failed, a gate stopped training, or no
     checkpoint passed. NotReached: the job ended before a gate evaluated a model."""
     best: str = ""
-    """Best checkpoint, for example step 70."""
+    """Best checkpoint that passed, and its golden pass rate, for example step 70 (0.96). Names the stage if a
+    later stage is training."""
+    next: str | None = None
+    """What a person should do next: fix something or wait, with the reason; decide about a stop; resume a
+    suspended job. Absent if there is nothing to do."""
 
 
 class FineTuneJobStatus(StatusModel):

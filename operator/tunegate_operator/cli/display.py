@@ -77,13 +77,14 @@ def jobs_table(
     """Render a table of jobs with the columns of ``kubectl get``, and a note about each ``unattended`` job,
     which no process is running."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
-    for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "GOLDEN", "GATE", "BEST"):
+    for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "BASE", "GOLDEN", "BEST", "GATE", "NEXT"):
         table.add_column(column)
     for name, status in jobs:
         phase, shown = status.phase or Phase.PENDING, status.display
+        rates = (shown.base or "", shown.golden, shown.best)
         colour = COLOURS.get(phase, "blue")
         table.add_row(
-            name, Text(phase, style=colour), shown.stage, shown.progress, shown.golden, shown.gate, shown.best
+            name, Text(phase, style=colour), shown.stage, shown.progress, *rates, shown.gate, shown.next or ""
         )
     notes = [Text(f"{name}: {interrupted(caller)}", style="yellow") for name in sorted(unattended)]
     return Group(table, *notes)

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from tunegate_api.meta import Condition, ConditionStatus, with_condition, without_condition
 from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Display, Phase, Reason
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
+from tunegate_operator.finetunejob.columns import columns, gate_text, next_text
 from tunegate_operator.finetunejob.draft import Draft
 
 WORKING = (
@@ -17,25 +18,24 @@ WORKING = (
 )
 """Phases in which the operator or a pod is working."""
 NEEDS_A_PERSON = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
-_JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
-"""Reasons of jobs that failed because of a gate, before the final gate ran."""
 
 
 def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
     """Return the draft's status with conditions and printed columns that match the status."""
     status, generation = draft.status, job.metadata.generation
-    conditions = _conditions(
-        status, _reason(status, draft), draft.regression, generation=generation, now=draft.now
-    )
-    return status.model_copy(update={"conditions": conditions, "display": _display(job, status)})
+    reason = _reason(status, draft)
+    conditions = _conditions(status, reason, draft.regression, generation=generation, now=draft.now)
+    stages = [stage.name for stage in job.spec.stages]
+    return status.model_copy(update={"conditions": conditions, "display": columns(status, stages, reason)})
 
 
 def with_refused_spec(status: FineTuneJobStatus, *, generation: int, now: datetime) -> FineTuneJobStatus:
-    """Return the status of a job whose spec is refused, with new conditions. Of the printed columns, only the
-    gate column changes."""
+    """Return the status of a job whose spec is refused, with new conditions. Of the printed columns, only
+    those for the gate and the next action change."""
     reason = status.failure.reason if status.failure else Reason.INVALID_SPEC
     conditions = _conditions(status, reason, generation=generation, now=now)
-    display = status.display.model_copy(update={"gate": _gate(status)})
+    shown = {"gate": gate_text(status), "next": next_text(status.phase, reason)}
+    display = status.display.model_copy(update=shown)
     return status.model_copy(update={"conditions": conditions, "display": display})
 
 
@@ -47,7 +47,7 @@ def with_hold(
     status: FineTuneJobStatus, reason: Reason, *, generation: int, now: datetime
 ) -> FineTuneJobStatus:
     """Return the status of a held job: Ready and Stalled have the reason, and Reconciling is removed. The
-    other conditions do not change."""
+    other conditions do not change. The next action is to fix the reason."""
     conditions = without_condition(status.conditions, ConditionType.RECONCILING)
     statuses: dict[ConditionType, ConditionStatus] = {
         ConditionType.READY: _ready(status.phase or Phase.PENDING),
@@ -63,7 +63,8 @@ def with_hold(
             generation=generation,
             now=now,
         )
-    return status.model_copy(update={"conditions": conditions})
+    display = status.display.model_copy(update={"next": f"fix: {reason}"})
+    return status.model_copy(update={"conditions": conditions, "display": display})
 
 
 def _conditions(
@@ -142,28 +143,3 @@ def _why(value: ConditionStatus, phase: Phase, reason: str, message: str) -> tup
     if phase is Phase.SUCCEEDED:
         return Reason.NOT_REQUESTED, "spec.publish names no target"
     return reason, message
-
-
-def _display(job: FineTuneJob, status: FineTuneJobStatus) -> Display:
-    stages = [stage.name for stage in job.spec.stages]
-    progress, best = status.progress, status.best_checkpoint
-    latest = next(reversed(status.checkpoints), None)
-    golden = status.final or latest
-    first = next((g.golden for g in golden.gates if g.golden), None) if golden else None
-    return Display(
-        stage=f"{progress.stage} {stages.index(progress.stage) + 1}/{len(stages)}" if progress else "",
-        progress=f"{progress.percent}%" if progress else "",
-        golden=first.rate if first else "",
-        gate=_gate(status),
-        best=f"step {best.step}" if best else "",
-    )
-
-
-def _gate(status: FineTuneJobStatus) -> str:
-    """Return the text of the gate column. If a job failed before the final gate and no gate caused it, the
-    text is NotReached, not Failed."""
-    if status.final:
-        return status.final.verdict
-    if status.stop or (status.failure and status.failure.reason in _JUDGED):
-        return "Failed"
-    return "NotReached" if status.phase is Phase.FAILED else "Pending"

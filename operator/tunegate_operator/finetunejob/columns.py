@@ -1,0 +1,92 @@
+"""Compute the texts in the columns of ``kubectl get`` from the rest of status. Pure."""
+
+from collections.abc import Sequence
+
+from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.evaluation_status import GateResult
+from tunegate_api.v1alpha1.finetunejob_status import Display, Phase, Reason
+
+_JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
+"""Reasons of jobs that failed because of a gate, before the final gate ran."""
+_TO_FIX = (
+    Reason.GATE_NOT_FOUND,
+    Reason.GATE_NOT_READY,
+    Reason.START_FROM_NOT_FOUND,
+    Reason.CONFIG_MAP_NOT_FOUND,
+    Reason.SECRET_NOT_FOUND,
+    Reason.VOLUME_NOT_READY,
+    Reason.FORBIDDEN,
+    Reason.IMAGE_PULL,
+)
+"""Reasons for which a job waits until a person creates or corrects something."""
+_TO_AWAIT = (
+    Reason.START_FROM_NOT_READY,
+    Reason.QUOTA_EXCEEDED,
+    Reason.NAME_TAKEN,
+    Reason.POD_NOT_STARTED,
+    Reason.POD_UNSCHEDULABLE,
+    Reason.QUEUE_NOT_ADMITTED,
+)
+"""Reasons for which a job waits, and which usually end without a person."""
+
+
+def columns(status: FineTuneJobStatus, stages: Sequence[str], reason: str) -> Display:
+    """Return the texts of all columns. ``stages`` are the names of the job's stages in order, and ``reason``
+    is the reason of the condition Ready.
+
+    The columns base, golden and best compare pass rates on one gate: the first of the last checkpoint.
+    """
+    progress = status.progress
+    measured = status.final or next(reversed(status.checkpoints), None)
+    start = status.start[0].gates if status.start else []
+    gates = measured.gates if measured else start
+    gate = next((gate.name for gate in gates if gate.golden), "")
+    return Display(
+        stage=f"{progress.stage} {stages.index(progress.stage) + 1}/{len(stages)}" if progress else "",
+        progress=f"{progress.percent}%" if progress else "",
+        base=_rate(start, gate) or None,
+        golden=_rate(measured.gates, gate) if measured else "",
+        gate=gate_text(status),
+        best=_best(status, gate),
+        next=next_text(status.phase, reason),
+    )
+
+
+def gate_text(status: FineTuneJobStatus) -> str:
+    """Return the text of the gate column. If a job failed before the final gate and no gate caused it, the
+    text is NotReached, not Failed."""
+    if status.final:
+        return status.final.verdict
+    if status.stop or (status.failure and status.failure.reason in _JUDGED):
+        return "Failed"
+    return "NotReached" if status.phase is Phase.FAILED else "Pending"
+
+
+def next_text(phase: Phase | None, reason: str) -> str | None:
+    """Return what a person should do next; None if there is nothing to do. ``reason`` is the reason of the
+    condition Ready."""
+    if phase is Phase.STOPPED:
+        return "decide: continue or discard"
+    if phase is Phase.SUSPENDED:
+        return "resume: set suspend to false"
+    if phase is Phase.AWAITING_REVIEW:
+        return "review the data"
+    if reason in _TO_FIX or (phase is Phase.FAILED and reason != Reason.DISCARDED):
+        return f"fix: {reason}"
+    return f"wait: {reason}" if reason in _TO_AWAIT else None
+
+
+def _best(status: FineTuneJobStatus, gate: str) -> str:
+    best, progress = status.best_checkpoint, status.progress
+    if best is None:
+        return ""
+    of_earlier_stage = progress is not None and best.stage != progress.stage
+    text = f"{best.stage} step {best.step}" if of_earlier_stage else f"step {best.step}"
+    found = (c.gates for c in status.checkpoints if (c.stage, c.step) == (best.stage, best.step))
+    rate = _rate(next(found, []), gate)
+    return f"{text} ({rate})" if rate else text
+
+
+def _rate(gates: Sequence[GateResult], name: str) -> str:
+    """Return the golden pass rate on the gate ``name``; empty if the gate did not evaluate this model."""
+    return next((gate.golden.rate for gate in gates if gate.name == name and gate.golden), "")
