@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import manifests
+from support.kubectl import kubectl_program
 from support.places import CommandAt
 
 ROOT = Path(__file__).parents[2]
@@ -16,10 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def kubectl() -> Path:
-    built = subprocess.run(
-        [ROOT / "tests" / "cluster" / "build.sh", "kubectl"], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return Path(built.stdout.strip()) / "kubectl"
+    return kubectl_program()
 
 
 @pytest.fixture

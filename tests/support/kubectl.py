@@ -11,13 +11,17 @@ SECONDS = 60
 """Timeout of a command."""
 
 
+def kubectl_program() -> Path:
+    """Return the path of kubectl, which is built at its first use."""
+    built = subprocess.run([BUILD, "kubectl"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(built.stdout.strip()) / "kubectl"
+
+
 class Kubectl:
     """kubectl with a kubeconfig, in one namespace. Creates a script in ``folder`` that is called kubectl."""
 
     def __init__(self, folder: Path, kubeconfig: Path, namespace: str) -> None:
-        built = subprocess.run([BUILD, "kubectl"], check=True, stdout=subprocess.PIPE, text=True)
-        program = Path(built.stdout.strip()) / "kubectl"
-        command = [str(program), f"--kubeconfig={kubeconfig}", f"--namespace={namespace}"]
+        command = [str(kubectl_program()), f"--kubeconfig={kubeconfig}", f"--namespace={namespace}"]
         self._script = folder / "kubectl"
         self._script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
         self._script.chmod(0o755)
