@@ -1,7 +1,7 @@
 """Compute the events about evaluated checkpoints from the difference of two statuses.
 
-The number of events is bounded without a counter: only the first checkpoint in each twentieth of a stage has
-an event. So a restarted operator emits none twice, and emits none again.
+Only the first checkpoint in each twentieth of a stage has an event. So the number of events is bounded
+without a counter, which a restart of the operator would lose.
 """
 
 from collections.abc import Collection, Iterator
