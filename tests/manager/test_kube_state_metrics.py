@@ -38,6 +38,7 @@ SAME: dict[str, tuple[str, dict[str, str], int]] = {
         name: (name, {}, 1)
         for name in (
             "finetunejob_last_report_timestamp_seconds",
+            "finetunejob_last_checkpoint_timestamp_seconds",
             "finetunejob_tokens_per_second",
             "finetunejob_gpu_seconds_saved",
             "finetunejob_steps_saved",
