@@ -126,7 +126,8 @@ class ExampleJob:
 
     def _evaluation(self, number: int) -> CheckpointStatus:
         gate = self._result(self.passed[number], max(self.passed[: number + 1]))
-        return CheckpointStatus(stage="sft", step=number * STEPS, gates=[gate])
+        evaluated = at(self._start(Phase.TRAINING) + number * self.hours)
+        return CheckpointStatus(stage="sft", step=number * STEPS, gates=[gate], time=evaluated)
 
     def _progress(self, hour: float) -> Progress:
         total = (len(self.passed) - 1) * STEPS
