@@ -10,6 +10,7 @@ from support.places import Place
 from support.waiting import eventually
 from tunegate_operator.clients.client import ClientError, UnreachableError
 from tunegate_operator.clients.kube import KubernetesClient
+from tunegate_operator.engine import kubernetes as kubernetes_module
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.kubernetes import Resource
 
@@ -39,7 +40,7 @@ def test_watch_continues_after_an_outage_of_the_api_server(server: ApiServer, ku
 
 def test_cluster_without_tunegate_is_reported(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = {"FineTuneJob": Resource("missing.dev/v1", "finetunejobs")}
-    monkeypatch.setattr("tunegate_operator.engine.kubernetes._RESOURCES", missing)
+    monkeypatch.setattr(kubernetes_module, "_RESOURCES", missing)
     client = KubernetesClient.connect(kubeconfig=str(server.kubeconfig))
     with pytest.raises(ClientError, match="is Tunegate installed in this cluster"):
         client.list_objects("FineTuneJob")

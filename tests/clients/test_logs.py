@@ -9,6 +9,7 @@ from support import manifests
 from support.places import Place
 from tunegate_api.contract import Role
 from tunegate_operator.children.job import INDEX_LABEL
+from tunegate_operator.clients import logs
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.logs import LogSelection, follow_logs, newest_log
 from tunegate_operator.clients.runs import RunsClient
@@ -74,7 +75,7 @@ def test_job_without_a_matching_pod_is_reported_with_its_phase(runs: Place) -> N
 def test_logs_of_the_next_pods_follow_until_the_job_has_ended(
     runs: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunegate_operator.clients.logs.POLL_SECONDS", 0.01)
+    monkeypatch.setattr(logs, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(RunsClient, "interrupted", lambda *_: set())  # as if a process ran the job
     job, notices = job_with_pods(runs, ("data",), ("train", "sft", 1)), list[str]()
     runs.set_status(job, phase="Training", message="restarting")

@@ -15,6 +15,7 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.clients.caller import TUNEGATE
 from tunegate_operator.laptop.cluster import LocalCluster
 from tunegate_operator.laptop.status import cluster_folder, record_running_jobs
+from tunegate_operator.ui import job_list as job_list_module
 from tunegate_operator.ui.job_list import ROWS_PER_PAGE, job_list
 from tunegate_operator.ui.pages import Pages
 from tunegate_operator.ui.reader import Job
@@ -107,7 +108,7 @@ def test_long_list_is_divided_into_pages(clock: FakeClock) -> None:
 
 
 def test_list_links_to_its_other_pages(place: Place, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunegate_operator.ui.job_list.ROWS_PER_PAGE", 1)
+    monkeypatch.setattr(job_list_module, "ROWS_PER_PAGE", 1)
     for name in ("mugs", "pens", "cups"):
         create(place, name, failed())
     html = pages.overview(show="failed", page=2)

@@ -66,7 +66,7 @@ def follow_logs(
     ``notice`` is called with the name of each pod, and with what the job waits for. Raises ClientError.
     """
     seen: set[str] | None = None
-    told, retry = "", Retry(notice)
+    noticed, retry = "", Retry(notice)
     while True:
         try:
             job = client.get("FineTuneJob", name)
@@ -89,9 +89,9 @@ def follow_logs(
             notice(_end(name, f"{status.phase}: {status.message}", is_interrupted=is_interrupted))
             return
         waits_for = f"waiting for a pod{_of(selection)}: {status.phase or 'Pending'}: {status.message}"
-        if waits_for != told:
+        if waits_for != noticed:
             notice(waits_for)
-            told = waits_for
+            noticed = waits_for
         time.sleep(POLL_SECONDS)
 
 

@@ -35,7 +35,7 @@ POD_SECONDS = 240
 """Deadline of the pod, after which the cluster ends it even if the command was killed."""
 POLL_SECONDS = 0.5
 NOTICE_SECONDS = 10.0
-"""How long to wait before the user is told what the pod waits for."""
+"""Seconds after which the user gets a notice about what the pod waits for."""
 MOST_CHARACTERS = 7 * 1024 * 1024
 """The most characters that the pod prints. By default, a kubelet rotates a log at 10 MiB."""
 _RESOURCES = {"limits": {"memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "256Mi"}}
@@ -159,7 +159,7 @@ def _user_settings(job: Object) -> PodTemplate | None:
 
 def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], None]) -> Object:
     """Return the pod when it has ended. Call ``notice`` when it waits for something else than before."""
-    key, started, told = Key.of(pod), time.monotonic(), ""
+    key, started, noticed = Key.of(pod), time.monotonic(), ""
     while True:
         current = cluster.get(key)
         if current is None or uid_of(current) != uid_of(pod):
@@ -171,9 +171,9 @@ def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], N
             why = _why_waiting(cluster, current)
             if waited > WAIT_SECONDS:
                 raise ClientError(f"pod {key.name} has not read the report after {waited:.0f} s: {why}")
-            if why != told:
+            if why != noticed:
                 notice(f"waiting for pod {key.name}: {why}")
-                told = why
+                noticed = why
         time.sleep(POLL_SECONDS)
 
 

@@ -104,7 +104,7 @@ class Pages:
         return self._render("gate", refresh=SLOW_REFRESH_SECONDS, gate=gate, view=view)
 
     def error(self, status: HTTPStatus, message: str) -> str:
-        """Render the page of an error. It is updated, because the cause may go away."""
+        """Render the page of an error. It is updated, because the cause may disappear."""
         return self._render("error", refresh=SLOW_REFRESH_SECONDS, title=status.phrase, message=message)
 
     def report_command(self, name: str) -> str:
