@@ -26,7 +26,10 @@ def test_worse_of_two_concurrent_jobs_is_not_published(node: Node, namespace: st
     good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
     first, second = good_and_worse("pvc://models/tiny", **NODE_CHANGES)
     node.apply(namespace, *first, *second)
+    worse.wait_for("Training")
+    worse.suspend(True)  # otherwise it may end first
     assert good.ended()["phase"] == "Succeeded", good.status()["message"]
+    worse.suspend(False)
     uid = good.get()["metadata"]["uid"][:5]
     ended = worse.ended()
     assert ended["checkpoints"][-1]["gates"][0]["skipped"] == ["LastPublished"], "they overlapped"
