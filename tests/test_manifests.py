@@ -116,7 +116,14 @@ def test_line_numbers_in_a_literal_block_are_those_of_the_file(write: Write) -> 
         ("'2e-4'", "2e-4"),
         ("24Gi", "24Gi"),
         ("1.2.3", "1.2.3"),
-        ("y", "y"),
+        ("y", True),
+        ("N", False),
+        ("0o17", 15),
+        ("-0X1F", -31),
+        ("0B11", 3),
+        ("1_0.5", 10.5),
+        ("08", 8.0),
+        ("yy", "yy"),
     ],
 )
 def test_plain_scalars_are_read_like_kubectl_reads_them(write: Write, written: str, read: object) -> None:

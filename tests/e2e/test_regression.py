@@ -6,11 +6,27 @@ import pytest
 
 from support.helm import ROOT
 from support.node import Node
-from support.tiny_job import LONG, TinyJob, start_from_a_passing_model
+from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 EXAMPLE = ROOT / "examples" / "regression"
+
+
+def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[TinyJob]:
+    """Apply jobs that start from a model which passes all golden cases. Their training rows contradict the
+    cases, so training reduces both the loss and the pass rate."""
+    good = TinyJob(node, namespace, "good")
+    good.apply()
+    assert good.ended()["phase"] == "Succeeded"
+    rows = next(obj for obj in good.manifests() if obj["metadata"]["name"] == "rows")
+    refusals = {key: text.replace('"yes"', '"no thanks"') for key, text in rows["data"].items()}
+    node.apply(namespace, {**rows, "metadata": {"name": "refusals"}, "data": refusals})
+    data = {**good.manifests()[-1]["spec"]["data"], "train": {"configMap": "refusals"}}
+    jobs = [TinyJob(node, namespace, name) for name in names]
+    for job in jobs:
+        job.apply(LONG, model={"startFrom": "good"}, data=data, evaluateEvery={"fraction": "0.1"})
+    return jobs
 
 
 def has_left_stopped(job: TinyJob) -> bool:

@@ -156,7 +156,7 @@ def test_invalid_object_is_refused_in_one_line_and_changes_nothing(ended):
     assert uid(ended) == before
 
 
-def test_unreadable_runs_folder_is_reported_in_one_line(ended):
+def test_damaged_object_file_is_reported_without_traceback(ended):
     path = ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml"
     path.write_text("{")
     result = ended("run", "manifests")

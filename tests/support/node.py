@@ -66,15 +66,14 @@ class Node:
         """Forward a port of this machine to a port of a pod, such as ``deployment/tunegate``. Yields the port
         of this machine."""
         command = ["kubectl", "port-forward", target, f":{port}", "-n", namespace]
-        process = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()  # Forwarding from 127.0.0.1:PORT -> 8080
-            assert line.startswith("Forwarding from 127.0.0.1:"), line
-            yield int(line.split()[2].rpartition(":")[2])
-        finally:
-            process.terminate()
-            process.wait(30)
+        with subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()  # Forwarding from 127.0.0.1:PORT -> 8080
+                assert line.startswith("Forwarding from 127.0.0.1:"), line
+                yield int(line.split()[2].rpartition(":")[2])
+            finally:
+                process.terminate()
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))

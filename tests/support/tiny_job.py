@@ -130,19 +130,3 @@ class TinyJob:
             for job in self.node.items("jobs", self.namespace, f"tunegate.dev/job={self.name}")
         ]
         return sorted(f"{one['tunegate.dev/role']} {one['tunegate.dev/attempt']}" for one in labels)
-
-
-def start_from_a_passing_model(node: Node, namespace: str, *names: str) -> list[TinyJob]:
-    """Apply jobs that start from a model which passes all golden cases. Their training rows contradict the
-    cases, so training reduces both the loss and the pass rate."""
-    good = TinyJob(node, namespace, "good")
-    good.apply()
-    assert good.ended()["phase"] == "Succeeded"
-    rows = next(obj for obj in good.manifests() if obj["metadata"]["name"] == "rows")
-    refusals = {key: text.replace('"yes"', '"no thanks"') for key, text in rows["data"].items()}
-    node.apply(namespace, {**rows, "metadata": {"name": "refusals"}, "data": refusals})
-    data = {**good.manifests()[-1]["spec"]["data"], "train": {"configMap": "refusals"}}
-    jobs = [TinyJob(node, namespace, name) for name in names]
-    for job in jobs:
-        job.apply(LONG, model={"startFrom": "good"}, data=data, evaluateEvery={"fraction": "0.1"})
-    return jobs

@@ -26,13 +26,15 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
         return True
 
 
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[ox][0-9a-fA-F]+")
-"""Matches strings that kubectl would read as numbers if they were not quoted. PyYAML would not quote all of
-these strings, because it follows YAML 1.1."""
+_NOT_TEXT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?0[bBoOxX][0-9a-fA-F_]+|[yYnN]"
+)
+"""Matches strings that kubectl would read as numbers or booleans if they were not quoted, although PyYAML
+would not quote all of them."""
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text else "'" if _NUMBER.fullmatch(text) else None
+    style = "|" if "\n" in text else "'" if _NOT_TEXT.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

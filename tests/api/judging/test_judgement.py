@@ -359,7 +359,7 @@ def counted_results(*evaluations: Evaluation) -> Results:
     return results(*evaluations, **dict.fromkeys(F1, ROWS))
 
 
-def test_count_metric_is_judged_by_sums_over_all_rows():
+def test_f1_is_the_ratio_of_counts_summed_over_all_rows():
     base, final = counted(Subject.BASE, 0, "0/4 0/4 2/4 1/4"), counted(Subject.FINAL, 40, "4/4 4/4 2/4 2/4")
     judged = judge_final(counted_request(), counted_results(base, final))
     assert judged is not None
