@@ -1,7 +1,7 @@
 """Build the CustomResourceDefinitions from the types. ``python -m tunegate_api.schema.crd`` writes them.
 
 Only :func:`main` does I/O. The CRDs contain the rules of :mod:`tunegate_api.validation.rules` as CEL, and
-rules for updates, so that the API server refuses what `tunegate validate` refuses.
+rules for updates, so that the API server refuses what breaks these rules, as `tunegate validate` does.
 """
 
 import difflib

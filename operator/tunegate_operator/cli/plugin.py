@@ -13,7 +13,8 @@ from tunegate_operator.cli.place import PLUGIN, on_cluster
 
 
 class _PluginGroup(LazyGroup):
-    """The commands of the plugin: those of ``tunegate``, without the option ``--runs``."""
+    """The commands of the plugin: those of ``tunegate`` that are about jobs, without the option
+    ``--runs``."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = super().get_command(ctx, cmd_name)

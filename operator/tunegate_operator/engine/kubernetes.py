@@ -86,8 +86,8 @@ CHILD_RESOURCES = {
     "Pod": Resource("v1", "pods", _MANAGED_SELECTOR),
     "ConfigMap": Resource("v1", "configmaps", metadata_only=True),
 }
-"""Kinds of child objects. ConfigMaps have no label selector, because the operator also reads those of
-users."""
+"""Kinds of child objects that are listed and watched. ConfigMaps have no label selector, because the
+operator also reads those of users."""
 _UNWATCHED = {
     "Lease": Resource("coordination.k8s.io/v1", "leases", seconds=LEASE_SECONDS),
     "Secret": Resource("v1", "secrets"),

@@ -163,9 +163,9 @@ def gpus_of_pod(job: FineTuneJob, role: Role) -> int:
 def _resources(job: FineTuneJob, role: Role) -> dict[str, dict[str, str]]:
     """Return the limits and requests of a role's pods.
 
-    Training and gate pods get GPUs. All pods except those of small Jobs get the memory and the CPU of the
-    spec. If the job trains on CPUs, ``cpu`` is also a limit, which protects other pods and sets the number of
-    threads.
+    If the job trains on GPUs, training and gate pods get them. Pods of the roles report, track and cleanup
+    get small fixed values; all other pods get the memory and the CPU of the spec. If the job trains on
+    CPUs, ``cpu`` is also a limit, which protects other pods and sets the number of threads.
     """
     if role.is_chore:
         limit = _CHORE_MEMORY.get(role, "512Mi")

@@ -94,8 +94,8 @@ def remove_secrets(pod: Object, folder: Path) -> None:
 
 
 def _materialize(volume: Object, folder: Path, find: FindObject, find_volume: FindVolume) -> Path:
-    """Return the folder with the content of a volume. The folder of a volume that belongs to this pod only is
-    created in ``folder``."""
+    """Return the folder with the content of a volume. For a ConfigMap, a Secret or an empty volume, it is
+    created in ``folder``. For a claim or a hostPath, it is outside."""
     name: str = volume["name"]
     if "configMap" in volume:
         source = volume["configMap"]

@@ -136,8 +136,9 @@ class Laptop:
     def apply(self, projects: Sequence[Project], *, again: bool = False) -> dict[str, EarlierRun]:
         """Create or update the objects of manifests. With ``again``, first delete earlier runs of their jobs.
 
-        Returns the earlier state of each job by name. If a cluster would refuse an object, raises
-        RefusedError or InvalidError before anything is changed.
+        Returns the state of each job, by name, that an earlier run left; with ``again``, it is empty. If a
+        cluster would refuse an object, raises RefusedError or InvalidError before anything is changed. With
+        ``again``, changes of immutable objects that no other job uses are not refused.
         """
         objects = in_laptop_namespace(obj for project in projects for obj in project.objects)
         self._refuse(objects, again=again)

@@ -15,7 +15,8 @@ Chat = list[Message]
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse a gate if all its cases have a system turn and no training prompt has one, or the reverse."""
+    """Refuse a gate if all its cases have a system turn and no training prompt has one, or if none of its
+    cases has one and every training prompt has one."""
     trained = [row.labelled.row.prompt for row in rows.rows.train]
     trained += [pair.labelled.row.prompt for pair in rows.pairs.train]
     trained_with_system = {_has_system(chat) for chat in trained}

@@ -115,7 +115,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
     """Return the new token ids for each prompt of one batch, up to and including its first stop token.
 
     ``generate`` of transformers is not used: it computes all rows until the longest answer is finished, which
-    takes three times as long if one of 32 answers is 256 tokens long.
+    takes three times as long if one of 32 answers has 256 tokens and the others are short.
     """
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = model.device

@@ -169,7 +169,7 @@ def _refusals(address: Address, revision: str | None) -> Iterator[None]:
         check_status(status)
         if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
             raise address.refused(f"the hub answered with status {status}") from error
-        raise address.wrong(f"the hub answered with status {status}") from error
+        raise address.wrong(f"the hub does not accept this request (status {status})") from error
 
 
 def _token(address: Address) -> str | None:

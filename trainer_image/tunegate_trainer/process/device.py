@@ -21,8 +21,8 @@ def choose_device(request: Request, local_rank: int = 0) -> torch.device:
         )
     if torch.cuda.device_count() <= local_rank:
         raise NoAcceleratorError(
-            f"spec.resources.gpu.count is too large: a pod needs at least {local_rank + 1} GPUs, but PyTorch "
-            f"finds {torch.cuda.device_count()}",
+            f"spec.resources.gpu.count needs at least {local_rank + 1} GPUs on each machine, but PyTorch "
+            f"finds {torch.cuda.device_count()} on this one",
             "set spec.resources.gpu.count to at most the GPUs of one machine, and resources.nodes to use "
             "several machines",
         )

@@ -14,8 +14,8 @@ from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.stages import StageHistory
 
 _SIZE = (5.6, 3.6)
-"""Width and height of a chart in inches of 72 points: as wide as a column, and with text that is readable on
-a phone."""
+"""Width and height of a chart in inches of 72 points. The page stretches charts to the width of their column;
+this size determines the ratio, and the size of the text, which is readable on a phone."""
 _MAX_POINTS = 400
 """The maximum number of points in a curve. With more optimizer steps, each point is the mean of several
 steps."""
