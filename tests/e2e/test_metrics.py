@@ -54,9 +54,12 @@ def test_every_query_and_alert_has_data_while_jobs_run(node: Node, namespace: st
         node.forwarded("deployment/tunegate", 8080, NAMESPACE) as port,
         prometheus(tmp_path, [port], ALERTS) as stored,
     ):
-        node.apply(namespace, *first)
+        node.apply(namespace, *first, *second)
+        worse.wait_for("Training")
+        worse.suspend(True)  # its final gate must find the model of the job "good"
         assert good.ended()["phase"] == "Succeeded", good.status()["message"]
-        node.apply(namespace, *second, *stopping(first))
+        worse.suspend(False)
+        node.apply(namespace, *stopping(first))
         assert set(without_data(stored, queries, seconds=240)) == NOT_WRITTEN
         assert worse.ended()["failure"]["reason"] == "GateFailed", worse.status()["message"]
         stop = stopped.wait_for("Stopped")["stop"]
