@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from kubernetes import client
 
+from tunegate_operator.clients import kube as kube_module
 from tunegate_operator.clients import retry
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
@@ -28,6 +29,7 @@ POD = {
     "status": {"phase": "Running"},
 }
 LINES = [f"2026-01-01T00:00:0{i}.000000000Z line {i}\n" for i in range(5)]
+TIME = LINES[1].split()[0]
 
 
 @dataclass
@@ -36,6 +38,11 @@ class FakePod:
     has ended, and the log is sent from the requested time on."""
 
     parts: list[str]
+    lines: list[str] = field(default_factory=lambda: LINES)
+    """The whole log."""
+    failures: list[int] = field(default_factory=list)
+    """The status codes of the answers to the next requests for the log, before the next part; 0 is a part
+    without a line."""
     requests: list[dict[str, str]] = field(default_factory=list)
     is_deleted: bool = False
     log_status: int = 200
@@ -50,9 +57,13 @@ class FakePod:
         self.requests.append(query)
         if self.log_status != 200:
             return self.log_status, json.dumps({"message": "no log", "code": self.log_status})
+        if self.failures:
+            code = self.failures.pop(0)
+            return code or 200, json.dumps({"message": "no log", "code": code}) if code else ""
         if self.parts:
             return 200, self.parts.pop(0)
-        return 200, "".join(line for line in LINES if line >= query.get("sinceTime", ""))
+        since = query.get("sinceTime", "")[:19]  # a server resumes at a whole second
+        return 200, "".join(line for line in self.lines if line >= since)
 
 
 @pytest.fixture
@@ -64,6 +75,7 @@ def pod() -> FakePod:
 def kube(pod: FakePod, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesClient]:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(retry, "GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(kube_module, "RECONNECT_SECONDS", 0.01)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -95,6 +107,38 @@ def test_interrupted_log_is_resumed_without_repeated_lines(kube: KubernetesClien
         "2026-01-01T00:00:02",
     ]
     assert [request.get("follow") for request in pod.requests] == ["true", "true", None]
+
+
+def test_lines_with_the_same_time_are_all_printed(kube: KubernetesClient, pod: FakePod) -> None:
+    pod.lines = [f"{TIME} {word}\n" for word in ("one", "one", "two")]
+    assert list(kube.read_log(POD)) == ["one", "one", "two"]
+
+
+def test_lines_with_the_same_time_are_not_repeated_after_a_reconnect(
+    kube: KubernetesClient, pod: FakePod
+) -> None:
+    pod.lines = [LINES[0], *(f"{TIME} {word}\n" for word in ("one", "one", "two", "one")), LINES[2]]
+    pod.parts = ["".join(pod.lines[:3]), "".join(pod.lines[1:4])]
+    assert list(kube.read_log(POD, follow=True)) == ["line 0", "one", "one", "two", "one", "line 2"]
+
+
+def test_line_without_a_time_is_printed_and_not_requested(kube: KubernetesClient, pod: FakePod) -> None:
+    errors = ["unable to retrieve container logs\n", "2026-13-01T00:00:00Z is no date\n"]
+    pod.parts = [LINES[0] + "".join(errors)]
+    printed = list(kube.read_log(POD, follow=True))
+    assert printed == ["line 0", *(line.rstrip() for line in errors), *(f"line {i}" for i in range(1, 5))]
+    assert pod.requests[1]["sinceTime"] == LINES[0].split()[0]
+
+
+def test_times_in_different_time_zones_are_compared(kube: KubernetesClient, pod: FakePod) -> None:
+    summer, winter = "2026-10-25T02:59:59.9+02:00 summer\n", "2026-10-25T02:00:00+01:00 winter\n"
+    pod.lines, pod.parts = [summer, winter], [summer + winter]
+    assert list(kube.read_log(POD, follow=True)) == ["summer", "winter"]
+
+
+def test_quiet_log_is_followed_across_rare_failures(kube: KubernetesClient, pod: FakePod) -> None:
+    pod.parts, pod.failures = [LINES[0]], [502, 0] * 40
+    assert list(kube.read_log(POD, follow=True)) == [f"line {i}" for i in range(5)]
 
 
 def test_log_of_an_ended_pod_is_read_once(kube: KubernetesClient, pod: FakePod) -> None:

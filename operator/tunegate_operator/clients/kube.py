@@ -1,6 +1,7 @@
 """Read and change the jobs and gates in a namespace of a cluster, with a user's kubeconfig."""
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -23,6 +24,7 @@ from tunegate_operator.clients.client import (
     status_of,
     unknown_name,
 )
+from tunegate_operator.clients.log_position import LogPosition
 from tunegate_operator.clients.report_pod import read_report
 from tunegate_operator.clients.retry import Retry
 from tunegate_operator.engine.clock import SystemClock
@@ -45,6 +47,8 @@ WATCH_SECONDS = 60
 """Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
 SILENT_SECONDS = 60.0
 """Seconds without a new line after which the request for a log is repeated, for the same reason."""
+RECONNECT_SECONDS = 0.5
+"""Seconds until the log of a pod that has not ended is requested again after the server ended an answer."""
 CONNECTIONS = 4
 
 
@@ -139,24 +143,27 @@ class KubernetesClient:
         return sorted((pod for pod in pods if _belongs(pod, job)), key=age_key)
 
     def read_log(self, pod: Object, *, follow: bool = False) -> Iterator[str]:
-        last, retry = "", Retry(self._notice)
+        position, retry = LogPosition(), Retry(self._notice)
         while True:
             try:
                 is_last = not follow or self._has_ended(pod)  # decided first: what follows reads to the end
-                for line in self._log_lines(pod, since=last, follow=not is_last):
+                position.connect()
+                for line in self._log_lines(pod, since=position.since, follow=not is_last):
                     retry.succeeded()
                     if not is_last and not line.endswith("\n"):
                         break  # the connection ended within the line, which is read again
-                    time, _, text = line.rstrip("\n").partition(" ")
-                    if time > last:  # the server repeats the lines of the last second
-                        last = time
+                    text = position.new_text(line.removesuffix("\n"))
+                    if text is not None:
                         yield text
                 if is_last:
                     return
+                retry.succeeded()  # also if there was no new line
             except UnreachableError as error:
                 if not follow:
                     raise
                 retry.wait(error)
+            else:
+                time.sleep(RECONNECT_SECONDS)
 
     def read_request(self, job: Object) -> Request | None:
         name = job["metadata"]["name"]
