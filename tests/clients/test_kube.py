@@ -1,8 +1,10 @@
 """The client of a cluster while the API server is unavailable."""
 
 import threading
+from pathlib import Path
 
 import pytest
+import yaml
 
 from support import manifests
 from support.api_server import ApiServer
@@ -42,5 +44,16 @@ def test_cluster_without_tunegate_is_reported(server: ApiServer, monkeypatch: py
     missing = {"FineTuneJob": Resource("missing.dev/v1", "finetunejobs")}
     monkeypatch.setattr(kubernetes_module, "_RESOURCES", missing)
     client = KubernetesClient.connect(kubeconfig=str(server.kubeconfig))
-    with pytest.raises(ClientError, match="is Tunegate installed in this cluster"):
+    with pytest.raises(ClientError, match="Tunegate is not installed in this cluster") as raised:
         client.list_objects("FineTuneJob")
+    assert not isinstance(raised.value, UnreachableError), "it is not retried"
+
+
+def test_expired_login_is_not_retried(server: ApiServer, tmp_path: Path) -> None:
+    config = yaml.safe_load(server.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": "expired"}
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    client = KubernetesClient.connect(kubeconfig=str(tmp_path / "config"))
+    with pytest.raises(ClientError, match="log in to the cluster again") as raised:
+        client.list_objects("FineTuneJob")
+    assert not isinstance(raised.value, UnreachableError)

@@ -122,6 +122,13 @@ def test_lines_with_the_same_time_are_not_repeated_after_a_reconnect(
     assert list(kube.read_log(POD, follow=True)) == ["line 0", "one", "one", "two", "one", "line 2"]
 
 
+def test_line_with_an_earlier_time_than_its_predecessor_is_printed(
+    kube: KubernetesClient, pod: FakePod
+) -> None:
+    pod.lines = [LINES[1], LINES[0]]  # the node's clock was set back
+    assert list(kube.read_log(POD)) == ["line 1", "line 0"]
+
+
 def test_line_without_a_time_is_printed_and_not_requested(kube: KubernetesClient, pod: FakePod) -> None:
     errors = ["unable to retrieve container logs\n", "2026-13-01T00:00:00Z is no date\n"]
     pod.parts = [LINES[0] + "".join(errors)]
@@ -161,8 +168,9 @@ def test_unavailable_log_is_retried_and_then_reported(kube: KubernetesClient, po
     assert len(pod.requests) > 1
 
 
-def test_forbidden_log_is_not_retried(kube: KubernetesClient, pod: FakePod) -> None:
-    pod.parts, pod.log_status = [LINES[0]], 403
+@pytest.mark.parametrize("code", [401, 403])
+def test_log_that_is_refused_is_not_retried(kube: KubernetesClient, pod: FakePod, code: int) -> None:
+    pod.parts, pod.log_status = [LINES[0]], code
     with pytest.raises(ClientError, match=r"no log \(namespace team of context test\)"):
         list(kube.read_log(POD, follow=True))
     assert len(pod.requests) == 1

@@ -35,6 +35,9 @@ from tunegate_operator.engine.cluster import (
     Key,
     NotFoundError,
     Object,
+    RequestRefusedError,
+    UnauthorizedError,
+    UnknownKindError,
 )
 from tunegate_operator.engine.connection import connect_user
 from tunegate_operator.engine.kubernetes import KubernetesCluster, SilentError
@@ -50,6 +53,8 @@ SILENT_SECONDS = 60.0
 RECONNECT_SECONDS = 0.5
 """Seconds until the log of a pod that has not ended is requested again after the server ended an answer."""
 CONNECTIONS = 4
+_PERMANENT = (ForbiddenError, InvalidError, NotFoundError, RequestRefusedError)
+"""Errors that a retry does not fix."""
 
 
 class KubernetesClient:
@@ -253,11 +258,19 @@ class KubernetesClient:
         """Raise the cluster's errors as ClientErrors that begin with ``what``."""
         try:
             yield
-        except (ForbiddenError, InvalidError, NotFoundError) as error:
-            raise ClientError(f"{what}: {error} ({self.place})") from error
+        except _PERMANENT as error:
+            raise ClientError(f"{what}: {error} ({self.place}){_advice(error)}") from error
         except ClusterError as error:
-            hint = "; is Tunegate installed in this cluster?" if "(404)" in str(error) else ""
-            raise UnreachableError(f"{what}: {error} ({self.place}){hint}") from error
+            raise UnreachableError(f"{what}: {error} ({self.place})") from error
+
+
+def _advice(error: ClusterError) -> str:
+    """Return what a person can do about an error that a retry does not fix; empty if nothing is known."""
+    if isinstance(error, UnauthorizedError):
+        return "; the login has expired or is not valid: log in to the cluster again"
+    if isinstance(error, UnknownKindError):
+        return "; Tunegate is not installed in this cluster: install it, or select another cluster"
+    return ""
 
 
 def _belongs(pod: Object, job: Object) -> bool:

@@ -62,6 +62,19 @@ class UnavailableError(ClusterError):
     """The cluster cannot carry out the request at present, for example because a webhook does not answer."""
 
 
+class RequestRefusedError(ClusterError):
+    """The cluster refuses such requests, whatever their content, until a person changes something."""
+
+
+class UnauthorizedError(RequestRefusedError):
+    """The cluster does not accept the login (HTTP 401), for example because it has expired."""
+
+
+class UnknownKindError(RequestRefusedError):
+    """The cluster does not know the kind, for example because its CustomResourceDefinition is not
+    installed."""
+
+
 class InvalidError(ClusterError):
     """The cluster refuses the object itself. Retrying does not help."""
 

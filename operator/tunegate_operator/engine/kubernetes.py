@@ -15,18 +15,15 @@ import urllib3
 from kubernetes import client
 
 from tunegate_api import API_VERSION
+from tunegate_operator.engine.answer_errors import error_of_answer, error_of_status
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
     ClusterError,
     ConflictError,
-    ForbiddenError,
-    InvalidError,
     Key,
     NotFoundError,
     Object,
-    TerminatingError,
-    UnavailableError,
     WatchEvent,
 )
 from tunegate_operator.engine.events import new_event
@@ -42,10 +39,6 @@ PAGE = 200
 PAGE_BYTES = 4 * 1024 * 1024
 """The most bytes that one page of a list may have. If a page is larger, it is requested again with half as
 many objects. After a page that fits, the next page may have twice as many objects again."""
-
-
-class ExpiredError(ClusterError):
-    """The server no longer has the resourceVersion from which a watch or list should resume (HTTP 410)."""
 
 
 class AnswerTooLargeError(ClusterError):
@@ -176,7 +169,7 @@ class KubernetesCluster:
             except ValueError as error:
                 raise ClusterError(f"GET {path}: {error}") from error
             if event["type"] == "ERROR":
-                raise _error(event["object"].get("code", 500), event["object"])
+                raise error_of_status(event["object"].get("code", 500), event["object"])
             yield event | {"object": _with_kind(kind, event["object"])}
 
     def read_log(self, pod: Key, query: dict[str, str], seconds: float) -> Iterator[bytes]:
@@ -297,12 +290,12 @@ class KubernetesCluster:
             text = response.read() if max_bytes is None else _read_at_most(max_bytes, response.response)
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
+        if response.status >= 400:
+            raise error_of_answer(response.status, text, f"{method} {path}")
         try:
             answer: Object = read_json(text)
         except ValueError as error:
             raise ClusterError(f"{method} {path}: the answer ({response.status}) is not JSON") from error
-        if response.status >= 400:
-            raise _error(response.status, answer)
         return without_managed_fields(answer)
 
     def _lines(self, path: str, query: dict[str, str], seconds: float, accept: str) -> Iterator[bytes]:
@@ -311,7 +304,7 @@ class KubernetesCluster:
         try:
             response = self._send("GET", path, query=query, seconds=seconds, accept=accept)
             if response.status >= 400:
-                raise _error(response.status, read_json(response.read()))
+                raise error_of_answer(response.status, response.read(), f"GET {path}")
             with closing(response.response) as lines:
                 yield from lines
         except urllib3.exceptions.ReadTimeoutError as error:
@@ -353,30 +346,6 @@ def resource_name(path: str) -> str:
     """Return the resource in the path of a request, such as "jobs"."""
     parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
     return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
-
-
-_ADMISSION_MESSAGES = ("ValidatingAdmissionPolicy", "denied the request")
-"""Texts that identify a refusal by an admission policy or webhook, which may accept the same object later."""
-
-
-def _error(code: int, status: Object) -> ClusterError:
-    """Return the exception for an error answer of the API server. ``code`` is the HTTP status code of the
-    answer, and ``status`` its body, a ``Status`` object."""
-    message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
-    if code == 409:
-        return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
-    if code == 404:
-        return NotFoundError(message)
-    if code == 410:
-        return ExpiredError(message)
-    causes = (status.get("details") or {}).get("causes") or ()
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-        return TerminatingError(message)
-    if code == 403 or (code in (400, 422) and any(word in message for word in _ADMISSION_MESSAGES)):
-        return ForbiddenError(message)
-    if code in (400, 413, 422):
-        return InvalidError(message)
-    return UnavailableError(message) if code >= 500 else ClusterError(message)
 
 
 def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:

@@ -24,8 +24,11 @@ from tunegate_operator.engine.cluster import (
     Key,
     NotFoundError,
     Object,
+    RequestRefusedError,
     TerminatingError,
+    UnauthorizedError,
     UnavailableError,
+    UnknownKindError,
     WatchEvent,
 )
 from tunegate_operator.engine.controller import (
@@ -65,8 +68,9 @@ CAUSES: dict[type[ClusterError], Cause] = {
 }
 """Errors that are stored, with their cause, for the next decision. After any other error, the reconciliation
 is only retried."""
-OUTAGES = (ClusterError, UnavailableError)
-"""Errors that do not depend on the request: no answer, HTTP 5xx, or too many requests (HTTP 429)."""
+OUTAGES = (ClusterError, UnavailableError, RequestRefusedError, UnauthorizedError, UnknownKindError)
+"""Errors that do not depend on the object: no answer, HTTP 5xx, too many requests (HTTP 429), or a request
+that is refused whatever its content."""
 
 Observe = Callable[[str, float, bool], None]
 """Called after each reconciliation with the kind, its time in seconds, and whether it succeeded."""
