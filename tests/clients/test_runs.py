@@ -103,6 +103,18 @@ def test_job_that_no_process_runs_is_interrupted_until_it_has_ended(runs: Place)
     assert runs.client.interrupted([job]) == set()
 
 
+def test_job_that_has_ended_since_it_was_read_is_not_interrupted(runs: Place) -> None:
+    job = runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
+    runs.set_status(job, phase="Succeeded")
+    assert runs.client.interrupted([job]) == set()
+
+
+def test_unreadable_status_does_not_hide_interrupted_jobs(runs: Place) -> None:
+    runs.set_status(runs.create(manifests.finetunejob(), "newer"), phase="Dreaming")
+    runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
+    assert runs.client.interrupted(runs.client.list_objects("FineTuneJob")) == {"orders"}
+
+
 def test_watch_shows_that_the_process_which_runs_the_job_has_ended(runs: Place) -> None:
     runs.set_status(runs.create(manifests.finetunejob()), phase="Training")
     root = cluster_folder(client_of(runs).runs)

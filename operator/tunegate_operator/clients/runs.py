@@ -86,7 +86,11 @@ class RunsClient:
             time.sleep(POLL_SECONDS)
 
     def interrupted(self, jobs: Collection[Object]) -> set[str]:
-        return interrupted_jobs(self.runs, jobs)
+        names = interrupted_jobs(self.runs, jobs)
+        if not names:
+            return names
+        # The process may have ended a job after it was read, and then ended itself.
+        return interrupted_jobs(self.runs, [job for job in self._jobs() if job["metadata"]["name"] in names])
 
     def list_events(self, obj: Object) -> list[Object]:
         events = self._stored("Event")

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison
 from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.clients.client import Client, Kind
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
@@ -97,15 +96,7 @@ class Reader:
 
     def interrupted(self, jobs: Collection[Job]) -> set[str]:
         """Return the names of the jobs that have not ended, but that no process runs."""
-        unfinished = [
-            job.obj for job in jobs if not job.problem and not (job.status.phase or Phase.PENDING).is_final
-        ]
-        names = self.client.interrupted(unfinished) if unfinished else set()
-        if not names:
-            return names
-        # The process may have ended a job after it was read, and then ended itself.
-        current = [obj for obj in self.client.list_objects("FineTuneJob") if obj["metadata"]["name"] in names]
-        return self.client.interrupted(current)
+        return self.client.interrupted([job.obj for job in jobs])
 
     def request(self, job: Job) -> Request | None:
         """Return the spec and the gates with which a job started; None before it started. They never
