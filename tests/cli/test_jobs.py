@@ -1,5 +1,6 @@
 """The commands that read jobs give the same answers for a runs folder and for a cluster."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from support import manifests
 from support.places import STOP, CommandAt
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.status import report_file
+from tunegate_operator.names import CONTINUE_ANNOTATION
 
 
 @pytest.fixture(params=["on_laptop", pytest.param("on_cluster", marks=pytest.mark.cluster)])
@@ -18,8 +20,10 @@ def tunegate(request: pytest.FixtureRequest) -> CommandAt:
 
 
 def job_in(tunegate: CommandAt, phase: str, message: str = "", **status: object) -> Object:
-    """Create the job ``orders`` with a status."""
-    job = tunegate.place.create(manifests.finetunejob())
+    """Create the job ``orders`` with a status. It is suspended by its spec if this is its phase."""
+    job = manifests.finetunejob()
+    job["spec"]["suspend"] = phase == "Suspended"
+    job = tunegate.place.create(job)
     return tunegate.place.set_status(job, phase=phase, message=message, **status)
 
 
@@ -72,6 +76,25 @@ def test_watched_job_is_shown_until_it_is_at_rest(
     assert not watcher.is_alive()
     lines = [line for line in results[0].output.splitlines() if line.startswith("orders")]
     assert [line.split()[1] for line in lines] == ["Queued:", "Training:", "Gating:", "Succeeded:"]
+
+
+@pytest.mark.parametrize("phase", ["Suspended", "Stopped"])
+def test_watched_job_is_shown_until_the_decision_is_carried_out(
+    tunegate: CommandAt, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setattr(type(tunegate.place.client), "interrupted", lambda *_: set())
+    decision = json.dumps({"stop": STOP["id"], "reason": "looks fine"})
+    job = manifests.finetunejob()
+    job["metadata"]["annotations"] = {CONTINUE_ANNOTATION: decision}
+    job, results = tunegate.place.create(job), []
+    tunegate.place.set_status(job, phase=phase, message="waits", stop=STOP)
+    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
+    watcher.start()
+    watcher.join(0.6)
+    tunegate.place.set_status(job, phase="Succeeded", message="published")
+    watcher.join(20)
+    assert results[0].exit_code == 0, results[0].output
+    assert f"orders  {phase}: waits\norders  Succeeded: published" in results[0].output
 
 
 def test_watched_job_that_is_deleted_is_reported(

@@ -92,6 +92,18 @@ def test_logs_of_the_next_pods_follow_until_the_job_has_ended(
     assert notices[-1] == "orders  Succeeded: published"
 
 
+def test_logs_of_a_resumed_job_follow_before_the_operator_acts(
+    runs: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(RunsClient, "interrupted", lambda *_: set())  # as if a process ran the job
+    job, notices = job_with_pods(runs, ("data",)), list[str]()
+    runs.set_status(job, phase="Suspended", message="suspended by spec.suspend")  # which is false again
+    Timer(0.1, lambda: runs.set_status(job, phase="Succeeded", message="published")).start()
+    assert list(follow_logs(runs.client, "orders", LogSelection(), notices.append)) == ["data"]
+    assert notices[-1] == "orders  Succeeded: published"
+
+
 def test_following_ends_if_no_process_runs_the_job(runs: Place) -> None:
     runs.set_status(job_with_pods(runs, ("data",)), phase="Training")
     notices = list[str]()

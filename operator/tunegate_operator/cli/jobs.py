@@ -22,6 +22,7 @@ from tunegate_operator.clients.retry import Retry
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import moment
+from tunegate_operator.finetunejob.decisions import is_at_rest
 
 REFRESH_SECONDS = 2.0
 """Seconds between two updates of the table of jobs."""
@@ -166,7 +167,7 @@ def _watch_one(client: Client, console: Console, caller: Caller, name: str) -> i
         for job in client.watch("FineTuneJob", name):
             current, interrupted = status_of(job), client.interrupted([job])
             view.show_jobs({name: current}, interrupted)
-            if interrupted or (current.phase and current.phase.is_at_rest):
+            if interrupted or is_at_rest(job):
                 break
         else:
             raise ClientError(f"FineTuneJob {name} in {client.place} was deleted")

@@ -17,10 +17,11 @@ from tunegate_operator.cli.manifests import PATHS, print_diagnostics
 from tunegate_operator.cli.place import RUNS, Place, short
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.engine.cluster import ClusterError
+from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
 from tunegate_operator.laptop.run import EarlierRun, Laptop
-from tunegate_operator.laptop.status import is_at_rest, read_status
+from tunegate_operator.laptop.status import read_status
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 REFRESH_SECONDS = 0.25
@@ -130,7 +131,7 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun], c
     except KeyboardInterrupt:
         click.echo("\nsaving a checkpoint… (press Ctrl-C again to exit without saving)", err=True)
         laptop.interrupt()
-        if not all(is_at_rest(read_status(laptop.job(name))) for name in names):
+        if not all(is_at_rest(laptop.job(name)) for name in names):
             click.echo("interrupted; the same command resumes from the last checkpoint", err=True)
             raise SystemExit(exit_codes.INTERRUPTED) from None
     code = _print_results(laptop, names, console, caller)

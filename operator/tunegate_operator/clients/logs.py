@@ -10,6 +10,7 @@ from tunegate_operator.clients.client import Client, ClientError, UnreachableErr
 from tunegate_operator.clients.retry import Retry
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.names import ROLE_LABEL, STAGE_LABEL
 
 POLL_SECONDS = 1.0
@@ -85,7 +86,7 @@ def follow_logs(
             seen.add(uid_of(new[0]))
             continue
         status = status_of(job)
-        if is_interrupted or (status.phase and status.phase.is_at_rest):
+        if is_interrupted or is_at_rest(job):
             notice(_end(name, f"{status.phase}: {status.message}", is_interrupted=is_interrupted))
             return
         waits_for = f"waiting for a pod{_of(selection)}: {status.phase or 'Pending'}: {status.message}"

@@ -1,7 +1,5 @@
 """Handle a stop of training by a gate: show the stop in status, and read a person's decision about it."""
 
-import json
-
 from tunegate_api.contract import Role
 from tunegate_api.judging.judgement import GateAssessment
 from tunegate_api.plan import StagePlan
@@ -11,6 +9,7 @@ from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Pha
 from tunegate_operator.children.child_jobs import newest
 from tunegate_operator.finetunejob.build import gpus
 from tunegate_operator.finetunejob.cost import seconds_saved
+from tunegate_operator.finetunejob.decisions import decision_about, parse_decision
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
@@ -22,7 +21,7 @@ def record_decision(run: Run) -> bool:
     The decision is an annotation that names the stop and a reason: ``{"stop": "<id>", "reason": "…"}``.
     """
     draft, stop = run.draft, run.draft.status.stop
-    found = stop and _decision_about(run.observed.job, stop)
+    found = stop and decision_about(stop.id, run.observed.job.metadata.annotations)
     if stop is None or found is None:
         return False
     action, reason = found
@@ -59,7 +58,7 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
         text = job.metadata.annotations.get(annotation)
         if text is None:
             continue
-        parsed = _parsed(text)
+        parsed = parse_decision(text)
         if parsed is None or "stop" not in parsed:
             return f'annotation {annotation} must be {{"stop": "{stop.id}", "reason": "…"}}'
         if parsed["stop"] == stop.id:
@@ -67,27 +66,6 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
         if parsed["stop"] not in [decision.stop for decision in decisions]:
             return f"annotation {annotation} names stop {parsed['stop']}, but the current stop is {stop.id}"
     return ""
-
-
-def _parsed(text: str) -> dict[str, object] | None:
-    """Parse the value of an annotation; None if the value is not a JSON object."""
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, dict) else None
-
-
-def _decision_about(job: FineTuneJob, stop: Stop) -> tuple[str, str] | None:
-    """Return the action and the reason of the annotation that names this stop; None if there is none. An
-    annotation without a reason is ignored."""
-    for action, annotation in (("discard", DISCARD_ANNOTATION), ("continue", CONTINUE_ANNOTATION)):
-        parsed = _parsed(job.metadata.annotations.get(annotation, ""))
-        if parsed is not None and parsed.get("stop") == stop.id:
-            reason = str(parsed.get("reason") or "").strip()
-            if reason:
-                return action, reason
-    return None
 
 
 def stop_id(stage: str, attempt: int, step: int) -> str:

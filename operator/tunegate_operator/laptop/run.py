@@ -35,6 +35,7 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController, start_from
+from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import LocalCluster
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION, owner_name
 from tunegate_operator.laptop.manifests import (
@@ -54,7 +55,6 @@ from tunegate_operator.laptop.object_folder import to_yaml
 from tunegate_operator.laptop.report_page import with_status
 from tunegate_operator.laptop.status import (
     cluster_folder,
-    is_at_rest,
     read_status,
     record_running_jobs,
     report_file,
@@ -183,7 +183,7 @@ class Laptop:
         job = self.job(name)
         uid, status = job["metadata"]["uid"], read_status(job)
         return (
-            is_at_rest(status)
+            is_at_rest(job)
             and (status.tracking is None or status.tracking.result is not None)
             and all(is_finished(child) for child in self._children(uid))
             and all(is_terminal(pod) for pod in self._pods(uid))

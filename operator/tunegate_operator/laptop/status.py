@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import is_in_use
 from tunegate_operator.laptop.object_folder import from_yaml
 
@@ -18,11 +19,6 @@ def cluster_folder(runs: Path) -> Path:
 
 def read_status(job: Object) -> FineTuneJobStatus:
     return FineTuneJobStatus.model_validate(job.get("status", {}))
-
-
-def is_at_rest(status: FineTuneJobStatus) -> bool:
-    """Return whether a job has ended or waits for a person."""
-    return status.phase is not None and status.phase.is_at_rest
 
 
 def status_files(runs: Path) -> list[Path]:
@@ -72,7 +68,7 @@ def interrupted_jobs(runs: Path, jobs: Collection[Object]) -> set[str]:
     """Return the names of the jobs that are not at rest and that no process is running. A person has to run
     these jobs again."""
     running = running_jobs(runs)
-    return {job["metadata"]["name"] for job in jobs if not is_at_rest(read_status(job))} - running
+    return {job["metadata"]["name"] for job in jobs if not is_at_rest(job)} - running
 
 
 def write_if_changed(path: Path, text: str) -> None:
