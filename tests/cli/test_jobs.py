@@ -8,6 +8,7 @@ import pytest
 
 from support import manifests
 from support.places import STOP, CommandAt
+from tunegate_operator.cli import jobs
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.status import report_file
 from tunegate_operator.names import CONTINUE_ANNOTATION
@@ -36,6 +37,42 @@ def test_status_lists_jobs_with_the_columns_of_kubectl_get(tunegate: CommandAt) 
     assert heading.split()[:4] == ["NAME", "PHASE", "STAGE", "PROGRESS"]
     assert line.split()[:3] == ["orders", "Succeeded", "sft"]
     assert line[heading.index("GOLDEN") :].startswith("0.92")
+
+
+def test_unreadable_status_does_not_hide_other_jobs(on_laptop: CommandAt) -> None:
+    newer = on_laptop.place.create(manifests.finetunejob(), "newer")
+    on_laptop.place.set_status(newer, phase="Dreaming")
+    job_in(on_laptop, "Succeeded")
+    result = on_laptop("status")
+    assert result.exit_code == 0, result.output
+    _, first, second, *notes = result.output.splitlines()
+    assert first.split() == ["newer", "Unreadable"]
+    assert second.split()[:2] == ["orders", "Succeeded"]
+    note = " ".join(notes)
+    assert note.startswith("FineTuneJob newer: its status cannot be read; ")
+    assert note.endswith("use the version of Tunegate that wrote it")
+    one = on_laptop("status", "newer", "-w")
+    assert one.exit_code == 1
+    assert "FineTuneJob newer: its status cannot be read; " in one.output
+
+
+def test_watched_jobs_show_an_unreadable_status_once(
+    on_laptop: CommandAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = on_laptop.place.create(manifests.finetunejob(), "newer")
+    on_laptop.place.set_status(newer, phase="Dreaming")
+    job_in(on_laptop, "Succeeded", "published")
+    pauses = iter([None])
+
+    def end_after_two_looks(_: float) -> None:
+        if next(pauses, "last") == "last":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs.time, "sleep", end_after_two_looks)
+    lines = on_laptop("status", "-w").output.splitlines()
+    assert lines[0] == "orders  Succeeded: published"
+    assert len(lines) == 2
+    assert lines[1].startswith("FineTuneJob newer: its status cannot be read; ")
 
 
 def test_status_of_one_job_shows_its_details(tunegate: CommandAt) -> None:

@@ -1,6 +1,7 @@
 """Show a job's status: as a live view on a terminal, or otherwise as one line per change."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -69,24 +70,37 @@ def job_view(
     )
 
 
-def jobs_table(
-    jobs: Iterable[tuple[str, FineTuneJobStatus]],
-    unattended: Collection[str],
-    caller: Caller = TUNEGATE,
-) -> RenderableType:
-    """Render a table of jobs with the columns of ``kubectl get``, and a note about each ``unattended`` job,
-    which no process is running."""
+@dataclass(frozen=True)
+class JobList:
+    """The jobs of a place."""
+
+    statuses: Mapping[str, FineTuneJobStatus]
+    """The status of each job by name."""
+    unreadable: Mapping[str, str]
+    """Why a status cannot be read, by the name of the job."""
+    interrupted: Collection[str] = ()
+    """The names of the jobs that no process runs, although they have not ended."""
+
+
+def jobs_table(jobs: JobList, caller: Caller = TUNEGATE) -> RenderableType:
+    """Render a table of jobs with the columns of ``kubectl get``, and a note about each job that is
+    interrupted or whose status cannot be read."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))
     for column in ("NAME", "PHASE", "STAGE", "PROGRESS", "BASE", "GOLDEN", "BEST", "GATE", "NEXT"):
         table.add_column(column)
-    for name, status in jobs:
+    for name in sorted({*jobs.statuses, *jobs.unreadable}):
+        status = jobs.statuses.get(name)
+        if status is None:
+            table.add_row(name, Text("Unreadable", style="yellow"))
+            continue
         phase, shown = status.phase or Phase.PENDING, status.display
         rates = (shown.base or "", shown.golden, shown.best)
         colour = COLOURS.get(phase, "blue")
         table.add_row(
             name, Text(phase, style=colour), shown.stage, shown.progress, *rates, shown.gate, shown.next or ""
         )
-    notes = [Text(f"{name}: {interrupted(caller)}", style="yellow") for name in sorted(unattended)]
+    notes = [Text(f"{name}: {interrupted(caller)}", style="yellow") for name in sorted(jobs.interrupted)]
+    notes += [Text(problem, style="yellow") for _, problem in sorted(jobs.unreadable.items())]
     return Group(table, *notes)
 
 

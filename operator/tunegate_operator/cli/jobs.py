@@ -12,7 +12,7 @@ from tunegate_api.contract import Role
 from tunegate_api.duration import duration_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_operator.cli import exit_codes
-from tunegate_operator.cli.display import job_view, jobs_table, utc_now
+from tunegate_operator.cli.display import JobList, job_view, jobs_table, utc_now
 from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.place import NAME, Place, at_place, complete_name, notice, short
 from tunegate_operator.clients.caller import Caller
@@ -131,25 +131,31 @@ def report(place: Place, *, name: str, output: Path | None) -> None:
 def _show_all(client: Client, console: Console, place: Place, *, watch: bool) -> None:
     if watch:
         with LiveView(console, place.caller) as view:
-            for statuses, interrupted in _updates(client):
-                view.show_table(statuses, interrupted)
+            for jobs in _updates(client):
+                view.show_table(jobs)
         return
-    statuses, interrupted = _read_all(client)
-    if statuses:
-        console.print(jobs_table(statuses.items(), interrupted, place.caller))
+    jobs = _read_all(client)
+    if jobs.statuses or jobs.unreadable:
+        console.print(jobs_table(jobs, place.caller))
     elif place.runs:
         click.echo(f"no runs in {place.runs}: start one with `tunegate run FOLDER`")
     else:
         click.echo(f"no FineTuneJobs in {client.place}")
 
 
-def _read_all(client: Client) -> tuple[dict[str, FineTuneJobStatus], set[str]]:
-    """Return the status of each job, and the names of interrupted jobs."""
+def _read_all(client: Client) -> JobList:
+    """Return all jobs. A status that cannot be read does not hide the other jobs."""
     jobs = client.list_objects("FineTuneJob")
-    return {job["metadata"]["name"]: status_of(job) for job in jobs}, client.interrupted(jobs)
+    statuses, unreadable = dict[str, FineTuneJobStatus](), dict[str, str]()
+    for job in jobs:
+        try:
+            statuses[job["metadata"]["name"]] = status_of(job)
+        except ClientError as error:
+            unreadable[job["metadata"]["name"]] = str(error)
+    return JobList(statuses, unreadable, client.interrupted(jobs) - set(unreadable))
 
 
-def _updates(client: Client) -> Iterator[tuple[dict[str, FineTuneJobStatus], set[str]]]:
+def _updates(client: Client) -> Iterator[JobList]:
     """Yield the result of :func:`_read_all` again and again, without an end."""
     retry = Retry(notice)
     while True:

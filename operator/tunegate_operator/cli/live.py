@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_operator.cli.display import PlainLog, job_view, jobs_table, utc_now
+from tunegate_operator.cli.display import JobList, PlainLog, job_view, jobs_table, utc_now
 from tunegate_operator.clients.caller import Caller
 
 Statuses = Mapping[str, FineTuneJobStatus]
@@ -22,6 +22,7 @@ class LiveView:
         self._console = console
         self._caller = caller
         self._plain: dict[str, PlainLog] = {}
+        self._problems = set[str]()
         self._live: Any = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
 
     def __enter__(self) -> Self:
@@ -46,9 +47,13 @@ class LiveView:
             ),
         )
 
-    def show_table(self, jobs: Statuses, interrupted: Collection[str]) -> None:
+    def show_table(self, jobs: JobList) -> None:
         """Show one line for each job."""
-        self._show(jobs, jobs_table(jobs.items(), interrupted, self._caller))
+        self._show(jobs.statuses, jobs_table(jobs, self._caller))
+        if not self._console.is_terminal:
+            for problem in sorted(set(jobs.unreadable.values()) - self._problems):
+                self._problems.add(problem)
+                self._console.print(problem, highlight=False, markup=False, soft_wrap=True)
 
     def _show(self, jobs: Statuses, view: RenderableType) -> None:
         if self._console.is_terminal:

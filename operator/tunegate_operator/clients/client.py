@@ -19,7 +19,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.controller import UnreadableStatusError, parse_status
+from tunegate_operator.engine.controller import StatusT, UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.names import REQUEST_KEY
@@ -101,10 +101,17 @@ class Client(Protocol):
 
 def status_of(job: Object) -> FineTuneJobStatus:
     """Return the status of a FineTuneJob. Raises ClientError if another version of Tunegate wrote it."""
+    return read_status(job, FineTuneJobStatus)
+
+
+def read_status(obj: Object, model: type[StatusT]) -> StatusT:
+    """Return the status of an object. Raises ClientError if another version of Tunegate wrote it."""
     try:
-        return parse_status(job, FineTuneJobStatus)
+        return parse_status(obj, model)
     except UnreadableStatusError as error:
-        raise ClientError(f"FineTuneJob {job['metadata']['name']}: {error}") from error
+        raise ClientError(
+            f"{obj['kind']} {obj['metadata']['name']}: {error}; use the version of Tunegate that wrote it"
+        ) from error
 
 
 def compared_models(job: Object) -> ComparedModels | None:

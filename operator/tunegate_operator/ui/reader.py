@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from pydantic import ValidationError
-
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison
 from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
-from tunegate_operator.clients.client import Client, Kind
+from tunegate_operator.clients.client import Client, ClientError, Kind, read_status
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.expiring_cache import ExpiringCache
@@ -174,14 +172,8 @@ def _parsed(
     if before and version and before[0] == version:
         return before[1]
     try:
-        parsed = Parsed(obj, type.model_validate(obj.get("status") or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        problem = (
-            f"the status was written by another version of Tunegate, and this version cannot read it "
-            f"(status.{where}: {first['msg']}): use the version of the operator"
-        )
-        parsed = Parsed(obj, type(), problem)
+        parsed = Parsed(obj, read_status(obj, type))
+    except ClientError as error:
+        parsed = Parsed(obj, type(), str(error))
     known[uid] = (version, parsed)
     return parsed
