@@ -10,7 +10,9 @@ import string
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -39,7 +41,7 @@ def test_report_is_the_same_after_it_went_through_the_log(tmp_path: Path, size: 
     page = "".join(random.choices(string.printable, k=size)).encode() + "★".encode()
     (tmp_path / "report.html").write_bytes(page)
     lines = ["a warning of the image", *log_of_pod(tmp_path / "report.html")]
-    assert report_pod.parse(JOB, POD, lines) == page
+    assert report_pod.parse(JOB, POD, lines).encode() == page
     assert max(len(line) for line in lines) < 16 * 1024, "a container runtime splits longer lines"
 
 
@@ -65,6 +67,18 @@ def test_log_with_missing_lines_is_not_taken_for_the_report(tmp_path: Path, lost
         report_pod.parse(JOB, POD, kept)
 
 
+@pytest.mark.parametrize("text", ["+é", "+no base64", "+aaaa"])
+def test_log_that_cannot_be_decoded_is_reported(text: str) -> None:
+    with pytest.raises(ClientError, match="pod orders-read did not print the whole report"):
+        report_pod.parse(JOB, POD, ["found 0", text])
+
+
+def test_report_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_bytes(b"\xff")
+    with pytest.raises(ClientError, match="the report of FineTuneJob orders on its volume is damaged"):
+        report_pod.parse(JOB, POD, log_of_pod(tmp_path / "report.html"))
+
+
 def test_output_of_a_pod_that_failed_is_quoted() -> None:
     with pytest.raises(ClientError, match="did not print the whole report: python: not found"):
         report_pod.parse(JOB, POD, ["python: not found"])
@@ -78,6 +92,97 @@ def started_job(place: Place, image: str | None = "trainer:recorded") -> Object:
     name = request_name("orders", job["metadata"]["uid"])
     place.create(manifests.config_map(name, {REQUEST_KEY: json.dumps({"trainerImage": image})}))
     return place.set_status(job, phase="Succeeded", plan=PLAN)
+
+
+class Time:
+    """A clock that only sleeping moves. During each pause, ``on_sleep`` is called with the seconds so far."""
+
+    def __init__(self, on_sleep: Callable[[float], None]) -> None:
+        self.now = 0.0
+        self.on_sleep = on_sleep
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.on_sleep(self.now)
+
+
+def only_pod(place: Place) -> Object:
+    (pod,) = place.cluster.list_objects("Pod")
+    return pod
+
+
+def pull(place: Place) -> None:
+    """Let a node pull the image of the only pod."""
+    containers = [{"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+    pod = place.set_status(only_pod(place), phase="Pending", containerStatuses=containers)
+    place.cluster.record_event(pod, "Normal", "Pulling", 'Pulling image "trainer"')
+
+
+@pytest.fixture
+def read(runs: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], None]], list[str]]:
+    """Read the report of a job while ``on_sleep`` changes its pod. Returns the error and the notices."""
+    job, lines = started_job(runs), list[str]()
+    monkeypatch.setattr(report_pod, "POLL_SECONDS", 20.0)
+
+    def run(on_sleep: Callable[[float], None]) -> list[str]:
+        monkeypatch.setattr(report_pod, "time", Time(on_sleep))
+        cluster = cast("KubernetesCluster", runs.cluster)  # the pod's log is not read here
+        with pytest.raises(ClientError) as refused:
+            report_pod.read_report(cluster, job, lines.append)
+        return [str(refused.value), *lines]
+
+    return run
+
+
+def test_pod_is_not_given_up_while_its_image_is_pulled(
+    runs: Place, read: Callable[[Callable[[float], None]], list[str]]
+) -> None:
+    def on_sleep(seconds: float) -> None:
+        if seconds == 20:
+            pull(runs)
+        if seconds == 1000:
+            runs.set_status(only_pod(runs), phase="Failed", reason="Evicted", message="no disk")
+
+    error, noticed = read(on_sleep)
+    assert error.endswith("ended before it started: Evicted: no disk")
+    assert noticed.endswith('Pulling: Pulling image "trainer"')
+    assert list(runs.cluster.list_objects("Pod")) == []
+
+
+def test_image_that_is_pulled_forever_is_given_up_before_the_pod_ends(
+    runs: Place, read: Callable[[Callable[[float], None]], list[str]]
+) -> None:
+    error, _ = read(lambda seconds: pull(runs) if seconds == 20 else None)
+    assert "has not read the report after 1220 s: Pulling: " in error
+    assert report_pod.POD_SECONDS > 1220
+
+
+def test_pod_that_does_not_start_after_the_pull_is_given_up(
+    runs: Place, read: Callable[[Callable[[float], None]], list[str]]
+) -> None:
+    def on_sleep(seconds: float) -> None:
+        if seconds == 20:
+            pull(runs)
+        if seconds == 400:
+            runs.cluster.record_event(only_pod(runs), "Normal", "Pulled", "pulled it")
+
+    assert "has not read the report after 580 s: Pulled: pulled it" in read(on_sleep)[0]
+
+
+def test_pod_whose_creation_is_interrupted_is_deleted(runs: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, create = started_job(runs), type(runs.cluster).create
+
+    def interrupted(cluster: Any, obj: Object) -> Object:
+        create(cluster, obj)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(runs.cluster), "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report_pod.read_report(cast("KubernetesCluster", runs.cluster), job, print)
+    assert list(runs.cluster.list_objects("Pod")) == []
 
 
 @pytest.mark.cluster

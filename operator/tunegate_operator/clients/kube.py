@@ -186,7 +186,7 @@ class KubernetesClient:
     def read_report(self, job: Object) -> bytes:
         name = job["metadata"]["name"]
         with self._explained(f"the report of FineTuneJob {name} cannot be read"):
-            page = read_report(self._cluster, job, self._notice).decode()
+            page = read_report(self._cluster, job, self._notice)
         return with_status(page, name, status_of(job)).encode()
 
     def decide(self, name: str, annotation: str, reason: str) -> None:

@@ -10,8 +10,8 @@ import secrets
 import time
 import zlib
 from base64 import b64decode
-from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -30,8 +30,10 @@ from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import JOB_LABEL, REQUEST_KEY, child_name, request_name
 
 WAIT_SECONDS = 180.0
-"""How long to wait until the pod has read the report."""
-POD_SECONDS = 240
+"""How long to wait until the pod has read the report, without the time in which its image is pulled."""
+PULL_SECONDS = 1200.0
+"""How long to wait in total if the node pulls the image, which has several GB."""
+POD_SECONDS = 1260
 """Deadline of the pod, after which the cluster ends it even if the command was killed."""
 POLL_SECONDS = 0.5
 NOTICE_SECONDS = 10.0
@@ -39,6 +41,8 @@ NOTICE_SECONDS = 10.0
 MOST_CHARACTERS = 7 * 1024 * 1024
 """The most characters that the pod prints. By default, a kubelet rotates a log at 10 MiB."""
 _RESOURCES = {"limits": {"memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "256Mi"}}
+_PULL_REASONS = ("Pulling", "Pulled", "Failed", "BackOff")
+"""Reasons of the Events that a kubelet records about an image. "Pulling" is followed by one of the others."""
 _MISSING, _TOO_LARGE, _FOUND, _PART = "missing", "too-large", "found", "+"
 PROGRAM = f"""
 import base64, gzip, hashlib, sys
@@ -59,23 +63,37 @@ for start in range(0, len(packed), 8192):
 come from elsewhere."""
 
 
-def read_report(cluster: KubernetesCluster, job: Object, notice: Callable[[str], None]) -> bytes:
+def read_report(cluster: KubernetesCluster, job: Object, notice: Callable[[str], None]) -> str:
     """Return the content of the job's report. ``notice`` is called with what the pod waits for.
 
     Raises ClientError and ClusterError. The pod is deleted in any case."""
-    pod = cluster.create(_build_pod(cluster, job))
-    try:
+    built = _build_pod(cluster, job)
+    with _deleted_afterwards(cluster, Key.of(built), notice):
+        pod = cluster.create(built)
         ended = _wait_for(cluster, pod, notice)
         if not has_log(ended):
             raise ClientError(f"pod {pod['metadata']['name']} ended before it started: {_end_of(ended)}")
         lines = cluster.read_log(Key.of(pod), {"container": CONTAINER}, REQUEST_SECONDS)
         return parse(job, pod, [line.decode(errors="replace").rstrip("\n") for line in lines])
+
+
+@contextmanager
+def _deleted_afterwards(
+    cluster: KubernetesCluster, pod: Key, notice: Callable[[str], None]
+) -> Iterator[None]:
+    """Delete a pod with a unique name, also if its creation was interrupted before the server answered."""
+    try:
+        yield
     finally:
         try:
-            cluster.delete(Key.of(pod), uid_of(pod))
+            created = cluster.get(pod)
+            if created:
+                cluster.delete(pod, uid_of(created))
         except ClusterError as error:
-            name = pod["metadata"]["name"]
-            notice(f"pod {name} was not deleted: {error}; delete it with: kubectl delete pod {name}")
+            notice(
+                f"pod {pod.name} may still exist, because it could not be deleted: {error}; delete it with: "
+                f"kubectl delete pod {pod.name} --namespace {pod.namespace}"
+            )
 
 
 def _build_pod(cluster: KubernetesCluster, job: Object) -> Object:
@@ -160,35 +178,43 @@ def _user_settings(job: Object) -> PodTemplate | None:
 def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], None]) -> Object:
     """Return the pod when it has ended. Call ``notice`` when it waits for something else than before."""
     key, started, noticed = Key.of(pod), time.monotonic(), ""
+    deadline = started + WAIT_SECONDS
     while True:
         current = cluster.get(key)
         if current is None or uid_of(current) != uid_of(pod):
             raise ClientError(f"pod {key.name} was deleted before it had read the report: try again")
         if has_ended(current):
             return current
-        waited = time.monotonic() - started
-        if waited > NOTICE_SECONDS:
-            why = _why_waiting(cluster, current)
-            if waited > WAIT_SECONDS:
-                raise ClientError(f"pod {key.name} has not read the report after {waited:.0f} s: {why}")
+        now = time.monotonic()
+        if now - started > NOTICE_SECONDS:
+            why, is_pulling = _why_waiting(cluster, current)
+            if is_pulling:
+                deadline = max(deadline, min(now + WAIT_SECONDS, started + PULL_SECONDS))
+            if now > deadline:
+                raise ClientError(
+                    f"pod {key.name} has not read the report after {now - started:.0f} s: {why}"
+                )
             if why != noticed:
                 notice(f"waiting for pod {key.name}: {why}")
                 noticed = why
         time.sleep(POLL_SECONDS)
 
 
-def _why_waiting(cluster: KubernetesCluster, pod: Object) -> str:
-    """Return what a pod waits for, from its status or else from its newest Event."""
+def _why_waiting(cluster: KubernetesCluster, pod: Object) -> tuple[str, bool]:
+    """Return what a pod waits for, from its status or else from its newest Event, and whether the node pulls
+    its image."""
     for condition in pod.get("status", {}).get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"{condition.get('reason')}: {condition.get('message')}"
+            return f"{condition.get('reason')}: {condition.get('message')}", False
     waiting = container_state(pod, CONTAINER).get("waiting", {})
     if waiting.get("message"):
-        return f"{waiting.get('reason')}: {waiting['message']}"
+        return f"{waiting.get('reason')}: {waiting['message']}", False
     events = sorted_events(cluster.list_events(pod["metadata"]["namespace"], uid_of(pod)))
-    if events:
-        return f"{events[-1].get('reason')}: {events[-1].get('message')}"
-    return str(waiting.get("reason") or pod.get("status", {}).get("phase", "Pending"))
+    if not events:
+        return str(waiting.get("reason") or pod.get("status", {}).get("phase", "Pending")), False
+    pulls = [event["reason"] for event in events if event.get("reason") in _PULL_REASONS]
+    is_pulling = bool(waiting) and pulls[-1:] == ["Pulling"]
+    return f"{events[-1].get('reason')}: {events[-1].get('message')}", is_pulling
 
 
 def _end_of(pod: Object) -> str:
@@ -197,7 +223,7 @@ def _end_of(pod: Object) -> str:
     return f"{status.get('reason', 'unknown')}: {status.get('message', '')}"
 
 
-def parse(job: Object, pod: Object, lines: list[str]) -> bytes:
+def parse(job: Object, pod: Object, lines: list[str]) -> str:
     """Return the report in the pod's log. Raises ClientError if it is missing or not complete."""
     name, digest, packed = job["metadata"]["name"], "", []
     for line in lines:
@@ -217,11 +243,16 @@ def parse(job: Object, pod: Object, lines: list[str]) -> bytes:
             packed.append(line.removeprefix(_PART))
     try:
         content = gzip.decompress(b64decode("".join(packed)))
-    except (OSError, EOFError, zlib.error, Base64Error):
+    except (OSError, EOFError, zlib.error, ValueError):  # ValueError: it is not Base64
         content = b""
     if not digest or hashlib.sha256(content).hexdigest() != digest:
         log = "\n".join(line for line in lines if not line.startswith(_PART))[-1000:]
         raise ClientError(
             f"pod {pod['metadata']['name']} did not print the whole report: {log or 'no output'}"
         )
-    return content
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ClientError(
+            f"the report of FineTuneJob {name} on its volume is damaged, it is not UTF-8: {error}"
+        ) from error
