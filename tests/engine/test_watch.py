@@ -12,7 +12,7 @@ from support import manifests
 from support.api_server import ApiServer
 from support.operator_process import watching
 from support.waiting import eventually
-from tunegate_operator.engine.answer_errors import ExpiredError
+from tunegate_operator.engine.api_errors import ExpiredError
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import ClusterError, ConflictError, Key, Object, WatchEvent

@@ -40,6 +40,11 @@ class Phase(StrEnum):
         """Whether the job has ended, so that its phase cannot change."""
         return self in (Phase.SUCCEEDED, Phase.FAILED)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the phase changes only if a person acts, for example with ``tunegate continue``."""
+        return self.is_final or self in (Phase.STOPPED, Phase.SUSPENDED)
+
 
 class LifecycleStage(StrEnum):
     """The seven stages of the fine-tuning lifecycle in order, after the survey arXiv 2408.13296, which uses

@@ -15,7 +15,7 @@ import urllib3
 from kubernetes import client
 
 from tunegate_api import API_VERSION
-from tunegate_operator.engine.answer_errors import error_of_answer, error_of_status
+from tunegate_operator.engine.api_errors import error_of, error_of_answer
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
@@ -169,7 +169,7 @@ class KubernetesCluster:
             except ValueError as error:
                 raise ClusterError(f"GET {path}: {error}") from error
             if event["type"] == "ERROR":
-                raise error_of_status(event["object"].get("code", 500), event["object"])
+                raise error_of(event["object"].get("code", 500), event["object"])
             yield event | {"object": _with_kind(kind, event["object"])}
 
     def read_log(self, pod: Key, query: dict[str, str], seconds: float) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from tunegate_api.backoff import backoff
-from tunegate_operator.engine.answer_errors import ExpiredError
+from tunegate_operator.engine.api_errors import ExpiredError
 from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 

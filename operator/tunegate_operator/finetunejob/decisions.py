@@ -25,7 +25,7 @@ def is_at_rest(job: Object) -> bool:
     if phase is Phase.STOPPED:
         annotations = job["metadata"].get("annotations") or {}
         return decision_about((status.get("stop") or {}).get("id", ""), annotations) is None
-    return phase.is_final
+    return phase.is_at_rest
 
 
 def decision_about(stop: str, annotations: Mapping[str, str]) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Return the error class of an error answer of an API server. The class determines how callers handle it."""
+"""Turn the error answers of an API server into exceptions. Their class determines how callers handle them."""
 
 from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
@@ -32,10 +32,10 @@ def error_of_answer(code: int, text: bytes, request: str) -> ClusterError:
         status: Object = read_json(text)
     except ValueError:
         return _error_without_status(code, f"{request}: the answer ({code}) is not JSON")
-    return error_of_status(code, status)
+    return error_of(code, status)
 
 
-def error_of_status(code: int, status: Object) -> ClusterError:
+def error_of(code: int, status: Object) -> ClusterError:
     """Return the error for a ``Status`` object of the API server."""
     message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
     if code == 409:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tunegate_operator.engine.answer_errors import ExpiredError, error_of_answer
+from tunegate_operator.engine.api_errors import ExpiredError, error_of_answer
 from tunegate_operator.engine.cluster import (
     ClusterError,
     NotFoundError,
