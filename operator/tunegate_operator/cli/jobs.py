@@ -20,7 +20,7 @@ from tunegate_operator.clients.client import Client, ClientError, UnreachableErr
 from tunegate_operator.clients.logs import LogSelection, follow_logs, newest_log
 from tunegate_operator.clients.retry import Retry
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.events import event_time
+from tunegate_operator.engine.events import event_count, event_time
 from tunegate_operator.engine.objects import moment
 
 REFRESH_SECONDS = 2.0
@@ -178,13 +178,12 @@ def _watch_one(client: Client, console: Console, caller: Caller, name: str) -> i
 def _event_row(event: Object) -> tuple[str, ...]:
     time, about = event_time(event), event["involvedObject"]
     age = duration_text((utc_now() - moment(time)).total_seconds()) if time else "unknown"
-    count = (event.get("series") or event).get("count") or 1
     return (
         f"{age} ago",
         event.get("type", ""),
         event.get("reason", ""),
         f"{about.get('kind')}/{about.get('name')}",
-        str(count),
+        str(event_count(event)),
         " ".join(event.get("message", "").split()),
     )
 
