@@ -12,10 +12,11 @@ from support import manifests
 from support.api_server import ApiServer
 from support.operator_process import watching
 from support.waiting import eventually
+from tunegate_operator.engine.api_errors import ExpiredError
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import ClusterError, ConflictError, Key, Object, WatchEvent
-from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.reflector import Reflector
 

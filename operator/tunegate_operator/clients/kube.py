@@ -46,6 +46,8 @@ WATCH_SECONDS = 60
 SILENT_SECONDS = 60.0
 """Seconds without a new line after which the request for a log is repeated, for the same reason."""
 CONNECTIONS = 4
+EVENT_PAGES = 10
+"""The most pages of Events about one object that are read, which have room for 2,000 Events."""
 
 
 class KubernetesClient:
@@ -129,7 +131,7 @@ class KubernetesClient:
 
     def list_events(self, obj: Object) -> list[Object]:
         with self._explained(f"the Events of {obj['kind']} {obj['metadata']['name']} cannot be listed"):
-            events = self._cluster.list_events(self.namespace, uid_of(obj))
+            events = self._cluster.list_events(self.namespace, uid_of(obj), EVENT_PAGES)
         return sorted_events(events)
 
     def list_pods(self, job: Object) -> list[Object]:

@@ -15,18 +15,15 @@ import urllib3
 from kubernetes import client
 
 from tunegate_api import API_VERSION
+from tunegate_operator.engine.api_errors import error_of
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
     ClusterError,
     ConflictError,
-    ForbiddenError,
-    InvalidError,
     Key,
     NotFoundError,
     Object,
-    TerminatingError,
-    UnavailableError,
     WatchEvent,
 )
 from tunegate_operator.engine.events import new_event
@@ -34,7 +31,7 @@ from tunegate_operator.engine.objects import read_json, timestamp, without_manag
 from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
-"""Timeout of a request."""
+"""Default timeout of a request."""
 LEASE_SECONDS = 2.0
 """Timeout of a request for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
@@ -42,10 +39,6 @@ PAGE = 200
 PAGE_BYTES = 4 * 1024 * 1024
 """The most bytes that one page of a list may have. If a page is larger, it is requested again with half as
 many objects. After a page that fits, the next page may have twice as many objects again."""
-
-
-class ExpiredError(ClusterError):
-    """The server no longer has the resourceVersion from which a watch or list should resume (HTTP 410)."""
 
 
 class AnswerTooLargeError(ClusterError):
@@ -64,8 +57,8 @@ class Resource:
     plural: str
     labels: str = ""
     """Label selector of lists and watches, applied by the server."""
-    seconds: float = REQUEST_SECONDS
-    """Timeout of a request for one object."""
+    seconds: float | None = None
+    """Timeout of a request for one object. None stands for the timeout of the cluster."""
     metadata_only: bool = False
     """Whether lists and watches return the metadata only."""
 
@@ -110,15 +103,22 @@ class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
     Lists read only the objects in ``namespaces``; if this is empty, they read all namespaces.
-    ``instance`` names this process in Events, for example by its pod.
+    ``instance`` names this process in Events, for example by its pod. ``seconds`` is the timeout of a
+    request.
     ``on_request`` is called after each request with its method, the resource such as "jobs", and the HTTP
     status, which is 0 if there was no answer.
     """
 
     def __init__(
-        self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = (), instance: str = ""
+        self,
+        api: client.ApiClient,
+        clock: Clock,
+        namespaces: tuple[str, ...] = (),
+        instance: str = "",
+        seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._api = api
+        self._seconds = seconds
         self._instance = instance
         self._clock = clock
         self.namespaces: tuple[str | None, ...] = namespaces or (None,)
@@ -176,7 +176,7 @@ class KubernetesCluster:
             except ValueError as error:
                 raise ClusterError(f"GET {path}: {error}") from error
             if event["type"] == "ERROR":
-                raise _error(event["object"].get("code", 500), event["object"])
+                raise error_of(event["object"].get("code", 500), event["object"])
             yield event | {"object": _with_kind(kind, event["object"])}
 
     def read_log(self, pod: Key, query: dict[str, str], seconds: float) -> Iterator[bytes]:
@@ -253,13 +253,20 @@ class KubernetesCluster:
             }
             self._request("PATCH", path, repeated, content_type=_MERGE_PATCH)
 
-    def list_events(self, namespace: str, uid: str) -> list[Object]:
+    def list_events(self, namespace: str, uid: str, pages: int = 1) -> list[Object]:
         """List the Events about an object, see :class:`Cluster`.
 
-        Reads one page only, which has room for more Events than kubelet and scheduler record about a pod."""
+        Reads at most so many pages. One page has room for more Events than kubelet and scheduler record about
+        a pod. If there are more pages, the Events in them are missing, whatever their age: the server sorts
+        Events by name."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(PAGE)}
-        answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
-        found: list[Object] = answer["items"]
+        found: list[Object] = []
+        for _ in range(pages):
+            answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
+            found += answer["items"] or ()
+            query["continue"] = answer["metadata"].get("continue", "")
+            if not query["continue"]:
+                break
         return found
 
     def _list(self, kind: str, namespace: str | None, labels: str) -> Iterator[Object]:
@@ -302,7 +309,7 @@ class KubernetesCluster:
         except ValueError as error:
             raise ClusterError(f"{method} {path}: the answer ({response.status}) is not JSON") from error
         if response.status >= 400:
-            raise _error(response.status, answer)
+            raise error_of(response.status, answer)
         return without_managed_fields(answer)
 
     def _lines(self, path: str, query: dict[str, str], seconds: float, accept: str) -> Iterator[bytes]:
@@ -311,7 +318,7 @@ class KubernetesCluster:
         try:
             response = self._send("GET", path, query=query, seconds=seconds, accept=accept)
             if response.status >= 400:
-                raise _error(response.status, read_json(response.read()))
+                raise error_of(response.status, read_json(response.read()))
             with closing(response.response) as lines:
                 yield from lines
         except urllib3.exceptions.ReadTimeoutError as error:
@@ -328,7 +335,7 @@ class KubernetesCluster:
         query: dict[str, str] | None = None,
         content_type: str = _JSON,
         accept: str = _JSON,
-        seconds: float = REQUEST_SECONDS,
+        seconds: float | None = None,
     ) -> Any:
         """Send a request and return the open response, whatever its status. Raises ApiException and urllib3's
         errors."""
@@ -339,7 +346,9 @@ class KubernetesCluster:
             url += "?" + urlencode({key: value for key, value in query.items() if value})
         code = 0
         try:
-            response = self._api.call_api(method, url, headers, body, _request_timeout=seconds)
+            response = self._api.call_api(
+                method, url, headers, body, _request_timeout=seconds or self._seconds
+            )
             code = response.status
         except client.ApiException as error:
             code = error.status or 0
@@ -353,30 +362,6 @@ def resource_name(path: str) -> str:
     """Return the resource in the path of a request, such as "jobs"."""
     parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
     return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
-
-
-_ADMISSION_MESSAGES = ("ValidatingAdmissionPolicy", "denied the request")
-"""Texts that identify a refusal by an admission policy or webhook, which may accept the same object later."""
-
-
-def _error(code: int, status: Object) -> ClusterError:
-    """Return the exception for an error answer of the API server. ``code`` is the HTTP status code of the
-    answer, and ``status`` its body, a ``Status`` object."""
-    message, reason = status.get("message") or f"HTTP {code}", status.get("reason", "")
-    if code == 409:
-        return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
-    if code == 404:
-        return NotFoundError(message)
-    if code == 410:
-        return ExpiredError(message)
-    causes = (status.get("details") or {}).get("causes") or ()
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-        return TerminatingError(message)
-    if code == 403 or (code in (400, 422) and any(word in message for word in _ADMISSION_MESSAGES)):
-        return ForbiddenError(message)
-    if code in (400, 413, 422):
-        return InvalidError(message)
-    return UnavailableError(message) if code >= 500 else ClusterError(message)
 
 
 def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from tunegate_api.backoff import backoff
+from tunegate_operator.engine.api_errors import ExpiredError
 from tunegate_operator.engine.cluster import ClusterError, Object
-from tunegate_operator.engine.kubernetes import ExpiredError, KubernetesCluster
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 
 logger = logging.getLogger(__name__)
 
