@@ -35,7 +35,7 @@ from tunegate_operator.engine.cluster import (
     Object,
 )
 from tunegate_operator.engine.connection import connect_user
-from tunegate_operator.engine.kubernetes import KubernetesCluster, SilentError
+from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.laptop.report_page import with_status
@@ -75,10 +75,12 @@ class KubernetesClient:
         context: str | None = None,
         namespace: str | None = None,
         notice: Callable[[str], None] = lambda _: None,
+        seconds: float | None = None,
     ) -> Self:
         """Connect with the credentials that kubectl would use with these options. Raises ClientError.
 
-        The default namespace is the context's. No request is sent yet."""
+        The default namespace is the context's. ``seconds`` is the timeout of a request. No request is sent
+        yet."""
         try:
             found = connect_user(kubeconfig, context, CONNECTIONS)
         except (config.ConfigException, yaml.YAMLError, OSError) as error:
@@ -86,7 +88,7 @@ class KubernetesClient:
                 f"no cluster is configured: {error}; set KUBECONFIG or --kubeconfig to the path of a "
                 "kubeconfig, and --context to one of its contexts"
             ) from error
-        cluster = KubernetesCluster(found.api, SystemClock())
+        cluster = KubernetesCluster(found.api, SystemClock(), seconds=seconds or REQUEST_SECONDS)
         return cls(cluster, namespace or found.namespace, found.context, notice)
 
     @property
