@@ -35,9 +35,9 @@ _COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE")
 def status(place: Place, *, name: str | None, watch: bool) -> None:
     """Show all jobs, or one job in detail.
 
-    With --watch and a NAME, the command ends when the job has ended or waits for a person, with the exit code
-    of `tunegate run`: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended. With --watch and no NAME, it ends
-    with Ctrl-C.
+    With --watch and a NAME, the command ends when the job has ended, is stopped, held or suspended, or awaits
+    a review. Exit codes: 0 passed, 1 failed or held, 3 stopped by a gate, 4 suspended or awaiting a review.
+    With --watch and no NAME, it ends with Ctrl-C.
     """
     client, console = place.client(), Console()
     if name is None:
@@ -67,7 +67,7 @@ def logs(place: Place, *, name: str, follow: bool, role: str | None, stage: str 
     """Print the log of a job's newest pod.
 
     With --follow, the logs of the next pods are printed as they start, also after restarts, until the job has
-    ended or waits for a person.
+    ended, is stopped, held or suspended, or awaits a review.
     """
     client, selection = place.client(), LogSelection(Role(role) if role else None, stage, pod)
     lines = follow_logs(client, name, selection, notice) if follow else newest_log(client, name, selection)
@@ -161,12 +161,12 @@ def _updates(client: Client) -> Iterator[tuple[dict[str, FineTuneJobStatus], set
 
 
 def _watch_one(client: Client, console: Console, caller: Caller, name: str) -> int:
-    """Show a job until it has ended or waits for a person. Returns the exit code."""
+    """Show a job until it is at rest or held. Returns the exit code."""
     with LiveView(console, caller) as view:
         for job in client.watch("FineTuneJob", name):
             current, interrupted = status_of(job), client.interrupted([job])
             view.show_jobs({name: current}, interrupted)
-            if interrupted or (current.phase and current.phase.is_at_rest):
+            if interrupted or (current.phase and current.phase.is_at_rest) or current.is_held:
                 break
         else:
             raise ClientError(f"FineTuneJob {name} in {client.place} was deleted")

@@ -85,7 +85,7 @@ def follow_logs(
             seen.add(uid_of(new[0]))
             continue
         status = status_of(job)
-        if is_interrupted or (status.phase and status.phase.is_at_rest):
+        if is_interrupted or (status.phase and status.phase.is_at_rest) or status.is_held:
             notice(_end(name, f"{status.phase}: {status.message}", is_interrupted=is_interrupted))
             return
         waits_for = f"waiting for a pod{_of(selection)}: {status.phase or 'Pending'}: {status.message}"
