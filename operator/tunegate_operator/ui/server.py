@@ -76,7 +76,8 @@ async def _serve(app: web.Application, port: int, started: Callable[[str], None]
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    # aiohttp waits twice for a request that is being answered: before and after it cancels the request.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS / 2)
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
