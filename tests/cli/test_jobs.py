@@ -5,8 +5,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from support import manifests
+from support.job_statuses import not_ready
 from support.places import STOP, CommandAt
 from tunegate_operator.cli import jobs
 from tunegate_operator.engine.cluster import Object
@@ -90,7 +92,8 @@ def test_unknown_job_is_refused_with_the_names_that_exist(tunegate: CommandAt) -
 
 
 @pytest.mark.parametrize(
-    ("phase", "code"), [("Succeeded", 0), ("Failed", 1), ("Stopped", 3), ("Suspended", 4)]
+    ("phase", "code"),
+    [("Succeeded", 0), ("Failed", 1), ("Stopped", 3), ("Suspended", 4), ("AwaitingReview", 4)],
 )
 def test_watched_job_at_rest_gives_the_exit_code_of_run(tunegate: CommandAt, phase: str, code: int) -> None:
     job_in(tunegate, phase, "it ended")
@@ -206,3 +209,17 @@ def test_report_of_a_job_that_has_not_started_starts_no_pod(on_cluster: CommandA
     assert "FineTuneJob orders has no report yet: it is in phase Pending" in result.output
     assert on_cluster.place.client.list_pods(job) == []
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("status", "orders", "--watch"), ("logs", "orders", "--follow")])
+def test_commands_that_follow_a_job_end_if_it_is_held(
+    tunegate: CommandAt, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(type(tunegate.place.client), "interrupted", lambda *_: set())
+    job_in(tunegate, "Training", "held: spec.mixing", conditions=not_ready("SpecNotUnderstood"))
+    results: list[Result] = []
+    follower = threading.Thread(target=lambda: results.append(tunegate(*command)), daemon=True)
+    follower.start()
+    follower.join(20)
+    assert results, "the command has not ended"
+    assert "held: spec.mixing" in results[0].output

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tunegate_operator.engine.event_limit import (
     FIRST_PAUSE,
+    FIRST_RETRY_PAUSE,
     LONGEST_PAUSE,
     REMEMBERED_EVENTS,
     EventLimit,
@@ -38,6 +39,23 @@ def test_event_that_returns_after_a_long_time_is_written_at_once() -> None:
     last = 7195 + LONGEST_PAUSE
     assert limit.count("a", last) > 0
     assert limit.count("a", last + FIRST_PAUSE) > 0, "the pauses begin with the shortest again"
+
+
+def test_occurrences_whose_write_failed_are_included_in_the_next_write() -> None:
+    limit = EventLimit()
+    assert [limit.count("a", at) for at in (0, 10, FIRST_PAUSE)] == [1, 0, 2]
+    limit.give_back("a", 2)
+    assert limit.count("a", FIRST_PAUSE + 2 * FIRST_RETRY_PAUSE) == 3
+
+
+def test_pause_after_failed_writes_is_short_and_doubles() -> None:
+    limit, written = EventLimit(), []
+    for at in range(40):
+        if occurrences := limit.count("a", at):
+            written.append(at)
+            limit.give_back("a", occurrences)
+    assert written == [0, FIRST_RETRY_PAUSE, 3 * FIRST_RETRY_PAUSE, 7 * FIRST_RETRY_PAUSE]
+    assert limit.count("a", LONGEST_PAUSE) == 41, "no occurrence is lost"
 
 
 def test_oldest_events_are_forgotten() -> None:

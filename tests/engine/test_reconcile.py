@@ -487,6 +487,19 @@ def test_warning_that_repeats_for_two_hours_is_written_eight_times(cluster: Fake
     assert event["count"] == 5460 // 5 + 1, "the last write was after 5,460 s"
 
 
+def test_event_whose_write_failed_is_recorded_with_the_next_one(cluster: FakeCluster) -> None:
+    warnings = (Event("Warning", "ChildIgnored", "Job stranger is ignored"),)
+    operator = Operator(cluster, lambda obj, view, now: Decision({}, warnings=warnings))  # noqa: ARG005
+    cluster.error_on(1)
+    operator.settle()
+    assert cluster.events == []
+    operator.clock.advance(5)
+    operator.queue.add(KEY)
+    operator.settle()
+    (event,) = cluster.as_user.list_objects("Event")
+    assert event["count"] == 2
+
+
 def test_pod_change_after_child_job_deletion_enqueues_the_finetunejob(cluster: FakeCluster) -> None:
     operator = Operator(cluster, two_children)
     operator.settle()

@@ -169,6 +169,19 @@ def test_oversized_list_of_events_is_not_read(
         cluster.list_events(namespace, pod)
 
 
+def test_events_of_several_pages_are_listed(
+    cluster: KubernetesCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes, "PAGE", 2)
+    made = manifests.config_map("eventful", {})
+    made["metadata"] |= {"namespace": namespace}
+    made = cluster.create(made)
+    for reason in "ABCDE":
+        cluster.record_event(made, "Normal", reason, f"it is {reason}")
+    found = {pages: len(cluster.list_events(namespace, uid_of(made), pages)) for pages in (1, 2, 10)}
+    assert found == {1: 2, 2: 4, 10: 5}
+
+
 def suspended_job(namespace: str) -> Object:
     container = {"name": "trainer", "image": "example.invalid/none", "command": ["true"]}
     return {

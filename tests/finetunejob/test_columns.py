@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from support.builders import make_job
 from support.world import REGRESSING, Script, World, failed
 from tunegate_api.contract import ExitCode
@@ -16,6 +18,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
     GoldenStatus,
 )
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.v1alpha1.reasons import HELD, waits_for_a_person
 from tunegate_operator.finetunejob.columns import columns, next_text
 from tunegate_operator.names import DISCARD_ANNOTATION
 
@@ -134,6 +137,8 @@ def test_held_job_names_the_reason_until_it_is_no_longer_held() -> None:
     world.edit(mixing={})
     world.settle()
     assert shown(world)["next"] == "fix: SpecNotUnderstood"
+    assert world.status().is_held
+    assert waits_for_a_person(world.status().phase, world.status().ready_reason)
     world.cluster.as_user.replace(world.job() | {"spec": spec})
     world.settle()
     assert shown(world)["next"] is None
@@ -144,6 +149,13 @@ def test_suspended_job_shows_how_to_resume_it() -> None:
     world.apply_all(make_job().with_spec(suspend=True).obj())
     world.settle()
     assert shown(world)["next"] == "resume: set suspend to false"
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if not phase.is_final])
+def test_column_next_says_wait_only_if_no_person_is_needed(phase: Phase) -> None:
+    for reason in set(Reason) - set(HELD):  # the column of a held job is set when the hold begins
+        text = next_text(phase, reason) or "wait"
+        assert waits_for_a_person(phase, reason) == (not text.startswith("wait")), reason
 
 
 def test_every_documented_reason_to_wait_shows_what_to_do() -> None:

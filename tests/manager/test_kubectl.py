@@ -21,15 +21,18 @@ pytestmark = pytest.mark.cluster
 PAGE = (Path(__file__).parents[2] / "docs" / "status.md").read_text()
 SECTION = PAGE.split("## Wait for a result with kubectl", 1)[1].split("\n## ", 1)[0]
 Play = Callable[[World], None]
+JOB = make_job().with_publish().obj()
 
 
 def trains(world: World) -> None:
+    world.apply_all(JOB)
     world.until_checkpoint()
     world.tick()
     world.settle()
 
 
 def waits_for_a_gpu(world: World) -> None:
+    world.apply_all(JOB)
     world.until_job("train")
     (job,) = world.active_jobs()
     message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
@@ -38,13 +41,27 @@ def waits_for_a_gpu(world: World) -> None:
     world.settle()
 
 
+def waits_for_a_gate(world: World) -> None:
+    world.apply(JOB)
+    world.settle()
+
+
+def is_suspended(world: World) -> None:
+    trains(world)
+    world.edit(suspend=True)
+    world.run()
+
+
 def runs(world: World) -> None:
+    world.apply_all(JOB)
     world.run()
 
 
 JOBS: dict[str, tuple[Play, Script]] = {
     "trains": (trains, Script()),
     "waits": (waits_for_a_gpu, Script()),
+    "no-gate": (waits_for_a_gate, Script()),
+    "suspended": (is_suspended, Script()),
     "stopped": (runs, Script(checkpoints=REGRESSING)),
     "succeeded": (runs, Script()),
     "failed": (runs, Script(final=79)),
@@ -57,7 +74,6 @@ def worlds() -> dict[str, World]:
     found = {}
     for name, (play, script) in JOBS.items():
         found[name] = world = World(script)
-        world.apply_all(make_job().with_publish().obj())
         play(world)
     return found
 
@@ -68,7 +84,9 @@ def kubectl(server, team: Team, worlds: dict[str, World], tmp_path: Path) -> Kub
     custom = client.CustomObjectsApi(team.api)
     for name, world in worlds.items():
         team.apply(make_job(name).with_publish().obj(), make_gate(name).obj())
-        for plural, obj in (("finetunejobs", world.job()), ("evalgates", world.gate())):
+        found = [("finetunejobs", world.job())]
+        found += [("evalgates", gate) for gate in world.cluster.as_user.list_objects("EvalGate")]
+        for plural, obj in found:
             status = {"status": obj["status"]}
             custom.patch_namespaced_custom_object_status(*GROUP, team.namespace, plural, name, status)
     return Kubectl(tmp_path, server.kubeconfig, team.namespace)
@@ -79,6 +97,7 @@ ENDS_FOR = {
     "condition=Failed": {"failed"},
     "condition=Failed=False": {"succeeded"},
     "condition=Stalled": {"failed", "stopped"},
+    "jsonpath='{.status.phase}'=Suspended": {"suspended"},
     "jsonpath='{.status.completionTime}'": {"succeeded", "failed"},
     "condition=GatePassed": {"succeeded"},
     "condition=GatePassed=False": {"failed", "stopped"},
@@ -101,7 +120,9 @@ def test_every_documented_wait_ends_for_the_jobs_it_names(kubectl: Kubectl) -> N
         assert ended == expected, command
 
 
-@pytest.mark.parametrize(("name", "code"), [("succeeded", 0), ("failed", 1), ("stopped", 1)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("succeeded", 0), ("failed", 1), ("stopped", 1), ("suspended", 1)]
+)
 def test_documented_script_ends_with_the_result_of_a_job(kubectl: Kubectl, name: str, code: int) -> None:
     (script,) = re.findall(r"```bash\n(.*?)```", SECTION, re.DOTALL)
     done = kubectl.shell(script.replace("NAME", name))
@@ -125,6 +146,16 @@ def test_kubectl_get_shows_where_each_job_is_and_what_to_do(kubectl: Kubectl) ->
     assert {name: tuple(row[column] for column in columns) for name, row in found.items()} == {
         "trains": ("Training", "40%", "0.10", "0.80", "step 20 (0.80)", "Pending", ""),
         "waits": ("Queued", "", "", "", "", "Pending", "wait: PodUnschedulable"),
+        "no-gate": ("Pending", "", "", "", "", "Pending", "fix: GateNotFound"),
+        "suspended": (
+            "Suspended",
+            "40%",
+            "0.10",
+            "0.80",
+            "step 20 (0.80)",
+            "Pending",
+            "resume: set suspend to false",
+        ),
         "stopped": (
             "Stopped",
             "70%",

@@ -26,6 +26,11 @@ def checkpoint(step: int, passed: int, *, stage: str = "sft", **result: Any) -> 
     return found | ({"loss": "0.5"} if step else {})
 
 
+def not_ready(reason: str) -> list[Fields]:
+    """Return the conditions of a job that is not ready for this reason."""
+    return [{"type": "Ready", "status": "False", "reason": reason, "lastTransitionTime": TIME}]
+
+
 def training(step: int = 20, **fields: Any) -> Fields:
     """Return the status of a job that trains, at this step of 100."""
     return {

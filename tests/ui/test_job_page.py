@@ -11,13 +11,14 @@ from support.api_server import ApiServer
 from support.builders import make_job
 from support.clock import FakeClock
 from support.job_folder import GATE, JobFolder
-from support.job_statuses import checkpoint, failed, gate_result, stopped, succeeded, training
+from support.job_statuses import TIME, checkpoint, failed, gate_result, stopped, succeeded, training
 from support.places import Place, namespace_place
 from support.report_page import text_of
 from support.scenarios import new_world
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.runs import RunsClient
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
+from tunegate_operator.engine.events import new_event
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.laptop.status import volumes_folder
 from tunegate_operator.names import REQUEST_KEY, request_name
@@ -155,6 +156,13 @@ def test_events_are_shown_newest_first(place: Place, pages: Pages) -> None:
         place.cluster.record_event(job, "Normal", reason, f"it is {reason}")
     text = text_of(pages.job("orders"))
     assert text.index("it is Queued") < text.index("it is Validating")
+
+
+def test_repeats_of_an_event_with_a_series_are_shown(place: Place, pages: Pages) -> None:
+    event = new_event(create(place, training()), "Warning", "Odd", "no room", time=TIME, instance="test")
+    series = {"count": 7, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}
+    place.cluster.create(event | {"series": series, "count": None})
+    assert "7 times" in text_of(pages.job("orders"))
 
 
 def test_outputs_of_base_and_tuned_model_are_compared(place: Place, pages: Pages, volume: JobFolder) -> None:

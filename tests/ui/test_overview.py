@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import make_gate, make_job
 from support.clock import FakeClock
-from support.job_statuses import checkpoint, failed, judging, record, stopped, succeeded, training
+from support.job_statuses import checkpoint, failed, judging, not_ready, record, stopped, succeeded, training
 from support.places import Place
 from support.report_page import text_of
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -19,13 +19,6 @@ from tunegate_operator.ui import job_list as job_list_module
 from tunegate_operator.ui.job_list import ROWS_PER_PAGE, job_list
 from tunegate_operator.ui.pages import Pages
 from tunegate_operator.ui.reader import Job
-
-HELD = {
-    "type": "Stalled",
-    "status": "True",
-    "reason": "SpecNotUnderstood",
-    "lastTransitionTime": "2026-01-01T00:00:00Z",
-}
 
 
 def create(place: Place, name: str, status: dict[str, Any]) -> None:
@@ -39,7 +32,8 @@ def job_names(html: str) -> list[str]:
 def test_jobs_that_wait_for_a_person_come_first(place: Place, pages: Pages) -> None:
     late = "2999-01-01T00:00:00Z"  # within a group, the newest jobs come first
     good, bad = succeeded(completionTime=late), failed(completionTime=late)
-    statuses = {"a-good": good, "b-bad": bad, "c-stopped": stopped(), "d-held": training(conditions=[HELD])}
+    held = not_ready("SpecNotUnderstood")
+    statuses = {"a-good": good, "b-bad": bad, "c-stopped": stopped(), "d-held": training(conditions=held)}
     for name, status in statuses.items():
         create(place, name, status)
     assert set(job_names(pages.overview())[:2]) == {"c-stopped", "d-held"}
@@ -56,6 +50,17 @@ def test_row_of_a_stopped_job_shows_the_commands_that_decide(place: Place, pages
 def test_row_of_a_failed_job_shows_what_to_do(place: Place, pages: Pages) -> None:
     create(place, "orders", failed())
     assert "line 3: no prompt correct line 3" in text_of(pages.overview())
+
+
+def test_job_with_a_missing_gate_waits_for_the_user(
+    place: Place, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(place.client), "interrupted", lambda *_: set())
+    missing = {"conditions": not_ready("GateNotFound"), "display": {"next": "fix: GateNotFound"}}
+    create(place, "orders", {"phase": "Pending", "message": "EvalGate golden does not exist", **missing})
+    text = text_of(pages.overview())
+    assert "Waiting for you 1 Running 0" in text
+    assert "fix: GateNotFound" in text
 
 
 def test_row_of_a_training_job_shows_its_progress(place: Place, pages: Pages, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time
+from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time, find_condition
 from tunegate_api.v1alpha1.cost import Cost, StageMemory
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
@@ -14,8 +14,8 @@ from tunegate_api.v1alpha1.evaluation_status import (
     CheckpointStatus,
     FinalStatus,
 )
+from tunegate_api.v1alpha1.reasons import HELD, LifecycleStage, LifecycleState
 from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
-from tunegate_api.v1alpha1.reasons import LifecycleStage, LifecycleState
 from tunegate_api.v1alpha1.reasons import Phase as Phase  # noqa: PLC0414 - a public name of this module too
 from tunegate_api.v1alpha1.reasons import Reason as Reason  # noqa: PLC0414 - a public name of this module too
 
@@ -377,6 +377,17 @@ class FineTuneJobStatus(StatusModel):
     trackers had received everything, or if no pod ran."""
     cleanup: Cleanup | None = None
     """Result of the cleanup after `ttlSecondsAfterFinished`. Absent until the cleanup ended."""
+
+    @property
+    def ready_reason(self) -> str:
+        """Return the reason of the condition Ready; empty if the job is new."""
+        ready = find_condition(self.conditions, ConditionType.READY)
+        return ready.reason if ready else ""
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether the operator holds the job, because it does not understand the spec or a record."""
+        return self.ready_reason in HELD
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form, without empty values."""

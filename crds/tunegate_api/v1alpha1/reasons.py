@@ -43,7 +43,7 @@ class Phase(StrEnum):
     @property
     def is_at_rest(self) -> bool:
         """Whether the phase changes only if a person acts, for example with ``tunegate continue``."""
-        return self.is_final or self in (Phase.STOPPED, Phase.SUSPENDED)
+        return self.is_final or self in _WAIT_FOR_A_PERSON
 
 
 class LifecycleStage(StrEnum):
@@ -97,7 +97,8 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     """True while work is in progress, otherwise absent."""
     STALLED = "Stalled"
-    """True if the job cannot continue unless a person acts, otherwise absent."""
+    """True if the job failed, is stopped or held, or awaits a review: it cannot continue unless a person
+    acts. Otherwise absent, also while the job is suspended."""
     FAILED = "Failed"
     """True if the job failed, with the reason and message of the failure. False if the job succeeded. Absent
     until the job has ended."""
@@ -245,3 +246,32 @@ class Reason(StrEnum):
     were truncated."""
     DISCARDED = "Discarded"
     """A person discarded the stopped job, for example with `tunegate discard`."""
+
+
+_WAIT_FOR_A_PERSON = (Phase.STOPPED, Phase.SUSPENDED, Phase.AWAITING_REVIEW)
+"""Phases that end only when a person acts."""
+HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
+"""Reasons for which the operator holds a job that has started."""
+TO_FIX = (
+    Reason.GATE_NOT_FOUND,
+    Reason.GATE_NOT_READY,
+    Reason.START_FROM_NOT_FOUND,
+    Reason.CONFIG_MAP_NOT_FOUND,
+    Reason.SECRET_NOT_FOUND,
+    Reason.VOLUME_NOT_READY,
+    Reason.FORBIDDEN,
+    Reason.IMAGE_PULL,
+)
+"""Reasons for which a job waits until a person creates or corrects something, or until the job times out."""
+
+
+def waits_for_a_person(phase: Phase | None, reason: str) -> bool:
+    """Return whether a job that has not ended makes progress only if a person acts. ``reason`` is the reason
+    of the condition Ready.
+
+    The commands that follow a job do not end for a reason in :data:`TO_FIX`, because the missing object may
+    have been applied together with the job.
+    """
+    if phase is not None and phase.is_final:
+        return False
+    return phase in _WAIT_FOR_A_PERSON or reason in (*HELD, *TO_FIX)

@@ -4,7 +4,12 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 
 FAILED, USAGE, STOPPED, SUSPENDED, INTERRUPTED = 1, 2, 3, 4, 130
-_OF_PHASES = {Phase.SUCCEEDED: 0, Phase.STOPPED: STOPPED, Phase.SUSPENDED: SUSPENDED}
+_OF_PHASES = {
+    Phase.SUCCEEDED: 0,
+    Phase.STOPPED: STOPPED,
+    Phase.SUSPENDED: SUSPENDED,
+    Phase.AWAITING_REVIEW: SUSPENDED,
+}
 _SEVERITY = (0, SUSPENDED, FAILED, USAGE, STOPPED)
 """Exit codes from least to most severe."""
 

@@ -20,7 +20,7 @@ from tunegate_operator.clients.client import Client, ClientError, UnreachableErr
 from tunegate_operator.clients.logs import LogSelection, follow_logs, newest_log
 from tunegate_operator.clients.retry import Retry
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.events import event_time
+from tunegate_operator.engine.events import event_count, event_time
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.finetunejob.decisions import is_at_rest
 
@@ -36,9 +36,9 @@ _COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE")
 def status(place: Place, *, name: str | None, watch: bool) -> None:
     """Show all jobs, or one job in detail.
 
-    With --watch and a NAME, the command ends when the job has ended or waits for a person, with the exit code
-    of `tunegate run`: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended. With --watch and no NAME, it ends
-    with Ctrl-C.
+    With --watch and a NAME, the command ends when the job has ended, is stopped, held or suspended, or awaits
+    a review. Exit codes: 0 passed, 1 failed or held, 3 stopped by a gate, 4 suspended or awaiting a review.
+    With --watch and no NAME, it ends with Ctrl-C.
     """
     client, console = place.client(), Console()
     if name is None:
@@ -68,7 +68,7 @@ def logs(place: Place, *, name: str, follow: bool, role: str | None, stage: str 
     """Print the log of a job's newest pod.
 
     With --follow, the logs of the next pods are printed as they start, also after restarts, until the job has
-    ended or waits for a person.
+    ended, is stopped, held or suspended, or awaits a review.
     """
     client, selection = place.client(), LogSelection(Role(role) if role else None, stage, pod)
     lines = follow_logs(client, name, selection, notice) if follow else newest_log(client, name, selection)
@@ -168,12 +168,12 @@ def _updates(client: Client) -> Iterator[JobList]:
 
 
 def _watch_one(client: Client, console: Console, caller: Caller, name: str) -> int:
-    """Show a job until it has ended or waits for a person. Returns the exit code."""
+    """Show a job until it is at rest or held. Returns the exit code."""
     with LiveView(console, caller) as view:
         for job in client.watch("FineTuneJob", name):
             current, interrupted = status_of(job), client.interrupted([job])
             view.show_jobs({name: current}, interrupted)
-            if interrupted or is_at_rest(job):
+            if interrupted or is_at_rest(job) or current.is_held:
                 break
         else:
             raise ClientError(f"FineTuneJob {name} in {client.place} was deleted")
@@ -185,13 +185,12 @@ def _watch_one(client: Client, console: Console, caller: Caller, name: str) -> i
 def _event_row(event: Object) -> tuple[str, ...]:
     time, about = event_time(event), event["involvedObject"]
     age = duration_text((utc_now() - moment(time)).total_seconds()) if time else "unknown"
-    count = (event.get("series") or event).get("count") or 1
     return (
         f"{age} ago",
         event.get("type", ""),
         event.get("reason", ""),
         f"{about.get('kind')}/{about.get('name')}",
-        str(count),
+        str(event_count(event)),
         " ".join(event.get("message", "").split()),
     )
 

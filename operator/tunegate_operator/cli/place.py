@@ -70,20 +70,25 @@ class Place:
         shown = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
         return cls(None, Caller(PLUGIN if runs is None else "tunegate", shown), **given)
 
-    def client(self) -> Client:
-        """Return the client that reads the jobs. Raises ClientError."""
+    def client(self, seconds: float | None = None) -> Client:
+        """Return the client that reads the jobs. ``seconds`` is the timeout of its requests to a cluster, if
+        it is not the default. Raises ClientError."""
         if self.runs is None:
-            return self.cluster()
+            return self.cluster(seconds)
         from tunegate_operator.clients.runs import RunsClient  # noqa: PLC0415 - not needed for a cluster
 
         return RunsClient(self.runs)
 
-    def cluster(self) -> "KubernetesClient":
-        """Return the client of a cluster. Raises ClientError."""
+    def cluster(self, seconds: float | None = None) -> "KubernetesClient":
+        """Return the client of a cluster, see :meth:`client`. Raises ClientError."""
         from tunegate_operator.clients.kube import KubernetesClient  # noqa: PLC0415 - slow to import
 
         return KubernetesClient.connect(
-            kubeconfig=self.kubeconfig, context=self.context, namespace=self.namespace, notice=notice
+            kubeconfig=self.kubeconfig,
+            context=self.context,
+            namespace=self.namespace,
+            notice=notice,
+            seconds=seconds,
         )
 
 

@@ -3,7 +3,7 @@
 import click
 
 from tunegate_operator.cli.place import Place, at_place
-from tunegate_operator.ui.server import serve
+from tunegate_operator.ui.server import REQUEST_SECONDS, serve
 
 DEFAULT_PORT = 8642
 
@@ -25,7 +25,7 @@ def ui(place: Place, *, port: int) -> None:
     """
     try:
         serve(
-            place.client(),
+            place.client(seconds=REQUEST_SECONDS),
             place.caller,
             is_cluster=place.runs is None,
             port=port,

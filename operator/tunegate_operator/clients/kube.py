@@ -40,7 +40,7 @@ from tunegate_operator.engine.cluster import (
     UnknownKindError,
 )
 from tunegate_operator.engine.connection import connect_user
-from tunegate_operator.engine.kubernetes import KubernetesCluster, SilentError
+from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.laptop.report_page import with_status
@@ -53,6 +53,8 @@ SILENT_SECONDS = 60.0
 RECONNECT_SECONDS = 0.5
 """Seconds until the log of a pod that has not ended is requested again after the server ended an answer."""
 CONNECTIONS = 4
+EVENT_PAGES = 10
+"""The most pages of Events about one object that are read, which have room for 2,000 Events."""
 _PERMANENT = (ForbiddenError, InvalidError, NotFoundError, RequestRefusedError)
 """Errors that a retry does not fix."""
 
@@ -82,10 +84,12 @@ class KubernetesClient:
         context: str | None = None,
         namespace: str | None = None,
         notice: Callable[[str], None] = lambda _: None,
+        seconds: float | None = None,
     ) -> Self:
         """Connect with the credentials that kubectl would use with these options. Raises ClientError.
 
-        The default namespace is the context's. No request is sent yet."""
+        The default namespace is the context's. ``seconds`` is the timeout of a request. No request is sent
+        yet."""
         try:
             found = connect_user(kubeconfig, context, CONNECTIONS)
         except (config.ConfigException, yaml.YAMLError, OSError) as error:
@@ -93,7 +97,7 @@ class KubernetesClient:
                 f"no cluster is configured: {error}; set KUBECONFIG or --kubeconfig to the path of a "
                 "kubeconfig, and --context to one of its contexts"
             ) from error
-        cluster = KubernetesCluster(found.api, SystemClock())
+        cluster = KubernetesCluster(found.api, SystemClock(), seconds=seconds or REQUEST_SECONDS)
         return cls(cluster, namespace or found.namespace, found.context, notice)
 
     @property
@@ -138,7 +142,7 @@ class KubernetesClient:
 
     def list_events(self, obj: Object) -> list[Object]:
         with self._explained(f"the Events of {obj['kind']} {obj['metadata']['name']} cannot be listed"):
-            events = self._cluster.list_events(self.namespace, uid_of(obj))
+            events = self._cluster.list_events(self.namespace, uid_of(obj), EVENT_PAGES)
         return sorted_events(events)
 
     def list_pods(self, job: Object) -> list[Object]:

@@ -86,7 +86,7 @@ def follow_logs(
             seen.add(uid_of(new[0]))
             continue
         status = status_of(job)
-        if is_interrupted or is_at_rest(job):
+        if is_interrupted or is_at_rest(job) or status.is_held:
             notice(_end(name, f"{status.phase}: {status.message}", is_interrupted=is_interrupted))
             return
         waits_for = f"waiting for a pod{_of(selection)}: {status.phase or 'Pending'}: {status.message}"

@@ -53,3 +53,9 @@ def event_time(event: Object) -> str:
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return next((time for time in times if time), "")
+
+
+def event_count(event: Object) -> int:
+    """Return how often an Event has occurred. The client that created the Event decides which field has this
+    number."""
+    return int((event.get("series") or event).get("count") or 1)

@@ -31,7 +31,7 @@ from tunegate_operator.engine.objects import read_json, timestamp, without_manag
 from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
-"""Timeout of a request."""
+"""Default timeout of a request."""
 LEASE_SECONDS = 2.0
 """Timeout of a request for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
 PAGE = 200
@@ -57,8 +57,8 @@ class Resource:
     plural: str
     labels: str = ""
     """Label selector of lists and watches, applied by the server."""
-    seconds: float = REQUEST_SECONDS
-    """Timeout of a request for one object."""
+    seconds: float | None = None
+    """Timeout of a request for one object. None stands for the timeout of the cluster."""
     metadata_only: bool = False
     """Whether lists and watches return the metadata only."""
 
@@ -103,15 +103,22 @@ class KubernetesCluster:
     """Implements :class:`tunegate_operator.engine.cluster.Cluster` with an API server. Thread-safe.
 
     Lists read only the objects in ``namespaces``; if this is empty, they read all namespaces.
-    ``instance`` names this process in Events, for example by its pod.
+    ``instance`` names this process in Events, for example by its pod. ``seconds`` is the timeout of a
+    request.
     ``on_request`` is called after each request with its method, the resource such as "jobs", and the HTTP
     status, which is 0 if there was no answer.
     """
 
     def __init__(
-        self, api: client.ApiClient, clock: Clock, namespaces: tuple[str, ...] = (), instance: str = ""
+        self,
+        api: client.ApiClient,
+        clock: Clock,
+        namespaces: tuple[str, ...] = (),
+        instance: str = "",
+        seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._api = api
+        self._seconds = seconds
         self._instance = instance
         self._clock = clock
         self.namespaces: tuple[str | None, ...] = namespaces or (None,)
@@ -246,13 +253,20 @@ class KubernetesCluster:
             }
             self._request("PATCH", path, repeated, content_type=_MERGE_PATCH)
 
-    def list_events(self, namespace: str, uid: str) -> list[Object]:
+    def list_events(self, namespace: str, uid: str, pages: int = 1) -> list[Object]:
         """List the Events about an object, see :class:`Cluster`.
 
-        Reads one page only, which has room for more Events than kubelet and scheduler record about a pod."""
+        Reads at most so many pages. One page has room for more Events than kubelet and scheduler record about
+        a pod. If there are more pages, the Events in them are missing, whatever their age: the server sorts
+        Events by name."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(PAGE)}
-        answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
-        found: list[Object] = answer["items"]
+        found: list[Object] = []
+        for _ in range(pages):
+            answer = self._request("GET", _EVENTS.path(namespace), query=query, max_bytes=PAGE_BYTES)
+            found += answer["items"] or ()
+            query["continue"] = answer["metadata"].get("continue", "")
+            if not query["continue"]:
+                break
         return found
 
     def _list(self, kind: str, namespace: str | None, labels: str) -> Iterator[Object]:
@@ -321,7 +335,7 @@ class KubernetesCluster:
         query: dict[str, str] | None = None,
         content_type: str = _JSON,
         accept: str = _JSON,
-        seconds: float = REQUEST_SECONDS,
+        seconds: float | None = None,
     ) -> Any:
         """Send a request and return the open response, whatever its status. Raises ApiException and urllib3's
         errors."""
@@ -332,7 +346,9 @@ class KubernetesCluster:
             url += "?" + urlencode({key: value for key, value in query.items() if value})
         code = 0
         try:
-            response = self._api.call_api(method, url, headers, body, _request_timeout=seconds)
+            response = self._api.call_api(
+                method, url, headers, body, _request_timeout=seconds or self._seconds
+            )
             code = response.status
         except client.ApiException as error:
             code = error.status or 0

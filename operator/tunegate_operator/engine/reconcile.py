@@ -329,8 +329,8 @@ class Reconciler:
             self._cache.remove(held)
 
     def _record_event(self, obj: Object, event: Event) -> None:
-        """Record an event, unless it is a repeat that must wait. If this fails, only log it, because the
-        status has the same information."""
+        """Record an event, unless it is a repeat that must wait. If this fails, log it: the occurrences are
+        recorded with the next one, and the status has the same information."""
         what = (uid_of(obj), event.reason, event.message)
         with self._lock:
             count = self._event_limit.count(what, self._clock.monotonic())
@@ -340,6 +340,8 @@ class Reconciler:
             self._cluster.record_event(obj, event.type, event.reason, event.message, count)
         except ClusterError as error:
             logger.warning("event %s not recorded: %s", event.reason, error)
+            with self._lock:
+                self._event_limit.give_back(what, count)
 
     def _log_failure(self, key: Key, error: Exception) -> None:
         """Log a failure when it first occurs, but not when a retry fails with the same message."""

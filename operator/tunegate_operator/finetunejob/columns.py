@@ -5,20 +5,10 @@ from collections.abc import Sequence
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Display, Phase, Reason
+from tunegate_api.v1alpha1.reasons import TO_FIX
 
 _JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
 """Reasons of jobs that failed because of a gate, before the final gate ran."""
-_TO_FIX = (
-    Reason.GATE_NOT_FOUND,
-    Reason.GATE_NOT_READY,
-    Reason.START_FROM_NOT_FOUND,
-    Reason.CONFIG_MAP_NOT_FOUND,
-    Reason.SECRET_NOT_FOUND,
-    Reason.VOLUME_NOT_READY,
-    Reason.FORBIDDEN,
-    Reason.IMAGE_PULL,
-)
-"""Reasons for which a job waits until a person creates or corrects something."""
 _TO_AWAIT = (
     Reason.START_FROM_NOT_READY,
     Reason.QUOTA_EXCEEDED,
@@ -71,7 +61,7 @@ def next_text(phase: Phase | None, reason: str) -> str | None:
         return "resume: set suspend to false"
     if phase is Phase.AWAITING_REVIEW:
         return "review the data"
-    if reason in _TO_FIX or (phase is Phase.FAILED and reason != Reason.DISCARDED):
+    if reason in TO_FIX or (phase is Phase.FAILED and reason != Reason.DISCARDED):
         return f"fix: {reason}"
     return f"wait: {reason}" if reason in _TO_AWAIT else None
 

@@ -17,7 +17,9 @@ WORKING = (
     Phase.PUBLISHING,
 )
 """Phases in which the operator or a pod is working."""
-NEEDS_A_PERSON = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
+STALLED = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
+"""Phases with the condition Stalled, for which kstatus reports Failed. A suspended job waits for a person,
+too, but nothing is wrong with it."""
 
 
 def with_conditions(job: FineTuneJob, draft: Draft) -> FineTuneJobStatus:
@@ -37,10 +39,6 @@ def with_refused_spec(status: FineTuneJobStatus, *, generation: int, now: dateti
     shown = {"gate": gate_text(status), "next": next_text(status.phase, reason)}
     display = status.display.model_copy(update=shown)
     return status.model_copy(update={"conditions": conditions, "display": display})
-
-
-HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
-"""Reasons for which the operator holds a job that has started."""
 
 
 def with_hold(
@@ -79,7 +77,7 @@ def _conditions(
     set_condition(ConditionType.READY, _ready(phase), reason, status.message)
     for type, present in (
         (ConditionType.RECONCILING, phase in WORKING),
-        (ConditionType.STALLED, phase in NEEDS_A_PERSON),
+        (ConditionType.STALLED, phase in STALLED),
     ):
         if present:
             set_condition(type, "True", reason, status.message)

@@ -6,7 +6,6 @@ from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events
-from tunegate_operator.finetunejob.conditions import HELD
 
 
 def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
@@ -49,7 +48,7 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
 
 def _held_by(status: FineTuneJobStatus) -> str | None:
     """Return the reason why a job is held; None if the job is not held."""
-    return next((c.reason for c in status.conditions if c.reason in HELD), None)
+    return status.ready_reason if status.is_held else None
 
 
 def _about_trackers(tracking: TrackingStatus) -> Event:

@@ -17,7 +17,7 @@ from tunegate_api.judging.verdict import Rules
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.events import event_time
+from tunegate_operator.engine.events import event_count, event_time
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.ui.gate_view import gate_view
 from tunegate_operator.ui.job_list import gate_row, job_list
@@ -174,7 +174,7 @@ def _event(event: Object) -> Event:
         type=str(event.get("type", "")),
         reason=str(event.get("reason", "")),
         message=str(event.get("message", "")),
-        count=int(event.get("count") or 1),
+        count=event_count(event),
     )
 
 

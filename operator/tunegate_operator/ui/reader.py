@@ -2,7 +2,7 @@
 parsed once."""
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -14,9 +14,11 @@ from tunegate_operator.clients.client import Client, ClientError, Kind, read_sta
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.reporting.expiring_cache import ExpiringCache
+from tunegate_operator.ui.shared_reads import SharedReads
 
 KEPT_SECONDS = 1.0
-"""For how long an answer of the client is used again, so that several open pages cost one request."""
+"""For how long an answer or an error of the client is used again, so that several open pages cost one
+request."""
 KEPT_READS = 64
 KEPT_REQUEST_SECONDS = 3600.0
 KEPT_CASES = 8
@@ -63,8 +65,9 @@ class Reader:
     def __init__(self, client: Client, clock: Clock) -> None:
         self.client = client
         self.clock = clock
+        self._reads = SharedReads(KEPT_READS, KEPT_SECONDS, clock)
         self._lock = threading.Lock()
-        self._reads: ExpiringCache[object] = ExpiringCache(KEPT_READS, KEPT_SECONDS, clock)
+        """Protects the requests and the cases. No thread holds it while it reads."""
         self._jobs: dict[str, tuple[str, Job]] = {}
         self._gates: dict[str, tuple[str, Gate]] = {}
         self._requests: ExpiringCache[Request] = ExpiringCache(KEPT_READS, KEPT_REQUEST_SECONDS, clock)
@@ -72,14 +75,14 @@ class Reader:
 
     def jobs(self) -> list[Job]:
         """Return all jobs, sorted by name."""
-        objects = self._read("FineTuneJob", lambda: self.client.list_objects("FineTuneJob"))
+        objects = self._reads.get("FineTuneJob", lambda: self.client.list_objects("FineTuneJob"))
         jobs = [self._job(obj) for obj in objects]
         self._forget(self._jobs, {job.uid for job in jobs})
         return jobs
 
     def gates(self) -> list[Gate]:
         """Return all gates, sorted by name."""
-        objects = self._read("EvalGate", lambda: self.client.list_objects("EvalGate"))
+        objects = self._reads.get("EvalGate", lambda: self.client.list_objects("EvalGate"))
         gates = [self._gate(obj) for obj in objects]
         self._forget(self._gates, {gate.uid for gate in gates})
         return gates
@@ -102,17 +105,19 @@ class Reader:
         name = job.status.request
         if name is None:
             return None
+        key = f"Request/{job.uid}/{name}"
         with self._lock:
-            known = self._requests.get(f"{job.uid}/{name}")
-            if known is None:
-                known = self.client.read_request(job.obj)
-                if known:
-                    self._requests.put(f"{job.uid}/{name}", known)
+            known = self._requests.get(key)
+        if known is None:
+            known = self._reads.get(key, lambda: self.client.read_request(job.obj))
+            if known:
+                with self._lock:
+                    self._requests.put(key, known)
         return known
 
     def events(self, job: Job) -> list[Object]:
         """Return the Events about a job, oldest first."""
-        return self._read(f"Event/{job.uid}", lambda: self.client.list_events(job.obj))
+        return self._reads.get(f"Event/{job.uid}", lambda: self.client.list_events(job.obj))
 
     def cases(self, job: Job) -> list[Comparison]:
         """Return the comparisons of cases with outputs. They are read again only when there is a newer model
@@ -137,17 +142,7 @@ class Reader:
         return found
 
     def _object(self, kind: Kind, name: str) -> Object:
-        return self._read(f"{kind}/{name}", lambda: self.client.get(kind, name))
-
-    def _read(self, key: str, read: Callable[[], _Read]) -> _Read:
-        """Return what ``read`` returned a moment ago, or call it. One thread reads at a time, so that pages
-        that are loaded together wait for one request instead of sending one each."""
-        with self._lock:
-            kept = self._reads.get(key)
-            if kept is None:
-                kept = (read(),)
-                self._reads.put(key, kept)
-        return kept[0]  # type: ignore[index,no-any-return]
+        return self._reads.get(f"{kind}/{name}", lambda: self.client.get(kind, name))
 
     def _job(self, obj: Object) -> Job:
         return _parsed(obj, self._jobs, FineTuneJobStatus)

@@ -21,11 +21,15 @@ from tunegate_operator.clients.client import Client, ClientError, UnknownNameErr
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.ui.pages import Pages
 from tunegate_operator.ui.reader import Reader
+from tunegate_operator.ui.threads import in_daemon_thread
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 2.0
-"""How long the end of the process waits for requests that are being answered, in seconds."""
+"""How long the end of the process waits for requests that are being answered, in seconds. It does not wait
+for a cluster that does not answer."""
+REQUEST_SECONDS = 10.0
+"""Timeout of the server's requests to a cluster. It is short, because a user waits for the page."""
 LOOPBACK = "127.0.0.1"
 OWN_HOSTS = (LOOPBACK, "localhost", "::1")
 """The host names by which a browser on this machine, or at the other end of an SSH tunnel, reaches it."""
@@ -72,7 +76,8 @@ async def _serve(app: web.Application, port: int, started: Callable[[str], None]
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    # aiohttp waits twice for a request that is being answered: before and after it cancels the request.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS / 2)
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
@@ -116,19 +121,18 @@ class _Server:
     async def overview(self, request: web.Request) -> web.Response:
         query = request.query
         page = query.get("page", "")
-        text = await asyncio.to_thread(
-            self._pages.overview,
-            show=query.get("show", ""),
-            search=query.get("q", ""),
-            page=int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 1,
-        )
+        number = int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 1
+        show, search = query.get("show", ""), query.get("q", "")
+        text = await in_daemon_thread(lambda: self._pages.overview(show=show, search=search, page=number))
         return _page(request, text)
 
     async def job(self, request: web.Request) -> web.Response:
-        return _page(request, await asyncio.to_thread(self._pages.job, request.match_info["name"]))
+        name = request.match_info["name"]
+        return _page(request, await in_daemon_thread(lambda: self._pages.job(name)))
 
     async def gate(self, request: web.Request) -> web.Response:
-        return _page(request, await asyncio.to_thread(self._pages.gate, request.match_info["name"]))
+        name = request.match_info["name"]
+        return _page(request, await in_daemon_thread(lambda: self._pages.gate(name)))
 
     async def report(self, request: web.Request) -> web.Response:
         """Answer with a job's report. On a cluster, only a command fetches reports, because a pod has to read
@@ -136,8 +140,7 @@ class _Server:
         name = request.match_info["name"]
         if self._is_cluster:
             raise ClientError(f"fetch the report of {name} with: {self._pages.report_command(name)}")
-        job = await asyncio.to_thread(self._reader.job, name)
-        body = await asyncio.to_thread(self._reader.client.read_report, job.obj)
+        body = await in_daemon_thread(lambda: self._reader.client.read_report(self._reader.job(name).obj))
         headers = {"Content-Security-Policy": _REPORT_POLICY}
         return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.v1alpha1.reasons import waits_for_a_person
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.ui.reader import Job
 
@@ -21,7 +21,7 @@ _TONES: dict[Phase, Tone] = {
     Phase.SUSPENDED: "unsure",
     Phase.AWAITING_REVIEW: "unsure",
 }
-_WAITS_FOR_THE_USER = (Phase.STOPPED, Phase.SUSPENDED, Phase.AWAITING_REVIEW)
+_ENDED: dict[Phase, Group] = {Phase.SUCCEEDED: "succeeded", Phase.FAILED: "failed"}
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def state_of(job: Job, caller: Caller, *, is_cluster: bool = False, is_interrupt
         resume = caller.command("run", "…")
         step = NextStep("No process runs this job. Resume it from its last checkpoint:", (resume,))
         return State(f"{phase}, interrupted", "unsure", "waiting", status.message, step, is_running=False)
-    group = _group(phase, status)
+    waits = waits_for_a_person(status.phase, status.ready_reason)
     return State(
         title=phase,
-        tone=_tone(phase, status),
-        group=group,
+        tone=_TONES.get(phase, "unsure" if waits or status.waiting_since else "busy"),
+        group="waiting" if waits else _ENDED.get(phase, "running"),
         message=status.message,
         next=_next_step(job.name, phase, status, caller, is_cluster=is_cluster),
-        is_running=not phase.is_final and phase not in _WAITS_FOR_THE_USER,
+        is_running=not phase.is_final and not waits,
     )
 
 
@@ -76,26 +76,6 @@ def age_text(since: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return "now"
-
-
-def _tone(phase: Phase, status: FineTuneJobStatus) -> Tone:
-    if phase in _TONES:
-        return _TONES[phase]
-    return "unsure" if status.waiting_since or _is_stalled(status) else "busy"
-
-
-def _is_stalled(status: FineTuneJobStatus) -> bool:
-    """Return whether the job makes no progress until a person acts."""
-    stalled = find_condition(status.conditions, ConditionType.STALLED)
-    return stalled is not None and stalled.status == "True"
-
-
-def _group(phase: Phase, status: FineTuneJobStatus) -> Group:
-    if phase is Phase.SUCCEEDED:
-        return "succeeded"
-    if phase is Phase.FAILED:
-        return "failed"
-    return "waiting" if phase in _WAITS_FOR_THE_USER or _is_stalled(status) else "running"
 
 
 def _next_step(
@@ -113,4 +93,4 @@ def _next_step(
             return NextStep("Resume the job from its last checkpoint:", (caller.command("resume", name),))
         resume = caller.command("run", "…")
         return NextStep("Set spec.suspend to false, and resume the job from its last checkpoint:", (resume,))
-    return None
+    return NextStep(status.display.next) if status.display.next else None
