@@ -17,8 +17,8 @@ class TrainingParameters(StatusModel):
     target_modules: Listed[str] | None = None
     """Target modules of the adapter. None if all weights are trained."""
     excluded_modules: Listed[str] | None = None
-    """Parts of a multimodal model that are not trained: the vision tower, unless ``target_modules`` names a
-    layer of the vision tower. None if all parts are trained."""
+    """Parts of a multimodal model that are not trained: those outside the language model, unless
+    ``target_modules`` names a layer that only they have. None if all parts are trained."""
     epochs: float
     learning_rate: float
     scheduler: str

@@ -90,7 +90,7 @@ def test_followed_log_ends_if_no_process_runs_the_folder(runs: Place) -> None:
     assert list(runs.client.read_log(pod, follow=True)) == ["one"]
 
 
-def test_report_is_read_from_the_folder_of_the_job(runs: Place) -> None:
+def test_report_html_is_read_from_the_folder_of_the_job(runs: Place) -> None:
     job = runs.create(manifests.finetunejob())
     report_file(client_of(runs).runs, "orders").write_bytes(b"<html>")
     assert runs.client.read_report(job) == b"<html>"

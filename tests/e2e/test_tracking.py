@@ -30,7 +30,7 @@ def test_offline_wandb_run_is_stored_on_the_volume_with_the_verdict(node: Node, 
     assert verdicts[f"verdict.step-{max(job.stage().losses()):06d}"] == "Passed"
 
 
-def test_tracker_reachable_again_after_the_job_receives_the_verdict(
+def test_tracker_unreachable_until_the_job_ends_receives_the_verdict_later(
     node: Node, namespace: str, mlflow: str
 ) -> None:
     node.install()

@@ -513,7 +513,7 @@ def test_pod_change_after_child_job_deletion_enqueues_the_finetunejob(cluster: F
     assert operator.queue.get(0) == KEY
 
 
-def test_gate_change_enqueues_the_jobs_that_the_controller_returns(cluster: FakeCluster) -> None:
+def test_gate_change_enqueues_the_keys_that_the_controller_returns(cluster: FakeCluster) -> None:
     operator = Operator(cluster, lambda obj, view, now: Decision({}))  # noqa: ARG005
     operator.settle()
     operator.controller.concerned = [KEY]

@@ -30,7 +30,7 @@ class FunctionCall(ApiModel):
     """The function of a tool call."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Name of the function."""
+    """Name of the function that is called."""
     arguments: Annotated[dict[str, Any], BeforeValidator(_parsed)] = {}
     """Arguments of the function: an object, or a string that contains the object as JSON."""
 
@@ -164,7 +164,9 @@ def _in_order(tool: dict[str, Any]) -> dict[str, Any]:
     others = sorted((tool.keys() - {"type", "function"}) | (function.keys() - set(_OF_FUNCTION)))
     if others:
         names = ", ".join(others)
-        raise ValueError(f"leave out {names}: some inference servers do not pass this to a chat template")
+        raise ValueError(
+            f"leave out {names}: some inference servers do not pass these fields to a chat template"
+        )
     return {"type": "function", "function": {name: function[name] for name in _OF_FUNCTION}}
 
 

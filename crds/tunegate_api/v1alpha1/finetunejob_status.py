@@ -216,7 +216,7 @@ class Attempt(StatusModel):
     finished: Time | None = None
     """Time at which the Job ended."""
     result: Annotated[str, Field(max_length=64)]
-    """Succeeded, or the reason of the failure."""
+    """How the child Job ended: Succeeded, or the reason of its failure."""
     last_step: int | None = None
     """Optimizer step of the last checkpoint that existed when the Job ended."""
 
@@ -302,8 +302,8 @@ class Display(StatusModel):
     """Best checkpoint that passed, and its golden pass rate, for example step 70 (0.96). Names the stage if a
     later stage is training."""
     next: str | None = None
-    """What a person should do next: fix something or wait, with the reason; decide about a stop; resume a
-    suspended job. Absent if there is nothing to do."""
+    """What a person should do next: fix something or wait, with the reason; decide about a stop; review the
+    data; resume a suspended job. Absent if there is nothing to do."""
 
 
 class FineTuneJobStatus(StatusModel):

@@ -230,7 +230,7 @@ def test_later_job_keeps_the_splits_after_cleanup_of_the_row_files(run_job):
     assert run_job(orders(0, 120), start=first, fraction="0.1").held_out == held_out
 
 
-def test_missing_split_record_of_the_earlier_job_is_refused(run_job):
+def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_missing(run_job):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).unlink()
     second = run_job(orders(0, 120), start=first, code=ExitCode.NOT_FOUND)
@@ -242,7 +242,7 @@ def test_missing_split_record_of_the_earlier_job_is_refused(run_job):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": []}', '{"train": 1, "dev": [], "test": []}'])
-def test_damaged_split_record_of_the_earlier_job_is_refused(run_job, text):
+def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_damaged(run_job, text):
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).write_text(text)
     second = run_job(orders(0, 120), start=first, code=ExitCode.STORAGE)

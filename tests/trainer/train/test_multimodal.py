@@ -107,7 +107,9 @@ def plan_of(model: Path, path: Path, monkeypatch: pytest.MonkeyPatch, *targets: 
         (("fc2", "modality_projection.proj"), None),
     ],
 )
-def test_plan_excludes_model_parts_that_no_target_module_matches(tmp_path, monkeypatch, targets, excluded):
+def test_plan_excludes_model_parts_unless_a_target_module_is_only_in_them(
+    tmp_path, monkeypatch, targets, excluded
+):
     folder = save_multimodal_model(tmp_path / "smolvlm", "smolvlm")
     plan = plan_of(folder, tmp_path / "root", monkeypatch, *targets)
     assert plan.stages[0].parameters.excluded_modules == excluded

@@ -301,7 +301,7 @@ def test_superseded_process_keeps_the_newer_report_on_sigterm(make_root, while_e
     assert (root.report().attempt, root.report().outcome) == (2, None)
 
 
-def test_last_loss_line_of_a_step_written_twice_is_used(tmp_path):
+def test_if_a_step_has_two_loss_lines_the_last_one_is_used(tmp_path):
     losses = LossFile(tmp_path, Writer.claim(tmp_path))
     for step, loss in ((1, 0.5), (2, 0.4), (3, 0.3), (2, 0.25)):
         losses.append({"step": step, "loss": loss})

@@ -256,7 +256,8 @@ def check_outcomes(
     """Raise :class:`UserError` if all evaluations together have more case outcomes than can be recorded.
 
     ``golden_cases`` has the number of golden cases by gate, and ``dev_cases`` the number of dev rows or pairs
-    by task metric. The counts of a count-based metric take as much space as several outcomes.
+    by task metric. A case of a count-based metric counts as several outcomes, because its
+    counts are recorded too.
     """
     dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
     outcomes = sum(

@@ -198,9 +198,8 @@ def _refuse_recent(folder: Path, error: DamagedError) -> None:
     if now - datetime.fromtimestamp(max(times, default=now.timestamp()), UTC) < MAX_REMOVAL:
         minutes = int(MAX_REMOVAL.total_seconds()) // 60
         raise StorageError(
-            f"the published version {folder.name} is damaged or is being removed: it changed less than "
-            f"{minutes} "
-            f"minutes ago, and {error}",
+            f"the published version {folder.name} is damaged: {error}; it changed less than {minutes} "
+            "minutes ago, so it may be in the middle of its removal",
             "if the version is being removed, retry afterwards; otherwise restore it",
         ) from error
 
