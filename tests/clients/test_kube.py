@@ -29,7 +29,8 @@ def test_watch_continues_after_an_outage_of_the_api_server(server: ApiServer, ku
     with server.outage():
         eventually(lambda: notices, what="a retry is reported")
         with pytest.raises(
-            UnreachableError, match=r"the FineTuneJobs cannot be listed: GET .*namespace team"
+            UnreachableError,
+            match=r"the FineTuneJobs cannot be listed: the cluster is unreachable: .*namespace team",
         ):
             client.list_objects("FineTuneJob")
     kubernetes.set_status(job, phase="Training")

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import yaml
 from kubernetes import config
+from urllib3.exceptions import HTTPError
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison
@@ -265,7 +266,7 @@ class KubernetesClient:
         except _PERMANENT as error:
             raise ClientError(f"{what}: {error} ({self.place}){_advice(error)}") from error
         except ClusterError as error:
-            raise UnreachableError(f"{what}: {error} ({self.place})") from error
+            raise UnreachableError(f"{what}: {_shortened(error)} ({self.place})") from error
 
 
 def _advice(error: ClusterError) -> str:
@@ -275,6 +276,14 @@ def _advice(error: ClusterError) -> str:
     if isinstance(error, UnknownKindError):
         return "; Tunegate is not installed in this cluster: install it, or select another cluster"
     return ""
+
+
+def _shortened(error: ClusterError) -> str:
+    """Return the message of an error; if the cluster was not reached, only why, without the request."""
+    cause = error.__cause__
+    if isinstance(cause, HTTPError):
+        return f"the cluster is unreachable: {getattr(cause, 'reason', None) or cause}"
+    return str(error)
 
 
 def _belongs(pod: Object, job: Object) -> bool:
