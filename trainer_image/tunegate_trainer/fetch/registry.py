@@ -22,8 +22,8 @@ DOCKER_CONFIG = ".dockerconfigjson"
 """The key of a Secret of type kubernetes.io/dockerconfigjson."""
 _DOCKER_HUB_API = "registry-1.docker.io"
 _DOCKER_HUB = ("docker.io", "index.docker.io", _DOCKER_HUB_API)
-"""Host names of Docker Hub: ``docker.io`` in image names, ``index.docker.io`` in the keys of logins, and the
-host for API requests."""
+"""Host names that stand for Docker Hub: the first in image names, the second in the keys of logins, and the
+third for API requests."""
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
