@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -102,13 +103,19 @@ def test_watched_job_at_rest_gives_the_exit_code_of_run(tunegate: CommandAt, pha
     assert f"orders  {phase}: it ended" in result.output
 
 
+def start_watch(tunegate: CommandAt, results: list[Any]) -> threading.Thread:
+    """Run ``tunegate status orders -w`` in a thread, which appends the result when the command has ended."""
+    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
+    watcher.start()
+    return watcher
+
+
 def test_watched_job_is_shown_until_it_is_at_rest(
     tunegate: CommandAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(tunegate.place.client), "interrupted", lambda *_: set())
     job, results = job_in(tunegate, "Queued", "waits"), []
-    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
-    watcher.start()
+    watcher = start_watch(tunegate, results)
     for phase in ("Training", "Gating", "Succeeded"):
         watcher.join(0.6)  # longer than the pause between two looks at a file
         tunegate.place.set_status(job, phase=phase, message="goes on")
@@ -128,8 +135,7 @@ def test_watched_job_is_shown_until_the_decision_is_carried_out(
     job["metadata"]["annotations"] = {CONTINUE_ANNOTATION: decision}
     job, results = tunegate.place.create(job), []
     tunegate.place.set_status(job, phase=phase, message="waits", stop=STOP)
-    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
-    watcher.start()
+    watcher = start_watch(tunegate, results)
     watcher.join(0.6)
     tunegate.place.set_status(job, phase="Succeeded", message="published")
     watcher.join(20)
@@ -142,8 +148,7 @@ def test_watched_job_that_is_deleted_is_reported(
 ) -> None:
     monkeypatch.setattr(type(tunegate.place.client), "interrupted", lambda *_: set())
     job, results = job_in(tunegate, "Queued", "waits"), []
-    watcher = threading.Thread(target=lambda: results.append(tunegate("status", "orders", "-w")))
-    watcher.start()
+    watcher = start_watch(tunegate, results)
     watcher.join(0.6)
     tunegate.place.delete(job)
     watcher.join(20)

@@ -17,10 +17,12 @@ class LazyGroup(click.Group):
         super().__init__(*args, **settings)
         self._lazy = lazy
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the interface has it
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
         return list(self._lazy)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
         if cmd_name not in self._lazy:
             return None
         attribute = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name

@@ -138,7 +138,8 @@ class KubernetesClient:
             except UnreachableError as error:
                 retry.wait(error)
 
-    def interrupted(self, jobs: Collection[Object]) -> set[str]:  # noqa: ARG002 - the interface has it
+    def interrupted(self, jobs: Collection[Object]) -> set[str]:
+        del jobs
         return set()
 
     def list_events(self, obj: Object) -> list[Object]:

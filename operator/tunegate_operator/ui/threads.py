@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
@@ -14,25 +14,14 @@ async def in_daemon_thread(function: Callable[[], _Result]) -> _Result:
 
     Unlike the threads of :func:`asyncio.to_thread`, the end of the process does not wait for this thread.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_Result] = loop.create_future()
-
-    def deliver(result: _Result | None, error: BaseException | None) -> None:
-        if done.done():  # cancelled
-            return
-        if error is None:
-            done.set_result(result)  # type: ignore[arg-type]
-        else:
-            done.set_exception(error)
+    outcome = Future[_Result]()
+    outcome.set_running_or_notify_cancel()  # so that a cancelled caller does not cancel this future
 
     def call() -> None:
-        result, error = None, None
         try:
-            result = function()
-        except BaseException as raised:  # noqa: BLE001 - the caller raises it
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(deliver, result, error)
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            outcome.set_exception(error)
 
     threading.Thread(target=call, name="page", daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(outcome)

@@ -170,12 +170,12 @@ MENTIONS = Message(role="assistant", content="write </think> to close it")
 
 
 @pytest.mark.parametrize("name", ["lfm2_2_5", "llama3"])
-def test_answer_that_mentions_a_delimiter_is_kept_if_the_template_keeps_it(name):
+def test_answer_with_a_delimiter_is_kept_if_the_template_keeps_it(name):
     assert answer_after(tokenizer_of(name), QUESTION, MENTIONS).text == MENTIONS.content
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink"])
-def test_answer_that_mentions_a_delimiter_is_refused_if_the_template_cuts_it(name):
+def test_answer_with_a_delimiter_is_refused_if_the_template_cuts_it(name):
     with pytest.raises(UserError, match="does not render the answer after the prompt"):
         answer_after(tokenizer_of(name), QUESTION, MENTIONS)
 
