@@ -25,6 +25,7 @@ from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, TrainingParameters
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.data import Goal
+from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
@@ -316,6 +317,8 @@ class Report(StatusModel):
     """Cost of training the stage so far."""
     plan: Plan | None = None
     """The plan. Only reports of the role data have one."""
+    data_checks: Listed[DataCheckResult] = []
+    """Results of the data checks so far. Only reports of the role data have them."""
     results: Results = Results()
     published: Listed[PublishedArtifact] = []
     outcome: Outcome | None = None

@@ -411,6 +411,12 @@ FINETUNEJOB = [
         "must be at least 0 and at most 1",
     ),
     Wrong(
+        "an area under the ROC curve below that of a guess",
+        {"spec.data.checks": {"distribution": {"maxAUC": "0.4"}}},
+        "spec.data.checks.distribution.maxAUC",
+        "must be at least 0.5 and at most 1",
+    ),
+    Wrong(
         "a review sample larger than the data",
         {"spec.data.quality": {"sample": "1.1"}},
         "spec.data.quality.sample",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time, find_condition
 from tunegate_api.v1alpha1.cost import Cost, StageMemory
+from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult, DataStatus
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     BaselineDigest,
@@ -96,26 +97,6 @@ class PlanStatus(StatusModel):
     advice: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
     """Advice about which GPU is large enough, and which method may work better. `tunegate plan` prints it
     too."""
-
-
-class DataStatus(StatusModel):
-    """Numbers of rows after the rows were validated and split."""
-
-    train: int
-    """Number of training rows."""
-    dev: int
-    """Number of held-out rows that score checkpoints."""
-    test: int
-    """Number of held-out rows that are read once, by the final gate."""
-    dropped: int = 0
-    """Number of dropped rows. data/report.json on the volume gives the reason for each."""
-    distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
-    """How well a classifier distinguishes training inputs from production inputs, as the area under the ROC
-    curve: 0.5 means not at all, 1 means always. Absent without `data.production`."""
-    review_score: Decimal | None = None
-    """Share of the reviewed sample that is good, 0 to 1. Absent without `data.quality`."""
-    warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
-    """Warnings about the data, which do not stop the job."""
 
 
 class Progress(StatusModel):
@@ -334,6 +315,8 @@ class FineTuneJobStatus(StatusModel):
     """Summary of the plan, which records every resolved parameter before training."""
     data: DataStatus | None = None
     """Numbers of rows after the rows were validated and split."""
+    data_checks: Annotated[list[DataCheckResult], Field(max_length=MAX_DATA_CHECKS)] = []
+    """Results of the data checks, also if they refused the data."""
     progress: Progress | None = None
     """Progress of the current stage."""
     start: Annotated[list[CheckpointStatus], Field(max_length=8)] = []

@@ -53,6 +53,14 @@ FINETUNEJOB = (
         "code from a model's repository; use a model that transformers knows",
     ),
     NotYet("data.production", GIVEN, "the comparison with production inputs"),
+    *(
+        NotYet(f"data.checks.{name}", GIVEN, "this check")
+        for name in (
+            *("mixedTemplates", "distribution", "nearDuplicates", "refusals", "truncatedAnswers"),
+            *("mixedLanguages", "secrets", "personalData", "promptInjection", "labelImbalance"),
+            *("contradictions", "pairs"),
+        )
+    ),
     NotYet("data.quality", GIVEN, "the review of a sample before training"),
     NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),

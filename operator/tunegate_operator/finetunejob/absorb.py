@@ -7,12 +7,12 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_BASELINES,
     MAX_CHECKPOINTS,
     MAX_IMAGE_ID,
-    DataStatus,
     ModelStatus,
     PlanStatus,
     Published,
@@ -54,6 +54,13 @@ def absorb_plan(run: Run) -> None:
     if draft.status.plan is None or draft.status.plan.sha256 != digest:
         draft.set(plan=_plan_status(observed.job, plan, digest))
     run.plan = plan
+
+
+def absorb_data_checks(run: Run) -> None:
+    """Show the results of the data checks, also of a data pod that refused the data."""
+    report = run.observed.report_of(Step(Role.DATA))
+    if report and report.data_checks:
+        run.draft.set(data_checks=report.data_checks[:MAX_DATA_CHECKS])
 
 
 def _image_of(observed: ObservedJob) -> str | None:

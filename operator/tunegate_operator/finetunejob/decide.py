@@ -19,6 +19,7 @@ from tunegate_operator.children.observed import Child, ChildState
 from tunegate_operator.engine.controller import Agenda, Delete, Refusal
 from tunegate_operator.finetunejob.absorb import (
     absorb_baselines,
+    absorb_data_checks,
     absorb_plan,
     absorb_published,
     absorb_results,
@@ -56,6 +57,7 @@ def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
     draft = run.draft
     absorb_results(run)
     absorb_baselines(run)
+    absorb_data_checks(run)
     if job.spec.suspend and observed.request is None and not observed.children:
         _enter_suspended(run, "suspended by spec.suspend; set it to false to start the job")
     elif ensure_request(run):

@@ -9,6 +9,7 @@ from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.cost import Cost
+from tunegate_api.v1alpha1.data_status import DataCheckResult, DataStatus
 from tunegate_api.v1alpha1.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
@@ -18,7 +19,6 @@ from tunegate_api.v1alpha1.evaluation_status import (
 from tunegate_api.v1alpha1.finetunejob_status import (
     Attempt,
     Cleanup,
-    DataStatus,
     Eviction,
     Failure,
     Phase,
@@ -51,6 +51,7 @@ class StatusChanges(TypedDict, total=False):
     request: str | None
     plan: PlanStatus | None
     data: DataStatus | None
+    data_checks: list[DataCheckResult]
     progress: Progress | None
     start: list[CheckpointStatus]
     checkpoints: list[CheckpointStatus]

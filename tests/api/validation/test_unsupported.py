@@ -11,6 +11,11 @@ STAGE = "spec.stages.0"
 NOT_YET: dict[str, Changes] = {
     "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
     "data.production": {"spec.data.production": {"uri": "pvc://a/b"}},
+    **{
+        line.field: {f"spec.{line.field}": {"policy": "Warn"}}
+        for line in FINETUNEJOB
+        if line.field.startswith("data.checks.")
+    },
     "data.quality": {"spec.data.quality": {"sample": "0.1"}},
     "taskMetrics[].name": {"spec.taskMetrics": [{"name": "f1", "min": "0.5"}]},
     "queueName": {"spec.queueName": "team-a"},

@@ -5,6 +5,7 @@ import json
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -14,17 +15,19 @@ from support.trainer_root import stage_plan
 from tunegate_api.contract import Role, StartRequest
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.plan import ModelPlan
+from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
 from tunegate_trainer import checks as package
-from tunegate_trainer.checks import CHECKS, policies
+from tunegate_trainer.checks import CHECKS, SETTINGS, settings
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
     Finding,
     Policy,
+    Setting,
     Severity,
-    run_checks,
 )
 from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split, normalize, text_key
@@ -33,7 +36,7 @@ from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
 from tunegate_trainer.roles.data import prepare
 
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
-OTHER_MODULES = {"finding", "rows", "templates"}
+OTHER_MODULES = {"finding", "rows", "runner", "templates"}
 """Modules of the package that are not checks in the table."""
 
 CHANGES_EARLIER_ANSWERS = (
@@ -200,6 +203,7 @@ class NoMugs:
 
     severity: Severity = Severity.WARNING
     NAME: str = "no_mugs"
+    share: Fraction | None = None
 
     def run(self, rows: SplitRows, context: CheckContext) -> list[Finding]:
         del context
@@ -211,6 +215,7 @@ class NoMugs:
                 severity=self.severity,
                 message=message,
                 count=len(mugs),
+                share=self.share,
                 remedy="remove them",
                 report={"orders": len(mugs)},
             )
@@ -230,35 +235,88 @@ def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("severity", "policy", "warnings"),
+    ("severity", "policy", "result"),
     [
-        (Severity.WARNING, Policy.ENFORCE, 1),
-        (Severity.WARNING, Policy.WARN, 1),
-        (Severity.WARNING, Policy.OFF, 0),
-        (Severity.ERROR, Policy.WARN, 1),
-        (Severity.ERROR, Policy.OFF, 0),
+        (Severity.WARNING, Policy.ENFORCE, "Warned"),
+        (Severity.WARNING, Policy.WARN, "Warned"),
+        (Severity.WARNING, Policy.OFF, "Off"),
+        (Severity.ERROR, Policy.ENFORCE, "Refused"),
+        (Severity.ERROR, Policy.WARN, "Warned"),
+        (Severity.ERROR, Policy.OFF, "Off"),
     ],
 )
-def test_policy_of_a_check_decides_whether_its_finding_is_a_warning(sound, severity, policy, warnings):
-    context = replace(sound.context, policies={"no_mugs": policy})
-    assert len(run_checks([NoMugs(severity)], sound.split, context)) == warnings
+def test_policy_of_a_check_decides_what_its_finding_does(sound, severity, policy, result):
+    context = replace(sound.context, settings={"no_mugs": Setting(policy)})
+    runner = run_on(context, [NoMugs(severity)], sound.split)
+    assert [one.result for one in runner.results] == [result]
+    assert len(runner.warnings) == (result == "Warned")
+    assert len(runner.errors) == (result == "Refused")
 
 
-def test_data_are_refused_if_a_check_finds_an_error(sound):
+@pytest.mark.parametrize(("limit", "result"), [("0.49", "Refused"), ("0.5", "Passed")])
+def test_share_up_to_the_limit_of_a_check_is_accepted(sound, limit, result):
+    context = replace(sound.context, settings={"no_mugs": Setting(limit=Fraction(limit))})
+    runner = run_on(context, [NoMugs(Severity.ERROR, share=Fraction(1, 2))], sound.split)
+    (found,) = runner.results
+    assert (found.result, found.count, found.share) == (result, 200, "0.5")
+
+
+def test_findings_with_policy_limit_and_examples_are_in_the_data_report(sound):
     noted: list[dict[str, Any]] = []
+    runner = run_on(sound.context, [NoMugs(Severity.ERROR)], sound.split, noted)
+    assert noted[0] == {"orders": 200}
+    (finding,) = noted[-1]["checks"]
+    assert finding["check"] == "no_mugs"
+    assert finding["result"] == "Refused"
+    assert finding["remedy"] == "remove them"
     with pytest.raises(BadDataError, match="200 training rows are orders") as raised:
-        run_checks([NoMugs(Severity.ERROR)], sound.split, sound.context, noted.append)
+        runner.refuse_errors()
     assert raised.value.hint == "remove them"
-    assert noted == [{"orders": 200}]
+
+
+def test_all_errors_of_all_checks_are_raised_together(sound):
+    runner = run_on(sound.context, [NoMugs(Severity.ERROR), NoMugs(Severity.ERROR)], sound.split)
+    with pytest.raises(BadDataError) as raised:
+        runner.refuse_errors()
+    assert str(raised.value).startswith("the data has 2 faults. (1) 200 training rows are orders. (2) 200")
+    assert raised.value.hint == "(1) remove them. (2) remove them."
+
+
+def test_result_of_a_check_on_two_sources_is_the_worse_one(sound):
+    runner = run_on(sound.context, [NoMugs(Severity.ERROR)], sound.split)
+    runner.run([NoMugs(Severity.WARNING)], sound.split)
+    assert [(one.result, one.count) for one in runner.results] == [("Refused", 400)]
 
 
 @pytest.mark.parametrize("policy", ["Refuse", "Warn"])
 def test_size_policy_decides_whether_too_few_rows_are_refused(sound, policy):
     rows, context = one_training_row(sound)
     data = context.request.spec.data.model_copy(update={"size_policy": policy})
-    context = replace(context, policies=policies(data))
+    runner = run_on(replace(context, settings=settings(data)), CHECKS.split, rows)
     if policy == "Warn":
-        assert len(run_checks(CHECKS.split, rows, context)) == 1
+        assert len(runner.warnings) == 1
+        runner.refuse_errors()
     else:
         with pytest.raises(TooFewRowsError, match="1 training rows"):
-            run_checks(CHECKS.split, rows, context)
+            runner.refuse_errors()
+
+
+def test_settings_come_from_data_checks_in_the_spec(sound):
+    checks = DataChecks.model_validate({"badRows": {"policy": "Warn"}, "leakage": {"maxShare": "0.1"}})
+    data = sound.context.request.spec.data.model_copy(update={"checks": checks})
+    found = settings(data)
+    assert found["bad_rows"] == Setting(Policy.WARN, Fraction(0))
+    assert found["golden_prompts"] == Setting(Policy.ENFORCE, Fraction(1, 10))
+
+
+def test_every_setting_is_of_a_check_and_a_field_of_the_spec():
+    assert SETTINGS.keys() <= {check.NAME for _, check in TABLE}
+    assert set(SETTINGS.values()) <= set(DataChecks.model_fields)
+    assert CHECK_DEFAULTS.keys() == DataChecks.model_fields.keys()
+
+
+def run_on(context, checks, rows, noted=None):
+    """Run checks on rows with this context, and return the runner with their results."""
+    runner = CheckRunner(context, [].append if noted is None else noted.append)
+    runner.run(checks, rows)
+    return runner

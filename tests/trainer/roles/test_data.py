@@ -175,7 +175,9 @@ def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
 def test_empty_split_error_states_fraction_and_row_count(make_job):
     root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "data.train: the dev split is empty with 9 rows and heldOut.fraction 0.1"
+    assert (
+        failure(root) == "data.train: the dev and test splits are empty with 9 rows and heldOut.fraction 0.1"
+    )
 
 
 def test_empty_data_file_is_refused(make_job):

@@ -2,12 +2,15 @@
 
 To add a check, write a module with ``NAME`` and ``run(rows, context)``, see :class:`finding.Check`. Add the
 module to a group of :data:`CHECKS`. The group decides what the check gets as ``rows``, see :class:`Checks`.
+If users can set the policy or the limit of the check, add a line to :data:`SETTINGS`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.v1alpha1.data import Data
+from tunegate_api.v1alpha1.data_checks import check_setting
 from tunegate_trainer.checks import (
     bad_rows,
     capped_splits,
@@ -26,7 +29,7 @@ from tunegate_trainer.checks import (
     system_turns,
     trained_prompts,
 )
-from tunegate_trainer.checks.finding import Check, Policy
+from tunegate_trainer.checks.finding import Check, Policy, Setting
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.schemas import MetricSchemas
 from tunegate_trainer.data.split import Split
@@ -70,7 +73,20 @@ CHECKS = Checks(
 )
 
 
-def policies(data: Data) -> dict[str, Policy]:
-    """Return the policies that the spec's ``data`` sets, by the name of the check. Checks without such a
-    policy are enforced."""
-    return {few_rows.NAME: Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN}
+SETTINGS: Mapping[str, str] = {
+    "bad_rows": "bad_rows",
+    "golden_prompts": "leakage",
+}
+"""The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
+Checks that are missing here have no such field."""
+
+
+def settings(data: Data) -> dict[str, Setting]:
+    """Return the settings of checks in the spec's ``data``, by the name of the check. Checks that are missing
+    in the result are enforced."""
+    found = {}
+    for name, field in SETTINGS.items():
+        given = check_setting(data.checks, field)
+        found[name] = Setting(Policy(given.policy), given.limit)
+    size = Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN
+    return {**found, few_rows.NAME: Setting(size)}

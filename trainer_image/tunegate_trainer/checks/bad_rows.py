@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Policy, Severity, listed
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.usable import SourceRows
 
@@ -11,12 +11,13 @@ NAME = "bad_rows"
 
 
 def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
-    """Refuse a source that has no rows or that has bad rows. Rows are tokenized only if all can be parsed."""
-    del context
+    """Refuse a source that has no rows or too many bad rows. Rows are tokenized only if few enough rows have
+    other faults."""
     parsed = rows.parsed
-    if parsed.bad:
+    setting = context.setting(NAME)
+    if parsed.bad and setting.policy is Policy.ENFORCE and rows.share(parsed.bad) > setting.limit:
         hint = "correct or remove these rows; data/report.json on the volume lists all bad rows"
-        return [_finding(rows.field, parsed.bad, hint)]
+        return [_finding(rows, parsed.bad, hint)]
     if not parsed.rows:
         return [
             Finding(
@@ -27,17 +28,18 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
                 remedy="write one JSON object per line",
             )
         ]
-    refused = rows.tokenized.refused
-    return [_finding(rows.field, refused, rows.tokenized.hint)] if refused else []
+    bad = sorted([*parsed.bad, *rows.tokenized.refused], key=lambda problem: problem.line)
+    return [_finding(rows, bad, rows.tokenized.hint)] if bad else []
 
 
-def _finding(field: str, bad: Sequence[RowProblem], remedy: str) -> Finding:
+def _finding(rows: SourceRows[Any], bad: Sequence[RowProblem], remedy: str) -> Finding:
     examples = [f"line {problem.line}: {problem.reason}" for problem in bad]
     return Finding(
         check=NAME,
         severity=Severity.ERROR,
-        message=f"{field} has {len(bad)} bad {'row' if len(bad) == 1 else 'rows'}: {listed(examples)}",
+        message=f"{rows.field} has {len(bad)} bad {'row' if len(bad) == 1 else 'rows'}: {listed(examples)}",
         count=len(bad),
+        share=rows.share(bad),
         examples=examples[:SHOWN_EXAMPLES],
-        remedy=remedy,
+        remedy=remedy or "correct or remove these rows",
     )

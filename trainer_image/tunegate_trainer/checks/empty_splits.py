@@ -9,18 +9,18 @@ NAME = "empty_splits"
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Refuse the data if the train, dev or test split has no rows."""
+    empty = [side for side in SIDES if not rows.rows.side(side)]
+    if not empty:
+        return []
     fraction = context.request.spec.data.held_out.fraction
+    splits = f"the {empty[0]} split is" if len(empty) == 1 else f"the {' and '.join(empty)} splits are"
+    more = "" if empty == ["train"] else ", raise heldOut.fraction,"
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"data.train: the {side} split is empty with {rows.total} rows and heldOut.fraction "
-            f"{fraction}",
-            count=1,
-            remedy="add rows, or set heldOut.groupBy to a field with more values"
-            if side == "train"
-            else "add rows, raise heldOut.fraction, or set heldOut.groupBy to a field with more values",
+            message=f"data.train: {splits} empty with {rows.total} rows and heldOut.fraction {fraction}",
+            count=len(empty),
+            remedy=f"add rows{more or ','} or set heldOut.groupBy to a field with more values",
         )
-        for side in SIDES
-        if not rows.rows.side(side)
     ]

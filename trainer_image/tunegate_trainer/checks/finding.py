@@ -1,8 +1,9 @@
-"""The interface of data checks, their findings, and :func:`run_checks`, which applies the policies."""
+"""The interface of data checks, and what they find."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -13,9 +14,6 @@ from tunegate_trainer.process.errors import BadDataError, TrainerError
 
 SHOWN_EXAMPLES = 10
 """Maximum number of examples in a finding. data/report.json on the volume has all of them."""
-
-Note = Callable[[dict[str, Any]], None]
-"""Adds keys to data/report.json."""
 
 
 class Severity(StrEnum):
@@ -38,6 +36,19 @@ class Policy(StrEnum):
     """The check does not run."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """The policy of a check, and the limit up to which its errors are accepted."""
+
+    policy: Policy = Policy.ENFORCE
+    limit: Fraction = Fraction(0)
+    """Errors whose :attr:`Finding.share` is at most this limit are accepted: they are only counted."""
+
+
+ENFORCED = Setting()
+"""The setting of checks that have none in the spec."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One result of a check."""
@@ -48,6 +59,9 @@ class Finding:
     """What was found, with its numbers and the first examples."""
     count: int
     """The number of rows, cases or splits with the problem."""
+    share: Fraction | None = None
+    """The measured value that is compared with the limit of the check, such as the share of rows with the
+    problem. None if the check has no limit: every error counts."""
     examples: Sequence[str] = ()
     """The first rows, cases or splits with the problem, each with its line or id."""
     remedy: str = ""
@@ -67,11 +81,14 @@ class CheckContext:
     tokenizer: PreTrainedTokenizerBase
     golden: Mapping[str, Sequence[GoldenCase]]
     """The golden cases of each gate, by the gate's name."""
-    policies: Mapping[str, Policy] = field(default_factory=dict)
-    """The policy of each check, by name. A check that is missing here is enforced."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """The setting of each check, by name. A check that is missing here is enforced."""
+
+    def setting(self, check: str) -> Setting:
+        """Return the setting of the check with this name."""
+        return self.settings.get(check, ENFORCED)
 
 
-RowsT = TypeVar("RowsT")
 RowsT_contra = TypeVar("RowsT_contra", contravariant=True)
 
 
@@ -85,28 +102,6 @@ class Check(Protocol[RowsT_contra]):
         """Return the problems found in ``rows``, or an empty list. A check raises no exception for bad
         data."""
         ...
-
-
-def run_checks(
-    checks: Sequence[Check[RowsT]], rows: RowsT, context: CheckContext, note: Note | None = None
-) -> list[str]:
-    """Run ``checks`` on ``rows`` in order, apply their policies, and return the messages of warnings.
-
-    ``note`` receives the keys that each finding adds to data/report.json. Raises the error of the first
-    finding that refuses the data.
-    """
-    warnings: list[str] = []
-    for check in checks:
-        policy = context.policies.get(check.NAME, Policy.ENFORCE)
-        if policy is Policy.OFF:
-            continue
-        for finding in check.run(rows, context):
-            if note and finding.report:
-                note(dict(finding.report))
-            if policy is Policy.ENFORCE and finding.severity is Severity.ERROR:
-                raise finding.error(finding.message, finding.remedy)
-            warnings.append(finding.message)
-    return warnings
 
 
 def listed(examples: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ memorization."""
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
@@ -58,6 +59,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             severity=Severity.ERROR,
             message=f"{rows_have} the prompt of a golden case: {listed(examples)}",
             count=count,
+            share=Fraction(count, max(1, len(rows.rows) + len(rows.pairs))),
             examples=examples[:SHOWN_EXAMPLES],
             remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
             "data/report.json on the volume lists all these rows",

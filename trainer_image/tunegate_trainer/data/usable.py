@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Generic
 
@@ -65,16 +66,31 @@ class SourceRows(Generic[RowT]):
         return _tokenize(self.tokenizer, self.parsed.rows, self.longest.tokens)
 
     @property
+    def total(self) -> int:
+        """The number of rows in the source, with bad rows and duplicates."""
+        return len(self.parsed.rows) + len(self.parsed.bad) + len(self.parsed.duplicates)
+
+    def share(self, problems: Sequence[RowProblem]) -> Fraction:
+        """Return the number of ``problems`` as a share of all rows."""
+        return Fraction(len(problems), self.total)
+
+    @property
     def dropped(self) -> list[RowProblem]:
-        """Duplicates and rows that are too long, in the order of the file."""
-        return sorted([*self.parsed.duplicates, *self.tokenized.too_long], key=lambda problem: problem.line)
+        """Bad rows, duplicates and rows that are too long, in the order of the file."""
+        problems = [
+            *self.parsed.bad,
+            *self.parsed.duplicates,
+            *self.tokenized.refused,
+            *self.tokenized.too_long,
+        ]
+        return sorted(problems, key=lambda problem: problem.line)
 
     @property
     def parsed_report(self) -> dict[str, Any]:
         """The keys for data/report.json about the parsed rows."""
         parsed = self.parsed
         return {
-            "rows": len(parsed.rows) + len(parsed.bad) + len(parsed.duplicates),
+            "rows": self.total,
             "bad": [asdict(problem) for problem in parsed.bad],
             "dropped": [asdict(problem) for problem in parsed.duplicates],
         }

@@ -20,9 +20,10 @@ from tunegate_api.plan import DataPlan, ModelPlan, Plan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.checks import CHECKS, Checks, policies
-from tunegate_trainer.checks.finding import CheckContext, Note, run_checks
+from tunegate_trainer.checks import CHECKS, Checks, settings
+from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
+from tunegate_trainer.checks.runner import CheckRunner, Note
 from tunegate_trainer.checks.templates import check_template
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
@@ -129,7 +130,11 @@ def prepare(
     check_target_modules(model_folder, spec.stages)
     golden = golden_sets(context, tokenizer, request.gates)
     checking = _check_context(context, tokenizer)
-    data = _read_data(context, folder, longest_chat, checks, checking)
+    runner = CheckRunner(checking, folder.note)
+    try:
+        data = _read_data(context, folder, longest_chat, checks, runner)
+    finally:
+        context.send_report(data_checks=runner.results)
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
 
     lengths = {
@@ -189,16 +194,22 @@ class _Data:
 
 
 def _read_data(
-    context: Context, folder: DataFolder, longest_chat: int, checks: Checks, checking: CheckContext
+    context: Context, folder: DataFolder, longest_chat: int, checks: Checks, runner: CheckRunner
 ) -> _Data:
-    """Read and split the rows and pairs, and run every check as soon as its input is available."""
+    """Read and split the rows and pairs, and run every check as soon as its input is available.
+
+    Raises the errors that checks found: those about schemas and sources before the rows are split, and all
+    others at the end.
+    """
     request = context.request
-    spec, tokenizer = request.spec, checking.tokenizer
-    warnings = run_checks(checks.schemas, _metric_schemas(context), checking)
+    spec, tokenizer = request.spec, runner.context.tokenizer
+    runner.run(checks.schemas, _metric_schemas(context))
+    runner.refuse_errors()
 
     def usable(source: SourceRows[RowT], note: Note) -> list[Measured[RowT]]:
         note(source.parsed_report)
-        warnings.extend(run_checks(checks.source, source, checking, note))
+        runner.run(checks.source, source, note)
+        runner.refuse_errors()
         note(source.tokenized_report)
         return source.tokenized.kept
 
@@ -210,7 +221,7 @@ def _read_data(
     pairs = usable(preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = joined(rows, pairs)
-    warnings += run_checks(checks.usable, UsableRows(rows, pairs, groups), checking, folder.note)
+    runner.run(checks.usable, UsableRows(rows, pairs, groups))
 
     earlier = read_sides(context.root, request.start_from)
     placed = earlier.of_groups([*rows, *pairs])
@@ -222,17 +233,18 @@ def _read_data(
     split = split_rows(rows, exact(spec.data.held_out.fraction), placed)
     of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
     if pairs:
-        warnings += run_checks(checks.pairs, of_pairs, checking, folder.note_pairs)
+        runner.run(checks.pairs, of_pairs, folder.note_pairs)
     held_out = earlier.held_out | _held_out_keys(split, of_pairs)
     learned_rows, masked = without_held_out_turns(split.train, held_out)
     split = replace(split, train=learned_rows)
     folder.note({"split": _check_split(split, of_pairs, earlier, len(rows))})
     write_sides(folder.path, earlier, split, of_pairs)
     split_data = SplitRows(split, of_pairs, masked, earlier, conflicts)
-    warnings += run_checks(checks.split, split_data, checking, folder.note)
+    runner.run(checks.split, split_data)
+    runner.refuse_errors()
 
     dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
-    return _Data(split_data, digest, preference, dropped, warnings)
+    return _Data(split_data, digest, preference, dropped, runner.warnings)
 
 
 def _check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
@@ -241,7 +253,7 @@ def _check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Chec
         gate.name: parse_golden(golden_text(context.root, gate.name, gate.spec.golden.source))
         for gate in request.gates
     }
-    return CheckContext(request, tokenizer, golden, policies(request.spec.data))
+    return CheckContext(request, tokenizer, golden, settings(request.spec.data))
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:

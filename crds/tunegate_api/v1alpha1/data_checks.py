@@ -1,0 +1,125 @@
+"""The settings of data checks in a FineTuneJob: what happens if a check finds a fault, and its limit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunegate_api.meta import ApiModel, Decimal, exact
+from tunegate_api.v1alpha1.fields import Share
+from tunegate_api.v1alpha1.values import Between
+
+CheckPolicy = Literal["Enforce", "Warn", "Off"]
+
+
+class DataCheck(ApiModel):
+    """What happens if a data check finds a fault in more rows than its limit allows."""
+
+    policy: CheckPolicy | None = None
+    """What happens above the limit. Enforce: the job fails before a GPU is requested. Warn: the job goes on,
+    and the status has a warning. Off: the check does not run. The default depends on the check."""
+    max_share: Annotated[Share | None, Field(examples=["0.02"])] = None
+    """Maximum share of rows with the fault, 0 to 1. The default depends on the check."""
+
+
+class DistributionCheck(ApiModel):
+    """What happens if training inputs do not look like production inputs."""
+
+    policy: CheckPolicy | None = None
+    """What happens above the limit. Enforce, the default: the job fails before a GPU is requested. Warn: the
+    job goes on, and the status has a warning. Off: the check does not run."""
+    max_auc: Annotated[
+        Decimal | None, Between(least=Fraction(1, 2), most=1), Field(alias="maxAUC", examples=["0.8"])
+    ] = None
+    """Maximum area under the ROC curve of a classifier that distinguishes training inputs from production
+    inputs: 0.5 means that it cannot, 1 means that it always can. The lower bound of the 95 % confidence
+    interval is compared with the limit. Defaults to 0.75."""
+
+
+class DataChecks(ApiModel):
+    """Settings of the data checks. They run before a GPU is requested, on all rows of all sources."""
+
+    bad_rows: DataCheck | None = None
+    """Rows that cannot be parsed, or that the chat template of the model refuses: broken JSON, unknown or
+    missing fields, empty text, roles out of order. Defaults to Enforce with maxShare 0. With a larger
+    maxShare or with Warn, bad rows are dropped and counted."""
+    mixed_templates: DataCheck | None = None
+    """Rows whose prompts do not follow the template of most prompts: another opening, frame or system prompt.
+    Defaults to Enforce with maxShare 0.05."""
+    distribution: DistributionCheck | None = None
+    """Difference between training inputs and the inputs in `data.production`: lengths, vocabulary, and how
+    well a classifier distinguishes them. Without `data.production`, the status has a warning."""
+    near_duplicates: DataCheck | None = None
+    """Rows that repeat an earlier row except for a few words. Defaults to Warn with maxShare 0.05."""
+    leakage: DataCheck | None = None
+    """Training rows that repeat a golden case, or 13 consecutive words of it or of a held-out row. Words that
+    belong to the template of most prompts are not compared. Defaults to Enforce with maxShare 0."""
+    refusals: DataCheck | None = None
+    """Completions that refuse a request, or in which the writer says that it is an AI. Defaults to Warn with
+    maxShare 0.01."""
+    truncated_answers: DataCheck | None = None
+    """Completions that seem to end in the middle of a sentence, a bracket or a code block, although other
+    completions do not. Defaults to Warn with maxShare 0.02."""
+    mixed_languages: DataCheck | None = None
+    """Rows in another language than most rows. Defaults to Warn with maxShare 0.05."""
+    secrets: DataCheck | None = None
+    """Rows with secrets, such as access keys, tokens and private keys. Defaults to Warn with maxShare 0."""
+    personal_data: DataCheck | None = None
+    """Rows with personal data: e-mail addresses, telephone, credit card and bank account numbers. Defaults to
+    Warn with maxShare 0."""
+    prompt_injection: DataCheck | None = None
+    """Rows with text that gives instructions to a model in place of its user, such as to ignore earlier
+    instructions. Defaults to Warn with maxShare 0."""
+    label_imbalance: DataCheck | None = None
+    """Share of the most frequent label, if the completions are labels. Defaults to Warn with maxShare
+    0.9."""
+    contradictions: DataCheck | None = None
+    """Rows whose prompt has another label in another row, and pairs whose prompt has the opposite preference
+    in another pair. Defaults to Warn with maxShare 0."""
+    pairs: DataCheck | None = None
+    """Preference pairs from which little can be learned: the completions are almost equal, or equal after
+    truncation to `training.maxLength`, or one is much longer in almost all pairs, or the rejected ones are
+    almost all alike. Defaults to Warn with maxShare 0.05."""
+
+
+@dataclass(frozen=True)
+class CheckDefault:
+    """The policy and the limit of a data check for which the spec sets none."""
+
+    policy: CheckPolicy
+    limit: Fraction
+    """The maximum share of rows or, for ``distribution``, the maximum area under the ROC curve."""
+
+
+def _default(policy: CheckPolicy, limit: str) -> CheckDefault:
+    return CheckDefault(policy, exact(limit))
+
+
+CHECK_DEFAULTS: Mapping[str, CheckDefault] = {
+    "bad_rows": _default("Enforce", "0"),
+    "mixed_templates": _default("Enforce", "0.05"),
+    "distribution": _default("Enforce", "0.75"),
+    "near_duplicates": _default("Warn", "0.05"),
+    "leakage": _default("Enforce", "0"),
+    "refusals": _default("Warn", "0.01"),
+    "truncated_answers": _default("Warn", "0.02"),
+    "mixed_languages": _default("Warn", "0.05"),
+    "secrets": _default("Warn", "0"),
+    "personal_data": _default("Warn", "0"),
+    "prompt_injection": _default("Warn", "0"),
+    "label_imbalance": _default("Warn", "0.9"),
+    "contradictions": _default("Warn", "0"),
+    "pairs": _default("Warn", "0.05"),
+}
+"""The defaults of all fields of :class:`DataChecks`."""
+
+
+def check_setting(checks: DataChecks, name: str) -> CheckDefault:
+    """Return the policy and the limit of the data check ``name``, a field of :class:`DataChecks`."""
+    default, given = CHECK_DEFAULTS[name], getattr(checks, name)
+    if given is None:
+        return default
+    limit = given.max_auc if isinstance(given, DistributionCheck) else given.max_share
+    return CheckDefault(given.policy or default.policy, default.limit if limit is None else exact(limit))

@@ -1,0 +1,46 @@
+"""The part of a FineTuneJob's status about its data: numbers of rows, and results of the data checks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunegate_api.meta import Decimal, StatusModel
+
+
+class DataStatus(StatusModel):
+    """Numbers of rows after the rows were validated and split."""
+
+    train: int
+    """Number of training rows."""
+    dev: int
+    """Number of held-out rows that score checkpoints."""
+    test: int
+    """Number of held-out rows that are read once, by the final gate."""
+    dropped: int = 0
+    """Number of dropped rows. data/report.json on the volume gives the reason for each."""
+    distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
+    """How well a classifier distinguishes training inputs from production inputs, as the area under the ROC
+    curve: 0.5 means not at all, 1 means always. Absent without `data.production`."""
+    review_score: Decimal | None = None
+    """Share of the reviewed sample that is good, 0 to 1. Absent without `data.quality`."""
+    warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
+    """Warnings about the data, which do not stop the job."""
+
+
+MAX_DATA_CHECKS = 64
+"""Maximum number of entries in `status.dataChecks`."""
+
+
+class DataCheckResult(StatusModel):
+    """Result of one data check. data/report.json on the volume has its findings, with examples."""
+
+    name: Annotated[str, Field(max_length=40)]
+    """Name of the check, for example golden_prompts."""
+    result: Literal["Passed", "Warned", "Refused", "Off"]
+    """Passed: no fault above the limit. Warned: a fault for which the status has a warning. Refused: a fault
+    for which the job failed. Off: the spec switches the check off."""
+    count: int | None = None
+    """Number of rows, pairs or cases with the fault. Absent if there are none."""
+    share: Decimal | None = None
+    """The count as a share of all rows, or another measured value, which the check compared with its limit.
+    Absent if the check has no limit or found nothing."""

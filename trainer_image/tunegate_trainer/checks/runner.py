@@ -1,0 +1,107 @@
+"""Run data checks: apply their policies and limits, and collect results, warnings and errors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tunegate_api.v1alpha1.data_status import DataCheckResult
+from tunegate_trainer.checks.finding import Check, CheckContext, Finding, Policy, Severity
+from tunegate_trainer.process.errors import BadDataError
+
+Note = Callable[[dict[str, Any]], None]
+"""Adds keys to data/report.json."""
+RowsT = TypeVar("RowsT")
+_ORDER = ("Off", "Passed", "Warned", "Refused")
+"""The results of a check, from the best to the worst."""
+
+
+@dataclass
+class CheckRunner:
+    """Runs checks, and collects their results over all groups and sources."""
+
+    context: CheckContext
+    note: Note
+    """Adds the findings of checks to data/report.json."""
+    warnings: list[str] = field(default_factory=list)
+    """The messages of all warnings so far."""
+    errors: list[Finding] = field(default_factory=list)
+    """The findings so far for which the data must be refused."""
+    _results: dict[str, DataCheckResult] = field(default_factory=dict)
+    _findings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def results(self) -> list[DataCheckResult]:
+        """The results of all checks so far, in the order in which they ran."""
+        return list(self._results.values())
+
+    def run(self, checks: Sequence[Check[RowsT]], rows: RowsT, note: Note | None = None) -> None:
+        """Run ``checks`` on ``rows`` in order, and apply their policies and limits.
+
+        ``note`` receives the keys that each finding adds to data/report.json.
+        """
+        for check in checks:
+            if self.context.setting(check.NAME).policy is Policy.OFF:
+                self._add(DataCheckResult(name=check.NAME, result="Off"))
+                continue
+            self._add(DataCheckResult(name=check.NAME, result="Passed"))
+            for finding in check.run(rows, self.context):
+                self._handle(finding, note or self.note)
+        self.note({"checks": [*self._findings]})
+
+    def refuse_errors(self) -> None:
+        """Raise the errors found so far, all in one exception. Does nothing if there are none."""
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            raise self.errors[0].error(self.errors[0].message, self.errors[0].remedy)
+        classes = {finding.error for finding in self.errors}
+        raise (classes.pop() if len(classes) == 1 else BadDataError)(
+            f"the data has {len(self.errors)} faults. {_numbered([one.message for one in self.errors])}",
+            _numbered([one.remedy for one in self.errors]),
+        )
+
+    def _handle(self, finding: Finding, note: Note) -> None:
+        if finding.report:
+            note(dict(finding.report))
+        setting = self.context.setting(finding.check)
+        result = "Warned"
+        if finding.severity is Severity.ERROR:
+            if finding.share is not None and finding.share <= setting.limit:
+                result = "Passed"
+            elif setting.policy is Policy.ENFORCE:
+                result = "Refused"
+        if result == "Refused":
+            self.errors.append(finding)
+        elif result == "Warned":
+            self.warnings.append(finding.message)
+        share = None if finding.share is None else f"{float(finding.share):.4g}"
+        self._add(DataCheckResult(name=finding.check, result=result, count=finding.count, share=share))
+        self._findings.append(
+            {
+                "check": finding.check,
+                "result": result,
+                "message": finding.message,
+                "count": finding.count,
+                "share": share,
+                "examples": list(finding.examples),
+                "remedy": finding.remedy,
+            }
+        )
+
+    def _add(self, new: DataCheckResult) -> None:
+        """Record a result. A check that already has one keeps the worst result, and its counts are added."""
+        old = self._results.get(new.name, new)
+        if old is new:
+            self._results[new.name] = new
+            return
+        shares = [one.share for one in (old, new) if one.share is not None]
+        self._results[new.name] = DataCheckResult(
+            name=new.name,
+            result=max(old.result, new.result, key=_ORDER.index),
+            count=(old.count or 0) + (new.count or 0) or None,
+            share=max(shares, key=float, default=None),
+        )
+
+
+def _numbered(sentences: Sequence[str]) -> str:
+    return " ".join(f"({number}) {sentence}." for number, sentence in enumerate(sentences, start=1))
