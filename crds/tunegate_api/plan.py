@@ -88,6 +88,8 @@ class SplitPlan(StatusModel):
 
     rows: int
     sha256: Sha256
+    examples_sha256: Sha256 | None = None
+    """Digest of the file with the tokenized rows or pairs. Only the train split has such a file."""
 
 
 class PreferencePlan(StatusModel):

@@ -9,6 +9,10 @@ PAIRS_PREFIX = "preference-"
 """Prefix of the names of files with pairs. It is followed by the name of the split: train, dev or test."""
 
 
+TRAIN_EXAMPLES = "train.arrow"
+"""Name of the file with the tokenized training rows. For pairs, it follows :data:`PAIRS_PREFIX`."""
+
+
 def golden_file(gate: str) -> str:
     """Return the name of the file with the results of a gate's golden set, one case per line."""
     return f"golden-{gate}.jsonl"

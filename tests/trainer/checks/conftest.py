@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,8 @@ class SoundData:
     pair_source: SourceRows[Pair]
     usable: UsableRows
     split: SplitRows
+    folder: Path
+    """A folder for the examples of sources."""
 
     @property
     def schemas(self) -> dict[str, dict[str, object]]:
@@ -44,23 +47,24 @@ class SoundData:
     def source_of(self, *lines: str) -> SourceRows[Row]:
         """Return the source of a file with these lines."""
         parsed = parse_rows("\n".join(lines), Columns(), None)
-        return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT)
+        return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT, self.folder / "more.arrow")
 
     def rows_of(self, *rows: dict[str, object]) -> list[Measured[Row]]:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
 
 
 @pytest.fixture
-def sound(make_root: Callable[..., object], tiny_model: object) -> SoundData:
+def sound(make_root: Callable[..., object], tiny_model: object, tmp_path: Path) -> SoundData:
     cases = [{"id": "a", "prompt": "golden order", "expect": [{"type": "equals", "value": "yes"}]}]
     root = make_root(gates={"orders": gate_spec(cases, generation={"maxNewTokens": 64})})
     request, tokenizer = root.context().request, load_tokenizer(tiny_model)
     golden = {"orders": parse_golden("\n".join(map(json.dumps, cases)))}
     text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
     ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
-    source = SourceRows("data.train", parse_rows("\n".join(text), Columns(), None), tokenizer, LIMIT)
+    parsed = parse_rows("\n".join(text), Columns(), None)
+    source = SourceRows("data.train", parsed, tokenizer, LIMIT, tmp_path / "rows.arrow")
     of_pairs = parse_pairs("\n".join(ranked), Columns(), None)
-    pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT)
+    pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT, tmp_path / "pairs.arrow")
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})
     return SoundData(
@@ -75,4 +79,5 @@ def sound(make_root: Callable[..., object], tiny_model: object) -> SoundData:
             earlier=Sides({}),
             conflicts=0,
         ),
+        folder=tmp_path,
     )

@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
+from support.tiny_model import make_tokenizer
 from support.trainer_root import TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract import ExitCode, Role, StartRequest
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure
-from tunegate_api.workspace import Workspace
+from tunegate_api.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import seal, write_model
+from tunegate_trainer.tokens.example_file import ExampleFile
+from tunegate_trainer.tokens.examples import tokenize_rows
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 
 Rows = list[dict[str, Any]]
@@ -191,9 +194,11 @@ def test_chat_answer_to_a_prompt_held_out_by_an_earlier_job_is_masked(run_job):
     chat = [turn("user", asked), turn("assistant", "mugs"), turn("user", "more"), turn("assistant", "yes")]
     chats: Rows = [{"messages": [*chat[:2], turn("user", f"more {i}"), chat[3]]} for i in range(20)]
     second = run_job([*plain, *chats], start=first)
-    masked = [row.unlearned for row in read_rows(second.data / "train.jsonl") if len(row.prompt) > 1]
+    rows = read_rows(second.data / "train.jsonl")
+    masked = [row.unlearned for row in rows if len(row.prompt) > 1]
     assert masked == [[1]] * len(masked)
     assert masked
+    assert list(ExampleFile(second.data / TRAIN_EXAMPLES)) == tokenize_rows(make_tokenizer(), rows, 256)
 
 
 def test_prompt_of_an_earlier_jobs_training_chat_is_not_held_out(run_job):

@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from support.trainer_root import STAGE, gate_spec, golden_cases
+from support.trainer_root import STAGE, dpo_plan, gate_spec, golden_cases, stage_plan
 from tunegate_api.contract import Outcome, Results, Subject
 from tunegate_api.judging.verdict import PASS
+from tunegate_api.workspace import PAIRS_PREFIX, TRAIN_EXAMPLES
 from tunegate_trainer.evaluate.evaluate import CaseResult
 from tunegate_trainer.process.epoch import Writer
+from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.process.interruption import Superseded
 from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.example_file import example_writer, to_batch
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.start import trainable
@@ -25,6 +29,25 @@ def test_training_lowers_the_loss_and_evaluates_every_checkpoint(make_root):
     assert root.evaluation(0).outcomes["golden/orders"].count(PASS) == 0
     assert root.evaluation(20).outcomes == {"golden/orders": PASS * 20, "dev/exact_match": PASS * 6}
     assert root.losses()[-1] < root.losses()[0]
+
+
+@pytest.mark.parametrize("method", ["SFT", "DPO"])
+def test_stage_reads_examples_of_the_data_role_if_they_are_intact(make_root, tiny_model, method):
+    stage = stage_plan(STAGE) if method == "SFT" else dpo_plan()
+    root, prefix = make_root(later=[dpo_plan()]), "" if method == "SFT" else PAIRS_PREFIX
+    context, tokenizer = root.context(), load_tokenizer(tiny_model)
+    tokenized = train_role.read_examples(context, stage, tokenizer)
+    path = root.data / f"{prefix}{TRAIN_EXAMPLES}"
+    with example_writer(path) as writer:
+        examples = tokenized if method == "SFT" else [one for pair in tokenized for one in pair]
+        writer.write_batch(to_batch(reversed(list(examples))))
+    data = context.plan.data if method == "SFT" else context.plan.data.preference
+    data.train.__dict__["examples_sha256"] = sha256_file(path)
+    stored = train_role.read_examples(context, stage, tokenizer)
+    flat = list(stored) if method == "SFT" else [one for pair in stored for one in pair]
+    assert flat == list(reversed(list(examples)))
+    path.write_bytes(path.read_bytes() + b" ")
+    assert train_role.read_examples(context, stage, tokenizer) == tokenized
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 checks."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunegate_api.plan import SplitPlan
+from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.split import SIDES, Split
-from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.process.files import write_atomic
+from tunegate_trainer.data.usable import Measured, SourceRows, write_examples
+from tunegate_trainer.process.files import sha256_file, write_atomic
 from tunegate_trainer.tokens.rows import write_rows
 
 
@@ -30,10 +33,23 @@ class DataFolder:
         """Add ``entries`` about preference data to report.json."""
         self.note({"preference": self.report.get("preference", {}) | entries})
 
-    def write_split(self, split: Split[Measured[RowT]], prefix: str = "") -> dict[str, SplitPlan]:
-        """Write one file per split (train, dev, test). Return the number of rows and the digest of each file,
-        which the plan records."""
-        return {
+    def examples_file(self, source: str) -> Path:
+        """Return the temporary file for the tokenized rows or pairs of a source, such as ``data.train``."""
+        return self.path / "scratch" / f"{source}.arrow"
+
+    def write_split(
+        self,
+        split: Split[Measured[RowT]],
+        source: SourceRows[RowT],
+        changed: Sequence[int] = (),
+        prefix: str = "",
+    ) -> dict[str, SplitPlan]:
+        """Write one file per split (train, dev, test), and a file with the tokenized training rows.
+
+        ``changed`` has the positions of training rows that were changed after they were tokenized. Returns
+        the number of rows and the digests of each split, which the plan records.
+        """
+        plans = {
             side: SplitPlan(
                 rows=len(rows),
                 sha256=write_rows(
@@ -43,3 +59,11 @@ class DataFolder:
             for side in SIDES
             for rows in [split.side(side)]
         }
+        examples = self.path / f"{prefix}{TRAIN_EXAMPLES}"
+        write_examples(examples, split.train, source, changed)
+        plans["train"] = plans["train"].model_copy(update={"examples_sha256": sha256_file(examples)})
+        return plans
+
+    def remove_scratch(self) -> None:
+        """Remove the temporary files of :meth:`examples_file`."""
+        shutil.rmtree(self.path / "scratch", ignore_errors=True)

@@ -26,7 +26,7 @@ class Preference:
 
 
 def read_preference(
-    context: Context, tokenizer: PreTrainedTokenizerBase, longest: Limit
+    context: Context, folder: DataFolder, tokenizer: PreTrainedTokenizerBase, longest: Limit
 ) -> Preference | None:
     """Read ``data.preference``. Returns None if the job has none."""
     data = context.request.spec.data
@@ -34,7 +34,8 @@ def read_preference(
         return None
     text, digest = read_source(context, data.preference, "data.preference")
     parsed = parse_pairs(text, data.preference.columns, data.held_out.group_by)
-    return Preference(SourceRows("data.preference", parsed, tokenizer, longest), digest)
+    examples = folder.examples_file("data.preference")
+    return Preference(SourceRows("data.preference", parsed, tokenizer, longest, examples), digest)
 
 
 def split_preference(
@@ -74,4 +75,5 @@ def preference_plan(
     """
     if preference is None or not preference.source.tokenized.kept:
         return None
-    return PreferencePlan(source_sha256=preference.source_sha256, **folder.write_split(split, PAIRS_PREFIX))
+    files = folder.write_split(split, preference.source, prefix=PAIRS_PREFIX)
+    return PreferencePlan(source_sha256=preference.source_sha256, **files)

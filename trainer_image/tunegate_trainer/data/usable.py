@@ -1,16 +1,20 @@
 """The parsed and tokenized rows of a data source, and which of them can be trained on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic
 
+from pyarrow.ipc import RecordBatchStreamWriter  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
-from tunegate_trainer.process.errors import UserError
-from tunegate_trainer.tokens.examples import answer_tokens, completion_tokens, examples_of
+from tunegate_trainer.data.tokenize import Refused, tokenize
+from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
+from tunegate_trainer.tokens.examples import examples_of
+from tunegate_trainer.tokens.rows import Pair
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Measured(Generic[RowT]):
     answer: int
     """Number of tokens in the last answer, including the end of its turn. For a pair, in the longer
     answer."""
+    position: int
+    """The position of its first example in the file of the source's examples."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,18 @@ class SourceRows(Generic[RowT]):
     parsed: Parsed[RowT]
     tokenizer: PreTrainedTokenizerBase
     longest: Limit
+    examples: Path
+    """The file to which the examples of the kept rows or pairs are written: one of a row, two of a pair."""
 
     @cached_property
     def tokenized(self) -> Tokenized[RowT]:
-        return _tokenize(self.tokenizer, self.parsed.rows, self.longest.tokens)
+        with example_writer(self.examples) as writer:
+            return _tokenize(self.tokenizer, self.parsed.rows, self.longest.tokens, writer)
+
+    @property
+    def examples_per_row(self) -> int:
+        """One example of a row, two of a pair."""
+        return 2 if self.parsed.rows and isinstance(self.parsed.rows[0].row, Pair) else 1
 
     @property
     def total(self) -> int:
@@ -105,27 +119,49 @@ class SourceRows(Generic[RowT]):
 
 
 def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Labelled[RowT]], longest: int
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Labelled[RowT]],
+    longest: int,
+    writer: RecordBatchStreamWriter,
 ) -> Tokenized[RowT]:
-    kept: list[Measured[RowT]] = []
-    too_long: list[RowProblem] = []
-    refused: list[RowProblem] = []
-    hint = ""
-    for row in rows:
-        try:
-            examples = examples_of(tokenizer, row.row)
-        except UserError as error:
-            refused.append(RowProblem(row.line, str(error)))
-            hint = hint or error.hint or "correct or remove these rows"
-            continue
-        lengths = [len(one["input_ids"]) for one in examples]
-        if max(lengths) <= longest:
-            learned = sum(map(completion_tokens, examples))
-            kept.append(Measured(row, sum(lengths), learned, row.group, max(map(answer_tokens, examples))))
-        else:
-            problem = f"the row has {max(lengths)} tokens, but at most {longest} are allowed"
-            too_long.append(RowProblem(row.line, problem))
-    return Tokenized(kept, too_long, refused, hint)
+    found: Tokenized[RowT] = Tokenized([], [], [], "")
+    unread, position, hint = iter(rows), 0, ""
+    for chunk in tokenize(tokenizer, [row.row for row in rows], longest):
+        writer.write_batch(chunk.examples)
+        for result in chunk.results:
+            row = next(unread)
+            if isinstance(result, Refused):
+                found.refused.append(RowProblem(row.line, result.reason))
+                hint = hint or result.hint
+            elif result.longest > longest:
+                problem = f"the row has {result.longest} tokens, but at most {longest} are allowed"
+                found.too_long.append(RowProblem(row.line, problem))
+            else:
+                found.kept.append(
+                    Measured(row, result.tokens, result.learned, row.group, result.answer, position)
+                )
+                position += result.examples
+    return replace(found, hint=hint)
+
+
+def write_examples(
+    path: Path, rows: Sequence[Measured[RowT]], source: SourceRows[RowT], changed: Sequence[int] = ()
+) -> None:
+    """Write the examples of ``rows``, which are rows of ``source``, to a file.
+
+    ``changed`` has the positions in ``rows`` of those that were changed after they were tokenized. They are
+    tokenized again; all other examples are copied.
+    """
+    stored, each = ExampleFile(source.examples), source.examples_per_row
+    with example_writer(path) as writer:
+        start = 0
+        for end in [*changed, len(rows)]:
+            positions = [row.position + i for row in rows[start:end] for i in range(each)]
+            for batch in stored.batches(positions):
+                writer.write_batch(batch)
+            if end < len(rows):
+                writer.write_batch(to_batch(examples_of(source.tokenizer, rows[end].labelled.row)))
+            start = end + 1
 
 
 def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:

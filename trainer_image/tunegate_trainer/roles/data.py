@@ -108,7 +108,10 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
     model = _model(context)
-    plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
+    try:
+        plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
+    finally:
+        folder.remove_scratch()
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
     return plan
 
@@ -169,7 +172,7 @@ def prepare(
         ),
         data=DataPlan(
             source_sha256=data.source_sha256,
-            **folder.write_split(split),
+            **folder.write_split(split, data.source, [i for i, n in enumerate(data.rows.masked) if n]),
             dropped=data.dropped,
             preference=preference_plan(folder, data.preference, of_pairs),
             warnings=warnings,
@@ -185,6 +188,7 @@ class _Data:
     """The data of a job after reading, checking and splitting."""
 
     rows: SplitRows
+    source: SourceRows[Row]
     source_sha256: Sha256
     preference: Preference | None
     dropped: int
@@ -215,9 +219,15 @@ def _read_data(
 
     text, digest = read_source(context, spec.data.train, "data.train")
     parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
-    source = SourceRows("data.train", parsed, tokenizer, _length_limit(spec.stages, "SFT", longest_chat))
+    source = SourceRows(
+        "data.train",
+        parsed,
+        tokenizer,
+        _length_limit(spec.stages, "SFT", longest_chat),
+        folder.examples_file("data.train"),
+    )
     rows = usable(source, folder.note)
-    preference = read_preference(context, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
+    preference = read_preference(context, folder, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
     pairs = usable(preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = joined(rows, pairs)
@@ -244,7 +254,7 @@ def _read_data(
     runner.refuse_errors()
 
     dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
-    return _Data(split_data, digest, preference, dropped, runner.warnings)
+    return _Data(split_data, source, digest, preference, dropped, runner.warnings)
 
 
 def _check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:

@@ -2,9 +2,10 @@
 
 import gc
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +15,8 @@ from trl.trainer.sft_config import SFTConfig
 from tunegate_api.contract import Outcome, Subject
 from tunegate_api.judging.verdict import StopAction
 from tunegate_api.memory.estimate import is_checkpointed
-from tunegate_api.plan import Plan, StagePlan, TrainingParameters
+from tunegate_api.plan import Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
@@ -29,8 +31,9 @@ from tunegate_trainer.process.errors import (
     UserError,
     out_of_memory_explained,
 )
-from tunegate_trainer.process.files import read_manifest, weights_digest
+from tunegate_trainer.process.files import read_manifest, sha256_file, weights_digest
 from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.example_file import ExampleFile
 from tunegate_trainer.tokens.examples import Example, tokenize_pairs, tokenize_rows
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 from tunegate_trainer.train.callback import StageCallback
@@ -224,14 +227,17 @@ def evaluation_sets(
     return [*sets, *golden_sets(context, tokenizer, others)], sets
 
 
-Examples = list[Example] | list[tuple[Example, Example]]
+Examples = Sequence[Example] | list[tuple[Example, Example]]
 """For SFT, one example per row. For DPO, two examples per pair: with the chosen and with the rejected
 answer."""
 
 
 def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedTokenizerBase) -> Examples:
-    """Return the training examples of a stage, from the file of rows or pairs, whose digest must match the
-    plan."""
+    """Return the training examples of a stage.
+
+    The data role has tokenized them. If its file is missing or was changed, the rows or pairs are tokenized
+    again, from their own file, whose digest must match the plan.
+    """
     folder, data, longest = (
         context.workspace / context.paths.data,
         context.plan.data,
@@ -240,12 +246,25 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
     if stage.parameters.method == "SFT":
         path = folder / "train.jsonl"
         check_split(path, data.train)
-        return tokenize_rows(tokenizer, read_rows(path), longest)
+        stored = _stored_examples(folder / TRAIN_EXAMPLES, data.train)
+        return tokenize_rows(tokenizer, read_rows(path), longest) if stored is None else stored
     if data.preference is None:
         raise UserError(f"stage {stage.name} trains on preference pairs, but the plan has none")
     path = folder / f"{PAIRS_PREFIX}train.jsonl"
     check_split(path, data.preference.train)
-    return tokenize_pairs(tokenizer, read_pairs(path), longest)
+    stored = _stored_examples(folder / f"{PAIRS_PREFIX}{TRAIN_EXAMPLES}", data.preference.train)
+    if stored is None:
+        return tokenize_pairs(tokenizer, read_pairs(path), longest)
+    return list(zip(stored[::2], stored[1::2], strict=True))
+
+
+def _stored_examples(path: Path, plan: SplitPlan) -> ExampleFile | None:
+    """Return the examples that the data role has tokenized; None if the file does not have the digest in the
+    plan."""
+    if plan.examples_sha256 is None or not path.exists() or sha256_file(path) != plan.examples_sha256:
+        logger.info("%s is missing or was changed: the rows are tokenized again", path.name)
+        return None
+    return ExampleFile(path)
 
 
 def training_examples(
@@ -256,16 +275,16 @@ def training_examples(
     *,
     stage: StagePlan,
     ranks: Ranks = SINGLE_RANK,
-) -> list[dict[str, Any]]:
+) -> Sequence[Mapping[str, Any]]:
     """Return the examples in the trainer's format. A pair has the reference log-probabilities of both
     answers.
 
     ``model`` must still have the starting weights, whose digest is ``weights``. Raises
     :class:`CudaOutOfMemoryError` if a single answer does not fit the GPU.
     """
-    pairs = [one for one in examples if isinstance(one, tuple)]
-    if not pairs:
-        return [dict(one) for one in examples if isinstance(one, dict)]
+    if stage.parameters.method == "SFT":
+        return cast("Sequence[Example]", examples)
+    pairs = cast("list[tuple[Example, Example]]", examples)
     with out_of_memory_explained(lambda: memory_hint(stage), "while computing the reference of one answer"):
         reference = reference_log_probs(folder, model, weights, pairs, ranks)
     return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 
+from tunegate_trainer.tokens.example_file import ExampleFile
 from tunegate_trainer.tokens.examples import Example
 
 
@@ -35,6 +36,9 @@ def training_order(rows: int, count: int, seed: int) -> list[int]:
 def training_dataset(
     examples: Sequence[Mapping[str, Any]], *, steps: int, batch_size: int, seed: int
 ) -> Dataset:
-    """Return the examples of all steps in order, ``batch_size`` for each step."""
+    """Return the examples of all steps in order, ``batch_size`` for each step. Examples in a file are mapped
+    into memory, not loaded."""
     order = training_order(len(examples), steps * batch_size, seed)
+    if isinstance(examples, ExampleFile):
+        return Dataset.from_file(str(examples.path)).select(order)
     return Dataset.from_list(list(examples)).select(order)

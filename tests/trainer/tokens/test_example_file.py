@@ -1,0 +1,48 @@
+"""Examples in an Arrow file: what is written is read, one by one and through the datasets library."""
+
+import pytest
+
+from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
+from tunegate_trainer.tokens.examples import Example
+from tunegate_trainer.train.dataset import training_dataset, training_order
+
+EXAMPLES = [Example(input_ids=[i] * (i + 1), labels=[-100] * i + [i]) for i in range(2500)]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "new" / "train.arrow"
+    with example_writer(path) as writer:
+        writer.write_batch(to_batch(EXAMPLES[:7]))
+        writer.write_batch(to_batch(EXAMPLES[7:]))
+    return ExampleFile(path)
+
+
+def test_examples_are_read_as_they_were_written(file):
+    assert list(file) == EXAMPLES
+    assert len(file) == 2500
+    assert (file[0], file[8], file[-1]) == (EXAMPLES[0], EXAMPLES[8], EXAMPLES[-1])
+    assert file[5:9] == EXAMPLES[5:9]
+    with pytest.raises(IndexError):
+        file[2500]
+
+
+def test_batches_have_the_examples_in_the_requested_order(file):
+    wanted = [*range(2400, 0, -2), 3]
+    found = [one for batch in file.batches(wanted) for one in batch.to_pylist()]
+    assert found == [EXAMPLES[i] for i in wanted]
+
+
+def test_file_that_was_not_completed_does_not_exist(tmp_path):
+    path = tmp_path / "train.arrow"
+    with pytest.raises(AttributeError), example_writer(path) as writer:
+        writer.write_batch(None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_dataset_maps_the_file_in_training_order(file):
+    dataset = training_dataset(file, steps=3, batch_size=4, seed=1)
+    assert [dict(one) for one in dataset] == [EXAMPLES[i] for i in training_order(2500, 12, 1)]
+    assert dataset.cache_files == [{"filename": str(file.path)}]
+    in_memory = training_dataset(EXAMPLES, steps=3, batch_size=4, seed=1)
+    assert list(dataset) == list(in_memory)
