@@ -16,11 +16,20 @@ from tunegate_trainer.report import render
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a stopped run, with everything that could be too wide for a phone."""
-    job = JobFolder(tmp_path_factory.mktemp("browser"), stages=("sft",))
+    metrics = [
+        {"name": "exact_match", "min": "0.8"},
+        {"name": "json_schema", "min": "0.8", "schema": {"inline": {"type": "object"}}},
+        {"name": "preference_accuracy", "min": "0.8"},
+    ]
+    job = JobFolder(tmp_path_factory.mktemp("browser"), stages=("sft",), spec={"taskMetrics": metrics})
     job.write_data(
         {
             "rows": 1852,
             "dropped": [{"line": 5, "reason": "x" * 300}],
+            "checks": [
+                {"check": "secrets", "result": "Warned", "message": "m" * 300, "count": 3, "share": "0.02"}
+                | {"examples": [f"line {i}: {'e' * 200}" for i in range(10)], "remedy": "r" * 200}
+            ],
             "lengths": {"mean": 100, "max": 4000, "width": 400, "counts": [1, 5, 30, 900]},
         }
     )
@@ -49,6 +58,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_page_has_no_horizontal_scroll(browser: Any, report: Path, width: int) -> None:
     show(browser, report.as_uri(), width)
     assert page_width(browser) <= width
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_no_table_is_cut_off(browser: Any, report: Path, width: int) -> None:
+    show(browser, report.as_uri(), width)
+    page_width(browser)  # opens all details
+    cut_off = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+        ".map(e => e.getAttribute('aria-label'))"
+    )
+    assert cut_off == []
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])

@@ -11,6 +11,7 @@ import pytest
 from support.job_folder import GATE, JobFolder
 from support.report_page import BASE, GOOD, LOSSES, PageText, page, text_of, train
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
+from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 
 DASH = "\N{EN DASH}"
@@ -43,6 +44,32 @@ def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobF
     assert "17 duplicate of line 3" in text
     assert "31.5 on average, 80 in the longest" in text
     assert "0 prompts are in more than one split" in text
+
+
+def test_report_shows_findings_of_checks_with_examples_and_remedies(job: JobFolder) -> None:
+    finding = {"result": "Warned", "count": 3, "share": "0.02", "examples": ["line 4: AKIA…"], "remedy": ""}
+    report = {
+        "rows": 150,
+        "checks": [
+            {"check": "secrets", "message": "3 rows have <secrets>", **finding},
+            {"check": "few_rows", "result": "Refused", "message": "data has 150 rows", "count": 150}
+            | {"share": None, "examples": [], "remedy": "add rows"},
+        ],
+    }
+    job.write_data(report)
+    results = [
+        {"name": "bad_rows", "result": "Passed"},
+        {"name": "secrets", "result": "Warned"},
+        {"name": "refusals", "result": "Off"},
+    ]
+    checks = [DataCheckResult.model_validate(one) for one in results]
+    job.write_report(Role.DATA, data_checks=checks, outcome=Outcome.FAILED)
+    text = text_of(page(job))
+    refused, warned = text.index("Refused: few_rows 150"), text.index("Warned: secrets 3, 0.02")
+    assert refused < warned
+    assert "What to do: add rows" in text
+    assert "3 rows have <secrets> line 4: AKIA…" in text
+    assert "1 check passed: bad_rows. Switched off: refusals." in text
 
 
 def test_report_of_bad_data_shows_the_error_its_hint_and_the_bad_rows(job: JobFolder) -> None:

@@ -15,6 +15,7 @@ from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
 from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import loss_chart, rate_chart
+from tunegate_trainer.report.checks import check_results
 from tunegate_trainer.report.collect import Collected, collect
 from tunegate_trainer.report.headline import headline
 from tunegate_trainer.report.parameters import gate_rows, job_rows, memory_rows
@@ -50,6 +51,7 @@ def _page(job: Collected) -> str:
         request=job.request,
         plan=job.plan,
         headline=headline(job, stages, judgement),
+        checks=check_results(job),
         scores=scores(job, stages, judgement),
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
         comparisons=comparisons(job, stages),

@@ -41,6 +41,21 @@ class Lengths:
 
 
 @dataclass(frozen=True)
+class CheckNote:
+    """A finding of a data check."""
+
+    check: str
+    result: str
+    """``Refused``, ``Warned``, or ``Passed`` if the finding is within the limit of the check."""
+    message: str
+    count: int
+    share: str
+    """The measured value that was compared with the limit. Empty if the check has no limit."""
+    examples: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True)
 class DataNotes:
     """The content of data/report.json. Any field may be missing, because the file grows during the checks."""
 
@@ -49,6 +64,7 @@ class DataNotes:
     dropped: tuple[RowNote, ...] = ()
     overlapping_prompts: int | None = None
     lengths: Lengths | None = None
+    findings: tuple[CheckNote, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,6 +253,24 @@ def _notes(report: Mapping[str, Any]) -> DataNotes:
         dropped=_row_notes(report.get("dropped")),
         overlapping_prompts=_whole(split.get("overlapping_prompts")),
         lengths=_lengths(report.get("lengths")),
+        findings=_findings(report.get("checks")),
+    )
+
+
+def _findings(value: object) -> tuple[CheckNote, ...]:
+    entries: Sequence[Any] = value if isinstance(value, list) else ()
+    return tuple(
+        CheckNote(
+            check=str(e.get("check", "")),
+            result=str(e.get("result", "")),
+            message=str(e.get("message", "")),
+            count=_whole(e.get("count")) or 0,
+            share=str(e.get("share") or ""),
+            examples=tuple(map(str, e.get("examples") or ())),
+            remedy=str(e.get("remedy", "")),
+        )
+        for e in entries
+        if isinstance(e, dict)
     )
 
 
