@@ -1,7 +1,7 @@
 """Preference pairs, clean and with faults of each kind."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from support.data_faults.clean import clean_set
 from support.data_faults.corpus import corpus
@@ -80,9 +80,15 @@ def contradictory_pairs(pairs: tuple[Row, ...], *, count: int, seed: int = 0) ->
     return Injected(found.rows, found.faulty | frozenset(found.originals.values()), found.originals)
 
 
-def length_bias(pairs: tuple[Row, ...], *, share: float = 0.95, seed: int = 0) -> Injected:
-    """Make chosen at least 2.5 times as long as rejected in a share of the pairs."""
-    more = [passage.text for passage in corpus().passages if not passage.licence and not passage.heading]
+def length_bias(
+    pairs: tuple[Row, ...], *, share: float = 0.95, seed: int = 0, more: Sequence[str] = ()
+) -> Injected:
+    """Make chosen at least 2.5 times as long as rejected in a share of the pairs.
+
+    ``more`` has the texts that are added to chosen; by default, they are from the corpus."""
+    more = more or [
+        passage.text for passage in corpus().passages if not passage.licence and not passage.heading
+    ]
 
     def lengthen(row: Row, order: random.Random) -> Row:
         text = row["chosen"]

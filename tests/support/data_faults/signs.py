@@ -101,10 +101,12 @@ def harmless(data: DataSet, *, check: str, count: int, seed: int = 0) -> Injecte
 
 
 def _with_text(data: DataSet, row: Row, text: str, order: random.Random) -> Row:
-    """Return a row with a text before or after the prompt's content, or an answer that is prose."""
-    parts = {"prompt": data.content(row)}
-    if is_text(row["completion"]):
-        parts["completion"] = row["completion"]
+    """Return a row with a text before or after the content of its prompt, or its answer, if that is prose."""
+    parts = {"completion": row["completion"]} if is_text(row["completion"]) else {}
+    if not parts or data.content(row).endswith("."):
+        parts["prompt"] = data.content(row)
     field, before = order.choice(list(parts.items()))
     after = order.choice([f"{before} {text}", f"{text} {before}"])
+    if not text.endswith("."):  # an answer that ends with it would look cut
+        after = f"{text} {before}"
     return row | {field: data.prompt(after) if field == "prompt" else after}

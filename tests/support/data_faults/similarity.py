@@ -48,7 +48,7 @@ def similar_pairs(
     pairs = zip(
         common.row[found].tolist(), common.col[found].tolist(), similarity[found].tolist(), strict=True
     )
-    return {(first, second): value for first, second, value in pairs}
+    return {(first, second): value for first, second, value in sorted(pairs)}
 
 
 def distinct(texts: Sequence[str]) -> list[int]:
