@@ -1,8 +1,9 @@
-"""What ``tunegate plan`` prints, as the trainer computes it before a GPU is requested."""
+"""What ``tunegate plan`` and ``tunegate check`` print, as the trainer computes it without a GPU."""
 
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.meta import StatusModel
 from tunegate_api.plan import DataPlan, StagePlan
+from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 
 
@@ -28,3 +29,31 @@ class Forecast(StatusModel):
     """Which parts of the plan are not known, and why."""
     failure: Failure | None = None
     """Why the job would fail before training. None if no reason is known."""
+
+
+class CheckFinding(StatusModel):
+    """A finding of a data check, as in data/report.json."""
+
+    check: str
+    result: str
+    """``Refused``, ``Warned``, or ``Passed`` if the finding is within the limit of the check."""
+    message: str
+    count: int
+    share: str | None = None
+    """The measured value that was compared with the limit. None if the check has no limit."""
+    examples: list[str] = []
+    remedy: str = ""
+
+
+class CheckedData(StatusModel):
+    """The result of ``tunegate check``."""
+
+    rows: int | None = None
+    """The number of rows in the file. None if the rows could not be read."""
+    shape: str | None = None
+    """The recognized shape of the rows, such as Alpaca."""
+    results: list[DataCheckResult] = []
+    """The results of all checks that ran."""
+    findings: list[CheckFinding] = []
+    failure: Failure | None = None
+    """Why a job with this data would fail before training. None if it would not."""

@@ -21,6 +21,7 @@ ON_JOBS = {
 }
 """The commands for jobs in a runs folder or on a cluster, and the module of each."""
 COMMANDS = {
+    "check": f"{_CLI}.check",
     "validate": f"{_CLI}.manifests",
     "plan": f"{_CLI}.manifests",
     "run": f"{_CLI}.run",
@@ -36,6 +37,7 @@ def main() -> None:
 
     \b
     The same manifests run here and on a cluster:
+      tunegate check data.jsonl                check data, without a manifest
       tunegate validate examples/quickstart    report every mistake, with its line
       tunegate plan examples/quickstart        estimate what it needs, without training
       tunegate run examples/quickstart         prepare data, train, judge, publish

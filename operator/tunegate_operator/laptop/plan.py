@@ -1,4 +1,4 @@
-"""Run the trainer's forecast for a job in a temporary folder.
+"""Run the trainer's forecast or data checks for a job in a temporary folder.
 
 The folder has the layout of a pod's file system, see :mod:`tunegate_api.contract`. It contains the job's
 volumes that exist on this machine.
@@ -9,23 +9,24 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunegate_api.contract import ROOT_VARIABLE
-from tunegate_api.forecast import Forecast
+from tunegate_api.forecast import CheckedData, Forecast
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.pod_folder import content_of
 from tunegate_operator.laptop.volumes import claims_of
 
 SECONDS = 3600
-"""Timeout for a forecast, in seconds. A forecast may check all data and convert a model."""
+"""Timeout in seconds. A forecast may check all data and convert a model."""
 _LAST_LINES = 5
 _FOLDERS = {"ConfigMap": "inputs", "Secret": "secrets"}
 
 
 class ForecastError(Exception):
-    """The trainer's forecast failed, or timed out."""
+    """The trainer failed or timed out."""
 
 
 def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -> Forecast:
@@ -35,6 +36,26 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
     The folder of a claim is in ``folder``, next to the manifests, or else in ``runs``. A converted model is
     kept in the claim's folder, where ``tunegate run`` finds it. Raises ForecastError.
     """
+    with _pod_folder(job, objects, folder, runs) as root:
+        return Forecast.model_validate_json(_run(root, "forecast"))
+
+
+def check(
+    job: Object, objects: Sequence[Object], folder: Path, runs: Path, *, any_model: bool, any_goal: bool
+) -> CheckedData:
+    """Return what the data checks find in the data of ``job``, see :func:`forecast`.
+
+    With ``any_model``, rows are measured in words, and the model of the job is not used. With ``any_goal``,
+    the number of rows is not checked.
+    """
+    options = [*(["--any-model"] if any_model else []), *(["--any-goal"] if any_goal else [])]
+    with _pod_folder(job, objects, folder, runs) as root:
+        return CheckedData.model_validate_json(_run(root, "check", *options))
+
+
+@contextmanager
+def _pod_folder(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -> Iterator[Path]:
+    """Create the temporary folder with the job's inputs, and remove it afterwards."""
     gates = [obj for obj in objects if obj["kind"] == "EvalGate"]
     with tempfile.TemporaryDirectory(prefix="tunegate-plan-") as temporary:
         root = Path(temporary)
@@ -53,7 +74,7 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
         (root / "workspace").mkdir()
         (root / "workspace" / "models").symlink_to(models)
         try:
-            return _run(root)
+            yield root
         finally:
             _remove_if_empty(models, runs)
 
@@ -88,12 +109,13 @@ def _remove_if_empty(folder: Path, runs: Path) -> None:
         folder = folder.parent
 
 
-def _run(root: Path) -> Forecast:
-    """Run the trainer's forecast in its own process, so that this one does not load PyTorch."""
+def _run(root: Path, role: str, *options: str) -> bytes:
+    """Run a role of the trainer in its own process, so that this one does not load PyTorch. Return the
+    content of the file that the role writes."""
     environment = {**os.environ, ROOT_VARIABLE: str(root), "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "tunegate_trainer.roles.forecast"],
+            [sys.executable, "-m", f"tunegate_trainer.roles.{role}", *options],
             env=environment,
             capture_output=True,
             text=True,
@@ -101,8 +123,8 @@ def _run(root: Path) -> Forecast:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ForecastError(f"the trainer did not finish the estimate within {SECONDS} s") from error
+        raise ForecastError(f"the trainer did not finish the {role} within {SECONDS} s") from error
     if ended.returncode != 0:
         last = "\n".join(ended.stderr.strip().splitlines()[-_LAST_LINES:])
-        raise ForecastError(f"the trainer failed to estimate the job's steps and memory:\n{last}")
-    return Forecast.model_validate_json((root / "forecast.json").read_bytes())
+        raise ForecastError(f"the {role} of the trainer failed:\n{last}")
+    return (root / f"{role}.json").read_bytes()

@@ -127,15 +127,15 @@ def prepare(
     request = context.request
     spec = request.spec
     longest_chat = model_length(model_folder)
-    tokenizer = _load_tokenizer(model_folder, spec.model.chat_template_args or {})
+    tokenizer = load_model_tokenizer(model_folder, spec.model.chat_template_args or {})
     _check_stages(request.spec)
     check_metrics(spec.task_metrics)
     check_target_modules(model_folder, spec.stages)
     golden = golden_sets(context, tokenizer, request.gates)
-    checking = _check_context(context, tokenizer)
+    checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
-        data = _read_data(context, folder, longest_chat, checks, runner)
+        data = read_data(context, folder, longest_chat, checks, runner)
     finally:
         context.send_report(data_checks=runner.results)
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
@@ -184,7 +184,7 @@ def prepare(
 
 
 @dataclass(frozen=True)
-class _Data:
+class CheckedRows:
     """The data of a job after reading, checking and splitting."""
 
     rows: SplitRows
@@ -197,9 +197,9 @@ class _Data:
     warnings: list[str]
 
 
-def _read_data(
+def read_data(
     context: Context, folder: DataFolder, longest_chat: int, checks: Checks, runner: CheckRunner
-) -> _Data:
+) -> CheckedRows:
     """Read and split the rows and pairs, and run every check as soon as its input is available.
 
     Raises the errors that checks found: those about schemas and sources before the rows are split, and all
@@ -254,10 +254,10 @@ def _read_data(
     runner.refuse_errors()
 
     dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
-    return _Data(split_data, source, digest, preference, dropped, runner.warnings)
+    return CheckedRows(split_data, source, digest, preference, dropped, runner.warnings)
 
 
-def _check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
+def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
     request = context.request
     golden = {
         gate.name: parse_golden(golden_text(context.root, gate.name, gate.spec.golden.source))
@@ -332,7 +332,7 @@ def _check_split(
     return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
-def _load_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+def load_model_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     """Load the tokenizer and check its chat template. Raises :class:`UserError` if training cannot use it."""
     try:
         tokenizer = load_tokenizer(folder, arguments=arguments)

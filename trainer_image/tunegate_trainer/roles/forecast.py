@@ -76,7 +76,7 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
         return Forecast(model=ModelForecast(uri=uri, parameters=0), notes=[unknown])
     context = Context(role=Role.DATA, root=root)
     try:
-        folder = _model_folder(context, spec)
+        folder = model_folder(context, spec)
         longest = model_length(folder)
         shape = model_shape(folder)
     except TrainerError as error:
@@ -119,7 +119,7 @@ def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: 
         return known.model_copy(update={"failure": error.failure})
 
 
-def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
+def model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
     """Return the folder with the model's configuration.
 
     A local model is used in place. For a remote model, its configuration and tokenizer are downloaded to the
@@ -143,7 +143,12 @@ def _model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
 
 
 def _write_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> None:
-    """Write the request as the operator would. Raises :class:`SourceNotFoundError` if a gate is missing."""
+    write_model(root / "request" / "request.json", make_request(root, job, gates))
+
+
+def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request:
+    """Return the request that the operator would record for ``job``. Raises :class:`SourceNotFoundError` if
+    one of its gates is not in ``gates``."""
     spec, by_name = job.spec, {gate.metadata.name: gate for gate in gates}
     named = [spec.gates, *(stage.gates or [] for stage in spec.stages)]
     names = sorted({gate.name for gates_of_part in named for gate in gates_of_part})
@@ -160,7 +165,7 @@ def _write_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> None:
         )
         for name in names
     ]
-    write_model(root / "request" / "request.json", _request(job, job.spec, requests))
+    return _request(job, job.spec, requests)
 
 
 def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) -> Request:
@@ -182,7 +187,7 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
 def _without_rows(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
     """Return the forecast for a job whose rows are unknown. Memory is estimated for a pass with one example
     or pair of the maximum length, with labels on all tokens."""
-    request = _request(job, _without_gates(job.spec), [])
+    request = _request(job, without_gates(job.spec), [])
     rows = {method: [1] for method in ("SFT", "DPO")}
     stages, failure = [], known.failure
     for planned in plan_stages(request, rows, longest, shape.parameters):
@@ -199,7 +204,7 @@ def _without_steps(stage: StagePlan) -> StagePlan:
     return stage.model_copy(update={"total_steps": 0, "tokens": 0, "checkpoint_steps": []})
 
 
-def _without_gates(spec: FineTuneJobSpec) -> FineTuneJobSpec:
+def without_gates(spec: FineTuneJobSpec) -> FineTuneJobSpec:
     stages = [stage.model_copy(update={"gates": None}) for stage in spec.stages]
     return spec.model_copy(update={"gates": [], "stages": stages})
 
