@@ -1,17 +1,25 @@
-"""Read data sources: files and ConfigMaps. The plan pins the digest of their content."""
+"""Provide data sources as local files: files, folders and ConfigMaps. The plan pins the digest of their
+content."""
 
 import difflib
 import hashlib
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunegate_api.config_map import visible_keys
+from tunegate_api.contract import files_digest
+from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_file, has_files
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Environment, Secret
-from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, unreadable
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError, unreadable
+from tunegate_trainer.process.files import sha256_file
 
 
 def locate(root: Path, uri: str, field: str = "") -> Path:
@@ -36,6 +44,99 @@ def credentials(context: Context, name: str | None) -> Secret | None:
     """
     secret = context.secret(name) if name else None
     return None if isinstance(secret, Environment) else secret
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A data source on this machine. It is a file, or a folder with the files of a data set."""
+
+    path: Path
+    sha256: Sha256
+    """The digest of the file. For a folder, see :func:`_folder_digest`."""
+
+
+@contextmanager
+def open_source(
+    context: Context, source: DataSource, field: str, schemes: Schemes = SCHEMES
+) -> Iterator[LocalSource]:
+    """Provide a source as a local file or folder, with its digest. Errors name ``field``, such as
+    ``data.train``.
+
+    The content is hashed in blocks and never held in memory. A downloaded file is removed at the end of the
+    ``with`` block. Raises :class:`SourceNotFoundError`, with the names that exist, if the file or key does
+    not exist; :class:`BadDataError` if the digest is not the pinned one; :class:`UserError` if permission to
+    read it is denied; :class:`StorageError` if the content changed while it was read; and the errors of
+    :mod:`tunegate_trainer.fetch`.
+    """
+    with _local_path(context, source, field, schemes) as path:
+        named = source.uri or f"ConfigMap {source.config_map}"
+        try:
+            before = _state(path)
+            digest = _folder_digest(path) if path.is_dir() else sha256_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise SourceNotFoundError(f"{field}: {named} does not exist", _similar_names(path)) from None
+        except PermissionError:
+            raise unreadable(f"{field}: {named}") from None
+        if source.sha256 is not None and digest != source.sha256:
+            what = "folder" if path.is_dir() else "file"
+            raise BadDataError(
+                f"{field}: the {what} has sha256 {digest}, but the spec pins {source.sha256}",
+                f"the {what} has changed since its digest was pinned: check it, and set the new sha256 in a "
+                "new job",
+            )
+        yield LocalSource(path, digest)
+        if _state(path) != before:
+            raise StorageError(
+                f"{field}: {named} changed while it was read", "do not change the data while a job reads it"
+            )
+
+
+@contextmanager
+def _local_path(context: Context, source: DataSource, field: str, schemes: Schemes) -> Iterator[Path]:
+    """Provide the path of a source, which need not exist. A remote file is downloaded, and removed at the
+    end."""
+    if source.config_map is not None:
+        yield _config_map_file(context.root / "inputs" / source.config_map, source, field)
+        return
+    address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
+    if not has_files(address, schemes):
+        yield locate(context.root, address.uri)
+        return
+    folder = context.workspace / context.paths.download / field
+    path = fetch_file(address, folder, schemes)  # if this fails, the next attempt resumes the download
+    try:
+        yield path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def source_files(folder: Path) -> list[Path]:
+    """Return the files in a folder and its sub-folders, sorted by their relative path. Hidden files and
+    folders, whose names begin with a dot, are left out."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _folder_digest(folder: Path) -> Sha256:
+    """Return the digest of a folder: that of :func:`files_digest` over the relative paths and the digests of
+    its :func:`source_files`."""
+    return files_digest(
+        {path.relative_to(folder).as_posix(): sha256_file(path) for path in source_files(folder)}
+    )
+
+
+def _state(path: Path) -> list[tuple[Path, int, int]]:
+    """Return the sizes and modification times of the files of a source, to notice a change."""
+    files = source_files(path) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files]
+    return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def read_source(

@@ -1,0 +1,235 @@
+"""Reading records from files of each format, and bad rows with their place and the reason."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from tunegate_trainer.data.records import FORMATS, json_array, json_lines, read_records
+from tunegate_trainer.data.records.record import MAX_ROW_SIZE, Record
+from tunegate_trainer.process.errors import BadDataError
+
+ROWS = [{"prompt": "a, b", "completion": "ü\nline"}, {"prompt": "c", "completion": '"d"'}]
+
+
+def write_csv(path: Path, delimiter: str = ",") -> None:
+    quoted = [[f'"{value.replace(chr(34), chr(34) * 2)}"' for value in row.values()] for row in ROWS]
+    path.write_text("".join(delimiter.join(cells) + "\n" for cells in [["prompt", "completion"], *quoted]))
+
+
+def write_ipc(path: Path, open_writer: Callable[..., Any], rows: list[dict[str, Any]] = ROWS) -> None:
+    table = pyarrow.Table.from_pylist(rows)
+    with open_writer(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "a.jsonl": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in ROWS)),
+    "a.ndjson": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
+    "lines.json": lambda path: path.write_text("\n\n".join(map(json.dumps, ROWS))),
+    "no-ending": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
+    "array.json": lambda path: path.write_text("\ufeff" + json.dumps(ROWS)),
+    "indented.json": lambda path: path.write_text(json.dumps(ROWS, indent=2)),
+    "a.csv": write_csv,
+    "semicolon.CSV": lambda path: write_csv(path, ";"),
+    "tab.csv": lambda path: write_csv(path, "\t"),
+    "a.tsv": lambda path: write_csv(path, "\t"),
+    "a.parquet": lambda path: parquet.write_table(pyarrow.Table.from_pylist(ROWS), path),
+    "parquet": lambda path: parquet.write_table(pyarrow.Table.from_pylist(ROWS), path),
+    "file.arrow": lambda path: write_ipc(path, pyarrow.ipc.new_file),
+    "stream.arrow": lambda path: write_ipc(path, pyarrow.ipc.new_stream),
+    "stream": lambda path: write_ipc(path, pyarrow.ipc.new_stream),
+}
+"""Functions that write ROWS, by the name of the file. The last names have no ending of a format."""
+
+
+def read(path: Path, content: bytes | str) -> list[Record]:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(read_records(path, "data.train"))
+
+
+def problems(records: Iterable[Record]) -> list[str]:
+    return [f"{record.place}: {record.problem}" for record in records if record.fields is None]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_rows_of_every_format_are_the_same(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    assert [record.fields for record in read_records(tmp_path / name, "data.train")] == ROWS
+
+
+def test_every_format_is_recognized(tmp_path):
+    found = set()
+    for name, write in WRITERS.items():
+        write(tmp_path / name)
+        found.add(read_records(tmp_path / name, "data.train").format)
+    assert found == set(FORMATS)
+
+
+def test_records_can_be_read_more_than_once(tmp_path):
+    WRITERS["a.csv"](tmp_path / "a.csv")
+    records = read_records(tmp_path / "a.csv", "data.train")
+    assert list(records) == list(records)
+
+
+# JSON Lines
+
+
+def test_line_that_is_not_utf_8_is_a_bad_row(tmp_path):
+    records = read(tmp_path / "a.jsonl", '{"a": 1}\n{"a": "ü"}\n{"a": "'.encode() + b'\xfc"}\n{"a": 2}\n')
+    assert problems(records) == ["line 3: the row is not UTF-8: save the file as UTF-8"]
+    assert len(records) == 4
+
+
+def test_line_longer_than_the_limit_is_a_bad_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_lines, "MAX_ROW_SIZE", 20)
+    records = read(tmp_path / "a.jsonl", '{"a": "' + "x" * 100 + '"}\n{"a": 1}\n')
+    assert problems(records) == [f"line 1: the row is larger than {MAX_ROW_SIZE >> 20} MiB"]
+    assert records[1].fields == {"a": 1}
+
+
+# A JSON array
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 1 << 20])
+def test_array_is_the_same_whatever_the_block_size(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(json_array, "_BLOCK", block)
+    content = '[ {"a": "\\u00fc\\"]"}, {"b": [1.5e3, {"c": null}]} , 123, {"d": true}\n] \n'
+    records = read(tmp_path / "a.json", content)
+    assert [record.fields for record in records] == [
+        {"a": 'ü"]'},
+        {"b": [1500.0, {"c": None}]},
+        None,
+        {"d": True},
+    ]
+    assert problems(records) == ["row 3: a row must be a JSON object, but it is a number"]
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('[{"a": 1}, {"a": 2}', "expected ',' after row 2, but found the end of the file"),
+        ('[{"a": 1} {"a": 2}]', "expected ',' after row 1, but found '{'"),
+        ('[{"a": 1}] {"a": 2}', "there is more text after the end of the array"),
+        ('[{"a": 1}, {"a": "b]', "row 2 is not JSON: Unterminated string starting at"),
+        ('[{"a": 1}, ]', "row 2 is not JSON: Expecting value"),
+        ('[{"a": 1}, {"a": "b\nc"}]' + " " * 30, "row 2 is not JSON: Invalid control character at"),
+    ],
+)
+def test_damaged_array_is_an_error_with_the_row(tmp_path, monkeypatch, content, reason, block):
+    monkeypatch.setattr(json_array, "_BLOCK", block)
+    with pytest.raises(BadDataError) as raised:
+        read(tmp_path / "a.json", content)
+    assert str(raised.value) == f"data.train: the file cannot be read as JSON array: {reason}"
+
+
+def test_empty_array_has_no_rows(tmp_path):
+    assert read(tmp_path / "a.json", " [ ] ") == []
+
+
+def test_object_of_an_array_that_is_not_utf_8_is_a_bad_row(tmp_path):
+    records = read(tmp_path / "a.json", b'[{"a": "\xfc"}, {"a": 1}]')
+    assert problems(records) == ["row 1: the row is not UTF-8: save the file as UTF-8"]
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("1,2,3", "the row has 3 fields, but the header line has 2 columns"),
+        ("1", "the row has 1 fields, but the header line has 2 columns"),
+        ('"a"b,2', "the row is not CSV: ',' expected after '\"'"),
+        ('1,"2', "the row is not CSV: unexpected end of data"),
+        (b"\xfc,2", "the row is not UTF-8: save the file as UTF-8"),
+    ],
+)
+def test_bad_csv_row_is_reported_with_the_line_where_it_begins(tmp_path, content, problem):
+    content = content if isinstance(content, bytes) else content.encode()
+    records = read(tmp_path / "a.csv", b'\xef\xbb\xbfa, b\r\n"x\ny",z\r\n\r\n' + content)
+    assert records[0].fields == {"a": "x\ny", "b": "z"}
+    assert [str(record.place) for record in records] == ["line 2", "line 5"]
+    assert problems(records) == [f"line 5: {problem}"]
+
+
+def test_csv_row_after_a_bad_one_is_read(tmp_path):
+    records = read(tmp_path / "a.csv", 'a,b\n"1"x,2\n3,4\n')
+    assert (records[0].fields, records[1].fields) == (None, {"a": "3", "b": "4"})
+
+
+def test_text_in_a_csv_field_may_be_long(tmp_path):
+    (record,) = read(tmp_path / "a.csv", "a,b\n" + "x" * 200_000 + ",y\n")
+    assert record.fields == {"a": "x" * 200_000, "b": "y"}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (b"a,b,a", "the header line repeats a column: a"),
+        (b"\xfc,b", "the header line is not UTF-8: save the file as UTF-8"),
+        (b'"a', "the header line is not CSV: unexpected end of data"),
+    ],
+)
+def test_csv_file_with_a_bad_header_line_is_refused(tmp_path, header, reason):
+    with pytest.raises(BadDataError, match=f"cannot be read as CSV: {reason}"):
+        read(tmp_path / "a.csv", header)
+
+
+# Parquet and Arrow
+
+
+def test_missing_fields_of_nested_objects_are_left_out(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "tool", "name": "f"}], "id": None}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (record,) = read_records(tmp_path / "a.parquet", "data.train")
+    assert record.fields == rows[0]
+
+
+def test_rows_of_all_batches_are_numbered(tmp_path):
+    rows = [{"a": str(i)} for i in range(2500)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=700)
+    write_ipc(tmp_path / "a.arrow", pyarrow.ipc.new_file, rows)
+    for name in ("a.parquet", "a.arrow"):
+        records = list(read_records(tmp_path / name, "data.train"))
+        assert [record.fields for record in records] == rows
+        assert str(records[-1].place) == "row 2500"
+
+
+def test_arrow_text_that_is_not_utf_8_is_a_bad_row(tmp_path):
+    values = pyarrow.array([b"a", b"\xfc", b"b"]).view(pyarrow.string())
+    table = pyarrow.table({"text": values})
+    with pyarrow.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    records = list(read_records(tmp_path / "a.arrow", "data.train"))
+    assert problems(records) == ["row 2: the row is not UTF-8: save the file as UTF-8"]
+    assert (records[0].fields, records[2].fields) == ({"text": "a"}, {"text": "b"})
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "file.arrow", "stream.arrow"])
+def test_damaged_arrow_or_parquet_file_is_refused(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"text"):
+        with pytest.raises(BadDataError, match=r"data\.train: the file cannot be read as "):
+            read(tmp_path / name, damaged)
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "Zstandard"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"\xff\xfe", "UTF-16"),
+    ],
+)
+def test_file_in_an_unsupported_format_is_refused_with_a_hint(tmp_path, start, what):
+    with pytest.raises(BadDataError, match=what) as raised:
+        read(tmp_path / "a.jsonl", start + b"{}")
+    assert raised.value.hint

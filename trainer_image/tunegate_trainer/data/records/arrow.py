@@ -1,0 +1,82 @@
+"""Arrow files in the IPC file format or stream format. The library ``datasets`` writes the latter."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow  # type: ignore[import-untyped]
+
+from tunegate_trainer.data.records.record import NOT_UTF8, Place, Record, UnreadableFileError
+
+NAME = "Arrow"
+ENDINGS = (".arrow",)
+BATCH = 1000
+"""Number of rows that are converted to Python objects at once."""
+
+_FILE, _STREAM = b"ARROW1", b"\xff\xff\xff\xff"
+
+
+def matches(ending: str, head: bytes) -> bool:
+    return ending in ENDINGS or head.startswith((_FILE, _STREAM))
+
+
+def read(path: Path, file: str) -> Iterator[Record]:
+    with unreadable_arrow(), pyarrow.memory_map(str(path)) as source:
+        is_file = source.read(len(_FILE)) == _FILE
+        source.seek(0)
+        yield from records_of(_file_batches(source) if is_file else pyarrow.ipc.open_stream(source), file)
+
+
+def _file_batches(source: Any) -> Iterator[Any]:
+    reader = pyarrow.ipc.open_file(source)
+    return (reader.get_batch(i) for i in range(reader.num_record_batches))
+
+
+@contextmanager
+def unreadable_arrow() -> Iterator[None]:
+    """Turn the errors of pyarrow for damaged files into :class:`UnreadableFileError`."""
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        if getattr(error, "errno", None):  # an error of the disk
+            raise
+        raise UnreadableFileError(str(error).splitlines()[0]) from error
+
+
+def records_of(batches: Iterable[Any], file: str) -> Iterator[Record]:
+    """Return the rows of Arrow record batches as records."""
+    number = 0
+    for batch in batches:
+        nested = [column.name for column in batch.schema if pyarrow.types.is_nested(column.type)]
+        for start in range(0, batch.num_rows, BATCH):
+            for fields in _rows(batch.slice(start, BATCH)):
+                number += 1
+                place = Place(number, "row", file)
+                if fields is None:
+                    yield Record(place, None, NOT_UTF8)
+                    continue
+                for name in nested:
+                    fields[name] = _without_nulls(fields[name])
+                yield Record(place, fields)
+
+
+def _rows(batch: Any) -> list[dict[str, Any] | None]:
+    """Return the rows of a batch. A row with text that is not UTF-8 is None."""
+    try:
+        rows: list[dict[str, Any] | None] = batch.to_pylist(maps_as_pydicts="lossy")
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        return [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
+    return rows
+
+
+def _without_nulls(value: Any) -> Any:
+    """Remove the fields of nested objects that are null. All objects in an Arrow column have the same fields,
+    so a field that an object does not have is null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value

@@ -1,0 +1,103 @@
+"""JSON: one array of objects, as in many published data sets. It is decoded object by object."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, TextIO
+
+from tunegate_trainer.data.records.json_lines import record_of
+from tunegate_trainer.data.records.record import (
+    MAX_ROW_SIZE,
+    NOT_UTF8,
+    TOO_LARGE,
+    Place,
+    Record,
+    UnreadableFileError,
+    has_undecoded_bytes,
+)
+
+NAME = "JSON array"
+ENDINGS = (".json",)
+
+_BLOCK = 1 << 20
+"""Number of characters to read at once."""
+_SPACE = re.compile(r"[ \t\r\n]*")
+_LONGEST_TOKEN = 16
+"""An error closer than this to the end of the text may only mean that the rest of a value is not read yet."""
+
+
+def matches(ending: str, head: bytes) -> bool:
+    is_array = head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    return is_array and ending not in (".jsonl", ".ndjson")
+
+
+def read(path: Path, file: str) -> Iterator[Record]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        text = _Text(stream)
+        text.skip("[")
+        if text.token() != "]":
+            for number in count(1):
+                value, is_utf8 = text.value(number)
+                place = Place(number, "row", file)
+                yield record_of(place, value) if is_utf8 else Record(place, None, NOT_UTF8)
+                if text.token() == "]":
+                    break
+                text.skip(",", f" after row {number}")
+        text.skip("]")
+        if text.token():
+            raise UnreadableFileError("there is more text after the end of the array")
+
+
+class _Text:
+    """The text of a file, of which only the undecoded part is in memory."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._decoder = json.JSONDecoder()
+        self._text, self._at = "", 0
+
+    def token(self) -> str:
+        """Return the next character that is no white space. Returns an empty string at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def skip(self, token: str, where: str = "") -> None:
+        """Skip a character, which must be the next token."""
+        found = self.token()
+        if found != token:
+            what = repr(found) if found else "the end of the file"
+            raise UnreadableFileError(f"expected {token!r}{where}, but found {what}")
+        self._at += 1
+
+    def value(self, number: int) -> tuple[Any, bool]:
+        """Decode the next value. Return it, and whether its text is UTF-8."""
+        self.token()
+        while True:
+            if len(self._text) - self._at > MAX_ROW_SIZE:
+                raise UnreadableFileError(f"row {number}: {TOO_LARGE}")
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                is_cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LONGEST_TOKEN
+                if not (is_cut and self._more()):
+                    raise UnreadableFileError(f"row {number} is not JSON: {error.msg}") from None
+            except (ValueError, RecursionError) as error:  # valid JSON beyond Python's limits
+                raise UnreadableFileError(f"row {number} cannot be parsed: {error}") from None
+            else:
+                if end == len(self._text) and self._more():  # it may be the first half of a number
+                    continue
+                is_utf8 = not has_undecoded_bytes(self._text[self._at : end])
+                self._at = end
+                return value, is_utf8
+
+    def _more(self) -> bool:
+        """Read at least as much text as is undecoded, so that the time to decode a long value is linear."""
+        block = self._stream.read(max(_BLOCK, len(self._text) - self._at))
+        self._text, self._at = self._text[self._at :] + block, 0
+        return bool(block)
