@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.records import records_of
 from support.trainer_root import gate_spec
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.v1alpha1.data import Columns
@@ -46,7 +47,7 @@ class SoundData:
 
     def source_of(self, *lines: str) -> SourceRows[Row]:
         """Return the source of a file with these lines."""
-        parsed = parse_rows("\n".join(lines), Columns(), None)
+        parsed = parse_rows(records_of(*lines), Columns(), None)
         return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT, self.folder / "more.arrow")
 
     def rows_of(self, *rows: dict[str, object]) -> list[Measured[Row]]:
@@ -61,9 +62,9 @@ def sound(make_root: Callable[..., object], tiny_model: object, tmp_path: Path) 
     golden = {"orders": parse_golden("\n".join(map(json.dumps, cases)))}
     text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
     ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
-    parsed = parse_rows("\n".join(text), Columns(), None)
+    parsed = parse_rows(records_of(*text), Columns(), None)
     source = SourceRows("data.train", parsed, tokenizer, LIMIT, tmp_path / "rows.arrow")
-    of_pairs = parse_pairs("\n".join(ranked), Columns(), None)
+    of_pairs = parse_pairs(records_of(*ranked), Columns(), None)
     pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT, tmp_path / "pairs.arrow")
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.records import records_of
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import Plan
@@ -36,10 +37,10 @@ def turn(role: str, content: str = "text") -> dict[str, str]:
 
 
 def test_pair_has_a_prompt_and_two_answers():
-    (found,) = parse_pairs(lines(PAIR), Columns(), None).rows
+    (found,) = parse_pairs(records_of(PAIR), Columns(), None).rows
     assert [(m.role, m.content) for m in found.row.prompt] == [("user", "two mugs")]
     assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure! Two mugs.")
-    assert (found.row.id, found.line) == ("line-1", 1)
+    assert (found.row.id, found.place.number) == ("line-1", 1)
 
 
 def test_prompt_and_answers_may_be_turns_of_a_chat():
@@ -48,20 +49,20 @@ def test_prompt_and_answers_may_be_turns_of_a_chat():
         "chosen": [turn("assistant", "mugs: 2")],
         "rejected": [turn("assistant", "Sure!")],
     }
-    (found,) = parse_pairs(lines(row), Columns(), None).rows
+    (found,) = parse_pairs(records_of(row), Columns(), None).rows
     assert [m.role for m in found.row.prompt] == ["system", "user"]
     assert (found.row.chosen, found.row.rejected) == ("mugs: 2", "Sure!")
 
 
 def test_columns_map_the_fields_of_pairs():
     columns = Columns(prompt="q", chosen="better", rejected="worse", id="n")
-    (found,) = parse_pairs(lines({"q": "a", "better": "b", "worse": "c", "n": 7}), columns, None).rows
+    (found,) = parse_pairs(records_of({"q": "a", "better": "b", "worse": "c", "n": 7}), columns, None).rows
     assert (found.row.chosen, found.row.rejected, found.row.id) == ("b", "c", "7")
 
 
 def test_pair_with_another_rejected_answer_is_not_a_duplicate():
-    parsed = parse_pairs(lines(PAIR, PAIR, PAIR | {"rejected": "No."}), Columns(), None)
-    assert [found.line for found in parsed.rows] == [1, 3]
+    parsed = parse_pairs(records_of(PAIR, PAIR, PAIR | {"rejected": "No."}), Columns(), None)
+    assert [found.place.number for found in parsed.rows] == [1, 3]
     assert [problem.reason for problem in parsed.duplicates] == ["repeats line 1"]
 
 
@@ -83,8 +84,8 @@ def test_pair_with_another_rejected_answer_is_not_a_duplicate():
     ],
 )
 def test_bad_preference_pair_is_reported_with_its_line(row, reason):
-    parsed = parse_pairs(lines(PAIR, row), Columns(), None)
-    assert [(problem.line, reason in problem.reason) for problem in parsed.bad] == [(2, True)]
+    parsed = parse_pairs(records_of(PAIR, row), Columns(), None)
+    assert [(problem.place.number, reason in problem.reason) for problem in parsed.bad] == [(2, True)]
 
 
 # The split

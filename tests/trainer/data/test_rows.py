@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 
@@ -31,60 +32,58 @@ def answered(**fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": "a"}, answer]}
 
 
-def lines(*rows: object) -> str:
-    return "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
-
-
 def test_prompt_and_completion_become_a_user_turn_and_an_answer():
-    (row,) = parse_rows(lines(PAIR), Columns(), None).rows
+    (row,) = parse_rows(records_of(PAIR), Columns(), None).rows
     assert [(m.role, m.content) for m in row.row.prompt] == [("user", "two mugs")]
     assert row.row.completion == "mugs: 2"
 
 
 def test_last_turn_of_a_chat_is_the_completion():
-    (row,) = parse_rows(lines(chat("system", "user", "assistant", "user", "assistant")), Columns(), None).rows
+    (row,) = parse_rows(
+        records_of(chat("system", "user", "assistant", "user", "assistant")), Columns(), None
+    ).rows
     assert [m.role for m in row.row.prompt] == ["system", "user", "assistant", "user"]
     assert row.row.completion == "text 4"
 
 
 def test_columns_map_the_fields_of_rows():
     columns = Columns(prompt="text", completion="json", id="key")
-    (row,) = parse_rows(lines({"text": "a", "json": "b", "key": 7}), columns, None).rows
+    (row,) = parse_rows(records_of({"text": "a", "json": "b", "key": 7}), columns, None).rows
     assert (row.row.prompt[0].content, row.row.completion, row.row.id) == ("a", "b", "7")
 
 
 def test_row_without_an_id_is_named_by_its_line():
-    parsed = parse_rows("\n" + lines(PAIR), Columns(), None)
+    parsed = parse_rows(records_of("", PAIR), Columns(), None)
     assert [row.row.id for row in parsed.rows] == ["line-2"]
 
 
 def test_duplicate_rows_are_dropped_and_reported():
-    parsed = parse_rows(lines(PAIR, {**PAIR, "completion": "other"}, PAIR), Columns(), None)
+    parsed = parse_rows(records_of(PAIR, {**PAIR, "completion": "other"}, PAIR), Columns(), None)
     assert len(parsed.rows) == 2
-    assert [(d.line, d.reason) for d in parsed.duplicates] == [(3, "repeats line 1")]
+    assert [(d.place.number, d.reason) for d in parsed.duplicates] == [(3, "repeats line 1")]
 
 
 def test_duplicate_row_may_have_the_same_id():
     row = {**PAIR, "id": "x"}
-    parsed = parse_rows(lines(row, row), Columns(), None)
-    assert (len(parsed.rows), parsed.bad, parsed.duplicates[0].line) == (1, [], 2)
+    parsed = parse_rows(records_of(row, row), Columns(), None)
+    assert (len(parsed.rows), parsed.bad, parsed.duplicates[0].place.number) == (1, [], 2)
 
 
 def test_unicode_line_separator_in_a_text_does_not_end_the_row():
     text = json.dumps({"prompt": "a\u2028b\x85c", "completion": "d"}, ensure_ascii=False)
-    (row,) = parse_rows(text, Columns(), None).rows
+    (row,) = parse_rows(records_of(text), Columns(), None).rows
     assert row.row.prompt[0].content == "a\u2028b\x85c"
 
 
 def test_windows_line_endings_are_accepted():
     parsed = parse_rows(
-        f"{json.dumps(PAIR)}\r\n\r\n{json.dumps({**PAIR, 'prompt': 'a'})}\r\n", Columns(), None
+        records_of(f"{json.dumps(PAIR)}\r\n\r\n{json.dumps({**PAIR, 'prompt': 'a'})}\r\n"), Columns(), None
     )
-    assert [row.line for row in parsed.rows] == [1, 3]
+    assert [row.place.number for row in parsed.rows] == [1, 3]
 
 
 def test_rows_are_grouped_by_prompt_or_by_a_field():
-    rows = lines({**PAIR, "customer": "a"}, {"prompt": "TWO  mugs", "completion": "x", "customer": "b"})
+    rows = records_of({**PAIR, "customer": "a"}, {"prompt": "TWO  mugs", "completion": "x", "customer": "b"})
     by_prompt = parse_rows(rows, Columns(), None).rows
     assert by_prompt[0].group == by_prompt[1].group
     by_field = parse_rows(rows, Columns(), "customer").rows
@@ -114,8 +113,8 @@ def test_rows_are_grouped_by_prompt_or_by_a_field():
     ],
 )
 def test_bad_completion_row_is_reported_with_its_reason(row, reason):
-    parsed = parse_rows(lines(PAIR, row), Columns(), None)
-    assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
+    parsed = parse_rows(records_of(PAIR, row), Columns(), None)
+    assert [(p.place.number, p.reason) for p in parsed.bad] == [(2, reason)]
     assert len(parsed.rows) == 1
 
 
@@ -134,7 +133,8 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
         ({"messages": [{"role": "user"}]}, "messages[0].content is missing; the fields here are: role"),
         ({"messages": None}, "messages must be a list of {role, content}, but it is null"),
         ({"messages": ["hi"]}, "messages[0] must be {role, content}, but it is a string"),
-        (PAIR, "messages must be a list of {role, content}, but it is missing"),
+        (PAIR, "the row has the shape prompt/completion, but the first row has the shape OpenAI chat"),
+        ({"text": "a"}, "messages must be a list of {role, content}, but it is missing"),
         (
             answered(name="bob", refusal="no"),
             "messages[1] has name, refusal, but a turn with role assistant may only have role, content, "
@@ -178,25 +178,25 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
     ],
 )
 def test_bad_chat_row_is_reported_with_its_reason(row, reason):
-    parsed = parse_rows(lines(chat("user", "assistant"), row), Columns(), None)
-    assert [(p.line, p.reason) for p in parsed.bad] == [(2, reason)]
+    parsed = parse_rows(records_of(chat("user", "assistant"), row), Columns(), None)
+    assert [(p.place.number, p.reason) for p in parsed.bad] == [(2, reason)]
 
 
 def test_null_and_empty_fields_of_turns_are_ignored():
-    parsed = parse_rows(lines({**answered(name=None, tool_calls=[]), "tools": []}), Columns(), None)
-    assert parsed.rows == parse_rows(lines(answered()), Columns(), None).rows
+    parsed = parse_rows(records_of({**answered(name=None, tool_calls=[]), "tools": []}), Columns(), None)
+    assert parsed.rows == parse_rows(records_of(answered()), Columns(), None).rows
 
 
 def test_chat_that_calls_tools_keeps_calls_and_tools():
     weather = {"name": "weather", "description": "The weather", "parameters": {"type": "object"}}
     functions = [{"type": "function", "function": weather}]
     row = {**called(TOOL_RESULT, {"role": "assistant", "content": "cold"}), "tools": functions}
-    (parsed,) = parse_rows(lines(row), Columns(), None).rows
+    (parsed,) = parse_rows(records_of(row), Columns(), None).rows
     assert [message.role for message in parsed.row.prompt] == ["user", "assistant", "tool"]
     assert parsed.row.tools == functions
     (call,) = parsed.row.prompt[1].tool_calls or []
     assert (call.function.name, call.function.arguments) == ("weather", {"city": "Oslo"})
-    (ends,) = parse_rows(lines(answered(content=None, tool_calls=CALLS)), Columns(), None).rows
+    (ends,) = parse_rows(records_of(answered(content=None, tool_calls=CALLS)), Columns(), None).rows
     assert ends.row.answer.tool_calls == parsed.row.prompt[1].tool_calls
 
 
@@ -211,13 +211,13 @@ def nested(depth: int) -> Any:
 )
 def test_row_with_an_unserializable_tool_call_is_bad(arguments):
     row = answered(content=None, tool_calls=[{"function": {"name": "f", "arguments": arguments}}])
-    (bad,) = parse_rows(lines(row), Columns(), None).bad
+    (bad,) = parse_rows(records_of(row), Columns(), None).bad
     assert bad.reason.startswith("the row cannot be used: ")
     assert len(bad.reason) < 200
 
 
 def test_message_quotes_only_the_start_of_a_long_value():
-    rows = lines({"messages": [{"role": "x" * 10_000, "content": "a"}]}, answered(**{"y" * 10_000: 1}))
+    rows = records_of({"messages": [{"role": "x" * 10_000, "content": "a"}]}, answered(**{"y" * 10_000: 1}))
     assert [len(problem.reason) < 300 for problem in parse_rows(rows, Columns(), None).bad] == [True, True]
 
 
@@ -237,7 +237,7 @@ def test_message_quotes_only_the_start_of_a_long_value():
 )
 def test_pair_with_tools_or_reasoning_is_bad(changes, reason):
     (bad,) = parse_pairs(
-        lines({"prompt": "a", "chosen": "b", "rejected": "c", **changes}), Columns(), None
+        records_of({"prompt": "a", "chosen": "b", "rejected": "c", **changes}), Columns(), None
     ).bad
     assert bad.reason == reason
 
@@ -252,7 +252,7 @@ def test_order_of_call_arguments_does_not_change_the_group():
         }
         for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
     ]
-    parsed = parse_rows(lines(*rows), Columns(), None).rows
+    parsed = parse_rows(records_of(*rows), Columns(), None).rows
     assert len({row.group for row in parsed}) == 1
 
 
@@ -267,42 +267,42 @@ def test_prompts_with_different_tool_calls_are_different_groups():
         }
         for calls in (CALLS, other)
     ]
-    first, second = parse_rows(lines(*rows), Columns(), None).rows
+    first, second = parse_rows(records_of(*rows), Columns(), None).rows
     assert first.group != second.group
 
 
 def test_earlier_turn_with_weight_0_is_not_trained_on():
     turns = chat("user", "assistant", "user", "assistant")["messages"]
     turns[1]["weight"], turns[3]["weight"] = 0, 1
-    (row,) = parse_rows(lines({"messages": turns}), Columns(), None).rows
+    (row,) = parse_rows(records_of({"messages": turns}), Columns(), None).rows
     assert row.row.unlearned == [1]
 
 
 @pytest.mark.parametrize("row", [PAIR, None])
 def test_reasoning_of_a_row_is_part_of_its_answer(row):
     reasoned = {**PAIR, "reasoning_content": "hm"} if row else answered(reasoning_content="hm")
-    (parsed,) = parse_rows(lines(reasoned), Columns(), None).rows
+    (parsed,) = parse_rows(records_of(reasoned), Columns(), None).rows
     assert (parsed.row.answer.reasoning_content, parsed.row.answer.content) == ("hm", parsed.row.completion)
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"prompt": ' + "1" * 5000 + "}"])
 def test_row_with_too_deep_nesting_or_too_long_a_number_is_bad(row):
-    parsed = parse_rows(lines(PAIR, row), Columns(), None)
-    assert [(p.line, p.reason[:24]) for p in parsed.bad] == [(2, "the row cannot be parsed")]
+    parsed = parse_rows(records_of(PAIR, row), Columns(), None)
+    assert [(p.place.number, p.reason[:24]) for p in parsed.bad] == [(2, "the row cannot be parsed")]
 
 
 def test_row_of_unknown_format_is_reported_with_its_fields():
-    parsed = parse_rows(lines({"question": "a", "answer": "b"}), Columns(), None)
+    parsed = parse_rows(records_of({"question": "a", "answer": "b"}), Columns(), None)
     assert "prompt and completion, or messages; this row has: answer, question (map" in parsed.bad[0].reason
 
 
 def test_row_with_a_duplicate_id_is_bad():
     parsed = parse_rows(
-        lines({**PAIR, "id": "x"}, {"prompt": "b", "completion": "c", "id": "x"}), Columns(), None
+        records_of({**PAIR, "id": "x"}, {"prompt": "b", "completion": "c", "id": "x"}), Columns(), None
     )
     assert parsed.bad[0].reason == "id x is already used in line 1"
 
 
 def test_row_without_the_group_field_is_bad():
-    parsed = parse_rows(lines(PAIR), Columns(), "customer")
+    parsed = parse_rows(records_of(PAIR), Columns(), "customer")
     assert parsed.bad[0].reason == "the field customer, which heldOut.groupBy names, is missing or empty"

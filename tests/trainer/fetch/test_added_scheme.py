@@ -16,7 +16,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.fetch import SCHEMES, RemoteFiles, RemoteModels, Scheme
 from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
 from tunegate_trainer.fetch.checksum import Checksum
-from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.models.resolve import resolve_model
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
@@ -76,13 +76,18 @@ def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_mo
     assert plan.revision == "1"
     assert verify(root.workspace / Workspace.base_model(plan.digest)) == []
     rows = DataSource.model_construct(uri="memory://rows.jsonl")
-    assert read_source(context, rows, "data.train", schemes) == (
-        ROW.decode(),
-        hashlib.sha256(ROW).hexdigest(),
-    )
+    with open_source(context, rows, "data.train", schemes) as source:
+        assert source.path.name == "rows.jsonl"
+        assert source.path.read_bytes() == ROW
+        assert source.sha256 == hashlib.sha256(ROW).hexdigest()
+    assert not source.path.exists()
 
 
 def test_data_address_with_an_unknown_scheme_is_refused(tmp_path):
     source = DataSource.model_construct(uri="memory://rows.jsonl")
-    with pytest.raises(UserError, match="memory:// is not supported here"):
-        read_source(Context(Role.DATA, root=tmp_path), source, "data.train")
+    context = Context(Role.DATA, root=tmp_path)
+    with (
+        pytest.raises(UserError, match="memory:// is not supported here"),
+        open_source(context, source, "data.train"),
+    ):
+        pass

@@ -1,5 +1,6 @@
-"""Reading data sources, and the errors if they cannot be read."""
+"""Providing data sources as local files, and the errors if they cannot be read."""
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -9,13 +10,23 @@ import pytest
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.data import DataSource
-from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError, UserError
 
 
-def read(path: Path) -> str:
-    return read_source(Context(Role.DATA), DataSource(uri=f"file://{path}"), "data.train")[0]
+def opened(path: Path, sha256: str | None = None):
+    return open_source(Context(Role.DATA), DataSource(uri=f"file://{path}", sha256=sha256), "data.train")
+
+
+def read(path: Path) -> bytes:
+    with opened(path) as source:
+        return source.path.read_bytes()
+
+
+def digest(path: Path) -> str:
+    with opened(path) as source:
+        return source.sha256
 
 
 @pytest.fixture
@@ -28,13 +39,42 @@ def open_folder():
 
 def test_rows_are_read_from_a_file_address(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    assert read(tmp_path / "rows.jsonl") == '{"prompt": "a", "completion": "b"}\n'
+    assert read(tmp_path / "rows.jsonl") == b'{"prompt": "a", "completion": "b"}\n'
 
 
-def test_line_that_is_not_utf_8_is_named(tmp_path):
-    (tmp_path / "rows.jsonl").write_bytes('{"a": 1}\n{"a": "ü"}\n{"a": "'.encode() + b'\xfc"}\n')
-    with pytest.raises(BadDataError, match=r"data\.train: line 3 is not UTF-8"):
-        read(tmp_path / "rows.jsonl")
+def test_file_with_another_digest_than_the_pinned_one_is_refused(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b"{}")
+    pinned = hashlib.sha256(b"{}").hexdigest()
+    with opened(tmp_path / "rows.jsonl", pinned) as source:
+        assert source.sha256 == pinned
+    (tmp_path / "rows.jsonl").write_bytes(b"[]")
+    with pytest.raises(BadDataError, match=f"but the spec pins {pinned}"), opened(source.path, pinned):
+        pass
+
+
+def test_digest_of_a_folder_covers_names_and_contents_but_no_hidden_files(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_bytes(b"{}")
+    (tmp_path / "b.jsonl").write_bytes(b"[]")
+    found = digest(tmp_path)
+    listed = (
+        f'{{"b.jsonl":"{digest(tmp_path / "b.jsonl")}","data/a.jsonl":"{digest(tmp_path / "data/a.jsonl")}"}}'
+    )
+    assert found == hashlib.sha256(listed.encode()).hexdigest()
+    for hidden in (".cache/lock", ".gitattributes"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_bytes(b"x")
+    assert digest(tmp_path) == found
+    (tmp_path / "b.jsonl").rename(tmp_path / "c.jsonl")
+    assert digest(tmp_path) != found
+
+
+def test_source_that_changes_while_it_is_read_is_an_error(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b"{}")
+    for path in (rows, tmp_path):
+        with pytest.raises(StorageError, match=rf"{path} changed while it was read"), opened(path):
+            rows.write_bytes(rows.read_bytes() + b"\n")
 
 
 def test_error_for_an_unreadable_file_names_the_trainers_user(open_folder):
@@ -72,6 +112,7 @@ def test_file_name_that_is_not_utf8_is_escaped_in_the_hint(tmp_path):
     assert raised.value.failure.model_dump_json()
 
 
-def test_folder_as_data_source_is_refused(tmp_path):
-    with pytest.raises(SourceNotFoundError, match="is a folder"):
-        read(tmp_path)
+def test_error_for_a_folder_with_an_unreadable_subfolder_names_the_source(open_folder):
+    (open_folder / "data").mkdir(mode=0)
+    with unprivileged(), pytest.raises(UserError, match=rf"file://{open_folder} cannot be read: permission"):
+        digest(open_folder)

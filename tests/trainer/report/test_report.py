@@ -32,6 +32,8 @@ def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobF
     job.warnings = ["900 training rows, but goal TaskSpecialization needs at least 1000"]
     report = {
         "rows": 1872,
+        "format": "Parquet",
+        "shape": "OpenAI chat",
         "dropped": [{"line": 17, "reason": "duplicate of line 3"}],
         "split": {"seed": 7, "overlapping_prompts": 0},
         "lengths": {"mean": 31.5, "max": 80, "width": 8, "counts": [5, 9]},
@@ -40,8 +42,9 @@ def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobF
     assert "Data is ready" in text
     assert "Train 1,840 Dev 10 scores checkpoints Test 10" in text
     assert "Left out 12 of 1,872 rows" in text
+    assert "The file format of data.train is Parquet, and its rows have the shape OpenAI chat." in text
     assert "900 training rows, but goal TaskSpecialization needs at least 1000" in text
-    assert "17 duplicate of line 3" in text
+    assert "line 17 duplicate of line 3" in text
     assert "31.5 on average, 80 in the longest" in text
     assert "0 prompts are in more than one split" in text
 
@@ -85,7 +88,7 @@ def test_report_of_bad_data_shows_the_error_its_hint_and_the_bad_rows(job: JobFo
     assert "Data preparation failed Nothing was trained." in text
     assert "data.train has 1 bad row (BadData)" in text
     assert "What to do: correct or remove these rows" in text
-    assert "12 prompt is missing" in text
+    assert "line 12 prompt is missing" in text
 
 
 def test_failed_training_shows_its_error(job: JobFolder) -> None:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from support.model_shapes import QWEN_7B
 from support.trainer_root import TrainerRoot, gate_spec
@@ -320,11 +322,20 @@ def test_custom_column_names_are_mapped(make_job):
     assert row["prompt"][0]["content"] == f"order {row['completion']}"
 
 
+def test_report_names_the_format_and_shape_of_the_source(make_job):
+    table = pyarrow.Table.from_pylist([{"instruction": f"order {i}", "output": f"{i}"} for i in range(100)])
+    root = make_job("")
+    parquet.write_table(table, root.path / "inputs" / "orders" / "train.jsonl")
+    assert run(root) == ExitCode.OK
+    report = json.loads((root.data / "report.json").read_text())
+    assert (report["format"], report["shape"]) == ("Parquet", "Alpaca")
+
+
 def test_error_names_the_line_that_is_not_utf_8(make_job):
     root = make_job("")
     (root.path / "inputs" / "orders" / "train.jsonl").write_bytes(jsonl(2).encode() + b'{"prompt": "\xfc"}\n')
     assert run(root) == ExitCode.BAD_DATA
-    assert failure(root) == "data.train: line 3 is not UTF-8"
+    assert failure(root) == ("data.train has 1 bad row: line 3: the row is not UTF-8: save the file as UTF-8")
 
 
 def test_row_in_two_splits_fails_the_data_role_with_an_internal_error(make_job, monkeypatch):

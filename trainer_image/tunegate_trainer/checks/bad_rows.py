@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Policy, Severity, listed
-from tunegate_trainer.data.parse import RowProblem
+from tunegate_trainer.data.parse import RowProblem, in_order
 from tunegate_trainer.data.usable import SourceRows
 
 NAME = "bad_rows"
@@ -25,15 +25,15 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
                 severity=Severity.ERROR,
                 message=f"{rows.field} has no rows",
                 count=1,
-                remedy="write one JSON object per line",
+                remedy="check that uri or key names the right file",
             )
         ]
-    bad = sorted([*parsed.bad, *rows.tokenized.refused], key=lambda problem: problem.line)
+    bad = in_order([*parsed.bad, *rows.tokenized.refused])
     return [_finding(rows, bad, rows.tokenized.hint)] if bad else []
 
 
 def _finding(rows: SourceRows[Any], bad: Sequence[RowProblem], remedy: str) -> Finding:
-    examples = [f"line {problem.line}: {problem.reason}" for problem in bad]
+    examples = list(map(str, bad))
     return Finding(
         check=NAME,
         severity=Severity.ERROR,

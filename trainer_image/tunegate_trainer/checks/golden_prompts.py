@@ -3,7 +3,7 @@ memorization."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +11,7 @@ from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Findin
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.data.usable import Measured
 
@@ -19,13 +20,18 @@ NAME = "golden_prompts"
 
 @dataclass(frozen=True)
 class GoldenPrompt:
-    """A row or pair with the prompt of a golden case. ``line`` is counted from 1."""
+    """A row or pair with the prompt of a golden case."""
 
     source: str
     """``data.train`` or ``data.preference``."""
-    line: int
+    place: Place
     gate: str
     case: str
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """This row in data/report.json."""
+        return {"source": self.source, **self.place.entry, "gate": self.gate, "case": self.case}
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
@@ -42,7 +48,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         "data.preference": rows.pairs,
     }
     found = [
-        GoldenPrompt(source, measured.labelled.line, gate, case_id)
+        GoldenPrompt(source, measured.labelled.place, gate, case_id)
         for source, measured_rows in sources.items()
         for measured in measured_rows
         for prompt in answered_prompts(measured)
@@ -50,8 +56,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     ]
     if not found:
         return []
-    examples = [f"{one.source} line {one.line} is case {one.case} of EvalGate {one.gate}" for one in found]
-    count = len({(one.source, one.line) for one in found})
+    examples = [f"{one.source} {one.place} is case {one.case} of EvalGate {one.gate}" for one in found]
+    count = len({(one.source, one.place) for one in found})
     rows_have = "1 row has" if count == 1 else f"{count} rows have"
     return [
         Finding(
@@ -63,6 +69,6 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             examples=examples[:SHOWN_EXAMPLES],
             remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
             "data/report.json on the volume lists all these rows",
-            report={"golden_prompts": [asdict(one) for one in found]},
+            report={"golden_prompts": [one.entry for one in found]},
         )
     ]

@@ -27,9 +27,9 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.ERROR,
             message=f"{rows.field}: {len(too_long)} of {total} rows are longer than {limit}, the first in "
-            f"line {too_long[0].line}; data.maxTooLong allows a fraction of {float(max_share):g}",
+            f"{too_long[0].place}; data.maxTooLong allows a fraction of {float(max_share):g}",
             count=len(too_long),
-            examples=[f"line {problem.line}: {problem.reason}" for problem in too_long[:SHOWN_EXAMPLES]],
+            examples=list(map(str, too_long[:SHOWN_EXAMPLES])),
             remedy=f"{raised}shorten the rows, or raise data.maxTooLong",
             report=rows.tokenized_report,
         )

@@ -10,11 +10,10 @@ from typing import Any
 
 from tunegate_api.plan import SplitPlan
 from tunegate_api.workspace import TRAIN_EXAMPLES
-from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.split import SIDES, Split
 from tunegate_trainer.data.usable import Measured, SourceRows, write_examples
 from tunegate_trainer.process.files import sha256_file, write_atomic
-from tunegate_trainer.tokens.rows import write_rows
+from tunegate_trainer.tokens.rows import RowT, write_rows
 
 
 @dataclass

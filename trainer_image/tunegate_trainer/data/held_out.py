@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tunegate_trainer.data.parse import RowT, prompt_text
+from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.split import find_overlaps, join_groups, normalize, text_key
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.tokens.rows import Pair, Row
+from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 
 def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:

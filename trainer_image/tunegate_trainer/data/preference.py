@@ -10,9 +10,10 @@ from tunegate_api.plan import PreferencePlan
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import check_disjoint, prompts_of
 from tunegate_trainer.data.parse import parse_pairs
+from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
-from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row
 
@@ -32,10 +33,12 @@ def read_preference(
     data = context.request.spec.data
     if data.preference is None:
         return None
-    text, digest = read_source(context, data.preference, "data.preference")
-    parsed = parse_pairs(text, data.preference.columns, data.held_out.group_by)
+    with open_source(context, data.preference, "data.preference") as opened:
+        records = read_records(opened.path, "data.preference")
+        parsed = parse_pairs(records, data.preference.columns, data.held_out.group_by)
     examples = folder.examples_file("data.preference")
-    return Preference(SourceRows("data.preference", parsed, tokenizer, longest, examples), digest)
+    source = SourceRows("data.preference", parsed, tokenizer, longest, examples, records.format.NAME)
+    return Preference(source, opened.sha256)
 
 
 def split_preference(

@@ -11,13 +11,12 @@ from typing import Any
 from tunegate_api.contract import StartRequest
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, prompts_of
-from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.split import SIDES, Split, text_key
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, unreadable
 from tunegate_trainer.process.files import write_atomic
-from tunegate_trainer.tokens.rows import Pair, Row
+from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 SIDES_FILE = "sides.json"
 """File name of the record in the job's data folder. The cleanup role does not remove this file."""
@@ -57,16 +56,16 @@ class Sides:
 
     def without_conflicts(
         self, rows: Sequence[Measured[RowT]], placed: Mapping[str, str]
-    ) -> tuple[list[Measured[RowT]], list[int]]:
+    ) -> tuple[list[Measured[RowT]], list[str]]:
         """Exclude rows that an earlier job held out, if ``placed`` has their groups on the train side.
 
-        Returns the remaining rows, and the line numbers of the excluded rows.
+        Returns the remaining rows, and the places of the excluded rows.
         """
         kept: list[Measured[RowT]] = []
-        excluded: list[int] = []
+        excluded: list[str] = []
         for measured in rows:
             if placed.get(measured.group) == "train" and not self.of(measured).isdisjoint(HELD_OUT):
-                excluded.append(measured.labelled.line)
+                excluded.append(str(measured.labelled.place))
             else:
                 kept.append(measured)
         return kept, excluded

@@ -1,7 +1,7 @@
 """The parsed and tokenized rows of a data source, and which of them can be trained on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import Any, Generic
 from pyarrow.ipc import RecordBatchStreamWriter  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, RowT
+from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, in_order
 from tunegate_trainer.data.tokenize import Refused, tokenize
 from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
 from tunegate_trainer.tokens.examples import examples_of
-from tunegate_trainer.tokens.rows import Pair
+from tunegate_trainer.tokens.rows import Pair, RowT
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class SourceRows(Generic[RowT]):
     longest: Limit
     examples: Path
     """The file to which the examples of the kept rows or pairs are written: one of a row, two of a pair."""
+    format: str = ""
+    """The name of the file format."""
 
     @cached_property
     def tokenized(self) -> Tokenized[RowT]:
@@ -90,30 +92,33 @@ class SourceRows(Generic[RowT]):
 
     @property
     def dropped(self) -> list[RowProblem]:
-        """Bad rows, duplicates and rows that are too long, in the order of the file."""
-        problems = [
-            *self.parsed.bad,
-            *self.parsed.duplicates,
-            *self.tokenized.refused,
-            *self.tokenized.too_long,
-        ]
-        return sorted(problems, key=lambda problem: problem.line)
+        """Bad rows, duplicates and rows that are too long, in the order of the files."""
+        return in_order(
+            [
+                *self.parsed.bad,
+                *self.parsed.duplicates,
+                *self.tokenized.refused,
+                *self.tokenized.too_long,
+            ]
+        )
 
     @property
     def parsed_report(self) -> dict[str, Any]:
         """The keys for data/report.json about the parsed rows."""
         parsed = self.parsed
         return {
+            "format": self.format,
+            "shape": parsed.shape,
             "rows": self.total,
-            "bad": [asdict(problem) for problem in parsed.bad],
-            "dropped": [asdict(problem) for problem in parsed.duplicates],
+            "bad": [problem.entry for problem in parsed.bad],
+            "dropped": [problem.entry for problem in parsed.duplicates],
         }
 
     @property
     def tokenized_report(self) -> dict[str, Any]:
         """The keys for data/report.json about the tokenized rows."""
         return {
-            "dropped": [asdict(problem) for problem in self.dropped],
+            "dropped": [problem.entry for problem in self.dropped],
             "lengths": _histogram(self.tokenized.kept),
         }
 
@@ -131,11 +136,11 @@ def _tokenize(
         for result in chunk.results:
             row = next(unread)
             if isinstance(result, Refused):
-                found.refused.append(RowProblem(row.line, result.reason))
+                found.refused.append(RowProblem(row.place, result.reason))
                 hint = hint or result.hint
             elif result.longest > longest:
                 problem = f"the row has {result.longest} tokens, but at most {longest} are allowed"
-                found.too_long.append(RowProblem(row.line, problem))
+                found.too_long.append(RowProblem(row.place, problem))
             else:
                 found.kept.append(
                     Measured(row, result.tokens, result.learned, row.group, result.answer, position)

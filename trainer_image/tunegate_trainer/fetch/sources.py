@@ -2,7 +2,6 @@
 content."""
 
 import difflib
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -137,56 +136,6 @@ def _state(path: Path) -> list[tuple[Path, int, int]]:
     files = source_files(path) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files]
     return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-
-
-def read_source(
-    context: Context, source: DataSource, field: str, schemes: Schemes = SCHEMES
-) -> tuple[str, str]:
-    """Return the text of a source and its SHA-256. Errors name ``field``, such as ``data.train``.
-
-    Raises :class:`SourceNotFoundError`, with the names that exist, if the file or key does not exist;
-    :class:`BadDataError` if the digest is not the pinned one or the content is not UTF-8; :class:`UserError`
-    if permission to read it is denied; and the errors of :mod:`tunegate_trainer.fetch`.
-    """
-    content = _read_bytes(context, source, field, schemes)
-    digest = hashlib.sha256(content).hexdigest()
-    if source.sha256 is not None and digest != source.sha256:
-        raise BadDataError(
-            f"{field}: the file has sha256 {digest}, but the spec pins {source.sha256}",
-            "the file has changed since its digest was pinned: check it, and set the new sha256 in a new job",
-        )
-    try:
-        return content.decode("utf-8-sig"), digest  # Windows editors put a byte order mark first
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise BadDataError(f"{field}: line {line} is not UTF-8", "save the file as UTF-8") from error
-
-
-def _read_bytes(context: Context, source: DataSource, field: str, schemes: Schemes) -> bytes:
-    if source.config_map is not None:
-        return _config_map_file(context.root / "inputs" / source.config_map, source, field).read_bytes()
-    address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
-    if has_files(address, schemes):
-        return _download(context, address, field, schemes)
-    path = locate(context.root, address.uri)
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise SourceNotFoundError(f"{field}: {source.uri} does not exist", _similar_names(path)) from None
-    except IsADirectoryError:
-        raise SourceNotFoundError(
-            f"{field}: {source.uri} is a folder, not a file", "set uri to a JSON Lines file in this folder"
-        ) from None
-    except PermissionError:
-        raise unreadable(f"{field}: {source.uri}") from None
-
-
-def _download(context: Context, address: Address, field: str, schemes: Schemes) -> bytes:
-    """Download the file of a source, and return its content. The downloaded copy is removed."""
-    folder = context.workspace / context.paths.download / field
-    content = fetch_file(address, folder, schemes).read_bytes()
-    shutil.rmtree(folder)
-    return content
 
 
 def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:

@@ -11,13 +11,12 @@ from tunegate_api.memory.fitting import KEPT_FREE, by_part, fits, hint, needed, 
 from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
-from tunegate_trainer.data.parse import RowT
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
 from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.tokens.chat import encode
 from tunegate_trainer.tokens.examples import examples_of
-from tunegate_trainer.tokens.rows import Pair, Row
+from tunegate_trainer.tokens.rows import Pair, Row, RowT
 from tunegate_trainer.tokens.shared_prefix import segment_sizes
 
 LargestPass = Callable[[int], Pass]

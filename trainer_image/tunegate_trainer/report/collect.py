@@ -23,9 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RowNote:
-    """A row that is bad or was dropped, with its line and the reason."""
+    """A row that is bad or was dropped, with its place and the reason."""
 
-    line: int
+    place: str
+    """Such as ``line 3`` or ``part-2.parquet row 3``."""
     reason: str
 
 
@@ -60,6 +61,10 @@ class DataNotes:
     """The content of data/report.json. Any field may be missing, because the file grows during the checks."""
 
     rows: int | None = None
+    format: str = ""
+    """The name of the file format of ``data.train``."""
+    shape: str = ""
+    """The name of the shape of the rows of ``data.train``."""
     bad: tuple[RowNote, ...] = ()
     dropped: tuple[RowNote, ...] = ()
     overlapping_prompts: int | None = None
@@ -249,6 +254,8 @@ def _notes(report: Mapping[str, Any]) -> DataNotes:
     split = split if isinstance(split, dict) else {}
     return DataNotes(
         rows=_whole(report.get("rows")),
+        format=str(report.get("format") or ""),
+        shape=str(report.get("shape") or ""),
         bad=_row_notes(report.get("bad")),
         dropped=_row_notes(report.get("dropped")),
         overlapping_prompts=_whole(split.get("overlapping_prompts")),
@@ -276,9 +283,12 @@ def _findings(value: object) -> tuple[CheckNote, ...]:
 
 def _row_notes(value: object) -> tuple[RowNote, ...]:
     entries: Sequence[Any] = value if isinstance(value, list) else ()
-    return tuple(
-        RowNote(_whole(e.get("line")) or 0, str(e.get("reason", ""))) for e in entries if isinstance(e, dict)
-    )
+    return tuple(RowNote(_place(e), str(e.get("reason", ""))) for e in entries if isinstance(e, dict))
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    unit = "row" if "row" in entry else "line"
+    return f"{entry.get('file') or ''} {unit} {_whole(entry.get(unit)) or 0}".lstrip()
 
 
 def _lengths(value: object) -> Lengths | None:

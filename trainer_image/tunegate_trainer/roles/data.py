@@ -33,13 +33,14 @@ from tunegate_trainer.data.held_out import (
     prompts_of,
     without_held_out_turns,
 )
-from tunegate_trainer.data.parse import RowT, parse_rows
+from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.preference import (
     Preference,
     preference_plan,
     read_preference,
     split_preference,
 )
+from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
 from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
@@ -50,7 +51,7 @@ from tunegate_trainer.evaluate.sets import (
     golden_sets,
     golden_text,
 )
-from tunegate_trainer.fetch.sources import read_source
+from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
@@ -65,7 +66,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row, RowT
 
 logger = logging.getLogger(__name__)
 
@@ -212,19 +213,22 @@ def read_data(
 
     def usable(source: SourceRows[RowT], note: Note) -> list[Measured[RowT]]:
         note(source.parsed_report)
+        logger.info("%s: %s, %s", source.field, source.format, source.parsed.shape or "unknown shape")
         runner.run(checks.source, source, note)
         runner.refuse_errors()
         note(source.tokenized_report)
         return source.tokenized.kept
 
-    text, digest = read_source(context, spec.data.train, "data.train")
-    parsed = parse_rows(text, spec.data.train.columns, spec.data.held_out.group_by)
+    with open_source(context, spec.data.train, "data.train") as opened:
+        records = read_records(opened.path, "data.train")
+        parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by)
     source = SourceRows(
         "data.train",
         parsed,
         tokenizer,
         _length_limit(spec.stages, "SFT", longest_chat),
         folder.examples_file("data.train"),
+        records.format.NAME,
     )
     rows = usable(source, folder.note)
     preference = read_preference(context, folder, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
@@ -254,7 +258,7 @@ def read_data(
     runner.refuse_errors()
 
     dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
-    return CheckedRows(split_data, source, digest, preference, dropped, runner.warnings)
+    return CheckedRows(split_data, source, opened.sha256, preference, dropped, runner.warnings)
 
 
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.meta import ApiModel
@@ -49,6 +49,9 @@ class Pair(ApiModel):
     """The turns before the answers. The last one is a user turn."""
     chosen: str
     rejected: str
+
+
+RowT = TypeVar("RowT", Row, Pair)
 
 
 def text_answer(text: str) -> Message:

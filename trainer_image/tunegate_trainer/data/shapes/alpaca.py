@@ -1,0 +1,60 @@
+"""Alpaca's format: {instruction, input, output}, with ``system`` and ``history`` as in LLaMA-Factory.
+
+The prompt is the instruction and, on the next line, the input. ``history`` is a list of earlier [instruction,
+output] pairs. Preference data has ``chosen`` and ``rejected`` instead of ``output``.
+See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
+"""
+
+from tunegate_api.judging.golden import Message
+from tunegate_api.v1alpha1.data import Columns
+from tunegate_trainer.data.fields import BadRowError, is_absent, kind, refuse_fields, text_field
+from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
+from tunegate_trainer.data.shapes.preference import make_pair, read_answer, refuse_chat_fields
+from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt
+from tunegate_trainer.data.shapes.sharegpt import system_turn
+from tunegate_trainer.tokens.rows import Pair, Row
+
+
+def _matches(fields: Fields, columns: Columns) -> bool:
+    return "instruction" in fields and not has_prompt(fields, columns)
+
+
+def _read(fields: Fields, columns: Columns) -> Row:
+    refuse_fields(fields, *CHAT_FIELDS)
+    return Row(id="", prompt=_prompt(fields), completion=text_field(fields, columns.completion or "output"))
+
+
+def _read_pair(fields: Fields, columns: Columns) -> Pair:
+    refuse_chat_fields(fields)
+    chosen = read_answer(fields, columns.chosen or "chosen")
+    rejected = read_answer(fields, columns.rejected or "rejected")
+    return make_pair(_prompt(fields), chosen, rejected)
+
+
+def _prompt(fields: Fields) -> list[Message]:
+    text = text_field(fields, "instruction")
+    if not is_absent(fields, "input"):
+        text += "\n" + text_field(fields, "input")
+    return [*system_turn(fields, []), *_history(fields), Message(role="user", content=text)]
+
+
+def _history(fields: Fields) -> list[Message]:
+    if is_absent(fields, "history"):
+        return []
+    history = fields["history"]
+    if not isinstance(history, list):
+        raise BadRowError(f"history must be a list of [instruction, output], but it is {kind(history)}")
+    turns: list[Message] = []
+    for i, earlier in enumerate(history):
+        if not isinstance(earlier, list) or len(earlier) != 2:
+            raise BadRowError(f"history[{i}] must be [instruction, output], but it is {kind(earlier)}")
+        texts = dict(zip(("instruction", "output"), earlier, strict=True))
+        turns += [
+            Message(role="user", content=text_field(texts, "instruction", f"history[{i}][0]")),
+            Message(role="assistant", content=text_field(texts, "output", f"history[{i}][1]")),
+        ]
+    return turns
+
+
+ROWS = Shape("Alpaca", _matches, _read)
+PAIRS = Shape("Alpaca preference", _matches, _read_pair)

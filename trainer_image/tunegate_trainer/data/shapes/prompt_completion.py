@@ -1,0 +1,23 @@
+"""The shape prompt/completion: {prompt, completion}, both text. ``reasoning_content`` is optional."""
+
+from tunegate_api.judging.golden import Message
+from tunegate_api.v1alpha1.data import Columns
+from tunegate_trainer.data.fields import refuse_fields, text_field
+from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
+from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt
+from tunegate_trainer.tokens.rows import Row
+
+
+def _matches(fields: Fields, columns: Columns) -> bool:
+    return has_prompt(fields, columns) or (columns.completion or "completion") in fields
+
+
+def _read(fields: Fields, columns: Columns) -> Row:
+    refuse_fields(fields, *CHAT_FIELDS)
+    prompt = Message(role="user", content=text_field(fields, columns.prompt or "prompt"))
+    completion = text_field(fields, columns.completion or "completion")
+    reasoning = fields.get("reasoning_content") and text_field(fields, "reasoning_content")
+    return Row(id="", prompt=[prompt], completion=completion, reasoning=reasoning or None)
+
+
+SHAPE = Shape("prompt/completion", _matches, _read)
