@@ -78,7 +78,7 @@ class _Reader(Generic[RowT]):
     """Reads rows of one shape."""
 
     def __init__(self, shapes: Sequence[Shape[RowT]], columns: Columns, usual_fields: str) -> None:
-        self._shapes = shapes
+        self._shapes: Sequence[Shape[RowT]] = shapes
         self._usual_fields = usual_fields
         self.columns = columns
         self.shape: Shape[RowT] | None = None

@@ -10,7 +10,7 @@ import pyarrow  # type: ignore[import-untyped]
 from tunegate_trainer.data.records.record import NOT_UTF8, Place, Record, UnreadableFileError
 
 NAME = "Arrow"
-ENDINGS = (".arrow",)
+ENDINGS: tuple[str, ...] = (".arrow",)
 BATCH = 1000
 """Number of rows that are converted to Python objects at once."""
 

@@ -14,7 +14,7 @@ from tunegate_trainer.data.records.record import (
 )
 
 NAME = "CSV"
-ENDINGS = (".csv", ".tsv")
+ENDINGS: tuple[str, ...] = (".csv", ".tsv")
 
 _DELIMITERS = (",", ";", "\t")
 

@@ -20,7 +20,7 @@ from tunegate_trainer.data.records.record import (
 )
 
 NAME = "JSON array"
-ENDINGS = (".json",)
+ENDINGS: tuple[str, ...] = (".json",)
 
 _BLOCK = 1 << 20
 """Number of characters to read at once."""

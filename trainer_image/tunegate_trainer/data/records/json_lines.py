@@ -10,7 +10,7 @@ from tunegate_trainer.data.fields import kind
 from tunegate_trainer.data.records.record import MAX_ROW_SIZE, NOT_UTF8, TOO_LARGE, Place, Record
 
 NAME = "JSON Lines"
-ENDINGS = (".jsonl", ".ndjson", ".json")
+ENDINGS: tuple[str, ...] = (".jsonl", ".ndjson", ".json")
 
 
 def matches(ending: str, head: bytes) -> bool:

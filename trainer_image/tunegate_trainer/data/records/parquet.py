@@ -9,7 +9,7 @@ from tunegate_trainer.data.records.arrow import BATCH, records_of, unreadable_ar
 from tunegate_trainer.data.records.record import Record
 
 NAME = "Parquet"
-ENDINGS = (".parquet",)
+ENDINGS: tuple[str, ...] = (".parquet",)
 
 
 def matches(ending: str, head: bytes) -> bool:
