@@ -252,7 +252,19 @@ FINETUNEJOB = [
         "data with a scheme that is only for models",
         {"spec.data.train": {"uri": "oci://registry.internal/orders:v1"}},
         "spec.data.train.uri",
-        "must begin with pvc://, file://, hf:// or s3://",
+        "must begin with pvc://, file://, hf://, s3://, https:// or http://",
+    ),
+    Wrong(
+        "an address of data with a password",
+        {"spec.data.train": {"uri": "https://user:password@data.internal/orders.jsonl"}},
+        "spec.data.train.uri",
+        "must not contain credentials: name a Secret, as secretName",
+    ),
+    Wrong(
+        "a folder on a web server as data",
+        {"spec.data.train": {"uri": "https://data.internal/orders/"}},
+        "spec.data.train.uri",
+        "must name a file, https://HOST/PATH",
     ),
     Wrong(
         "a folder in a bucket as data",

@@ -15,13 +15,20 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 DataUri = Annotated[
     Uri,
-    AllowedSchemes(("pvc", "file", "hf", "s3")),
+    AllowedSchemes(("pvc", "file", "hf", "s3", "https", "http")),
     Form(
         "^hf://datasets/[^/@]+/[^/@]+(@[^/]+)?/.",
         "must name a file of a data set, hf://datasets/ORG/NAME/PATH",
         start="hf://",
     ),
     Form("^s3://[^/]+/+.*[^/]$", "must name a bucket and a file in it, s3://BUCKET/KEY", start="s3://"),
+    Form("^https?://[^/?#]+/[^?#]*[^/?#]([?]|$)", "must name a file, https://HOST/PATH", start="http"),
+    Form(
+        "^https?://[^/]*@",
+        "must not contain credentials: name a Secret, as secretName",
+        never=True,
+        start="http",
+    ),
 ]
 
 
@@ -44,16 +51,17 @@ class Columns(ApiModel):
 
 
 class DataSource(ApiModel):
-    """A file in JSON Lines format, at an address or in a ConfigMap. Either `uri` or `configMap` must be set.
-    A ConfigMap of more than about 200 KiB needs server-side apply, and one of more than 1 MiB is not
-    possible."""
+    """A file or folder with rows, at an address or in a ConfigMap: JSON Lines, a JSON array, CSV, Parquet,
+    Arrow, or a folder with such files. Either `uri` or `configMap` must be set. A ConfigMap of more than
+    about 200 KiB needs server-side apply, and one of more than 1 MiB is not possible."""
 
     uri: Annotated[
         DataUri | None,
         Field(examples=["pvc://datasets/invoices.jsonl"]),
     ] = None
-    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://BUCKET/KEY, or
-    hf://datasets/ORG/NAME/PATH. To pin a commit of a data set, write NAME@REVISION."""
+    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://BUCKET/KEY,
+    hf://datasets/ORG/NAME/PATH, https://HOST/PATH or http://HOST/PATH. PATH may be a folder for pvc:// and
+    file://. To pin a commit of a data set, write NAME@REVISION."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None
@@ -61,14 +69,17 @@ class DataSource(ApiModel):
     sha256: Annotated[
         Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
     ] = None
-    """SHA-256 digest that the file must have, as `sha256sum` prints it. If the file has another digest, the
-    job fails before training. If omitted, any content is accepted. The plan always records the digest."""
+    """SHA-256 digest that the file must have, as `sha256sum` prints it. The digest of a folder covers the
+    names and contents of its files, except hidden ones. If the digest is another one, the job fails before
+    training. If omitted, any content is accepted. The plan always records the digest."""
     columns: Columns = Columns()
     """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`; for preference
-    pairs, `prompt`, `chosen` and `rejected`."""
+    pairs, `prompt`, `chosen` and `rejected`. The fields of ShareGPT, Alpaca and OpenAI's DPO format are
+    recognized without it."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`. The Secret is mounted only into the data pod, and
-    needs the same keys as the Secret in `model.secretName`."""
+    needs the same keys as the Secret in `model.secretName`. Keys for https://: token, or username and
+    password."""
 
 
 class HeldOut(ApiModel):

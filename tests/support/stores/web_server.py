@@ -1,6 +1,7 @@
 """An HTTP server in a thread. A function returns the responses, and the server supports range requests."""
 
 import re
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,12 +28,15 @@ class Response:
 
 
 class WebServer:
-    """Serves the responses of ``answer`` on a free port. ``requests`` has all requests."""
+    """Serves the responses of ``answer`` on a free port, over https if ``tls`` is given. ``requests`` has all
+    requests."""
 
-    def __init__(self, answer: Callable[[Request], Response]) -> None:
+    def __init__(self, answer: Callable[[Request], Response], tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         requests = self.requests
         self.ignores_ranges = False
+        self.hides_sizes = False
+        """Whether responses are sent in chunks, without their size."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,9 +53,14 @@ class WebServer:
                 self.send_response(found.status)
                 for name, value in found.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(found.body)))
+                if server.hides_sizes:
+                    self.send_header("Transfer-Encoding", "chunked")
+                    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(found.body), found.body)
+                else:
+                    self.send_header("Content-Length", str(len(found.body)))
+                    body = found.body
                 self.end_headers()
-                self.wfile.write(found.body)
+                self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Log nothing. Tests read ``requests``."""
@@ -63,6 +72,8 @@ class WebServer:
                 """Ignore clients that disconnect, which many tests do on purpose."""
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -77,14 +88,18 @@ class WebServer:
 
 
 def _range(request: Request, answer: Response) -> Response:
-    match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
     if match is None or answer.status != 200:
+        return answer
+    validators = (answer.headers.get("ETag"), answer.headers.get("Last-Modified"))
+    if request.headers.get("If-Range", validators[0]) not in validators:
         return answer
     start, size = int(match[1]), len(answer.body)
     if start >= size:
         return Response(416, headers={"Content-Range": f"bytes */{size}"})
-    headers = {**answer.headers, "Content-Range": f"bytes {start}-{size - 1}/{size}"}
-    return Response(206, answer.body[start:], headers)
+    end = min(int(match[2] or size), size - 1)
+    headers = {**answer.headers, "Content-Range": f"bytes {start}-{end}/{size}"}
+    return Response(206, answer.body[start : end + 1], headers)
 
 
 def damaged(content: bytes) -> bytes:

@@ -2,8 +2,8 @@
 
 Each scheme has a module that lists files and reads a file from any byte offset. :mod:`download` does the rest
 for all schemes: it resumes interrupted downloads, and keeps only verified files. :data:`SCHEMES` is the table
-of schemes. To add one, write a module with the functions of :class:`RemoteFiles`, and add a line to the
-table.
+of schemes. To add one, write a module with the functions of :class:`RemoteModels`, :class:`RemoteFiles` or
+both, and add a line to the table.
 """
 
 import shutil
@@ -34,11 +34,11 @@ class RemoteModels(Protocol):
         ...
 
 
-class RemoteFiles(RemoteModels, Protocol):
-    """A scheme for models and data files."""
+class RemoteFiles(Protocol):
+    """A scheme for data files. Each scheme is a module of this package."""
 
     def find_file(self, address: Address) -> RemoteFile:
-        """Ask the server for one file. Raises the same errors as :meth:`find_model`."""
+        """Ask the server for one file. Raises the same errors as :meth:`RemoteModels.find_model`."""
         ...
 
 
@@ -46,9 +46,9 @@ class RemoteFiles(RemoteModels, Protocol):
 class Scheme:
     """An entry in the table of schemes."""
 
-    models: Callable[[], RemoteModels]
+    models: Callable[[], RemoteModels] | None = None
     """Returns the scheme's module. It is imported when it is first needed, because importing the S3 client
-    takes half a second."""
+    takes half a second. None if the scheme has only data files."""
     files: Callable[[], RemoteFiles] | None = None
     """Like ``models``, but returns the module for data files. None if the scheme has only models."""
 
@@ -64,6 +64,8 @@ SCHEMES: Schemes = {
     "hf": Scheme(models=_module("hub"), files=_module("hub")),
     "s3": Scheme(models=_module("s3"), files=_module("s3")),
     "oci": Scheme(models=_module("oci")),
+    "https": Scheme(files=_module("web")),
+    "http": Scheme(files=_module("web")),
 }
 """All remote schemes. The schemes pvc://, file:// and package:// are local, so they are not in this table."""
 
@@ -108,7 +110,10 @@ def remove_others(downloads: Path, keep: Path) -> None:
 
 
 def _models(address: Address, schemes: Schemes) -> RemoteModels:
-    return schemes[address.scheme].models()
+    source = schemes[address.scheme].models
+    if source is None:
+        raise address.wrong(f"{address.scheme}:// is supported for data files, but not for models")
+    return source()
 
 
 def _files(address: Address, schemes: Schemes) -> RemoteFiles:

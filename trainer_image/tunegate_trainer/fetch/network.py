@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import TypeVar
 
 import httpx2
@@ -69,6 +70,14 @@ def transient_http_errors() -> Iterator[None]:
         yield
     except httpx2.RequestError as error:
         raise TransientError(f"the connection failed ({type(error).__name__})") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine. Plain HTTP to it is safe."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_status(status: int) -> None:

@@ -8,14 +8,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from tunegate_trainer.fetch.address import Address
-from tunegate_trainer.fetch.network import TIMEOUT, check_status, transient_http_errors
+from tunegate_trainer.fetch.network import TIMEOUT, check_status, is_loopback, transient_http_errors
 from tunegate_trainer.process.errors import CredentialsError
 
 DOCKER_CONFIG = ".dockerconfigjson"
@@ -42,11 +41,7 @@ class Repository:
     @property
     def is_local(self) -> bool:
         """Whether the host is this machine. Like other clients, we use plain HTTP for it."""
-        name = self.host.rpartition(":")[0] or self.host
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            return name == "localhost"
+        return is_loopback(self.host.rpartition(":")[0] or self.host)
 
 
 @dataclass(frozen=True)
