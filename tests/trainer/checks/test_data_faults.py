@@ -18,6 +18,7 @@ from support.data_faults.similarity import (
     words_of,
 )
 from support.fault_measure import Counts, compare
+from support.records import records_of
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
@@ -76,7 +77,7 @@ def test_clean_sets_of_each_shape_have_no_similar_rows_and_can_be_parsed(shape):
     for shingles in (word_shingles, character_shingles):
         assert not similar_pairs(texts, MOST_SIMILAR, shingles)
     assert len({row["prompt"] for row in rows}) == len(rows)
-    parsed = parse_rows(jsonl(data.rows, data.system), Columns(), None)
+    parsed = parse_rows(records_of(*jsonl(data.rows, data.system).splitlines()), Columns(), None)
     assert (len(parsed.rows), parsed.bad, parsed.duplicates) == (SIZE, [], [])
 
 
@@ -240,7 +241,7 @@ def test_clean_pairs_have_no_fault_of_any_kind(preferences, name):
     assert sum(_has_fault(clean, line, name) for line in range(1, SIZE + 1)) <= (
         SIZE // 4 if name == "longer" else 0
     )
-    parsed = parse_pairs(jsonl(preferences), Columns(), None)
+    parsed = parse_pairs(records_of(*jsonl(preferences).splitlines()), Columns(), None)
     assert (len(parsed.rows), parsed.bad) == (SIZE, [])
     words = [(len(row["chosen"].split()), len(row["rejected"].split())) for row in preferences]
     assert 0.4 < sum(chosen > rejected for chosen, rejected in words) / SIZE < 0.6

@@ -12,6 +12,7 @@ from support.fault_sets import FOLDER, SETS, SIZE, components, functions, names
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.records import read_records
 
 SHAPES = {"duplicates": names, "leakage": names, "contradictions": components, "label_balance": components}
 
@@ -41,9 +42,9 @@ def test_committed_files_are_what_the_generator_writes(name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_only_the_expected_lines_cannot_be_parsed(name):
-    parsed = parse_rows((FOLDER / name / "train.jsonl").read_text(), Columns(), None)
+    parsed = parse_rows(read_records(FOLDER / name / "train.jsonl", "data.train"), Columns(), None)
     expected = _expected(name)["lines"] if name == "bad_rows" else []
-    assert [problem.line for problem in parsed.bad] == expected
+    assert [problem.place.number for problem in parsed.bad] == expected
     assert len({problem.reason for problem in parsed.bad}) == len(expected)
     assert not parsed.duplicates
     assert len(parsed.rows) >= SIZE - 2 if name != "few_rows" else len(parsed.rows) == 40
@@ -51,7 +52,7 @@ def test_only_the_expected_lines_cannot_be_parsed(name):
 
 @pytest.mark.parametrize("name", [name for name in SETS if name.startswith("pairs")])
 def test_all_pairs_can_be_parsed(name):
-    parsed = parse_pairs((FOLDER / name / "pairs.jsonl").read_text(), Columns(), None)
+    parsed = parse_pairs(read_records(FOLDER / name / "pairs.jsonl", "data.preference"), Columns(), None)
     assert (len(parsed.rows), parsed.bad, parsed.duplicates) == (SIZE, [], [])
     prompts = {row["prompt"] for row in _rows(name)}
     assert not prompts & {row["prompt"] for row in _rows(name, "pairs.jsonl")}
