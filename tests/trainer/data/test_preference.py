@@ -18,7 +18,7 @@ from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.held_out import check_disjoint
 from tunegate_trainer.data.parse import parse_pairs, prompt_text
-from tunegate_trainer.data.split import SIDES, normalize, split_rows
+from tunegate_trainer.data.split import SIDES, group_of, normalize, split_rows
 from tunegate_trainer.main import main
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 
@@ -98,9 +98,9 @@ class Item:
 
 
 items = st.lists(st.integers(0, 40), min_size=1, max_size=120).map(
-    lambda groups: [Item(i, f"prompt-{g}") for i, g in enumerate(groups)]
+    lambda groups: [Item(i, group_of(f"prompt-{g}")) for i, g in enumerate(groups)]
 )
-places = st.dictionaries(st.integers(0, 40).map(lambda g: f"prompt-{g}"), st.sampled_from(SIDES))
+places = st.dictionaries(st.integers(0, 40).map(lambda g: group_of(f"prompt-{g}")), st.sampled_from(SIDES))
 fractions = st.fractions(min_value=Fraction(1, 20), max_value=Fraction(1, 2))
 
 
@@ -115,12 +115,12 @@ def test_pairs_get_the_split_already_assigned_to_their_group(pairs, held, fracti
 
 
 def test_pairs_already_held_out_count_toward_the_held_out_fraction():
-    pairs = [Item(i, f"prompt-{i}") for i in range(100)]
-    held = {f"prompt-{i}": "dev" for i in range(20)}
+    pairs = [Item(i, group_of(f"prompt-{i}")) for i in range(100)]
+    held = {group_of(f"prompt-{i}"): "dev" for i in range(20)}
     assert {pair.group for pair in split_rows(pairs, Fraction(1, 5), held).dev} == held.keys(), (
         "twice its share"
     )
-    few = split_rows(pairs[:10], Fraction(1, 5), {f"prompt-{i}": "train" for i in range(10)})
+    few = split_rows(pairs[:10], Fraction(1, 5), {group_of(f"prompt-{i}"): "train" for i in range(10)})
     assert (few.dev, few.test) == ([], [])
 
 

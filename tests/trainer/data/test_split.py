@@ -13,11 +13,14 @@ from tunegate_trainer.data.split import (
     SIDES,
     Split,
     find_overlaps,
+    group_key,
+    group_of,
     hash_position,
     join_groups,
     normalize,
     side_by_hash,
     split_rows,
+    text_key,
 )
 
 
@@ -28,7 +31,7 @@ class Item:
 
 
 grouped = st.lists(st.integers(0, 30), min_size=1, max_size=200).map(
-    lambda groups: [Item(i, f"group-{g}") for i, g in enumerate(groups)]
+    lambda groups: [Item(i, group_of(f"group-{g}")) for i, g in enumerate(groups)]
 )
 fractions = st.fractions(min_value=Fraction(1, 20), max_value=Fraction(1, 2))
 
@@ -62,7 +65,7 @@ def test_dev_and_test_have_at_most_twice_their_requested_size(items, fraction):
 
 @given(st.integers(2, 400), fractions, st.integers(0, 10**6))
 def test_dev_and_test_have_at_least_half_their_requested_size(count, fraction, first):
-    items = [Item(i, str(first + i)) for i in range(count)]
+    items = [Item(i, group_of(str(first + i))) for i in range(count)]
     split = split_rows(items, fraction)
     least = fraction * count / 4 if fraction * count >= 1 else 0
     assert len(split.dev) >= least
@@ -70,14 +73,14 @@ def test_dev_and_test_have_at_least_half_their_requested_size(count, fraction, f
 
 
 def test_fraction_of_held_out_rows_is_near_the_requested_fraction():
-    items = [Item(i, f"order {i}") for i in range(5000)]
+    items = [Item(i, group_of(f"order {i}")) for i in range(5000)]
     split = split_rows(items, Fraction(12, 100))
     assert 240 < len(split.dev) < 360
     assert 240 < len(split.test) < 360
 
 
 def test_rows_keep_their_splits_when_data_grows():
-    versions = [[Item(i, f"order {i}") for i in range(count)] for count in (200, 300, 900)]
+    versions = [[Item(i, group_of(f"order {i}")) for i in range(count)] for count in (200, 300, 900)]
     splits = [sides(split_rows(items, Fraction(12, 100))) for items in versions]
     for side in SIDES:
         first, second, third = (set(split[side]) for split in splits)
@@ -85,7 +88,7 @@ def test_rows_keep_their_splits_when_data_grows():
 
 
 def test_empty_dev_split_gets_the_group_with_the_lowest_hash():
-    items = [Item(i, f"order {i}") for i in range(10)]
+    items = [Item(i, group_of(f"order {i}")) for i in range(10)]
     fraction = Fraction(1, 5)
     assert {side_by_hash(item.group, fraction) for item in items} == {"train", "test"}, "none is in dev"
     split = split_rows(items, fraction)
@@ -94,24 +97,33 @@ def test_empty_dev_split_gets_the_group_with_the_lowest_hash():
 
 
 def test_larger_held_out_fraction_keeps_held_out_rows_and_adds_more():
-    items = [Item(i, f"order {i}") for i in range(1000)]
+    items = [Item(i, group_of(f"order {i}")) for i in range(1000)]
     small, large = split_rows(items, Fraction(1, 10)), split_rows(items, Fraction(3, 20))
     assert set(small.dev) < set(large.dev)
     assert set(small.test) < set(large.test)
 
 
 def test_hash_of_a_group_is_the_same_in_every_release():
-    positions = [hash_position(group) for group in ("order 1", "", "\u00fcber")]
+    positions = [hash_position(group_of(text)) for text in ("order 1", "", "\u00fcber")]
     assert positions == [3252259947749250353, 13123884712988795603, 15743172782183094323]
 
 
+def test_key_of_a_group_is_that_of_its_text():
+    assert group_key(group_of("order 1")) == text_key("order 1")
+
+
 def test_group_too_large_for_dev_and_test_is_trained_on():
-    items = [Item(i, "everybody") for i in range(50)] + [Item(100 + i, str(i)) for i in range(50)]
+    items = [Item(i, group_of("everybody")) for i in range(50)]
+    items += [Item(100 + i, group_of(str(i))) for i in range(50)]
     split = split_rows(items, Fraction(1, 5))
-    assert all(item.group != "everybody" for item in [*split.dev, *split.test])
+    assert all(item.group != group_of("everybody") for item in [*split.dev, *split.test])
 
 
-@given(grouped, fractions, st.dictionaries(st.integers(0, 30).map("group-{}".format), st.sampled_from(SIDES)))
+@given(
+    grouped,
+    fractions,
+    st.dictionaries(st.integers(0, 30).map(lambda g: group_of(f"group-{g}")), st.sampled_from(SIDES)),
+)
 def test_groups_keep_the_split_already_assigned_to_them(items, fraction, placed):
     split = split_rows(items, fraction, placed)
     for side in SIDES:
@@ -119,14 +131,14 @@ def test_groups_keep_the_split_already_assigned_to_them(items, fraction, placed)
 
 
 def test_dev_and_test_have_at_most_max_cases_rows():
-    items = [Item(i, str(i)) for i in range(20_000)]
+    items = [Item(i, group_of(str(i))) for i in range(20_000)]
     split = split_rows(items, Fraction(1, 2))
     assert (len(split.dev), len(split.test)) == (MAX_CASES, MAX_CASES)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=60))
 def test_joining_groups_keeps_each_prompt_and_group_in_one_split(pairs):
-    rows = [(f"group-{group}", f"prompt-{prompt}") for group, prompt in pairs]
+    rows = [(group_of(f"group-{group}"), f"prompt-{prompt}") for group, prompt in pairs]
     items = [Item(i, group) for i, group in enumerate(join_groups(rows))]
     split = sides(split_rows(items, Fraction(1, 3)))
     for which in (0, 1):

@@ -4,7 +4,7 @@ import pytest
 
 from support.tiny_model import make_tokenizer
 from tunegate_api.judging.golden import Message
-from tunegate_trainer.data.tokenize import CHUNK, Lengths, Refused, cpus, tokenize
+from tunegate_trainer.data.tokenize import CHUNK, PARALLEL_FROM, Lengths, Refused, processes_for, tokenize
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Pair, Row
 
@@ -63,4 +63,5 @@ def test_several_processes_tokenize_rows_in_the_same_order_as_one():
 
 def test_cpu_limit_of_the_container_is_the_number_of_processes(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert cpus() == 3
+    assert processes_for(PARALLEL_FROM) == 3
+    assert processes_for(PARALLEL_FROM - 1) == 1

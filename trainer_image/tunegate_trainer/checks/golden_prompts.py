@@ -12,7 +12,7 @@ from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.records.record import Place
-from tunegate_trainer.data.split import normalize
+from tunegate_trainer.data.split import normalize, text_key
 from tunegate_trainer.data.usable import Measured
 
 NAME = "golden_prompts"
@@ -42,7 +42,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for gate, golden in context.golden.items():
         for case in golden:
-            cases[normalize(prompt_text(case.turns))].append((gate, case.id))
+            cases[text_key(normalize(prompt_text(case.turns)))].append((gate, case.id))
     sources: Mapping[str, Sequence[Measured[Any]]] = {
         "data.train": rows.rows,
         "data.preference": rows.pairs,

@@ -32,9 +32,16 @@ class DataFolder:
         """Add ``entries`` about preference data to report.json."""
         self.note({"preference": self.report.get("preference", {}) | entries})
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for temporary files. It exists after it is first read."""
+        folder = self.path / "scratch"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def examples_file(self, source: str) -> Path:
         """Return the temporary file for the tokenized rows or pairs of a source, such as ``data.train``."""
-        return self.path / "scratch" / f"{source}.arrow"
+        return self.scratch / f"{source}.arrow"
 
     def write_split(
         self,
@@ -52,7 +59,7 @@ class DataFolder:
             side: SplitPlan(
                 rows=len(rows),
                 sha256=write_rows(
-                    self.path / f"{prefix}{side}.jsonl", [measured.labelled.row for measured in rows]
+                    self.path / f"{prefix}{side}.jsonl", (measured.labelled.row for measured in rows)
                 ),
             )
             for side in SIDES
@@ -64,5 +71,5 @@ class DataFolder:
         return plans
 
     def remove_scratch(self) -> None:
-        """Remove the temporary files of :meth:`examples_file`."""
+        """Remove all temporary files."""
         shutil.rmtree(self.path / "scratch", ignore_errors=True)

@@ -11,8 +11,8 @@ from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 
 def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
-    """Return the normalized prompts of rows or pairs."""
-    return [normalize(prompt_text(measured.labelled.row.prompt)) for measured in rows]
+    """Return the :func:`text_key` of the normalized prompt of each row or pair."""
+    return [measured.labelled.prompt for measured in rows]
 
 
 def joined(
@@ -44,6 +44,8 @@ def without_held_out_turns(
 
 
 def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:
+    if not measured.labelled.has_answers:
+        return measured
     row = measured.labelled.row
     turns = [
         i
@@ -53,7 +55,7 @@ def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[R
     if not turns:
         return measured
     unlearned = sorted([*row.unlearned, *turns])
-    labelled = replace(measured.labelled, row=row.model_copy(update={"unlearned": unlearned}))
+    labelled = replace(measured.labelled, changed=row.model_copy(update={"unlearned": unlearned}))
     return replace(measured, labelled=labelled)
 
 
@@ -63,14 +65,17 @@ def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
 
 
 def answered_prompts(measured: Measured[Any]) -> list[str]:
-    """Return the normalized prompts whose answers are trained on, for one row or pair.
+    """Return the :func:`text_key` of each prompt whose answer is trained on, for one row or pair.
 
     The first is the prompt of the row or pair. In a chat, the turns before an earlier answer are a prompt
     too, unless this answer is masked.
     """
+    whole = measured.labelled.prompt
+    if not measured.labelled.has_answers:
+        return [whole]
     row: Row | Pair = measured.labelled.row
     turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []
-    return [normalize(prompt_text(prompt)) for prompt in (row.prompt, *(row.prompt[:i] for i in turns))]
+    return [whole, *(text_key(normalize(prompt_text(row.prompt[:i]))) for i in turns)]
 
 
 def _answers(row: Row) -> list[int]:

@@ -4,15 +4,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, cut, encodable, kind_of
 from tunegate_trainer.data.records.record import Place, Record
+from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.data.shapes import PAIR_SHAPES, ROW_SHAPES, recognize
 from tunegate_trainer.data.shapes.shape import Shape
-from tunegate_trainer.data.split import normalize
+from tunegate_trainer.data.split import group_of, normalize, text_key
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 MAX_ID_LENGTH = 128
@@ -41,14 +43,28 @@ def in_order(problems: Iterable[RowProblem]) -> list[RowProblem]:
     return sorted(problems, key=lambda problem: (problem.place.file, problem.place.number))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labelled(Generic[RowT]):
     """A usable row, its place, and its group. All rows of a group are in the same split (train, dev or
     test)."""
 
     place: Place
-    row: RowT
     group: str
+    """The group, see :func:`~tunegate_trainer.data.split.group_of`."""
+    prompt: str
+    """The :func:`~tunegate_trainer.data.split.text_key` of the normalized prompt."""
+    has_answers: bool
+    """Whether the prompt has assistant turns."""
+    number: int
+    """The number of the row in ``rows``."""
+    rows: RowFile[RowT]
+    changed: RowT | None = None
+    """The row if it was changed after it was stored in ``rows``."""
+
+    @property
+    def row(self) -> RowT:
+        """The row. It is read from a file, so read it once and keep it no longer than needed."""
+        return self.rows[self.number] if self.changed is None else self.changed
 
 
 @dataclass(frozen=True)
@@ -64,14 +80,23 @@ class Parsed(Generic[RowT]):
     """The name of the rows' shape, see :mod:`shapes`. Empty if it was not recognized."""
 
 
-def parse_rows(records: Iterable[Record], columns: Columns, group_by: str | None) -> Parsed[Row]:
-    """Parse records of one of the :data:`ROW_SHAPES`. The first row decides which one the source has."""
-    return _parse(records, _Reader(ROW_SHAPES, columns, "prompt and completion, or messages"), group_by)
+def parse_rows(
+    records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
+) -> Parsed[Row]:
+    """Parse records of one of the :data:`ROW_SHAPES`. The first row decides which one the source has.
+
+    The rows are kept in a temporary file in ``folder``, by default the system's folder for such files.
+    """
+    reader = _Reader(ROW_SHAPES, columns, "prompt and completion, or messages")
+    return _parse(records, reader, group_by, RowFile(folder))
 
 
-def parse_pairs(records: Iterable[Record], columns: Columns, group_by: str | None) -> Parsed[Pair]:
-    """Parse records of one of the :data:`PAIR_SHAPES`. The first row decides which one the source has."""
-    return _parse(records, _Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected"), group_by)
+def parse_pairs(
+    records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
+) -> Parsed[Pair]:
+    """Parse records of one of the :data:`PAIR_SHAPES`, like :func:`parse_rows`."""
+    reader = _Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected")
+    return _parse(records, reader, group_by, RowFile(folder))
 
 
 class _Reader(Generic[RowT]):
@@ -110,8 +135,10 @@ class _Reader(Generic[RowT]):
         )
 
 
-def _parse(records: Iterable[Record], reader: _Reader[RowT], group_by: str | None) -> Parsed[RowT]:
-    """Parse all records and find duplicates."""
+def _parse(
+    records: Iterable[Record], reader: _Reader[RowT], group_by: str | None, stored: RowFile[RowT]
+) -> Parsed[RowT]:
+    """Parse all records, find duplicates, and store all other rows."""
     rows: list[Labelled[RowT]] = []
     bad: list[RowProblem] = []
     duplicates: list[RowProblem] = []
@@ -124,7 +151,8 @@ def _parse(records: Iterable[Record], reader: _Reader[RowT], group_by: str | Non
             continue
         try:
             row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, place)})
-            found = Labelled(place, row, _group(fields, group_by, row.prompt))
+            prompt = normalize(prompt_text(row.prompt))
+            group = _group(fields, group_by, prompt)
             content = _digest(row)
             repeated = seen.get(content)
             if row.id in ids and ids[row.id] != repeated:
@@ -141,7 +169,8 @@ def _parse(records: Iterable[Record], reader: _Reader[RowT], group_by: str | Non
             duplicates.append(RowProblem(place, f"repeats {repeated}"))
             continue
         seen[content] = place
-        rows.append(found)
+        has_answers = any(turn.role == "assistant" for turn in row.prompt)
+        rows.append(Labelled(place, group, text_key(prompt), has_answers, stored.add(row), stored))
     return Parsed(rows, bad, duplicates, reader.shape.name if reader.shape else "")
 
 
@@ -175,9 +204,9 @@ def _id(fields: dict[str, Any], columns: Columns, place: Place) -> str:
     return encodable(str(value), name)
 
 
-def _group(fields: dict[str, Any], group_by: str | None, prompt: list[Message]) -> str:
+def _group(fields: dict[str, Any], group_by: str | None, prompt: str) -> str:
     if group_by is None:
-        return normalize(prompt_text(prompt))
+        return group_of(prompt)
     if fields.get(group_by) in (None, ""):
         raise BadRowError(f"the field {group_by}, which heldOut.groupBy names, is missing or empty")
-    return json.dumps(fields[group_by], sort_keys=True)
+    return group_of(json.dumps(fields[group_by], sort_keys=True))

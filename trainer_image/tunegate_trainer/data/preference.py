@@ -35,7 +35,8 @@ def read_preference(
         return None
     with open_source(context, data.preference, "data.preference") as opened:
         records = read_records(opened.path, "data.preference")
-        parsed = parse_pairs(records, data.preference.columns, data.held_out.group_by)
+        columns = data.preference.columns
+        parsed = parse_pairs(records, columns, data.held_out.group_by, folder.scratch)
     examples = folder.examples_file("data.preference")
     source = SourceRows("data.preference", parsed, tokenizer, longest, examples, records.format.NAME)
     return Preference(source, opened.sha256)

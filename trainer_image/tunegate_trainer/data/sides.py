@@ -11,7 +11,7 @@ from typing import Any
 from tunegate_api.contract import StartRequest
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, prompts_of
-from tunegate_trainer.data.split import SIDES, Split, text_key
+from tunegate_trainer.data.split import SIDES, Split, group_key
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, unreadable
@@ -40,7 +40,7 @@ class Sides:
 
     def of(self, measured: Measured[Any]) -> set[str]:
         """Return the recorded sides of the group and the prompt of a row or pair. The set may be empty."""
-        keys = map(text_key, [measured.labelled.group, *prompts_of([measured])])
+        keys = [group_key(measured.labelled.group), measured.labelled.prompt]
         return {self.side_of[key] for key in keys if key in self.side_of}
 
     def of_groups(self, rows: Sequence[Measured[Any]]) -> dict[str, str]:
@@ -105,7 +105,7 @@ def write_sides(
         both: list[Measured[Any]] = [*rows.side(side), *pairs.side(side)]
         for measured in both:
             prompts = answered_prompts(measured) if side == "train" else prompts_of([measured])
-            keys[side] |= {text_key(text) for text in (measured.labelled.group, *prompts)}
+            keys[side] |= {group_key(measured.labelled.group), *prompts}
     for key, side in earlier.side_of.items():
         keys[side].add(key)
     write_atomic(folder / SIDES_FILE, json.dumps({side: sorted(keys[side]) for side in SIDES}) + "\n")

@@ -54,6 +54,20 @@ def text_key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def group_of(text: str) -> str:
+    """Return the group that ``text`` names, as 32 hexadecimal digits: its hash, then its :func:`text_key`.
+
+    The text itself may be a long prompt, and there may be a million groups.
+    """
+    position = hashlib.blake2b(text.encode(), digest_size=8, key=_SALT).hexdigest()
+    return position + text_key(text)
+
+
+def group_key(group: str) -> str:
+    """Return the :func:`text_key` of the text that a group was made of."""
+    return group[16:]
+
+
 def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
     """Return the new group of each row. ``rows`` has the present group and the prompt of each row.
 
@@ -107,7 +121,7 @@ def split_rows(
 
 def hash_position(group: str) -> int:
     """Return the hash of a group, in ``range(HASH_RANGE)``. The hash is the same in every job and version."""
-    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8, key=_SALT).digest(), "big")
+    return int(group[:16], 16)
 
 
 def side_by_hash(group: str, fraction: Fraction) -> str:

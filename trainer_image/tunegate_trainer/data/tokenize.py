@@ -61,14 +61,9 @@ class Chunk:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row | Pair], longest: int, processes: int | None = None
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row | Pair], longest: int, processes: int = 1
 ) -> Iterator[Chunk]:
-    """Tokenize rows or pairs. Examples of more than ``longest`` tokens are measured, but not returned.
-
-    ``processes`` is by default the number of CPUs, or 1 if there are fewer than ``PARALLEL_FROM`` rows.
-    """
-    if processes is None:
-        processes = cpus() if len(rows) >= PARALLEL_FROM else 1
+    """Tokenize rows or pairs. Examples of more than ``longest`` tokens are measured, but not returned."""
     if processes == 1:
         for part in _chunks(rows):
             yield _tokenize(tokenizer, part, longest)
@@ -85,8 +80,11 @@ def tokenize(
             yield _received(waiting.popleft())
 
 
-def cpus() -> int:
-    """Return the number of CPUs that this process may use. In a pod, it is the limit of the container."""
+def processes_for(rows: int) -> int:
+    """Return how many processes should tokenize this number of rows: one for each CPU, or only one if there
+    are fewer than ``PARALLEL_FROM`` rows. In a pod, the number of CPUs is the limit of the container."""
+    if rows < PARALLEL_FROM:
+        return 1
     return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 
 

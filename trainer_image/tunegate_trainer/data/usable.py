@@ -11,7 +11,7 @@ from pyarrow.ipc import RecordBatchStreamWriter  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, in_order
-from tunegate_trainer.data.tokenize import Refused, tokenize
+from tunegate_trainer.data.tokenize import Refused, processes_for, tokenize
 from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Pair, RowT
@@ -131,7 +131,7 @@ def _tokenize(
 ) -> Tokenized[RowT]:
     found: Tokenized[RowT] = Tokenized([], [], [], "")
     unread, position, hint = iter(rows), 0, ""
-    for chunk in tokenize(tokenizer, [row.row for row in rows], longest):
+    for chunk in tokenize(tokenizer, (row.row for row in rows), longest, processes_for(len(rows))):
         writer.write_batch(chunk.examples)
         for result in chunk.results:
             row = next(unread)

@@ -6,8 +6,10 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -35,17 +37,24 @@ def sha256_file(path: Path) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` to a file atomically: a reader sees the whole old file or the whole new file, even after
-    a crash."""
+    """Write ``text`` to a file atomically, see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written atomically: a reader sees the whole old file or the whole new file, even
+    after a crash. The file is replaced when this block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # a pid may be the same in another pod
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:  # do not fill a full volume further with each attempt
+    except BaseException:  # do not fill a full volume further with each attempt
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

@@ -42,7 +42,7 @@ from tunegate_trainer.data.preference import (
 )
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
-from tunegate_trainer.data.split import SIDES, Split, split_rows, text_key
+from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.sets import (
@@ -221,7 +221,7 @@ def read_data(
 
     with open_source(context, spec.data.train, "data.train") as opened:
         records = read_records(opened.path, "data.train")
-        parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by)
+        parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by, folder.scratch)
     source = SourceRows(
         "data.train",
         parsed,
@@ -312,7 +312,7 @@ def _length_limit(stages: Sequence[Stage], method: str, model_length: int) -> Li
 
 def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
     prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
-    return set(map(text_key, prompts))
+    return set(prompts)
 
 
 def _check_split(
@@ -327,7 +327,7 @@ def _check_split(
     sides = {side: split.side(side) for side in SIDES}
     check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
     check_disjoint({side: prompts_of(rows) for side, rows in sides.items()})
-    learned = set(map(text_key, learned_prompts(split.train) + learned_prompts(of_pairs.train)))
+    learned = set(learned_prompts(split.train) + learned_prompts(of_pairs.train))
     held_out = _held_out_keys(split, of_pairs)
     check_disjoint({"learned": [*learned, *earlier.trained], "held out": list(held_out)})
     check_disjoint({"learned": list(learned), "held out": list(earlier.held_out)})

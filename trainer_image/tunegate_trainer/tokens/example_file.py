@@ -1,7 +1,5 @@
 """Tokenized examples in an Arrow file, which readers map into memory instead of loading it."""
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import overload
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from tunegate_trainer.process.files import atomic_file
 from tunegate_trainer.tokens.examples import Example
 
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -59,14 +58,5 @@ def to_batch(examples: Iterable[Example]) -> pa.RecordBatch:
 @contextmanager
 def example_writer(path: Path) -> Iterator[pa.ipc.RecordBatchStreamWriter]:
     """Write a file of examples atomically: the file appears when this block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb") as file:
-            with pa.ipc.new_stream(file, SCHEMA) as writer:
-                yield writer
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file, pa.ipc.new_stream(file, SCHEMA) as writer:
+        yield writer

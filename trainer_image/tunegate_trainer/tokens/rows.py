@@ -1,13 +1,13 @@
 """Validated rows and pairs, and the JSON Lines files that hold them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.meta import ApiModel
 from tunegate_api.workspace import PAIRS_PREFIX as PAIRS_PREFIX  # noqa: PLC0414 - a public name of this module too
-from tunegate_trainer.process.files import sha256_file, write_atomic
+from tunegate_trainer.process.files import atomic_file, sha256_file
 
 PREFERENCE = "preference_accuracy"
 """The name of the task metric on pairs."""
@@ -59,9 +59,10 @@ def text_answer(text: str) -> Message:
     return Message(role="assistant", content=text)
 
 
-def write_rows(path: Path, rows: Sequence[Row | Pair]) -> str:
+def write_rows(path: Path, rows: Iterable[Row | Pair]) -> str:
     """Write rows or pairs as JSON Lines, atomically. Returns the SHA-256 of the file."""
-    write_atomic(path, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows))
+    with atomic_file(path) as file:
+        file.writelines(row.model_dump_json(exclude_defaults=True).encode() + b"\n" for row in rows)
     return sha256_file(path)
 
 
