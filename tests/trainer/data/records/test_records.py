@@ -1,7 +1,10 @@
 """Reading records from files of each format, and bad rows with their place and the reason."""
 
+import csv
 import json
+import tracemalloc
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +16,53 @@ from tunegate_trainer.data.records import FORMATS, json_array, json_lines, read_
 from tunegate_trainer.data.records.record import MAX_ROW_SIZE, Record
 from tunegate_trainer.process.errors import BadDataError
 
-ROWS = [{"prompt": "a, b", "completion": "ü\nline"}, {"prompt": "c", "completion": '"d"'}]
+Rows = list[dict[str, Any]]
+ROWS: Rows = [{"prompt": "a, b", "completion": "ü\nline"}, {"prompt": "c", "completion": '"d"'}]
 
 
-def write_csv(path: Path, delimiter: str = ",") -> None:
-    quoted = [[f'"{value.replace(chr(34), chr(34) * 2)}"' for value in row.values()] for row in ROWS]
-    path.write_text("".join(delimiter.join(cells) + "\n" for cells in [["prompt", "completion"], *quoted]))
+def write_lines(path: Path, rows: Rows) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_ipc(path: Path, open_writer: Callable[..., Any], rows: list[dict[str, Any]] = ROWS) -> None:
+def write_array(path: Path, rows: Rows) -> None:
+    path.write_text("\ufeff" + json.dumps(rows))
+
+
+def write_csv(path: Path, rows: Rows, delimiter: str = ",") -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path: Path, rows: Rows) -> None:
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def write_ipc(path: Path, rows: Rows, open_writer: Callable[..., Any] = pyarrow.ipc.new_stream) -> None:
     table = pyarrow.Table.from_pylist(rows)
     with open_writer(str(path), table.schema) as writer:
-        writer.write_table(table)
+        writer.write_table(table, max_chunksize=1000)
 
 
-WRITERS: dict[str, Callable[[Path], object]] = {
-    "a.jsonl": lambda path: path.write_text("".join(json.dumps(row) + "\n" for row in ROWS)),
-    "a.ndjson": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
-    "lines.json": lambda path: path.write_text("\n\n".join(map(json.dumps, ROWS))),
-    "no-ending": lambda path: path.write_text("\n".join(map(json.dumps, ROWS))),
-    "array.json": lambda path: path.write_text("\ufeff" + json.dumps(ROWS)),
-    "indented.json": lambda path: path.write_text(json.dumps(ROWS, indent=2)),
+WRITERS: dict[str, Callable[[Path, Rows], object]] = {
+    "a.jsonl": write_lines,
+    "a.ndjson": lambda path, rows: path.write_text("\n".join(map(json.dumps, rows))),
+    "lines.json": lambda path, rows: path.write_text("\n\n".join(map(json.dumps, rows))),
+    "no-ending": write_lines,
+    "array.json": write_array,
+    "indented.json": lambda path, rows: path.write_text(json.dumps(rows, indent=2)),
     "a.csv": write_csv,
-    "semicolon.CSV": lambda path: write_csv(path, ";"),
-    "tab.csv": lambda path: write_csv(path, "\t"),
-    "a.tsv": lambda path: write_csv(path, "\t"),
-    "a.parquet": lambda path: parquet.write_table(pyarrow.Table.from_pylist(ROWS), path),
-    "parquet": lambda path: parquet.write_table(pyarrow.Table.from_pylist(ROWS), path),
-    "file.arrow": lambda path: write_ipc(path, pyarrow.ipc.new_file),
-    "stream.arrow": lambda path: write_ipc(path, pyarrow.ipc.new_stream),
-    "stream": lambda path: write_ipc(path, pyarrow.ipc.new_stream),
+    "semicolon.CSV": partial(write_csv, delimiter=";"),
+    "tab.csv": partial(write_csv, delimiter="\t"),
+    "a.tsv": partial(write_csv, delimiter="\t"),
+    "a.parquet": write_parquet,
+    "parquet": write_parquet,
+    "file.arrow": partial(write_ipc, open_writer=pyarrow.ipc.new_file),
+    "stream.arrow": write_ipc,
+    "stream": write_ipc,
 }
-"""Functions that write ROWS, by the name of the file. The last names have no ending of a format."""
+"""Functions that write rows, by the name of the file. The last names have no ending of a format."""
 
 
 def read(path: Path, content: bytes | str) -> list[Record]:
@@ -58,22 +76,38 @@ def problems(records: Iterable[Record]) -> list[str]:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_rows_of_every_format_are_the_same(tmp_path, name):
-    WRITERS[name](tmp_path / name)
+    WRITERS[name](tmp_path / name, ROWS)
     assert [record.fields for record in read_records(tmp_path / name, "data.train")] == ROWS
 
 
 def test_every_format_is_recognized(tmp_path):
     found = set()
     for name, write in WRITERS.items():
-        write(tmp_path / name)
+        write(tmp_path / name, ROWS)
         found.add(read_records(tmp_path / name, "data.train").format)
     assert found == set(FORMATS)
 
 
 def test_records_can_be_read_more_than_once(tmp_path):
-    WRITERS["a.csv"](tmp_path / "a.csv")
+    write_csv(tmp_path / "a.csv", ROWS)
     records = read_records(tmp_path / "a.csv", "data.train")
     assert list(records) == list(records)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "array.json", "a.csv", "a.parquet", "stream.arrow"])
+def test_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(json_array, "_BLOCK", 1 << 12)
+    rows = [{"text": "x" * 1000, "id": str(i)} for i in range(4000)]
+    WRITERS[name](tmp_path / name, rows)
+    size = sum(len(row["text"]) for row in rows)
+    records = iter(read_records(tmp_path / name, "data.train"))
+    next(records)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in records) == len(rows) - 1
+        assert tracemalloc.get_traced_memory()[1] < size * 0.75
+    finally:
+        tracemalloc.stop()
 
 
 # JSON Lines
@@ -194,7 +228,7 @@ def test_missing_fields_of_nested_objects_are_left_out(tmp_path):
 def test_rows_of_all_batches_are_numbered(tmp_path):
     rows = [{"a": str(i)} for i in range(2500)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=700)
-    write_ipc(tmp_path / "a.arrow", pyarrow.ipc.new_file, rows)
+    write_ipc(tmp_path / "a.arrow", rows, pyarrow.ipc.new_file)
     for name in ("a.parquet", "a.arrow"):
         records = list(read_records(tmp_path / name, "data.train"))
         assert [record.fields for record in records] == rows
@@ -213,7 +247,7 @@ def test_arrow_text_that_is_not_utf_8_is_a_bad_row(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.parquet", "file.arrow", "stream.arrow"])
 def test_damaged_arrow_or_parquet_file_is_refused(tmp_path, name):
-    WRITERS[name](tmp_path / name)
+    WRITERS[name](tmp_path / name, ROWS)
     content = (tmp_path / name).read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"text"):
         with pytest.raises(BadDataError, match=r"data\.train: the file cannot be read as "):
