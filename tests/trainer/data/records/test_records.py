@@ -162,6 +162,11 @@ def test_damaged_array_is_an_error_with_the_row(tmp_path, monkeypatch, content, 
     assert str(raised.value) == f"data.train: the file cannot be read as JSON array: {reason}"
 
 
+def test_number_at_the_end_of_a_block_is_one_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_array, "_BLOCK", 1)
+    assert len(read(tmp_path / "a.json", "[123, 456]")) == 2
+
+
 def test_empty_array_has_no_rows(tmp_path):
     assert read(tmp_path / "a.json", " [ ] ") == []
 
