@@ -1,17 +1,19 @@
 """Tokenize all rows of a source once, in several processes if there are many rows."""
 
-import multiprocessing
 import os
+import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
+from loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_trainer.data import tokenize_process
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.example_file import SCHEMA, to_batch
 from tunegate_trainer.tokens.examples import Example, answer_tokens, completion_tokens, examples_of
@@ -66,14 +68,16 @@ def tokenize(
     """Tokenize rows or pairs. Examples of more than ``longest`` tokens are measured, but not returned."""
     if processes == 1:
         for part in _chunks(rows):
-            yield _tokenize(tokenizer, part, longest)
+            yield tokenize_chunk(tokenizer, part, longest)
         return
-    # Not forked, because a fork of a process with threads, such as the sender of reports, may deadlock.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(tokenizer, longest)) as pool:
+    # New processes, because a fork of a process with threads, such as the sender of reports, may deadlock.
+    arguments = (pickle.dumps(tokenizer), longest)
+    with ProcessPoolExecutor(
+        processes, initializer=tokenize_process.start, initargs=arguments, env=tokenize_process.ENVIRONMENT
+    ) as pool:
         waiting: deque[Future[Any]] = deque()
         for part in _chunks(rows):
-            waiting.append(pool.submit(_tokenize_in_process, part))
+            waiting.append(pool.submit(tokenize_process.tokenize, part))
             if len(waiting) > 2 * processes:
                 yield _received(waiting.popleft())
         while waiting:
@@ -94,7 +98,8 @@ def _chunks(rows: Iterable[Row | Pair]) -> Iterator[list[Row | Pair]]:
         yield part
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row | Pair], longest: int) -> Chunk:
+def tokenize_chunk(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row | Pair], longest: int) -> Chunk:
+    """Tokenize rows or pairs in this process."""
     results: list[Lengths | Refused] = []
     kept: list[Example] = []
     for row in rows:
@@ -119,20 +124,6 @@ def _measure(examples: Sequence[Example]) -> Lengths:
         answer=max(map(answer_tokens, examples)),
         examples=len(examples),
     )
-
-
-_process: dict[str, Any] = {}
-"""In a process of the pool: its tokenizer and the maximum length."""
-
-
-def _start(tokenizer: PreTrainedTokenizerBase, longest: int) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process for each CPU is enough
-    _process.update(tokenizer=tokenizer, longest=longest)
-
-
-def _tokenize_in_process(rows: list[Row | Pair]) -> tuple[list[Lengths | Refused], bytes]:
-    chunk = _tokenize(_process["tokenizer"], rows, _process["longest"])
-    return chunk.results, chunk.examples.serialize().to_pybytes()
 
 
 def _received(future: "Future[tuple[list[Lengths | Refused], bytes]]") -> Chunk:
