@@ -240,8 +240,8 @@ class Evaluation(StatusModel):
     """Maps the name of each set to a string with one letter per case, see
     :mod:`tunegate_api.judging.verdict`."""
     counts: Mapped[str] | None = None
-    """Maps the name of each set of a count-based metric to a string with two counts per case, see
-    :func:`tunegate_api.judging.counts.counts_text`."""
+    """Maps the name of each set of a count-based metric to a string with one entry per case, see
+    :func:`tunegate_api.judging.counts.counted_metric`."""
     seconds: float = 0.0
     """Duration of the evaluation."""
     time: Time | None = None

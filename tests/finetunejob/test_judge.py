@@ -23,8 +23,8 @@ def test_status_shows_the_value_of_a_count_metric():
         stage="sft",
         step=10,
         outcomes={"dev/f1": "pf"},
-        counts={"dev/f1": "4/4 2/4"},
+        counts={"dev/f1": "0>0 1>-"},
     )
     rows = CaseSet(sha256="b" * 64, ids=["row-0", "row-1"])
     results = Results(sets={"dev/f1": rows}, evaluations=[evaluation])
-    assert checkpoint_status(request, results, evaluation).task == {"f1": "0.75"}
+    assert checkpoint_status(request, results, evaluation).task == {"f1": "0.50"}

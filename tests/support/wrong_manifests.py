@@ -522,6 +522,58 @@ FINETUNEJOB = [
         "each name must be unique: change or remove the duplicate",
         below="[1].name",
     ),
+    *(
+        Wrong(
+            f"{field} for another metric",
+            {"spec.taskMetrics.1.name": other, f"spec.taskMetrics.1.{field}": value},
+            f"spec.taskMetrics[1].{field}",
+            f"{field} is only for the metric {metric}: leave it out",
+        )
+        for field, value, metric, other in (
+            ("average", "Macro", "f1", "rouge_l"),
+            ("normalize", ["Case"], "exact_match", "f1"),
+            ("tolerance", {"absolute": "0.1"}, "numeric", "exact_match"),
+            ("entryPoint", "chrf", "custom", "tool_calls"),
+        )
+    ),
+    Wrong(
+        "a custom metric without an entry point",
+        {"spec.taskMetrics.1.name": "custom"},
+        "spec.taskMetrics[1]",
+        "custom needs the name of the entry point with the scorer: give entryPoint",
+    ),
+    Wrong(
+        "a name of an entry point with a colon",
+        {"spec.taskMetrics.1.name": "custom", "spec.taskMetrics.1.entryPoint": "metrics:chrf"},
+        "spec.taskMetrics[1].entryPoint",
+        "should match",
+        "must be like",
+    ),
+    Wrong(
+        "a normalization that is given twice",
+        {"spec.taskMetrics.1.normalize": ["Case", "Case"]},
+        "spec.taskMetrics[1].normalize",
+        "each entry must be unique: change or remove the duplicate",
+        below="[1]",
+    ),
+    Wrong(
+        "a tolerance without a distance",
+        {"spec.taskMetrics.1.name": "numeric", "spec.taskMetrics.1.tolerance": {}},
+        "spec.taskMetrics[1].tolerance",
+        "tolerance needs a distance: give absolute, relative or both, or leave tolerance out",
+    ),
+    Wrong(
+        "a negative tolerance",
+        {"spec.taskMetrics.1.name": "numeric", "spec.taskMetrics.1.tolerance": {"absolute": "-1"}},
+        "spec.taskMetrics[1].tolerance.absolute",
+        "must be at least 0",
+    ),
+    Wrong(
+        "a relative tolerance in percent",
+        {"spec.taskMetrics.1.name": "numeric", "spec.taskMetrics.1.tolerance": {"relative": "5"}},
+        "spec.taskMetrics[1].tolerance.relative",
+        "must be at least 0 and at most 1",
+    ),
     Wrong(
         "a minimum in percent",
         {"spec.taskMetrics.0.min": "98"},

@@ -19,7 +19,8 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.best import Candidate, select_best
-from tunegate_api.judging.counts import COUNTED, CountedMetric, counted_metric
+from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric
+from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.verdict import (
     PASS,
     Assessment,
@@ -85,6 +86,32 @@ class TaskJudgement:
     base_value: Fraction | None
     """The same number for the base model. None if the base model was not evaluated."""
     finding: RuleFinding
+    counted: CountedMetric | None = None
+    """The measured entries of a count-based metric. None for a pass rate."""
+    base_counted: CountedMetric | None = None
+    """The same entries for the base model."""
+    labels: Sequence[str] = ()
+    """The labels that the entries of F1 name by their indices."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """The confidence interval of ``value``, if it is a share of cases. None for other values, for an
+        empty set, and if a case was not measured."""
+        is_measured = self.finding.state is not VerdictState.ERROR
+        return _share_interval(self.passed, self.total, self.counted) if is_measured else None
+
+    @property
+    def base_interval(self) -> Interval | None:
+        """The same interval for the base model."""
+        if self.base_passed is None:
+            return None
+        return _share_interval(self.base_passed, self.total, self.base_counted)
+
+
+def _share_interval(passed: int, total: int, counted: CountedMetric | None) -> Interval | None:
+    if not total or (counted and not (counted.is_complete and counted.aggregate is Aggregate.MICRO)):
+        return None
+    return wilson(int(counted.value * total) if counted else passed, total)
 
 
 @dataclass(frozen=True)
@@ -315,10 +342,12 @@ def _judge_task(
     rows = results.sets.get(name, NO_ROWS)
     outcomes = evaluation.outcomes.get(name, "")
     base = base_evaluation(request, results, name, evaluation.subject)
+    counted = base_counted = None
     if metric.name in COUNTED:
-        counted = _counted(metric.name, rows, evaluation, name)
+        counted = _counted(metric, rows, evaluation, name)
+        base_counted = _counted(metric, rows, base, name) if base else None
         value, finding = counted.value, counted.judge(minimum)
-        base_value = _counted(metric.name, rows, base, name).value if base else None
+        base_value = base_counted.value if base_counted else None
     else:
         value = rate(passed_count(outcomes), len(rows.ids))
         finding = judge_task(metric.name, rows, outcomes, minimum)
@@ -333,9 +362,13 @@ def _judge_task(
         value=value,
         base_value=base_value,
         finding=finding,
+        counted=counted,
+        base_counted=base_counted,
+        labels=rows.labels or (),
     )
 
 
-def _counted(metric: str, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:
+def _counted(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:
     counts = (evaluation.counts or {}).get(name, "")
-    return counted_metric(metric, rows, evaluation.outcomes.get(name, ""), counts)
+    aggregate = Aggregate(metric.average) if metric.average else None
+    return counted_metric(metric.name, rows, evaluation.outcomes.get(name, ""), counts, aggregate)

@@ -32,6 +32,9 @@ Inconclusive."""
 MAX_CASES = 1000
 """Maximum number of cases in a set, so that all outcomes of a job fit in one ConfigMap."""
 
+MAX_LABELS = 200
+"""Maximum number of labels of a set whose names are reported."""
+
 
 class VerdictState(StrEnum):
     """The result of a judgement, from best to worst."""
@@ -66,6 +69,9 @@ class CaseSet(StatusModel):
     ids: Annotated[Listed[str], Field(max_length=MAX_CASES)]
     tags: Annotated[Listed[Listed[str]], Field(max_length=MAX_CASES)] = []
     """Tags of each case. Empty if no case has tags."""
+    labels: Annotated[Listed[str], Field(max_length=MAX_LABELS)] | None = None
+    """The labels that the cases expect, sorted, for F1. Long labels are cut. None for other metrics, and if
+    there are more than MAX_LABELS labels."""
 
     def matching(self, name: str) -> list[int]:
         """Return the positions of the cases whose id or tag is ``name``."""

@@ -100,6 +100,15 @@ class CheckpointReference(StatusModel):
     """Optimizer step at which the checkpoint was saved."""
 
 
+class TaskInterval(StatusModel):
+    """Confidence interval of a task metric."""
+
+    low: Decimal
+    """Lower bound of the 95 % confidence interval."""
+    high: Decimal
+    """Upper bound of the 95 % confidence interval."""
+
+
 class FinalStatus(StatusModel):
     """Evaluation of the artifact to publish, by the final gate."""
 
@@ -107,6 +116,9 @@ class FinalStatus(StatusModel):
     """Digest of all files of the artifact."""
     task: dict[str, Decimal] = {}
     """Task metrics on the test split."""
+    task_intervals: dict[str, TaskInterval] | None = None
+    """Wilson score intervals of the task metrics that are a share of the held-out rows. Verdicts do not
+    depend on them. Absent if there are none."""
     task_verdict: VerdictState
     """Verdict of the task metrics."""
     task_message: Message = ""

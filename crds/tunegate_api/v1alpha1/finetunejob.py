@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Name, ObjectMeta
+from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta
 from tunegate_api.v1alpha1.data import Data
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, GateReference, Stage
 from tunegate_api.v1alpha1.tracking import Tracking
-from tunegate_api.v1alpha1.values import AllowedSchemes, Form
+from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
 
 ModelUri = Annotated[
     Uri,
@@ -88,18 +88,58 @@ class SchemaSource(ApiModel):
     """Key in the ConfigMap. Defaults to its only key."""
 
 
+class Tolerance(ApiModel):
+    """The largest allowed distance from the labelled number. At least one of the fields must be set. If both
+    are set, the larger of the two distances is allowed."""
+
+    absolute: Annotated[Decimal, Between(least=0), Field(examples=["0.01"])] | None = None
+    """Allowed distance as a number."""
+    relative: Annotated[Decimal, Between(least=0, most=1), Field(examples=["0.05"])] | None = None
+    """Allowed distance as a fraction of the labelled number, 0 to 1. For example, 0.05 is 5 %."""
+
+
 class TaskMetric(ApiModel):
     """A metric of the task. It is computed on held-out rows: on the dev split for each checkpoint, and on the
     test split for the final model."""
 
-    name: Literal["exact_match", "json_schema", "preference_accuracy", "f1", "rouge_l"]
+    name: Literal[
+        "exact_match",
+        "json_schema",
+        "preference_accuracy",
+        "f1",
+        "rouge_l",
+        "numeric",
+        "tool_calls",
+        "custom",
+    ]
     """Name of the metric. exact_match: share of outputs that equal the completion, ignoring leading and
     trailing white space. json_schema: share of outputs that are JSON and follow `schema`.
     preference_accuracy: share of held-out pairs of `data.preference` in which the chosen completion has a
-    higher mean log-probability per token than the rejected one. f1: micro-averaged F1 score, for
-    classification. rouge_l: mean ROUGE-L F-measure, for text generation."""
+    higher mean log-probability per token than the rejected one. f1: F1 score, for classification; the label
+    is the whole completion. rouge_l: mean ROUGE-L F-measure, for text generation. numeric: share of outputs
+    whose first number equals the number in the completion, within `tolerance`. tool_calls: share of outputs
+    that make the tool calls of the completion. custom: mean score of the Python object `entryPoint`."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
     """JSON schema that outputs must follow. Required if `name` is json_schema, and not allowed otherwise."""
+    average: Literal["Micro", "Macro"] | None = None
+    """How f1 averages over the labels. Micro: over all rows, which equals the share of rows with the right
+    label. Macro: the mean of the F1 scores of the labels, in which rare labels count as much as frequent
+    ones. Only for f1. Defaults to Micro."""
+    normalize: Annotated[
+        list[Literal["Case", "WhiteSpace", "Punctuation", "Unicode"]] | None,
+        Field(min_length=1, max_length=4, examples=[["Case", "WhiteSpace"]]),
+    ] = None
+    """Differences between output and completion that exact_match ignores. Case: upper and lower case.
+    WhiteSpace: the amount of white space. Punctuation: punctuation characters. Unicode: different forms of
+    the same character (NFKC). Only for exact_match."""
+    tolerance: Tolerance | None = None
+    """Largest allowed distance from the labelled number. Only for numeric. If omitted, the numbers must be
+    equal."""
+    entry_point: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64, examples=["chrf"])
+    ] = None
+    """Name of an entry point of the group tunegate.scorers, in a Python package that is installed in the
+    trainer image. Required if `name` is custom, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]
     """Minimum value that the final model must reach on the test split, 0 to 1."""
 

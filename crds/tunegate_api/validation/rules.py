@@ -26,6 +26,7 @@ from tunegate_api.v1alpha1.finetunejob import (
     ModelSource,
     SchemaSource,
     TaskMetric,
+    Tolerance,
 )
 from tunegate_api.v1alpha1.pods import (
     CONFINEMENT_KEYS,
@@ -83,6 +84,13 @@ _IS_JUDGED = equal("review", "Judge")
 _HAS_SERVER = equal("type", "judge", "guardrail")
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
+_OF_METRICS = {
+    "average": "f1",
+    "normalize": "exact_match",
+    "tolerance": "numeric",
+    "entryPoint": "custom",
+}
+"""Fields of a task metric, with the only metric that has the field."""
 
 RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     ModelSource: (
@@ -172,6 +180,25 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             given("schema") & ~equal("name", "json_schema"),
             "schema is only for the metric json_schema: leave it out",
             at=("schema",),
+        ),
+        *(
+            Refuse(
+                given(field) & ~equal("name", metric),
+                f"{field} is only for the metric {metric}: leave it out",
+                at=(field,),
+            )
+            for field, metric in _OF_METRICS.items()
+        ),
+        Refuse(
+            equal("name", "custom") & ~given("entryPoint"),
+            "custom needs the name of the entry point with the scorer: give entryPoint",
+        ),
+        Unique("normalize"),
+    ),
+    Tolerance: (
+        Refuse(
+            ~given("absolute") & ~given("relative"),
+            "tolerance needs a distance: give absolute, relative or both, or leave tolerance out",
         ),
     ),
     SchemaSource: (Choice(("inline", "configMap")), _KEY),

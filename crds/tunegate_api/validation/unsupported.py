@@ -62,7 +62,6 @@ FINETUNEJOB = (
         )
     ),
     NotYet("data.quality", GIVEN, "the review of a sample before training"),
-    NotYet("taskMetrics[].name", _is("f1", "rouge_l"), "this metric; use exact_match or json_schema"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(
         "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"

@@ -10,6 +10,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
     FinalStatus,
     GateResult,
     GoldenStatus,
+    TaskInterval,
 )
 
 
@@ -36,6 +37,7 @@ def final_status(request: Request, results: Results) -> FinalStatus | None:
     return FinalStatus(
         model_digest=judged.evaluation.digest,
         task=_task_values(judged),
+        task_intervals=_task_intervals(judged),
         task_verdict=judged.task_state,
         task_message=judged.task_message,
         gates=[_gate_result(gate, results, judged.evaluation) for gate in judged.gates],
@@ -78,3 +80,14 @@ def _task_values(judged: Judgement) -> dict[str, str]:
     """Return the value of each task metric that was evaluated."""
     outcomes = judged.evaluation.outcomes
     return {t.name: rate_text(t.value) for t in judged.tasks if task_set(t.split, t.name) in outcomes}
+
+
+def _task_intervals(judged: Judgement) -> dict[str, TaskInterval] | None:
+    """Return the confidence interval of each task metric that has one."""
+    found = {t.name: t.interval for t in judged.tasks}
+    bounds = {
+        name: TaskInterval(low=f"{each.low:.2f}", high=f"{each.high:.2f}")
+        for name, each in found.items()
+        if each
+    }
+    return bounds or None

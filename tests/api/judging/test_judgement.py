@@ -7,6 +7,7 @@ import pytest
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject, canonical_json
+from tunegate_api.judging.intervals import wilson
 from tunegate_api.judging.judgement import (
     assess_stage,
     best_checkpoint,
@@ -359,19 +360,41 @@ def counted_results(*evaluations: Evaluation) -> Results:
     return results(*evaluations, **dict.fromkeys(F1, ROWS))
 
 
-def test_f1_is_the_ratio_of_counts_summed_over_all_rows():
-    base, final = counted(Subject.BASE, 0, "0/4 0/4 2/4 1/4"), counted(Subject.FINAL, 40, "4/4 4/4 2/4 2/4")
+def test_micro_f1_is_the_share_of_rows_with_the_right_label():
+    base, final = counted(Subject.BASE, 0, "0>1 0>- 1>1 1>0"), counted(Subject.FINAL, 40, "0>0 0>0 1>1 1>0")
     judged = judge_final(counted_request(), counted_results(base, final))
     assert judged is not None
     (task,) = judged.tasks
-    assert task.finding.message == "f1 12/16 = 0.75 over 4 rows, required 0.75"
-    assert (task.value, task.base_value) == (Fraction(3, 4), Fraction(3, 16))
+    assert task.finding.message == "f1 3/4 = 0.75 over 4 rows, required 0.75"
+    assert (task.value, task.base_value) == (Fraction(3, 4), Fraction(1, 4))
     assert judged.state is VerdictState.PASSED
+
+
+def test_macro_f1_is_the_mean_over_labels():
+    asked = counted_request()
+    metrics = [{"name": "f1", "average": "Macro", "min": "0.75"}]
+    spec = FineTuneJobSpec.model_validate(asked.spec.to_wire() | {"taskMetrics": metrics})
+    final = counted(Subject.FINAL, 40, "0>0 0>0 0>0 1>0")
+    judged = judge_final(asked.model_copy(update={"spec": spec}), counted_results(final))
+    assert judged is not None
+    (task,) = judged.tasks
+    assert task.finding.message == "f1 0.42, the mean of 2 labels, over 4 rows, required 0.75"
+    assert judged.state is VerdictState.FAILED
+
+
+def test_shares_of_rows_have_a_confidence_interval():
+    judged = judge_final(counted_request(), counted_results(counted(Subject.FINAL, 40, "0>0 0>0 1>1 1>0")))
+    assert judged is not None
+    assert judged.tasks[0].interval == wilson(3, 4)
+    unmeasured = counted_results(counted(Subject.FINAL, 40, "0>0 0>0 1>1 -", "pppe"))
+    judged = judge_final(counted_request(), unmeasured)
+    assert judged is not None
+    assert judged.tasks[0].interval is None
 
 
 def test_count_metric_with_missing_counts_or_outcomes_is_an_error():
     base = counted(Subject.BASE, 0, None)
-    for final in (counted(Subject.FINAL, 40, None), counted(Subject.FINAL, 40, "4/4 4/4 4/4", "ppp")):
+    for final in (counted(Subject.FINAL, 40, None), counted(Subject.FINAL, 40, "0>0 0>0 1>1", "ppp")):
         judged = judge_final(counted_request(), counted_results(base, final))
         assert judged is not None
         assert judged.task_state is VerdictState.ERROR
@@ -379,14 +402,14 @@ def test_count_metric_with_missing_counts_or_outcomes_is_an_error():
 
 def test_best_checkpoint_has_the_highest_count_metric():
     measured = [
-        counted(Subject.START, 0, "0/4 0/4 0/4 0/4", "ffff"),
-        counted(Subject.CHECKPOINT, 10, "4/4 0/9 0/9 0/9", "pfff"),
-        counted(Subject.CHECKPOINT, 20, "8/9 8/9 8/9 8/9", "ffff"),
-        counted(Subject.CHECKPOINT, 30, "4/4 4/4 4/4 -", "pppe"),
+        counted(Subject.START, 0, "0>1 0>1 1>0 1>0", "ffff"),
+        counted(Subject.CHECKPOINT, 10, "0>0 0>1 1>0 1>0", "pfff"),
+        counted(Subject.CHECKPOINT, 20, "0>0 0>0 1>1 1>0", "ffff"),
+        counted(Subject.CHECKPOINT, 30, "0>0 0>0 1>1 -", "pppe"),
     ]
     best = best_checkpoint(counted_request(), counted_results(*measured), "sft")
     assert best is not None
-    assert (best.step, best.dev) == (20, Fraction(8, 9))
+    assert (best.step, best.dev) == (20, Fraction(3, 4))
 
 
 def test_results_without_counts_have_no_counts_in_json():
@@ -396,7 +419,7 @@ def test_results_without_counts_have_no_counts_in_json():
 
 
 def test_results_with_counts_survive_a_json_round_trip():
-    measured = counted_results(counted(Subject.FINAL, 40, "4/4 0/3 - 2/4", "pfef"))
+    measured = counted_results(counted(Subject.FINAL, 40, "0>0 0>1 - 1>-", "pfef"))
     read = Results.model_validate_json(canonical_json(measured))
     assert read == measured
     assert read.merged(read) == read

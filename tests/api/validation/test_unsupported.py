@@ -17,7 +17,6 @@ NOT_YET: dict[str, Changes] = {
         if line.field.startswith("data.checks.")
     },
     "data.quality": {"spec.data.quality": {"sample": "0.1"}},
-    "taskMetrics[].name": {"spec.taskMetrics": [{"name": "f1", "min": "0.5"}]},
     "queueName": {"spec.queueName": "team-a"},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
     "publish[].secretName": {"spec.publish.0.secretName": "s"},

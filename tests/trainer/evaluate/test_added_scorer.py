@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from support.dummy_scorer import f1
+from support.dummy_scorer import common_characters
 from support.trainer_root import STAGE
 from tunegate_api.contract import Request, Results, Role, Subject, canonical_json
 from tunegate_api.judging.judgement import judge_final
@@ -27,7 +27,7 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 CPU = torch.device("cpu")
-TABLE = {**SCORERS, "f1": OneByOne(f1)}
+TABLE = {**SCORERS, "rouge_l": OneByOne(common_characters)}
 
 
 def with_minimum(request: Request, minimum: str) -> Request:
@@ -44,7 +44,7 @@ def varied(model: Any) -> Any:
 
 
 def test_metric_of_a_scorer_added_with_one_line_is_judged(make_root, tiny_model, tmp_path):
-    context = make_root(spec={"taskMetrics": [{"name": "f1", "min": "0.5"}]}).context(Role.GATE)
+    context = make_root(spec={"taskMetrics": [{"name": "rouge_l", "min": "0.5"}]}).context(Role.GATE)
     request, tokenizer = context.request, load_tokenizer(tiny_model)
     gates = golden_sets(context, tokenizer, request.final_gates, TABLE)
     sets = [*gates, *held_out_sets(context, tokenizer, "test", TABLE)]
@@ -61,17 +61,20 @@ def test_metric_of_a_scorer_added_with_one_line_is_judged(make_root, tiny_model,
     measured = as_results(sets, [as_evaluation(each, sets, [golden, rows]) for each in weights])
     results = Results.model_validate_json(canonical_json(measured))
 
-    # The labelled answer of every row is "yes". A truncated output has no true positives.
-    right = sum(0 if c.truncated else 2 * (Counter(c.output) & Counter("yes")).total() for c in rows.cases)
-    f1_score = Fraction(right, sum(len(c.output) + len("yes") for c in rows.cases))
-    assert 0 < f1_score < 1
+    # The labelled answer of every row is "yes". A truncated output has nothing in common with it.
+    values = [
+        Fraction(0 if c.truncated else 2 * (Counter(c.output) & Counter("yes")).total(), len(c.output) + 3)
+        for c in rows.cases
+    ]
+    mean = sum(values) / len(values)
+    assert 0 < mean < 1
     for minimum, state in (
-        (floor(f1_score * 10_000), VerdictState.PASSED),
-        (floor(f1_score * 10_000) + 1, VerdictState.FAILED),
+        (floor(mean * 10_000), VerdictState.PASSED),
+        (floor(mean * 10_000) + 1, VerdictState.FAILED),
     ):
         judged = judge_final(with_minimum(request, f"{minimum / 10_000:.4f}"), results)
         assert judged is not None
         (task,) = judged.tasks
-        assert (task.value, task.base_value) == (f1_score, f1_score)
+        assert (task.value, task.base_value) == (mean, mean)
         assert task.finding.state is state
-        assert task.finding.message.startswith(f"f1 {right}/")
+        assert task.finding.message.startswith("rouge_l ")

@@ -6,16 +6,23 @@ from typing import Any, get_args
 
 import pytest
 
-from support.dummy_scorer import f1
+from support.dummy_scorer import common_characters
+from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.golden import Expectation, GoldenCase, Message
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
+from tunegate_trainer.evaluate.scorers.custom import CustomScorer
+from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
+from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel
+from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
+from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.rows import Row
 
-TABLE = {**SCORERS, "f1": OneByOne(f1)}
-"""The table, with an additional scorer that returns counts."""
+TABLE = {**SCORERS, "custom": CustomScorer(OneByOne(common_characters))}
+"""The table, with a scorer of a user."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
     Row(id="row", prompt=[Message(role="user", content="?")], completion="yes"),
@@ -42,8 +49,12 @@ EXAMPLES = {
     "json_schema": Example({"type": "array"}, passes="[1]", fails="{}", broken={"type": "no-such-type"}),
     "json_equals": Example({"a": 1}, passes='{"a": 1.0}', fails='{"a": 2}', broken={1, 2}),
     "tool_calls_equal": Example(CALL, passes=CALL, fails="cold", broken=None),
-    "exact_match": Example("yes", passes="yes ", fails="yes.", broken=None),
-    "f1": Example("yes", passes="yes", fails="yet", broken=5),
+    "exact_match": Example(ExpectedText("yes"), passes="yes ", fails="yes.", broken=None),
+    "f1": Example(ExpectedLabel("yes", {"no": 0, "yes": 1}), passes="Yes ", fails="no", broken=None),
+    "rouge_l": Example("the red mug", passes="The red mug!", fails="a red mug", broken=None),
+    "numeric": Example(ExpectedNumber("42"), passes="it is 42.0", fails="41", broken=ExpectedNumber("many")),
+    "tool_calls": Example(ExpectedCalls(CALL, "<tool_call>"), passes=CALL, fails="cold", broken=None),
+    "custom": Example("yes", passes="yes", fails="yet", broken=5),
 }
 
 
@@ -79,7 +90,19 @@ def test_every_scorer_has_an_example():
 def test_every_expectation_and_metric_has_a_scorer():
     union, _ = get_args(Expectation)
     types = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}
-    assert types | {"exact_match"} == SCORERS.keys()
+    metrics = set(get_args(TaskMetric.model_fields["name"].annotation))
+    assert types | metrics - {"preference_accuracy"} == TABLE.keys()
+
+
+@each_scorer
+def test_scorer_of_a_count_metric_returns_entries_of_its_kind(name):
+    example = EXAMPLES[name]
+    batch = samples([example.passes, example.fails, *BREAKING], example.reference)
+    entries = [score.counts for score in TABLE[name].score(batch)]
+    if name in COUNTED:
+        assert all(is_valid_for(name, entry) for entry in entries)
+    else:
+        assert set(entries) == {None}
 
 
 @each_scorer

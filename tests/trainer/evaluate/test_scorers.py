@@ -11,6 +11,7 @@ import pytest
 
 from tunegate_api.judging.golden import FunctionCall, GoldenCase, Message, ToolCall
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
+from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
 from tunegate_trainer.evaluate.scorers.json_values import same_json
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
 from tunegate_trainer.tokens.rows import Row
@@ -126,7 +127,7 @@ def test_exact_match_compares_tool_calls_if_the_row_has_some():
     reference = rendered([call.function for call in calls])
     respaced = reference.replace("\n", "  ")
     plain = row.model_copy(update={"tool_calls": None})
-    samples = [Sample("?", respaced, reference, case) for case in (row, plain)]
+    samples = [Sample("?", respaced, ExpectedText(reference), case) for case in (row, plain)]
     assert [score.outcome for score in SCORERS["exact_match"].score(samples)] == ["p", "f"]
 
 

@@ -107,16 +107,16 @@ def test_samples_of_a_scorer_that_breaks_its_contract_have_outcome_error(scorer,
 
 def test_counts_of_a_count_metric_are_kept_for_passed_and_failed_outputs():
     counted = Returns(Score(PASS, counts=Counts(4, 4)), Score(FAIL, "half", Counts(2, 4)))
-    scores = score_cases([case(f1=[(counted, None)])] * 2, answers("a", "b"))
-    assert [str(score["f1"].counts) for score in scores] == ["4/4", "2/4"]
+    scores = score_cases([case(rouge_l=[(counted, None)])] * 2, answers("a", "b"))
+    assert [str(score["rouge_l"].counts) for score in scores] == ["4/4", "2/4"]
 
 
 def test_truncated_output_is_scored_by_a_count_metric():
     counted, passes = Returns(Score(PASS, counts=Counts(4, 4))), Recorder()
     (score,) = score_cases(
-        [case(f1=[(counted, None)], exact_match=[(passes, None)])], [Output("a", truncated=True)]
+        [case(rouge_l=[(counted, None)], exact_match=[(passes, None)])], [Output("a", truncated=True)]
     )
-    assert (score["f1"].outcome, score["f1"].counts) == (TRUNCATED, Counts(4, 4))
+    assert (score["rouge_l"].outcome, score["rouge_l"].counts) == (TRUNCATED, Counts(4, 4))
     assert score["exact_match"].outcome == TRUNCATED
     assert passes.batches == []
 
@@ -125,9 +125,9 @@ def test_truncated_output_is_scored_by_a_count_metric():
 @pytest.mark.parametrize("truncated", [False, True])
 def test_invalid_counts_of_a_count_metric_give_outcome_error(counts, truncated):
     scorer = Returns(Score(PASS, counts=counts))
-    (score,) = score_cases([case(f1=[(scorer, None)])], [Output("a", truncated=truncated)])
-    assert (score["f1"].outcome, score["f1"].counts) == (ERROR, None)
-    assert "the scorer of f1 returned invalid counts" in score["f1"].explanation
+    (score,) = score_cases([case(rouge_l=[(scorer, None)])], [Output("a", truncated=truncated)])
+    assert (score["rouge_l"].outcome, score["rouge_l"].counts) == (ERROR, None)
+    assert "the scorer of rouge_l returned invalid counts" in score["rouge_l"].explanation
 
 
 def test_counts_for_a_metric_that_is_not_count_based_are_dropped():

@@ -261,9 +261,7 @@ def test_exact_match_of_a_held_out_row_compares_its_tool_call(make_root):
     root = make_root()
     call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
     row = Row(id="r", prompt=[Message(role="user", content="cold?")], completion="", tool_calls=[call])
-    plan, digest = root.context().plan, write_rows(root.data / "dev.jsonl", [row])
-    data = plan.data.model_copy(update={"dev": SplitPlan(rows=1, sha256=digest)})
-    write_model(root.path / "plan" / "plan.json", plan.model_copy(update={"data": data}))
+    with_dev_rows(root, [row])
     (rows,) = held_out_sets(root.context(), tokenizer, "dev")
     assert isinstance(rows, GeneratedSet)
     called_text = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
@@ -271,3 +269,55 @@ def test_exact_match_of_a_held_out_row_compares_its_tool_call(make_root):
     called, silent = (score["exact_match"] for score in score_cases([*rows.cases] * 2, outputs))
     assert called.outcome == PASS
     assert "does not call" in silent.explanation
+
+
+def test_cases_of_f1_have_the_sorted_labels_of_the_split(make_root, tokenizer):
+    metrics = [{"name": "f1", "min": "0.5"}, {"name": "exact_match", "min": "0.5"}]
+    root = make_root(spec={"taskMetrics": metrics})
+    with_dev_rows(root, [labelled_row(str(i), text) for i, text in enumerate(["Refund", "order ", "refund"])])
+    (rows,) = held_out_sets(root.context(), tokenizer, "dev")
+    assert isinstance(rows, GeneratedSet)
+    sets = rows.case_sets
+    assert (sets["dev/f1"].labels, sets["dev/exact_match"].labels) == (["order", "refund"], None)
+    outputs = [Output(text, truncated=False) for text in ("order", "order", "unknown")]
+    entries = [str(score["f1"].counts) for score in score_cases(rows.cases, outputs)]
+    assert entries == ["1>0", "0>0", "1>-"]
+
+
+def test_options_of_a_metric_change_the_identity_but_its_minimum_does_not(make_root, tokenizer):
+    def identity(**metric):
+        root = make_root(spec={"taskMetrics": [{"name": "exact_match", "min": "0.5", **metric}]})
+        return held_out_sets(root.context(), tokenizer, "dev")[0].identity
+
+    assert identity() == identity(min="0.9") != identity(normalize=["Case"])
+
+
+@pytest.mark.parametrize("template", ["qwen3", "llama3_1", "glm4moe", "gptoss"])
+def test_tool_calls_of_each_template_are_found_in_outputs(make_root, template):
+    tokenizer = tokenizer_for(model_templates()[template])
+    root = make_root(spec={"taskMetrics": [{"name": "tool_calls", "min": "0.5"}]})
+    call = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
+    rows = [labelled_row("calls", "", tool_calls=[call]), labelled_row("answers", "It is cold.")]
+    with_dev_rows(root, rows)
+    (found,) = held_out_sets(root.context(), tokenizer, "dev")
+    assert isinstance(found, GeneratedSet)
+    right = found.cases[0].measures["tool_calls"][0].reference.calls
+    for texts, outcomes in (
+        ((right, "cold"), PASS + PASS),
+        ((right.replace("Oslo", "Rome"), right), FAIL + FAIL),
+        (("cold", "It is warm."), FAIL + PASS),
+    ):
+        scores = score_cases(found.cases, [Output(text, truncated=False) for text in texts])
+        assert "".join(score["tool_calls"].outcome for score in scores) == outcomes
+
+
+def labelled_row(row_id: str, completion: str, **fields: object) -> Row:
+    prompt = [Message(role="user", content=f"row {row_id}?")]
+    return Row(id=row_id, prompt=prompt, completion=completion, **fields)
+
+
+def with_dev_rows(root, rows: list[Row]) -> None:
+    """Replace the dev rows of a root."""
+    plan, digest = root.context().plan, write_rows(root.data / "dev.jsonl", rows)
+    data = plan.data.model_copy(update={"dev": SplitPlan(rows=len(rows), sha256=digest)})
+    write_model(root.path / "plan" / "plan.json", plan.model_copy(update={"data": data}))

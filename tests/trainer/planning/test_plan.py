@@ -215,7 +215,7 @@ def test_outcome_of_a_count_metric_counts_as_several_case_outcomes():
     planned = stage_plan("sft", checkpoint_steps=range(1, 51))
     check_outcomes([planned], {"orders": 1000}, dev_cases={"exact_match": 1000})
     with pytest.raises(UserError, match="would have 715,000 case outcomes, but at most 700,000"):
-        check_outcomes([planned], {"orders": 1000}, dev_cases={"f1": 1000})
+        check_outcomes([planned], {"orders": 1000}, dev_cases={"rouge_l": 1000})
 
 
 @pytest.mark.parametrize(

@@ -250,10 +250,12 @@ def test_invalid_json_schema_is_refused_before_training(make_job):
     )
 
 
-def test_task_metric_without_scorer_is_refused_by_name(make_job):
-    root = make_job(jsonl(100), taskMetrics=[{"name": "rouge_l", "min": "0.5"}])
+def test_missing_entry_point_of_a_custom_metric_is_refused(make_job):
+    root = make_job(jsonl(100), taskMetrics=[{"name": "custom", "entryPoint": "chrf", "min": "0.5"}])
     assert run(root) == ExitCode.USER_ERROR
-    assert failure(root).startswith("spec.taskMetrics: the task metric rouge_l is not supported")
+    assert failure(root).startswith(
+        "spec.taskMetrics: no installed package has the entry point chrf in tunegate.scorers"
+    )
 
 
 def test_golden_case_with_an_invalid_pattern_is_refused_before_training(make_job):

@@ -1,5 +1,7 @@
 """The references of golden cases and held-out rows, which outputs are compared with."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -7,13 +9,20 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.judging.golden import (
     CallsExpectation,
     Expectation,
+    FunctionCall,
     GoldenCase,
     SchemaExpectation,
     ToolCall,
 )
+from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
+from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, label_indices, label_of
+from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
+from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.answers import calls_text
-from tunegate_trainer.tokens.chat import render
-from tunegate_trainer.tokens.reasoning import split_reasoning
+from tunegate_trainer.tokens.chat import common_prefix, render
+from tunegate_trainer.tokens.reasoning import reasoning_marks, split_reasoning
 from tunegate_trainer.tokens.rows import Row
 
 
@@ -37,5 +46,59 @@ def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
     """
     if row.tool_calls:
         return calls_text(tokenizer, row.prompt, row.tool_calls, row.tools, row.completion)
+    marks = reasoning_marks(tokenizer)
+    if marks is None or marks.closes not in row.completion:
+        return row.completion
     prompt_text = render(tokenizer, row.prompt, row.tools)
     return split_reasoning(tokenizer, prompt_text, row.answer).content
+
+
+def task_references(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    metric: TaskMetric,
+    schema: dict[str, Any] | None,
+) -> list[Any]:
+    """Return for each row what the scorer of ``metric`` compares an output with.
+
+    ``schema`` is the JSON schema of a json_schema metric. Raises :class:`UserError` if the template refuses a
+    chat.
+    """
+    if metric.name == "json_schema":
+        return [schema] * len(rows)
+    if metric.name == "tool_calls":
+        return _expected_calls(tokenizer, rows)
+    answers = [labelled_answer(tokenizer, row) for row in rows]
+    if metric.name == "f1":
+        indices = label_indices(answers)
+        return [ExpectedLabel(label_of(answer), indices) for answer in answers]
+    if metric.name == "exact_match":
+        return [ExpectedText(answer, tuple(metric.normalize or ())) for answer in answers]
+    if metric.name == "numeric":
+        given = metric.tolerance
+        absolute, relative = (given.absolute, given.relative) if given else (None, None)
+        distances = [exact(each) if each else Fraction(0) for each in (absolute, relative)]
+        return [ExpectedNumber(answer, *distances) for answer in answers]
+    return list(answers)
+
+
+def _expected_calls(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[ExpectedCalls]:
+    calling = next((row for row in rows if row.tool_calls), None)
+    start = _start_of_calls(tokenizer, calling) if calling else "{"
+    return [
+        ExpectedCalls(
+            calls_text(tokenizer, row.prompt, row.tool_calls, row.tools) if row.tool_calls else "", start
+        )
+        for row in rows
+    ]
+
+
+def _start_of_calls(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
+    """Return the text with which the chat template starts tool calls, such as ``<tool_call>``. If it starts
+    them with a JSON object, return ``{``."""
+    texts = [
+        calls_text(tokenizer, row.prompt, [ToolCall(function=FunctionCall(name=name))], row.tools)
+        for name in ("first_tunegate_function", "other_tunegate_function")
+    ]
+    words = common_prefix(*texts).partition("{")[0].split()
+    return words[0] if words else "{"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tunegate_api.judging.counts import COUNTED
+from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
@@ -79,6 +79,6 @@ def _counted(measure: str, score: Score, output: Output) -> Score:
     else truncated if the output is truncated, else unchanged."""
     if score.outcome == ERROR:
         return replace(score, counts=None)
-    if score.counts is None or not score.counts.is_valid(COUNTED[measure]):
+    if not is_valid_for(measure, score.counts):
         return not_scored(ValueError(f"the scorer of {measure} returned invalid counts: {score.counts}"))
     return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score

@@ -24,8 +24,10 @@ from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.workspace import golden_file, pairs_file, rows_file
 from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file, metric_schema
-from tunegate_trainer.evaluate.references import golden_reference, labelled_answer
+from tunegate_trainer.evaluate.references import golden_reference, task_references
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
+from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.evaluate.scorers.labels import F1, shown_labels
 from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
@@ -89,11 +91,14 @@ class EvaluationSet:
     names: Mapping[str, str]
     """For each measure, the name of this set in :class:`tunegate_api.contract.Results`."""
     case_set: CaseSet
+    labels: Sequence[str] | None = None
+    """The labels that the cases expect, for F1. None for other metrics."""
 
     @property
     def case_sets(self) -> dict[str, CaseSet]:
-        """The cases of this set, once under each name in ``names``."""
-        return dict.fromkeys(self.names.values(), self.case_set)
+        """The cases of this set, once under each name in ``names``. The one for F1 has the labels."""
+        labelled = self.case_set.model_copy(update={"labels": shown_labels(self.labels)})
+        return {name: labelled if measure == F1 else self.case_set for measure, name in self.names.items()}
 
     @property
     def depends_on(self) -> dict[str, Any]:
@@ -244,10 +249,9 @@ def held_out_sets(
 
     Each set has at most the first ``MAX_CASES`` rows or pairs of the split. Raises :class:`BadDataError` if a
     file does not have the digest in the plan, :class:`SourceNotFoundError` if it is missing, and
-    :class:`UserError` for a task metric without a scorer.
+    :class:`UserError` for a custom task metric whose scorer is missing.
     """
     metrics = context.request.spec.task_metrics
-    check_metrics(metrics, scorers)
     of_rows = [metric for metric in metrics if metric.name != PREFERENCE]
     sets: list[EvaluationSet] = [_rows(context, tokenizer, split, of_rows, scorers)] if of_rows else []
     if len(of_rows) < len(metrics):
@@ -255,14 +259,11 @@ def held_out_sets(
     return sets
 
 
-def check_metrics(metrics: Sequence[TaskMetric], scorers: Mapping[str, Scorer] = SCORERS) -> None:
-    """Raise :class:`UserError` for a task metric on rows that has no scorer."""
+def check_metrics(metrics: Sequence[TaskMetric]) -> None:
+    """Raise :class:`UserError` for a custom task metric whose scorer is missing or cannot be loaded."""
     for metric in metrics:
-        if metric.name != PREFERENCE and metric.name not in scorers:
-            raise UserError(
-                f"spec.taskMetrics: the task metric {metric.name} is not supported",
-                f"use another task metric, such as exact_match or {PREFERENCE}",
-            )
+        if metric.name == CUSTOM:
+            custom_scorer(str(metric.entry_point))
 
 
 def _rows(
@@ -277,6 +278,13 @@ def _rows(
     check_split(path, plan)
     rows = read_rows(path)[:MAX_CASES]
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
+    expected = {
+        metric.name: [
+            Expected(scorer, reference)
+            for reference in task_references(tokenizer, rows, metric, schemas[metric.name])
+        ]
+        for metric, scorer in [(metric, _scorer(metric, scorers)) for metric in metrics]
+    }
     cases = [
         Case(
             id=row.id,
@@ -284,21 +292,30 @@ def _rows(
             shown=_shown(row.prompt),
             prompt=render(tokenizer, row.prompt, row.tools),
             source=row,
-            measures={
-                name: [Expected(scorers[name], labelled_answer(tokenizer, row) if schema is None else schema)]
-                for name, schema in schemas.items()
-            },
+            measures={name: [of_rows[index]] for name, of_rows in expected.items()},
         )
-        for row in rows
+        for index, row in enumerate(rows)
     ]
+    options = [_options(metric) for metric in metrics]
     return GeneratedSet(
         file=rows_file(split),
-        identity=sha256_text(json.dumps([plan.sha256, schemas], sort_keys=True)),
+        identity=sha256_text(json.dumps([plan.sha256, schemas, options], sort_keys=True)),
         generation=task_generation([gate.spec.generation for gate in context.request.final_gates]),
         cases=cases,
         names={metric.name: task_set(split, metric.name) for metric in metrics},
         case_set=CaseSet(sha256=plan.sha256, ids=[row.id for row in rows]),
+        labels=next((list(each.reference.labels) for each in expected.get(F1, ())), None),
     )
+
+
+def _scorer(metric: TaskMetric, scorers: Mapping[str, Scorer]) -> Scorer:
+    return custom_scorer(str(metric.entry_point)) if metric.name == CUSTOM else scorers[metric.name]
+
+
+def _options(metric: TaskMetric) -> dict[str, Any]:
+    """Return everything besides the schema that decides the scores of a task metric."""
+    options = {k: v for k, v in metric.to_wire().items() if k not in ("min", "schema")}
+    return options | ({"version": custom_version(str(metric.entry_point))} if metric.name == CUSTOM else {})
 
 
 def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutSplit) -> PairSet:

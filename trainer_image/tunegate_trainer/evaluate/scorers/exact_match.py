@@ -1,13 +1,26 @@
 """The task metric exact_match: the output equals the labelled answer."""
 
-from tunegate_trainer.evaluate.scorers.scorer import Sample
-from tunegate_trainer.evaluate.scorers.text import equals
-from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls_equal
+from dataclasses import dataclass
+
+from tunegate_trainer.evaluate.scorers.normalize import Form, normalized
+from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
+from tunegate_trainer.evaluate.scorers.tool_calls import same_calls
 from tunegate_trainer.tokens.rows import Row
 
 
+@dataclass(frozen=True)
+class ExpectedText:
+    """The labelled answer, and what the comparison ignores."""
+
+    text: str
+    normalize: tuple[Form, ...] = ()
+
+
 def exact_match(sample: Sample) -> str | None:
-    """Pass if the output equals the labelled answer. If the answer has tool calls, the tool calls are
-    compared."""
-    calls = isinstance(sample.case, Row) and sample.case.tool_calls
-    return tool_calls_equal(sample) if calls else equals(sample)
+    """Pass if the output equals the labelled answer after normalization. If the answer has tool calls, the
+    tool calls are compared instead, without normalization."""
+    expected: ExpectedText = sample.reference
+    if isinstance(sample.case, Row) and sample.case.tool_calls:
+        return same_calls(sample.output, expected.text)
+    output, text = (normalized(each, expected.normalize) for each in (sample.output, expected.text))
+    return None if output == text else f"is not {quoted(expected.text)}"

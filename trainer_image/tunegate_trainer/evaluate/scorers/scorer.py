@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tunegate_api.judging.counts import Counts
+from tunegate_api.judging.counts import Entry
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR
 from tunegate_trainer.tokens.rows import Row
@@ -35,7 +35,8 @@ class Sample:
     output: str
     """The answer, without special tokens."""
     reference: Any
-    """What the output is compared with: a string, a JSON value or a JSON schema."""
+    """What the output is compared with: a string, a JSON value, a JSON schema, or the object that the scorer
+    of a task metric needs."""
     case: GoldenCase | Row
     """The golden case or the held-out row that the prompt comes from."""
 
@@ -48,8 +49,8 @@ class Score:
     """The outcome as one letter, see :mod:`tunegate_api.judging.verdict`."""
     explanation: str = ""
     """Why the output did not pass. Empty if it passed."""
-    counts: Counts | None = None
-    """The counts for a count-based metric, see :mod:`tunegate_api.judging.counts`. Set even if the output
+    counts: Entry | None = None
+    """The entry for a count-based metric, see :mod:`tunegate_api.judging.counts`. Set even if the output
     failed."""
 
 

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 from tunegate_trainer.evaluate.scorers.exact_match import exact_match
 from tunegate_trainer.evaluate.scorers.json_values import json_equals, json_schema
-from tunegate_trainer.evaluate.scorers.one_by_one import matcher
+from tunegate_trainer.evaluate.scorers.labels import f1
+from tunegate_trainer.evaluate.scorers.numeric import numeric
+from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
+from tunegate_trainer.evaluate.scorers.rouge import rouge_l
 from tunegate_trainer.evaluate.scorers.scorer import Scorer
 from tunegate_trainer.evaluate.scorers.text import contains, equals, not_contains, regex
-from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls_equal
+from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls, tool_calls_equal
 
 SCORERS: Mapping[str, Scorer] = {
     "equals": matcher(equals),
@@ -18,6 +21,11 @@ SCORERS: Mapping[str, Scorer] = {
     "json_equals": matcher(json_equals),
     "tool_calls_equal": matcher(tool_calls_equal),
     "exact_match": matcher(exact_match),
+    "f1": OneByOne(f1),
+    "rouge_l": OneByOne(rouge_l),
+    "numeric": matcher(numeric),
+    "tool_calls": matcher(tool_calls),
 }
 """Scorers by the type of an expectation in golden sets, or by the name of a task metric. The name
-``json_schema`` is used for both."""
+``json_schema`` is used for both. The scorer of the task metric ``custom`` is an entry point, see
+:mod:`.custom`."""

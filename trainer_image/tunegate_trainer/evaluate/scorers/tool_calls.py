@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 
@@ -9,13 +10,41 @@ _BESIDE_MARKS = re.compile(r" ?([<>{}\[\]]) ?")
 
 
 def tool_calls_equal(sample: Sample) -> str | None:
-    """Pass if the output equals the reference, which is the tool calls as the chat template renders them.
+    """Pass if the output equals the reference, which is the tool calls as the chat template renders them. The
+    texts are compared by :func:`same_calls`."""
+    expected: str = sample.reference
+    return same_calls(sample.output, expected)
+
+
+@dataclass(frozen=True)
+class ExpectedCalls:
+    """The tool calls that a row expects."""
+
+    calls: str
+    """The tool calls as the chat template renders them. Empty if the row has none."""
+    start: str
+    """The text with which the chat template starts tool calls."""
+
+
+def tool_calls(sample: Sample) -> str | None:
+    """Pass if the output has exactly the expected tool calls. If none is expected, pass if the output has
+    none. Text before the first tool call is ignored."""
+    expected: ExpectedCalls = sample.reference
+    at = sample.output.find(expected.start)
+    if not expected.calls:
+        return None if at < 0 else "has a tool call, but none is expected"
+    if at < 0:
+        return f"has no tool call, expected {quoted(expected.calls)}"
+    return same_calls(sample.output[at:], expected.calls[expected.calls.find(expected.start) :])
+
+
+def same_calls(output: str, expected: str) -> str | None:
+    """Return None if both texts make the same tool calls, and otherwise an explanation.
 
     The comparison ignores repeated white space and white space next to brackets. In JSON objects, it also
     ignores the order of keys, the ids of calls, and the difference between ``1.0`` and ``1``.
     """
-    expected: str = sample.reference
-    if _canonical(sample.output) == _canonical(expected):
+    if _canonical(output) == _canonical(expected):
         return None
     return f"does not call {quoted(expected)}"
 

@@ -1,0 +1,85 @@
+"""The task metric custom: a scorer of the user, which is an entry point of an installed Python package."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from tunegate_api.judging.counts import Counts
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer, not_scored
+from tunegate_trainer.process.errors import UserError
+
+GROUP = "tunegate.scorers"
+"""The group of the entry points."""
+CUSTOM = "custom"
+"""The name of the task metric."""
+
+
+@dataclass(frozen=True)
+class CustomScorer:
+    """A scorer of the user. A score without counts has the value 1 if the output passed, otherwise 0."""
+
+    scorer: Scorer
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        return [_with_counts(score) for score in self.scorer.score(samples)]
+
+
+def custom_scorer(name: str) -> CustomScorer:
+    """Load the scorer that the entry point ``name`` names.
+
+    Raises :class:`UserError` if there is no such entry point, if several packages have it, if it cannot be
+    imported, or if it is not a scorer.
+    """
+    loaded = _load(_entry_point(name))
+    if isinstance(loaded, type) or not callable(getattr(loaded, "score", None)):
+        raise UserError(
+            f"spec.taskMetrics: the entry point {name} of {GROUP} is not a scorer",
+            "the entry point must name an object with the method score(samples), not a class or a function",
+        )
+    return CustomScorer(loaded)
+
+
+def custom_version(name: str) -> str:
+    """Return the name and version of the package that has the entry point ``name``."""
+    package = _entry_point(name).dist
+    return f"{package.name} {package.version}" if package else ""
+
+
+def _entry_point(name: str) -> EntryPoint:
+    installed = entry_points(group=GROUP)
+    found = [each for each in installed if each.name == name]
+    if not found:
+        names = ", ".join(sorted({each.name for each in installed})) or "none"
+        raise UserError(
+            f"spec.taskMetrics: no installed package has the entry point {name} in {GROUP}",
+            f"install the package in the trainer image, or correct entryPoint; installed: {names}",
+        )
+    if len(found) > 1:
+        packages = ", ".join(sorted(each.dist.name for each in found if each.dist))
+        raise UserError(
+            f"spec.taskMetrics: several packages have the entry point {name} in {GROUP}: {packages}",
+            "remove all of these packages but one",
+        )
+    return found[0]
+
+
+def _load(entry_point: EntryPoint) -> Any:
+    try:
+        return entry_point.load()
+    except Exception as error:  # importing code of the user can raise any exception
+        raise UserError(
+            f"spec.taskMetrics: the entry point {entry_point.name} cannot be loaded from "
+            f"{entry_point.value}: {type(error).__name__}: {error}",
+            "correct the package in the trainer image",
+        ) from error
+
+
+def _with_counts(score: Any) -> Score:
+    """Return the score of the user's scorer with counts, or an error if it is invalid."""
+    if not isinstance(score, Score) or score.outcome not in (PASS, FAIL, ERROR):
+        return not_scored(ValueError(f"the scorer returned {score!r}"))
+    explanation = "" if score.outcome == PASS else score.explanation[:MAX_EXPLANATION] or "no explanation"
+    counts = score.counts or Counts(int(score.outcome == PASS), 1)
+    return replace(score, explanation=explanation, counts=counts)

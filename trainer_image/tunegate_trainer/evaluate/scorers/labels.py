@@ -1,0 +1,54 @@
+"""The task metric f1: the output is one of the labels that the held-out rows have."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tunegate_api.judging.counts import Classification
+from tunegate_api.judging.verdict import FAIL, MAX_LABELS, PASS
+from tunegate_trainer.evaluate.scorers.normalize import normalized
+from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, quoted
+
+F1 = "f1"
+"""The name of the task metric."""
+SHOWN_LABEL = 64
+"""Maximum length of a label in reports, in characters."""
+
+
+@dataclass(frozen=True)
+class ExpectedLabel:
+    """The label of a row, and the labels of all rows of the set."""
+
+    label: str
+    labels: Mapping[str, int]
+    """The index of each label."""
+
+
+def label_of(answer: str) -> str:
+    """Return the label that an answer is: the whole answer after Unicode normalization (NFKC) and case
+    folding, without white space at its ends."""
+    return normalized(answer, ("Unicode", "Case"))
+
+
+def label_indices(answers: Iterable[str]) -> dict[str, int]:
+    """Return the index of each label of these labelled answers. The labels are sorted."""
+    return {label: index for index, label in enumerate(sorted(set(map(label_of, answers))))}
+
+
+def shown_labels(labels: Sequence[str] | None) -> list[str] | None:
+    """Return the labels as they are reported, each cut to ``SHOWN_LABEL`` characters. Returns None if there
+    are too many to report."""
+    if labels is None or len(labels) > MAX_LABELS:
+        return None
+    return [label if len(label) <= SHOWN_LABEL else f"{label[: SHOWN_LABEL - 1]}…" for label in labels]
+
+
+def f1(sample: Sample) -> Score:
+    """Pass if the output is the expected label. An output that is not a label of the set counts as a false
+    negative of the expected label, and as a false positive of no label."""
+    reference: ExpectedLabel = sample.reference
+    predicted = label_of(sample.output)
+    entry = Classification(reference.labels[reference.label], reference.labels.get(predicted))
+    if predicted == reference.label:
+        return Score(PASS, counts=entry)
+    found = quoted(predicted) if predicted in reference.labels else "not one of the labels"
+    return Score(FAIL, f"is {found}, expected {quoted(reference.label)}", entry)
