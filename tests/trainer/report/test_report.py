@@ -10,7 +10,17 @@ import pytest
 
 from support.job_folder import GATE, JobFolder
 from support.report_page import BASE, GOOD, LOSSES, PageText, page, text_of, train
-from tunegate_api.contract import Outcome, PublishedArtifact, Role
+from tunegate_api.contract import (
+    Evaluation,
+    Outcome,
+    PublishedArtifact,
+    Results,
+    Role,
+    Subject,
+    golden_set,
+    task_set,
+)
+from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 
@@ -200,8 +210,9 @@ def test_report_of_failed_gate_shows_findings_and_base_and_final_numbers(job: Jo
     assert f"✗ {GATE}: golden 17/20 = 0.85, required 0.90 {DASH} Failed" in text
     assert "golden 17/20, BaseModel 10/20: +35.0 points, limit -5.0" in text
     assert f"exact_match 7/10 = 0.70, required 0.80 {DASH} Failed" in text
-    assert "exact_match, test ✗ Failed, required 0.8 0.20 2/10 0.70 7/10 +50.0" in text
-    assert "exact_match, dev not judged 0.80 8/10 0.80 8/10 +0.0" in text
+    assert "exact_match, test ✗ Failed, required 0.8 0.20 2/10 0.06 to 0.51 0.70 7/10 0.40 to 0.89" in text
+    assert "0.40 to 0.89 +50.0" in text
+    assert "exact_match, dev not judged 0.80 8/10 0.49 to 0.94 0.80 8/10 0.49 to 0.94 +0.0" in text
 
 
 def test_published_model_shows_its_address(job: JobFolder) -> None:
@@ -332,7 +343,10 @@ def test_base_model_scores_come_from_the_start_of_the_first_stage(tmp_path: Path
     second = [job.write_checkpoint("dpo", 0, GOOD, "p" * 10), job.write_checkpoint("dpo", 20, GOOD, "p" * 10)]
     job.write_training("dpo", second)
     text = text_of(page(job))
-    assert f"golden set {GATE} ✓ Passed, required 0.9 0.50 10/20 0.95 19/20 +45.0" in text
+    assert (
+        f"golden set {GATE} ✓ Passed, required 0.9 0.50 10/20 0.30 to 0.70 0.95 19/20 0.76 to 0.99 +45.0"
+        in text
+    )
 
 
 def test_report_is_rendered_from_evaluations_if_outbox_is_gone(job: JobFolder) -> None:
@@ -390,3 +404,32 @@ def test_report_imports_no_torch_and_matplotlib_only_for_charts(job: JobFolder) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Path) -> None:
+    metrics = [{"name": "f1", "average": "Macro", "min": "0.5"}]
+    job = JobFolder(tmp_path, spec={"taskMetrics": metrics}).write_data()
+    digest = job.write_artifact()
+    counts = {
+        Subject.BASE: " ".join(["0>0"] * 6 + ["1>0"] * 4),
+        Subject.FINAL: " ".join(["0>0"] * 6 + ["1>1"] * 2 + ["1>0", "1>-"]),
+    }
+    evaluations = [
+        Evaluation(
+            subject=subject,
+            stage="sft",
+            step=100,
+            digest=digest,
+            outcomes={golden_set(GATE): GOOD, task_set("test", "f1"): "p" * 10},
+            counts={task_set("test", "f1"): text},
+        )
+        for subject, text in counts.items()
+    ]
+    rows = CaseSet(sha256="3" * 64, ids=[f"row-{i}" for i in range(10)], labels=["order", "refund <i>"])
+    sets = {golden_set(GATE): job.golden_set, task_set("test", "f1"): rows}
+    job.write_report(Role.GATE, results=Results(sets=sets, evaluations=evaluations))
+    text = text_of(page(job))
+    # order: 12/(6 + 7) = 0.92; refund: 4/(4 + 2) = 0.66; their mean is 0.79.
+    assert "f1, test ✓ Passed, required 0.5 0.37" in text
+    assert re.search(r"0\.79 10/10 0\.\d\d to 1\.00 \+41\.\d", text), text
+    assert "f1 of each label, test Label Rows Base Tuned order 6 0.75 0.92 refund <i> 4 0.00 0.66" in text

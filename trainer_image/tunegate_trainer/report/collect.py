@@ -129,7 +129,8 @@ def collect(workspace: Path, request: Request) -> Collected:
             results = results.merged(reports[name].results)
     plan = _plan(workspace / paths.data / "plan.json", reports)
     for stage in stages:
-        results = results.merged(_evaluated(workspace / paths.evaluation(stage, 0).parent, request, plan))
+        folder = workspace / paths.evaluation(stage, 0).parent
+        results = results.merged(_evaluated(folder, request, plan, results.sets))
     return Collected(
         request=request,
         workspace=workspace,
@@ -188,10 +189,11 @@ def _plan(path: Path, reports: Mapping[str, Report]) -> Plan | None:
         return reports["data"].plan if "data" in reports else None
 
 
-def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
+def _evaluated(folder: Path, request: Request, plan: Plan | None, reported: Mapping[str, CaseSet]) -> Results:
     """Return the evaluations in ``evals/<stage>``, and the ids and tags of their cases.
 
-    The ids and tags are read from the files beside each ``result.json``.
+    The ids and tags are read from the files beside each ``result.json``. A set that was ``reported`` with
+    the same cases is not replaced, because only the report has its labels.
     """
     sets: dict[str, CaseSet] = {}
     evaluations = []
@@ -201,7 +203,9 @@ def _evaluated(folder: Path, request: Request, plan: Plan | None) -> Results:
         except (OSError, ValidationError) as error:
             logger.warning("%s is left out of the report: %s", path, error)
             continue
-        sets |= _case_sets(path.parent, request, plan)
+        for name, cases in _case_sets(path.parent, request, plan).items():
+            known = reported.get(name)
+            sets[name] = known if known and known.ids == cases.ids else cases
     return Results(sets=sets, evaluations=evaluations)
 
 

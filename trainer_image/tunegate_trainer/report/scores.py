@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tunegate_api.contract import Request, Subject
+from tunegate_api.judging.counts import CountedMetric, label_scores
+from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import exact
 from tunegate_trainer.report.collect import Collected
+from tunegate_trainer.report.intervals import task_intervals
 from tunegate_trainer.report.stages import StageHistory
 
 
@@ -29,6 +32,9 @@ class ScoreRow:
     value: Fraction
     """The pass rate, or the value of a metric that is computed from counts."""
     base_value: Fraction | None
+    interval: Interval | None
+    """The confidence interval of ``value``."""
+    base_interval: Interval | None
 
     @property
     def rate(self) -> str:
@@ -47,11 +53,32 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
+class LabelRow:
+    """The F1 scores of one label."""
+
+    label: str
+    support: int
+    """The number of rows with this label."""
+    f1: str
+    base_f1: str | None
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The F1 scores of all labels on one split."""
+
+    title: str
+    rows: tuple[LabelRow, ...]
+
+
+@dataclass(frozen=True)
 class Scores:
     """The table, and the name of the tuned model in it."""
 
     tuned: str
     rows: tuple[ScoreRow, ...]
+    labels: tuple[LabelTable, ...]
+    """The scores of each label, for each F1 metric in ``rows``."""
 
 
 def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Scores | None:
@@ -63,9 +90,8 @@ def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement 
         dev = [t for s in evaluated if s.name == final.stage for t in _dev_of(s, final.step)]
         rows = [_of_gate(job.request, gate) for gate in judgement.gates]
         rows += [_of_task(task, counts=True) for task in judgement.tasks]
-        return Scores(
-            f"{final.stage}, step {final.step}", (*rows, *(_of_task(task, counts=False) for task in dev))
-        )
+        rows += [_of_task(task, counts=False) for task in dev]
+        return Scores(f"{final.stage}, step {final.step}", tuple(rows), _labels(judgement.tasks))
     if not evaluated:
         return None
     stage = evaluated[-1]
@@ -73,7 +99,31 @@ def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement 
     rows = [_of_gate(job.request, gate) for gate in shown.gates]
     rows += [_of_task(task, counts=False) for task in shown.tasks]
     word = "best so far" if shown.step == stage.best_step else "newest, none passes yet"
-    return Scores(f"{stage.name}, step {shown.step} ({word})", tuple(rows))
+    return Scores(f"{stage.name}, step {shown.step} ({word})", tuple(rows), _labels(shown.tasks))
+
+
+def _labels(tasks: Sequence[TaskJudgement]) -> tuple[LabelTable, ...]:
+    """Return the scores of each label for each F1 metric that was measured on all cases. Labels without a
+    name are shown by their number."""
+    return tuple(
+        LabelTable(f"{task.name} of each label, {task.split}", _label_rows(task, task.counted))
+        for task in tasks
+        if task.counted and task.counted.aggregate.is_of_labels and task.counted.is_complete
+    )
+
+
+def _label_rows(task: TaskJudgement, counted: CountedMetric) -> tuple[LabelRow, ...]:
+    base = task.base_counted.measured if task.base_counted else ()
+    base_scores = {score.label: rate_text(score.f1) for score in label_scores(base)}
+    return tuple(
+        LabelRow(
+            label=task.labels[score.label] if score.label < len(task.labels) else f"label {score.label}",
+            support=score.support,
+            f1=rate_text(score.f1),
+            base_f1=base_scores.get(score.label),
+        )
+        for score in label_scores(counted.measured)
+    )
 
 
 def _dev_of(stage: StageHistory, step: int) -> Sequence[TaskJudgement]:
@@ -94,12 +144,15 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
         state=None if gate.dry_run else gate.verdict.state,
         value=rate(gate.verdict.passed, total),
         base_value=None if base_passed is None else rate(base_passed, total),
+        interval=wilson(gate.verdict.passed, total) if total else None,
+        base_interval=wilson(base_passed, total) if total and base_passed is not None else None,
     )
 
 
 def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
     """Return the row of a task metric. If ``counts`` is False, the metric does not count for the verdict, so
     the row has no minimum and no state."""
+    interval, base_interval = task_intervals(task)
     return ScoreRow(
         measure=f"{task.name}, {task.split}",
         passed=task.passed,
@@ -110,4 +163,6 @@ def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
         state=task.finding.state if counts else None,
         value=task.value,
         base_value=task.base_value,
+        interval=interval,
+        base_interval=base_interval,
     )
