@@ -16,6 +16,7 @@ from tunegate_api.contract import Role, StartRequest
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
 from tunegate_trainer.checks import CHECKS, SETTINGS, settings
 from tunegate_trainer.checks.finding import (
@@ -148,6 +149,11 @@ def reasoning_without_template(sound):
     return replace(sound.split, rows=replace(sound.split.rows, train=rows)), sound.context
 
 
+def answers_that_are_no_labels(sound):
+    metrics = [TaskMetric(name="f1", min="0.5")]
+    return sound.split, with_spec(sound.context, task_metrics=metrics)
+
+
 FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "bad_rows": bad_row,
     "capped_splits": more_held_out_than_is_evaluated,
@@ -165,6 +171,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "shared_prompts": joined_groups,
     "system_turns": golden_system_turn,
     "trained_prompts": golden_prompt_of_an_earlier_job,
+    "unusable_metrics": answers_that_are_no_labels,
 }
 """For each check, a function that returns data with the fault that the check must find."""
 

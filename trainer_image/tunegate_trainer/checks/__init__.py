@@ -28,6 +28,7 @@ from tunegate_trainer.checks import (
     shared_prompts,
     system_turns,
     trained_prompts,
+    unusable_metrics,
 )
 from tunegate_trainer.checks.finding import Check, Policy, Setting
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
@@ -69,6 +70,7 @@ CHECKS = Checks(
         cut_answers,
         rewritten_answers,
         lost_reasoning,
+        unusable_metrics,
     ),
 )
 

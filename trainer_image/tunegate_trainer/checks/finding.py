@@ -81,6 +81,8 @@ class CheckContext:
     tokenizer: PreTrainedTokenizerBase
     golden: Mapping[str, Sequence[GoldenCase]]
     """The golden cases of each gate, by the gate's name."""
+    schemas: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """The JSON schema of each task metric that has one, by the metric's name."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """The setting of each check, by name. A check that is missing here is enforced."""
 

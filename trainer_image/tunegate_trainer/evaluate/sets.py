@@ -278,7 +278,7 @@ def _rows(
     check_split(path, plan)
     rows = read_rows(path)[:MAX_CASES]
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
-    expected = {
+    expected: dict[str, list[Expected]] = {
         metric.name: [
             Expected(scorer, reference)
             for reference in task_references(tokenizer, rows, metric, schemas[metric.name])
@@ -304,7 +304,7 @@ def _rows(
         cases=cases,
         names={metric.name: task_set(split, metric.name) for metric in metrics},
         case_set=CaseSet(sha256=plan.sha256, ids=[row.id for row in rows]),
-        labels=next((list(each.reference.labels) for each in expected.get(F1, ())), None),
+        labels=next((list(each.reference.labels) for each in expected.get(F1, [])), None),
     )
 
 

@@ -59,7 +59,8 @@ def _values(aggregate: Aggregate, entries: Sequence[Entry], draws: Draws) -> np.
     """Return the value of the metric in each bootstrap sample."""
     if aggregate is Aggregate.MEAN:
         values = np.array([e.numerator / e.denominator for e in entries if isinstance(e, Counts)])
-        return draws @ values / draws.sum(axis=1)
+        means: np.ndarray[Any, Any] = draws @ values / draws.sum(axis=1)
+        return means
     pairs = [e for e in entries if isinstance(e, Classification)]
     scores = np.zeros(len(draws))
     present = np.zeros(len(draws))

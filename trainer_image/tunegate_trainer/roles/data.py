@@ -208,7 +208,7 @@ def read_data(
     """
     request = context.request
     spec, tokenizer = request.spec, runner.context.tokenizer
-    runner.run(checks.schemas, _metric_schemas(context))
+    runner.run(checks.schemas, runner.context.schemas)
     runner.refuse_errors()
 
     def usable(source: SourceRows[RowT], note: Note) -> list[Measured[RowT]]:
@@ -267,7 +267,8 @@ def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Check
         gate.name: parse_golden(golden_text(context.root, gate.name, gate.spec.golden.source))
         for gate in request.gates
     }
-    return CheckContext(request, tokenizer, golden, settings(request.spec.data))
+    schemas = _metric_schemas(context)
+    return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data))
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 from referencing import Registry
 
@@ -14,14 +15,25 @@ def json_schema(sample: Sample) -> str | None:
 
     Raises an exception, which makes the sample an error, if the schema is invalid or needs another schema.
     """
-    schema: dict[str, Any] = sample.reference
+    return schema_problem(schema_validator(sample.reference), sample.output)
+
+
+def schema_validator(schema: dict[str, Any]) -> Validator:
+    """Return the validator of a JSON schema. Raises :class:`SchemaError` if the schema is invalid."""
     validator_class = validator_for(schema)
     validator_class.check_schema(schema)
-    value, problem = _parsed(sample.output)
+    # jsonschema's default registry would fetch schemas over the network, without a timeout.
+    return validator_class(schema, registry=Registry())
+
+
+def schema_problem(validator: Validator, text: str) -> str | None:
+    """Return why ``text`` is not JSON that is valid against a schema, or None if it is.
+
+    Raises :class:`Unresolvable` if the schema needs another schema.
+    """
+    value, problem = _parsed(text)
     if problem is not None:
         return problem
-    # jsonschema's default registry would fetch schemas over the network, without a timeout.
-    validator = validator_class(schema, registry=Registry())
     error = next(iter(sorted(validator.iter_errors(value), key=lambda e: str(e.path))), None)
     return None if error is None else f"{error.json_path}: {error.message}"[:MAX_EXPLANATION]
 
