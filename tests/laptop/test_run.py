@@ -115,15 +115,25 @@ def test_job_with_bad_rows_fails_before_training(tunegate, tiny_model):
     assert "train" not in {a["role"] for a in tunegate.status()["attempts"]}
 
 
-def test_failing_model_is_not_published(tunegate, tiny_model):
-    tunegate.write(
-        tiny_model,
-        taskMetrics=[{"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "1"}],
-    )
+def test_model_with_a_low_f1_is_not_published(tunegate, tiny_model):
+    """Every fourth row has the label no, for which nothing in the prompt is a reason."""
+    tunegate.write(tiny_model, taskMetrics=[{"name": "f1", "average": "Macro", "min": "0.9"}])
+    path = tunegate.folder / "manifests" / "all.yaml"
+    documents = list(yaml.safe_load_all(path.read_text()))
+    rows = documents[0]["data"]["train.jsonl"].splitlines()
+    rows[::4] = [row.replace('"yes"', '"No"') for row in rows[::4]]
+    documents[0]["data"]["train.jsonl"] = "\n".join(rows)
+    path.write_text(yaml.safe_dump_all(documents))
     result = tunegate("run", "manifests")
     assert result.returncode == 1, result.stdout
-    assert tunegate.status()["failure"]["reason"] == "GateFailed"
+    status = tunegate.status()
+    assert status["failure"]["reason"] == "GateFailed"
+    assert "the mean of 2 labels" in status["final"]["taskMessage"]
+    assert float(status["final"]["task"]["f1"]) < 0.9
     assert not (tunegate.runs / "volumes" / "models" / "orders").exists()
+    report = (tunegate.runs / "orders" / "report.html").read_text()
+    assert "f1 of each label, test" in report
+    assert '<th scope="row">no</th>' in report
 
 
 @pytest.fixture(scope="session")

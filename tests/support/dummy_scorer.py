@@ -6,6 +6,7 @@ from collections import Counter
 from tunegate_api.judging.counts import Counts
 from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_trainer.evaluate.scorers import Sample, Score
+from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 
 
 def common_characters(sample: Sample) -> Score:
@@ -15,3 +16,7 @@ def common_characters(sample: Sample) -> Score:
     if output == reference:
         return Score(PASS, counts=counts)
     return Score(FAIL, f"has {counts} in common", counts)
+
+
+scorer = OneByOne(common_characters)
+"""The scorer as an object, as an entry point names it."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.model_templates import model_templates, tokenizer_for
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.checks import unusable_metrics
 from tunegate_trainer.checks.finding import Finding, Severity
@@ -171,6 +172,19 @@ def test_labelled_answers_that_break_the_schema_are_named_by_line(sound):
     assert finding.examples[1].startswith("line 1: is not JSON")
     assert finding.examples[2] == "line 1: is nested too deeply"
     assert found(sound, metric, *[['{"total": 1}']] * 3, json_schema=schema) == []
+
+
+def test_tool_calls_in_both_held_out_splits_have_no_finding(sound):
+    context = replace(sound.context, tokenizer=tokenizer_for(model_templates()["qwen3"]))
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+    turns = [{"role": "user", "content": "Is it cold?"}, {"role": "assistant", "tool_calls": [call]}]
+    rows = replace(sound, context=context).rows_of({"messages": turns})
+    assert rows
+    metrics = [TaskMetric(name="tool_calls", min="0.5")]
+    spec = context.request.spec.model_copy(update={"task_metrics": metrics})
+    context = replace(context, request=context.request.model_copy(update={"spec": spec}))
+    split = replace(sound.split, rows=Split([], rows, rows))
+    assert unusable_metrics.run(split, context) == []
 
 
 @pytest.mark.parametrize("schema", [{"type": "no-such-type"}, {"$ref": "https://example.com/schema"}])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -17,7 +18,7 @@ from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate import evaluate as module
 from tunegate_trainer.evaluate.config_map_files import config_map_file, metric_schema
 from tunegate_trainer.evaluate.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.evaluate.scorers import Output, custom
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import (
     GOLDEN,
@@ -309,6 +310,17 @@ def test_tool_calls_of_each_template_are_found_in_outputs(make_root, template):
     ):
         scores = score_cases(found.cases, [Output(text, truncated=False) for text in texts])
         assert "".join(score["tool_calls"].outcome for score in scores) == outcomes
+
+
+def test_custom_metric_is_scored_by_its_entry_point(make_root, tokenizer, monkeypatch):
+    point = EntryPoint("characters", "support.dummy_scorer:scorer", custom.GROUP)
+    monkeypatch.setattr(custom, "entry_points", lambda group: EntryPoints([point]).select(group=group))
+    metric = {"name": "custom", "entryPoint": "characters", "min": "0.5"}
+    (rows,) = held_out_sets(make_root(spec={"taskMetrics": [metric]}).context(), tokenizer, "dev")
+    assert isinstance(rows, GeneratedSet)
+    assert len({id(case.measures["custom"][0].scorer) for case in rows.cases}) == 1, "one batch"
+    right, half = score_cases(rows.cases[:2], [Output(text, truncated=False) for text in ("yes", "y")])
+    assert (str(right["custom"].counts), str(half["custom"].counts)) == ("6/6", "2/4")
 
 
 def labelled_row(row_id: str, completion: str, **fields: object) -> Row:

@@ -1,15 +1,18 @@
 """The scorers of task metrics: labels, numbers, ROUGE-L, normalization, tool calls and scorers of a user."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.metadata import Distribution, EntryPoint, EntryPoints
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tunegate_api.judging.counts import Classification, Counts
 from tunegate_api.judging.golden import Message
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
-from tunegate_trainer.evaluate.scorers.custom import custom_scorer
+from tunegate_trainer.evaluate.scorers.custom import CustomScorer, custom_scorer
 from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, label_indices, label_of, shown_labels
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber, numbers_of
@@ -246,3 +249,14 @@ def test_unusable_entry_point_is_refused_with_the_reason(name, message, hint):
     with pytest.raises(UserError, match=message) as raised:
         custom_scorer(name)
     assert hint in raised.value.hint
+
+
+def test_scorer_in_the_docs_gives_the_values_that_it_describes():
+    page = (Path(__file__).parents[3] / "docs" / "task-metrics.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(# our_metrics.*?)```", page, re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)  # noqa: S102 - the code of our own page
+    samples = [Sample("?", output, "yes", ROW) for output in ("no", "yes, it is")]
+    short, long = CustomScorer(module["length"]).score(samples)
+    assert short == Score(PASS, counts=Counts(1, 1))
+    assert long == Score(FAIL, "is 10 characters long", Counts(300, 1000))
