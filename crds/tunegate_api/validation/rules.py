@@ -25,8 +25,6 @@ from tunegate_api.v1alpha1.finetunejob import (
     FineTuneJobSpec,
     ModelSource,
     SchemaSource,
-    TaskMetric,
-    Tolerance,
 )
 from tunegate_api.v1alpha1.pods import (
     CONFINEMENT_KEYS,
@@ -51,6 +49,7 @@ from tunegate_api.v1alpha1.values import ValueRule
 from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
 from tunegate_api.validation.explain import model_of
 from tunegate_api.validation.free_form import FREE_FORM_CHECKS
+from tunegate_api.validation.metric_rules import METRIC_RULES
 from tunegate_api.validation.partial import Part
 from tunegate_api.validation.predicates import (
     any_entry,
@@ -84,13 +83,6 @@ _IS_JUDGED = equal("review", "Judge")
 _HAS_SERVER = equal("type", "judge", "guardrail")
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
-_OF_METRICS = {
-    "average": "f1",
-    "normalize": "exact_match",
-    "tolerance": "numeric",
-    "entryPoint": "custom",
-}
-"""Fields of a task metric, with the only metric that has the field."""
 
 RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     ModelSource: (
@@ -171,37 +163,8 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("judge",),
         ),
     ),
-    TaskMetric: (
-        Refuse(
-            equal("name", "json_schema") & ~given("schema"),
-            "json_schema needs the schema that outputs must follow: give schema.inline or schema.configMap",
-        ),
-        Refuse(
-            given("schema") & ~equal("name", "json_schema"),
-            "schema is only for the metric json_schema: leave it out",
-            at=("schema",),
-        ),
-        *(
-            Refuse(
-                given(field) & ~equal("name", metric),
-                f"{field} is only for the metric {metric}: leave it out",
-                at=(field,),
-            )
-            for field, metric in _OF_METRICS.items()
-        ),
-        Refuse(
-            equal("name", "custom") & ~given("entryPoint"),
-            "custom needs the name of the entry point with the scorer: give entryPoint",
-        ),
-        Unique("normalize"),
-    ),
-    Tolerance: (
-        Refuse(
-            ~given("absolute") & ~given("relative"),
-            "tolerance needs a distance: give absolute, relative or both, or leave tolerance out",
-        ),
-    ),
     SchemaSource: (Choice(("inline", "configMap")), _KEY),
+    **METRIC_RULES,
     Adapter: (
         Choice(("type", "from")),
         *(
