@@ -23,6 +23,7 @@ from tunegate_api.contract import (
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_trainer.report.collect import collect, read_lines
 
 DASH = "\N{EN DASH}"
 
@@ -433,3 +434,17 @@ def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Pat
     assert "f1, test ✓ Passed, required 0.5 0.37" in text
     assert re.search(r"0\.79 10/10 0\.\d\d to 1\.00 \+41\.\d", text), text
     assert "f1 of each label, test Label Rows Base Tuned order 6 0.75 0.92 refund <i> 4 0.00 0.66" in text
+
+
+def test_labels_of_the_dev_split_come_from_the_report_of_the_train_pod(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, spec={"taskMetrics": [{"name": "f1", "min": "0.5"}]}).write_data()
+    name = task_set("dev", "f1")
+    evaluation = job.write_checkpoint("sft", 20, GOOD, "p" * 10)
+    ids = [case["id"] for case in read_lines(job.workspace / job.paths.evaluation("sft", 20) / "dev.jsonl")]
+    reported = CaseSet(sha256="2" * 64, ids=ids, labels=["order", "refund"])
+    results = Results(sets={name: reported}, evaluations=[evaluation])
+    job.write_report(Role.TRAIN, stage="sft", results=results)
+    assert collect(job.workspace, job.request).results.sets[name] == reported
+    changed = reported.model_copy(update={"ids": ids[1:]})
+    job.write_report(Role.TRAIN, stage="sft", results=Results(sets={name: changed}))
+    assert collect(job.workspace, job.request).results.sets[name].ids == ids
