@@ -35,6 +35,8 @@ class ScoreRow:
     interval: Interval | None
     """The confidence interval of ``value``."""
     base_interval: Interval | None
+    is_rate: bool
+    """Whether ``value`` is ``passed`` divided by ``total``."""
 
     @property
     def rate(self) -> str:
@@ -144,6 +146,7 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
         state=None if gate.dry_run else gate.verdict.state,
         value=rate(gate.verdict.passed, total),
         base_value=None if base_passed is None else rate(base_passed, total),
+        is_rate=True,
         interval=wilson(gate.verdict.passed, total) if total else None,
         base_interval=wilson(base_passed, total) if total and base_passed is not None else None,
     )
@@ -163,6 +166,7 @@ def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:
         state=task.finding.state if counts else None,
         value=task.value,
         base_value=task.base_value,
+        is_rate=task.counted is None,
         interval=interval,
         base_interval=base_interval,
     )
