@@ -100,6 +100,15 @@ def test_macro_f1_is_the_mean_over_expected_labels(outcomes, counts, state, mess
     assert (finding.state, finding.message) == (state, message)
 
 
+def test_unmeasured_case_may_have_been_a_further_label():
+    """With a right prediction of a second label, the mean would be 0.50, so the metric has not failed."""
+    entries = " ".join(["0>-"] * 10)
+    finding = judge("f1", "f" * 10 + "e", f"{entries} -", Fraction(1, 2), aggregate=Aggregate.MACRO)
+    assert finding.state is ERROR
+    finding = judge("f1", "f" * 10 + "e", f"{entries} -", Fraction(3, 5), aggregate=Aggregate.MACRO)
+    assert finding.state is FAILED
+
+
 def test_each_label_has_its_f1_score_and_support():
     entries = [Classification(*pair) for pair in ((0, 0), (0, 1), (2, 2), (2, None), (2, 2))]
     assert [(s.label, s.f1, s.support) for s in label_scores(entries)] == [
