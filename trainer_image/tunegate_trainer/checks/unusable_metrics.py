@@ -12,6 +12,7 @@ from tunegate_api.judging.verdict import MAX_CASES, MAX_LABELS
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.evaluate.references import labelled_answer
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
@@ -30,7 +31,7 @@ MAX_SCHEMA_ROWS = 10_000
 class Answer:
     """The labelled answer of a row."""
 
-    line: int
+    place: Place
     text: str
     has_calls: bool
     """Whether the answer has tool calls."""
@@ -48,7 +49,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     answers: Answers = {
         side: [
             Answer(
-                measured.labelled.line,
+                measured.labelled.place,
                 labelled_answer(context.tokenizer, measured.labelled.row),
                 bool(measured.labelled.row.tool_calls),
             )
@@ -127,7 +128,7 @@ def _json_schema(metric: TaskMetric, answers: Answers, context: CheckContext) ->
         return  # the check `schemas` reports it
     yield from _bad_answers(
         "json_schema: the labelled answers of {} rows do not follow the schema",
-        [f"line {answer.line}: {problem}" for answer, problem in problems.items() if problem],
+        [f"{answer.place}: {problem}" for answer, problem in problems.items() if problem],
         "correct these rows or the schema: a model that answers as labelled would fail",
     )
 
@@ -144,7 +145,7 @@ def _numeric(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
     found = [(answer, len(numbers_of(answer.text))) for side in SIDES for answer in answers[side]]
     yield from _bad_answers(
         "numeric: the labelled answers of {} rows are not one number",
-        [f"line {answer.line} has {count or 'no'} numbers" for answer, count in found if count != 1],
+        [f"{answer.place} has {count or 'no'} numbers" for answer, count in found if count != 1],
         "make each answer one number, such as -3, 1,234.5 or 1e-3, or use exact_match",
     )
 
@@ -167,7 +168,7 @@ def _rouge_l(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
     yield from _bad_answers(
         "rouge_l: the labelled answers of {} held-out rows have no letters and digits, so their score is "
         "always 0",
-        [f"line {answer.line}" for answer, tokens in held_out if not tokens],
+        [f"{answer.place}" for answer, tokens in held_out if not tokens],
         "remove or correct these rows, or use exact_match",
     )
     short = sum(tokens == 1 for _, tokens in held_out)
@@ -188,7 +189,7 @@ def _exact_match(metric: TaskMetric, answers: Answers, context: CheckContext) ->
     yield from _bad_answers(
         f"exact_match: normalize {', '.join(forms)} leaves no text of the labelled answers of {{}} held-out "
         "rows",
-        [f"line {answer.line}" for answer in held_out if not normalized(answer.text, forms)],
+        [f"{answer.place}" for answer in held_out if not normalized(answer.text, forms)],
         "leave out some of the normalizations, or correct these rows",
     )
 
