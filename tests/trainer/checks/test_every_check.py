@@ -37,7 +37,7 @@ from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
 from tunegate_trainer.roles.data import prepare
 
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
-OTHER_MODULES = {"finding", "rows", "runner", "templates"}
+OTHER_MODULES = {"chat_template", "finding", "rows", "runner"}
 """Modules of the package that are not checks in the table."""
 
 CHANGES_EARLIER_ANSWERS = (

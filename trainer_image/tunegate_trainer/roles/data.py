@@ -21,10 +21,10 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.checks import CHECKS, Checks, settings
+from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
-from tunegate_trainer.checks.templates import check_template
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
     check_disjoint,
