@@ -57,8 +57,7 @@ FINETUNEJOB = (
         NotYet(f"data.checks.{name}", GIVEN, "this check")
         for name in (
             *("mixedTemplates", "distribution", "nearDuplicates", "refusals", "truncatedAnswers"),
-            *("mixedLanguages", "secrets", "personalData", "promptInjection", "labelImbalance"),
-            *("contradictions", "pairs"),
+            *("mixedLanguages", "secrets", "personalData", "promptInjection", "pairs"),
         )
     ),
     NotYet("data.quality", GIVEN, "the review of a sample before training"),

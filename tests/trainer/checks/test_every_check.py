@@ -37,7 +37,7 @@ from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
 from tunegate_trainer.roles.data import prepare
 
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
-OTHER_MODULES = {"chat_template", "finding", "rows", "runner"}
+OTHER_MODULES = {"chat_template", "finding", "labels", "rows", "runner"}
 """Modules of the package that are not checks in the table."""
 
 CHANGES_EARLIER_ANSWERS = (
@@ -154,15 +154,35 @@ def answers_that_are_no_labels(sound):
     return sound.split, with_spec(sound.context, task_metrics=metrics)
 
 
+def labelled(sound, *completions):
+    """Return usable rows with these completions, each with its own prompt."""
+    rows = sound.rows_of(
+        *({"prompt": f"is {i} odd", "completion": text} for i, text in enumerate(completions))
+    )
+    return replace(sound.usable, rows=rows)
+
+
+def one_frequent_label(sound):
+    return labelled(sound, *["no"] * 60, *["yes"] * 3), sound.context
+
+
+def prompt_with_two_labels(sound):
+    usable = labelled(sound, *["no", "yes"] * 10)
+    rows = sound.rows_of(*({"prompt": "is 7 odd", "completion": text} for text in ("yes", "no")))
+    return replace(usable, rows=[*usable.rows, *rows]), sound.context
+
+
 FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "bad_rows": bad_row,
     "capped_splits": more_held_out_than_is_evaluated,
     "conflicting_sides": held_out_by_an_earlier_job,
+    "contradictions": prompt_with_two_labels,
     "cut_answers": short_outputs,
     "empty_splits": no_test_rows,
     "few_rows": one_training_row,
     "golden_prompts": golden_prompt,
     "held_out_pairs": pairs_held_out,
+    "label_imbalance": one_frequent_label,
     "long_rows": longer_than_a_stage_takes,
     "lost_reasoning": reasoning_without_template,
     "masked_answers": held_out_answers_in_chats,

@@ -15,11 +15,13 @@ from tunegate_trainer.checks import (
     bad_rows,
     capped_splits,
     conflicting_sides,
+    contradictions,
     cut_answers,
     empty_splits,
     few_rows,
     golden_prompts,
     held_out_pairs,
+    label_imbalance,
     long_rows,
     lost_reasoning,
     masked_answers,
@@ -57,7 +59,7 @@ class Checks:
 CHECKS = Checks(
     schemas=(schemas,),
     source=(bad_rows, long_rows),
-    usable=(golden_prompts, shared_prompts),
+    usable=(golden_prompts, shared_prompts, contradictions, label_imbalance),
     pairs=(held_out_pairs,),
     split=(
         trained_prompts,
@@ -77,7 +79,9 @@ CHECKS = Checks(
 
 SETTINGS: Mapping[str, str] = {
     "bad_rows": "bad_rows",
+    "contradictions": "contradictions",
     "golden_prompts": "leakage",
+    "label_imbalance": "label_imbalance",
 }
 """The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
 Checks that are missing here have no such field."""

@@ -1,0 +1,78 @@
+"""The check contradictions finds equal prompts with different labels, and opposite preferences."""
+
+from fractions import Fraction
+
+import pytest
+
+from support.usable_rows import usable_rows
+from tunegate_trainer.checks import contradictions
+
+LABELLED = [{"prompt": f"Is {i} odd?", "completion": ("no", "yes")[i % 2]} for i in range(20)]
+
+
+def found(context, rows=(), pairs=()):
+    return contradictions.run(usable_rows(rows, pairs), context)
+
+
+@pytest.mark.parametrize("prompt", ["Is 7 odd?", "is  7 ODD?"])
+def test_equal_prompts_with_different_labels_are_reported_with_both_lines(sound, prompt):
+    (finding,) = found(sound.context, [*LABELLED, {"prompt": prompt, "completion": "no"}])
+    assert (finding.count, finding.share) == (2, Fraction(2, 21))
+    assert finding.message == (
+        "the data has 2 rows with equal prompts and different labels: line 8 of data.train has the label "
+        "'yes', but line 21 'no'"
+    )
+    assert finding.report == {"contradictions": list(finding.examples)}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Is 7 odd?", "completion": "Yes"},
+        {"prompt": "Is 7 even?", "completion": "no"},
+        {"prompt": "Is 7 odd?", "completion": "It depends on what you mean by odd."},
+    ],
+    ids=["same label", "other prompt", "no label"],
+)
+def test_rows_that_do_not_contradict_labels_are_not_reported(sound, row):
+    assert found(sound.context, [*LABELLED, *LABELLED, row]) == []
+
+
+def test_equal_questions_with_different_system_turns_do_not_contradict(sound):
+    def chat(system, answer):
+        roles = (("system", system), ("user", "Is 7 odd?"), ("assistant", answer))
+        return {"messages": [{"role": role, "content": text} for role, text in roles]}
+
+    rows = [chat(f"Rule {i}", ("no", "yes")[i % 2]) for i in range(20)]
+    assert found(sound.context, rows) == []
+    (finding,) = found(sound.context, [*rows, chat("rule 3", "no")])
+    assert finding.count == 2
+
+
+def test_equal_prompts_with_different_free_text_are_not_reported(sound):
+    rows = [{"prompt": "Write a poem.", "completion": f"Poem {i} about the sea"} for i in range(30)]
+    assert found(sound.context, rows) == []
+
+
+def test_opposite_preferences_are_reported_with_both_lines(sound):
+    pairs = [{"prompt": f"Order {i}", "chosen": f"Yes {i}.", "rejected": f"No {i}."} for i in range(8)]
+    swapped = {"prompt": "order 3", "chosen": "No 3.", "rejected": "Yes 3."}
+    (finding,) = found(sound.context, LABELLED, [*pairs, swapped])
+    assert (finding.count, finding.share) == (2, Fraction(2, 29))
+    assert list(finding.examples) == [
+        "line 4 of data.preference prefers the completion that line 9 rejects",
+    ]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"prompt": "Order 1", "chosen": "Yes 1.", "rejected": "Maybe 1."},
+        {"prompt": "Order 9", "chosen": "No 1.", "rejected": "Yes 1."},
+        {"prompt": "Order 2", "chosen": "Yes.", "rejected": "yes."},
+    ],
+    ids=["another rejected completion", "another prompt", "equal completions"],
+)
+def test_other_pairs_are_not_opposite(sound, pair):
+    pairs = [{"prompt": "Order 1", "chosen": "Yes 1.", "rejected": "No 1."}, pair]
+    assert found(sound.context, [], pairs) == []

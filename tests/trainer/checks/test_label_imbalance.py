@@ -1,0 +1,47 @@
+"""The check label_imbalance reports a label that almost all rows have."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from support.usable_rows import usable_rows
+from tunegate_trainer.checks import label_imbalance
+from tunegate_trainer.checks.finding import CheckContext, Policy, Setting
+
+
+@pytest.fixture
+def context(sound) -> CheckContext:
+    setting = Setting(Policy.WARN, Fraction(9, 10))
+    return replace(sound.context, settings={"label_imbalance": setting})
+
+
+def rows_with(**counts):
+    """Return rows with these labels, each in as many rows as is given."""
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    return usable_rows([{"prompt": f"text {i}", "completion": label} for i, label in enumerate(labels)])
+
+
+def test_label_in_more_rows_than_the_limit_is_reported(context):
+    (finding,) = label_imbalance.run(rows_with(ham=93, spam=4, ad=3), context)
+    assert (finding.count, finding.share) == (93, Fraction(93, 100))
+    assert finding.message == (
+        "data.train: 93 of 100 rows (93.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (3); "
+        "'spam' (4)"
+    )
+    assert finding.examples[0] == "line 94 has the label 'spam'"
+    assert finding.report == {"labels": {"ham": 93, "spam": 4, "ad": 3}}
+
+
+def test_label_in_as_many_rows_as_the_limit_is_not_reported(context):
+    assert label_imbalance.run(rows_with(ham=90, spam=10), context) == []
+
+
+def test_single_label_of_all_rows_is_reported_without_examples(context):
+    (finding,) = label_imbalance.run(rows_with(ham=20), context)
+    assert (finding.share, list(finding.examples)) == (1, [])
+
+
+def test_free_text_completions_have_no_imbalance(context):
+    rows = usable_rows([{"prompt": f"text {i}", "completion": f"answer {i}"} for i in range(40)])
+    assert label_imbalance.run(rows, context) == []

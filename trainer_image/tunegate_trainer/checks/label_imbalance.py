@@ -1,0 +1,50 @@
+"""Check whether almost all rows have the same label, if the completions are labels."""
+
+from fractions import Fraction
+
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.labels import label_of, labels
+from tunegate_trainer.checks.rows import UsableRows
+
+NAME = "label_imbalance"
+FEW_ROWS = 5
+"""A label with fewer rows is listed, because a model can hardly learn it."""
+
+
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+    """Report the most frequent label if its share is above the limit. The data is then balanced badly: a
+    model that always answers with this label is right in almost all rows."""
+    counted = labels(measured.labelled.row for measured in rows.rows)
+    if counted is None:
+        return []
+    (label, count), total = counted.most_common(1)[0], len(rows.rows)
+    share = Fraction(count, total)
+    if share <= context.setting(NAME).limit:
+        return []
+    few = [f"{name!r} ({found})" for name, found in sorted(counted.items()) if found < FEW_ROWS]
+    more = f"; labels with fewer than {FEW_ROWS} rows: {listed(few)}" if few else ""
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"data.train: {count} of {total} rows ({float(share):.1%}) have the label "
+            f"{label!r}{more}",
+            count=count,
+            share=share,
+            examples=_examples(rows, label),
+            remedy="add rows with the other labels, or remove rows with this one",
+            report={"labels": dict(counted.most_common())},
+        )
+    ]
+
+
+def _examples(rows: UsableRows, label: str) -> list[str]:
+    """Return the first rows with another label, because rows with the frequent one are everywhere."""
+    found: list[str] = []
+    for measured in rows.rows:
+        other = label_of(measured.labelled.row)
+        if other not in (label, None):
+            found.append(f"line {measured.labelled.line} has the label {other!r}")
+            if len(found) == SHOWN_EXAMPLES:
+                break
+    return found
