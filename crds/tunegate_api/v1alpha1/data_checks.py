@@ -46,8 +46,9 @@ class DataChecks(ApiModel):
     missing fields, empty text, roles out of order. Defaults to Enforce with maxShare 0. With a larger
     maxShare or with Warn, bad rows are dropped and counted."""
     mixed_templates: DataCheck | None = None
-    """Rows whose prompts do not follow the template of most prompts: another opening, frame or system prompt.
-    Defaults to Enforce with maxShare 0.05."""
+    """Rows whose prompts do not follow the template of most prompts: another system prompt, other marks, such
+    as `### Instruction:` or `[INST]`, or without the opening or ending of most prompts. Prompts in free
+    wording have one template. Defaults to Enforce with maxShare 0.05."""
     distribution: DistributionCheck | None = None
     """Difference between training inputs and the inputs in `data.production`: lengths, vocabulary, and how
     well a classifier distinguishes them. Without `data.production`, the status has a warning."""

@@ -37,7 +37,7 @@ from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
 from tunegate_trainer.roles.data import prepare
 
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
-OTHER_MODULES = {"chat_template", "finding", "labels", "rows", "runner"}
+OTHER_MODULES = {"chat_template", "finding", "labels", "prompt_parts", "rows", "runner", "template_groups"}
 """Modules of the package that are not checks in the table."""
 
 CHANGES_EARLIER_ANSWERS = (
@@ -172,6 +172,11 @@ def prompt_with_two_labels(sound):
     return replace(usable, rows=[*usable.rows, *rows]), sound.context
 
 
+def prompt_in_another_template(sound):
+    rows = sound.rows_of({"prompt": "[INST] order [/INST]", "completion": "1"})
+    return replace(sound.usable, rows=[*sound.usable.rows, *rows]), sound.context
+
+
 FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "bad_rows": bad_row,
     "capped_splits": more_held_out_than_is_evaluated,
@@ -186,6 +191,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "long_rows": longer_than_a_stage_takes,
     "lost_reasoning": reasoning_without_template,
     "masked_answers": held_out_answers_in_chats,
+    "mixed_templates": prompt_in_another_template,
     "rewritten_answers": template_that_changes_answers,
     "schemas": broken_schema,
     "shared_prompts": joined_groups,

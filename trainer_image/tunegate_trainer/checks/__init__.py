@@ -25,6 +25,7 @@ from tunegate_trainer.checks import (
     long_rows,
     lost_reasoning,
     masked_answers,
+    mixed_templates,
     rewritten_answers,
     schemas,
     shared_prompts,
@@ -59,7 +60,7 @@ class Checks:
 CHECKS = Checks(
     schemas=(schemas,),
     source=(bad_rows, long_rows),
-    usable=(golden_prompts, shared_prompts, contradictions, label_imbalance),
+    usable=(golden_prompts, shared_prompts, mixed_templates, contradictions, label_imbalance),
     pairs=(held_out_pairs,),
     split=(
         trained_prompts,
@@ -82,6 +83,7 @@ SETTINGS: Mapping[str, str] = {
     "contradictions": "contradictions",
     "golden_prompts": "leakage",
     "label_imbalance": "label_imbalance",
+    "mixed_templates": "mixed_templates",
 }
 """The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
 Checks that are missing here have no such field."""

@@ -1,0 +1,134 @@
+"""Check whether all prompts follow one template. The rule is in :func:`template_groups.group_prompts`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, overload
+
+import numpy as np
+
+from tunegate_api.judging.golden import Message
+from tunegate_api.meta import summarize
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
+from tunegate_trainer.checks.prompt_parts import system_text, user_text
+from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.checks.template_groups import Numbers, group_prompts
+
+NAME = "mixed_templates"
+SHOWN_TEMPLATES = 5
+REPORTED_TEMPLATES = 50
+"""Maximum number of templates in data/report.json."""
+SHOWN_CHARACTERS = 50
+"""Maximum length of a text in the message, in characters."""
+
+
+@dataclass(frozen=True)
+class _Prompts(Sequence[list[Message]]):
+    """The prompts of all rows and pairs."""
+
+    source: UsableRows
+
+    def __len__(self) -> int:
+        return len(self.source.rows) + len(self.source.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Message]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Message]]: ...
+
+    def __getitem__(self, index: int | slice) -> list[Message] | list[list[Message]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        prompt: list[Message] = self._measured(index).labelled.row.prompt
+        return prompt
+
+    def __iter__(self) -> Iterator[list[Message]]:
+        for rows in (self.source.rows, self.source.pairs):
+            for measured in rows:
+                yield measured.labelled.row.prompt
+
+    def place(self, index: int) -> str:
+        """Return the line and the source of a prompt."""
+        field = "data.train" if index < len(self.source.rows) else "data.preference"
+        return f"line {self._measured(index).labelled.line} of {field}"
+
+    def _measured(self, index: int) -> Any:
+        rows = len(self.source.rows)
+        return self.source.rows[index] if index < rows else self.source.pairs[index - rows]
+
+
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+    """Refuse prompts that do not follow the template of most prompts."""
+    del context
+    prompts = _Prompts(rows)
+    if not len(prompts):
+        return []
+    numbers = group_prompts(prompts)
+    outside = np.flatnonzero(numbers)
+    if not len(outside):
+        return []
+    templates = _templates(prompts, numbers)
+    several_systems = len({template["system"] for template in templates}) > 1
+    shown = summarize(
+        [_shown(template, several_systems) for template in templates[:SHOWN_TEMPLATES]],
+        SHOWN_TEMPLATES,
+        total=int(numbers.max()) + 1,
+        separator="; ",
+        last="; and ",
+    )
+    share = Fraction(len(outside), len(prompts))
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"{len(outside)} of {len(prompts)} prompts ({float(share):.1%}) do not follow the "
+            f"template of the others: {shown}",
+            count=len(outside),
+            share=share,
+            examples=[
+                f"{prompts.place(int(index))}: {_text(prompts[int(index)])!r}"
+                for index in outside[:SHOWN_EXAMPLES]
+            ],
+            remedy="write all prompts in the template that the model will be served with",
+            report={"templates": templates},
+        )
+    ]
+
+
+def _templates(prompts: _Prompts, numbers: Numbers) -> list[dict[str, Any]]:
+    """Return the templates, the most frequent one first, each with its share and its first prompt."""
+    _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    found = []
+    for index, count in list(zip(first.tolist(), counts.tolist(), strict=True))[:REPORTED_TEMPLATES]:
+        system = system_text(prompts[index])
+        found.append(
+            {
+                "count": count,
+                "share": round(count / len(prompts), 4),
+                "example": prompts.place(index),
+                "system": None if system is None else _cut(system),
+                "prompt": _text(prompts[index]),
+            }
+        )
+    return found
+
+
+def _shown(template: dict[str, Any], several_systems: bool) -> str:
+    system = ""
+    if several_systems:
+        given = template["system"]
+        system = ", without system turn" if given is None else f", with system turn {given!r}"
+    return f"{template['share']:.1%} like {template['example']}{system}: {template['prompt']!r}"
+
+
+def _text(prompt: list[Message]) -> str:
+    """Return the first and the last characters of the first user turn."""
+    text = user_text(prompt)
+    if len(text) <= 2 * SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}…{text[-SHOWN_CHARACTERS:]}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
