@@ -342,7 +342,7 @@ def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
 
 
 def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
-    rows = lines(*({"prompt": f"row {i}", "completion": "mugs"} for i in range(4100)))
+    rows = lines(*({"prompt": f"row {i}", "completion": f"{i} mugs"} for i in range(4100)))
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
     assert run(root) == ExitCode.OK

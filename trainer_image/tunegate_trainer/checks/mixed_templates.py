@@ -90,7 +90,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
                 f"{prompts.place(int(index))}: {_text(prompts[int(index)])!r}"
                 for index in outside[:SHOWN_EXAMPLES]
             ],
-            remedy="write all prompts in the template that the model will be served with",
+            remedy="write all prompts in the template that the model will be served with; if several "
+            "templates are intended, set data.checks.mixedTemplates.maxShare or its policy",
             report={"templates": templates},
         )
     ]
