@@ -121,15 +121,14 @@ def _row_examples(rows: UsableRows, found: Contradictory) -> list[str]:
     for match in found.matches:
         first, second = (rows.rows[index].labelled for index in match)
         examples.append(
-            f"line {first.line} of data.train has the label {label_of(first.row)!r}, but line {second.line} "
+            f"{first.place} of data.train has the label {label_of(first.row)!r}, but {second.place} "
             f"{label_of(second.row)!r}"
         )
     return examples
 
 
 def _pair_examples(rows: UsableRows, found: Contradictory) -> list[str]:
-    lines = [tuple(rows.pairs[index].labelled.line for index in match) for match in found.matches]
+    places = [tuple(rows.pairs[index].labelled.place for index in match) for match in found.matches]
     return [
-        f"line {first} of data.preference prefers the completion that line {second} rejects"
-        for first, second in lines
+        f"{first} of data.preference prefers the completion that {second} rejects" for first, second in places
     ]

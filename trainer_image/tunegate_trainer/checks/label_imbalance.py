@@ -44,7 +44,7 @@ def _examples(rows: UsableRows, label: str) -> list[str]:
     for measured in rows.rows:
         other = label_of(measured.labelled.row)
         if other not in (label, None):
-            found.append(f"line {measured.labelled.line} has the label {other!r}")
+            found.append(f"{measured.labelled.place} has the label {other!r}")
             if len(found) == SHOWN_EXAMPLES:
                 break
     return found

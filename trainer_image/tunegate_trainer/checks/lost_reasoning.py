@@ -15,8 +15,9 @@ NAME = "lost_reasoning"
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Warn about training rows that have reasoning which the chat template does not render."""
     tokenizer = context.tokenizer
-    trained = [measured.labelled.row for measured in rows.rows.train]
-    reasoned = [row for row in trained if _has_reasoning(tokenizer, row)]
+    trained = rows.rows.train
+    of_training = (measured.labelled.row for measured in trained)
+    reasoned = (row for row in of_training if _has_reasoning(tokenizer, row))
     lost = sum(
         not answer_after(tokenizer, row.prompt, row.answer, row.tools).has_reasoning for row in reasoned
     )

@@ -49,9 +49,9 @@ class _Prompts(Sequence[list[Message]]):
                 yield measured.labelled.row.prompt
 
     def place(self, index: int) -> str:
-        """Return the line and the source of a prompt."""
+        """Return the place and the source of a prompt."""
         field = "data.train" if index < len(self.source.rows) else "data.preference"
-        return f"line {self._measured(index).labelled.line} of {field}"
+        return f"{self._measured(index).labelled.place} of {field}"
 
     def _measured(self, index: int) -> Any:
         rows = len(self.source.rows)

@@ -13,11 +13,12 @@ NAME = "rewritten_answers"
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Warn if the template changes or drops earlier answers, or if a slow tokenizer cannot locate them."""
     tokenizer = context.tokenizer
-    trained = [measured.labelled.row for measured in rows.rows.train]
+    trained = rows.rows.train
+    chats = [measured.labelled for measured in trained if measured.labelled.has_answers]
     if not tokenizer.is_fast:
-        chats = sum(any(turn.role == "assistant" for turn in row.prompt) for row in trained)
-        return [_finding(chats, _SLOW_TOKENIZER)] if chats else []
-    changed = sum(is_rewritten(tokenizer, row.prompt, row.tools) for row in trained)
+        return [_finding(len(chats), _SLOW_TOKENIZER)] if chats else []
+    of_chats = (labelled.row for labelled in chats)
+    changed = sum(is_rewritten(tokenizer, row.prompt, row.tools) for row in of_chats)
     if not changed:
         return []
     message = (

@@ -1,10 +1,13 @@
 """Check for gates whose prompts all have a system turn if no training prompt has one, or the reverse."""
 
+from typing import Any
+
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.golden import Message
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.chat import render
 
 NAME = "system_turns"
@@ -17,9 +20,8 @@ Chat = list[Message]
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Refuse a gate if all its cases have a system turn and no training prompt has one, or if none of its
     cases has one and every training prompt has one."""
-    trained = [row.labelled.row.prompt for row in rows.rows.train]
-    trained += [pair.labelled.row.prompt for pair in rows.pairs.train]
-    trained_with_system = {_has_system(chat) for chat in trained}
+    trained: list[Measured[Any]] = [*rows.rows.train, *rows.pairs.train]
+    trained_with_system = {_has_system(measured.labelled.row.prompt) for measured in trained}
     findings = []
     for gate, cases in context.golden.items():
         asked = [case.turns for case in cases]
@@ -32,8 +34,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
                 check=NAME,
                 severity=Severity.ERROR,
                 message=f"the prompts of EvalGate {gate} differ from training prompts: only {whose} a system "
-                f"turn; a training prompt is {_shown(context.tokenizer, trained[0])}, a golden prompt is "
-                f"{_shown(context.tokenizer, asked[0])}",
+                f"turn; a training prompt is {_shown(context.tokenizer, trained[0].labelled.row.prompt)}, "
+                f"a golden prompt is {_shown(context.tokenizer, asked[0])}",
                 count=len(asked),
                 remedy="use the system turn that the model will be served with in both rows and cases; if "
                 "prompts with and without it are intended, add at least one row or case of the other kind",
