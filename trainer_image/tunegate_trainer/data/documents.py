@@ -1,0 +1,52 @@
+"""The texts of rows and pairs, for comparisons with each other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.shingles import Document
+from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.tokens.rows import Pair, Row
+
+
+@dataclass(frozen=True)
+class Documents(Sequence[Document]):
+    """The documents of all rows, and then those of all pairs. They are read when they are needed."""
+
+    rows: Sequence[Measured[Row]]
+    pairs: Sequence[Measured[Pair]]
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.pairs)
+
+    def __iter__(self) -> Iterator[Document]:
+        yield from map(document_of, self.rows)
+        yield from map(document_of, self.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return document_of(self._measured(index))
+
+    def place(self, index: int) -> str:
+        """Return where a row or pair is in its source."""
+        line = f"line {self._measured(index).labelled.line}"
+        return line if index < len(self.rows) else f"{line} of data.preference"
+
+    def _measured(self, index: int) -> Measured[Row] | Measured[Pair]:
+        return self.rows[index] if index < len(self.rows) else self.pairs[index - len(self.rows)]
+
+
+def document_of(measured: Measured[Row] | Measured[Pair]) -> Document:
+    """Return the prompt and the answer of a row, or the prompt and the chosen answer of a pair."""
+    row = measured.labelled.row
+    if isinstance(row, Pair):
+        answer = row.chosen
+    else:
+        answer = prompt_text([row.answer]) if row.tool_calls else row.completion
+    return prompt_text(row.prompt), answer

@@ -1,0 +1,238 @@
+"""Find rows that repeat an earlier row except for a few words: MinHash, and then an exact comparison.
+
+MinHash signatures are split into bands, and rows that are equal in a band are candidates (locality-sensitive
+hashing; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3). The LSH index of rensa returns
+all candidates of a row, which is quadratic if many rows have a band in common. Here each row of a bucket is
+compared with the first one of the bucket, and rows that differ from it with the first one among these, a
+limited number of times. So the time is linear in the number of rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, Words, batches
+
+SIMILARITY = 0.6
+"""Minimum Jaccard similarity of two near-duplicates, in shingles of all words and in shingles outside the
+template."""
+_BANDS, _BAND_ROWS = 25, 4
+"""Rows with a similarity of 0.6 are candidates with a probability of 97 %, and with 0.7 of 99.9 %."""
+_PERMUTATIONS = _BANDS * _BAND_ROWS
+_SEED = 1
+_LEAST_ESTIMATE = SIMILARITY - 0.15
+"""Candidates are compared exactly if their signatures agree in this share. Its standard error is 0.05 or
+less."""
+_ROUNDS = 8
+"""Maximum number of comparisons of a row in one bucket."""
+_COMPARED_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """The near-duplicates among documents."""
+
+    template: Template
+    repeated: Indices
+    """For each document, the index of an earlier one that it repeats except for a few words, or -1."""
+    clusters: Indices
+    """For each document, the number of its cluster. Documents are in one cluster if one repeats the other, or
+    if their prompts have the same words."""
+
+    @property
+    def repeating(self) -> list[int]:
+        """The indices of the documents that repeat an earlier one."""
+        found: list[int] = np.flatnonzero(self.repeated >= 0).tolist()
+        return found
+
+
+def find_near_duplicates(documents: Sequence[Document]) -> NearDuplicates:
+    """Find the near-duplicates among documents. The result depends only on the documents."""
+    template = Template.of(documents)
+    sketches = _Sketches.of(documents, template)
+    search = _Search(documents, template, sketches)
+    search.match_equal(sketches.words)
+    for band in sketches.bands:
+        search.match_band(band)
+    return NearDuplicates(template, search.repeated, search.clusters(sketches.prompts))
+
+
+def are_similar(first: set[int], second: set[int], template: Template) -> bool:
+    """Return whether two documents with these shingles are near-duplicates."""
+    return (
+        _jaccard(first, second) >= SIMILARITY
+        and _jaccard(first - template.members, second - template.members) >= SIMILARITY
+    )
+
+
+def shingle_sets(words: Words) -> list[set[int]]:
+    """Return the shingles of each document."""
+    shingles, owners = words.shingles
+    starts = np.searchsorted(owners, np.arange(len(words) + 1))
+    return [set(shingles[start:end].tolist()) for start, end in pairwise(starts)]
+
+
+def _jaccard(first: set[int], second: set[int]) -> float:
+    common = len(first & second)
+    return common / max(1, len(first) + len(second) - common)
+
+
+@dataclass(frozen=True)
+class _Sketches:
+    """What is kept of each document: about 250 bytes."""
+
+    words: Hashes
+    """A hash of all words."""
+    prompts: Hashes
+    """A hash of all words of the prompt."""
+    signatures: NDArray[np.uint8]
+    """The lowest 8 bits of each MinHash. They suffice to estimate the similarity of two documents (Li and
+    König, b-Bit Minwise Hashing, 2010)."""
+    bands: NDArray[np.uint32]
+    """A hash of the MinHashes in each band, by band and document."""
+    has_content: NDArray[np.bool_]
+    """False if all shingles of the document belong to the template."""
+
+    @classmethod
+    def of(cls, documents: Sequence[Document], template: Template) -> "_Sketches":
+        total = len(documents)
+        made = cls(
+            words=np.zeros(total, np.uint64),
+            prompts=np.zeros(total, np.uint64),
+            signatures=np.zeros((total, _PERMUTATIONS), np.uint8),
+            bands=np.zeros((_BANDS, total), np.uint32),
+            has_content=np.zeros(total, np.bool_),
+        )
+        start = 0
+        for words in batches(documents):
+            part = slice(start, start := start + len(words))
+            made.words[part], made.prompts[part] = words.keys(), words.without_answers().keys()
+            shingles, owners = words.shingles
+            content = ~template.has(shingles)
+            counts = np.bincount(owners[content], minlength=len(words))
+            ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+            matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+                shingles[content], ends.tolist(), _PERMUTATIONS, _SEED
+            )
+            digests = np.array(matrix.to_rows(), np.uint32)
+            made.has_content[part] = counts > 0
+            made.signatures[part] = digests.astype(np.uint8)
+            made.bands[:, part] = _band_hashes(digests)
+        return made
+
+
+def _band_hashes(digests: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return a hash of each band of each signature, by band and document."""
+    hashes = np.zeros((_BANDS, len(digests)), np.uint64)
+    for row in range(_BAND_ROWS):
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+        hashes += digests[:, row::_BAND_ROWS].T
+    hashes *= np.uint64(0xBF58476D1CE4E5B9)
+    return (hashes >> np.uint64(32)).astype(np.uint32)
+
+
+@dataclass
+class _Search:
+    """The search for near-duplicates, band by band."""
+
+    documents: Sequence[Document]
+    template: Template
+    sketches: _Sketches
+    repeated: Indices = field(init=False)
+    _found: list[tuple[Indices, Indices]] = field(default_factory=list)
+    """Arrays of documents, and of the earlier documents that they repeat."""
+    _cluster: Indices = field(init=False)
+    _different: set[tuple[int, int]] = field(default_factory=set)
+    """Candidates that are no near-duplicates."""
+
+    def __post_init__(self) -> None:
+        self.repeated = np.full(len(self.documents), -1, np.int64)
+        self._cluster = np.arange(len(self.documents))
+
+    def match_equal(self, keys: Hashes) -> None:
+        """Match documents with the same words."""
+        members, buckets = _buckets(keys, np.arange(len(keys)))
+        leaders, is_leader = _leaders(members, buckets)
+        self._add(members[~is_leader], leaders[~is_leader])
+        self._cluster = self._components(self._found)
+
+    def match_band(self, band: NDArray[np.uint32]) -> None:
+        """Match near-duplicates among documents that are equal in a band."""
+        members, buckets = _buckets(band, np.flatnonzero(self.sketches.has_content))
+        for _ in range(_ROUNDS):
+            if not len(members):
+                break
+            leaders, is_leader = _leaders(members, buckets)
+            members, buckets, leaders = members[~is_leader], buckets[~is_leader], leaders[~is_leader]
+            matched = self._match(members, leaders)
+            members, buckets = members[~matched], buckets[~matched]
+        self._cluster = self._components(self._found)
+
+    def clusters(self, prompts: Hashes) -> Indices:
+        """Return the cluster of each document. ``prompts`` has a hash of the words of each prompt."""
+        members, buckets = _buckets(prompts, np.arange(len(prompts)))
+        return self._components([*self._found, (members, _leaders(members, buckets)[0])])
+
+    def _match(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
+        """Compare documents with earlier ones. Return which of them are in the same cluster now."""
+        matched: NDArray[np.bool_] = self._cluster[members] == self._cluster[leaders]
+        signatures = self.sketches.signatures
+        for start in range(0, len(members), _COMPARED_AT_ONCE):
+            part = np.arange(start, min(start + _COMPARED_AT_ONCE, len(members)))
+            part = part[~matched[part]]
+            equal = signatures[members[part]] == signatures[leaders[part]]
+            part = part[equal.mean(axis=1) >= _LEAST_ESTIMATE]
+            similar = self._compare(members[part], leaders[part])
+            matched[part[similar]] = True
+            self._add(members[part[similar]], leaders[part[similar]])
+        return matched
+
+    def _compare(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
+        """Return which documents are near-duplicates of the earlier ones, by exact comparison."""
+        pairs = list(zip(members.tolist(), leaders.tolist(), strict=True))
+        read = sorted({index for pair in pairs if pair not in self._different for index in pair})
+        sets = dict(zip(read, shingle_sets(Words.of(self.documents[i] for i in read)), strict=True))
+        for pair in pairs:
+            if pair not in self._different and not are_similar(sets[pair[0]], sets[pair[1]], self.template):
+                self._different.add(pair)
+        return np.array([pair not in self._different for pair in pairs], np.bool_)
+
+    def _add(self, members: Indices, leaders: Indices) -> None:
+        self._found.append((members, leaders))
+        new = self.repeated[members] < 0
+        self.repeated[members[new]] = leaders[new]
+
+    def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
+        """Return the number of the cluster of each document, if linked documents are in one cluster."""
+        total = len(self.documents)
+        first, second = (np.concatenate([link[side] for link in links]) for side in (0, 1))
+        graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(total, total))
+        labels: Indices = connected_components(graph, directed=False)[1]
+        return labels
+
+
+def _buckets(keys: NDArray[np.unsignedinteger], members: Indices) -> tuple[Indices, Indices]:
+    """Return the members whose key other members have too, and the bucket of each. They are sorted by bucket
+    and index."""
+    of_members = keys[members]
+    order = np.argsort(of_members, kind="stable")
+    ordered = of_members[order]
+    equal = ordered[1:] == ordered[:-1]
+    kept = np.zeros(len(order), np.bool_)
+    kept[1:] |= equal
+    kept[:-1] |= equal
+    buckets = np.cumsum(np.concatenate([np.zeros(1, np.bool_), ~equal]))[: len(order)]
+    return members[order[kept]], buckets[kept]
+
+
+def _leaders(members: Indices, buckets: Indices) -> tuple[Indices, NDArray[np.bool_]]:
+    """Return the first member of each member's bucket, and which members are the first ones."""
+    is_leader = np.ones(len(members), np.bool_)
+    is_leader[1:] = buckets[1:] != buckets[:-1]
+    return members[is_leader][np.cumsum(is_leader) - 1], is_leader

@@ -1,0 +1,214 @@
+"""Words and shingles of texts, as hashes in numpy arrays, and the template that many rows have in common.
+
+A shingle is a run of :data:`SHINGLE_WORDS` consecutive words. All hashes are the same in every process.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+Indices = NDArray[np.int64]
+
+SHINGLE_WORDS = 3
+TEMPLATE_SHARE = 0.01
+"""Shingles in more than this share of the sampled rows belong to the template."""
+SAMPLED_ROWS = 10_000
+"""Maximum number of rows that are read to find the template."""
+BATCH_ROWS = 2048
+"""How many rows are hashed at a time, which limits the memory."""
+
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+"""Characters of scripts without spaces between words, such as Chinese, Japanese and Thai. Each counts as a
+word."""
+_ASCII_WORDS = re.compile(r"\w+", re.ASCII)
+_WORDS = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])\w)+")
+_START, _END = (np.uint64(int.from_bytes(blake2b(mark, digest_size=8).digest(), "big")) for mark in (b"^", b"$"))
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_MOST_KNOWN_WORDS = 500_000
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, without case, punctuation and differences between equivalent Unicode
+    forms."""
+    if text.isascii():
+        return _ASCII_WORDS.findall(text.lower())
+    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+class _WordHashes(dict[str, int]):
+    """The hashes of words that were seen before."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _MOST_KNOWN_WORDS:
+            self.clear()
+        found = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+        self[word] = found
+        return found
+
+
+_hash_of = _WordHashes()
+
+Document = tuple[str, str]
+"""The prompt and the answer of a row, or of a pair."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The hashes of the words of some documents: the words of a prompt, and then those of its answer."""
+
+    hashes: Hashes
+    """The words of all documents, in order."""
+    starts: Indices
+    """The index of each document's first word. The last entry is the number of all words."""
+    prompts: Indices
+    """The number of words in each document's prompt."""
+
+    @classmethod
+    def of(cls, documents: Iterable[Document]) -> "Words":
+        words: list[str] = []
+        starts, prompts = [0], []
+        for prompt, answer in documents:
+            words += words_of(prompt)
+            prompts.append(len(words) - starts[-1])
+            words += words_of(answer)
+            starts.append(len(words))
+        hashes = np.fromiter(map(_hash_of.__getitem__, words), np.uint64, len(words))
+        return cls(hashes, np.array(starts, np.int64), np.array(prompts, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @cached_property
+    def counts(self) -> Indices:
+        """The number of words in each document."""
+        return np.diff(self.starts)
+
+    @cached_property
+    def owners(self) -> Indices:
+        """The document of each word."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def without_answers(self) -> "Words":
+        """Return the words of the prompts alone."""
+        inside = np.arange(len(self.hashes)) - self.starts[self.owners] < self.prompts[self.owners]
+        return Words(self.hashes[inside], _starts(self.prompts), self.prompts)
+
+    def keys(self) -> Hashes:
+        """Return a hash of all words of each document. Documents with the same words have the same hash."""
+        places = (np.arange(len(self.hashes)) - self.starts[self.owners]).astype(np.uint64)
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_mix(self.hashes + places * _FACTOR))])
+        return sums[self.starts[1:]] - sums[self.starts[:-1]]
+
+    def runs(self, length: int) -> tuple[Hashes, Indices]:
+        """Return a hash of each run of ``length`` words in a document, and the index of its first word."""
+        if len(self.hashes) < length:
+            return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        first = np.arange(len(self.hashes) - length + 1)
+        first = first[self.owners[first] == self.owners[first + length - 1]]
+        hashes = np.zeros(len(first), np.uint64)
+        for place in range(length):
+            hashes = hashes * _FACTOR + self.hashes[first + place]
+        return _mix(hashes), first
+
+    @cached_property
+    def shingles(self) -> tuple[Hashes, Indices]:
+        """The shingles of all documents, and the document of each. Marks of the start and the end count as
+        words, so that a changed word changes as many shingles there as in the middle."""
+        margin = SHINGLE_WORDS - 1
+        counts = self.counts + 2 * margin
+        starts = _starts(counts)
+        marked = np.full(starts[-1], _END, np.uint64)
+        marked[(starts[:-1, None] + np.arange(margin)).ravel()] = _START
+        marked[np.arange(len(self.hashes)) + (2 * self.owners + 1) * margin] = self.hashes
+        hashes, first = Words(marked, starts, counts).runs(SHINGLE_WORDS)
+        return hashes, np.repeat(np.arange(len(self)), counts - margin)[: len(first)]
+
+
+def batches(documents: Iterable[Document]) -> Iterator[Words]:
+    """Yield the words of all documents, :data:`BATCH_ROWS` at a time."""
+    left = iter(documents)
+    while batch := list(islice(left, BATCH_ROWS)):
+        yield Words.of(batch)
+
+
+@dataclass(frozen=True)
+class Template:
+    """The shingles that many rows have in common. They are ignored in comparisons: rows with different
+    content are not similar only because they have the same instructions."""
+
+    shingles: Hashes
+    """Sorted."""
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> "Template":
+        """Find the template in a sample of documents at equal distances.
+
+        A shingle belongs to the template if more than :data:`TEMPLATE_SHARE` of the sample have it. In small
+        data, more than ten documents must have it or, below 50 documents, more than a fifth and at least
+        four.
+        """
+        step = -(-len(documents) // SAMPLED_ROWS) or 1
+        sampled = range(0, len(documents), step)
+        found = [unique_shingles(words)[0] for words in batches(documents[i] for i in sampled)]
+        if not found:
+            return cls(np.zeros(0, np.uint64))
+        shingles, counts = np.unique(np.concatenate(found), return_counts=True)
+        least = max(3, min(10, len(sampled) // 5), TEMPLATE_SHARE * len(sampled))
+        return cls(shingles[counts > least])
+
+    def has(self, shingles: Hashes) -> NDArray[np.bool_]:
+        """Return which of the shingles belong to the template."""
+        return is_in(shingles, self.shingles)
+
+    def covers(self, words: Words) -> NDArray[np.bool_]:
+        """Return which words are in a shingle of the template."""
+        shingles, first = words.runs(SHINGLE_WORDS)
+        first = first[self.has(shingles)]
+        covered = np.zeros(len(words.hashes), np.bool_)
+        for place in range(SHINGLE_WORDS):
+            covered[first + place] = True
+        return covered
+
+    @cached_property
+    def members(self) -> frozenset[int]:
+        return frozenset(self.shingles.tolist())
+
+
+def unique_shingles(words: Words) -> tuple[Hashes, Indices]:
+    """Return the shingles of each document without repetitions, and the document of each."""
+    shingles, owners = words.shingles
+    order = np.lexsort((shingles, owners))
+    shingles, owners = shingles[order], owners[order]
+    new = np.ones(len(shingles), np.bool_)
+    new[1:] = (shingles[1:] != shingles[:-1]) | (owners[1:] != owners[:-1])
+    return shingles[new], owners[new]
+
+
+def is_in(values: Hashes, known: Hashes) -> NDArray[np.bool_]:
+    """Return which of the values are in ``known``, which is sorted."""
+    if not len(known):
+        return np.zeros(len(values), np.bool_)
+    at = np.searchsorted(known, values)
+    return known[np.minimum(at, len(known) - 1)] == values
+
+
+def _starts(counts: Indices) -> Indices:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _mix(values: Hashes) -> Hashes:
+    """Mix the bits of each value (the finalizer of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
