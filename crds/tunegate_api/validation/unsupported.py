@@ -56,7 +56,7 @@ FINETUNEJOB = (
     *(
         NotYet(f"data.checks.{name}", GIVEN, "this check")
         for name in (
-            *("distribution", "nearDuplicates", "refusals", "truncatedAnswers"),
+            *("distribution", "refusals", "truncatedAnswers"),
             *("mixedLanguages", "secrets", "personalData", "promptInjection", "pairs"),
         )
     ),

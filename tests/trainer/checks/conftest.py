@@ -13,6 +13,8 @@ from tunegate_api.judging.golden import parse_golden
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split
@@ -68,17 +70,19 @@ def sound(make_root: Callable[..., object], tiny_model: object, tmp_path: Path) 
     pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT, tmp_path / "pairs.arrow")
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})
+    near_duplicates = find_near_duplicates(Documents(rows, pairs))
     return SoundData(
         context=CheckContext(request, tokenizer, golden),
         source=source,
         pair_source=pair_source,
-        usable=UsableRows(rows, pairs, groups),
+        usable=UsableRows(rows, pairs, groups, near_duplicates),
         split=SplitRows(
             rows=Split(rows[:-2], [rows[-2]], [rows[-1]]),
             pairs=Split([pairs[0]], [pairs[1]], [pairs[2]]),
             masked=[0] * MINIMUM,
             earlier=Sides({}),
             conflicts=0,
+            template=near_duplicates.template,
         ),
         folder=tmp_path,
     )

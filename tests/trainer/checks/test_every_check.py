@@ -29,7 +29,9 @@ from tunegate_trainer.checks.finding import (
 )
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.checks.runner import CheckRunner
+from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split, normalize, text_key
 from tunegate_trainer.data.usable import Limit
@@ -37,9 +39,21 @@ from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
 from tunegate_trainer.roles.data import prepare
 
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
-OTHER_MODULES = {"chat_template", "finding", "labels", "prompt_parts", "rows", "runner", "template_groups"}
+OTHER_MODULES = {
+    "chat_template",
+    "differences",
+    "finding",
+    "labels",
+    "prompt_parts",
+    "rows",
+    "runner",
+    "template_groups",
+}
 """Modules of the package that are not checks in the table."""
 
+SENTENCE = (
+    "the quick brown fox jumps over the lazy dog while seven wizards quietly mix a bottle of jade potion"
+)
 CHANGES_EARLIER_ANSWERS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.role == 'assistant' and not loop.last %}...{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
@@ -73,6 +87,30 @@ def longer_than_a_stage_takes(sound):
 
 def golden_prompt(sound):
     return sound.usable, with_case(sound.context, prompt="order 1")
+
+
+def usable_with(sound, *rows):
+    """Return the valid rows and these ones."""
+    added = [*sound.usable.rows, *sound.rows_of(*rows)]
+    found = find_near_duplicates(Documents(added, sound.usable.pairs))
+    return replace(sound.usable, rows=added, near_duplicates=found)
+
+
+def golden_passage(sound):
+    rows = usable_with(sound, {"prompt": f"Or: {SENTENCE}", "completion": "No"})
+    return rows, with_case(sound.context, prompt=f"Translate into French: {SENTENCE}, said the old and tired baker of a village")
+
+
+def reworded_row(sound):
+    reworded = SENTENCE.replace("lazy", "sleepy")
+    rows = [{"prompt": "Continue", "completion": text} for text in (SENTENCE, reworded)]
+    return usable_with(sound, *rows), sound.context
+
+
+def held_out_row_in_training(sound):
+    rows = usable_with(sound, {"prompt": SENTENCE, "completion": "Yes"}, {"prompt": SENTENCE, "completion": "No"})
+    *train, test = rows.rows
+    return replace(sound.split, rows=Split(train, sound.split.rows.dev, [test])), sound.context
 
 
 def joined_groups(sound):
@@ -186,6 +224,9 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "empty_splits": no_test_rows,
     "few_rows": one_training_row,
     "golden_prompts": golden_prompt,
+    "leaked_passages": golden_passage,
+    "near_duplicates": reworded_row,
+    "split_leakage": held_out_row_in_training,
     "held_out_pairs": pairs_held_out,
     "label_imbalance": one_frequent_label,
     "long_rows": longer_than_a_stage_takes,

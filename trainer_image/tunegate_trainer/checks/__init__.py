@@ -22,13 +22,16 @@ from tunegate_trainer.checks import (
     golden_prompts,
     held_out_pairs,
     label_imbalance,
+    leaked_passages,
     long_rows,
     lost_reasoning,
     masked_answers,
     mixed_templates,
+    near_duplicates,
     rewritten_answers,
     schemas,
     shared_prompts,
+    split_leakage,
     system_turns,
     trained_prompts,
     unusable_metrics,
@@ -60,10 +63,19 @@ class Checks:
 CHECKS = Checks(
     schemas=(schemas,),
     source=(bad_rows, long_rows),
-    usable=(golden_prompts, shared_prompts, mixed_templates, contradictions, label_imbalance),
+    usable=(
+        golden_prompts,
+        leaked_passages,
+        near_duplicates,
+        shared_prompts,
+        mixed_templates,
+        contradictions,
+        label_imbalance,
+    ),
     pairs=(held_out_pairs,),
     split=(
         trained_prompts,
+        split_leakage,
         conflicting_sides,
         masked_answers,
         empty_splits,
@@ -83,7 +95,10 @@ SETTINGS: Mapping[str, str] = {
     "contradictions": "contradictions",
     "golden_prompts": "leakage",
     "label_imbalance": "label_imbalance",
+    "leaked_passages": "leakage",
     "mixed_templates": "mixed_templates",
+    "near_duplicates": "near_duplicates",
+    "split_leakage": "leakage",
 }
 """The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
 Checks that are missing here have no such field."""

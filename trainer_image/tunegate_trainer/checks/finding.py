@@ -106,7 +106,8 @@ class Check(Protocol[RowsT_contra]):
         ...
 
 
-def listed(examples: Sequence[str]) -> str:
-    """Return a text with the first examples, and with the number of examples that are not shown."""
-    more = len(examples) - SHOWN_EXAMPLES
+def listed(examples: Sequence[str], total: int | None = None) -> str:
+    """Return a text with the first examples, and with the number of examples that are not shown. If
+    ``examples`` has only the first ones, ``total`` is the number of all."""
+    more = (len(examples) if total is None else total) - SHOWN_EXAMPLES
     return "; ".join([*examples[:SHOWN_EXAMPLES], *([f"and {more} more"] if more > 0 else [])])

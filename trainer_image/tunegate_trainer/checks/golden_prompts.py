@@ -37,12 +37,10 @@ class GoldenPrompt:
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows and pairs that have the prompt of a golden case.
 
-    Whole prompts, with all their turns, are compared after :func:`normalize`. Similar prompts are not found.
+    Whole prompts, with all their turns, are compared after :func:`normalize`. The check leaked_passages finds
+    similar prompts.
     """
-    cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for gate, golden in context.golden.items():
-        for case in golden:
-            cases[text_key(normalize(prompt_text(case.turns)))].append((gate, case.id))
+    cases = golden_prompts(context)
     sources: Mapping[str, Sequence[Measured[Any]]] = {
         "data.train": rows.rows,
         "data.preference": rows.pairs,
@@ -72,3 +70,13 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             report={"golden_prompts": [one.entry for one in found]},
         )
     ]
+
+
+def golden_prompts(context: CheckContext) -> dict[str, list[tuple[str, str]]]:
+    """Return the gate and the id of each golden case, by the key of the case's
+    prompt, see :func:`~tunegate_trainer.data.split.text_key`."""
+    cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for gate, golden in context.golden.items():
+        for case in golden:
+            cases[text_key(normalize(prompt_text(case.turns)))].append((gate, case.id))
+    return cases

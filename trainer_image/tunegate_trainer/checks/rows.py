@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.near_duplicates import NearDuplicates
+from tunegate_trainer.data.shingles import Template
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import SIDES, Split
 from tunegate_trainer.data.usable import Measured
@@ -17,6 +20,13 @@ class UsableRows:
     pairs: Sequence[Measured[Pair]]
     groups_before: int
     """The number of groups before they were joined."""
+    near_duplicates: NearDuplicates
+    """The near-duplicates among the :attr:`documents`."""
+
+    @property
+    def documents(self) -> Documents:
+        """The texts of all rows and pairs."""
+        return Documents(self.rows, self.pairs)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class SplitRows:
     conflicts: int
     """How many rows and pairs were excluded. An earlier job held out each of them, but trained on other rows
     of the same group."""
+    template: Template
+    """The words that many rows have in common."""
 
     @property
     def total(self) -> int:

@@ -31,22 +31,23 @@ class Documents(Sequence[Document]):
     def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return document_of(self._measured(index))
+        return document_of(self.measured(index))
 
     def place(self, index: int) -> str:
         """Return where a row or pair is in its source."""
-        line = f"line {self._measured(index).labelled.line}"
+        line = f"line {self.measured(index).labelled.line}"
         return line if index < len(self.rows) else f"{line} of data.preference"
 
-    def _measured(self, index: int) -> Measured[Row] | Measured[Pair]:
+    def measured(self, index: int) -> Measured[Row] | Measured[Pair]:
+        """Return a row or pair."""
         return self.rows[index] if index < len(self.rows) else self.pairs[index - len(self.rows)]
 
 
 def document_of(measured: Measured[Row] | Measured[Pair]) -> Document:
-    """Return the prompt and the answer of a row, or the prompt and the chosen answer of a pair."""
+    """Return the prompt and the answer of a row, or the prompt and both answers of a pair."""
     row = measured.labelled.row
     if isinstance(row, Pair):
-        answer = row.chosen
+        answer = f"{row.chosen}\n{row.rejected}"
     else:
         answer = prompt_text([row.answer]) if row.tool_calls else row.completion
     return prompt_text(row.prompt), answer

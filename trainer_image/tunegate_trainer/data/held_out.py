@@ -1,11 +1,13 @@
 """Keep held-out prompts out of training: join groups, mask earlier answers in chats, and check the result."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from tunegate_trainer.data.parse import prompt_text
-from tunegate_trainer.data.split import find_overlaps, join_groups, normalize, text_key
+from tunegate_trainer.data.split import find_overlaps, join_groups, largest_side, normalize, text_key
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
@@ -21,9 +23,36 @@ def joined(
     """Return the rows and pairs with new groups: groups that share a prompt are joined into one."""
     before = [row.group for row in rows] + [pair.group for pair in pairs]
     after = join_groups(list(zip(before, prompts_of(rows) + prompts_of(pairs), strict=True)))
-    of_rows = [replace(row, group=group) for row, group in zip(rows, after[: len(rows)], strict=True)]
-    of_pairs = [replace(pair, group=group) for pair, group in zip(pairs, after[len(rows) :], strict=True)]
-    return of_rows, of_pairs
+    return _with_groups(rows, after[: len(rows)]), _with_groups(pairs, after[len(rows) :])
+
+
+def join_near_duplicates(
+    rows: Sequence[Measured[Row]],
+    pairs: Sequence[Measured[Pair]],
+    clusters: Sequence[int],
+    fraction: Fraction,
+) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
+    """Return the rows and pairs with new groups: groups with rows in the same cluster are joined into one.
+
+    ``clusters`` has the cluster of each row, and then of each pair. Nothing is joined if more than half of
+    the rows and pairs would then be in groups that are too large to be held out: the held-out rows would
+    represent only the other half.
+    """
+    before = [row.group for row in rows] + [pair.group for pair in pairs]
+    after = join_groups([(group, str(cluster)) for group, cluster in zip(before, clusters, strict=True)])
+    most = largest_side(len(before), fraction)
+    if 2 * (_in_larger_groups(after, most) - _in_larger_groups(before, most)) > len(before):
+        after = before
+    return _with_groups(rows, after[: len(rows)]), _with_groups(pairs, after[len(rows) :])
+
+
+def _with_groups(rows: Sequence[Measured[RowT]], groups: Sequence[str]) -> list[Measured[RowT]]:
+    return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
+
+
+def _in_larger_groups(groups: Sequence[str], size: int) -> int:
+    """Return the number of rows in groups with more than ``size`` rows."""
+    return sum(count for count in Counter(groups).values() if count > size)
 
 
 def without_held_out_turns(

@@ -22,11 +22,11 @@ from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, 
 SIMILARITY = 0.6
 """Minimum Jaccard similarity of two near-duplicates, in shingles of all words and in shingles outside the
 template."""
-_BANDS, _BAND_ROWS = 25, 4
-"""Rows with a similarity of 0.6 are candidates with a probability of 97 %, and with 0.7 of 99.9 %."""
+_BANDS, _BAND_ROWS = 32, 3
+"""Rows with a similarity of 0.6 are candidates with a probability of 99.96 %."""
 _PERMUTATIONS = _BANDS * _BAND_ROWS
 _SEED = 1
-_LEAST_ESTIMATE = SIMILARITY - 0.15
+_LEAST_ESTIMATE = SIMILARITY - 0.2
 """Candidates are compared exactly if their signatures agree in this share. Its standard error is 0.05 or
 less."""
 _ROUNDS = 8

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +161,7 @@ class Template:
         """
         step = -(-len(documents) // SAMPLED_ROWS) or 1
         sampled = range(0, len(documents), step)
-        found = [unique_shingles(words)[0] for words in batches(documents[i] for i in sampled)]
+        found = [unique_pairs(*words.shingles)[0] for words in batches(documents[i] for i in sampled)]
         if not found:
             return cls(np.zeros(0, np.uint64))
         shingles, counts = np.unique(np.concatenate(found), return_counts=True)
@@ -185,14 +186,19 @@ class Template:
         return frozenset(self.shingles.tolist())
 
 
-def unique_shingles(words: Words) -> tuple[Hashes, Indices]:
-    """Return the shingles of each document without repetitions, and the document of each."""
-    shingles, owners = words.shingles
-    order = np.lexsort((shingles, owners))
-    shingles, owners = shingles[order], owners[order]
-    new = np.ones(len(shingles), np.bool_)
-    new[1:] = (shingles[1:] != shingles[:-1]) | (owners[1:] != owners[:-1])
-    return shingles[new], owners[new]
+ValueT = TypeVar("ValueT", bound=np.integer[Any])
+
+
+def unique_pairs(
+    values: NDArray[ValueT], owners: Indices
+) -> tuple[NDArray[ValueT], Indices, Indices]:
+    """Return each different pair of a value and its owner, and how often it occurs."""
+    order = np.lexsort((values, owners))
+    values, owners = values[order], owners[order]
+    new = np.ones(len(values), np.bool_)
+    new[1:] = (values[1:] != values[:-1]) | (owners[1:] != owners[:-1])
+    counts = np.diff(np.append(np.flatnonzero(new), len(values)))
+    return values[new], owners[new], counts
 
 
 def is_in(values: Hashes, known: Hashes) -> NDArray[np.bool_]:

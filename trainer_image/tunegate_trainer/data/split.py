@@ -103,7 +103,7 @@ def split_rows(
     sizes = Counter(row.group for row in rows)
     side_of = {group: side for group, side in (placed or {}).items() if group in sizes}
     order = sorted(sizes.keys() - side_of.keys(), key=lambda group: (hash_position(group), group))
-    most = min(math.floor(fraction * len(rows)), MAX_CASES)
+    most = largest_side(len(rows), fraction)
     least = min(fraction * len(rows) / 4, Fraction(most))
     for side, groups in (("dev", order), ("test", order[::-1])):
         count = sum(sizes[group] for group, placed_on in side_of.items() if placed_on == side)
@@ -117,6 +117,12 @@ def split_rows(
     for row in rows:
         sides[side_of.get(row.group, "train")].append(row)
     return Split(**sides)
+
+
+def largest_side(total: int, fraction: Fraction) -> int:
+    """Return the maximum number of dev rows, and of test rows, if ``fraction`` of ``total`` rows is held
+    out."""
+    return min(math.floor(fraction * total), MAX_CASES)
 
 
 def hash_position(group: str) -> int:

@@ -25,14 +25,17 @@ from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
+from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
     check_disjoint,
+    join_near_duplicates,
     joined,
     learned_prompts,
     prompts_of,
     without_held_out_turns,
 )
+from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.preference import (
     Preference,
@@ -235,7 +238,11 @@ def read_data(
     pairs = usable(preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = joined(rows, pairs)
-    runner.run(checks.usable, UsableRows(rows, pairs, groups))
+    near_duplicates = find_near_duplicates(Documents(rows, pairs))
+    runner.run(checks.usable, UsableRows(rows, pairs, groups, near_duplicates))
+    fraction = exact(spec.data.held_out.fraction)
+    rows, pairs = join_near_duplicates(rows, pairs, near_duplicates.clusters.tolist(), fraction)
+    folder.note({"groups": len({row.group for row in rows} | {pair.group for pair in pairs})})
 
     earlier = read_sides(context.root, request.start_from)
     placed = earlier.of_groups([*rows, *pairs])
@@ -244,7 +251,7 @@ def read_data(
     conflicts = len(lines_of_rows) + len(lines_of_pairs)
     if conflicts:
         folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
-    split = split_rows(rows, exact(spec.data.held_out.fraction), placed)
+    split = split_rows(rows, fraction, placed)
     of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
     if pairs:
         runner.run(checks.pairs, of_pairs, folder.note_pairs)
@@ -253,7 +260,7 @@ def read_data(
     split = replace(split, train=learned_rows)
     folder.note({"split": _check_split(split, of_pairs, earlier, len(rows))})
     write_sides(folder.path, earlier, split, of_pairs)
-    split_data = SplitRows(split, of_pairs, masked, earlier, conflicts)
+    split_data = SplitRows(split, of_pairs, masked, earlier, conflicts, near_duplicates.template)
     runner.run(checks.split, split_data)
     runner.refuse_errors()
 

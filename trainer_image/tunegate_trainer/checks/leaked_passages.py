@@ -1,0 +1,102 @@
+"""Check for training rows that contain passages of golden cases, or whose prompts are near-duplicates of
+golden prompts. The check golden_prompts finds equal prompts."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+
+from tunegate_api.judging.golden import CallsExpectation, GoldenCase, JsonExpectation, TextExpectation
+from tunegate_trainer.checks.differences import common_passage, difference
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.golden_prompts import golden_prompts
+from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.held_out import answered_prompts
+from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.passages import Passages, SimilarTexts
+from tunegate_trainer.data.shingles import Document, Words, batches
+
+NAME = "leaked_passages"
+
+
+@dataclass(frozen=True)
+class LeakedCase:
+    """A row or pair with a part of a golden case."""
+
+    row: str
+    """The line of the row or pair."""
+    gate: str
+    case: str
+    similar: bool
+    """True if the prompts are near-duplicates, False if the row contains a passage of the case."""
+
+
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+    """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
+    or whose prompt is a near-duplicate of a golden prompt. Words of the template are not compared."""
+    cases = [(gate, case) for gate, golden in context.golden.items() for case in golden]
+    leaks = list(_leaks(rows, context, cases))
+    if not leaks:
+        return []
+    examples = [_example(rows, row, *cases[case], similar) for row, case, similar in leaks[:SHOWN_EXAMPLES]]
+    count = len({row for row, _, _ in leaks})
+    repeat = "1 row repeats" if count == 1 else f"{count} rows repeat"
+    found = [
+        LeakedCase(rows.documents.place(row), cases[case][0], cases[case][1].id, similar)
+        for row, case, similar in leaks
+    ]
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"{repeat} parts of golden cases: {listed(examples, len(leaks))}",
+            count=count,
+            share=Fraction(count, len(rows.documents)),
+            examples=examples,
+            remedy="remove these rows, because a gate cannot measure what a model learned by heart; if the "
+            "words belong to every prompt of your task, set data.checks.leakage; data/report.json on the "
+            "volume lists all these rows",
+            report={"leaked_passages": [asdict(one) for one in found]},
+        )
+    ]
+
+
+def _leaks(
+    rows: UsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase]]
+) -> Iterator[tuple[int, int, bool]]:
+    """Yield the indices of each row and case with something in common, and whether their prompts are
+    near-duplicates. Rows with a golden prompt are left out."""
+    template = rows.near_duplicates.template
+    golden = Words.of(_document(case) for _, case in cases)
+    passages, prompts = Passages(golden, template), SimilarTexts(golden.without_answers(), template)
+    equal = golden_prompts(context)
+    start = 0
+    for words in batches(rows.documents):
+        similar = dict.fromkeys(prompts.similar_to(words.without_answers()), True)
+        found = dict.fromkeys(((one.row, one.text) for one in passages.shared_with(words)), False) | similar
+        for (row, case), is_similar in sorted(found.items()):
+            if not equal.keys() & set(answered_prompts(rows.documents.measured(start + row))):
+                yield start + row, case, is_similar
+        start += len(words)
+
+
+def _document(case: GoldenCase) -> Document:
+    """Return the prompt and the expected outputs of a golden case."""
+    expected = []
+    for expectation in case.expect:
+        if isinstance(expectation, TextExpectation):
+            expected += [expectation.value] if expectation.type in ("equals", "contains") else []
+        elif isinstance(expectation, JsonExpectation):
+            expected.append(json.dumps(expectation.value, ensure_ascii=False))
+        elif isinstance(expectation, CallsExpectation):
+            expected += [f"{call.name} {json.dumps(call.arguments, sort_keys=True)}" for call in expectation.value]
+    return prompt_text(case.turns), "\n".join(expected)
+
+
+def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase, similar: bool) -> str:
+    of_row, of_case = rows.documents[row], _document(case)
+    name = f"case {case.id} of EvalGate {gate}"
+    if similar:
+        return f"{rows.documents.place(row)} has the prompt of {name} {difference(of_row[0], of_case[0])}"
+    passage = common_passage("\n".join(of_row), "\n".join(of_case))
+    return f"{rows.documents.place(row)} has {passage} of {name}"

@@ -1,0 +1,44 @@
+"""Check for rows that repeat an earlier row except for a few words. Too many of them bias the model towards
+what they say."""
+
+from fractions import Fraction
+
+from tunegate_trainer.checks.differences import difference
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.rows import UsableRows
+
+NAME = "near_duplicates"
+
+
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
+    """Refuse data with too many near-duplicates. Exact repetitions are dropped before."""
+    del context
+    repeating = rows.near_duplicates.repeating
+    if not repeating:
+        return []
+    documents = rows.documents
+    earlier = rows.near_duplicates.repeated
+    examples = [
+        f"{documents.place(i)} repeats {documents.place(int(earlier[i]))} "
+        f"{difference(' '.join(documents[i]), ' '.join(documents[int(earlier[i])]))}"
+        for i in repeating[:SHOWN_EXAMPLES]
+    ]
+    share = Fraction(len(repeating), len(documents))
+    rows_repeat = "1 row repeats" if len(repeating) == 1 else f"{len(repeating)} rows repeat"
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"{rows_repeat} an earlier row except for a few words ({float(share):.1%} of all rows): "
+            f"{listed(examples, len(repeating))}",
+            count=len(repeating),
+            share=share,
+            examples=examples,
+            remedy="remove or rewrite these rows; data/report.json on the volume lists all of them",
+            report={
+                "near_duplicates": [
+                    {"row": documents.place(i), "repeats": documents.place(int(earlier[i]))} for i in repeating
+                ]
+            },
+        )
+    ]

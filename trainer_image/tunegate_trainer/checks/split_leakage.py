@@ -1,0 +1,84 @@
+"""Check for training rows that repeat held-out rows. Near-duplicates are kept in the same split, so this check
+proves that they are, and finds long passages that only a part of a row repeats."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from tunegate_trainer.checks.differences import common_passage, difference
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.passages import Passages, SimilarTexts
+from tunegate_trainer.data.shingles import Words, batches
+
+NAME = "split_leakage"
+MAX_SHARED = Fraction(1, 2)
+"""Maximum share of the 13-word passages of a held-out row that a training row may contain."""
+
+
+def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
+    """Refuse training rows that are near-duplicates of dev or test rows, or that contain more than half of the
+    13-word passages of one. Words of the template are not compared."""
+    del context
+    train = Documents(rows.rows.train, rows.pairs.train)
+    held_out = Documents([*rows.rows.dev, *rows.rows.test], [*rows.pairs.dev, *rows.pairs.test])
+    leaks = list(_leaks(rows, train, held_out))
+    if not leaks:
+        return []
+    sides = ["dev"] * len(rows.rows.dev) + ["test"] * len(rows.rows.test)
+    sides += ["dev"] * len(rows.pairs.dev) + ["test"] * len(rows.pairs.test)
+    examples = [
+        f"{train.place(row)} {_shared(train, row, held_out, other, similar)} {held_out.place(other)} "
+        f"({sides[other]})"
+        for row, other, similar in leaks[:SHOWN_EXAMPLES]
+    ]
+    count = len({row for row, _, _ in leaks})
+    repeat = "1 training row repeats" if count == 1 else f"{count} training rows repeat"
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"{repeat} held-out rows: {listed(examples, len(leaks))}",
+            count=count,
+            share=Fraction(count, len(train)),
+            examples=examples,
+            remedy="remove one row of each pair, or set heldOut.groupBy to a field that is equal in both; "
+            "data/report.json on the volume lists all these rows",
+            report={
+                "split_leakage": [
+                    {"train": train.place(row), sides[other]: held_out.place(other)} for row, other, _ in leaks
+                ]
+            },
+        )
+    ]
+
+
+def _leaks(rows: SplitRows, train: Documents, held_out: Documents) -> Iterator[tuple[int, int, bool]]:
+    """Yield the indices of each training row and held-out row with too much in common, and whether they are
+    near-duplicates.
+
+    Chats with masked answers are left out: they start with the turns of a held-out chat, whose answer is not
+    trained on.
+    """
+    texts = Words.of(held_out)
+    passages, similar_texts = Passages(texts, rows.template), SimilarTexts(texts, rows.template)
+    start = 0
+    for words in batches(train):
+        found = {
+            (one.row, one.text): False
+            for one in passages.shared_with(words)
+            if one.count > MAX_SHARED * int(passages.counts[one.text])
+        }
+        found |= dict.fromkeys(similar_texts.similar_to(words), True)
+        for (row, other), is_similar in sorted(found.items()):
+            index = start + row
+            if not (index < len(rows.masked) and rows.masked[index]):
+                yield index, other, is_similar
+        start += len(words)
+
+
+def _shared(train: Documents, row: int, held_out: Documents, other: int, similar: bool) -> str:
+    of_row, of_other = "\n".join(train[row]), "\n".join(held_out[other])
+    if similar:
+        return f"repeats, {difference(of_row, of_other)},"
+    return f"has {common_passage(of_row, of_other)} of"
