@@ -44,10 +44,12 @@ class Documents(Sequence[Document]):
 
 
 def document_of(measured: Measured[Row] | Measured[Pair]) -> Document:
-    """Return the prompt and the answer of a row, or the prompt and both answers of a pair."""
+    """Return the prompt and the answer of a row, or the prompt and the chosen answer of a pair.
+
+    Rejected answers are left out, because they are often the answers to other prompts."""
     row = measured.labelled.row
     if isinstance(row, Pair):
-        answer = f"{row.chosen}\n{row.rejected}"
+        answer = row.chosen
     else:
         answer = prompt_text([row.answer]) if row.tool_calls else row.completion
     return prompt_text(row.prompt), answer

@@ -22,6 +22,9 @@ from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, 
 SIMILARITY = 0.6
 """Minimum Jaccard similarity of two near-duplicates, in shingles of all words and in shingles outside the
 template."""
+MIN_ANSWER_SIMILARITY = 0.25
+"""Minimum Jaccard similarity of the answers of a row that repeats another one. Different answers to similar
+prompts are no repetitions, but such rows belong to one cluster."""
 _BANDS, _BAND_ROWS = 32, 3
 """Rows with a similarity of 0.6 are candidates with a probability of 99.96 %."""
 _PERMUTATIONS = _BANDS * _BAND_ROWS
@@ -42,8 +45,8 @@ class NearDuplicates:
     repeated: Indices
     """For each document, the index of an earlier one that it repeats except for a few words, or -1."""
     clusters: Indices
-    """For each document, the number of its cluster. Documents are in one cluster if one repeats the other, or
-    if their prompts have the same words."""
+    """For each document, the number of its cluster. Near-duplicates are in one cluster, whatever their answers,
+    and so are documents whose prompts have the same words."""
 
     @property
     def repeating(self) -> list[int]:
@@ -66,8 +69,8 @@ def find_near_duplicates(documents: Sequence[Document]) -> NearDuplicates:
 def are_similar(first: set[int], second: set[int], template: Template) -> bool:
     """Return whether two documents with these shingles are near-duplicates."""
     return (
-        _jaccard(first, second) >= SIMILARITY
-        and _jaccard(first - template.members, second - template.members) >= SIMILARITY
+        jaccard(first, second) >= SIMILARITY
+        and jaccard(first - template.members, second - template.members) >= SIMILARITY
     )
 
 
@@ -78,7 +81,8 @@ def shingle_sets(words: Words) -> list[set[int]]:
     return [set(shingles[start:end].tolist()) for start, end in pairwise(starts)]
 
 
-def _jaccard(first: set[int], second: set[int]) -> float:
+def jaccard(first: set[int], second: set[int]) -> float:
+    """Return the share of the shingles of two texts that both have."""
     common = len(first & second)
     return common / max(1, len(first) + len(second) - common)
 
@@ -146,7 +150,7 @@ class _Search:
     sketches: _Sketches
     repeated: Indices = field(init=False)
     _found: list[tuple[Indices, Indices]] = field(default_factory=list)
-    """Arrays of documents, and of the earlier documents that they repeat."""
+    """Arrays of documents, and of earlier near-duplicates of them."""
     _cluster: Indices = field(init=False)
     _different: set[tuple[int, int]] = field(default_factory=set)
     """Candidates that are no near-duplicates."""
@@ -159,7 +163,8 @@ class _Search:
         """Match documents with the same words."""
         members, buckets = _buckets(keys, np.arange(len(keys)))
         leaders, is_leader = _leaders(members, buckets)
-        self._add(members[~is_leader], leaders[~is_leader])
+        self._found.append((members[~is_leader], leaders[~is_leader]))
+        self.repeated[members[~is_leader]] = leaders[~is_leader]
         self._cluster = self._components(self._found)
 
     def match_band(self, band: NDArray[np.uint32]) -> None:
@@ -188,25 +193,26 @@ class _Search:
             part = part[~matched[part]]
             equal = signatures[members[part]] == signatures[leaders[part]]
             part = part[equal.mean(axis=1) >= _LEAST_ESTIMATE]
-            similar = self._compare(members[part], leaders[part])
-            matched[part[similar]] = True
-            self._add(members[part[similar]], leaders[part[similar]])
+            part = part[self._compare(members[part], leaders[part])]
+            matched[part] = True
+            self._found.append((members[part], leaders[part]))
         return matched
 
     def _compare(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
-        """Return which documents are near-duplicates of the earlier ones, by exact comparison."""
+        """Return which documents are near-duplicates of the earlier ones, by exact comparison, and record
+        which of them repeat the earlier ones."""
         pairs = list(zip(members.tolist(), leaders.tolist(), strict=True))
-        read = sorted({index for pair in pairs if pair not in self._different for index in pair})
-        sets = dict(zip(read, shingle_sets(Words.of(self.documents[i] for i in read)), strict=True))
-        for pair in pairs:
-            if pair not in self._different and not are_similar(sets[pair[0]], sets[pair[1]], self.template):
-                self._different.add(pair)
+        new = [pair for pair in pairs if pair not in self._different]
+        read = sorted({index for pair in new for index in pair})
+        words = Words.of(self.documents[i] for i in read)
+        sets = dict(zip(read, shingle_sets(words), strict=True))
+        answers = dict(zip(read, shingle_sets(words.without_prompts()), strict=True))
+        for member, leader in new:
+            if not are_similar(sets[member], sets[leader], self.template):
+                self._different.add((member, leader))
+            elif jaccard(answers[member], answers[leader]) >= MIN_ANSWER_SIMILARITY and self.repeated[member] < 0:
+                self.repeated[member] = leader
         return np.array([pair not in self._different for pair in pairs], np.bool_)
-
-    def _add(self, members: Indices, leaders: Indices) -> None:
-        self._found.append((members, leaders))
-        new = self.repeated[members] < 0
-        self.repeated[members[new]] = leaders[new]
 
     def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
         """Return the number of the cluster of each document, if linked documents are in one cluster."""

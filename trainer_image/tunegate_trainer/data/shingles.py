@@ -102,8 +102,17 @@ class Words:
 
     def without_answers(self) -> "Words":
         """Return the words of the prompts alone."""
-        inside = np.arange(len(self.hashes)) - self.starts[self.owners] < self.prompts[self.owners]
-        return Words(self.hashes[inside], _starts(self.prompts), self.prompts)
+        return Words(self.hashes[self._in_prompts], _starts(self.prompts), self.prompts)
+
+    def without_prompts(self) -> "Words":
+        """Return the words of the answers alone."""
+        counts = self.counts - self.prompts
+        return Words(self.hashes[~self._in_prompts], _starts(counts), np.zeros_like(counts))
+
+    @cached_property
+    def _in_prompts(self) -> NDArray[np.bool_]:
+        """Whether each word is in a prompt."""
+        return np.arange(len(self.hashes)) - self.starts[self.owners] < self.prompts[self.owners]
 
     def keys(self) -> Hashes:
         """Return a hash of all words of each document. Documents with the same words have the same hash."""
