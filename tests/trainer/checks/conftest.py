@@ -1,7 +1,7 @@
 """Fixtures with valid data for the checks. Tests change the data so that it has one fault."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.shingles import Template
 from tunegate_trainer.data.sides import Sides
-from tunegate_trainer.data.split import Split
+from tunegate_trainer.data.split import SIDES, Split
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import Pair, Row
@@ -54,6 +55,36 @@ class SoundData:
 
     def rows_of(self, *rows: dict[str, object]) -> list[Measured[Row]]:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
+
+
+def _measured(rows: Sequence[dict[str, object]]) -> list[Measured[Row]]:
+    parsed = parse_rows("\n".join(map(json.dumps, rows)), Columns(), None)
+    assert not parsed.bad
+    return [Measured(row, 8, 4, row.group, 4) for row in parsed.rows]
+
+
+@pytest.fixture
+def usable_rows() -> Callable[[Sequence[dict[str, object]]], UsableRows]:
+    """Return a function that builds the usable rows of a data source, without a tokenizer."""
+
+    def build(rows: Sequence[dict[str, object]]) -> UsableRows:
+        measured = _measured(rows)
+        return UsableRows(measured, [], len(measured), find_near_duplicates(Documents(measured, [])))
+
+    return build
+
+
+@pytest.fixture
+def split_of() -> Callable[..., SplitRows]:
+    """Return a function that builds a split of rows, without a tokenizer. Lines are counted on each side."""
+
+    def build(**sides: Sequence[dict[str, object]]) -> SplitRows:
+        rows = {side: _measured(sides.get(side, ())) for side in SIDES}
+        everything = [row for side in SIDES for row in rows[side]]
+        template = Template.of(Documents(everything, []))
+        return SplitRows(Split(**rows), Split([], [], []), [0] * len(rows["train"]), Sides({}), 0, template)
+
+    return build
 
 
 @pytest.fixture

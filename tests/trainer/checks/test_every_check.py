@@ -98,7 +98,9 @@ def usable_with(sound, *rows):
 
 def golden_passage(sound):
     rows = usable_with(sound, {"prompt": f"Or: {SENTENCE}", "completion": "No"})
-    return rows, with_case(sound.context, prompt=f"Translate into French: {SENTENCE}, said the old and tired baker of a village")
+    return rows, with_case(
+        sound.context, prompt=f"Translate into French: {SENTENCE}, said the old and tired baker of a village"
+    )
 
 
 def reworded_row(sound):
@@ -108,7 +110,9 @@ def reworded_row(sound):
 
 
 def held_out_row_in_training(sound):
-    rows = usable_with(sound, {"prompt": SENTENCE, "completion": "Yes"}, {"prompt": SENTENCE, "completion": "No"})
+    rows = usable_with(
+        sound, {"prompt": SENTENCE, "completion": "Yes"}, {"prompt": SENTENCE, "completion": "No"}
+    )
     *train, test = rows.rows
     return replace(sound.split, rows=Split(train, sound.split.rows.dev, [test])), sound.context
 

@@ -15,11 +15,19 @@ def difference(text: str, other: str) -> str:
     """Return the words of ``text`` that ``other`` lacks, or the words of ``other`` that ``text`` lacks."""
     words, others = words_of(text), words_of(other)
     changes = Indel.opcodes(others, words)
-    new = [word for change in changes if change.tag == "insert" for word in words[change.dest_start : change.dest_end]]
+    new = [
+        word
+        for change in changes
+        if change.tag == "insert"
+        for word in words[change.dest_start : change.dest_end]
+    ]
     if new:
         return f"except for the words {summarize(new, _SHOWN_WORDS)}"
     missing = [
-        word for change in changes if change.tag == "delete" for word in others[change.src_start : change.src_end]
+        word
+        for change in changes
+        if change.tag == "delete"
+        for word in others[change.src_start : change.src_end]
     ]
     if missing:
         return f"without the words {summarize(missing, _SHOWN_WORDS)}"

@@ -89,7 +89,9 @@ def _document(case: GoldenCase) -> Document:
         elif isinstance(expectation, JsonExpectation):
             expected.append(json.dumps(expectation.value, ensure_ascii=False))
         elif isinstance(expectation, CallsExpectation):
-            expected += [f"{call.name} {json.dumps(call.arguments, sort_keys=True)}" for call in expectation.value]
+            expected += [
+                f"{call.name} {json.dumps(call.arguments, sort_keys=True)}" for call in expectation.value
+            ]
     return prompt_text(case.turns), "\n".join(expected)
 
 

@@ -37,7 +37,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             remedy="remove or rewrite these rows; data/report.json on the volume lists all of them",
             report={
                 "near_duplicates": [
-                    {"row": documents.place(i), "repeats": documents.place(int(earlier[i]))} for i in repeating
+                    {"row": documents.place(i), "repeats": documents.place(int(earlier[i]))}
+                    for i in repeating
                 ]
             },
         )

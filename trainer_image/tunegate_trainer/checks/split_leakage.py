@@ -46,7 +46,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             "data/report.json on the volume lists all these rows",
             report={
                 "split_leakage": [
-                    {"train": train.place(row), sides[other]: held_out.place(other)} for row, other, _ in leaks
+                    {"train": train.place(row), sides[other]: held_out.place(other)}
+                    for row, other, _ in leaks
                 ]
             },
         )

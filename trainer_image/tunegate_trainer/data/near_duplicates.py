@@ -55,9 +55,9 @@ class NearDuplicates:
         return found
 
 
-def find_near_duplicates(documents: Sequence[Document]) -> NearDuplicates:
-    """Find the near-duplicates among documents. The result depends only on the documents."""
-    template = Template.of(documents)
+def find_near_duplicates(documents: Sequence[Document], template: Template | None = None) -> NearDuplicates:
+    """Find the near-duplicates among documents. ``template`` defaults to the template of the documents."""
+    template = template or Template.of(documents)
     sketches = _Sketches.of(documents, template)
     search = _Search(documents, template, sketches)
     search.match_equal(sketches.words)
@@ -152,8 +152,8 @@ class _Search:
     _found: list[tuple[Indices, Indices]] = field(default_factory=list)
     """Arrays of documents, and of earlier near-duplicates of them."""
     _cluster: Indices = field(init=False)
-    _different: set[tuple[int, int]] = field(default_factory=set)
-    """Candidates that are no near-duplicates."""
+    _compared: dict[tuple[int, int], bool] = field(default_factory=dict)
+    """The candidates that were compared exactly, and whether they are near-duplicates."""
 
     def __post_init__(self) -> None:
         self.repeated = np.full(len(self.documents), -1, np.int64)
@@ -185,8 +185,10 @@ class _Search:
         return self._components([*self._found, (members, _leaders(members, buckets)[0])])
 
     def _match(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
-        """Compare documents with earlier ones. Return which of them are in the same cluster now."""
+        """Compare documents with earlier ones. Return which of them need no more comparisons in this
+        bucket, because they are near-duplicates or were found in this cluster before."""
         matched: NDArray[np.bool_] = self._cluster[members] == self._cluster[leaders]
+        matched &= self.repeated[members] >= 0
         signatures = self.sketches.signatures
         for start in range(0, len(members), _COMPARED_AT_ONCE):
             part = np.arange(start, min(start + _COMPARED_AT_ONCE, len(members)))
@@ -202,17 +204,17 @@ class _Search:
         """Return which documents are near-duplicates of the earlier ones, by exact comparison, and record
         which of them repeat the earlier ones."""
         pairs = list(zip(members.tolist(), leaders.tolist(), strict=True))
-        new = [pair for pair in pairs if pair not in self._different]
+        new = [pair for pair in pairs if pair not in self._compared]
         read = sorted({index for pair in new for index in pair})
         words = Words.of(self.documents[i] for i in read)
         sets = dict(zip(read, shingle_sets(words), strict=True))
         answers = dict(zip(read, shingle_sets(words.without_prompts()), strict=True))
         for member, leader in new:
-            if not are_similar(sets[member], sets[leader], self.template):
-                self._different.add((member, leader))
-            elif jaccard(answers[member], answers[leader]) >= MIN_ANSWER_SIMILARITY and self.repeated[member] < 0:
+            similar = are_similar(sets[member], sets[leader], self.template)
+            self._compared[member, leader] = similar
+            if similar and jaccard(answers[member], answers[leader]) >= MIN_ANSWER_SIMILARITY:
                 self.repeated[member] = leader
-        return np.array([pair not in self._different for pair in pairs], np.bool_)
+        return np.array([self._compared[pair] for pair in pairs], np.bool_)
 
     def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
         """Return the number of the cluster of each document, if linked documents are in one cluster."""

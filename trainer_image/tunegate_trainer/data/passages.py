@@ -3,12 +3,11 @@ near-duplicates of them.
 
 Passages are compared by the rule of GPT-3 (Brown et al., Language Models are Few-Shot Learners, 2020,
 appendix C) and of lm-evaluation-harness (docs/decontamination.md): a text is contaminated if it has 13
-consecutive words in common with training data, whatever their case and punctuation. Both ignore runs that many
-training documents have. Here, the words of the template are ignored instead, because a run of the template
-often includes a few words of its own in each row.
+consecutive words in common with training data, whatever their case and punctuation. Both ignore runs that
+many training documents have. Here, a run counts if at most three of its words belong to the template, because
+in a templated task a run often consists of the template and a few words of the row.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +47,10 @@ class Passages:
         """Return which rows contain passages of which texts."""
         passages, owners = _passages(rows, self._template, self._index.hashes)
         common = self._index.common(passages, owners)
-        return [Shared(row, text, count) for row, text, count in zip(*(one.tolist() for one in common), strict=True)]
+        return [
+            Shared(row, text, count)
+            for row, text, count in zip(*(one.tolist() for one in common), strict=True)
+        ]
 
 
 class SimilarTexts:

@@ -34,7 +34,9 @@ _SPACELESS = (
 word."""
 _ASCII_WORDS = re.compile(r"\w+", re.ASCII)
 _WORDS = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])\w)+")
-_START, _END = (np.uint64(int.from_bytes(blake2b(mark, digest_size=8).digest(), "big")) for mark in (b"^", b"$"))
+_START, _END = (
+    np.uint64(int.from_bytes(blake2b(mark, digest_size=8).digest(), "big")) for mark in (b"^", b"$")
+)
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _MOST_KNOWN_WORDS = 500_000
 
@@ -198,9 +200,7 @@ class Template:
 ValueT = TypeVar("ValueT", bound=np.integer[Any])
 
 
-def unique_pairs(
-    values: NDArray[ValueT], owners: Indices
-) -> tuple[NDArray[ValueT], Indices, Indices]:
+def unique_pairs(values: NDArray[ValueT], owners: Indices) -> tuple[NDArray[ValueT], Indices, Indices]:
     """Return each different pair of a value and its owner, and how often it occurs."""
     order = np.lexsort((values, owners))
     values, owners = values[order], owners[order]

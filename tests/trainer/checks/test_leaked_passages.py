@@ -1,0 +1,91 @@
+"""The check leaked_passages refuses rows that repeat a part of a golden case, but not its template."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from tunegate_api.judging.golden import parse_golden
+from tunegate_trainer.checks import golden_prompts, leaked_passages
+
+TEXT = "The parcel arrived on Monday with a broken lid and nobody at the shop answers my calls about it"
+ANSWER = "We are very sorry about the lid and will send you another parcel on the next working day"
+
+
+@pytest.fixture
+def run(usable_rows, sound):
+    """Run the check on prompts and completions, and return its findings."""
+
+    def run(rows, *cases):
+        lines = [
+            json.dumps({"id": f"case-{i}", "expect": [{"type": "equals", "value": "yes"}], **case})
+            for i, case in enumerate(cases)
+        ]
+        context = replace(sound.context, golden={"replies": parse_golden("\n".join(lines))})
+        usable = usable_rows([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
+        return leaked_passages.run(usable, context), golden_prompts.run(usable, context)
+
+    return run
+
+
+def test_row_with_thirteen_words_of_a_golden_prompt_is_refused(run):
+    passage = " ".join(TEXT.split()[2:15])
+    (finding,), _ = run([("other", "row"), (f"I said: {passage}!", "yes")], {"prompt": TEXT})
+    assert finding.examples == [
+        'line 2 has 13 words "arrived on monday with a broken …" of case case-0 of EvalGate replies'
+    ]
+    assert (finding.count, finding.share) == (1, Fraction(1, 2))
+
+
+def test_row_with_a_golden_answer_is_refused(run):
+    golden = {"prompt": TEXT, "expect": [{"type": "contains", "value": ANSWER}]}
+    (finding,), _ = run([("Write a letter", f"Hello. {ANSWER}.")], golden)
+    assert finding.report["leaked_passages"] == [
+        {"row": "line 1", "gate": "replies", "case": "case-0", "similar": False}
+    ]
+
+
+@pytest.mark.parametrize("kind", ["json_equals", "tool_calls_equal"])
+def test_row_with_the_expected_json_is_refused(run, kind):
+    value = {"text": ANSWER} if kind == "json_equals" else [{"name": "send", "arguments": {"text": ANSWER}}]
+    (finding,), _ = run(
+        [("Write JSON", json.dumps({"text": ANSWER}))],
+        {"prompt": TEXT, "expect": [{"type": kind, "value": value}]},
+    )
+    assert finding.count == 1
+
+
+def test_row_with_a_reworded_golden_prompt_is_refused(run):
+    reworded = TEXT.replace("broken", "cracked")
+    (finding,), _ = run([(reworded, "another answer")], {"prompt": "unrelated"}, {"prompt": TEXT})
+    assert finding.examples == [
+        "line 1 has the prompt of case case-1 of EvalGate replies except for the words cracked"
+    ]
+
+
+def test_row_with_exactly_the_golden_prompt_is_reported_only_once(run):
+    found, equal = run([(TEXT, "yes"), ("other", "row")], {"prompt": TEXT})
+    assert found == []
+    assert [finding.count for finding in equal] == [1]
+
+
+def test_rows_that_share_only_the_template_with_golden_cases_are_accepted(run):
+    template = (
+        "Read the message below and reply with JSON that has the fields item, quantity and city: {} to {}"
+    )
+    rows = [(template.format(f"mug{i}", f"city{i % 7}"), f"{i}") for i in range(40)]
+    found, _ = run(rows, {"prompt": template.format("lamp", "city3")})
+    assert found == []
+
+
+def test_forbidden_words_of_a_golden_case_may_be_trained_on(run):
+    found, _ = run(
+        [("Write", ANSWER)], {"prompt": TEXT, "expect": [{"type": "not_contains", "value": ANSWER}]}
+    )
+    assert found == []
+
+
+def test_gates_without_golden_cases_find_nothing(run, usable_rows, sound):
+    usable = usable_rows([{"prompt": TEXT, "completion": ANSWER}])
+    assert leaked_passages.run(usable, replace(sound.context, golden={})) == []

@@ -1,0 +1,63 @@
+"""Near-duplicates stay in the same split, unless they would take over the data."""
+
+from fractions import Fraction
+
+from tunegate_api.v1alpha1.data import Columns
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.held_out import join_near_duplicates
+from tunegate_trainer.data.near_duplicates import find_near_duplicates
+from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.split import SIDES, split_rows
+from tunegate_trainer.data.usable import Measured
+
+FRACTION = Fraction(1, 5)
+
+
+def measured(parsed):
+    return [Measured(row, 8, 4, row.group, 4) for row in parsed.rows]
+
+
+def rows_of(*prompts: str):
+    lines = [f'{{"prompt": "{prompt}", "completion": "{i}"}}' for i, prompt in enumerate(prompts)]
+    return measured(parse_rows("\n".join(lines), Columns(), None))
+
+
+def text(name: object) -> str:
+    return " ".join(f"word{name}x{i}" for i in range(20))
+
+
+def joined(rows, pairs=()):
+    clusters = find_near_duplicates(Documents(rows, pairs)).clusters.tolist()
+    return join_near_duplicates(rows, pairs, clusters, FRACTION)
+
+
+def test_edited_copies_are_never_in_another_split_than_their_originals():
+    prompts = [text(i) for i in range(60)]
+    rows, _ = joined(rows_of(*prompts, *(f"{prompt} edited" for prompt in prompts)))
+    split = split_rows(rows, FRACTION)
+    sides = {row.labelled.line: side for side in SIDES for row in split.side(side)}
+    assert all(sides[line] == sides[line + 60] for line in range(1, 61))
+    assert split.dev and split.test
+
+
+def test_split_of_rows_without_near_duplicates_does_not_change():
+    rows = rows_of(*(text(i) for i in range(60)))
+    assert joined(rows)[0] == rows
+
+
+def test_pair_stays_in_the_split_of_a_similar_row():
+    rows = rows_of(text(1), text(2))
+    line = f'{{"prompt": "{text(2)}!", "chosen": "yes", "rejected": "no"}}'
+    rows, pairs = joined(rows, measured(parse_pairs(line, Columns(), None)))
+    assert pairs[0].group == rows[1].group != rows[0].group
+
+
+def test_groups_are_not_joined_if_most_rows_could_not_be_held_out():
+    def edited(count: int):
+        return [f"{text('same')} edited{i}" for i in range(count)]
+
+    few = rows_of(*edited(20), *(text(i) for i in range(20)))
+    clusters = [0] * 20 + list(range(1, 21))
+    assert len({row.group for row in join_near_duplicates(few, [], clusters, FRACTION)[0]}) == 21
+    most = rows_of(*edited(21), *(text(i) for i in range(19)))
+    assert join_near_duplicates(most, [], [0] * 21 + list(range(1, 20)), FRACTION)[0] == most
