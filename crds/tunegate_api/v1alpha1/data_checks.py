@@ -55,8 +55,9 @@ class DataChecks(ApiModel):
     near_duplicates: DataCheck | None = None
     """Rows that repeat an earlier row except for a few words. Defaults to Warn with maxShare 0.05."""
     leakage: DataCheck | None = None
-    """Training rows that repeat a golden case, or 13 consecutive words of it or of a held-out row. Words that
-    belong to the template of most prompts are not compared. Defaults to Enforce with maxShare 0."""
+    """Training rows that repeat a golden case or 13 consecutive words of it, or that repeat a held-out row or
+    more than half of it. Words that belong to the template of many rows are not compared. Defaults to Enforce
+    with maxShare 0."""
     refusals: DataCheck | None = None
     """Completions that refuse a request, or in which the writer says that it is an AI. Defaults to Warn with
     maxShare 0.01."""

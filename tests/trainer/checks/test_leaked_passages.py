@@ -86,6 +86,6 @@ def test_forbidden_words_of_a_golden_case_may_be_trained_on(run):
     assert found == []
 
 
-def test_gates_without_golden_cases_find_nothing(run, usable_rows, sound):
+def test_gates_without_golden_cases_find_nothing(usable_rows, sound):
     usable = usable_rows([{"prompt": TEXT, "completion": ANSWER}])
     assert leaked_passages.run(usable, replace(sound.context, golden={})) == []

@@ -37,7 +37,8 @@ def test_edited_copies_are_never_in_another_split_than_their_originals():
     split = split_rows(rows, FRACTION)
     sides = {row.labelled.line: side for side in SIDES for row in split.side(side)}
     assert all(sides[line] == sides[line + 60] for line in range(1, 61))
-    assert split.dev and split.test
+    assert split.dev
+    assert split.test
 
 
 def test_split_of_rows_without_near_duplicates_does_not_change():

@@ -1,5 +1,5 @@
-"""Check for training rows that repeat held-out rows. Near-duplicates are kept in the same split, so this check
-proves that they are, and finds long passages that only a part of a row repeats."""
+"""Check for training rows that repeat held-out rows. Near-duplicates are kept in the same split: this check
+proves it, and finds training rows that contain most of a held-out row among other text."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,8 +17,8 @@ MAX_SHARED = Fraction(1, 2)
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
-    """Refuse training rows that are near-duplicates of dev or test rows, or that contain more than half of the
-    13-word passages of one. Words of the template are not compared."""
+    """Refuse training rows that are near-duplicates of dev or test rows, or that contain more than half of
+    the 13-word passages of one. Words of the template are not compared."""
     del context
     train = Documents(rows.rows.train, rows.pairs.train)
     held_out = Documents([*rows.rows.dev, *rows.rows.test], [*rows.pairs.dev, *rows.pairs.test])

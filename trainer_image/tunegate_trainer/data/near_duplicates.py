@@ -1,10 +1,10 @@
 """Find rows that repeat an earlier row except for a few words: MinHash, and then an exact comparison.
 
 MinHash signatures are split into bands, and rows that are equal in a band are candidates (locality-sensitive
-hashing; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3). The LSH index of rensa returns
-all candidates of a row, which is quadratic if many rows have a band in common. Here each row of a bucket is
-compared with the first one of the bucket, and rows that differ from it with the first one among these, a
-limited number of times. So the time is linear in the number of rows.
+hashing; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3). The LSH index of rensa
+returns all candidates of a row, which is quadratic if many rows have a band in common. Here each row of a
+bucket is compared with the first one of the bucket, and rows that differ from it with the first one among
+these, a limited number of times. So the time is linear in the number of rows.
 """
 
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ class NearDuplicates:
     repeated: Indices
     """For each document, the index of an earlier one that it repeats except for a few words, or -1."""
     clusters: Indices
-    """For each document, the number of its cluster. Near-duplicates are in one cluster, whatever their answers,
-    and so are documents whose prompts have the same words."""
+    """For each document, the number of its cluster. Near-duplicates are in one cluster, whatever their
+    answers, and so are documents whose prompts have the same words."""
 
     @property
     def repeating(self) -> list[int]:
