@@ -1,8 +1,15 @@
 """The check near_duplicates names the rows that repeat an earlier row, and the words that differ."""
 
+import json
+from dataclasses import replace
 from fractions import Fraction
 
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks import near_duplicates
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.near_duplicates import find_near_duplicates
+from tunegate_trainer.data.parse import parse_pairs
+from tunegate_trainer.data.usable import Measured
 
 TEXT = "The parcel arrived on Monday with a broken lid and nobody at the shop answers my calls about it"
 
@@ -45,3 +52,13 @@ def test_message_counts_the_rows_that_are_not_shown(usable_rows, sound):
     assert finding.count == 30
     assert len(finding.examples) == 10
     assert finding.message.endswith("and 20 more")
+
+
+def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate(usable_rows, sound):
+    usable = usable_rows([row(TEXT), *OTHERS])
+    line = json.dumps({"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."})
+    pairs = [Measured(one, 8, 4, one.group, 4) for one in parse_pairs(line, Columns(), None).rows]
+    found = find_near_duplicates(Documents(usable.rows, pairs))
+    assert found.repeating == [18]
+    usable = replace(usable, pairs=pairs, near_duplicates=found)
+    assert near_duplicates.run(usable, sound.context) == []

@@ -11,9 +11,12 @@ NAME = "near_duplicates"
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Refuse data with too many near-duplicates. Exact repetitions are dropped before."""
+    """Refuse data with too many near-duplicates. Exact repetitions are dropped before.
+
+    Pairs are not counted: a pair often repeats a row, or a pair with another rejected answer.
+    """
     del context
-    repeating = rows.near_duplicates.repeating
+    repeating = [i for i in rows.near_duplicates.repeating if i < len(rows.rows)]
     if not repeating:
         return []
     documents = rows.documents
@@ -23,7 +26,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         f"{difference(' '.join(documents[i]), ' '.join(documents[int(earlier[i])]))}"
         for i in repeating[:SHOWN_EXAMPLES]
     ]
-    share = Fraction(len(repeating), len(documents))
+    share = Fraction(len(repeating), len(rows.rows))
     rows_repeat = "1 row repeats" if len(repeating) == 1 else f"{len(repeating)} rows repeat"
     return [
         Finding(
