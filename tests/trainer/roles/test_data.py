@@ -123,6 +123,24 @@ def test_held_out_prompts_are_not_trained_on(make_job):
     assert not prompts["dev"] & prompts["test"]
 
 
+def test_edited_copies_stay_in_the_split_of_their_originals(make_job):
+    prompts = [" ".join(f"w{i}x{k}" for k in range(12)) for i in range(40)]
+    rows = [{"prompt": text + end, "completion": "yes"} for end in ("", " please") for text in prompts]
+    root = make_job("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(root) == ExitCode.OK
+    first_words = {
+        split: {
+            json.loads(line)["prompt"][0]["content"].split()[0]
+            for line in (root.data / f"{split}.jsonl").read_text().splitlines()
+        }
+        for split in ("train", "dev", "test")
+    }
+    assert sum(map(len, first_words.values())) == 40
+    report = json.loads((root.data / "report.json").read_text())
+    assert report["groups"] == 40
+    assert len(report["near_duplicates"]) == 40
+
+
 def test_second_data_run_reuses_the_plan_of_the_first(make_job):
     root = make_job(jsonl(100))
     run(root)

@@ -114,12 +114,19 @@ class Words:
     @cached_property
     def _in_prompts(self) -> NDArray[np.bool_]:
         """Whether each word is in a prompt."""
-        return np.arange(len(self.hashes)) - self.starts[self.owners] < self.prompts[self.owners]
+        inside: NDArray[np.bool_] = self._places < self.prompts[self.owners]
+        return inside
+
+    @property
+    def _places(self) -> Indices:
+        """The number of words before each word in its document."""
+        places: Indices = np.arange(len(self.hashes)) - self.starts[self.owners]
+        return places
 
     def keys(self) -> Hashes:
         """Return a hash of all words of each document. Documents with the same words have the same hash."""
-        places = (np.arange(len(self.hashes)) - self.starts[self.owners]).astype(np.uint64)
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_mix(self.hashes + places * _FACTOR))])
+        mixed = _mix(self.hashes + self._places.astype(np.uint64) * _FACTOR)
+        sums: Hashes = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed)])
         return sums[self.starts[1:]] - sums[self.starts[:-1]]
 
     def runs(self, length: int) -> tuple[Hashes, Indices]:
@@ -215,7 +222,8 @@ def is_in(values: Hashes, known: Hashes) -> NDArray[np.bool_]:
     if not len(known):
         return np.zeros(len(values), np.bool_)
     at = np.searchsorted(known, values)
-    return known[np.minimum(at, len(known) - 1)] == values
+    found: NDArray[np.bool_] = known[np.minimum(at, len(known) - 1)] == values
+    return found
 
 
 def _starts(counts: Indices) -> Indices:
