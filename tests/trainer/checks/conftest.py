@@ -58,9 +58,9 @@ class SoundData:
 
 
 def _measured(rows: Sequence[dict[str, object]]) -> list[Measured[Row]]:
-    parsed = parse_rows("\n".join(map(json.dumps, rows)), Columns(), None)
+    parsed = parse_rows(records_of(*rows), Columns(), None)
     assert not parsed.bad
-    return [Measured(row, 8, 4, row.group, 4) for row in parsed.rows]
+    return [Measured(row, 8, 4, row.group, 4, position) for position, row in enumerate(parsed.rows)]
 
 
 @pytest.fixture

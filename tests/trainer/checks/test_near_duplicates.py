@@ -1,9 +1,9 @@
 """The check near_duplicates names the rows that repeat an earlier row, and the words that differ."""
 
-import json
 from dataclasses import replace
 from fractions import Fraction
 
+from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks import near_duplicates
 from tunegate_trainer.data.documents import Documents
@@ -56,8 +56,8 @@ def test_message_counts_the_rows_that_are_not_shown(usable_rows, sound):
 
 def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate(usable_rows, sound):
     usable = usable_rows([row(TEXT), *OTHERS])
-    line = json.dumps({"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."})
-    pairs = [Measured(one, 8, 4, one.group, 4) for one in parse_pairs(line, Columns(), None).rows]
+    pair = records_of({"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."})
+    pairs = [Measured(one, 8, 4, one.group, 4, 0) for one in parse_pairs(pair, Columns(), None).rows]
     found = find_near_duplicates(Documents(usable.rows, pairs))
     assert found.repeating == [18]
     usable = replace(usable, pairs=pairs, near_duplicates=found)

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.held_out import join_near_duplicates
@@ -14,12 +15,12 @@ FRACTION = Fraction(1, 5)
 
 
 def measured(parsed):
-    return [Measured(row, 8, 4, row.group, 4) for row in parsed.rows]
+    return [Measured(row, 8, 4, row.group, 4, at) for at, row in enumerate(parsed.rows)]
 
 
 def rows_of(*prompts: str):
     lines = [f'{{"prompt": "{prompt}", "completion": "{i}"}}' for i, prompt in enumerate(prompts)]
-    return measured(parse_rows("\n".join(lines), Columns(), None))
+    return measured(parse_rows(records_of(*lines), Columns(), None))
 
 
 def text(name: object) -> str:
@@ -35,7 +36,7 @@ def test_edited_copies_are_never_in_another_split_than_their_originals():
     prompts = [text(i) for i in range(60)]
     rows, _ = joined(rows_of(*prompts, *(f"{prompt} edited" for prompt in prompts)))
     split = split_rows(rows, FRACTION)
-    sides = {row.labelled.line: side for side in SIDES for row in split.side(side)}
+    sides = {row.labelled.place.number: side for side in SIDES for row in split.side(side)}
     assert all(sides[line] == sides[line + 60] for line in range(1, 61))
     assert split.dev
     assert split.test

@@ -35,8 +35,8 @@ class Documents(Sequence[Document]):
 
     def place(self, index: int) -> str:
         """Return where a row or pair is in its source."""
-        line = f"line {self.measured(index).labelled.line}"
-        return line if index < len(self.rows) else f"{line} of data.preference"
+        place = str(self.measured(index).labelled.place)
+        return place if index < len(self.rows) else f"{place} of data.preference"
 
     def measured(self, index: int) -> Measured[Row] | Measured[Pair]:
         """Return a row or pair."""
