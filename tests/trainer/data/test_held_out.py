@@ -50,7 +50,7 @@ def test_split_of_rows_without_near_duplicates_does_not_change():
 def test_pair_stays_in_the_split_of_a_similar_row():
     rows = rows_of(text(1), text(2))
     line = f'{{"prompt": "{text(2)}!", "chosen": "yes", "rejected": "no"}}'
-    rows, pairs = joined(rows, measured(parse_pairs(line, Columns(), None)))
+    rows, pairs = joined(rows, measured(parse_pairs(records_of(line), Columns(), None)))
     assert pairs[0].group == rows[1].group != rows[0].group
 
 
