@@ -74,7 +74,7 @@ def test_prompts_with_the_same_words_are_one_cluster():
     result = find_near_duplicates(
         [("What is it?", texts(1)[0]), ("what is it", texts(1, seed=1)[0]), ("Why?", "")]
     )
-    assert result.clusters.tolist() == [0, 0, 1]
+    assert result.clusters.tolist() == [0, 0, 2]
     assert result.repeating == []
 
 

@@ -14,8 +14,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash  # type: ignore[import-untyped]
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, Words, batches
 
@@ -217,12 +215,21 @@ class _Search:
         return np.array([self._compared[pair] for pair in pairs], np.bool_)
 
     def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
-        """Return the number of the cluster of each document, if linked documents are in one cluster."""
-        total = len(self.documents)
-        first, second = (np.concatenate([link[side] for link in links]) for side in (0, 1))
-        graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(total, total))
-        labels: Indices = connected_components(graph, directed=False)[1]
-        return labels
+        """Return the first document of the cluster of each document, if linked documents are in one cluster."""
+        first_of = list(range(len(self.documents)))
+        for linked in links:
+            for pair in zip(*(side.tolist() for side in linked), strict=True):
+                one, other = sorted(_first(first_of, index) for index in pair)
+                first_of[other] = one
+        return np.array([_first(first_of, index) for index in range(len(first_of))], np.int64)
+
+
+def _first(first_of: list[int], index: int) -> int:
+    """Return the first document of the cluster of ``index``, and shorten the way to it."""
+    while first_of[index] != index:
+        first_of[index] = first_of[first_of[index]]
+        index = first_of[index]
+    return index
 
 
 def _buckets(keys: NDArray[np.unsignedinteger], members: Indices) -> tuple[Indices, Indices]:
