@@ -43,7 +43,7 @@ class NearDuplicates:
     repeated: Indices
     """For each document, the index of an earlier one that it repeats except for a few words, or -1."""
     clusters: Indices
-    """For each document, the number of its cluster. Near-duplicates are in one cluster, whatever their
+    """For each document, the first document of its cluster. Near-duplicates are in one cluster, whatever their
     answers, and so are documents whose prompts have the same words."""
 
     @property
@@ -215,7 +215,7 @@ class _Search:
         return np.array([self._compared[pair] for pair in pairs], np.bool_)
 
     def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
-        """Return the first document of the cluster of each document, if linked documents are in one cluster."""
+        """Return the first document of each document's cluster. Linked documents are in one cluster."""
         first_of = list(range(len(self.documents)))
         for linked in links:
             for pair in zip(*(side.tolist() for side in linked), strict=True):
