@@ -43,7 +43,7 @@ class NearDuplicates:
     repeated: Indices
     """For each document, the index of an earlier one that it repeats except for a few words, or -1."""
     clusters: Indices
-    """For each document, the first document of its cluster. Near-duplicates are in one cluster, whatever their
+    """For each document, the first one of its cluster. Near-duplicates are in one cluster, whatever their
     answers, and so are documents whose prompts have the same words."""
 
     @property
