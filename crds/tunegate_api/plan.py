@@ -101,6 +101,24 @@ class PreferencePlan(StatusModel):
     test: SplitPlan
 
 
+class SampledRow(StatusModel):
+    """A training row that people review."""
+
+    id: str
+    """Id of the row in the sample, which depends only on the row's content."""
+    row: str
+    """Id of the row in the data, or its line number, at most 64 characters."""
+
+
+class SamplePlan(StatusModel):
+    """The sample of training rows that people review before training. Its content is in
+    data/review/sample.jsonl on the volume."""
+
+    sha256: Sha256
+    """Digest of the sample, see :func:`tunegate_api.judging.review_sample.sample_digest`."""
+    rows: Listed[SampledRow]
+
+
 class DataPlan(StatusModel):
     source_sha256: Sha256
     train: SplitPlan
@@ -110,6 +128,8 @@ class DataPlan(StatusModel):
     """Number of dropped rows and pairs. data/report.json gives the reason for each."""
     preference: PreferencePlan | None = None
     """The preference pairs. None without a DPO stage."""
+    review: SamplePlan | None = None
+    """The sample that people review. None without `data.quality`."""
     warnings: Listed[str] = []
 
 

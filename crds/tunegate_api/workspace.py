@@ -5,6 +5,8 @@ from pathlib import PurePosixPath
 RESULT = "result.json"
 """Name of the file with the result of an evaluation. It is written last, so a folder without this file is
 incomplete."""
+REVIEW_SAMPLE = "review/sample.jsonl"
+"""Path in the data folder of the file with the rows that people review before training, one a line."""
 PAIRS_PREFIX = "preference-"
 """Prefix of the names of files with pairs. It is followed by the name of the split: train, dev or test."""
 
@@ -41,6 +43,7 @@ class Workspace:
     def __init__(self, uid: str) -> None:
         self.job = PurePosixPath(uid)
         self.data = self.job / "data"
+        self.review_sample = self.data / REVIEW_SAMPLE
         self.download = self.job / "download"
         """Files that are being downloaded. A file is moved to its final folder when its download is
         complete."""

@@ -3,6 +3,7 @@
 Names are deterministic, so a decision that is repeated finds the objects that it created before.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from tunegate_api import GROUP
@@ -15,6 +16,9 @@ owner."""
 ROLE_LABEL = f"{GROUP}/role"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
+REVIEW_LABEL = f"{GROUP}/review"
+"""Label of ConfigMaps of users with scores for the review sample of a FineTuneJob. The value is the name of the
+job."""
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
 
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
@@ -79,10 +83,22 @@ def results_name(job: str, uid: str) -> str:
     return child_name(job, uid, "results")
 
 
+def review_name(job: str, uid: str) -> str:
+    """Return the name of the ConfigMap that records the scores with which a job's review was decided."""
+    return child_name(job, uid, "review")
+
+
+def scores_name(job: str, reviewer: str) -> str:
+    """Return the name of the ConfigMap in which ``tunegate review`` stores the scores of a reviewer. It is the
+    same for every job of this name."""
+    return _bounded(job, ["scores", hashlib.sha256(reviewer.encode()).hexdigest()[:10]])
+
+
 def records_name(gate: str, uid: str) -> str:
     """Return the name of the ConfigMap with the records of the models that an EvalGate judged."""
     return child_name(gate, uid, "records")
 
 
 REQUEST_KEY, PLAN_KEY, RESULTS_KEY = "request.json", "plan.json", "results.json"
+REVIEW_KEY, SCORES_KEY = "review.json", "scores.json"
 RECORDS_KEY = "records.json"

@@ -112,3 +112,12 @@ def make_config_map(name: str, **data: str) -> Object:
         "metadata": {"name": name, "namespace": "default"},
         "data": {key.replace("__", "."): value for key, value in data.items()},
     }
+
+
+def make_scores(name: str, sample: str, job: str = "orders", reviewer: str = "ana", **scores: Any) -> Object:
+    """Build a ConfigMap with the scores of one reviewer. The name of each argument in ``scores`` is the id of
+    a row."""
+    document = {"sample": sample, "reviewer": reviewer, "scores": scores}
+    config_map = make_config_map(name, scores__json=json.dumps(document))
+    config_map["metadata"]["labels"] = {"tunegate.dev/review": job}
+    return config_map

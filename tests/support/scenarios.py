@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 
-from support.builders import golden_text, make_config_map, make_gate, make_job
-from support.world import REGRESSING, Script, World, failed
+from support.builders import golden_text, make_config_map, make_gate, make_job, make_scores
+from support.world import REGRESSING, SAMPLE, Script, World, failed
 from tunegate_api.contract import ExitCode, Outcome, Termination
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
@@ -320,6 +320,25 @@ def held_while_training(world: World) -> None:
     world.run()
 
 
+def reviewed(bad: int) -> Scenario:
+    """Two people review the sample: one scores half of it, and a day later the other scores the rest, of which
+    ``bad`` rows are bad."""
+
+    def play(world: World) -> None:
+        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8"}}
+        world.apply_all(make_job().with_spec(data=data).obj())
+        world.run()
+        ids = [row.id for row in SAMPLE.rows]
+        world.apply(make_scores("ana", SAMPLE.sha256, reviewer="ana", **dict.fromkeys(ids[:5], True)))
+        world.advance(24 * 3600)
+        rest: dict[str, object] = dict.fromkeys(ids[5:], True)
+        rest |= {id: {"good": False, "note": "wrong total"} for id in ids[:bad]}
+        world.apply(make_scores("ben", SAMPLE.sha256, reviewer="ben", **rest))
+        world.run()
+
+    return play
+
+
 SCENARIOS: dict[str, tuple[Scenario, Script]] = {
     "passes": (passes, Script()),
     "passes-unpublished": (passes_unpublished, Script()),
@@ -362,6 +381,8 @@ SCENARIOS: dict[str, tuple[Scenario, Script]] = {
     "invalid": (contradicts_itself, Script()),
     "no-pod": (ends_without_a_pod, Script()),
     "bad-data": (passes, Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 3: no prompt")]})),
+    "reviewed": (reviewed(bad=0), Script()),
+    "review-failed": (reviewed(bad=3), Script()),
     "unknown-end": (passes, bad("data", 1, "Traceback\nValueError: odd")),
     "killed-before-training": (passes, bad("train", *KILLED)),
     **{f"exit-{int(code)}": (passes, bad("data", int(code))) for code in ExitCode if code.is_permanent},

@@ -32,7 +32,16 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.verdict import CaseSet, StepOutcomes, StopAction, assess_checkpoint
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.plan import (
+    DataPlan,
+    ModelPlan,
+    Plan,
+    SampledRow,
+    SamplePlan,
+    SplitPlan,
+    StagePlan,
+    TrainingParameters,
+)
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
@@ -50,11 +59,18 @@ MOST_DECISIONS = 60
 STAGE = "sft"
 REGRESSING = {10: 60, 20: 95, 30: 87, 35: 85, 40: 99, 50: 99}
 """How many of the 100 golden cases pass at each checkpoint step. Training stops at step 35."""
+SAMPLE = SamplePlan(sha256="5" * 64, rows=[SampledRow(id=f"{n:012x}", row=f"line-{n}") for n in range(10)])
+"""The review sample of every job that requires a review."""
 DEV = "pf"
 """Case outcomes of the task metric on the dev rows, the same for all models in all scripts."""
 
 
-def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int = 50) -> Plan:
+def plan_for(
+    job_uid: str,
+    stages: tuple[str, ...] = (STAGE,),
+    total_steps: int = 50,
+    review: SamplePlan | None = None,
+) -> Plan:
     split = SplitPlan(rows=40, sha256=DIGEST)
     parameters = TrainingParameters(
         method="SFT",
@@ -79,7 +95,7 @@ def plan_for(job_uid: str, stages: tuple[str, ...] = (STAGE,), total_steps: int 
     return Plan(
         job_uid=job_uid,
         model=ModelPlan(uri="package://tiny", digest=DIGEST, parameters=1000),
-        data=DataPlan(source_sha256=DIGEST, train=split, dev=split, test=split, dropped=0),
+        data=DataPlan(source_sha256=DIGEST, train=split, dev=split, test=split, dropped=0, review=review),
         stages=[
             StagePlan(
                 name=name,
@@ -128,6 +144,8 @@ class Script:
     the other targets."""
     baselines: list[MeasuredBaseline] = field(default_factory=list)
     """The cached baselines that training and gate pods report."""
+    sample: SamplePlan | None = SAMPLE
+    """The sample that the data pod chooses if the job requires a review."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """For each role, the exit codes and messages of the pods that fail, in order. Later pods succeed."""
 
@@ -393,8 +411,10 @@ class World:
         owner = job["metadata"]["ownerReferences"][0]
         uid, job_name = owner["uid"], owner["name"]
         if role is Role.DATA:
-            stages = tuple(stage["name"] for stage in self.job(job_name)["spec"]["stages"])
-            self._finish(job, role, uid, plan=plan_for(uid, stages))
+            spec = self.job(job_name)["spec"]
+            stages = tuple(stage["name"] for stage in spec["stages"])
+            sample = self.script.sample if spec["data"].get("quality") else None
+            self._finish(job, role, uid, plan=plan_for(uid, stages, review=sample))
         elif role is Role.TRAIN:
             self._train(job, uid)
         elif role is Role.GATE:

@@ -123,9 +123,11 @@ class Quality(ApiModel):
     """The review of a sample of completions before training."""
 
     sample: Annotated[Decimal, Between(above=0, most=1), Field(examples=["0.05"])] = "0.08"
-    """Share of rows to score. 0.05 to 0.10 is good practice."""
+    """Share of training rows to score. 0.05 to 0.10 is good practice. The sample has at least 20 rows, or all
+    if there are fewer, and at most 500."""
     review: Literal["Manual", "Judge"] = "Manual"
-    """Who scores the sample. Manual: people. Judge: a calibrated language model."""
+    """Who scores the sample. Manual: people; the job waits until every row of the sample is scored. Judge: a
+    calibrated language model."""
     judge: Judge | None = None
     """The judge model. Required if `review` is Judge, and not allowed otherwise."""
     min_score: Annotated[Share, Field(examples=["0.95"])] = "0.9"

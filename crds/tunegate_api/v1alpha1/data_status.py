@@ -4,7 +4,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import Decimal, StatusModel
+from tunegate_api.meta import Decimal, Sha256, StatusModel
+
+
+MAX_REVIEWER = 64
+"""Maximum length of a reviewer's name, in characters."""
+MAX_REVIEWERS = 10
+"""Maximum number of reviewers that the status names."""
+
+
+class ReviewStatus(StatusModel):
+    """The review of a sample of the training rows by people."""
+
+    sample: Sha256
+    """Digest of the sample. Scores must name it."""
+    rows: int
+    """Number of rows in the sample."""
+    scored: int = 0
+    """Number of rows that at least one reviewer has scored."""
+    good: int = 0
+    """Number of scored rows that are good: more reviewers scored them good than bad."""
+    passed: bool | None = None
+    """Whether the review is passed. Absent until all rows of the sample are scored."""
+    reviewers: Annotated[
+        list[Annotated[str, Field(max_length=MAX_REVIEWER)]], Field(max_length=MAX_REVIEWERS)
+    ] = []
+    """Names of the reviewers, as their scores state them."""
 
 
 class DataStatus(StatusModel):
@@ -22,7 +47,10 @@ class DataStatus(StatusModel):
     """How well a classifier distinguishes training inputs from production inputs, as the area under the ROC
     curve: 0.5 means not at all, 1 means always. Absent without `data.production`."""
     review_score: Decimal | None = None
-    """Share of the reviewed sample that is good, 0 to 1. Absent without `data.quality`."""
+    """Share of the reviewed sample that is good, 0 to 1. Absent without `data.quality`, and until all rows of
+    the sample are scored."""
+    review: ReviewStatus | None = None
+    """The review of a sample of the training rows. Absent without `data.quality`."""
     warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = []
     """Warnings about the data, which do not stop the job."""
 

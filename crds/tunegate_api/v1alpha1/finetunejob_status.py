@@ -368,6 +368,12 @@ class FineTuneJobStatus(StatusModel):
         return ready.reason if ready else ""
 
     @property
+    def is_data_ready(self) -> bool:
+        """Return whether the data is pinned in the plan and, with `data.quality`, passed its review."""
+        review = self.data.review if self.data else None
+        return self.plan is not None and (review is None or review.passed is True)
+
+    @property
     def is_held(self) -> bool:
         """Return whether the operator holds the job, because it does not understand the spec or a record."""
         return self.ready_reason in HELD

@@ -103,8 +103,8 @@ class ConditionType(StrEnum):
     """True if the job failed, with the reason and message of the failure. False if the job succeeded. Absent
     until the job has ended."""
     DATA_READY = "DataReady"
-    """True once the data is downloaded, checked, split and pinned in the plan. False if the job stopped or
-    ended before this, otherwise Unknown."""
+    """True once the data is downloaded, checked, split, pinned in the plan and, with `data.quality`, reviewed.
+    False if the job stopped or ended before this, otherwise Unknown."""
     TRAINED = "Trained"
     """True once every training stage has ended with a checkpoint that passed. False if the job stopped or
     ended before this, otherwise Unknown."""
@@ -168,6 +168,8 @@ class Reason(StrEnum):
     """The trainer image cannot be pulled."""
     QUEUE_NOT_ADMITTED = "QueueNotAdmitted"
     """Kueue has not admitted the training Job yet."""
+    AWAITING_REVIEW = "AwaitingReview"
+    """People have not scored all rows of the review sample yet."""
     # held
     SPEC_NOT_UNDERSTOOD = "SpecNotUnderstood"
     """The job has started, but this version of the operator does not understand its spec, for example after a
@@ -200,6 +202,8 @@ class Reason(StrEnum):
     cases are in the training data, or a file does not have the expected digest."""
     TOO_FEW_ROWS = "TooFewRows"
     """There are fewer training rows than `data.goal` requires, or fewer pairs if no stage is SFT."""
+    REVIEW_FAILED = "ReviewFailed"
+    """The share of good rows in the review sample is less than `data.quality.minScore`."""
     NOT_FOUND = "NotFound"
     """The model or a data file was not found at its address."""
     CREDENTIALS = "Credentials"

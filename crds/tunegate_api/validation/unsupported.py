@@ -60,7 +60,7 @@ FINETUNEJOB = (
             *("mixedLanguages", "secrets", "personalData", "promptInjection", "pairs"),
         )
     ),
-    NotYet("data.quality", GIVEN, "the review of a sample before training"),
+    NotYet("data.quality.review", _is("Judge"), "scores by a judge model; use Manual"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(
         "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"

@@ -114,6 +114,11 @@ class PodSettings:
     """Whether all pods run on this machine, as on a laptop: they share its network and its files, and have no
     DNS names."""
 
+    def command_arguments(self, name: str, namespace: str) -> str:
+        """Return the arguments that name a job in a ``tunegate`` command. On a laptop, there are no
+        namespaces."""
+        return name if self.on_one_machine else f"{name} --namespace {namespace}"
+
 
 @dataclass(frozen=True)
 class PodNeeds:

@@ -16,6 +16,7 @@ from tunegate_operator.names import (
     DISCARD_ANNOTATION,
     JOB_LABEL,
     MANAGED_LABELS,
+    REVIEW_LABEL,
     ROLE_LABEL,
     STAGE_LABEL,
 )
@@ -28,7 +29,7 @@ _STATUS_ONLY = frozenset({"Job", "Pod"})
 _FIELDS = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"}
 )
-_LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL})
+_LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL, REVIEW_LABEL})
 _ANNOTATIONS = frozenset({CONTINUE_ANNOTATION, DISCARD_ANNOTATION})
 _MAX_REFERENCE = 1024
 """The most characters that a cached owner reference may have. A longer reference is left out. The API server

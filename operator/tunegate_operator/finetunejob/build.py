@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract import Request, Results, Role
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
@@ -24,10 +25,12 @@ from tunegate_operator.names import (
     PLAN_KEY,
     REQUEST_KEY,
     RESULTS_KEY,
+    REVIEW_KEY,
     Step,
     plan_name,
     request_name,
     results_name,
+    review_name,
 )
 
 SAVED_BYTES = 24
@@ -68,6 +71,12 @@ def results_config_map(job: FineTuneJob, results: Results) -> Object:
     """Build the ConfigMap that records every case outcome. Every verdict can be recomputed from it."""
     name = results_name(job.metadata.name, job.metadata.uid)
     return record_config_map(owner_of(job), name, RESULTS_KEY, results, immutable=False)
+
+
+def review_config_map(job: FineTuneJob, review: ReviewRecord) -> Object:
+    """Build the ConfigMap that records the scores with which the review was decided."""
+    name = review_name(job.metadata.name, job.metadata.uid)
+    return record_config_map(owner_of(job), name, REVIEW_KEY, review, immutable=True)
 
 
 def child_job(

@@ -116,7 +116,7 @@ def _milestones(status: FineTuneJobStatus) -> dict[ConditionType, ConditionStatu
     trained = status.final is not None or phase in (Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
     passed = status.final.verdict == "Passed" if status.final else None
     reached = {
-        ConditionType.DATA_READY: status.plan is not None,
+        ConditionType.DATA_READY: status.is_data_ready,
         ConditionType.TRAINED: trained,
         ConditionType.GATE_PASSED: bool(passed),
         ConditionType.PUBLISHED: bool(status.published) and phase is Phase.SUCCEEDED,

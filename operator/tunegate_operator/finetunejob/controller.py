@@ -22,6 +22,7 @@ from tunegate_operator.finetunejob.lifecycle import with_lifecycle
 from tunegate_operator.finetunejob.observe import ObservedJob, observe
 from tunegate_operator.finetunejob.tracking import send_remaining_metrics
 from tunegate_operator.finetunejob.ttl import clean_up
+from tunegate_operator.names import REVIEW_LABEL
 
 _FINAL = {phase.value for phase in Phase if phase.is_final}
 MAX_PROBLEMS = 10
@@ -107,20 +108,22 @@ class FineTuneJobController:
         )
 
     def _command_arguments(self, obj: Object) -> str:
-        """Return the arguments that name the job in a ``tunegate`` command. On a laptop, there are no
-        namespaces."""
-        name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
-        return str(name) if self._pods.on_one_machine else f"{name} --namespace {namespace}"
+        """Return the arguments that name the job in a ``tunegate`` command."""
+        return self._pods.command_arguments(obj["metadata"]["name"], obj["metadata"]["namespace"])
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        """Return the pending jobs that may wait for a changed object: an EvalGate that they name, a
-        ConfigMap, or an ended job that they start from."""
+        """Return the jobs that may wait for a changed object: an EvalGate that they name, a ConfigMap that
+        pods read or that has scores for their review, or an ended job that they start from."""
         namespace = changed["metadata"].get("namespace", "default")
         if changed["kind"] == "EvalGate":  # a job that has its request needs no gate
             name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
             return [Key.of(job) for job in pending if name in _gate_names(job)]
         if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
-            return [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
+            reviewed = Key(
+                self.kind, namespace, (changed["metadata"].get("labels") or {}).get(REVIEW_LABEL, "")
+            )
+            pending = [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
+            return [*pending, *([reviewed] if view.has(reviewed) else [])]
         if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in _FINAL:
             name = changed["metadata"]["name"]
             pending = view.of_kind(self.kind, namespace, Phase.PENDING)

@@ -1,7 +1,7 @@
 """Decide about a FineTuneJob, with one pure function: :func:`decide`.
 
 The steps of a job are data, each training stage, the gate, and publishing. The first step that is not
-finished determines the decision.
+finished determines the decision. After the data step, a job with ``data.quality`` waits for a review.
 """
 
 from datetime import datetime, timedelta
@@ -32,6 +32,7 @@ from tunegate_operator.finetunejob.inputs import ensure_request
 from tunegate_operator.finetunejob.judge import final_status
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import ObservedJob
+from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
 from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start_next_attempt
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
@@ -71,6 +72,7 @@ def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
 def _decide_with_request(run: Run) -> None:
     """Decide about a job whose request is made, from its reports and the state of its pods."""
     absorb_plan(run)
+    absorb_review(run)
     absorb_published(run)
     count_ended_pods(run.jobs)
     record_finished(run.jobs)
@@ -166,6 +168,8 @@ def _advance(run: Run) -> None:
         return
     if plan is None:
         await_report(run, Step(Role.DATA))
+        return
+    if not ensure_reviewed(run, plan):
         return
     best_step = 0
     for stage in plan.stages:

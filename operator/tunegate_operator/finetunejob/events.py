@@ -12,7 +12,7 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     """Return the events for a status change from ``old`` to ``new``. ``job`` is the job's arguments in a
     ``tunegate`` command, such as ``orders --namespace team``."""
     events: list[Event] = []
-    if new.plan and not old.plan and new.data:
+    if new.is_data_ready and not old.is_data_ready and new.data:
         data = new.data
         events.append(
             Event("Normal", "DataReady", f"{data.train} rows to train on, {data.dev} dev, {data.test} test")

@@ -40,11 +40,14 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
     phase = status.phase or Phase.PENDING
     current = _HALTED.get(phase, LifecycleState.RUNNING)
     later = LifecycleState.NOT_REACHED if phase is Phase.FAILED else LifecycleState.PENDING
-    planned = status.plan is not None
+    planned = status.is_data_ready
     reached = planned  # whether all earlier stages are done
     for stage, done in (
         (LifecycleStage.DATA_PREPARATION, planned),
-        (LifecycleStage.MODEL_INITIALIZATION, planned or _has_bad_data(status)),  # one Job does both
+        (
+            LifecycleStage.MODEL_INITIALIZATION,
+            status.plan is not None or _has_bad_data(status),
+        ),  # one Job does both
         (LifecycleStage.TRAINING_SETUP, phase in _FROM_TRAINING or _has_been_set_up(status)),
         (LifecycleStage.FINE_TUNING, _is_true(status, ConditionType.TRAINED)),
         (LifecycleStage.EVALUATION, status.final is not None and status.final.verdict is VerdictState.PASSED),

@@ -6,6 +6,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Request, Results, Role
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.children.after_end import pods_gone_by
@@ -21,11 +22,18 @@ from tunegate_operator.names import (
     PLAN_KEY,
     REQUEST_KEY,
     RESULTS_KEY,
+    REVIEW_KEY,
+    REVIEW_LABEL,
     Step,
     plan_name,
     request_name,
     results_name,
+    review_name,
 )
+
+
+MAX_SCORE_MAPS = 10
+"""The most ConfigMaps with scores of one job that are read."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,13 @@ class ObservedJob:
     plan: Plan | None
     results: Results
     """The recorded results; ``reports`` may contain newer results."""
+    review: ReviewRecord | None
+    """The scores with which the review of the data was decided; None if it is not decided."""
+    score_maps: tuple[Object, ...]
+    """The ConfigMaps with scores of reviewers, sorted by name. Empty for a job without ``data.quality``, and
+    after the review was decided."""
+    more_score_maps: int
+    """How many further ConfigMaps have the label of scores."""
     children: tuple[Child, ...]
     ignored_jobs: tuple[IgnoredJob, ...]
     """Jobs that name this FineTuneJob as their owner, but are not attempts of its steps."""
@@ -96,6 +111,9 @@ def observe(obj: Object, view: View) -> ObservedJob:
     config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
     children, ignored_jobs = observe_children(obj, view, _steps(job))
     owner = owner_of(job)
+    plan = read_record(view, owner, plan_name(meta.name, meta.uid), PLAN_KEY, Plan)
+    review = _review(view, job, plan) if job.spec.data.quality else None
+    scores = _scores(view, job) if job.spec.data.quality and review is None else []
     return ObservedJob(
         job=job,
         gates=gates,
@@ -104,9 +122,12 @@ def observe(obj: Object, view: View) -> ObservedJob:
         ),
         start_from=_earlier_job(view, job),
         request=read_record(view, owner, request_name(meta.name, meta.uid), REQUEST_KEY, Request),
-        plan=read_record(view, owner, plan_name(meta.name, meta.uid), PLAN_KEY, Plan),
+        plan=plan,
         results=read_record(view, owner, results_name(meta.name, meta.uid), RESULTS_KEY, Results)
         or Results(),
+        review=review,
+        score_maps=tuple(found for key in scores[:MAX_SCORE_MAPS] if (found := view.get(key))),
+        more_score_maps=len(scores[MAX_SCORE_MAPS:]),
         children=children,
         ignored_jobs=ignored_jobs,
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
@@ -120,6 +141,26 @@ def _steps(job: FineTuneJob) -> dict[Step, int]:
     steps = [Step(Role.TRAIN, stage.name) for stage in job.spec.stages]
     steps += [Step(role) for role in Role if role is not Role.TRAIN]
     return {step: node_count(job, step.role) for step in steps}
+
+
+def _review(view: View, job: FineTuneJob, plan: Plan | None) -> ReviewRecord | None:
+    """Return the recorded review of a job's sample; None if it is not decided."""
+    meta = job.metadata
+    name, sample = review_name(meta.name, meta.uid), plan.data.review if plan else None
+    review = read_record(view, owner_of(job), name, REVIEW_KEY, ReviewRecord)
+    if review and sample and review.sample != sample.sha256:
+        raise UnreadableRecordError(name, "its scores are not about the sample in the plan")
+    return review
+
+
+def _scores(view: View, job: FineTuneJob) -> list[Key]:
+    """Return the keys of the ConfigMaps that have scores for the review sample of a job, sorted by name."""
+    meta = job.metadata
+    return sorted(
+        Key.of(obj)
+        for obj in view.of_kind("ConfigMap", meta.namespace)
+        if obj["metadata"].get("labels", {}).get(REVIEW_LABEL) == meta.name
+    )
 
 
 def _has_pods(namespace: str, name: str, view: View) -> bool:

@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.plan import DataPlan, ModelPlan, Plan
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
-from tunegate_api.workspace import Workspace
+from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
 from tunegate_trainer.checks import CHECKS, Checks, settings
 from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.finding import CheckContext
@@ -44,6 +44,7 @@ from tunegate_trainer.data.preference import (
     split_preference,
 )
 from tunegate_trainer.data.records import read_records
+from tunegate_trainer.data.review_sample import has_sample, write_sample
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
 from tunegate_trainer.data.split import SIDES, Split, split_rows
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
@@ -95,8 +96,8 @@ def run(context: Context) -> Outcome:
 def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
     """Return the plan of an earlier attempt.
 
-    Returns None unless the plan, sides.json, the base model, and the train, dev and test files with the
-    digests in the plan still exist.
+    Returns None unless the plan, sides.json, the base model, the review sample, and the train, dev and test
+    files with the digests in the plan still exist.
     """
     try:
         plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
@@ -106,6 +107,9 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
                 check_split(folder / f"{PAIRS_PREFIX}{side}.jsonl", getattr(plan.data.preference, side))
         (folder / SIDES_FILE).stat()
     except (FileNotFoundError, ValidationError, TrainerError):
+        return None
+    sample = plan.data.review
+    if sample and not has_sample(folder / REVIEW_SAMPLE, sample):
         return None
     return plan if is_complete(workspace / Workspace.base_model(plan.model.digest)) else None
 
@@ -179,12 +183,22 @@ def prepare(
             **folder.write_split(split, data.source, [i for i, n in enumerate(data.rows.masked) if n]),
             dropped=data.dropped,
             preference=preference_plan(folder, data.preference, of_pairs),
+            review=_review_sample(context, folder, split.train),
             warnings=warnings,
         ),
         stages=stages,
         versions=library_versions(),
     )
     return with_gate_memory(request, plan, batches, stored_dtype(model_folder))
+
+
+def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured[Row]]) -> SamplePlan | None:
+    """Write the sample of the training rows that people review. Return its entry in the plan, or None if the
+    spec requires no review."""
+    quality = context.request.spec.data.quality
+    if quality is None:
+        return None
+    return write_sample(folder.path / REVIEW_SAMPLE, rows, exact(quality.sample))
 
 
 @dataclass(frozen=True)
