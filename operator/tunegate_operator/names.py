@@ -17,8 +17,8 @@ ROLE_LABEL = f"{GROUP}/role"
 STAGE_LABEL = f"{GROUP}/stage"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 REVIEW_LABEL = f"{GROUP}/review"
-"""Label of ConfigMaps of users with scores for the review sample of a FineTuneJob. The value is the name of the
-job."""
+"""Label of ConfigMaps of users with scores for the review sample of a FineTuneJob. The value is the name of
+this job."""
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
 
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
@@ -89,8 +89,8 @@ def review_name(job: str, uid: str) -> str:
 
 
 def scores_name(job: str, reviewer: str) -> str:
-    """Return the name of the ConfigMap in which ``tunegate review`` stores the scores of a reviewer. It is the
-    same for every job of this name."""
+    """Return the name of the ConfigMap in which ``tunegate review`` stores the scores of a reviewer. It is
+    the same for every job of this name."""
     return _bounded(job, ["scores", hashlib.sha256(reviewer.encode()).hexdigest()[:10]])
 
 

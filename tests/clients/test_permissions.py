@@ -15,7 +15,7 @@ from support.api_server import ApiServer
 from support.builders import make_job
 from support.helm import Helm
 from support.places import PLAN, STOP, Place
-from tunegate_operator.clients import report_pod
+from tunegate_operator.clients import volume_file
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
 from tunegate_operator.engine.cluster import Object
@@ -91,7 +91,7 @@ def test_user_with_the_role_edit_can_use_each_command(
     editor = user(server, kubernetes, "edit", tmp_path)
     editor.decide("orders", DISCARD_ANNOTATION, "no")
     assert editor.set_suspended("orders", True)["spec"]["suspend"] is True
-    monkeypatch.setattr(report_pod, "WAIT_SECONDS", 0.5)
-    monkeypatch.setattr(report_pod, "NOTICE_SECONDS", 0.1)
+    monkeypatch.setattr(volume_file, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(volume_file, "NOTICE_SECONDS", 0.1)
     with pytest.raises(ClientError, match="has not read the report"):
         editor.read_report(job)

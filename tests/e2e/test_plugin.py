@@ -9,7 +9,7 @@ from support.tiny_job import LONG, TinyJob
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-READERS = "app.kubernetes.io/name=tunegate-report-reader"
+READERS = "app.kubernetes.io/name=tunegate-file-reader"
 
 
 def test_plugin_through_the_life_of_a_job(node: Node, namespace: str, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_job_awaits_its_review_for_days_and_says_what_to_do(world):
     status = world.status()
     assert (status.phase, status.ready_reason) == (Phase.AWAITING_REVIEW, Reason.AWAITING_REVIEW)
     assert status.message == (
-        "0 of 10 rows of the review sample are scored; score the others with "
+        "0 of 10 rows of the review sample are scored; score the rest with "
         "`tunegate review orders --namespace default`, or apply a ConfigMap with the label "
         "tunegate.dev/review=orders"
     )

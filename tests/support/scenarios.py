@@ -321,8 +321,8 @@ def held_while_training(world: World) -> None:
 
 
 def reviewed(bad: int) -> Scenario:
-    """Two people review the sample: one scores half of it, and a day later the other scores the rest, of which
-    ``bad`` rows are bad."""
+    """Two people review the sample: one scores half of it, and a day later the other scores the rest, and
+    ``bad`` rows of the first half as bad."""
 
     def play(world: World) -> None:
         data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8"}}

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from tunegate_api.meta import Decimal, Sha256, StatusModel
 
-
 MAX_REVIEWER = 64
 """Maximum length of a reviewer's name, in characters."""
 MAX_REVIEWERS = 10

@@ -103,8 +103,8 @@ class ConditionType(StrEnum):
     """True if the job failed, with the reason and message of the failure. False if the job succeeded. Absent
     until the job has ended."""
     DATA_READY = "DataReady"
-    """True once the data is downloaded, checked, split, pinned in the plan and, with `data.quality`, reviewed.
-    False if the job stopped or ended before this, otherwise Unknown."""
+    """True once the data is downloaded, checked, split, pinned in the plan and, with `data.quality`, has
+    passed its review. False if the job stopped or ended before this, otherwise Unknown."""
     TRAINED = "Trained"
     """True once every training stage has ended with a checkpoint that passed. False if the job stopped or
     ended before this, otherwise Unknown."""

@@ -23,6 +23,7 @@ COLOURS = {
     Phase.FAILED: "red",
     Phase.STOPPED: "red",
     Phase.SUSPENDED: "yellow",
+    Phase.AWAITING_REVIEW: "yellow",
 }
 VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
 
@@ -63,6 +64,8 @@ def job_view(
         sections.append(_final(status))
     if status.stop or status.failure:
         sections.append(_problem(name, status, caller))
+    if phase is Phase.AWAITING_REVIEW:
+        sections.append(Text(caller.command("review", name), style="bold"))
     if status.tracking:
         sections.append(tracking_line(status.tracking))
     return Panel(

@@ -14,6 +14,7 @@ ON_JOBS = {
     "events": f"{_CLI}.jobs",
     "report": f"{_CLI}.jobs",
     "ui": f"{_CLI}.ui",
+    "review": f"{_CLI}.review",
     "continue": f"{_CLI}.decisions",
     "discard": f"{_CLI}.decisions",
     "suspend": f"{_CLI}.decisions",
@@ -43,8 +44,9 @@ def main() -> None:
       tunegate run examples/quickstart         prepare data, train, judge, publish
       tunegate status                          show runs and their results
 
-    A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`. With
-    --namespace, --context or --kubeconfig, a command is about the jobs on a cluster.
+    A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`. A run with
+    data.quality waits until a sample of its data is scored: `tunegate review`. With --namespace, --context or
+    --kubeconfig, a command is about the jobs on a cluster.
     """
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.manifests import PATHS, print_diagnostics
 from tunegate_operator.cli.place import RUNS, Place, short
 from tunegate_operator.clients.caller import Caller
-from tunegate_operator.engine.cluster import ClusterError
+from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
@@ -51,8 +51,8 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     in RUNS are not changed. A job that has ended runs again only with --again.
 
     \b
-    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, 130 interrupted,
-      2 mistakes in manifests, or the inputs of an ended job changed after its start
+    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec or awaiting a review,
+      130 interrupted, 2 mistakes in manifests, or the inputs of an ended job changed after its start
     """
     if print_diagnostics(paths):
         raise SystemExit(exit_codes.USAGE)
@@ -70,6 +70,21 @@ def continue_run(runs: Path, name: str, reason: str, caller: Caller) -> None:
     with _open(runs, [name]) as laptop:
         _record_decision(laptop, name, CONTINUE_ANNOTATION, reason)
         _live(laptop, [name], {}, caller)
+
+
+def review_run(runs: Path, name: str, score: Callable[[], Object], caller: Caller) -> None:
+    """Record the scores in the ConfigMap that ``score`` returns, and run the job if its review is decided.
+
+    The folder is locked while a person scores, so that the scores can be recorded in any case.
+    """
+    with _open(runs, [name]) as laptop:
+        laptop.put_config_map(score())
+        laptop.step(0)
+        status = read_status(laptop.job(name))
+        if status.phase is not Phase.AWAITING_REVIEW:
+            _live(laptop, [name], {}, caller)
+    click.echo(f"saved: {status.message}")
+    raise SystemExit(exit_codes.of_job(status))
 
 
 def discard_run(runs: Path, name: str, reason: str) -> None:

@@ -98,6 +98,16 @@ class Client(Protocol):
         On a cluster, this starts a pod that reads the report from the job's volume, and takes seconds."""
         ...
 
+    def read_review_sample(self, job: Object) -> str:
+        """Return the rows that people review, as JSON Lines. Raises ClientError if the job has no sample.
+
+        On a cluster, this starts a pod, see :meth:`read_report`."""
+        ...
+
+    def read_config_map(self, name: str) -> Object | None:
+        """Return a ConfigMap, or None."""
+        ...
+
 
 def status_of(job: Object) -> FineTuneJobStatus:
     """Return the status of a FineTuneJob. Raises ClientError if another version of Tunegate wrote it."""

@@ -26,8 +26,9 @@ from tunegate_operator.clients.client import (
     unknown_name,
 )
 from tunegate_operator.clients.log_position import LogPosition
-from tunegate_operator.clients.report_pod import read_report
 from tunegate_operator.clients.retry import Retry
+from tunegate_operator.clients.volume_file import REPORT, REVIEW_SAMPLE, VolumeFile, read_file
+from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import (
     ClusterError,
@@ -190,10 +191,22 @@ class KubernetesClient:
         )
 
     def read_report(self, job: Object) -> bytes:
-        name = job["metadata"]["name"]
-        with self._explained(f"the report of FineTuneJob {name} cannot be read"):
-            page = read_report(self._cluster, job, self._notice)
-        return with_status(page, name, status_of(job)).encode()
+        page = self._read_file(job, REPORT)
+        return with_status(page, job["metadata"]["name"], status_of(job)).encode()
+
+    def read_review_sample(self, job: Object) -> str:
+        return self._read_file(job, REVIEW_SAMPLE)
+
+    def read_config_map(self, name: str) -> Object | None:
+        with self._explained(f"ConfigMap {name} cannot be read"):
+            return self._cluster.get(self._key("ConfigMap", name))
+
+    def put_config_map(self, config_map: Object) -> None:
+        """Create a ConfigMap of a user in the namespace, or replace its content. Raises ClientError."""
+        name = config_map["metadata"]["name"]
+        placed = config_map | {"metadata": config_map["metadata"] | {"namespace": self.namespace}}
+        with self._explained(f"ConfigMap {name} was not written"):
+            apply(self._cluster, placed, self._cluster.get(Key.of(placed)))
 
     def decide(self, name: str, annotation: str, reason: str) -> None:
         """Record a decision about the current stop of a job: the annotation CONTINUE_ANNOTATION or
@@ -221,6 +234,10 @@ class KubernetesClient:
         verb = "suspended" if suspend else "resumed"
         with self._explained(f"FineTuneJob {name} was not {verb}"):
             return self._cluster.patch(self._key("FineTuneJob", name), {"spec": {"suspend": suspend}})
+
+    def _read_file(self, job: Object, file: VolumeFile) -> str:
+        with self._explained(f"the {file.name} of FineTuneJob {job['metadata']['name']} cannot be read"):
+            return read_file(self._cluster, job, file, self._notice)
 
     def _key(self, kind: str, name: str) -> Key:
         return Key(kind, self.namespace, name)

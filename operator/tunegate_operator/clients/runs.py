@@ -10,6 +10,7 @@ import yaml
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison, compare, parse_lines
+from tunegate_api.workspace import Workspace
 from tunegate_operator.clients.client import (
     ClientError,
     Kind,
@@ -25,6 +26,7 @@ from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.laptop.cluster import is_in_use, objects_folder
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
 from tunegate_operator.laptop.kubelet import log_file
+from tunegate_operator.laptop.manifests import NAMESPACE
 from tunegate_operator.laptop.object_folder import ObjectFolder
 from tunegate_operator.laptop.status import (
     cluster_folder,
@@ -126,20 +128,30 @@ class RunsClient:
             yield line
 
     def read_request(self, job: Object) -> Request | None:
-        name = request_name(job["metadata"]["name"], uid_of(job))
-        path = self._folder.file(Key("ConfigMap", job["metadata"]["namespace"], name))
+        return parse_request(job, self.read_config_map(request_name(job["metadata"]["name"], uid_of(job))))
+
+    def read_config_map(self, name: str) -> Object | None:
         try:
-            return parse_request(job, self._folder.load_file(path))
+            return self._folder.load_file(self._folder.file(Key("ConfigMap", NAMESPACE, name)))
         except FileNotFoundError:
             return None
         except ClusterError as error:
             raise ClientError(str(error)) from error
 
+    def read_review_sample(self, job: Object) -> str:
+        path = self._volume(job) / Workspace(uid_of(job)).review_sample
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ClientError(
+                f"the review sample of FineTuneJob {job['metadata']['name']} cannot be read: {error}"
+            ) from error
+
     def read_cases(self, job: Object) -> list[Comparison]:
         models = compared_models(job)
         if models is None:
             return []
-        volume = volumes_folder(self.runs) / str(job["spec"]["storage"]["persistentVolumeClaim"])
+        volume = self._volume(job)
 
         def read(path: PurePosixPath) -> list[dict[str, Any]]:
             try:
@@ -161,6 +173,9 @@ class RunsClient:
             raise ClientError(
                 f"FineTuneJob {name} has no report yet: {path} is created after the first evaluation"
             ) from None
+
+    def _volume(self, job: Object) -> Path:
+        return volumes_folder(self.runs) / str(job["spec"]["storage"]["persistentVolumeClaim"])
 
     def _jobs(self) -> list[Object]:
         try:

@@ -31,7 +31,6 @@ from tunegate_operator.names import (
     review_name,
 )
 
-
 MAX_SCORE_MAPS = 10
 """The most ConfigMaps with scores of one job that are read."""
 

@@ -109,8 +109,8 @@ def _read_review(run: Run, quality: Quality, sample: SamplePlan) -> _Review:
     if blocked:
         problems.insert(
             0,
-            f"at most {MAX_SCORE_MAPS} ConfigMaps with the label {REVIEW_LABEL} and {MAX_REVIEWERS} reviewers "
-            "are allowed: delete the others",
+            f"at most {MAX_SCORE_MAPS} ConfigMaps with the label {REVIEW_LABEL} and {MAX_REVIEWERS} "
+            "reviewers are allowed: delete the others",
         )
     record = merge_scores(sample, documents)
     return _Review(assess_review(sample, record, minimum), record, tuple(problems), blocked)
@@ -137,7 +137,7 @@ def _waiting_message(run: Run, review: _Review) -> str:
     found, meta = review.assessment, run.observed.job.metadata
     command = f"tunegate review {run.pods.command_arguments(meta.name, meta.namespace)}"
     todo = (
-        f"{found.scored} of {found.total} rows of the review sample are scored; score the others with "
+        f"{found.scored} of {found.total} rows of the review sample are scored; score the rest with "
         f"`{command}`, or apply a ConfigMap with the label {REVIEW_LABEL}={meta.name}"
     )
     problems = summarize(review.problems, _MAX_PROBLEMS, separator="; ")

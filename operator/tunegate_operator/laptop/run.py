@@ -158,6 +158,10 @@ class Laptop:
         obj["metadata"]["annotations"] = {**annotations, annotation: json.dumps(value)}
         self._cluster.replace(obj)
 
+    def put_config_map(self, config_map: Object) -> None:
+        """Create a ConfigMap of a user, or replace its content."""
+        self._apply_one(config_map | {"metadata": config_map["metadata"] | {"namespace": NAMESPACE}})
+
     def job(self, name: str) -> Object:
         """Return the current object of a FineTuneJob. Raises KeyError if the job does not exist."""
         obj = self._cluster.get(Key("FineTuneJob", NAMESPACE, name))

@@ -1,6 +1,7 @@
-"""Read a job's report from its volume on a cluster, with a pod that prints the report to its log.
+"""Read a file of a job, such as its report, from its volume on a cluster, with a pod that prints the file to
+its log.
 
-A user may read logs without permission to run commands in pods. The pod prints the report compressed and with
+A user may read logs without permission to run commands in pods. The pod prints the file compressed and with
 its digest, and refuses one that a node would rotate out of the log.
 """
 
@@ -12,6 +13,8 @@ import zlib
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -30,7 +33,7 @@ from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.names import JOB_LABEL, REQUEST_KEY, child_name, request_name
 
 WAIT_SECONDS = 180.0
-"""How long to wait until the pod has read the report, without the time in which its image is pulled."""
+"""How long to wait until the pod has read the file, without the time in which its image is pulled."""
 PULL_SECONDS = 1200.0
 """How long to wait in total if the node pulls the image, which has several GB."""
 POD_SECONDS = 1260
@@ -63,18 +66,37 @@ for start in range(0, len(packed), 8192):
 come from elsewhere."""
 
 
-def read_report(cluster: KubernetesCluster, job: Object, notice: Callable[[str], None]) -> str:
-    """Return the content of the job's report. ``notice`` is called with what the pod waits for.
+@dataclass(frozen=True)
+class VolumeFile:
+    """A file of a job on its volume."""
+
+    path: Callable[[Workspace], PurePosixPath]
+    name: str
+    """What the file is, for messages."""
+    written: str
+    """When the file is written, for messages."""
+
+
+REPORT = VolumeFile(lambda paths: paths.report, "report", "after the first evaluation")
+REVIEW_SAMPLE = VolumeFile(
+    lambda paths: paths.review_sample, "review sample", "after the data checks, if spec.data.quality is set"
+)
+
+
+def read_file(
+    cluster: KubernetesCluster, job: Object, file: VolumeFile, notice: Callable[[str], None]
+) -> str:
+    """Return the content of a job's file. ``notice`` is called with what the pod waits for.
 
     Raises ClientError and ClusterError. The pod is deleted in any case."""
-    built = _build_pod(cluster, job)
+    built = _build_pod(cluster, job, file)
     with _deleted_afterwards(cluster, Key.of(built), notice):
         pod = cluster.create(built)
-        ended = _wait_for(cluster, pod, notice)
+        ended = _wait_for(cluster, pod, file, notice)
         if not has_log(ended):
             raise ClientError(f"pod {pod['metadata']['name']} ended before it started: {_end_of(ended)}")
         lines = cluster.read_log(Key.of(pod), {"container": CONTAINER}, REQUEST_SECONDS)
-        return parse(job, pod, [line.decode(errors="replace").rstrip("\n") for line in lines])
+        return parse(job, pod, file, [line.decode(errors="replace").rstrip("\n") for line in lines])
 
 
 @contextmanager
@@ -96,24 +118,24 @@ def _deleted_afterwards(
             )
 
 
-def _build_pod(cluster: KubernetesCluster, job: Object) -> Object:
-    """Build the pod that prints the report. Raises ClientError if the job has no report yet."""
+def _build_pod(cluster: KubernetesCluster, job: Object, file: VolumeFile) -> Object:
+    """Build the pod that prints the file. Raises ClientError if the job cannot have the file yet."""
     metadata, spec = job["metadata"], job["spec"]
     name, uid = metadata["name"], metadata["uid"]
     volumes = PodVolumes()
     volumes.add_claim("workspace", spec["storage"]["persistentVolumeClaim"], ROOT / "workspace")
     container = {
         "name": CONTAINER,
-        "image": _image(cluster, job),
+        "image": _image(cluster, job, file),
         "command": ["python", "-I", "-c", PROGRAM],
-        "args": [str(ROOT / "workspace" / Workspace(uid).report), str(MOST_CHARACTERS)],
+        "args": [str(ROOT / "workspace" / file.path(Workspace(uid))), str(MOST_CHARACTERS)],
         "env": [],
         "resources": _RESOURCES,
         "volumeMounts": volumes.mounts,
         "securityContext": CONTAINER_SECURITY,
     }
     template: Object = {
-        "metadata": {"labels": {"app.kubernetes.io/name": "tunegate-report-reader"}},
+        "metadata": {"labels": {"app.kubernetes.io/name": "tunegate-file-reader"}},
         "spec": {
             "restartPolicy": "Never",
             "activeDeadlineSeconds": POD_SECONDS,
@@ -144,15 +166,15 @@ def _near(job: str) -> Object:
     return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
 
 
-def _image(cluster: KubernetesCluster, job: Object) -> str:
+def _image(cluster: KubernetesCluster, job: Object, file: VolumeFile) -> str:
     """Return the trainer image that the job's pods use, which nodes and registry have. Raises ClientError if
     the job has not started."""
     metadata, plan = job["metadata"], job.get("status", {}).get("plan")
     if plan is None:
         phase = job.get("status", {}).get("phase", "Pending")
         raise ClientError(
-            f"FineTuneJob {metadata['name']} has no report yet: it is in phase {phase}, and its data is not "
-            "prepared"
+            f"FineTuneJob {metadata['name']} has no {file.name} yet: it is in phase {phase}, and its "
+            "data is not prepared"
         )
     name = request_name(metadata["name"], metadata["uid"])
     record = cluster.get(Key("ConfigMap", metadata["namespace"], name))
@@ -175,14 +197,16 @@ def _user_settings(job: Object) -> PodTemplate | None:
         ) from error
 
 
-def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], None]) -> Object:
+def _wait_for(
+    cluster: KubernetesCluster, pod: Object, file: VolumeFile, notice: Callable[[str], None]
+) -> Object:
     """Return the pod when it has ended. Call ``notice`` when it waits for something else than before."""
     key, started, noticed = Key.of(pod), time.monotonic(), ""
     deadline = started + WAIT_SECONDS
     while True:
         current = cluster.get(key)
         if current is None or uid_of(current) != uid_of(pod):
-            raise ClientError(f"pod {key.name} was deleted before it had read the report: try again")
+            raise ClientError(f"pod {key.name} was deleted before it had read the {file.name}: try again")
         if has_ended(current):
             return current
         now = time.monotonic()
@@ -192,7 +216,7 @@ def _wait_for(cluster: KubernetesCluster, pod: Object, notice: Callable[[str], N
                 deadline = max(deadline, min(now + WAIT_SECONDS, started + PULL_SECONDS))
             if now > deadline:
                 raise ClientError(
-                    f"pod {key.name} has not read the report after {now - started:.0f} s: {why}"
+                    f"pod {key.name} has not read the {file.name} after {now - started:.0f} s: {why}"
                 )
             if why != noticed:
                 notice(f"waiting for pod {key.name}: {why}")
@@ -223,19 +247,19 @@ def _end_of(pod: Object) -> str:
     return f"{status.get('reason', 'unknown')}: {status.get('message', '')}"
 
 
-def parse(job: Object, pod: Object, lines: list[str]) -> str:
-    """Return the report in the pod's log. Raises ClientError if it is missing or not complete."""
+def parse(job: Object, pod: Object, file: VolumeFile, lines: list[str]) -> str:
+    """Return the file in the pod's log. Raises ClientError if it is missing or not complete."""
     name, digest, packed = job["metadata"]["name"], "", []
     for line in lines:
         word, _, rest = line.partition(" ")
         if word == _MISSING:
             raise ClientError(
-                f"FineTuneJob {name} has no report on its volume: it is written after the first evaluation"
+                f"FineTuneJob {name} has no {file.name} on its volume: it is written {file.written}"
             )
         if word == _TOO_LARGE:
             raise ClientError(
-                f"the report of FineTuneJob {name} has {rest} bytes, too many for the log of a pod: copy it "
-                'from the volume, see "Other files" in docs/status.md'
+                f"the {file.name} of FineTuneJob {name} has {rest} bytes, too many for the log of a pod: "
+                'copy it from the volume, see "Other files" in docs/status.md'
             )
         if word == _FOUND:
             digest = rest
@@ -248,11 +272,11 @@ def parse(job: Object, pod: Object, lines: list[str]) -> str:
     if not digest or hashlib.sha256(content).hexdigest() != digest:
         log = "\n".join(line for line in lines if not line.startswith(_PART))[-1000:]
         raise ClientError(
-            f"pod {pod['metadata']['name']} did not print the whole report: {log or 'no output'}"
+            f"pod {pod['metadata']['name']} did not print the whole {file.name}: {log or 'no output'}"
         )
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise ClientError(
-            f"the report of FineTuneJob {name} on its volume is damaged, it is not UTF-8: {error}"
+            f"the {file.name} of FineTuneJob {name} on its volume is damaged, it is not UTF-8: {error}"
         ) from error

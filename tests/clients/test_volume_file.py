@@ -19,7 +19,7 @@ import pytest
 from support import manifests
 from support.places import PLAN, Place
 from support.waiting import eventually
-from tunegate_operator.clients import report_pod
+from tunegate_operator.clients import volume_file
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.kubernetes import KubernetesCluster
@@ -29,9 +29,9 @@ JOB = {"metadata": {"name": "orders"}}
 POD = {"metadata": {"name": "orders-read"}}
 
 
-def log_of_pod(path: Path, most: int = report_pod.MOST_CHARACTERS) -> list[str]:
+def log_of_pod(path: Path, most: int = volume_file.MOST_CHARACTERS) -> list[str]:
     """Run the pod's program with a report at this path. Returns the lines of its log."""
-    command = [sys.executable, "-I", "-c", report_pod.PROGRAM, str(path), str(most)]
+    command = [sys.executable, "-I", "-c", volume_file.PROGRAM, str(path), str(most)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.stdout.splitlines()
 
@@ -41,13 +41,13 @@ def test_report_is_the_same_after_it_went_through_the_log(tmp_path: Path, size: 
     page = "".join(random.choices(string.printable, k=size)).encode() + "★".encode()
     (tmp_path / "report.html").write_bytes(page)
     lines = ["a warning of the image", *log_of_pod(tmp_path / "report.html")]
-    assert report_pod.parse(JOB, POD, lines).encode() == page
+    assert volume_file.parse(JOB, POD, volume_file.REPORT, lines).encode() == page
     assert max(len(line) for line in lines) < 16 * 1024, "a container runtime splits longer lines"
 
 
 def test_missing_report_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ClientError, match="FineTuneJob orders has no report on its volume"):
-        report_pod.parse(JOB, POD, log_of_pod(tmp_path / "report.html"))
+        volume_file.parse(JOB, POD, volume_file.REPORT, log_of_pod(tmp_path / "report.html"))
 
 
 def test_report_that_is_too_large_for_a_log_is_not_printed(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_report_that_is_too_large_for_a_log_is_not_printed(tmp_path: Path) -> No
     lines = log_of_pod(tmp_path / "report.html", most=100)
     assert len(lines) == 1
     with pytest.raises(ClientError, match="the report of FineTuneJob orders has 1000 bytes, too many"):
-        report_pod.parse(JOB, POD, lines)
+        volume_file.parse(JOB, POD, volume_file.REPORT, lines)
 
 
 @pytest.mark.parametrize("lost", ["first", "last", "one"])
@@ -64,24 +64,24 @@ def test_log_with_missing_lines_is_not_taken_for_the_report(tmp_path: Path, lost
     lines = log_of_pod(tmp_path / "report.html")
     kept = {"first": lines[1:], "last": lines[:-1], "one": lines[:3] + lines[4:]}[lost]
     with pytest.raises(ClientError, match="pod orders-read did not print the whole report"):
-        report_pod.parse(JOB, POD, kept)
+        volume_file.parse(JOB, POD, volume_file.REPORT, kept)
 
 
 @pytest.mark.parametrize("text", ["+é", "+no base64", "+aaaa"])
 def test_log_that_cannot_be_decoded_is_reported(text: str) -> None:
     with pytest.raises(ClientError, match="pod orders-read did not print the whole report"):
-        report_pod.parse(JOB, POD, ["found 0", text])
+        volume_file.parse(JOB, POD, volume_file.REPORT, ["found 0", text])
 
 
 def test_report_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_bytes(b"\xff")
     with pytest.raises(ClientError, match="the report of FineTuneJob orders on its volume is damaged"):
-        report_pod.parse(JOB, POD, log_of_pod(tmp_path / "report.html"))
+        volume_file.parse(JOB, POD, volume_file.REPORT, log_of_pod(tmp_path / "report.html"))
 
 
 def test_output_of_a_pod_that_failed_is_quoted() -> None:
     with pytest.raises(ClientError, match="did not print the whole report: python: not found"):
-        report_pod.parse(JOB, POD, ["python: not found"])
+        volume_file.parse(JOB, POD, volume_file.REPORT, ["python: not found"])
 
 
 def started_job(place: Place, image: str | None = "trainer:recorded") -> Object:
@@ -125,13 +125,13 @@ def pull(place: Place) -> None:
 def read(runs: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], None]], list[str]]:
     """Read the report of a job while ``on_sleep`` changes its pod. Returns the error and the notices."""
     job, lines = started_job(runs), list[str]()
-    monkeypatch.setattr(report_pod, "POLL_SECONDS", 20.0)
+    monkeypatch.setattr(volume_file, "POLL_SECONDS", 20.0)
 
     def run(on_sleep: Callable[[float], None]) -> list[str]:
-        monkeypatch.setattr(report_pod, "time", Time(on_sleep))
+        monkeypatch.setattr(volume_file, "time", Time(on_sleep))
         cluster = cast("KubernetesCluster", runs.cluster)  # the pod's log is not read here
         with pytest.raises(ClientError) as refused:
-            report_pod.read_report(cluster, job, lines.append)
+            volume_file.read_report(cluster, job, lines.append)
         return [str(refused.value), *lines]
 
     return run
@@ -157,7 +157,7 @@ def test_image_that_is_pulled_forever_is_given_up_before_the_pod_ends(
 ) -> None:
     error, _ = read(lambda seconds: pull(runs) if seconds == 20 else None)
     assert "has not read the report after 1220 s: Pulling: " in error
-    assert report_pod.POD_SECONDS > 1220
+    assert volume_file.POD_SECONDS > 1220
 
 
 def test_pod_that_does_not_start_after_the_pull_is_given_up(
@@ -181,7 +181,7 @@ def test_pod_whose_creation_is_interrupted_is_deleted(runs: Place, monkeypatch: 
 
     monkeypatch.setattr(type(runs.cluster), "create", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        report_pod.read_report(cast("KubernetesCluster", runs.cluster), job, print)
+        volume_file.read_report(cast("KubernetesCluster", runs.cluster), job, print)
     assert list(runs.cluster.list_objects("Pod")) == []
 
 
@@ -189,8 +189,8 @@ def test_pod_whose_creation_is_interrupted_is_deleted(runs: Place, monkeypatch: 
 def test_pod_is_refused_by_no_policy_and_deleted_after_the_deadline(
     kubernetes: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_pod, "WAIT_SECONDS", 1.0)
-    monkeypatch.setattr(report_pod, "NOTICE_SECONDS", 0.2)
+    monkeypatch.setattr(volume_file, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(volume_file, "NOTICE_SECONDS", 0.2)
     job, seen = started_job(kubernetes), list[Object]()
     delete = type(kubernetes.cluster).delete
 
@@ -205,7 +205,7 @@ def test_pod_is_refused_by_no_policy_and_deleted_after_the_deadline(
     assert kubernetes.cluster.get(Key.of(pod)) is None
     assert pod["spec"]["containers"][0]["image"] == "trainer:recorded"
     assert pod["spec"]["nodeSelector"] == {"pool": "batch"}, "it is scheduled as the job's pods"
-    assert pod["spec"]["activeDeadlineSeconds"] == report_pod.POD_SECONDS
+    assert pod["spec"]["activeDeadlineSeconds"] == volume_file.POD_SECONDS
     assert pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
 
 

@@ -1,0 +1,115 @@
+"""The review of a job by one person: the sample, and the ConfigMap with the scores of the reviewer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from tunegate_api.judging.review import ReviewScores, Score
+from tunegate_api.judging.review_sample import ReviewRow, sample_digest
+from tunegate_api.meta import summarize
+from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_operator.clients.client import Client, ClientError, status_of
+from tunegate_operator.engine.cluster import Object
+from tunegate_operator.names import REVIEW_LABEL, SCORES_KEY, scores_name
+
+_MAX_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class Review:
+    """The sample of a job that awaits its review, and the scores that one reviewer has given so far."""
+
+    job: str
+    sample: str
+    """Digest of the sample."""
+    rows: Sequence[ReviewRow]
+    reviewer: str
+    scores: Mapping[str, Score]
+
+    def config_map(self, scores: Mapping[str, Score]) -> Object:
+        """Return the ConfigMap that records ``scores`` as those of the reviewer."""
+        document = ReviewScores(sample=self.sample, reviewer=self.reviewer, scores=dict(scores))
+        content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": scores_name(self.job, self.reviewer),
+                "labels": {REVIEW_LABEL: self.job},
+            },
+            "data": {SCORES_KEY: json.dumps(content, indent=1, ensure_ascii=False) + "\n"},
+        }
+
+
+def open_review(client: Client, name: str, reviewer: str) -> Review:
+    """Read the sample of a job and the scores that the reviewer gave earlier.
+
+    Raises ClientError if the job does not await a review, or if its sample is not the one in its plan.
+    """
+    job = client.get("FineTuneJob", name)
+    status = status_of(job)
+    expected = status.data.review if status.data else None
+    if status.phase is not Phase.AWAITING_REVIEW or expected is None:
+        raise ClientError(
+            f"FineTuneJob {name} in {client.place} does not await a review: it is in phase {status.phase}"
+        )
+    rows = _parse_sample(client.read_review_sample(job), name)
+    if sample_digest(rows) != expected.sample:
+        raise ClientError(
+            f"the review sample of FineTuneJob {name} was changed on its volume: its digest is not the one "
+            "in the plan; delete the job and create it again"
+        )
+    earlier = _parse_scores(client.read_config_map(scores_name(name, reviewer)), expected.sample)
+    known = {row.id for row in rows}
+    scores = {id: score for id, score in earlier.items() if id in known}
+    return Review(name, expected.sample, rows, reviewer, scores)
+
+
+def parse_score_lines(text: str, rows: Sequence[ReviewRow], where: str) -> dict[str, Score]:
+    """Parse scores in JSON Lines: objects with ``id``, ``good`` and ``note``. ``where`` names the file.
+
+    Raises ClientError with the first mistakes, each with its line.
+    """
+    known, problems, scores = {row.id for row in rows}, list[str](), dict[str, Score]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+            id, score = found.get("id"), Score.model_validate(found)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            problems.append(f"line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        except (ValueError, AttributeError):
+            problems.append(f"line {number}: not a JSON object")
+        else:
+            if id not in known:
+                problems.append(f"line {number}: no row of the sample has the id {str(id)[:64]!r}")
+            elif id in scores:
+                problems.append(f"line {number}: row {id} has two scores")
+            else:
+                scores[id] = score
+    if problems:
+        raise ClientError(f"{where}: {summarize(problems, _MAX_PROBLEMS, separator='; ')}")
+    return scores
+
+
+def _parse_sample(text: str, name: str) -> list[ReviewRow]:
+    try:
+        return [ReviewRow.model_validate_json(line) for line in text.splitlines()]
+    except ValidationError as error:
+        raise ClientError(
+            f"the review sample of FineTuneJob {name} cannot be read: {error.errors()[0]['msg']}"
+        ) from error
+
+
+def _parse_scores(config_map: Object | None, sample: str) -> dict[str, Score]:
+    """Return the scores in a ConfigMap; empty if they are unusable or about another sample."""
+    text = (config_map or {}).get("data", {}).get(SCORES_KEY, "")
+    try:
+        found = ReviewScores.model_validate_json(text)
+    except ValidationError:
+        return {}
+    return found.scores if found.sample == sample else {}

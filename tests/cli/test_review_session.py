@@ -1,0 +1,108 @@
+"""Scoring a review sample with keys in the terminal."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
+from tunegate_api.judging.review import Score
+from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_operator.cli.review_session import score_rows
+
+ROWS = [
+    with_id(
+        ReviewRow(row=str(n), prompt=[Message(role="user", content=f"order {n}")], completion=f"answer {n}")
+    )
+    for n in range(4)
+]
+ENTER = "\r"
+
+
+def play(
+    keys: str, scores: dict[str, Score] | None = None, comments: tuple[str, ...] = ()
+) -> dict[str, Score]:
+    """Return the scores after these keys. If the keys end, the terminal was closed."""
+    return session(keys, scores or {}, comments)[0]
+
+
+def session(
+    keys: str, scores: dict[str, Score], comments: tuple[str, ...] = (), rows: list[ReviewRow] = ROWS
+) -> tuple[dict[str, Score], str]:
+    pressed, asked, screen = iter(keys), iter(comments), io.StringIO()
+
+    def get_key() -> str:
+        key = next(pressed, "")
+        if not key:
+            raise EOFError
+        if key == "!":
+            raise KeyboardInterrupt
+        return key
+
+    console = Console(file=screen, width=100)
+    return score_rows(rows, scores, console, get_key, lambda _: next(asked)), screen.getvalue()
+
+
+def verdicts(scores: dict[str, Score]) -> str:
+    """Return a letter for each row: y good, n bad, - not scored."""
+    letters: Iterator[str] = ("-" if row.id not in scores else "yn"[not scores[row.id].good] for row in ROWS)
+    return "".join(letters)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("yyny" + ENTER, "yyny"),
+        ("y nyn" + ENTER, "ynny"),  # the skipped row comes back at the end
+        ("yybnyn" + ENTER, "ynyn"),  # b goes back to the row that was scored last
+        ("yyyybny" + ENTER + "b", "yyyn"),
+        ("ynq", "yn--"),
+        ("yn!", "yn--"),
+        ("yn", "yn--"),
+        ("YN?xq", "yn--"),
+        ("yyyyq", "yyy-"),  # not submitted: all scores would decide the review
+        ("yyyy!", "yyy-"),
+        ("yyyyx" + ENTER, "yyyy"),
+    ],
+)
+def test_keys_give_the_expected_scores(keys, expected):
+    assert verdicts(play(keys)) == expected
+
+
+def test_session_continues_at_the_first_row_without_a_score():
+    earlier = {ROWS[0].id: Score(good=False, note="typo"), ROWS[2].id: Score(good=True)}
+    scores = play("nn" + ENTER, earlier)
+    assert verdicts(scores) == "nnyn"
+    assert scores[ROWS[0].id].note == "typo"
+
+
+def test_comments_are_kept_with_their_rows():
+    scores = play("cnynbcq", comments=(" wrong total ", "date is missing"))
+    assert {row.row: scores[row.id].note for row in ROWS if row.id in scores} == {
+        "0": "wrong total",
+        "1": "",
+        "2": "date is missing",
+    }
+
+
+def test_screen_shows_the_whole_row_and_the_progress():
+    call = ToolCall(function=FunctionCall(name="find_order", arguments={"id": 7}))
+    prompt = [Message(role="system", content="Be brief."), Message(role="user", content="Where is order 7?")]
+    row = with_id(
+        ReviewRow(row="17", prompt=prompt, completion="", reasoning="look it up", tool_calls=[call])
+    )
+    _, screen = session("q", {ROWS[0].id: Score(good=False)}, rows=[ROWS[0], row])
+    for text in ("row 2 of 2 (17)", "1 of 2 scored: 0 good, 1 bad", "Be brief.", "Where is order 7?"):
+        assert text in screen
+    assert "look it up" in screen
+    assert 'find_order({"id": 7})' in screen
+
+
+def test_control_characters_of_a_row_do_not_reach_the_terminal():
+    row = with_id(
+        ReviewRow(row="1", prompt=[Message(role="user", content="a\x1b[2Jb")], completion="c\x07\x9b")
+    )
+    _, screen = session("q", {}, rows=[row])
+    assert not {"\x1b", "\x07", "\x9b"} & set(screen)
+    assert "a\N{REPLACEMENT CHARACTER}[2Jb" in screen
