@@ -187,7 +187,7 @@ class FakeKubelet:
         sequence = itertools.count(1)
         match pod.role:
             case Role.DATA:
-                content: dict[str, Any] = {"plan": plan_for(pod.job_uid)}
+                content: dict[str, Any] = {"plan": plan_for(pod.job_uid, review=self.script_of(pod).sample)}
             case Role.TRAIN:
                 content = self.train(pod, sequence)
             case Role.GATE:

@@ -2,6 +2,7 @@
 
 import getpass
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tunegate_api.judging.review import Score
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.cli import exit_codes
+from tunegate_operator.cli.keyboard import Keyboard
 from tunegate_operator.cli.place import NAME, Place, at_place, notice
 from tunegate_operator.cli.review_session import score_rows
 from tunegate_operator.clients.client import ClientError, status_of
@@ -104,6 +106,7 @@ def _scores(opened: Review, file: Path | None) -> dict[str, Score]:
         except (OSError, UnicodeDecodeError) as error:
             raise ClientError(f"{where} cannot be read: {error}") from error
         return {**opened.scores, **given}
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise click.UsageError("the terminal is not interactive: give the scores with --scores FILE")
-    return score_rows(opened.rows, opened.scores, Console())
+    with Keyboard(sys.stdin.fileno()) as keyboard:
+        return score_rows(opened.rows, opened.scores, Console(), keyboard.read, keyboard.ask)

@@ -77,11 +77,14 @@ def score_rows(
     rows: Sequence[ReviewRow],
     scores: Mapping[str, Score],
     console: Console,
-    get_key: GetKey = click.getchar,
-    ask: Ask = lambda text: str(click.prompt(text, default="", show_default=False)),
+    get_key: GetKey,
+    ask: Ask,
 ) -> dict[str, Score]:
     """Show the rows without a score one after the other, and return all scores once the reviewer submits them
-    or quits. Ctrl-C quits, too."""
+    or quits. Ctrl-C quits, too.
+
+    ``get_key`` reads a key, and ``ask`` a line of text after a question. Both raise EOFError if the terminal
+    is closed."""
     session = Session(rows, dict(scores))
     session.find_unscored(0)
     is_done = session.is_complete

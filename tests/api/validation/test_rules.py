@@ -27,7 +27,11 @@ def assert_reported(kind: str, case: Wrong) -> None:
 
 def test_valid_data_judge_has_no_problem_except_being_unsupported() -> None:
     (problem,) = problem_messages(changed(finetunejob(), {"spec.data.quality": REVIEW}))
-    assert problem.startswith("spec.data.quality: not supported yet")
+    assert problem.startswith("spec.data.quality.review: not supported yet")
+
+
+def test_manual_review_of_the_data_has_no_problem() -> None:
+    assert problem_messages(changed(finetunejob(), {"spec.data.quality": {"sample": "0.1"}})) == []
 
 
 @pytest.mark.parametrize("type", ["judge", "guardrail"])

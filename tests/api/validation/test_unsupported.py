@@ -4,6 +4,7 @@ field in unsupported.py."""
 import pytest
 
 from support.manifests import Changes, changed, evalgate, finetunejob, problem_messages
+from support.wrong_manifests import REVIEW
 from tunegate_api.validation.unsupported import EVALGATE, FINETUNEJOB
 
 STAGE = "spec.stages.0"
@@ -16,7 +17,7 @@ NOT_YET: dict[str, Changes] = {
         for line in FINETUNEJOB
         if line.field.startswith("data.checks.")
     },
-    "data.quality": {"spec.data.quality": {"sample": "0.1"}},
+    "data.quality.review": {"spec.data.quality": REVIEW},
     "queueName": {"spec.queueName": "team-a"},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
     "publish[].secretName": {"spec.publish.0.secretName": "s"},

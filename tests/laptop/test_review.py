@@ -1,0 +1,149 @@
+"""A run of a job with ``data.quality`` ends when the sample is written. `tunegate review` scores the sample,
+and continues the job."""
+
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from support.command import Command
+
+pytestmark = pytest.mark.model
+
+SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def awaiting(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Path:
+    """The working folder of a run that awaits its review. Tests must not change this folder."""
+    command = Command(tmp_path_factory.mktemp("awaiting"), dict(warm))
+    data = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"configMap": "rows"}}
+    data |= {"heldOut": {"fraction": "0.25"}, "quality": {"minScore": "0.9"}}
+    result = command("run", command.write(tiny_model, data=data))
+    assert result.returncode == 4, result.stdout
+    assert "0 of 20 rows of the review sample are scored" in result.stdout
+    assert "`tunegate review orders`" in result.stdout
+    return command.folder
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, awaiting: Path, warm: dict[str, str]) -> Command:
+    """The command in a copy of this folder."""
+    folder = tmp_path / "here"
+    shutil.copytree(awaiting, folder, symlinks=True)
+    return Command(folder, dict(warm))
+
+
+def sample(command: Command) -> list[dict[str, object]]:
+    (path,) = (command.runs / "volumes" / "tuning").glob("*/data/review/sample.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def scores_file(command: Command, bad: int = 0) -> str:
+    """Write scores for all rows, of which the first ``bad`` are bad. Returns the name of the file."""
+    lines = [
+        json.dumps({"id": row["id"], "good": n >= bad, "note": "" if n >= bad else "wrong"})
+        for n, row in enumerate(sample(command))
+    ]
+    (command.folder / "scores.jsonl").write_text("\n".join(lines))
+    return "scores.jsonl"
+
+
+def test_review_in_the_terminal_is_saved_resumed_and_lets_the_job_train(waiting):
+    rows = sample(waiting)
+    assert len(rows) == 20
+    screen = review_in_terminal(waiting, "y" * 12 + "q")
+    assert "row 1 of 20" in screen
+    assert "order 29" in screen, "the prompt is shown"
+    assert "saved: 12 of 20 rows of the review sample are scored" in screen
+    assert waiting.status()["data"]["review"]["scored"] == 12
+
+    screen = review_in_terminal(waiting, "y" * 7 + "n" + "\r")
+    assert "12 of 20 scored" in screen
+    status = waiting.status()
+    assert status["phase"] == "Succeeded", screen
+    assert status["data"]["reviewScore"] == "0.95"
+    assert status["data"]["review"]["passed"] is True
+
+    again = waiting("review", "orders")
+    assert again.returncode == 1
+    assert "does not await a review: it is in phase Succeeded" in again.stdout
+
+
+def test_scores_from_a_file_below_the_minimum_fail_the_job(waiting):
+    result = waiting("review", "orders", "--scores", scores_file(waiting, bad=3), "--reviewer", "ana")
+    assert result.returncode == 1, result.stdout
+    failure = waiting.status()["failure"]
+    assert failure["reason"] == "ReviewFailed"
+    assert failure["message"].startswith("17/20 reviewed rows are good = 0.85, minimum 0.90; bad: ")
+    assert "training" not in waiting.logs()
+
+
+def test_scores_of_an_earlier_run_count_for_the_same_sample(waiting):
+    scores = scores_file(waiting, bad=20)
+    assert waiting("review", "orders", "--scores", scores).returncode == 1
+    again = waiting("run", "manifests", "--again")
+    assert again.returncode == 1, again.stdout
+    assert waiting.status()["failure"]["reason"] == "ReviewFailed"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"id": "nobody", "good": true}', "line 1: no row of the sample has the id 'nobody'"),
+        ('{"good": 1}', "line 1: good: Input should be a valid boolean"),
+        ("good", "line 1: not a JSON object"),
+    ],
+)
+def test_mistake_in_a_scores_file_is_reported_and_nothing_is_saved(waiting, line, problem):
+    (waiting.folder / "scores.jsonl").write_text(line)
+    result = waiting("review", "orders", "--scores", "scores.jsonl")
+    assert result.returncode == 1
+    assert f"scores.jsonl: {problem}" in result.stdout
+    assert waiting.status()["data"]["review"]["scored"] == 0
+
+
+def test_changed_sample_on_the_volume_is_refused(waiting):
+    (path,) = (waiting.runs / "volumes" / "tuning").glob("*/data/review/sample.jsonl")
+    path.write_text(path.read_text().replace("yes", "no"))
+    result = waiting("review", "orders", "--scores", scores_file(waiting))
+    assert result.returncode == 1
+    assert "was changed on its volume" in result.stdout
+
+
+def review_in_terminal(command: Command, keys: str) -> str:
+    """Run `tunegate review` in a pseudo-terminal, and press all keys once the first row is on the screen.
+    Returns what the command printed."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunegate_operator.cli.main", "review", "orders"],
+        cwd=command.folder,
+        env={**os.environ, "COLUMNS": "120", "TERM": "xterm", **command.environment},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    output, deadline, is_pressed = "", time.monotonic() + SECONDS, False
+    with os.fdopen(leader, "rb", buffering=0) as terminal:
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([terminal], [], [], 0.1)
+            try:
+                output += terminal.read(65536).decode(errors="replace") if ready else ""
+            except OSError:  # the process has closed the terminal
+                break
+            if "y good" in output and not is_pressed:
+                os.write(leader, keys.encode())
+                is_pressed = True
+        else:
+            process.kill()
+    process.wait()
+    return output
