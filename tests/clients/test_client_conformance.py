@@ -9,9 +9,10 @@ from support.places import Place
 from tunegate_api.contract import Request
 from tunegate_api.v1alpha1 import FineTuneJobSpec
 from tunegate_operator.clients.client import ClientError, Kind, UnknownNameError
+from tunegate_operator.clients.kube import KubernetesClient
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.names import REQUEST_KEY, request_name
+from tunegate_operator.names import REQUEST_KEY, REVIEW_LABEL, request_name
 
 
 @pytest.fixture(params=["runs", pytest.param("kubernetes", marks=pytest.mark.cluster)])
@@ -115,6 +116,33 @@ def test_a_job_without_a_report_is_named_in_the_error(place: Place) -> None:
     job = place.create(manifests.finetunejob())
     with pytest.raises(ClientError, match="FineTuneJob orders has no report yet"):
         place.client.read_report(job)
+
+
+def test_a_job_without_a_review_sample_is_named_in_the_error(place: Place) -> None:
+    job = place.create(manifests.finetunejob())
+    with pytest.raises(ClientError, match="review sample"):
+        place.client.read_review_sample(job)
+
+
+def test_a_config_map_is_read_by_name(place: Place) -> None:
+    assert place.client.read_config_map("scores") is None
+    place.create(manifests.config_map("scores", {"scores.json": "{}"}))
+    found = place.client.read_config_map("scores")
+    assert found is not None
+    assert found["data"] == {"scores.json": "{}"}
+
+
+@pytest.mark.cluster
+def test_scores_on_a_cluster_are_created_and_then_replaced(kubernetes: Place) -> None:
+    client = kubernetes.client
+    assert isinstance(client, KubernetesClient)
+    for text in ("{}", '{"scores": {}}'):
+        made = manifests.config_map("scores", {"scores.json": text})
+        made["metadata"]["labels"] = {REVIEW_LABEL: "orders"}
+        client.put_config_map(made)
+        found = client.read_config_map("scores")
+        assert found is not None
+        assert (found["data"], found["metadata"]["labels"]) == (made["data"], made["metadata"]["labels"])
 
 
 @pytest.mark.cluster

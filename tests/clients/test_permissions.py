@@ -12,7 +12,7 @@ import yaml
 from kubernetes import client, utils
 
 from support.api_server import ApiServer
-from support.builders import make_job
+from support.builders import make_job, make_scores
 from support.helm import Helm
 from support.places import PLAN, STOP, Place
 from tunegate_operator.clients import volume_file
@@ -80,6 +80,7 @@ def test_user_with_the_role_view_can_read_but_change_nothing(
         lambda: viewer.decide("orders", DISCARD_ANNOTATION, "no"),
         lambda: viewer.set_suspended("orders", True),
         lambda: viewer.read_report(job),
+        lambda: viewer.put_config_map(make_scores("scores", "5" * 64)),
     ):
         with pytest.raises(ClientError, match="forbidden"):
             change()
@@ -91,6 +92,8 @@ def test_user_with_the_role_edit_can_use_each_command(
     editor = user(server, kubernetes, "edit", tmp_path)
     editor.decide("orders", DISCARD_ANNOTATION, "no")
     assert editor.set_suspended("orders", True)["spec"]["suspend"] is True
+    for reviewer in ("ana", "ben"):
+        editor.put_config_map(make_scores("scores", "5" * 64, reviewer=reviewer))
     monkeypatch.setattr(volume_file, "WAIT_SECONDS", 0.5)
     monkeypatch.setattr(volume_file, "NOTICE_SECONDS", 0.1)
     with pytest.raises(ClientError, match="has not read the report"):

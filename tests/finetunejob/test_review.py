@@ -2,9 +2,12 @@
 good."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.builders import make_config_map, make_job, make_scores
 from support.world import SAMPLE, Script, World
@@ -12,6 +15,7 @@ from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 
+DOC = Path(__file__).parents[2] / "docs" / "review.md"
 IDS = [row.id for row in SAMPLE.rows]
 REVIEWED = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "quality": {"minScore": "0.8"}}
 
@@ -204,12 +208,31 @@ def test_restarted_operator_continues_from_the_recorded_review(world):
     assert world.run().phase is Phase.SUCCEEDED
 
 
+def test_operator_crash_around_the_decision_leaves_one_record_and_one_training_job(world):
+    deaths: list[World] = []
+    world.cluster.write_listener = lambda: deaths.append(world.without_operator())
+    world.apply(scores())
+    world.settle()
+    assert len(deaths) >= 3, "the record, the training Job and the status"
+    for dead in deaths:
+        dead.cluster.write_listener = lambda: None
+        dead.boot()
+        dead.settle()
+        assert dead.status().phase is Phase.QUEUED
+        assert len(records(dead)) == 1
+        assert len(dead.active_jobs()) == 1
+
+
+def records(world: World) -> list[dict[str, Any]]:
+    """Return the ConfigMaps that record a decided review."""
+    found = world.cluster.as_user.list_objects("ConfigMap")
+    return [obj for obj in found if "review.json" in obj.get("data", {})]
+
+
 def test_forged_record_of_another_sample_holds_the_job(world):
     world.apply(scores())
     world.settle()
-    (record,) = [
-        obj for obj in world.cluster.as_user.list_objects("ConfigMap") if "review.json" in obj.get("data", {})
-    ]
+    (record,) = records(world)
     assert record["immutable"] is True
     world.cluster.as_user.delete(Key.of(record), record["metadata"]["uid"])
     forged = record["data"]["review.json"].replace(SAMPLE.sha256, "6" * 64)
@@ -262,3 +285,13 @@ def test_long_notes_and_names_fit_in_the_status(world):
     assert status.failure is not None
     assert len(status.failure.message) <= MAX_MESSAGE
     assert status.failure.message.endswith("and 5 more")
+
+
+def test_config_map_in_the_documentation_is_accepted(world):
+    (text,) = re.findall(r"```yaml\n(apiVersion: v1.*?)```", DOC.read_text(), re.DOTALL)
+    made = yaml.safe_load(text.replace("SAMPLE", SAMPLE.sha256).replace("ID1", IDS[0]).replace("ID2", IDS[1]))
+    made["metadata"]["namespace"] = "default"
+    world.apply(made)
+    world.settle()
+    review = world.status().data.review
+    assert (review.scored, review.good, review.reviewers) == (2, 1, ["ana"])

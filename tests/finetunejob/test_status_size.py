@@ -2,10 +2,11 @@
 
 import json
 
-from support.builders import make_job
-from support.world import Script, World
+from support.builders import make_job, make_scores
+from support.world import SAMPLE, Script, World
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.meta import MAX_MESSAGE
+from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_BASELINES, MAX_DECISIONS, MAX_EVICTIONS
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
@@ -21,8 +22,20 @@ def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     world = World(script)
     name = "n" * 60
     world.apply_all(
-        make_job(name).with_publish("pvc://models/" + "p" * 900).with_spec(ttlSecondsAfterFinished=0).obj()
+        make_job(name)
+        .with_publish("pvc://models/" + "p" * 900)
+        .with_spec(ttlSecondsAfterFinished=0, data=make_job().obj()["spec"]["data"] | {"quality": {}})
+        .obj()
     )
+    scores = [
+        make_scores(
+            f"scores-{n}", SAMPLE.sha256, name, f"{n}{'r' * 63}", **{row.id: True for row in SAMPLE.rows}
+        )
+        for n in range(MAX_REVIEWERS)
+    ]
+    for one in scores[1:]:  # one ConfigMap, because the first complete review decides
+        scores[0]["data"][f"{one['metadata']['name']}.json"] = one["data"]["scores.json"]
+    world.apply(scores[0])
     while not world.status(name).checkpoints_omitted:
         world.settle()
         world.tick()
@@ -37,6 +50,9 @@ def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     assert status.phase == "Succeeded"
     assert status.cleanup is not None
     assert len(status.evictions) == 9
+    assert status.data is not None
+    assert status.data.review is not None
+    assert len(status.data.review.reviewers) == MAX_REVIEWERS
     assert len(status.checkpoints) == 20
     assert len(status.baselines) == MAX_BASELINES
     assert status.checkpoints_omitted == 41
