@@ -1,4 +1,4 @@
-"""The pod that reads a job's report from its volume on a cluster.
+"""The pod that reads a file of a job from its volume on a cluster, here the report.
 
 A kubelet runs this pod in ``tests/e2e/test_plugin.py``. Here, its program runs as a process, and a real API
 server decides whether the pod is accepted.
@@ -131,7 +131,7 @@ def read(runs: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[fl
         monkeypatch.setattr(volume_file, "time", Time(on_sleep))
         cluster = cast("KubernetesCluster", runs.cluster)  # the pod's log is not read here
         with pytest.raises(ClientError) as refused:
-            volume_file.read_report(cluster, job, lines.append)
+            volume_file.read_file(cluster, job, volume_file.REPORT, lines.append)
         return [str(refused.value), *lines]
 
     return run
@@ -181,7 +181,7 @@ def test_pod_whose_creation_is_interrupted_is_deleted(runs: Place, monkeypatch: 
 
     monkeypatch.setattr(type(runs.cluster), "create", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        volume_file.read_report(cast("KubernetesCluster", runs.cluster), job, print)
+        volume_file.read_file(cast("KubernetesCluster", runs.cluster), job, volume_file.REPORT, print)
     assert list(runs.cluster.list_objects("Pod")) == []
 
 

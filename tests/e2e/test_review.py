@@ -1,4 +1,4 @@
-"""A job with ``data.quality`` awaits its review on a real node, and `kubectl tunegate review` reads the sample
+"""On a real node, a job with ``data.quality`` awaits its review. `kubectl tunegate review` reads the sample
 from the volume."""
 
 import json

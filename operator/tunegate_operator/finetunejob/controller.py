@@ -119,11 +119,10 @@ class FineTuneJobController:
             name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
             return [Key.of(job) for job in pending if name in _gate_names(job)]
         if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
-            reviewed = Key(
-                self.kind, namespace, (changed["metadata"].get("labels") or {}).get(REVIEW_LABEL, "")
-            )
-            pending = [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
-            return [*pending, *([reviewed] if view.has(reviewed) else [])]
+            keys = [Key.of(job) for job in view.of_kind(self.kind, namespace, Phase.PENDING)]
+            labels = changed["metadata"].get("labels") or {}
+            reviewed = Key(self.kind, namespace, labels.get(REVIEW_LABEL, ""))
+            return [*keys, reviewed] if view.has(reviewed) else keys
         if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in _FINAL:
             name = changed["metadata"]["name"]
             pending = view.of_kind(self.kind, namespace, Phase.PENDING)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -94,6 +95,28 @@ def test_data_role_splits_rows_and_pins_them_in_plan(make_job):
     assert (root.workspace / Workspace.base_model(plan.model.digest) / "model.safetensors").exists()
     assert plan.stages[0].total_steps == 25, "five passes over so few rows"
     assert plan.model.parameters > 1000
+
+
+def test_review_sample_is_written_from_training_rows_and_pinned_in_the_plan(make_job):
+    root = make_job(jsonl(300), data={"quality": {"sample": "0.1"}})
+    assert run(root) == ExitCode.OK
+    plan = root.report(Role.DATA).plan
+    assert plan is not None
+    assert plan.data.review is not None
+    path = root.data / "review" / "sample.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == len(plan.data.review.rows) == math.ceil(plan.data.train.rows / 10)
+    trained = {
+        json.loads(line)["completion"] for line in (root.data / "train.jsonl").read_text().splitlines()
+    }
+    assert {line["completion"] for line in lines} <= trained
+
+    path.unlink()  # a retry writes it again, instead of using the earlier plan without it
+    assert run(root) == ExitCode.OK
+    again = root.report(Role.DATA).plan
+    assert again is not None
+    assert again.data.review == plan.data.review
+    assert path.exists()
 
 
 def test_held_out_rows_above_the_maximum_cause_a_warning(make_job):
