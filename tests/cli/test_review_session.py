@@ -64,6 +64,10 @@ def verdicts(scores: dict[str, Score]) -> str:
         ("yyyyq", "yyy-"),  # not submitted: all scores would decide the review
         ("yyyy!", "yyy-"),
         ("yyyyx" + ENTER, "yyyy"),
+        ("yyyyb" + ENTER + ENTER, "yyyy"),  # back to the last row, whose score stays
+        ("yyyyb " + ENTER, "yyyy"),
+        ("yyyybq", "yyy-"),
+        ("yyyybbq", "yy-y"),
     ],
 )
 def test_keys_give_the_expected_scores(keys, expected):
@@ -93,7 +97,7 @@ def test_screen_shows_the_whole_row_and_the_progress():
         ReviewRow(row="17", prompt=prompt, completion="", reasoning="look it up", tool_calls=[call])
     )
     _, screen = session("q", {ROWS[0].id: Score(good=False)}, rows=[ROWS[0], row])
-    for text in ("row 2 of 2 (17)", "1 of 2 scored: 0 good, 1 bad", "Be brief.", "Where is order 7?"):
+    for text in ("row 2 of 2  ·  id 17", "1 of 2 scored: 0 good, 1 bad", "Be brief.", "Where is order 7?"):
         assert text in screen
     assert "look it up" in screen
     assert 'find_order({"id": 7})' in screen

@@ -15,6 +15,7 @@ from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow
 
 KEYS = "y good · n bad · space skip · b back · c comment · q save and quit"
+ENTER = ("\r", "\n")
 LAST_KEYS = "enter submit · b back · q quit without the score of the last row"
 _ROLES = {"system": "magenta", "user": "cyan", "assistant": "green", "tool": "yellow"}
 GetKey = Callable[[], str]
@@ -92,41 +93,36 @@ def score_rows(
         while True:
             _show(session, console, is_done=is_done)
             key = get_key().lower()
-            if is_done:
-                if key in ("\r", "\n"):
-                    return session.scores
-                if key == "q":
-                    return _without_last(session)
-                is_done = key != "b"
-                if key == "b":
-                    session.back()
-                continue
             if key == "q":
+                break
+            if is_done and key in ENTER:
                 return session.scores
-            is_done = _handle(session, key, ask)
+            is_done = _handle(session, key, ask, is_done=is_done)
     except (KeyboardInterrupt, EOFError, click.Abort):
-        return _without_last(session) if session.is_complete else session.scores
+        pass
+    return _not_submitted(session)
 
 
-def _handle(session: Session, key: str, ask: Ask) -> bool:
-    """Carry out a key about the row on the screen. Return whether all rows have a score after a new score."""
+def _handle(session: Session, key: str, ask: Ask, *, is_done: bool) -> bool:
+    """Carry out a key. Return whether to show that all rows have a score, instead of a row."""
+    if is_done and key != "b":
+        return True
     if key in ("y", "n"):
         session.rate(good=key == "y")
-        return session.is_complete
-    if key == " ":
+    elif key == " ":
         session.skip()
     elif key == "b":
         session.back()
     elif key == "c":
         session.comment(ask("comment").strip())
-    return False
+    return key in ("y", "n", " ", *ENTER) and session.is_complete
 
 
-def _without_last(session: Session) -> dict[str, Score]:
-    """Return the scores without the last one. All scores would decide the review, which the reviewer has not
-    submitted."""
-    last = session.rows[session.seen[-1] if session.seen else session.position]
-    return {id: score for id, score in session.scores.items() if id != last.id}
+def _not_submitted(session: Session) -> dict[str, Score]:
+    """Return the scores of a reviewer who has not submitted them. If all rows have a score, the current row
+    is left out, because all scores would decide the review."""
+    current = session.row.id if session.is_complete else None
+    return {id: score for id, score in session.scores.items() if id != current}
 
 
 def _show(session: Session, console: Console, *, is_done: bool) -> None:
@@ -140,7 +136,7 @@ def _show(session: Session, console: Console, *, is_done: bool) -> None:
         console.print(Group(Text(counts, style="bold"), Text(LAST_KEYS, style="dim")))
         return
     row = session.row
-    title = Text(f"row {session.position + 1} of {len(session.rows)} ({_clean(row.row)})  ·  {counts}")
+    title = Text(f"row {session.position + 1} of {len(session.rows)}  ·  id {_clean(row.row)}  ·  {counts}")
     console.print(
         Group(Rule(title, align="left"), *_row_view(row), _score_line(session), Text(KEYS, style="dim"))
     )
