@@ -21,8 +21,9 @@ from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, summarize
 from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 
-MAX_NOTE = 200
-"""Maximum length of a note in the record of a review, in characters. A longer note is truncated."""
+MAX_NOTE = 100
+"""Maximum length of a note in the record of a review, in characters. A longer note is truncated, so that the
+record of the largest review fits in a ConfigMap, even if JSON escapes each character."""
 MAX_NAMED_ROWS = 5
 """Maximum number of bad rows that a message names."""
 _MAX_SHOWN_NOTE = 80
