@@ -413,7 +413,7 @@ class World:
         if role is Role.DATA:
             spec = self.job(job_name)["spec"]
             stages = tuple(stage["name"] for stage in spec["stages"])
-            sample = self.script.sample if spec["data"].get("quality") else None
+            sample = self.script.sample if "quality" in spec["data"] else None
             self._finish(job, role, uid, plan=plan_for(uid, stages, review=sample))
         elif role is Role.TRAIN:
             self._train(job, uid)
