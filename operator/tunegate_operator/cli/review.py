@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -16,9 +17,13 @@ from tunegate_operator.cli import exit_codes
 from tunegate_operator.cli.keyboard import Keyboard
 from tunegate_operator.cli.place import NAME, Place, at_place, notice
 from tunegate_operator.cli.review_session import score_rows
-from tunegate_operator.clients.client import ClientError, status_of
+from tunegate_operator.clients.caller import Caller
+from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.clients.review import Review, open_review, parse_score_lines
 from tunegate_operator.engine.cluster import Object
+
+if TYPE_CHECKING:
+    from tunegate_operator.clients.kube import KubernetesClient
 
 OPERATOR_SECONDS = 30.0
 """How long to wait until the operator has read the scores."""
@@ -45,7 +50,8 @@ def review(place: Place, *, name: str, file: Path | None, reviewer: str | None) 
     command then runs the job.
 
     \b
-    Exit codes: as for `tunegate run` once the job runs; 4 while rows have no score
+    Exit codes: 0 the review is passed, 1 failed, 4 rows without a score; on this machine, those of
+      `tunegate run` once the job runs
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the scores are saved
         signal.signal(number, signal.default_int_handler)
@@ -58,32 +64,34 @@ def review(place: Place, *, name: str, file: Path | None, reviewer: str | None) 
         opened = open_review(place.client(), name, person)
         review_run(place.runs, name, lambda: opened.config_map(_scores(opened, file)), place.caller)
     else:
-        _review_on_cluster(place, name, person, file)
+        notice("reading the review sample from the job's volume")
+        client = place.cluster()
+        opened = open_review(client, name, person)
+        raise SystemExit(submit(client, place.caller, opened, _scores(opened, file)))
 
 
-def _review_on_cluster(place: Place, name: str, reviewer: str, file: Path | None) -> None:
-    client = place.cluster()
-    notice("reading the review sample from the job's volume")
-    opened = open_review(client, name, reviewer)
-    before = client.get("FineTuneJob", name)
-    scores = _scores(opened, file)
+def submit(client: "KubernetesClient", caller: Caller, opened: Review, scores: dict[str, Score]) -> int:
+    """Write the scores of a reviewer to a cluster, wait until the operator has read them, and print the state
+    of the job. Returns the exit code."""
+    before = client.get("FineTuneJob", opened.job)
     client.put_config_map(opened.config_map(scores))
     if len(scores) < len(opened.rows):
-        again = place.caller.command("review", name)
+        again = caller.command("review", opened.job)
         click.echo(f"saved: {len(scores)} of {len(opened.rows)} rows are scored. Continue with: {again}")
-    status = status_of(_wait_for_operator(place, name, before))
+    status = status_of(_wait_for_operator(client, before))
     click.echo(f"{status.phase}: {status.message}")
-    if status.phase is Phase.AWAITING_REVIEW:
-        raise SystemExit(exit_codes.SUSPENDED)
-    click.echo(f"Follow progress with: {place.caller.command('status', name, '--watch')}")
+    if status.phase in (Phase.AWAITING_REVIEW, Phase.FAILED):
+        return exit_codes.of_job(status)
+    click.echo(f"Follow progress with: {caller.command('status', opened.job, '--watch')}")
+    return 0
 
 
-def _wait_for_operator(place: Place, name: str, before: Object) -> Object:
+def _wait_for_operator(client: Client, before: Object) -> Object:
     """Return the job once its status has changed, because the operator has read the scores; the present job
     if it does not change soon."""
-    client, deadline = place.cluster(), time.monotonic() + OPERATOR_SECONDS
+    deadline = time.monotonic() + OPERATOR_SECONDS
     while True:
-        job = client.get("FineTuneJob", name)
+        job = client.get("FineTuneJob", before["metadata"]["name"])
         if _reviewed_part(job) != _reviewed_part(before) or time.monotonic() > deadline:
             return job
         time.sleep(POLL_SECONDS)

@@ -1,0 +1,122 @@
+"""`tunegate review` for a job on a cluster reads the sample, stores the scores, and shows what the operator
+decided.
+
+The job is in a simulated world, because the tests' API server has no kubelet that runs the pod that reads the
+sample.
+"""
+
+from typing import cast
+
+import pytest
+
+from support.builders import make_job
+from support.world import Script, World
+from tunegate_api.judging.golden import Message
+from tunegate_api.judging.review import Score
+from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
+from tunegate_api.plan import SampledRow, SamplePlan
+from tunegate_operator.cli import review as command
+from tunegate_operator.clients.caller import Caller
+from tunegate_operator.clients.client import ClientError
+from tunegate_operator.clients.kube import KubernetesClient
+from tunegate_operator.clients.review import Review, open_review
+from tunegate_operator.engine.apply import apply
+from tunegate_operator.engine.cluster import Key, Object
+
+CALLER = Caller("kubectl tunegate", " --namespace default")
+ROWS = sorted(
+    (
+        with_id(ReviewRow(row=str(n), prompt=[Message(role="user", content=f"order {n}")], completion="yes"))
+        for n in range(10)
+    ),
+    key=lambda row: row.id,
+)
+SAMPLE = SamplePlan(sha256=sample_digest(ROWS), rows=[SampledRow(id=row.id, row=row.row) for row in ROWS])
+
+
+class WorldClient:
+    """Reads and writes the objects of a simulated world. Its operator acts at once."""
+
+    place = "the world"
+
+    def __init__(self) -> None:
+        self.world = World(Script(sample=SAMPLE))
+        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8"}}
+        self.world.apply_all(make_job().with_spec(data=data).obj())
+        self.world.run()
+        self.text = "".join(f"{row.model_dump_json(by_alias=True)}\n" for row in ROWS)
+
+    def get(self, kind: str, name: str) -> Object:
+        assert kind == "FineTuneJob"
+        return self.world.job(name)
+
+    def read_review_sample(self, job: Object) -> str:
+        assert job["metadata"]["name"] == "orders"
+        return self.text
+
+    def read_config_map(self, name: str) -> Object | None:
+        return self.world.cluster.as_user.get(Key("ConfigMap", "default", name))
+
+    def put_config_map(self, config_map: Object) -> None:
+        placed = config_map | {"metadata": config_map["metadata"] | {"namespace": "default"}}
+        apply(self.world.cluster.as_user, placed, self.read_config_map(config_map["metadata"]["name"]))
+        self.world.settle()
+
+
+@pytest.fixture
+def client() -> WorldClient:
+    return WorldClient()
+
+
+def opened(client: WorldClient, reviewer: str = "ana") -> Review:
+    return open_review(cast("KubernetesClient", client), "orders", reviewer)
+
+
+def submit(client: WorldClient, letters: str, reviewer: str = "ana") -> int:
+    """Submit a score for each row: y good, n bad, - none. Returns the exit code."""
+    scores = {
+        row.id: Score(good=letter == "y") for row, letter in zip(ROWS, letters, strict=True) if letter != "-"
+    }
+    return command.submit(cast("KubernetesClient", client), CALLER, opened(client, reviewer), scores)
+
+
+def test_submitted_scores_let_the_job_continue(
+    client: WorldClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(client, "yyyyyyyyyn") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Queued: ")
+    assert printed.endswith(
+        "Follow progress with: kubectl tunegate status orders --watch --namespace default\n"
+    )
+
+
+def test_too_many_bad_rows_are_shown_with_exit_code_1(
+    client: WorldClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(client, "nnnnyyyyyy") == 1
+    assert capsys.readouterr().out.startswith("Failed: ReviewFailed: 6/10 reviewed rows are good = 0.60")
+
+
+def test_incomplete_scores_are_kept_for_the_next_call(
+    client: WorldClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(client, "yn--------") == 4
+    printed = capsys.readouterr().out
+    assert "saved: 2 of 10 rows are scored. Continue with: kubectl tunegate review orders" in printed
+    assert "AwaitingReview: 2 of 10 rows of the review sample are scored" in printed
+    assert [opened(client).scores[row.id].good for row in ROWS[:2]] == [True, False]
+    assert opened(client, "ben").scores == {}, "each reviewer has own scores"
+    assert submit(client, "--yyyyyyyy", "ben") == 0
+
+
+def test_sample_that_is_not_the_one_in_the_plan_is_refused(client: WorldClient) -> None:
+    client.text = client.text.replace("order 3", "order 4", 1)
+    with pytest.raises(ClientError, match="was changed on its volume"):
+        opened(client)
+
+
+def test_job_that_does_not_await_a_review_is_refused(client: WorldClient) -> None:
+    submit(client, "y" * 10)
+    with pytest.raises(ClientError, match="does not await a review: it is in phase Queued"):
+        opened(client)
