@@ -10,9 +10,13 @@ import pytest
 from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
 from tunegate_trainer.data.parse import Labelled
+from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.review_sample import choose_rows, has_sample, write_sample
+from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Row
+
+STORED: RowFile[Row] = RowFile()
 
 
 def measured(
@@ -20,8 +24,15 @@ def measured(
 ) -> Measured[Row]:
     prompt = [Message(role="user", content=f"order {number}")]
     row = Row(id=id or str(number), prompt=prompt, completion=completion or f"answer {number}")
-    labelled = Labelled(row=row, line=number, group=group or f"order {number}")
-    return Measured(labelled, tokens=tokens, learned=5, group=labelled.group, answer=5)
+    labelled = Labelled(
+        place=Place(number),
+        group=group or f"order {number}",
+        prompt=str(number),
+        has_answers=False,
+        number=STORED.add(row),
+        rows=STORED,
+    )
+    return Measured(labelled, tokens=tokens, learned=5, group=labelled.group, answer=5, position=0)
 
 
 def chosen(rows: list[Measured[Row]], share: str = "0.1") -> list[Measured[Row]]:
