@@ -59,21 +59,26 @@ class DataChecks(ApiModel):
     more than half of it. Words that belong to the template of many rows are not compared. Defaults to Enforce
     with maxShare 0."""
     refusals: DataCheck | None = None
-    """Completions that refuse a request, or in which the writer says that it is an AI. Defaults to Warn with
-    maxShare 0.01."""
+    """Rows with an answer that starts by refusing the request, or in which the writer says that it is an AI.
+    Rejected answers of pairs are not read. Defaults to Warn with maxShare 0.01."""
     truncated_answers: DataCheck | None = None
-    """Completions that seem to end in the middle of a sentence, a bracket or a code block, although other
-    completions do not. Defaults to Warn with maxShare 0.02."""
+    """Rows whose last answer seems to end in the middle of a sentence, a JSON value or a code block, although
+    80 % of such answers are finished, or whose answer has an unusually frequent maximum number of tokens.
+    Defaults to Warn with maxShare 0.02."""
     mixed_languages: DataCheck | None = None
-    """Rows in another language than most rows. Defaults to Warn with maxShare 0.05."""
+    """Rows whose prompt or answer is in another language than most prompts or answers. Translations are
+    accepted, because prompts and answers are compared separately. Of more than 20,000 rows, a sample is read.
+    Defaults to Warn with maxShare 0.05."""
     secrets: DataCheck | None = None
-    """Rows with secrets, such as access keys, tokens and private keys. Defaults to Warn with maxShare 0."""
+    """Rows with secrets, such as access keys, tokens, passwords and private keys. Defaults to Warn with
+    maxShare 0."""
     personal_data: DataCheck | None = None
-    """Rows with personal data: e-mail addresses, telephone, credit card and bank account numbers. Defaults to
-    Warn with maxShare 0."""
+    """Rows with personal data outside the system turn: e-mail addresses, telephone, payment card and bank
+    account numbers. Defaults to Warn with maxShare 0."""
     prompt_injection: DataCheck | None = None
-    """Rows with text that gives instructions to a model in place of its user, such as to ignore earlier
-    instructions. Defaults to Warn with maxShare 0."""
+    """Rows with a text outside the system turn that gives instructions to a model in place of its user: to
+    ignore earlier instructions, by markers of a chat template, or by invisible characters. Defaults to Warn
+    with maxShare 0."""
     label_imbalance: DataCheck | None = None
     """Share of the most frequent label, if the completions are labels. Defaults to Warn with maxShare
     0.9."""

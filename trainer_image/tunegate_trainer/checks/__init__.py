@@ -26,14 +26,20 @@ from tunegate_trainer.checks import (
     long_rows,
     lost_reasoning,
     masked_answers,
+    mixed_languages,
     mixed_templates,
     near_duplicates,
+    personal_data,
+    prompt_injection,
+    refusals,
     rewritten_answers,
     schemas,
+    secrets,
     shared_prompts,
     split_leakage,
     system_turns,
     trained_prompts,
+    truncated_answers,
     unusable_metrics,
 )
 from tunegate_trainer.checks.finding import Check, Policy, Setting
@@ -71,6 +77,12 @@ CHECKS = Checks(
         mixed_templates,
         contradictions,
         label_imbalance,
+        refusals,
+        truncated_answers,
+        secrets,
+        personal_data,
+        prompt_injection,
+        mixed_languages,
     ),
     pairs=(held_out_pairs,),
     split=(
@@ -99,6 +111,12 @@ SETTINGS: Mapping[str, str] = {
     "mixed_templates": "mixed_templates",
     "near_duplicates": "near_duplicates",
     "split_leakage": "leakage",
+    "refusals": "refusals",
+    "truncated_answers": "truncated_answers",
+    "secrets": "secrets",
+    "personal_data": "personal_data",
+    "prompt_injection": "prompt_injection",
+    "mixed_languages": "mixed_languages",
 }
 """The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
 Checks that are missing here have no such field."""
