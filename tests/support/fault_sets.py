@@ -109,7 +109,9 @@ def _bad_rows() -> FaultSet:
 
 def _templates() -> FaultSet:
     """A quarter of the questions are in another template."""
-    return _trained("templates", templates.second_template(functions(), wrapper="instruction", share=0.25))
+    return _trained(
+        "mixed_templates", templates.second_template(functions(), wrapper="instruction", share=0.25)
+    )
 
 
 def _distribution() -> FaultSet:
@@ -146,7 +148,7 @@ def _duplicates() -> FaultSet:
         edit = copies.FORMAT_EDITS[["case", "punctuation", "spaces"][number % 3]]
         row = data.rows[i]
         added.append((row | {"prompt": data.prompt(edit(data.content(row), order))}, i))
-    return _trained("duplicates", inserted(data.rows, added, order))
+    return _trained("near_duplicates", inserted(data.rows, added, order))
 
 
 def _leakage() -> FaultSet:
@@ -179,7 +181,7 @@ def _refusals() -> FaultSet:
 
 def _cut_texts() -> FaultSet:
     """A tenth of the answers end inside a sentence."""
-    return _trained("cut_texts", signs.truncated_answers(functions(), count=26))
+    return _trained("truncated_answers", signs.truncated_answers(functions(), count=26))
 
 
 def _languages() -> FaultSet:
@@ -189,7 +191,7 @@ def _languages() -> FaultSet:
     chosen = random.Random(SIZE).sample(range(SIZE), len(answers))
     for i, answer in zip(chosen, answers, strict=True):
         rows[i] = rows[i] | {"completion": answer}
-    return _trained("languages", Injected(tuple(rows), frozenset(i + 1 for i in chosen)))
+    return _trained("mixed_languages", Injected(tuple(rows), frozenset(i + 1 for i in chosen)))
 
 
 def _secrets() -> FaultSet:
@@ -226,7 +228,7 @@ def _label_balance() -> FaultSet:
     data = components()
     rows = tuple({"prompt": data.prompt(text), "completion": label} for text, label in contents)
     faulty = frozenset(line for line, row in enumerate(rows, start=1) if row["completion"] == "operator")
-    return _trained("label_balance", Injected(rows, faulty))
+    return _trained("label_imbalance", Injected(rows, faulty))
 
 
 def _pairs() -> FaultSet:

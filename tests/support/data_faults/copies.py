@@ -63,6 +63,8 @@ def near_duplicates(
     long enough are used. Raises ValueError if there are fewer than ``count``."""
     order = random.Random(f"{edit} {similarity} {seed}")
     vocabulary = sorted({word for row in data.spare for word in data.content(row).split() if word.isalpha()})
+    if not vocabulary and edit == "words":
+        raise ValueError("the spare rows have no words with which words can be replaced")
     added: list[tuple[Row, int]] = []
     for i in order.sample(range(len(data.rows)), len(data.rows)):
         row = data.rows[i]
