@@ -86,9 +86,11 @@ class DataChecks(ApiModel):
     """Rows whose prompt has another label in another row, and pairs whose prompt has the opposite preference
     in another pair. Defaults to Warn with maxShare 0."""
     pairs: DataCheck | None = None
-    """Preference pairs from which little can be learned: the completions are almost equal, or equal after
-    truncation to `training.maxLength`, or one is much longer in almost all pairs, or the rejected ones are
-    almost all alike. Defaults to Warn with maxShare 0.05."""
+    """Preference pairs from which little can be learned. Three shares are compared with maxShare: the share
+    of pairs whose completions are almost equal; the share in which chosen is longer, or shorter, if it is at
+    least 0.8 and the median ratio of the lengths is at least 1.5; and the share with one of a few rejected
+    completions, if it is at least 0.5. Pairs are never truncated, see `maxTooLong`. Defaults to Warn with
+    maxShare 0.05."""
 
 
 @dataclass(frozen=True)

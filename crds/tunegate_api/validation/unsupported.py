@@ -53,7 +53,7 @@ FINETUNEJOB = (
         "code from a model's repository; use a model that transformers knows",
     ),
     NotYet("data.production", GIVEN, "the comparison with production inputs"),
-    *(NotYet(f"data.checks.{name}", GIVEN, "this check") for name in ("distribution", "pairs")),
+    NotYet("data.checks.distribution", GIVEN, "this check"),
     NotYet("data.quality.review", _is("Judge"), "scores by a judge model; use Manual"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(

@@ -13,6 +13,7 @@ import pytest
 from support.text_rows import answered, prompted
 from support.tiny_model import make_tokenizer
 from support.trainer_root import stage_plan
+from support.usable_pairs import usable_pairs
 from tunegate_api.contract import Role, StartRequest
 from tunegate_api.judging.golden import parse_golden
 from tunegate_api.plan import ModelPlan
@@ -118,6 +119,27 @@ def held_out_row_in_training(sound):
     )
     *train, test = rows.rows
     return replace(sound.split, rows=Split(train, sound.split.rows.dev, [test])), sound.context
+
+
+def preferred(sound, *answers):
+    """Return usable rows with pairs of these chosen and rejected answers, each with its own prompt."""
+    pairs = [
+        {"prompt": f"pair {i}", "chosen": chosen, "rejected": rejected}
+        for i, (chosen, rejected) in enumerate(answers)
+    ]
+    return replace(sound.usable, pairs=usable_pairs(pairs).pairs), sound.context
+
+
+def answers_in_another_case(sound):
+    return preferred(sound, ("Order three mugs.", "order three mugs"))
+
+
+def longer_chosen_answers(sound):
+    return preferred(sound, *((f"{i} mugs are on their way. " * 3, f"{i} mugs.") for i in range(60)))
+
+
+def one_rejected_answer(sound):
+    return preferred(sound, *((f"{i} mugs", "no mugs") for i in range(20)))
 
 
 def joined_groups(sound):
@@ -265,11 +287,13 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "split_leakage": held_out_row_in_training,
     "held_out_pairs": pairs_held_out,
     "label_imbalance": one_frequent_label,
+    "length_bias": longer_chosen_answers,
     "long_rows": longer_than_a_stage_takes,
     "lost_reasoning": reasoning_without_template,
     "masked_answers": held_out_answers_in_chats,
     "mixed_templates": prompt_in_another_template,
     "mixed_languages": row_in_german,
+    "near_equal_pairs": answers_in_another_case,
     "personal_data": row_with_an_address,
     "prompt_injection": instruction_to_a_model,
     "refusals": refused_request,
@@ -277,6 +301,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "schemas": broken_schema,
     "secrets": row_with_a_secret,
     "shared_prompts": joined_groups,
+    "similar_rejections": one_rejected_answer,
     "system_turns": golden_system_turn,
     "trained_prompts": golden_prompt_of_an_earlier_job,
     "unusable_metrics": answers_that_are_no_labels,

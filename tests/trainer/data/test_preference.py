@@ -138,6 +138,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
         rows: str = plain,
         fraction: str = "0.2",
         group_by: str | None = None,
+        checks: dict[str, object] | None = None,
         **spec: object,
     ) -> TrainerRoot:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
@@ -151,6 +152,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                     "train": {"configMap": "orders", "key": "train.jsonl"},
                     "preference": {"configMap": "orders", "key": "pairs.jsonl"},
                     "sizePolicy": "Warn",
+                    "checks": checks or {},
                     "heldOut": {"fraction": fraction} | ({"groupBy": group_by} if group_by else {}),
                 },
                 "stages": [
@@ -169,7 +171,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
 def pairs(count: int, first: int = 0) -> str:
     return lines(
         *(
-            {"prompt": f"order {i} mugs", "chosen": f"mugs: {i}", "rejected": "Sure, I can do that!"}
+            {"prompt": f"order {i} mugs", "chosen": f"mugs: {i}", "rejected": f"Sure, order {i}!"}
             for i in range(first, first + count)
         )
     )
@@ -256,6 +258,30 @@ def test_bad_pairs_are_in_the_message_and_the_report(make_job):
     assert "data.preference has 1 bad row: line 4: rejected is missing" in failure(root)
     report = json.loads((root.data / "report.json").read_text())
     assert report["preference"]["bad"][0]["line"] == 4
+
+
+@pytest.mark.parametrize(
+    ("checks", "result", "exit_code"),
+    [
+        ({}, "Warned", ExitCode.OK),
+        ({"policy": "Enforce"}, "Refused", ExitCode.BAD_DATA),
+        ({"policy": "Enforce", "maxShare": "0.2"}, "Passed", ExitCode.OK),
+        ({"policy": "Off"}, "Off", ExitCode.OK),
+    ],
+)
+def test_policy_of_pairs_decides_what_near_equal_answers_lead_to(make_job, checks, result, exit_code):
+    pairs = [
+        {"prompt": f"pair {i}", "chosen": f"mugs: {i}", "rejected": f"Mugs: {i}." if i < 2 else f"cups: {i}"}
+        for i in range(10)
+    ]
+    root = make_job(lines(*pairs), checks={"pairs": checks})
+    assert run(root) == exit_code
+    results = {one.name: one.result for one in root.report(Role.DATA).data_checks}
+    assert results["near_equal_pairs"] == result
+    if result == "Warned":
+        assert any("almost equal in 2 of 10 pairs" in warning for warning in plan_of(root).data.warnings)
+    if result == "Refused":
+        assert "line 1: they differ only in case" in failure(root)
 
 
 def test_pair_is_too_long_if_its_longer_answer_is(make_job):

@@ -23,12 +23,14 @@ from tunegate_trainer.checks import (
     held_out_pairs,
     label_imbalance,
     leaked_passages,
+    length_bias,
     long_rows,
     lost_reasoning,
     masked_answers,
     mixed_languages,
     mixed_templates,
     near_duplicates,
+    near_equal_pairs,
     personal_data,
     prompt_injection,
     refusals,
@@ -36,6 +38,7 @@ from tunegate_trainer.checks import (
     schemas,
     secrets,
     shared_prompts,
+    similar_rejections,
     split_leakage,
     system_turns,
     trained_prompts,
@@ -83,6 +86,9 @@ CHECKS = Checks(
         personal_data,
         prompt_injection,
         mixed_languages,
+        near_equal_pairs,
+        length_bias,
+        similar_rejections,
     ),
     pairs=(held_out_pairs,),
     split=(
@@ -117,6 +123,9 @@ SETTINGS: Mapping[str, str] = {
     "personal_data": "personal_data",
     "prompt_injection": "prompt_injection",
     "mixed_languages": "mixed_languages",
+    "length_bias": "pairs",
+    "near_equal_pairs": "pairs",
+    "similar_rejections": "pairs",
 }
 """The field of the spec's ``data.checks`` with the policy and the limit of each check, by the check's name.
 Checks that are missing here have no such field."""
