@@ -6,6 +6,8 @@ from typing import Any
 from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs
 from tunegate_trainer.data.usable import Measured
 
@@ -17,7 +19,8 @@ def usable_pairs(pairs: Sequence[dict[str, str]]) -> UsableRows:
         Measured(labelled, tokens=4, learned=2, group=labelled.group, answer=1, position=2 * i)
         for i, labelled in enumerate(parsed.rows)
     ]
-    return UsableRows([], measured, groups_before=len({one.group for one in measured}))
+    groups = len({one.group for one in measured})
+    return UsableRows([], measured, groups, find_near_duplicates(Documents([], measured)))
 
 
 NO_CONTEXT: Any = None
