@@ -233,14 +233,14 @@ def test_out_of_memory_while_scoring_a_pair_gives_a_hint(tiny_model, monkeypatch
 
 
 def test_out_of_memory_while_computing_the_dpo_reference_gives_a_hint(make_root, monkeypatch):
-    root = make_root(parameters={"quantization": "NF4"})
+    root = make_root(later=[dpo_plan(quantization="NF4")])
 
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(likelihood, "token_losses", full)
     model = load_base(root.base_model, "float32", torch.device("cpu"))
-    stage = root.context().plan.stages[0]
+    stage = root.context().plan.stages[1]
     two = (example([5, 6], [7]), example([5, 6], [8]))
     with pytest.raises(CudaOutOfMemoryError, match="the reference of one answer") as raised:
         train_role.training_examples([two], root.stage_folder, model, "digest", stage=stage)
