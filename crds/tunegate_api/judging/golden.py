@@ -195,6 +195,9 @@ class GoldenCase(ApiModel):
     allow_empty: bool = False
     """If true, an empty output passes `not_contains`. By default it fails, because a model that answers
     nothing is broken."""
+    todo: str | None = None
+    """What to write in this case, which is a placeholder until the field is removed. `tunegate init` writes
+    placeholders. A golden set that has one is refused."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "GoldenCase":
@@ -220,7 +223,7 @@ def parse_golden(text: str) -> list[GoldenCase]:
     """Parse the JSON Lines ``text`` of a golden set. Blank lines are skipped.
 
     Raises :class:`GoldenError` if lines are invalid, ids are used twice, or the set is empty or too large.
-    The error lists all faults with their line numbers.
+    The error lists all faults with their line numbers. A case that is still a placeholder is a fault.
     """
     cases: list[GoldenCase] = []
     problems: list[str] = []
@@ -230,7 +233,11 @@ def parse_golden(text: str) -> list[GoldenCase]:
         if not line.strip():
             continue
         try:
-            case = GoldenCase.model_validate(json.loads(line))
+            fields = json.loads(line)
+            if isinstance(fields, dict) and fields.get("todo") is not None:
+                problems.append(f"line {number}: {_placeholder(fields)}")
+                continue
+            case = GoldenCase.model_validate(fields)
             json.dumps(case.to_wire(), ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
@@ -261,6 +268,12 @@ def parse_golden(text: str) -> list[GoldenCase]:
     if problems:
         raise GoldenError(problems)
     return cases
+
+
+def _placeholder(fields: dict[str, Any]) -> str:
+    """Return what is wrong with a case that has the field ``todo``. Its other fields may be empty."""
+    what = str(fields["todo"]).strip() or "its prompt and its expectations"
+    return f"case {fields.get('id', 'without an id')} is a placeholder: write {what}, then remove todo"
 
 
 def unreachable(

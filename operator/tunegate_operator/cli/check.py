@@ -15,12 +15,12 @@ from tunegate_api import API_VERSION
 from tunegate_api.forecast import CheckedData
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_operator.cli import exit_codes
+from tunegate_operator.cli.data_job import COLUMNS, data_job
 from tunegate_operator.laptop.plan import ForecastError
 from tunegate_operator.laptop.plan import check as check_data
 
 _STYLES = {"Refused": "bold red", "Warned": "yellow", "Passed": "green"}
 _MARKS = {"Refused": "✗", "Warned": "!", "Passed": "✓"}
-_ANY_MODEL = "file:///any-model"
 
 
 @click.command()
@@ -40,7 +40,7 @@ _ANY_MODEL = "file:///any-model"
     help="What the data is for. Without it, the number of rows is not checked.",
 )
 @click.option("--model", help="The model to train. Without it, lengths are measured in words.")
-@click.option("--column", "columns", multiple=True, metavar="NAME=FIELD", help="Such as completion=answer.")
+@COLUMNS
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def check(
     data: str,
@@ -61,7 +61,7 @@ def check(
     \b
     Exit codes: 0 a job would accept the data, 1 it would refuse the data, 2 wrong options
     """
-    job = _job(data, preference, production, goal=goal, model=model, columns=columns)
+    job = data_job(data, preference, production, goal=goal, model=model, columns=columns)
     objects = [obj for i, path in enumerate(golden_sets, start=1) for obj in _gate(f"golden-{i}", path)]
     job["spec"]["gates"] = [{"name": f"golden-{i}"} for i, _ in enumerate(golden_sets or ("",), start=1)]
     try:
@@ -75,58 +75,6 @@ def check(
     else:
         Console().print(check_view(data, found))
     raise SystemExit(exit_codes.FAILED if found.failure else 0)
-
-
-def _job(
-    data: str,
-    preference: str | None,
-    production: str | None,
-    *,
-    goal: str | None,
-    model: str | None,
-    columns: tuple[str, ...],
-) -> dict[str, Any]:
-    """Return the manifest of a job that has this data."""
-    sources: dict[str, Any] = {"train": {"uri": _address(data)}}
-    if columns:
-        sources["train"]["columns"] = dict(_column(column) for column in columns)
-    if preference:
-        sources["preference"] = {"uri": _address(preference)}
-    if production:
-        sources["production"] = {"uri": _address(production)}
-    stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
-    if preference:
-        stages.append({"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}})
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "FineTuneJob",
-        "metadata": {"name": "check"},
-        "spec": {
-            "model": {"uri": _address(model) if model else _ANY_MODEL},
-            "data": {"goal": goal or get_args(Goal)[0], **sources},
-            "taskMetrics": [{"name": "exact_match", "min": "0"}],
-            "stages": stages,
-            "resources": {"accelerator": "CPU"},
-            "storage": {"persistentVolumeClaim": "check"},
-        },
-    }
-
-
-def _address(given: str) -> str:
-    """Return the URI of a path; a URI is returned unchanged."""
-    if "://" in given:
-        return given
-    path = Path(given)
-    if not path.exists():
-        raise click.UsageError(f"{given} does not exist")
-    return path.resolve().as_uri()
-
-
-def _column(given: str) -> tuple[str, str]:
-    name, separator, field = given.partition("=")
-    if not separator or not field:
-        raise click.UsageError(f"--column {given} must be NAME=FIELD, such as completion=answer")
-    return name, field
 
 
 def _gate(name: str, path: Path) -> list[dict[str, Any]]:

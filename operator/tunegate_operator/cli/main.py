@@ -23,6 +23,7 @@ ON_JOBS = {
 """The commands for jobs in a runs folder or on a cluster, and the module of each."""
 COMMANDS = {
     "check": f"{_CLI}.check",
+    "init": f"{_CLI}.init",
     "validate": f"{_CLI}.manifests",
     "plan": f"{_CLI}.manifests",
     "run": f"{_CLI}.run",
@@ -39,6 +40,7 @@ def main() -> None:
     \b
     The same manifests run here and on a cluster:
       tunegate check data.jsonl                check data, without a manifest
+      tunegate init --data data.jsonl …        write the manifests of a new job from its data
       tunegate validate examples/quickstart    report every mistake, with its line
       tunegate plan examples/quickstart        estimate what it needs, without training
       tunegate run examples/quickstart         prepare data, train, judge, publish

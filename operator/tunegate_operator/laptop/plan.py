@@ -41,14 +41,23 @@ def forecast(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -
 
 
 def check(
-    job: Object, objects: Sequence[Object], folder: Path, runs: Path, *, any_model: bool, any_goal: bool
+    job: Object,
+    objects: Sequence[Object],
+    folder: Path,
+    runs: Path,
+    *,
+    any_model: bool = False,
+    any_goal: bool = False,
+    describe: bool = False,
 ) -> CheckedData:
     """Return what the data checks find in the data of ``job``, see :func:`forecast`.
 
     With ``any_model``, rows are measured in words, and the model of the job is not used. With ``any_goal``,
-    the number of rows is not checked.
+    the number of rows is not checked. With ``describe``, the rows are described, and columns that the job
+    does not set are guessed.
     """
-    options = [*(["--any-model"] if any_model else []), *(["--any-goal"] if any_goal else [])]
+    given = {"--any-model": any_model, "--any-goal": any_goal, "--describe": describe}
+    options = [option for option, is_given in given.items() if is_given]
     with _pod_folder(job, objects, folder, runs) as root:
         return CheckedData.model_validate_json(_run(root, "check", *options))
 

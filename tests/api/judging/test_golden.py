@@ -71,6 +71,30 @@ def test_invalid_golden_line_is_reported_with_its_fault(text, problem):
     assert any(problem in each for each in caught.value.problems), caught.value.problems
 
 
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (
+            {"todo": "a long input", "prompt": None, "expect": None},
+            "line 1: case a is a placeholder: write a long input, then remove todo",
+        ),
+        ({"todo": "a long input"}, "case a is a placeholder: write a long input"),
+        ({"todo": ""}, "case a is a placeholder: write its prompt and its expectations"),
+        ({"todo": True, "id": None}, "case without an id is a placeholder"),
+    ],
+)
+def test_placeholder_is_refused_with_what_to_write(fields, problem):
+    with pytest.raises(GoldenError) as caught:
+        parse_golden(line(**fields))
+    assert len(caught.value.problems) == 1
+    assert problem in caught.value.problems[0]
+
+
+def test_case_whose_todo_was_emptied_in_yaml_is_accepted():
+    (case,) = parse_golden(inline_golden([{**CASE, "todo": None}]))
+    assert case.todo is None
+
+
 def test_error_message_lists_five_faults_and_counts_further_ones():
     with pytest.raises(GoldenError, match="and 2 more") as caught:
         parse_golden("{\n" * 7)

@@ -299,12 +299,19 @@ def test_missing_entry_point_of_a_custom_metric_is_refused(make_job):
     )
 
 
-def test_golden_case_with_an_invalid_pattern_is_refused_before_training(make_job):
-    case = {"id": "odd", "prompt": "a", "expect": [{"type": "regex", "value": "("}]}
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"expect": [{"type": "regex", "value": "("}]}, "not a valid Python regular expression: missing )"),
+        ({"todo": "a long input"}, "case odd is a placeholder: write a long input, then remove todo"),
+    ],
+)
+def test_invalid_golden_case_is_refused_before_training(make_job, change, problem):
+    case = {"id": "odd", "prompt": "a", "expect": [{"type": "equals", "value": "b"}], **change}
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
     assert run(root) == ExitCode.BAD_DATA
     assert failure(root).startswith("EvalGate orders: golden set: line 1: ")
-    assert "not a valid Python regular expression: missing )" in failure(root)
+    assert problem in failure(root)
 
 
 def test_missing_model_package_error_says_what_to_install(make_job, capsys):

@@ -162,12 +162,7 @@ def _golden_set(
             f"{gate.golden_sha256}",
             "a golden set is immutable: put changed cases into a new ConfigMap and a new EvalGate",
         )
-    try:
-        golden = parse_golden(text)
-    except GoldenError as error:
-        raise BadDataError(
-            f"EvalGate {gate.name}: golden set: {error}", "correct these cases in a new EvalGate"
-        ) from error
+    golden = golden_cases(gate.name, text)
     cases = [
         Case(
             id=case.id,
@@ -208,6 +203,16 @@ def _errors_name(gate: str, case: GoldenCase) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"EvalGate {gate}, case {case.id}: {error}", error.hint) from error
+
+
+def golden_cases(gate: str, text: str) -> list[GoldenCase]:
+    """Parse the golden set of a gate. Raises :class:`BadDataError` with the line of each invalid case."""
+    try:
+        return parse_golden(text)
+    except GoldenError as error:
+        raise BadDataError(
+            f"EvalGate {gate}: golden set: {error}", "correct these cases in a new EvalGate"
+        ) from error
 
 
 def golden_text(root: Path, gate: str, source: GoldenSource) -> str:

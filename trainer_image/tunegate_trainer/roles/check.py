@@ -1,8 +1,9 @@
-"""Check data for ``tunegate check``: ``python -m tunegate_trainer.roles.check``.
+"""Check data for ``tunegate check`` and ``tunegate init``: ``python -m tunegate_trainer.roles.check``.
 
 This module reads the same files below ``$TUNEGATE_ROOT`` as :mod:`tunegate_trainer.roles.forecast`, and
 writes ``check.json``. With ``--any-model``, the model of the manifest is not used, and rows are measured in
-words instead of tokens. With ``--any-goal``, the number of rows is not checked.
+words instead of tokens. With ``--any-goal``, the number of rows is not checked. With ``--describe``, the
+result also describes the rows, and columns that the manifest does not set are guessed.
 """
 
 import argparse
@@ -10,18 +11,27 @@ import json
 import logging
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import ROOT_VARIABLE, Role
-from tunegate_api.forecast import CheckedData, CheckFinding
+from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.data import Columns, DataSource
 from tunegate_trainer.checks import CHECKS, few_rows
+from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.runner import CheckRunner
+from tunegate_trainer.data.columns import guess_columns
+from tunegate_trainer.data.description import describe as describe_rows
 from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.records import read_records
+from tunegate_trainer.data.shapes import ROW_SHAPES, openai_chat, recognize, sharegpt
+from tunegate_trainer.data.usable import SourceRows
+from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
@@ -33,6 +43,8 @@ from tunegate_trainer.tokens.plain import plain_tokenizer
 FILE = "check.json"
 _LONGEST = 1_000_000
 """The maximum length of a row in words if the model is not known."""
+_TRIED_ROWS = 100
+"""Number of rows that are read before columns are guessed."""
 
 
 def main() -> int:
@@ -41,14 +53,16 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--any-model", action="store_true")
     parser.add_argument("--any-goal", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--describe", action="store_true")
+    options = vars(parser.parse_args())
     root = Path(os.environ[ROOT_VARIABLE])
-    checked = check(root, any_model=arguments.any_model, any_goal=arguments.any_goal)
-    write_model(root / FILE, checked)
+    write_model(root / FILE, check(root, **options))
     return 0
 
 
-def check(root: Path, *, any_model: bool = False, any_goal: bool = False) -> CheckedData:
+def check(
+    root: Path, *, any_model: bool = False, any_goal: bool = False, describe: bool = False
+) -> CheckedData:
     """Run the data checks for the job whose manifests are below ``root``, and return what they found."""
     job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
@@ -58,8 +72,15 @@ def check(root: Path, *, any_model: bool = False, any_goal: bool = False) -> Che
     if not gates:
         job = job.model_copy(update={"spec": without_gates(job.spec)})
     folder, runner, failure = DataFolder(root / "checked"), None, None
+    describer, first = _Describer(), _FirstRow()
+    if describe:
+        checks = replace(checks, source=(describer, *checks.source))
     try:
         context.request = make_request(root, job, gates)
+        if describe:
+            first = _first_row(context, job.spec.data.train)
+        if first.columns:
+            context.request = make_request(root, _with_columns(job, first.columns), gates)
         tokenizer, longest = _tokenizer(context, job, any_model=any_model)
         runner = CheckRunner(check_context(context, tokenizer), folder.note)
         read_data(context, folder, longest, checks, runner)
@@ -69,10 +90,69 @@ def check(root: Path, *, any_model: bool = False, any_goal: bool = False) -> Che
     return CheckedData(
         rows=report.get("rows"),
         shape=report.get("shape"),
-        results=runner.results if runner else [],
+        results=[one for one in runner.results if one.name != _Describer.NAME] if runner else [],
         findings=[CheckFinding.model_validate(one) for one in report.get("checks", ())],
         failure=failure,
+        fields=first.fields,
+        guessed_columns=first.columns,
+        described=describer.described,
     )
+
+
+@dataclass
+class _Describer:
+    """Describes the rows of ``data.train``. It has the interface of a check of a source, because the rows of
+    a source are available there, also if the data is refused later."""
+
+    NAME: str = "describer"
+    described: DescribedData | None = None
+
+    def run(self, rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
+        del context
+        if rows.field == "data.train" and rows.parsed.rows:
+            self.described = describe_rows(labelled.row for labelled in rows.parsed.rows)
+        return []
+
+
+@dataclass(frozen=True)
+class _FirstRow:
+    """The fields of the first row that can be read, and the columns that are guessed from them."""
+
+    fields: list[str] | None = None
+    """None if no row can be read."""
+    columns: Columns | None = None
+    """None if the row needs no columns, or if there is no good guess."""
+
+
+def _first_row(context: Context, source: DataSource) -> _FirstRow:
+    """Read the first rows, and guess columns if none of these rows can be used without."""
+    with open_source(context, source, "data.train") as opened:
+        records = read_records(opened.path, "data.train")
+        rows = islice((record.fields for record in records if record.fields is not None), _TRIED_ROWS)
+        first = next(rows, None)
+        if first is None:
+            return _FirstRow()
+        if source.columns != Columns() or any(map(_is_usable, chain([first], rows))):
+            return _FirstRow(list(first))
+    return _FirstRow(list(first), guess_columns(first))
+
+
+def _is_usable(fields: dict[str, Any]) -> bool:
+    """Return whether a row needs no columns. A chat never does, even if it has a fault."""
+    shape = recognize(ROW_SHAPES, fields, Columns())
+    if shape in (openai_chat.SHAPE, sharegpt.ROWS):
+        return True
+    try:
+        return shape is not None and bool(shape.read(fields, Columns()))
+    except (RecursionError, TypeError, ValueError):
+        return False
+
+
+def _with_columns(job: FineTuneJob, columns: Columns) -> FineTuneJob:
+    data = job.spec.data
+    train = data.train.model_copy(update={"columns": columns})
+    data = data.model_copy(update={"train": train})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"data": data})})
 
 
 def _tokenizer(context: Context, job: FineTuneJob, *, any_model: bool) -> tuple[PreTrainedTokenizerBase, int]:

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
-from tunegate_api.judging.golden import parse_golden
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -52,6 +51,7 @@ from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.sets import (
     check_metrics,
     check_split,
+    golden_cases,
     golden_sets,
     golden_text,
 )
@@ -285,7 +285,7 @@ def read_data(
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
     request = context.request
     golden = {
-        gate.name: parse_golden(golden_text(context.root, gate.name, gate.spec.golden.source))
+        gate.name: golden_cases(gate.name, golden_text(context.root, gate.name, gate.spec.golden.source))
         for gate in request.gates
     }
     schemas = _metric_schemas(context)

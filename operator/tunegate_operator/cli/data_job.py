@@ -1,0 +1,74 @@
+"""The manifest of a job for commands that are given data instead of manifests: check and init."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from tunegate_api import API_VERSION
+from tunegate_api.v1alpha1.data import Goal
+
+COLUMNS = click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME=FIELD",
+    help="The field that holds the prompt or the completion, such as completion=answer. May be repeated.",
+)
+_ANY_MODEL = "file:///any-model"
+
+
+def data_job(
+    data: str,
+    preference: str | None = None,
+    production: str | None = None,
+    *,
+    goal: str | None,
+    model: str | None,
+    columns: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the manifest of a job that has this data, with as few other fields as possible. If ``goal`` or
+    ``model`` is None, the job has any goal or model."""
+    sources: dict[str, Any] = {"train": {"uri": address_of(data)}}
+    if columns:
+        sources["train"]["columns"] = dict(_column(column) for column in columns)
+    if preference:
+        sources["preference"] = {"uri": address_of(preference)}
+    if production:
+        sources["production"] = {"uri": address_of(production)}
+    stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
+    if preference:
+        stages.append({"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}})
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "FineTuneJob",
+        "metadata": {"name": "check"},
+        "spec": {
+            "model": {"uri": address_of(model) if model else _ANY_MODEL},
+            "data": {"goal": goal or get_args(Goal)[0], **sources},
+            "taskMetrics": [{"name": "exact_match", "min": "0"}],
+            "stages": stages,
+            "resources": {"accelerator": "CPU"},
+            "storage": {"persistentVolumeClaim": "check"},
+        },
+    }
+
+
+def address_of(given: str) -> str:
+    """Return the URI of a path; a URI is returned unchanged."""
+    if "://" in given:
+        return given
+    path = Path(given)
+    if not path.exists():
+        raise click.UsageError(f"{given} does not exist")
+    uri = f"file://{path.resolve()}"
+    if any(char.isspace() for char in uri):
+        raise click.UsageError(f"{given}: rename the path, because {uri} must not contain white space")
+    return uri
+
+
+def _column(given: str) -> tuple[str, str]:
+    name, separator, field = given.partition("=")
+    if not separator or not field:
+        raise click.UsageError(f"--column {given} must be NAME=FIELD, such as completion=answer")
+    return name, field
