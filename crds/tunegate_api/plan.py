@@ -1,9 +1,11 @@
 """The plan of a run: everything that is resolved before training."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
-from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel
+from tunegate_api.meta import Decimal, Listed, Mapped, Sha256, StatusModel
 
 
 class TrainingParameters(StatusModel):
@@ -119,6 +121,17 @@ class SamplePlan(StatusModel):
     rows: Listed[SampledRow]
 
 
+class ProductionPlan(StatusModel):
+    """The sample of production inputs that the training inputs were compared with."""
+
+    source_sha256: Sha256
+    rows: int
+    """Number of distinct inputs."""
+    distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
+    """Area under the ROC curve of a classifier that distinguishes training inputs from production inputs.
+    None if there are too few inputs, or the check is off."""
+
+
 class DataPlan(StatusModel):
     source_sha256: Sha256
     train: SplitPlan
@@ -130,6 +143,8 @@ class DataPlan(StatusModel):
     """The preference pairs. None without a DPO stage."""
     review: SamplePlan | None = None
     """The sample that people review. None without `data.quality`."""
+    production: ProductionPlan | None = None
+    """The production inputs. None without `data.production`, and in plans of earlier releases."""
     warnings: Listed[str] = []
 
 

@@ -229,13 +229,15 @@ CREDENTIALS = {
         "goal": "StyleOrFormat",
         "train": {"uri": "s3://rows/train.jsonl", "secretName": "bucket"},
         "preference": {"uri": "s3://rows/pairs.jsonl", "secretName": "bucket"},
+        "production": {"uri": "s3://logs/requests.jsonl", "secretName": "logs"},
     },
     "publish": [{"uri": "oci://registry.internal/orders", "secretName": "registry"}],
 }
 
 
 @pytest.mark.parametrize(
-    ("role", "names"), [(Role.DATA, {"bucket", "hub"}), (Role.PUBLISH, {"registry"}), (Role.TRAIN, set())]
+    ("role", "names"),
+    [(Role.DATA, {"bucket", "hub", "logs"}), (Role.PUBLISH, {"registry"}), (Role.TRAIN, set())],
 )
 def test_pod_gets_only_the_secrets_of_its_role(role: Role, names: set[str]):
     template = template_of(role, **CREDENTIALS)

@@ -1,6 +1,6 @@
 """Status shows progress with few writes."""
 
-from support.world import STAGE, World
+from support.world import STAGE, Script, World
 
 
 def test_progress_alone_is_written_at_most_every_30_seconds():
@@ -49,3 +49,11 @@ def test_status_message_shows_gate_activity_at_most_every_30_seconds():
     progress = world.run().progress
     assert progress is not None
     assert progress.activity is None
+
+
+def test_status_shows_the_auc_between_training_and_production_inputs():
+    world = World(Script(auc="0.6213"))
+    world.apply_all()
+    world.until_checkpoint()
+    data = world.job()["status"]["data"]
+    assert data["distributionAUC"] == "0.6213"

@@ -61,12 +61,13 @@ def test_job_waits_for_missing_data():
                     "sizePolicy": "Warn",
                     "train": {"uri": "file:///rows.jsonl"},
                     "preference": {"uri": "file:///pairs.jsonl"},
+                    "production": {"uri": "file:///requests.jsonl"},
                 },
                 "stages": [
                     {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "r": 8, "alpha": 16}}
                 ],
             },
-            "spec.data.train.uri, spec.data.preference.uri",
+            "spec.data.train.uri, spec.data.preference.uri, spec.data.production.uri",
         ),
     ],
 )

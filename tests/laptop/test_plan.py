@@ -97,6 +97,15 @@ def test_plan_warns_that_fsdp_is_untested_on_gpus(tunegate, tiny_model):
     assert any("sharded by FSDP, which has not run on a GPU yet" in advice for advice in found["advice"])
 
 
+def test_plan_compares_training_inputs_with_production_inputs(tunegate, tiny_model):
+    rows = {"configMap": "rows"}
+    data = {"goal": "StyleOrFormat", "train": rows, "production": rows, "sizePolicy": "Warn"}
+    result = tunegate("plan", tunegate.write(tiny_model, data=data))
+    assert result.returncode == 0, result.stdout
+    assert "production 64 inputs · a classifier distinguishes them with AUC 0." in result.stdout
+    assert "data.production is not set" not in result.stdout
+
+
 @pytest.mark.usefixtures("without_weights")
 def test_plan_reports_a_too_small_gpu_even_if_the_data_is_unavailable(tunegate, tiny_model):
     small = ON_A_VOLUME | {"resources": {"accelerator": "GPU", "gpu": {"memory": "1Gi"}}}

@@ -193,9 +193,7 @@ def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
 def serve(path: str, owner: int) -> None:
     """Import what roles need, and fork for each client until the process ``owner`` ends."""
     owner_fd = os.pidfd_open(owner)
-    modules: dict[str, Any] = sys.modules
-    for name in ("scipy", "sklearn", "wandb"):  # roles do not import them either
-        modules[name] = None
+    import_module("tunegate_trainer.process.packages").hide("scipy", "sklearn", "wandb")  # as roles do
     for name in MODULES:
         import_module(f"tunegate_trainer.{name}")
     gc.collect()

@@ -36,6 +36,7 @@ from tunegate_api.plan import (
     DataPlan,
     ModelPlan,
     Plan,
+    ProductionPlan,
     SampledRow,
     SamplePlan,
     SplitPlan,
@@ -69,9 +70,12 @@ def plan_for(
     job_uid: str,
     stages: tuple[str, ...] = (STAGE,),
     total_steps: int = 50,
+    *,
     review: SamplePlan | None = None,
+    auc: str | None = None,
 ) -> Plan:
     split = SplitPlan(rows=40, sha256=DIGEST)
+    production = ProductionPlan(source_sha256=DIGEST, rows=60, distribution_auc=auc) if auc else None
     parameters = TrainingParameters(
         method="SFT",
         adapter="LoRA",
@@ -95,7 +99,15 @@ def plan_for(
     return Plan(
         job_uid=job_uid,
         model=ModelPlan(uri="package://tiny", digest=DIGEST, parameters=1000),
-        data=DataPlan(source_sha256=DIGEST, train=split, dev=split, test=split, dropped=0, review=review),
+        data=DataPlan(
+            source_sha256=DIGEST,
+            train=split,
+            dev=split,
+            test=split,
+            dropped=0,
+            review=review,
+            production=production,
+        ),
         stages=[
             StagePlan(
                 name=name,
@@ -142,6 +154,8 @@ class Script:
     publish_reads: LastPublished | None = None
     """A better version that the publish pod finds at the last publish target, so the pod publishes only to
     the other targets."""
+    auc: str | None = None
+    """The AUC between training and production inputs that the data pod reports."""
     baselines: list[MeasuredBaseline] = field(default_factory=list)
     """The cached baselines that training and gate pods report."""
     sample: SamplePlan | None = SAMPLE
@@ -414,7 +428,7 @@ class World:
             spec = self.job(job_name)["spec"]
             stages = tuple(stage["name"] for stage in spec["stages"])
             sample = self.script.sample if "quality" in spec["data"] else None
-            self._finish(job, role, uid, plan=plan_for(uid, stages, review=sample))
+            self._finish(job, role, uid, plan=plan_for(uid, stages, review=sample, auc=self.script.auc))
         elif role is Role.TRAIN:
             self._train(job, uid)
         elif role is Role.GATE:

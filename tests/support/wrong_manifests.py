@@ -351,6 +351,30 @@ FINETUNEJOB = [
         "preference data has the fields prompt, chosen and rejected: leave this out",
     ),
     Wrong(
+        "a completion column in production inputs",
+        {"spec.data.production": {"configMap": "requests", "columns": {"completion": "a"}}},
+        "spec.data.production.columns.completion",
+        "only the field with the prompt or the chat of a production input is read: leave this out",
+    ),
+    Wrong(
+        "a column of chosen answers in production inputs",
+        {"spec.data.production": {"configMap": "requests", "columns": {"chosen": "a"}}},
+        "spec.data.production.columns.chosen",
+        "only the field with the prompt or the chat of a production input is read: leave this out",
+    ),
+    Wrong(
+        "a column of rejected answers in production inputs",
+        {"spec.data.production": {"configMap": "requests", "columns": {"rejected": "a"}}},
+        "spec.data.production.columns.rejected",
+        "only the field with the prompt or the chat of a production input is read: leave this out",
+    ),
+    Wrong(
+        "an id column in production inputs",
+        {"spec.data.production": {"configMap": "requests", "columns": {"id": "a"}}},
+        "spec.data.production.columns.id",
+        "only the field with the prompt or the chat of a production input is read: leave this out",
+    ),
+    Wrong(
         "chosen answers in the field of the prompt",
         {
             "spec.data.preference": {"configMap": "ranked", "columns": {"prompt": "a", "chosen": "a"}},

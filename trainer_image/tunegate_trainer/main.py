@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -36,13 +36,14 @@ from tunegate_trainer.process.errors import (
     printable,
 )
 from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.process.packages import hide
 from tunegate_trainer.tracking.process import start_trackers
 
 logger = logging.getLogger(__name__)
 
 _UNUSED = ("scipy", "sklearn", "wandb")
-"""Packages that libraries import if they are installed, but that no role needs. Trackers, which need wandb,
-run in separate processes."""
+"""Packages that libraries import if they are installed, but that roles need rarely or never. Trackers, which
+need wandb, run in separate processes; the check ``distribution_shift`` shows scipy and sklearn again."""
 _TERMINATION_BYTES = 4096
 """The maximum size of a termination message in bytes. Kubernetes cuts longer messages."""
 _STORAGE_ERRNOS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
@@ -191,13 +192,8 @@ def _set_up_libraries(role: Role) -> None:
 
 
 def _hide_unused(context: Context) -> None:
-    """Hide packages that libraries import if they are installed, but that this job does not need.
-
-    wandb and bitsandbytes take three of the nine seconds that a role spends on imports.
-    """
-    modules: dict[str, Any] = sys.modules
-    for name in _UNUSED if _is_quantized(context) else (*_UNUSED, "bitsandbytes"):
-        modules.setdefault(name, None)  # Python then raises ModuleNotFoundError
+    """Hide packages that libraries import if they are installed, but that this job does not need."""
+    hide(*_UNUSED if _is_quantized(context) else (*_UNUSED, "bitsandbytes"))
 
 
 def _is_quantized(context: Context) -> bool:

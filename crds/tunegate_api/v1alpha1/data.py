@@ -157,7 +157,9 @@ class Data(ApiModel):
     """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
     pairs with a held-out prompt, are not trained on."""
     production: DataSource | None = None
-    """Sample of production inputs that the training inputs are compared with."""
+    """Sample of production inputs that the training inputs are compared with. A row is a string, or has a
+    prompt or chat messages, as the model receives them; answers are ignored. At least 50 distinct inputs are
+    needed, and at most 2,000 are compared. They are never trained on."""
     max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
     """Maximum share of rows, and of preference pairs, that may be dropped because they are longer than
     `training.maxLength`, 0 to 1. If the share is larger, the job fails before training."""

@@ -151,6 +151,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             )
             for name in ("completion", "messages")
         ),
+        *(
+            Refuse(
+                given(f"production.columns.{name}"),
+                "only the field with the prompt or the chat of a production input is read: leave this out",
+                at=("production", "columns", name),
+            )
+            for name in ("completion", "chosen", "rejected", "id")
+        ),
     ),
     Quality: (
         Refuse(

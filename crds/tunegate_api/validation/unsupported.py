@@ -52,8 +52,7 @@ FINETUNEJOB = (
         _is(True),
         "code from a model's repository; use a model that transformers knows",
     ),
-    NotYet("data.production", GIVEN, "the comparison with production inputs"),
-    NotYet("data.checks.distribution", GIVEN, "this check"),
+    NotYet("data.quality.review", _is("Judge"), "scores by a judge model; use Manual"),
     NotYet("data.quality.review", _is("Judge"), "scores by a judge model; use Manual"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(

@@ -38,6 +38,10 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
             sections.append(
                 Text(f"pairs     {pairs.train.rows} train · {pairs.dev.rows} dev · {pairs.test.rows} test")
             )
+        if data.production:
+            auc = data.production.distribution_auc
+            compared = f" · a classifier distinguishes them with AUC {float(auc):.2f}" if auc else ""
+            sections.append(Text(f"production {data.production.rows} inputs{compared}"))
         sections += [Text(f"note: {warning}", style="yellow") for warning in data.warnings]
     sections += [Text(f"note: {note}", style="yellow") for note in forecast.notes]
     if forecast.stages:

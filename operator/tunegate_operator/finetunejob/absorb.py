@@ -47,6 +47,7 @@ def absorb_plan(run: Run) -> None:
             dev=data.dev.rows,
             test=data.test.rows,
             dropped=data.dropped,
+            distribution_auc=data.production.distribution_auc if data.production else None,
             warnings=[warning[:512] for warning in data.warnings[:8]],
         )
     )

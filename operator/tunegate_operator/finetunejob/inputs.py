@@ -78,6 +78,8 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
     addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
     if spec.data.preference:
         addresses["spec.data.preference.uri"] = spec.data.preference.uri
+    if spec.data.production:
+        addresses["spec.data.production.uri"] = spec.data.production.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
     if not local:

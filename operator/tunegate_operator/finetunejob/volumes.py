@@ -20,7 +20,7 @@ def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> l
 
 def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
     """Return the sources that the data role reads."""
-    return [source for source in (spec.data.train, spec.data.preference) if source]
+    return [source for source in (spec.data.train, spec.data.preference, spec.data.production) if source]
 
 
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:

@@ -11,7 +11,6 @@ STAGE = "spec.stages.0"
 
 NOT_YET: dict[str, Changes] = {
     "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
-    "data.production": {"spec.data.production": {"uri": "pvc://a/b"}},
     **{
         line.field: {f"spec.{line.field}": {"policy": "Warn"}}
         for line in FINETUNEJOB

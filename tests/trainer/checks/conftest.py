@@ -9,13 +9,15 @@ import pytest
 
 from support.records import records_of
 from support.trainer_root import gate_spec
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.production import Input, Production
+from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.shingles import Template
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import SIDES, Split
@@ -35,6 +37,7 @@ class SoundData:
     context: CheckContext
     source: SourceRows[Row]
     pair_source: SourceRows[Pair]
+    production: Production
     usable: UsableRows
     split: SplitRows
     folder: Path
@@ -61,6 +64,10 @@ def _measured(rows: Sequence[dict[str, object]]) -> list[Measured[Row]]:
     parsed = parse_rows(records_of(*rows), Columns(), None)
     assert not parsed.bad
     return [Measured(row, 8, 4, row.group, 4, position) for position, row in enumerate(parsed.rows)]
+
+
+def production_input(line: int, text: str, *, tokens: int = 15) -> Input:
+    return Input(Place(line), [Message(role="user", content=text)], tokens)
 
 
 @pytest.fixture
@@ -102,11 +109,14 @@ def sound(make_root: Callable[..., object], tiny_model: object, tmp_path: Path) 
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})
     near_duplicates = find_near_duplicates(Documents(rows, pairs))
+    inputs = [production_input(i, f"order {i}") for i in range(0, MINIMUM, 3)]
+    production = Production(inputs, [], len(inputs), len(inputs), "0" * 64, LIMIT)
     return SoundData(
         context=CheckContext(request, tokenizer, golden),
         source=source,
         pair_source=pair_source,
-        usable=UsableRows(rows, pairs, groups, near_duplicates),
+        production=production,
+        usable=UsableRows(rows, pairs, groups, near_duplicates, production),
         split=SplitRows(
             rows=Split(rows[:-2], [rows[-2]], [rows[-1]]),
             pairs=Split([pairs[0]], [pairs[1]], [pairs[2]]),

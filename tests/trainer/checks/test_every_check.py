@@ -15,7 +15,7 @@ from support.tiny_model import make_tokenizer
 from support.trainer_root import stage_plan
 from support.usable_pairs import usable_pairs
 from tunegate_api.contract import Role, StartRequest
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
@@ -34,6 +34,8 @@ from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
+from tunegate_trainer.data.parse import RowProblem
+from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split, normalize, text_key
 from tunegate_trainer.data.usable import Limit
@@ -43,8 +45,10 @@ from tunegate_trainer.roles.data import prepare
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
 OTHER_MODULES = {
     "chat_template",
+    "classifier",
     "differences",
     "finding",
+    "inputs",
     "labels",
     "prompt_parts",
     "row_texts",
@@ -52,6 +56,7 @@ OTHER_MODULES = {
     "runner",
     "share_finding",
     "template_groups",
+    "two_samples",
 }
 """Modules of the package that are not checks in the table."""
 
@@ -79,6 +84,18 @@ def with_spec(context: CheckContext, **spec: object) -> CheckContext:
 
 def bad_row(sound):
     return sound.source_of('{"prompt": "a", "completion": "b"}', "{broken"), sound.context
+
+
+def bad_production_row(sound):
+    return replace(sound.production, bad=[RowProblem(Place(7), "prompt is empty")], total=100), sound.context
+
+
+def production_about_something_else(sound):
+    inputs = [
+        replace(one, prompt=[Message(role="user", content=f"Where is my refund {one.place.number}?")])
+        for one in sound.production.inputs
+    ]
+    return replace(sound.usable, production=replace(sound.production, inputs=inputs)), sound.context
 
 
 def broken_schema(sound):
@@ -274,11 +291,13 @@ def row_in_german(sound):
 
 
 FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
+    "bad_inputs": bad_production_row,
     "bad_rows": bad_row,
     "capped_splits": more_held_out_than_is_evaluated,
     "conflicting_sides": held_out_by_an_earlier_job,
     "contradictions": prompt_with_two_labels,
     "cut_answers": short_outputs,
+    "distribution_shift": production_about_something_else,
     "empty_splits": no_test_rows,
     "few_rows": one_training_row,
     "golden_prompts": golden_prompt,
@@ -320,7 +339,9 @@ def test_every_check_module_is_in_the_table_of_checks_once():
 
 @every_check
 def test_check_finds_nothing_in_valid_data(sound, reads, check):
-    assert check.run(getattr(sound, reads), sound.context) == []
+    context = replace(sound.context, settings=settings(sound.context.request.spec.data))
+    runner = run_on(context, [check], getattr(sound, reads))
+    assert [one.result for one in runner.results] == ["Passed"]
 
 
 @every_check

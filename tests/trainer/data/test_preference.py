@@ -361,10 +361,8 @@ def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.OK
-    assert (
-        plan_of(root).data.warnings[0]
-        == "data has 49 training pairs, but data.goal StyleOrFormat needs at least 200"
-    )
+    wanted = "data has 49 training pairs, but data.goal StyleOrFormat needs at least 200"
+    assert wanted in plan_of(root).data.warnings
 
 
 def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
@@ -372,7 +370,7 @@ def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
     root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
     assert run(root) == ExitCode.OK
-    assert plan_of(root).data.warnings[:2] == [
+    assert plan_of(root).data.warnings[1:3] == [
         "heldOut.fraction 0.5 of 4100 rows is 2050 rows, but dev and test can have at most 1000 rows each; "
         "no stage trains on the other rows",
         "heldOut.fraction 0.5 of 4200 pairs is 2100 pairs, but dev and test can have at most 1000 pairs "

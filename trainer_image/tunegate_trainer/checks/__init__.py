@@ -12,11 +12,13 @@ from typing import Any
 from tunegate_api.v1alpha1.data import Data
 from tunegate_api.v1alpha1.data_checks import check_setting
 from tunegate_trainer.checks import (
+    bad_inputs,
     bad_rows,
     capped_splits,
     conflicting_sides,
     contradictions,
     cut_answers,
+    distribution_shift,
     empty_splits,
     few_rows,
     golden_prompts,
@@ -48,6 +50,7 @@ from tunegate_trainer.checks import (
 from tunegate_trainer.checks.finding import Check, Policy, Setting
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.schemas import MetricSchemas
+from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.data.usable import Measured, SourceRows
 from tunegate_trainer.tokens.rows import Pair
@@ -61,6 +64,8 @@ class Checks:
     """Checks of JSON schemas, which run before any row is read."""
     source: tuple[Check[SourceRows[Any]], ...]
     """Checks of one data source. They run for ``data.train`` and for ``data.preference``."""
+    production: tuple[Check[Production], ...]
+    """Checks of ``data.production``. They run only if the job has it."""
     usable: tuple[Check[UsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
@@ -72,12 +77,14 @@ class Checks:
 CHECKS = Checks(
     schemas=(schemas,),
     source=(bad_rows, long_rows),
+    production=(bad_inputs,),
     usable=(
         golden_prompts,
         leaked_passages,
         near_duplicates,
         shared_prompts,
         mixed_templates,
+        distribution_shift,
         contradictions,
         label_imbalance,
         refusals,
@@ -109,8 +116,10 @@ CHECKS = Checks(
 
 
 SETTINGS: Mapping[str, str] = {
+    "bad_inputs": "bad_rows",
     "bad_rows": "bad_rows",
     "contradictions": "contradictions",
+    "distribution_shift": "distribution",
     "golden_prompts": "leakage",
     "label_imbalance": "label_imbalance",
     "leaked_passages": "leakage",

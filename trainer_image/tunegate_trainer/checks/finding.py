@@ -62,6 +62,8 @@ class Finding:
     share: Fraction | None = None
     """The measured value that is compared with the limit of the check, such as the share of rows with the
     problem. None if the check has no limit: every error counts."""
+    measured: float | None = None
+    """The measured value itself, if :attr:`share` is a bound of its confidence interval."""
     examples: Sequence[str] = ()
     """The first rows, cases or splits with the problem, each with its line or id."""
     remedy: str = ""

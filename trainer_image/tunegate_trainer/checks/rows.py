@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.near_duplicates import NearDuplicates
+from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.shingles import Template
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import SIDES, Split
@@ -22,6 +23,8 @@ class UsableRows:
     """The number of groups before they were joined."""
     near_duplicates: NearDuplicates
     """The near-duplicates among the :attr:`documents`."""
+    production: Production | None = None
+    """The production inputs that the prompts are compared with. None without ``data.production``."""
 
     @property
     def documents(self) -> Documents:

@@ -26,6 +26,8 @@ class CheckRunner:
     """The messages of all warnings so far."""
     errors: list[Finding] = field(default_factory=list)
     """The findings so far for which the data must be refused."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """The last :attr:`Finding.measured` of each check that has one, by the check's name."""
     _results: dict[str, DataCheckResult] = field(default_factory=dict)
     _findings: list[dict[str, Any]] = field(default_factory=list)
 
@@ -63,6 +65,8 @@ class CheckRunner:
     def _handle(self, finding: Finding, note: Note) -> None:
         if finding.report:
             note(dict(finding.report))
+        if finding.measured is not None:
+            self.measured[finding.check] = finding.measured
         setting = self.context.setting(finding.check)
         result = "Warned"
         if finding.severity is Severity.ERROR:

@@ -15,11 +15,11 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.meta import Sha256, exact
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, ProductionPlan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
-from tunegate_trainer.checks import CHECKS, Checks, settings
+from tunegate_trainer.checks import CHECKS, Checks, distribution_shift, settings
 from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
@@ -42,6 +42,7 @@ from tunegate_trainer.data.preference import (
     read_preference,
     split_preference,
 )
+from tunegate_trainer.data.production import Production, read_production
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.review_sample import has_sample, write_sample
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
@@ -184,6 +185,7 @@ def prepare(
             dropped=data.dropped,
             preference=preference_plan(folder, data.preference, of_pairs),
             review=_review_sample(context, folder, split.train),
+            production=data.production,
             warnings=warnings,
         ),
         stages=stages,
@@ -209,6 +211,7 @@ class CheckedRows:
     source: SourceRows[Row]
     source_sha256: Sha256
     preference: Preference | None
+    production: ProductionPlan | None
     dropped: int
     """The number of rows and pairs that were left out: duplicates, too long ones and conflicts with an
     earlier job."""
@@ -252,8 +255,9 @@ def read_data(
     pairs = usable(preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = joined(rows, pairs)
+    production = _production(context, _length_limit(spec.stages, "SFT", longest_chat), checks, runner)
     near_duplicates = find_near_duplicates(Documents(rows, pairs))
-    runner.run(checks.usable, UsableRows(rows, pairs, groups, near_duplicates))
+    runner.run(checks.usable, UsableRows(rows, pairs, groups, near_duplicates, production))
     fraction = exact(spec.data.held_out.fraction)
     rows, pairs = join_near_duplicates(rows, pairs, near_duplicates.clusters.tolist(), fraction)
     folder.note({"groups": len({row.group for row in rows} | {pair.group for pair in pairs})})
@@ -279,7 +283,18 @@ def read_data(
     runner.refuse_errors()
 
     dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
-    return CheckedRows(split_data, source, opened.sha256, preference, dropped, runner.warnings)
+    of_production = production.plan(runner.measured.get(distribution_shift.NAME)) if production else None
+    return CheckedRows(split_data, source, opened.sha256, preference, of_production, dropped, runner.warnings)
+
+
+def _production(context: Context, longest: Limit, checks: Checks, runner: CheckRunner) -> Production | None:
+    """Read the production inputs and run their checks. Return None if the job has no such inputs."""
+    production = read_production(context, runner.context.tokenizer, longest)
+    if production:
+        runner.note(production.report)
+        runner.run(checks.production, production)
+        runner.refuse_errors()
+    return production
 
 
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:

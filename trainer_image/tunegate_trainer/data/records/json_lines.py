@@ -62,7 +62,8 @@ def _record(place: Place, text: str) -> Record:
 
 
 def record_of(place: Place, value: object) -> Record:
-    """Return the record of a JSON value, which must be an object."""
+    """Return the record of a JSON value, which must be an object. That of a string has its text."""
     if not isinstance(value, dict):
-        return Record(place, None, f"a row must be a JSON object, but it is {kind(value)}")
+        text = value if isinstance(value, str) else None
+        return Record(place, None, f"a row must be a JSON object, but it is {kind(value)}", text)
     return Record(place, value)

@@ -43,6 +43,8 @@ class Record:
     fields: dict[str, Any] | None
     problem: str = ""
     """The reason. Empty if ``fields`` is not None."""
+    text: str | None = None
+    """The text of a row of JSON that is a string instead of an object. Only inputs may be such rows."""
 
 
 class UnreadableFileError(ValueError):

@@ -1,0 +1,37 @@
+"""Check for rows of ``data.production`` that cannot be parsed, or that the model's chat template refuses."""
+
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.data.production import Production
+
+NAME = "bad_inputs"
+
+
+def run(rows: Production, context: CheckContext) -> list[Finding]:
+    """Refuse a production sample that has no inputs or too many bad rows."""
+    del context
+    if not rows.bad and rows.inputs:
+        return []
+    if not rows.bad:
+        return [
+            Finding(
+                check=NAME,
+                severity=Severity.ERROR,
+                message="data.production has no rows",
+                count=1,
+                remedy="write one production input per line, or leave data.production out",
+            )
+        ]
+    examples = [str(problem) for problem in rows.bad]
+    has = "1 bad row" if len(rows.bad) == 1 else f"{len(rows.bad)} bad rows"
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=f"data.production has {has}: {listed(examples)}",
+            count=len(rows.bad),
+            share=rows.bad_share,
+            examples=examples[:SHOWN_EXAMPLES],
+            remedy="correct or remove these rows: a row is a string, or has a prompt or a chat; "
+            "data/report.json on the volume lists all bad rows",
+        )
+    ]
