@@ -11,11 +11,6 @@ STAGE = "spec.stages.0"
 
 NOT_YET: dict[str, Changes] = {
     "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
-    **{
-        line.field: {f"spec.{line.field}": {"policy": "Warn"}}
-        for line in FINETUNEJOB
-        if line.field.startswith("data.checks.")
-    },
     "data.quality.review": {"spec.data.quality": REVIEW},
     "queueName": {"spec.queueName": "team-a"},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
