@@ -156,6 +156,10 @@ $(VLLM): requirements/vllm.txt
 	VIRTUAL_ENV=build/vllm $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r $<
 	@touch $@
 
+.PHONY: bench-checks
+bench-checks: $(STAMP) ## Measure how well data checks find generated faults in text of installed packages (5 minutes)
+	$(BIN)/python tests/bench/bench_checks.py $(PARTS)
+
 .PHONY: bench-data
 bench-data: $(STAMP) ## Measure data checks and tokenization of up to a million rows (20 minutes)
 	$(BIN)/python tests/bench/bench_data.py $(PARTS)
