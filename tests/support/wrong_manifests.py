@@ -258,13 +258,13 @@ FINETUNEJOB = [
         "an address of data with a password",
         {"spec.data.train": {"uri": "https://user:password@data.internal/orders.jsonl"}},
         "spec.data.train.uri",
-        "must not contain credentials: name a Secret, as secretName",
+        "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
     ),
     Wrong(
         "a folder on a web server as data",
         {"spec.data.train": {"uri": "https://data.internal/orders/"}},
         "spec.data.train.uri",
-        "must name a file, https://HOST/PATH",
+        "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
     ),
     Wrong(
         "a folder in a bucket as data",
@@ -351,28 +351,10 @@ FINETUNEJOB = [
         "preference data has the fields prompt, chosen and rejected: leave this out",
     ),
     Wrong(
-        "a completion column in production inputs",
-        {"spec.data.production": {"configMap": "requests", "columns": {"completion": "a"}}},
-        "spec.data.production.columns.completion",
-        "only the field with the prompt or the chat of a production input is read: leave this out",
-    ),
-    Wrong(
-        "a column of chosen answers in production inputs",
-        {"spec.data.production": {"configMap": "requests", "columns": {"chosen": "a"}}},
-        "spec.data.production.columns.chosen",
-        "only the field with the prompt or the chat of a production input is read: leave this out",
-    ),
-    Wrong(
-        "a column of rejected answers in production inputs",
-        {"spec.data.production": {"configMap": "requests", "columns": {"rejected": "a"}}},
-        "spec.data.production.columns.rejected",
-        "only the field with the prompt or the chat of a production input is read: leave this out",
-    ),
-    Wrong(
-        "an id column in production inputs",
-        {"spec.data.production": {"configMap": "requests", "columns": {"id": "a"}}},
-        "spec.data.production.columns.id",
-        "only the field with the prompt or the chat of a production input is read: leave this out",
+        "both a prompt and a chat column in production inputs",
+        {"spec.data.production": {"configMap": "requests", "columns": {"prompt": "a", "messages": "b"}}},
+        "spec.data.production.columns.messages",
+        "messages already includes the prompt: leave out messages or prompt",
     ),
     Wrong(
         "chosen answers in the field of the prompt",
@@ -727,7 +709,8 @@ FINETUNEJOB = [
         "text instead of a number",
         {f"{STAGE}.training.learningRate": "fast"},
         "spec.stages[0].training.learningRate",
-        'must be a number in quotes, such as "0.9" or "2e-4"',
+        "must be more than 0 and at most 1, as a number in quotes",
+        own_message='must be a number in quotes, such as "0.9" or "2e-4"',
     ),
     Wrong(
         "a learning rate of 0",

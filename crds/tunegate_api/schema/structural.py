@@ -95,10 +95,14 @@ class _Converter:
         return out | self._object(node, path) if "type" in node else out | FREE_FORM
 
     def _pattern_rule(self, node: Schema) -> list[dict[str, str]]:
-        """Return a CEL rule whose message describes the pattern of ``node`` in words. Returns no rule if
-        ``node`` has no pattern with a description."""
+        """Return a CEL rule whose message describes the pattern of ``node`` in words.
+
+        Returns no rule if ``node`` has no pattern with a description, or has a rule of its own that includes
+        the pattern.
+        """
         pattern = node.get("pattern", "")
-        if pattern not in self._pattern_descriptions:
+        included = any(pattern in rule["rule"] for rule in node.get(RULES_KEY, ()))
+        if pattern not in self._pattern_descriptions or included:
             return []
         return [
             {

@@ -22,25 +22,28 @@ DataUri = Annotated[
         start="hf://",
     ),
     Form("^s3://[^/]+/+.*[^/]$", "must name a bucket and a file in it, s3://BUCKET/KEY", start="s3://"),
-    Form("^https?://[^/?#]+/[^?#]*[^/?#]([?]|$)", "must name a file, https://HOST/PATH", start="http"),
     Form(
-        "^https?://[^/]*@",
-        "must not contain credentials: name a Secret, as secretName",
-        never=True,
+        "^https?://[^/?#@]+/[^?#]*[^/?#]([?]|$)",
+        "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
         start="http",
     ),
 ]
 
 
-class Columns(ApiModel):
+class InputColumns(ApiModel):
     """Names of the fields to read from each row."""
 
     prompt: Annotated[ColumnName | None, Field(examples=["text"])] = None
     """Field that holds the prompt. Defaults to `prompt`."""
-    completion: Annotated[ColumnName | None, Field(examples=["json"])] = None
-    """Field that holds the completion. Defaults to `completion`."""
     messages: Annotated[ColumnName | None, Field(examples=["conversation"])] = None
     """Field that holds the chat, a list of {role, content}. Defaults to `messages`."""
+
+
+class Columns(InputColumns):
+    """Names of the fields to read from each row."""
+
+    completion: Annotated[ColumnName | None, Field(examples=["json"])] = None
+    """Field that holds the completion. Defaults to `completion`."""
     chosen: Annotated[ColumnName | None, Field(examples=["better"])] = None
     """Field of preference data that holds the preferred completion. Defaults to `chosen`."""
     rejected: Annotated[ColumnName | None, Field(examples=["worse"])] = None
@@ -50,17 +53,15 @@ class Columns(ApiModel):
     field."""
 
 
-class DataSource(ApiModel):
-    """A file or folder with rows, at an address or in a ConfigMap: JSON Lines, a JSON array, CSV, Parquet,
-    Arrow, or a folder with such files. Either `uri` or `configMap` must be set. A ConfigMap of more than
-    about 200 KiB needs server-side apply, and one of more than 1 MiB is not possible."""
+class Source(ApiModel):
+    """A file or folder at an address or in a ConfigMap. Either `uri` or `configMap` must be set."""
 
     uri: Annotated[
         DataUri | None,
         Field(examples=["pvc://datasets/invoices.jsonl"]),
     ] = None
     """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://BUCKET/KEY,
-    hf://datasets/ORG/NAME/PATH, https://HOST/PATH or http://HOST/PATH. PATH may be a folder for pvc:// and
+    hf://datasets/ORG/NAME/PATH, or https://HOST/PATH. PATH may be a folder for pvc:// and
     file://. To pin a commit of a data set, write NAME@REVISION."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """Name of a ConfigMap in the same namespace that holds the file."""
@@ -69,17 +70,29 @@ class DataSource(ApiModel):
     sha256: Annotated[
         Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
     ] = None
-    """SHA-256 digest that the file must have, as `sha256sum` prints it. The digest of a folder covers the
-    names and contents of its files, except hidden ones. If the digest is another one, the job fails before
-    training. If omitted, any content is accepted. The plan always records the digest."""
+    """SHA-256 digest that the file or folder must have; otherwise the job fails before training. For a file,
+    `sha256sum` prints it. If omitted, any content is accepted. The plan always records the digest."""
+    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    """Name of the Secret with the credentials for `uri`, with the same keys as in `model.secretName`; for
+    https://, with token, or username and password."""
+
+
+class DataSource(Source):
+    """A file or folder with rows, at an address or in a ConfigMap: JSON Lines, a JSON array, CSV, Parquet,
+    Arrow, or a folder with such files. Either `uri` or `configMap` must be set. A ConfigMap of more than
+    about 200 KiB needs server-side apply, and one of more than 1 MiB is not possible."""
+
     columns: Columns = Columns()
     """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`; for preference
-    pairs, `prompt`, `chosen` and `rejected`. The fields of ShareGPT, Alpaca and OpenAI's DPO format are
-    recognized without it."""
-    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
-    """Name of the Secret with the credentials for `uri`. The Secret is mounted only into the data pod, and
-    needs the same keys as the Secret in `model.secretName`. Keys for https://: token, or username and
-    password."""
+    pairs, `prompt`, `chosen` and `rejected`. ShareGPT, Alpaca and OpenAI's DPO format need no names."""
+
+
+class InputSource(Source):
+    """A file or folder with prompts, in the formats of rows, at an address or in a ConfigMap. Either `uri` or
+    `configMap` must be set."""
+
+    columns: InputColumns = InputColumns()
+    """Names of the fields to read. Defaults to `prompt` or `messages`."""
 
 
 class HeldOut(ApiModel):
@@ -99,7 +112,7 @@ class Calibration(ApiModel):
     """Rows scored by people, which the judge scores too. The scores of the judge are used only if the judge
     agrees with people often enough."""
 
-    source: DataSource
+    source: Source
     """Rows with the fields `prompt`, `completion` and `good`, which is true or false, as people scored the
     row. 100 rows are enough if 20 of them are bad."""
     min_recall: Annotated[Share, Field(examples=["0.7"])]
@@ -123,8 +136,8 @@ class Quality(ApiModel):
     """The review of a sample of completions before training."""
 
     sample: Annotated[Decimal, Between(above=0, most=1), Field(examples=["0.05"])] = "0.08"
-    """Share of training rows to score. 0.05 to 0.10 is good practice. The sample has at least 20 rows, or all
-    if there are fewer, and at most 500."""
+    """Share of training rows to score, but at least 20 rows and at most 500. 0.05 to 0.10 is good
+    practice."""
     review: Literal["Manual", "Judge"] = "Manual"
     """Who scores the sample. Manual: people; the job waits until every row of the sample is scored. Judge: a
     calibrated language model."""
@@ -156,10 +169,9 @@ class Data(ApiModel):
     preference: DataSource | None = None
     """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
     pairs with a held-out prompt, are not trained on."""
-    production: DataSource | None = None
-    """Sample of production inputs that the training inputs are compared with. A row is a string, or has a
-    prompt or chat messages, as the model receives them; answers are ignored. At least 50 distinct inputs are
-    needed, and at most 2,000 are compared. They are never trained on."""
+    production: InputSource | None = None
+    """Sample of production inputs that the training inputs are compared with, at least 50. A row is a string,
+    or has a prompt or chat messages, as the model receives them. They are never trained on."""
     max_too_long: Annotated[Share, Field(examples=["0.05"])] = "0.01"
     """Maximum share of rows, and of preference pairs, that may be dropped because they are longer than
     `training.maxLength`, 0 to 1. If the share is larger, the job fails before training."""

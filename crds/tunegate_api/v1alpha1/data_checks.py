@@ -18,24 +18,22 @@ class DataCheck(ApiModel):
     """What happens if a data check finds a fault in more rows than its limit allows."""
 
     policy: CheckPolicy | None = None
-    """What happens above the limit. Enforce: the job fails before a GPU is requested. Warn: the job goes on,
-    and the status has a warning. Off: the check does not run. The default depends on the check."""
+    """Enforce fails the job above the limit, Warn adds a warning, and Off skips the check."""
     max_share: Annotated[Share | None, Field(examples=["0.02"])] = None
-    """Maximum share of rows with the fault, 0 to 1. The default depends on the check."""
+    """Maximum share of rows with the fault."""
 
 
 class DistributionCheck(ApiModel):
     """What happens if training inputs do not look like production inputs."""
 
     policy: CheckPolicy | None = None
-    """What happens above the limit. Enforce, the default: the job fails before a GPU is requested. Warn: the
-    job goes on, and the status has a warning. Off: the check does not run."""
+    """Enforce, the default, fails the job above the limit, Warn adds a warning, and Off skips the check."""
     max_auc: Annotated[
         Decimal | None, Between(least=Fraction(1, 2), most=1), Field(alias="maxAUC", examples=["0.8"])
     ] = None
-    """Maximum area under the ROC curve of a classifier that distinguishes training inputs from production
-    inputs: 0.5 means that it cannot, 1 means that it always can. The lower bound of the 95 % confidence
-    interval is compared with the limit. Defaults to 0.75."""
+    """Maximum area under the ROC curve of the classifier: 0.5 means that it distinguishes nothing, 1 that it
+    distinguishes all inputs. The lower bound of the 95 % confidence interval is compared. Defaults to
+    0.75."""
 
 
 class DataChecks(ApiModel):
@@ -46,29 +44,26 @@ class DataChecks(ApiModel):
     missing fields, empty text, roles out of order. Defaults to Enforce with maxShare 0. With a larger
     maxShare or with Warn, bad rows are dropped and counted."""
     mixed_templates: DataCheck | None = None
-    """Rows whose prompts do not follow the template of most prompts: another system prompt, other marks, such
-    as `### Instruction:` or `[INST]`, or without the opening or ending of most prompts. Prompts in free
-    wording have one template. Defaults to Enforce with maxShare 0.05."""
+    """Rows whose prompts have another system prompt than most, other marks, such as `### Instruction:` or
+    `[INST]`, or not the usual opening or ending. Defaults to Enforce with maxShare 0.05."""
     distribution: DistributionCheck | None = None
-    """Difference between training inputs and the inputs in `data.production`: lengths, vocabulary, and how
-    well a classifier distinguishes them. Without `data.production`, the status has a warning."""
+    """How well a classifier distinguishes training inputs from those in `data.production`. Without
+    `data.production`, the status has a warning."""
     near_duplicates: DataCheck | None = None
     """Rows that repeat an earlier row except for a few words. Defaults to Warn with maxShare 0.05."""
     leakage: DataCheck | None = None
-    """Training rows that repeat a golden case or 13 consecutive words of it, or that repeat a held-out row or
-    more than half of it. Words that belong to the template of many rows are not compared. Defaults to Enforce
-    with maxShare 0."""
+    """Training rows that repeat a golden case or 13 consecutive words of it, or a held-out row or more than
+    half of it, apart from words that many rows have. Defaults to Enforce with maxShare 0."""
     refusals: DataCheck | None = None
     """Rows with an answer that starts by refusing the request, or in which the writer says that it is an AI.
-    Rejected answers of pairs are not read. Defaults to Warn with maxShare 0.01."""
+    Defaults to Warn with maxShare 0.01."""
     truncated_answers: DataCheck | None = None
-    """Rows whose last answer seems to end in the middle of a sentence, a JSON value or a code block, although
-    80 % of such answers are finished, or whose answer has an unusually frequent maximum number of tokens.
-    Defaults to Warn with maxShare 0.02."""
+    """Rows whose last answer ends in the middle of a sentence, a JSON value or a code block, although most
+    such answers are finished, or has an unusually frequent maximum length. Defaults to Warn with maxShare
+    0.02."""
     mixed_languages: DataCheck | None = None
-    """Rows whose prompt or answer is in another language than most prompts or answers. Translations are
-    accepted, because prompts and answers are compared separately. Of more than 20,000 rows, a sample is read.
-    Defaults to Warn with maxShare 0.05."""
+    """Rows whose prompt is in another language than most prompts, or whose answer is in another one than most
+    answers. Defaults to Warn with maxShare 0.05."""
     secrets: DataCheck | None = None
     """Rows with secrets, such as access keys, tokens, passwords and private keys. Defaults to Warn with
     maxShare 0."""
@@ -76,9 +71,8 @@ class DataChecks(ApiModel):
     """Rows with personal data outside the system turn: e-mail addresses, telephone, payment card and bank
     account numbers. Defaults to Warn with maxShare 0."""
     prompt_injection: DataCheck | None = None
-    """Rows with a text outside the system turn that gives instructions to a model in place of its user: to
-    ignore earlier instructions, by markers of a chat template, or by invisible characters. Defaults to Warn
-    with maxShare 0."""
+    """Rows with a text that gives instructions to a model in place of its user, such as to ignore earlier
+    instructions, or with markers of a chat template. Defaults to Warn with maxShare 0."""
     label_imbalance: DataCheck | None = None
     """Share of the most frequent label, if the completions are labels. Defaults to Warn with maxShare
     0.9."""
@@ -86,11 +80,9 @@ class DataChecks(ApiModel):
     """Rows whose prompt has another label in another row, and pairs whose prompt has the opposite preference
     in another pair. Defaults to Warn with maxShare 0."""
     pairs: DataCheck | None = None
-    """Preference pairs from which little can be learned. Three shares are compared with maxShare: the share
-    of pairs whose completions are almost equal; the share in which chosen is longer, or shorter, if it is at
-    least 0.8 and the median ratio of the lengths is at least 1.5; and the share with one of a few rejected
-    completions, if it is at least 0.5. Pairs are never truncated, see `maxTooLong`. Defaults to Warn with
-    maxShare 0.05."""
+    """Preference pairs from which little can be learned: the completions are almost equal; chosen is much
+    longer, or shorter, in at least 80 % of the pairs; or at least half of the pairs have one of a few
+    rejected completions. Defaults to Warn with maxShare 0.05."""
 
 
 @dataclass(frozen=True)

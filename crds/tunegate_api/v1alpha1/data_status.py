@@ -64,10 +64,10 @@ class DataCheckResult(StatusModel):
     name: Annotated[str, Field(max_length=40)]
     """Name of the check, for example golden_prompts."""
     result: Literal["Passed", "Warned", "Refused", "Off"]
-    """Passed: no fault above the limit. Warned: a fault for which the status has a warning. Refused: a fault
-    for which the job failed. Off: the spec switches the check off."""
+    """Passed: no fault above the limit. Warned: a warning in the status. Refused: the job failed. Off: the
+    check did not run."""
     count: int | None = None
     """Number of rows, pairs or cases with the fault. Absent if there are none."""
     share: Decimal | None = None
-    """The count as a share of all rows, or another measured value, which the check compared with its limit.
-    Absent if the check has no limit or found nothing."""
+    """The measured value that was compared with the limit, such as the share of rows with the fault. Absent
+    if the check has no limit or found nothing."""

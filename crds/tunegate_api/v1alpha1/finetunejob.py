@@ -95,7 +95,7 @@ class Tolerance(ApiModel):
     absolute: Annotated[Decimal, Between(least=0), Field(examples=["0.01"])] | None = None
     """Allowed distance as a number."""
     relative: Annotated[Decimal, Between(least=0, most=1), Field(examples=["0.05"])] | None = None
-    """Allowed distance as a fraction of the labelled number, 0 to 1. For example, 0.05 is 5 %."""
+    """Allowed distance as a fraction of the labelled number."""
 
 
 class TaskMetric(ApiModel):
@@ -122,16 +122,14 @@ class TaskMetric(ApiModel):
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
     """JSON schema that outputs must follow. Required if `name` is json_schema, and not allowed otherwise."""
     average: Literal["Micro", "Macro"] | None = None
-    """How f1 averages over the labels. Micro: over all rows, which equals the share of rows with the right
-    label. Macro: the mean of the F1 scores of the labels, in which rare labels count as much as frequent
-    ones. Only for f1. Defaults to Micro."""
+    """How f1 averages over the labels. Micro: over all rows, which is the share of rows with the right label.
+    Macro: the mean of the F1 scores of all labels. Only for f1. Defaults to Micro."""
     normalize: Annotated[
         list[Literal["Case", "WhiteSpace", "Punctuation", "Unicode"]] | None,
         Field(min_length=1, max_length=4, examples=[["Case", "WhiteSpace"]]),
     ] = None
-    """Differences between output and completion that exact_match ignores. Case: upper and lower case.
-    WhiteSpace: the amount of white space. Punctuation: punctuation characters. Unicode: different forms of
-    the same character (NFKC). Only for exact_match."""
+    """Differences between output and completion that exact_match ignores: of case, of the amount of white
+    space, of punctuation, and between forms of the same character (NFKC). Only for exact_match."""
     tolerance: Tolerance | None = None
     """Largest allowed distance from the labelled number. Only for numeric. If omitted, the numbers must be
     equal."""

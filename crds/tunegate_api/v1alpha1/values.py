@@ -46,7 +46,7 @@ class ValueRule(ABC):
 
 @dataclass(frozen=True)
 class Between(ValueRule):
-    """The rule that a decimal is within bounds. In CEL, decimals are compared as doubles; in Python,
+    """The rule that a string is a decimal within bounds. In CEL, decimals are compared as doubles; in Python,
     exactly."""
 
     above: Number | None = None
@@ -67,7 +67,7 @@ class Between(ValueRule):
     def cel(self) -> str:
         bounds = ((">", self.above), (">=", self.least), ("<", self.below), ("<=", self.most))
         tests = [f"double(self) {sign} {float(bound)}" for sign, bound in bounds if bound is not None]
-        return f"!self.matches(r'{DECIMAL_PATTERN}') || {' && '.join(tests)}"
+        return f"self.matches(r'{DECIMAL_PATTERN}') && {' && '.join(tests)}"
 
     @property
     def message(self) -> str:
@@ -77,7 +77,8 @@ class Between(ValueRule):
             ("less than", self.below),
             ("at most", self.most),
         )
-        return f"must be {' and '.join(f'{w} {float(bound):g}' for w, bound in bounds if bound is not None)}"
+        limits = " and ".join(f"{words} {float(bound):g}" for words, bound in bounds if bound is not None)
+        return f"must be {limits}, as a number in quotes"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.data import Columns, Data, DataSource, Quality
+from tunegate_api.v1alpha1.data import Columns, Data, DataSource, InputColumns, InputSource, Quality, Source
 from tunegate_api.v1alpha1.evalgate import (
     EvalGateSpec,
     GateTarget,
@@ -77,6 +77,7 @@ _SECRET = Refuse(
     "secretName is for the credentials of uri, but uri is not set: leave secretName out",
     at=("secretName",),
 )
+_SOURCE = (Choice(("uri", "configMap")), _KEY, _SECRET)
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
@@ -105,7 +106,16 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         _SECRET,
     ),
-    DataSource: (Choice(("uri", "configMap")), _KEY, _SECRET),
+    Source: _SOURCE,
+    DataSource: _SOURCE,
+    InputSource: _SOURCE,
+    InputColumns: (
+        Refuse(
+            given("messages") & given("prompt"),
+            "messages already includes the prompt: leave out messages or prompt",
+            at=("messages",),
+        ),
+    ),
     Columns: (
         *(
             Refuse(
@@ -150,14 +160,6 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
                 at=("preference", "columns", name),
             )
             for name in ("completion", "messages")
-        ),
-        *(
-            Refuse(
-                given(f"production.columns.{name}"),
-                "only the field with the prompt or the chat of a production input is read: leave this out",
-                at=("production", "columns", name),
-            )
-            for name in ("completion", "chosen", "rejected", "id")
         ),
     ),
     Quality: (

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha1.data import Source
 from tunegate_operator.children.volumes import ROOT, PodVolumes
 from tunegate_operator.names import plan_name, request_name
 
@@ -18,7 +18,7 @@ def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> l
     return sorted({name for name in names if name})
 
 
-def _sources(spec: FineTuneJobSpec) -> list[DataSource]:
+def _sources(spec: FineTuneJobSpec) -> list[Source]:
     """Return the sources that the data role reads."""
     return [source for source in (spec.data.train, spec.data.preference, spec.data.production) if source]
 

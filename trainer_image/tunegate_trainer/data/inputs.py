@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.judging.golden import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha1.data import InputColumns
 from tunegate_trainer.data.fields import BadRowError, cut, text_field
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Place, Record
@@ -22,7 +22,7 @@ class ParsedInput:
     tools: list[dict[str, Any]] | None
 
 
-def parse_inputs(records: Iterable[Record], columns: Columns) -> Iterator[ParsedInput | RowProblem]:
+def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[ParsedInput | RowProblem]:
     """Parse prompts: a string, {prompt}, or a chat in ``messages`` or ``conversations``. Answers are ignored.
     Yields each prompt, or what is wrong with the row."""
     for record in records:
@@ -40,7 +40,7 @@ def parse_inputs(records: Iterable[Record], columns: Columns) -> Iterator[Parsed
             yield RowProblem(place, f"the row cannot be used: {cut(f'{type(error).__name__}: {error}')}")
 
 
-def _prompt(fields: Fields, columns: Columns) -> list[Message]:
+def _prompt(fields: Fields, columns: InputColumns) -> list[Message]:
     """Read a prompt: a text, or a chat without its last answer, which may be left out."""
     name = columns.prompt or chat_field(fields, columns) or "prompt"
     if name == (columns.prompt or "prompt") and not isinstance(fields.get(name), list):

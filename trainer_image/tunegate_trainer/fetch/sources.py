@@ -12,7 +12,7 @@ from pathlib import Path
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import files_digest
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.data import DataSource
+from tunegate_api.v1alpha1.data import Source
 from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_file, has_files
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
@@ -56,7 +56,7 @@ class LocalSource:
 
 @contextmanager
 def open_source(
-    context: Context, source: DataSource, field: str, schemes: Schemes = SCHEMES
+    context: Context, source: Source, field: str, schemes: Schemes = SCHEMES
 ) -> Iterator[LocalSource]:
     """Provide a source as a local file or folder, with its digest. Errors name ``field``, such as
     ``data.train``.
@@ -91,7 +91,7 @@ def open_source(
 
 
 @contextmanager
-def _local_path(context: Context, source: DataSource, field: str, schemes: Schemes) -> Iterator[Path]:
+def _local_path(context: Context, source: Source, field: str, schemes: Schemes) -> Iterator[Path]:
     """Provide the path of a source, which need not exist. A remote file is downloaded, and removed at the
     end."""
     if source.config_map is not None:
@@ -138,7 +138,7 @@ def _state(path: Path) -> list[tuple[Path, int, int]]:
     return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
-def _config_map_file(folder: Path, source: DataSource, field: str) -> Path:
+def _config_map_file(folder: Path, source: Source, field: str) -> Path:
     keys = (
         sorted(path.name for path in folder.iterdir() if not path.name.startswith(".."))
         if folder.is_dir()

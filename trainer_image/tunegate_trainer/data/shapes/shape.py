@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha1.data import Columns, InputColumns
 from tunegate_trainer.tokens.rows import RowT
 
 Fields = dict[str, Any]
@@ -28,7 +28,7 @@ def first_turn(fields: Fields, name: str) -> Fields:
     return turns[0] if isinstance(turns, list) and turns and isinstance(turns[0], dict) else {}
 
 
-def chat_field(fields: Fields, columns: Columns) -> str | None:
+def chat_field(fields: Fields, columns: InputColumns) -> str | None:
     """Return the name of the field with the turns of a chat. Returns None if the row has no such field."""
     if columns.messages or "messages" in fields:
         return columns.messages or "messages"
@@ -37,6 +37,6 @@ def chat_field(fields: Fields, columns: Columns) -> str | None:
     return None
 
 
-def has_prompt(fields: Fields, columns: Columns) -> bool:
+def has_prompt(fields: Fields, columns: InputColumns) -> bool:
     """Return whether a row has the field ``prompt``, or the one that the spec names instead."""
     return (columns.prompt or "prompt") in fields
