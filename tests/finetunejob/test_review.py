@@ -208,7 +208,7 @@ def test_restarted_operator_continues_from_the_recorded_review(world):
     assert world.run().phase is Phase.SUCCEEDED
 
 
-def test_operator_crash_around_the_decision_leaves_one_record_and_one_training_job(world):
+def test_operator_crash_while_deciding_leaves_one_record_and_one_job(world):
     deaths: list[World] = []
     world.cluster.write_listener = lambda: deaths.append(world.without_operator())
     world.apply(scores())

@@ -50,7 +50,7 @@ def test_labels_are_not_reported():
     assert similar_rejections.run(usable, NO_CONTEXT) == []
 
 
-def test_pairs_with_the_same_wrong_label_for_different_answers_are_reported():
+def test_pairs_that_all_reject_the_same_label_are_reported():
     assert similar_rejections.run(pairs_of(*["unknown"] * 60, chosen="label {}"), NO_CONTEXT)
 
 

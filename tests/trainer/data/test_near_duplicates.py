@@ -63,7 +63,7 @@ def test_rows_of_one_template_with_different_content_are_no_duplicates():
     assert found(documents) == {}
 
 
-def test_different_answers_to_a_similar_prompt_are_one_cluster_but_no_repetition():
+def test_similar_prompts_with_different_answers_are_only_one_cluster():
     (text,) = texts(1)
     result = find_near_duplicates([(text, "positive"), (edited(text, 1, 1), "negative")])
     assert result.repeating == []

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib.metadata import Distribution, EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -186,37 +185,30 @@ class Plain:
 half, plain, not_a_scorer = Half(), Plain(), "text"
 
 
-class InstalledPackage(Distribution):
-    """A package that is not on the disk."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def read_text(self, filename: str) -> str | None:
-        return (
-            f"Metadata-Version: 2.1\nName: {self._name}\nVersion: 1.0\n" if filename == "METADATA" else None
-        )
-
-    def locate_file(self, path: object) -> object:  # type: ignore[override]
-        raise NotImplementedError
+ENTRY_POINTS = {
+    "metrics": {
+        "half": "half",
+        "plain": "plain",
+        "text": "not_a_scorer",
+        "class": "Half",
+        "missing-module": "nothing",
+        "twice": "half",
+    },
+    "other-metrics": {"twice": "half"},
+}
+"""The scorers of this module that each package names in its entry points."""
 
 
 @pytest.fixture
-def installed(monkeypatch):
+def installed(tmp_path, monkeypatch):
     """Install packages with the scorers of this module."""
-    points = [
-        EntryPoint(name, f"{__name__}:{value}", custom.GROUP)._for(InstalledPackage(package))
-        for name, value, package in (
-            ("half", "half", "metrics"),
-            ("plain", "plain", "metrics"),
-            ("text", "not_a_scorer", "metrics"),
-            ("class", "Half", "metrics"),
-            ("missing-module", "nothing", "metrics"),
-            ("twice", "half", "metrics"),
-            ("twice", "half", "other-metrics"),
-        )
-    ]
-    monkeypatch.setattr(custom, "entry_points", lambda group: EntryPoints(points).select(group=group))
+    for package, points in ENTRY_POINTS.items():
+        folder = tmp_path / f"{package.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"[{custom.GROUP}]", *(f"{name} = {__name__}:{value}" for name, value in points.items())]
+        (folder / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.mark.usefixtures("installed")

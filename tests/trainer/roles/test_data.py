@@ -98,7 +98,7 @@ def test_data_role_splits_rows_and_pins_them_in_plan(make_job):
     assert plan.model.parameters > 1000
 
 
-def test_review_sample_is_written_from_training_rows_and_pinned_in_the_plan(make_job):
+def test_review_sample_has_training_rows_and_is_pinned_in_the_plan(make_job):
     root = make_job(jsonl(300), data={"quality": {"sample": "0.1"}})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan

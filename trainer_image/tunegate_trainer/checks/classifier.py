@@ -177,7 +177,7 @@ def _fit(features: sparse.csr_matrix, labels: NDArray[np.int_]) -> LogisticRegre
 def _telling(
     features: sparse.csr_matrix, labels: NDArray[np.int_], names: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return the names of the features by which the samples can be told apart: those that the first sample
+    """Return the names of the features that distinguish the samples most: those that the first sample
     has more of, and those that the second has more of.
 
     The contribution of a feature is its coefficient times the difference between its means in the samples.

@@ -40,7 +40,7 @@ _PATTERNS = tuple(
         (
             _FORGET_WORDS,
             rf"{_FORGET}(?:about\s+)?(?:everything|anything|all|what(?:ever)?)\s+(?:that\s+)?"
-            r"(?:you\s+(?:were|have been|had been|are|know|learned)|above\b|before\b|i (?:said|told)|"
+            r"(?:you\s+(?:were|have (?:been|learned)|had been|are|know|learned)|above\b|before\b|i (?:said|told)|"
             r"was said|the (?:system|user|developer))",
         ),
         (
@@ -116,7 +116,7 @@ _WITHOUT_WIDTH = str.maketrans("", "", _HIDDEN)
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Find rows with a text that tells a model to ignore its instructions, that imitates a system turn or the
+    """Find rows with a text that asks a model to ignore its instructions, that imitates a system turn or the
     markers of a chat template, or that hides text from readers.
 
     System turns are not read: instructions belong there.

@@ -57,7 +57,7 @@ def find_file(address: Address) -> RemoteFile:
 
 @dataclass(frozen=True)
 class _Version:
-    """What a server reports to tell the versions of a file apart. Empty if it reports nothing."""
+    """What a server reports to distinguish the versions of a file. Empty if it reports nothing."""
 
     etag: str
     last_modified: str

@@ -2,7 +2,7 @@
 
 Two layouts are read: that of ``save_to_disk`` of the library ``datasets``, and that of repositories on the
 Hugging Face Hub, which is also that of any folder with files of one format. In the second layout, the names
-of files and folders tell the splits, by the same words as in ``datasets``.
+of files and folders name the splits, with the same words as in ``datasets``.
 """
 
 import json
@@ -24,7 +24,7 @@ _WORDS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-"""The words in the name of a file or folder that tell its split."""
+"""The words in the name of a file or folder that name its split."""
 _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.")
 """The names of files that ``push_to_hub`` writes."""
 _SHOWN = 8
@@ -78,7 +78,7 @@ def _choose_split(splits: list[str], field: str) -> str:
 
 
 def _split(relative: Path) -> str:
-    """Return the split that the path of a file tells, or an empty string."""
+    """Return the split that the path of a file names, or an empty string."""
     shard = _SHARD.match(relative.name)
     words = re.split(r"[^a-z0-9]+", relative.as_posix().lower())
     for split, names in _WORDS.items():
