@@ -40,8 +40,8 @@ _PATTERNS = tuple(
         (
             _FORGET_WORDS,
             rf"{_FORGET}(?:about\s+)?(?:everything|anything|all|what(?:ever)?)\s+(?:that\s+)?"
-            r"(?:you\s+(?:were|have (?:been|learned)|had been|are|know|learned)|above\b|before\b|i (?:said|told)|"
-            r"was said|the (?:system|user|developer))",
+            r"(?:you\s+(?:were|have (?:been|learned)|had been|are|know|learned)|above\b|before\b|"
+            r"i (?:said|told)|was said|the (?:system|user|developer))",
         ),
         (
             _FORGET_WORDS,
