@@ -20,12 +20,9 @@ from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
-from tunegate_operator.laptop.run import EarlierRun, Laptop
+from tunegate_operator.laptop.run import REFRESH_SECONDS, EarlierRun, Laptop
 from tunegate_operator.laptop.status import read_status
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
-
-REFRESH_SECONDS = 0.25
-"""Seconds between two updates of the display."""
 
 
 @click.command()
@@ -138,11 +135,7 @@ def _live(laptop: Laptop, names: list[str], earlier: Mapping[str, EarlierRun], c
     console, started = Console(), time.monotonic()
     try:
         with LiveView(console, caller) as view:
-            while True:
-                laptop.step(REFRESH_SECONDS)
-                view.show_jobs({name: read_status(laptop.job(name)) for name in names})
-                if all(laptop.is_at_rest(name) for name in names):
-                    break
+            laptop.run_until_rest(view.show_jobs)
     except KeyboardInterrupt:
         click.echo("\nsaving a checkpoint… (press Ctrl-C again to exit without saving)", err=True)
         laptop.interrupt()

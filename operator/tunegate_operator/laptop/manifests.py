@@ -39,7 +39,12 @@ class Project:
 def read_project(path: Path) -> Project:
     """Read the manifests of a file or folder. Raises ManifestError."""
     folder = path if path.is_dir() else path.parent
-    objects = [manifest.obj for manifest in load_manifests([path])]
+    return project_of([manifest.obj for manifest in load_manifests([path])], folder)
+
+
+def project_of(objects: Iterable[Object], folder: Path) -> Project:
+    """Return the objects of the kinds that a laptop creates, in the order in which they are created, as an
+    API server would store them."""
     ours = sorted((o for o in objects if o["kind"] in ORDER), key=lambda o: ORDER[o["kind"]])
     return Project([_as_stored(_located(obj, folder)) for obj in ours], folder)
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Role
-from tunegate_api.v1alpha1.finetunejob_status import TrackingStatus
+from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, TrackingStatus
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.pod_status import is_terminal
@@ -71,6 +71,8 @@ logger = logging.getLogger(__name__)
 PODS = PodSettings(image="laptop", secrets_needed=False, on_one_machine=True)
 """Settings for pods on a laptop. Pods are processes of the installed trainer, so the image is not used.
 Secrets may be missing, because credentials may come from the user's environment."""
+REFRESH_SECONDS = 0.25
+"""Seconds between two steps of :meth:`Laptop.run_until_rest` if nothing changes."""
 PROGRESS_SECONDS = 1.0
 """Seconds between status writes that only update progress. They may be frequent, because the status is a
 local file."""
@@ -180,6 +182,15 @@ class Laptop:
             if job["metadata"]["name"] in self._names:
                 self._write_files(job)
         self._cluster.wait(seconds)
+
+    def run_until_rest(self, show: Callable[[dict[str, FineTuneJobStatus]], None]) -> None:
+        """Run this process's jobs until each has ended or waits for a person. After each step, pass their
+        statuses to ``show``."""
+        while True:
+            self.step(REFRESH_SECONDS)
+            show({name: read_status(self.job(name)) for name in self._names})
+            if all(self.is_at_rest(name) for name in self._names):
+                return
 
     def is_at_rest(self, name: str) -> bool:
         """Return whether a job has ended or waits for a person, and its Jobs, pods and tracking have

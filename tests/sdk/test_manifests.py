@@ -1,0 +1,66 @@
+"""Jobs and gates that are written in Python become the manifests that a user would write."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tunegate as tg
+from support.typed_orders import cases, gate, job, rows
+from tunegate_api.validation.problems import find_problems
+
+
+def test_yaml_has_only_the_fields_that_were_set() -> None:
+    (written,) = yaml.safe_load_all(tg.to_yaml(gate()))
+    assert written == {
+        "apiVersion": "tunegate.dev/v1alpha1",
+        "kind": "EvalGate",
+        "metadata": {"name": "golden"},
+        "spec": {
+            "golden": {
+                "source": {"configMap": "cases"},
+                "sha256": tg.sha256(cases()["data"]["golden.jsonl"]),
+            },
+            "generation": {"maxNewTokens": 6},
+            "thresholds": {"minPassRate": "0.8"},
+        },
+    }
+
+
+def test_yaml_of_several_resources_is_valid() -> None:
+    documents = list(yaml.safe_load_all(tg.to_yaml(job(Path("/models/tiny")), gate(), cases(), rows())))
+    assert [document["kind"] for document in documents] == [
+        "FineTuneJob",
+        "EvalGate",
+        "ConfigMap",
+        "ConfigMap",
+    ]
+    assert [find_problems(document) for document in documents[:2]] == [[], []]
+
+
+def test_rows_of_a_config_map_are_json_lines() -> None:
+    found = tg.config_map("rows", {"train.jsonl": [{"prompt": "café"}, {"prompt": "b"}], "note.txt": "text"})
+    assert found["data"] == {"train.jsonl": '{"prompt": "café"}\n{"prompt": "b"}\n', "note.txt": "text"}
+
+
+def test_mistakes_are_reported_together_with_their_fields() -> None:
+    wrong = gate().model_copy(
+        update={"spec": gate().spec.model_copy(update={"thresholds": tg.Thresholds(min_pass_rate="8")})}
+    )
+    with pytest.raises(tg.InvalidError) as raised:
+        tg.to_yaml(wrong, {"kind": "EvalGate", "metadata": {"name": "other"}, "spec": {}})
+    assert raised.value.problems[0] == (
+        'EvalGate golden: spec.thresholds.minPassRate: is "8": must be at least 0 and at most 1, as a number '
+        "in quotes"
+    )
+    assert any(problem.startswith("EvalGate other: spec.golden") for problem in raised.value.problems)
+
+
+def test_number_instead_of_a_decimal_string_is_explained() -> None:
+    with pytest.raises(ValueError, match=r'must be a quoted string.*write "0.8"'):
+        tg.Thresholds(min_pass_rate=0.8)  # type: ignore[arg-type]  # the mistake
+
+
+def test_unknown_field_is_refused() -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        tg.Training(epoch=3)  # type: ignore[call-arg]  # the mistake
