@@ -1,5 +1,6 @@
 """Examples in an Arrow file: what is written is read, one by one and through the datasets library."""
 
+import pyarrow
 import pytest
 
 from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
@@ -13,8 +14,8 @@ EXAMPLES = [Example(input_ids=[i] * (i + 1), labels=[-100] * i + [i]) for i in r
 def file(tmp_path):
     path = tmp_path / "new" / "train.arrow"
     with example_writer(path) as writer:
-        writer.write_batch(to_batch(EXAMPLES[:7]))
-        writer.write_batch(to_batch(EXAMPLES[7:]))
+        for part in (EXAMPLES[:7], [], EXAMPLES[7:1500], EXAMPLES[1500:]):
+            writer.write_batch(to_batch(part))
     return ExampleFile(path)
 
 
@@ -31,6 +32,27 @@ def test_batches_have_the_examples_in_the_requested_order(file):
     wanted = [*range(2400, 0, -2), 3]
     found = [one for batch in file.batches(wanted) for one in batch.to_pylist()]
     assert found == [EXAMPLES[i] for i in wanted]
+    assert list(file.batches([])) == []
+
+
+def test_reading_batches_needs_no_more_memory_for_a_longer_file(tmp_path):
+    assert _memory_of_reading(tmp_path / "long.arrow", 40) == _memory_of_reading(tmp_path / "short.arrow", 2)
+
+
+def _memory_of_reading(path, batches):
+    """Return the most bytes that are allocated while the first examples of a file are read."""
+    with example_writer(path) as writer:
+        for _ in range(batches):
+            writer.write_batch(to_batch([Example(input_ids=[1] * 1000, labels=[1] * 1000)] * 50))
+    stored, usual = ExampleFile(path), pyarrow.default_memory_pool()
+    pool = pyarrow.proxy_memory_pool(usual)
+    pyarrow.set_memory_pool(pool)
+    try:
+        for _ in stored.batches(range(0, 100, 2)):
+            pass
+        return pool.max_memory()
+    finally:
+        pyarrow.set_memory_pool(usual)
 
 
 def test_file_that_was_not_completed_does_not_exist(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
@@ -13,8 +14,6 @@ from tunegate_trainer.tokens.examples import Example
 
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 """The columns of the file, which has the streaming format of Arrow IPC, as files of the datasets library."""
-_BATCH = 1000
-"""Number of examples that are copied at a time."""
 
 
 class ExampleFile(Sequence[Example]):
@@ -23,10 +22,12 @@ class ExampleFile(Sequence[Example]):
     def __init__(self, path: Path) -> None:
         self.path = path
         with pa.memory_map(str(path)) as mapped, pa.ipc.open_stream(mapped) as reader:
-            self._table = reader.read_all()
+            self._batches = list(reader)
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
+        """The index of each record batch's first example. The last entry is the number of all examples."""
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self._starts[-1])
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -37,17 +38,22 @@ class ExampleFile(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        row = self._table.slice(index % len(self), 1)
-        return Example(input_ids=row.column("input_ids")[0].as_py(), labels=row.column("labels")[0].as_py())
-
-    def __iter__(self) -> Iterator[Example]:
-        for batch in self._table.to_batches(max_chunksize=_BATCH):
-            yield from batch.to_pylist()
+        (batch,) = self.batches([index % len(self)])
+        return Example(input_ids=batch["input_ids"][0].as_py(), labels=batch["labels"][0].as_py())
 
     def batches(self, indices: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Yield the examples at ``indices``, in this order, a thousand at a time."""
-        for at in range(0, len(indices), _BATCH):
-            yield from self._table.take(np.asarray(indices[at : at + _BATCH], dtype=np.int64)).to_batches()
+        """Yield the examples at ``indices``, in this order.
+
+        Consecutive examples from one record batch of the file are one batch. So only as much of the file is
+        copied at a time as was written at a time.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        owners = np.searchsorted(self._starts, wanted, side="right") - 1
+        changes = np.flatnonzero(np.diff(owners)) + 1
+        for start, end in pairwise([0, *changes.tolist(), len(wanted)]):
+            if start < end:
+                owner = owners[start]
+                yield self._batches[owner].take(pa.array(wanted[start:end] - self._starts[owner]))
 
 
 def to_batch(examples: Iterable[Example]) -> pa.RecordBatch:
