@@ -6,12 +6,15 @@ wandb and bitsandbytes take three of the nine seconds that a role spends on impo
 import sys
 from typing import Any
 
+_hidden: set[str] = set()
+
 
 def hide(*names: str) -> None:
     """Hide packages that are not imported yet: importing them raises :class:`ModuleNotFoundError`."""
     modules: dict[str, Any] = sys.modules
     for name in names:
-        modules.setdefault(name, None)
+        if modules.setdefault(name, None) is None:
+            _hidden.add(name)
 
 
 def show(*names: str) -> None:
@@ -19,3 +22,8 @@ def show(*names: str) -> None:
     for name in names:
         if sys.modules.get(name, sys) is None:
             del sys.modules[name]
+
+
+def show_all() -> None:
+    """Allow imports of all packages that :func:`hide` hid."""
+    show(*_hidden)

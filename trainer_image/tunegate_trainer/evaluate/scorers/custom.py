@@ -1,5 +1,6 @@
 """The task metric custom: a scorer of the user, which is an entry point of an installed Python package."""
 
+import faulthandler
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -8,22 +9,55 @@ from typing import Any
 from tunegate_api.judging.counts import Counts
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer, not_scored
+from tunegate_trainer.evaluate.scorers.time_limit import time_limit
 from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.process.packages import show_all
 
 GROUP = "tunegate.scorers"
 """The group of the entry points."""
 CUSTOM = "custom"
 """The name of the task metric."""
+_REPEAT_SECONDS = 10.0
+_STANDARD_ERROR = 2
+"""The file descriptor, because ``sys.stderr`` may have been replaced by an object without one."""
+
+
+class _OutOfTime(BaseException):
+    """A call exceeded its time limit. This class is not an ``Exception``, so that no scorer catches it and
+    retries."""
 
 
 @dataclass(frozen=True)
 class CustomScorer:
-    """A scorer of the user. A score without counts has the value 1 if the output passed, otherwise 0."""
+    """A scorer of the user, with a time limit. A score without counts has the value 1 if the output passed,
+    otherwise 0."""
 
     scorer: Scorer
+    min_seconds: float = 600
+    seconds_per_output: float = 10
+    """The time limit of a call is ``min_seconds``, and this time more for each output. With the defaults,
+    1,000 outputs have less time than the three hours that other ranks wait."""
+    grace_seconds: float = 60
+    """How long after the time limit the process ends if the scorer still runs."""
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
-        return [_with_counts(score) for score in self.scorer.score(samples)]
+        """Score the samples in one call. Raises :class:`TimeoutError` after the time limit.
+
+        The scorer cannot be stopped while it is in compiled code that does not return. Then the process ends,
+        and its log shows where the scorer was.
+        """
+        seconds = self.min_seconds + self.seconds_per_output * len(samples)
+        faulthandler.dump_traceback_later(seconds + self.grace_seconds, exit=True, file=_STANDARD_ERROR)
+        try:
+            with time_limit(seconds, _OutOfTime(), repeat=_REPEAT_SECONDS):
+                return [_with_counts(score) for score in self.scorer.score(samples)]
+        except _OutOfTime:
+            raise TimeoutError(
+                f"the scorer took more than {seconds:g} s for {len(samples)} outputs; set timeouts for its "
+                "requests, or make it faster"
+            ) from None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def custom_scorer(name: str) -> CustomScorer:
@@ -32,6 +66,7 @@ def custom_scorer(name: str) -> CustomScorer:
     Raises :class:`UserError` if there is no such entry point, if several packages have it, if it cannot be
     imported, or if it is not a scorer.
     """
+    show_all()  # the scorer may need any of them
     loaded = _load(_entry_point(name))
     if isinstance(loaded, type) or not callable(getattr(loaded, "score", None)):
         raise UserError(

@@ -1,14 +1,13 @@
 """Scorers that judge each output separately. An exception for one sample makes only this sample an error."""
 
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, not_scored
+from tunegate_trainer.evaluate.scorers.time_limit import time_limit
 
 SCORE_SECONDS = 5.0
 """Maximum CPU time in seconds for scoring one output by one expectation. Scoring usually takes a thousandth
@@ -32,9 +31,14 @@ class OneByOne:
 
     def _judged(self, sample: Sample) -> Score:
         """Judge one sample. The sample is an error if the scorer raises an exception, but an output that is
-        nested too deeply fails."""
+        nested too deeply fails.
+
+        The time limit is needed because matching some regular expressions takes practically forever on some
+        texts.
+        """
+        problem = f"scoring took more than {self.seconds:g} s of CPU time; use a simpler pattern"
         try:
-            with _limited(self.seconds):
+            with time_limit(self.seconds, TimeoutError(problem), signal.ITIMER_VIRTUAL):
                 return self.judge(sample)
         except RecursionError as error:
             if _nesting(sample.output) < DEEP:
@@ -60,26 +64,3 @@ def _nesting(text: str) -> int:
     counted too."""
     steps = ({"[": 1, "{": 1, "]": -1, "}": -1}.get(character, 0) for character in text)
     return max(accumulate(steps, initial=0))
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in this block after ``seconds`` of CPU time.
-
-    The limit is needed because matching some regular expressions takes practically forever on some texts. It
-    has an effect only in the main thread, because other threads receive no signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"scoring took more than {seconds:g} s of CPU time; use a simpler pattern")
-
-    handler = signal.signal(signal.SIGVTALRM, stop)
-    before = signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, *before)
-        signal.signal(signal.SIGVTALRM, handler)

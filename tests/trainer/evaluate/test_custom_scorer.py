@@ -1,0 +1,99 @@
+"""A scorer of a user that hangs, or that needs packages which roles hide."""
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import dedent
+from threading import Event
+
+from tunegate_api.judging.golden import Message
+from tunegate_api.judging.verdict import ERROR
+from tunegate_trainer.evaluate.scorers import Output, Sample, Score
+from tunegate_trainer.evaluate.scorers.custom import CustomScorer
+from tunegate_trainer.evaluate.scoring import score_cases
+from tunegate_trainer.evaluate.sets import Case, Expected
+from tunegate_trainer.tokens.rows import Row
+
+ROW = Row(id="row", prompt=[Message(role="user", content="?")], completion="yes")
+
+
+class Hanging:
+    """A scorer that waits forever, and retries after every exception."""
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        del samples
+        while True:
+            try:
+                Event().wait()
+            except Exception:  # noqa: BLE001, S112 - as many clients do
+                continue
+
+
+class Deadlocked:
+    """A scorer that waits in compiled code, which cannot be interrupted."""
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        del samples
+        mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+        while True:
+            library.pthread_mutex_lock(mutex)
+
+
+def test_outputs_are_errors_if_the_scorer_hangs():
+    scorer = CustomScorer(Hanging(), min_seconds=0.01, seconds_per_output=0.02)
+    case = Case("a", [], "?", "?", ROW, {"custom": [Expected(scorer, "yes")]})
+    for scores in score_cases([case] * 2, [Output("yes", truncated=False)] * 2):
+        assert scores["custom"].outcome == ERROR
+        assert "the scorer took more than 0.05 s for 2 outputs; set timeouts" in scores["custom"].explanation
+
+
+def test_process_ends_if_the_scorer_cannot_be_stopped():
+    code = f"""
+        from {Path(__file__).stem} import CustomScorer, Deadlocked
+        CustomScorer(Deadlocked(), 0.01, 0, grace_seconds=0.01).score([])
+    """
+    done = run_python(code, Path(__file__).parent)
+    assert done.returncode == 1
+    assert re.match(r'Timeout .*test_custom_scorer.py", line \d+ in score\n', done.stderr, re.DOTALL)
+
+
+def test_scorer_can_import_packages_that_roles_hide(tmp_path):
+    (tmp_path / "metrics-1.0.dist-info").mkdir()
+    (tmp_path / "metrics-1.0.dist-info" / "entry_points.txt").write_text("[tunegate.scorers]\nf1 = our_f1:f1")
+    (tmp_path / "our_f1.py").write_text(
+        dedent("""
+            from sklearn.metrics import f1_score
+
+            class F1:
+                def score(self, samples):
+                    import wandb
+                    return [f1_score([1], [1]) for _ in samples]
+
+            f1 = F1()
+        """)
+    )
+    code = """
+        from tunegate_trainer.evaluate.scorers.custom import custom_scorer
+        from tunegate_trainer.process.packages import hide
+
+        hide("scipy", "sklearn", "wandb")
+        print(custom_scorer("f1").scorer.score(["sample"]))
+    """
+    done = run_python(code, tmp_path)
+    assert done.stdout == "[1.0]\n", done.stderr
+
+
+def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a new process that can import the modules in ``folder``."""
+    return subprocess.run(
+        [sys.executable, "-c", dedent(code)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+    )
