@@ -77,11 +77,15 @@ def test_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path):
         (["train.jsonl", "dev.jsonl", "notes.jsonl"], 1),
         (["my-test.jsonl"], 1),
         (["data/en-00000-of-00001.jsonl"], 1),
+        (["train-2024/train.jsonl", "train-2024/test.jsonl"], 1),
+        (["test-suite/train.jsonl", "test-suite/dev.jsonl", "test-suite/notes.jsonl"], 1),
+        (["eval/train/a.jsonl", "eval/test/a.jsonl"], 1),
     ],
 )
 def test_train_split_or_only_split_of_a_folder_is_read(tmp_path, files, chosen):
-    write(tmp_path, *files)
-    assert names(tmp_path) == files[:chosen]
+    folder = tmp_path / "test"
+    write(folder, *files)
+    assert names(folder) == files[:chosen]
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,14 @@ def _choose_split(splits: list[str], field: str) -> str:
 
 
 def _split(relative: Path) -> str:
-    """Return the split that the path of a file names, or an empty string."""
+    """Return the split that the path of a file names, or an empty string. The name of the file comes first,
+    and then those of its folders, from the inner ones to the outer ones."""
+    for part in reversed(relative.parts):
+        words = set(re.split(r"[^a-z0-9]+", part.lower()))
+        for split, names in _WORDS.items():
+            if not words.isdisjoint(names):
+                return split
     shard = _SHARD.match(relative.name)
-    words = re.split(r"[^a-z0-9]+", relative.as_posix().lower())
-    for split, names in _WORDS.items():
-        if not set(words).isdisjoint(names):
-            return split
     return shard["split"] if shard else ""
 
 
