@@ -146,10 +146,17 @@ def test_source_without_a_known_shape_has_none():
         ({"dialog": ANSWERED["messages"], "prompt": "x"}, Columns(messages="dialog")),
         ({"instruction": "2 + 2?", "prompt": "2 + 2?", "completion": "4"}, PLAIN),
         ({"conversations": [], "prompt": "2 + 2?", "completion": "4"}, PLAIN),
+        ({"instruction": "2 + 2?", "answer": "4", "output": "5"}, Columns(completion="answer")),
     ],
 )
 def test_columns_and_usual_names_come_before_other_shapes(fields, columns):
     assert row(fields, columns).completion == "4"
+
+
+def test_row_without_the_named_prompt_is_not_read_as_alpaca():
+    columns = Columns(prompt="question", completion="answer")
+    (problem,) = parse_rows(records_of({"instruction": "2 + 2?", "answer": "4"}), columns, None).bad
+    assert problem.reason == "question is missing; the fields here are: answer, instruction"
 
 
 # Alpaca

@@ -21,8 +21,8 @@ from tunegate_trainer.tokens.rows import Pair, Row, RowT
 ROW_SHAPES: Sequence[Shape[Row]] = (
     openai_chat.SHAPE,
     sharegpt.ROWS,
-    prompt_completion.SHAPE,
     alpaca.ROWS,
+    prompt_completion.SHAPE,
 )
 """The shapes of rows. If several match, the first one is used."""
 PAIR_SHAPES: Sequence[Shape[Pair]] = (

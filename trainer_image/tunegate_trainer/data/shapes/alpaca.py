@@ -16,7 +16,7 @@ from tunegate_trainer.tokens.rows import Pair, Row
 
 
 def _matches(fields: Fields, columns: Columns) -> bool:
-    return "instruction" in fields and not has_prompt(fields, columns)
+    return "instruction" in fields and columns.prompt is None and not has_prompt(fields, columns)
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
