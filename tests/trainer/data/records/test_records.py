@@ -162,6 +162,17 @@ def test_damaged_array_is_an_error_with_the_row(tmp_path, monkeypatch, content, 
     assert str(raised.value) == f"data.train: the file cannot be read as JSON array: {reason}"
 
 
+@pytest.mark.parametrize("block", [1, 1 << 20])
+@pytest.mark.parametrize("more", ["", ', {"a": "' + "y" * 60 + '"}'])
+def test_object_of_an_array_may_be_as_long_as_a_line(tmp_path, monkeypatch, block, more):
+    monkeypatch.setattr(json_array, "_BLOCK", block)
+    monkeypatch.setattr(json_array, "MAX_ROW_SIZE", 100)
+    longest = '{"a": "' + "x" * 91 + '"}'
+    assert len(read(tmp_path / "a.json", f"[{longest}{more}]")) == (2 if more else 1)
+    with pytest.raises(BadDataError, match="row 1: the row is larger than 64 MiB"):
+        read(tmp_path / "a.json", f"[{longest.replace('x', 'xx', 1)}{more}]")
+
+
 def test_number_at_the_end_of_a_block_is_one_row(tmp_path, monkeypatch):
     monkeypatch.setattr(json_array, "_BLOCK", 1)
     assert len(read(tmp_path / "a.json", "[123, 456]")) == 2

@@ -79,25 +79,33 @@ class _Text:
         """Decode the next value. Return it, and whether its text is UTF-8."""
         self.token()
         while True:
-            if len(self._text) - self._at > MAX_ROW_SIZE:
-                raise UnreadableFileError(f"row {number}: {TOO_LARGE}")
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 is_cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _LONGEST_TOKEN
+                if is_cut:
+                    self._check_size(number, len(self._text))
                 if not (is_cut and self._more()):
                     raise UnreadableFileError(f"row {number} is not JSON: {error.msg}") from None
             except (ValueError, RecursionError) as error:  # valid JSON beyond Python's limits
                 raise UnreadableFileError(f"row {number} cannot be parsed: {error}") from None
             else:
+                self._check_size(number, end)
                 if end == len(self._text) and self._more():  # it may be the first half of a number
                     continue
                 is_utf8 = not has_undecoded_bytes(self._text[self._at : end])
                 self._at = end
                 return value, is_utf8
 
+    def _check_size(self, number: int, end: int) -> None:
+        """Refuse a value that does not end before ``end`` if it is too large."""
+        if end - self._at > MAX_ROW_SIZE:
+            raise UnreadableFileError(f"row {number}: {TOO_LARGE}")
+
     def _more(self) -> bool:
-        """Read at least as much text as is undecoded, so that the time to decode a long value is linear."""
-        block = self._stream.read(max(_BLOCK, len(self._text) - self._at))
+        """Read at least as much text as is undecoded, so that the time to decode a long value is linear, but
+        little more than the maximum of a value."""
+        undecoded = len(self._text) - self._at
+        block = self._stream.read(max(_BLOCK, min(undecoded, MAX_ROW_SIZE - undecoded)))
         self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)
