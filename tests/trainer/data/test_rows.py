@@ -1,13 +1,18 @@
 """Parsing rows of both formats, and reporting bad rows with their line and the reason."""
 
 import json
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.records import read_records
 
 PAIR = {"prompt": "two mugs", "completion": "mugs: 2"}
 
@@ -302,6 +307,17 @@ def test_row_with_a_duplicate_id_is_bad():
         records_of({**PAIR, "id": "x"}, {"prompt": "b", "completion": "c", "id": "x"}), Columns(), None
     )
     assert parsed.bad[0].reason == "id x is already used in line 1"
+
+
+def test_rows_are_grouped_by_dates_and_decimal_numbers_of_parquet_files(tmp_path):
+    groups = [(date(2024, 1, day), Decimal(price)) for day, price in ((1, "1.50"), (1, "1.50"), (2, "2.50"))]
+    rows = [{**PAIR, "id": i, "day": day, "price": price} for i, (day, price) in enumerate(groups)]
+    rows = [{**row, "completion": f"mugs: {i}"} for i, row in enumerate(rows)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for field in ("day", "price"):
+        parsed = parse_rows(read_records(tmp_path / "a.parquet", "data.train"), Columns(), field)
+        first, second, third = (row.group for row in parsed.rows)
+        assert first == second != third
 
 
 def test_row_without_the_group_field_is_bad():

@@ -209,4 +209,5 @@ def _group(fields: dict[str, Any], group_by: str | None, prompt: str) -> str:
         return group_of(prompt)
     if fields.get(group_by) in (None, ""):
         raise BadRowError(f"the field {group_by}, which heldOut.groupBy names, is missing or empty")
-    return group_of(json.dumps(fields[group_by], sort_keys=True))
+    # Parquet and Arrow have values that JSON does not have, such as dates.
+    return group_of(json.dumps(fields[group_by], sort_keys=True, default=str))
