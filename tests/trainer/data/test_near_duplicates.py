@@ -35,6 +35,13 @@ def test_edited_copies_are_found_and_nothing_else():
     assert found(documents + copies) == {300 + i: i for i in range(40)}
 
 
+def test_copies_of_long_documents_are_found_in_smaller_batches(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_COMPARED_WORDS", 100)
+    documents = [(text, "yes") for text in texts(20)]
+    copies = [(edited(documents[i][0], 2, i), "yes") for i in range(20)]
+    assert found(documents + copies) == {20 + i: i for i in range(20)}
+
+
 def test_found_pairs_are_those_of_comparing_every_pair():
     originals = texts(60)
     documents = [(edited(text, changes, changes), "") for changes in range(8) for text in originals]

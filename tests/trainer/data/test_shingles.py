@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tunegate_trainer.data.shingles import BATCH_ROWS, Template, Words, batches, words_of
+from tunegate_trainer.data import shingles
+from tunegate_trainer.data.shingles import BATCH_ROWS, Document, Template, Words, batches, words_of
 
 
 def equal(first: str, second: str) -> bool:
@@ -72,6 +73,23 @@ def test_template_is_what_enough_rows_have_in_common(total, with_text, found):
     template = Template.of(documents)
     covered = template.covers(Words.of([("please reply with json now", "")]))
     assert covered.tolist() == [False, found, found, found, False]
+
+
+def test_template_is_found_in_fewer_documents_if_they_are_long(monkeypatch):
+    monkeypatch.setattr(shingles, "SAMPLED_SHINGLES", 1000)
+    monkeypatch.setattr(shingles, "BATCH_ROWS", 20)
+    read: list[int] = []
+
+    class Documents(list[Document]):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    long = (" ".join(f"w{i}x{k}" for k in range(50)) for i in range(100))
+    template = Template.of(Documents((f"reply with json {i}", text) for i, text in enumerate(long)))
+    assert template.covers(Words.of([("please reply with json", "")])).tolist() == [False, True, True, True]
+    assert len(read) < 50
+    assert max(read) > 60  # a sample, not the first documents
 
 
 def test_data_without_rows_have_no_template():

@@ -32,6 +32,13 @@ def test_rows_are_measured_and_rows_that_are_too_long_have_no_example():
     assert examples(chunks) == kept
 
 
+def test_few_long_rows_are_tokenized_at_a_time():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no') }}"  # tokenizing such rows takes many seconds
+    long = Row(id="1", prompt=PROMPT, completion="mug " * 700_000)
+    assert [len(chunk.results) for chunk in tokenize(tokenizer, [long, long, long], LIMIT)] == [2, 1]
+
+
 def test_row_that_the_chat_template_refuses_has_a_reason():
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "{{ raise_exception('no') }}"

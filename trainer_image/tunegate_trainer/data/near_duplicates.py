@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash  # type: ignore[import-untyped]
 
+from tunegate_trainer.data.batching import batched
 from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, Words, batches
 
 SIMILARITY = 0.6
@@ -33,6 +34,9 @@ less."""
 _ROUNDS = 8
 """Maximum number of comparisons of a row in one bucket."""
 _COMPARED_AT_ONCE = 2048
+"""Maximum number of pairs that are compared exactly at a time. There are fewer if the documents are long."""
+_COMPARED_WORDS = 2_000_000
+"""Maximum number of words of these pairs."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class _Sketches:
 
     words: Hashes
     """A hash of all words."""
+    counts: Indices
+    """The number of words."""
     prompts: Hashes
     """A hash of all words of the prompt."""
     signatures: NDArray[np.uint8]
@@ -106,6 +112,7 @@ class _Sketches:
         total = len(documents)
         made = cls(
             words=np.zeros(total, np.uint64),
+            counts=np.zeros(total, np.int64),
             prompts=np.zeros(total, np.uint64),
             signatures=np.zeros((total, _PERMUTATIONS), np.uint8),
             bands=np.zeros((_BANDS, total), np.uint32),
@@ -114,7 +121,8 @@ class _Sketches:
         start = 0
         for words in batches(documents):
             part = slice(start, start := start + len(words))
-            made.words[part], made.prompts[part] = words.keys(), words.without_answers().keys()
+            made.words[part], made.counts[part] = words.keys(), words.counts
+            made.prompts[part] = words.without_answers().keys()
             shingles, owners = words.shingles
             content = ~template.has(shingles)
             counts = np.bincount(owners[content], minlength=len(words))
@@ -202,17 +210,24 @@ class _Search:
         """Return which documents are near-duplicates of the earlier ones, by exact comparison, and record
         which of them repeat the earlier ones."""
         pairs = list(zip(members.tolist(), leaders.tolist(), strict=True))
-        new = [pair for pair in pairs if pair not in self._compared]
-        read = sorted({index for pair in new for index in pair})
+        counts = self.sketches.counts
+        new = (pair for pair in pairs if pair not in self._compared)
+        for batch in batched(
+            new, _COMPARED_AT_ONCE, lambda pair: int(counts[pair[0]] + counts[pair[1]]), _COMPARED_WORDS
+        ):
+            self._compare_batch(batch)
+        return np.array([self._compared[pair] for pair in pairs], np.bool_)
+
+    def _compare_batch(self, pairs: Sequence[tuple[int, int]]) -> None:
+        read = sorted({index for pair in pairs for index in pair})
         words = Words.of(self.documents[i] for i in read)
         sets = dict(zip(read, shingle_sets(words), strict=True))
         answers = dict(zip(read, shingle_sets(words.without_prompts()), strict=True))
-        for member, leader in new:
+        for member, leader in pairs:
             similar = are_similar(sets[member], sets[leader], self.template)
             self._compared[member, leader] = similar
             if similar and jaccard(answers[member], answers[leader]) >= MIN_ANSWER_SIMILARITY:
                 self.repeated[member] = leader
-        return np.array([self._compared[pair] for pair in pairs], np.bool_)
 
     def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
         """Return the first document of each document's cluster. Linked documents are in one cluster."""

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from itertools import islice
+from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunegate_trainer.data.batching import batched
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
@@ -23,8 +25,10 @@ TEMPLATE_SHARE = 0.01
 """Shingles in more than this share of the sampled rows belong to the template."""
 SAMPLED_ROWS = 10_000
 """Maximum number of rows that are read to find the template."""
+SAMPLED_SHINGLES = 20_000_000
+"""No more rows are read to find the template if those that were read have more shingles. They need 160 MB."""
 BATCH_ROWS = 2048
-"""How many rows are hashed at a time, which limits the memory."""
+"""Maximum number of rows that are hashed at a time. There are fewer if the rows are long."""
 
 _SPACELESS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -155,9 +159,8 @@ class Words:
 
 
 def batches(documents: Iterable[Document]) -> Iterator[Words]:
-    """Yield the words of all documents, :data:`BATCH_ROWS` at a time."""
-    left = iter(documents)
-    while batch := list(islice(left, BATCH_ROWS)):
+    """Yield the words of all documents, up to :data:`BATCH_ROWS` at a time."""
+    for batch in batched(documents, BATCH_ROWS, lambda document: sum(map(len, document))):
         yield Words.of(batch)
 
 
@@ -171,19 +174,26 @@ class Template:
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> "Template":
-        """Find the template in a sample of documents at equal distances.
+        """Find the template in a sample of documents.
 
         A shingle belongs to the template if more than :data:`TEMPLATE_SHARE` of the sample have it. In small
         data, more than ten documents must have it or, below 50 documents, more than a fifth and at least
         four.
         """
         step = -(-len(documents) // SAMPLED_ROWS) or 1
-        sampled = range(0, len(documents), step)
-        found = [unique_pairs(*words.shingles)[0] for words in batches(documents[i] for i in sampled)]
+        sampled = list(range(0, len(documents), step))
+        Random(0).shuffle(sampled)  # those that are read before the limit are a sample, too
+        found: list[Hashes] = []
+        rows = 0
+        for words in batches(documents[i] for i in sampled):
+            found.append(unique_pairs(*words.shingles)[0])
+            rows += len(words)
+            if sum(map(len, found)) > SAMPLED_SHINGLES:
+                break
         if not found:
             return cls(np.zeros(0, np.uint64))
         shingles, counts = np.unique(np.concatenate(found), return_counts=True)
-        least = max(3, min(10, len(sampled) // 5), TEMPLATE_SHARE * len(sampled))
+        least = max(3, min(10, rows // 5), TEMPLATE_SHARE * rows)
         return cls(shingles[counts > least])
 
     def has(self, shingles: Hashes) -> NDArray[np.bool_]:

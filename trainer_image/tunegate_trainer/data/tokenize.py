@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -14,13 +13,14 @@ from loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data import tokenize_process
+from tunegate_trainer.data.batching import batched
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.example_file import SCHEMA, to_batch
 from tunegate_trainer.tokens.examples import Example, answer_tokens, completion_tokens, examples_of
 from tunegate_trainer.tokens.rows import Pair, Row
 
 CHUNK = 500
-"""Number of rows that a process tokenizes at a time."""
+"""Maximum number of rows that a process tokenizes at a time. There are fewer if the rows are long."""
 PARALLEL_FROM = 20_000
 """Number of rows from which several processes tokenize. For fewer rows, starting processes takes longer than
 tokenizing, because each process imports transformers."""
@@ -93,9 +93,7 @@ def processes_for(rows: int) -> int:
 
 
 def _chunks(rows: Iterable[Row | Pair]) -> Iterator[list[Row | Pair]]:
-    iterator = iter(rows)
-    while part := list(islice(iterator, CHUNK)):
-        yield part
+    return batched(rows, CHUNK, lambda row: len(row.model_dump_json()))
 
 
 def tokenize_chunk(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row | Pair], longest: int) -> Chunk:
