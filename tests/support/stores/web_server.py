@@ -37,6 +37,8 @@ class WebServer:
         self.ignores_ranges = False
         self.hides_sizes = False
         """Whether responses are sent in chunks, without their size."""
+        self.hides_times = False
+        """Whether answers to If-Range have no Last-Modified, as RFC 9110 recommends in section 15.3.7."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,6 +52,8 @@ class WebServer:
                 found = answer(request)
                 if not server.ignores_ranges:
                     found = _range(request, found)
+                if server.hides_times and found.status == 206 and "If-Range" in request.headers:
+                    found.headers.pop("Last-Modified", None)
                 self.send_response(found.status)
                 for name, value in found.headers.items():
                     self.send_header(name, value)

@@ -230,6 +230,20 @@ def test_download_resumes_only_if_the_server_names_a_version(files, proxy, root,
     assert (proxy.served < len(ROWS) + SMALL) == resumes
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": '"1"', "Last-Modified": "Sat, 28 Nov 2026 12:00:00 GMT"},
+        {"Last-Modified": "Sat, 28 Nov 2026 12:00:00 GMT"},
+    ],
+)
+def test_download_resumes_if_the_rest_comes_without_its_time(files, proxy, root, headers):
+    files.headers, files.server.hides_times = headers, True
+    proxy.break_after(CUT)
+    assert content(root, proxy.port) == ROWS
+    assert proxy.served < len(ROWS) + SMALL
+
+
 def test_server_without_ranges_sends_the_file_from_the_start(files, proxy, root):
     files.server.ignores_ranges = True
     proxy.break_after(CUT)

@@ -66,6 +66,12 @@ class _Version:
     def of(cls, headers: Mapping[str, str]) -> "_Version":
         return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""))
 
+    def is_other(self, found: "_Version") -> bool:
+        """Return whether a later response is about another version. The rest of a file may come without the
+        headers of the whole file (RFC 9110, section 15.3.7)."""
+        pairs = ((self.etag, found.etag), (self.last_modified, found.last_modified))
+        return any(before and after and before != after for before, after in pairs)
+
     @property
     def text(self) -> str:
         return self.etag or self.last_modified
@@ -81,7 +87,7 @@ def _read(address: Address, version: _Version, start: int) -> Iterator[Stream]:
     is_resumed = start > 0 and version.validator
     headers = {"Range": f"bytes={start}-", "If-Range": version.validator} if is_resumed else {}
     with _get(address, headers) as response:
-        if _Version.of(response.headers) != version:
+        if version.is_other(_Version.of(response.headers)):
             raise StorageError(
                 f"{address.field}: {address.uri} changed while it was downloaded",
                 "do not change the file during a download",
