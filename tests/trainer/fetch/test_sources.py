@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_source_that_changes_while_it_is_read_is_an_error(tmp_path):
     for path in (rows, tmp_path):
         with pytest.raises(StorageError, match=rf"{path} changed while it was read"), opened(path):
             rows.write_bytes(rows.read_bytes() + b"\n")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_source_that_is_removed_while_it_is_read_is_an_error(tmp_path, is_folder):
+    path = tmp_path / "data" if is_folder else tmp_path / "data" / "rows.jsonl"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.jsonl").write_bytes(b"{}")
+    with pytest.raises(StorageError, match=rf"{path} changed while it was read"), opened(path):
+        shutil.rmtree(tmp_path / "data")
 
 
 def test_error_for_an_unreadable_file_names_the_trainers_user(open_folder):

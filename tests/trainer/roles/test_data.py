@@ -491,7 +491,7 @@ def test_byte_order_mark_is_not_part_of_first_row(make_job):
 def test_data_address_of_an_unsupported_form_is_refused(make_job, uri, message):
     root = make_job(jsonl(100), data={"train": {"uri": uri}})
     assert run(root) == ExitCode.USER_ERROR
-    assert failure(root) == f"{uri}: {message}"
+    assert failure(root) == f"data.train.uri: {uri}: {message}"
 
 
 def test_chat_refused_by_template_is_named_by_line(make_job, tiny_model, tmp_path):

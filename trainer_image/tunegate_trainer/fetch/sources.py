@@ -84,7 +84,7 @@ def open_source(
                 "new job",
             )
         yield LocalSource(path, digest)
-        if _state(path) != before:
+        if _has_changed(path, before):
             raise StorageError(
                 f"{field}: {named} changed while it was read", "do not change the data while a job reads it"
             )
@@ -99,7 +99,7 @@ def _local_path(context: Context, source: Source, field: str, schemes: Schemes) 
         return
     address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
     if not has_files(address, schemes):
-        yield locate(context.root, address.uri)
+        yield locate(context.root, address.uri, address.field)
         return
     folder = context.workspace / context.paths.download / field
     path = fetch_file(address, folder, schemes)  # if this fails, the next attempt resumes the download
@@ -136,6 +136,13 @@ def _state(path: Path) -> list[tuple[Path, int, int]]:
     files = source_files(path) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files]
     return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+
+
+def _has_changed(path: Path, before: list[tuple[Path, int, int]]) -> bool:
+    try:
+        return _state(path) != before
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return True
 
 
 def _config_map_file(folder: Path, source: Source, field: str) -> Path:
