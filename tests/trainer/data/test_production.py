@@ -29,6 +29,7 @@ def turn(role: str, content: str = "text") -> dict[str, str]:
 
 
 USER, ANSWER, SYSTEM = turn("user", "two mugs"), turn("assistant", "mugs: 2"), turn("system", "be brief")
+ASKED = {"from": "human", "value": "two mugs"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,16 @@ USER, ANSWER, SYSTEM = turn("user", "two mugs"), turn("assistant", "mugs: 2"), t
         ({"messages": [USER, ANSWER, turn("user", "and a lamp")]}, {}, "two mugs\nmugs: 2\nand a lamp"),
         ({"conversations": [USER, ANSWER]}, {}, "two mugs"),
         ({"text": "two mugs", "messages": 1}, {"prompt": "text"}, "two mugs"),
+        ({"text": "two mugs", "instruction": 1}, {"prompt": "text"}, "two mugs"),
+        ({"conversations": [ASKED, {"from": "gpt", "value": "mugs: 2"}]}, {}, "two mugs"),
+        ({"conversations": [ASKED], "system": "be brief", "tools": "[]"}, {}, "be brief\ntwo mugs"),
+        ({"chat": [ASKED]}, {"messages": "chat"}, "two mugs"),
+        ({"instruction": "two mugs", "output": 3}, {}, "two mugs"),
+        (
+            {"instruction": "order", "input": "two mugs", "system": "be brief"},
+            {},
+            "be brief\norder\ntwo mugs",
+        ),
         ({"chat": [USER], "prompt": "no"}, {"messages": "chat"}, "two mugs"),
     ],
 )

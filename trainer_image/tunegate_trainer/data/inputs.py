@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.judging.golden import Message
-from tunegate_api.v1alpha1.data import InputColumns
+from tunegate_api.v1alpha1.data import Columns, InputColumns
 from tunegate_trainer.data.fields import BadRowError, cut, text_field
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Place, Record
+from tunegate_trainer.data.shapes import alpaca, sharegpt
 from tunegate_trainer.data.shapes.shape import Fields, chat_field
 from tunegate_trainer.data.turns import read_tools, read_turns
 
@@ -23,8 +24,9 @@ class ParsedInput:
 
 
 def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[ParsedInput | RowProblem]:
-    """Parse prompts: a string, {prompt}, or a chat in ``messages`` or ``conversations``. Answers are ignored.
-    Yields each prompt, or what is wrong with the row."""
+    """Parse prompts: a string, or a row with a prompt, a chat or an instruction, as training rows have them.
+    Answers are ignored. Yields each prompt, or what is wrong with the row."""
+    names = Columns(prompt=columns.prompt, messages=columns.messages)
     for record in records:
         place, fields = record.place, record.fields
         try:
@@ -33,14 +35,24 @@ def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[P
             elif fields is None:
                 yield RowProblem(place, record.problem)
             else:
-                yield ParsedInput(place, _prompt(fields, columns), read_tools(fields))
+                yield _read(place, fields, names)
         except BadRowError as error:
             yield RowProblem(place, str(error))
         except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content
             yield RowProblem(place, f"the row cannot be used: {cut(f'{type(error).__name__}: {error}')}")
 
 
-def _prompt(fields: Fields, columns: InputColumns) -> list[Message]:
+def _read(place: Place, fields: Fields, columns: Columns) -> ParsedInput:
+    if alpaca.ROWS.matches(fields, columns):
+        return ParsedInput(place, alpaca.prompt_of(fields), read_tools(fields))
+    if not sharegpt.ROWS.matches(fields, columns):
+        return ParsedInput(place, _prompt(fields, columns), read_tools(fields))
+    converted = sharegpt.as_openai_chat(fields, columns)
+    prompt = _prompt(converted, columns)
+    return ParsedInput(place, [*sharegpt.system_turn(fields, prompt), *prompt], read_tools(converted))
+
+
+def _prompt(fields: Fields, columns: Columns) -> list[Message]:
     """Read a prompt: a text, or a chat without its last answer, which may be left out."""
     name = columns.prompt or chat_field(fields, columns) or "prompt"
     if name == (columns.prompt or "prompt") and not isinstance(fields.get(name), list):

@@ -21,17 +21,18 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 def _read(fields: Fields, columns: Columns) -> Row:
     refuse_fields(fields, *CHAT_FIELDS)
-    return Row(id="", prompt=_prompt(fields), completion=text_field(fields, columns.completion or "output"))
+    return Row(id="", prompt=prompt_of(fields), completion=text_field(fields, columns.completion or "output"))
 
 
 def _read_pair(fields: Fields, columns: Columns) -> Pair:
     refuse_chat_fields(fields)
     chosen = read_answer(fields, columns.chosen or "chosen")
     rejected = read_answer(fields, columns.rejected or "rejected")
-    return make_pair(_prompt(fields), chosen, rejected)
+    return make_pair(prompt_of(fields), chosen, rejected)
 
 
-def _prompt(fields: Fields) -> list[Message]:
+def prompt_of(fields: Fields) -> list[Message]:
+    """Read the prompt of a row or pair: its system turn, history, instruction and input."""
     text = text_field(fields, "instruction")
     if not is_absent(fields, "input"):
         text += "\n" + text_field(fields, "input")

@@ -40,8 +40,7 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
-    name = chat_field(fields, columns) or "conversations"
-    row = read_chat({**fields, name: _turns(fields, name), "tools": _tools(fields)}, name)
+    row = read_chat(as_openai_chat(fields, columns), _chat_field(fields, columns))
     system = system_turn(fields, row.prompt)
     if not system:
         return row
@@ -51,13 +50,23 @@ def _read(fields: Fields, columns: Columns) -> Row:
     )
 
 
+def as_openai_chat(fields: Fields, columns: Columns) -> Fields:
+    """Return the fields of a row with its turns and tools in OpenAI's format."""
+    name = _chat_field(fields, columns)
+    return {**fields, name: _turns(fields, name), "tools": _tools(fields)}
+
+
+def _chat_field(fields: Fields, columns: Columns) -> str:
+    return chat_field(fields, columns) or "conversations"
+
+
 def _matches_pair(fields: Fields, columns: Columns) -> bool:
     return _matches(fields, columns) and not has_prompt(fields, columns)
 
 
 def _read_pair(fields: Fields, columns: Columns) -> Pair:
     refuse_chat_fields({**fields, "tools": _tools(fields)})
-    name = chat_field(fields, columns) or "conversations"
+    name = _chat_field(fields, columns)
     prompt = read_prompt({name: _turns(fields, name)}, name)
     answers = [
         read_answer({answer: _answer(fields, answer)} if answer in fields else fields, answer)
