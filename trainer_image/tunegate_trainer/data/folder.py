@@ -22,15 +22,19 @@ class DataFolder:
 
     path: Path
     report: dict[str, Any] = field(default_factory=dict)
+    """The content of report.json. It may have an entry for each of a million rows, so it is written once."""
 
     def note(self, entries: dict[str, Any]) -> None:
-        """Add ``entries`` to report.json."""
+        """Add ``entries`` to the report."""
         self.report |= entries
-        write_atomic(self.path / "report.json", json.dumps(self.report, indent=1, ensure_ascii=False) + "\n")
 
     def note_pairs(self, entries: dict[str, Any]) -> None:
-        """Add ``entries`` about preference data to report.json."""
+        """Add ``entries`` about preference data to the report."""
         self.note({"preference": self.report.get("preference", {}) | entries})
+
+    def write_report(self) -> None:
+        """Write report.json."""
+        write_atomic(self.path / "report.json", json.dumps(self.report, indent=1, ensure_ascii=False) + "\n")
 
     @property
     def scratch(self) -> Path:

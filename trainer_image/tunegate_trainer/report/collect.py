@@ -58,7 +58,7 @@ class CheckNote:
 
 @dataclass(frozen=True)
 class DataNotes:
-    """The content of data/report.json. Any field may be missing, because the file grows during the checks."""
+    """The content of data/report.json. Any field may be missing, because a check may end the data role."""
 
     rows: int | None = None
     format: str = ""

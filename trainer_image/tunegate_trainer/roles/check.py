@@ -86,6 +86,8 @@ def check(
         read_data(context, folder, longest, checks, runner)
     except TrainerError as error:
         failure = error.failure
+    finally:
+        folder.write_report()
     report: dict[str, Any] = folder.report
     return CheckedData(
         rows=report.get("rows"),

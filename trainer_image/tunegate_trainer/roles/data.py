@@ -147,6 +147,7 @@ def prepare(
         data = read_data(context, folder, longest_chat, checks, runner)
     finally:
         context.send_report(data_checks=runner.results)
+        folder.write_report()
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
 
     lengths = {
