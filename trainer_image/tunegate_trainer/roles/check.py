@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import ROOT_VARIABLE, Role
 from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.data import Columns, DataSource
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks import CHECKS, few_rows
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.runner import CheckRunner
@@ -77,13 +78,15 @@ def check(
         checks = replace(checks, source=(describer, *checks.source))
     try:
         context.request = make_request(root, job, gates)
-        if describe:
-            first = _first_row(context, job.spec.data.train)
-        if first.columns:
-            context.request = make_request(root, _with_columns(job, first.columns), gates)
-        tokenizer, longest = _tokenizer(context, job, any_model=any_model)
-        runner = CheckRunner(check_context(context, tokenizer), folder.note)
-        read_data(context, folder, longest, checks, runner)
+        with ExitStack() as opened:
+            if describe:
+                train = opened.enter_context(open_source(context, job.spec.data.train, "data.train"))
+                first = _first_row(train.path, job.spec.data.train.columns)
+                job = _with_train(job, train.path, first.columns)
+                context.request = make_request(root, job, gates)
+            tokenizer, longest = _tokenizer(context, job, any_model=any_model)
+            runner = CheckRunner(check_context(context, tokenizer), folder.note)
+            read_data(context, folder, longest, checks, runner)
     except TrainerError as error:
         failure = error.failure
     finally:
@@ -126,16 +129,15 @@ class _FirstRow:
     """None if the row needs no columns, or if there is no good guess."""
 
 
-def _first_row(context: Context, source: DataSource) -> _FirstRow:
+def _first_row(path: Path, columns: Columns) -> _FirstRow:
     """Read the first rows, and guess columns if none of these rows can be used without."""
-    with open_source(context, source, "data.train") as opened:
-        records = read_records(opened.path, "data.train")
-        rows = islice((record.fields for record in records if record.fields is not None), _TRIED_ROWS)
-        first = next(rows, None)
-        if first is None:
-            return _FirstRow()
-        if source.columns != Columns() or any(map(_is_usable, chain([first], rows))):
-            return _FirstRow(list(first))
+    records = read_records(path, "data.train")
+    rows = islice((record.fields for record in records if record.fields is not None), _TRIED_ROWS)
+    first = next(rows, None)
+    if first is None:
+        return _FirstRow()
+    if columns != Columns() or any(map(_is_usable, chain([first], rows))):
+        return _FirstRow(list(first))
     return _FirstRow(list(first), guess_columns(first))
 
 
@@ -150,9 +152,12 @@ def _is_usable(fields: dict[str, Any]) -> bool:
         return False
 
 
-def _with_columns(job: FineTuneJob, columns: Columns) -> FineTuneJob:
+def _with_train(job: FineTuneJob, path: Path, columns: Columns | None) -> FineTuneJob:
+    """Return the job with training rows at a path, so that they are not downloaded again, and with
+    ``columns`` if they were guessed."""
     data = job.spec.data
-    train = data.train.model_copy(update={"columns": columns})
+    local = {"uri": f"file://{path}", "config_map": None, "key": None, "secret_name": None}
+    train = data.train.model_copy(update={**local, "columns": columns or data.train.columns})
     data = data.model_copy(update={"train": train})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"data": data})})
 
