@@ -47,6 +47,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """Rows with the prompt "2 + 2?" and the answer "4", by the name of their shape."""
+CHATS = {name: [*ASKED, message("assistant", text)] for name, text in PAIR_OF_TEXT.items()}
 PAIRS: dict[str, list[dict[str, Any]]] = {
     "prompt/chosen/rejected": [{"prompt": "2 + 2?", **PAIR_OF_TEXT}],
     "OpenAI DPO": [
@@ -63,6 +64,11 @@ PAIRS: dict[str, list[dict[str, Any]]] = {
             "rejected": said("gpt", "5"),
         },
         {"conversations": [said("human", "2 + 2?")], **PAIR_OF_TEXT},
+    ],
+    "chosen/rejected chats": [
+        CHATS,
+        {**CHATS, "prompt": "2 + 2?", "prompt_id": "a", "messages": CHATS["chosen"], "score_chosen": 8.5},
+        {**CHATS, "prompt": ASKED},
     ],
     "Alpaca preference": [{"instruction": "2 + 2?", "input": "", **PAIR_OF_TEXT}],
 }
@@ -262,6 +268,39 @@ def test_prompt_of_an_openai_pair_may_be_a_chat():
     assert [one.role for one in found.prompt] == ["system", "user", "assistant", "user"]
 
 
+def test_prompt_of_a_pair_of_chats_is_all_turns_but_the_last():
+    turns = [message("system", "x"), *ASKED, message("assistant", "4"), message("user", "Sure?")]
+    found = pair({name: [*turns, *chat[1:]] for name, chat in CHATS.items()})
+    assert texts(found.prompt) == [(turn["role"], turn["content"]) for turn in turns]
+    assert (found.chosen, found.rejected) == ("4", "5")
+
+
+def test_pair_of_chats_may_have_other_names_of_fields():
+    fields = {"question": "2 + 2?", "good": CHATS["chosen"], "bad": CHATS["rejected"]}
+    parsed = parse_pairs(records_of(fields), Columns(prompt="question", chosen="good", rejected="bad"), None)
+    assert (parsed.shape, parsed.bad) == ("chosen/rejected chats", [])
+
+
+KTO = {"prompt": "2 + 2?", "completion": "5", "label": False}
+
+
+def test_preference_row_in_the_format_of_kto_is_refused_by_name():
+    (problem,) = parse_pairs(records_of(KTO), PLAIN, None).bad
+    assert problem.reason.startswith(
+        "the row has the format of KTO, {prompt, completion, label}, which is not"
+    )
+
+
+def test_answer_to_avoid_in_the_format_of_kto_is_not_trained_on():
+    assert bad_row(KTO).startswith(
+        "label is false: in the format of KTO, the completion is then one to avoid"
+    )
+    assert row({**KTO, "label": True}).completion == "5"
+    assert row({**KTO, "label": "false"}).completion == "5"
+    (problem,) = parse_rows(records_of(KTO), Columns(completion="label"), None).bad
+    assert problem.reason == "label must be a string, but it is a boolean"
+
+
 @pytest.mark.parametrize(
     ("shape", "changes", "reason"),
     [
@@ -291,6 +330,28 @@ def test_prompt_of_an_openai_pair_may_be_a_chat():
         ("ShareGPT preference", {"rejected": None}, "rejected must be a string, but it is null"),
         ("ShareGPT preference", {"tools": json.dumps([WEATHER])}, "does not support: tools"),
         ("Alpaca preference", {"rejected": ""}, "rejected is empty"),
+        (
+            "chosen/rejected chats",
+            {"rejected": None},
+            "rejected must be a list of {role, content}, but it is null",
+        ),
+        ("chosen/rejected chats", {"chosen": ASKED}, "chosen must end with an assistant turn"),
+        (
+            "chosen/rejected chats",
+            {"chosen": [message("user", "2 + 3?"), message("assistant", "5")]},
+            "chosen and rejected must have the same turns, which are the prompt, except for the last one",
+        ),
+        ("chosen/rejected chats", {"chosen": CHATS["rejected"]}, "chosen and rejected are the same text"),
+        (
+            "chosen/rejected chats",
+            {"prompt": "2 + 3?"},
+            "prompt is none of the turns that chosen and rejected",
+        ),
+        (
+            "chosen/rejected chats",
+            {"chosen": [*ASKED, {**message("assistant", "4"), "reasoning_content": "hm"}]},
+            "chosen must be plain text: pairs support no tool calls, reasoning or weights",
+        ),
     ],
 )
 def test_bad_pair_of_each_shape_is_reported_with_its_reason(shape, changes, reason):

@@ -29,6 +29,7 @@ PAIR_SHAPES: Sequence[Shape[Pair]] = (
     openai_dpo.SHAPE,
     sharegpt.PAIRS,
     alpaca.PAIRS,
+    preference.CHATS,
     preference.SHAPE,
 )
 """The shapes of preference pairs. If several match, the first one is used."""

@@ -2,9 +2,9 @@
 
 from tunegate_api.judging.golden import Message
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_trainer.data.fields import refuse_fields, text_field
+from tunegate_trainer.data.fields import BadRowError, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
-from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt
+from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt, is_kto
 from tunegate_trainer.tokens.rows import Row
 
 
@@ -13,6 +13,11 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
+    if is_kto(fields, columns) and fields["label"] is False:
+        raise BadRowError(
+            "label is false: in the format of KTO, the completion is then one to avoid, but SFT would train "
+            "on it; remove these rows, or the field label if it has another meaning"
+        )
     refuse_fields(fields, *CHAT_FIELDS)
     prompt = Message(role="user", content=text_field(fields, columns.prompt or "prompt"))
     completion = text_field(fields, columns.completion or "completion")

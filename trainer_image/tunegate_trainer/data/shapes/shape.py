@@ -40,3 +40,11 @@ def chat_field(fields: Fields, columns: InputColumns) -> str | None:
 def has_prompt(fields: Fields, columns: InputColumns) -> bool:
     """Return whether a row has the field ``prompt``, or the one that the spec names instead."""
     return (columns.prompt or "prompt") in fields
+
+
+def is_kto(fields: Fields, columns: Columns) -> bool:
+    """Return whether a row has the format of KTO (https://huggingface.co/docs/trl/kto_trainer): a prompt, a
+    completion, and whether the completion is a good one."""
+    completion = columns.completion or "completion"
+    has_label = isinstance(fields.get("label"), bool) and completion != "label"
+    return has_label and has_prompt(fields, columns) and completion in fields
