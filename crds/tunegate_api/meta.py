@@ -112,6 +112,11 @@ def cut(text: str) -> str:
     return text[:MAX_MESSAGE]
 
 
+def shorten(text: str, most: int) -> str:
+    """Return the first ``most`` characters of a text, followed by an ellipsis if there are more."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def summarize(
     items: Sequence[str], most: int, *, total: int | None = None, separator: str = ", ", last: str = " and "
 ) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from tunegate_api.forecast import AnswerKind, DescribedData, LabelCount
 from tunegate_trainer.data.answer_schema import DRAFT, ValueSchema
 from tunegate_trainer.data.split import normalize
+from tunegate_trainer.tokens.chat import common_prefix
 from tunegate_trainer.tokens.rows import Row
 
 MAX_LABELS = 50
@@ -122,8 +123,8 @@ class _Prompts:
         self._rows += 1
         self.longest = max(self.longest, len(text))
         is_first = self._rows == 1
-        self._start = text if is_first else _shared(self._start, text)
-        self._end = text[::-1] if is_first else _shared(self._end, text[::-1])
+        self._start = text if is_first else common_prefix(self._start, text)
+        self._end = text[::-1] if is_first else common_prefix(self._end, text[::-1])
         if row.prompt[0].role == "system":
             self._system = self._system or row.prompt[0].content
             self._with_system += row.prompt[0].content == self._system
@@ -147,14 +148,6 @@ class _Prompts:
         """Return ``common`` without its last word, which may be a part of a word."""
         words = _LAST_WORD.sub("", common)
         return words if self._rows > 1 and len(words.strip()) >= _COMMON_LENGTH else ""
-
-
-def _shared(start: str, text: str) -> str:
-    """Return the longest text with which both texts begin."""
-    if text.startswith(start):
-        return start
-    pairs = enumerate(zip(start, text, strict=False))
-    return start[: next((i for i, (one, other) in pairs if one != other), len(text))]
 
 
 def _json_value(answer: str) -> dict[str, Any] | list[Any] | None:

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from tunegate_api.meta import shorten
+
 SHOWN_CHARACTERS = 160
 """Maximum length of a row's content in a message about it, in characters."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -46,7 +48,7 @@ def refuse_fields(fields: dict[str, Any], *names: str) -> None:
 
 def cut(text: str) -> str:
     """Return a text, shortened for a message."""
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    return shorten(text, SHOWN_CHARACTERS)
 
 
 def kind_of(fields: dict[str, Any], name: str) -> str:

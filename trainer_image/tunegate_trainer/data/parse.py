@@ -40,7 +40,7 @@ class RowProblem:
 
 def in_order(problems: Iterable[RowProblem]) -> list[RowProblem]:
     """Return problems in the order of their files and rows."""
-    return sorted(problems, key=lambda problem: (problem.place.file, problem.place.number))
+    return sorted(problems, key=lambda problem: problem.place.order)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ def read_production(
             seen.add(key)
             _sample(kept, row, len(seen), chance)
     inputs: list[Input] = []
-    for row in sorted(kept, key=lambda row: (row.place.file, row.place.number)):
+    for row in sorted(kept, key=lambda row: row.place.order):
         try:
             tokens = prompt_length(tokenizer, row.prompt, row.tools)
         except UserError as error:

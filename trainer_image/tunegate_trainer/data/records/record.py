@@ -30,6 +30,11 @@ class Place:
         return f"{self.file} {self.unit} {self.number}".lstrip()
 
     @property
+    def order(self) -> tuple[str, int]:
+        """The key by which places are sorted: by file, and then by number."""
+        return self.file, self.number
+
+    @property
     def entry(self) -> dict[str, Any]:
         """The keys for this place in data/report.json."""
         return {**({"file": self.file} if self.file else {}), self.unit: self.number}

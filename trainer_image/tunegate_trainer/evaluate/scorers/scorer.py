@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from tunegate_api.judging.counts import Entry
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR
+from tunegate_api.meta import shorten
 from tunegate_trainer.tokens.rows import Row
 
 MAX_EXPLANATION = 1000
@@ -73,4 +74,4 @@ def not_scored(error: Exception) -> Score:
 
 def quoted(text: str) -> str:
     """Return a text in quotation marks for an explanation. A long text is cut."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return repr(shorten(text, _SHOWN))
