@@ -1,27 +1,59 @@
-"""Rows and pairs as the checks of usable rows read them, without a tokenizer."""
+"""Usable rows and pairs as data checks read them, without a tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
+from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import Parsed, parse_pairs, parse_rows
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.tokens.rows import RowT
+from tunegate_trainer.tokens.rows import Pair, Row, RowT
+
+JsonRow = Mapping[str, Any]
+
+_NOTHING: Any = None
+NO_CONTEXT = CheckContext(request=_NOTHING, tokenizer=_NOTHING, golden={})
+"""The context of checks that read nothing but rows."""
 
 
-def usable_rows(rows: Sequence[Any] = (), pairs: Sequence[Any] = ()) -> UsableRows:
-    """Return rows and pairs, given as JSON objects, whose lengths in tokens are all 0."""
-    of_rows = parse_rows(records_of(*rows), Columns(), None)
-    of_pairs = parse_pairs(records_of(*pairs), Columns(), None)
-    measured, measured_pairs = _measured(of_rows), _measured(of_pairs)
-    near_duplicates = find_near_duplicates(Documents(measured, measured_pairs))
-    return UsableRows(measured, measured_pairs, 0, near_duplicates)
+def usable_rows(rows: Sequence[JsonRow] = (), pairs: Sequence[JsonRow] = ()) -> UsableRows:
+    """Return rows and pairs, given as JSON objects. The first of each is in line 1."""
+    of_rows, of_pairs = measured_rows(*rows), measured_pairs(*pairs)
+    groups = len({one.group for one in (*of_rows, *of_pairs)})
+    return UsableRows(of_rows, of_pairs, groups, find_near_duplicates(Documents(of_rows, of_pairs)))
 
 
-def _measured(parsed: Parsed[RowT]) -> list[Measured[RowT]]:
+def answered(*completions: str) -> UsableRows:
+    """Return rows with these completions, and different prompts."""
+    return usable_rows([{"prompt": f"order {i}", "completion": text} for i, text in enumerate(completions)])
+
+
+def prompted(*prompts: str) -> UsableRows:
+    """Return rows with these prompts, and short completions."""
+    return usable_rows([{"prompt": prompt, "completion": "yes"} for prompt in prompts])
+
+
+def chat_of(*turns: tuple[str, str], unlearned: Sequence[int] = ()) -> JsonRow:
+    """Return a chat of roles and contents. The last turn is the completion."""
+    messages: list[dict[str, Any]] = [{"role": role, "content": content} for role, content in turns]
+    for turn in unlearned:
+        messages[turn]["weight"] = 0
+    return {"messages": messages}
+
+
+def measured_rows(*rows: JsonRow) -> list[Measured[Row]]:
+    return _measured(parse_rows(records_of(*rows), Columns(), None), examples=1)
+
+
+def measured_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
+    return _measured(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
+
+
+def _measured(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
+    """Return the rows with arbitrary lengths in tokens."""
     assert not parsed.bad, parsed.bad
-    return [Measured(row, 0, 0, row.group, 0, 0) for row in parsed.rows]
+    return [Measured(row, 8, 4, row.group, 4, examples * i) for i, row in enumerate(parsed.rows)]

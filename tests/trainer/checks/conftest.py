@@ -1,14 +1,13 @@
 """Fixtures with valid data for the checks. Tests change the data so that it has one fault."""
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from support.records import records_of
-from support.trainer_root import gate_spec
+from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
@@ -18,9 +17,8 @@ from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.production import Input, Production
 from tunegate_trainer.data.records.record import Place
-from tunegate_trainer.data.shingles import Template
 from tunegate_trainer.data.sides import Sides
-from tunegate_trainer.data.split import SIDES, Split
+from tunegate_trainer.data.split import Split
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import Pair, Row
@@ -60,52 +58,24 @@ class SoundData:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
 
 
-def _measured(rows: Sequence[dict[str, object]]) -> list[Measured[Row]]:
-    parsed = parse_rows(records_of(*rows), Columns(), None)
-    assert not parsed.bad
-    return [Measured(row, 8, 4, row.group, 4, position) for position, row in enumerate(parsed.rows)]
-
-
 def production_input(line: int, text: str, *, tokens: int = 15) -> Input:
     return Input(Place(line), [Message(role="user", content=text)], tokens)
 
 
-@pytest.fixture
-def usable_rows() -> Callable[[Sequence[dict[str, object]]], UsableRows]:
-    """Return a function that builds the usable rows of a data source, without a tokenizer."""
-
-    def build(rows: Sequence[dict[str, object]]) -> UsableRows:
-        measured = _measured(rows)
-        return UsableRows(measured, [], len(measured), find_near_duplicates(Documents(measured, [])))
-
-    return build
-
-
-@pytest.fixture
-def split_of() -> Callable[..., SplitRows]:
-    """Return a function that builds a split of rows, without a tokenizer. Lines are counted on each side."""
-
-    def build(**sides: Sequence[dict[str, object]]) -> SplitRows:
-        rows = {side: _measured(sides.get(side, ())) for side in SIDES}
-        everything = [row for side in SIDES for row in rows[side]]
-        template = Template.of(Documents(everything, []))
-        return SplitRows(Split(**rows), Split([], [], []), [0] * len(rows["train"]), Sides({}), 0, template)
-
-    return build
-
-
-@pytest.fixture
-def sound(make_root: Callable[..., object], tiny_model: object, tmp_path: Path) -> SoundData:
+@pytest.fixture(scope="session")
+def sound(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SoundData:
+    folder = tmp_path_factory.mktemp("sound")
     cases = [{"id": "a", "prompt": "golden order", "expect": [{"type": "equals", "value": "yes"}]}]
-    root = make_root(gates={"orders": gate_spec(cases, generation={"maxNewTokens": 64})})
+    gates = {"orders": gate_spec(cases, generation={"maxNewTokens": 64})}
+    root = TrainerRoot(folder / "root", gates=gates).write(tiny_model)
     request, tokenizer = root.context().request, load_tokenizer(tiny_model)
     golden = {"orders": parse_golden("\n".join(map(json.dumps, cases)))}
     text = [json.dumps({"prompt": f"order {i}", "completion": f"{i}"}) for i in range(MINIMUM + 2)]
     ranked = [json.dumps({"prompt": f"pair {i}", "chosen": "yes", "rejected": "no"}) for i in range(3)]
     parsed = parse_rows(records_of(*text), Columns(), None)
-    source = SourceRows("data.train", parsed, tokenizer, LIMIT, tmp_path / "rows.arrow")
+    source = SourceRows("data.train", parsed, tokenizer, LIMIT, folder / "rows.arrow")
     of_pairs = parse_pairs(records_of(*ranked), Columns(), None)
-    pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT, tmp_path / "pairs.arrow")
+    pair_source = SourceRows("data.preference", of_pairs, tokenizer, LIMIT, folder / "pairs.arrow")
     rows, pairs = source.tokenized.kept, pair_source.tokenized.kept
     groups = len({measured.group for measured in [*rows, *pairs]})
     near_duplicates = find_near_duplicates(Documents(rows, pairs))
@@ -125,5 +95,5 @@ def sound(make_root: Callable[..., object], tiny_model: object, tmp_path: Path) 
             conflicts=0,
             template=near_duplicates.template,
         ),
-        folder=tmp_path,
+        folder=folder,
     )

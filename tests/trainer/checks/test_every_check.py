@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from support.text_rows import answered, prompted
 from support.tiny_model import make_tokenizer
 from support.trainer_root import stage_plan
-from support.usable_pairs import usable_pairs
+from support.usable_rows import answered, prompted, usable_rows
 from tunegate_api.contract import Role, StartRequest
 from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.plan import ModelPlan
@@ -144,7 +143,7 @@ def preferred(sound, *answers):
         {"prompt": f"pair {i}", "chosen": chosen, "rejected": rejected}
         for i, (chosen, rejected) in enumerate(answers)
     ]
-    return replace(sound.usable, pairs=usable_pairs(pairs).pairs), sound.context
+    return replace(sound.usable, pairs=usable_rows(pairs=pairs).pairs), sound.context
 
 
 def answers_in_another_case(sound):

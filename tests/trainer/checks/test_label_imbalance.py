@@ -3,17 +3,11 @@
 from dataclasses import replace
 from fractions import Fraction
 
-import pytest
-
-from support.usable_rows import usable_rows
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import label_imbalance
-from tunegate_trainer.checks.finding import CheckContext, Policy, Setting
+from tunegate_trainer.checks.finding import Policy, Setting
 
-
-@pytest.fixture
-def context(sound) -> CheckContext:
-    setting = Setting(Policy.WARN, Fraction(9, 10))
-    return replace(sound.context, settings={"label_imbalance": setting})
+CONTEXT = replace(NO_CONTEXT, settings={"label_imbalance": Setting(Policy.WARN, Fraction(9, 10))})
 
 
 def rows_with(**counts):
@@ -22,8 +16,8 @@ def rows_with(**counts):
     return usable_rows([{"prompt": f"text {i}", "completion": label} for i, label in enumerate(labels)])
 
 
-def test_label_in_more_rows_than_the_limit_is_reported(context):
-    (finding,) = label_imbalance.run(rows_with(ham=93, spam=4, ad=3), context)
+def test_label_in_more_rows_than_the_limit_is_reported():
+    (finding,) = label_imbalance.run(rows_with(ham=93, spam=4, ad=3), CONTEXT)
     assert (finding.count, finding.share) == (93, Fraction(93, 100))
     assert finding.message == (
         "data.train: 93 of 100 rows (93.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (3); "
@@ -33,15 +27,15 @@ def test_label_in_more_rows_than_the_limit_is_reported(context):
     assert finding.report == {"labels": {"ham": 93, "spam": 4, "ad": 3}}
 
 
-def test_label_in_as_many_rows_as_the_limit_is_not_reported(context):
-    assert label_imbalance.run(rows_with(ham=90, spam=10), context) == []
+def test_label_in_as_many_rows_as_the_limit_is_not_reported():
+    assert label_imbalance.run(rows_with(ham=90, spam=10), CONTEXT) == []
 
 
-def test_single_label_of_all_rows_is_reported_without_examples(context):
-    (finding,) = label_imbalance.run(rows_with(ham=20), context)
+def test_single_label_of_all_rows_is_reported_without_examples():
+    (finding,) = label_imbalance.run(rows_with(ham=20), CONTEXT)
     assert (finding.share, list(finding.examples)) == (1, [])
 
 
-def test_free_text_completions_have_no_imbalance(context):
+def test_free_text_completions_have_no_imbalance():
     rows = usable_rows([{"prompt": f"text {i}", "completion": f"answer {i}"} for i in range(40)])
-    assert label_imbalance.run(rows, context) == []
+    assert label_imbalance.run(rows, CONTEXT) == []

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_api.judging.golden import parse_golden
 from tunegate_trainer.checks import golden_prompts, leaked_passages
 
@@ -13,23 +14,18 @@ TEXT = "The parcel arrived on Monday with a broken lid and nobody at the shop an
 ANSWER = "We are very sorry about the lid and will send you another parcel on the next working day"
 
 
-@pytest.fixture
-def run(usable_rows, sound):
-    """Run the check on prompts and completions, and return its findings."""
-
-    def run(rows, *cases):
-        lines = [
-            json.dumps({"id": f"case-{i}", "expect": [{"type": "equals", "value": "yes"}], **case})
-            for i, case in enumerate(cases)
-        ]
-        context = replace(sound.context, golden={"replies": parse_golden("\n".join(lines))})
-        usable = usable_rows([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
-        return leaked_passages.run(usable, context), golden_prompts.run(usable, context)
-
-    return run
+def run(rows, *cases):
+    """Run the check on prompts and completions, and return its findings and those of golden_prompts."""
+    lines = [
+        json.dumps({"id": f"case-{i}", "expect": [{"type": "equals", "value": "yes"}], **case})
+        for i, case in enumerate(cases)
+    ]
+    context = replace(NO_CONTEXT, golden={"replies": parse_golden("\n".join(lines))})
+    usable = usable_rows([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
+    return leaked_passages.run(usable, context), golden_prompts.run(usable, context)
 
 
-def test_row_with_thirteen_words_of_a_golden_prompt_is_refused(run):
+def test_row_with_thirteen_words_of_a_golden_prompt_is_refused():
     passage = " ".join(TEXT.split()[2:15])
     (finding,), _ = run([("other", "row"), (f"I said: {passage}!", "yes")], {"prompt": TEXT})
     assert finding.examples == [
@@ -38,7 +34,7 @@ def test_row_with_thirteen_words_of_a_golden_prompt_is_refused(run):
     assert (finding.count, finding.share) == (1, Fraction(1, 2))
 
 
-def test_row_with_a_golden_answer_is_refused(run):
+def test_row_with_a_golden_answer_is_refused():
     golden = {"prompt": TEXT, "expect": [{"type": "contains", "value": ANSWER}]}
     (finding,), _ = run([("Write a letter", f"Hello. {ANSWER}.")], golden)
     assert finding.report["leaked_passages"] == [
@@ -47,7 +43,7 @@ def test_row_with_a_golden_answer_is_refused(run):
 
 
 @pytest.mark.parametrize("kind", ["json_equals", "tool_calls_equal"])
-def test_row_with_the_expected_json_is_refused(run, kind):
+def test_row_with_the_expected_json_is_refused(kind):
     value = {"text": ANSWER} if kind == "json_equals" else [{"name": "send", "arguments": {"text": ANSWER}}]
     (finding,), _ = run(
         [("Write JSON", json.dumps({"text": ANSWER}))],
@@ -56,7 +52,7 @@ def test_row_with_the_expected_json_is_refused(run, kind):
     assert finding.count == 1
 
 
-def test_row_with_a_reworded_golden_prompt_is_refused(run):
+def test_row_with_a_reworded_golden_prompt_is_refused():
     reworded = TEXT.replace("broken", "cracked")
     (finding,), _ = run([(reworded, "another answer")], {"prompt": "unrelated"}, {"prompt": TEXT})
     assert finding.examples == [
@@ -64,13 +60,13 @@ def test_row_with_a_reworded_golden_prompt_is_refused(run):
     ]
 
 
-def test_row_with_exactly_the_golden_prompt_is_reported_only_once(run):
+def test_row_with_exactly_the_golden_prompt_is_reported_only_once():
     found, equal = run([(TEXT, "yes"), ("other", "row")], {"prompt": TEXT})
     assert found == []
     assert [finding.count for finding in equal] == [1]
 
 
-def test_rows_that_share_only_the_template_with_golden_cases_are_accepted(run):
+def test_rows_that_share_only_the_template_with_golden_cases_are_accepted():
     template = (
         "Read the message below and reply with JSON that has the fields item, quantity and city: {} to {}"
     )
@@ -79,13 +75,13 @@ def test_rows_that_share_only_the_template_with_golden_cases_are_accepted(run):
     assert found == []
 
 
-def test_forbidden_words_of_a_golden_case_may_be_trained_on(run):
+def test_forbidden_words_of_a_golden_case_may_be_trained_on():
     found, _ = run(
         [("Write", ANSWER)], {"prompt": TEXT, "expect": [{"type": "not_contains", "value": ANSWER}]}
     )
     assert found == []
 
 
-def test_gates_without_golden_cases_find_nothing(usable_rows, sound):
+def test_gates_without_golden_cases_find_nothing():
     usable = usable_rows([{"prompt": TEXT, "completion": ANSWER}])
-    assert leaked_passages.run(usable, replace(sound.context, golden={})) == []
+    assert leaked_passages.run(usable, NO_CONTEXT) == []

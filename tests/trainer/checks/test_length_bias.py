@@ -5,15 +5,15 @@ from fractions import Fraction
 import pytest
 from scipy.stats import binomtest
 
-from support.usable_pairs import NO_CONTEXT, usable_pairs
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import length_bias
 from tunegate_trainer.checks.length_bias import MIN_PAIRS, MIN_SHARE
 
 
 def pairs_of(*lengths):
     """Return pairs of which chosen and rejected have these lengths in characters."""
-    return usable_pairs(
-        [
+    return usable_rows(
+        pairs=[
             {"prompt": f"{i}", "chosen": "c" * chosen, "rejected": "r" * rejected}
             for i, (chosen, rejected) in enumerate(lengths)
         ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.text_rows import answered, usable_rows
+from support.usable_rows import NO_CONTEXT, answered, usable_rows
 from tunegate_trainer.checks import mixed_languages
 from tunegate_trainer.checks.mixed_languages import language_of
 
@@ -38,9 +38,9 @@ def rows_of(*languages: tuple[str, str, int]) -> list[dict[str, str]]:
     ],
     ids=["answer", "prompt", "German data", "labels", "translation", "many languages"],
 )
-def test_row_in_another_language_is_found(sound, languages, reason):
+def test_row_in_another_language_is_found(languages, reason):
     rows = rows_of(*languages)
-    (finding,) = mixed_languages.run(usable_rows(*rows), sound.context)
+    (finding,) = mixed_languages.run(usable_rows(rows), NO_CONTEXT)
     assert finding.count == 1
     assert finding.examples[0].startswith(f"line {len(rows)}: {reason}")
 
@@ -57,24 +57,24 @@ def test_row_in_another_language_is_found(sound, languages, reason):
     ],
     ids=["translation", "to many", "from many", "many languages", "short answers", "code"],
 )
-def test_translations_several_languages_and_code_are_not_found(sound, languages):
-    assert mixed_languages.run(usable_rows(*rows_of(*languages)), sound.context) == []
+def test_translations_several_languages_and_code_are_not_found(languages):
+    assert mixed_languages.run(usable_rows(rows_of(*languages)), NO_CONTEXT) == []
 
 
-def test_chosen_answers_of_pairs_are_examined_but_not_rejected_ones(sound):
+def test_chosen_answers_of_pairs_are_examined_but_not_rejected_ones():
     pairs = [
         {"prompt": f"mug {i}", "chosen": f"{TEXTS['en']} {i}", "rejected": f"{TEXTS['fr']} {i}"}
         for i in range(20)
     ]
     pairs[7]["chosen"] = TEXTS["de"]
-    (finding,) = mixed_languages.run(usable_rows(pairs=pairs), sound.context)
+    (finding,) = mixed_languages.run(usable_rows(pairs=pairs), NO_CONTEXT)
     assert finding.examples[0].startswith("line 8 of data.preference: the answer is in de")
 
 
-def test_sample_of_many_rows_is_examined_and_the_same_every_time(sound, monkeypatch):
+def test_sample_of_many_rows_is_examined_and_the_same_every_time(monkeypatch):
     monkeypatch.setattr(mixed_languages, "MAX_ROWS", 20)
     rows = answered(*(TEXTS["de" if i % 3 == 0 else "en"] for i in range(60)))
-    first, second = (mixed_languages.run(rows, sound.context) for _ in range(2))
+    first, second = (mixed_languages.run(rows, NO_CONTEXT) for _ in range(2))
     assert first == second
     assert f"{first[0].count} of 20 rows have" in first[0].message
     assert "(of 60 rows, a sample was examined)" in first[0].message

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.usable_rows import usable_rows
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import mixed_templates
 
 SIZE = 100
@@ -54,9 +54,9 @@ def with_systems(*systems: Text) -> Iterator[dict[str, object]]:
     return (row(sentence(order), systems[i % len(systems)](order) or None) for i in range(SIZE))
 
 
-def shares(rows, sound) -> list[float]:
+def shares(rows) -> list[float]:
     """Return the shares of all templates that the check finds, or an empty list if it finds no fault."""
-    found = mixed_templates.run(usable_rows(list(rows)), sound.context)
+    found = mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT)
     return [template["share"] for finding in found for template in finding.report["templates"]]
 
 
@@ -87,11 +87,11 @@ SECOND = {
 
 
 @pytest.mark.parametrize("name", SECOND)
-def test_prompts_in_a_second_template_are_counted(sound, name):
+def test_prompts_in_a_second_template_are_counted(name):
     main, second = SECOND[name]
     for count in (6, 40):
         rows = chain(rows_of(second, count), rows_of(main, SIZE - count))
-        (finding,) = mixed_templates.run(usable_rows(list(rows)), sound.context)
+        (finding,) = mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT)
         assert (finding.count, finding.share) == (count, Fraction(count, SIZE))
         assert [template["count"] for template in finding.report["templates"]] == [SIZE - count, count]
         assert finding.examples[-1].startswith(f"line {min(count, 10)} of data.train: ")
@@ -141,16 +141,16 @@ ONE = {
 
 
 @pytest.mark.parametrize("name", ONE)
-def test_prompts_in_one_template_have_no_finding(sound, name):
-    assert shares(rows_of(ONE[name]), sound) == []
+def test_prompts_in_one_template_have_no_finding(name):
+    assert shares(rows_of(ONE[name])) == []
 
 
-def test_prompts_that_are_repeated_are_content_and_no_template(sound):
+def test_prompts_that_are_repeated_are_content_and_no_template():
     order = random.Random(1)
     repeated = f"{sentence(order, 10)}\n{sentence(order)}"
     rows = [{"prompt": repeated, "completion": f"answer {i}"} for i in range(30)]
     rows += [{"prompt": sentence(order), "completion": "yes"} for _ in range(70)]
-    assert shares(rows, sound) == []
+    assert shares(rows) == []
 
 
 def constant(text: str) -> Text:
@@ -167,8 +167,8 @@ def constant(text: str) -> Text:
     ],
     ids=["two", "missing", "variants", "variable name"],
 )
-def test_system_turns_are_compared_except_for_small_variations(sound, systems, expected):
-    assert shares(with_systems(*map(constant, systems)), sound) == expected
+def test_system_turns_are_compared_except_for_small_variations(systems, expected):
+    assert shares(with_systems(*map(constant, systems))) == expected
 
 
 @pytest.mark.parametrize(
@@ -181,21 +181,21 @@ def test_system_turns_are_compared_except_for_small_variations(sound, systems, e
     ],
     ids=["all different", "same first words", "dates", "documents"],
 )
-def test_system_turns_that_differ_in_every_row_are_one_template(sound, system):
-    assert shares(with_systems(system), sound) == []
+def test_system_turns_that_differ_in_every_row_are_one_template(system):
+    assert shares(with_systems(system)) == []
 
 
-def test_rare_variants_of_the_system_turn_are_no_template(sound):
+def test_rare_variants_of_the_system_turn_are_no_template():
     main = "You answer questions about the city of Oslo in one word."
     typed = [main.replace(word, f"{word}x") for word in main.split()]
     systems = [constant(main)] * 9 + [lambda order: order.choice(typed)]
-    assert shares(with_systems(*systems), sound) == []
+    assert shares(with_systems(*systems)) == []
 
 
-def test_message_and_report_show_each_template_with_share_and_line(sound):
+def test_message_and_report_show_each_template_with_share_and_line():
     rows = [row("Name the city.", "Be brief."), *(row(f"Name city {i}.") for i in range(9))]
     pairs = [{"prompt": f"[INST] Name {i} [/INST]", "chosen": "yes", "rejected": "no"} for i in range(2)]
-    (finding,) = mixed_templates.run(usable_rows(rows, pairs), sound.context)
+    (finding,) = mixed_templates.run(usable_rows(rows, pairs), NO_CONTEXT)
     assert finding.message == (
         "3 of 12 prompts (25.0%) do not follow the template of the others: "
         "75.0% like line 2 of data.train, without system turn: 'Name city 0.'; "
@@ -216,16 +216,16 @@ def test_message_and_report_show_each_template_with_share_and_line(sound):
     ]
 
 
-def test_report_of_many_templates_is_bounded(sound):
+def test_report_of_many_templates_is_bounded():
     rows = rows_of(lambda order: f"<|tag_{order.randint(0, 10**6)}|> {sentence(order)}")
-    (finding,) = mixed_templates.run(usable_rows(list(rows)), sound.context)
+    (finding,) = mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT)
     assert len(finding.report["templates"]) == mixed_templates.REPORTED_TEMPLATES
     assert finding.message.endswith("; and 95 more")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
 @pytest.mark.parametrize("instruction", [True, False], ids=["whole", "without the common instruction"])
-def test_data_of_the_examples_has_one_template(sound, path, instruction):
+def test_data_of_the_examples_has_one_template(path, instruction):
     files = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
     rows, pairs = (
         [json.loads(line) for line in files.get(name, "").splitlines()]
@@ -235,4 +235,4 @@ def test_data_of_the_examples_has_one_template(sound, path, instruction):
     for each in [] if instruction else [*rows, *pairs]:
         if "prompt" in each:
             each["prompt"] = each["prompt"].split("\n\n")[0]
-    assert mixed_templates.run(usable_rows(rows, pairs), sound.context) == []
+    assert mixed_templates.run(usable_rows(rows, pairs), NO_CONTEXT) == []

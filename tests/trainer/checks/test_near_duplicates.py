@@ -1,15 +1,9 @@
 """The check near_duplicates names the rows that repeat an earlier row, and the words that differ."""
 
-from dataclasses import replace
 from fractions import Fraction
 
-from support.records import records_of
-from tunegate_api.v1alpha1.data import Columns
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import near_duplicates
-from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.near_duplicates import find_near_duplicates
-from tunegate_trainer.data.parse import parse_pairs
-from tunegate_trainer.data.usable import Measured
 
 TEXT = "The parcel arrived on Monday with a broken lid and nobody at the shop answers my calls about it"
 
@@ -21,9 +15,9 @@ def row(prompt: str, completion: str = "Send a new one.") -> dict[str, object]:
 OTHERS = [row(f"topic{i} word{i} thing{i}", f"answer{i}") for i in range(17)]
 
 
-def test_finding_names_both_lines_and_the_changed_words(usable_rows, sound):
+def test_finding_names_both_lines_and_the_changed_words():
     rows = [row(TEXT), *OTHERS, row(TEXT.replace("Monday", "Friday")), row(TEXT.upper())]
-    (finding,) = near_duplicates.run(usable_rows(rows), sound.context)
+    (finding,) = near_duplicates.run(usable_rows(rows), NO_CONTEXT)
     assert finding.examples == [
         "line 19 repeats line 1 except for the words friday",
         "line 20 repeats line 1 except for case, punctuation or white space",
@@ -38,27 +32,24 @@ def test_finding_names_both_lines_and_the_changed_words(usable_rows, sound):
     ]
 
 
-def test_missing_words_are_named_if_there_are_no_new_ones(usable_rows, sound):
+def test_missing_words_are_named_if_there_are_no_new_ones():
     rows = [row(TEXT), row(TEXT.replace("on Monday ", "")), *OTHERS]
-    (finding,) = near_duplicates.run(usable_rows(rows), sound.context)
+    (finding,) = near_duplicates.run(usable_rows(rows), NO_CONTEXT)
     assert finding.examples == ["line 2 repeats line 1 without the words on, monday"]
 
 
-def test_message_counts_the_rows_that_are_not_shown(usable_rows, sound):
+def test_message_counts_the_rows_that_are_not_shown():
     words = [f"word{i}" for i in range(60)]
     copies = [row(" ".join([*words[:i], "new", *words[i + 1 :]])) for i in range(30)]
     unrelated = [row(" ".join(f"text{n}word{i}" for i in range(20)), f"answer{n}") for n in range(3000)]
-    (finding,) = near_duplicates.run(usable_rows([row(" ".join(words)), *copies, *unrelated]), sound.context)
+    (finding,) = near_duplicates.run(usable_rows([row(" ".join(words)), *copies, *unrelated]), NO_CONTEXT)
     assert finding.count == 30
     assert len(finding.examples) == 10
     assert finding.message.endswith("and 20 more")
 
 
-def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate(usable_rows, sound):
-    usable = usable_rows([row(TEXT), *OTHERS])
-    pair = records_of({"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."})
-    pairs = [Measured(one, 8, 4, one.group, 4, 0) for one in parse_pairs(pair, Columns(), None).rows]
-    found = find_near_duplicates(Documents(usable.rows, pairs))
-    assert found.repeating == [18]
-    usable = replace(usable, pairs=pairs, near_duplicates=found)
-    assert near_duplicates.run(usable, sound.context) == []
+def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate():
+    pair = {"prompt": TEXT, "chosen": "Send a new one.", "rejected": "No."}
+    usable = usable_rows([row(TEXT), *OTHERS], [pair])
+    assert usable.near_duplicates.repeating == [18]
+    assert near_duplicates.run(usable, NO_CONTEXT) == []

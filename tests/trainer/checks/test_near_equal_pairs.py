@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from support.usable_pairs import NO_CONTEXT, usable_pairs
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import near_equal_pairs
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES
 from tunegate_trainer.checks.near_equal_pairs import REPORTED, difference
@@ -77,7 +77,7 @@ def test_finding_has_count_share_lines_and_remedy():
     pairs = [
         {"prompt": f"{i}", "chosen": "yes", "rejected": "Yes" if i in (1, 3) else "no"} for i in range(8)
     ]
-    (finding,) = near_equal_pairs.run(usable_pairs(pairs), NO_CONTEXT)
+    (finding,) = near_equal_pairs.run(usable_rows(pairs=pairs), NO_CONTEXT)
     assert (finding.count, finding.share) == (2, Fraction(1, 4))
     assert finding.examples == [f"line 2: {FORMAT_ALONE}", f"line 4: {FORMAT_ALONE}"]
     assert finding.message.startswith(
@@ -88,7 +88,7 @@ def test_finding_has_count_share_lines_and_remedy():
 
 def test_number_of_reported_pairs_is_limited():
     pairs = [{"prompt": f"{i}", "chosen": "yes", "rejected": "Yes"} for i in range(REPORTED + 1)]
-    (finding,) = near_equal_pairs.run(usable_pairs(pairs), NO_CONTEXT)
+    (finding,) = near_equal_pairs.run(usable_rows(pairs=pairs), NO_CONTEXT)
     assert finding.count == REPORTED + 1
     assert len(finding.report["near_equal_pairs"]) == REPORTED
     assert finding.message.endswith(f"; and {REPORTED + 1 - SHOWN_EXAMPLES} more")

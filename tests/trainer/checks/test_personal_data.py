@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.text_rows import chat_of, prompted, usable_rows
+from support.usable_rows import NO_CONTEXT, chat_of, prompted, usable_rows
 from tunegate_trainer.checks import personal_data
 from tunegate_trainer.checks.personal_data import is_iban, is_luhn
 
@@ -26,8 +26,8 @@ from tunegate_trainer.checks.personal_data import is_iban, is_luhn
         ("GB29NWBK60161331926819", "IBAN", "GB29…"),
     ],
 )
-def test_personal_data_is_found_by_its_type_and_masked(sound, text, type, shown):
-    (finding,) = personal_data.run(prompted("1 mug", f"Send it to {text}"), sound.context)
+def test_personal_data_is_found_by_its_type_and_masked(text, type, shown):
+    (finding,) = personal_data.run(prompted("1 mug", f"Send it to {text}"), NO_CONTEXT)
     assert finding.examples == [f"line 2: {type} {shown}"]
 
 
@@ -47,26 +47,26 @@ def test_personal_data_is_found_by_its_type_and_masked(sound, text, type, shown)
         "0000 0000 0000 0000",
     ],
 )
-def test_text_that_only_resembles_personal_data_is_not_found(sound, text):
-    assert personal_data.run(prompted(text), sound.context) == []
+def test_text_that_only_resembles_personal_data_is_not_found(text):
+    assert personal_data.run(prompted(text), NO_CONTEXT) == []
 
 
-def test_address_in_the_system_turn_is_not_found(sound):
+def test_address_in_the_system_turn_is_not_found():
     system, user = "Support is luis@example.com.", "Mail luis@example.com, please."
     assert (
         personal_data.run(
-            usable_rows(chat_of(("system", system), ("user", "mug"), ("assistant", "yes"))), sound.context
+            usable_rows([chat_of(("system", system), ("user", "mug"), ("assistant", "yes"))]), NO_CONTEXT
         )
         == []
     )
     assert personal_data.run(
-        usable_rows(chat_of(("system", system), ("user", user), ("assistant", "yes"))), sound.context
+        usable_rows([chat_of(("system", system), ("user", user), ("assistant", "yes"))]), NO_CONTEXT
     )
 
 
-def test_personal_data_in_a_rejected_answer_is_found(sound):
+def test_personal_data_in_a_rejected_answer_is_found():
     pair = {"prompt": "1 mug", "chosen": "yes", "rejected": "Ask luis@example.com."}
-    assert personal_data.run(usable_rows(pairs=[pair]), sound.context)
+    assert personal_data.run(usable_rows(pairs=[pair]), NO_CONTEXT)
 
 
 @pytest.mark.parametrize("wrong", range(10))

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from support.text_rows import answered, chat_of, usable_rows
+from support.usable_rows import NO_CONTEXT, answered, chat_of, usable_rows
 from tunegate_trainer.checks import refusals
 from tunegate_trainer.checks.share_finding import REPORTED
 
@@ -35,8 +35,8 @@ REFUSED = "I'm sorry, but I can't help with that request."
         "申し訳ありませんが、お答えできません。",
     ],
 )
-def test_answer_that_refuses_or_names_an_ai_is_found(sound, answer):
-    (finding,) = refusals.run(answered("2 mugs", answer), sound.context)
+def test_answer_that_refuses_or_names_an_ai_is_found(answer):
+    (finding,) = refusals.run(answered("2 mugs", answer), NO_CONTEXT)
     assert (finding.count, finding.share) == (1, Fraction(1, 2))
     assert finding.examples[0].startswith("line 2: ")
 
@@ -55,20 +55,20 @@ def test_answer_that_refuses_or_names_an_ai_is_found(sound, answer):
         "2 mugs and a lamp. " * 20 + REFUSED,
     ],
 )
-def test_answer_that_only_resembles_a_refusal_is_not_found(sound, answer):
-    assert refusals.run(answered(answer), sound.context) == []
+def test_answer_that_only_resembles_a_refusal_is_not_found(answer):
+    assert refusals.run(answered(answer), NO_CONTEXT) == []
 
 
-def test_refusal_in_an_earlier_turn_counts_only_if_it_is_trained_on(sound):
+def test_refusal_in_an_earlier_turn_counts_only_if_it_is_trained_on():
     turns = (("user", "mug?"), ("assistant", REFUSED), ("user", "please"), ("assistant", "2 mugs"))
-    assert refusals.run(usable_rows(chat_of(*turns)), sound.context)
-    assert refusals.run(usable_rows(chat_of(*turns, unlearned=[1])), sound.context) == []
+    assert refusals.run(usable_rows([chat_of(*turns)]), NO_CONTEXT)
+    assert refusals.run(usable_rows([chat_of(*turns, unlearned=[1])]), NO_CONTEXT) == []
 
 
-def test_refusal_of_a_pair_counts_only_if_it_is_chosen(sound):
+def test_refusal_of_a_pair_counts_only_if_it_is_chosen():
     rejected = {"prompt": "mug?", "chosen": "2 mugs", "rejected": REFUSED}
     chosen = {"prompt": "lamp?", "chosen": REFUSED, "rejected": "a lamp"}
-    (finding,) = refusals.run(usable_rows(pairs=[rejected, chosen]), sound.context)
+    (finding,) = refusals.run(usable_rows(pairs=[rejected, chosen]), NO_CONTEXT)
     assert finding.count == 1
     assert finding.examples == [f"line 2 of data.preference: {REFUSED}"]
     assert finding.report == {
@@ -76,8 +76,8 @@ def test_refusal_of_a_pair_counts_only_if_it_is_chosen(sound):
     }
 
 
-def test_report_lists_a_limited_number_of_rows_and_counts_all(sound):
-    (finding,) = refusals.run(answered(*[REFUSED] * (REPORTED + 1)), sound.context)
+def test_report_lists_a_limited_number_of_rows_and_counts_all():
+    (finding,) = refusals.run(answered(*[REFUSED] * (REPORTED + 1)), NO_CONTEXT)
     assert finding.count == REPORTED + 1
     assert finding.message.endswith(f"; and {REPORTED + 1 - 10} more")
     assert len(finding.report["refusals"]) == REPORTED

@@ -8,8 +8,7 @@ import json
 
 import pytest
 
-from support.text_rows import chat_of, prompted, usable_rows
-from tunegate_api.judging.golden import FunctionCall, ToolCall
+from support.usable_rows import NO_CONTEXT, chat_of, prompted, usable_rows
 from tunegate_trainer.checks import secrets
 
 RANDOM = "q7Rk2ZxV9mB4tYc8LwJ5hNd3sGf6PaUe1QoX0iTz"
@@ -40,8 +39,8 @@ JWT = ".".join(
         (f'{{"token": "{HEX}"}}', "Password or Key", "9f86…"),
     ],
 )
-def test_secret_is_found_by_its_type_and_masked(sound, text, type, shown):
-    (finding,) = secrets.run(prompted("1 mug", f"Use {text} now."), sound.context)
+def test_secret_is_found_by_its_type_and_masked(text, type, shown):
+    (finding,) = secrets.run(prompted("1 mug", f"Use {text} now."), NO_CONTEXT)
     (example,) = finding.examples
     assert example.startswith(f"line 2: {type} ")
     assert shown is None or example == f"line 2: {type} {shown}"
@@ -63,8 +62,8 @@ def test_secret_is_found_by_its_type_and_masked(sound, text, type, shown):
         "eyJub3QgYSB0b2tlbg.Zm9v",
     ],
 )
-def test_text_that_only_resembles_a_secret_is_not_found(sound, text):
-    assert secrets.run(prompted(text), sound.context) == []
+def test_text_that_only_resembles_a_secret_is_not_found(text):
+    assert secrets.run(prompted(text), NO_CONTEXT) == []
 
 
 SECRET = "ghp_" + RANDOM[:36]
@@ -75,25 +74,29 @@ CHAT = [
     ("user", "why"),
     ("assistant", "no"),
 ]
+LOGIN = {"name": "login", "arguments": json.dumps({"token": SECRET})}
+TOOL = {
+    "type": "function",
+    "function": {"name": "login", "description": "Log in.", "parameters": {"type": "object"}},
+}
 
 
 @pytest.mark.parametrize("i", range(len(CHAT)))
-def test_secret_in_any_turn_of_a_chat_is_found(sound, i):
+def test_secret_in_any_turn_of_a_chat_is_found(i):
     turns = [(role, f"{text} {SECRET}" if n == i else text) for n, (role, text) in enumerate(CHAT)]
-    assert secrets.run(usable_rows(chat_of(*turns)), sound.context)
+    assert secrets.run(usable_rows([chat_of(*turns)]), NO_CONTEXT)
 
 
 @pytest.mark.parametrize("field", ["prompt", "chosen", "rejected"])
-def test_secret_in_any_text_of_a_pair_is_found(sound, field):
+def test_secret_in_any_text_of_a_pair_is_found(field):
     pair = {"prompt": "1 mug", "chosen": "yes", "rejected": "no", field: SECRET}
-    (finding,) = secrets.run(usable_rows(pairs=[pair]), sound.context)
+    (finding,) = secrets.run(usable_rows(pairs=[pair]), NO_CONTEXT)
     assert finding.examples[0].startswith("line 1 of data.preference: GitHub Token")
 
 
-def test_secret_in_reasoning_or_tool_calls_is_found(sound):
-    row = chat_of(*CHAT)
-    call = ToolCall(function=FunctionCall(name="login", arguments={"token": SECRET}))
-    thinking = row.model_copy(update={"reasoning": SECRET})
-    calling = row.model_copy(update={"tool_calls": [call]})
-    (finding,) = secrets.run(usable_rows(row, thinking, calling), sound.context)
+def test_secret_in_reasoning_or_tool_calls_is_found():
+    thinking, calling = {"reasoning_content": SECRET}, {"tool_calls": [{"function": LOGIN}]}
+    *prompt, answer = chat_of(*CHAT)["messages"]
+    rows = [{"messages": [*prompt, answer | added], "tools": [TOOL]} for added in ({}, thinking, calling)]
+    (finding,) = secrets.run(usable_rows(rows), NO_CONTEXT)
     assert [example.partition(":")[0] for example in finding.examples] == ["line 2", "line 3"]

@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import pytest
 
-from support.usable_pairs import NO_CONTEXT, usable_pairs
+from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import similar_rejections
 
 
 def pairs_of(*rejected, chosen="{} mugs", prompt="order {}"):
-    return usable_pairs(
-        [
+    return usable_rows(
+        pairs=[
             {"prompt": prompt.format(i), "chosen": chosen.format(i), "rejected": answer.format(i)}
             for i, answer in enumerate(rejected)
         ]
@@ -45,7 +45,7 @@ def test_labels_are_not_reported():
         {"prompt": f"{i}", "chosen": labels[i % 3], "rejected": labels[(i // 3 + i + 1 + i % 2) % 3]}
         for i in range(90)
     ]
-    usable = usable_pairs([pair for pair in pairs if pair["chosen"] != pair["rejected"]])
+    usable = usable_rows(pairs=[pair for pair in pairs if pair["chosen"] != pair["rejected"]])
     assert len(usable.pairs) >= 40
     assert similar_rejections.run(usable, NO_CONTEXT) == []
 
@@ -58,7 +58,7 @@ def test_one_rejected_answer_for_several_chosen_ones_is_not_reported():
     pairs = [
         {"prompt": f"order {i // 4}", "chosen": f"{i} mugs", "rejected": f"not {i // 4}"} for i in range(80)
     ]
-    assert similar_rejections.run(usable_pairs(pairs), NO_CONTEXT) == []
+    assert similar_rejections.run(usable_rows(pairs=pairs), NO_CONTEXT) == []
 
 
 def test_answers_that_two_prompts_have_in_common_are_not_frequent():
@@ -72,4 +72,4 @@ def test_fewer_than_twenty_pairs_are_not_compared():
 
 
 def test_no_pairs_have_no_finding():
-    assert similar_rejections.run(usable_pairs([]), NO_CONTEXT) == []
+    assert similar_rejections.run(usable_rows(pairs=[]), NO_CONTEXT) == []

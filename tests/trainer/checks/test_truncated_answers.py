@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from support.text_rows import answered, usable_rows
+from support.usable_rows import NO_CONTEXT, answered, usable_rows
 from tunegate_trainer.checks import truncated_answers
 from tunegate_trainer.checks.truncated_answers import token_limit
 
@@ -14,10 +15,10 @@ VALUES = [json.dumps({"item": "mug", "number": i}) for i in range(20)]
 BLOCKS = [f"```\nprint({i})\n```" for i in range(20)]
 
 
-def found(sound, *completions: str) -> list[str]:
+def found(*completions: str) -> list[str]:
     return [
         example
-        for finding in truncated_answers.run(answered(*completions), sound.context)
+        for finding in truncated_answers.run(answered(*completions), NO_CONTEXT)
         for example in finding.examples
     ]
 
@@ -32,8 +33,8 @@ def found(sound, *completions: str) -> list[str]:
         (BLOCKS, "```\nprint(", "has a code block without an end"),
     ],
 )
-def test_answer_that_ends_unlike_the_others_is_found(sound, finished, cut, kind):
-    (example,) = found(sound, *finished, cut)
+def test_answer_that_ends_unlike_the_others_is_found(finished, cut, kind):
+    (example,) = found(*finished, cut)
     assert example.startswith(f"line 21: the answer {kind}: ")
 
 
@@ -56,22 +57,24 @@ def test_answer_that_ends_unlike_the_others_is_found(sound, finished, cut, kind)
     ],
     ids=["headlines", "two styles", "short", "list", "address", "quote", "bracket", "no JSON", "few"],
 )
-def test_answers_of_another_style_are_not_found(sound, completions):
-    assert found(sound, *completions) == []
+def test_answers_of_another_style_are_not_found(completions):
+    assert found(*completions) == []
 
 
-def test_chosen_answers_of_pairs_are_read(sound):
+def test_chosen_answers_of_pairs_are_read():
     pairs = [{"prompt": f"{i}", "chosen": text, "rejected": "no"} for i, text in enumerate(SENTENCES)]
     pairs.append({"prompt": "lamp", "chosen": "The lamp is sent to Bergen by", "rejected": "A lamp."})
-    (finding,) = truncated_answers.run(usable_rows(pairs=pairs), sound.context)
+    (finding,) = truncated_answers.run(usable_rows(pairs=pairs), NO_CONTEXT)
     assert finding.examples[0].startswith("line 21 of data.preference: ")
 
 
-def test_answers_with_a_common_maximum_of_tokens_are_found(sound):
-    rows = [{"prompt": f"{i}", "completion": f"mug {i}", "tokens": 5 + i % 40} for i in range(200)]
-    cut = [{"prompt": f"long {i}", "completion": f"blue mug {i}", "tokens": 64} for i in range(20)]
-    whole = {"prompt": "whole", "completion": "A blue mug is sent to Oslo.", "tokens": 64}
-    (finding,) = truncated_answers.run(usable_rows(*rows, *cut, whole), sound.context)
+def test_answers_with_a_common_maximum_of_tokens_are_found():
+    short = [f"mug {i}" for i in range(200)]
+    cut = [f"blue mug {i}" for i in range(20)]
+    usable = answered(*short, *cut, "A blue mug is sent to Oslo.")
+    lengths = [*(5 + i % 40 for i in range(200)), *[64] * 21]
+    rows = [replace(row, answer=tokens) for row, tokens in zip(usable.rows, lengths, strict=True)]
+    (finding,) = truncated_answers.run(replace(usable, rows=rows), NO_CONTEXT)
     assert finding.count == 20
     assert finding.examples[0] == (
         "line 201: the answer has 64 tokens, like many others but none more: blue mug 0"

@@ -2,25 +2,17 @@
 
 from fractions import Fraction
 
-from support.records import records_of
-from tunegate_api.v1alpha1.data import Columns
+from support.usable_rows import measured_pairs, measured_rows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.held_out import join_near_duplicates
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
-from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.split import SIDES, split_rows
-from tunegate_trainer.data.usable import Measured
 
 FRACTION = Fraction(1, 5)
 
 
-def measured(parsed):
-    return [Measured(row, 8, 4, row.group, 4, at) for at, row in enumerate(parsed.rows)]
-
-
 def rows_of(*prompts: str):
-    lines = [f'{{"prompt": "{prompt}", "completion": "{i}"}}' for i, prompt in enumerate(prompts)]
-    return measured(parse_rows(records_of(*lines), Columns(), None))
+    return measured_rows(*({"prompt": prompt, "completion": f"{i}"} for i, prompt in enumerate(prompts)))
 
 
 def text(name: object) -> str:
@@ -49,8 +41,8 @@ def test_split_of_rows_without_near_duplicates_does_not_change():
 
 def test_pair_stays_in_the_split_of_a_similar_row():
     rows = rows_of(text(1), text(2))
-    line = f'{{"prompt": "{text(2)}!", "chosen": "yes", "rejected": "no"}}'
-    rows, pairs = joined(rows, measured(parse_pairs(records_of(line), Columns(), None)))
+    pair = {"prompt": f"{text(2)}!", "chosen": "yes", "rejected": "no"}
+    rows, pairs = joined(rows, measured_pairs(pair))
     assert pairs[0].group == rows[1].group != rows[0].group
 
 
