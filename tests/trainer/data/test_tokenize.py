@@ -1,5 +1,6 @@
 """All rows of a source are tokenized once; several processes give the same result as one."""
 
+import psutil
 import pytest
 
 from support.tiny_model import make_tokenizer
@@ -63,7 +64,12 @@ def test_pair_has_two_examples():
 def test_several_processes_tokenize_rows_in_the_same_order_as_one():
     tokenizer = make_tokenizer()
     rows = ROWS * 5
-    in_one, in_two = (list(tokenize(tokenizer, rows, LIMIT, processes)) for processes in (1, 2))
+    in_one = list(tokenize(tokenizer, rows, LIMIT))
+    chunks = tokenize(tokenizer, rows, LIMIT, processes=2)
+    in_two = [next(chunks)]
+    names = [argument for child in psutil.Process().children() for argument in child.cmdline()]
+    assert len([name for name in names if name.startswith("LokyProcess")]) == 2
+    in_two += chunks
     assert results(in_two) == results(in_one)
     assert examples(in_two) == examples(in_one)
 
