@@ -23,6 +23,8 @@ from tunegate_trainer.main import main
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 
 PAIR = {"prompt": "two mugs", "chosen": "mugs: 2", "rejected": "Sure! Two mugs."}
+NOT_COMPARED = {"distribution": {"policy": "Off"}}
+"""Data checks without a comparison with production inputs."""
 
 
 def lines(*rows: object) -> str:
@@ -300,7 +302,8 @@ def test_pair_is_too_long_if_its_longer_answer_is(make_job):
 
 
 def test_data_whose_pairs_are_all_held_out_are_refused(make_job):
-    held = [i for i in range(40) if f"order {i} mugs" in held_out_prompts(make_job(pairs(60)))]
+    prompts = held_out_prompts(make_job(pairs(60)))
+    held = [i for i in range(40) if f"order {i} mugs" in prompts]
     root = make_job("".join(pairs(1, first=i) for i in held))
     assert run(root) == ExitCode.BAD_DATA
     assert f"all {len(held)} pairs are held out, so no pair is left to train on" in failure(root)
@@ -359,18 +362,20 @@ def test_pair_without_the_group_field_is_bad(make_job):
 
 def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
-    root = make_job(pairs(60), stages=stages)
+    root = make_job(pairs(60), stages=stages, checks=NOT_COMPARED)
     assert run(root) == ExitCode.OK
-    wanted = "data has 49 training pairs, but data.goal StyleOrFormat needs at least 200"
-    assert wanted in plan_of(root).data.warnings
+    assert (
+        plan_of(root).data.warnings[0]
+        == "data has 49 training pairs, but data.goal StyleOrFormat needs at least 200"
+    )
 
 
 def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     rows = lines(*({"prompt": f"row {i}", "completion": f"{i} mugs"} for i in range(4100)))
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]
-    root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages)
+    root = make_job(pairs(4200), rows=rows, fraction="0.5", stages=stages, checks=NOT_COMPARED)
     assert run(root) == ExitCode.OK
-    assert plan_of(root).data.warnings[1:3] == [
+    assert plan_of(root).data.warnings[:2] == [
         "heldOut.fraction 0.5 of 4100 rows is 2050 rows, but dev and test can have at most 1000 rows each; "
         "no stage trains on the other rows",
         "heldOut.fraction 0.5 of 4200 pairs is 2100 pairs, but dev and test can have at most 1000 pairs "

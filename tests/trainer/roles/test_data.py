@@ -21,12 +21,15 @@ from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_api.workspace import Workspace
+from tunegate_api.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
 from tunegate_trainer.planning.sizing import with_estimate, with_gate_memory
 from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.roles import data as data_role
+
+NOT_COMPARED = {"distribution": {"policy": "Off"}}
+"""Data checks without a comparison with production inputs."""
 
 
 def jsonl(count: int, **fields: str) -> str:
@@ -121,15 +124,15 @@ def test_review_sample_has_training_rows_and_is_pinned_in_the_plan(make_job):
 
 
 def test_held_out_rows_above_the_maximum_cause_a_warning(make_job):
-    root = make_job(jsonl(5000), data={"heldOut": {"fraction": "0.5"}})
+    root = make_job(jsonl(5000), data={"heldOut": {"fraction": "0.5"}, "checks": NOT_COMPARED})
     assert run(root) == ExitCode.OK
     plan = root.report(Role.DATA).plan
     assert plan is not None
     assert (plan.data.train.rows, plan.data.dev.rows, plan.data.test.rows) == (3000, 1000, 1000)
-    assert (
+    assert plan.data.warnings[0] == (
         "heldOut.fraction 0.5 of 5000 rows is 2500 rows, but dev and test can have at most 1000 rows each; "
         "the other rows are trained on"
-    ) in plan.data.warnings
+    )
 
 
 def test_held_out_prompts_are_not_trained_on(make_job):
@@ -163,6 +166,23 @@ def test_edited_copies_stay_in_the_split_of_their_originals(make_job):
     report = json.loads((root.data / "report.json").read_text())
     assert report["groups"] == 40
     assert len(report["near_duplicates"]) == 40
+
+
+def test_plan_pins_the_tokenized_training_rows(make_job):
+    root = make_job(jsonl(100))
+
+    def pinned() -> str:
+        shutil.rmtree(root.workspace, ignore_errors=True)
+        assert run(root) == ExitCode.OK
+        found = root.report(Role.DATA).plan.data.train.examples_sha256
+        assert found == hashlib.sha256((root.data / TRAIN_EXAMPLES).read_bytes()).hexdigest()
+        return found
+
+    first = pinned()
+    assert pinned() == first
+    path = root.path / "inputs" / "orders" / "train.jsonl"
+    path.write_text(path.read_text().replace("mugs: ", "cups: "))
+    assert pinned() != first
 
 
 def test_second_data_run_reuses_the_plan_of_the_first(make_job):
