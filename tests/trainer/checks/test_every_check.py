@@ -339,8 +339,11 @@ def test_every_check_module_is_in_the_table_of_checks_once():
 @every_check
 def test_check_finds_nothing_in_valid_data(sound, reads, check):
     context = replace(sound.context, settings=settings(sound.context.request.spec.data))
-    runner = run_on(context, [check], getattr(sound, reads))
-    assert [one.result for one in runner.results] == ["Passed"]
+    if check.NAME == "distribution_shift":  # always reports its AUC, which is accepted up to the limit
+        runner = run_on(context, [check], getattr(sound, reads))
+        assert [one.result for one in runner.results] == ["Passed"]
+    else:
+        assert check.run(getattr(sound, reads), context) == []
 
 
 @every_check
