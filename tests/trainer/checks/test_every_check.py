@@ -19,7 +19,7 @@ from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
-from tunegate_trainer.checks import CHECKS, SETTINGS, settings
+from tunegate_trainer.checks import CHECKS, SETTINGS, held_out_pairs, settings
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
@@ -99,6 +99,10 @@ def production_about_something_else(sound):
 
 def broken_schema(sound):
     return {"json_schema": {"type": "no-such-type"}}, sound.context
+
+
+def source_of_bad_rows(sound):
+    return sound.source_of("{broken", '{"prompt": "a"}'), sound.context
 
 
 def longer_than_a_stage_takes(sound):
@@ -312,6 +316,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "mixed_templates": prompt_in_another_template,
     "mixed_languages": row_in_german,
     "near_equal_pairs": answers_in_another_case,
+    "no_rows": source_of_bad_rows,
     "personal_data": row_with_an_address,
     "prompt_injection": instruction_to_a_model,
     "refusals": refused_request,
@@ -450,6 +455,13 @@ def test_result_of_a_check_on_two_sources_is_the_worse_one(sound):
     runner = run_on(sound.context, [NoMugs(Severity.ERROR)], sound.split)
     runner.run([NoMugs(Severity.WARNING)], sound.split)
     assert [(one.result, one.count) for one in runner.results] == [("Refused", 400)]
+
+
+def test_pairs_that_earlier_jobs_held_out_are_refused(sound):
+    (found,) = held_out_pairs.run(Split([], [], []), sound.context)
+    assert found.message == (
+        "data.preference: earlier jobs have held out all pairs, so no pair is left to train on"
+    )
 
 
 @pytest.mark.parametrize("policy", ["Refuse", "Warn"])

@@ -33,6 +33,7 @@ from tunegate_trainer.checks import (
     mixed_templates,
     near_duplicates,
     near_equal_pairs,
+    no_rows,
     personal_data,
     prompt_injection,
     refusals,
@@ -63,20 +64,21 @@ class Checks:
     schemas: tuple[Check[MetricSchemas], ...]
     """Checks of JSON schemas, which run before any row is read."""
     source: tuple[Check[SourceRows[Any]], ...]
-    """Checks of one data source. They run for ``data.train`` and for ``data.preference``."""
+    """Checks of one data source. They run for ``data.train`` and for ``data.preference``. Each runs only if
+    the ones before it refuse nothing."""
     production: tuple[Check[Production], ...]
     """Checks of ``data.production``. They run only if the job has it."""
     usable: tuple[Check[UsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
-    """Checks of the train, dev and test pairs. They run only if there are pairs."""
+    """Checks of the train, dev and test pairs. They run only if the job has ``data.preference``."""
     split: tuple[Check[SplitRows], ...]
     """Checks of the train, dev and test rows together with the train, dev and test pairs."""
 
 
 CHECKS = Checks(
     schemas=(schemas,),
-    source=(bad_rows, long_rows),
+    source=(bad_rows, long_rows, no_rows),
     production=(bad_inputs,),
     usable=(
         golden_prompts,

@@ -11,23 +11,13 @@ NAME = "bad_rows"
 
 
 def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
-    """Refuse a source that has no rows or too many bad rows. Rows are tokenized only if few enough rows have
-    other faults."""
+    """Refuse a source that has too many bad rows. Rows are tokenized only if few enough rows have other
+    faults."""
     parsed = rows.parsed
     setting = context.setting(NAME)
     if parsed.bad and setting.policy is Policy.ENFORCE and rows.share(parsed.bad) > setting.limit:
         hint = "correct or remove these rows; data/report.json on the volume lists all bad rows"
         return [_finding(rows, parsed.bad, hint)]
-    if not parsed.rows:
-        return [
-            Finding(
-                check=NAME,
-                severity=Severity.ERROR,
-                message=f"{rows.field} has no rows",
-                count=1,
-                remedy="check that uri or key names the right file",
-            )
-        ]
     bad = in_order([*parsed.bad, *rows.tokenized.refused])
     return [_finding(rows, bad, rows.tokenized.hint)] if bad else []
 

@@ -12,12 +12,13 @@ def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
     """Refuse pairs if all are held out, or if the task metric on pairs has no dev or no test pairs."""
     total = sum(len(rows.side(side)) for side in SIDES)
     if not rows.train:
+        held_out = f"all {total} pairs are held out" if total else "earlier jobs have held out all pairs"
         return [
             Finding(
                 check=NAME,
                 severity=Severity.ERROR,
-                message=f"data.preference: all {total} pairs are held out, so no pair is left to train on",
-                count=total,
+                message=f"data.preference: {held_out}, so no pair is left to train on",
+                count=max(1, total),
                 remedy="add pairs with other prompts",
             )
         ]

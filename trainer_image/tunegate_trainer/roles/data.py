@@ -235,8 +235,9 @@ def read_data(
     def usable(source: SourceRows[RowT], note: Note) -> list[Measured[RowT]]:
         note(source.parsed_report)
         logger.info("%s: %s, %s", source.field, source.format, source.parsed.shape or "unknown shape")
-        runner.run(checks.source, source, note)
-        runner.refuse_errors()
+        for check in checks.source:
+            runner.run([check], source, note)
+            runner.refuse_errors()
         note(source.tokenized_report)
         return source.tokenized.kept
 
@@ -272,7 +273,7 @@ def read_data(
         folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
     split = split_rows(rows, fraction, placed)
     of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
-    if pairs:
+    if preference:
         runner.run(checks.pairs, of_pairs, folder.note_pairs)
     held_out = earlier.held_out | _held_out_keys(split, of_pairs)
     learned_rows, masked = without_held_out_turns(split.train, held_out)

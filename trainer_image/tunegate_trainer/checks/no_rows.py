@@ -1,0 +1,35 @@
+"""Check for a source of which no row is left to train on, whatever the policies of other checks are."""
+
+from typing import Any
+
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.data.usable import SourceRows
+
+NAME = "no_rows"
+
+
+def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
+    """Refuse a source that has no rows, or whose rows are all bad or too long."""
+    del context
+    if rows.tokenized.kept:
+        return []
+    examples = list(map(str, rows.dropped))
+    if not examples:
+        message, remedy = f"{rows.field} has no rows", "check that uri or key names the right file"
+    else:
+        message = f"{rows.field}: no row is left to train on: {listed(examples)}"
+        remedy = (
+            "correct these rows, or check that uri or key names the right file; data/report.json on the "
+            "volume lists all of them"
+        )
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.ERROR,
+            message=message,
+            count=max(1, len(examples)),
+            examples=examples[:SHOWN_EXAMPLES],
+            remedy=remedy,
+            report=rows.tokenized_report,
+        )
+    ]
