@@ -48,7 +48,6 @@ OTHER_MODULES = {
     "differences",
     "finding",
     "inputs",
-    "labels",
     "prompt_parts",
     "row_texts",
     "rows",

@@ -17,14 +17,14 @@ def rows_with(**counts):
 
 
 def test_label_in_more_rows_than_the_limit_is_reported():
-    (finding,) = label_imbalance.run(rows_with(ham=93, spam=4, ad=3), CONTEXT)
-    assert (finding.count, finding.share) == (93, Fraction(93, 100))
+    (finding,) = label_imbalance.run(rows_with(ham=90, Ham=4, spam=4, ad=2), CONTEXT)
+    assert (finding.count, finding.share) == (94, Fraction(94, 100))
     assert finding.message == (
-        "data.train: 93 of 100 rows (93.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (3); "
+        "data.train: 94 of 100 rows (94.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (2); "
         "'spam' (4)"
     )
-    assert finding.examples[0] == "line 94 has the label 'spam'"
-    assert finding.report == {"labels": {"ham": 93, "spam": 4, "ad": 3}}
+    assert finding.examples[0] == "line 95 has the label 'spam'"
+    assert finding.report == {"labels": {"ham": 94, "spam": 4, "ad": 2}}
 
 
 def test_label_in_as_many_rows_as_the_limit_is_not_reported():

@@ -7,7 +7,8 @@ import pytest
 
 from tunegate_api.forecast import DescribedData
 from tunegate_api.judging.golden import Message, ToolCall
-from tunegate_trainer.data.description import MAX_LABELS, describe
+from tunegate_api.judging.verdict import MAX_LABELS
+from tunegate_trainer.data.description import describe
 from tunegate_trainer.tokens.rows import Row
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tunegate_api.judging.golden import Message
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
-from tunegate_trainer.checks.labels import label_of, labels
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.labels import label_of
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.tokens.rows import Pair, Row
@@ -66,7 +66,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
 
 
 def _different_labels(rows: UsableRows) -> Contradictory:
-    if labels(measured.labelled.row for measured in rows.rows) is None:
+    if rows.labels is None:
         return Contradictory(0, [])
     prompts, values, indices = array("q"), array("q"), array("q")
     for index, measured in enumerate(rows.rows):

@@ -3,8 +3,9 @@
 from fractions import Fraction
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
-from tunegate_trainer.checks.labels import label_of, labels
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.labels import label_of
+from tunegate_trainer.data.split import normalize
 
 NAME = "label_imbalance"
 FEW_ROWS = 5
@@ -14,7 +15,7 @@ FEW_ROWS = 5
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Report the most frequent label if its share is above the limit. The data is then balanced badly: a
     model that always answers with this label is right in almost all rows."""
-    counted = labels(measured.labelled.row for measured in rows.rows)
+    counted = rows.labels
     if counted is None:
         return []
     (label, count), total = counted.most_common(1)[0], len(rows.rows)
@@ -43,7 +44,7 @@ def _examples(rows: UsableRows, label: str) -> list[str]:
     found: list[str] = []
     for measured in rows.rows:
         other = label_of(measured.labelled.row)
-        if other not in (label, None):
+        if other is not None and normalize(other) != normalize(label):
             found.append(f"{measured.labelled.place} has the label {other!r}")
             if len(found) == SHOWN_EXAMPLES:
                 break

@@ -1,9 +1,12 @@
 """The rows that checks read: all usable rows before the split, and the split rows."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.labels import count_labels
 from tunegate_trainer.data.near_duplicates import NearDuplicates
 from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.shingles import Template
@@ -30,6 +33,11 @@ class UsableRows:
     def documents(self) -> Documents:
         """The texts of all rows and pairs."""
         return Documents(self.rows, self.pairs)
+
+    @cached_property
+    def labels(self) -> Counter[str] | None:
+        """The number of rows of each label, or None if the answers are not labels. Computed once."""
+        return count_labels(measured.labelled.row for measured in self.rows)
 
 
 @dataclass(frozen=True)

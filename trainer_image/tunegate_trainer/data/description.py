@@ -9,16 +9,13 @@ from typing import Any
 
 from tunegate_api.forecast import AnswerKind, DescribedData, LabelCount
 from tunegate_trainer.data.answer_schema import DRAFT, ValueSchema
-from tunegate_trainer.data.split import normalize
+from tunegate_trainer.data.labels import LabelCounter
 from tunegate_trainer.tokens.chat import common_prefix
 from tunegate_trainer.tokens.rows import Row
 
-MAX_LABELS = 50
-"""Answers with more different values are not labels."""
-_ROWS_PER_LABEL = 10
-"""How many rows there are at least for each label, on average."""
-_LABEL_LENGTH = 64
-"""Maximum length of a label in characters."""
+MIN_ROWS_PER_LABEL = 10
+"""Labels are described only if they have this number of rows on average, so that each split has most of them
+and they can be measured."""
 _SHORT_LENGTH = 80
 """Maximum length in characters of an answer that can be compared as a whole."""
 _MOST = 0.95
@@ -61,10 +58,7 @@ class _Answers:
     longest: int = 0
     _short: int = 0
     _calls: int = 0
-    _labels: Counter[str] | None = field(default_factory=Counter)
-    """The number of rows of each normalized label. None if the answers are not labels."""
-    _written: dict[str, str] = field(default_factory=dict)
-    """How the first row with a label writes it, by the normalized label."""
+    _labels: LabelCounter = field(default_factory=LabelCounter)
 
     def add(self, row: Row) -> None:
         answer = row.completion.strip()
@@ -73,35 +67,26 @@ class _Answers:
         self.longest = max(self.longest, len(answer.encode()))
         self._short += is_line and len(answer) <= _SHORT_LENGTH
         self._calls += bool(row.tool_calls)
-        self._add_label(answer if is_line and len(answer) <= _LABEL_LENGTH else None)
+        self._labels.add(row)
         value = _json_value(answer)
         if value is not None:
             self.json += 1
             self.schema.add(value)
-
-    def _add_label(self, label: str | None) -> None:
-        if label is None or self._labels is None:
-            self._labels = None
-            return
-        key = normalize(label)
-        self._written.setdefault(key, label)
-        self._labels[key] += 1
-        if len(self._labels) > MAX_LABELS:
-            self._labels = None
 
     def kind(self) -> AnswerKind:
         if self._calls > self.rows / 2:
             return "ToolCalls"
         if self.rows and self.json >= _MOST * self.rows:
             return "JSON"
-        if self._labels and 2 <= len(self._labels) <= self.rows / _ROWS_PER_LABEL:
+        labels = self._labels.labels()
+        if labels and 2 <= len(labels) <= self.rows / MIN_ROWS_PER_LABEL and labels.total() == self.rows:
             return "Labels"
         return "ShortText" if self._short >= _MOST * self.rows else "Text"
 
     def labels(self) -> list[LabelCount]:
         """Return the labels, the most frequent one first."""
-        counts = self._labels or Counter[str]()
-        return [LabelCount(label=self._written[key], rows=rows) for key, rows in counts.most_common()]
+        counts = self._labels.labels() or Counter[str]()
+        return [LabelCount(label=label, rows=rows) for label, rows in counts.most_common()]
 
 
 @dataclass
