@@ -19,7 +19,7 @@ def test_equal_prompts_with_different_labels_are_reported_with_both_lines(prompt
     (finding,) = found([*LABELLED, {"prompt": prompt, "completion": "no"}])
     assert (finding.count, finding.share) == (2, Fraction(2, 21))
     assert finding.message == (
-        "the data has 2 rows with equal prompts and different labels: line 8 of data.train has the label "
+        "the data has 2 rows with equal prompts and different labels: line 8 has the label "
         "'yes', but line 21 'no'"
     )
     assert finding.report == {"contradictions": list(finding.examples)}
@@ -60,7 +60,7 @@ def test_opposite_preferences_are_reported_with_both_lines():
     (finding,) = found(LABELLED, [*pairs, swapped])
     assert (finding.count, finding.share) == (2, Fraction(2, 29))
     assert list(finding.examples) == [
-        "line 4 of data.preference prefers the completion that line 9 rejects",
+        "line 4 of data.preference prefers the completion that line 9 of data.preference rejects",
     ]
 
 

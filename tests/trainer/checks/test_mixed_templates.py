@@ -94,7 +94,7 @@ def test_prompts_in_a_second_template_are_counted(name):
         (finding,) = mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT)
         assert (finding.count, finding.share) == (count, Fraction(count, SIZE))
         assert [template["count"] for template in finding.report["templates"]] == [SIZE - count, count]
-        assert finding.examples[-1].startswith(f"line {min(count, 10)} of data.train: ")
+        assert finding.examples[-1].startswith(f"line {min(count, 10)}: ")
 
 
 def letter(order: random.Random) -> str:
@@ -198,9 +198,9 @@ def test_message_and_report_show_each_template_with_share_and_line():
     (finding,) = mixed_templates.run(usable_rows(rows, pairs), NO_CONTEXT)
     assert finding.message == (
         "3 of 12 prompts (25.0%) do not follow the template of the others: "
-        "75.0% like line 2 of data.train, without system turn: 'Name city 0.'; "
+        "75.0% like line 2, without system turn: 'Name city 0.'; "
         "16.7% like line 1 of data.preference, without system turn: '[INST] Name 0 [/INST]'; "
-        "8.3% like line 1 of data.train, with system turn 'Be brief.': 'Name the city.'"
+        "8.3% like line 1, with system turn 'Be brief.': 'Name the city.'"
     )
     assert finding.report["templates"][1] == {
         "count": 2,
@@ -210,7 +210,7 @@ def test_message_and_report_show_each_template_with_share_and_line():
         "prompt": "[INST] Name 0 [/INST]",
     }
     assert list(finding.examples) == [
-        "line 1 of data.train: 'Name the city.'",
+        "line 1: 'Name the city.'",
         "line 1 of data.preference: '[INST] Name 0 [/INST]'",
         "line 2 of data.preference: '[INST] Name 1 [/INST]'",
     ]

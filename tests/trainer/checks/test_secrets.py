@@ -25,10 +25,10 @@ JWT = ".".join(
     [
         ("AKIA" + "Q4ZX7MNB2WPLK5TR", "AWS Access Key", "AKIA…"),
         ("AKIA" + "IOSFODNN7EXAMPLE", "AWS Access Key", "AKIA…"),
-        ("ghp_" + RANDOM[:36], "GitHub Token", None),
+        ("ghp_" + RANDOM[:36], "GitHub Token", "ghp_…"),
         ("xoxb-" + f"{DIGITS}-{DIGITS}-{RANDOM[:24]}", "Slack Token", "xoxb…"),
         ("sk_live_" + RANDOM[:24], "Stripe Access Key", "sk_l…"),
-        (f"-----BEGIN RSA PRIVATE{' '}KEY-----\n{RANDOM}", "Private Key", None),
+        (f"-----BEGIN RSA PRIVATE{' '}KEY-----\n{RANDOM}", "Private Key", "q7Rk…"),
         (JWT, "JSON Web Token", "eyJh…"),
         (f"postgresql://reader:{RANDOM[:16]}@db.example.com/orders", "Basic Auth Credentials", "q7Rk…"),
         ("hf_" + "abcdefghijklmnopqrstuvwxyzABCDEFGH", "Access Token", "hf_a…"),

@@ -118,17 +118,19 @@ def _key(prompt: list[Message]) -> int:
 
 def _row_examples(rows: UsableRows, found: Contradictory) -> list[str]:
     examples = []
-    for match in found.matches:
-        first, second = (rows.rows[index].labelled for index in match)
+    for first, second in found.matches:
+        labels = [label_of(rows.rows[index].labelled.row) for index in (first, second)]
         examples.append(
-            f"{first.place} of data.train has the label {label_of(first.row)!r}, but {second.place} "
-            f"{label_of(second.row)!r}"
+            f"{rows.documents.place(first)} has the label {labels[0]!r}, but {rows.documents.place(second)} "
+            f"{labels[1]!r}"
         )
     return examples
 
 
 def _pair_examples(rows: UsableRows, found: Contradictory) -> list[str]:
-    places = [tuple(rows.pairs[index].labelled.place for index in match) for match in found.matches]
+    start = len(rows.rows)
     return [
-        f"{first} of data.preference prefers the completion that {second} rejects" for first, second in places
+        f"{rows.documents.place(start + first)} prefers the completion that "
+        f"{rows.documents.place(start + second)} rejects"
+        for first, second in found.matches
     ]

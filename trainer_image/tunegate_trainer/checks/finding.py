@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
 SHOWN_EXAMPLES = 10
@@ -111,5 +112,4 @@ class Check(Protocol[RowsT_contra]):
 def listed(examples: Sequence[str], total: int | None = None) -> str:
     """Return a text with the first examples, and with the number of examples that are not shown. If
     ``examples`` has only the first ones, ``total`` is the number of all."""
-    more = (len(examples) if total is None else total) - SHOWN_EXAMPLES
-    return "; ".join([*examples[:SHOWN_EXAMPLES], *([f"and {more} more"] if more > 0 else [])])
+    return summarize(examples, SHOWN_EXAMPLES, total=total, separator="; ", last="; and ")

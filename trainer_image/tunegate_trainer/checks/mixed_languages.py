@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
 
+from tunegate_trainer.checks.excerpts import end_of, start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import last_answer
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.checks.share_finding import cut_text, share_finding
+from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Pair, Row
 
@@ -87,12 +88,13 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         if multilingual:
             differ = prompt and answer and prompt != answer and _is_other(_answer(measured), prompt)
             return f"the prompt is in {prompt}, but the answer in {answer}" if differ else None
-        for what, language, most, text in (
-            ("answer", answer, main[1], _answer(measured)),
-            ("prompt", prompt, main[0], _prompt(measured)),
-        ):
-            if language and most and language != most and _is_other(text, most):
-                return f"the {what} is in {language}, not in {most}: {cut_text(text)}"
+        if _differs(answer, main[1], _answer(measured)):
+            return (
+                f"the answer is in {answer}, not in {main[1]}: {start_of(last_answer(measured.labelled.row))}"
+            )
+        if _differs(prompt, main[0], _prompt(measured)):
+            last = measured.labelled.row.prompt[-1].content
+            return f"the prompt is in {prompt}, not in {main[0]}: {start_of(end_of(last, MAX_CHARACTERS))}"
         return None
 
     total = len(rows.rows) + len(rows.pairs)
@@ -116,6 +118,10 @@ def language_of(text: str) -> str | None:
         return None
     language, probability = _identifier().classify(words)
     return str(language) if probability >= MIN_PROBABILITY else None
+
+
+def _differs(language: str | None, main: str | None, text: str) -> bool:
+    return bool(language and main and language != main and _is_other(text, main))
 
 
 def _is_other(text: str, main: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tunegate_api.judging.golden import Message
 from tunegate_api.meta import summarize
+from tunegate_trainer.checks.excerpts import ends_of, start_of
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.prompt_parts import system_text, user_text
 from tunegate_trainer.checks.rows import UsableRows
@@ -40,8 +41,7 @@ class _Prompts(Sequence[list[Message]]):
     def __getitem__(self, index: int | slice) -> list[Message] | list[list[Message]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        prompt: list[Message] = self._measured(index).labelled.row.prompt
-        return prompt
+        return self.source.documents.measured(index).labelled.row.prompt
 
     def __iter__(self) -> Iterator[list[Message]]:
         for rows in (self.source.rows, self.source.pairs):
@@ -49,13 +49,8 @@ class _Prompts(Sequence[list[Message]]):
                 yield measured.labelled.row.prompt
 
     def place(self, index: int) -> str:
-        """Return the place and the source of a prompt."""
-        field = "data.train" if index < len(self.source.rows) else "data.preference"
-        return f"{self._measured(index).labelled.place} of {field}"
-
-    def _measured(self, index: int) -> Any:
-        rows = len(self.source.rows)
-        return self.source.rows[index] if index < rows else self.source.pairs[index - rows]
+        """Return the place of a prompt."""
+        return self.source.documents.place(index)
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
@@ -108,7 +103,7 @@ def _templates(prompts: _Prompts, numbers: Numbers) -> list[dict[str, Any]]:
                 "count": count,
                 "share": round(count / len(prompts), 4),
                 "example": prompts.place(index),
-                "system": None if system is None else _cut(system),
+                "system": None if system is None else start_of(system, SHOWN_CHARACTERS, keep_lines=True),
                 "prompt": _text(prompts[index]),
             }
         )
@@ -125,11 +120,4 @@ def _shown(template: dict[str, Any], several_systems: bool) -> str:
 
 def _text(prompt: list[Message]) -> str:
     """Return the first and the last characters of the first user turn."""
-    text = user_text(prompt)
-    if len(text) <= 2 * SHOWN_CHARACTERS:
-        return text
-    return f"{text[:SHOWN_CHARACTERS]}…{text[-SHOWN_CHARACTERS:]}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    return ends_of(user_text(prompt), SHOWN_CHARACTERS)

@@ -13,8 +13,7 @@ from typing import Any
 
 from rapidfuzz.distance import OSA, Levenshtein
 
-from tunegate_api.meta import summarize
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.split import normalize
 
@@ -57,13 +56,12 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     if not count:
         return []
     share = Fraction(count, len(rows.pairs))
-    listed = summarize(examples, SHOWN_EXAMPLES, total=count, separator="; ", last="; and ")
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
             message=f"data.preference: chosen and rejected are almost equal in {count} of {len(rows.pairs)} "
-            f"pairs ({float(share):.1%}): {listed}",
+            f"pairs ({float(share):.1%}): {listed(examples, count)}",
             count=count,
             share=share,
             examples=examples,

@@ -3,10 +3,11 @@
 import re
 from typing import Any
 
+from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import whole_text
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.checks.share_finding import cut_text, share_finding
+from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.usable import Measured
 
 NAME = "prompt_injection"
@@ -145,9 +146,9 @@ def find_injection(text: str) -> str | None:
     if "<!--" in text:
         for match in _COMMENT.finditer(text):
             if _FOR_A_MODEL.search(match[1]) and _ORDER.search(match[1]):
-                return cut_text(match[0])
+                return start_of(match[0])
     lower = text.lower()
     for words, pattern in _PATTERNS:
         if any(word in lower for word in words) and (found := pattern.search(lower)):
-            return cut_text(found[0])
+            return start_of(text[found.start() : found.end()])
     return None

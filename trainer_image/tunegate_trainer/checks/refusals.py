@@ -5,10 +5,11 @@
 import re
 from typing import Any
 
+from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import learned_answers
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.checks.share_finding import cut_text, share_finding
+from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.usable import Measured
 
 NAME = "refusals"
@@ -119,7 +120,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
 def _refusal(measured: Measured[Any]) -> str | None:
     for answer in learned_answers(measured.labelled.row):
         if is_refusal(answer):
-            return cut_text(answer)
+            return start_of(answer)
     return None
 
 

@@ -1,10 +1,11 @@
 """Run data checks: apply their policies and limits, and collect results, warnings and errors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tunegate_api.v1alpha1.data_status import DataCheckResult
+from tunegate_trainer.checks.excerpts import masked_content, masked_text
 from tunegate_trainer.checks.finding import Check, CheckContext, Finding, Policy, Severity
 from tunegate_trainer.process.errors import BadDataError
 
@@ -63,6 +64,7 @@ class CheckRunner:
         )
 
     def _handle(self, finding: Finding, note: Note) -> None:
+        finding = _masked(finding)
         if finding.report:
             note(dict(finding.report))
         if finding.measured is not None:
@@ -105,6 +107,17 @@ class CheckRunner:
             count=(old.count or 0) + (new.count or 0) or None,
             share=max(shares, key=float, default=None),
         )
+
+
+def _masked(finding: Finding) -> Finding:
+    """Return a finding whose texts show no secrets and no personal data, whatever the check quotes."""
+    return replace(
+        finding,
+        message=masked_text(finding.message),
+        remedy=masked_text(finding.remedy),
+        examples=masked_content(finding.examples),
+        report=masked_content(finding.report),
+    )
 
 
 def _numbered(sentences: Sequence[str]) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
-from tunegate_api.meta import summarize
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, Finding, Severity
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.usable import Measured
 
@@ -24,27 +24,25 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
     count = 0
     entries: list[dict[str, Any]] = []
     examples: list[str] = []
-    for source, measured_rows in (("data.train", rows.rows), ("data.preference", rows.pairs)):
-        for measured in measured_rows:
-            reason = examine(measured)
-            if reason is None:
-                continue
-            count += 1
-            if len(entries) < REPORTED:
-                entries.append({"source": source, **measured.labelled.place.entry, "reason": reason})
-            if count <= SHOWN_EXAMPLES:
-                of = " of data.preference" if source == "data.preference" else ""
-                examples.append(f"{measured.labelled.place}{of}: {reason}")
+    for index, measured in enumerate(chain[Measured[Any]](rows.rows, rows.pairs)):
+        reason = examine(measured)
+        if reason is None:
+            continue
+        count += 1
+        if len(entries) < REPORTED:
+            source = "data.train" if index < len(rows.rows) else "data.preference"
+            entries.append({"source": source, **measured.labelled.place.entry, "reason": reason})
+        if count <= SHOWN_EXAMPLES:
+            examples.append(f"{rows.documents.place(index)}: {reason}")
     if not count:
         return []
     total = len(rows.rows) + len(rows.pairs)
     have = f"{count} of {total} rows {'has' if count == 1 else 'have'} {fault}"
-    listed = summarize(examples, SHOWN_EXAMPLES, total=count, separator="; ", last="; and ")
     return [
         Finding(
             check=check,
             severity=Severity.ERROR,
-            message=f"{have}: {listed}",
+            message=f"{have}: {listed(examples, count)}",
             count=count,
             share=Fraction(count, total),
             examples=examples,
@@ -53,14 +51,3 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
             report={check: entries},
         )
     ]
-
-
-def cut_text(text: str, most: int = 60) -> str:
-    """Return a text as one line, shortened for a message."""
-    line = " ".join(text[: 4 * most].split())
-    return line if len(line) <= most and len(text) <= 4 * most else f"{line[:most]}…"
-
-
-def masked(value: str) -> str:
-    """Return the first characters of a value that must not be shown, at most four."""
-    return f"{value[: min(4, len(value) // 3)]}…"

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.golden import Message
+from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.usable import Measured
@@ -50,5 +51,4 @@ def _has_system(chat: Chat) -> bool:
 
 def _shown(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
     """Return the first characters of a rendered prompt, for an error."""
-    text = render(tokenizer, chat)
-    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")
+    return repr(start_of(render(tokenizer, chat), SHOWN_CHARACTERS, keep_lines=True))

@@ -1,5 +1,6 @@
 """Check for golden prompts that an earlier job trained on, if this job starts from that job's model."""
 
+from tunegate_api.meta import summarize
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.parse import prompt_text
@@ -19,15 +20,13 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     ]
     if not found:
         return []
-    shown = found[:SHOWN_EXAMPLES]
-    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
     return [
         Finding(
             check=NAME,
             severity=Severity.WARNING,
             message="the model that the job starts from was trained on the prompts of these golden cases, "
-            f"so they measure memorization: {', '.join(shown)}{more}",
+            f"so they measure memorization: {summarize(found, SHOWN_EXAMPLES)}",
             count=len(found),
-            examples=shown,
+            examples=found[:SHOWN_EXAMPLES],
         )
     ]

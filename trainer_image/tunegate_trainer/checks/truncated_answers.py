@@ -8,6 +8,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+from tunegate_trainer.checks.excerpts import end_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import last_answer
 from tunegate_trainer.checks.rows import UsableRows
@@ -135,5 +136,4 @@ def _ends_sentence(text: str) -> bool:
 
 
 def _end_of(answer: str) -> str:
-    end = " ".join(answer[-200:].split())
-    return f"…{end[-40:]}" if len(end) > 40 else end
+    return end_of(answer, 40)

@@ -1,0 +1,63 @@
+"""Excerpts of rows for findings, in which secrets and personal data are masked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunegate_trainer.checks.personal_values import personal_values
+from tunegate_trainer.checks.secret_values import secret_values
+
+_READ = 1_000
+"""Number of characters from which an excerpt is made."""
+_MIN_LENGTH = 4
+"""A shorter value is not masked, because it also occurs in other words."""
+
+
+def start_of(text: str, most: int = 60, *, keep_lines: bool = False) -> str:
+    """Return the first ``most`` characters of a text, masked. White space is replaced by single spaces unless
+    ``keep_lines`` is set."""
+    found = _masked_part(text[:_READ], keep_lines)
+    return found if len(found) <= most and len(text) <= _READ else f"{found[:most]}…"
+
+
+def end_of(text: str, most: int = 60, *, keep_lines: bool = False) -> str:
+    """Return the last ``most`` characters of a text, like :func:`start_of`."""
+    found = _masked_part(text[-_READ:], keep_lines)
+    return found if len(found) <= most and len(text) <= _READ else f"…{found[-most:]}"
+
+
+def ends_of(text: str, most: int) -> str:
+    """Return the first and the last ``most`` characters of a text, masked. Lines are kept."""
+    if len(text) > 2 * _READ:
+        return f"{masked_text(text[:_READ])[:most]}…{masked_text(text[-_READ:])[-most:]}"
+    found = masked_text(text)
+    return found if len(found) <= 2 * most else f"{found[:most]}…{found[-most:]}"
+
+
+def masked_text(text: str) -> str:
+    """Return a text in which all secrets and personal data that are found are masked."""
+    values = {value for _, value in (*secret_values(text), *personal_values(text))}
+    for value in sorted(values, key=lambda value: (-len(value), value)):
+        if len(value) >= _MIN_LENGTH:
+            text = text.replace(value, masked(value))
+    return text
+
+
+def _masked_part(text: str, keep_lines: bool) -> str:
+    found = masked_text(text)  # before lines are joined, because a private key has several
+    return found if keep_lines else " ".join(found.split())
+
+
+def masked_content(content: Any) -> Any:
+    """Return the content of a JSON file with all its texts masked."""
+    if isinstance(content, str):
+        return masked_text(content)
+    if isinstance(content, Mapping):
+        return {masked_content(key): masked_content(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [masked_content(value) for value in content]
+    return content
+
+
+def masked(value: str) -> str:
+    """Return the first characters of a value that must not be shown, at most four."""
+    return f"{value[: min(4, len(value) // 3)]}…"
