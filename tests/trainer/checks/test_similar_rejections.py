@@ -30,6 +30,12 @@ def test_finding_lists_the_frequent_answers_with_their_pairs():
     }
 
 
+def test_equally_frequent_answers_are_in_the_order_of_their_lines():
+    """The order does not depend on the hashes of texts, which are different in each process."""
+    (finding,) = similar_rejections.run(pairs_of(*[f"never {i}" for i in range(8)] * 5), NO_CONTEXT)
+    assert [one["answer"] for one in finding.report["similar_rejections"]] == [f"never {i}" for i in range(8)]
+
+
 @pytest.mark.parametrize(("frequent", "found"), [(19, False), (20, True)])
 def test_half_of_the_pairs_must_have_a_frequent_rejected_answer(frequent, found):
     rejected = ["no mugs"] * frequent + ["not {}"] * (40 - frequent)

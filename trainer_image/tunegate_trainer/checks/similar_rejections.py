@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegate_api.meta import summarize
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
+from tunegate_trainer.checks.excerpts import start_of
+from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.data.fields import cut
 from tunegate_trainer.data.split import normalize
 
 NAME = "similar_rejections"
@@ -27,6 +26,8 @@ MIN_PAIRS = 20
 MIN_PROMPTS = 3
 MIN_PROMPT_SHARE = Fraction(1, 100)
 """An answer is frequent if this share of the pairs, and at least three, have it for different prompts."""
+SHOWN_CHARACTERS = 160
+"""Maximum length of an answer in a finding, in characters."""
 Keys = NDArray[np.int64]
 
 
@@ -64,19 +65,19 @@ def _frequent(prompts: Keys, answers: Keys) -> NDArray[np.bool_]:
 def _finding(rows: UsableRows, rejected: Keys, frequent: NDArray[np.bool_], share: Fraction) -> Finding:
     _, first, counts = np.unique(rejected[frequent], return_index=True, return_counts=True)
     places = np.flatnonzero(frequent)[first]
-    found = [_answer(rows, int(places[i]), int(counts[i])) for i in np.argsort(-counts, kind="stable")]
+    order = np.lexsort((places, -counts))
+    found = [_answer(rows, int(places[i]), int(counts[i])) for i in order]
     examples = [
         f"{one['place']}: {one['answer']!r} is rejected in {one['pairs']} pairs"
         for one in found[:SHOWN_EXAMPLES]
     ]
     count = int(frequent.sum())
-    listed = summarize(examples, SHOWN_EXAMPLES, total=len(found), separator="; ", last="; and ")
     what = "the same rejected answer" if len(found) == 1 else f"one of {len(found)} rejected answers"
     return Finding(
         check=NAME,
         severity=Severity.ERROR,
         message=f"data.preference: {count} of {len(rejected)} pairs ({float(share):.1%}) have {what}: "
-        f"{listed}",
+        f"{listed(examples, len(found))}",
         count=count,
         share=share,
         examples=examples,
@@ -88,4 +89,5 @@ def _finding(rows: UsableRows, rejected: Keys, frequent: NDArray[np.bool_], shar
 
 def _answer(rows: UsableRows, index: int, pairs: int) -> dict[str, Any]:
     labelled = rows.pairs[index].labelled
-    return {"place": labelled.place, "answer": cut(labelled.row.rejected), "pairs": pairs}
+    answer = start_of(labelled.row.rejected, SHOWN_CHARACTERS)
+    return {"place": labelled.place, "answer": answer, "pairs": pairs}
