@@ -1,25 +1,30 @@
 """Check for task metrics that are undefined on the data, or that do not fit its answers."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
+from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.verdict import MAX_CASES, MAX_LABELS
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.split import SIDES
+from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.evaluate.references import labelled_answer
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
-from tunegate_trainer.evaluate.scorers.labels import label_of, shown_labels
+from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, label_of
 from tunegate_trainer.evaluate.scorers.normalize import normalized
 from tunegate_trainer.evaluate.scorers.numeric import numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
+from tunegate_trainer.tokens.rows import Row
 
 NAME = "unusable_metrics"
 HELD_OUT = ("dev", "test")
@@ -37,7 +42,24 @@ class Answer:
     """Whether the answer has tool calls."""
 
 
-Answers = Mapping[str, Sequence[Answer]]
+class _SideAnswers:
+    """The answers of all rows of a side. They are read when they are iterated over, and not kept."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]) -> None:
+        self._tokenizer = tokenizer
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Answer]:
+        for measured in self._rows:
+            row = measured.labelled.row
+            text = labelled_answer(self._tokenizer, row)
+            yield Answer(measured.labelled.place, text, bool(row.tool_calls))
+
+
+Answers = Mapping[str, _SideAnswers]
 """The answers by side: train, dev, test."""
 
 
@@ -46,25 +68,14 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     asked = [metric for metric in context.request.spec.task_metrics if metric.name in _CHECKS]
     if not asked:
         return []
-    answers: Answers = {
-        side: [
-            Answer(
-                measured.labelled.place,
-                labelled_answer(context.tokenizer, measured.labelled.row),
-                bool(measured.labelled.row.tool_calls),
-            )
-            for measured in rows.rows.side(side)
-        ]
-        for side in SIDES
-    }
+    answers = {side: _SideAnswers(context.tokenizer, rows.rows.side(side)) for side in SIDES}
     return [found for metric in asked for found in _CHECKS[metric.name](metric, answers, context)]
 
 
 def _f1(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
     del context
-    labels = {side: Counter(label_of(answer.text) for answer in answers[side]) for side in SIDES}
+    labels, total = _labels(answers), sum(map(len, answers.values()))
     everywhere = sum(labels.values(), Counter[str]())
-    total = everywhere.total()
     if total and len(everywhere) == 1:
         yield _error(
             f"taskMetrics f1: all {total} rows have the same label, {_names(everywhere)}, but F1 needs at "
@@ -74,15 +85,31 @@ def _f1(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator
             "add rows with other labels, or use another task metric",
         )
     elif len(everywhere) > min(MAX_LABELS, total // 2):
+        many = f"more than {MAX_LABELS}" if len(everywhere) > MAX_LABELS else f"{len(everywhere)}"
         yield _error(
-            f"taskMetrics f1: the {total} rows have {len(everywhere)} different answers, so the answers are "
-            f"not labels: at most {MAX_LABELS} labels, and at most half as many labels as rows, are possible",
-            len(everywhere),
+            f"taskMetrics f1: the {total} rows have {many} different answers, so the answers are not "
+            f"labels: at most {MAX_LABELS} labels, and at most half as many labels as rows, are possible",
+            total,
             [],
             "use exact_match, or rouge_l for longer texts, or make the whole answer the label",
         )
     else:
         yield from _missing_labels(metric, labels)
+
+
+def _labels(answers: Answers) -> dict[str, Counter[str]]:
+    """Return the number of rows of each label of each side. The rest of the answers is not read once there
+    are more than ``MAX_LABELS`` labels."""
+    labels = {side: Counter[str]() for side in SIDES}
+    known: set[str] = set()
+    for side in SIDES:
+        for answer in answers[side]:
+            label = label_of(answer.text)
+            labels[side][label] += 1
+            known.add(label)
+            if len(known) > MAX_LABELS:
+                return labels
+    return labels
 
 
 def _missing_labels(metric: TaskMetric, labels: Mapping[str, Counter[str]]) -> Iterator[Finding]:
@@ -120,17 +147,17 @@ def _labels_finding(severity: Severity, what: str, labels: Sequence[str], so: st
 
 def _json_schema(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
     del metric
-    checked = [*answers["train"][:MAX_SCHEMA_ROWS], *answers["dev"], *answers["test"]]
+    checked = chain(islice(answers["train"], MAX_SCHEMA_ROWS), answers["dev"], answers["test"])
     try:
         validator = schema_validator(context.schemas["json_schema"])
-        problems = {answer: _schema_problem(validator, answer.text) for answer in checked}
+        problems = ((answer.place, _schema_problem(validator, answer.text)) for answer in checked)
+        yield from _bad_answers(
+            "json_schema: the labelled answers of {} rows do not follow the schema",
+            (f"{place}: {problem}" for place, problem in problems if problem),
+            "correct these rows or the schema: a model that answers as labelled would fail",
+        )
     except (SchemaError, Unresolvable):
         return  # the check `schemas` reports it
-    yield from _bad_answers(
-        "json_schema: the labelled answers of {} rows do not follow the schema",
-        [f"{answer.place}: {problem}" for answer, problem in problems.items() if problem],
-        "correct these rows or the schema: a model that answers as labelled would fail",
-    )
 
 
 def _schema_problem(validator: Validator, text: str) -> str | None:
@@ -142,10 +169,10 @@ def _schema_problem(validator: Validator, text: str) -> str | None:
 
 def _numeric(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
     del metric, context
-    found = [(answer, len(numbers_of(answer.text))) for side in SIDES for answer in answers[side]]
+    found = ((answer.place, len(numbers_of(answer.text))) for side in SIDES for answer in answers[side])
     yield from _bad_answers(
         "numeric: the labelled answers of {} rows are not one number",
-        [f"{answer.place} has {count or 'no'} numbers" for answer, count in found if count != 1],
+        (f"{place} has {count or 'no'} numbers" for place, count in found if count != 1),
         "make each answer one number, such as -3, 1,234.5 or 1e-3, or use exact_match",
     )
 
@@ -153,7 +180,7 @@ def _numeric(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
 def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
     del metric, context
     for side in HELD_OUT:
-        if answers[side] and not any(answer.has_calls for answer in answers[side][:MAX_CASES]):
+        if answers[side] and not any(answer.has_calls for answer in islice(answers[side], MAX_CASES)):
             yield _error(
                 f"taskMetrics tool_calls: no row of the {side} split has tool calls",
                 len(answers[side]),
@@ -164,11 +191,13 @@ def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> 
 
 def _rouge_l(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
     del metric, context
-    held_out = [(answer, len(rouge_tokens(answer.text))) for side in HELD_OUT for answer in answers[side]]
+    held_out = [
+        (answer.place, len(rouge_tokens(answer.text))) for side in HELD_OUT for answer in answers[side]
+    ]
     yield from _bad_answers(
         "rouge_l: the labelled answers of {} held-out rows have no letters and digits, so their score is "
         "always 0",
-        [f"{answer.place}" for answer, tokens in held_out if not tokens],
+        (str(place) for place, tokens in held_out if not tokens),
         "remove or correct these rows, or use exact_match",
     )
     short = sum(tokens == 1 for _, tokens in held_out)
@@ -185,20 +214,26 @@ def _rouge_l(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
 def _exact_match(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
     del context
     forms = tuple(metric.normalize or ())
-    held_out = [answer for side in HELD_OUT for answer in answers[side]] if forms else []
+    held_out = (answer for side in HELD_OUT if forms for answer in answers[side])
     yield from _bad_answers(
         f"exact_match: normalize {', '.join(forms)} leaves no text of the labelled answers of {{}} held-out "
         "rows",
-        [f"{answer.place}" for answer in held_out if not normalized(answer.text, forms)],
+        (str(answer.place) for answer in held_out if not normalized(answer.text, forms)),
         "leave out some of the normalizations, or correct these rows",
     )
 
 
-def _bad_answers(message: str, examples: Sequence[str], remedy: str) -> Iterator[Finding]:
+def _bad_answers(message: str, examples: Iterable[str], remedy: str) -> Iterator[Finding]:
     """Report the rows with unusable answers, if there are any. ``message`` has ``{}`` for their number."""
-    if examples:
-        text = f"taskMetrics {message.format(len(examples))}: {listed(examples)}"
-        yield _error(text, len(examples), examples, remedy)
+    first: list[str] = []
+    count = 0
+    for example in examples:
+        count += 1
+        if count <= SHOWN_EXAMPLES:
+            first.append(example)
+    if count:
+        text = f"taskMetrics {message.format(count)}: {listed(first, count)}"
+        yield _error(text, count, first, remedy)
 
 
 def _error(message: str, count: int, examples: Sequence[str], remedy: str) -> Finding:
@@ -212,8 +247,8 @@ def _error(message: str, count: int, examples: Sequence[str], remedy: str) -> Fi
     )
 
 
-def _names(labels: Sequence[str] | Counter[str]) -> str:
-    return ", ".join(f'"{label}"' for label in shown_labels(list(labels)) or ())
+def _names(labels: Iterable[str]) -> str:
+    return ", ".join(f'"{start_of(label, SHOWN_LABEL)}"' for label in labels)
 
 
 _CHECKS: Mapping[str, Callable[[TaskMetric, Answers, CheckContext], Iterator[Finding]]] = {
