@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -92,14 +93,36 @@ def test_refusal_names_words_and_inputs_to_collect_more_of(compare):
     assert '"refunds"' in more[0]
     assert '"invoices"' in more[0]
     assert '"lamps"' in more[2]
-    assert "collect more rows like: line " in found.message
+    assert re.search(
+        r"collect more rows like line \d+, line \d+, line \d+ of data.production$", found.message
+    )
     assert len(found.examples) == 3
     assert all("invoices" in example or "refunds" in example for example in found.examples)
     assert found.count > 100
     assert "data.checks.distribution.maxAUC" in found.remedy
 
 
-def test_long_production_inputs_are_shortened_in_the_message(compare):
+def test_message_quotes_no_production_input_and_examples_are_masked(compare):
+    token = "ghp_" + "q7Rk2Z" * 6
+    production = [f"Anna{i}xyz asks for refund {token} to anna{i}@example.com" for i in range(60)]
+    found = compare(orders(1), production)
+    assert outcome(found) == "Refused"
+    assert "to anna" not in found.message
+    assert not re.search(r"\d+xyz|@example|anna\d", found.message)
+    assert found.examples[0].endswith('asks for refund ghp_… to anna…"')
+    assert token not in json.dumps(found.report).replace("ghp_…", "")
+    assert not re.search(r"anna\d", json.dumps(found.report))
+
+
+def test_words_of_a_single_production_input_are_not_shown(compare):
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [f"{text} {letters[i // 26]}{letters[i % 26]}ova" for i, text in enumerate(orders(2))]
+    found = compare(orders(1), names, Fraction(1))
+    assert "of the words of production inputs do not occur in training inputs (0% between" in found.message
+    assert not re.search(r"[a-z]{2}ova", found.message)
+
+
+def test_long_production_inputs_are_shortened_in_examples(compare):
     found = compare(orders(1), [" and ".join(orders(i, 20)) for i in range(60)])
     assert all(len(example) < 140 for example in found.examples)
 

@@ -130,6 +130,9 @@ def _share_below(sample: Floats, values: Floats) -> Floats:
 
 
 def _quoted(word: str) -> str:
+    """Return the name of a word. Words with digits have none, because they may be the numbers of a person."""
+    if any(map(str.isdigit, word)):
+        return ""
     return "quotation marks" if word == '"' else f'"{word}"'
 
 
@@ -178,14 +181,14 @@ def _telling(
     features: sparse.csr_matrix, labels: NDArray[np.int_], names: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return the names of the features that distinguish the samples most: those that the first sample
-    has more of, and those that the second has more of.
+    has more of, and those that the second has more of. Features without a name are left out.
 
     The contribution of a feature is its coefficient times the difference between its means in the samples.
     The contributions of all features add up to the difference between the mean scores.
     """
     difference = _means(features[labels == 1]) - _means(features[labels == 0])
     contribution = _fit(features, labels).coef_[0] * difference
-    order = [i for i in np.argsort(-contribution, kind="stable") if contribution[i] > 0]
+    order = [i for i in np.argsort(-contribution, kind="stable") if contribution[i] > 0 and names[i]]
     return [names[i] for i in order if difference[i] < 0], [names[i] for i in order if difference[i] > 0]
 
 

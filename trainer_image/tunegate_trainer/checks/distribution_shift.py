@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tunegate_api.meta import exact
+from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.inputs import Inputs, production_inputs, training_inputs, words_of
 from tunegate_trainer.checks.rows import UsableRows
@@ -47,6 +48,9 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     It is a warning if there are too few production inputs, or if a difference is noticeable but the AUC does
     not exceed the limit. Otherwise the lower bound of the AUC's 95 % confidence interval is compared with the
     limit. Libraries are imported only here, because jobs without ``data.production`` do not need them.
+
+    The message names the places of inputs and words that several inputs have, but quotes no input, because
+    everyone who can read the FineTuneJob can read it.
     """
     if rows.production is None:
         return [
@@ -89,12 +93,17 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     low = Fraction(f"{separation.low:.4f}")
     is_noticeable = bool(others) or low > Fraction(str(NOTICEABLE_AUC))
     refusable = low > context.setting(NAME).limit
-    examples = _examples(separation, production)
+    least_like = _least_like(separation, production)
+    places = ", ".join(str(production.places[i]) for i in least_like)
+    like = f"collect more rows like {places} of data.production"
+    examples = [
+        f'{production.places[i]} "{start_of(production.texts[i], _SHOWN_CHARACTERS)}"' for i in least_like
+    ]
     return [
         Finding(
             check=NAME,
             severity=Severity.WARNING if is_noticeable and not refusable else Severity.ERROR,
-            message="; ".join([_separation_text(separation, training, production), *others, _like(examples)]),
+            message="; ".join([_separation_text(separation, training, production), *others, like]),
             count=separation.unlike,
             share=low,
             measured=separation.auc,
@@ -153,29 +162,19 @@ def _vocabulary_note(vocabulary: "Vocabulary") -> list[str]:
         return []
     words = ", ".join(f'"{word}"' for word in vocabulary.unknown[:_SHOWN_WORDS])
     return [
-        f"{share:.0%} of the words of production inputs do not occur in training inputs, such as {words} "
-        f"({usual:.0%} between two halves of the training inputs)"
+        f"{share:.0%} of the words of production inputs do not occur in training inputs"
+        f"{words and ', such as '}{words} ({usual:.0%} between two halves of the training inputs)"
     ]
 
 
-def _examples(separation: "Separation", production: Inputs) -> list[str]:
-    """Return the production inputs that the classifier finds least like training inputs, one of each group of
-    near-equal ones."""
+def _least_like(separation: "Separation", production: Inputs) -> list[int]:
+    """Return the indices of the production inputs that the classifier finds least like training inputs, one
+    of each group of near-equal ones."""
     order = sorted(range(len(production.texts)), key=lambda i: (-separation.scores[i], i))
     first_of_group: dict[str, int] = {}
     for i in order:
         first_of_group.setdefault(separation.groups[i], i)
-    chosen = list(first_of_group.values())[:_SHOWN_INPUTS]
-    return [f'{production.places[i]} "{_shortened(production.texts[i])}"' for i in chosen]
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 1]}…"
-
-
-def _like(examples: Sequence[str]) -> str:
-    return f"collect more rows like: {'; '.join(examples)}"
+    return list(first_of_group.values())[:_SHOWN_INPUTS]
 
 
 def _remedy(training: Inputs, production: Inputs) -> str:

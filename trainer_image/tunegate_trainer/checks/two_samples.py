@@ -1,6 +1,7 @@
 """Compare the lengths and the vocabulary of training inputs with those of production inputs."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,8 @@ class Vocabulary:
     halves: float
     """The share of words of one half of the training inputs that do not occur in the other half."""
     unknown: list[str]
-    """The most frequent words of production inputs that do not occur in training inputs."""
+    """The most frequent words of production inputs that do not occur in training inputs. Words with digits,
+    and words that only one input has, are left out, because they may be numbers or names of people."""
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -99,9 +101,9 @@ def compare_vocabulary(
     random.Random(0).shuffle(shuffled)
     middle = len(shuffled) // 2
     unknown = _unknown(production, _known(training))
-    counts: dict[str, int] = {}
-    for word in unknown:
-        counts[word] = counts.get(word, 0) + 1
+    inputs_with = Counter(word for words in production for word in set(words))
+    shown = [word for word in unknown if inputs_with[word] > 1 and not any(map(str.isdigit, word))]
+    counts = Counter(shown)
     return Vocabulary(
         production=_share(unknown, production),
         halves=_share(_unknown(shuffled[middle:], _known(shuffled[:middle])), shuffled[middle:]),
