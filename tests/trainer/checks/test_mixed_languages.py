@@ -80,6 +80,14 @@ def test_sample_of_many_rows_is_examined_and_the_same_every_time(monkeypatch):
     assert "(of 60 rows, a sample was examined)" in first[0].message
 
 
+def test_share_of_a_sample_is_that_of_all_rows_and_pairs(sound, monkeypatch):
+    monkeypatch.setattr(mixed_languages, "MAX_ROWS", 200)
+    rows = [row("en", "en", i) for i in range(1900)]
+    pairs = [{"prompt": f"{TEXTS['en']} {i}", "chosen": TEXTS["de"], "rejected": "no"} for i in range(100)]
+    (finding,) = mixed_languages.run(usable_rows(*rows, pairs=pairs), sound.context)
+    assert 0.02 < float(finding.share) < 0.09
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "Ja, sehr gerne.", "https://example.com/das/ist/eine/lange/adresse/ohne/sprache", "1234567890 " * 9],

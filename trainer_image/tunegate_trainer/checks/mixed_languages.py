@@ -21,7 +21,7 @@ from tunegate_trainer.tokens.rows import Pair, Row
 
 NAME = "mixed_languages"
 MAX_ROWS = 20_000
-"""Maximum number of rows, and of pairs, that are read. Of more rows, a sample is read."""
+"""Maximum number of rows and pairs that are read. Of more, a random sample is read."""
 MIN_LETTERS = 40
 """Minimum length of a text in letters. The language of shorter texts is uncertain. An ideograph counts as
 three letters."""
@@ -49,13 +49,12 @@ Languages = tuple[str | None, str | None]
 """The languages of a prompt and of its answer, as ISO 639-1 codes. None if a language is uncertain."""
 
 
-class _Sample(Sequence[MeasuredT]):
-    """At most MAX_ROWS random rows of ``rows``, in their order. The same rows are chosen every time."""
+class _Chosen(Sequence[MeasuredT]):
+    """Some of ``rows``, in their order."""
 
-    def __init__(self, rows: Sequence[MeasuredT]) -> None:
+    def __init__(self, rows: Sequence[MeasuredT], chosen: Sequence[int]) -> None:
         self._rows = rows
-        chosen = random.Random(0).sample(range(len(rows)), min(len(rows), MAX_ROWS))
-        self._chosen = sorted(chosen)
+        self._chosen = chosen
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -72,7 +71,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     found. Short texts and code have no language.
     """
     del context
-    sample = replace(rows, rows=_Sample(rows.rows), pairs=_Sample(rows.pairs))
+    sample = _sample(rows)
     languages: list[Languages] = [
         (language_of(_prompt(measured)), language_of(_answer(measured)))
         for measured_rows in (sample.rows, sample.pairs)
@@ -107,6 +106,19 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         + (f" (of {total} rows, a sample was examined)" if examined < total else ""),
         "remove or translate these rows, because the model may answer in the wrong language; if the data "
         "should have several languages, raise data.checks.mixedLanguages.maxShare, or set the policy to Off",
+    )
+
+
+def _sample(rows: UsableRows) -> UsableRows:
+    """Return at most MAX_ROWS random rows and pairs, each with the same probability. The same ones are chosen
+    every time."""
+    of_rows = len(rows.rows)
+    total = of_rows + len(rows.pairs)
+    chosen = sorted(random.Random(0).sample(range(total), min(total, MAX_ROWS)))
+    return replace(
+        rows,
+        rows=_Chosen(rows.rows, [i for i in chosen if i < of_rows]),
+        pairs=_Chosen(rows.pairs, [i - of_rows for i in chosen if i >= of_rows]),
     )
 
 
