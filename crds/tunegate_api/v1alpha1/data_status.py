@@ -67,7 +67,7 @@ class DataCheckResult(StatusModel):
     """Passed: no fault above the limit. Warned: a warning in the status. Refused: the job failed. Off: the
     check did not run."""
     count: int | None = None
-    """Number of rows, pairs or cases with the fault. Absent if there are none."""
+    """Number of faulty rows, pairs, cases or splits, or of missing rows. Absent if there are none."""
     share: Decimal | None = None
     """The measured value that was compared with the limit, such as the share of rows with the fault. Absent
     if the check has no limit or found nothing."""

@@ -19,7 +19,7 @@ from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
-from tunegate_trainer.checks import CHECKS, SETTINGS, held_out_pairs, settings
+from tunegate_trainer.checks import CHECKS, SETTINGS, few_rows, held_out_pairs, settings
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
@@ -464,6 +464,11 @@ def test_pairs_that_earlier_jobs_held_out_are_refused(sound):
     assert found.message == (
         "data.preference: earlier jobs have held out all pairs, so no pair is left to train on"
     )
+
+
+def test_few_rows_counts_the_missing_rows(sound):
+    (found,) = few_rows.run(*one_training_row(sound))
+    assert (found.message.split(",")[0], found.count) == ("data has 1 training rows", 199)
 
 
 @pytest.mark.parametrize("policy", ["Refuse", "Warn"])

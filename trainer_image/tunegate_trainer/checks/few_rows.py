@@ -23,7 +23,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             severity=Severity.ERROR,
             message=f"data has {found} training {what}, but data.goal {spec.data.goal} needs at least "
             f"{minimum}",
-            count=found,
+            count=minimum - found,
             remedy=f"add {what}, or set data.sizePolicy: Warn to train anyway",
             error=TooFewRowsError,
         )

@@ -59,7 +59,7 @@ class Finding:
     message: str
     """What was found, with its numbers and the first examples."""
     count: int
-    """The number of rows, cases or splits with the problem."""
+    """The number of faulty rows, pairs, cases or splits, or of missing rows."""
     share: Fraction | None = None
     """The measured value that is compared with the limit of the check, such as the share of rows with the
     problem. None if the check has no limit: every error counts."""
