@@ -10,6 +10,8 @@ _READ = 1_000
 """Number of characters from which an excerpt is made."""
 _MIN_LENGTH = 4
 """A shorter value is not masked, because it also occurs in other words."""
+_MIN_TEXT = 6
+"""The length of the shortest text with a value to mask, an e-mail address. Names in reports are shorter."""
 
 
 def start_of(text: str, most: int = 60, *, keep_lines: bool = False) -> str:
@@ -35,6 +37,8 @@ def ends_of(text: str, most: int) -> str:
 
 def masked_text(text: str) -> str:
     """Return a text in which all secrets and personal data that are found are masked."""
+    if len(text) < _MIN_TEXT:
+        return text
     values = {value for _, value in (*secret_values(text), *personal_values(text))}
     for value in sorted(values, key=lambda value: (-len(value), value)):
         if len(value) >= _MIN_LENGTH:
