@@ -233,12 +233,12 @@ def _label_balance() -> FaultSet:
 
 def _pairs() -> FaultSet:
     """In a fifth of the pairs, chosen and rejected differ in a word or in the last character."""
-    return _preferred(pairs.near_equal_answers(_clean_pairs(), count=52))
+    return _preferred(pairs.near_equal_answers(clean_pairs(), count=52))
 
 
 def _pairs_length_bias() -> FaultSet:
     """Chosen is at least 2.5 times as long as rejected in almost all pairs."""
-    return _preferred(pairs.length_bias(_clean_pairs(), more=[text["text"] for text in _code()[-200:]]))
+    return _preferred(pairs.length_bias(clean_pairs(), more=[text["text"] for text in _code()[-200:]]))
 
 
 SETS: dict[str, Callable[[], FaultSet]] = {
@@ -283,7 +283,7 @@ def _data_set(shape: str, template: str, contents: list[tuple[str, str]]) -> Dat
     return DataSet(shape, template, tuple(rows[:SIZE]), tuple(rows[SIZE : SIZE + SPARE]), ())
 
 
-def _clean_pairs() -> tuple[Row, ...]:
+def clean_pairs() -> tuple[Row, ...]:
     """Questions about other functions than in the training rows, and two docstrings for each."""
     data = functions()
     others = [text for text in _code()[SIZE : 2 * SIZE + SPARE] if len(words_of(text["text"])) >= 12][:SIZE]

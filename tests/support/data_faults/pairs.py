@@ -53,14 +53,18 @@ def near_equal_answers(pairs: tuple[Row, ...], *, count: int, seed: int = 0) -> 
     return changed(pairs, copy, count=count, seed=seed, usable=long)
 
 
-def equal_after_truncation(pairs: tuple[Row, ...], *, words: int, count: int, seed: int = 0) -> Injected:
-    """Give chosen and rejected of ``count`` pairs the same first ``words`` words; only their ends differ."""
-    long = [passage.text for passage in corpus().passages if not passage.licence and not passage.heading]
+def equal_after_truncation(
+    pairs: tuple[Row, ...], *, words: int, count: int, seed: int = 0, more: Sequence[str] = ()
+) -> Injected:
+    """Give chosen and rejected of ``count`` pairs the same first ``words`` words; only their ends differ.
+
+    ``more`` has the texts from which these words are; by default, they are from the corpus."""
+    more = more or _paragraphs()
 
     def extend(row: Row, order: random.Random) -> Row:
         shared: list[str] = row["chosen"].split()
         while len(shared) < words:
-            shared += order.choice(long).split()
+            shared += order.choice(more).split()
         start = " ".join(shared[:words])
         return row | {"chosen": f"{start} {row['chosen']}", "rejected": f"{start} {row['rejected']}"}
 
@@ -86,9 +90,7 @@ def length_bias(
     """Make chosen at least 2.5 times as long as rejected in a share of the pairs.
 
     ``more`` has the texts that are added to chosen; by default, they are from the corpus."""
-    more = more or [
-        passage.text for passage in corpus().passages if not passage.licence and not passage.heading
-    ]
+    more = more or _paragraphs()
 
     def lengthen(row: Row, order: random.Random) -> Row:
         text = row["chosen"]
@@ -106,3 +108,7 @@ def repeated_rejected(pairs: tuple[Row, ...], *, share: float = 0.9, seed: int =
         return row | {"rejected": order.choice(STOCK_ANSWERS)}
 
     return changed(pairs, replace, count=round(share * len(pairs)), seed=seed)
+
+
+def _paragraphs() -> list[str]:
+    return [passage.text for passage in corpus().passages if not passage.licence and not passage.heading]

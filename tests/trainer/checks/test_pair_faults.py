@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from support.data_faults.pairs import (
-    clean_pairs,
     equal_after_truncation,
     equal_answers,
     length_bias,
@@ -19,6 +18,7 @@ from support.data_faults.pairs import (
 )
 from support.data_faults.phrases import STOCK_ANSWERS
 from support.fault_measure import Counts, compare
+from support.fault_sets import clean_pairs, texts
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import CHECKS, SETTINGS
 from tunegate_trainer.checks.finding import Finding
@@ -45,7 +45,12 @@ def near_equal_lines(found: dict[str, Finding]) -> set[int]:
 
 @pytest.fixture(scope="module")
 def clean() -> tuple[dict[str, str], ...]:
-    return clean_pairs(size=300, seed=1)
+    return clean_pairs()
+
+
+@pytest.fixture(scope="module")
+def more() -> list[str]:
+    return [text["text"] for text in texts()]
 
 
 def test_nothing_is_found_in_clean_pairs_and_in_the_example(clean):
@@ -67,11 +72,11 @@ def test_near_equal_pairs_are_found_with_their_lines(clean, inject):
 
 
 @pytest.mark.parametrize(("share", "checks"), [(0.5, set()), (0.8, {"length_bias"}), (0.95, {"length_bias"})])
-def test_length_bias_is_found_if_most_pairs_have_it(clean, share, checks):
-    assert findings(length_bias(clean, share=share).rows).keys() == checks
+def test_length_bias_is_found_if_most_pairs_have_it(clean, more, share, checks):
+    assert findings(length_bias(clean, share=share, more=more).rows).keys() == checks
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.3, 0), (0.6, 180), (0.9, 270)])
+@pytest.mark.parametrize(("share", "count"), [(0.3, 0), (0.6, 156), (0.9, 234)])
 def test_stock_rejected_answers_are_found_if_most_pairs_have_one(clean, share, count):
     found = findings(repeated_rejected(clean, share=share).rows).get("similar_rejections")
     assert (found.count if found else 0) == count
@@ -79,8 +84,8 @@ def test_stock_rejected_answers_are_found_if_most_pairs_have_one(clean, share, c
         assert {one["answer"] for one in found.report["similar_rejections"]} == set(STOCK_ANSWERS)
 
 
-def test_different_ends_after_a_long_shared_text_are_no_fault(clean):
-    injected: Any = equal_after_truncation(clean, words=200, count=100)
+def test_different_ends_after_a_long_shared_text_are_no_fault(clean, more):
+    injected: Any = equal_after_truncation(clean, words=200, count=100, more=more)
     assert findings(injected.rows) == {}
 
 
