@@ -69,6 +69,17 @@ def test_seed_determines_row_order_initial_adapter_and_losses(make_root, tiny_mo
     assert seeds == [1, 2, 1], "what dropout is drawn by"
 
 
+PLAIN = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
+
+
+@pytest.fixture(scope="module")
+def usual_losses(tiny_model, tmp_path_factory) -> list[float]:
+    """The losses of a stage with the usual arguments."""
+    root = TrainerRoot(tmp_path_factory.mktemp("usual"), parameters=PLAIN).write(tiny_model)
+    train(root)
+    return root.losses()
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -82,19 +93,17 @@ def test_seed_determines_row_order_initial_adapter_and_losses(make_root, tiny_mo
     ],
     ids=str,
 )
-def test_each_trainer_argument_takes_effect_also_after_resume(make_root, at_step, changed):
-    plain = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
-    usual, whole, root = (make_root(parameters=p) for p in (plain, plain | changed, plain | changed))
-    train(usual)
+def test_each_trainer_argument_takes_effect_also_after_resume(make_root, at_step, usual_losses, changed):
+    whole, root = (make_root(parameters=PLAIN | changed) for _ in range(2))
     train(whole)
     if changed == {"optim": "adamw_torch_fused"}:  # the same arithmetic in another order
         args = train_role.trainer_arguments(
             whole.context().plan.stages[0], whole.context().plan, CPU, whole.path
         )
         assert args.optim == "adamw_torch_fused"
-        assert whole.losses() == pytest.approx(usual.losses(), rel=1e-4)
+        assert whole.losses() == pytest.approx(usual_losses, rel=1e-4)
     else:
-        assert whole.losses()[2:] != pytest.approx(usual.losses()[2:], rel=1e-4)
+        assert whole.losses()[2:] != pytest.approx(usual_losses[2:], rel=1e-4)
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
@@ -105,8 +114,7 @@ def test_each_trainer_argument_takes_effect_also_after_resume(make_root, at_step
 
 
 def test_plan_without_optimizer_fields_trains_with_adamw_defaults(make_root):
-    named = {"optim": "adamw_torch", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
-    old, new = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,), parameters=named)
+    old, new = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,), parameters=PLAIN)
     train(old)
     train(new)
     assert old.evaluation(2).digest == new.evaluation(2).digest
