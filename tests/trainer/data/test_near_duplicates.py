@@ -110,3 +110,13 @@ def test_result_is_the_same_in_every_run():
 def test_no_rows_and_empty_rows_are_accepted():
     assert find_near_duplicates([]).repeating == []
     assert find_near_duplicates([("", ""), ("!", "?"), ("a", "")]).repeating == [1]
+
+
+def test_result_is_the_same_if_earlier_comparisons_are_forgotten(monkeypatch):
+    originals = texts(40)
+    documents = [(edited(text, n, n), f"answer{n}") for n in range(5) for text in originals]
+    expected = find_near_duplicates(documents)
+    monkeypatch.setattr(near_duplicates, "_MOST_COMPARED", 10)
+    result = find_near_duplicates(documents)
+    assert result.clusters.tolist() == expected.clusters.tolist()
+    assert result.repeated.tolist() == expected.repeated.tolist()

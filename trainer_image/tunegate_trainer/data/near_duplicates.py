@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash  # type: ignore[import-untyped]
 
-from tunegate_trainer.data.batching import batched
+from tunegate_trainer.data.clusters import Clusters
 from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, Words, batches
 
 SIMILARITY = 0.6
@@ -33,10 +33,13 @@ _LEAST_ESTIMATE = SIMILARITY - 0.2
 less."""
 _ROUNDS = 8
 """Maximum number of comparisons of a row in one bucket."""
-_COMPARED_AT_ONCE = 2048
-"""Maximum number of pairs that are compared exactly at a time. There are fewer if the documents are long."""
-_COMPARED_WORDS = 2_000_000
-"""Maximum number of words of these pairs."""
+_ESTIMATED_AT_ONCE = 2048
+"""How many candidates are compared by their signatures at a time, which limits the memory."""
+_COMPARED_AT_ONCE = 128
+"""How many candidates are read and compared exactly at a time."""
+_MOST_COMPARED = 500_000
+"""How many exact comparisons are remembered, in about 60 MB. Then all are forgotten, and repeated if
+necessary."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def find_near_duplicates(documents: Sequence[Document], template: Template | Non
     search.match_equal(sketches.words)
     for band in sketches.bands:
         search.match_band(band)
-    return NearDuplicates(template, search.repeated, search.clusters(sketches.prompts))
+    search.match_prompts(sketches.prompts)
+    return NearDuplicates(template, search.repeated, search.clusters.first)
 
 
 def are_similar(first: set[int], second: set[int], template: Template) -> bool:
@@ -155,23 +159,26 @@ class _Search:
     template: Template
     sketches: _Sketches
     repeated: Indices = field(init=False)
-    _found: list[tuple[Indices, Indices]] = field(default_factory=list)
-    """Arrays of documents, and of earlier near-duplicates of them."""
-    _cluster: Indices = field(init=False)
-    _compared: dict[tuple[int, int], bool] = field(default_factory=dict)
-    """The candidates that were compared exactly, and whether they are near-duplicates."""
+    clusters: Clusters = field(init=False)
+    _compared: dict[int, bool] = field(default_factory=dict)
+    """Candidates that were compared exactly, and whether they are near-duplicates."""
 
     def __post_init__(self) -> None:
         self.repeated = np.full(len(self.documents), -1, np.int64)
-        self._cluster = np.arange(len(self.documents))
+        self.clusters = Clusters(len(self.documents))
 
     def match_equal(self, keys: Hashes) -> None:
         """Match documents with the same words."""
         members, buckets = _buckets(keys, np.arange(len(keys)))
-        leaders, is_leader = _leaders(members, buckets)
-        self._found.append((members[~is_leader], leaders[~is_leader]))
-        self.repeated[members[~is_leader]] = leaders[~is_leader]
-        self._cluster = self._components(self._found)
+        leaders, _ = _leaders(members, buckets)
+        repeats = members != leaders
+        self.repeated[members[repeats]] = leaders[repeats]
+        self.clusters.join(members, leaders)
+
+    def match_prompts(self, keys: Hashes) -> None:
+        """Join the clusters of documents whose prompts have the same words."""
+        members, buckets = _buckets(keys, np.arange(len(keys)))
+        self.clusters.join(members, _leaders(members, buckets)[0])
 
     def match_band(self, band: NDArray[np.uint32]) -> None:
         """Match near-duplicates among documents that are equal in a band."""
@@ -183,68 +190,51 @@ class _Search:
             members, buckets, leaders = members[~is_leader], buckets[~is_leader], leaders[~is_leader]
             matched = self._match(members, leaders)
             members, buckets = members[~matched], buckets[~matched]
-        self._cluster = self._components(self._found)
-
-    def clusters(self, prompts: Hashes) -> Indices:
-        """Return the cluster of each document. ``prompts`` has a hash of the words of each prompt."""
-        members, buckets = _buckets(prompts, np.arange(len(prompts)))
-        return self._components([*self._found, (members, _leaders(members, buckets)[0])])
 
     def _match(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
         """Compare documents with earlier ones. Return which of them need no more comparisons in this
         bucket, because they are near-duplicates or were found in this cluster before."""
-        matched: NDArray[np.bool_] = self._cluster[members] == self._cluster[leaders]
+        matched: NDArray[np.bool_] = self.clusters.joined(members, leaders)
         matched &= self.repeated[members] >= 0
-        signatures = self.sketches.signatures
-        for start in range(0, len(members), _COMPARED_AT_ONCE):
-            part = np.arange(start, min(start + _COMPARED_AT_ONCE, len(members)))
-            part = part[~matched[part]]
-            equal = signatures[members[part]] == signatures[leaders[part]]
-            part = part[equal.mean(axis=1) >= _LEAST_ESTIMATE]
-            part = part[self._compare(members[part], leaders[part])]
-            matched[part] = True
-            self._found.append((members[part], leaders[part]))
+        similar = np.flatnonzero(~matched)
+        similar = similar[self._estimate(members[similar], leaders[similar])]
+        for start in range(0, len(similar), _COMPARED_AT_ONCE):
+            part = similar[start : start + _COMPARED_AT_ONCE]
+            matched[part] = self._compare(members[part], leaders[part])
+        similar = similar[matched[similar]]
+        self.clusters.join(members[similar], leaders[similar])
         return matched
+
+    def _estimate(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
+        """Return which documents may be near-duplicates of the earlier ones, by their signatures."""
+        likely = np.zeros(len(members), np.bool_)
+        for start in range(0, len(members), _ESTIMATED_AT_ONCE):
+            part = slice(start, start + _ESTIMATED_AT_ONCE)
+            equal = self.sketches.signatures[members[part]] == self.sketches.signatures[leaders[part]]
+            likely[part] = equal.mean(axis=1) >= _LEAST_ESTIMATE
+        return likely
 
     def _compare(self, members: Indices, leaders: Indices) -> NDArray[np.bool_]:
         """Return which documents are near-duplicates of the earlier ones, by exact comparison, and record
         which of them repeat the earlier ones."""
         pairs = list(zip(members.tolist(), leaders.tolist(), strict=True))
-        counts = self.sketches.counts
-        new = (pair for pair in pairs if pair not in self._compared)
-        for batch in batched(
-            new, _COMPARED_AT_ONCE, lambda pair: int(counts[pair[0]] + counts[pair[1]]), _COMPARED_WORDS
-        ):
-            self._compare_batch(batch)
-        return np.array([self._compared[pair] for pair in pairs], np.bool_)
-
-    def _compare_batch(self, pairs: Sequence[tuple[int, int]]) -> None:
-        read = sorted({index for pair in pairs for index in pair})
+        keys = [member * len(self.documents) + leader for member, leader in pairs]
+        results = [self._compared.get(key) for key in keys]
+        new = [pair for pair, result in zip(pairs, results, strict=True) if result is None]
+        read = sorted({index for pair in new for index in pair})
         words = Words.of(self.documents[i] for i in read)
         sets = dict(zip(read, shingle_sets(words), strict=True))
         answers = dict(zip(read, shingle_sets(words.without_prompts()), strict=True))
-        for member, leader in pairs:
+        if len(self._compared) > _MOST_COMPARED:
+            self._compared.clear()
+        for place, (member, leader) in enumerate(pairs):
+            if results[place] is not None:
+                continue
             similar = are_similar(sets[member], sets[leader], self.template)
-            self._compared[member, leader] = similar
+            self._compared[keys[place]] = results[place] = similar
             if similar and jaccard(answers[member], answers[leader]) >= MIN_ANSWER_SIMILARITY:
                 self.repeated[member] = leader
-
-    def _components(self, links: Sequence[tuple[Indices, Indices]]) -> Indices:
-        """Return the first document of each document's cluster. Linked documents are in one cluster."""
-        first_of = list(range(len(self.documents)))
-        for linked in links:
-            for pair in zip(*(side.tolist() for side in linked), strict=True):
-                one, other = sorted(_first(first_of, index) for index in pair)
-                first_of[other] = one
-        return np.array([_first(first_of, index) for index in range(len(first_of))], np.int64)
-
-
-def _first(first_of: list[int], index: int) -> int:
-    """Return the first document of the cluster of ``index``, and shorten the way to it."""
-    while first_of[index] != index:
-        first_of[index] = first_of[first_of[index]]
-        index = first_of[index]
-    return index
+        return np.array(results, np.bool_)
 
 
 def _buckets(keys: NDArray[np.unsignedinteger], members: Indices) -> tuple[Indices, Indices]:

@@ -5,11 +5,11 @@ A shingle is a run of :data:`SHINGLE_WORDS` consecutive words. All hashes are th
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,7 +28,8 @@ SAMPLED_ROWS = 10_000
 SAMPLED_SHINGLES = 20_000_000
 """No more rows are read to find the template if those that were read have more shingles. They need 160 MB."""
 BATCH_ROWS = 2048
-"""Maximum number of rows that are hashed at a time. There are fewer if the rows are long."""
+BATCH_CHARACTERS = 2_000_000
+"""How many rows, or characters of long rows, are hashed at a time, which limits the memory."""
 
 _SPACELESS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -83,15 +84,15 @@ class Words:
 
     @classmethod
     def of(cls, documents: Iterable[Document]) -> "Words":
-        words: list[str] = []
+        hashes: array[int] = array("Q")
         starts, prompts = [0], []
         for prompt, answer in documents:
-            words += words_of(prompt)
-            prompts.append(len(words) - starts[-1])
-            words += words_of(answer)
-            starts.append(len(words))
-        hashes = np.fromiter(map(_hash_of.__getitem__, words), np.uint64, len(words))
-        return cls(hashes, np.array(starts, np.int64), np.array(prompts, np.int64))
+            hashes.extend(map(_hash_of.__getitem__, words_of(prompt)))
+            prompts.append(len(hashes) - starts[-1])
+            hashes.extend(map(_hash_of.__getitem__, words_of(answer)))
+            starts.append(len(hashes))
+        of_words = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
+        return cls(of_words, np.array(starts, np.int64), np.array(prompts, np.int64))
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -159,8 +160,16 @@ class Words:
 
 
 def batches(documents: Iterable[Document]) -> Iterator[Words]:
-    """Yield the words of all documents, up to :data:`BATCH_ROWS` at a time."""
-    for batch in batched(documents, BATCH_ROWS, lambda document: sum(map(len, document))):
+    """Yield the words of all documents, :data:`BATCH_ROWS` at a time, or fewer if they are long."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document[0]) + len(document[1])
+        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield Words.of(batch)
+            batch, characters = [], 0
+    if batch:
         yield Words.of(batch)
 
 
@@ -225,6 +234,11 @@ def unique_pairs(values: NDArray[ValueT], owners: Indices) -> tuple[NDArray[Valu
     new[1:] = (values[1:] != values[:-1]) | (owners[1:] != owners[:-1])
     counts = np.diff(np.append(np.flatnonzero(new), len(values)))
     return values[new], owners[new], counts
+
+
+def places(values: NDArray[Any]) -> Indices:
+    """Return how many equal values are before each value. They are sorted."""
+    return np.arange(len(values)) - np.searchsorted(values, values)
 
 
 def is_in(values: Hashes, known: Hashes) -> NDArray[np.bool_]:
