@@ -1,11 +1,14 @@
 """Near-duplicates stay in the same split, unless they would take over the data."""
 
+from collections import Counter
 from fractions import Fraction
 
 from support.usable_rows import measured_pairs, measured_rows
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.held_out import join_near_duplicates
+from tunegate_trainer.data.held_out import join_near_duplicates, without_held_out_turns
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
+from tunegate_trainer.data.parse import parse_pairs, parse_rows
+from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.data.split import SIDES, split_rows
 
 FRACTION = Fraction(1, 5)
@@ -55,3 +58,24 @@ def test_groups_are_not_joined_if_most_rows_could_not_be_held_out():
     assert len({row.group for row in join_near_duplicates(few, [], clusters, FRACTION)[0]}) == 21
     most = rows_of(*edited(21), *(text(i) for i in range(19)))
     assert join_near_duplicates(most, [], [0] * 21 + list(range(1, 20)), FRACTION)[0] == most
+
+
+def test_each_row_is_decoded_at_most_once_to_mask_held_out_answers(monkeypatch):
+    def turn(role: str, content: str) -> dict[str, str]:
+        return {"role": role, "content": content}
+
+    begun = [turn("user", "two mugs"), turn("assistant", "mugs: 2")]
+    chats = [begun, [*begun, turn("user", "and a lamp"), turn("assistant", "lamps: 1")]]
+    rows = measured(parse_rows(records_of(*({"messages": chat} for chat in chats)), Columns(), None))
+    decoded = Counter()
+    read = RowFile.__getitem__
+
+    def counted(stored, number):
+        decoded[number] += 1
+        return read(stored, number)
+
+    monkeypatch.setattr(RowFile, "__getitem__", counted)
+    kept, answers = without_held_out_turns(rows, {rows[0].labelled.prompt})
+    assert max(decoded.values()) == 1
+    assert answers == [0, 1]
+    assert [row.labelled.row.unlearned for row in kept] == [[], [1]]

@@ -64,28 +64,26 @@ def without_held_out_turns(
     held-out chat, and the answer to these turns must not be trained on. Returns the rows to train on, and the
     number of masked answers in each row.
     """
-    masked = [_without_turns(measured, held) for measured in rows]
-    answers = [
-        len(after.labelled.row.unlearned) - len(before.labelled.row.unlearned)
-        for before, after in zip(rows, masked, strict=True)
-    ]
-    return masked, answers
+    found = [_without_turns(measured, held) for measured in rows]
+    return [measured for measured, _ in found], [answers for _, answers in found]
 
 
-def _without_turns(measured: Measured[Row], held: Collection[str]) -> Measured[Row]:
-    if not measured.labelled.has_answers:
-        return measured
-    row = measured.labelled.row
+def _without_turns(measured: Measured[Row], held: Collection[str]) -> tuple[Measured[Row], int]:
+    """Return the row without held-out answers, and their number. A changed row is stored in the file of
+    rows, because there may be a million."""
+    labelled = measured.labelled
+    if not labelled.has_answers:
+        return measured, 0
+    row = labelled.row
     turns = [
         i
         for i in _answers(row)
         if i not in row.unlearned and text_key(normalize(prompt_text(row.prompt[:i]))) in held
     ]
     if not turns:
-        return measured
-    unlearned = sorted([*row.unlearned, *turns])
-    labelled = replace(measured.labelled, changed=row.model_copy(update={"unlearned": unlearned}))
-    return replace(measured, labelled=labelled)
+        return measured, 0
+    changed = row.model_copy(update={"unlearned": sorted([*row.unlearned, *turns])})
+    return replace(measured, labelled=replace(labelled, number=labelled.rows.add(changed))), len(turns)
 
 
 def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:

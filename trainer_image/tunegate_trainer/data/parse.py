@@ -58,13 +58,11 @@ class Labelled(Generic[RowT]):
     number: int
     """The number of the row in ``rows``."""
     rows: RowFile[RowT]
-    changed: RowT | None = None
-    """The row if it was changed after it was stored in ``rows``."""
 
     @property
     def row(self) -> RowT:
         """The row. It is read from a file, so read it once and keep it no longer than needed."""
-        return self.rows[self.number] if self.changed is None else self.changed
+        return self.rows[self.number]
 
 
 @dataclass(frozen=True)
