@@ -6,11 +6,7 @@ from fractions import Fraction
 
 from support.usable_rows import NO_CONTEXT, JsonRow, measured_rows
 from tunegate_trainer.checks import split_leakage
-from tunegate_trainer.checks.rows import SplitRows
-from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.shingles import Template
-from tunegate_trainer.data.sides import Sides
-from tunegate_trainer.data.split import SIDES, Split
+from tunegate_trainer.checks.finding import Severity
 
 WORDS = [f"word{i}" for i in range(40)]
 TEXT = " ".join(WORDS)
@@ -54,5 +50,12 @@ def test_rows_of_the_same_template_are_accepted():
 
 def test_chat_with_masked_answers_may_repeat_a_held_out_chat():
     rows = split_of(train=[row(TEXT)], test=[row(TEXT, "no")])
-    assert split_leakage.run(rows, NO_CONTEXT)
-    assert split_leakage.run(replace(rows, masked=[1]), NO_CONTEXT) == []
+    assert split_leakage.run(rows, sound.context)
+    assert split_leakage.run(replace(rows, masked=[1]), sound.context) == []
+
+
+def test_similar_rows_that_were_split_apart_are_a_warning(split_of, sound):
+    rows = split_of(train=[row("other")], dev=[row(TEXT)])
+    (finding,) = split_leakage.run(replace(rows, left_apart=31), sound.context)
+    assert finding.severity is Severity.WARNING
+    assert finding.message.startswith("31 similar rows are too many to stay in one split")

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from support.usable_rows import measured_pairs, measured_rows
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.held_out import join_near_duplicates, without_held_out_turns
+from tunegate_trainer.data.held_out import join_clusters, without_held_out_turns
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.row_file import RowFile
@@ -24,7 +24,9 @@ def text(name: object) -> str:
 
 def joined(rows, pairs=()):
     clusters = find_near_duplicates(Documents(rows, pairs)).clusters.tolist()
-    return join_near_duplicates(rows, pairs, clusters, FRACTION)
+    found = join_clusters(rows, pairs, clusters, FRACTION)
+    assert not found.left_apart
+    return found.rows, found.pairs
 
 
 def test_edited_copies_are_never_in_another_split_than_their_originals():
@@ -55,9 +57,9 @@ def test_groups_are_not_joined_if_most_rows_could_not_be_held_out():
 
     few = rows_of(*edited(20), *(text(i) for i in range(20)))
     clusters = [0] * 20 + list(range(1, 21))
-    assert len({row.group for row in join_near_duplicates(few, [], clusters, FRACTION)[0]}) == 21
+    assert len({row.group for row in join_clusters(few, [], clusters, FRACTION).rows}) == 21
     most = rows_of(*edited(21), *(text(i) for i in range(19)))
-    assert join_near_duplicates(most, [], [0] * 21 + list(range(1, 20)), FRACTION)[0] == most
+    assert join_clusters(most, [], [0] * 21 + list(range(1, 20)), FRACTION).rows == most
 
 
 def test_each_row_is_decoded_at_most_once_to_mask_held_out_answers(monkeypatch):
@@ -79,3 +81,11 @@ def test_each_row_is_decoded_at_most_once_to_mask_held_out_answers(monkeypatch):
     assert max(decoded.values()) == 1
     assert answers == [0, 1]
     assert [row.labelled.row.unlearned for row in kept] == [[], [1]]
+
+
+def test_only_the_cluster_that_is_too_large_is_left_apart():
+    rows = rows_of(*(text(i) for i in range(61)))
+    found = join_clusters(rows, [], [0] * 31 + [31 + i // 2 for i in range(30)], FRACTION)
+    assert found.left_apart == 31
+    assert found.rows[:31] == rows[:31]
+    assert len({row.group for row in found.rows[31:]}) == 15

@@ -56,6 +56,8 @@ class SplitRows:
     of the same group."""
     template: Template
     """The words that many rows have in common."""
+    left_apart: int = 0
+    """How many rows and pairs are in clusters of similar rows that are too large to stay in one split."""
 
     @property
     def total(self) -> int:

@@ -1,5 +1,5 @@
-"""Check for training rows that repeat held-out rows. Near-duplicates are kept in the same split: this check
-proves it, and finds training rows that contain most of a held-out row among other text."""
+"""Check for training rows that repeat held-out rows, or contain most of one among other text. Such rows are
+kept in the same split: this check proves it."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -8,18 +8,37 @@ from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.overlaps import contains_most
 from tunegate_trainer.data.passages import Passages, SimilarTexts
 from tunegate_trainer.data.shingles import Words, batches
 
 NAME = "split_leakage"
-MAX_SHARED = Fraction(1, 2)
-"""Maximum share of the 13-word passages of a held-out row that a training row may contain."""
 
 
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Refuse training rows that are near-duplicates of dev or test rows, or that contain more than half of
-    the 13-word passages of one. Words of the template are not compared."""
+    the 13-word passages of one. Words of the template are not compared.
+
+    Warn if a cluster of similar rows is so large that its rows do not stay in one split."""
     del context
+    return [*_left_apart(rows), *_leaked(rows)]
+
+
+def _left_apart(rows: SplitRows) -> list[Finding]:
+    if not rows.left_apart:
+        return []
+    return [
+        Finding(
+            check=NAME,
+            severity=Severity.WARNING,
+            message=f"{rows.left_apart} similar rows are too many to stay in one split, so training rows may "
+            "repeat held-out rows: remove near-duplicates, or set heldOut.groupBy",
+            count=rows.left_apart,
+        )
+    ]
+
+
+def _leaked(rows: SplitRows) -> list[Finding]:
     train = Documents(rows.rows.train, rows.pairs.train)
     held_out = Documents([*rows.rows.dev, *rows.rows.test], [*rows.pairs.dev, *rows.pairs.test])
     leaks = list(_leaks(rows, train, held_out))
@@ -62,14 +81,14 @@ def _leaks(rows: SplitRows, train: Documents, held_out: Documents) -> Iterator[t
     Chats with masked answers are left out: they start with the turns of a held-out chat, whose answer is not
     trained on.
     """
-    passages = Passages(Words.of(Documents(held_out.rows, [])), rows.template)
+    passages = Passages(Words.of(Documents(held_out.rows, [])), rows.template, ignore_frequent=False)
     similar_texts = SimilarTexts(Words.of(held_out), rows.template)
     start = 0
     for words in batches(train):
         found = {
             (one.row, one.text): False
             for one in passages.shared_with(words)
-            if one.count > MAX_SHARED * int(passages.counts[one.text])
+            if contains_most(one.count, int(passages.counts[one.text]))
         }
         found |= dict.fromkeys(similar_texts.similar_to(words), True)
         for (row, other), is_similar in sorted(found.items()):

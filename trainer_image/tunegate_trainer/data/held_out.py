@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +17,7 @@ def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
     return [measured.labelled.prompt for measured in rows]
 
 
-def joined(
+def join_prompts(
     rows: Sequence[Measured[Row]], pairs: Sequence[Measured[Pair]]
 ) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
     """Return the rows and pairs with new groups: groups that share a prompt are joined into one."""
@@ -26,33 +26,56 @@ def joined(
     return _with_groups(rows, after[: len(rows)]), _with_groups(pairs, after[len(rows) :])
 
 
-def join_near_duplicates(
+@dataclass(frozen=True)
+class JoinedGroups:
+    """Rows and pairs with the groups by which they are split."""
+
+    rows: list[Measured[Row]]
+    pairs: list[Measured[Pair]]
+    left_apart: int
+    """How many rows and pairs are in a cluster whose groups were not joined, because it is too large."""
+
+
+def join_clusters(
     rows: Sequence[Measured[Row]],
     pairs: Sequence[Measured[Pair]],
     clusters: Sequence[int],
     fraction: Fraction,
-) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
+) -> JoinedGroups:
     """Return the rows and pairs with new groups: groups with rows in the same cluster are joined into one.
 
-    ``clusters`` has the cluster of each row, and then of each pair. Nothing is joined if more than half of
-    the rows and pairs would then be in groups that are too large to be held out: the held-out rows would
-    represent only the other half.
+    ``clusters`` has the cluster of each row, and then of each pair. A joined group that is too large to be
+    held out is trained on. At most half of the rows and pairs may be in such groups, because the held-out
+    rows would represent only the others. If more would be, the largest of these groups are not joined.
     """
     before = [row.group for row in rows] + [pair.group for pair in pairs]
     after = join_groups([(group, str(cluster)) for group, cluster in zip(before, clusters, strict=True)])
     most = largest_side(len(before), fraction)
-    if 2 * (_in_larger_groups(after, most) - _in_larger_groups(before, most)) > len(before):
-        after = before
-    return _with_groups(rows, after[: len(rows)]), _with_groups(pairs, after[len(rows) :])
+    sizes, sizes_before = Counter(after), Counter(before)
+    too_large = Counter(  # rows of each joined group that could have been held out before
+        group for group, old in zip(after, before, strict=True) if sizes[group] > most >= sizes_before[old]
+    )
+    apart: set[str] = set()
+    excess = too_large.total()
+    for group, count in sorted(too_large.items(), key=lambda item: (-item[1], item[0])):
+        if 2 * excess <= len(before):
+            break
+        apart.add(group)
+        excess -= count
+    after = [old if group in apart else group for group, old in zip(after, before, strict=True)]
+    return JoinedGroups(
+        _with_groups(rows, after[: len(rows)]),
+        _with_groups(pairs, after[len(rows) :]),
+        sum(sizes[group] for group in apart),
+    )
 
 
 def _with_groups(rows: Sequence[Measured[RowT]], groups: Sequence[str]) -> list[Measured[RowT]]:
-    return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
-
-
-def _in_larger_groups(groups: Sequence[str], size: int) -> int:
-    """Return the number of rows in groups with more than ``size`` rows."""
-    return sum(count for count in Counter(groups).values() if count > size)
+    """Return the rows with these groups. Unchanged rows are not copied, because there may be a million."""
+    return [
+        row if row.group == group else replace(row, group=group)
+        for row, group in zip(rows, groups, strict=True)
+    ]
 
 
 def without_held_out_turns(

@@ -9,17 +9,19 @@ in a templated task a run often consists of the template and a few words of the 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunegate_trainer.data.near_duplicates import SIMILARITY, are_similar, shingle_sets
-from tunegate_trainer.data.shingles import Hashes, Indices, Template, Words, is_in, unique_pairs
+from tunegate_trainer.data.shingles import Hashes, Indices, Template, Words, is_in, places, unique_pairs
 
 PASSAGE_WORDS = 13
 _OWN_WORDS = 10
 """How many words of a passage must be outside the template."""
 _FEW_TEXTS = 3
-"""Passages in more than half of the texts are ignored, if they are in more texts than this."""
+"""Frequent passages, in more than half of the texts, are ignored if they are in more texts than this."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,20 @@ class Shared:
 class Passages:
     """An index of the passages of some texts."""
 
-    def __init__(self, texts: Words, template: Template) -> None:
+    def __init__(self, texts: Words, template: Template, *, ignore_frequent: bool = True) -> None:
         self._template = template
-        passages, owners, _ = unique_pairs(*_passages(texts, template))
-        known, cases = np.unique(passages, return_counts=True)
-        rare = ~is_in(passages, known[cases > max(_FEW_TEXTS, len(texts) / 2)])
-        self._index = _Index(passages[rare], owners[rare])
+        passages, owners, _ = unique_pairs(*passages_of(texts, template))
+        if ignore_frequent:
+            known, cases = np.unique(passages, return_counts=True)
+            rare = ~is_in(passages, known[cases > max(_FEW_TEXTS, len(texts) / 2)])
+            passages, owners = passages[rare], owners[rare]
+        self._index = Index(passages, owners)
         self.counts = np.bincount(self._index.owners, minlength=len(texts))
         """The number of different passages in each text."""
 
     def shared_with(self, rows: Words) -> list[Shared]:
         """Return which rows contain passages of which texts."""
-        passages, owners = _passages(rows, self._template, self._index.hashes)
+        passages, owners = passages_of(rows, self._template, self._index.hashes)
         common = self._index.common(passages, owners)
         return [
             Shared(row, text, count)
@@ -63,7 +67,7 @@ class SimilarTexts:
         self._sets = shingle_sets(texts)
         shingles, owners, _ = unique_pairs(*texts.shingles)
         content = ~template.has(shingles)
-        self._index = _Index(shingles[content], owners[content])
+        self._index = Index(shingles[content], owners[content])
         self._counts = np.bincount(owners[content], minlength=len(texts))
         self._text_of = {key: text for text, key in reversed(list(enumerate(texts.keys().tolist())))}
 
@@ -85,12 +89,16 @@ class SimilarTexts:
         return sorted(found)
 
 
-class _Index:
-    """The owners of hashes. Each pair of a hash and its owner is in the index once."""
+class Index:
+    """The owners of hashes. Each pair of a hash and its owner is in the index once. ``most`` limits the
+    number of owners of a hash; the first ones are kept."""
 
-    def __init__(self, hashes: Hashes, owners: Indices) -> None:
+    def __init__(self, hashes: Hashes, owners: NDArray[np.integer[Any]], most: int | None = None) -> None:
         order = np.argsort(hashes, kind="stable")
         self.hashes, self.owners = hashes[order], owners[order]
+        if most is not None:
+            kept = places(self.hashes) < most
+            self.hashes, self.owners = self.hashes[kept], self.owners[kept]
 
     def common(self, hashes: Hashes, rows: Indices) -> tuple[Indices, Indices, Indices]:
         """Return each row and owner with hashes in common, and how many different ones."""
@@ -99,12 +107,12 @@ class _Index:
         first = np.searchsorted(self.hashes, hashes, "left")
         counts = np.searchsorted(self.hashes, hashes, "right") - first
         starts = np.repeat(np.cumsum(counts) - counts, counts)
-        places = np.repeat(first, counts) + np.arange(len(starts)) - starts
-        owners, of_rows, common = unique_pairs(self.owners[places], np.repeat(rows, counts))
+        at = np.repeat(first, counts) + np.arange(len(starts)) - starts
+        owners, of_rows, common = unique_pairs(self.owners[at], np.repeat(rows, counts))
         return of_rows, owners, common
 
 
-def _passages(words: Words, template: Template, known: Hashes | None = None) -> tuple[Hashes, Indices]:
+def passages_of(words: Words, template: Template, known: Hashes | None = None) -> tuple[Hashes, Indices]:
     """Return the passages with enough words outside the template, and the document of each. If ``known`` is
     given, return only passages in it; it is sorted."""
     hashes, first = words.runs(PASSAGE_WORDS)

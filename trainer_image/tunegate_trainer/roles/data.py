@@ -28,13 +28,14 @@ from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
     check_disjoint,
-    join_near_duplicates,
-    joined,
+    join_clusters,
+    join_prompts,
     learned_prompts,
     prompts_of,
     without_held_out_turns,
 )
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
+from tunegate_trainer.data.overlaps import join_overlaps
 from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.preference import (
     Preference,
@@ -256,12 +257,15 @@ def read_data(
     preference = read_preference(context, folder, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
     pairs = usable(preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
-    rows, pairs = joined(rows, pairs)
+    rows, pairs = join_prompts(rows, pairs)
     production = _production(context, _length_limit(spec.stages, "SFT", longest_chat), checks, runner)
-    near_duplicates = find_near_duplicates(Documents(rows, pairs))
+    documents = Documents(rows, pairs)
+    near_duplicates = find_near_duplicates(documents)
     runner.run(checks.usable, UsableRows(rows, pairs, groups, near_duplicates, production))
     fraction = exact(spec.data.held_out.fraction)
-    rows, pairs = join_near_duplicates(rows, pairs, near_duplicates.clusters.tolist(), fraction)
+    clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
+    joined = join_clusters(rows, pairs, clusters.tolist(), fraction)
+    rows, pairs = joined.rows, joined.pairs
     folder.note({"groups": len({row.group for row in rows} | {pair.group for pair in pairs})})
 
     earlier = read_sides(context.root, request.start_from)
@@ -280,7 +284,9 @@ def read_data(
     split = replace(split, train=learned_rows)
     folder.note({"split": _check_split(split, of_pairs, earlier, len(rows))})
     write_sides(folder.path, earlier, split, of_pairs)
-    split_data = SplitRows(split, of_pairs, masked, earlier, conflicts, near_duplicates.template)
+    split_data = SplitRows(
+        split, of_pairs, masked, earlier, conflicts, near_duplicates.template, joined.left_apart
+    )
     runner.run(checks.split, split_data)
     runner.refuse_errors()
 
