@@ -1,36 +1,30 @@
-"""Describe in words how two similar texts differ, or which passage they have in common."""
+"""Describe in words how two similar texts differ, or which passage they have in common. Secrets and personal
+data are masked."""
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from rapidfuzz.distance import Indel
 
 from tunegate_api.meta import summarize
+from tunegate_trainer.checks.personal_data import find_personal_data
+from tunegate_trainer.checks.secrets import find_secret
+from tunegate_trainer.checks.share_finding import masked
 from tunegate_trainer.data.shingles import words_of
 
 _SHOWN_WORDS = 6
 """Maximum number of words in a description of a difference."""
+_MOST_VALUES = 100
+"""Maximum number of secrets and personal data that are looked for in a text."""
+_PRIVATE_KEY = "Private Key"
 
 
 def difference(text: str, other: str) -> str:
     """Return the words of ``text`` that ``other`` lacks, or the words of ``other`` that ``text`` lacks."""
-    words, others = words_of(text), words_of(other)
-    changes = Indel.opcodes(others, words)
-    new = [
-        word
-        for change in changes
-        if change.tag == "insert"
-        for word in words[change.dest_start : change.dest_end]
-    ]
-    if new:
-        return f"except for the words {summarize(new, _SHOWN_WORDS)}"
-    missing = [
-        word
-        for change in changes
-        if change.tag == "delete"
-        for word in others[change.src_start : change.src_end]
-    ]
-    if missing:
-        return f"without the words {summarize(missing, _SHOWN_WORDS)}"
+    if new := _words_without(text, other):
+        return f"except for the words {summarize(_masked(new, text), _SHOWN_WORDS)}"
+    if missing := _words_without(other, text):
+        return f"without the words {summarize(_masked(missing, other), _SHOWN_WORDS)}"
     return "except for case, punctuation or white space"
 
 
@@ -38,5 +32,31 @@ def common_passage(text: str, other: str) -> str:
     """Return the beginning of the longest run of words that two texts have in common, and its length."""
     words, others = words_of(text), words_of(other)
     match = SequenceMatcher(None, words, others, autojunk=False).find_longest_match()
-    shown = " ".join(words[match.a : match.a + min(match.size, _SHOWN_WORDS)])
+    shown = " ".join(_masked(words[match.a : match.a + min(match.size, _SHOWN_WORDS)], text))
     return f'{match.size} words "{shown} …"'
+
+
+def _words_without(text: str, other: str) -> list[str]:
+    """Return the words of ``text`` that ``other`` lacks."""
+    words = words_of(text)
+    return [
+        word
+        for change in Indel.opcodes(words_of(other), words)
+        if change.tag == "insert"
+        for word in words[change.dest_start : change.dest_end]
+    ]
+
+
+def _masked(words: Sequence[str], text: str) -> list[str]:
+    """Return words of ``text``, with those masked that are part of a secret or of personal data."""
+    hidden: set[str] = set()
+    for _ in range(_MOST_VALUES):
+        found = find_secret(text) or find_personal_data(text)
+        if found is None or found[1] not in text:
+            break
+        type, value = found
+        if type == _PRIVATE_KEY:  # the value is only its first line
+            value = text[text.index(value) :]
+        hidden.update(words_of(value))
+        text = text.replace(value, " ")
+    return [masked(word) if word in hidden else word for word in words]
