@@ -96,8 +96,3 @@ def test_data_without_rows_have_no_template():
     template = Template.of([])
     assert not template.has(np.array([1, 2], np.uint64)).any()
     assert template.covers(Words.of([("a b c", "")])).tolist() == [False] * 3
-
-
-def test_fewer_documents_are_hashed_at_a_time_if_they_are_long():
-    documents = [("word " * 300_000, "")] * 3 + [("short", "")]
-    assert [len(words) for words in batches(documents)] == [2, 2]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash  # type: ignore[import-untyped]
 
+from tunegate_trainer.data.batching import batched
 from tunegate_trainer.data.clusters import Clusters
 from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, Words, batches
 
@@ -36,7 +37,9 @@ _ROUNDS = 8
 _ESTIMATED_AT_ONCE = 2048
 """How many candidates are compared by their signatures at a time, which limits the memory."""
 _COMPARED_AT_ONCE = 128
-"""How many candidates are read and compared exactly at a time."""
+"""Maximum number of pairs that are compared exactly at a time. There are fewer if the documents are long."""
+_COMPARED_WORDS = 2_000_000
+"""Maximum number of words of these pairs."""
 _MOST_COMPARED = 500_000
 """How many exact comparisons are remembered, in about 60 MB. Then all are forgotten, and repeated if
 necessary."""
@@ -198,8 +201,9 @@ class _Search:
         matched &= self.repeated[members] >= 0
         similar = np.flatnonzero(~matched)
         similar = similar[self._estimate(members[similar], leaders[similar])]
-        for start in range(0, len(similar), _COMPARED_AT_ONCE):
-            part = similar[start : start + _COMPARED_AT_ONCE]
+        words = self.sketches.counts[members] + self.sketches.counts[leaders]
+        for batch in batched(similar, _COMPARED_AT_ONCE, lambda at: int(words[at]), _COMPARED_WORDS):
+            part = np.array(batch)
             matched[part] = self._compare(members[part], leaders[part])
         similar = similar[matched[similar]]
         self.clusters.join(members[similar], leaders[similar])

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,8 +29,7 @@ SAMPLED_ROWS = 10_000
 SAMPLED_SHINGLES = 20_000_000
 """No more rows are read to find the template if those that were read have more shingles. They need 160 MB."""
 BATCH_ROWS = 2048
-BATCH_CHARACTERS = 2_000_000
-"""How many rows, or characters of long rows, are hashed at a time, which limits the memory."""
+"""Maximum number of rows that are hashed at a time. There are fewer if the rows are long."""
 
 _SPACELESS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -160,16 +160,8 @@ class Words:
 
 
 def batches(documents: Iterable[Document]) -> Iterator[Words]:
-    """Yield the words of all documents, :data:`BATCH_ROWS` at a time, or fewer if they are long."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document[0]) + len(document[1])
-        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
-            yield Words.of(batch)
-            batch, characters = [], 0
-    if batch:
+    """Yield the words of all documents, up to :data:`BATCH_ROWS` at a time."""
+    for batch in batched(documents, BATCH_ROWS, lambda document: sum(map(len, document))):
         yield Words.of(batch)
 
 
