@@ -8,7 +8,7 @@ import pytest
 
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_api.judging.golden import parse_golden
-from tunegate_trainer.checks import golden_prompts, leaked_passages
+from tunegate_trainer.checks import golden_prompts, leaked_passages, share_finding
 
 TEXT = "The parcel arrived on Monday with a broken lid and nobody at the shop answers my calls about it"
 ANSWER = "We are very sorry about the lid and will send you another parcel on the next working day"
@@ -84,4 +84,20 @@ def test_forbidden_words_of_a_golden_case_may_be_trained_on():
 
 def test_gates_without_golden_cases_find_nothing():
     usable = usable_rows([{"prompt": TEXT, "completion": ANSWER}])
-    assert leaked_passages.run(usable, NO_CONTEXT) == []
+    assert leaked_passages.run(usable, replace(sound.context, golden={})) == []
+
+
+def test_report_lists_the_first_rows_and_the_message_counts_all(run, monkeypatch):
+    monkeypatch.setattr(leaked_passages, "REPORTED", 12)
+    monkeypatch.setattr(golden_prompts, "REPORTED", 3)
+    monkeypatch.setattr(share_finding, "REPORTED", 12)
+    passages = [" ".join(f"word{i}x{k}" for k in range(20)) for i in range(9)]
+    rows = [(f"other{i} {text}", f"row{i}") for i, text in enumerate(passages[1:])]
+    cases = [{"prompt": f"{before} {text}"} for text in passages for before in ("Reply to", "Answer")]
+    equal = [(case["prompt"], f"answer{i}") for i, case in enumerate(cases[:2] * 2)]
+    (leaked,), (golden,) = run([*rows, *equal], *cases)
+    assert (leaked.count, len(leaked.report["leaked_passages"])) == (8, 12)
+    assert leaked.message.endswith("; and 6 more")
+    assert leaked.remedy.endswith("data/report.json on the volume lists the first 12 of these rows")
+    assert (golden.count, len(golden.report["golden_prompts"])) == (4, 3)
+    assert golden.message.startswith("4 rows have the prompt of a golden case")

@@ -38,7 +38,8 @@ def test_missing_words_are_named_if_there_are_no_new_ones():
     assert finding.examples == ["line 2 repeats line 1 without the words on, monday"]
 
 
-def test_message_counts_the_rows_that_are_not_shown():
+def test_message_counts_the_rows_that_are_not_shown(usable_rows, sound, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "REPORTED", 20)
     words = [f"word{i}" for i in range(60)]
     copies = [row(" ".join([*words[:i], "new", *words[i + 1 :]])) for i in range(30)]
     unrelated = [row(" ".join(f"text{n}word{i}" for i in range(20)), f"answer{n}") for n in range(3000)]
@@ -46,6 +47,7 @@ def test_message_counts_the_rows_that_are_not_shown():
     assert finding.count == 30
     assert len(finding.examples) == 10
     assert finding.message.endswith("and 20 more")
+    assert len(finding.report["near_duplicates"]) == 20
 
 
 def test_pair_with_the_prompt_and_answer_of_a_row_is_no_duplicate():

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from support.usable_rows import NO_CONTEXT, JsonRow, measured_rows
-from tunegate_trainer.checks import split_leakage
+from tunegate_trainer.checks import leaked_passages, split_leakage
 from tunegate_trainer.checks.finding import Severity
+from tunegate_trainer.data.shingles import Template
 
 WORDS = [f"word{i}" for i in range(40)]
 TEXT = " ".join(WORDS)
@@ -59,3 +59,12 @@ def test_similar_rows_that_were_split_apart_are_a_warning(split_of, sound):
     (finding,) = split_leakage.run(replace(rows, left_apart=31), sound.context)
     assert finding.severity is Severity.WARNING
     assert finding.message.startswith("31 similar rows are too many to stay in one split")
+
+
+def test_report_lists_the_first_leaks_and_the_message_counts_all(split_of, sound, monkeypatch):
+    monkeypatch.setattr(leaked_passages, "REPORTED", 15)
+    rows = split_of(train=[row(TEXT, f"answer {i}") for i in range(20)], test=[row(TEXT), row(TEXT, "no")])
+    (finding,) = split_leakage.run(replace(rows, template=Template.of([])), sound.context)
+    assert finding.count == 20
+    assert finding.message.endswith("; and 30 more")
+    assert len(finding.report["split_leakage"]) == 15

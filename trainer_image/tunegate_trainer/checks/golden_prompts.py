@@ -9,6 +9,7 @@ from typing import Any
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.records.record import Place
@@ -45,28 +46,33 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         "data.train": rows.rows,
         "data.preference": rows.pairs,
     }
-    found = [
-        GoldenPrompt(source, measured.labelled.place, gate, case_id)
-        for source, measured_rows in sources.items()
-        for measured in measured_rows
-        for prompt in answered_prompts(measured)
-        for gate, case_id in cases.get(prompt, ())
-    ]
+    found: list[GoldenPrompt] = []
+    total = count = 0
+    for source, measured_rows in sources.items():
+        for measured in measured_rows:
+            of_row = [case for prompt in answered_prompts(measured) for case in cases.get(prompt, ())]
+            total, count = total + len(of_row), count + bool(of_row)
+            found += [
+                GoldenPrompt(source, measured.labelled.place, *case)
+                for case in of_row[: REPORTED - len(found)]
+            ]
     if not found:
         return []
-    examples = [f"{one.source} {one.place} is case {one.case} of EvalGate {one.gate}" for one in found]
-    count = len({(one.source, one.place) for one in found})
+    examples = [
+        f"{one.source} {one.place} is case {one.case} of EvalGate {one.gate}"
+        for one in found[:SHOWN_EXAMPLES]
+    ]
     rows_have = "1 row has" if count == 1 else f"{count} rows have"
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{rows_have} the prompt of a golden case: {listed(examples)}",
+            message=f"{rows_have} the prompt of a golden case: {listed(examples, total)}",
             count=count,
             share=Fraction(count, max(1, len(rows.rows) + len(rows.pairs))),
-            examples=examples[:SHOWN_EXAMPLES],
+            examples=examples,
             remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
-            "data/report.json on the volume lists all these rows",
+            + where_listed(total),
             report={"golden_prompts": [one.entry for one in found]},
         )
     ]

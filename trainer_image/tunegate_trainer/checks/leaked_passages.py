@@ -2,7 +2,7 @@
 golden prompts. The check golden_prompts finds equal prompts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
@@ -11,6 +11,7 @@ from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.golden_prompts import golden_prompts
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.passages import Passages, SimilarTexts
@@ -35,11 +36,10 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
     or whose prompt is a near-duplicate of a golden prompt. Words of the template are not compared."""
     cases = [(gate, case) for gate, golden in context.golden.items() for case in golden]
-    leaks = list(_leaks(rows, context, cases))
+    leaks, total, count = first_leaks(_leaks(rows, context, cases))
     if not leaks:
         return []
     examples = [_example(rows, row, *cases[case], similar) for row, case, similar in leaks[:SHOWN_EXAMPLES]]
-    count = len({row for row, _, _ in leaks})
     repeat = "1 row repeats" if count == 1 else f"{count} rows repeat"
     found = [
         LeakedCase(rows.documents.place(row), cases[case][0], cases[case][1].id, similar)
@@ -49,16 +49,28 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{repeat} parts of golden cases: {listed(examples, len(leaks))}",
+            message=f"{repeat} parts of golden cases: {listed(examples, total)}",
             count=count,
             share=Fraction(count, len(rows.documents)),
             examples=examples,
             remedy="remove these rows, because a gate cannot measure what a model learned by heart; if the "
-            "words belong to every prompt of your task, set data.checks.leakage; data/report.json on the "
-            "volume lists all these rows",
+            f"words belong to every prompt of your task, set data.checks.leakage; {where_listed(total)}",
             report={"leaked_passages": [asdict(one) for one in found]},
         )
     ]
+
+
+def first_leaks(leaks: Iterable[tuple[int, int, bool]]) -> tuple[list[tuple[int, int, bool]], int, int]:
+    """Return the first :data:`REPORTED` leaks, the number of all leaks, and the number of rows with leaks. A
+    leak starts with the index of its row, and leaks are sorted by row."""
+    found: list[tuple[int, int, bool]] = []
+    total = rows = 0
+    last = None
+    for leak in leaks:
+        total, rows, last = total + 1, rows + (leak[0] != last), leak[0]
+        if total <= REPORTED:
+            found.append(leak)
+    return found, total, rows
 
 
 def _leaks(

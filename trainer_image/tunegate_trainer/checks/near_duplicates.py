@@ -6,6 +6,7 @@ from fractions import Fraction
 from tunegate_trainer.checks.differences import difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 
 NAME = "near_duplicates"
 
@@ -37,11 +38,11 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             count=len(repeating),
             share=share,
             examples=examples,
-            remedy="remove or rewrite these rows; data/report.json on the volume lists all of them",
+            remedy=f"remove or rewrite these rows; {where_listed(len(repeating))}",
             report={
                 "near_duplicates": [
                     {"row": documents.place(i), "repeats": documents.place(int(earlier[i]))}
-                    for i in repeating
+                    for i in repeating[:REPORTED]
                 ]
             },
         )

@@ -17,6 +17,12 @@ Examine = Callable[[Measured[Any]], str | None]
 """Returns what is wrong with a row or pair, or None."""
 
 
+def where_listed(count: int) -> str:
+    """Return where the user finds the rows of a finding with this number of entries."""
+    listed = "these rows" if count <= REPORTED else f"the first {REPORTED} of these rows"
+    return f"data/report.json on the volume lists {listed}"
+
+
 def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, remedy: str) -> list[Finding]:
     """Return one error with all rows and pairs in which ``examine`` finds a fault, or an empty list.
 
@@ -46,8 +52,7 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
             count=count,
             share=Fraction(count, total),
             examples=examples,
-            remedy=f"{remedy}; data/report.json on the volume lists "
-            + ("these rows" if count <= REPORTED else f"the first {REPORTED} of these rows"),
+            remedy=f"{remedy}; {where_listed(count)}",
             report={check: entries},
         )
     ]

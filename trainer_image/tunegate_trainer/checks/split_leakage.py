@@ -6,7 +6,9 @@ from fractions import Fraction
 
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.leaked_passages import first_leaks
 from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.checks.share_finding import where_listed
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.overlaps import contains_most
 from tunegate_trainer.data.passages import Passages, SimilarTexts
@@ -41,7 +43,7 @@ def _left_apart(rows: SplitRows) -> list[Finding]:
 def _leaked(rows: SplitRows) -> list[Finding]:
     train = Documents(rows.rows.train, rows.pairs.train)
     held_out = Documents([*rows.rows.dev, *rows.rows.test], [*rows.pairs.dev, *rows.pairs.test])
-    leaks = list(_leaks(rows, train, held_out))
+    leaks, total, count = first_leaks(_leaks(rows, train, held_out))
     if not leaks:
         return []
     sides = ["dev"] * len(rows.rows.dev) + ["test"] * len(rows.rows.test)
@@ -51,18 +53,17 @@ def _leaked(rows: SplitRows) -> list[Finding]:
         f"({sides[other]})"
         for row, other, similar in leaks[:SHOWN_EXAMPLES]
     ]
-    count = len({row for row, _, _ in leaks})
     repeat = "1 training row repeats" if count == 1 else f"{count} training rows repeat"
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{repeat} held-out rows: {listed(examples, len(leaks))}",
+            message=f"{repeat} held-out rows: {listed(examples, total)}",
             count=count,
             share=Fraction(count, len(train)),
             examples=examples,
             remedy="remove one row of each pair, or set heldOut.groupBy to a field that is equal in both; "
-            "data/report.json on the volume lists all these rows",
+            + where_listed(total),
             report={
                 "split_leakage": [
                     {"train": train.place(row), sides[other]: held_out.place(other)}
