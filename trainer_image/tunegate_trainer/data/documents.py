@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
+
+import numpy as np
 
 from tunegate_trainer.data.parse import prompt_text
-from tunegate_trainer.data.shingles import Document
+from tunegate_trainer.data.shingles import Document, Template
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Pair, Row
+
+_MOST_CHARACTERS = 20_000_000
+"""Maximum number of characters of system turns in the template, which then needs about 30 MB."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,22 @@ class Documents(Sequence[Document]):
     def measured(self, index: int) -> Measured[Row] | Measured[Pair]:
         """Return a row or pair."""
         return self.rows[index] if index < len(self.rows) else self.pairs[index - len(self.rows)]
+
+
+def find_template(documents: Documents) -> Template:
+    """Return the template of rows and pairs. It includes every system turn that several of them have, because
+    rows are not similar only because they have the same instructions."""
+    everything: list[Measured[Any]] = [*documents.rows, *documents.pairs]
+    systems = np.fromiter((one.labelled.system for one in everything), np.int64, len(everything))
+    values, first, counts = np.unique(systems, return_index=True, return_counts=True)
+    turns: list[str] = []
+    characters = 0
+    for index in np.sort(first[(values != 0) & (counts > 1)]).tolist():
+        turns.append(everything[index].labelled.row.prompt[0].content)
+        characters += len(turns[-1])
+        if characters > _MOST_CHARACTERS:
+            break
+    return Template.of(documents, turns)
 
 
 def document_of(measured: Measured[Row] | Measured[Pair]) -> Document:

@@ -79,7 +79,7 @@ def are_similar(first: set[int], second: set[int], template: Template) -> bool:
     """Return whether two documents with these shingles are near-duplicates."""
     return (
         jaccard(first, second) >= SIMILARITY
-        and jaccard(first - template.members, second - template.members) >= SIMILARITY
+        and jaccard(template.without(first), template.without(second)) >= SIMILARITY
     )
 
 

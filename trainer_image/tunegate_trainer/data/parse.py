@@ -58,6 +58,8 @@ class Labelled(Generic[RowT]):
     number: int
     """The number of the row in ``rows``."""
     rows: RowFile[RowT]
+    system: int = 0
+    """A hash of the system turn, which equal turns have in common in this process. 0 if there is none."""
 
     @property
     def row(self) -> RowT:
@@ -168,7 +170,9 @@ def _parse(
             continue
         seen[content] = place
         has_answers = any(turn.role == "assistant" for turn in row.prompt)
-        rows.append(Labelled(place, group, text_key(prompt), has_answers, stored.add(row), stored))
+        first = row.prompt[0]
+        system = hash(first.content) if first.role == "system" else 0
+        rows.append(Labelled(place, group, text_key(prompt), has_answers, stored.add(row), stored, system))
     return Parsed(rows, bad, duplicates, reader.shape.name if reader.shape else "")
 
 

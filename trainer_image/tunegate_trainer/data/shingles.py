@@ -174,8 +174,8 @@ class Template:
     """Sorted."""
 
     @classmethod
-    def of(cls, documents: Sequence[Document]) -> "Template":
-        """Find the template in a sample of documents.
+    def of(cls, documents: Sequence[Document], system_turns: Sequence[str] = ()) -> "Template":
+        """Find the template in a sample of documents, and add all ``system_turns``.
 
         A shingle belongs to the template if more than :data:`TEMPLATE_SHARE` of the sample have it. In small
         data, more than ten documents must have it or, below 50 documents, more than a fifth and at least
@@ -191,11 +191,10 @@ class Template:
             rows += len(words)
             if sum(map(len, found)) > SAMPLED_SHINGLES:
                 break
-        if not found:
-            return cls(np.zeros(0, np.uint64))
-        shingles, counts = np.unique(np.concatenate(found), return_counts=True)
+        shingles, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]), return_counts=True)
         least = max(3, min(10, rows // 5), TEMPLATE_SHARE * rows)
-        return cls(shingles[counts > least])
+        of_turns = [words.shingles[0] for words in batches((turn, "") for turn in system_turns)]
+        return cls(np.unique(np.concatenate([shingles[counts > least], *of_turns])))
 
     def has(self, shingles: Hashes) -> NDArray[np.bool_]:
         """Return which of the shingles belong to the template."""
@@ -210,9 +209,10 @@ class Template:
             covered[first + place] = True
         return covered
 
-    @cached_property
-    def members(self) -> frozenset[int]:
-        return frozenset(self.shingles.tolist())
+    def without(self, shingles: set[int]) -> set[int]:
+        """Return the shingles that do not belong to the template."""
+        values = np.fromiter(shingles, np.uint64, len(shingles))
+        return set(values[~self.has(values)].tolist())
 
 
 ValueT = TypeVar("ValueT", bound=np.integer[Any])

@@ -24,7 +24,7 @@ from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
-from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.documents import Documents, find_template
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
     check_disjoint,
@@ -260,7 +260,7 @@ def read_data(
     rows, pairs = join_prompts(rows, pairs)
     production = _production(context, _length_limit(spec.stages, "SFT", longest_chat), checks, runner)
     documents = Documents(rows, pairs)
-    near_duplicates = find_near_duplicates(documents)
+    near_duplicates = find_near_duplicates(documents, find_template(documents))
     runner.run(checks.usable, UsableRows(rows, pairs, groups, near_duplicates, production))
     fraction = exact(spec.data.held_out.fraction)
     clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
