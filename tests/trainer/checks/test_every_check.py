@@ -49,7 +49,6 @@ OTHER_MODULES = {
     "excerpts",
     "finding",
     "inputs",
-    "personal_values",
     "prompt_parts",
     "row_texts",
     "rows",
