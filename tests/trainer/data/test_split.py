@@ -160,3 +160,40 @@ def test_normalize_ignores_case_white_space_and_unicode_forms():
     assert normalize("  Two\tMUGS \n") == normalize("two mugs")
     assert normalize("①") == normalize("1")
     assert normalize("mug") != normalize("mugs")
+
+
+labelled = st.lists(st.integers(0, 60), min_size=1, max_size=5).map(
+    lambda counts: [
+        Item(1000 * label + i, group_of(f"{label} {i}")) for label, n in enumerate(counts) for i in range(n)
+    ]
+)
+
+
+@given(labelled.filter(lambda items: len(items) >= 20), fractions)
+def test_every_label_of_ten_rows_is_in_dev_and_test(items, fraction):
+    label_of = {item.group: str(item.name // 1000) for item in items}
+    split = sides(split_rows(items, fraction, strata=label_of))
+    counts = Counter(label_of.values())
+    for side in ("dev", "test"):
+        found = Counter(label_of[item.group] for item in split[side])
+        for label, count in counts.items():
+            if count >= 10:
+                assert max(1, fraction * count / 4 - 1) <= found[label] <= max(1, fraction * count)
+        assert len(split[side]) <= max(fraction * len(items), len(counts))
+
+
+def test_frequent_label_yields_rows_if_rare_ones_fill_dev_and_test():
+    items = [Item(i, group_of(str(i))) for i in range(20_000)]
+    label_of = {item.group: str(min(item.name // 10, 20)) for item in items}
+    split = split_rows(items, Fraction(1, 2), strata=label_of)
+    for side in (split.dev, split.test):
+        assert len(side) == MAX_CASES
+        assert len({label_of[item.group] for item in side}) == 21
+
+
+@given(grouped, fractions)
+def test_labels_do_not_tear_groups_apart(items, fraction):
+    strata = {item.group: str(item.name % 3) for item in items}
+    split = split_rows(items, fraction, strata=strata)
+    assert find_overlaps({name: [i.group for i in side] for name, side in sides(split).items()}) == []
+    assert max(len(split.dev), len(split.test)) <= max(3, fraction * len(items))

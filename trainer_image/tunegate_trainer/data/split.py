@@ -25,6 +25,8 @@ class Grouped(Protocol):
 RowT = TypeVar("RowT", bound=Grouped)
 SIDES = ("train", "dev", "test")
 HASH_RANGE = 1 << 64
+MIN_STRATUM = 10
+"""Labels with fewer rows are not split by themselves."""
 _SALT = b"tunegate-sides-1"
 """The key of the hash. This key must never change, because another key would split all data differently."""
 
@@ -90,7 +92,10 @@ def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def split_rows(
-    rows: Sequence[RowT], fraction: Fraction, placed: Mapping[str, str] | None = None
+    rows: Sequence[RowT],
+    fraction: Fraction,
+    placed: Mapping[str, str] | None = None,
+    strata: Mapping[str, str] | None = None,
 ) -> Split[RowT]:
     """Hold out about ``fraction`` of ``rows``, in whole groups, half of them as dev and half as test.
 
@@ -99,24 +104,50 @@ def split_rows(
     close to their target, which is ``fraction / 2`` of all rows. If dev or test would have less than half of
     its target, the next groups in the order of the hash are added to it. A group is not added if dev or test
     would then have more than twice its target, or more than ``MAX_CASES`` rows.
+
+    ``strata`` has the stratum of groups, such as their label. Each stratum of at least ``MIN_STRATUM`` rows
+    is split by itself in the same way, and gets at least one row in dev and in test. All other groups are one
+    stratum.
     """
     sizes = Counter(row.group for row in rows)
     side_of = {group: side for group, side in (placed or {}).items() if group in sizes}
-    order = sorted(sizes.keys() - side_of.keys(), key=lambda group: (hash_position(group), group))
     most = largest_side(len(rows), fraction)
-    least = min(fraction * len(rows) / 4, Fraction(most))
-    for side, groups in (("dev", order), ("test", order[::-1])):
-        count = sum(sizes[group] for group, placed_on in side_of.items() if placed_on == side)
-        for group in groups:
-            if count >= least and side_by_hash(group, fraction) != side:
-                break
-            if group not in side_of and count + sizes[group] <= most:
-                side_of[group] = side
-                count += sizes[group]
+    by_stratum = _strata(sizes, strata or {})
+    room = {
+        side: max(most, len(by_stratum)) - sum(sizes[g] for g, at in side_of.items() if at == side)
+        for side in ("dev", "test")
+    }
+    for stratum in by_stratum:
+        order = sorted(stratum, key=lambda group: (hash_position(group), group))
+        total = sum(sizes[group] for group in stratum)
+        most_of_stratum = max(most * total // len(rows), int(total >= MIN_STRATUM and most > 0))
+        least = min(fraction * total / 4, Fraction(most_of_stratum))
+        for side, groups in (("dev", order), ("test", order[::-1])):
+            count = sum(sizes[group] for group in stratum if side_of.get(group) == side)
+            for group in groups:
+                if count >= least and side_by_hash(group, fraction) != side:
+                    break
+                if group not in side_of and sizes[group] <= min(most_of_stratum - count, room[side]):
+                    side_of[group] = side
+                    count += sizes[group]
+                    room[side] -= sizes[group]
     sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
     for row in rows:
         sides[side_of.get(row.group, "train")].append(row)
     return Split(**sides)
+
+
+def _strata(sizes: Mapping[str, int], strata: Mapping[str, str]) -> list[list[str]]:
+    """Return the groups of each stratum, the smallest stratum first, because the largest can best spare a row
+    if there are too many held-out rows."""
+    rows: Counter[str] = Counter()
+    for group, size in sizes.items():
+        rows[strata.get(group, "")] += size
+    members: dict[str, list[str]] = defaultdict(list)
+    for group in sizes:
+        stratum = strata.get(group, "")
+        members[stratum if rows[stratum] >= MIN_STRATUM else ""].append(group)
+    return [members[stratum] for stratum in sorted(members, key=lambda name: (rows[name], name))]
 
 
 def largest_side(total: int, fraction: Fraction) -> int:

@@ -48,6 +48,7 @@ from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.review_sample import has_sample, write_sample
 from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
 from tunegate_trainer.data.split import SIDES, Split, split_rows
+from tunegate_trainer.data.strata import label_strata
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.sets import (
@@ -261,10 +262,15 @@ def read_data(
     production = _production(context, _length_limit(spec.stages, "SFT", longest_chat), checks, runner)
     documents = Documents(rows, pairs)
     near_duplicates = find_near_duplicates(documents, find_template(documents))
-    runner.run(checks.usable, UsableRows(rows, pairs, groups, near_duplicates, production))
+    usable_rows = UsableRows(rows, pairs, groups, near_duplicates, production)
+    runner.run(checks.usable, usable_rows)
     fraction = exact(spec.data.held_out.fraction)
-    clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
-    joined = join_clusters(rows, pairs, clusters.tolist(), fraction)
+    joined = join_clusters(
+        rows,
+        pairs,
+        join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters).tolist(),
+        fraction,
+    )
     rows, pairs = joined.rows, joined.pairs
     folder.note({"groups": len({row.group for row in rows} | {pair.group for pair in pairs})})
 
@@ -275,7 +281,7 @@ def read_data(
     conflicts = len(lines_of_rows) + len(lines_of_pairs)
     if conflicts:
         folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
-    split = split_rows(rows, fraction, placed)
+    split = split_rows(rows, fraction, placed, label_strata(rows, usable_rows.labels))
     of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
     if preference:
         runner.run(checks.pairs, of_pairs, folder.note_pairs)

@@ -1,0 +1,43 @@
+"""In a classification task, dev and test have rows with each label, and groups stay in one split."""
+
+import json
+import random
+
+import pytest
+
+from support.checked_files import checked_files
+from support.text_rows import usable_rows
+from tunegate_trainer.data.split import normalize, text_key
+from tunegate_trainer.data.strata import label_strata
+
+COUNTS = {"spam": 250, "ham": 40, "phish": 10}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_label_of_ten_rows_is_in_dev_and_test(tmp_path, seed):
+    order = random.Random(seed)
+    rows = [
+        {"prompt": " ".join(f"word{order.randrange(10**9)}" for _ in range(20)), "completion": label}
+        for label, count in COUNTS.items()
+        for _ in range(count)
+    ]
+    order.shuffle(rows)
+    label_of = {text_key(normalize(row["prompt"])): row["completion"] for row in rows}
+    checked_files({"train.jsonl": "".join(json.dumps(row) + "\n" for row in rows)}, tmp_path)
+    sides = json.loads((tmp_path / "checked" / "sides.json").read_text())
+    for side in ("dev", "test"):
+        assert {label_of[key] for key in sides[side]} == COUNTS.keys()
+
+
+def test_group_has_the_most_frequent_label_of_its_rows():
+    found = usable_rows(
+        {"prompt": "a", "completion": "yes"},
+        {"prompt": "a", "completion": " No"},
+        {"prompt": "a", "completion": "no"},
+        {"prompt": "b", "completion": "yes"},
+        {"prompt": "c", "completion": "a long answer that is no label, because it has many words"},
+    )
+    strata = label_strata(found.rows, {"yes": 2, "no": 2})
+    groups = [row.group for row in found.rows]
+    assert strata == {groups[0]: "no", groups[3]: "yes"}
+    assert label_strata(found.rows, None) == {}
