@@ -152,6 +152,13 @@ def test_only_groups_that_share_a_prompt_are_joined():
     assert join_groups(rows) == ["a", "b", "a", "b", "d"]
 
 
+def test_joined_groups_are_in_dev_as_often_as_in_test():
+    rows = [(group_of(str(i)), f"prompt-{i // 5}") for i in range(10_000)]
+    split = split_rows([Item(i, group) for i, group in enumerate(join_groups(rows))], Fraction(1, 10))
+    assert 400 < len(split.dev) < 600
+    assert 400 < len(split.test) < 600
+
+
 def test_text_in_two_splits_is_returned_with_both_splits():
     assert find_overlaps({"train": ["a", "b"], "dev": ["b"], "test": ["c"]}) == ["'b' (dev, train)"]
 

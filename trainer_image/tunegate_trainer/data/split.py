@@ -74,7 +74,8 @@ def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
     """Return the new group of each row. ``rows`` has the present group and the prompt of each row.
 
     Groups that share a prompt are joined into one group. Otherwise a held-out prompt could also be trained
-    on.
+    on. The joined group is the one with the lowest key, not the one with the lowest hash, which would be in
+    dev more often than in test.
     """
     joined: dict[str, str] = {}
 
@@ -86,7 +87,8 @@ def join_groups(rows: Sequence[tuple[str, str]]) -> list[str]:
 
     group_of_prompt: dict[str, str] = {}
     for group, prompt in rows:
-        one, other = sorted((first(group), first(group_of_prompt.setdefault(prompt, group))))
+        both = first(group), first(group_of_prompt.setdefault(prompt, group))
+        one, other = sorted(both, key=lambda name: (group_key(name), name))
         joined[other] = one
     return [first(group) for group, _ in rows]
 
