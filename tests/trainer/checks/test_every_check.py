@@ -49,6 +49,7 @@ OTHER_MODULES = {
     "excerpts",
     "finding",
     "inputs",
+    "personal_values",
     "prompt_parts",
     "row_texts",
     "rows",

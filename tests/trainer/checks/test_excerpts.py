@@ -8,8 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-
 from support.text_rows import answered, prompted, usable_rows
+
 from tunegate_trainer.checks import (
     contradictions,
     label_imbalance,

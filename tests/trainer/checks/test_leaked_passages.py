@@ -84,10 +84,10 @@ def test_forbidden_words_of_a_golden_case_may_be_trained_on():
 
 def test_gates_without_golden_cases_find_nothing():
     usable = usable_rows([{"prompt": TEXT, "completion": ANSWER}])
-    assert leaked_passages.run(usable, replace(sound.context, golden={})) == []
+    assert leaked_passages.run(usable, NO_CONTEXT) == []
 
 
-def test_report_lists_the_first_rows_and_the_message_counts_all(run, monkeypatch):
+def test_report_lists_the_first_rows_and_the_message_counts_all(monkeypatch):
     monkeypatch.setattr(leaked_passages, "REPORTED", 12)
     monkeypatch.setattr(golden_prompts, "REPORTED", 3)
     monkeypatch.setattr(share_finding, "REPORTED", 12)

@@ -38,7 +38,7 @@ def test_missing_words_are_named_if_there_are_no_new_ones():
     assert finding.examples == ["line 2 repeats line 1 without the words on, monday"]
 
 
-def test_message_counts_the_rows_that_are_not_shown(usable_rows, sound, monkeypatch):
+def test_message_counts_the_rows_that_are_not_shown(monkeypatch):
     monkeypatch.setattr(near_duplicates, "REPORTED", 20)
     words = [f"word{i}" for i in range(60)]
     copies = [row(" ".join([*words[:i], "new", *words[i + 1 :]])) for i in range(30)]

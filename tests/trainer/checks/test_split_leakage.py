@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from support.usable_rows import NO_CONTEXT, JsonRow, measured_rows
 from tunegate_trainer.checks import leaked_passages, split_leakage
 from tunegate_trainer.checks.finding import Severity
+from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.shingles import Template
+from tunegate_trainer.data.sides import Sides
+from tunegate_trainer.data.split import SIDES, Split
 
 WORDS = [f"word{i}" for i in range(40)]
 TEXT = " ".join(WORDS)
@@ -50,21 +55,21 @@ def test_rows_of_the_same_template_are_accepted():
 
 def test_chat_with_masked_answers_may_repeat_a_held_out_chat():
     rows = split_of(train=[row(TEXT)], test=[row(TEXT, "no")])
-    assert split_leakage.run(rows, sound.context)
-    assert split_leakage.run(replace(rows, masked=[1]), sound.context) == []
+    assert split_leakage.run(rows, NO_CONTEXT)
+    assert split_leakage.run(replace(rows, masked=[1]), NO_CONTEXT) == []
 
 
-def test_similar_rows_that_were_split_apart_are_a_warning(split_of, sound):
+def test_similar_rows_that_were_split_apart_are_a_warning():
     rows = split_of(train=[row("other")], dev=[row(TEXT)])
-    (finding,) = split_leakage.run(replace(rows, left_apart=31), sound.context)
+    (finding,) = split_leakage.run(replace(rows, left_apart=31), NO_CONTEXT)
     assert finding.severity is Severity.WARNING
     assert finding.message.startswith("31 similar rows are too many to stay in one split")
 
 
-def test_report_lists_the_first_leaks_and_the_message_counts_all(split_of, sound, monkeypatch):
+def test_report_lists_the_first_leaks_and_the_message_counts_all(monkeypatch):
     monkeypatch.setattr(leaked_passages, "REPORTED", 15)
     rows = split_of(train=[row(TEXT, f"answer {i}") for i in range(20)], test=[row(TEXT), row(TEXT, "no")])
-    (finding,) = split_leakage.run(replace(rows, template=Template.of([])), sound.context)
+    (finding,) = split_leakage.run(replace(rows, template=Template.of([])), NO_CONTEXT)
     assert finding.count == 20
     assert finding.message.endswith("; and 30 more")
     assert len(finding.report["split_leakage"]) == 15

@@ -7,7 +7,6 @@ from support.usable_rows import measured_pairs, measured_rows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.held_out import join_clusters, without_held_out_turns
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
-from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.data.split import SIDES, split_rows
 
@@ -68,7 +67,7 @@ def test_each_row_is_decoded_at_most_once_to_mask_held_out_answers(monkeypatch):
 
     begun = [turn("user", "two mugs"), turn("assistant", "mugs: 2")]
     chats = [begun, [*begun, turn("user", "and a lamp"), turn("assistant", "lamps: 1")]]
-    rows = measured(parse_rows(records_of(*({"messages": chat} for chat in chats)), Columns(), None))
+    rows = measured_rows(*({"messages": chat} for chat in chats))
     decoded = Counter()
     read = RowFile.__getitem__
 

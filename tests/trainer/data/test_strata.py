@@ -4,9 +4,9 @@ import json
 import random
 
 import pytest
+from support.text_rows import usable_rows
 
 from support.checked_files import checked_files
-from support.text_rows import usable_rows
 from tunegate_trainer.data.split import normalize, text_key
 from tunegate_trainer.data.strata import label_strata
 

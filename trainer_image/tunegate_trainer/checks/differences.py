@@ -7,16 +7,13 @@ from difflib import SequenceMatcher
 from rapidfuzz.distance import Indel
 
 from tunegate_api.meta import summarize
-from tunegate_trainer.checks.personal_data import find_personal_data
-from tunegate_trainer.checks.secrets import find_secret
-from tunegate_trainer.checks.share_finding import masked
+from tunegate_trainer.checks.excerpts import masked
+from tunegate_trainer.checks.personal_values import personal_values
+from tunegate_trainer.checks.secret_values import secret_values
 from tunegate_trainer.data.shingles import words_of
 
 _SHOWN_WORDS = 6
 """Maximum number of words in a description of a difference."""
-_MOST_VALUES = 100
-"""Maximum number of secrets and personal data that are looked for in a text."""
-_PRIVATE_KEY = "Private Key"
 
 
 def difference(text: str, other: str) -> str:
@@ -49,14 +46,6 @@ def _words_without(text: str, other: str) -> list[str]:
 
 def _masked(words: Sequence[str], text: str) -> list[str]:
     """Return words of ``text``, with those masked that are part of a secret or of personal data."""
-    hidden: set[str] = set()
-    for _ in range(_MOST_VALUES):
-        found = find_secret(text) or find_personal_data(text)
-        if found is None or found[1] not in text:
-            break
-        type, value = found
-        if type == _PRIVATE_KEY:  # the value is only its first line
-            value = text[text.index(value) :]
-        hidden.update(words_of(value))
-        text = text.replace(value, " ")
+    values = (*secret_values(text), *personal_values(text))
+    hidden = {word for _, value in values for word in words_of(value)}
     return [masked(word) if word in hidden else word for word in words]

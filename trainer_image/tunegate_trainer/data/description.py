@@ -10,6 +10,7 @@ from typing import Any
 from tunegate_api.forecast import AnswerKind, DescribedData, LabelCount
 from tunegate_trainer.data.answer_schema import DRAFT, ValueSchema
 from tunegate_trainer.data.labels import LabelCounter
+from tunegate_trainer.tokens.chat import common_prefix
 from tunegate_trainer.tokens.rows import Row
 
 MIN_ROWS_PER_LABEL = 10
