@@ -229,19 +229,46 @@ def records(world: World) -> list[dict[str, Any]]:
     return [obj for obj in found if "review.json" in obj.get("data", {})]
 
 
-def test_forged_record_of_another_sample_holds_the_job(world):
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (SAMPLE.sha256, "6" * 64, "its scores are not about the sample in the plan"),
+        ('"ana"', f'"{"r" * 65}"', "review.json.votes.0.reviewer: String should have at most 64 characters"),
+    ],
+    ids=["sample", "reviewer"],
+)
+def test_forged_record_of_a_review_holds_the_job(world, old, new, problem):
     world.apply(scores())
     world.settle()
     (record,) = records(world)
     assert record["immutable"] is True
     world.cluster.as_user.delete(Key.of(record), record["metadata"]["uid"])
-    forged = record["data"]["review.json"].replace(SAMPLE.sha256, "6" * 64)
+    forged = record["data"]["review.json"].replace(old, new)
     metadata = {
         field: record["metadata"][field] for field in ("name", "namespace", "labels", "ownerReferences")
     }
     world.apply(record | {"metadata": metadata, "data": {"review.json": forged}})
     world.settle()
     assert world.status().ready_reason == Reason.RECORD_UNREADABLE
+    assert f"ConfigMap {metadata['name']} cannot be read: {problem}" in world.status().message
+
+
+def test_deleted_record_does_not_reopen_the_review(world):
+    world.apply(scores(bad=1))
+    world.settle()
+    (record,) = records(world)
+    for name in (record["metadata"]["name"], "scores"):
+        found = world.cluster.as_user.get(Key("ConfigMap", "default", name))
+        assert found is not None
+        world.cluster.as_user.delete(Key.of(found), found["metadata"]["uid"])
+    world.settle()
+    assert world.status().phase is Phase.QUEUED
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert status.data is not None
+    assert status.data.review_score == "0.90"
+    assert status.data.review is not None
+    assert (status.data.review.good, status.data.review.passed) == (9, True)
 
 
 def test_job_fails_closed_if_the_data_pod_chose_no_sample():

@@ -60,7 +60,7 @@ class ReviewScores(StatusModel):
 class ReviewerVotes(StatusModel):
     """The rows that one reviewer scored."""
 
-    reviewer: str
+    reviewer: Annotated[str, Field(max_length=MAX_REVIEWER)]
     good: Listed[str]
     """Ids of the rows with a good score."""
     bad: Listed[str]

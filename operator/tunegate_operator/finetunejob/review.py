@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from tunegate_api.contract import Role
 from tunegate_api.judging.review import (
     ReviewAssessment,
     ReviewRecord,
@@ -20,7 +21,7 @@ from tunegate_api.judging.review import (
 from tunegate_api.meta import cut, exact, summarize
 from tunegate_api.plan import Plan, SamplePlan
 from tunegate_api.v1alpha1.data import Quality
-from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS, ReviewStatus
+from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Create
@@ -59,6 +60,8 @@ def ensure_reviewed(run: Run, plan: Plan) -> bool:
     if sample is None:
         run.draft.fail(_no_sample())
         return False
+    if _passed_data(run, sample):
+        return True
     review = _read_review(run, quality, sample)
     if not review.is_decided:
         message = _waiting_message(run, review)
@@ -77,6 +80,12 @@ def absorb_review(run: Run) -> None:
     sample = run.plan.data.review if run.plan else None
     if quality is None or data is None or sample is None:
         return
+    passed = _passed_data(run, sample)
+    if passed:
+        run.draft.set(
+            data=data.model_copy(update={"review": passed.review, "review_score": passed.review_score})
+        )
+        return
     review = _read_review(run, quality, sample)
     found, decided = review.assessment, review.is_decided
     status = ReviewStatus(
@@ -89,6 +98,18 @@ def absorb_review(run: Run) -> None:
     )
     score = found.score if decided else None
     run.draft.set(data=data.model_copy(update={"review": status, "review_score": score}))
+
+
+def _passed_data(run: Run, sample: SamplePlan) -> DataStatus | None:
+    """Return the earlier status of the data if training started after its review, but the record of the
+    review was deleted. Without it, a job that trains would await its review again."""
+    before = run.observed.job.status.data
+    review = before.review if before else None
+    if run.observed.review or review is None or not review.passed or review.sample != sample.sha256:
+        return None
+    children, attempts = run.observed.children, run.observed.job.status.attempts
+    roles = [*(child.step.role for child in children), *(attempt.role for attempt in attempts)]
+    return before if Role.TRAIN in roles else None
 
 
 def _read_review(run: Run, quality: Quality, sample: SamplePlan) -> _Review:
