@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -115,6 +123,16 @@ def cut(text: str) -> str:
 def shorten(text: str, most: int) -> str:
     """Return the first ``most`` characters of a text, followed by an ellipsis if there are more."""
     return text if len(text) <= most else f"{text[:most]}…"
+_MAX_PATH_PART = 64
+"""Maximum length of a part of a path in a message, because keys may be long texts of users."""
+
+
+def first_problem(error: ValidationError, *place: str) -> str:
+    """Return the first problem of a validation, after the path of the field: "spec.min: Field required".
+    ``place`` is the beginning of the path."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join(str(part)[:_MAX_PATH_PART] for part in (*place, *first["loc"]))
+    return f"{path}: {first['msg']}" if path else first["msg"]
 
 
 def summarize(

@@ -5,7 +5,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from tunegate_api.contract import canonical_json
-from tunegate_api.meta import StatusModel
+from tunegate_api.meta import StatusModel, first_problem
 from tunegate_operator.children.job import JobOwner
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
@@ -49,6 +49,4 @@ def read_record(view: View, owner: JobOwner, name: str, key: str, model: type[Mo
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join([key, *map(str, first["loc"])])
-        raise UnreadableRecordError(name, f"{where}: {first['msg']}") from error
+        raise UnreadableRecordError(name, first_problem(error, key)) from error

@@ -13,7 +13,7 @@ from tunegate_api.judging.case_comparison import (
     checkpoint_models,
     final_models,
 )
-from tunegate_api.meta import summarize
+from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import CONTAINER
@@ -158,7 +158,7 @@ def parse_request(job: Object, config_map: Object | None) -> Request | None:
         raise ClientError(
             f"ConfigMap {config_map['metadata']['name']}, which records how FineTuneJob "
             f"{job['metadata']['name']} started, was edited or written by another version of Tunegate: "
-            f"{error.errors()[0]['msg']}"
+            f"{first_problem(error)}"
         ) from error
 
 

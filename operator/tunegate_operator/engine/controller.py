@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from tunegate_api.meta import first_problem
 from tunegate_operator.engine.cluster import Key, Object
 
 StatusT = TypeVar("StatusT", bound=BaseModel)
@@ -23,11 +24,9 @@ def parse_status(obj: Object, model: type[StatusT]) -> StatusT:
     try:
         return model.model_validate(obj.get("status") or {})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise UnreadableStatusError(
-            f"its status cannot be read; another version of the operator may have written it: {where}: "
-            f"{first['msg']}"
+            f"its status cannot be read; another version of the operator may have written it: "
+            f"{first_problem(error)}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from tunegate_api.judging.review import (
     merge_scores,
     scores_problem,
 )
-from tunegate_api.meta import cut, exact, summarize
+from tunegate_api.meta import cut, exact, first_problem, summarize
 from tunegate_api.plan import Plan, SamplePlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS, DataStatus, ReviewStatus
@@ -148,9 +148,7 @@ def _documents(config_map: Object) -> Iterator[tuple[str, ReviewScores | str]]:
         try:
             yield where, ReviewScores.model_validate_json(data[key])
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part)[:32] for part in first["loc"])
-            yield where, f"{place}: {first['msg']}" if place else first["msg"]
+            yield where, first_problem(error)
 
 
 def _waiting_message(run: Run, review: _Review) -> str:

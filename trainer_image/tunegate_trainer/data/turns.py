@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from tunegate_api.judging.golden import Message, Tools
+from tunegate_api.meta import first_problem
 from tunegate_trainer.data.fields import BadRowError, cut, is_absent, kind, kind_of, text_field
 
 _FIELDS = {
@@ -64,9 +65,7 @@ def read_turn(turn: Any, name: str, i: int) -> Message:
     try:
         return Message.model_validate(given)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in (where, *problem["loc"]))
-        raise BadRowError(cut(f"{place}: {problem['msg']}")) from None
+        raise BadRowError(cut(first_problem(error, where))) from None
 
 
 def read_tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -76,5 +75,4 @@ def read_tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
     try:
         return _TOOLS.validate_python(fields["tools"])
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise BadRowError(".".join(map(str, ("tools", *problem["loc"]))) + f": {problem['msg']}") from None
+        raise BadRowError(first_problem(error, "tools")) from None
