@@ -5,6 +5,7 @@ The job is in a simulated world, because the tests' API server has no kubelet th
 sample.
 """
 
+import json
 from typing import cast
 
 import pytest
@@ -19,14 +20,20 @@ from tunegate_operator.cli import review as command
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
-from tunegate_operator.clients.review import Review, open_review
+from tunegate_operator.clients.review import Review, open_review, parse_score_lines
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.cluster import Key, Object
 
 CALLER = Caller("kubectl tunegate", " --namespace default")
 ROWS = sorted(
     (
-        with_id(ReviewRow(row=str(n), prompt=[Message(role="user", content=f"order {n}")], completion="yes"))
+        with_id(
+            ReviewRow(
+                row=str(n),
+                prompt=[Message(role="user", content=f"order {n}\u2028now")],  # JSON does not escape U+2028
+                completion="yes",
+            )
+        )
         for n in range(10)
     ),
     key=lambda row: row.id,
@@ -120,3 +127,16 @@ def test_job_that_does_not_await_a_review_is_refused(client: WorldClient) -> Non
     submit(client, "y" * 10)
     with pytest.raises(ClientError, match="does not await a review: it is in phase Queued"):
         opened(client)
+
+
+@pytest.mark.parametrize("id", [None, 7, ["a"], {"a": 1}])
+def test_score_whose_id_is_no_text_is_reported_with_its_line(id: object) -> None:
+    lines = "\n".join(json.dumps({"id": id, "good": True}) for id in (ROWS[0].id, id))
+    with pytest.raises(ClientError, match="line 2: id: must be the id of a row, as a string"):
+        parse_score_lines(lines, ROWS, "a.jsonl")
+
+
+def test_scores_may_have_notes_with_any_line_separator() -> None:
+    line = json.dumps({"id": ROWS[0].id, "good": False, "note": "a\u2028b"}, ensure_ascii=False)
+    scores = parse_score_lines(f"\ufeff{line}\n", ROWS, "a.jsonl")
+    assert scores == {ROWS[0].id: Score(good=False, note="a\u2028b")}

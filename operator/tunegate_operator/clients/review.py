@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tunegate_api.judging.review import ReviewScores, Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
-from tunegate_api.meta import summarize
+from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.engine.cluster import Object
@@ -73,20 +73,21 @@ def parse_score_lines(text: str, rows: Sequence[ReviewRow], where: str) -> dict[
     Raises ClientError with the first mistakes, each with its line.
     """
     known, problems, scores = {row.id for row in rows}, list[str](), dict[str, Score]()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if not line.strip():
             continue
         try:
             found = json.loads(line)
             id, score = found.get("id"), Score.model_validate(found)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            problems.append(f"line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
-        except (ValueError, AttributeError):
+            problems.append(f"line {number}: {first_problem(error)}")
+        except (ValueError, AttributeError, RecursionError):
             problems.append(f"line {number}: not a JSON object")
         else:
-            if id not in known:
-                problems.append(f"line {number}: no row of the sample has the id {str(id)[:64]!r}")
+            if not isinstance(id, str):
+                problems.append(f"line {number}: id: must be the id of a row, as a string")
+            elif id not in known:
+                problems.append(f"line {number}: no row of the sample has the id {id[:64]!r}")
             elif id in scores:
                 problems.append(f"line {number}: row {id} has two scores")
             else:
@@ -96,12 +97,18 @@ def parse_score_lines(text: str, rows: Sequence[ReviewRow], where: str) -> dict[
     return scores
 
 
+def _lines(text: str) -> list[str]:
+    """Return the lines of JSON Lines. str.splitlines would also split at characters such as U+2028 inside a
+    JSON string."""
+    return text.removeprefix("\ufeff").split("\n")
+
+
 def _parse_sample(text: str, name: str) -> list[ReviewRow]:
     try:
-        return [ReviewRow.model_validate_json(line) for line in text.splitlines()]
+        return [ReviewRow.model_validate_json(line) for line in _lines(text) if line]
     except ValidationError as error:
         raise ClientError(
-            f"the review sample of FineTuneJob {name} cannot be read: {error.errors()[0]['msg']}"
+            f"the review sample of FineTuneJob {name} cannot be read: {first_problem(error)}"
         ) from error
 
 
