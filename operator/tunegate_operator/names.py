@@ -90,8 +90,9 @@ def review_name(job: str, uid: str) -> str:
 
 def scores_name(job: str, reviewer: str) -> str:
     """Return the name of the ConfigMap in which ``tunegate review`` stores the scores of a reviewer. It is
-    the same for every job of this name."""
-    return _bounded(job, ["scores", hashlib.sha256(reviewer.encode()).hexdigest()[:10]])
+    the same for every job of this name. The digest includes the job's name, because a long name is cut."""
+    digest = hashlib.sha256(f"{job}/{reviewer}".encode()).hexdigest()
+    return _bounded(job, ["scores", digest[:10]])
 
 
 def records_name(gate: str, uid: str) -> str:

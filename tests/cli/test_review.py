@@ -140,3 +140,12 @@ def test_scores_may_have_notes_with_any_line_separator() -> None:
     line = json.dumps({"id": ROWS[0].id, "good": False, "note": "a\u2028b"}, ensure_ascii=False)
     scores = parse_score_lines(f"\ufeff{line}\n", ROWS, "a.jsonl")
     assert scores == {ROWS[0].id: Score(good=False, note="a\u2028b")}
+
+
+def test_scores_for_two_jobs_with_long_names_have_two_config_maps() -> None:
+    metadata = [
+        Review(f"{'n' * 62}{end}", SAMPLE.sha256, (), "ana", {}).config_map({})["metadata"] for end in "ab"
+    ]
+    assert [one["labels"]["tunegate.dev/review"][-1] for one in metadata] == ["a", "b"]
+    assert metadata[0]["name"] != metadata[1]["name"]
+    assert all(len(one["name"]) <= 63 for one in metadata)
