@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from support.builders import make_config_map
 from support.command import Command
 
 pytestmark = pytest.mark.model
@@ -92,6 +95,28 @@ def test_scores_of_an_earlier_run_count_for_the_same_sample(waiting):
     again = waiting("run", "manifests", "--again")
     assert again.returncode == 1, again.stdout
     assert waiting.status()["failure"]["reason"] == "ReviewFailed"
+
+
+def test_scores_in_a_manifest_count_once_it_has_the_label(waiting):
+    found = status_of_review(waiting)
+    scores = {str(row["id"]): False for row in sample(waiting)}
+    document = {"sample": found["sample"], "reviewer": "ana", "scores": scores}
+    manifest = make_config_map("review", ana__json=json.dumps(document))
+    path = waiting.folder / "manifests" / "review.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    assert waiting("run", "manifests").returncode == 4
+    assert status_of_review(waiting)["scored"] == 0
+
+    manifest["metadata"]["labels"] = {"tunegate.dev/review": "orders"}
+    path.write_text(yaml.safe_dump(manifest))
+    result = waiting("run", "manifests")
+    assert result.returncode == 1, result.stdout
+    assert status_of_review(waiting)["scored"] == 20
+
+
+def status_of_review(command: Command) -> dict[str, Any]:
+    found: dict[str, Any] = command.status()["data"]["review"]
+    return found
 
 
 @pytest.mark.parametrize(

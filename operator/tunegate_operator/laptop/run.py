@@ -300,8 +300,10 @@ class Laptop:
             existing = None
         if existing is None:
             self._cluster.create(obj)
-        elif content(existing) != content(obj):
-            self._cluster.replace({**content(obj), "metadata": existing["metadata"]})
+            return
+        labels = obj["metadata"].get("labels") or {}
+        if content(existing) != content(obj) or (existing["metadata"].get("labels") or {}) != labels:
+            self._cluster.replace({**content(obj), "metadata": {**existing["metadata"], "labels": labels}})
 
     def _record_start(self, name: str, objects: list[Object]) -> EarlierRun:
         """Return the state of the earlier run of a job.
