@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tunegate_operator.cli.data_job import data_job
 from tunegate_operator.cli.main import main
 
 
@@ -62,3 +63,8 @@ def test_existing_manifest_is_never_replaced(data: Path, name: str) -> None:
         in result.output
     )
     assert existing.read_text() == "mine"
+
+
+def test_revision_of_a_model_on_a_hub_is_part_of_the_checked_job(data: Path) -> None:
+    job = data_job(str(data), goal=None, model="hf://a/b", revision="1" * 40, columns=())
+    assert job["spec"]["model"] == {"uri": "hf://a/b", "revision": "1" * 40}

@@ -34,30 +34,51 @@ def test_check_accepts_good_data_and_leaves_no_files(tunegate, tmp_path):
     assert not tunegate.runs.exists()
 
 
+def results(found: dict) -> dict[str, str]:
+    return {one["name"]: one["result"] for one in found["results"]}
+
+
 def test_check_names_leaked_golden_cases_and_exits_with_1(tunegate):
     folder = SETS / "leakage"
-    found = checked(tunegate, str(folder / "train.jsonl"), "--golden", str(folder / "golden.jsonl"))
+    leaked = (str(folder / "train.jsonl"), "--golden", str(folder / "golden.jsonl"))
+    found = checked(tunegate, *leaked)
     assert found["exit code"] == 1
     assert found["rows"] == 268
-    assert "golden_prompts" in [finding["check"] for finding in found["findings"]]
+    (finding,) = [one for one in found["findings"] if one["check"] == "golden_prompts"]
+    assert (finding["result"], finding["count"], len(finding["examples"])) == ("Refused", 5, 5)
+    assert finding["examples"][0] == "data.train line 1 is case case-4 of EvalGate golden-1"
     assert found["failure"]["reason"] == "BadData"
+    assert finding["message"] in found["failure"]["message"]
+
+
+def test_check_uses_fields_of_the_job_that_are_set(tunegate):
+    folder = SETS / "leakage"
+    leaked = (str(folder / "train.jsonl"), "--golden", str(folder / "golden.jsonl"))
+    found = checked(tunegate, *leaked, "--set", "checks.leakage.policy=Warn")
+    assert found["exit code"] == 0
+    assert results(found)["golden_prompts"] == "Warned"
+    found = checked(tunegate, *leaked, "--set", "checks.leakage.maxShare=0.05")
+    assert (found["exit code"], results(found)["golden_prompts"]) == (0, "Passed")
 
 
 def test_check_counts_rows_only_for_a_goal_and_tokens_only_for_a_model(tunegate, tmp_path, tiny_model):
     path = str(rows(tmp_path, 40, prompt="order a mug", completion="yes " * 600))
-    assert "few_rows" not in {one["name"] for one in checked(tunegate, path)["results"]}
+    found = results(checked(tunegate, path))
+    assert not {"few_rows", "unreviewed_rows"} & found.keys()
+    assert found["long_rows"] == "Passed"
     goal = checked(tunegate, path, "--goal", "StyleOrFormat")
-    assert "few_rows" in {one["name"] for one in goal["results"]}
+    assert results(goal)["few_rows"] == "Refused"
+    assert "data.goal StyleOrFormat needs at least 200" in goal["failure"]["message"]
     model = checked(tunegate, path, "--model", str(tiny_model))
-    assert {"name": "long_rows", "result": "Refused"}.items() <= next(
-        one for one in model["results"] if one["name"] == "long_rows"
-    ).items()
+    assert (results(model)["long_rows"], model["exit code"]) == ("Refused", 1)
 
 
 def test_check_explains_an_unreadable_source(tunegate, tmp_path):
     found = checked(tunegate, f"file://{tmp_path}/nothing.jsonl")
+    assert found["exit code"] == 1
     assert found["failure"]["reason"] == "NotFound"
-    assert found["results"]
+    assert f"file://{tmp_path}/nothing.jsonl" in found["failure"]["message"]
+    assert results(found) == {"schemas": "Passed"}, "no other check has anything to read"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +86,9 @@ def test_check_explains_an_unreadable_source(tunegate, tmp_path):
     [
         (["nothing.jsonl"], "nothing.jsonl does not exist"),
         ([__file__, "--column", "answer"], "--column answer must be NAME=FIELD"),
+        ([__file__, "--set", "checks.secrets"], "--set checks.secrets must be FIELD=VALUE"),
+        ([__file__, "--set", "checks.secrets.policy=Loud"], 'spec.data.checks.secrets.policy: is "Loud"'),
+        ([__file__, "--model", "hf://a/b"], "spec.model: the content of an hf:// repository can change"),
     ],
 )
 def test_wrong_options_of_check_are_explained(tunegate, arguments, message):

@@ -15,7 +15,7 @@ from tunegate_api import API_VERSION
 from tunegate_api.forecast import CheckedData
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_operator.cli import exit_codes
-from tunegate_operator.cli.data_job import COLUMNS, data_job
+from tunegate_operator.cli.data_job import COLUMNS, FIELDS, REVISION, data_job, refuse_problems
 from tunegate_operator.laptop.plan import ForecastError
 from tunegate_operator.laptop.plan import check as check_data
 
@@ -40,7 +40,9 @@ _MARKS = {"Refused": "✗", "Warned": "!", "Passed": "✓"}
     help="What the data is for. Without it, the number of rows is not checked.",
 )
 @click.option("--model", help="The model to train. Without it, lengths are measured in words.")
+@REVISION
 @COLUMNS
+@FIELDS
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def check(
     data: str,
@@ -50,7 +52,9 @@ def check(
     golden_sets: tuple[Path, ...],
     goal: str | None,
     model: str | None,
+    revision: str | None,
     columns: tuple[str, ...],
+    fields: tuple[str, ...],
     output: str,
 ) -> None:
     """Check training data, without a manifest and without a GPU.
@@ -61,9 +65,19 @@ def check(
     \b
     Exit codes: 0 a job would accept the data, 1 it would refuse the data, 2 wrong options
     """
-    job = data_job(data, preference, production, goal=goal, model=model, columns=columns)
+    job = data_job(
+        data,
+        preference,
+        production,
+        goal=goal,
+        model=model,
+        revision=revision,
+        columns=columns,
+        fields=fields,
+    )
     objects = [obj for i, path in enumerate(golden_sets, start=1) for obj in _gate(f"golden-{i}", path)]
     job["spec"]["gates"] = [{"name": f"golden-{i}"} for i, _ in enumerate(golden_sets or ("",), start=1)]
+    refuse_problems(job)
     try:
         found = check_data(
             job, objects, Path.cwd(), Path("runs"), any_model=model is None, any_goal=goal is None

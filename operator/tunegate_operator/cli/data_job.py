@@ -1,5 +1,6 @@
 """The manifest of a job for commands that are given data instead of manifests: check and init."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -7,6 +8,7 @@ import click
 
 from tunegate_api import API_VERSION
 from tunegate_api.v1alpha1.data import Goal
+from tunegate_api.validation.problems import find_problems
 
 COLUMNS = click.option(
     "--column",
@@ -15,6 +17,15 @@ COLUMNS = click.option(
     metavar="NAME=FIELD",
     help="The field that holds the prompt or the completion, such as completion=answer. May be repeated.",
 )
+FIELDS = click.option(
+    "--set",
+    "fields",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A field of spec.data in the job, such as checks.nearDuplicates.policy=Enforce or "
+    "quality.review=Manual. May be repeated.",
+)
+REVISION = click.option("--revision", help="The commit of the model. Required if it is at hf://.")
 _ANY_MODEL = "file:///any-model"
 
 
@@ -25,10 +36,12 @@ def data_job(
     *,
     goal: str | None,
     model: str | None,
+    revision: str | None,
     columns: tuple[str, ...],
+    fields: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the manifest of a job that has this data, with as few other fields as possible. If ``goal`` or
-    ``model`` is None, the job has any goal or model."""
+    ``model`` is None, the job has any goal or model. ``fields`` are further fields of ``spec.data``."""
     sources: dict[str, Any] = {"train": {"uri": address_of(data)}}
     if columns:
         sources["train"]["columns"] = dict(_column(column) for column in columns)
@@ -36,6 +49,8 @@ def data_job(
         sources["preference"] = {"uri": address_of(preference)}
     if production:
         sources["production"] = {"uri": address_of(production)}
+    for field in fields:
+        _set(sources, field)
     stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
     if preference:
         stages.append({"name": "dpo", "method": "DPO", "adapter": {"from": "Previous"}})
@@ -44,7 +59,8 @@ def data_job(
         "kind": "FineTuneJob",
         "metadata": {"name": "check"},
         "spec": {
-            "model": {"uri": address_of(model) if model else _ANY_MODEL},
+            "model": {"uri": address_of(model) if model else _ANY_MODEL}
+            | ({"revision": revision} if revision else {}),
             "data": {"goal": goal or get_args(Goal)[0], **sources},
             "taskMetrics": [{"name": "exact_match", "min": "0"}],
             "stages": stages,
@@ -52,6 +68,13 @@ def data_job(
             "storage": {"persistentVolumeClaim": "check"},
         },
     }
+
+
+def refuse_problems(job: dict[str, Any], others: Sequence[str] = ()) -> None:
+    """Raise UsageError if options gave the job a value that it cannot have, or if there are ``others``."""
+    problems = [*map(str, find_problems(job)), *others]
+    if problems:
+        raise click.UsageError("\n".join(problems))
 
 
 def address_of(given: str) -> str:
@@ -65,6 +88,17 @@ def address_of(given: str) -> str:
     if any(char.isspace() for char in uri):
         raise click.UsageError(f"{given}: rename the path, because {uri} must not contain white space")
     return uri
+
+
+def _set(data: dict[str, Any], given: str) -> None:
+    """Set a field of ``spec.data``, such as ``checks.leakage.maxShare=0.1``."""
+    path, separator, value = given.partition("=")
+    *parents, name = path.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {}) if isinstance(data, dict) else data
+    if not separator or not isinstance(data, dict):
+        raise click.UsageError(f"--set {given} must be FIELD=VALUE, such as checks.secrets.policy=Enforce")
+    data[name] = value
 
 
 def _column(given: str) -> tuple[str, str]:

@@ -11,9 +11,8 @@ from rich.console import Console
 from tunegate_api.forecast import AnswerKind, CheckedData, DescribedData
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1.data import Columns, Goal
-from tunegate_api.validation.problems import find_problems
 from tunegate_operator.cli.check import check_view
-from tunegate_operator.cli.data_job import COLUMNS, data_job
+from tunegate_operator.cli.data_job import COLUMNS, REVISION, data_job, refuse_problems
 from tunegate_operator.cli.starter import Starter
 from tunegate_operator.cli.starter_gate import CASES, gate_text
 from tunegate_operator.cli.starter_job import job_text
@@ -42,7 +41,7 @@ _METRICS: dict[AnswerKind, str] = {
     "--model", required=True, help="The model to tune: a path or an address, such as hf://ORG/NAME."
 )
 @click.option("--goal", required=True, type=click.Choice(get_args(Goal)), help="What the tuning is for.")
-@click.option("--revision", help="The commit of the model. Required if it is at hf://.")
+@REVISION
 @COLUMNS
 @click.option("--name", help="Name of the job and of its gate. Defaults to the name of the data.")
 @click.option(
@@ -88,8 +87,10 @@ def init(
     """
     name = name or _name_of(data)
     folder = output or Path(name)
-    job = data_job(data, goal=goal, model=model, columns=columns)
-    job = _with_options(job, name, revision)
+    job = data_job(
+        data, goal=goal, model=model, revision=revision, columns=columns, fields=("quality.review=Manual",)
+    )
+    job = job | {"metadata": {"name": name}, "spec": job["spec"] | {"gates": [{"name": name}]}}
     _refuse_options(job)
     _refuse_existing(folder, force=force)
     try:
@@ -123,21 +124,13 @@ def _name_of(data: str) -> str:
     return "-".join(words)[:_NAME_LENGTH].strip("-") or "job"
 
 
-def _with_options(job: Object, name: str, revision: str | None) -> Object:
-    model = job["spec"]["model"] | ({"revision": revision} if revision else {})
-    spec = job["spec"] | {"model": model, "gates": [{"name": name}]}
-    return job | {"metadata": {"name": name}, "spec": spec}
-
-
 def _refuse_options(job: Object) -> None:
     """Raise UsageError for a name or an address that a job cannot have."""
-    problems = [str(problem) for problem in find_problems(job)]
     try:
         refuse_reserved([job["metadata"]["name"]])
     except RefusedError as error:
-        problems.append(str(error))
-    if problems:
-        raise click.UsageError("\n".join(problems))
+        refuse_problems(job, [str(error)])
+    refuse_problems(job)
 
 
 def _refuse_existing(folder: Path, *, force: bool) -> None:
