@@ -71,6 +71,9 @@ MINIMUM_ROWS: dict[Goal, int] = {
     "InstructionFollowing": 2000,
 }
 """The minimum number of training rows for each goal."""
+MAX_UNREVIEWED_ROWS = 10_000
+"""The maximum number of training rows without a review of a sample. With more rows, quality matters more than
+volume, and nobody can read all rows."""
 
 
 class Role(StrEnum):

@@ -123,6 +123,8 @@ def cut(text: str) -> str:
 def shorten(text: str, most: int) -> str:
     """Return the first ``most`` characters of a text, followed by an ellipsis if there are more."""
     return text if len(text) <= most else f"{text[:most]}…"
+
+
 _MAX_PATH_PART = 64
 """Maximum length of a part of a path in a message, because keys may be long texts of users."""
 

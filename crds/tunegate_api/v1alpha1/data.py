@@ -159,8 +159,8 @@ class Data(ApiModel):
     StyleOrFormat, 500 for DomainVocabulary, 1,000 for TaskSpecialization, and 2,000 for
     InstructionFollowing."""
     size_policy: Literal["Refuse", "Warn"] = "Refuse"
-    """What to do if there are fewer training rows than `goal` requires. Refuse: fail the job. Warn: train,
-    and add a warning to the status."""
+    """What to do if there are fewer training rows than `goal` requires, or more than 10,000 without
+    `quality`. Refuse: fail the job. Warn: train, and add a warning to the status."""
     train: DataSource
     """Labeled rows, each with a prompt and a completion, or with chat messages. A chat with more than one
     question and answer needs a model with a chat template. Every assistant turn of a chat is trained on,
@@ -180,4 +180,5 @@ class Data(ApiModel):
     held_out: HeldOut = HeldOut()
     """How to choose the held-out rows."""
     quality: Quality | None = None
-    """Review of a sample of the data before training."""
+    """Review of a sample of the data before training. Required above 10,000 training rows, see
+    `sizePolicy`."""

@@ -3,13 +3,11 @@
 import textwrap
 from collections.abc import Iterator
 
-from tunegate_api.contract import MINIMUM_ROWS
+from tunegate_api.contract import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
 from tunegate_api.forecast import DescribedData
 from tunegate_operator.cli.starter import Starter, comment, scalar
 from tunegate_operator.laptop.object_folder import to_yaml
 
-REVIEWED_ROWS = 10_000
-"""People review a sample of data with more rows than this."""
 _SHORT_JSON = 200
 """The longest JSON answer in bytes that is compared as a whole."""
 _RARE_LABEL = 100
@@ -86,10 +84,10 @@ def _data(starter: Starter) -> Iterator[str]:
         yield comment("The fields of each row that hold the prompt and the completion.", 6)
         mapped = ", ".join(f"{name}: {scalar(field)}" for name, field in columns.items())
         yield f"      columns: {{{mapped}}}"
-    if starter.described.rows > REVIEWED_ROWS:
+    if starter.described.rows > MAX_UNREVIEWED_ROWS:
         yield comment(
-            f"With more than {REVIEWED_ROWS:,} rows, people review a sample before training: nobody can "
-            "read all rows.",
+            f"Above {MAX_UNREVIEWED_ROWS:,} training rows, people must review a sample before training: "
+            "nobody can read all rows.",
             4,
         )
         yield "    quality: {review: Manual}"

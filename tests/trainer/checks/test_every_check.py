@@ -16,10 +16,18 @@ from support.usable_rows import answered, prompted, usable_rows
 from tunegate_api.contract import Role, StartRequest
 from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.plan import ModelPlan
+from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
-from tunegate_trainer.checks import CHECKS, SETTINGS, few_rows, held_out_pairs, settings
+from tunegate_trainer.checks import (
+    CHECKS,
+    SETTINGS,
+    few_rows,
+    held_out_pairs,
+    settings,
+    unreviewed_rows,
+)
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
@@ -212,6 +220,11 @@ def one_training_row(sound):
     )
 
 
+def more_rows_than_can_be_read(sound):
+    row = sound.split.rows.train[0]
+    return replace(sound.split, rows=replace(sound.split.rows, train=[row] * 10_001)), sound.context
+
+
 def golden_system_turn(sound):
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "order"}]
     return sound.split, with_case(sound.context, messages=turns)
@@ -329,6 +342,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "similar_rejections": one_rejected_answer,
     "system_turns": golden_system_turn,
     "trained_prompts": golden_prompt_of_an_earlier_job,
+    "unreviewed_rows": more_rows_than_can_be_read,
     "unusable_metrics": answers_that_are_no_labels,
     "truncated_answers": cut_answer,
 }
@@ -482,6 +496,26 @@ def test_size_policy_decides_whether_too_few_rows_are_refused(sound, policy):
     else:
         with pytest.raises(TooFewRowsError, match="1 training rows"):
             runner.refuse_errors()
+
+
+def size_results(sound, rows=10_001, stages=None, **data):
+    """Return the results of the checks of the number of training rows, for a job with these changes."""
+    many, context = more_rows_than_can_be_read(sound)
+    many = replace(many, rows=replace(many.rows, train=many.rows.train[:rows]))
+    spec = context.request.spec
+    context = with_spec(context, data=spec.data.model_copy(update=data), stages=stages or spec.stages)
+    context = replace(context, settings=settings(context.request.spec.data))
+    runner = run_on(context, [few_rows, unreviewed_rows], many)
+    return {one.name: one.result for one in runner.results}["unreviewed_rows"]
+
+
+def test_more_than_10000_rows_need_a_review_unless_the_size_policy_warns(sound):
+    assert size_results(sound, size_policy="Refuse") == "Refused"
+    assert size_results(sound, size_policy="Warn") == "Warned"
+    assert size_results(sound, size_policy="Refuse", rows=10_000) == "Passed"
+    assert size_results(sound, size_policy="Refuse", quality=Quality()) == "Passed"
+    dpo = [stage.model_copy(update={"method": "DPO"}) for stage in sound.context.request.spec.stages]
+    assert size_results(sound, size_policy="Refuse", stages=dpo) == "Passed", "rows are not trained on"
 
 
 def test_settings_come_from_data_checks_in_the_spec(sound):

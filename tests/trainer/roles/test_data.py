@@ -236,6 +236,21 @@ def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
     assert "data has 80 training rows, but data.goal StyleOrFormat needs at least 200" in warnings
 
 
+def test_more_than_10000_rows_without_a_review_are_refused(make_job):
+    many = jsonl(11_000)
+    root = make_job(many, data={"sizePolicy": "Refuse", "heldOut": {"fraction": "0.05"}})
+    assert run(root) == ExitCode.BAD_DATA
+    found = root.report(Role.DATA)
+    trained = found.failure.message.removeprefix("data has ").split()[0]
+    assert int(trained.replace(",", "")) > 10_000
+    assert found.failure.message == (
+        f"data has {trained} training rows, but no review of a sample: data.quality is required above "
+        "10,000 rows"
+    )
+    assert found.failure.hint.startswith("add `quality: {review: Manual}` to spec.data")
+    assert {one.name: one.result for one in found.data_checks}["unreviewed_rows"] == "Refused"
+
+
 def test_empty_split_error_states_fraction_and_row_count(make_job):
     root = make_job(jsonl(9), data={"heldOut": {"fraction": "0.1"}})
     assert run(root) == ExitCode.BAD_DATA

@@ -46,6 +46,7 @@ from tunegate_trainer.checks import (
     system_turns,
     trained_prompts,
     truncated_answers,
+    unreviewed_rows,
     unusable_metrics,
 )
 from tunegate_trainer.checks.finding import Check, Policy, Setting
@@ -108,6 +109,7 @@ CHECKS = Checks(
         empty_splits,
         capped_splits,
         few_rows,
+        unreviewed_rows,
         system_turns,
         cut_answers,
         rewritten_answers,
@@ -150,4 +152,4 @@ def settings(data: Data) -> dict[str, Setting]:
         given = check_setting(data.checks, field)
         found[name] = Setting(Policy(given.policy), given.limit)
     size = Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN
-    return {**found, few_rows.NAME: Setting(size)}
+    return {**found, few_rows.NAME: Setting(size), unreviewed_rows.NAME: Setting(size)}

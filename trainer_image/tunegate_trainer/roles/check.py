@@ -23,7 +23,7 @@ from tunegate_api.contract import ROOT_VARIABLE, Role
 from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_trainer.checks import CHECKS, few_rows
+from tunegate_trainer.checks import CHECKS, few_rows, unreviewed_rows
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.columns import guess_columns
@@ -69,7 +69,8 @@ def check(
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
     context, checks = Context(role=Role.DATA, root=root), CHECKS
     if any_goal:
-        checks = replace(CHECKS, split=tuple(one for one in CHECKS.split if one.NAME != few_rows.NAME))
+        of_size = (few_rows.NAME, unreviewed_rows.NAME)
+        checks = replace(CHECKS, split=tuple(one for one in CHECKS.split if one.NAME not in of_size))
     if not gates:
         job = job.model_copy(update={"spec": without_gates(job.spec)})
     folder, runner, failure = DataFolder(root / "checked"), None, None
