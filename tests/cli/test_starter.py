@@ -1,5 +1,6 @@
 """The manifests that `tunegate init` writes: valid apart from the cases to fill in, whatever the data is."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,24 @@ def test_metrics_fit_the_answers(data: DescribedData, metrics: list[dict[str, An
 def test_people_review_data_with_more_than_10000_rows() -> None:
     assert "quality" not in job_of(described(rows=10_000))["data"]
     assert job_of(described(rows=10_001))["data"]["quality"] == {"review": "Manual"}
+
+
+@pytest.mark.parametrize("name", ["2024", "1e5", "0x1f", "2024-05-01", "null", "on", "y"])
+def test_names_that_yaml_could_read_as_another_type_are_quoted(tmp_path: Path, name: str) -> None:
+    (tmp_path / "finetunejob.yaml").write_text(job_text(starter(described(), name=name)))
+    (tmp_path / "evalgate.yaml").write_text(gate_text(starter(described(), name=name)))
+    gate, job = load_manifests([tmp_path])
+    assert gate.obj["metadata"] == job.obj["metadata"] == {"name": name}
+    assert job.obj["spec"]["gates"] == [{"name": name}]
+    assert f'name: "{name}"' in gate_text(starter(described(), name=name)), "also for other YAML parsers"
+
+
+@pytest.mark.parametrize("data", [one for one, _ in DATA], ids=lambda one: one.answers)
+def test_any_golden_case_can_be_removed(data: DescribedData) -> None:
+    text = gate_text(starter(data))
+    assert not [event for event in yaml.parse(text) if getattr(event, "anchor", None)]
+    cases = yaml.safe_load(text)["spec"]["golden"]["source"]["inline"]
+    assert len({json.dumps(case.get("messages", [None])[0]) for case in cases}) == 1
 
 
 def test_columns_revision_and_accelerator_are_written() -> None:

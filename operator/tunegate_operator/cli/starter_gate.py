@@ -71,7 +71,7 @@ def gate_text(starter: Starter) -> str:
         "apiVersion: tunegate.dev/v1alpha1",
         "kind: EvalGate",
         "metadata:",
-        f"  name: {starter.name}",
+        f"  name: {scalar(starter.name)}",
         "spec:",
         comment(
             "Share of the cases that must pass. A model whose pass rate is 5 points or more below that of "
@@ -127,7 +127,6 @@ def _instructions(described: DescribedData) -> Iterator[str]:
 
 
 def _cases(described: DescribedData) -> Iterator[str]:
-    first = True
     for category in _CATEGORIES:
         yield comment(category.why, 6)
         for number in range(category.count):
@@ -138,19 +137,17 @@ def _cases(described: DescribedData) -> Iterator[str]:
             yield f"      - id: {category.name}-{number + 1:02}"
             yield f"        tags: [{category.name}]"
             yield f"        todo: {scalar(todo)}"
-            yield from _prompt(described, first=first)
+            yield from _prompt(described)
             yield "        expect:"
             yield from _expectation(described, label)
-            first = False
 
 
-def _prompt(described: DescribedData, *, first: bool) -> Iterator[str]:
+def _prompt(described: DescribedData) -> Iterator[str]:
     if described.system_prompt is None:
         yield "        prompt:"
     else:
         yield "        messages:"
-        anchor = f"&system {{role: system, content: {scalar(described.system_prompt)}}}"
-        yield f"        - {anchor if first else '*system'}"
+        yield f"        - {{role: system, content: {scalar(described.system_prompt)}}}"
         yield "        - role: user"
         yield "          content:"
     if described.answers == "ToolCalls":

@@ -23,7 +23,7 @@ def job_text(starter: Starter) -> str:
         "apiVersion: tunegate.dev/v1alpha1",
         "kind: FineTuneJob",
         "metadata:",
-        f"  name: {name}",
+        f"  name: {scalar(name)}",
         "spec:",
         "  model:",
         comment("The model to start from. The gate compares the tuned model with it.", 4),
@@ -46,7 +46,7 @@ def job_text(starter: Starter) -> str:
         "  - {name: sft, method: SFT, adapter: {type: LoRA}}",
         comment("The golden set that every checkpoint and the final model must pass: evalgate.yaml.", 2),
         "  gates:",
-        f"  - name: {name}",
+        f"  - name: {scalar(name)}",
         comment("GPU or CPU. A CPU is enough for a model of up to a few hundred million parameters.", 2),
         f"  resources: {{accelerator: {starter.accelerator}}}",
         comment(
