@@ -1,5 +1,6 @@
 """The types that all resources share: metadata, conditions, and the base classes of the API types."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -115,9 +116,28 @@ MAX_MESSAGE = 1024
 """Maximum length of a message in status, in characters."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Matches control characters except tabs and line feeds, characters that change the direction of text, and
+unpaired surrogates, which UTF-8 cannot encode."""
+
+
+def printable(text: str) -> str:
+    """Replace control characters, with which text of rows or models could change a terminal, by their
+    escapes, such as ``\\x1b``."""
+    return _CONTROL.sub(lambda found: _escape(ord(found.group())), text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
 def cut(text: str) -> str:
-    """Truncate a message to the length that status allows."""
-    return text[:MAX_MESSAGE]
+    """Escape control characters in a message, and truncate it to the length that status allows."""
+    return printable(text)[:MAX_MESSAGE]
+
+
+def _cut(value: object) -> object:
+    return cut(value) if isinstance(value, str) else value
 
 
 def shorten(text: str, most: int) -> str:
@@ -147,8 +167,9 @@ def summarize(
     return separator.join(shown) + (f"{last}{rest} more" if rest > 0 else "")
 
 
-Message = Annotated[str, Field(max_length=MAX_MESSAGE), BeforeValidator(cut)]
-"""A message in status. A message longer than ``MAX_MESSAGE`` characters is truncated."""
+Message = Annotated[str, Field(max_length=MAX_MESSAGE), BeforeValidator(_cut)]
+"""A message in status. A message longer than ``MAX_MESSAGE`` characters is truncated, and control characters
+are escaped."""
 
 Time = Annotated[datetime, PlainSerializer(_utc, return_type=str, when_used="json")]
 """A time in UTC, serialized in RFC 3339 format with whole seconds, as in Kubernetes."""

@@ -107,6 +107,15 @@ def test_control_characters_of_a_row_do_not_reach_the_terminal():
     row = with_id(
         ReviewRow(row="1", prompt=[Message(role="user", content="a\x1b[2Jb")], completion="c\x07\x9b")
     )
-    _, screen = session("q", {}, rows=[row])
-    assert not {"\x1b", "\x07", "\x9b"} & set(screen)
-    assert "a\N{REPLACEMENT CHARACTER}[2Jb" in screen
+    note = Score(good=True, note="d\x1b]0;e")
+    _, screen = session("ynbbq", {}, rows=[row, ROWS[0]])
+    _, noted = session("yb", {row.id: note, ROWS[0].id: note}, rows=[row, ROWS[0]])
+    assert not {"\x1b", "\x07", "\x9b"} & set(screen + noted)
+    assert "a\\x1b[2Jb" in screen
+    assert "good: d\\x1b]0;e" in noted
+
+
+def test_characters_of_other_scripts_are_shown_unchanged():
+    text = "«\u00a0oui\u00a0» \u3000 \u200d \N{FAMILY}"
+    row = with_id(ReviewRow(row="1", prompt=[Message(role="user", content=text)], completion="c"))
+    assert text in session("q", {}, rows=[row])[1]

@@ -182,7 +182,7 @@ def test_variable_reference_in_a_failure_is_escaped_for_the_track_pod():
     script = Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "row 3: $(TOKEN)\0\n")]})
     world = tracked(script)
     until_ended(world)
-    assert arguments(track_job(world))[-1] == "BadData: row 3: $$(TOKEN)  "
+    assert arguments(track_job(world))[-1] == "BadData: row 3: $$(TOKEN)\\x00 "
 
 
 @pytest.mark.parametrize("sender", [0, 1])

@@ -95,3 +95,12 @@ def test_wrong_options_of_check_are_explained(tunegate, arguments, message):
     result = tunegate("check", *arguments)
     assert result.returncode == 2
     assert message in result.stdout
+
+
+def test_check_escapes_control_characters_of_rows(tunegate, tmp_path):
+    answer = "I'm sorry, \x1b[2Jbut I can't help with that."
+    columns = ["--column", "prompt=question", "--column", "completion=answer"]
+    result = tunegate("check", str(rows(tmp_path, 30, answer=answer)), *columns)
+    assert "refusals" in result.stdout
+    assert "I'm sorry, \\x1b[2Jbut" in " ".join(result.stdout.split())
+    assert "\x1b" not in result.stdout

@@ -33,7 +33,6 @@ from tunegate_trainer.process.errors import (
     StorageError,
     TrainerError,
     is_out_of_memory,
-    printable,
 )
 from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
 from tunegate_trainer.process.packages import hide
@@ -234,7 +233,7 @@ def end_of(work: Callable[[], Outcome]) -> End:
         if known is not None:
             return _failed(known)
         traceback.print_exc()
-        failure = Failure(reason=Reason.INTERNAL_ERROR, message=printable(f"{type(error).__name__}: {error}"))
+        failure = Failure(reason=Reason.INTERNAL_ERROR, message=f"{type(error).__name__}: {error}")
         return End(Outcome.FAILED, ExitCode.INTERNAL_ERROR, failure)
 
 

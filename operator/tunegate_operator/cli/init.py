@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from tunegate_api.forecast import AnswerKind, CheckedData, DescribedData
-from tunegate_api.meta import summarize
+from tunegate_api.meta import printable, summarize
 from tunegate_api.v1alpha1.data import Columns, Goal
 from tunegate_operator.cli.check import check_view
 from tunegate_operator.cli.data_job import COLUMNS, REVISION, data_job, refuse_problems
@@ -156,17 +156,15 @@ def _unreadable(found: CheckedData) -> str:
         return "nothing was written: there are no rows that can be used"
     return (
         "nothing was written: name the fields with the prompt and the completion, as in --column "
-        f"prompt=FIELD --column completion=FIELD. The first row has: {', '.join(found.fields)}"
+        f"prompt=FIELD --column completion=FIELD. The first row has: {printable(', '.join(found.fields))}"
     )
 
 
 def _print_result(folder: Path, found: CheckedData, described: DescribedData) -> None:
     columns = found.guessed_columns
     if columns:
-        click.echo(
-            f"columns   prompt: {columns.prompt}, completion: {columns.completion} (guessed by their names; "
-            "change them with --column)"
-        )
+        named = printable(f"prompt: {columns.prompt}, completion: {columns.completion}")
+        click.echo(f"columns   {named} (guessed by their names; change them with --column)")
     click.echo(f"answers   {_answers(described)}; task metric {_METRICS[described.answers]}")
     click.echo(f"written   {folder / JOB_FILE}, {folder / GATE_FILE}")
     click.echo(f"""
@@ -181,7 +179,7 @@ def _answers(described: DescribedData) -> str:
     """Return what the answers are, for people."""
     if described.answers == "Labels":
         labels = [f"{one.label} {one.rows:,}" for one in described.labels]
-        return f"{len(labels)} labels: {summarize(labels, _SHOWN)}"
+        return f"{len(labels)} labels: {printable(summarize(labels, _SHOWN))}"
     if described.answers == "JSON" and described.not_json:
         return f"JSON, but {described.not_json:,} of {described.rows:,} are not, which the job refuses"
     kinds = {"JSON": "JSON", "ToolCalls": "tool calls", "ShortText": "short texts", "Text": "texts"}

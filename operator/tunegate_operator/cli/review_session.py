@@ -13,6 +13,7 @@ from rich.text import Text
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.meta import printable
 
 KEYS = "y good · n bad · space skip · b back · c comment · q save and quit"
 ENTER = ("\r", "\n")
@@ -136,7 +137,9 @@ def _show(session: Session, console: Console, *, is_done: bool) -> None:
         console.print(Group(Text(counts, style="bold"), Text(LAST_KEYS, style="dim")))
         return
     row = session.row
-    title = Text(f"row {session.position + 1} of {len(session.rows)}  ·  id {_clean(row.row)}  ·  {counts}")
+    title = Text(
+        f"row {session.position + 1} of {len(session.rows)}  ·  id {printable(row.row)}  ·  {counts}"
+    )
     console.print(
         Group(Rule(title, align="left"), *_row_view(row), _score_line(session), Text(KEYS, style="dim"))
     )
@@ -145,11 +148,14 @@ def _show(session: Session, console: Console, *, is_done: bool) -> None:
 def _row_view(row: ReviewRow) -> list[RenderableType]:
     shown: list[RenderableType] = []
     if row.tools:
-        shown += [Text("tools", style="bold"), Text(_clean(json.dumps(row.tools, ensure_ascii=False)))]
+        shown += [
+            Text("tools", style="bold"),
+            Text(printable(json.dumps(row.tools, ensure_ascii=False))),
+        ]
     shown += [_turn(turn) for turn in row.prompt]
     answer = Message(role="assistant", content=row.completion, tool_calls=row.tool_calls)
     if row.reasoning:
-        shown.append(Text(f"reasoning: {_clean(row.reasoning)}", style="dim"))
+        shown.append(Text(f"reasoning: {printable(row.reasoning)}", style="dim"))
     shown.append(Panel(_content(answer), title="answer", title_align="left", border_style="green"))
     return shown
 
@@ -160,7 +166,7 @@ def _turn(turn: Message) -> RenderableType:
 
 def _content(turn: Message) -> Text:
     calls = [_call(call) for call in turn.tool_calls or []]
-    return Text(_clean("\n".join([*([turn.content] if turn.content else []), *calls])))
+    return Text(printable("\n".join([*([turn.content] if turn.content else []), *calls])))
 
 
 def _call(call: ToolCall) -> str:
@@ -172,11 +178,4 @@ def _score_line(session: Session) -> Text:
     if score is None:
         return Text(f"not scored{': ' + note if note else ''}", style="dim")
     text = f"{'good' if score.good else 'bad'}{': ' + score.note if score.note else ''}"
-    return Text(text, style="green" if score.good else "red")
-
-
-def _clean(text: str) -> str:
-    """Replace control characters, with which a row could change the terminal."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
+    return Text(printable(text), style="green" if score.good else "red")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_trainer.checks.excerpts import masked_content, masked_text
 from tunegate_trainer.checks.finding import Check, CheckContext, Finding, Policy, Severity
@@ -64,7 +65,7 @@ class CheckRunner:
         )
 
     def _handle(self, finding: Finding, note: Note) -> None:
-        finding = _masked(finding)
+        finding = _presentable(finding)
         if finding.report:
             note(dict(finding.report))
         if finding.measured is not None:
@@ -89,7 +90,7 @@ class CheckRunner:
                 "message": finding.message,
                 "count": finding.count,
                 "share": share,
-                "examples": list(finding.examples),
+                "examples": finding.examples,
                 "remedy": finding.remedy,
             }
         )
@@ -109,13 +110,14 @@ class CheckRunner:
         )
 
 
-def _masked(finding: Finding) -> Finding:
-    """Return a finding whose texts show no secrets and no personal data, whatever the check quotes."""
+def _presentable(finding: Finding) -> Finding:
+    """Return a finding whose texts show no secrets, personal data or control characters, whatever the check
+    quotes."""
     return replace(
         finding,
-        message=masked_text(finding.message),
-        remedy=masked_text(finding.remedy),
-        examples=masked_content(finding.examples),
+        message=printable(masked_text(finding.message)),
+        remedy=printable(masked_text(finding.remedy)),
+        examples=[printable(masked_text(example)) for example in finding.examples],
         report=masked_content(finding.report),
     )
 

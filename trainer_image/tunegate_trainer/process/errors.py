@@ -7,12 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tunegate_api.contract import ExitCode
+from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-
-
-def printable(text: str) -> str:
-    """Escape the characters in ``text`` that UTF-8 cannot encode. File names can have such characters."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class TrainerError(Exception):
