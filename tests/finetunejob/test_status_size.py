@@ -6,18 +6,31 @@ from support.builders import make_job, make_scores
 from support.world import SAMPLE, Script, World
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.meta import MAX_MESSAGE
-from tunegate_api.v1alpha1.data_status import MAX_REVIEWERS
+from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, MAX_REVIEWERS, DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_BASELINES, MAX_DECISIONS, MAX_EVICTIONS
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 LIMIT = 32 * 1024
+DATA_CHECKS = [
+    DataCheckResult(
+        name=f"{n:02}_bad_completions",
+        result="Refused",
+        count=1_000_000,
+        share="0.0001234" if n % 2 else None,
+    )
+    for n in range(MAX_DATA_CHECKS)
+]
 BASELINES = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(MAX_BASELINES)]
 
 
 def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
     script = Script(
-        checkpoints=checkpoints | {61: 95}, final=95, id_suffix="-" + "x" * 50, baselines=BASELINES
+        checkpoints=checkpoints | {61: 95},
+        final=95,
+        id_suffix="-" + "x" * 50,
+        baselines=BASELINES,
+        data_checks=DATA_CHECKS,
     )
     world = World(script)
     name = "n" * 60
@@ -56,18 +69,20 @@ def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     assert len(status.checkpoints) == 20
     assert len(status.baselines) == MAX_BASELINES
     assert status.checkpoints_omitted == 41
+    assert len(status.data_checks) == MAX_DATA_CHECKS
     assert len(wire.encode()) < LIMIT
 
 
 def test_job_status_with_the_most_stages_is_below_32_kib():
     names = ["sft", *(f"stage-{i}" + "x" * 12 for i in range(1, 8))]
     later = {name: dict.fromkeys((10, 20, 30, 40, 50), 91) for name in names[1:]}
-    world = World(Script(later=later, id_suffix="-" + "x" * 50, baselines=BASELINES))
+    world = World(Script(later=later, id_suffix="-" + "x" * 50, baselines=BASELINES, data_checks=DATA_CHECKS))
     stages = [{"name": name, "method": "SFT", "adapter": {"type": "LoRA"}} for name in names]
     world.apply_all(make_job().with_spec(stages=stages).with_publish().obj())
     status = world.run(turns=200)
     assert status.phase == "Succeeded"
     assert [start.stage for start in status.start] == names
+    assert len(status.data_checks) == MAX_DATA_CHECKS
     assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
 
 
@@ -84,7 +99,14 @@ def test_old_best_checkpoint_stays_in_status():
 
 def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     falls = {3 * n + i: passed for n in range(MAX_DECISIONS) for i, passed in ((1, 95), (2, 85), (3, 85))}
-    world = World(Script(checkpoints=falls | {50: 99}, id_suffix="-" + "x" * 50, baselines=BASELINES))
+    world = World(
+        Script(
+            checkpoints=falls | {50: 99},
+            id_suffix="-" + "x" * 50,
+            baselines=BASELINES,
+            data_checks=DATA_CHECKS,
+        )
+    )
     world.apply_all()
     for _ in range(MAX_DECISIONS):
         stop = world.run().stop
@@ -106,5 +128,6 @@ def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     status = world.run(turns=200)
     assert status.phase == "Succeeded"
     full = (len(status.decisions), len(status.attempts), len(status.evictions))
+    assert len(status.data_checks) == MAX_DATA_CHECKS
     assert full == (MAX_DECISIONS, MAX_ATTEMPTS, MAX_EVICTIONS - 1)
     assert len(json.dumps(world.job()["status"]).encode()) < LIMIT

@@ -45,6 +45,7 @@ from tunegate_api.plan import (
 )
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
+from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
@@ -158,6 +159,8 @@ class Script:
     """The AUC between training and production inputs that the data pod reports."""
     baselines: list[MeasuredBaseline] = field(default_factory=list)
     """The cached baselines that training and gate pods report."""
+    data_checks: list[DataCheckResult] = field(default_factory=list)
+    """The results of the data checks, which the data pod reports before it ends."""
     sample: SamplePlan | None = SAMPLE
     """The sample that the data pod chooses if the job requires a review."""
     exits: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
@@ -408,6 +411,9 @@ class World:
             return
         bad_ends = self.script.exits.get(role, [])
         if bad_ends:
+            if role is Role.DATA and self.script.data_checks:
+                uid = job["metadata"]["ownerReferences"][0]["uid"]
+                self._write_report(job, role, uid, data_checks=self.script.data_checks)
             code, message = bad_ends.pop(0)
             self.cluster.finish_pod(name, code, message)
             return
@@ -428,7 +434,8 @@ class World:
             spec = self.job(job_name)["spec"]
             stages = tuple(stage["name"] for stage in spec["stages"])
             sample = self.script.sample if "quality" in spec["data"] else None
-            self._finish(job, role, uid, plan=plan_for(uid, stages, review=sample, auc=self.script.auc))
+            plan = plan_for(uid, stages, review=sample, auc=self.script.auc)
+            self._finish(job, role, uid, plan=plan, data_checks=self.script.data_checks)
         elif role is Role.TRAIN:
             self._train(job, uid)
         elif role is Role.GATE:

@@ -54,19 +54,19 @@ class DataStatus(StatusModel):
     """Warnings about the data, which do not stop the job."""
 
 
-MAX_DATA_CHECKS = 64
+MAX_DATA_CHECKS = 48
 """Maximum number of entries in `status.dataChecks`."""
 
 
 class DataCheckResult(StatusModel):
     """Result of one data check. data/report.json on the volume has its findings, with examples."""
 
-    name: Annotated[str, Field(max_length=40)]
+    name: Annotated[str, Field(max_length=32)]
     """Name of the check, for example golden_prompts."""
     result: Literal["Passed", "Warned", "Refused", "Off"]
     """Passed: no fault above the limit. Warned: a warning in the status. Refused: the job failed. Off: the
     check did not run."""
-    count: int | None = None
+    count: Annotated[int | None, Field(ge=0, le=1_000_000_000)] = None
     """Number of faulty rows, pairs, cases or splits, or of missing rows. Absent if there are none."""
     share: Decimal | None = None
     """The measured value that was compared with the limit, such as the share of rows with the fault. Absent

@@ -18,6 +18,7 @@ from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.plan import ModelPlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_checks import CHECK_DEFAULTS, DataChecks
+from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer import checks as package
 from tunegate_trainer.checks import (
@@ -355,6 +356,11 @@ def test_every_check_module_is_in_the_table_of_checks_once():
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)} - OTHER_MODULES
     assert sorted(check.NAME for _, check in TABLE) == sorted(modules)
     assert [check.__name__.rpartition(".")[2] for _, check in TABLE] == [check.NAME for _, check in TABLE]
+
+
+def test_status_has_room_for_the_results_of_all_checks():
+    assert len(TABLE) <= MAX_DATA_CHECKS
+    assert all(DataCheckResult(name=check.NAME, result="Passed") for _, check in TABLE)
 
 
 @every_check
