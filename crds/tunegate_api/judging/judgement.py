@@ -22,7 +22,9 @@ from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric
 from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.verdict import (
+    FAIL,
     PASS,
+    TRUNCATED,
     Assessment,
     Baseline,
     CaseSet,
@@ -92,26 +94,11 @@ class TaskJudgement:
     """The same entries for the base model."""
     labels: Sequence[str] = ()
     """The labels that the entries of F1 name by their indices."""
-
-    @property
-    def interval(self) -> Interval | None:
-        """The confidence interval of ``value``, if it is a share of cases. None for other values, for an
-        empty set, and if a case was not measured."""
-        is_measured = self.finding.state is not VerdictState.ERROR
-        return _share_interval(self.passed, self.total, self.counted) if is_measured else None
-
-    @property
-    def base_interval(self) -> Interval | None:
-        """The same interval for the base model."""
-        if self.base_passed is None:
-            return None
-        return _share_interval(self.base_passed, self.total, self.base_counted)
-
-
-def _share_interval(passed: int, total: int, counted: CountedMetric | None) -> Interval | None:
-    if not total or (counted and not (counted.is_complete and counted.aggregate is Aggregate.MICRO)):
-        return None
-    return wilson(int(counted.value * total) if counted else passed, total)
+    interval: Interval | None = None
+    """The confidence interval of ``value``, if it is a share of cases. None for other values, for an empty
+    set, and if a case was not measured."""
+    base_interval: Interval | None = None
+    """The same interval for the base model."""
 
 
 @dataclass(frozen=True)
@@ -365,7 +352,20 @@ def _judge_task(
         counted=counted,
         base_counted=base_counted,
         labels=rows.labels or (),
+        interval=_share_interval(rows, outcomes, counted),
+        base_interval=_share_interval(rows, base.outcomes[name], base_counted) if base else None,
     )
+
+
+def _share_interval(rows: CaseSet, outcomes: str, counted: CountedMetric | None) -> Interval | None:
+    total, measured = len(rows.ids), {PASS, FAIL, TRUNCATED}
+    if counted:
+        passed = int(counted.value * total)
+        is_share = counted.is_complete and counted.aggregate is Aggregate.MICRO
+    else:
+        passed = passed_count(outcomes)
+        is_share = len(outcomes) == total and set(outcomes) <= measured
+    return wilson(passed, total) if total and is_share else None
 
 
 def _counted(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:

@@ -392,6 +392,26 @@ def test_shares_of_rows_have_a_confidence_interval():
     assert judged.tasks[0].interval is None
 
 
+@pytest.mark.parametrize(
+    ("letters", "state", "interval"),
+    [
+        ("ppft", VerdictState.PASSED, wilson(2, 4)),
+        ("fffe", VerdictState.FAILED, None),
+        ("fff", VerdictState.FAILED, None),
+        ("ppppp", VerdictState.ERROR, None),
+    ],
+)
+def test_pass_rate_has_an_interval_only_if_every_row_was_measured(letters, state, interval):
+    final, base = (
+        evaluation(s, n, 19, **{TEST: letters}) for s, n in ((Subject.FINAL, 40), (Subject.BASE, 0))
+    )
+    judged = judge_final(request(), results(base, final))
+    assert judged is not None
+    (task,) = judged.tasks
+    assert task.finding.state is state
+    assert (task.interval, task.base_interval) == (interval, interval)
+
+
 def test_count_metric_with_missing_counts_or_outcomes_is_an_error():
     base = counted(Subject.BASE, 0, None)
     for final in (counted(Subject.FINAL, 40, None), counted(Subject.FINAL, 40, "0>0 0>0 1>1", "ppp")):
