@@ -57,7 +57,7 @@ def test_job_awaits_its_review_for_days_and_says_what_to_do(world):
     assert roles(world) == {"data"}
     assert world.condition("DataReady").status == "Unknown"
     states = {entry.stage: entry.state for entry in status.lifecycle}
-    assert (states["DataPreparation"], states["TrainingSetup"]) == ("Running", "Pending")
+    assert (states["DataPreparation"], states["TrainingSetup"]) == ("AwaitingReview", "Pending")
     assert states["ModelInitialization"] == "Succeeded"
 
 

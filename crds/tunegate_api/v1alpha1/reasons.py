@@ -73,6 +73,8 @@ class LifecycleState(StrEnum):
     """The lifecycle stage has not started."""
     RUNNING = "Running"
     """The lifecycle stage is running, or waits for something that it needs."""
+    AWAITING_REVIEW = "AwaitingReview"
+    """The lifecycle stage waits until people have scored a sample of the data."""
     SUCCEEDED = "Succeeded"
     """The lifecycle stage ended successfully."""
     FAILED = "Failed"

@@ -15,6 +15,7 @@ _HALTED = {
     Phase.STOPPED: LifecycleState.STOPPED,
     Phase.SUSPENDED: LifecycleState.SUSPENDED,
     Phase.PENDING: LifecycleState.PENDING,
+    Phase.AWAITING_REVIEW: LifecycleState.AWAITING_REVIEW,
 }
 """The state of the current lifecycle stage in phases in which no pod runs."""
 _FINISHED = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
