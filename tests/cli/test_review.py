@@ -23,6 +23,7 @@ from tunegate_operator.clients.kube import KubernetesClient
 from tunegate_operator.clients.review import Review, open_review, parse_score_lines
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.names import scores_name
 
 CALLER = Caller("kubectl tunegate", " --namespace default")
 ROWS = sorted(
@@ -115,6 +116,20 @@ def test_incomplete_scores_are_kept_for_the_next_call(
     assert [opened(client).scores[row.id].good for row in ROWS[:2]] == [True, False]
     assert opened(client, "ben").scores == {}, "each reviewer has own scores"
     assert submit(client, "--yyyyyyyy", "ben") == 0
+
+
+@pytest.mark.parametrize("earlier", ["----------", "yn--------"])
+def test_quitting_without_a_new_score_writes_nothing_and_returns_at_once(
+    client: WorldClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, earlier: str
+) -> None:
+    submit(client, earlier)
+    before = client.read_config_map(scores_name("orders", "ana"))
+    capsys.readouterr()
+    monkeypatch.setattr(command.time, "sleep", lambda _: pytest.fail("waits for the operator"))
+    assert submit(client, earlier) == 4
+    assert client.read_config_map(scores_name("orders", "ana")) == before
+    assert (before is None) == (earlier == "-" * 10)
+    assert "saved" not in capsys.readouterr().out
 
 
 def test_sample_that_is_not_the_one_in_the_plan_is_refused(client: WorldClient) -> None:

@@ -62,6 +62,9 @@ def scores_file(command: Command, bad: int = 0) -> str:
 def test_review_in_the_terminal_is_saved_resumed_and_lets_the_job_train(waiting):
     rows = sample(waiting)
     assert len(rows) == 20
+    screen = review_in_terminal(waiting, "q")
+    assert "0 of 20 rows of the review sample are scored" in screen
+    assert "saved" not in screen
     screen = review_in_terminal(waiting, "y" * 12 + "q")
     assert "row 1 of 20" in screen
     assert "order 29" in screen, "the prompt is shown"

@@ -62,7 +62,12 @@ def review(place: Place, *, name: str, file: Path | None, reviewer: str | None) 
         from tunegate_operator.cli.run import review_run  # noqa: PLC0415 - not needed for a cluster
 
         opened = open_review(place.client(), name, person)
-        review_run(place.runs, name, lambda: opened.config_map(_scores(opened, file)), place.caller)
+
+        def score() -> Object | None:
+            scores = _scores(opened, file)
+            return opened.config_map(scores) if scores != opened.scores else None
+
+        review_run(place.runs, name, score, place.caller)
     else:
         notice("reading the review sample from the job's volume")
         client = place.cluster()
@@ -72,13 +77,15 @@ def review(place: Place, *, name: str, file: Path | None, reviewer: str | None) 
 
 def submit(client: "KubernetesClient", caller: Caller, opened: Review, scores: dict[str, Score]) -> int:
     """Write the scores of a reviewer to a cluster, wait until the operator has read them, and print the state
-    of the job. Returns the exit code."""
-    before = client.get("FineTuneJob", opened.job)
-    client.put_config_map(opened.config_map(scores))
-    if len(scores) < len(opened.rows):
-        again = caller.command("review", opened.job)
-        click.echo(f"saved: {len(scores)} of {len(opened.rows)} rows are scored. Continue with: {again}")
-    status = status_of(_wait_for_operator(client, before))
+    of the job. Nothing is written if no score is new. Returns the exit code."""
+    job = client.get("FineTuneJob", opened.job)
+    if scores != opened.scores:
+        client.put_config_map(opened.config_map(scores))
+        if len(scores) < len(opened.rows):
+            again = caller.command("review", opened.job)
+            click.echo(f"saved: {len(scores)} of {len(opened.rows)} rows are scored. Continue with: {again}")
+        job = _wait_for_operator(client, job)
+    status = status_of(job)
     click.echo(f"{status.phase}: {status.message}")
     if status.phase in (Phase.AWAITING_REVIEW, Phase.FAILED):
         return exit_codes.of_job(status)

@@ -69,18 +69,21 @@ def continue_run(runs: Path, name: str, reason: str, caller: Caller) -> None:
         _live(laptop, [name], {}, caller)
 
 
-def review_run(runs: Path, name: str, score: Callable[[], Object], caller: Caller) -> None:
-    """Record the scores in the ConfigMap that ``score`` returns, and run the job if its review is decided.
+def review_run(runs: Path, name: str, score: Callable[[], Object | None], caller: Caller) -> None:
+    """Record the scores in the ConfigMap that ``score`` returns, if any are new, and run the job if its
+    review is decided.
 
     The folder is locked while a person scores, so that the scores can be recorded in any case.
     """
     with _open(runs, [name]) as laptop:
-        laptop.put_config_map(score())
+        scores = score()
+        if scores:
+            laptop.put_config_map(scores)
         laptop.step(0)
         status = read_status(laptop.job(name))
         if status.phase is not Phase.AWAITING_REVIEW:
             _live(laptop, [name], {}, caller)
-    click.echo(f"saved: {status.message}")
+    click.echo(f"saved: {status.message}" if scores else status.message)
     raise SystemExit(exit_codes.of_job(status))
 
 
