@@ -8,14 +8,14 @@ from typing import cast, get_args
 import click
 from rich.console import Console
 
-from tunegate_api.forecast import AnswerKind, CheckedData, DescribedData
+from tunegate_api.forecast import CheckedData, DescribedData
 from tunegate_api.meta import printable, summarize
 from tunegate_api.v1alpha1.data import Columns, Goal
 from tunegate_operator.cli.check import check_view
 from tunegate_operator.cli.data_job import COLUMNS, REVISION, data_job, refuse_problems
 from tunegate_operator.cli.starter import Starter
 from tunegate_operator.cli.starter_gate import CASES, gate_text
-from tunegate_operator.cli.starter_job import job_text
+from tunegate_operator.cli.starter_job import METRICS, job_text
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.manifests import RefusedError, refuse_reserved
 from tunegate_operator.laptop.plan import ForecastError
@@ -24,13 +24,6 @@ from tunegate_operator.laptop.plan import check as check_data
 JOB_FILE, GATE_FILE = "finetunejob.yaml", "evalgate.yaml"
 _NAME_LENGTH = 40
 _SHOWN = 10
-_METRICS: dict[AnswerKind, str] = {
-    "Labels": "f1",
-    "JSON": "json_schema",
-    "ToolCalls": "tool_calls",
-    "ShortText": "exact_match",
-    "Text": "rouge_l",
-}
 
 
 @click.command()
@@ -165,7 +158,7 @@ def _print_result(folder: Path, found: CheckedData, described: DescribedData) ->
     if columns:
         named = printable(f"prompt: {columns.prompt}, completion: {columns.completion}")
         click.echo(f"columns   {named} (guessed by their names; change them with --column)")
-    click.echo(f"answers   {_answers(described)}; task metric {_METRICS[described.answers]}")
+    click.echo(f"answers   {_answers(described)}; task metric {METRICS[described.answers]}")
     click.echo(f"written   {folder / JOB_FILE}, {folder / GATE_FILE}")
     click.echo(f"""
 Next:

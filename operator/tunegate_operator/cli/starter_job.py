@@ -1,13 +1,34 @@
 """Write the FineTuneJob of a new project. Pure."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tunegate_api.contract import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
-from tunegate_api.forecast import DescribedData
+from tunegate_api.forecast import AnswerKind, DescribedData
 from tunegate_operator.cli.starter import Starter, comment, scalar
 from tunegate_operator.laptop.object_folder import to_yaml
 
+METRICS: Mapping[AnswerKind, str] = {
+    "Labels": "f1",
+    "JSON": "json_schema",
+    "ToolCalls": "tool_calls",
+    "ShortText": "exact_match",
+    "Text": "rouge_l",
+}
+"""The first task metric that is proposed for each kind of answers."""
+_OF_TEXTS = {
+    "tool_calls": ("The answers are tool calls. tool_calls: share of outputs with the same calls.", "0.80"),
+    "exact_match": (
+        "The answers are short texts. exact_match: share of outputs that equal the answer.",
+        "0.60",
+    ),
+    "rouge_l": (
+        "The answers are longer texts. rouge_l: how many words output and answer have in common, in the "
+        "same order, 0 to 1.",
+        "0.30",
+    ),
+}
+"""For each metric that has no setting, what it is and the first value of its minimum."""
 _SHORT_JSON = 200
 """The longest JSON answer in bytes that is compared as a whole."""
 _RARE_LABEL = 100
@@ -94,23 +115,15 @@ def _data(starter: Starter) -> Iterator[str]:
 
 
 def _metrics(described: DescribedData) -> Iterator[str]:
-    if described.answers == "Labels":
+    name = METRICS[described.answers]
+    if name == "f1":
         yield from _f1(described)
-    elif described.answers == "JSON":
+    elif name == "json_schema":
         yield from _json(described)
-    elif described.answers == "ToolCalls":
-        yield comment("The answers are tool calls. tool_calls: share of outputs with the same calls.", 2)
-        yield from _metric("tool_calls", "0.80")
-    elif described.answers == "ShortText":
-        yield comment("The answers are short texts. exact_match: share of outputs that equal the answer.", 2)
-        yield from _metric("exact_match", "0.60")
     else:
-        yield comment(
-            "The answers are longer texts. rouge_l: how many words output and answer have in common, in the "
-            "same order, 0 to 1.",
-            2,
-        )
-        yield from _metric("rouge_l", "0.30")
+        text, least = _OF_TEXTS[name]
+        yield comment(text, 2)
+        yield from _metric(name, least)
 
 
 def _f1(described: DescribedData) -> Iterator[str]:
