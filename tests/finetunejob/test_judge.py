@@ -1,5 +1,7 @@
 """The results of evaluated models in status."""
 
+import pytest
+
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
 from tunegate_api.judging.verdict import CaseSet
@@ -8,8 +10,19 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.finetunejob.judge import checkpoint_status
 
 
-def test_status_shows_the_value_of_a_count_metric():
-    spec = make_job().with_gates("golden").spec | {"taskMetrics": [{"name": "f1", "min": "0.5"}]}
+@pytest.mark.parametrize(
+    ("metric", "counts", "value"),
+    [
+        ({"name": "f1"}, "0>0 0>0 1>1 1>0", "0.75"),
+        ({"name": "f1", "average": "Micro"}, "0>0 0>0 1>1 1>-", "0.75"),
+        # label 0: 3 tp, 1 fp: 6/7; label 1: 1 fn: 0
+        ({"name": "f1", "average": "Macro"}, "0>0 0>0 0>0 1>0", "0.42"),
+        ({"name": "rouge_l"}, "4/4 2/4 0/4 1/4", "0.43"),
+    ],
+)
+def test_status_shows_the_value_of_a_count_metric(metric, counts, value):
+    spec = make_job().with_gates("golden").spec | {"taskMetrics": [metric | {"min": "0.5"}]}
+    name = f"dev/{metric['name']}"
     gate = GateRequest(
         name="golden",
         spec=EvalGateSpec.model_validate(make_gate("golden").spec),
@@ -22,9 +35,9 @@ def test_status_shows_the_value_of_a_count_metric():
         subject=Subject.CHECKPOINT,
         stage="sft",
         step=10,
-        outcomes={"dev/f1": "pf"},
-        counts={"dev/f1": "0>0 1>-"},
+        outcomes={name: "pppf"},
+        counts={name: counts},
     )
-    rows = CaseSet(sha256="b" * 64, ids=["row-0", "row-1"])
-    results = Results(sets={"dev/f1": rows}, evaluations=[evaluation])
-    assert checkpoint_status(request, results, evaluation).task == {"f1": "0.50"}
+    rows = CaseSet(sha256="b" * 64, ids=[f"row-{n}" for n in range(4)])
+    results = Results(sets={name: rows}, evaluations=[evaluation])
+    assert checkpoint_status(request, results, evaluation).task == {metric["name"]: value}

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Subject, Termination
-from tunegate_api.judging.verdict import PASS, VerdictState
+from tunegate_api.judging.verdict import FAIL, PASS, VerdictState
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer.artifacts import build as artifact_module
@@ -92,6 +92,20 @@ def test_bad_model_gives_a_failed_verdict_not_an_error(root):
     assert gate() == ExitCode.OK
     assert result(root).verdict is VerdictState.FAILED
     assert root.report(Role.GATE).outcome is Outcome.COMPLETED
+
+
+def test_outputs_that_break_the_json_schema_give_a_failed_verdict(root):
+    """The model has learned to answer yes, which passes the golden set, but is no JSON object."""
+    file = root.path / "request" / "request.json"
+    request = json.loads(file.read_text())
+    metric = {"name": "json_schema", "schema": {"inline": {"type": "object"}}, "min": "0.5"}
+    request["spec"]["taskMetrics"] = [metric]
+    file.write_text(json.dumps(request))
+    assert gate() == ExitCode.OK
+    judged = result(root)
+    assert judged.evaluations[-1].outcomes["golden/orders"] == PASS * 20
+    assert judged.evaluations[-1].outcomes["test/json_schema"] == FAIL * 6
+    assert judged.verdict is VerdictState.FAILED
 
 
 def test_gate_judges_the_artifact_on_disk(root):
