@@ -11,7 +11,8 @@ from aiohttp import web
 
 from tunegate_operator.clients.caller import TUNEGATE, Caller
 from tunegate_operator.clients.client import Client
-from tunegate_operator.ui.server import LOOPBACK, make_app
+from tunegate_operator.ui.local_server import LOOPBACK
+from tunegate_operator.ui.server import make_app
 
 
 @dataclass(frozen=True)

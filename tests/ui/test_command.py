@@ -18,7 +18,7 @@ from support.command import Command
 from support.job_statuses import stopped
 from support.places import runs_place
 from support.site import Site
-from tunegate_operator.ui.server import SHUTDOWN_SECONDS
+from tunegate_operator.ui.local_server import SHUTDOWN_SECONDS
 
 
 @pytest.fixture
@@ -89,3 +89,17 @@ def test_taken_port_is_refused_with_a_hint(command: Command) -> None:
     assert result.returncode == 1
     assert f"port {port} cannot be used" in result.stdout
     assert "--port" in result.stdout
+
+
+def test_server_started_with_nohup_survives_the_end_of_the_terminal(command: Command) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the command inherits, as from nohup
+    try:
+        process = command.start("ui", "--port", "0")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    port = port_of(process)
+    process.send_signal(signal.SIGHUP)
+    assert Site(port).get("/").status == 200
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0

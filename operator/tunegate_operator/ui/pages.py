@@ -1,17 +1,11 @@
 """Render the pages from what a reader returns. Text from users and models is escaped."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from tunegate_api.duration import duration_text
 from tunegate_api.judging.case_comparison import Comparison
 from tunegate_api.judging.verdict import Rules
 from tunegate_operator.clients.caller import Caller
@@ -24,6 +18,7 @@ from tunegate_operator.ui.job_list import gate_row, job_list
 from tunegate_operator.ui.job_view import checkpoints
 from tunegate_operator.ui.reader import Job, Reader
 from tunegate_operator.ui.states import state_of
+from tunegate_operator.ui.templating import environment, utc
 
 REFRESH_SECONDS = 2
 """Seconds between two updates of a page about something that may change soon."""
@@ -143,28 +138,8 @@ class Pages:
         return {gate.name: gate.spec.thresholds.rules() for gate in request.gates} if request else {}
 
     def _render(self, template: str, *, refresh: int = REFRESH_SECONDS, **content: Any) -> str:
-        page = _environment().get_template(f"{template}.html.j2")
+        page = environment().get_template(f"{template}.html.j2")
         return page.render(refresh=refresh, place=self._reader.client.place, **content)
-
-
-@cache
-def _environment() -> Environment:
-    """Return the environment with the compiled templates."""
-    environment = Environment(
-        loader=PackageLoader("tunegate_operator.ui"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {
-        "duration": duration_text,
-        "query": _query,
-        "thousands": lambda number: f"{number:,}",
-        "utc": _utc,
-        "words": _words,
-    }
-    return environment
 
 
 def _event(event: Object) -> Event:
@@ -186,20 +161,5 @@ def _subtitle(job: Job) -> str:
     start = f"the model of job {model['startFrom']}" if model.get("startFrom") else model.get("uri", "")
     goal = (spec.get("data") or {}).get("goal", "")
     parts = [goal, f"{', then '.join(stages)} on {start}" if stages and start else ""]
-    parts += [f"created {_utc(job.created)}" if job.created else ""]
+    parts += [f"created {utc(job.created)}" if job.created else ""]
     return " · ".join(str(part) for part in parts if part)
-
-
-def _query(parameters: Mapping[str, object]) -> str:
-    """Return a query string without the empty parameters."""
-    return urlencode({key: value for key, value in parameters.items() if value})
-
-
-def _utc(value: datetime) -> str:
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _words(name: str) -> str:
-    """Separate the words of a constant: ``DataPreparation`` becomes ``Data preparation``."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return words[:1] + words[1:].lower()
