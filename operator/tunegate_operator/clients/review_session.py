@@ -37,10 +37,22 @@ def answer_of(row: ReviewRow) -> Message:
 
 def message_text(message: Message) -> str:
     """Return the content of a message, and its tool calls, one a line."""
-    calls = [call_text(call) for call in message.tool_calls or []]
+    calls = [_call_text(call) for call in message.tool_calls or []]
     return "\n".join([*([message.content] if message.content else []), *calls])
 
 
-def call_text(call: ToolCall) -> str:
-    """Return a tool call as ``name({"argument": "value"})``."""
+def prompt_text(row: ReviewRow) -> str:
+    """Return the text of a prompt. If it has several turns, each starts with its role."""
+    tools = [("tools", json.dumps(row.tools, ensure_ascii=False))] if row.tools else []
+    turns = [*tools, *((turn.role, message_text(turn)) for turn in row.prompt)]
+    return turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {text}" for role, text in turns)
+
+
+def answer_text(row: ReviewRow) -> str:
+    """Return the text of an answer, with its reasoning and its tool calls."""
+    text = message_text(answer_of(row))
+    return f"reasoning: {row.reasoning}\n\nanswer: {text}" if row.reasoning else text
+
+
+def _call_text(call: ToolCall) -> str:
     return f"{call.function.name}({json.dumps(call.function.arguments, ensure_ascii=False)})"

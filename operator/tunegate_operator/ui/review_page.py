@@ -1,0 +1,40 @@
+"""What a person scores in a review: the rows of its sample."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_operator.clients.review_session import answer_of, counts_text, message_text
+from tunegate_operator.ui.scoring import Choice, Questionnaire
+from tunegate_operator.ui.templating import environment
+
+CHOICES = (Choice("y", True, "Good", "good"), Choice("n", False, "Bad", "bad"))
+_PREVIEW = 80
+"""Length of the line about a row in the list of all rows, in characters."""
+
+
+def review_questionnaire(job: str, rows: Sequence[ReviewRow], resume: str) -> Questionnaire[bool]:
+    """Return what the page shows for the sample of a job."""
+    by_id = {row.id: row for row in rows}
+    return Questionnaire(
+        title=f"Review of {job}",
+        question="Is the answer what the model should learn to answer to this prompt?",
+        noun="row",
+        choices=lambda _: CHOICES,
+        content=lambda row: _content(by_id[row]),
+        preview=lambda row: _preview(by_id[row]),
+        counts=counts_text,
+        resume=resume,
+    )
+
+
+def _content(row: ReviewRow) -> Markup:
+    template = environment().get_template("review_row.html.j2")
+    # The template escapes the texts.
+    return Markup(template.render(row=row, answer=answer_of(row)))  # noqa: S704
+
+
+def _preview(row: ReviewRow) -> str:
+    """Return the start of the last turn of the prompt."""
+    return " ".join(message_text(row.prompt[-1]).split())[:_PREVIEW] if row.prompt else ""
