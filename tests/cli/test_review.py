@@ -6,9 +6,12 @@ sample.
 """
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
 from support.builders import make_job
 from support.world import Script, World
@@ -17,10 +20,12 @@ from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.plan import SampledRow, SamplePlan
 from tunegate_operator.cli import review as command
+from tunegate_operator.cli.main import main
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
 from tunegate_operator.clients.review import Review, open_review, parse_score_lines
+from tunegate_operator.clients.review_files import read_scores
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import scores_name
@@ -85,7 +90,8 @@ def submit(client: WorldClient, letters: str, reviewer: str = "ana") -> int:
     scores = {
         row.id: Score(good=letter == "y") for row, letter in zip(ROWS, letters, strict=True) if letter != "-"
     }
-    return command.submit(cast("KubernetesClient", client), CALLER, opened(client, reviewer), scores)
+    review = opened(client, reviewer)
+    return command.submit(cast("KubernetesClient", client), CALLER, review, replace(review, scores=scores))
 
 
 def test_submitted_scores_let_the_job_continue(
@@ -144,6 +150,29 @@ def test_job_that_does_not_await_a_review_is_refused(client: WorldClient) -> Non
         opened(client)
 
 
+def test_scores_of_others_in_a_file_stay_when_the_reviewer_scores_too(
+    client: WorldClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text(f"id,good,reviewer\n{ROWS[0].id},yes,ben\n{ROWS[1].id},no,ben\n")
+    review = opened(client, "lead")
+    command.submit(cast("KubernetesClient", client), CALLER, review, read_scores(path, review))
+    submit(client, "y---------", "lead")
+    found = opened(client, "lead")
+    assert (found.reviewers, found.scored) == (["lead", "ben"], 2)
+    assert found.others["ben"][ROWS[1].id].good is False
+    assert client.world.status().data.review.reviewers == ["ben", "lead"]
+
+
+@pytest.mark.parametrize("other", ["--export", "--scores"])
+def test_ways_to_score_exclude_each_other(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "scores.csv"
+    path.touch()
+    result = CliRunner().invoke(main, ["review", "orders", "--web", other, str(path)])
+    assert result.exit_code == 2
+    assert f"--web and {other} exclude each other" in result.output
+
+
 @pytest.mark.parametrize("id", [None, 7, ["a"], {"a": 1}])
 def test_score_whose_id_is_no_text_is_reported_with_its_line(id: object) -> None:
     lines = "\n".join(json.dumps({"id": id, "good": True}) for id in (ROWS[0].id, id))
@@ -159,7 +188,7 @@ def test_scores_may_have_notes_with_any_line_separator() -> None:
 
 def test_scores_for_two_jobs_with_long_names_have_two_config_maps() -> None:
     metadata = [
-        Review(f"{'n' * 62}{end}", SAMPLE.sha256, (), "ana", {}).config_map({})["metadata"] for end in "ab"
+        Review(f"{'n' * 62}{end}", SAMPLE.sha256, (), "ana", {}).config_map()["metadata"] for end in "ab"
     ]
     assert [one["labels"]["tunegate.dev/review"][-1] for one in metadata] == ["a", "b"]
     assert metadata[0]["name"] != metadata[1]["name"]

@@ -4,8 +4,10 @@ and continues the job."""
 import json
 import os
 import pty
+import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ import yaml
 
 from support.builders import make_config_map
 from support.command import Command
+from support.site import Site
 
 pytestmark = pytest.mark.model
 
@@ -144,6 +147,88 @@ def test_changed_sample_on_the_volume_is_refused(waiting):
     result = waiting("review", "orders", "--scores", scores_file(waiting))
     assert result.returncode == 1
     assert "was changed on its volume" in result.stdout
+
+
+def review_in_browser(command: Command) -> tuple[subprocess.Popen[str], Site, str]:
+    """Start `tunegate review --web`. Returns the process, its server, and the path of the page."""
+    process = command.start("review", "orders", "--web")
+    assert process.stdout
+    line = process.stdout.readline()
+    found = re.match(r"open http://127\.0\.0\.1:(\d+)(/[-\w]{32}/) in a browser; Ctrl-C", line)
+    assert found, line
+    return process, Site(int(found[1])), found[2]
+
+
+def scored(command: Command) -> int:
+    """Return the number of scored rows in the status."""
+    count: int = command.status()["data"]["review"]["scored"]
+    return count
+
+
+def test_review_in_a_browser_and_in_the_terminal_can_be_mixed(waiting):
+    ids = [row["id"] for row in sample(waiting)]
+    process, site, path = review_in_browser(waiting)
+    for id in ids[:12]:
+        assert site.post(path, item=id, do="y").status == 303
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=SECONDS)
+    assert (process.returncode, scored(waiting)) == (4, 12), rest
+    assert "saved: 12 of 20 rows of the review sample are scored" in rest
+
+    assert "12 of 20 scored" in review_in_terminal(waiting, "y" * 3 + "q")
+    process, site, path = review_in_browser(waiting)
+    assert "15 of 20 scored" in site.get(path).text
+    for id in ids[15:]:
+        site.post(path, item=id, do="n" if id == ids[-1] else "y")
+    end = site.post(path, do="submit")
+    rest, _ = process.communicate(timeout=SECONDS)
+    assert "submits the scores now" in end.text
+    assert process.returncode == 0, rest
+    assert waiting.status()["phase"] == "Succeeded"
+    assert waiting.status()["data"]["reviewScore"] == "0.95"
+
+
+def test_scores_in_a_browser_survive_a_killed_command(waiting):
+    process, site, path = review_in_browser(waiting)
+    for row in sample(waiting)[:5]:
+        site.post(path, item=str(row["id"]), do="y")
+    process.kill()
+    process.communicate()
+    assert "5 of 20 scored" in review_in_terminal(waiting, "q")
+
+
+def test_sample_is_exported_scored_in_a_table_and_read_back(waiting):
+    exported = waiting("review", "orders", "--export", "sample.csv")
+    assert exported.returncode == 0, exported.stdout
+    assert exported.stdout.endswith(
+        "sample.csv has 20 rows. Submit their scores with: tunegate review orders --scores sample.csv\n"
+    )
+    path = waiting.folder / "sample.csv"
+    path.write_text(path.read_text().replace(",,\n", ",no,too short\n"))
+    result = waiting("review", "orders", "--scores", "sample.csv")
+    assert result.returncode == 1, result.stdout
+    assert "0/20 reviewed rows are good = 0.00" in waiting.status()["failure"]["message"]
+    assert "too short" in waiting.status()["failure"]["message"]
+
+
+def test_annotations_of_several_people_decide_the_review_together(waiting):
+    waiting("review", "orders", "--export", "tasks.json")
+    path = waiting.folder / "tasks.json"
+    tasks = json.loads(path.read_text())
+    for task in tasks:
+        task["annotations"] = [
+            {
+                "completed_by": person,
+                "result": [{"from_name": "good", "type": "choices", "value": {"choices": [choice]}}],
+            }
+            for person, choice in ((1, "good"), (2, "bad"), (3, "good"))
+        ]
+    path.write_text(json.dumps(tasks))
+    result = waiting("review", "orders", "--scores", "tasks.json", "--reviewer", "lead")
+    assert result.returncode == 0, result.stdout
+    review = waiting.status()["data"]["review"]
+    assert review["reviewers"] == ["annotator 1", "annotator 2", "annotator 3"]
+    assert waiting.status()["data"]["reviewScore"] == "1.00"
 
 
 def review_in_terminal(command: Command, keys: str) -> str:

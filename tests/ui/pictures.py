@@ -1,23 +1,27 @@
-"""Take the pictures of docs/ui.md in a real browser: the page of a job, and the page of a gate.
+"""Take the pictures of docs/ui.md and docs/review.md in a real browser: the pages of a job, a gate and a
+review.
 
 ::
 
     tunegate run examples/quickstart
     python tests/ui/pictures.py runs order-extractor
 
-The job is a real run in a runs folder. The history of the gate is simulated: the operator judges models with
-chosen results. Needs Debian's packages chromium and chromium-driver.
+The job is a real run in a runs folder; without arguments, its picture is not taken. The history of the gate
+is simulated: the operator judges models with chosen results. The rows of the review are those of an example.
+Needs Debian's packages chromium and chromium-driver.
 """
 
 import argparse
 import base64
 import io
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +30,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.browser import DESK, open_browser, show
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.places import runs_place, write_status
+from support.scoring_page import serve_review
 from support.site import serve_site
 from support.world import Script, World
+from tunegate_api.judging.golden import Message
+from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_operator.clients.runs import RunsClient
 from tunegate_operator.engine.cluster import Key
 
@@ -36,25 +43,45 @@ COLOURS = 128
 MOST_BYTES = 200 * 1024
 MARGIN = 24
 DAY = 86_400
+REVIEWED, MOST_TURNS = 20, 3
+"""The number of rows in the review, and the maximum number of turns in a prompt."""
 VERSIONS = {1: 82, 2: 85, 3: 84, 4: 89, 5: 78, 6: 91, 7: 93, 8: 94}
 """How many of the 100 golden cases each simulated version passes."""
 
 
 def main() -> None:
-    """Write docs/ui-job.png and docs/ui-gate.png."""
+    """Write docs/ui-job.png, docs/ui-gate.png and docs/ui-review.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, help="the runs folder")
-    parser.add_argument("job", help="the job whose page is shown")
+    parser.add_argument("runs", type=Path, nargs="?", help="the runs folder")
+    parser.add_argument("job", nargs="?", help="the job whose page is shown")
     arguments = parser.parse_args()
-    runs = arguments.runs.resolve()
     with tempfile.TemporaryDirectory() as folder, open_browser(Path(folder, "profile")) as browser:
-        os.chdir(runs.parent)  # the pages show the path of the folder
-        with serve_site(RunsClient(Path(runs.name))) as site:
-            take(browser, f"{site.address}/jobs/{arguments.job}", "ui-job.png", last="checkpoints")
+        if arguments.runs:
+            runs = arguments.runs.resolve()
+            os.chdir(runs.parent)  # the pages show the path of the folder
+            with serve_site(RunsClient(Path(runs.name))) as site:
+                take(browser, f"{site.address}/jobs/{arguments.job}", "ui-job.png", last="checkpoints")
         os.chdir(folder)
         simulate_history(Path("runs"))
         with serve_site(RunsClient(Path("runs"))) as site:
             take(browser, f"{site.address}/gates/golden", "ui-gate.png", last="history")
+        with serve_review(conversations()) as page:
+            for good in (True, True, False, True, True):
+                page.session.comment("" if good else "the city is the old one")
+                page.session.answer(good)
+            take(browser, page.address, "ui-review.png", last="act")
+
+
+def conversations() -> list[ReviewRow]:
+    """Return short conversations of an example as rows of a review sample."""
+    config_map = yaml.safe_load((ROOT / "examples" / "sft-lora" / "data.yaml").read_text())
+    rows = []
+    for line in config_map["data"]["train.jsonl"].splitlines():
+        row = json.loads(line)
+        *prompt, answer = [Message.model_validate(message) for message in row["messages"]]
+        if len(prompt) <= MOST_TURNS:
+            rows.append(with_id(ReviewRow(row=row["id"], prompt=prompt, completion=answer.content)))
+    return rows[:REVIEWED]
 
 
 def simulate_history(runs: Path) -> None:

@@ -193,7 +193,7 @@ def test_text_has_enough_contrast_in_light_and_dark_schemes(
     assert [m for m in measured if m["contrast"] < AA_CONTRAST] == []
 
 
-def test_page_says_when_the_command_has_ended(browser: Any) -> None:
+def test_page_shows_that_the_command_has_ended(browser: Any) -> None:
     with serve_review(plain_rows(2)) as page:
         show(browser, page.address, DESK)
         press(browser, "y")

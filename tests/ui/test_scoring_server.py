@@ -1,11 +1,16 @@
 """The server of the page on which a person scores rows: whom it answers, and what it saves."""
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from support.report_page import text_of
 from support.scoring_page import ScoringPage, plain_rows, serve_review
+from tunegate_operator.clients.review_session import start_session
+from tunegate_operator.ui.review_page import review_questionnaire
+from tunegate_operator.ui.scoring_server import serve_scoring
 
 ROWS = plain_rows(3)
 IDS = [row.id for row in ROWS]
@@ -125,3 +130,20 @@ def test_incomplete_scores_cannot_be_submitted(page: ScoringPage) -> None:
     page.site.post(page.path, do="submit")
     assert not page.session.is_submitted
     assert not page.has_stopped
+
+
+def test_sigterm_ends_the_server_and_later_works_as_before() -> None:
+    def handler(*_: object) -> None:
+        raise AssertionError("the server did not catch the signal")
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        serve_scoring(
+            start_session(ROWS, {}),
+            review_questionnaire("orders", ROWS, ""),
+            lambda: None,
+            lambda _: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        assert signal.getsignal(signal.SIGTERM) is handler, "asyncio resets handlers to their defaults"
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,16 +1,18 @@
 """The command `tunegate review`."""
 
 import getpass
+import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from tunegate_api.judging.review import Score
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.cli import exit_codes
@@ -18,8 +20,8 @@ from tunegate_operator.cli.keyboard import Keyboard
 from tunegate_operator.cli.place import NAME, Place, at_place, notice
 from tunegate_operator.cli.review_session import score_rows
 from tunegate_operator.clients.caller import Caller
-from tunegate_operator.clients.client import Client, ClientError, status_of
-from tunegate_operator.clients.review import Review, open_review, parse_score_lines
+from tunegate_operator.clients.client import Client, status_of
+from tunegate_operator.clients.review import Review, open_review
 from tunegate_operator.engine.cluster import Object
 
 if TYPE_CHECKING:
@@ -28,26 +30,38 @@ if TYPE_CHECKING:
 OPERATOR_SECONDS = 30.0
 """How long to wait until the operator has read the scores."""
 POLL_SECONDS = 0.5
+_READING = "reading the review sample from the job's volume"
+Save = Callable[[Object], None]
 
 
 @click.command()
 @NAME
+@click.option("--web", is_flag=True, help="Score in a browser instead of the terminal.")
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the sample to a new file, and end: .csv for a spreadsheet, .json for Label Studio.",
+)
 @click.option(
     "--scores",
     "file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help='JSON Lines with scores, instead of keys: {"id": "...", "good": true, "note": "..."}; - for '
-    "standard input.",
+    metavar="FILE",
+    help="Read the scores from a file: .csv, the .json that Label Studio exports, or JSON Lines such as "
+    '{"id": "...", "good": true, "note": "..."}; - for JSON Lines on standard input.',
 )
 @click.option("--reviewer", default=None, help="Your name.  [default: the name of your login]")
 @at_place
-def review(place: Place, *, name: str, file: Path | None, reviewer: str | None) -> None:
+def review(
+    place: Place, *, name: str, web: bool, export: Path | None, file: Path | None, reviewer: str | None
+) -> None:
     """Score a sample of a job's training rows, before the job trains.
 
-    The command shows one row after the other. A row is good if its answer is what the model should learn to
-    answer. The scores are saved if you quit, and the command continues with the next row. Once all rows are
-    scored and you submit them, the job trains, or fails if too few rows are good. On this machine, the
-    command then runs the job.
+    The command shows one row after the other, in the terminal or on a page in a browser. A row is good if
+    its answer is what the model should learn to answer. The scores are saved if you quit, and the command
+    continues with the next row. Once all rows are scored and you submit them, the job trains, or fails if
+    too few rows are good. On this machine, the command then runs the job.
 
     \b
     Exit codes: 0 the review is passed, 1 failed, 4 rows without a score; on this machine, those of
@@ -58,32 +72,54 @@ def review(place: Place, *, name: str, file: Path | None, reviewer: str | None) 
     person = (reviewer or getpass.getuser()).strip()[:MAX_REVIEWER]
     if not person:
         raise click.BadParameter("must not be blank", param_hint="--reviewer")
+    ways = [way for way, given in (("--web", web), ("--export", export), ("--scores", file)) if given]
+    if len(ways) > 1:
+        raise click.UsageError(f"{' and '.join(ways)} exclude each other")
+
+    if export:
+        _export(place, name, person, export)
+        return
+
+    def score(opened: Review, save: Save) -> Review:
+        return _score(opened, save, place.caller, web=web, file=file)
+
     if place.runs is not None:
         from tunegate_operator.cli.run import review_run  # noqa: PLC0415 - not needed for a cluster
 
         opened = open_review(place.client(), name, person)
 
-        def score() -> Object | None:
-            scores = _scores(opened, file)
-            return opened.config_map(scores) if scores != opened.scores else None
+        def score_new(save: Save) -> Object | None:
+            reviewed = score(opened, save)
+            return reviewed.config_map() if reviewed != opened else None
 
-        review_run(place.runs, name, score, place.caller)
+        review_run(place.runs, name, score_new, place.caller)
     else:
-        notice("reading the review sample from the job's volume")
+        notice(_READING)
         client = place.cluster()
         opened = open_review(client, name, person)
-        raise SystemExit(submit(client, place.caller, opened, _scores(opened, file)))
+        raise SystemExit(submit(client, place.caller, opened, score(opened, client.put_config_map)))
 
 
-def submit(client: "KubernetesClient", caller: Caller, opened: Review, scores: dict[str, Score]) -> int:
-    """Write the scores of a reviewer to a cluster, wait until the operator has read them, and print the state
-    of the job. Nothing is written if no score is new. Returns the exit code."""
+def _export(place: Place, name: str, person: str, file: Path) -> None:
+    from tunegate_operator.clients.review_files import write_sample  # noqa: PLC0415 - rarely needed
+
+    if place.runs is None:
+        notice(_READING)
+    opened = open_review(place.client(), name, person)
+    write_sample(file, opened)
+    again = place.caller.command("review", name, "--scores", shlex.quote(str(file)))
+    click.echo(f"{file} has {len(opened.rows)} rows. Submit their scores with: {again}")
+
+
+def submit(client: "KubernetesClient", caller: Caller, opened: Review, reviewed: Review) -> int:
+    """Write scores to a cluster, wait until the operator has read them, and print the state of the job.
+    Nothing is written if no score is new. Returns the exit code."""
     job = client.get("FineTuneJob", opened.job)
-    if scores != opened.scores:
-        client.put_config_map(opened.config_map(scores))
-        if len(scores) < len(opened.rows):
-            again = caller.command("review", opened.job)
-            click.echo(f"saved: {len(scores)} of {len(opened.rows)} rows are scored. Continue with: {again}")
+    if reviewed != opened:
+        client.put_config_map(reviewed.config_map())
+        if reviewed.scored < len(reviewed.rows):
+            counts = f"{reviewed.scored} of {len(reviewed.rows)} rows are scored"
+            click.echo(f"saved: {counts}. Continue with: {caller.command('review', opened.job)}")
         job = _wait_for_operator(client, job)
     status = status_of(job)
     click.echo(f"{status.phase}: {status.message}")
@@ -110,18 +146,19 @@ def _reviewed_part(job: Object) -> tuple[object, ...]:
     return job["metadata"]["uid"], status.get("phase"), status.get("data"), status.get("message")
 
 
-def _scores(opened: Review, file: Path | None) -> dict[str, Score]:
-    """Return the scores of the reviewer: the earlier ones with those in ``file``, or with those that the
-    reviewer gives in the terminal."""
+def _score(opened: Review, save: Save, caller: Caller, *, web: bool, file: Path | None) -> Review:
+    """Return the review with the scores in ``file``, or with those that the reviewer gives in a browser or in
+    the terminal. ``save`` saves them in the meantime."""
     if file is not None:
-        where = "standard input" if file == Path("-") else str(file)
-        try:
-            with click.open_file(str(file), encoding="utf-8") as lines:
-                given = parse_score_lines(lines.read(), opened.rows, where)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ClientError(f"{where} cannot be read: {error}") from error
-        return {**opened.scores, **given}
+        from tunegate_operator.clients.review_files import read_scores  # noqa: PLC0415 - rarely needed
+
+        return read_scores(file, opened)
+    if web:
+        from tunegate_operator.cli.review_web import score_in_browser  # noqa: PLC0415 - slow to import
+
+        return score_in_browser(opened, save, caller)
     if not sys.stdin.isatty():
-        raise click.UsageError("the terminal is not interactive: give the scores with --scores FILE")
+        raise click.UsageError("the terminal is not interactive: add --web, or --scores FILE")
     with Keyboard(sys.stdin.fileno()) as keyboard:
-        return score_rows(opened.rows, opened.scores, Console(), keyboard.read, keyboard.ask)
+        scores = score_rows(opened.rows, opened.scores, Console(), keyboard.read, keyboard.ask)
+    return replace(opened, scores=scores)

@@ -69,14 +69,16 @@ def continue_run(runs: Path, name: str, reason: str, caller: Caller) -> None:
         _live(laptop, [name], {}, caller)
 
 
-def review_run(runs: Path, name: str, score: Callable[[], Object | None], caller: Caller) -> None:
+def review_run(
+    runs: Path, name: str, score: Callable[[Callable[[Object], None]], Object | None], caller: Caller
+) -> None:
     """Record the scores in the ConfigMap that ``score`` returns, if any are new, and run the job if its
-    review is decided.
+    review is decided. ``score`` gets a function that saves earlier versions of this ConfigMap.
 
     The folder is locked while a person scores, so that the scores can be recorded in any case.
     """
     with _open(runs, [name]) as laptop:
-        scores = score()
+        scores = score(laptop.put_config_map)
         if scores:
             laptop.put_config_map(scores)
         laptop.step(0)

@@ -1,8 +1,9 @@
 """The review of a job by one person: the sample, and the ConfigMap with the scores of the reviewer."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -19,7 +20,7 @@ _MAX_PROBLEMS = 5
 
 @dataclass(frozen=True)
 class Review:
-    """The sample of a job that awaits its review, and the scores that one reviewer has given so far."""
+    """The sample of a job that awaits its review, and the scores in the ConfigMap of one reviewer."""
 
     job: str
     sample: str
@@ -27,11 +28,25 @@ class Review:
     rows: Sequence[ReviewRow]
     reviewer: str
     scores: Mapping[str, Score]
+    """The scores that the reviewer has given so far."""
+    others: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    """The scores of other reviewers, from a file that has the scores of several people."""
 
-    def config_map(self, scores: Mapping[str, Score]) -> Object:
-        """Return the ConfigMap that records ``scores`` as those of the reviewer."""
-        document = ReviewScores(sample=self.sample, reviewer=self.reviewer, scores=dict(scores))
-        content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    @property
+    def reviewers(self) -> list[str]:
+        """The names of the people with scores."""
+        return [*([self.reviewer] if self.scores else []), *self.others]
+
+    @property
+    def scored(self) -> int:
+        """The number of rows that at least one of them has scored."""
+        return len(set(self.scores).union(*self.others.values()))
+
+    def config_map(self) -> Object:
+        """Return the ConfigMap that records the scores."""
+        data = {_key(name): self._document(name, scores) for name, scores in self.others.items()}
+        if self.scores or not data:
+            data[SCORES_KEY] = self._document(self.reviewer, self.scores)
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -39,8 +54,13 @@ class Review:
                 "name": scores_name(self.job, self.reviewer),
                 "labels": {REVIEW_LABEL: self.job},
             },
-            "data": {SCORES_KEY: json.dumps(content, indent=1, ensure_ascii=False) + "\n"},
+            "data": data,
         }
+
+    def _document(self, reviewer: str, scores: Mapping[str, Score]) -> str:
+        document = ReviewScores(sample=self.sample, reviewer=reviewer, scores=dict(scores))
+        content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def open_review(client: Client, name: str, reviewer: str) -> Review:
@@ -61,10 +81,9 @@ def open_review(client: Client, name: str, reviewer: str) -> Review:
             f"the review sample of FineTuneJob {name} was changed on its volume: its digest is not the one "
             "in the plan; delete the job and create it again"
         )
-    earlier = _parse_scores(client.read_config_map(scores_name(name, reviewer)), expected.sample)
-    known = {row.id for row in rows}
-    scores = {id: score for id, score in earlier.items() if id in known}
-    return Review(name, expected.sample, rows, reviewer, scores)
+    earlier = _parse_scores(client.read_config_map(scores_name(name, reviewer)), expected.sample, rows)
+    own = earlier.pop(reviewer, {})
+    return Review(name, expected.sample, rows, reviewer, own, earlier)
 
 
 def parse_score_lines(text: str, rows: Sequence[ReviewRow], where: str) -> dict[str, Score]:
@@ -112,11 +131,23 @@ def _parse_sample(text: str, name: str) -> list[ReviewRow]:
         ) from error
 
 
-def _parse_scores(config_map: Object | None, sample: str) -> dict[str, Score]:
-    """Return the scores in a ConfigMap; empty if they are unusable or about another sample."""
-    text = (config_map or {}).get("data", {}).get(SCORES_KEY, "")
-    try:
-        found = ReviewScores.model_validate_json(text)
-    except ValidationError:
-        return {}
-    return found.scores if found.sample == sample else {}
+def _parse_scores(
+    config_map: Object | None, sample: str, rows: Sequence[ReviewRow]
+) -> dict[str, dict[str, Score]]:
+    """Return the scores in a ConfigMap by reviewer, without those that are unusable or about another
+    sample."""
+    known, found = {row.id for row in rows}, dict[str, dict[str, Score]]()
+    for text in ((config_map or {}).get("data") or {}).values():
+        try:
+            document = ReviewScores.model_validate_json(text)
+        except ValidationError:
+            continue
+        if document.sample == sample:
+            scores = {id: score for id, score in document.scores.items() if id in known}
+            found[document.reviewer] = scores
+    return found
+
+
+def _key(reviewer: str) -> str:
+    """Return the key for the scores of another reviewer in a ConfigMap."""
+    return f"{hashlib.sha256(reviewer.encode()).hexdigest()[:10]}.json"

@@ -17,13 +17,14 @@ _PREVIEW = 80
 def review_questionnaire(job: str, rows: Sequence[ReviewRow], resume: str) -> Questionnaire[bool]:
     """Return what the page shows for the sample of a job."""
     by_id = {row.id: row for row in rows}
+    previews = {row.id: _preview(row) for row in rows}
     return Questionnaire(
         title=f"Review of {job}",
         question="Is the answer what the model should learn to answer to this prompt?",
         noun="row",
         choices=lambda _: CHOICES,
         content=lambda row: _content(by_id[row]),
-        preview=lambda row: _preview(by_id[row]),
+        preview=previews.__getitem__,
         counts=counts_text,
         resume=resume,
     )

@@ -1,0 +1,119 @@
+"""A review sample as tasks for Label Studio, and the annotations in its JSON export.
+
+The formats: https://labelstud.io/guide/tasks and https://labelstud.io/guide/export
+"""
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
+
+from tunegate_api.judging.review import Score
+from tunegate_operator.clients.review import Review
+from tunegate_operator.clients.review_files.given import GivenScores
+from tunegate_operator.clients.review_session import answer_text, prompt_text
+
+LABELING_CONFIG = """\
+<View>
+  <Style>[class*='htx-'] { white-space: pre-wrap; overflow-wrap: anywhere; }</Style>
+  <Header value="Prompt"/>
+  <Text name="prompt" value="$prompt"/>
+  <Header value="Answer"/>
+  <Text name="answer" value="$answer"/>
+  <Choices name="good" toName="answer" choice="single-radio" required="true" showInline="true">
+    <Choice value="good" hotkey="y"/>
+    <Choice value="bad" hotkey="n"/>
+  </Choices>
+  <TextArea name="note" toName="answer" placeholder="What is wrong" maxSubmissions="1"/>
+</View>
+"""
+"""The labeling interface of a project for these tasks."""
+_GOOD, _BAD = "good", "bad"
+
+
+class _Person(BaseModel):
+    id: int | None = None
+    email: str = ""
+
+
+def _as_person(value: object) -> object:
+    """Return a person as an object. Label Studio exports an id or an object."""
+    return {"id": value} if isinstance(value, int) else value or {}
+
+
+class _Annotation(BaseModel):
+    completed_by: Annotated[_Person, BeforeValidator(_as_person)] = _Person()
+    was_cancelled: bool = False
+    result: list[dict[str, Any]] = []
+
+    @property
+    def reviewer(self) -> str:
+        """The name of the annotator; empty if there is none."""
+        person = self.completed_by
+        return person.email or (f"annotator {person.id}" if person.id is not None else "")
+
+    def values(self, control: str, key: str) -> list[str]:
+        """Return what the annotator entered into a control of the labeling interface."""
+        found = [entry.get("value") for entry in self.result if entry.get("from_name") == control]
+        parts = [value[key] for value in found if isinstance(value, dict) and key in value]
+        return [str(one) for part in parts for one in (part if isinstance(part, list) else [part])]
+
+
+class _Task(BaseModel):
+    id: int | None = None
+    data: dict[str, Any]
+    annotations: list[_Annotation]
+
+
+_TASKS = TypeAdapter(list[_Task])
+
+
+def tasks_text(review: Review) -> str:
+    """Return the rows of a sample as a list of tasks. The scores that the reviewer gave are not in it."""
+    tasks = [
+        {
+            "data": {
+                "sample": review.sample,
+                "id": row.id,
+                "row": row.row,
+                "prompt": prompt_text(row),
+                "answer": answer_text(row),
+            }
+        }
+        for row in review.rows
+    ]
+    return json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_annotations(text: str, given: GivenScores) -> None:
+    """Read the scores in an export. Skipped tasks and annotations without a choice are not scores. Raises
+    ClientError if the export cannot be used at all."""
+    try:
+        tasks = _TASKS.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise given.refuse(
+            f"not an export of Label Studio in the format JSON: {f'{place}: ' if place else ''}{first['msg']}"
+        ) from error
+    for number, task in enumerate(tasks, start=1):
+        place = f"task {task.id if task.id is not None else number}"
+        sample = str(task.data.get("sample"))
+        if sample != given.sample:
+            raise given.refuse(
+                f"{place} is about the sample {sample[:12]}…, not {given.sample[:12]}…: the data of the job "
+                "has changed, so export the sample again with --export"
+            )
+        for annotation in task.annotations:
+            _read_annotation(annotation, place, task.data.get("id"), given)
+
+
+def _read_annotation(annotation: _Annotation, place: str, id: object, given: GivenScores) -> None:
+    chosen = annotation.values("good", "choices")
+    if annotation.was_cancelled or not chosen:
+        return
+    if chosen not in ([_GOOD], [_BAD]):
+        given.add_problem(f"{place}: the choice {', '.join(chosen)[:64]!r} is neither {_GOOD} nor {_BAD}")
+        return
+    note = "\n".join(annotation.values("note", "text"))
+    given.add(place, id, Score(good=chosen == [_GOOD], note=note), annotation.reviewer)
