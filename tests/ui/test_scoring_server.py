@@ -8,6 +8,8 @@ import pytest
 
 from support.report_page import text_of
 from support.scoring_page import ScoringPage, plain_rows, serve_review
+from tunegate_api.judging.golden import Message
+from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_operator.clients.review_session import start_session
 from tunegate_operator.ui.review_page import review_questionnaire
 from tunegate_operator.ui.scoring_server import serve_scoring
@@ -44,6 +46,17 @@ def test_unknown_path_shows_no_row(page: ScoringPage, path: str) -> None:
     answer = page.site.get(path)
     assert answer.status == 404
     assert "order" not in answer.text
+
+
+def test_control_characters_of_a_row_are_shown_as_escapes() -> None:
+    prompt = [Message(role="user", content="a\x1bb \u202ec")]
+    row = with_id(ReviewRow(row="1\x07", prompt=prompt, completion="d\u2066e", reasoning="f\x00g"))
+    with serve_review([row]) as page:
+        text = page.site.get(page.path).text
+    assert not {"\x1b", "\u202e", "\x07", "\u2066", "\x00"} & set(text)
+    assert text.count(r"a\x1bb \u202ec") == 2, "in the row and in the list"
+    assert r"d\u2066e" in text
+    assert r"f\x00g" in text
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", ""])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.meta import printable
 from tunegate_operator.clients.review_session import answer_of, counts_text, message_text
 from tunegate_operator.ui.scoring import Choice, Questionnaire
 from tunegate_operator.ui.templating import environment
@@ -38,4 +39,4 @@ def _content(row: ReviewRow) -> Markup:
 
 def _preview(row: ReviewRow) -> str:
     """Return the start of the last turn of the prompt."""
-    return " ".join(message_text(row.prompt[-1]).split())[:_PREVIEW] if row.prompt else ""
+    return printable(" ".join(message_text(row.prompt[-1]).split())[:_PREVIEW]) if row.prompt else ""

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tunegate_api.duration import duration_text
+from tunegate_api.meta import printable
 
 
 @cache
@@ -26,6 +27,7 @@ def environment() -> Environment:
     filters: dict[str, Any] = {
         "duration": duration_text,
         "json": lambda value: json.dumps(value, ensure_ascii=False, indent=2),
+        "printable": printable,
         "query": _query,
         "thousands": lambda number: f"{number:,}",
         "utc": utc,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
 from tunegate_api.judging.review import Score
+from tunegate_api.meta import first_problem
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_files.given import GivenScores
 from tunegate_operator.clients.review_session import answer_text, prompt_text
@@ -91,10 +92,8 @@ def read_annotations(text: str, given: GivenScores) -> None:
     try:
         tasks = _TASKS.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
         raise given.refuse(
-            f"not an export of Label Studio in the format JSON: {f'{place}: ' if place else ''}{first['msg']}"
+            f"not an export of Label Studio in the format JSON: {first_problem(error)}"
         ) from error
     for number, task in enumerate(tasks, start=1):
         place = f"task {task.id if task.id is not None else number}"
