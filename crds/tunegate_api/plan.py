@@ -104,7 +104,7 @@ class PreferencePlan(StatusModel):
 
 
 class SampledRow(StatusModel):
-    """A training row that people review."""
+    """A training row that is reviewed."""
 
     id: str
     """Id of the row in the sample, which depends only on the row's content."""
@@ -112,13 +112,54 @@ class SampledRow(StatusModel):
     """Id of the row in the data, or its line number, at most 64 characters."""
 
 
+class CalibrationCounts(StatusModel):
+    """How a judge model scored the rows that people had scored before."""
+
+    source_sha256: Sha256
+    bad: Annotated[int, Field(ge=0)]
+    """Number of rows that people scored as bad."""
+    bad_found: Annotated[int, Field(ge=0)]
+    """Number of these rows that the judge scored as bad, too."""
+    good: Annotated[int, Field(ge=0)]
+    """Number of rows that people scored as good."""
+    good_accepted: Annotated[int, Field(ge=0)]
+    """Number of these rows that the judge scored as good, too."""
+    unscored: Annotated[int, Field(ge=0)] = 0
+    """Number of rows, good and bad ones, that the judge gave no score. They are neither found nor
+    accepted."""
+
+
+class JudgedBad(StatusModel):
+    """A row of the sample that a judge model scored as bad."""
+
+    id: str
+    reason: str
+    """The reason of the judge, truncated."""
+
+
+class JudgePlan(StatusModel):
+    """The scores of a judge model. The answers of the judge are in data/review/judge.jsonl on the volume."""
+
+    model: str
+    instructions_sha256: Sha256
+    """Digest of the instructions for the judge, which include the rubric."""
+    calibration: CalibrationCounts
+    good: Listed[str] = []
+    """Ids of the rows of the sample with a good score. Empty if the judge is not calibrated."""
+    bad: Listed[JudgedBad] = []
+    faults: Mapped[int] = {}
+    """Number of failed requests by kind of fault, see :class:`tunegate_trainer.judge.faults.Fault`."""
+
+
 class SamplePlan(StatusModel):
-    """The sample of training rows that people review before training. Its content is in
+    """The sample of training rows that are reviewed before training. Its content is in
     data/review/sample.jsonl on the volume."""
 
     sha256: Sha256
     """Digest of the sample, see :func:`tunegate_api.judging.review_sample.sample_digest`."""
     rows: Listed[SampledRow]
+    judge: JudgePlan | None = None
+    """The scores of the judge model. None without `data.quality.judge`."""
 
 
 class ProductionPlan(StatusModel):
@@ -142,7 +183,7 @@ class DataPlan(StatusModel):
     preference: PreferencePlan | None = None
     """The preference pairs. None without a DPO stage."""
     review: SamplePlan | None = None
-    """The sample that people review. None without `data.quality`."""
+    """The sample that is reviewed. None without `data.quality`."""
     production: ProductionPlan | None = None
     """The production inputs. None without `data.production`, and in plans of earlier releases."""
     warnings: Listed[str] = []

@@ -7,6 +7,8 @@ RESULT = "result.json"
 incomplete."""
 REVIEW_SAMPLE = "review/sample.jsonl"
 """Path in the data folder of the file with the rows that people review before training, one a line."""
+JUDGE_ANSWERS = "review/judge.jsonl"
+"""Path in the data folder of the file with the answers and faults of the judge model, one a line."""
 PAIRS_PREFIX = "preference-"
 """Prefix of the names of files with pairs. It is followed by the name of the split: train, dev or test."""
 

@@ -1,4 +1,8 @@
-"""Confidence intervals of pass rates. They are shown, but never part of a verdict. No I/O."""
+"""Confidence intervals of rates. No I/O.
+
+The intervals of pass rates are shown, but never part of a verdict. Those of a judge model decide whether its
+scores count.
+"""
 
 from dataclasses import dataclass
 from math import sqrt

@@ -61,8 +61,8 @@ class Source(ApiModel):
         Field(examples=["pvc://datasets/invoices.jsonl"]),
     ] = None
     """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://BUCKET/KEY,
-    hf://datasets/ORG/NAME/PATH, or https://HOST/PATH. PATH may be a folder for pvc:// and
-    file://. To pin a commit of a data set, write NAME@REVISION."""
+    hf://datasets/ORG/NAME[@REVISION]/PATH, or https://HOST/PATH. For pvc:// and file://, it may be a
+    folder."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None
@@ -70,11 +70,11 @@ class Source(ApiModel):
     sha256: Annotated[
         Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
     ] = None
-    """SHA-256 digest that the file or folder must have; otherwise the job fails before training. For a file,
-    `sha256sum` prints it. If omitted, any content is accepted. The plan always records the digest."""
+    """SHA-256 digest that the file or folder must have, for a file as `sha256sum` prints it. If omitted, any
+    content is accepted, and the plan records its digest."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
-    """Name of the Secret with the credentials for `uri`, with the same keys as in `model.secretName`; for
-    https://, with token, or username and password."""
+    """Name of the Secret with the credentials for `uri`. Keys: those of `model.secretName`; for https://,
+    token, or username and password."""
 
 
 class DataSource(Source):
@@ -104,30 +104,35 @@ class HeldOut(ApiModel):
     hash assigns each row to train, dev or test, so adding rows does not move existing rows to another split.
     Dev and test have at most 1,000 rows each; further rows are trained on."""
     group_by: Annotated[ColumnName | None, Field(examples=["customer"])] = None
-    """Field of rows and preference pairs to group by. Rows with the same value are either all trained on or
-    all held out. Defaults to the prompt."""
+    """Field of rows and preference pairs to group by. Rows with the same value are all trained on or all held
+    out. Defaults to the prompt."""
 
 
 class Calibration(ApiModel):
-    """Rows scored by people, which the judge scores too. The scores of the judge are used only if the judge
-    agrees with people often enough."""
+    """Rows scored by people. The scores of the judge count only if it agrees with people often enough."""
 
     source: Source
     """Rows with the fields `prompt`, `completion` and `good`, which is true or false, as people scored the
-    row. 100 rows are enough if 20 of them are bad."""
+    row. At most 1,000; 100 are enough if 20 of them are bad."""
     min_recall: Annotated[Share, Field(examples=["0.7"])]
-    """Minimum share of the bad rows that the judge must find, 0 to 1. It is compared with the lower bound of
-    the 95 % confidence interval."""
+    """Minimum share of the bad rows that the judge must find, 0 to 1. The lower bound of the 95 % confidence
+    interval is compared."""
     min_specificity: Annotated[Share, Field(examples=["0.8"])]
-    """Minimum share of the good rows that the judge must accept, 0 to 1. It is compared with the lower bound
-    of the 95 % confidence interval."""
+    """Minimum share of the good rows that the judge must accept, 0 to 1. The lower bound of the 95 %
+    confidence interval is compared."""
 
 
 class Judge(ApiModel):
-    """A language model that scores completions, and the agreement with people that it must reach."""
+    """A language model that scores completions, and how often it must agree with people."""
 
     endpoint: Endpoint
     """The server of the judge model."""
+    rubric: Annotated[
+        str | None,
+        Field(min_length=1, max_length=4096, examples=["The total is that of the invoice."]),
+    ] = None
+    """Criteria of a good completion. Defaults to general criteria: correct, complete and in the requested
+    format."""
     calibration: Calibration
     """Rows that measure how well the judge agrees with people."""
 
@@ -155,7 +160,7 @@ class Data(ApiModel):
     """Training data, and how to hold out rows."""
 
     goal: Goal
-    """Purpose of the tuning. The purpose determines the minimum number of training rows: 200 for
+    """Purpose of the tuning, which determines the minimum number of training rows: 200 for
     StyleOrFormat, 500 for DomainVocabulary, 1,000 for TaskSpecialization, and 2,000 for
     InstructionFollowing."""
     size_policy: Literal["Refuse", "Warn"] = "Refuse"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import Decimal, Sha256, StatusModel
+from tunegate_api.meta import Decimal, Message, Sha256, StatusModel
 
 MAX_REVIEWER = 64
 """Maximum length of a reviewer's name, in characters."""
@@ -12,8 +12,26 @@ MAX_REVIEWERS = 10
 """Maximum number of reviewers that the status names."""
 
 
+class JudgeStatus(StatusModel):
+    """The scores of a judge model."""
+
+    model: Annotated[str, Field(max_length=256)]
+    """Name of the model."""
+    calibration: Literal["Passed", "Inconclusive"]
+    """Passed: its scores count for rows that no person scored. Inconclusive: they do not, because it does not
+    agree with people often enough."""
+    recall_lower_bound: Decimal
+    """Lower bound of the share of bad rows that it finds."""
+    specificity_lower_bound: Decimal
+    """Lower bound of the share of good rows that it accepts."""
+    scored: int = 0
+    """Number of rows of the sample that it scored."""
+    message: Message = ""
+    """The numbers behind the bounds, and how many requests failed."""
+
+
 class ReviewStatus(StatusModel):
-    """The review of a sample of the training rows by people."""
+    """The review of a sample of the training rows."""
 
     sample: Sha256
     """Digest of the sample. Scores must name it."""
@@ -23,6 +41,8 @@ class ReviewStatus(StatusModel):
     """Number of rows that at least one reviewer has scored."""
     good: int = 0
     """Number of scored rows that are good: more reviewers scored them good than bad."""
+    judge: JudgeStatus | None = None
+    """The judge model. Absent without `data.quality.judge`."""
     passed: bool | None = None
     """Whether the review is passed. Absent until all rows of the sample are scored."""
     reviewers: Annotated[

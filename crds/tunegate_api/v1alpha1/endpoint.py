@@ -19,4 +19,4 @@ class Endpoint(ApiModel):
     model: Annotated[str, Field(max_length=256, examples=["invoice-extractor"])]
     """Name of the model on the server."""
     secret_name: Annotated[Name | None, Field(examples=["serving-key"])] = None
-    """Name of the Secret with the API key."""
+    """Name of the Secret with the API key. Key: OPENAI_API_KEY."""

@@ -21,14 +21,14 @@ class GoldenStatus(StatusModel):
     rate: Decimal
     """Pass rate, 0 to 1, truncated to two digits."""
     truncated: int | None = None
-    """Number of outputs that were truncated by `generation.maxNewTokens`. A truncated output does not pass.
-    Absent if no output was truncated."""
+    """Number of outputs that `generation.maxNewTokens` truncated. They do not pass. Absent if there are
+    none."""
     best_so_far: Decimal | None = None
-    """Highest pass rate of the starting model of the stage and of the checkpoints of the stage up to this
-    one. Only set for a checkpoint."""
+    """Highest pass rate of the stage up to this checkpoint, with that of its starting model. Only set for a
+    checkpoint."""
     delta_points: dict[str, Decimal] = {}
-    """Maps the name of each baseline to a difference in percentage points: the pass rate of the model minus
-    the pass rate of the baseline."""
+    """Maps the name of each baseline to the pass rate of the model minus that of the baseline, in percentage
+    points."""
 
 
 class BaselineDigest(StatusModel):
@@ -87,8 +87,8 @@ class CheckpointStatus(StatusModel):
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
     """Result of each gate."""
     time: Time | None = None
-    """Time at which the evaluation ended, by the clock of the pod that evaluated the checkpoint. Absent if an
-    earlier release of the trainer evaluated it."""
+    """Time at which the evaluation ended, by the clock of its pod. Absent if an earlier release of the
+    trainer evaluated it."""
 
 
 class CheckpointReference(StatusModel):

@@ -44,32 +44,30 @@ class ModelSource(ApiModel):
     uri: Annotated[ModelUri | None, Field(examples=["pvc://models/Qwen2.5-7B-Instruct"])] = None
     """Address of the weights: hf://ORG/NAME, s3://BUCKET/PREFIX (a folder), oci://REGISTRY/NAME:TAG,
     oci://REGISTRY/NAME@sha256:DIGEST, pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), or
-    package://NAME for a model that is part of an installed Python package. A download is verified, and kept
-    on the storage volume so that other jobs can use it."""
+    package://NAME for a model in an installed Python package. Downloads are verified, and kept on the
+    storage volume for other jobs."""
     start_from: Annotated[Name | None, Field(examples=["invoice-extractor"])] = None
     """Name of a FineTuneJob in the same namespace. This job waits until the named job succeeds, and starts
-    from the artifact that passed the named job's gates, even if it was not published. If the artifact is an
-    adapter, it is merged into its base model, and this job publishes a whole model. The baseline BaseModel of
+    from the artifact that passed its gates, even if it was not published. An adapter is merged into its base
+    model, and this job publishes a whole model. The baseline BaseModel of
     this job's gates is the model that this job starts from."""
     revision: Annotated[
         str | None, Field(max_length=128, examples=["a09a35458c702b33eeacc393d103063234e8bc28"])
     ] = None
     """Commit, branch or tag of an hf:// repository. Required for hf://, because the content of a repository
-    can change. If it is a branch or tag, the plan records the commit to which it points when the job starts.
-    Not allowed for other schemes: an oci:// address already includes a tag or digest. For every scheme, the
-    plan records the digest of the weights."""
+    can change, and not allowed for other schemes. For a branch or tag, the plan records its commit when the
+    job starts. For every scheme, the plan records the digest of the weights."""
     secret_name: Annotated[Name | None, Field(examples=["hub-token"])] = None
     """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod. Keys for
-    hf://: HF_TOKEN. Keys for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and optionally
-    AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL. Keys for oci://: .dockerconfigjson, or username and
-    password. If omitted, the pod uses the credentials in its environment or of its ServiceAccount, if there
-    are any."""
+    hf://: HF_TOKEN; for s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and optionally AWS_SESSION_TOKEN,
+    AWS_REGION and AWS_ENDPOINT_URL; for oci://: .dockerconfigjson, or username and password. If
+    omitted, the pod uses the credentials in its environment or of its ServiceAccount, if there are any."""
     chat_template_args: Annotated[
         dict[str, Any] | None, Field(max_length=16, examples=[{"enable_thinking": False}])
     ] = None
     """Arguments of the model's chat template, such as enable_thinking or reasoning_effort: strings, numbers
-    or booleans. Chats are rendered with these arguments in training, in evaluations and for baselines. The
-    arguments become defaults of the published chat template. Defaults to the chat template's own values."""
+    or booleans. They apply in training, evaluations and baselines, and become defaults of the published chat
+    template. Defaults to the chat template's own values."""
     trust_remote_code: bool = False
     """If true, Python code of the model repository may run. Refused unless the administrator of the cluster
     allows it."""
@@ -114,9 +112,9 @@ class TaskMetric(ApiModel):
     ]
     """Name of the metric. exact_match: share of outputs that equal the completion, ignoring leading and
     trailing white space. json_schema: share of outputs that are JSON and follow `schema`.
-    preference_accuracy: share of held-out pairs of `data.preference` in which the chosen completion has a
-    higher mean log-probability per token than the rejected one. f1: F1 score, for classification; the label
-    is the whole completion. rouge_l: mean ROUGE-L F-measure, for text generation. numeric: share of outputs
+    preference_accuracy: share of held-out pairs in which the chosen completion has a higher mean
+    log-probability per token than the rejected one. f1: F1 score, for classification; the label is the whole
+    completion. rouge_l: mean ROUGE-L F-measure, for text generation. numeric: share of outputs
     whose first number equals the number in the completion, within `tolerance`. tool_calls: share of outputs
     that make the tool calls of the completion. custom: mean score of the Python object `entryPoint`."""
     schema_: Annotated[SchemaSource | None, Field(alias="schema")] = None
@@ -196,9 +194,8 @@ class FineTuneJobSpec(ApiModel):
     volume."""
     merge_adapter: bool = False
     """If true, the adapter is merged into its base model, and the whole model is judged and published. If
-    false, the adapter is published. The exception is an adapter whose base model nobody else has, because an
-    earlier stage of this job trained the base model, or because `startFrom` names a job that ended with an
-    adapter. Then the whole model is judged and published."""
+    false, the adapter is published, unless nobody else has its base model: if an earlier stage trained the
+    base model, or `startFrom` names a job that ended with an adapter, the whole model is published."""
     suspend: bool = False
     """If true, training saves a checkpoint and stops, and its pods are deleted. Set `suspend` to false to
     resume training from that checkpoint."""

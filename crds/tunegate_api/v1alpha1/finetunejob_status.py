@@ -162,10 +162,9 @@ class Stop(StatusModel):
     message: Message
     """The arithmetic behind the stop."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
-    """Ids of the first regressed cases, at most 10. They fail at this checkpoint. For GoldenRegression, they
-    passed at the best step so far, which may be the starting model. For MustPassFailed, they are `mustPass`
-    cases that passed on the starting model or on any earlier checkpoint. If a person continued the stage
-    after an earlier stop, the evaluations before that stop are ignored."""
+    """Ids of the first regressed cases, at most 10. GoldenRegression: they passed at the best step so far,
+    which may be the starting model. MustPassFailed: they are `mustPass` cases that passed on the starting
+    model or on any earlier checkpoint. Evaluations before a stop that a person continued are ignored."""
     regressed_count: int = 0
     """Number of all regressed cases, of which `regressedCases` lists the first."""
     kept: CheckpointReference | None = None
@@ -173,9 +172,8 @@ class Stop(StatusModel):
     steps_saved: int = 0
     """Number of remaining optimizer steps of the stage, which the stop skipped."""
     seconds_saved: int | None = None
-    """Estimated time that the rest of the stage would have taken, in seconds, based on the duration of the
-    steps and evaluations of the stage so far. Later stages are not included. Absent if no duration was
-    measured."""
+    """Estimated time in seconds that the rest of the stage would have taken. Later stages are not included.
+    Absent if no duration was measured."""
     gpu_seconds_saved: int | None = None
     """`secondsSaved` multiplied by the number of GPUs of the stage."""
     time: Time
@@ -326,9 +324,8 @@ class FineTuneJobStatus(StatusModel):
     checkpoints_omitted: int = 0
     """Number of earlier checkpoints that `checkpoints` does not list."""
     best_checkpoint: CheckpointReference | None = None
-    """The best checkpoint that passed: the one with the highest golden pass rate. If several have this rate,
-    the one with the highest task metric on the dev split, and then the earliest. The next stage or the final
-    gate uses this checkpoint."""
+    """The best checkpoint that passed: the one with the highest golden pass rate, then the highest task
+    metric on the dev split, and then the earliest. The next stage or the final gate uses it."""
     final: FinalStatus | None = None
     """Evaluation of the artifact to publish, by the final gate."""
     published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
@@ -350,9 +347,8 @@ class FineTuneJobStatus(StatusModel):
     gpu_seconds: int = 0
     """Total GPU time of finished pods, in seconds."""
     counted_until: Time | None = None
-    """The running time of a failed pod is added to `runningSeconds` and `gpuSeconds` before the pod's Job
-    ends. This field is the creation time of the newest such pod. Absent if no such pod belongs to a running
-    Job."""
+    """Creation time of the newest failed pod whose running time is included in `runningSeconds` and
+    `gpuSeconds` although its Job has not ended. Absent if there is no such pod."""
     cost: Cost | None = None
     """Measured time of training and evaluations. Absent before the first optimizer step."""
     tracking: TrackingStatus | None = None

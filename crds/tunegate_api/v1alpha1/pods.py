@@ -68,9 +68,9 @@ class Gpu(ApiModel):
     count: Annotated[int, Field(ge=1, le=64, examples=[2])] = 1
     """Number of GPUs per node."""
     memory: Annotated[Quantity | None, Field(examples=["24G"])] = None
-    """Memory of one GPU, for example 24G for a card with 24 GB. The memory of each stage is estimated before
-    a GPU is requested: the number of examples per forward pass is chosen so that the stage fits, and the job
-    fails if no number fits."""
+    """Memory of one GPU, for example 24G for a card with 24 GB. The number of
+    examples per forward pass is chosen so that the estimated memory of each stage fits, and the job fails
+    before a GPU is requested if no number fits."""
 
 
 class Resources(ApiModel):
@@ -177,8 +177,7 @@ class PodTemplate(ApiModel):
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
     """Environment variables, as in a Pod. Take credentials from Secrets. Allowed are proxies, certificates,
     certain variables whose names begin with AWS_, HF_, MLFLOW_, NCCL_, OTEL_ or WANDB_, and all variables
-    whose names begin with USER_. docs/api/finetunejob.md lists these variables, and which pods get each of
-    them."""
+    whose names begin with USER_. docs/api/finetunejob.md lists them and the pods that get them."""
     volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
     """Additional volumes, as in a Pod."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None

@@ -29,9 +29,9 @@ class Adapter(ApiModel):
         list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
         Field(min_length=1, max_length=64, examples=[["q_proj", "v_proj"]]),
     ] = None
-    """Names of the layers that get an adapter, or only all-linear. Defaults to all-linear. In a multimodal
-    model, only layers of the language model get an adapter. To adapt layers of the vision tower too, add the
-    name of a layer that only the vision tower has."""
+    """Names of the layers that get an adapter, or only all-linear. Defaults to all-linear. In a
+    multimodal model, only layers of the language model get an adapter, unless you name a layer that only the
+    vision tower has."""
 
 
 TRAINER_ARGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim")
@@ -65,15 +65,15 @@ class Training(ApiModel):
 
     epochs: Annotated[int | None, Field(ge=1, le=1000, examples=[3])] = None
     """Number of passes over the training rows. Not allowed together with `maxSteps`. Defaults to a value that
-    depends on the method and the number of rows. For DPO, the default is 1. For SFT, the default is 5 below
-    500 rows, 3 up to 10,000 rows, 2 up to 50,000 rows, and 1 above."""
+    depends on the method and the number of rows. DPO: 1. SFT: 5 below 500 rows, 3 up to 10,000, 2 up to
+    50,000, and 1 above."""
     max_steps: Annotated[int | None, Field(ge=1, le=10_000_000, examples=[500])] = None
     """Number of optimizer steps. Not allowed together with `epochs`."""
     learning_rate: Annotated[Decimal | None, Between(above=0, most=1), Field(examples=["2e-4"])] = None
-    """Peak learning rate. Defaults to a value that depends on the method and the number of parameters. For
-    SFT of an adapter, the default is 5e-4 below 1 billion parameters, 2e-4 below 20 billion, and 1e-4 above.
-    For SFT of all weights, the default is 5e-5 below 1 billion parameters, 2e-5 below 4 billion, and 1e-5
-    above. For DPO, the default is 5e-6 for an adapter, and 5e-7 for all weights."""
+    """Peak learning rate. Defaults to a value that depends on the method and the number of parameters. SFT of
+    an adapter: 5e-4 below 1 billion parameters, 2e-4 below 20 billion, and 1e-4 above. SFT of all weights:
+    5e-5 below 1 billion, 2e-5 below 4 billion, and 1e-5 above. DPO: 5e-6 for an adapter, and 5e-7 for all
+    weights."""
     scheduler: Literal["linear", "cosine", "constant"] | None = None
     """Learning rate schedule after warmup. Defaults to linear, which decreases to 0."""
     warmup_fraction: Annotated[Share | None, Field(examples=["0.05"])] = None
@@ -88,8 +88,8 @@ class Training(ApiModel):
     """Number of examples per optimizer step (for DPO, pairs), in total over all GPUs and forward passes.
     Defaults to 16, rounded up to a multiple of the world size."""
     max_length: Annotated[int | None, Field(ge=8, le=1_048_576, examples=[2048])] = None
-    """Maximum length of an example in tokens. Longer examples are dropped. The job fails if more than the
-    share `data.maxTooLong` would be dropped. Defaults to 2048, or the context length of the model if that is
+    """Maximum length of an example in tokens. Longer examples are dropped, at most the share
+    `data.maxTooLong`. Defaults to 2048, or the context length of the model if that is
     smaller."""
     seed: Annotated[int | None, Field(ge=0, le=2**31 - 1, examples=[7])] = None
     """Random seed for the order of rows and the initial weights of the adapter. Defaults to 42."""

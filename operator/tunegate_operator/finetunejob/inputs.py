@@ -80,6 +80,9 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
         addresses["spec.data.preference.uri"] = spec.data.preference.uri
     if spec.data.production:
         addresses["spec.data.production.uri"] = spec.data.production.uri
+    if spec.data.quality and spec.data.quality.judge:
+        calibration = spec.data.quality.judge.calibration.source
+        addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
     if not local:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
-from tunegate_api.v1alpha1.data import Source
+from tunegate_api.v1alpha1.data import Judge, Source
 from tunegate_operator.children.volumes import ROOT, PodVolumes
 from tunegate_operator.names import plan_name, request_name
 
@@ -20,7 +20,14 @@ def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> l
 
 def _sources(spec: FineTuneJobSpec) -> list[Source]:
     """Return the sources that the data role reads."""
-    return [source for source in (spec.data.train, spec.data.preference, spec.data.production) if source]
+    judge = _judge(spec)
+    calibration = judge.calibration.source if judge else None
+    sources = (spec.data.train, spec.data.preference, spec.data.production, calibration)
+    return [source for source in sources if source]
+
+
+def _judge(spec: FineTuneJobSpec) -> Judge | None:
+    return spec.data.quality.judge if spec.data.quality else None
 
 
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
@@ -47,6 +54,8 @@ def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
         names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
+        judge = _judge(spec)
+        names.append(judge.endpoint.secret_name if judge else None)
     elif role is Role.PUBLISH:
         names += [target.secret_name for target in spec.publish]
     return sorted({name for name in names if name})

@@ -13,11 +13,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """A GET or HEAD request."""
+    """A GET or POST request."""
 
     path: str
     query: dict[str, str]
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class WebServer:
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
-                request = Request(unquote(url.path), query, self.headers)
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                request = Request(unquote(url.path), query, self.headers, content)
                 requests.append(request)
                 found = answer(request)
                 if not server.ignores_ranges:
@@ -65,6 +67,9 @@ class WebServer:
                     body = found.body
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.do_GET()
 
             def log_message(self, *_: object) -> None:
                 """Log nothing. Tests read ``requests``."""

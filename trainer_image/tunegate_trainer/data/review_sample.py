@@ -1,4 +1,4 @@
-"""Choose the training rows that people review before training, and write them to the volume.
+"""Choose the training rows that are reviewed before training, and write them to the volume.
 
 The sample depends only on the content of the rows, not on their order or on a seed. Most of it stays the same
 if a few rows are added or removed.
@@ -44,7 +44,7 @@ class _Candidate:
 def write_sample(path: Path, rows: Sequence[Measured[Row]], share: Fraction) -> SamplePlan:
     """Choose about ``share`` of the training rows, write them as JSON Lines, and return their entry in the
     plan."""
-    chosen = [_review_row(rows[position].labelled.row) for position in choose_rows(rows, share)]
+    chosen = [review_row(rows[position].labelled.row) for position in choose_rows(rows, share)]
     chosen.sort(key=lambda row: row.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (row.model_dump_json(by_alias=True, exclude_none=True) for row in chosen)
@@ -142,7 +142,8 @@ def _runs(members: Sequence[_Candidate], count: int) -> Iterator[tuple[Sequence[
         yield members[start:end], last - first
 
 
-def _review_row(row: Row) -> ReviewRow:
+def review_row(row: Row) -> ReviewRow:
+    """Return a training row as it is reviewed, with its id in the sample."""
     return with_id(
         ReviewRow(
             row=row.id,

@@ -59,6 +59,7 @@ from tunegate_trainer.evaluate.sets import (
     golden_text,
 )
 from tunegate_trainer.fetch.sources import open_source
+from tunegate_trainer.judge.review import with_judge
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
@@ -121,6 +122,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     model = _model(context)
     try:
         plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
+        plan = with_judge(context, plan)  # after all checks, because the answers of a judge cost money
     finally:
         folder.remove_scratch()
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
@@ -198,7 +200,7 @@ def prepare(
 
 
 def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured[Row]]) -> SamplePlan | None:
-    """Write the sample of the training rows that people review. Return its entry in the plan, or None if the
+    """Write the sample of the training rows that is reviewed. Return its entry in the plan, or None if the
     spec requires no review."""
     quality = context.request.spec.data.quality
     if quality is None:

@@ -1,0 +1,56 @@
+"""The score in an answer of a judge: tolerant of text around the object, strict about the object."""
+
+import pytest
+
+from tunegate_trainer.judge.answer import Answer, parse_answer
+from tunegate_trainer.judge.faults import Fault, FaultError
+
+
+@pytest.mark.parametrize(
+    ("text", "good", "reason"),
+    [
+        ('{"good": true, "reason": "complete"}', True, "complete"),
+        ('{"reason": "cut off", "good": false}', False, "cut off"),
+        ('```json\n{"good": false, "reason": "wrong"}\n```', False, "wrong"),
+        ('Here is my score:\n{"good": true, "reason": ""}\nI hope it helps.', True, ""),
+        ('{"good": true}', True, ""),
+        ('<think>{"good": true}? The total is wrong.</think>{"good": false, "reason": "t"}', False, "t"),
+        ('{"good": true, "reason": "a"} {"good": true, "reason": "b"}', True, "b"),
+        ('{"good": false, "reason": "two\\nlines\\u0007 and \\ud83d half"}', False, "two lines and half"),
+        ('{"criteria": {"good": 1}} {"good": true, "reason": "{}"}', True, "{}"),
+    ],
+)
+def test_answer_with_one_score_is_read(text, good, reason):
+    assert parse_answer(text) == Answer(good, reason)
+
+
+def test_long_reason_is_truncated():
+    assert parse_answer('{"good": false, "reason": "%s"}' % ("x" * 5000)).reason == "x" * 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "good: true",
+        "true",
+        "[true]",
+        '{"score": true}',
+        '{"good": "true"}',
+        '{"good": 1}',
+        '{"good": null}',
+        '{"good": true, "reason": 7}',
+        '{"good": true, "good": false}',
+        '{"good": true} or {"good": false}',
+        '{"good": true, "reason": "cut',
+        '{"answer": {"good": true}}',
+        'The row is {"prompt": "a "quoted" word", "completion": {"good": true}}',
+        '<think>{"good": true}</think> I cannot score this.',
+        "{" * 100_000,
+        '{"good":' * 10_000,
+    ],
+)
+def test_answer_without_exactly_one_score_is_malformed(text):
+    with pytest.raises(FaultError) as raised:
+        parse_answer(text)
+    assert raised.value.fault is Fault.MALFORMED

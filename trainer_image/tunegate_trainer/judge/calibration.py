@@ -1,0 +1,146 @@
+"""Read the rows that people scored, with which a judge is calibrated."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunegate_api.judging.judge_model import MAX_CALIBRATION_ROWS, rows_needed
+from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.meta import Sha256, exact, summarize
+from tunegate_api.plan import CalibrationCounts
+from tunegate_api.v1alpha1.data import Calibration, Columns
+from tunegate_trainer.data.fields import BadRowError, kind_of
+from tunegate_trainer.data.records import read_records
+from tunegate_trainer.data.records.record import Record
+from tunegate_trainer.data.review_sample import review_row
+from tunegate_trainer.data.shapes import ROW_SHAPES, recognize
+from tunegate_trainer.fetch.sources import open_source
+from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError
+
+FIELD = "data.quality.judge.calibration"
+_MAX_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """Rows that people scored, without repeated rows."""
+
+    source_sha256: Sha256
+    rows: tuple[ReviewRow, ...]
+    good: dict[str, bool]
+    """The score of people by the digest of the row."""
+
+    def counts(self, answers: dict[str, Answer]) -> CalibrationCounts:
+        """Compare the ``answers`` of a judge, by the digest of the row, with the scores of people."""
+        agreed = [digest for digest, answer in answers.items() if self.good[digest] is answer.good]
+        good = sum(self.good.values())
+        return CalibrationCounts(
+            source_sha256=self.source_sha256,
+            bad=len(self.good) - good,
+            bad_found=sum(not self.good[digest] for digest in agreed),
+            good=good,
+            good_accepted=sum(self.good[digest] for digest in agreed),
+            unscored=len(self.good) - len(answers),
+        )
+
+
+def read_calibration(context: Context, wanted: Calibration) -> CalibrationRows:
+    """Read the calibration rows. A row has one of the shapes of training rows, or is a line of the sample in
+    data/review/sample.jsonl, and has the field ``good``.
+
+    Raises :class:`BadDataError` for rows that cannot be read, for rows that were scored both as good and as
+    bad, and for so few good or bad rows that no judge could pass.
+    """
+    rows: list[ReviewRow] = []
+    good: dict[str, bool] = {}
+    problems: list[str] = []
+    total = 0
+    with open_source(context, wanted.source, f"{FIELD}.source") as opened:
+        for record in read_records(opened.path, f"{FIELD}.source"):
+            total += 1
+            if total > MAX_CALIBRATION_ROWS:
+                raise BadDataError(
+                    f"{FIELD}.source: more than {MAX_CALIBRATION_ROWS} rows",
+                    "keep a random part of the rows, because the judge is asked about each of them",
+                )
+            try:
+                row, score = _read(record)
+                if good.setdefault(row.digest, score) is not score:
+                    raise BadRowError("an equal row has the other score")
+            except BadRowError as error:
+                problems.append(f"{record.place}: {error}")
+            else:
+                rows.append(row)
+    if problems:
+        raise BadDataError(
+            f"{FIELD}.source: {summarize(problems, _MAX_PROBLEMS, separator='; ')}",
+            "correct these rows: each needs a prompt, a completion, and good, which is true or false",
+        )
+    unique = tuple({row.digest: row for row in rows}.values())
+    found = CalibrationRows(opened.sha256, unique, good)
+    _check_numbers(found, wanted)
+    return found
+
+
+def _check_numbers(found: CalibrationRows, wanted: Calibration) -> None:
+    """Raise :class:`BadDataError` if even a judge without any error could not pass."""
+    good = sum(found.good.values())
+    numbers = (
+        ("bad", len(found.good) - good, "minRecall", wanted.min_recall),
+        ("good", good, "minSpecificity", wanted.min_specificity),
+    )
+    problems = list(_shortages(numbers))
+    if problems:
+        raise BadDataError(
+            f"{FIELD}: no judge could pass with these rows: {'; '.join(problems)}",
+            "let people score more rows (100 rows are enough if 20 of them are bad), or lower the minimum",
+        )
+
+
+def _shortages(numbers: tuple[tuple[str, int, str, str], ...]) -> Iterator[str]:
+    for kind, count, field, minimum in numbers:
+        needed = rows_needed(exact(minimum))
+        if needed is None:
+            yield f"{field} {minimum} cannot be reached with {MAX_CALIBRATION_ROWS} rows"
+        elif count < needed:
+            yield f"{count} rows are {kind}, but {field} {minimum} needs at least {needed}"
+
+
+def _read(record: Record) -> tuple[ReviewRow, bool]:
+    """Return a row and the score of people. Raises :class:`BadRowError`."""
+    if record.fields is None:
+        raise BadRowError(record.problem or "the row is not an object")
+    fields = dict(record.fields)
+    score = _score(fields)
+    try:
+        return _row(fields), score
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise BadRowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (RecursionError, TypeError) as error:  # raised by libraries for unusual content
+        raise BadRowError(f"the row cannot be used: {type(error).__name__}") from None
+
+
+def _score(fields: dict[str, Any]) -> bool:
+    """Remove the field ``good``, and return its value. In CSV, it is a word."""
+    kind = kind_of(fields, "good")
+    value = fields.pop("good", None)
+    words = {"true": True, "false": False}
+    found = words.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise BadRowError(f"good must be true or false, but it is {kind}")
+    return found
+
+
+def _row(fields: dict[str, Any]) -> ReviewRow:
+    if isinstance(fields.get("prompt"), list):  # a line of the sample
+        return with_id(ReviewRow.model_validate({"row": "", **fields}))
+    shape = recognize(ROW_SHAPES, fields, Columns())
+    if shape is None:
+        names = ", ".join(sorted(fields)) or "no other fields"
+        raise BadRowError(f"a row needs the fields prompt and completion, or messages; this row has: {names}")
+    return review_row(shape.read(fields, Columns()))

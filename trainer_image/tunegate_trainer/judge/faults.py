@@ -1,0 +1,49 @@
+"""The kinds of faults of a judge. A request with a fault has no score."""
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Why a request to the judge has no score."""
+
+    RATE_LIMITED = "RateLimited"
+    """The server asked to wait: status 429."""
+    SERVER_ERROR = "ServerError"
+    """The server failed: status 500 or above."""
+    UNREACHABLE = "Unreachable"
+    """The connection failed."""
+    TIMED_OUT = "TimedOut"
+    """The answer took too long."""
+    MALFORMED = "Malformed"
+    """The answer is not the JSON object that was asked for."""
+    REFUSED = "Refused"
+    """The server refuses the request about this row: the row is too long for the model, or a content filter
+    stopped it."""
+    NOT_SENT = "NotSent"
+    """The deadline passed before there was an answer about the row."""
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server did not process the request, so that other rows may have the same fault."""
+        return self in (Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.UNREACHABLE, Fault.TIMED_OUT)
+
+
+MAX_RETRIES = {
+    Fault.RATE_LIMITED: 8,
+    Fault.SERVER_ERROR: 5,
+    Fault.UNREACHABLE: 5,
+    Fault.TIMED_OUT: 2,
+    Fault.MALFORMED: 2,
+    Fault.REFUSED: 0,
+}
+"""How often the request for a row is repeated after each kind of fault."""
+
+
+class FaultError(Exception):
+    """A request without a score. Its text says what happened, without content of rows or credentials."""
+
+    def __init__(self, fault: Fault, text: str, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.fault = fault
+        self.retry_after = retry_after
+        """The number of seconds that the server asks to wait; None if it does not."""

@@ -1,0 +1,172 @@
+"""Send one request to the server of a judge, by the chat completions API of OpenAI."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_trainer.fetch.network import is_loopback
+from tunegate_trainer.judge.answer import one_line
+from tunegate_trainer.judge.faults import Fault, FaultError
+from tunegate_trainer.judge.instructions import Messages, request_body
+from tunegate_trainer.process.credentials import Secret
+from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, TrainerError, UserError
+
+KEY = "OPENAI_API_KEY"
+"""The key of the Secret with the API key."""
+REQUEST_SECONDS = 120.0
+"""Maximum duration of a request, with the generation of the answer."""
+CONNECT_SECONDS = 20.0
+MAX_RETRY_AFTER = 60.0
+"""The longest wait in seconds that a server can ask for with the header Retry-After."""
+_MAX_BYTES = 1 << 18
+"""Maximum size of a response. A longer one is malformed."""
+_MAX_DETAIL = 200
+"""Maximum length of a server's error message in ours, in characters."""
+
+
+class JudgeServer:
+    """The server of a judge. Use it as an asynchronous context manager."""
+
+    def __init__(self, endpoint: Endpoint, secret: Secret | None, field: str) -> None:
+        """``field`` is the field of the spec that errors name. Raises :class:`TrainerError` if the API key is
+        missing, or would be sent without encryption."""
+        self.field = field
+        self._model = endpoint.model
+        self._url = f"{endpoint.url.rstrip('/')}/chat/completions"
+        try:
+            url = httpx2.URL(self._url)
+        except httpx2.InvalidURL as error:
+            raise UserError(f"{field}.url is not a valid address: {error}") from error
+        if url.userinfo:
+            raise UserError(
+                f"{field}.url must not contain credentials", "name a Secret with the API key as secretName"
+            )
+        self._secret_name, self._key, headers = endpoint.secret_name, "", {}
+        if secret is not None:
+            if url.scheme != "https" and not is_loopback(url.host):
+                raise UserError(
+                    f"{field}.url: the API key in Secret {secret.name} would be sent unencrypted",
+                    "use an https:// address, or leave secretName out",
+                )
+            self._key = secret[KEY].strip()
+            if not self._key.isascii() or not self._key.isprintable():
+                raise CredentialsError(
+                    f"Secret {secret.name}, key {KEY}: an API key may only have printable ASCII characters"
+                )
+            headers["Authorization"] = f"Bearer {self._key}"
+        timeout = httpx2.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    def __str__(self) -> str:
+        return f"{self._model} at {self._url}"
+
+    async def complete(self, messages: Messages) -> str:
+        """Return the text of the model's answer to ``messages``.
+
+        Raises :class:`FaultError`, and for a wrong key, model or address the :class:`TrainerError` that the
+        user must act on.
+        """
+        async with self._faults():
+            body = request_body(self._model, messages)
+            async with self._client.stream("POST", self._url, json=body) as response:
+                content = await _read(response)
+        if response.status_code == httpx2.codes.OK:
+            return _text(content)
+        raise self._error(response, content)
+
+    @asynccontextmanager
+    async def _faults(self) -> AsyncIterator[None]:
+        """Limit the duration of a request, and turn errors of the connection into :class:`FaultError`."""
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                yield
+        except (TimeoutError, httpx2.ReadTimeout) as error:
+            raise FaultError(Fault.TIMED_OUT, "the server did not answer in time") from error
+        except httpx2.RequestError as error:
+            text = f"the connection failed ({type(error).__name__})"
+            raise FaultError(Fault.UNREACHABLE, text) from error
+
+    def _error(self, response: httpx2.Response, content: bytes) -> FaultError | TrainerError:
+        """Return the error for a response that is not a success."""
+        status = response.status_code
+        answered = f"the server answered with status {status}"
+        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+            hint = f"check that {KEY} in Secret {self._secret_name} is valid for this server and model"
+            if not self._key:
+                hint = f"set {self.field}.secretName to a Secret with the API key in {KEY}"
+            return CredentialsError(f"{self.field}: {self} refuses access: {answered}", hint)
+        detail = self._detail(content)
+        if status == httpx2.codes.TOO_MANY_REQUESTS:
+            return FaultError(Fault.RATE_LIMITED, f"{answered}{detail}", _retry_after(response))
+        if status == httpx2.codes.REQUEST_TIMEOUT:
+            return FaultError(Fault.TIMED_OUT, answered)
+        if status >= httpx2.codes.INTERNAL_SERVER_ERROR:
+            return FaultError(Fault.SERVER_ERROR, f"{answered}{detail}", _retry_after(response))
+        if status == httpx2.codes.NOT_FOUND:
+            return SourceNotFoundError(
+                f"{self.field}: {self} does not exist: {answered}{detail}",
+                "check url, to which /chat/completions is appended, and model",
+            )
+        return FaultError(Fault.REFUSED, f"{answered}{detail}")
+
+    def _detail(self, content: bytes) -> str:
+        """Return the server's own message, without the API key; empty if it has none."""
+        try:
+            found: Any = json.loads(content)
+        except (ValueError, RecursionError):
+            return ""
+        error = found.get("error", found) if isinstance(found, dict) else None
+        text = error.get("message", "") if isinstance(error, dict) else error
+        if not isinstance(text, str) or not text.strip():
+            return ""
+        hidden = text.replace(self._key, "…") if self._key else text
+        return f": {one_line(hidden)[:_MAX_DETAIL]}"
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    """Return the content of a response, at most a little more than ``_MAX_BYTES`` of it."""
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > _MAX_BYTES:
+            break
+    return bytes(content)
+
+
+def _text(content: bytes) -> str:
+    """Return the text of the first choice in a response. Raises :class:`FaultError` if the response is not
+    complete."""
+    if len(content) > _MAX_BYTES:
+        raise FaultError(Fault.MALFORMED, "the response is too large")
+    try:
+        choice = json.loads(content)["choices"][0]
+        text, ended = choice["message"]["content"], choice.get("finish_reason")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise FaultError(Fault.MALFORMED, "the response has no chat completion") from None
+    if ended == "length":
+        raise FaultError(Fault.MALFORMED, "the answer is longer than the limit of tokens")
+    if not isinstance(text, str):
+        raise FaultError(Fault.MALFORMED, "the answer has no text")
+    return text
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """Return how many seconds the server asks to wait, at most ``MAX_RETRY_AFTER``. A date instead of a
+    number is ignored."""
+    value = response.headers.get("Retry-After", "").strip()
+    return min(float(value), MAX_RETRY_AFTER) if re.fullmatch(r"\d{1,9}(\.\d+)?", value) else None
