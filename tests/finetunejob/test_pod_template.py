@@ -230,6 +230,17 @@ CREDENTIALS = {
         "train": {"uri": "s3://rows/train.jsonl", "secretName": "bucket"},
         "preference": {"uri": "s3://rows/pairs.jsonl", "secretName": "bucket"},
         "production": {"uri": "s3://logs/requests.jsonl", "secretName": "logs"},
+        "quality": {
+            "review": "Judge",
+            "judge": {
+                "endpoint": {"url": "https://judge/v1", "model": "judge-7b", "secretName": "judge-key"},
+                "calibration": {
+                    "source": {"uri": "s3://scored/rows.jsonl", "secretName": "scored"},
+                    "minRecall": "0.7",
+                    "minSpecificity": "0.8",
+                },
+            },
+        },
     },
     "publish": [{"uri": "oci://registry.internal/orders", "secretName": "registry"}],
 }
@@ -237,7 +248,11 @@ CREDENTIALS = {
 
 @pytest.mark.parametrize(
     ("role", "names"),
-    [(Role.DATA, {"bucket", "hub", "logs"}), (Role.PUBLISH, {"registry"}), (Role.TRAIN, set())],
+    [
+        (Role.DATA, {"bucket", "hub", "logs", "judge-key", "scored"}),
+        (Role.PUBLISH, {"registry"}),
+        (Role.TRAIN, set()),
+    ],
 )
 def test_pod_gets_only_the_secrets_of_its_role(role: Role, names: set[str]):
     template = template_of(role, **CREDENTIALS)

@@ -3,7 +3,9 @@
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.manifests import changed
 from support.world import World
+from support.wrong_manifests import REVIEW
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.cache import Cache
@@ -62,12 +64,14 @@ def test_job_waits_for_missing_data():
                     "train": {"uri": "file:///rows.jsonl"},
                     "preference": {"uri": "file:///pairs.jsonl"},
                     "production": {"uri": "file:///requests.jsonl"},
+                    "quality": changed(REVIEW, {"judge.calibration.source": {"uri": "file:///a.jsonl"}}),
                 },
                 "stages": [
                     {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "r": 8, "alpha": 16}}
                 ],
             },
-            "spec.data.train.uri, spec.data.preference.uri, spec.data.production.uri",
+            "spec.data.train.uri, spec.data.preference.uri, spec.data.production.uri, "
+            "spec.data.quality.judge.calibration.source.uri",
         ),
     ],
 )

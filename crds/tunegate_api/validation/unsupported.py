@@ -52,7 +52,6 @@ FINETUNEJOB = (
         _is(True),
         "code from a model's repository; use a model that transformers knows",
     ),
-    NotYet("data.quality.review", _is("Judge"), "scores by a judge model; use Manual"),
     NotYet("queueName", GIVEN, "waiting in a Kueue queue"),
     NotYet(
         "publish[].uri", _scheme_besides("file", "pvc"), "this target; publish to a volume: pvc://CLAIM/PATH"

@@ -1,7 +1,8 @@
-"""Wait until people have scored the review sample of a job, and judge the scores.
+"""Wait until the review sample of a job is scored, and judge the scores.
 
-Scores arrive in ConfigMaps with the label ``tunegate.dev/review``. The scores with which the review was
-decided are recorded in an immutable ConfigMap, so later changes have no effect.
+People's scores arrive in ConfigMaps with the label ``tunegate.dev/review``, and those of a judge model in the
+plan. The scores with which the review was decided are recorded in an immutable ConfigMap, so later changes
+have no effect.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tunegate_api.contract import Role
+from tunegate_api.judging.judge_model import JudgeAssessment, add_judge
 from tunegate_api.judging.review import (
     ReviewAssessment,
     ReviewRecord,
@@ -27,6 +29,12 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import review_config_map
 from tunegate_operator.finetunejob.draft import Run
+from tunegate_operator.finetunejob.judge_review import (
+    asked_no_judge,
+    find_judge,
+    judge_status,
+    why_people_review,
+)
 from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.names import REVIEW_LABEL
 
@@ -41,6 +49,8 @@ class _Review:
 
     assessment: ReviewAssessment
     record: ReviewRecord
+    judge: JudgeAssessment | None
+    """The scores of the judge model; None without a judge."""
     problems: tuple[str, ...] = ()
     """Why scores do not count."""
     is_blocked: bool = False
@@ -52,8 +62,8 @@ class _Review:
 
 
 def ensure_reviewed(run: Run, plan: Plan) -> bool:
-    """Return whether people have reviewed the sample and enough of its rows are good. If too few are good,
-    fail the job; if scores are missing, show what the job waits for. True for a job without a review."""
+    """Return whether the sample is reviewed and enough of its rows are good. If too few are good, fail the
+    job; if scores are missing, show what the job waits for. True for a job without a review."""
     quality, sample = run.observed.job.spec.data.quality, plan.data.review
     if quality is None:
         return True
@@ -62,6 +72,9 @@ def ensure_reviewed(run: Run, plan: Plan) -> bool:
         return False
     if _passed_data(run, sample):
         return True
+    if failure := asked_no_judge(quality, sample):
+        run.draft.fail(failure)
+        return False
     review = _read_review(run, quality, sample)
     if not review.is_decided:
         message = _waiting_message(run, review)
@@ -93,6 +106,7 @@ def absorb_review(run: Run) -> None:
         rows=found.total,
         scored=found.scored,
         good=found.good,
+        judge=judge_status(review.judge) if review.judge else None,
         passed=found.has_passed if decided else None,
         reviewers=[votes.reviewer for votes in review.record.votes][:MAX_REVIEWERS],
     )
@@ -114,9 +128,9 @@ def _passed_data(run: Run, sample: SamplePlan) -> DataStatus | None:
 
 def _read_review(run: Run, quality: Quality, sample: SamplePlan) -> _Review:
     """Return the recorded review, or the review with the scores in ConfigMaps if none is recorded."""
-    observed, minimum = run.observed, exact(quality.min_score)
+    observed, minimum, judge = run.observed, exact(quality.min_score), find_judge(quality, sample)
     if observed.review is not None:
-        return _Review(assess_review(sample, observed.review, minimum), observed.review)
+        return _Review(assess_review(sample, observed.review, minimum), observed.review, judge)
     documents, problems = list[ReviewScores](), list[str]()
     for config_map in observed.score_maps:
         for where, found in _documents(config_map):
@@ -134,7 +148,8 @@ def _read_review(run: Run, quality: Quality, sample: SamplePlan) -> _Review:
             "reviewers are allowed: delete the others",
         )
     record = merge_scores(sample, documents)
-    return _Review(assess_review(sample, record, minimum), record, tuple(problems), blocked)
+    record = add_judge(record, sample, judge) if judge else record
+    return _Review(assess_review(sample, record, minimum), record, judge, tuple(problems), blocked)
 
 
 def _documents(config_map: Object) -> Iterator[tuple[str, ReviewScores | str]]:
@@ -159,8 +174,9 @@ def _waiting_message(run: Run, review: _Review) -> str:
         f"{found.scored} of {found.total} rows of the review sample are scored; score the rest with "
         f"`{command}`, or apply a ConfigMap with the label {REVIEW_LABEL}={meta.name}"
     )
+    why = why_people_review(review.judge, found.total) if review.judge else ""
     problems = summarize(review.problems, _MAX_PROBLEMS, separator="; ")
-    return cut(f"{todo}. {problems}" if problems else todo)
+    return cut(". ".join(filter(None, (why, todo, problems))))
 
 
 def _failure(found: ReviewAssessment) -> Failure:

@@ -1,5 +1,7 @@
 """The rules between fields, as `tunegate validate` reports them, for the table of invalid manifests."""
 
+from typing import Any
+
 import pytest
 
 from support.manifests import Changes, changed, evalgate, finetunejob, problem_messages, table
@@ -25,13 +27,11 @@ def assert_reported(kind: str, case: Wrong) -> None:
     assert [p for p in problems if p.where == case.field + case.below and expected in p.message], problems
 
 
-def test_valid_data_judge_has_no_problem_except_being_unsupported() -> None:
-    (problem,) = problem_messages(changed(finetunejob(), {"spec.data.quality": REVIEW}))
-    assert problem.startswith("spec.data.quality.review: not supported yet")
-
-
-def test_manual_review_of_the_data_has_no_problem() -> None:
-    assert problem_messages(changed(finetunejob(), {"spec.data.quality": {"sample": "0.1"}})) == []
+@pytest.mark.parametrize(
+    "quality", [REVIEW, changed(REVIEW, {"judge.rubric": "The total is right."}), {"sample": "0.1"}]
+)
+def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[str, Any]) -> None:
+    assert problem_messages(changed(finetunejob(), {"spec.data.quality": quality})) == []
 
 
 @pytest.mark.parametrize("type", ["judge", "guardrail"])

@@ -4,14 +4,12 @@ field in unsupported.py."""
 import pytest
 
 from support.manifests import Changes, changed, evalgate, finetunejob, problem_messages
-from support.wrong_manifests import REVIEW
 from tunegate_api.validation.unsupported import EVALGATE, FINETUNEJOB
 
 STAGE = "spec.stages.0"
 
 NOT_YET: dict[str, Changes] = {
     "model.trustRemoteCode": {"spec.model.trustRemoteCode": True},
-    "data.quality.review": {"spec.data.quality": REVIEW},
     "queueName": {"spec.queueName": "team-a"},
     "publish[].uri": {"spec.publish.0.uri": "oci://registry/model"},
     "publish[].secretName": {"spec.publish.0.secretName": "s"},

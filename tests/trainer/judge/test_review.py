@@ -13,6 +13,7 @@ from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer.judge import scoring
+from tunegate_trainer.judge.instructions import DEFAULT_RUBRIC
 from tunegate_trainer.main import main
 
 MakeJob = Callable[..., TrainerRoot]
@@ -196,3 +197,8 @@ def test_rubric_of_the_spec_replaces_the_general_criteria(make_job, judge):
     system = judge.bodies[0]["messages"][0]["content"]
     assert "The number is that of the order." in system
     assert "private data" not in system
+
+
+def test_general_criteria_are_in_the_documentation():
+    page = Path(__file__).parents[3] / "docs" / "review.md"
+    assert f"```text\n{DEFAULT_RUBRIC}\n```" in page.read_text()

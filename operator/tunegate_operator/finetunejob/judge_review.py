@@ -1,0 +1,50 @@
+"""Add the scores of a judge model to the review of a job, and show them in status."""
+
+from tunegate_api.judging.judge_model import JudgeAssessment, assess_judge
+from tunegate_api.judging.verdict import rate_text
+from tunegate_api.plan import SamplePlan
+from tunegate_api.v1alpha1.data import Quality
+from tunegate_api.v1alpha1.data_status import JudgeStatus
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+
+
+def find_judge(quality: Quality, sample: SamplePlan) -> JudgeAssessment | None:
+    """Return the scores of the job's judge, and whether they count. None if only people review the sample, or
+    if the data pod asked no judge."""
+    if quality.judge is None or sample.judge is None:
+        return None
+    return assess_judge(sample.judge, quality.judge.calibration)
+
+
+def judge_status(found: JudgeAssessment) -> JudgeStatus:
+    """Return the judge as status shows it."""
+    return JudgeStatus(
+        model=found.judge.model,
+        calibration="Passed" if found.calibration.has_passed else "Inconclusive",
+        recall_lower_bound=rate_text(found.calibration.recall.lower_bound),
+        specificity_lower_bound=rate_text(found.calibration.specificity.lower_bound),
+        scored=found.scored,
+        message=found.message,
+    )
+
+
+def why_people_review(found: JudgeAssessment, rows: int) -> str:
+    """Return why people must score rows although the job has a judge."""
+    if not found.calibration.has_passed:
+        return f"Inconclusive: the scores of the judge {found.judge.model} do not count: {found.message}"
+    return (
+        f"the judge {found.judge.model} scored {found.scored} of {rows} rows, and people must score the "
+        f"rest: {found.message}"
+    )
+
+
+def asked_no_judge(quality: Quality, sample: SamplePlan) -> Failure | None:
+    """Return a failure if the job has a judge, but the data pod did not ask it."""
+    if quality.judge is None or sample.judge is not None:
+        return None
+    return Failure(
+        reason=Reason.REPORT_MISSING,
+        message="spec.data.quality.review is Judge, but the data pod asked no judge: its trainer image is "
+        "older than the operator",
+        hint="Set the trainer image to the version of the operator, and create the job again.",
+    )
