@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tunegate_api.v1alpha1.data_status import DataStatus, JudgeStatus, ReviewStatus
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
 from tunegate_operator.cli.display import job_view
 from tunegate_operator.clients.caller import Caller
@@ -59,3 +60,18 @@ def test_commands_include_the_runs_folder_unless_it_is_the_default():
     interrupted = FineTuneJobStatus(phase=Phase.TRAINING)
     text = shown(interrupted, caller=Caller(options=" --runs here"), is_interrupted=True)
     assert "interrupted; resume with `tunegate run … --runs here`" in text
+
+
+def test_review_shows_its_scores_and_whether_the_judge_counts():
+    judge = JudgeStatus(
+        model="judge-7b",
+        calibration="Inconclusive",
+        recall_lower_bound="0.48",
+        specificity_lower_bound="0.91",
+    )
+    review = ReviewStatus(sample="0" * 64, rows=20, scored=12, good=10)
+    data = DataStatus(train=200, dev=20, test=20, review=review)
+    assert "review    12 of 20 rows scored · 10 good" in shown(FineTuneJobStatus(data=data))
+    judged = data.model_copy(update={"review": review.model_copy(update={"judge": judge})})
+    text = shown(FineTuneJobStatus(data=judged))
+    assert "12 of 20 rows scored · 10 good · judge judge-7b: calibration inconclusive" in text

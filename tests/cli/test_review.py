@@ -13,12 +13,12 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from support.builders import make_job
+from support.builders import make_config_map, make_job
 from support.world import Script, World
 from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
-from tunegate_api.plan import SampledRow, SamplePlan
+from tunegate_api.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
 from tunegate_operator.cli import review as command
 from tunegate_operator.cli.main import main
 from tunegate_operator.clients.caller import Caller
@@ -52,9 +52,10 @@ class WorldClient:
 
     place = "the world"
 
-    def __init__(self) -> None:
-        self.world = World(Script(sample=SAMPLE))
-        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8"}}
+    def __init__(self, sample: SamplePlan = SAMPLE, **quality: object) -> None:
+        self.world = World(Script(sample=sample))
+        data = make_job().obj()["spec"]["data"] | {"quality": {"minScore": "0.8", **quality}}
+        self.world.apply(make_config_map("scored", scored__jsonl="{}"))
         self.world.apply_all(make_job().with_spec(data=data).obj())
         self.world.run()
         self.text = "".join(f"{row.model_dump_json(by_alias=True)}\n" for row in ROWS)
@@ -193,3 +194,34 @@ def test_scores_for_two_jobs_with_long_names_have_two_config_maps() -> None:
     assert [one["labels"]["tunegate.dev/review"][-1] for one in metadata] == ["a", "b"]
     assert metadata[0]["name"] != metadata[1]["name"]
     assert all(len(one["name"]) <= 63 for one in metadata)
+
+
+def judged_client(bad_found: int) -> WorldClient:
+    """Return the client of a job whose judge scored all rows except the third and the last."""
+    counts = CalibrationCounts(source_sha256="0" * 64, bad=20, bad_found=bad_found, good=80, good_accepted=80)
+    judge = JudgePlan(
+        model="judge-7b",
+        instructions_sha256="1" * 64,
+        calibration=counts,
+        good=[row.id for n, row in enumerate(ROWS) if n not in (2, 9)] if bad_found == 20 else [],
+    )
+    calibration = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
+    endpoint = {"url": "https://judge/v1", "model": "judge-7b"}
+    return WorldClient(
+        SAMPLE.model_copy(update={"judge": judge}),
+        review="Judge",
+        judge={"endpoint": endpoint, "calibration": calibration},
+    )
+
+
+def test_rows_that_the_judge_could_not_score_are_shown_first() -> None:
+    client = judged_client(bad_found=20)
+    rows = opened(client).rows
+    assert list(rows) == [ROWS[2], ROWS[9], *(row for n, row in enumerate(ROWS) if n not in (2, 9))]
+    review = opened(client)
+    scored = replace(review, scores={row.id: Score(good=True) for row in rows[:2]})
+    assert command.submit(cast("KubernetesClient", client), CALLER, review, scored) == 0
+
+
+def test_rows_keep_their_order_if_the_calibration_is_inconclusive() -> None:
+    assert list(opened(judged_client(bad_found=14)).rows) == ROWS

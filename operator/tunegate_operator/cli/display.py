@@ -13,6 +13,7 @@ from rich.text import Text
 from tunegate_api.duration import duration_text
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.data_status import ReviewStatus
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
 from tunegate_operator.children.child_jobs import SUCCEEDED
@@ -51,6 +52,8 @@ def job_view(
         sections.append(
             Text(f"data      {data.train} train · {data.dev} dev · {data.test} test", style="dim")
         )
+        if data.review:
+            sections.append(Text(review_line(data.review), style="dim"))
     if status.plan and status.plan.memory and not status.cost:
         needs = [f"{m.stage} {m.needed or m.total}" for m in status.plan.memory]
         sections.append(Text(f"memory    {' · '.join(needs)}, estimated", style="dim"))
@@ -71,6 +74,14 @@ def job_view(
     return Panel(
         Group(*sections), title=f"[bold]{name}", border_style=COLOURS.get(phase, "blue"), padding=(0, 1)
     )
+
+
+def review_line(review: ReviewStatus) -> str:
+    """Return how many rows of the review sample are scored, and whether the scores of a judge count."""
+    parts = [f"review    {review.scored} of {review.rows} rows scored", f"{review.good} good"]
+    if review.judge:
+        parts.append(f"judge {review.judge.model}: calibration {review.judge.calibration.lower()}")
+    return " · ".join(parts)
 
 
 @dataclass(frozen=True)

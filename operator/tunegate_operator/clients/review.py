@@ -10,10 +10,12 @@ from pydantic import ValidationError
 from tunegate_api.judging.review import ReviewScores, Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
 from tunegate_api.meta import first_problem, summarize
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.names import REVIEW_LABEL, SCORES_KEY, scores_name
+from tunegate_operator.names import PLAN_KEY, REVIEW_LABEL, SCORES_KEY, scores_name
 
 _MAX_PROBLEMS = 5
 
@@ -26,6 +28,7 @@ class Review:
     sample: str
     """Digest of the sample."""
     rows: Sequence[ReviewRow]
+    """All rows of the sample. Those that a judge model scored are last."""
     reviewer: str
     scores: Mapping[str, Score]
     """The scores that the reviewer has given so far."""
@@ -81,9 +84,26 @@ def open_review(client: Client, name: str, reviewer: str) -> Review:
             f"the review sample of FineTuneJob {name} was changed on its volume: its digest is not the one "
             "in the plan; delete the job and create it again"
         )
+    judged = _judged_ids(client, status)
+    rows.sort(key=lambda row: row.id in judged)
     earlier = _parse_scores(client.read_config_map(scores_name(name, reviewer)), expected.sample, rows)
     own = earlier.pop(reviewer, {})
     return Review(name, expected.sample, rows, reviewer, own, earlier)
+
+
+def _judged_ids(client: Client, status: FineTuneJobStatus) -> set[str]:
+    """Return the ids of the rows for which the score of a judge model counts if no person scores them. Empty
+    if the plan, which has these ids, cannot be read."""
+    judge = status.data.review.judge if status.data and status.data.review else None
+    if judge is None or judge.calibration != "Passed" or status.plan is None:
+        return set()
+    text = (client.read_config_map(status.plan.config_map) or {}).get("data", {}).get(PLAN_KEY, "")
+    try:
+        sample = Plan.model_validate_json(text).data.review
+    except ValidationError:
+        return set()
+    found = sample.judge if sample else None
+    return {*found.good, *(row.id for row in found.bad)} if found else set()
 
 
 def parse_score_lines(text: str, rows: Sequence[ReviewRow], where: str) -> dict[str, Score]:
