@@ -1,5 +1,4 @@
-"""A real vLLM server on the CPU with a model and an adapter, in the environment that `make stories`
-creates."""
+"""A real vLLM server on the CPU with a model, in the environment that `make stories` creates."""
 
 import json
 import os
@@ -32,16 +31,36 @@ _SETTINGS = {
 @contextmanager
 def vllm_server(base: Path, adapter: Path, log: Path) -> Iterator[int]:
     """Serve ``adapter`` on ``base`` in bfloat16, as its model card says. Yields the server's port."""
+    with _running(
+        *("--model", base, "--dtype", "bfloat16", "--max-model-len", "1024"),
+        *("--enable-lora", "--lora-modules", f"{ADAPTER}={adapter}", "--generation-config", adapter),
+        log=log,
+    ) as port:
+        yield port
+
+
+@contextmanager
+def vllm_judge(model: Path, name: str, key: str, log: Path) -> Iterator[int]:
+    """Serve ``model`` under a name, with an API key. Yields the server's port."""
+    with _running(
+        *("--model", model, "--served-model-name", name, "--dtype", "bfloat16"),
+        *("--max-model-len", "2048", "--api-key", key),
+        log=log,
+    ) as port:
+        yield port
+
+
+@contextmanager
+def _running(*arguments: str | Path, log: Path) -> Iterator[int]:
+    """Run the server with these arguments. Yields its port."""
     assert PYTHON.exists(), "`make stories` installs vLLM into build/vllm"
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(PYTHON, "-m", "vllm.entrypoints.openai.api_server"),
-                *("--model", base, "--dtype", "bfloat16", "--max-model-len", "1024", "--enforce-eager"),
-                *("--enable-lora", "--lora-modules", f"{ADAPTER}={adapter}"),
-                *("--generation-config", adapter),
-                *("--host", "127.0.0.1", "--port", str(port)),
+                *arguments,
+                *("--enforce-eager", "--host", "127.0.0.1", "--port", str(port)),
             ],
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | _SETTINGS,
             stdout=output,
