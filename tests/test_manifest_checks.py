@@ -16,6 +16,7 @@ from support.manifests import (
     finetunejob,
     table,
 )
+from support.wrong_manifests import REVIEW
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_operator.manifest_checks import validate
@@ -78,6 +79,11 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "a missing data ConfigMap",
         {"job.spec.data.train.configMap": "odd"},
         "job: no ConfigMap odd in these files; found: orders-data, orders-golden-v1",
+    ),
+    (
+        "a missing ConfigMap with calibration rows",
+        {"job.spec.data.quality": REVIEW},
+        "job: no ConfigMap scored in these files; found: orders-data, orders-golden-v1",
     ),
     (
         "a missing key of the data",

@@ -140,7 +140,7 @@ class JudgedBad(StatusModel):
 class JudgePlan(StatusModel):
     """The scores of a judge model. The answers of the judge are in data/review/judge.jsonl on the volume."""
 
-    model: str
+    model: Annotated[str, Field(max_length=256)]
     instructions_sha256: Sha256
     """Digest of the instructions for the judge, which include the rubric."""
     calibration: CalibrationCounts

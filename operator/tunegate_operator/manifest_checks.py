@@ -25,6 +25,11 @@ from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
 CONFIG_MAP = "ConfigMap"
 MAX_CONFIG_MAP = 1024 * 1024
 """The API server's limit for the total size of a ConfigMap's values, in bytes."""
+_SOURCES: tuple[ObjectPath, ...] = (
+    *(("spec", "data", name) for name in ("train", "preference", "production")),
+    ("spec", "data", "quality", "judge", "calibration", "source"),
+)
+"""The paths of the data sources in a FineTuneJob."""
 _Id = tuple[str, str, str]
 
 
@@ -84,8 +89,8 @@ class _Checks:
         for path in (("spec", "gates"), *(("spec", "stages", i, "gates") for i in _positions(job, "stages"))):
             for i, reference in enumerate(_list(job.obj, path)):
                 yield from self._gate_exists(job, (*path, i, "name"), reference)
-        for name in ("train", "preference", "production"):
-            yield from self._pinned(job, ("spec", "data", name), ("spec", "data", name, "sha256"))
+        for source in _SOURCES:
+            yield from self._pinned(job, source, (*source, "sha256"))
         for i in _positions(job, "taskMetrics"):
             yield from self._schema(job, ("spec", "taskMetrics", i, "schema"))
 
