@@ -1,5 +1,6 @@
 """Read the rows that people scored, with which a judge is calibrated."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.meta import Sha256, exact, summarize
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.v1alpha1.data import Calibration, Columns
-from tunegate_trainer.data.fields import BadRowError, kind_of
+from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.records.record import Record
 from tunegate_trainer.data.review_sample import review_row
@@ -116,6 +117,7 @@ def _read(record: Record) -> tuple[ReviewRow, bool]:
         raise BadRowError(record.problem or "the row is not an object")
     fields = dict(record.fields)
     score = _score(fields)
+    encodable(json.dumps(fields, ensure_ascii=False, default=str), "the row")
     try:
         return _row(fields), score
     except ValidationError as error:

@@ -20,8 +20,8 @@ MAX_TOKENS = 1024
 
 _INSTRUCTIONS = """\
 You review training data of a language model. The next message is one row of the data as a JSON object: \
-`prompt` is what the model receives, and `completion` is the answer that it would learn to give. If the row has \
-them, `reasoning` and `tool_calls` belong to the answer, and `tools` are the functions that it may call.
+`prompt` is what the model receives, and `completion` is the answer that it would learn to give. If the row \
+has them, `reasoning` and `tool_calls` belong to the answer, and `tools` are functions that it may call.
 
 The completion is good if it meets all of these criteria:
 {rubric}
