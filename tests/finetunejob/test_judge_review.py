@@ -152,6 +152,16 @@ def test_scores_of_people_that_exist_before_replace_those_of_the_judge():
     assert review_of(status).good == 8
 
 
+def test_too_many_score_config_maps_block_a_review_that_the_judge_completed():
+    world = judged_world(sample())
+    for n in range(11):
+        world.apply(make_scores(f"scores-{n:02}", SAMPLE.sha256, reviewer=f"person {n}", **{IDS[0]: True}))
+    status = world.run()
+    assert status.phase is Phase.AWAITING_REVIEW
+    assert "at most 10 ConfigMaps" in status.message
+    assert "people must score the rest" not in status.message
+
+
 def test_review_by_a_judge_is_recorded_and_later_scores_have_no_effect():
     world = judged_world(sample())
     world.until_job("train")

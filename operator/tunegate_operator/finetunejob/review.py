@@ -174,7 +174,8 @@ def _waiting_message(run: Run, review: _Review) -> str:
         f"{found.scored} of {found.total} rows of the review sample are scored; score the rest with "
         f"`{command}`, or apply a ConfigMap with the label {REVIEW_LABEL}={meta.name}"
     )
-    why = why_people_review(review.judge, found.total) if review.judge else ""
+    judge = None if found.is_complete else review.judge
+    why = why_people_review(judge, found.total) if judge else ""
     problems = summarize(review.problems, _MAX_PROBLEMS, separator="; ")
     return cut(". ".join(filter(None, (why, todo, problems))))
 
