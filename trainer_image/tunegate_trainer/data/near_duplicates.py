@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash  # type: ignore[import-untyped]
 
-from tunegate_trainer.data.batching import batched
 from tunegate_trainer.data.clusters import Clusters
 from tunegate_trainer.data.shingles import Document, Hashes, Indices, Template, Words, batches
+from tunegate_trainer.process.batching import batched
 
 SIMILARITY = 0.6
 """Minimum Jaccard similarity of two near-duplicates, in shingles of all words and in shingles outside the

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegate_trainer.data.batching import batched
+from tunegate_trainer.process.batching import batched
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]

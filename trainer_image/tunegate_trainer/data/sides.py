@@ -10,7 +10,7 @@ from typing import Any
 
 from tunegate_api.contract import StartRequest
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.data.held_out import answered_prompts, prompts_of
+from tunegate_trainer.data.held_out import answered_prompts, check_disjoint, learned_prompts, prompts_of
 from tunegate_trainer.data.split import SIDES, Split, group_key
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.fetch.sources import locate
@@ -109,3 +109,30 @@ def write_sides(
     for key, side in earlier.side_of.items():
         keys[side].add(key)
     write_atomic(folder / SIDES_FILE, json.dumps({side: sorted(keys[side]) for side in SIDES}) + "\n")
+
+
+def held_out_prompts(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
+    """Return the prompts of all held-out rows and pairs."""
+    prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
+    return set(prompts)
+
+
+def check_sides(
+    split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
+) -> dict[str, Any]:
+    """Check the split, and return its numbers for the data report.
+
+    Raises :class:`AssertionError`, which would be a bug in Tunegate, in these cases: a prompt or a group of
+    rows is in two splits; a prompt is trained on although this or an ``earlier`` job held it out; a prompt is
+    held out although an earlier job trained on it; or the splits together do not have ``kept`` rows.
+    """
+    sides = {side: split.side(side) for side in SIDES}
+    check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
+    check_disjoint({side: prompts_of(rows) for side, rows in sides.items()})
+    learned = set(learned_prompts(split.train) + learned_prompts(of_pairs.train))
+    held_out = held_out_prompts(split, of_pairs)
+    check_disjoint({"learned": [*learned, *earlier.trained], "held out": list(held_out)})
+    check_disjoint({"learned": list(learned), "held out": list(earlier.held_out)})
+    if sum(map(len, sides.values())) != kept:
+        raise AssertionError("the split lost rows")
+    return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}

@@ -13,7 +13,7 @@ from loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data import tokenize_process
-from tunegate_trainer.data.batching import batched
+from tunegate_trainer.process.batching import batched
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.example_file import SCHEMA, to_batch
 from tunegate_trainer.tokens.examples import Example, answer_tokens, completion_tokens, examples_of

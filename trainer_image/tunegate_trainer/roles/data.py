@@ -27,11 +27,8 @@ from tunegate_trainer.checks.runner import CheckRunner, Note
 from tunegate_trainer.data.documents import Documents, find_template
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.held_out import (
-    check_disjoint,
     join_clusters,
     join_prompts,
-    learned_prompts,
-    prompts_of,
     without_held_out_turns,
 )
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
@@ -46,8 +43,8 @@ from tunegate_trainer.data.preference import (
 from tunegate_trainer.data.production import Production, read_production
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.review_sample import has_sample, write_sample
-from tunegate_trainer.data.sides import SIDES_FILE, Sides, read_sides, write_sides
-from tunegate_trainer.data.split import SIDES, Split, split_rows
+from tunegate_trainer.data.sides import SIDES_FILE, check_sides, held_out_prompts, read_sides, write_sides
+from tunegate_trainer.data.split import SIDES, split_rows
 from tunegate_trainer.data.strata import label_strata
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
@@ -74,7 +71,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Pair, Row, RowT
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, RowT
 
 logger = logging.getLogger(__name__)
 
@@ -287,10 +284,10 @@ def read_data(
     of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
     if preference:
         runner.run(checks.pairs, of_pairs, folder.note_pairs)
-    held_out = earlier.held_out | _held_out_keys(split, of_pairs)
+    held_out = earlier.held_out | held_out_prompts(split, of_pairs)
     learned_rows, masked = without_held_out_turns(split.train, held_out)
     split = replace(split, train=learned_rows)
-    folder.note({"split": _check_split(split, of_pairs, earlier, len(rows))})
+    folder.note({"split": check_sides(split, of_pairs, earlier, len(rows))})
     write_sides(folder.path, earlier, split, of_pairs)
     split_data = SplitRows(
         split, of_pairs, masked, earlier, conflicts, near_duplicates.template, joined.left_apart
@@ -361,32 +358,6 @@ def _length_limit(stages: Sequence[Stage], method: str, model_length: int) -> Li
     of_method = [stage for stage in stages if stage.method == method]
     tokens, stage = min((stage_max_length(stage, model_length), stage.name) for stage in of_method or stages)
     return Limit(tokens, None if tokens == model_length else stage)
-
-
-def _held_out_keys(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
-    prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
-    return set(prompts)
-
-
-def _check_split(
-    split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
-) -> dict[str, Any]:
-    """Check the split, and return its numbers for the data report.
-
-    Raises :class:`AssertionError`, which would be a bug in Tunegate, in these cases: a prompt or a group of
-    rows is in two splits; a prompt is trained on although this or an ``earlier`` job held it out; a prompt is
-    held out although an earlier job trained on it; or the splits together do not have ``kept`` rows.
-    """
-    sides = {side: split.side(side) for side in SIDES}
-    check_disjoint({side: [row.group for row in rows] for side, rows in sides.items()})
-    check_disjoint({side: prompts_of(rows) for side, rows in sides.items()})
-    learned = set(learned_prompts(split.train) + learned_prompts(of_pairs.train))
-    held_out = _held_out_keys(split, of_pairs)
-    check_disjoint({"learned": [*learned, *earlier.trained], "held out": list(held_out)})
-    check_disjoint({"learned": list(learned), "held out": list(earlier.held_out)})
-    if sum(map(len, sides.values())) != kept:
-        raise AssertionError("the split lost rows")
-    return {"overlapping_prompts": 0, **{k: len(rows) for k, rows in sides.items()}}
 
 
 def load_model_tokenizer(folder: Path, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:

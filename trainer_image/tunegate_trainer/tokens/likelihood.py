@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.models.loading import is_sharded, no_gradients
+from tunegate_trainer.process.batching import batched
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, TOKENS_PER_PASS, Example
 from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_prefixes
@@ -170,19 +171,11 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:
-    """Yield batches of indices of examples, longest examples first. A batch has at most ``TOKENS_PER_PASS``
+    """Return batches of indices of examples, longest examples first. A batch has at most ``TOKENS_PER_PASS``
     tokens.
 
     An example with more tokens gets a separate batch.
     """
-    batch: list[int] = []
-    tokens = 0
-    for i in sorted(range(len(examples)), key=lambda i: (-len(examples[i]["input_ids"]), i)):
-        length = len(examples[i]["input_ids"])
-        if batch and tokens + length > TOKENS_PER_PASS:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(i)
-        tokens += length
-    if batch:
-        yield batch
+    lengths = [len(example["input_ids"]) for example in examples]
+    longest_first = sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
+    return batched(longest_first, len(examples), lengths.__getitem__, TOKENS_PER_PASS)

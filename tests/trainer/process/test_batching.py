@@ -2,8 +2,8 @@
 
 import pytest
 
-from tunegate_trainer.data.batching import batched
 from tunegate_trainer.data.shingles import Words, batches
+from tunegate_trainer.process.batching import batched
 
 
 @pytest.mark.parametrize(
