@@ -21,7 +21,7 @@ The fields are those of the manifests, in snake_case.
 """
 
 from tunegate.manifests import InvalidError, Resource, config_map, to_yaml
-from tunegate.runs import NotPassedError, Result, run
+from tunegate.runs import NotPassedError, NotStartedError, Result, run
 from tunegate_api.contract import sha256_text as sha256
 from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1.data import (
@@ -91,6 +91,7 @@ __all__ = [
     "Mlflow",
     "ModelSource",
     "NotPassedError",
+    "NotStartedError",
     "ObjectMeta",
     "Phase",
     "PodTemplate",

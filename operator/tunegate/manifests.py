@@ -28,9 +28,11 @@ def config_map(name: str, files: Mapping[str, str | Iterable[Mapping[str, Any]]]
     """Return a ConfigMap with ``files``. The value of a file is its text, or its rows, which are written as
     JSON Lines.
 
-    A ConfigMap can hold 1 MiB. For more data, write a file and use its address, file://PATH."""
+    A ConfigMap can hold 1 MiB. For more data, write a file and use its address, file://PATH. Raises
+    :class:`InvalidError` if a row has a value that JSON does not have, such as NaN."""
     texts = {
-        file: content if isinstance(content, str) else _json_lines(content) for file, content in files.items()
+        file: content if isinstance(content, str) else _json_lines(file, content)
+        for file, content in files.items()
     }
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": texts}
 
@@ -71,5 +73,11 @@ def _label(obj: Object) -> str:
     return f"{obj.get('kind', 'resource')} {name}".strip()
 
 
-def _json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _json_lines(file: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        except (TypeError, ValueError) as error:
+            raise InvalidError([f"{file}: row {number} cannot be written as JSON: {error}"]) from error
+    return "".join(lines)

@@ -16,8 +16,9 @@ from tunegate_operator.cli.display import job_view, utc_now
 from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.place import short
 from tunegate_operator.clients.caller import TUNEGATE
-from tunegate_operator.engine.cluster import Object
-from tunegate_operator.laptop.manifests import job_names, project_of
+from tunegate_operator.engine.cluster import ClusterError, Object
+from tunegate_operator.laptop.cluster import RootInUseError
+from tunegate_operator.laptop.manifests import RefusedError, job_names, project_of
 from tunegate_operator.laptop.run import Laptop
 from tunegate_operator.laptop.status import read_status
 
@@ -50,6 +51,11 @@ class Result:
         return as_html(job_view(self.name, self.status, utc_now())) + link
 
 
+class NotStartedError(Exception):
+    """A job was not started, because the folder of the runs does not allow it: for example, the job has
+    already run with other inputs, or another process uses the folder."""
+
+
 class NotPassedError(Exception):
     """A job did not succeed: it failed, was stopped by a gate, is suspended or awaits a review. ``result``
     has its status."""
@@ -72,8 +78,9 @@ def run(*resources: Resource, runs: Path | str = RUNS, again: bool = False, chec
     A terminal and a notebook show the progress. An interrupt saves a checkpoint, and the next call resumes
     from it.
 
-    Raises :class:`InvalidError` if the resources have mistakes, and :class:`NotPassedError` if the job did
-    not succeed. With ``check=False``, the result of such a job is returned.
+    Raises :class:`InvalidError` if the resources have mistakes, :class:`NotStartedError` if the job or its
+    inputs changed since an earlier run, and :class:`NotPassedError` if the job did not succeed. With
+    ``check=False``, the result of a job that did not succeed is returned.
     """
     objects = [as_object(resource) for resource in resources]
     check_objects(objects, complete=True)
@@ -87,8 +94,13 @@ def run(*resources: Resource, runs: Path | str = RUNS, again: bool = False, chec
 
 
 def _run(objects: Sequence[Object], name: str, runs: Path, *, again: bool) -> Result:
-    with Laptop(runs, [name]) as laptop:
-        laptop.apply([project_of(objects, Path.cwd())], again=again)
+    with _opened(runs, name) as laptop:
+        earlier = laptop.apply([project_of(objects, Path.cwd())], again=again).get(name)
+        if earlier and earlier.has_ended and earlier.changed_inputs:
+            raise NotStartedError(
+                f"job {name} ended before these inputs were changed: {', '.join(earlier.changed_inputs)}. "
+                "Give the job another name, or start over with again=True, which deletes the old run."
+            )
         try:
             with _view() as view:
                 laptop.run_until_rest(view.show_jobs)
@@ -102,6 +114,17 @@ def _run(objects: Sequence[Object], name: str, runs: Path, *, again: bool) -> Re
             report=report if report.exists() else None,
             status_file=laptop.status_file(name),
         )
+
+
+@contextmanager
+def _opened(runs: Path, name: str) -> Iterator[Laptop]:
+    try:
+        with Laptop(runs, [name]) as laptop:
+            yield laptop
+    except (RefusedError, RootInUseError, ClusterError) as error:
+        # The messages name the options of `tunegate run`.
+        text = str(error).replace("--again", "again=True").replace("--runs", "runs")
+        raise NotStartedError(text) from error
 
 
 @contextmanager

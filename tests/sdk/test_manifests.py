@@ -43,6 +43,12 @@ def test_rows_of_a_config_map_are_json_lines() -> None:
     assert found["data"] == {"train.jsonl": '{"prompt": "café"}\n{"prompt": "b"}\n', "note.txt": "text"}
 
 
+@pytest.mark.parametrize("value", [float("nan"), object()])
+def test_value_that_json_lacks_is_reported_with_its_row(value: object) -> None:
+    with pytest.raises(tg.InvalidError, match=r"train\.jsonl: row 2 cannot be written as JSON"):
+        tg.config_map("rows", {"train.jsonl": [{"prompt": "a"}, {"prompt": value}]})
+
+
 def test_mistakes_are_reported_together_with_their_fields() -> None:
     wrong = gate().model_copy(
         update={"spec": gate().spec.model_copy(update={"thresholds": tg.Thresholds(min_pass_rate="8")})}

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 import tunegate as tg
 from support.command import Command, stand_in_environment
 from support.tiny_model import save_tiny_model
-from support.typed_orders import cases, gate, job, rows
+from support.typed_orders import ROWS, cases, gate, job, rows
 from support.waiting import eventually
 
 TESTS = Path(__file__).parents[1]
@@ -91,6 +91,22 @@ def test_interrupt_ends_all_pods_and_the_next_call_continues(
 def _interrupt_when(condition: Callable[[], bool]) -> None:
     eventually(condition)
     os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_ended_job_with_changed_inputs_is_refused_instead_of_returned(here: Path) -> None:
+    assert tg.run(job(here), gate(), cases(), rows()).passed
+    changed = tg.config_map("rows", {"train.jsonl": [{**row, "completion": "no"} for row in ROWS]})
+    with pytest.raises(tg.NotStartedError, match=r"changed: ConfigMap rows\..*again=True"):
+        tg.run(job(here), gate(), cases(), changed)
+    assert tg.run(job(here), gate(), cases(), changed, again=True).passed
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_changed_job_is_refused_with_the_option_of_python(here: Path) -> None:
+    tg.run(job(here), gate(), cases(), rows())
+    with pytest.raises(tg.NotStartedError, match=r"other values for: stages\..*start over with again=True"):
+        tg.run(job(here, steps=20), gate(), cases(), rows())
 
 
 @pytest.mark.usefixtures("stand_in")
