@@ -47,6 +47,7 @@ VARIANTS = (
     Variant("qlora", "qlora", "order-extractor-qlora", "Succeeded"),
     Variant("full", "full", "order-extractor-full", "Succeeded"),
     Variant("two-pods", "two-pods", "order-extractor-two-pods", "Succeeded"),
+    Variant("classification", "classification", "error-classifier", "Succeeded", improves="f1"),
     Variant("dpo-after-sft", "dpo-after-sft", "reply-writer", "Succeeded", improves="preference_accuracy"),
 )
 

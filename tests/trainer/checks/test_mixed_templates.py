@@ -1,5 +1,7 @@
 """The check mixed_templates finds prompts in a second template, and accepts variable and free prompts."""
 
+import csv
+import io
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -231,6 +233,8 @@ def test_data_of_the_examples_has_one_template(path, instruction):
         [json.loads(line) for line in files.get(name, "").splitlines()]
         for name in ("train.jsonl", "preference.jsonl")
     )
+    table = csv.DictReader(io.StringIO(files.get("errors.csv", "")))
+    rows += [{"prompt": row["text"], "completion": row["kind"]} for row in table]
     assert len(rows) > 200
     for each in [] if instruction else [*rows, *pairs]:
         if "prompt" in each:
