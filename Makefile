@@ -52,7 +52,7 @@ test: $(STAMP) ## Run the tests in parallel
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Without the trainer tests.
-FAST := $(addprefix tests/,api chart cli clients engine evalgate finetunejob reporting ui) $(wildcard tests/test_*.py)
+FAST := $(addprefix tests/,api chart cli clients engine evalgate finetunejob pairs reporting ui) $(wildcard tests/test_*.py)
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs during development
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)

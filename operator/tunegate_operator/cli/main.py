@@ -27,6 +27,7 @@ COMMANDS = {
     "validate": f"{_CLI}.manifests",
     "plan": f"{_CLI}.manifests",
     "run": f"{_CLI}.run",
+    "pairs": f"{_CLI}.pairs",
     **ON_JOBS,
     "completion": f"{_CLI}.completion",
 }
