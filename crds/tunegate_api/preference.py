@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, m
 from tunegate_api.judging.golden import Message
 from tunegate_api.meta import ApiModel, StatusModel
 
+MAX_RATER = 64
+"""Maximum length of the name of a rater, in characters."""
 MAX_COMPLETIONS = 64
 """Maximum number of completions of a prompt. The number of pairs is quadratic in it."""
 
@@ -35,7 +37,7 @@ def _ends_with_user(prompt: list[Message]) -> list[Message]:
 Text = Annotated[str, AfterValidator(_not_blank)]
 PromptId = Annotated[Text, Field(max_length=64)]
 CompletionId = Annotated[Text, Field(max_length=24)]
-Rater = Annotated[Text, Field(max_length=64)]
+Rater = Annotated[Text, Field(max_length=MAX_RATER)]
 Prompt = Annotated[
     list[Message], Field(min_length=1), BeforeValidator(_as_chat), AfterValidator(_ends_with_user)
 ]
@@ -82,6 +84,8 @@ class Ranking(ApiModel):
     """Ids of completions, the best first. Equally good ones are in one list."""
     bad: list[CompletionId] = []
     """Ids of unusable completions, which are neither chosen nor rejected."""
+    note: str = ""
+    """A comment of the rater."""
 
     @property
     def ids(self) -> list[str]:

@@ -37,7 +37,7 @@ def test_build_writes_pairs_and_prints_agreement_and_drops(folder: Path) -> None
     assert result.output.splitlines() == [
         "1 of 2 prompts are ranked, by ana, ben",
         "agreement: Kendall's tau-b 0.82, same opinion on 2 of 3 pairs",
-        "     1 dropped: tie (no majority prefers one of the two, and nobody contradicts)",
+        "     1 dropped: tie (too few raters prefer one of the two, and nobody prefers the other one)",
         "pairs.jsonl has 2 pairs from 1 of 1 ranked prompts",
     ]
     assert [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()] == [

@@ -88,18 +88,16 @@ def _show(session: Session[bool], row: ReviewRow, console: Console) -> None:
 def _row_view(row: ReviewRow) -> list[RenderableType]:
     shown: list[RenderableType] = []
     if row.tools:
-        shown += [
-            Text("tools", style="bold"),
-            Text(printable(json.dumps(row.tools, ensure_ascii=False))),
-        ]
-    shown += [_turn(turn) for turn in row.prompt]
+        shown += [Text("tools", style="bold"), Text(printable(json.dumps(row.tools, ensure_ascii=False)))]
+    shown += [turn_view(turn) for turn in row.prompt]
     if row.reasoning:
         shown.append(Text(f"reasoning: {printable(row.reasoning)}", style="dim"))
     shown.append(Panel(_content(answer_of(row)), title="answer", title_align="left", border_style="green"))
     return shown
 
 
-def _turn(turn: Message) -> RenderableType:
+def turn_view(turn: Message) -> RenderableType:
+    """Render a turn of a chat with its role."""
     return Text.assemble((f"{turn.role}  ", f"bold {_ROLES[turn.role]}"), _content(turn))
 
 

@@ -42,9 +42,14 @@ def message_text(message: Message) -> str:
 
 
 def prompt_text(row: ReviewRow) -> str:
+    """Return the text of the prompt of a row, with its tools."""
+    return chat_text(row.prompt, row.tools)
+
+
+def chat_text(prompt: Sequence[Message], tools: Sequence[object] | None = None) -> str:
     """Return the text of a prompt. If it has several turns, each starts with its role."""
-    tools = [("tools", json.dumps(row.tools, ensure_ascii=False))] if row.tools else []
-    turns = [*tools, *((turn.role, message_text(turn)) for turn in row.prompt)]
+    first = [("tools", json.dumps(tools, ensure_ascii=False))] if tools else []
+    turns = [*first, *((turn.role, message_text(turn)) for turn in prompt)]
     return turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {text}" for role, text in turns)
 
 

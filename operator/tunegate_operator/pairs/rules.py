@@ -16,7 +16,7 @@ RULES = {
     "near-equal": "the texts differ only in case, white space or punctuation, or are the same JSON value",
     "unusable": "at least half of the raters of the prompt marked one of the two as unusable",
     "too few raters": "fewer raters than --min-raters ranked both",
-    "tie": "no majority prefers one of the two, and nobody contradicts",
+    "tie": "too few raters prefer one of the two, and nobody prefers the other one",
     "contradiction": "raters prefer different ones and too few agree, or the majorities form a cycle",
     "not best and worst": "another pair of the prompt has a better and a worse completion",
 }

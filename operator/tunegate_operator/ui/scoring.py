@@ -24,7 +24,8 @@ class Choice(Generic[Answer]):
     answer: Answer
     word: str
     tone: str = ""
-    """``good`` or ``bad``, which have a colour and a mark; empty for any other answer."""
+    """``good`` or ``bad``, which have a colour and a mark; ``main`` for one that is active; empty for any
+    other answer."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Questionnaire(Generic[Answer]):
     """How many items have which answer."""
     resume: str
     """The command that continues after a break."""
+    done: str = "scored"
+    """What an item with an answer is."""
+    word: Callable[[Answer], str] | None = None
+    """The word for an answer that is more than one of the choices."""
+    is_final: bool = True
+    """Whether the answers count once every item has one."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +140,19 @@ def _answer_for(choices: Sequence[Choice[Answer]], key: str) -> Answer:
 
 def _listed(session: Session[Answer], questionnaire: Questionnaire[Answer], position: int) -> ListedItem:
     id = session.ids[position]
-    chosen = [
-        c for c in questionnaire.choices(id) if id in session.answers and c.answer == session.answers[id]
-    ]
+    word, tone = "", ""
+    if id in session.answers:
+        answer = session.answers[id]
+        if questionnaire.word:
+            word = questionnaire.word(answer)
+        else:
+            chosen = (choice for choice in questionnaire.choices(id) if choice.answer == answer)
+            word, tone = next(((choice.word, choice.tone) for choice in chosen), ("", ""))
     return ListedItem(
         id=id,
         number=position + 1,
         preview=questionnaire.preview(id),
-        word=chosen[0].word if chosen else "",
-        tone=chosen[0].tone if chosen else "",
+        word=word,
+        tone=tone,
         note=session.notes.get(id, ""),
     )

@@ -4,12 +4,14 @@ The formats: https://labelstud.io/guide/tasks and https://labelstud.io/guide/exp
 """
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
 from tunegate_api.judging.review import Score
 from tunegate_api.meta import first_problem
+from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_files.given import GivenScores
 from tunegate_operator.clients.review_session import answer_text, prompt_text
@@ -42,7 +44,9 @@ def _as_person(value: object) -> object:
     return {"id": value} if isinstance(value, int) else value or {}
 
 
-class _Annotation(BaseModel):
+class Annotation(BaseModel):
+    """What one person entered for a task."""
+
     completed_by: Annotated[_Person, BeforeValidator(_as_person)] = _Person()
     was_cancelled: bool = False
     result: list[dict[str, Any]] = []
@@ -60,13 +64,15 @@ class _Annotation(BaseModel):
         return [str(one) for part in parts for one in (part if isinstance(part, list) else [part])]
 
 
-class _Task(BaseModel):
+class Task(BaseModel):
+    """A task with the annotations of all people."""
+
     id: int | None = None
     data: dict[str, Any]
-    annotations: list[_Annotation]
+    annotations: list[Annotation]
 
 
-_TASKS = TypeAdapter(list[_Task])
+_TASKS = TypeAdapter(list[Task])
 
 
 def tasks_text(review: Review) -> str:
@@ -86,16 +92,18 @@ def tasks_text(review: Review) -> str:
     return json.dumps(tasks, indent=1, ensure_ascii=False) + "\n"
 
 
+def parse_tasks(text: str, refuse: Callable[[str], ClientError]) -> list[Task]:
+    """Return the tasks in an export. ``refuse`` returns the error for a text that is no export."""
+    try:
+        return _TASKS.validate_json(text)
+    except ValidationError as error:
+        raise refuse(f"not an export of Label Studio in the format JSON: {first_problem(error)}") from error
+
+
 def read_annotations(text: str, given: GivenScores) -> None:
     """Read the scores in an export. Skipped tasks and annotations without a choice are not scores. Raises
     ClientError if the export cannot be used at all."""
-    try:
-        tasks = _TASKS.validate_json(text)
-    except ValidationError as error:
-        raise given.refuse(
-            f"not an export of Label Studio in the format JSON: {first_problem(error)}"
-        ) from error
-    for number, task in enumerate(tasks, start=1):
+    for number, task in enumerate(parse_tasks(text, given.refuse), start=1):
         place = f"task {task.id if task.id is not None else number}"
         sample = str(task.data.get("sample"))
         if sample != given.sample:
@@ -107,7 +115,7 @@ def read_annotations(text: str, given: GivenScores) -> None:
             _read_annotation(annotation, place, task.data.get("id"), given)
 
 
-def _read_annotation(annotation: _Annotation, place: str, id: object, given: GivenScores) -> None:
+def _read_annotation(annotation: Annotation, place: str, id: object, given: GivenScores) -> None:
     chosen = annotation.values("good", "choices")
     if annotation.was_cancelled or not chosen:
         return

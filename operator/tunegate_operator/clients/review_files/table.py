@@ -7,9 +7,10 @@ with such text gets an apostrophe in front, which is removed again from what is 
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tunegate_api.judging.review import Score
+from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_files.given import GivenScores
 from tunegate_operator.clients.review_session import answer_text, prompt_text
@@ -19,7 +20,7 @@ MAX_CELL = 32_000
 _ID, _GOOD, _NOTE, _REVIEWER = "id", "good", "note", "reviewer"
 _YES, _NO = ("yes", "y", "true", "1", "good"), ("no", "n", "false", "0", "bad")
 _DELIMITERS = ",;\t"
-_BOM = "\ufeff"
+BOM = "\ufeff"
 """The first character, without which Excel does not read UTF-8."""
 _CHANGED = re.compile(r"'*([=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]|[\d.,]+([:/ eE+-][\d.,:/ +-]*)?$)")
 """A text that a spreadsheet would change, with apostrophes in front or not."""
@@ -34,14 +35,14 @@ def table_text(review: Review) -> str:
         score = review.scores.get(row.id)
         good = "" if score is None else _YES[0] if score.good else _NO[0]
         cells = [row.id, row.row, prompt_text(row), answer_text(row), good, score.note if score else ""]
-        writer.writerow([_escape(_cut(cell)) for cell in cells])
-    return _BOM + text.getvalue()
+        writer.writerow([to_cell(cell) for cell in cells])
+    return BOM + text.getvalue()
 
 
 def read_table(text: str, given: GivenScores) -> None:
     """Read the scores in a table. The columns id and good are required, and may be anywhere. Raises
     ClientError if the table cannot be used at all."""
-    records = _records(text, given)
+    records = read_records(text, given.refuse)
     columns = [name.strip().lower() for name in next(records, [])]
     missing = [name for name in (_ID, _GOOD) if name not in columns]
     if missing:
@@ -53,14 +54,15 @@ def read_table(text: str, given: GivenScores) -> None:
         cell = dict(zip(columns, map(str.strip, cells), strict=False))
         place, word = f"row {number} of the table", cell.get(_GOOD, "").lower()
         if word in (*_YES, *_NO):
-            score = Score(good=word in _YES, note=_unescape(cell.get(_NOTE, "")))
-            given.add(place, _unescape(cell[_ID]), score, _unescape(cell.get(_REVIEWER, "")))
+            score = Score(good=word in _YES, note=from_cell(cell.get(_NOTE, "")))
+            given.add(place, from_cell(cell[_ID]), score, from_cell(cell.get(_REVIEWER, "")))
         elif word:
             given.add_problem(f"{place}: the column {_GOOD} has {word[:32]!r}: write yes or no")
 
 
-def _records(text: str, given: GivenScores) -> Iterator[list[str]]:
-    """Yield the records of a table, however a spreadsheet separates its cells."""
+def read_records(text: str, refuse: Callable[[str], ClientError]) -> Iterator[list[str]]:
+    """Yield the records of a table, however a spreadsheet separates its cells. ``refuse`` returns the error
+    for a text that is no table."""
     first, _, rest = text.partition("\n")
     if first.lower().startswith("sep="):  # Excel's own first line
         text = rest
@@ -69,17 +71,16 @@ def _records(text: str, given: GivenScores) -> Iterator[list[str]]:
     try:
         yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     except csv.Error as error:
-        raise given.refuse(f"not a table in CSV: {error}") from error
+        raise refuse(f"not a table in CSV: {error}") from error
 
 
-def _cut(text: str) -> str:
+def to_cell(text: str) -> str:
+    """Return a text as a cell that a spreadsheet does not change. Long texts are cut."""
     more = len(text) - MAX_CELL
-    return f"{text[:MAX_CELL]}… ({more} more characters)" if more > 0 else text
-
-
-def _escape(cell: str) -> str:
+    cell = f"{text[:MAX_CELL]}… ({more} more characters)" if more > 0 else text
     return f"'{cell}" if _CHANGED.match(cell) else cell
 
 
-def _unescape(cell: str) -> str:
+def from_cell(cell: str) -> str:
+    """Return the text of a cell."""
     return cell[1:] if cell.startswith("'") and _CHANGED.match(cell) else cell

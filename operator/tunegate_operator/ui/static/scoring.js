@@ -45,7 +45,7 @@ async function send(button) {
       connection.textContent = text;
     }
   } catch {
-    connection.textContent = "Not connected: the command in the terminal has ended. Your saved scores are kept.";
+    connection.textContent = "Not connected: the command in the terminal has ended. What was saved is kept.";
   }
 }
 
@@ -74,7 +74,7 @@ document.addEventListener("keydown", (event) => {
   if (!shortcuts.checked) return;
   if ([" ", "Enter"].includes(key) && target.matches("button, input, summary, a")) return;
   const pressed = key.length === 1 ? key.toLowerCase() : key;
-  if (!/^([a-z0-9 ]|Enter)$/.test(pressed)) return;
+  if (!/^([a-z0-9= ]|Enter)$/.test(pressed)) return;
   event.preventDefault();
   if (!event.repeat) press(pressed); // a key that is held down scores only one item
 });
