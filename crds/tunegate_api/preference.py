@@ -73,6 +73,42 @@ class Candidates(StatusModel):
         return self
 
 
+class PromptLine(StatusModel):
+    """A line of a file with prompts. Other fields, such as the completion of a training row, are ignored."""
+
+    id: PromptId | None = None
+    """None for the number of the line."""
+    prompt: Prompt
+
+
+class SampleRequest(StatusModel):
+    """What ``tunegate pairs sample`` asks of the trainer."""
+
+    model: str
+    """The URI of the model."""
+    revision: str | None = None
+    """The revision of a model on the Hugging Face Hub."""
+    prompts: list[PromptLine]
+    completions: int
+    """How many different completions each prompt gets, if the model gives that many."""
+    temperature: float
+    seed: int
+    max_new_tokens: int
+    batch_size: int
+
+
+class SampledPrompt(StatusModel):
+    """The completions of one prompt, and why other samples are not used."""
+
+    index: int
+    """The index of the prompt in the request."""
+    texts: list[str] = []
+    repeated: int = 0
+    cut: int = 0
+    """Samples that did not end within the maximum length."""
+    empty: int = 0
+
+
 class Ranking(ApiModel):
     """A line of a rankings file: how one person ranks the completions of a prompt. Unranked completions that
     are not in ``bad`` have no opinion."""

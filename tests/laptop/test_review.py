@@ -2,15 +2,10 @@
 and continues the job."""
 
 import json
-import os
-import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ import yaml
 from support.builders import make_config_map
 from support.command import Command
 from support.site import Site
+from support.terminal import run_in_terminal
 
 pytestmark = pytest.mark.model
 
@@ -232,31 +228,5 @@ def test_annotations_of_several_people_decide_the_review_together(waiting):
 
 
 def review_in_terminal(command: Command, keys: str) -> str:
-    """Run `tunegate review` in a pseudo-terminal, and press all keys once the first row is on the screen.
-    Returns what the command printed."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tunegate_operator.cli.main", "review", "orders"],
-        cwd=command.folder,
-        env={**os.environ, "COLUMNS": "120", "TERM": "xterm", **command.environment},
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
-    os.close(follower)
-    output, deadline, is_pressed = "", time.monotonic() + SECONDS, False
-    with os.fdopen(leader, "rb", buffering=0) as terminal:
-        while time.monotonic() < deadline:
-            ready, _, _ = select.select([terminal], [], [], 0.1)
-            try:
-                output += terminal.read(65536).decode(errors="replace") if ready else ""
-            except OSError:  # the process has closed the terminal
-                break
-            if "y good" in output and not is_pressed:
-                os.write(leader, keys.encode())
-                is_pressed = True
-        else:
-            process.kill()
-    process.wait()
-    return output
+    """Run `tunegate review` in a terminal, and press keys. Returns what the command printed."""
+    return run_in_terminal(command, ["review", "orders"], "y good", keys)

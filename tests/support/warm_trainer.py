@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 SOCKET_VARIABLE = "WARM_TRAINER"
 PACKAGE = Path(__file__).with_name("warm")
-ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast", "check")
+ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample")
 MODULES = ("main", "report", "distributed.ranks", *(f"roles.{role}" for role in ROLES))
 
 

@@ -46,6 +46,7 @@ def main() -> None:
       tunegate plan examples/quickstart        estimate what it needs, without training
       tunegate run examples/quickstart         prepare data, train, judge, publish
       tunegate status                          show runs and their results
+      tunegate pairs --help                    make preference pairs from completions that people rank
 
     A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`. A run with
     data.quality waits until a sample of its data is scored: `tunegate review`. With --namespace, --context or

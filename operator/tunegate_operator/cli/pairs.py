@@ -10,7 +10,7 @@ from tunegate_operator.cli.lazy import LazyGroup
 from tunegate_operator.clients.client import ClientError
 
 _CLI = "tunegate_operator.cli"
-COMMANDS = {"rank": f"{_CLI}.pairs_rank", "build": f"{_CLI}.pairs_build"}
+COMMANDS = {"sample": f"{_CLI}.pairs_sample", "rank": f"{_CLI}.pairs_rank", "build": f"{_CLI}.pairs_build"}
 CANDIDATES = click.argument("candidates", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 OUTPUT = click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"
@@ -33,6 +33,7 @@ def pairs() -> None:
     """Make preference pairs from completions that people rank.
 
     \b
+      tunegate pairs sample --model MODEL --prompts prompts.jsonl -o candidates.jsonl
       tunegate pairs rank candidates.jsonl -o ana.jsonl                 rank them, best first
       tunegate pairs build candidates.jsonl ana.jsonl -o pairs.jsonl    turn rankings into pairs
     """

@@ -1,4 +1,4 @@
-"""Run the trainer's forecast or data checks for a job in a temporary folder.
+"""Run the trainer's forecast or data checks for a job, or let it sample, in a temporary folder.
 
 The folder has the layout of a pod's file system, see :mod:`tunegate_api.contract`. It contains the job's
 volumes that exist on this machine.
@@ -9,12 +9,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from tunegate_api.contract import ROOT_VARIABLE
 from tunegate_api.forecast import CheckedData, Forecast
+from tunegate_api.preference import SampledPrompt, SampleRequest
+from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.pod_folder import content_of
 from tunegate_operator.laptop.volumes import claims_of
@@ -60,6 +64,52 @@ def check(
     options = [option for option, is_given in given.items() if is_given]
     with _pod_folder(job, objects, folder, runs) as root:
         return CheckedData.model_validate_json(_run(root, "check", *options))
+
+
+def sample(request: SampleRequest, folder: Path, runs: Path) -> Generator[SampledPrompt, None, None]:
+    """Yield the completions that a model gives to prompts, see :func:`forecast`. A downloaded model is kept
+    in the claim ``tuning`` in ``runs``. Raises ForecastError."""
+    spec = {"model": {"uri": request.model}, "storage": {"persistentVolumeClaim": "tuning"}}
+    with _pod_folder({"kind": "FineTuneJob", "spec": spec}, [], folder, runs) as root:
+        (root / "sample.json").write_text(request.model_dump_json(), encoding="utf-8")
+        with (
+            (root / "stderr").open("w+", encoding="utf-8", errors="replace") as errors,
+            subprocess.Popen(
+                _command("sample"), env=_environment(root), stdout=subprocess.PIPE, stderr=errors, text=True
+            ) as process,
+        ):
+            try:
+                for line in _lines(process):
+                    yield SampledPrompt.model_validate_json(line)
+            finally:
+                process.kill()
+            errors.seek(0)
+            _raise_failure(root, process.wait(), errors.read())
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """Yield the lines of a process, which is killed if it writes none for a long time."""
+    output = cast("IO[str]", process.stdout)
+    while True:
+        deadline = threading.Timer(SECONDS, process.kill)
+        deadline.daemon = True
+        deadline.start()
+        line = output.readline()
+        deadline.cancel()
+        if not line:
+            process.wait()
+            return
+        yield line
+
+
+def _raise_failure(root: Path, code: int, errors: str) -> None:
+    """Raise ForecastError if the role has failed."""
+    found = root / "failure.json"
+    if found.exists():
+        failure = Failure.model_validate_json(found.read_bytes())
+        raise ForecastError(f"{failure.message}; {failure.hint}" if failure.hint else failure.message)
+    if code:
+        raise ForecastError(f"the trainer ended with exit code {code}:\n{_last_lines(errors)}")
 
 
 @contextmanager
@@ -121,11 +171,10 @@ def _remove_if_empty(folder: Path, runs: Path) -> None:
 def _run(root: Path, role: str, *options: str) -> bytes:
     """Run a role of the trainer in its own process, so that this one does not load PyTorch. Return the
     content of the file that the role writes."""
-    environment = {**os.environ, ROOT_VARIABLE: str(root), "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", f"tunegate_trainer.roles.{role}", *options],
-            env=environment,
+            _command(role, *options),
+            env=_environment(root),
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -134,6 +183,17 @@ def _run(root: Path, role: str, *options: str) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise ForecastError(f"the trainer did not finish the {role} within {SECONDS} s") from error
     if ended.returncode != 0:
-        last = "\n".join(ended.stderr.strip().splitlines()[-_LAST_LINES:])
-        raise ForecastError(f"the {role} of the trainer failed:\n{last}")
+        raise ForecastError(f"the {role} of the trainer failed:\n{_last_lines(ended.stderr)}")
     return (root / f"{role}.json").read_bytes()
+
+
+def _command(role: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", f"tunegate_trainer.roles.{role}", *options]
+
+
+def _environment(root: Path) -> dict[str, str]:
+    return {**os.environ, ROOT_VARIABLE: str(root), "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-_LAST_LINES:])

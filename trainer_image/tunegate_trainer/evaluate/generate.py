@@ -1,7 +1,7 @@
-"""Greedy generation that changes neither the model nor any random state."""
+"""Generation that changes neither the model nor any random state."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -68,7 +68,7 @@ def generate(
                 answers.update(zip(batch, found, strict=True))
     marks = reasoning_marks(tokenizer) if settings.reasoning == "Strip" else None
     outputs = ranks.merge(
-        {i: _output(tokenizer, prompts[i], answer, stops, marks) for i, answer in answers.items()}
+        {i: read_output(tokenizer, prompts[i], answer, stops, marks) for i, answer in answers.items()}
     )
     return [outputs[i] for i in range(len(prompts))]
 
@@ -89,7 +89,7 @@ def _precision(model: Any, settings: Generation) -> AbstractContextManager[Any]:
     return torch.autocast(model.device.type, enabled=False) if full else nullcontext()
 
 
-def _output(
+def read_output(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     answer: list[int],
@@ -112,7 +112,20 @@ def _output(
 
 
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
+    """Return the most likely tokens after each prompt, see :func:`decode`."""
+    return decode(model, prompts, max_new_tokens, stops, lambda logits: logits.argmax(-1))
+
+
+def decode(
+    model: Any,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    stops: list[int],
+    choose: Callable[[torch.Tensor], torch.Tensor],
+) -> list[list[int]]:
     """Return the new token ids for each prompt of one batch, up to and including its first stop token.
+
+    ``choose`` returns the next token of each row, shape [rows], from its logits, shape [rows, vocabulary].
 
     ``generate`` of transformers is not used: it computes all rows until the longest answer is finished, which
     takes three times as long if one of 32 answers has 256 tokens and the others are short.
@@ -154,7 +167,7 @@ def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: lis
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        chosen = logits[:, -1].argmax(-1)
+        chosen = choose(logits[:, -1])
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if row not in done:
                 answers[row].append(token)
