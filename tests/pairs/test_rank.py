@@ -58,7 +58,7 @@ def test_table_is_exported_in_the_order_of_the_rater_and_read_back(folder):
     assert rankings(folder)[0]["ranking"][0] == ["c3"]
 
 
-def test_table_with_names_and_unusable_completions_adds_to_earlier_rankings(folder):
+def test_table_with_names_and_unusable_ones_adds_to_earlier_rankings(folder):
     (folder / "out.jsonl").write_text(json.dumps(ANA) + "\n")
     export_table({"c1": "x", "c2": "3"}, "rater", "ben")
     assert rank("--import", "table.csv").output == "out.jsonl has 3 rankings, by ana, ben\n"

@@ -106,7 +106,7 @@ def sample(
                 found.append(one)
                 _write(file, given[one.index], one)
     except OSError as error:
-        raise ClientError(f"{output} cannot be written: {error.strerror}") from error
+        raise ClientError(f"{output} cannot be written: {error}") from error
     except ForecastError as error:
         raise ClientError(str(error)) from error
     finally:
