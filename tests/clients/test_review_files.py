@@ -143,6 +143,11 @@ def test_rows_without_a_score_keep_the_earlier_one(tmp_path: Path) -> None:
         ("id,good\nnobody,yes\n", "row 2 of the table: no row of the sample has the id 'nobody'"),
         (f"id,good\n{A},yes\n{A},no\n", f"row 3 of the table: row {A} has two scores of lead: delete one"),
         (f"id,score\n{A},yes\n", "the first row of the table has no column good"),
+        ("good,id\nyes\n", "row 2 of the table: no row of the sample has the id ''"),
+        (
+            f"id,good,note,Good,note\n{A},yes,,no,\n",
+            "the first row of the table has several columns good and several columns note: keep one of each",
+        ),
         ("", "the first row of the table has no column id and no column good"),
         (f"id,good\n{A},\n", "it has no scores"),
         (f'id,good\n{A},"yes\n', "not a table in CSV"),

@@ -50,12 +50,18 @@ def read_table(text: str, given: GivenScores) -> None:
             f"the first row of the table has no column {' and no column '.join(missing)}: keep the columns "
             "of the exported file"
         )
+    repeated = [name for name in (_ID, _GOOD, _NOTE, _REVIEWER) if columns.count(name) > 1]
+    if repeated:
+        raise given.refuse(
+            f"the first row of the table has several columns {' and several columns '.join(repeated)}: keep "
+            "one of each"
+        )
     for number, cells in enumerate(records, start=2):
         cell = dict(zip(columns, map(str.strip, cells), strict=False))
         place, word = f"row {number} of the table", cell.get(_GOOD, "").lower()
         if word in (*_YES, *_NO):
             score = Score(good=word in _YES, note=from_cell(cell.get(_NOTE, "")))
-            given.add(place, from_cell(cell[_ID]), score, from_cell(cell.get(_REVIEWER, "")))
+            given.add(place, from_cell(cell.get(_ID, "")), score, from_cell(cell.get(_REVIEWER, "")))
         elif word:
             given.add_problem(f"{place}: the column {_GOOD} has {word[:32]!r}: write yes or no")
 
