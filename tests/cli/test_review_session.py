@@ -90,6 +90,11 @@ def test_comments_are_kept_with_their_rows():
     }
 
 
+def test_bytes_of_a_comment_that_are_no_text_do_not_lose_the_scores():
+    scores = play("cyq", comments=("wrong \udcff",))
+    assert scores == {ROWS[0].id: Score(good=True, note="wrong ?")}
+
+
 def test_screen_shows_the_whole_row_and_the_progress():
     call = ToolCall(function=FunctionCall(name="find_order", arguments={"id": 7}))
     prompt = [Message(role="system", content="Be brief."), Message(role="user", content="Where is order 7?")]

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from tunegate_api.judging.verdict import rate, rate_text, threshold_text
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, summarize
@@ -35,12 +36,25 @@ def _with_field(value: object) -> object:
     return {"good": value} if isinstance(value, bool) else value
 
 
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        raise PydanticCustomError(
+            "half_character",
+            "has half of a surrogate pair (such as \\ud83d), which is not a character",
+        )
+    return value
+
+
+WholeText = Annotated[str, BeforeValidator(_without_surrogates)]
+"""A text that UTF-8 can encode, so that it can be written to a ConfigMap."""
+
+
 class Score(StatusModel):
     """The score of one row."""
 
     good: Annotated[bool, Field(strict=True)]
     """Whether the completion is a good answer to the prompt."""
-    note: str = ""
+    note: WholeText = ""
     """What is wrong with the row, for people."""
 
 
@@ -50,7 +64,9 @@ class ReviewScores(StatusModel):
 
     sample: Sha256
     """Digest of the sample that was scored, from ``status.data.review.sample``."""
-    reviewer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REVIEWER)]
+    reviewer: Annotated[
+        WholeText, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REVIEWER)
+    ]
     """Name of the reviewer. Two documents with the same name count as one reviewer."""
     scores: Mapped[Annotated[Score, BeforeValidator(_with_field)]]
     """Maps the id of a row in the sample to its score: true, false, or an object with ``good`` and

@@ -67,7 +67,7 @@ def _handle(session: Session[bool], key: str, ask: Ask) -> None:
     elif key == " ":
         session.skip()
     elif key == "c":
-        session.comment(ask("comment").strip())
+        session.comment(ask("comment").strip().encode(errors="replace").decode())  # bytes that are no text
     elif key in ENTER:
         session.finish()
 

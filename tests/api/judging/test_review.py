@@ -3,8 +3,12 @@
 import itertools
 from fractions import Fraction
 
+import pytest
+from pydantic import ValidationError
+
 from tunegate_api.contract import canonical_json
 from tunegate_api.judging.review import ReviewScores, Score, assess_review, merge_scores
+from tunegate_api.meta import first_problem
 from tunegate_api.plan import SampledRow, SamplePlan
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER, MAX_REVIEWERS
 
@@ -65,3 +69,16 @@ def test_record_of_the_largest_review_fits_in_a_config_map() -> None:
     assert len(record.notes) == 500
     text = canonical_json(record)
     assert len(text) <= len(text.encode()) < MAX_CONFIG_MAP
+
+
+@pytest.mark.parametrize(
+    ("field", "document"),
+    [
+        ("reviewer", {"reviewer": "a\ud800", "scores": {}}),
+        ("scores.ID.note", {"reviewer": "ana", "scores": {"ID": {"good": False, "note": "\udfff"}}}),
+    ],
+)
+def test_text_that_cannot_be_encoded_is_refused(field: str, document: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ReviewScores.model_validate({"sample": "5" * 64, **document})
+    assert first_problem(caught.value).startswith(f"{field}: has half of a surrogate pair")
