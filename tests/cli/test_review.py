@@ -5,7 +5,6 @@ The job is in a simulated world, because the tests' API server has no kubelet th
 sample.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -24,7 +23,7 @@ from tunegate_operator.cli.main import main
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
-from tunegate_operator.clients.review import Review, open_review, parse_score_lines
+from tunegate_operator.clients.review import Review, open_review
 from tunegate_operator.clients.review_files import read_scores
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.cluster import Key, Object
@@ -172,19 +171,6 @@ def test_ways_to_score_exclude_each_other(tmp_path: Path, other: str) -> None:
     result = CliRunner().invoke(main, ["review", "orders", "--web", other, str(path)])
     assert result.exit_code == 2
     assert f"--web and {other} exclude each other" in result.output
-
-
-@pytest.mark.parametrize("id", [None, 7, ["a"], {"a": 1}])
-def test_score_whose_id_is_no_text_is_reported_with_its_line(id: object) -> None:
-    lines = "\n".join(json.dumps({"id": id, "good": True}) for id in (ROWS[0].id, id))
-    with pytest.raises(ClientError, match="line 2: id: must be the id of a row, as a string"):
-        parse_score_lines(lines, ROWS, "a.jsonl")
-
-
-def test_scores_may_have_notes_with_any_line_separator() -> None:
-    line = json.dumps({"id": ROWS[0].id, "good": False, "note": "a\u2028b"}, ensure_ascii=False)
-    scores = parse_score_lines(f"\ufeff{line}\n", ROWS, "a.jsonl")
-    assert scores == {ROWS[0].id: Score(good=False, note="a\u2028b")}
 
 
 def test_scores_for_two_jobs_with_long_names_have_two_config_maps() -> None:

@@ -294,6 +294,57 @@ def test_two_annotations_of_one_person_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "export.json", text)
 
 
+# JSON Lines
+
+
+def line(id: object, good: object, **fields: object) -> str:
+    return json.dumps({"id": id, "good": good, **fields}) + "\n"
+
+
+def test_json_lines_give_the_scores_and_notes_of_one_or_several_people(tmp_path: Path) -> None:
+    text = f"{line(A, True)}\n{line(A, False, note='no date', reviewer=' ben ')}{line(B, True, reviewer='')}"
+    found = read(tmp_path, "scores.jsonl", text)
+    assert letters(found.scores) == "yy-"
+    assert found.others == {"ben": {A: Score(good=False, note="no date")}}
+
+
+@pytest.mark.parametrize("id", [None, 7, ["a"], {"a": 1}])
+def test_score_whose_id_is_no_text_is_reported_with_its_line(tmp_path: Path, id: object) -> None:
+    with pytest.raises(ClientError, match="line 2: no row of the sample has the id"):
+        read(tmp_path, "scores.jsonl", line(A, True) + line(id, True))
+
+
+def test_scores_may_have_notes_with_any_line_separator(tmp_path: Path) -> None:
+    text = json.dumps({"id": A, "good": False, "note": "a\u2028b"}, ensure_ascii=False)
+    found = read(tmp_path, "scores.jsonl", f"\ufeff{text}\n")
+    assert found.scores == {A: Score(good=False, note="a\u2028b")}
+
+
+HALF = r"has half of a surrogate pair (such as \ud83d), which is not a character"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (line(A, "yes"), "line 1: good: Input should be a valid boolean"),
+        (line(A, True, note=7), "line 1: note: Input should be a valid string"),
+        (line(A, True, reviewer=7), "line 1: reviewer: Input should be a valid string"),
+        (line(A, True, note="\ud800"), f"line 1: note: {HALF}"),
+        (line(A, True, reviewer="b\udfff"), f"line 1: reviewer: {HALF}"),
+        (line(A, True) + line(A, True), f"line 2: row {A} has two scores of lead: delete one"),
+        ("[]\n", "line 1: not a JSON object"),
+        ("[" * 100_000, "line 1: not a JSON object"),
+        ("\n", "it has no scores"),
+        ("".join(line(A, True, reviewer=f"person {n}") for n in range(11)), "there would be 11 reviewers"),
+    ],
+)
+def test_mistake_in_json_lines_is_reported_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        read(tmp_path, "scores.jsonl", text)
+    assert str(caught.value).startswith(f"{tmp_path / 'scores.jsonl'}: ")
+    assert problem in str(caught.value)
+
+
 # Files
 
 

@@ -9,15 +9,13 @@ from pydantic import ValidationError
 
 from tunegate_api.judging.review import ReviewScores, Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
-from tunegate_api.meta import first_problem, summarize
+from tunegate_api.meta import first_problem
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.names import PLAN_KEY, REVIEW_LABEL, SCORES_KEY, scores_name
-
-_MAX_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -106,37 +104,7 @@ def _judged_ids(client: Client, status: FineTuneJobStatus) -> set[str]:
     return {*found.good, *(row.id for row in found.bad)} if found else set()
 
 
-def parse_score_lines(text: str, rows: Sequence[ReviewRow], where: str) -> dict[str, Score]:
-    """Parse scores in JSON Lines: objects with ``id``, ``good`` and ``note``. ``where`` names the file.
-
-    Raises ClientError with the first mistakes, each with its line.
-    """
-    known, problems, scores = {row.id for row in rows}, list[str](), dict[str, Score]()
-    for number, line in enumerate(_lines(text), start=1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-            id, score = found.get("id"), Score.model_validate(found)
-        except ValidationError as error:
-            problems.append(f"line {number}: {first_problem(error)}")
-        except (ValueError, AttributeError, RecursionError):
-            problems.append(f"line {number}: not a JSON object")
-        else:
-            if not isinstance(id, str):
-                problems.append(f"line {number}: id: must be the id of a row, as a string")
-            elif id not in known:
-                problems.append(f"line {number}: no row of the sample has the id {id[:64]!r}")
-            elif id in scores:
-                problems.append(f"line {number}: row {id} has two scores")
-            else:
-                scores[id] = score
-    if problems:
-        raise ClientError(f"{where}: {summarize(problems, _MAX_PROBLEMS, separator='; ')}")
-    return scores
-
-
-def _lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """Return the lines of JSON Lines. str.splitlines would also split at characters such as U+2028 inside a
     JSON string."""
     return text.removeprefix("\ufeff").split("\n")
@@ -144,7 +112,7 @@ def _lines(text: str) -> list[str]:
 
 def _parse_sample(text: str, name: str) -> list[ReviewRow]:
     try:
-        return [ReviewRow.model_validate_json(line) for line in _lines(text) if line]
+        return [ReviewRow.model_validate_json(line) for line in split_lines(text) if line]
     except ValidationError as error:
         raise ClientError(
             f"the review sample of FineTuneJob {name} cannot be read: {first_problem(error)}"

@@ -1,14 +1,14 @@
 """Files with which a team scores a review sample outside of Tunegate: a table for a spreadsheet, tasks for
 Label Studio, and JSON Lines. The ending of a file's name selects its format."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from tunegate_operator.clients.client import ClientError
-from tunegate_operator.clients.review import Review, parse_score_lines
+from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_files.given import GivenScores
+from tunegate_operator.clients.review_files.json_lines import read_score_lines
 from tunegate_operator.clients.review_files.label_studio import read_annotations, tasks_text
 from tunegate_operator.clients.review_files.table import read_table, table_text
 
@@ -43,10 +43,7 @@ def read_scores(path: Path, review: Review) -> Review:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ClientError(f"{where} cannot be read: {error}; save it in the encoding UTF-8") from error
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        lines = parse_score_lines(text, review.rows, where)
-        return replace(review, scores={**review.scores, **lines})
+    read = _READERS.get(path.suffix.lower(), read_score_lines)
     given = GivenScores(review, where)
     read(text, given)
     return given.review()
