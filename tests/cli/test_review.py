@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from support.builders import make_config_map, make_job
+from support.builders import make_config_map, make_job, make_scores
 from support.world import Script, World
 from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import Score
@@ -25,9 +25,11 @@ from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.kube import KubernetesClient
 from tunegate_operator.clients.review import Review, open_review
 from tunegate_operator.clients.review_files import read_scores
+from tunegate_operator.clients.review_session import scores_of, start_session
+from tunegate_operator.clients.scoring import Session
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.names import scores_name
+from tunegate_operator.names import REVIEW_LABEL, scores_name
 
 CALLER = Caller("kubectl tunegate", " --namespace default")
 ROWS = sorted(
@@ -70,6 +72,11 @@ class WorldClient:
     def read_config_map(self, name: str) -> Object | None:
         return self.world.cluster.as_user.get(Key("ConfigMap", "default", name))
 
+    def read_score_maps(self, job: str) -> list[Object]:
+        listed = self.world.cluster.as_user.list_objects("ConfigMap", "default")
+        labelled = [one for one in listed if one["metadata"].get("labels", {}).get(REVIEW_LABEL) == job]
+        return [found for one in labelled if (found := self.read_config_map(one["metadata"]["name"]))]
+
     def put_config_map(self, config_map: Object) -> None:
         placed = config_map | {"metadata": config_map["metadata"] | {"namespace": "default"}}
         apply(self.world.cluster.as_user, placed, self.read_config_map(config_map["metadata"]["name"]))
@@ -91,7 +98,19 @@ def submit(client: WorldClient, letters: str, reviewer: str = "ana") -> int:
         row.id: Score(good=letter == "y") for row, letter in zip(ROWS, letters, strict=True) if letter != "-"
     }
     review = opened(client, reviewer)
-    return command.submit(cast("KubernetesClient", client), CALLER, review, replace(review, scores=scores))
+    return submit_review(client, review, replace(review, scores=scores))
+
+
+def submit_review(client: WorldClient, review: Review, reviewed: Review, saved: Review | None = None) -> int:
+    """Submit a review. ``saved`` is what was saved after each score; None if nothing was."""
+    return command.submit(cast("KubernetesClient", client), CALLER, review, reviewed, saved or review)
+
+
+def autosaved(client: WorldClient, review: Review, session: Session[bool]) -> Review:
+    """Save the scores of a session that is not submitted yet, as the page in a browser does."""
+    saved = replace(review, scores=scores_of(session))
+    client.put_config_map(saved.config_map())
+    return saved
 
 
 def test_submitted_scores_let_the_job_continue(
@@ -117,8 +136,8 @@ def test_incomplete_scores_are_kept_for_the_next_call(
 ) -> None:
     assert submit(client, "yn--------") == 4
     printed = capsys.readouterr().out
-    assert "saved: 2 of 10 rows are scored. Continue with: kubectl tunegate review orders" in printed
-    assert "AwaitingReview: 2 of 10 rows of the review sample are scored" in printed
+    assert printed.startswith("saved: 2 of 10 rows are scored\nAwaitingReview: 2 of 10 rows of the review ")
+    assert printed.endswith("\nContinue with: kubectl tunegate review orders --namespace default\n")
     assert [opened(client).scores[row.id].good for row in ROWS[:2]] == [True, False]
     assert opened(client, "ben").scores == {}, "each reviewer has own scores"
     assert submit(client, "--yyyyyyyy", "ben") == 0
@@ -156,7 +175,7 @@ def test_scores_of_others_in_a_file_stay_when_the_reviewer_scores_too(
     path = tmp_path / "scores.csv"
     path.write_text(f"id,good,reviewer\n{ROWS[0].id},yes,ben\n{ROWS[1].id},no,ben\n")
     review = opened(client, "lead")
-    command.submit(cast("KubernetesClient", client), CALLER, review, read_scores(path, review))
+    submit_review(client, review, read_scores(path, review))
     submit(client, "y---------", "lead")
     found = opened(client, "lead")
     assert (found.reviewers, found.scored) == (["lead", "ben"], 2)
@@ -200,13 +219,79 @@ def judged_client(bad_found: int) -> WorldClient:
     )
 
 
-def test_rows_that_the_judge_could_not_score_are_shown_first() -> None:
+def test_rows_that_the_judge_could_not_score_are_shown_first(capsys: pytest.CaptureFixture[str]) -> None:
     client = judged_client(bad_found=20)
     rows = opened(client).rows
     assert list(rows) == [ROWS[2], ROWS[9], *(row for n, row in enumerate(ROWS) if n not in (2, 9))]
     review = opened(client)
+    assert submit_review(client, review, replace(review, scores={rows[0].id: Score(good=True)})) == 4
+    saved, status, again = capsys.readouterr().out.splitlines()
+    assert saved == "saved: 1 of 2 rows are scored; the judge scored 8"
+    assert status.startswith("AwaitingReview: the judge judge-7b scored 8 of 10 rows")
+    assert again == "Continue with: kubectl tunegate review orders --namespace default"
     scored = replace(review, scores={row.id: Score(good=True) for row in rows[:2]})
-    assert command.submit(cast("KubernetesClient", client), CALLER, review, scored) == 0
+    assert submit_review(client, review, scored) == 0
+    queued, _ = capsys.readouterr().out.splitlines()
+    assert queued.startswith("Queued: ")
+
+
+def test_scores_beside_those_of_a_judge_count_once_they_are_submitted() -> None:
+    client = judged_client(bad_found=20)
+    review = opened(client)
+    session = start_session(review)
+    for _ in range(2):
+        session.answer(True)
+        autosaved(client, review, session)
+    assert opened(client).scored == 1, "the job still awaits its review"
+    session.back()
+    session.answer(False)
+    session.submit()
+    assert submit_review(client, review, replace(review, scores=scores_of(session))) == 0
+    assert client.world.status().data.review_score == "0.90"
+
+
+def test_scores_beside_those_of_other_people_count_once_they_are_submitted(client: WorldClient) -> None:
+    submit(client, "-yyyyyyy--", "ben")
+    review = opened(client)
+    assert list(review.rows) == [ROWS[0], *ROWS[8:], *ROWS[1:8]]
+    session = start_session(review)
+    for _ in range(3):
+        session.answer(True)
+        autosaved(client, review, session)
+    assert opened(client).scored == 9, "the job still awaits its review"
+    session.submit()
+    assert submit_review(client, review, replace(review, scores=scores_of(session))) == 0
+
+
+def test_scores_that_the_operator_ignores_do_not_count_as_those_of_others(client: WorldClient) -> None:
+    scores = {row.id: True for row in ROWS}
+    client.world.apply(make_scores("unknown", SAMPLE.sha256, reviewer="ben", **scores, nobody=True))
+    client.world.apply(make_scores("sample", "0" * 64, reviewer="cleo", **scores))
+    assert opened(client).needed == [row.id for row in ROWS]
+
+
+def test_nothing_is_printed_to_continue_if_others_complete_the_review(
+    client: WorldClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    review = opened(client)
+    submit(client, "-yyyyyyyyy", "ben")
+    capsys.readouterr()
+    assert submit_review(client, review, replace(review, scores={ROWS[0].id: Score(good=True)})) == 0
+    saved, status, _ = capsys.readouterr().out.splitlines()
+    assert saved == "saved: 1 of 10 rows are scored"
+    assert status.startswith("Queued: ")
+
+
+def test_quitting_after_the_last_save_returns_at_once(
+    client: WorldClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review = opened(client)
+    session = start_session(review)
+    session.answer(True)
+    saved = autosaved(client, review, session)
+    monkeypatch.setattr(command.time, "sleep", lambda _: pytest.fail("waits for the operator"))
+    assert submit_review(client, review, replace(review, scores=scores_of(session)), saved) == 4
+    assert capsys.readouterr().out.startswith("saved: 1 of 10 rows are scored\nAwaitingReview: 1 of 10 rows")
 
 
 def test_rows_keep_their_order_if_the_calibration_is_inconclusive() -> None:

@@ -1,11 +1,13 @@
 """Scoring a review sample with keys in the terminal."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from support.scoring_page import review_of
 from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, with_id
@@ -28,8 +30,13 @@ def play(
 
 
 def session(
-    keys: str, scores: dict[str, Score], comments: tuple[str, ...] = (), rows: list[ReviewRow] = ROWS
+    keys: str,
+    scores: dict[str, Score],
+    comments: tuple[str, ...] = (),
+    rows: list[ReviewRow] = ROWS,
+    judged: Sequence[ReviewRow] = (),
 ) -> tuple[dict[str, Score], str]:
+    review = replace(review_of(rows, judged=[row.id for row in judged]), scores=scores)
     pressed, asked, screen = iter(keys), iter(comments), io.StringIO()
 
     def get_key() -> str:
@@ -41,7 +48,7 @@ def session(
         return key
 
     console = Console(file=screen, width=100)
-    return score_rows(rows, scores, console, get_key, lambda _: next(asked)), screen.getvalue()
+    return score_rows(review, console, get_key, lambda _: next(asked)), screen.getvalue()
 
 
 def verdicts(scores: dict[str, Score]) -> str:
@@ -72,6 +79,31 @@ def verdicts(scores: dict[str, Score]) -> str:
 )
 def test_keys_give_the_expected_scores(keys, expected):
     assert verdicts(play(keys)) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("yyq", "y---"),  # not submitted: with those of the judge, all scores would decide the review
+        ("yy!", "y---"),
+        ("yy" + ENTER, "yy--"),
+        ("yybn" + ENTER, "yn--"),
+        ("yy nq", "y-n-"),
+        ("yy n" + ENTER + ENTER, "yyn-"),
+        ("yy nn" + ENTER, "yynn"),
+    ],
+)
+def test_rows_that_a_judge_scored_need_no_score(keys, expected):
+    assert verdicts(session(keys, {}, judged=ROWS[2:])[0]) == expected
+
+
+def test_screen_shows_which_rows_the_judge_scored():
+    _, screen = session("yy q", {}, judged=ROWS[2:])
+    before, _, after = screen.partition("2 of 2 scored: 2 good, 0 bad; the judge scored 2")
+    assert "space score the other rows" in after
+    assert "row 3 of 4" in after
+    overrules = "The judge scored this row. Your score overrules it."
+    assert (before.count(overrules), after.count(overrules)) == (0, 1)
 
 
 def test_session_continues_at_the_first_row_without_a_score():

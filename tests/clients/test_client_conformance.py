@@ -132,6 +132,18 @@ def test_a_config_map_is_read_by_name(place: Place) -> None:
     assert found["data"] == {"scores.json": "{}"}
 
 
+def test_scores_for_a_job_are_listed_by_name_with_their_content(place: Place) -> None:
+    for name, job in (("later", "orders"), ("earlier", "orders"), ("other", "pens")):
+        made = manifests.config_map(name, {"ana.json": name})
+        made["metadata"]["labels"] = {REVIEW_LABEL: job}
+        place.create(made)
+    place.create(manifests.config_map("unlabelled", {"ana.json": "{}"}))
+    assert [found["data"] for found in place.client.read_score_maps("orders")] == [
+        {"ana.json": "earlier"},
+        {"ana.json": "later"},
+    ]
+
+
 @pytest.mark.cluster
 def test_scores_on_a_cluster_are_created_and_then_replaced(kubernetes: Place) -> None:
     client = kubernetes.client

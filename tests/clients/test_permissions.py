@@ -94,6 +94,7 @@ def test_user_with_the_role_edit_can_use_each_command(
     assert editor.set_suspended("orders", True)["spec"]["suspend"] is True
     for reviewer in ("ana", "ben"):
         editor.put_config_map(make_scores("scores", "5" * 64, reviewer=reviewer))
+    assert len(editor.read_score_maps("orders")) == 1
     monkeypatch.setattr(volume_file, "WAIT_SECONDS", 0.5)
     monkeypatch.setattr(volume_file, "NOTICE_SECONDS", 0.1)
     with pytest.raises(ClientError, match="has not read the report"):

@@ -1,14 +1,15 @@
 """The page of ``tunegate review --web``, served in a thread of the test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from support.site import Site, serve_app
 from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_api.judging.review import Score
-from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_operator.clients.client import ClientError
+from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_session import scores_of, start_session
 from tunegate_operator.clients.scoring import Session
 from tunegate_operator.ui.review_page import review_questionnaire
@@ -89,12 +90,28 @@ class ScoringPage:
         self.has_stopped = True
 
 
+def review_of(rows: list[ReviewRow], judged: Iterable[str] = (), by_others: Iterable[str] = ()) -> Review:
+    """Return a review of the job orders by ana, who has not scored a row yet."""
+    return Review(
+        "orders",
+        sample_digest(rows),
+        rows,
+        "ana",
+        {},
+        judged=frozenset(judged),
+        by_others=frozenset(by_others),
+    )
+
+
 @contextmanager
-def serve_review(rows: list[ReviewRow]) -> Iterator[ScoringPage]:
-    """Serve a review of the job orders that has no scores yet."""
-    session = start_session(rows, {})
+def serve_review(
+    rows: list[ReviewRow], judged: Iterable[str] = (), by_others: Iterable[str] = ()
+) -> Iterator[ScoringPage]:
+    """Serve the page of such a review."""
+    review = review_of(rows, judged, by_others)
+    session = start_session(review)
     page = ScoringPage(Site(0), session)
-    questionnaire = review_questionnaire("orders", rows, "tunegate review orders --web")
+    questionnaire = review_questionnaire(review, "tunegate review orders --web")
     app = make_scoring_app(session, questionnaire, page.save, TOKEN, page.stop)
     with serve_app(app) as site:
         page.site = site

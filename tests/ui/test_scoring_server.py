@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.report_page import text_of
-from support.scoring_page import ScoringPage, plain_rows, serve_review
+from support.scoring_page import ScoringPage, plain_rows, review_of, serve_review
 from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_operator.clients.review_session import start_session
@@ -97,6 +97,32 @@ def test_score_of_the_last_row_is_saved_only_when_it_is_submitted(page: ScoringP
     assert page.has_stopped
 
 
+def test_last_needed_score_is_saved_only_on_submit_beside_a_judge() -> None:
+    with serve_review(ROWS, judged=[IDS[2]]) as page:
+        act(page, 0, "y")
+        text = act(page, 1, "y")
+        assert "All 2 rows that need your score are scored" in text
+        assert "2 of 2 scored: 2 good, 0 bad; the judge scored 1" in text
+        assert page.letters == "y--", "complete scores would decide the review"
+        text = text_of(page.site.get(page.site.post(page.path, do="skip").headers["Location"]).text)
+        assert "Row 3 of 3 scored by the judge The judge scored this row. Your score overrules it." in text
+        act(page, 2, "n")
+        assert page.letters == "y-n"
+        end = text_of(page.site.post(page.path, do="quit").text)
+    assert "1 of 2 rows are scored; the judge scored 1" in end
+
+
+def test_list_shows_which_rows_others_scored() -> None:
+    with serve_review(ROWS, by_others=IDS[1:]) as page:
+        text = text_of(page.site.get(page.path).text)
+        assert text.count("scored by others") == 2
+        assert "Other people scored this row. Your score counts beside theirs." in act(page, 1, "comment")
+        act(page, 0, "y")
+        assert page.letters == "---"
+        page.site.post(page.path, do="submit")
+    assert page.session.is_submitted
+
+
 def test_quitting_shows_how_to_continue(page: ScoringPage) -> None:
     act(page, 0, "y")
     end = text_of(page.site.post(page.path, item=IDS[1], do="quit").text)
@@ -152,8 +178,8 @@ def test_sigterm_ends_the_server_and_later_works_as_before() -> None:
     before = signal.signal(signal.SIGTERM, handler)
     try:
         serve_scoring(
-            start_session(ROWS, {}),
-            review_questionnaire("orders", ROWS, ""),
+            start_session(review_of(ROWS)),
+            review_questionnaire(review_of(ROWS), ""),
             lambda: None,
             lambda _: os.kill(os.getpid(), signal.SIGTERM),
         )

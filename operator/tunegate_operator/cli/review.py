@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.cli import exit_codes
@@ -70,8 +71,8 @@ def review(
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the scores are saved
         signal.signal(number, signal.default_int_handler)
     person = (reviewer or getpass.getuser()).strip()[:MAX_REVIEWER]
-    if not person:
-        raise click.BadParameter("must not be blank", param_hint="--reviewer")
+    if not person or printable(person) != person:
+        raise click.BadParameter("must not be blank or have control characters", param_hint="--reviewer")
     ways = [way for way, given in (("--web", web), ("--export", export), ("--scores", file)) if given]
     if len(ways) > 1:
         raise click.UsageError(f"{' and '.join(ways)} exclude each other")
@@ -80,7 +81,7 @@ def review(
         _export(place, name, person, export)
         return
 
-    def score(opened: Review, save: Save) -> Review:
+    def score(opened: Review, save: Save) -> tuple[Review, Review]:
         return _score(opened, save, place.caller, web=web, file=file)
 
     if place.runs is not None:
@@ -89,7 +90,7 @@ def review(
         opened = open_review(place.client(), name, person)
 
         def score_new(save: Save) -> Object | None:
-            reviewed = score(opened, save)
+            reviewed, _ = score(opened, save)
             return reviewed.config_map() if reviewed != opened else None
 
         review_run(place.runs, name, score_new, place.caller)
@@ -97,7 +98,8 @@ def review(
         notice(_READING)
         client = place.cluster()
         opened = open_review(client, name, person)
-        raise SystemExit(submit(client, place.caller, opened, score(opened, client.put_config_map)))
+        reviewed, saved = score(opened, client.put_config_map)
+        raise SystemExit(submit(client, place.caller, opened, reviewed, saved))
 
 
 def _export(place: Place, name: str, person: str, file: Path) -> None:
@@ -111,18 +113,22 @@ def _export(place: Place, name: str, person: str, file: Path) -> None:
     click.echo(f"{file} has {len(opened.rows)} rows. Submit their scores with: {again}")
 
 
-def submit(client: "KubernetesClient", caller: Caller, opened: Review, reviewed: Review) -> int:
+def submit(
+    client: "KubernetesClient", caller: Caller, opened: Review, reviewed: Review, saved: Review
+) -> int:
     """Write scores to a cluster, wait until the operator has read them, and print the state of the job.
-    Nothing is written if no score is new. Returns the exit code."""
-    job = client.get("FineTuneJob", opened.job)
-    if reviewed != opened:
+    Nothing is written if no score is new since the review was ``saved``. Returns the exit code."""
+    job = None
+    if reviewed != saved:
+        job = client.get("FineTuneJob", opened.job)
         client.put_config_map(reviewed.config_map())
-        if reviewed.scored < len(reviewed.rows):
-            counts = f"{reviewed.scored} of {len(reviewed.rows)} rows are scored"
-            click.echo(f"saved: {counts}. Continue with: {caller.command('review', opened.job)}")
-        job = _wait_for_operator(client, job)
-    status = status_of(job)
+    is_incomplete = reviewed.scored < reviewed.for_people
+    if is_incomplete and reviewed != opened:
+        click.echo(f"saved: {reviewed.counts_text}")
+    status = status_of(_wait_for_operator(client, job) if job else client.get("FineTuneJob", opened.job))
     click.echo(f"{status.phase}: {status.message}")
+    if status.phase is Phase.AWAITING_REVIEW and is_incomplete:
+        click.echo(f"Continue with: {caller.command('review', opened.job)}")
     if status.phase in (Phase.AWAITING_REVIEW, Phase.FAILED):
         return exit_codes.of_job(status)
     click.echo(f"Follow progress with: {caller.command('status', opened.job, '--watch')}")
@@ -146,13 +152,15 @@ def _reviewed_part(job: Object) -> tuple[object, ...]:
     return job["metadata"]["uid"], status.get("phase"), status.get("data"), status.get("message")
 
 
-def _score(opened: Review, save: Save, caller: Caller, *, web: bool, file: Path | None) -> Review:
+def _score(
+    opened: Review, save: Save, caller: Caller, *, web: bool, file: Path | None
+) -> tuple[Review, Review]:
     """Return the review with the scores in ``file``, or with those that the reviewer gives in a browser or in
-    the terminal. ``save`` saves them in the meantime."""
+    the terminal; and the review that ``save`` saved last."""
     if file is not None:
         from tunegate_operator.clients.review_files import read_scores  # noqa: PLC0415 - rarely needed
 
-        return read_scores(file, opened)
+        return read_scores(file, opened), opened
     if web:
         from tunegate_operator.cli.review_web import score_in_browser  # noqa: PLC0415 - slow to import
 
@@ -160,5 +168,5 @@ def _score(opened: Review, save: Save, caller: Caller, *, web: bool, file: Path 
     if not sys.stdin.isatty():
         raise click.UsageError("the terminal is not interactive: add --web, or --scores FILE")
     with Keyboard(sys.stdin.fileno()) as keyboard:
-        scores = score_rows(opened.rows, opened.scores, Console(), keyboard.read, keyboard.ask)
-    return replace(opened, scores=scores)
+        scores = score_rows(opened, Console(), keyboard.read, keyboard.ask)
+    return replace(opened, scores=scores), opened

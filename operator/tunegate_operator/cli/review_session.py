@@ -1,7 +1,7 @@
 """Score the rows of a review sample in the terminal, one key a row."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -13,7 +13,9 @@ from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import printable
+from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_session import (
+    already_scored_text,
     answer_of,
     counts_text,
     message_text,
@@ -24,28 +26,23 @@ from tunegate_operator.clients.scoring import Session
 
 KEYS = "y good · n bad · space skip · b back · c comment · q save and quit"
 ENTER = ("\r", "\n")
-LAST_KEYS = "enter submit · b back · q quit without the score of the last row"
+LAST_KEYS = "enter submit · b back · q quit without the last score"
+MORE_KEYS = " · space score the other rows"
 _ROLES = {"system": "magenta", "user": "cyan", "assistant": "green", "tool": "yellow"}
 GetKey = Callable[[], str]
 Ask = Callable[[str], str]
 
 
-def score_rows(
-    rows: Sequence[ReviewRow],
-    scores: Mapping[str, Score],
-    console: Console,
-    get_key: GetKey,
-    ask: Ask,
-) -> dict[str, Score]:
+def score_rows(review: Review, console: Console, get_key: GetKey, ask: Ask) -> dict[str, Score]:
     """Show the rows without a score one after the other, and return all scores once the reviewer submits them
     or quits. Ctrl-C quits, too.
 
     ``get_key`` reads a key, and ``ask`` a line of text after a question. Both raise EOFError if the terminal
     is closed."""
-    session = start_session(rows, scores)
+    session = start_session(review)
     try:
         while not session.is_submitted:
-            _show(session, rows[session.position], console)
+            _show(session, review, console)
             key = get_key().lower()
             if key == "q":
                 break
@@ -62,6 +59,8 @@ def _handle(session: Session[bool], key: str, ask: Ask) -> None:
     elif session.is_done:
         if key in ENTER:
             session.submit()
+        elif key == " ":
+            session.skip()
     elif key in ("y", "n"):
         session.answer(key == "y")
     elif key == " ":
@@ -72,16 +71,25 @@ def _handle(session: Session[bool], key: str, ask: Ask) -> None:
         session.finish()
 
 
-def _show(session: Session[bool], row: ReviewRow, console: Console) -> None:
+def _show(session: Session[bool], review: Review, console: Console) -> None:
     if console.is_terminal:
         console.clear()
-    counts = counts_text(session)
+    row, counts = review.rows[session.position], counts_text(session, review)
     if session.is_done:
-        console.print(Group(Text(counts, style="bold"), Text(LAST_KEYS, style="dim")))
+        keys = LAST_KEYS if session.has_all else LAST_KEYS + MORE_KEYS
+        console.print(Group(Text(counts, style="bold"), Text(keys, style="dim")))
         return
+    keys = f"{KEYS} · enter finish" if session.is_complete else KEYS
+    already = already_scored_text(row.id, review)
     title = Text(f"row {session.position + 1} of {len(session.ids)}  ·  id {printable(row.row)}  ·  {counts}")
     console.print(
-        Group(Rule(title, align="left"), *_row_view(row), _score_line(session), Text(KEYS, style="dim"))
+        Group(
+            Rule(title, align="left"),
+            *([Text(already, style="yellow")] if already else []),
+            *_row_view(row),
+            _score_line(session),
+            Text(keys, style="dim"),
+        )
     )
 
 

@@ -15,10 +15,10 @@ from tunegate_operator.ui.review_page import review_questionnaire
 from tunegate_operator.ui.scoring_server import serve_scoring
 
 
-def score_in_browser(opened: Review, save: Callable[[Object], None], caller: Caller) -> Review:
-    """Serve the page until the reviewer submits the scores or quits, and return the review with the scores.
-    ``save`` saves the ConfigMap after each score."""
-    session, saving, saved = start_session(opened.rows, opened.scores), threading.Lock(), opened
+def score_in_browser(opened: Review, save: Callable[[Object], None], caller: Caller) -> tuple[Review, Review]:
+    """Serve the page until the reviewer submits the scores or quits. Return the review with the scores, and
+    the review that was saved last. ``save`` saves the ConfigMap after each score."""
+    session, saving, saved = start_session(opened), threading.Lock(), opened
 
     def save_now() -> None:
         nonlocal saved
@@ -34,11 +34,11 @@ def score_in_browser(opened: Review, save: Callable[[Object], None], caller: Cal
 
     serve_scoring(
         session,
-        review_questionnaire(opened.job, opened.rows, caller.command("review", opened.job, "--web")),
+        review_questionnaire(opened, caller.command("review", opened.job, "--web")),
         save_now,
         lambda address: click.echo(
             f"open {address} in a browser; Ctrl-C ends the server, and keeps the scores"
         ),
     )
     with saving:  # Ctrl-C does not wait for a write, but the next write must
-        return replace(opened, scores=scores_of(session))
+        return replace(opened, scores=scores_of(session)), saved

@@ -108,6 +108,11 @@ class Client(Protocol):
         """Return a ConfigMap, or None."""
         ...
 
+    def read_score_maps(self, job: str) -> list[Object]:
+        """Return the ConfigMaps with scores of people for the named job, by name. At most as many as
+        count."""
+        ...
+
 
 def status_of(job: Object) -> FineTuneJobStatus:
     """Return the status of a FineTuneJob. Raises ClientError if another version of Tunegate wrote it."""

@@ -45,8 +45,9 @@ from tunegate_operator.engine.connection import connect_user
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.laptop.report_page import with_status
-from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, request_name
+from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, REVIEW_LABEL, request_name
 
 WATCH_SECONDS = 60
 """Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
@@ -200,6 +201,12 @@ class KubernetesClient:
     def read_config_map(self, name: str) -> Object | None:
         with self._explained(f"ConfigMap {name} cannot be read"):
             return self._cluster.get(self._key("ConfigMap", name))
+
+    def read_score_maps(self, job: str) -> list[Object]:
+        with self._explained(f"the scores for FineTuneJob {job} cannot be listed"):
+            listed = self._cluster.list_objects("ConfigMap", self.namespace, f"{REVIEW_LABEL}={job}")
+            keys = sorted(map(Key.of, listed), key=lambda key: key.name)[:MAX_SCORE_MAPS]
+            return [found for key in keys if (found := self._cluster.get(key))]
 
     def put_config_map(self, config_map: Object) -> None:
         """Create a ConfigMap of a user in the namespace, or replace its content. Raises ClientError."""

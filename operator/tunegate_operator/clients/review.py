@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.finetunejob.review import SCORES_SUFFIX
 from tunegate_operator.names import PLAN_KEY, REVIEW_LABEL, SCORES_KEY, scores_name
 
 
@@ -26,12 +27,21 @@ class Review:
     sample: str
     """Digest of the sample."""
     rows: Sequence[ReviewRow]
-    """All rows of the sample. Those that a judge model scored are last."""
+    """All rows of the sample. Those that a judge model or other people scored are last."""
     reviewer: str
     scores: Mapping[str, Score]
     """The scores that the reviewer has given so far."""
     others: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     """The scores of other reviewers, from a file that has the scores of several people."""
+    judged: frozenset[str] = frozenset()
+    """The ids of the rows for which the score of a judge model counts if no person scores them."""
+    by_others: frozenset[str] = frozenset()
+    """The ids of the rows that other people had scored when the sample was read."""
+
+    @property
+    def needed(self) -> list[str]:
+        """The ids of the rows that need a score of the reviewer, because nobody else scored them."""
+        return [row.id for row in self.rows if row.id not in self.judged | self.by_others]
 
     @property
     def reviewers(self) -> list[str]:
@@ -39,9 +49,30 @@ class Review:
         return [*([self.reviewer] if self.scores else []), *self.others]
 
     @property
+    def for_people(self) -> int:
+        """The number of rows that people must score, because no judge model did."""
+        return len(self.rows) - len(self.judged)
+
+    @property
     def scored(self) -> int:
-        """The number of rows that at least one of them has scored."""
-        return len(set(self.scores).union(*self.others.values()))
+        """The number of these rows that at least one person has scored."""
+        return len(self.by_others.union(self.scores, *self.others.values()) - self.judged)
+
+    @property
+    def counts_text(self) -> str:
+        """How many rows people and a judge model scored."""
+        judge = f"; the judge scored {len(self.judged)}" if self.judged else ""
+        return f"{self.scored} of {self.for_people} rows are scored{judge}"
+
+    @property
+    def already_text(self) -> str:
+        """How many rows a judge model and other people scored, as ``the judge scored 8``; empty for none."""
+        by_others = len(self.by_others - self.judged)
+        return ", ".join(
+            f"{who} scored {count}"
+            for who, count in (("the judge", len(self.judged)), ("others", by_others))
+            if count
+        )
 
     def config_map(self) -> Object:
         """Return the ConfigMap that records the scores."""
@@ -82,26 +113,40 @@ def open_review(client: Client, name: str, reviewer: str) -> Review:
             f"the review sample of FineTuneJob {name} was changed on its volume: its digest is not the one "
             "in the plan; delete the job and create it again"
         )
-    judged = _judged_ids(client, status)
-    rows.sort(key=lambda row: row.id in judged)
-    earlier = _parse_scores(client.read_config_map(scores_name(name, reviewer)), expected.sample, rows)
+    judged, known = _judged_ids(client, status), frozenset(row.id for row in rows)
+    earlier = _parse_scores(client.read_config_map(scores_name(name, reviewer)), expected.sample, known)
     own = earlier.pop(reviewer, {})
-    return Review(name, expected.sample, rows, reviewer, own, earlier)
+    found = _ids_by_others(client, name, reviewer, expected.sample, known)
+    others = frozenset(found).union(*earlier.values())
+    rows.sort(key=lambda row: row.id in judged | others)
+    return Review(name, expected.sample, rows, reviewer, own, earlier, judged & known, others)
 
 
-def _judged_ids(client: Client, status: FineTuneJobStatus) -> set[str]:
+def _ids_by_others(
+    client: Client, name: str, reviewer: str, sample: str, known: frozenset[str]
+) -> Iterator[str]:
+    """Yield the ids of the rows with scores in the ConfigMaps of other people. Scores that the operator
+    ignores do not count."""
+    for config_map in client.read_score_maps(name):
+        if config_map["metadata"]["name"] != scores_name(name, reviewer):
+            for document in _documents(config_map, sample):
+                if known.issuperset(document.scores):
+                    yield from document.scores
+
+
+def _judged_ids(client: Client, status: FineTuneJobStatus) -> frozenset[str]:
     """Return the ids of the rows for which the score of a judge model counts if no person scores them. Empty
     if the plan, which has these ids, cannot be read."""
     judge = status.data.review.judge if status.data and status.data.review else None
     if judge is None or judge.calibration != "Passed" or status.plan is None:
-        return set()
+        return frozenset()
     text = (client.read_config_map(status.plan.config_map) or {}).get("data", {}).get(PLAN_KEY, "")
     try:
         sample = Plan.model_validate_json(text).data.review
     except ValidationError:
-        return set()
+        return frozenset()
     found = sample.judge if sample else None
-    return {*found.good, *(row.id for row in found.bad)} if found else set()
+    return frozenset({*found.good, *(row.id for row in found.bad)} if found else ())
 
 
 def split_lines(text: str) -> list[str]:
@@ -120,20 +165,27 @@ def _parse_sample(text: str, name: str) -> list[ReviewRow]:
 
 
 def _parse_scores(
-    config_map: Object | None, sample: str, rows: Sequence[ReviewRow]
+    config_map: Object | None, sample: str, known: frozenset[str]
 ) -> dict[str, dict[str, Score]]:
     """Return the scores in a ConfigMap by reviewer, without those that are unusable or about another
     sample."""
-    known, found = {row.id for row in rows}, dict[str, dict[str, Score]]()
-    for text in ((config_map or {}).get("data") or {}).values():
+    return {
+        document.reviewer: {id: score for id, score in document.scores.items() if id in known}
+        for document in _documents(config_map or {}, sample)
+    }
+
+
+def _documents(config_map: Object, sample: str) -> Iterator[ReviewScores]:
+    """Yield the scores in a ConfigMap, without those that are unusable or about another sample."""
+    for key, text in (config_map.get("data") or {}).items():
+        if not key.endswith(SCORES_SUFFIX):
+            continue
         try:
             document = ReviewScores.model_validate_json(text)
         except ValidationError:
             continue
         if document.sample == sample:
-            scores = {id: score for id, score in document.scores.items() if id in known}
-            found[document.reviewer] = scores
-    return found
+            yield document
 
 
 def _key(reviewer: str) -> str:

@@ -2,20 +2,21 @@
 in a file."""
 
 import json
-from collections.abc import Mapping, Sequence
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.scoring import Session
 
 
-def start_session(rows: Sequence[ReviewRow], scores: Mapping[str, Score]) -> Session[bool]:
-    """Return the session of a person who gave ``scores`` earlier. An answer is whether the row is good."""
+def start_session(review: Review) -> Session[bool]:
+    """Return the session in which the reviewer continues. An answer is whether the row is good."""
     return Session(
-        [row.id for row in rows],
-        {id: score.good for id, score in scores.items()},
-        {id: score.note for id, score in scores.items() if score.note},
+        [row.id for row in review.rows],
+        {id: score.good for id, score in review.scores.items()},
+        {id: score.note for id, score in review.scores.items() if score.note},
+        needed=review.needed,
     )
 
 
@@ -24,10 +25,26 @@ def scores_of(session: Session[bool]) -> dict[str, Score]:
     return {id: Score(good=good, note=session.notes.get(id, "")) for id, good in session.kept_answers.items()}
 
 
-def counts_text(session: Session[bool]) -> str:
-    """Return how many rows are scored as good and as bad."""
+def counts_text(session: Session[bool], review: Review) -> str:
+    """Return how many rows the reviewer scored as good and as bad, and how many others scored."""
     scored, good = len(session.answers), sum(session.answers.values())
-    return f"{scored} of {len(session.ids)} scored: {good} good, {scored - good} bad"
+    more = f" and {scored - session.answered} more" if scored > session.answered else ""
+    counts = f"{session.answered} of {len(session.needed)}{more} scored: {good} good, {scored - good} bad"
+    return "; ".join(filter(None, (counts, review.already_text)))
+
+
+def scored_by(id: str, review: Review) -> str:
+    """Return who scored a row already; empty if nobody did."""
+    if id in review.by_others:
+        return "scored by others"
+    return "scored by the judge" if id in review.judged else ""
+
+
+def already_scored_text(id: str, review: Review) -> str:
+    """Return a sentence about a row that needs no score of the reviewer; empty for other rows."""
+    if id in review.by_others:
+        return "Other people scored this row. Your score counts beside theirs."
+    return "The judge scored this row. Your score overrules it." if id in review.judged else ""
 
 
 def answer_of(row: ReviewRow) -> Message:

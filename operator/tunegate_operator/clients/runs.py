@@ -23,6 +23,7 @@ from tunegate_operator.clients.client import (
 )
 from tunegate_operator.engine.cluster import ClusterError, Key, Object
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.laptop.cluster import is_in_use, objects_folder
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
 from tunegate_operator.laptop.kubelet import log_file
@@ -36,7 +37,7 @@ from tunegate_operator.laptop.status import (
     status_files,
     volumes_folder,
 )
-from tunegate_operator.names import request_name
+from tunegate_operator.names import REVIEW_LABEL, request_name
 
 POLL_SECONDS = 0.25
 """Seconds between two looks at a file that may have changed."""
@@ -137,6 +138,14 @@ class RunsClient:
             return None
         except ClusterError as error:
             raise ClientError(str(error)) from error
+
+    def read_score_maps(self, job: str) -> list[Object]:
+        found = [
+            config_map
+            for config_map in self._stored("ConfigMap")
+            if config_map["metadata"].get("labels", {}).get(REVIEW_LABEL) == job
+        ]
+        return sorted(found, key=lambda config_map: str(config_map["metadata"]["name"]))[:MAX_SCORE_MAPS]
 
     def read_review_sample(self, job: Object) -> str:
         path = self._volume(job) / Workspace(uid_of(job)).review_sample

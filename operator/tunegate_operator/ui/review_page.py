@@ -1,12 +1,17 @@
 """What a person scores in a review: the rows of its sample."""
 
-from collections.abc import Sequence
-
 from markupsafe import Markup
 
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import printable
-from tunegate_operator.clients.review_session import answer_of, counts_text, message_text
+from tunegate_operator.clients.review import Review
+from tunegate_operator.clients.review_session import (
+    already_scored_text,
+    answer_of,
+    counts_text,
+    message_text,
+    scored_by,
+)
 from tunegate_operator.ui.scoring import Choice, Questionnaire
 from tunegate_operator.ui.templating import environment
 
@@ -15,26 +20,28 @@ _PREVIEW = 80
 """Length of the line about a row in the list of all rows, in characters."""
 
 
-def review_questionnaire(job: str, rows: Sequence[ReviewRow], resume: str) -> Questionnaire[bool]:
+def review_questionnaire(review: Review, resume: str) -> Questionnaire[bool]:
     """Return what the page shows for the sample of a job."""
-    by_id = {row.id: row for row in rows}
-    previews = {row.id: _preview(row) for row in rows}
+    by_id = {row.id: row for row in review.rows}
+    previews = {row.id: _preview(row) for row in review.rows}
     return Questionnaire(
-        title=f"Review of {job}",
+        title=f"Review of {review.job}",
         question="Is the answer what the model should learn to answer to this prompt?",
         noun="row",
         choices=lambda _: CHOICES,
-        content=lambda row: _content(by_id[row]),
+        content=lambda row: _content(by_id[row], already_scored_text(row, review)),
         preview=previews.__getitem__,
-        counts=counts_text,
+        counts=lambda session: counts_text(session, review),
         resume=resume,
+        scored_by=lambda row: scored_by(row, review),
+        already=review.already_text,
     )
 
 
-def _content(row: ReviewRow) -> Markup:
+def _content(row: ReviewRow, already: str) -> Markup:
     template = environment().get_template("review_row.html.j2")
     # The template escapes the texts.
-    return Markup(template.render(row=row, answer=answer_of(row)))  # noqa: S704
+    return Markup(template.render(row=row, answer=answer_of(row), already=already))  # noqa: S704
 
 
 def _preview(row: ReviewRow) -> str:

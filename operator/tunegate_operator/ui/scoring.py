@@ -45,6 +45,10 @@ class Questionnaire(Generic[Answer]):
     """How many items have which answer."""
     resume: str
     """The command that continues after a break."""
+    scored_by: Callable[[str], str] = lambda _: ""
+    """Who gave an item an answer already, such as ``scored by the judge``; empty if nobody did."""
+    already: str = ""
+    """How many answers others gave already, such as ``the judge scored 8``."""
     done: str = "scored"
     """What an item with an answer is."""
     word: Callable[[Answer], str] | None = None
@@ -64,6 +68,8 @@ class ListedItem:
     """The word of its answer; empty without an answer."""
     tone: str
     note: str
+    scored_by: str
+    """Who else gave it an answer; empty if nobody did."""
 
 
 def do(session: Session[Answer], questionnaire: Questionnaire[Answer], form: Mapping[str, str]) -> None:
@@ -77,12 +83,12 @@ def do(session: Session[Answer], questionnaire: Questionnaire[Answer], form: Map
         session.comment(form.get("note", "").strip()[:MAX_NOTE_INPUT])
     action = form.get("do", "")
     of_item: dict[str, Callable[[], None]] = {
-        SKIP: session.skip,
         FINISH: session.finish,
         COMMENT: lambda: None,
     }
     of_session: dict[str, Callable[[], None]] = {
         BACK: session.back,
+        SKIP: session.skip,
         SUBMIT: session.submit,
         QUIT: lambda: None,
     }
@@ -112,6 +118,7 @@ def render(session: Session[Answer], questionnaire: Questionnaire[Answer], probl
             content=questionnaire.content(id),
             current=_listed(session, questionnaire, session.position),
             items=[_listed(session, questionnaire, n) for n in range(len(session.ids))],
+            held_back=session.ids.index(session.held_back) + 1 if session.held_back else 0,
             problem=problem,
             max_note=MAX_NOTE_INPUT,
         )
@@ -126,7 +133,7 @@ def render_end(session: Session[Answer], questionnaire: Questionnaire[Answer]) -
         .render(
             session=session,
             questions=questionnaire,
-            kept=len(session.kept_answers),
+            kept=sum(id in session.needed for id in session.kept_answers),
         )
     )
 
@@ -155,4 +162,5 @@ def _listed(session: Session[Answer], questionnaire: Questionnaire[Answer], posi
         word=word,
         tone=tone,
         note=session.notes.get(id, ""),
+        scored_by=questionnaire.scored_by(id),
     )
