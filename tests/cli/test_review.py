@@ -21,7 +21,7 @@ from tunegate_api.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePl
 from tunegate_operator.cli import review as command
 from tunegate_operator.cli.main import main
 from tunegate_operator.clients.caller import Caller
-from tunegate_operator.clients.client import ClientError
+from tunegate_operator.clients.client import ClientError, UnreachableError
 from tunegate_operator.clients.kube import KubernetesClient
 from tunegate_operator.clients.review import Review, open_review
 from tunegate_operator.clients.review_files import read_scores
@@ -292,6 +292,51 @@ def test_quitting_after_the_last_save_returns_at_once(
     monkeypatch.setattr(command.time, "sleep", lambda _: pytest.fail("waits for the operator"))
     assert submit_review(client, review, replace(review, scores=scores_of(session)), saved) == 4
     assert capsys.readouterr().out.startswith("saved: 1 of 10 rows are scored\nAwaitingReview: 1 of 10 rows")
+
+
+def unreachable(*_: object) -> None:
+    raise UnreachableError("the login has expired")
+
+
+@pytest.mark.parametrize("method", ["get", "put_config_map"])
+def test_scores_are_kept_in_a_file_if_the_cluster_is_unreachable(
+    client: WorldClient,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    review = opened(client, "an a")
+    scores = {ROWS[0].id: Score(good=False, note="a\u2028b"), ROWS[1].id: Score(good=True)}
+    others = {"ben": {ROWS[0].id: Score(good=True)}}
+    reviewed = replace(review, scores=scores, others=others)
+    monkeypatch.setattr(client, method, unreachable)
+    with pytest.raises(UnreachableError):
+        submit_review(client, review, reviewed)
+    (file,) = tmp_path.glob("*.jsonl")
+    assert (
+        f"Submit them with: kubectl tunegate review orders --scores {file.name} --reviewer 'an a' "
+        "--namespace default" in capsys.readouterr().err
+    )
+    assert read_scores(Path(file.name), review) == reviewed
+
+
+def test_scores_are_printed_if_no_file_can_be_written(
+    client: WorldClient,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    review = opened(client)
+    monkeypatch.setattr(client, "put_config_map", unreachable)
+    with pytest.raises(UnreachableError):
+        submit_review(client, review, replace(review, scores={ROWS[0].id: Score(good=True)}))
+    assert capsys.readouterr().out == f'{{"id": "{ROWS[0].id}", "good": true, "note": ""}}\n'
 
 
 def test_rows_keep_their_order_if_the_calibration_is_inconclusive() -> None:

@@ -21,7 +21,7 @@ from tunegate_operator.cli.keyboard import Keyboard
 from tunegate_operator.cli.place import NAME, Place, at_place, notice
 from tunegate_operator.cli.review_session import score_rows
 from tunegate_operator.clients.caller import Caller
-from tunegate_operator.clients.client import Client, status_of
+from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.clients.review import Review, open_review
 from tunegate_operator.engine.cluster import Object
 
@@ -117,11 +117,17 @@ def submit(
     client: "KubernetesClient", caller: Caller, opened: Review, reviewed: Review, saved: Review
 ) -> int:
     """Write scores to a cluster, wait until the operator has read them, and print the state of the job.
-    Nothing is written if no score is new since the review was ``saved``. Returns the exit code."""
+    Nothing is written if no score is new since the review was ``saved``. Returns the exit code.
+
+    If the scores cannot be written, they are kept in a file in the working directory."""
     job = None
     if reviewed != saved:
-        job = client.get("FineTuneJob", opened.job)
-        client.put_config_map(reviewed.config_map())
+        try:
+            job = client.get("FineTuneJob", opened.job)
+            client.put_config_map(reviewed.config_map())
+        except (ClientError, KeyboardInterrupt):
+            _keep(reviewed, caller)
+            raise
     is_incomplete = reviewed.scored < reviewed.for_people
     if is_incomplete and reviewed != opened:
         click.echo(f"saved: {reviewed.counts_text}")
@@ -133,6 +139,23 @@ def submit(
         return exit_codes.of_job(status)
     click.echo(f"Follow progress with: {caller.command('status', opened.job, '--watch')}")
     return 0
+
+
+def _keep(reviewed: Review, caller: Caller) -> None:
+    """Write scores that could not be submitted to a new file, and print how to submit them. Print the scores
+    if the file cannot be written."""
+    from tunegate_operator.clients.review_files.json_lines import score_lines  # noqa: PLC0415 - rarely needed
+
+    path = Path(f"{reviewed.job}-scores-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(score_lines(reviewed))
+    except OSError as error:
+        click.echo(f"{path} cannot be written: {error.strerror}. These are the scores:", err=True)
+        click.echo(score_lines(reviewed), nl=False)
+        return
+    again = ("review", reviewed.job, "--scores", str(path), "--reviewer", shlex.quote(reviewed.reviewer))
+    click.echo(f"The scores are in {path}. Submit them with: {caller.command(*again)}", err=True)
 
 
 def _wait_for_operator(client: Client, before: Object) -> Object:

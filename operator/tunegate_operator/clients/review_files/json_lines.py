@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from tunegate_api.judging.review import Score, WholeText
 from tunegate_api.meta import first_problem
-from tunegate_operator.clients.review import split_lines
+from tunegate_operator.clients.review import Review, split_lines
 from tunegate_operator.clients.review_files.given import GivenScores
 
 
@@ -18,6 +18,17 @@ class _Line(Score):
     @property
     def score(self) -> Score:
         return Score(good=self.good, note=self.note)
+
+
+def score_lines(review: Review) -> str:
+    """Return all scores of a review. Those of other people have the field ``reviewer``."""
+    own = [_line_text(id, score) for id, score in review.scores.items()]
+    others = [
+        _line_text(id, score, reviewer=reviewer)
+        for reviewer, scores in review.others.items()
+        for id, score in scores.items()
+    ]
+    return "".join([*own, *others])
 
 
 def read_score_lines(text: str, given: GivenScores) -> None:
@@ -40,3 +51,7 @@ def read_score_lines(text: str, given: GivenScores) -> None:
             given.add_problem(f"{place}: {first_problem(error)}")
         else:
             given.add(place, line.id, line.score, line.reviewer)
+
+
+def _line_text(id: str, score: Score, **fields: str) -> str:
+    return json.dumps({"id": id, **score.model_dump(), **fields}, ensure_ascii=False) + "\n"
