@@ -184,6 +184,23 @@ def test_review_in_a_browser_and_in_the_terminal_can_be_mixed(waiting):
     assert waiting.status()["data"]["reviewScore"] == "0.95"
 
 
+def test_quitting_does_not_decide_a_review_that_others_share(waiting):
+    lines = (waiting.folder / scores_file(waiting)).read_text().splitlines()
+    (waiting.folder / "scores.jsonl").write_text("\n".join(lines[:18]))
+    waiting("review", "orders", "--scores", "scores.jsonl", "--reviewer", "ben")
+    process, site, path = review_in_browser(waiting)
+    assert "0 of 2 scored: 0 good, 0 bad; others scored 18" in site.get(path).text
+    for row in sample(waiting)[18:]:
+        site.post(path, item=str(row["id"]), do="y")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=SECONDS)
+    assert (process.returncode, scored(waiting)) == (4, 19), rest
+    screen = review_in_terminal(waiting, "nq")
+    assert "1 of 2 scored" in screen
+    assert "saved" not in screen
+    assert waiting.status()["phase"] == "AwaitingReview"
+
+
 def test_scores_in_a_browser_survive_a_killed_command(waiting):
     process, site, path = review_in_browser(waiting)
     for row in sample(waiting)[:5]:
