@@ -2,6 +2,7 @@
 in a file."""
 
 import json
+from collections.abc import Sequence
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.judging.review import Score
