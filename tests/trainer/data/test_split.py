@@ -1,10 +1,12 @@
 """The split into train, dev and test is disjoint, depends on a hash of each group, and has about the
 requested sizes."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,17 +178,71 @@ labelled = st.lists(st.integers(0, 60), min_size=1, max_size=5).map(
 )
 
 
-@given(labelled.filter(lambda items: len(items) >= 20), fractions)
+@given(labelled.filter(bool), fractions)
 def test_every_label_of_ten_rows_is_in_dev_and_test(items, fraction):
     label_of = {item.group: str(item.name // 1000) for item in items}
     split = sides(split_rows(items, fraction, strata=label_of))
     counts = Counter(label_of.values())
+    least = {label: max(1, math.ceil(fraction * n / 4)) for label, n in counts.items() if n >= 10}
     for side in ("dev", "test"):
         found = Counter(label_of[item.group] for item in split[side])
-        for label, count in counts.items():
-            if count >= 10:
-                assert max(1, fraction * count / 4 - 1) <= found[label] <= max(1, fraction * count)
-        assert len(split[side]) <= max(fraction * len(items), len(counts))
+        if sum(least.values()) <= fraction * len(items) / 2:
+            assert all(found[label] >= n for label, n in least.items())
+        assert all(found[label] <= max(1, fraction * counts[label]) for label in least)
+
+
+@given(labelled.filter(bool), fractions)
+def test_labels_do_not_hold_out_more_rows_than_the_fraction(items, fraction):
+    label_of = {item.group: str(item.name // 1000) for item in items}
+    split, without = split_rows(items, fraction, strata=label_of), split_rows(items, fraction)
+    for side in ("dev", "test"):
+        assert len(split.side(side)) <= max(fraction * len(items) / 2, len(without.side(side)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "size"),
+    [
+        (240, 24, 1),
+        (1000, 100, 1),
+        (1000, 100, 2),
+        (1000, 40, 5),
+        (1000, 4, 30),
+        (1980, 10, 30),
+        (1920, 20, 12),
+        (2000, 200, 5),
+    ],
+)
+def test_groups_of_many_labels_are_held_out_at_about_the_fraction(rows, labels, size):
+    fraction = Fraction(12, 100)
+    found, without = 0, 0
+    for version in range(20):
+        items = [Item(i, group_of(f"{version} {i // size}")) for i in range(rows)]
+        label_of = {item.group: str(item.name // size % labels) for item in items}
+        split = split_rows(items, fraction, strata=label_of)
+        for side in (split.dev, split.test):
+            assert fraction * rows / 4 <= len(side) <= fraction * rows
+        found += len(split.dev) + len(split.test)
+        split = split_rows(items, fraction)
+        without += len(split.dev) + len(split.test)
+    assert without <= found <= 1.25 * without
+
+
+def test_rows_of_labels_keep_their_splits_when_data_grows():
+    label_of = {group_of(f"order {i}"): str(i % 5) for i in range(4000)}
+    versions = [[Item(i, group_of(f"order {i}")) for i in range(count)] for count in (3000, 3100, 4000)]
+    splits = [sides(split_rows(items, Fraction(12, 100), strata=label_of)) for items in versions]
+    for side in SIDES:
+        first, second, third = (set(split[side]) for split in splits)
+        assert first < second < third
+
+
+def test_only_group_of_a_label_is_not_held_out_for_its_label():
+    items = [Item(i, group_of(f"order {i}")) for i in range(300)]
+    items += [Item(1000 + i, group_of("others")) for i in range(12)]
+    label_of = {item.group: str(item.name // 1000) for item in items}
+    assert side_by_hash(group_of("others"), Fraction(12, 100)) == "train"
+    split = split_rows(items, Fraction(12, 100), strata=label_of)
+    assert Counter(label_of[item.group] for item in split.train)["1"] == 12
 
 
 def test_frequent_label_yields_rows_if_rare_ones_fill_dev_and_test():

@@ -4,12 +4,13 @@ import json
 import random
 
 import pytest
-from support.text_rows import usable_rows
 
 from support.checked_files import checked_files
+from support.usable_rows import measured_rows
 from tunegate_trainer.data.split import normalize, text_key
 from tunegate_trainer.data.strata import label_strata
 
+order = random.Random(0)
 COUNTS = {"spam": 250, "ham": 40, "phish": 10}
 
 
@@ -29,15 +30,28 @@ def test_each_label_of_ten_rows_is_in_dev_and_test(tmp_path, seed):
         assert {label_of[key] for key in sides[side]} == COUNTS.keys()
 
 
+def test_near_copies_of_many_labels_are_held_out(tmp_path):
+    rows = [
+        {"prompt": f"{text} edited {i}", "completion": f"label {label % 20}"}
+        for label in range(160)
+        for text in [" ".join(f"word{order.randrange(10**9)}" for _ in range(40))]
+        for i in range(12)
+    ]
+    found, report = checked_files({"train.jsonl": "".join(json.dumps(row) + "\n" for row in rows)}, tmp_path)
+    assert found.failure is None
+    assert report["groups"] == 160
+    assert min(report["split"]["dev"], report["split"]["test"]) >= 58
+
+
 def test_group_has_the_most_frequent_label_of_its_rows():
-    found = usable_rows(
+    rows = measured_rows(
         {"prompt": "a", "completion": "yes"},
         {"prompt": "a", "completion": " No"},
         {"prompt": "a", "completion": "no"},
         {"prompt": "b", "completion": "yes"},
         {"prompt": "c", "completion": "a long answer that is no label, because it has many words"},
     )
-    strata = label_strata(found.rows, {"yes": 2, "no": 2})
-    groups = [row.group for row in found.rows]
+    strata = label_strata(rows, {"yes": 2, "no": 2})
+    groups = [row.group for row in rows]
     assert strata == {groups[0]: "no", groups[3]: "yes"}
-    assert label_strata(found.rows, None) == {}
+    assert label_strata(rows, None) == {}

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 from tunegate_api.judging.verdict import MAX_CASES
@@ -26,7 +27,8 @@ RowT = TypeVar("RowT", bound=Grouped)
 SIDES = ("train", "dev", "test")
 HASH_RANGE = 1 << 64
 MIN_STRATUM = 10
-"""Labels with fewer rows are not split by themselves."""
+MIN_GROUPS = 3
+"""Strata with fewer rows or groups are not split by themselves: train, dev and test each need a group."""
 _SALT = b"tunegate-sides-1"
 """The key of the hash. This key must never change, because another key would split all data differently."""
 
@@ -107,49 +109,96 @@ def split_rows(
     its target, the next groups in the order of the hash are added to it. A group is not added if dev or test
     would then have more than twice its target, or more than ``MAX_CASES`` rows.
 
-    ``strata`` has the stratum of groups, such as their label. Each stratum of at least ``MIN_STRATUM`` rows
-    is split by itself in the same way, and gets at least one row in dev and in test. All other groups are one
-    stratum.
+    ``strata`` has the stratum of groups, such as their label. The exceptions also apply to each stratum of at
+    least ``MIN_STRATUM`` rows and ``MIN_GROUPS`` groups, with a target in proportion to its rows, so that it
+    has rows in dev and test. But groups that are added for a stratum do not make dev or test larger than its
+    target, or than the hash alone would make it: if there are many strata, some have no rows there.
     """
     sizes = Counter(row.group for row in rows)
     side_of = {group: side for group, side in (placed or {}).items() if group in sizes}
-    most = largest_side(len(rows), fraction)
-    by_stratum = _strata(sizes, strata or {})
-    room = {
-        side: max(most, len(by_stratum)) - sum(sizes[g] for g, at in side_of.items() if at == side)
-        for side in ("dev", "test")
-    }
-    for stratum in by_stratum:
-        order = sorted(stratum, key=lambda group: (hash_position(group), group))
-        total = sum(sizes[group] for group in stratum)
-        most_of_stratum = max(most * total // len(rows), int(total >= MIN_STRATUM and most > 0))
-        least = min(fraction * total / 4, Fraction(most_of_stratum))
-        for side, groups in (("dev", order), ("test", order[::-1])):
-            count = sum(sizes[group] for group in stratum if side_of.get(group) == side)
-            for group in groups:
-                if count >= least and side_by_hash(group, fraction) != side:
-                    break
-                if group not in side_of and sizes[group] <= min(most_of_stratum - count, room[side]):
-                    side_of[group] = side
-                    count += sizes[group]
-                    room[side] -= sizes[group]
+    order = sorted(sizes, key=lambda group: (hash_position(group), group))
+    most, target = Fraction(largest_side(len(rows), fraction)), fraction * len(rows) / 2
+    limits = _Limits.of(sizes, strata or {}, fraction)
+    for side, groups in (("dev", order), ("test", order[::-1])):
+        free = [group for group in groups if group not in side_of]
+        held_out = Counter(dict.fromkeys(limits.most, 0))  # rows of each stratum
+        for group, at in side_of.items():
+            held_out[limits.stratum_of[group]] += sizes[group] if at == side else 0
+        count = held_out.total()
+        by_hash = _first_by_hash(free, side, fraction)
+        limit = min(most, max(target, Fraction(count + sum(sizes[group] for group in by_hash))))
+        for group in [*limits.minimum(free, sizes, held_out), *by_hash]:
+            stratum, size = limits.stratum_of[group], sizes[group]
+            fits = count + size <= limit and held_out[stratum] + size <= limits.most[stratum]
+            if fits and group not in side_of:
+                side_of[group] = side
+                held_out[stratum] += size
+                count += size
+        for group in free:
+            if count >= min(target / 2, most):
+                break
+            if group not in side_of and count + sizes[group] <= most:
+                side_of[group] = side
+                count += sizes[group]
     sides: dict[str, list[RowT]] = {"train": [], "dev": [], "test": []}
     for row in rows:
         sides[side_of.get(row.group, "train")].append(row)
     return Split(**sides)
 
 
-def _strata(sizes: Mapping[str, int], strata: Mapping[str, str]) -> list[list[str]]:
-    """Return the groups of each stratum, the smallest stratum first, because the largest can best spare a row
-    if there are too many held-out rows."""
+@dataclass(frozen=True)
+class _Limits:
+    """The strata, and how many rows of each stratum dev and test should have."""
+
+    stratum_of: Mapping[str, str]
+    """The stratum of each group. Groups of small strata are in the stratum ``""``."""
+    least: Mapping[str, Fraction]
+    most: Mapping[str, int]
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int], strata: Mapping[str, str], fraction: Fraction) -> "_Limits":
+        """Return the limits for groups of these sizes. A group of average size is within them."""
+        stratum_of = {group: strata.get(group, "") for group in sizes}
+        rows, groups = _totals(sizes, stratum_of)
+        small = {name for name in rows if rows[name] < MIN_STRATUM or groups[name] < MIN_GROUPS}
+        stratum_of = {group: "" if name in small else name for group, name in stratum_of.items()}
+        rows, groups = _totals(sizes, stratum_of)
+        total = sum(sizes.values())
+        most = largest_side(total, fraction)
+        return cls(
+            stratum_of,
+            {name: min(fraction * rows[name] / 4, Fraction(most)) for name in rows if name},
+            {name: max(most * rows[name] // total, math.ceil(rows[name] / groups[name])) for name in rows},
+        )
+
+    def minimum(
+        self, groups: Sequence[str], sizes: Mapping[str, int], held_out: Mapping[str, int]
+    ) -> list[str]:
+        """Return the first of ``groups`` that each stratum needs in addition to its ``held_out`` rows. The
+        groups of strata without held-out rows come first."""
+        counts = Counter(held_out)
+        first: list[str] = []
+        others: list[str] = []
+        for group in groups:
+            stratum = self.stratum_of[group]
+            count = counts[stratum]
+            if count < self.least.get(stratum, 0) and count + sizes[group] <= self.most[stratum]:
+                (others if count else first).append(group)
+                counts[stratum] += sizes[group]
+        return first + others
+
+
+def _totals(sizes: Mapping[str, int], stratum_of: Mapping[str, str]) -> tuple[Counter[str], Counter[str]]:
+    """Return the number of rows and of groups of each stratum."""
     rows: Counter[str] = Counter()
-    for group, size in sizes.items():
-        rows[strata.get(group, "")] += size
-    members: dict[str, list[str]] = defaultdict(list)
-    for group in sizes:
-        stratum = strata.get(group, "")
-        members[stratum if rows[stratum] >= MIN_STRATUM else ""].append(group)
-    return [members[stratum] for stratum in sorted(members, key=lambda name: (rows[name], name))]
+    for group, stratum in stratum_of.items():
+        rows[stratum] += sizes[group]
+    return rows, Counter(stratum_of.values())
+
+
+def _first_by_hash(groups: Sequence[str], side: str, fraction: Fraction) -> list[str]:
+    """Return the first of ``groups``, in the order of their hashes, that the hash puts on ``side``."""
+    return list(takewhile(lambda group: side_by_hash(group, fraction) == side, groups))
 
 
 def largest_side(total: int, fraction: Fraction) -> int:
