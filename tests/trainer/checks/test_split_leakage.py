@@ -66,6 +66,13 @@ def test_similar_rows_that_were_split_apart_are_a_warning():
     assert finding.message.startswith("31 similar rows are too many to stay in one split")
 
 
+def test_leaks_of_similar_rows_that_were_split_apart_are_one_finding():
+    rows = split_of(train=[row("other"), row(TEXT, "no")], dev=[row(TEXT)])
+    (finding,) = split_leakage.run(replace(rows, left_apart=31), NO_CONTEXT)
+    assert (finding.severity, finding.count) == (Severity.ERROR, 1)
+    assert "31 similar rows are too many to stay in one split" in finding.remedy
+
+
 def test_report_lists_the_first_leaks_and_the_message_counts_all(monkeypatch):
     monkeypatch.setattr(leaked_passages, "REPORTED", 15)
     rows = split_of(train=[row(TEXT, f"answer {i}") for i in range(20)], test=[row(TEXT), row(TEXT, "no")])

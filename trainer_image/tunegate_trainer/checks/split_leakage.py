@@ -23,29 +23,22 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
 
     Warn if a cluster of similar rows is so large that its rows do not stay in one split."""
     del context
-    return [*_left_apart(rows), *_leaked(rows)]
-
-
-def _left_apart(rows: SplitRows) -> list[Finding]:
-    if not rows.left_apart:
-        return []
-    return [
-        Finding(
-            check=NAME,
-            severity=Severity.WARNING,
-            message=f"{rows.left_apart} similar rows are too many to stay in one split, so training rows may "
-            "repeat held-out rows: remove near-duplicates, or set heldOut.groupBy",
-            count=rows.left_apart,
-        )
-    ]
-
-
-def _leaked(rows: SplitRows) -> list[Finding]:
+    too_many = f"{rows.left_apart} similar rows are too many to stay in one split"
     train = Documents(rows.rows.train, rows.pairs.train)
     held_out = Documents([*rows.rows.dev, *rows.rows.test], [*rows.pairs.dev, *rows.pairs.test])
     leaks, total, count = first_leaks(_leaks(rows, train, held_out))
-    if not leaks:
+    if not leaks and not rows.left_apart:
         return []
+    if not leaks:
+        return [
+            Finding(
+                check=NAME,
+                severity=Severity.WARNING,
+                message=f"{too_many}, so training rows may repeat held-out rows: remove near-duplicates, or "
+                "set heldOut.groupBy",
+                count=rows.left_apart,
+            )
+        ]
     sides = ["dev"] * len(rows.rows.dev) + ["test"] * len(rows.rows.test)
     sides += ["dev"] * len(rows.pairs.dev) + ["test"] * len(rows.pairs.test)
     examples = [
@@ -63,6 +56,7 @@ def _leaked(rows: SplitRows) -> list[Finding]:
             share=Fraction(count, len(train)),
             examples=examples,
             remedy="remove one row of each pair, or set heldOut.groupBy to a field that is equal in both; "
+            + (f"{too_many}; " if rows.left_apart else "")
             + where_listed(total),
             report={
                 "split_leakage": [
