@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 
 import pytest
 
@@ -55,3 +56,13 @@ def test_group_has_the_most_frequent_label_of_its_rows():
     groups = [row.group for row in rows]
     assert strata == {groups[0]: "no", groups[3]: "yes"}
     assert label_strata(rows, None) == {}
+
+
+def test_labels_of_a_million_groups_fit_in_memory():
+    rows = measured_rows(*({"prompt": f"{i}", "completion": f"label {i % 3}"} for i in range(4000)))
+    tracemalloc.start()
+    strata = label_strata(rows, {"label 0", "label 1", "label 2"})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(strata) == 4000
+    assert peak < 150 * len(strata)  # 150 MB for a million
