@@ -216,6 +216,15 @@ def test_bad_rows_are_named_in_error_and_report(make_job):
     assert [bad["line"] for bad in report["bad"]] == [51, 52]
 
 
+def test_data_report_exists_if_the_report_to_the_operator_cannot_be_written(make_job):
+    root = make_job(jsonl(50))
+    outbox = root.workspace / root.paths.outbox
+    outbox.parent.mkdir(parents=True, exist_ok=True)
+    outbox.symlink_to("nowhere")
+    assert run(root) != ExitCode.OK
+    assert json.loads((root.data / "report.json").read_text())["split"]["train"]
+
+
 def test_wrong_pinned_digest_of_data_file_is_refused(make_job):
     root = make_job(jsonl(50), data={"train": {"configMap": "orders", "sha256": "0" * 64}})
     assert run(root) == ExitCode.BAD_DATA

@@ -147,8 +147,8 @@ def prepare(
     try:
         data = read_data(context, folder, longest_chat, checks, runner)
     finally:
-        context.send_report(data_checks=runner.results)
         folder.write_report()
+        context.send_report(data_checks=runner.results)
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
 
     lengths = {
