@@ -471,16 +471,16 @@ FINETUNEJOB = [
         "give exactly one of uri and configMap",
     ),
     Wrong(
-        "a minimum recall above 1",
-        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minRecall": "70"})},
+        "a minimum recall that no judge can reach",
+        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minRecall": "1"})},
         "spec.data.quality.judge.calibration.minRecall",
-        "must be at least 0 and at most 1",
+        "must be at least 0.5 and at most 0.99",
     ),
     Wrong(
-        "a minimum specificity above 1",
-        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minSpecificity": "80"})},
+        "a minimum specificity that a guess can reach",
+        {"spec.data.quality": changed(REVIEW, {"judge.calibration.minSpecificity": "0"})},
         "spec.data.quality.judge.calibration.minSpecificity",
-        "must be at least 0 and at most 1",
+        "must be at least 0.5 and at most 0.99",
     ),
     # taskMetrics
     Wrong(

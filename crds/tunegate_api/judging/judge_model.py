@@ -79,11 +79,11 @@ def assess_calibration(counts: CalibrationCounts, wanted: Calibration) -> Calibr
     )
 
 
-def rows_needed(minimum: Fraction) -> int | None:
-    """Return how many rows a judge without any error needs, so that its lower bound reaches ``minimum``.
-    Returns None if even ``MAX_CALIBRATION_ROWS`` are not enough."""
+def rows_needed(minimum: Fraction) -> int:
+    """Return how many rows a judge without any error needs, so that its lower bound reaches ``minimum``,
+    which is at most 0.99."""
     numbers = range(1, MAX_CALIBRATION_ROWS + 1)
-    return next((rows for rows in numbers if Agreement("", rows, rows, minimum).is_reached), None)
+    return next(rows for rows in numbers if Agreement("", rows, rows, minimum).is_reached)
 
 
 @dataclass(frozen=True)

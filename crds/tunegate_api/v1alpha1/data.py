@@ -108,18 +108,22 @@ class HeldOut(ApiModel):
     out. Defaults to the prompt."""
 
 
+_Agreement = Annotated[Decimal, Between(least=Fraction(1, 2), most=Fraction(99, 100))]
+"""A judge that guesses, or accepts everything, does not reach 0.5 for both recall and specificity. A judge
+without errors reaches 0.99 with 1,000 rows."""
+
+
 class Calibration(ApiModel):
     """Rows scored by people. The scores of the judge count only if it agrees with people often enough."""
 
     source: Source
     """Rows with the fields `prompt`, `completion` and `good`, which is true or false, as people scored the
     row. At most 1,000; 100 are enough if 20 of them are bad."""
-    min_recall: Annotated[Share, Field(examples=["0.7"])]
-    """Minimum share of the bad rows that the judge must find, 0 to 1. The lower bound of the 95 % confidence
-    interval is compared."""
-    min_specificity: Annotated[Share, Field(examples=["0.8"])]
-    """Minimum share of the good rows that the judge must accept, 0 to 1. The lower bound of the 95 %
+    min_recall: Annotated[_Agreement, Field(examples=["0.7"])]
+    """Minimum share of the bad rows that the judge must find, 0.5 to 0.99. The lower bound of the 95 %
     confidence interval is compared."""
+    min_specificity: Annotated[_Agreement, Field(examples=["0.8"])]
+    """Minimum share of the good rows that the judge must accept, 0.5 to 0.99, compared in the same way."""
 
 
 class Judge(ApiModel):

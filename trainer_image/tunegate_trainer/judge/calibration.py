@@ -1,7 +1,6 @@
 """Read the rows that people scored, with which a judge is calibrated."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,21 +93,16 @@ def _check_numbers(found: CalibrationRows, wanted: Calibration) -> None:
         ("bad", len(found.good) - good, "minRecall", wanted.min_recall),
         ("good", good, "minSpecificity", wanted.min_specificity),
     )
-    problems = list(_shortages(numbers))
+    problems = [
+        f"{count} rows are {kind}, but {field} {minimum} needs at least {needed}"
+        for kind, count, field, minimum in numbers
+        if count < (needed := rows_needed(exact(minimum)))
+    ]
     if problems:
         raise BadDataError(
             f"{FIELD}: no judge could pass with these rows: {'; '.join(problems)}",
             "let people score more rows (100 rows are enough if 20 of them are bad), or lower the minimum",
         )
-
-
-def _shortages(numbers: tuple[tuple[str, int, str, str], ...]) -> Iterator[str]:
-    for kind, count, field, minimum in numbers:
-        needed = rows_needed(exact(minimum))
-        if needed is None:
-            yield f"{field} {minimum} cannot be reached with {MAX_CALIBRATION_ROWS} rows"
-        elif count < needed:
-            yield f"{count} rows are {kind}, but {field} {minimum} needs at least {needed}"
 
 
 def _read(record: Record) -> tuple[ReviewRow, bool]:
