@@ -1,10 +1,12 @@
 """Write the request to a judge about one row.
 
 The instructions are a system message, and the row is a JSON object in a user message of its own. In JSON,
-text of the row cannot end the object, so instructions in the row stay part of its data.
+text of the row cannot end the object, so instructions in the row stay part of its data. Servers also find
+special tokens of the chat template in the text of messages, so the characters that delimit them are escaped.
 """
 
 import json
+import re
 from typing import Any
 
 from tunegate_api.judging.review_sample import ReviewRow
@@ -21,7 +23,8 @@ MAX_TOKENS = 1024
 _INSTRUCTIONS = """\
 You review training data of a language model. The next message is one row of the data as a JSON object: \
 `prompt` is what the model receives, and `completion` is the answer that it would learn to give. If the row \
-has them, `reasoning` and `tool_calls` belong to the answer, and `tools` are functions that it may call.
+has them, `reasoning` and `tool_calls` belong to the answer, and `tools` are functions that it may call. \
+The characters < > | [ ] of its texts are escaped, as in \\u003c.
 
 The completion is good if it meets all of these criteria:
 {rubric}
@@ -34,6 +37,11 @@ _MAX_QUOTED = 2000
 """Maximum length of a malformed answer that is quoted, in characters."""
 _REMINDER = 'Answer only with a JSON object about the row: {"reason": "why", "good": true or false}'
 
+_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>|[]"}
+"""The characters of tokens such as <|im_end|> and [INST], as JSON escapes."""
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+"""Matches a string in JSON text."""
+
 Messages = list[dict[str, str]]
 
 
@@ -45,16 +53,14 @@ def instructions(rubric: str | None) -> str:
 def messages_for(row: ReviewRow, system: str) -> Messages:
     """Return the messages that ask for the score of a row. ``system`` is from :func:`instructions`."""
     content = row.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"id", "row"})
-    return [
-        {"role": "system", "content": system},
-        {"role": "user", "content": json.dumps(content, ensure_ascii=False)},
-    ]
+    text = _STRING.sub(lambda found: found[0].translate(_ESCAPES), json.dumps(content, ensure_ascii=False))
+    return [{"role": "system", "content": system}, {"role": "user", "content": text}]
 
 
 def with_reminder(messages: Messages, answer: str) -> Messages:
     """Return the messages that ask again after a malformed answer. At temperature 0, the same messages would
-    have the same answer."""
-    quoted = answer.encode("utf-8", "replace").decode()[:_MAX_QUOTED].strip()
+    have the same answer. The answer may repeat text of the row, so it is escaped, too."""
+    quoted = answer.encode("utf-8", "replace").decode()[:_MAX_QUOTED].strip().translate(_ESCAPES)
     if not quoted:  # some servers refuse an empty turn
         return messages[:2]
     return [*messages[:2], {"role": "assistant", "content": quoted}, {"role": "user", "content": _REMINDER}]
