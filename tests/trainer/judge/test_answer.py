@@ -46,6 +46,7 @@ def test_long_reason_is_truncated():
         '{"answer": {"good": true}}',
         'The row is {"prompt": "a "quoted" word", "completion": {"good": true}}',
         '<think>{"good": true}</think> I cannot score this.',
+        '{"good": true, "reason": "", "row": %s}' % ("9" * 5000),
         "{" * 100_000,
         '{"good":' * 10_000,
     ],

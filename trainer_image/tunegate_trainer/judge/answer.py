@@ -55,7 +55,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     while start >= 0:
         try:
             found, end = decoder.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also for an integer of thousands of digits
             raise _malformed("a brace begins no JSON object") from None
         yield found
         start = text.find("{", end)
