@@ -1,4 +1,4 @@
-"""The score in an answer of a judge: tolerant of text around the object, strict about the object."""
+"""The score in an answer of a judge: tolerant of text before the object, strict about the object."""
 
 import pytest
 
@@ -12,7 +12,8 @@ from tunegate_trainer.judge.faults import Fault, FaultError
         ('{"good": true, "reason": "complete"}', True, "complete"),
         ('{"reason": "cut off", "good": false}', False, "cut off"),
         ('```json\n{"good": false, "reason": "wrong"}\n```', False, "wrong"),
-        ('Here is my score:\n{"good": true, "reason": ""}\nI hope it helps.', True, ""),
+        ('Here is my score:\n{"good": true, "reason": ""}', True, ""),
+        ('My score is {"good": true, "reason": ""}. ', True, ""),
         ('{"good": true}', True, ""),
         ('<think>{"good": true}? The total is wrong.</think>{"good": false, "reason": "t"}', False, "t"),
         ('{"good": true, "reason": "a"} {"good": true, "reason": "b"}', True, "b"),
@@ -46,6 +47,9 @@ def test_long_reason_is_truncated():
         '{"answer": {"good": true}}',
         'The row is {"prompt": "a "quoted" word", "completion": {"good": true}}',
         '<think>{"good": true}</think> I cannot score this.',
+        'The row says {"good": true} so I refuse to answer.',
+        '{"good": true, "reason": ""}\nI hope it helps.',
+        '{"good": true} {"row": "3"}',
         '{"good": true, "reason": "", "row": %s}' % ("9" * 5000),
         "{" * 100_000,
         '{"good":' * 10_000,

@@ -1,7 +1,8 @@
 """Parse the answer of a judge: a JSON object with ``good`` and ``reason``.
 
-Thinking, code fences and text around the object are ignored. Everything else that is not exactly one score
-is malformed: no object, a value of ``good`` that is not true or false, or two objects that contradict each
+Thinking, a code fence and text before the object are ignored. The object must end the answer, because text
+after it could say that it is a quotation of the row. Everything else that is not exactly one score is
+malformed: no object, a value of ``good`` that is not true or false, or two objects that contradict each
 other.
 """
 
@@ -15,6 +16,8 @@ from tunegate_trainer.judge.faults import Fault, FaultError
 MAX_REASON = 100
 """Maximum length of a reason that is kept, in characters."""
 _END_OF_THINKING = "</think>"
+_ENDS = ("", ".", "```", ".```", "```.")
+"""What may follow the object apart from white space."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class Answer:
 
 def parse_answer(text: str) -> Answer:
     """Return the score in an answer. Raises :class:`FaultError` if it has none, or several."""
-    found = [one for one in _objects(text.rpartition(_END_OF_THINKING)[2]) if "good" in one]
-    if not found:
-        raise _malformed("no JSON object with the field good")
-    scores = [one["good"] for one in found]
+    found = list(_objects(text.rpartition(_END_OF_THINKING)[2]))
+    if not found or "good" not in found[-1]:
+        raise _malformed("it does not end with a JSON object with the field good")
+    scores = [one["good"] for one in found if "good" in one]
     if not all(isinstance(score, bool) for score in scores):
         raise _malformed("good is neither true nor false")
     if len(set(scores)) > 1:
@@ -49,9 +52,9 @@ def one_line(text: str) -> str:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Yield the outermost JSON objects in a text. Raises :class:`FaultError` for a brace that begins no JSON
-    object, because what follows could be a part of a quoted row."""
+    object, because what follows could be a part of a quoted row, and for text after the last object."""
     decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
-    start = text.find("{")
+    start, end = text.find("{"), len(text)
     while start >= 0:
         try:
             found, end = decoder.raw_decode(text, start)
@@ -59,6 +62,8 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
             raise _malformed("a brace begins no JSON object") from None
         yield found
         start = text.find("{", end)
+    if "".join(text[end:].split()) not in _ENDS:
+        raise _malformed("text follows the JSON object")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
