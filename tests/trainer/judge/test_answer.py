@@ -1,5 +1,7 @@
 """The score in an answer of a judge: tolerant of text before the object, strict about the object."""
 
+import json
+
 import pytest
 
 from tunegate_trainer.judge.answer import Answer, parse_answer
@@ -23,6 +25,17 @@ from tunegate_trainer.judge.faults import Fault, FaultError
 )
 def test_answer_with_one_score_is_read(text, good, reason):
     assert parse_answer(text) == Answer(good, reason)
+
+
+def test_secrets_and_personal_data_in_a_reason_are_masked():
+    leak = "leaks the key AKIAIOSFODNN7EXAMPLE and ana.smith@example.com"
+    reason = parse_answer(json.dumps({"good": False, "reason": leak})).reason
+    assert reason == "leaks the key AKIA… and ana.…"
+
+
+def test_secret_at_the_end_of_a_truncated_reason_is_masked():
+    leak = f"{'x ' * 43}AKIAIOSFODNN7EXAMPLE"
+    assert parse_answer(json.dumps({"good": False, "reason": leak})).reason.endswith("x AKIA…")
 
 
 def test_long_reason_is_truncated():

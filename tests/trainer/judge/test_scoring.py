@@ -231,6 +231,16 @@ def test_api_key_is_sent_and_hidden_in_the_servers_message(judged):
     assert len(judged.stub.rows) <= 6, "three refusals, and the requests that ran at the same time"
 
 
+def test_text_of_a_row_in_the_servers_message_is_masked(judged, caplog):
+    leak = "may not have AKIAIOSFODNN7EXAMPLE of ana.smith@example.com"
+    judged.stub.reply = lambda *_: failing(400, f"The prompt {leak}")
+    with pytest.raises(UserError, match=r"The prompt may not have AKIA… of ana\.…"):
+        judged(rows(9))
+    assert "status 400: The prompt may not have AKIA… of ana.…" in caplog.text
+    assert "AKIAIO" not in caplog.text
+    assert "smith" not in caplog.text
+
+
 def test_refused_rows_do_not_end_a_judge_that_answered_before(judged):
     judged.stub.reply = lambda row, _: failing(400) if row["completion"] == "odd" else score(True)
     assert len(judged([*rows(1), *rows(9, "odd")[1:]])) == 1

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tunegate_trainer.checks.excerpts import masked_text
 from tunegate_trainer.judge.faults import Fault, FaultError
 
 MAX_REASON = 100
@@ -26,7 +27,7 @@ class Answer:
 
     good: bool
     reason: str
-    """Why, on one line, truncated."""
+    """Why, on one line, masked and truncated. The judge may quote the row."""
 
 
 def parse_answer(text: str) -> Answer:
@@ -42,7 +43,7 @@ def parse_answer(text: str) -> Answer:
     reason = found[-1].get("reason", "")
     if not isinstance(reason, str):
         raise _malformed("reason is not a string")
-    return Answer(scores[0], one_line(reason)[:MAX_REASON])
+    return Answer(scores[0], one_line(masked_text(reason))[:MAX_REASON])
 
 
 def one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx2
 
 from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_trainer.checks.excerpts import masked_text
 from tunegate_trainer.fetch.network import is_loopback
 from tunegate_trainer.judge.answer import one_line
 from tunegate_trainer.judge.faults import Fault, FaultError
@@ -125,7 +126,8 @@ class JudgeServer:
         return FaultError(Fault.REFUSED, f"{answered}{detail}")
 
     def _detail(self, content: bytes) -> str:
-        """Return the server's own message, without the API key; empty if it has none."""
+        """Return the server's own message without the API key, masked because it may quote the row. Empty if
+        it has none."""
         try:
             found: Any = json.loads(content)
         except (ValueError, RecursionError):
@@ -135,7 +137,7 @@ class JudgeServer:
         if not isinstance(text, str) or not text.strip():
             return ""
         hidden = text.replace(self._key, "…") if self._key else text
-        return f": {one_line(hidden)[:_MAX_DETAIL]}"
+        return f": {one_line(masked_text(hidden))[:_MAX_DETAIL]}"
 
 
 async def _read(response: httpx2.Response) -> bytes:
