@@ -97,7 +97,7 @@ def test_weak_judge_is_inconclusive(url, tmp_path, tiny_model, monkeypatch):
     found = assess_judge(judge, quality.judge.calibration)
     assert not found.calibration.has_passed, found.message
     assert (judge.good, judge.bad) == ([], [])
-    assert judge.faults.keys() <= {Fault.MALFORMED}, "the server accepts every request"
+    assert judge.faults.keys() <= {Fault.MALFORMED, Fault.TRUNCATED}, "the server accepts every request"
     answers = (root.data / "review" / "judge.jsonl").read_text().splitlines()
     scored = sum("good" in json.loads(line) for line in answers)
     assert scored + judge.calibration.unscored == 28

@@ -106,7 +106,6 @@ def test_rows_are_scored_with_a_reason(judged):
         (failing(408), Fault.TIMED_OUT),
         (completion("I like it."), Fault.MALFORMED),
         (completion(None), Fault.MALFORMED),
-        (completion(score(True), ended="length"), Fault.MALFORMED),
         (Response(body=b"<html>"), Fault.MALFORMED),
         (Response(body=b'{"choices": []}'), Fault.MALFORMED),
         (Response(body=b" " * (1 << 19)), Fault.MALFORMED),
@@ -149,6 +148,7 @@ def test_malformed_answer_is_asked_again_with_a_reminder(judged):
     ("fault", "kind", "requests"),
     [
         (completion("no score"), Fault.MALFORMED, 3),
+        (completion(score(True), ended="length"), Fault.TRUNCATED, 1),
         (failing(400, "maximum context length is 4096 tokens"), Fault.REFUSED, 1),
         (failing(429), Fault.RATE_LIMITED, 9),
         (failing(502), Fault.SERVER_ERROR, 6),

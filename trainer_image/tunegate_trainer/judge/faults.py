@@ -16,6 +16,8 @@ class Fault(StrEnum):
     """The answer took too long."""
     MALFORMED = "Malformed"
     """The answer is not the JSON object that was asked for."""
+    TRUNCATED = "Truncated"
+    """The answer reached the limit of tokens. It would again, because the temperature is 0."""
     REFUSED = "Refused"
     """The server refuses the request about this row: the row is too long for the model, or a content filter
     stopped it."""
@@ -34,6 +36,7 @@ MAX_RETRIES = {
     Fault.UNREACHABLE: 5,
     Fault.TIMED_OUT: 2,
     Fault.MALFORMED: 2,
+    Fault.TRUNCATED: 0,
     Fault.REFUSED: 0,
 }
 """How often the request for a row is repeated after each kind of fault."""

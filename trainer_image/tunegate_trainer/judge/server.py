@@ -161,7 +161,7 @@ def _text(content: bytes) -> str:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise FaultError(Fault.MALFORMED, "the response has no chat completion") from None
     if ended == "length":
-        raise FaultError(Fault.MALFORMED, "the answer is longer than the limit of tokens")
+        raise FaultError(Fault.TRUNCATED, "the answer is longer than the limit of tokens")
     if not isinstance(text, str):
         raise FaultError(Fault.MALFORMED, "the answer has no text")
     return text
