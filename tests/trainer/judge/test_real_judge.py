@@ -53,8 +53,9 @@ def test_real_server_answers_with_text(url):
 def test_real_server_refuses_a_wrong_key_and_an_unknown_model(url):
     with pytest.raises(CredentialsError, match="refuses access"):
         ask(url, key="guessed")
-    with pytest.raises(SourceNotFoundError, match="does not exist"):
+    with pytest.raises(FaultError) as raised:
         ask(url, model="smollm3")
+    assert isinstance(raised.value.before_answers, SourceNotFoundError)
 
 
 def test_real_server_refuses_a_row_that_is_too_long(url):

@@ -247,6 +247,33 @@ def test_refused_rows_do_not_end_a_judge_that_answered_before(judged):
     assert judged.faults == {Fault.REFUSED: 8}
 
 
+@pytest.mark.parametrize(
+    "response",
+    [failing(403, "blocked by the firewall"), failing(404), failing(302, Location="https://filter.internal")],
+    ids=["403", "404", "302"],
+)
+def test_response_about_one_row_does_not_end_a_judge_that_answered(judged, response):
+    judged.stub.reply = lambda row, _: response if row["completion"] == "odd" else score(True)
+    assert judged([*rows(3), *rows(4, "odd")[3:]]).keys() == {"0", "1", "2"}
+    assert judged.faults == {Fault.REFUSED: 1}
+
+
+def test_first_response_that_refuses_access_has_the_servers_message(judged):
+    judged.stub.reply = lambda *_: failing(403, "not available in your region")
+    with pytest.raises(CredentialsError, match=r"refuses access: .* 403: not available in your region"):
+        judged(rows(9))
+    assert len(judged.stub.rows) == 1
+
+
+def test_redirect_is_reported_with_its_target(judged):
+    moved = "https://judge.team/v1/chat/completions?session=4711"
+    judged.stub.reply = lambda *_: failing(308, Location=moved)
+    with pytest.raises(UserError, match=r"redirects to https://judge\.team/v1/chat/completions$") as raised:
+        judged(rows(9))
+    assert raised.value.hint == "set url to the new address, without /chat/completions"
+    assert len(judged.stub.rows) == 1
+
+
 def test_rows_that_are_not_reached_before_the_deadline_have_no_score(judged, monkeypatch):
     monkeypatch.setattr(scoring, "DEADLINE_SECONDS", 0)
     assert judged(rows(5)) == {}

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from tunegate_trainer.process.errors import TrainerError
+
 
 class Fault(StrEnum):
     """Why a request to the judge has no score."""
@@ -45,8 +47,17 @@ MAX_RETRIES = {
 class FaultError(Exception):
     """A request without a score. Its text says what happened, without content of rows or credentials."""
 
-    def __init__(self, fault: Fault, text: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        fault: Fault,
+        text: str,
+        retry_after: float | None = None,
+        before_answers: TrainerError | None = None,
+    ) -> None:
         super().__init__(text)
         self.fault = fault
         self.retry_after = retry_after
         """The number of seconds that the server asks to wait; None if it does not."""
+        self.before_answers = before_answers
+        """The error of the spec that explains the fault if the server has given no answer yet; None if there
+        is none."""

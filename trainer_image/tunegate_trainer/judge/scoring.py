@@ -149,6 +149,8 @@ class Scoring:
                 text = await self.server.complete(messages)
                 self.journal.add_answer(key, parse_answer(text))
             except FaultError as error:
+                if error.before_answers and not self.journal.answers:
+                    raise error.before_answers from error
                 self.journal.add_fault(key, error.fault)
                 failed[error.fault] += 1
                 if failed[error.fault] > MAX_RETRIES[error.fault]:

@@ -79,8 +79,7 @@ class JudgeServer:
     async def complete(self, messages: Messages) -> str:
         """Return the text of the model's answer to ``messages``.
 
-        Raises :class:`FaultError`, and for a wrong key, model or address the :class:`TrainerError` that the
-        user must act on.
+        Raises :class:`FaultError`, and :class:`CredentialsError` for a wrong key.
         """
         async with self._faults():
             body = request_body(self._model, messages)
@@ -106,28 +105,44 @@ class JudgeServer:
         """Return the error for a response that is not a success."""
         status = response.status_code
         answered = f"the server answered with status {status}"
-        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            hint = f"check that {KEY} in Secret {self._secret_name} is valid for this server and model"
-            if not self._key:
-                hint = f"set {self.field}.secretName to a Secret with the API key in {KEY}"
-            return CredentialsError(f"{self.field}: {self} refuses access: {answered}", hint)
-        detail = self._detail(content)
+        with_detail = f"{answered}{self._detail(content)}"
+        if status == httpx2.codes.UNAUTHORIZED:
+            return self._no_access(answered)
         if status == httpx2.codes.TOO_MANY_REQUESTS:
-            return FaultError(Fault.RATE_LIMITED, f"{answered}{detail}", _retry_after(response))
+            return FaultError(Fault.RATE_LIMITED, with_detail, _retry_after(response))
         if status == httpx2.codes.REQUEST_TIMEOUT:
             return FaultError(Fault.TIMED_OUT, answered)
         if status >= httpx2.codes.INTERNAL_SERVER_ERROR:
-            return FaultError(Fault.SERVER_ERROR, f"{answered}{detail}", _retry_after(response))
-        if status == httpx2.codes.NOT_FOUND:
+            return FaultError(Fault.SERVER_ERROR, with_detail, _retry_after(response))
+        mistake = self._mistake(response, with_detail)
+        return FaultError(Fault.REFUSED, with_detail, before_answers=mistake)
+
+    def _mistake(self, response: httpx2.Response, answered: str) -> TrainerError | None:
+        """Return the mistake in the spec that a refusal of the first request shows; None if it may be about
+        the row."""
+        if response.status_code == httpx2.codes.FORBIDDEN:
+            return self._no_access(answered)
+        if response.status_code == httpx2.codes.NOT_FOUND:
             return SourceNotFoundError(
-                f"{self.field}: {self} does not exist: {answered}{detail}",
+                f"{self.field}: {self} does not exist: {answered}",
                 "check url, to which /chat/completions is appended, and model",
             )
-        return FaultError(Fault.REFUSED, f"{answered}{detail}")
+        if response.has_redirect_location:
+            target = self._shown(response.headers["Location"].partition("?")[0])
+            return UserError(
+                f"{self.field}: {self} redirects to {target}",
+                "set url to the new address, without /chat/completions",
+            )
+        return None
+
+    def _no_access(self, answered: str) -> CredentialsError:
+        hint = f"check that {KEY} in Secret {self._secret_name} is valid for this server and model"
+        if not self._key:
+            hint = f"set {self.field}.secretName to a Secret with the API key in {KEY}"
+        return CredentialsError(f"{self.field}: {self} refuses access: {answered}", hint)
 
     def _detail(self, content: bytes) -> str:
-        """Return the server's own message without the API key, masked because it may quote the row. Empty if
-        it has none."""
+        """Return the server's own message after a colon; empty if it has none."""
         try:
             found: Any = json.loads(content)
         except (ValueError, RecursionError):
@@ -136,8 +151,13 @@ class JudgeServer:
         text = error.get("message", "") if isinstance(error, dict) else error
         if not isinstance(text, str) or not text.strip():
             return ""
+        return f": {self._shown(text)}"
+
+    def _shown(self, text: str) -> str:
+        """Return a text of the server without the API key, masked because it may quote the row, and
+        truncated."""
         hidden = text.replace(self._key, "…") if self._key else text
-        return f": {one_line(masked_text(hidden))[:_MAX_DETAIL]}"
+        return one_line(masked_text(hidden))[:_MAX_DETAIL]
 
 
 async def _read(response: httpx2.Response) -> bytes:
