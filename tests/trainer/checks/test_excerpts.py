@@ -8,8 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from support.text_rows import answered, prompted, usable_rows
 
+from support.usable_rows import answered, prompted, usable_rows
 from tunegate_trainer.checks import (
     contradictions,
     label_imbalance,
@@ -85,7 +85,7 @@ def pairs_that_reject(text: str):
 
 def contradictory_labels():
     rows = [{"prompt": f"is {i} odd", "completion": ("no", MAIL)[i % 2]} for i in range(20)]
-    return usable_rows(*rows, {"prompt": "is 7 odd", "completion": "no"})
+    return usable_rows([*rows, {"prompt": "is 7 odd", "completion": "no"}])
 
 
 QUOTED = {

@@ -16,8 +16,8 @@ def rows_with(**counts):
     return usable_rows([{"prompt": f"text {i}", "completion": label} for i, label in enumerate(labels)])
 
 
-def test_label_in_more_rows_than_the_limit_is_reported(context):
-    (finding,) = label_imbalance.run(rows_with(ham=90, Ham=4, spam=4, ad=2), context)
+def test_label_in_more_rows_than_the_limit_is_reported():
+    (finding,) = label_imbalance.run(rows_with(ham=90, Ham=4, spam=4, ad=2), CONTEXT)
     assert (finding.count, finding.share) == (94, Fraction(94, 100))
     assert finding.message == (
         "data.train: 94 of 100 rows (94.0%) have the label 'ham'; labels with fewer than 5 rows: 'ad' (2); "
