@@ -49,6 +49,9 @@ ASKED = {"from": "human", "value": "two mugs"}
         ({"conversations": [ASKED], "system": "be brief", "tools": "[]"}, {}, "be brief\ntwo mugs"),
         ({"chat": [ASKED]}, {"messages": "chat"}, "two mugs"),
         ({"instruction": "two mugs", "output": 3}, {}, "two mugs"),
+        ({"messages": [USER], "instruction": "no"}, {}, "two mugs"),
+        ({"conversations": [ASKED], "instruction": "no"}, {}, "two mugs"),
+        ({"chat": [USER], "instruction": "no"}, {"messages": "chat"}, "two mugs"),
         (
             {"instruction": "order", "input": "two mugs", "system": "be brief"},
             {},

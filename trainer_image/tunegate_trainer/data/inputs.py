@@ -9,7 +9,7 @@ from tunegate_api.v1alpha1.data import Columns, InputColumns
 from tunegate_trainer.data.fields import BadRowError, cut, text_field
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Place, Record
-from tunegate_trainer.data.shapes import alpaca, sharegpt
+from tunegate_trainer.data.shapes import ROW_SHAPES, alpaca, recognize, sharegpt
 from tunegate_trainer.data.shapes.shape import Fields, chat_field
 from tunegate_trainer.data.turns import read_tools, read_turns
 
@@ -43,9 +43,10 @@ def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[P
 
 
 def _read(place: Place, fields: Fields, columns: Columns) -> ParsedInput:
-    if alpaca.ROWS.matches(fields, columns):
+    shape = recognize(ROW_SHAPES, fields, columns)
+    if shape is alpaca.ROWS:
         return ParsedInput(place, alpaca.prompt_of(fields), read_tools(fields))
-    if not sharegpt.ROWS.matches(fields, columns):
+    if shape is not sharegpt.ROWS:
         return ParsedInput(place, _prompt(fields, columns), read_tools(fields))
     converted = sharegpt.as_openai_chat(fields, columns)
     prompt = _prompt(converted, columns)
