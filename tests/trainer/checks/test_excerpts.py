@@ -21,9 +21,9 @@ from tunegate_trainer.checks import (
     system_turns,
     truncated_answers,
 )
-from tunegate_trainer.checks.excerpts import end_of, ends_of, masked_content, masked_text, start_of
 from tunegate_trainer.checks.finding import Finding, Setting, Severity
 from tunegate_trainer.checks.runner import CheckRunner
+from tunegate_trainer.data.excerpts import end_of, ends_of, masked_content, masked_text, start_of
 from tunegate_trainer.data.split import Split
 
 TOKEN = "ghp_" + "q7Rk2ZxV9mB4tYc8" * 3

@@ -4,7 +4,7 @@ import pytest
 
 from support.usable_rows import NO_CONTEXT, chat_of, prompted, usable_rows
 from tunegate_trainer.checks import personal_data
-from tunegate_trainer.checks.personal_values import is_iban, is_luhn
+from tunegate_trainer.data.personal_values import is_iban, is_luhn
 
 
 @pytest.mark.parametrize(

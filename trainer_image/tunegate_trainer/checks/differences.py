@@ -7,9 +7,9 @@ from difflib import SequenceMatcher
 from rapidfuzz.distance import Indel
 
 from tunegate_api.meta import summarize
-from tunegate_trainer.checks.excerpts import masked
-from tunegate_trainer.checks.personal_values import personal_values
-from tunegate_trainer.checks.secret_values import secret_values
+from tunegate_trainer.data.excerpts import masked
+from tunegate_trainer.data.personal_values import personal_values
+from tunegate_trainer.data.secret_values import secret_values
 from tunegate_trainer.data.shingles import words_of
 
 _SHOWN_WORDS = 6

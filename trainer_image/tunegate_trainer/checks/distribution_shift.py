@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tunegate_api.meta import exact
-from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.inputs import Inputs, production_inputs, training_inputs, words_of
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.process.packages import show
 
 if TYPE_CHECKING:

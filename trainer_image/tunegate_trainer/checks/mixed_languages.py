@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
 
-from tunegate_trainer.checks.excerpts import end_of, start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import last_answer
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
+from tunegate_trainer.data.excerpts import end_of, start_of
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Pair, Row
 

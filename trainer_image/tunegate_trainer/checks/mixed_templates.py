@@ -9,11 +9,11 @@ import numpy as np
 
 from tunegate_api.judging.golden import Message
 from tunegate_api.meta import summarize
-from tunegate_trainer.checks.excerpts import ends_of, start_of
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.prompt_parts import system_text, user_text
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.template_groups import Numbers, group_prompts
+from tunegate_trainer.data.excerpts import ends_of, start_of
 
 NAME = "mixed_templates"
 SHOWN_TEMPLATES = 5

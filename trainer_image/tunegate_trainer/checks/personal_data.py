@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from tunegate_trainer.checks.excerpts import masked
 from tunegate_trainer.checks.finding import CheckContext, Finding
-from tunegate_trainer.checks.personal_values import personal_values
 from tunegate_trainer.checks.row_texts import whole_text
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
+from tunegate_trainer.data.excerpts import masked
+from tunegate_trainer.data.personal_values import personal_values
 from tunegate_trainer.data.usable import Measured
 
 NAME = "personal_data"

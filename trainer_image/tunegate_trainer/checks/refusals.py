@@ -5,11 +5,11 @@
 import re
 from typing import Any
 
-from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import learned_answers
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
+from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.usable import Measured
 
 NAME = "refusals"

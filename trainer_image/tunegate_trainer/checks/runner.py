@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_trainer.checks.excerpts import masked_content, masked_text
 from tunegate_trainer.checks.finding import Check, CheckContext, Finding, Policy, Severity
+from tunegate_trainer.data.excerpts import masked_content, masked_text
 from tunegate_trainer.process.errors import BadDataError
 
 Note = Callable[[dict[str, Any]], None]

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from tunegate_trainer.checks.excerpts import masked
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import whole_text
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.checks.secret_values import secret_values
 from tunegate_trainer.checks.share_finding import share_finding
+from tunegate_trainer.data.excerpts import masked
+from tunegate_trainer.data.secret_values import secret_values
 from tunegate_trainer.data.usable import Measured
 
 NAME = "secrets"

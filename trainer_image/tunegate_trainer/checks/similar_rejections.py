@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
+from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.split import normalize
 
 NAME = "similar_rejections"

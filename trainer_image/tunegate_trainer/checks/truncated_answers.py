@@ -8,11 +8,11 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
-from tunegate_trainer.checks.excerpts import end_of
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.row_texts import last_answer
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
+from tunegate_trainer.data.excerpts import end_of
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Row
 

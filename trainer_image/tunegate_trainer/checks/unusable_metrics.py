@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.verdict import MAX_CASES, MAX_LABELS
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_trainer.checks.excerpts import start_of
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Measured

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunegate_trainer.checks.personal_values import personal_values
-from tunegate_trainer.checks.secret_values import secret_values
+from tunegate_trainer.data.personal_values import personal_values
+from tunegate_trainer.data.secret_values import secret_values
 
 _READ = 1_000
 """Number of characters from which an excerpt is made."""
