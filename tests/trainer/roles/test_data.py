@@ -268,6 +268,25 @@ def test_empty_split_error_states_fraction_and_row_count(make_job):
     )
 
 
+def test_report_masks_what_reasons_of_bad_rows_quote(make_job):
+    mail = "john.smith@acme.com"
+    twice = [json.dumps({"id": mail, "prompt": f"{i} mugs", "completion": "yes"}) + "\n" for i in range(2)]
+    root = make_job(jsonl(50) + "".join(twice))
+    assert run(root) == ExitCode.BAD_DATA
+    (bad,) = json.loads((root.data / "report.json").read_text())["bad"]
+    assert bad == {"line": 52, "reason": "id john… is already used in line 51"}
+
+
+def test_report_lists_long_rows_of_a_refused_source(make_job):
+    long_rows = [json.dumps({"prompt": f"mug {i} " * 300, "completion": "many"}) + "\n" for i in range(12)]
+    root = make_job("".join(long_rows), stages=[stage(maxLength=128)], data={"maxTooLong": "1.0"})
+    assert run(root) == ExitCode.BAD_DATA
+    report = json.loads((root.data / "report.json").read_text())
+    assert [row["line"] for row in report["dropped"]] == list(range(1, 13))
+    assert failure(root).count("at most 128 are allowed") == 10
+    assert failure(root).endswith("; and 2 more")
+
+
 def test_empty_data_file_is_refused(make_job):
     root = make_job("\n\n")
     assert run(root) == ExitCode.BAD_DATA

@@ -23,13 +23,14 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
 
 
 def _finding(rows: SourceRows[Any], bad: Sequence[RowProblem], remedy: str) -> Finding:
-    examples = list(map(str, bad))
+    examples = list(map(str, bad[:SHOWN_EXAMPLES]))
+    listing = listed(examples, len(bad))
     return Finding(
         check=NAME,
         severity=Severity.ERROR,
-        message=f"{rows.field} has {len(bad)} bad {'row' if len(bad) == 1 else 'rows'}: {listed(examples)}",
+        message=f"{rows.field} has {len(bad)} bad {'row' if len(bad) == 1 else 'rows'}: {listing}",
         count=len(bad),
         share=rows.share(bad),
-        examples=examples[:SHOWN_EXAMPLES],
+        examples=examples,
         remedy=remedy or "correct or remove these rows",
     )

@@ -31,6 +31,5 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
             count=len(too_long),
             examples=list(map(str, too_long[:SHOWN_EXAMPLES])),
             remedy=f"{raised}shorten the rows, or raise data.maxTooLong",
-            report=rows.tokenized_report,
         )
     ]

@@ -13,11 +13,12 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     del context
     if rows.tokenized.kept:
         return []
-    examples = list(map(str, rows.dropped))
-    if not examples:
+    dropped = rows.dropped
+    examples = list(map(str, dropped[:SHOWN_EXAMPLES]))
+    if not dropped:
         message, remedy = f"{rows.field} has no rows", "check that uri or key names the right file"
     else:
-        message = f"{rows.field}: no row is left to train on: {listed(examples)}"
+        message = f"{rows.field}: no row is left to train on: {listed(examples, len(dropped))}"
         remedy = (
             "correct these rows, or check that uri or key names the right file; data/report.json on the "
             "volume lists all of them"
@@ -27,9 +28,8 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.ERROR,
             message=message,
-            count=max(1, len(examples)),
-            examples=examples[:SHOWN_EXAMPLES],
+            count=max(1, len(dropped)),
+            examples=examples,
             remedy=remedy,
-            report=rows.tokenized_report,
         )
     ]

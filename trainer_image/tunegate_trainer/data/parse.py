@@ -9,6 +9,7 @@ from typing import Any, Generic
 
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.v1alpha1.data import Columns
+from tunegate_trainer.data.excerpts import masked_text
 from tunegate_trainer.data.fields import BadRowError, cut, encodable, kind_of
 from tunegate_trainer.data.records.record import Place, Record
 from tunegate_trainer.data.row_file import RowFile
@@ -34,8 +35,8 @@ class RowProblem:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """This problem in data/report.json."""
-        return {**self.place.entry, "reason": self.reason}
+        """This problem in data/report.json. The reason may quote the row, so it is masked."""
+        return {**self.place.entry, "reason": masked_text(self.reason)}
 
 
 def in_order(problems: Iterable[RowProblem]) -> list[RowProblem]:

@@ -103,23 +103,19 @@ class SourceRows(Generic[RowT]):
         )
 
     @property
-    def parsed_report(self) -> dict[str, Any]:
-        """The keys for data/report.json about the parsed rows."""
+    def report(self) -> dict[str, Any]:
+        """The keys for data/report.json. If a check refused the source before its rows were tokenized, they
+        are only about the parsed rows."""
         parsed = self.parsed
+        tokenized = "tokenized" in vars(self)
+        dropped = self.dropped if tokenized else parsed.duplicates
         return {
             "format": self.format,
             "shape": parsed.shape,
             "rows": self.total,
             "bad": [problem.entry for problem in parsed.bad],
-            "dropped": [problem.entry for problem in parsed.duplicates],
-        }
-
-    @property
-    def tokenized_report(self) -> dict[str, Any]:
-        """The keys for data/report.json about the tokenized rows."""
-        return {
-            "dropped": [problem.entry for problem in self.dropped],
-            "lengths": _histogram(self.tokenized.kept),
+            "dropped": [problem.entry for problem in dropped],
+            **({"lengths": _histogram(self.tokenized.kept)} if tokenized else {}),
         }
 
 

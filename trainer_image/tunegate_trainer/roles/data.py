@@ -233,15 +233,6 @@ def read_data(
     runner.run(checks.schemas, runner.context.schemas)
     runner.refuse_errors()
 
-    def usable(source: SourceRows[RowT], note: Note) -> list[Measured[RowT]]:
-        note(source.parsed_report)
-        logger.info("%s: %s, %s", source.field, source.format, source.parsed.shape or "unknown shape")
-        for check in checks.source:
-            runner.run([check], source, note)
-            runner.refuse_errors()
-        note(source.tokenized_report)
-        return source.tokenized.kept
-
     with open_source(context, spec.data.train, "data.train") as opened:
         records = read_records(opened.path, "data.train")
         parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by, folder.scratch)
@@ -253,9 +244,9 @@ def read_data(
         folder.examples_file("data.train"),
         records.format.NAME,
     )
-    rows = usable(source, folder.note)
+    rows = _usable(checks, runner, source, folder.note)
     preference = read_preference(context, folder, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
-    pairs = usable(preference.source, folder.note_pairs) if preference else []
+    pairs = _usable(checks, runner, preference.source, folder.note_pairs) if preference else []
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = join_prompts(rows, pairs)
     production = _production(context, _length_limit(spec.stages, "SFT", longest_chat), checks, runner)
@@ -298,6 +289,21 @@ def read_data(
     dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
     of_production = production.plan(runner.measured.get(distribution_shift.NAME)) if production else None
     return CheckedRows(split_data, source, opened.sha256, preference, of_production, dropped, runner.warnings)
+
+
+def _usable(
+    checks: Checks, runner: CheckRunner, source: SourceRows[RowT], note: Note
+) -> list[Measured[RowT]]:
+    """Run the checks of a source, and return the rows that can be trained on. ``note`` receives what
+    data/report.json has about the source."""
+    logger.info("%s: %s, %s", source.field, source.format, source.parsed.shape or "unknown shape")
+    try:
+        for check in checks.source:
+            runner.run([check], source, note)
+            runner.refuse_errors()
+    finally:
+        note(source.report)
+    return source.tokenized.kept
 
 
 def _production(context: Context, longest: Limit, checks: Checks, runner: CheckRunner) -> Production | None:
