@@ -57,6 +57,22 @@ def test_value_at_the_end_of_an_excerpt_is_masked_before_it_is_cut():
     assert end_of("mug " * 400, 7) == "…mug mug"
 
 
+@pytest.mark.parametrize("spaces", [900, 960, 990, 16_900, 16_960, 16_990])
+def test_value_across_the_end_of_what_is_read_is_not_shown(spaces):
+    text = f"a{' ' * spaces}{TOKEN} {'mug ' * 6000}"
+    assert TOKEN[4:10] not in start_of(text)
+    text = f"{'mug ' * 6000} {TOKEN}{' ' * spaces}a"
+    assert TOKEN[-6:] not in end_of(text)
+
+
+@pytest.mark.parametrize("letters", [1_500, 6_000, 12_000])
+def test_end_of_a_long_private_key_is_not_shown(letters):
+    lines = "\n".join(["q7Rk2ZxV9mB4tYc8" * 4] * (letters // 64))
+    text = f"Use this key:\n-----BEGIN RSA PRIVATE{' '}KEY-----\n{lines}\n-----END RSA PRIVATE{' '}KEY-----"
+    for shown in (end_of(text), end_of(f"{text}\nIt is new."), ends_of(text, 60), start_of(text)):
+        assert "9mB4" not in shown
+
+
 def test_both_ends_of_a_text_are_masked_and_cut():
     assert ends_of(f"{TOKEN}\n{MAIL}", 5) == "ghp_……anna…"
     assert ends_of(f"{TOKEN}{' mug' * 1000} {MAIL}", 8) == "ghp_… mu…ug anna…"

@@ -222,6 +222,13 @@ def test_row_with_an_unserializable_tool_call_is_bad(arguments):
     assert len(bad.reason) < 200
 
 
+def test_message_masks_a_secret_that_is_longer_than_what_it_shows():
+    token = "ghp_" + "q7Rk2ZxV9mB4tYc8" * 3
+    role = f"{'a ' * 70}{token}"
+    (problem,) = parse_rows(records_of({"messages": [{"role": role}]}), Columns(), None).bad
+    assert problem.reason.endswith(f"but it is '{'a ' * 70}ghp_…'")
+
+
 def test_message_quotes_only_the_start_of_a_long_value():
     rows = records_of({"messages": [{"role": "x" * 10_000, "content": "a"}]}, answered(**{"y" * 10_000: 1}))
     assert [len(problem.reason) < 300 for problem in parse_rows(rows, Columns(), None).bad] == [True, True]

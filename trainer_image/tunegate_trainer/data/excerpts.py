@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tunegate_api.meta import shorten
 from tunegate_trainer.data.personal_values import personal_values
 from tunegate_trainer.data.secret_values import secret_values
 
 _READ = 1_000
 """Number of characters from which an excerpt is made."""
+_MARGIN = 16_000
+"""Number of characters beyond them that are read, because a value to mask is recognized only as a whole. The
+longest such values are private keys."""
 _MIN_LENGTH = 4
 """A shorter value is not masked, because it also occurs in other words."""
 _MIN_TEXT = 6
@@ -17,22 +21,29 @@ _MIN_TEXT = 6
 def start_of(text: str, most: int = 60, *, keep_lines: bool = False) -> str:
     """Return the first ``most`` characters of a text, masked. White space is replaced by single spaces unless
     ``keep_lines`` is set."""
-    found = _masked_part(text[:_READ], keep_lines)
-    return found if len(found) <= most and len(text) <= _READ else f"{found[:most]}…"
+    found = masked_text(text[: _READ + _MARGIN])  # before lines are joined: a private key has several
+    if len(text) > _READ + _MARGIN:
+        # The margin may have the beginning of a value.
+        found = f"{found[:-_MARGIN]}…"
+    return shorten(found if keep_lines else " ".join(found.split()), most)
 
 
 def end_of(text: str, most: int = 60, *, keep_lines: bool = False) -> str:
     """Return the last ``most`` characters of a text, like :func:`start_of`."""
-    found = _masked_part(text[-_READ:], keep_lines)
-    return found if len(found) <= most and len(text) <= _READ else f"…{found[-most:]}"
+    found = masked_text(text[-_READ - _MARGIN :])
+    if len(text) > _READ + _MARGIN:
+        found = f"…{found[_MARGIN:]}"
+    found = found if keep_lines else " ".join(found.split())
+    return found if len(found) <= most else f"…{found[-most:]}"
 
 
 def ends_of(text: str, most: int) -> str:
     """Return the first and the last ``most`` characters of a text, masked. Lines are kept."""
-    if len(text) > 2 * _READ:
-        return f"{masked_text(text[:_READ])[:most]}…{masked_text(text[-_READ:])[-most:]}"
-    found = masked_text(text)
-    return found if len(found) <= 2 * most else f"{found[:most]}…{found[-most:]}"
+    if len(text) <= 2 * (_READ + _MARGIN):
+        found = masked_text(text)
+        return found if len(found) <= 2 * most else f"{found[:most]}…{found[-most:]}"
+    start, end = start_of(text, most, keep_lines=True), end_of(text, most, keep_lines=True)
+    return f"{start}{end[1:]}"  # with one ellipsis
 
 
 def masked_text(text: str) -> str:
@@ -44,11 +55,6 @@ def masked_text(text: str) -> str:
         if len(value) >= _MIN_LENGTH:
             text = text.replace(value, masked(value))
     return text
-
-
-def _masked_part(text: str, keep_lines: bool) -> str:
-    found = masked_text(text)  # before lines are joined, because a private key has several
-    return found if keep_lines else " ".join(found.split())
 
 
 def masked_content(content: Any) -> Any:

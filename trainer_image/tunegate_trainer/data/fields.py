@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from tunegate_api.meta import shorten
+from tunegate_trainer.data.excerpts import start_of
 
 SHOWN_CHARACTERS = 160
 """Maximum length of a row's content in a message about it, in characters."""
@@ -46,9 +46,9 @@ def refuse_fields(fields: dict[str, Any], *names: str) -> None:
         raise BadRowError(f"the row has fields that its format does not support: {', '.join(unsupported)}")
 
 
-def cut(text: str) -> str:
-    """Return a text, shortened for a message."""
-    return shorten(text, SHOWN_CHARACTERS)
+def excerpt(text: str) -> str:
+    """Return a text that may quote a row, masked and shortened for a message."""
+    return start_of(text, SHOWN_CHARACTERS, keep_lines=True)
 
 
 def kind_of(fields: dict[str, Any], name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunegate_api.judging.golden import Message
 from tunegate_api.v1alpha1.data import Columns, InputColumns
-from tunegate_trainer.data.fields import BadRowError, cut, text_field
+from tunegate_trainer.data.fields import BadRowError, excerpt, text_field
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Place, Record
 from tunegate_trainer.data.shapes import ROW_SHAPES, alpaca, recognize, sharegpt
@@ -39,7 +39,7 @@ def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[P
         except BadRowError as error:
             yield RowProblem(place, str(error))
         except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content
-            yield RowProblem(place, f"the row cannot be used: {cut(f'{type(error).__name__}: {error}')}")
+            yield RowProblem(place, f"the row cannot be used: {excerpt(f'{type(error).__name__}: {error}')}")
 
 
 def _read(place: Place, fields: Fields, columns: Columns) -> ParsedInput:

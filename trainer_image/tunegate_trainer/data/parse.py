@@ -10,7 +10,7 @@ from typing import Any, Generic
 from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.excerpts import masked_text
-from tunegate_trainer.data.fields import BadRowError, cut, encodable, kind_of
+from tunegate_trainer.data.fields import BadRowError, encodable, excerpt, kind_of
 from tunegate_trainer.data.records.record import Place, Record
 from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.data.shapes import PAIR_SHAPES, ROW_SHAPES, recognize
@@ -163,7 +163,7 @@ def _parse(
             continue
         except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content
             first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-            bad.append(RowProblem(place, f"the row cannot be used: {cut(first_line)}"))
+            bad.append(RowProblem(place, f"the row cannot be used: {excerpt(first_line)}"))
             continue
         ids.setdefault(row.id, place)
         if repeated is not None:

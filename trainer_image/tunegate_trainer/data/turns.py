@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunegate_api.judging.golden import Message, Tools
 from tunegate_api.meta import first_problem
-from tunegate_trainer.data.fields import BadRowError, cut, is_absent, kind, kind_of, text_field
+from tunegate_trainer.data.fields import BadRowError, excerpt, is_absent, kind, kind_of, text_field
 
 _FIELDS = {
     "system": ("role", "content"),
@@ -47,12 +47,14 @@ def read_turn(turn: Any, name: str, i: int) -> Message:
     role = turn.get("role")
     if not isinstance(role, str) or role not in _FIELDS:
         *others, last = _FIELDS
-        raise BadRowError(f"{where}.role must be {', '.join(others)} or {last}, but it is {cut(repr(role))}")
+        raise BadRowError(
+            f"{where}.role must be {', '.join(others)} or {last}, but it is {excerpt(repr(role))}"
+        )
     given = {field: value for field, value in turn.items() if value not in (None, [])}
     unsupported = sorted(given.keys() - _FIELDS[role])
     if unsupported:
         allowed = ", ".join(_FIELDS[role])
-        named = cut(", ".join(unsupported))
+        named = excerpt(", ".join(unsupported))
         raise BadRowError(f"{where} has {named}, but a turn with role {role} may only have {allowed}")
     if given.get("weight", 1) not in (0, 1) or isinstance(given.get("weight"), bool):
         raise BadRowError(f"{where}.weight must be 0 or 1, but it is {turn['weight']!r}")
@@ -65,7 +67,7 @@ def read_turn(turn: Any, name: str, i: int) -> Message:
     try:
         return Message.model_validate(given)
     except ValidationError as error:
-        raise BadRowError(cut(first_problem(error, where))) from None
+        raise BadRowError(excerpt(first_problem(error, where))) from None
 
 
 def read_tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunegate_api.judging.golden import Message
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_trainer.data.fields import BadRowError, cut, is_absent, kind, text_field
+from tunegate_trainer.data.fields import BadRowError, excerpt, is_absent, kind, text_field
 from tunegate_trainer.data.shapes.openai_chat import read_chat
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, read_prompt, refuse_chat_fields
 from tunegate_trainer.data.shapes.shape import Fields, Shape, chat_field, first_turn, has_prompt
@@ -106,7 +106,7 @@ def _turn(turn: Any, where: str) -> Fields:
     if not isinstance(author, str) or author not in _ROLES:
         *others, last = _ROLES
         raise BadRowError(
-            f"{where}.from must be {', '.join(others)} or {last}, but it is {cut(repr(author))}"
+            f"{where}.from must be {', '.join(others)} or {last}, but it is {excerpt(repr(author))}"
         )
     value = text_field(turn, "value", f"{where}.value")
     weight = {"weight": turn["weight"]} if turn.get("weight") is not None else {}
