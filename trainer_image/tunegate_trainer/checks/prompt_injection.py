@@ -147,7 +147,7 @@ def find_injection(text: str) -> str | None:
         for match in _COMMENT.finditer(text):
             if _FOR_A_MODEL.search(match[1]) and _ORDER.search(match[1]):
                 return start_of(match[0])
-    lower = text.lower()
+    lower = text.replace("\u0130", "i").lower()  # the only letter whose lower case has another length
     for words, pattern in _PATTERNS:
         if any(word in lower for word in words) and (found := pattern.search(lower)):
             return start_of(text[found.start() : found.end()])
