@@ -4,12 +4,13 @@ from fractions import Fraction
 
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.data.labels import label_of
+from tunegate_trainer.data.labels import MIN_ROWS_PER_LABEL, label_of
 from tunegate_trainer.data.split import normalize
 
 NAME = "label_imbalance"
 FEW_ROWS = 5
-"""A label with fewer rows is listed, because a model can hardly learn it."""
+"""A label with fewer rows is listed, because a model can hardly learn it. Answers that are in fewer rows than
+``MIN_ROWS_PER_LABEL`` are not listed: they are rather mistakes than labels."""
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
@@ -22,7 +23,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     share = Fraction(count, total)
     if share <= context.setting(NAME).limit:
         return []
-    few = [f"{name!r} ({found})" for name, found in sorted(counted.items()) if found < FEW_ROWS]
+    frequent = [(name, found) for name, found in counted.most_common() if found >= MIN_ROWS_PER_LABEL]
+    few = [f"{name!r} ({found})" for name, found in sorted(frequent) if found < FEW_ROWS]
     more = f"; labels with fewer than {FEW_ROWS} rows: {listed(few)}" if few else ""
     return [
         Finding(
@@ -34,7 +36,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             share=share,
             examples=_examples(rows, label),
             remedy="add rows with the other labels, or remove rows with this one",
-            report={"labels": dict(counted.most_common())},
+            report={"labels": [{"label": name, "rows": found} for name, found in frequent]},
         )
     ]
 
