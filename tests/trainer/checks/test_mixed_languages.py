@@ -84,7 +84,7 @@ def test_share_of_a_sample_is_that_of_all_rows_and_pairs(sound, monkeypatch):
     monkeypatch.setattr(mixed_languages, "MAX_ROWS", 200)
     rows = [row("en", "en", i) for i in range(1900)]
     pairs = [{"prompt": f"{TEXTS['en']} {i}", "chosen": TEXTS["de"], "rejected": "no"} for i in range(100)]
-    (finding,) = mixed_languages.run(usable_rows(*rows, pairs=pairs), sound.context)
+    (finding,) = mixed_languages.run(usable_rows(rows, pairs), sound.context)
     assert 0.02 < float(finding.share) < 0.09
 
 
