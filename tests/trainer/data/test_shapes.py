@@ -297,6 +297,14 @@ def test_answer_to_avoid_in_the_format_of_kto_is_not_trained_on():
     )
     assert row({**KTO, "label": True}).completion == "5"
     assert row({**KTO, "label": "false"}).completion == "5"
+
+
+@pytest.mark.parametrize("columns", [Columns(prompt="prompt"), Columns(completion="completion")])
+def test_false_label_has_no_meaning_if_columns_name_the_fields(columns):
+    assert row(KTO, columns).completion == "5"
+
+
+def test_completion_may_not_be_a_boolean_label():
     (problem,) = parse_rows(records_of(KTO), Columns(completion="label"), None).bad
     assert problem.reason == "label must be a string, but it is a boolean"
 

@@ -13,10 +13,11 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
-    if is_kto(fields, columns) and fields["label"] is False:
+    named = columns.prompt is not None or columns.completion is not None
+    if not named and is_kto(fields, columns) and fields["label"] is False:
         raise BadRowError(
             "label is false: in the format of KTO, the completion is then one to avoid, but SFT would train "
-            "on it; remove these rows, or the field label if it has another meaning"
+            "on it; remove these rows, or set columns.completion if label has another meaning"
         )
     refuse_fields(fields, *CHAT_FIELDS)
     prompt = Message(role="user", content=text_field(fields, columns.prompt or "prompt"))
