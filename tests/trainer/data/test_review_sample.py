@@ -77,6 +77,26 @@ def test_each_label_has_its_part_of_the_sample_and_at_least_one_row():
     assert found == {"invoice": 16, "complaint": 3, "praise": 1}
 
 
+def test_each_of_many_labels_is_in_the_sample():
+    rows = [measured(n, completion=f"topic {n % 30}") for n in range(900)]
+    found = Counter(row.labelled.row.completion for row in chosen(rows))
+    assert found == {f"topic {n}": 3 for n in range(30)}
+
+
+def test_answers_in_one_or_two_rows_have_one_part_of_the_sample():
+    rows = [measured(n, completion="yes" if n % 2 else "No ") for n in range(970)]
+    rows += [measured(n, completion=f"oddity {n}") for n in range(970, 1000)]
+    found = Counter(row.labelled.row.completion[:3] for row in chosen(rows))
+    assert found["odd"] == 3
+
+
+def test_more_labels_than_rows_in_the_sample_are_ignored():
+    rows = [measured(n, completion="yes" if n % 2 else f"topic {n % 60}") for n in range(400)]
+    found = Counter(row.labelled.row.completion for row in chosen(rows, "0.01"))
+    assert sum(found.values()) == 20
+    assert found["yes"] > 4
+
+
 def test_short_and_long_rows_have_their_part_of_the_sample():
     rows = [measured(n, tokens=n) for n in range(1000)]
     lengths = sorted(row.tokens for row in chosen(rows, "0.05"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.plan import SampledRow, SamplePlan
+from tunegate_trainer.data.labels import MIN_ROWS_PER_LABEL, count_labels, label_of
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.process.files import write_atomic
@@ -22,8 +23,8 @@ from tunegate_trainer.tokens.rows import Row
 
 LEAST_ROWS, MOST_ROWS = 20, 500
 """The smallest and the largest sample. Fewer rows say too little, and nobody scores more."""
-MOST_STRATA = 20
-"""Completions count as labels, and groups as strata, if there are at most this many different ones."""
+MOST_GROUPS = 20
+"""Groups count as strata if there are at most this many different ones."""
 MOST_RUNS = 20
 """The most runs into which the rows of a label are cut by group and length."""
 _MAX_ROW_ID = 64
@@ -67,14 +68,16 @@ def has_sample(path: Path, plan: SamplePlan) -> bool:
 def choose_rows(rows: Sequence[Measured[Row]], share: Fraction) -> list[int]:
     """Return the positions of the rows in the sample.
 
-    If the completions are labels, each label gets a part of the sample that is proportional to its number of
-    rows, but at least one row. The rows of a label are sorted by group, if there are few groups, and by
-    length, and cut into runs of equal size. From each run, the rows with the lowest digests are chosen. So
-    groups and lengths have their parts, too. Rows with equal content count once.
+    If the completions are labels, see :meth:`~tunegate_trainer.data.labels.LabelCounter.labels`, each label
+    of at least three rows gets a part of the sample that is proportional to its number of rows, but at least
+    one row. All other rows get a part like a label. Labels are ignored if there are more of them than rows in
+    the sample. The rows of a label are sorted by group, if there are few groups, and by length, and cut into
+    runs of equal size. From each run, the rows with the lowest digests are chosen. So groups and lengths have
+    their parts, too. Rows with equal content count once.
     """
     candidates = list(_candidates(rows))
     wanted = min(len(candidates), MOST_ROWS, max(LEAST_ROWS, math.ceil(share * len(candidates))))
-    labels = _few({one.label for one in candidates})
+    labels = len({one.label for one in candidates}) <= wanted
     groups = _few({one.group for one in candidates})
     strata: dict[bytes, list[_Candidate]] = defaultdict(list)
     for one in candidates:
@@ -91,7 +94,8 @@ def choose_rows(rows: Sequence[Measured[Row]], share: Fraction) -> list[int]:
 
 def _candidates(rows: Sequence[Measured[Row]]) -> Iterator[_Candidate]:
     """Yield a candidate for each row, but only one for rows with equal content."""
-    seen, labels, groups = set[bytes](), set[bytes](), set[bytes]()
+    labels = _labels(rows)
+    seen, groups = set[bytes](), set[bytes]()
     for position, measured in enumerate(rows):
         row = measured.labelled.row
         # Without the fields that depend on the position of the row, or on the rows that are held out.
@@ -100,12 +104,20 @@ def _candidates(rows: Sequence[Measured[Row]]) -> Iterator[_Candidate]:
         if digest in seen:
             continue
         seen.add(digest)
-        # Once there are too many labels or groups, further ones are not kept, because they need memory.
-        label = _digest(normalize(row.completion)) if _few(labels) else b""
+        text = normalize(row.completion)
+        label = _digest(text) if text in labels and label_of(row) else b""
+        # Once there are too many groups, further ones are not kept, because they need memory.
         group = _digest(measured.group) if _few(groups) else b""
-        labels.add(label)
         groups.add(group)
         yield _Candidate(label, group, measured.tokens, digest, position)
+
+
+def _labels(rows: Sequence[Measured[Row]]) -> set[str]:
+    """Return the normalized labels that enough rows have. Empty if the completions are not labels."""
+    counted = count_labels(measured.labelled.row for measured in rows)
+    if counted is None:
+        return set()
+    return {normalize(label) for label, count in counted.items() if count >= MIN_ROWS_PER_LABEL}
 
 
 def _digest(text: str) -> bytes:
@@ -113,7 +125,7 @@ def _digest(text: str) -> bytes:
 
 
 def _few(values: set[bytes]) -> bool:
-    return len(values) <= MOST_STRATA
+    return len(values) <= MOST_GROUPS
 
 
 def _shares(sizes: Mapping[bytes, int], wanted: int) -> dict[bytes, int]:
