@@ -13,7 +13,7 @@ from tunegate_api.judging.golden import Message
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer, custom_scorer
 from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
-from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, label_indices, label_of, shown_labels
+from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices, shown_labels
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber, numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
@@ -43,7 +43,7 @@ def score(metric: str, output: str, reference: object) -> Score:
 )
 def test_label_is_the_whole_answer_without_case_and_outer_space(output, predicted, explanation):
     labels = label_indices(["Order", "REFUND ", "refund"])
-    scored = score("f1", output, ExpectedLabel(label_of("REFUND "), labels))
+    scored = score("f1", output, ExpectedLabel(f1_label("REFUND "), labels))
     assert scored == Score(FAIL if explanation else PASS, explanation, Classification(1, predicted))
 
 

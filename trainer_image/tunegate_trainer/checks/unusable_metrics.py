@@ -20,7 +20,7 @@ from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.evaluate.references import labelled_answer
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
-from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, label_of
+from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, f1_label
 from tunegate_trainer.evaluate.scorers.normalize import normalized
 from tunegate_trainer.evaluate.scorers.numeric import numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
@@ -104,7 +104,7 @@ def _labels(answers: Answers) -> dict[str, Counter[str]]:
     known: set[str] = set()
     for side in SIDES:
         for answer in answers[side]:
-            label = label_of(answer.text)
+            label = f1_label(answer.text)
             labels[side][label] += 1
             known.add(label)
             if len(known) > MAX_LABELS:

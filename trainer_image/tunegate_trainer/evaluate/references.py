@@ -17,7 +17,7 @@ from tunegate_api.judging.golden import (
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
-from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, label_indices, label_of
+from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.answers import calls_text
@@ -71,7 +71,7 @@ def task_references(
     answers = [labelled_answer(tokenizer, row) for row in rows]
     if metric.name == "f1":
         indices = label_indices(answers)
-        return [ExpectedLabel(label_of(answer), indices) for answer in answers]
+        return [ExpectedLabel(f1_label(answer), indices) for answer in answers]
     if metric.name == "exact_match":
         return [ExpectedText(answer, tuple(metric.normalize or ())) for answer in answers]
     if metric.name == "numeric":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tunegate_api.judging.counts import Classification
 from tunegate_api.judging.verdict import FAIL, MAX_LABELS, PASS
+from tunegate_api.meta import shorten
 from tunegate_trainer.evaluate.scorers.normalize import normalized
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, quoted
 
@@ -23,7 +24,7 @@ class ExpectedLabel:
     """The index of each label."""
 
 
-def label_of(answer: str) -> str:
+def f1_label(answer: str) -> str:
     """Return the label that an answer is: the whole answer after Unicode normalization (NFKC) and case
     folding, without white space at its ends."""
     return normalized(answer, ("Unicode", "Case"))
@@ -31,22 +32,22 @@ def label_of(answer: str) -> str:
 
 def label_indices(answers: Iterable[str]) -> dict[str, int]:
     """Return the index of each label of these labelled answers. The labels are sorted."""
-    return {label: index for index, label in enumerate(sorted(set(map(label_of, answers))))}
+    return {label: index for index, label in enumerate(sorted(set(map(f1_label, answers))))}
 
 
 def shown_labels(labels: Sequence[str] | None) -> list[str] | None:
-    """Return the labels as they are reported, each cut to ``SHOWN_LABEL`` characters. Returns None if there
-    are too many to report."""
+    """Return the labels as they are reported, each with at most ``SHOWN_LABEL`` characters. Returns None if
+    there are too many to report."""
     if labels is None or len(labels) > MAX_LABELS:
         return None
-    return [label if len(label) <= SHOWN_LABEL else f"{label[: SHOWN_LABEL - 1]}…" for label in labels]
+    return [shorten(label, SHOWN_LABEL - 1) for label in labels]
 
 
 def f1(sample: Sample) -> Score:
     """Pass if the output is the expected label. An output that is not a label of the set counts as a false
     negative of the expected label, and as a false positive of no label."""
     reference: ExpectedLabel = sample.reference
-    predicted = label_of(sample.output)
+    predicted = f1_label(sample.output)
     entry = Classification(reference.labels[reference.label], reference.labels.get(predicted))
     if predicted == reference.label:
         return Score(PASS, counts=entry)
