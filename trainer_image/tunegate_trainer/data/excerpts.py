@@ -1,5 +1,6 @@
 """Excerpts of rows for findings, in which secrets and personal data are masked."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ _MARGIN = 16_000
 longest such values are private keys."""
 _MIN_LENGTH = 4
 """A shorter value is not masked, because it also occurs in other words."""
+_LONG = 16
+"""A value of this length is no part of other words by chance."""
 _MIN_TEXT = 6
 """The length of the shortest text with a value to mask, an e-mail address. Names in reports are shorter."""
 
@@ -53,8 +56,17 @@ def masked_text(text: str) -> str:
     values = {value for _, value in (*secret_values(text), *personal_values(text))}
     for value in sorted(values, key=lambda value: (-len(value), value)):
         if len(value) >= _MIN_LENGTH:
-            text = text.replace(value, masked(value))
+            text = _replaced(text, value, masked(value))
     return text
+
+
+def _replaced(text: str, value: str, shown: str) -> str:
+    """Replace a value. A short one is not replaced within longer words, unless it occurs only there."""
+    if len(value) < _LONG:
+        found, count = re.subn(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", lambda _: shown, text)
+        if count:
+            return found
+    return text.replace(value, shown)
 
 
 def masked_content(content: Any) -> Any:

@@ -23,8 +23,10 @@ _INTERNATIONAL = re.compile(
     r"(?:[ .-]?(?:\(0?\)|\(\d{1,4}\))|[ ./-]?\d){6,13}(?![\w.]?\d|\w)"
 )
 _NORTH_AMERICAN = re.compile(
-    r"(?<![\w./+-])(?:\(([2-9]\d\d)\) ?|([2-9]\d\d)([ .-]))[2-9]\d\d([ .-])\d{4}(?![\w-]|\.\d)"
+    r"(?<![\w./+-])(?<![02-9] (?=\d{3} ))"
+    r"(?:\(([2-9]\d\d)\) ?|([2-9]\d\d)([ .-]))[2-9]\d\d([ .-])\d{4}(?![\w-]|\.\d)"
 )
+"""After another number, three groups of digits are rather numbers, too."""
 _NATIONAL = re.compile(
     r"\b(?:tel(?:efon|éfono|ephone)?|phone|fon|call|fax|mobile?|cell|handy|whatsapp|sms)\b[^\d+\n]{0,20}"
     r"(\(?0\d{1,5}\)?(?:[ ./-]?\d){5,10})(?![\w.]?\d|\w)",
