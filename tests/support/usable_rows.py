@@ -22,7 +22,11 @@ NO_CONTEXT = CheckContext(request=_NOTHING, tokenizer=_NOTHING, golden={})
 
 def usable_rows(rows: Sequence[JsonRow] = (), pairs: Sequence[JsonRow] = ()) -> UsableRows:
     """Return rows and pairs, given as JSON objects. The first of each is in line 1."""
-    of_rows, of_pairs = measured_rows(*rows), measured_pairs(*pairs)
+    return usable_of(measured_rows(*rows), measured_pairs(*pairs))
+
+
+def usable_of(of_rows: Sequence[Measured[Row]], of_pairs: Sequence[Measured[Pair]]) -> UsableRows:
+    """Return rows and pairs as checks read them, with their near-duplicates."""
     groups = len({one.group for one in (*of_rows, *of_pairs)})
     return UsableRows(of_rows, of_pairs, groups, find_near_duplicates(Documents(of_rows, of_pairs)))
 
@@ -53,7 +57,16 @@ def measured_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
     return _measured(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
 
 
+def usable_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
+    """Return the pairs without bad ones."""
+    return _with_lengths(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
+
+
 def _measured(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
-    """Return the rows with arbitrary lengths in tokens."""
     assert not parsed.bad, parsed.bad
+    return _with_lengths(parsed, examples)
+
+
+def _with_lengths(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
+    """Return the rows with arbitrary lengths in tokens."""
     return [Measured(row, 8, 4, row.group, 4, examples * i) for i, row in enumerate(parsed.rows)]

@@ -239,4 +239,5 @@ def test_sample_of_training_inputs_reads_few_rows(sound):
 
 def with_prompt(labelled, text: str):
     prompt = [Message(role="user", content=text)]
-    return replace(labelled, prompt=text, changed=labelled.row.model_copy(update={"prompt": prompt}))
+    row = labelled.row.model_copy(update={"prompt": prompt})
+    return replace(labelled, prompt=text, number=labelled.rows.add(row))

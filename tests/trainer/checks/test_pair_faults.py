@@ -19,7 +19,7 @@ from support.data_faults.pairs import (
 from support.data_faults.phrases import STOCK_ANSWERS
 from support.fault_measure import Counts, compare
 from support.fault_sets import clean_pairs, texts
-from support.usable_rows import NO_CONTEXT, usable_rows
+from support.usable_rows import NO_CONTEXT, usable_of, usable_pairs
 from tunegate_trainer.checks import CHECKS, SETTINGS
 from tunegate_trainer.checks.finding import Finding
 
@@ -30,7 +30,7 @@ Pairs = Sequence[dict[str, str]]
 
 def findings(pairs: Pairs) -> dict[str, Finding]:
     """Return what the checks of the field pairs find, by check."""
-    usable = usable_rows(pairs=pairs)
+    usable = usable_of([], usable_pairs(*pairs))
     return {
         finding.check: finding
         for check in CHECKS.usable
@@ -63,7 +63,7 @@ def test_nothing_is_found_in_clean_pairs_and_in_the_example(clean):
 def test_near_equal_pairs_are_found_with_their_lines(clean, inject):
     injected = inject(clean, count=100)
     found = findings(injected.rows)
-    usable = {pair.labelled.place.number for pair in usable_rows(pairs=injected.rows).pairs}
+    usable = {pair.labelled.place.number for pair in usable_pairs(*injected.rows)}
     counts: Counts = compare(near_equal_lines(found), injected.faulty & usable)
     assert found.keys() == {"near_equal_pairs"}
     assert counts.right >= 40
