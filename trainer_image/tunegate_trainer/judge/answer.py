@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tunegate_trainer.checks.excerpts import masked_text
+from tunegate_trainer.data.excerpts import masked_text
 from tunegate_trainer.judge.faults import Fault, FaultError
 
 MAX_REASON = 100

@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx2
 
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.checks.excerpts import masked_text
+from tunegate_trainer.data.excerpts import masked_text
 from tunegate_trainer.fetch.network import is_loopback
 from tunegate_trainer.judge.answer import one_line
 from tunegate_trainer.judge.faults import Fault, FaultError
