@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.labels import count_labels
@@ -40,6 +41,11 @@ class UsableRows:
         return count_labels(measured.labelled.row for measured in self.rows)
 
 
+Leaks = tuple[list[tuple[int, int, bool]], int, int]
+"""The first leaks, the number of all leaks, and the number of training rows with leaks. A leak has the
+indices of a training row and a held-out row, and whether they are near-duplicates."""
+
+
 @dataclass(frozen=True)
 class SplitRows:
     """Rows and pairs by side (train, dev, test)."""
@@ -58,6 +64,26 @@ class SplitRows:
     """The words that many rows have in common."""
     left_apart: int = 0
     """How many rows and pairs are in clusters of similar rows that are too large to stay in one split."""
+
+    leaks: Leaks | None = None
+    """The training rows that repeat held-out rows. None if they were not looked for."""
+
+    @property
+    def trained(self) -> Documents:
+        """The texts of training rows and pairs."""
+        return Documents(self.rows.train, self.pairs.train)
+
+    @property
+    def held_out(self) -> Documents:
+        """The texts of dev and test rows, and then of dev and test pairs."""
+        return Documents([*self.rows.dev, *self.rows.test], [*self.pairs.dev, *self.pairs.test])
+
+    @property
+    def leaked(self) -> list[tuple[Measured[Any], Measured[Any]]]:
+        """The training row and the held-out row of each of the first :attr:`leaks`."""
+        found = self.leaks[0] if self.leaks else []
+        trained, held_out = self.trained, self.held_out
+        return [(trained.measured(row), held_out.measured(other)) for row, other, _ in found]
 
     @property
     def total(self) -> int:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.leaked_passages import first_leaks
-from tunegate_trainer.checks.rows import SplitRows
+from tunegate_trainer.checks.rows import Leaks, SplitRows
 from tunegate_trainer.checks.share_finding import where_listed
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.overlaps import contains_most
@@ -24,9 +24,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     Warn if a cluster of similar rows is so large that its rows do not stay in one split."""
     del context
     too_many = f"{rows.left_apart} similar rows are too many to stay in one split"
-    train = Documents(rows.rows.train, rows.pairs.train)
-    held_out = Documents([*rows.rows.dev, *rows.rows.test], [*rows.pairs.dev, *rows.pairs.test])
-    leaks, total, count = first_leaks(_leaks(rows, train, held_out))
+    train, held_out = rows.trained, rows.held_out
+    leaks, total, count = rows.leaks or find_leaks(rows)
     if not leaks and not rows.left_apart:
         return []
     if not leaks:
@@ -66,6 +65,11 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             },
         )
     ]
+
+
+def find_leaks(rows: SplitRows) -> Leaks:
+    """Return the leaks that :func:`run` refuses, see :func:`first_leaks`."""
+    return first_leaks(_leaks(rows, rows.trained, rows.held_out))
 
 
 def _leaks(rows: SplitRows, train: Documents, held_out: Documents) -> Iterator[tuple[int, int, bool]]:

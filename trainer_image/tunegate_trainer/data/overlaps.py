@@ -6,14 +6,16 @@ On the resemblance and containment of documents, 1997). Rows that do are compare
 twice, and an index of a million rows needs 100 MB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunegate_trainer.data.clusters import Clusters
+from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.passages import Index, passages_of
 from tunegate_trainer.data.shingles import (
     Document,
@@ -25,6 +27,7 @@ from tunegate_trainer.data.shingles import (
     places,
     unique_pairs,
 )
+from tunegate_trainer.data.usable import Measured
 
 MAX_SHARED = Fraction(1, 2)
 """Rows are split apart only if neither contains more than this share of the other one's passages."""
@@ -67,6 +70,20 @@ def join_overlaps(documents: Sequence[Document], rows: int, template: Template, 
                 joined.join(members[linked] + first, others[linked])
             members, others = np.delete(members, compared), np.delete(others, compared)
         first += len(words)
+    return joined.first
+
+
+def join_pairs(
+    documents: Documents, clusters: Indices, pairs: Iterable[tuple[Measured[Any], Measured[Any]]]
+) -> Indices:
+    """Return ``clusters`` after the clusters of each of these ``pairs`` of documents are joined. Documents
+    may have other groups in ``pairs``."""
+    everything: list[Measured[Any]] = [*documents.rows, *documents.pairs]
+    index = {id(one.labelled): i for i, one in enumerate(everything)}
+    indices = np.array([(index[id(one.labelled)], index[id(two.labelled)]) for one, two in pairs])
+    joined = Clusters(len(documents))
+    joined.join(np.arange(len(documents)), clusters)
+    joined.join(indices[:, 0], indices[:, 1])
     return joined.first
 
 

@@ -19,7 +19,7 @@ from tunegate_api.plan import DataPlan, ModelPlan, Plan, ProductionPlan, SampleP
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
-from tunegate_trainer.checks import CHECKS, Checks, distribution_shift, settings
+from tunegate_trainer.checks import CHECKS, Checks, distribution_shift, settings, split_leakage
 from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
@@ -32,7 +32,7 @@ from tunegate_trainer.data.held_out import (
     without_held_out_turns,
 )
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
-from tunegate_trainer.data.overlaps import join_overlaps
+from tunegate_trainer.data.overlaps import join_overlaps, join_pairs
 from tunegate_trainer.data.parse import parse_rows
 from tunegate_trainer.data.preference import (
     Preference,
@@ -43,7 +43,15 @@ from tunegate_trainer.data.preference import (
 from tunegate_trainer.data.production import Production, read_production
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.review_sample import has_sample, write_sample
-from tunegate_trainer.data.sides import SIDES_FILE, check_sides, held_out_prompts, read_sides, write_sides
+from tunegate_trainer.data.shingles import Indices
+from tunegate_trainer.data.sides import (
+    SIDES_FILE,
+    Sides,
+    check_sides,
+    held_out_prompts,
+    read_sides,
+    write_sides,
+)
 from tunegate_trainer.data.split import SIDES, split_rows
 from tunegate_trainer.data.strata import label_strata
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
@@ -254,39 +262,21 @@ def read_data(
     near_duplicates = find_near_duplicates(documents, find_template(documents))
     usable_rows = UsableRows(rows, pairs, groups, near_duplicates, production)
     runner.run(checks.usable, usable_rows)
-    fraction = exact(spec.data.held_out.fraction)
-    joined = join_clusters(
-        rows,
-        pairs,
-        join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters).tolist(),
-        fraction,
-    )
-    rows, pairs = joined.rows, joined.pairs
-    folder.note({"groups": len({row.group for row in rows} | {pair.group for pair in pairs})})
-
     earlier = read_sides(context.root, request.start_from)
-    placed = earlier.of_groups([*rows, *pairs])
-    rows, lines_of_rows = earlier.without_conflicts(rows, placed)
-    pairs, lines_of_pairs = earlier.without_conflicts(pairs, placed)
-    conflicts = len(lines_of_rows) + len(lines_of_pairs)
-    if conflicts:
-        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
-    split = split_rows(rows, fraction, placed, label_strata(rows, usable_rows.labels))
-    of_pairs = split_preference(context, folder, pairs, rows=split, placed=placed)
+    clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
+    split_data = _split(context, folder, usable_rows, clusters, earlier)
+    split_data = replace(split_data, leaks=split_leakage.find_leaks(split_data))
+    if split_data.leaked and not split_data.left_apart:  # join_overlaps has missed a few overlaps
+        clusters = join_pairs(documents, clusters, split_data.leaked)
+        split_data = _split(context, folder, usable_rows, clusters, earlier)
     if preference:
-        runner.run(checks.pairs, of_pairs, folder.note_pairs)
-    held_out = earlier.held_out | held_out_prompts(split, of_pairs)
-    learned_rows, masked = without_held_out_turns(split.train, held_out)
-    split = replace(split, train=learned_rows)
-    folder.note({"split": check_sides(split, of_pairs, earlier, len(rows))})
-    write_sides(folder.path, earlier, split, of_pairs)
-    split_data = SplitRows(
-        split, of_pairs, masked, earlier, conflicts, near_duplicates.template, joined.left_apart
-    )
+        runner.run(checks.pairs, split_data.pairs, folder.note_pairs)
+    write_sides(folder.path, earlier, split_data.rows, split_data.pairs)
     runner.run(checks.split, split_data)
     runner.refuse_errors()
 
-    dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + conflicts
+    dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0)
+    dropped += split_data.conflicts
     of_production = production.plan(runner.measured.get(distribution_shift.NAME)) if production else None
     return CheckedRows(split_data, source, opened.sha256, preference, of_production, dropped, runner.warnings)
 
@@ -304,6 +294,31 @@ def _usable(
     finally:
         note(source.report)
     return source.tokenized.kept
+
+
+def _split(
+    context: Context, folder: DataFolder, usable: UsableRows, clusters: Indices, earlier: Sides
+) -> SplitRows:
+    """Split the usable rows and pairs. Those in the same of the ``clusters`` stay in one split."""
+    fraction = exact(context.request.spec.data.held_out.fraction)
+    joined = join_clusters(usable.rows, usable.pairs, clusters.tolist(), fraction)
+    groups = {row.group for row in joined.rows} | {pair.group for pair in joined.pairs}
+    folder.note({"groups": len(groups)})
+    placed = earlier.of_groups([*joined.rows, *joined.pairs])
+    kept, lines_of_rows = earlier.without_conflicts(joined.rows, placed)
+    kept_pairs, lines_of_pairs = earlier.without_conflicts(joined.pairs, placed)
+    conflicts = len(lines_of_rows) + len(lines_of_pairs)
+    if conflicts:
+        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
+    split = split_rows(kept, fraction, placed, label_strata(kept, usable.labels))
+    of_pairs = split_preference(context, folder, kept_pairs, rows=split, placed=placed)
+    held_out = earlier.held_out | held_out_prompts(split, of_pairs)
+    learned_rows, masked = without_held_out_turns(split.train, held_out)
+    split = replace(split, train=learned_rows)
+    folder.note({"split": check_sides(split, of_pairs, earlier, len(kept))})
+    return SplitRows(
+        split, of_pairs, masked, earlier, conflicts, usable.near_duplicates.template, joined.left_apart
+    )
 
 
 def _production(context: Context, longest: Limit, checks: Checks, runner: CheckRunner) -> Production | None:
