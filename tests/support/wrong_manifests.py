@@ -465,6 +465,18 @@ FINETUNEJOB = [
         "must be an address that begins with http:// or https://",
     ),
     Wrong(
+        "a judge address with a query",
+        {"spec.data.quality": changed(REVIEW, {"judge.endpoint.url": "https://judge/v1?api-version=1"})},
+        "spec.data.quality.judge.endpoint.url",
+        "without @, ? and #",
+    ),
+    Wrong(
+        "a judge address with a password",
+        {"spec.data.quality": changed(REVIEW, {"judge.endpoint.url": "https://me:hidden@judge/v1"})},
+        "spec.data.quality.judge.endpoint.url",
+        "without @, ? and #",
+    ),
+    Wrong(
         "calibration rows without a source",
         {"spec.data.quality": changed(REVIEW, {"judge.calibration.source": {}})},
         "spec.data.quality.judge.calibration.source",

@@ -117,8 +117,8 @@ class Calibration(ApiModel):
     """Rows scored by people. The scores of the judge count only if it agrees with people often enough."""
 
     source: Source
-    """Rows with the fields `prompt`, `completion` and `good`, which is true or false, as people scored the
-    row. At most 1,000; 100 are enough if 20 of them are bad."""
+    """Rows with `prompt`, `completion` and `good`, which is true or false, as people scored the row. At most
+    1,000; 100 are enough if 20 of them are bad."""
     min_recall: Annotated[_Agreement, Field(examples=["0.7"])]
     """Minimum share of the bad rows that the judge must find, 0.5 to 0.99. The lower bound of the 95 %
     confidence interval is compared."""

@@ -7,13 +7,14 @@ from pydantic import Field
 from tunegate_api.meta import ApiModel, Name
 
 HTTP_PATTERN = r"^https?://"
+BASE_URL_PATTERN = "^https?://[^@?#]+$"
 
 
 class Endpoint(ApiModel):
     """An OpenAI-compatible inference server."""
 
     url: Annotated[
-        str, Field(pattern=HTTP_PATTERN, max_length=1024, examples=["https://serving.internal/v1"])
+        str, Field(pattern=BASE_URL_PATTERN, max_length=1024, examples=["https://serving.internal/v1"])
     ]
     """Base URL of the API, to which /chat/completions is appended."""
     model: Annotated[str, Field(max_length=256, examples=["invoice-extractor"])]

@@ -17,7 +17,7 @@ from tunegate_api.meta import (
     NAME_PATTERN,
     SHA256_PATTERN,
 )
-from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
+from tunegate_api.v1alpha1.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
 from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CRON_PATTERN
 from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
@@ -25,6 +25,7 @@ from tunegate_api.v1alpha1.stages import ARG_PATTERN
 
 PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
+    BASE_URL_PATTERN: "an address that begins with http:// or https://, without @, ? and #",
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
     CRON_PATTERN: 'a cron schedule of five fields, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',

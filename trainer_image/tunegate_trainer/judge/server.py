@@ -45,10 +45,6 @@ class JudgeServer:
             url = httpx2.URL(self._url)
         except httpx2.InvalidURL as error:
             raise UserError(f"{field}.url is not a valid address: {error}") from error
-        if url.userinfo:
-            raise UserError(
-                f"{field}.url must not contain credentials", "name a Secret with the API key as secretName"
-            )
         self._secret_name, self._key, headers = endpoint.secret_name, "", {}
         if secret is not None:
             if url.scheme != "https" and not is_loopback(url.host):
