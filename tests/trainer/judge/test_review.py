@@ -191,6 +191,15 @@ def test_mistake_in_the_spec_fails_the_job_with_the_field(make_job, judge, chang
     assert judge.rows == []
 
 
+def test_unusable_address_of_a_judge_is_found_before_any_download(make_job):
+    root = make_job(endpoint={"url": "http://judge:port/v1", "model": "judge-7b"})
+    assert main(["data"]) == ExitCode.USER_ERROR
+    failure = root.report(Role.DATA).failure
+    assert failure is not None
+    assert failure.message.startswith("data.quality.judge.endpoint.url is not a valid address")
+    assert not (root.workspace / "models").exists()
+
+
 def test_rubric_of_the_spec_replaces_the_general_criteria(make_job, judge):
     make_job(rubric="The number is that of the order.")
     assert main(["data"]) == ExitCode.OK

@@ -23,18 +23,29 @@ logger = logging.getLogger(__name__)
 FIELD = "data.quality.judge.endpoint"
 
 
-def with_judge(context: Context, plan: Plan) -> Plan:
+def judge_server(context: Context) -> JudgeServer | None:
+    """Return the server of the judge; None if the job has no judge.
+
+    Raises :class:`TrainerError` if its address or its API key cannot be used.
+    """
+    quality = context.request.spec.data.quality
+    if quality is None or quality.judge is None:
+        return None
+    endpoint = quality.judge.endpoint
+    secret = context.secret(endpoint.secret_name) if endpoint.secret_name else None
+    return JudgeServer(endpoint, secret, FIELD)
+
+
+def with_judge(context: Context, plan: Plan, server: JudgeServer | None) -> Plan:
     """Return the plan with the scores of the judge for the review sample; unchanged if the job has no judge.
 
     The answers are kept in data/review/judge.jsonl, so that another attempt asks only about the other rows.
     Raises :class:`TrainerError` if the calibration rows or the server cannot be used.
     """
     quality, sample = context.request.spec.data.quality, plan.data.review
-    if quality is None or quality.judge is None or sample is None:
+    if server is None or quality is None or quality.judge is None or sample is None:
         return plan
     judge = quality.judge
-    secret = context.secret(judge.endpoint.secret_name) if judge.endpoint.secret_name else None
-    server = JudgeServer(judge.endpoint, secret, FIELD)
     calibration = read_calibration(context, judge.calibration)
     folder = context.workspace / context.paths.data
     with context.interruption.deferred(), Journal(folder / JUDGE_ANSWERS) as journal:

@@ -64,7 +64,7 @@ from tunegate_trainer.evaluate.sets import (
     golden_text,
 )
 from tunegate_trainer.fetch.sources import open_source
-from tunegate_trainer.judge.review import with_judge
+from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
@@ -124,10 +124,11 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 
 
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
+    judge = judge_server(context)  # first, because a wrong address needs no download
     model = _model(context)
     try:
         plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
-        plan = with_judge(context, plan)  # after all checks, because the answers of a judge cost money
+        plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money
     finally:
         folder.remove_scratch()
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
