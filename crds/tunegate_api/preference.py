@@ -1,6 +1,7 @@
 """The files from which preference pairs are built: candidates, which are completions of prompts, and
 rankings, in which people order them. Both are JSON Lines."""
 
+import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
@@ -146,6 +147,16 @@ def prompt_value(prompt: list[Message]) -> str | list[dict[str, Any]]:
     if len(prompt) == 1 and prompt[0] == Message(role="user", content=prompt[0].content):
         return prompt[0].content
     return [turn.model_dump(mode="json", by_alias=True, exclude_unset=True) for turn in prompt]
+
+
+def json_notation(text: str) -> str | None:
+    """Return the JSON object or array that a completion is, in one notation. Other texts give None."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _refuse_repeated(ids: list[str], problem: str) -> None:

@@ -152,7 +152,7 @@ def test_scores_of_people_that_exist_before_replace_those_of_the_judge():
     assert review_of(status).good == 8
 
 
-def test_too_many_score_config_maps_block_a_review_that_the_judge_completed():
+def test_too_many_score_config_maps_block_a_review_by_the_judge():
     world = judged_world(sample())
     for n in range(11):
         world.apply(make_scores(f"scores-{n:02}", SAMPLE.sha256, reviewer=f"person {n}", **{IDS[0]: True}))

@@ -64,9 +64,9 @@ def test_mistakes_are_reported_together_with_their_fields() -> None:
 
 def test_number_instead_of_a_decimal_string_is_explained() -> None:
     with pytest.raises(ValueError, match=r'must be a quoted string.*write "0.8"'):
-        tg.Thresholds(min_pass_rate=0.8)  # type: ignore[arg-type]  # the mistake
+        tg.Thresholds(min_pass_rate=0.8)
 
 
 def test_unknown_field_is_refused() -> None:
     with pytest.raises(ValueError, match="epoch"):
-        tg.Training(epoch=3)  # type: ignore[call-arg]  # the mistake
+        tg.Training(epoch=3)

@@ -19,6 +19,8 @@ from tunegate_operator.cli.pairs_session import rank_prompts
 from tunegate_operator.pairs.exchange import read_ranked, write_completions
 from tunegate_operator.pairs.files import read_candidates, read_rankings, write_models
 from tunegate_operator.pairs.session import RankingSession, rankings_of, start_ranking
+from tunegate_operator.ui.ranking_page import ranking_questionnaire
+from tunegate_operator.ui.scoring_server import serve_scoring
 
 _SHOWN_RATERS = 20
 
@@ -110,9 +112,6 @@ def _rank_in_terminal(session: RankingSession, save: Callable[[], None]) -> None
 
 
 def _rank_in_browser(session: RankingSession, save: Callable[[], None], resume: str) -> None:
-    from tunegate_operator.ui.ranking_page import ranking_questionnaire  # noqa: PLC0415 - slow to import
-    from tunegate_operator.ui.scoring_server import serve_scoring  # noqa: PLC0415 - slow to import
-
     serve_scoring(
         session,
         ranking_questionnaire(session, resume),

@@ -20,9 +20,12 @@ from tunegate_operator.cli import exit_codes
 from tunegate_operator.cli.keyboard import Keyboard
 from tunegate_operator.cli.place import NAME, Place, at_place, notice
 from tunegate_operator.cli.review_session import score_rows
+from tunegate_operator.cli.review_web import score_in_browser
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import Client, ClientError, status_of
 from tunegate_operator.clients.review import Review, open_review
+from tunegate_operator.clients.review_files import read_scores, write_sample
+from tunegate_operator.clients.review_files.json_lines import score_lines
 from tunegate_operator.engine.cluster import Object
 
 if TYPE_CHECKING:
@@ -103,8 +106,6 @@ def review(
 
 
 def _export(place: Place, name: str, person: str, file: Path) -> None:
-    from tunegate_operator.clients.review_files import write_sample  # noqa: PLC0415 - rarely needed
-
     if place.runs is None:
         notice(_READING)
     opened = open_review(place.client(), name, person)
@@ -144,8 +145,6 @@ def submit(
 def _keep(reviewed: Review, caller: Caller) -> None:
     """Write scores that could not be submitted to a new file, and print how to submit them. Print the scores
     if the file cannot be written."""
-    from tunegate_operator.clients.review_files.json_lines import score_lines  # noqa: PLC0415 - rarely needed
-
     path = Path(f"{reviewed.job}-scores-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -181,12 +180,8 @@ def _score(
     """Return the review with the scores in ``file``, or with those that the reviewer gives in a browser or in
     the terminal; and the review that ``save`` saved last."""
     if file is not None:
-        from tunegate_operator.clients.review_files import read_scores  # noqa: PLC0415 - rarely needed
-
         return read_scores(file, opened), opened
     if web:
-        from tunegate_operator.cli.review_web import score_in_browser  # noqa: PLC0415 - slow to import
-
         return score_in_browser(opened, save, caller)
     if not sys.stdin.isatty():
         raise click.UsageError("the terminal is not interactive: add --web, or --scores FILE")

@@ -1,6 +1,5 @@
 """The rules by which rankings become preference pairs."""
 
-import json
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +8,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from tunegate_api.preference import Candidates, Ranking, prompt_value
+from tunegate_api.preference import Candidates, Ranking, json_notation, prompt_value
 
 RULES = {
     "identical": "both texts are the same, apart from white space",
@@ -143,7 +142,9 @@ def _best_and_worst(pairs: Sequence[BuiltPair]) -> BuiltPair:
 
 
 def _are_near_equal(first: str, second: str) -> bool:
-    return _words(first) == _words(second) or (_json(first) is not None and _json(first) == _json(second))
+    notation = json_notation(first)
+    is_same_json = notation is not None and notation == json_notation(second)
+    return is_same_json or _words(first) == _words(second)
 
 
 def _words(text: str) -> list[str]:
@@ -151,13 +152,3 @@ def _words(text: str) -> list[str]:
     around the text."""
     words = unicodedata.normalize("NFKC", text).casefold().strip().strip(_QUOTES).split()
     return [stripped for word in words if (stripped := word.rstrip(_PUNCTUATION))] or words
-
-
-def _json(text: str) -> str | None:
-    """Return the JSON object or array that a text is, in one notation. Other texts give None."""
-    if not text.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except (ValueError, RecursionError):
-        return None

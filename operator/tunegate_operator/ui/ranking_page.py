@@ -1,12 +1,11 @@
 """What a person ranks with `tunegate pairs rank --web`: the completions of prompts."""
 
-from markupsafe import Markup
+from typing import Any
 
 from tunegate_api.meta import printable
 from tunegate_operator.clients.review_session import message_text
 from tunegate_operator.pairs.session import BAD, EQUAL, RankingSession, keys_text, state_text
 from tunegate_operator.ui.scoring import Choice, Questionnaire
-from tunegate_operator.ui.templating import environment
 
 _PREVIEW = 80
 """Length of the line about a prompt in the list of all prompts, in characters."""
@@ -28,15 +27,13 @@ def ranking_questionnaire(session: RankingSession, resume: str) -> Questionnaire
             for key, word in (words | {EQUAL: "As good as the last", BAD: "Unusable"}).items()
         ]
 
-    def content(id: str) -> Markup:
+    def content(id: str) -> dict[str, Any]:
         keys = session.keys(id)
         answers = [
             (number, state_text(keys, number), completion.text)
             for number, completion in enumerate(session.shown(id), start=1)
         ]
-        template = environment().get_template("ranking.html.j2")
-        text = template.render(one=session.known[id], answers=answers, state=keys_text(keys))
-        return Markup(text)  # noqa: S704 - the template escapes the texts
+        return {"prompt": session.known[id], "answers": answers, "state": keys_text(keys)}
 
     return Questionnaire(
         title="Rank completions",
@@ -44,6 +41,7 @@ def ranking_questionnaire(session: RankingSession, resume: str) -> Questionnaire
         "makes it as good as the last one, and x unusable.",
         noun="prompt",
         choices=choices,
+        template="ranking.html.j2",
         content=content,
         preview=previews.__getitem__,
         counts=lambda session: f"{len(session.answers)} of {len(session.ids)} ranked",

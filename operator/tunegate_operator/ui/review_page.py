@@ -1,7 +1,5 @@
 """What a person scores in a review: the rows of its sample."""
 
-from markupsafe import Markup
-
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import printable
 from tunegate_operator.clients.review import Review
@@ -13,7 +11,6 @@ from tunegate_operator.clients.review_session import (
     scored_by,
 )
 from tunegate_operator.ui.scoring import Choice, Questionnaire
-from tunegate_operator.ui.templating import environment
 
 CHOICES = (Choice("y", True, "Good", "good"), Choice("n", False, "Bad", "bad"))
 _PREVIEW = 80
@@ -29,19 +26,18 @@ def review_questionnaire(review: Review, resume: str) -> Questionnaire[bool]:
         question="Is the answer what the model should learn to answer to this prompt?",
         noun="row",
         choices=lambda _: CHOICES,
-        content=lambda row: _content(by_id[row], already_scored_text(row, review)),
+        template="review_row.html.j2",
+        content=lambda row: {
+            "row": by_id[row],
+            "answer": answer_of(by_id[row]),
+            "already": already_scored_text(row, review),
+        },
         preview=previews.__getitem__,
         counts=lambda session: counts_text(session, review),
         resume=resume,
         scored_by=lambda row: scored_by(row, review),
         already=review.already_text,
     )
-
-
-def _content(row: ReviewRow, already: str) -> Markup:
-    template = environment().get_template("review_row.html.j2")
-    # The template escapes the texts.
-    return Markup(template.render(row=row, answer=answer_of(row), already=already))  # noqa: S704
 
 
 def _preview(row: ReviewRow) -> str:

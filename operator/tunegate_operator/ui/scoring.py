@@ -3,9 +3,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic
-
-from markupsafe import Markup
+from typing import Any, Generic
 
 from tunegate_operator.clients.scoring import Answer, Session
 from tunegate_operator.ui.templating import environment
@@ -37,8 +35,10 @@ class Questionnaire(Generic[Answer]):
     noun: str
     """The word for an item, such as ``row``."""
     choices: Callable[[str], Sequence[Choice[Answer]]]
-    content: Callable[[str], Markup]
-    """Renders an item. It must escape the item's text."""
+    template: str
+    """The template of an item."""
+    content: Callable[[str], Mapping[str, Any]]
+    """What the template shows of an item, as its variable ``content``."""
     preview: Callable[[str], str]
     """One line about an item, for the list of all items."""
     counts: Callable[[Session[Answer]], str]

@@ -216,7 +216,7 @@ def test_bad_rows_are_named_in_error_and_report(make_job):
     assert [bad["line"] for bad in report["bad"]] == [51, 52]
 
 
-def test_data_report_exists_if_the_report_to_the_operator_cannot_be_written(make_job):
+def test_data_report_exists_if_the_operator_report_cannot_be_written(make_job):
     root = make_job(jsonl(50))
     outbox = root.workspace / root.paths.outbox
     outbox.parent.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,13 @@ fall: see Pal et al. 2024, "Smaug: Fixing Failure Modes of Preference Optimisati
 (https://arxiv.org/abs/2402.13228).
 """
 
-import json
 import re
 from fractions import Fraction
 from typing import Any
 
 from rapidfuzz.distance import OSA, Levenshtein
 
+from tunegate_api.preference import json_notation
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.split import normalize
@@ -101,20 +101,10 @@ def difference(chosen: str, rejected: str) -> str | None:
 
 def _same_json(chosen: str, rejected: str) -> bool | None:
     """Return whether two answers are the same JSON value, or None if neither is a JSON object or array."""
-    first, second = _json(chosen), _json(rejected)
+    first, second = json_notation(chosen), json_notation(rejected)
     if first is None and second is None:
         return None
     return first == second
-
-
-def _json(text: str) -> str | None:
-    """Return the JSON object or array that a text is, in one notation. Other texts give None."""
-    if not text.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _words(text: str) -> list[str]:
