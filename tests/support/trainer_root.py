@@ -76,6 +76,18 @@ def golden_cases(count: int = 20, *, expect: str = "yes") -> Cases:
     ]
 
 
+def orders_spec(model: Path, data: Mapping[str, Any], /, **spec: Any) -> dict[str, Any]:
+    """Return the changes that make a job train ``model`` on the rows of the ConfigMap ``orders``. ``data``
+    and ``spec`` have further fields."""
+    orders = {
+        "goal": "StyleOrFormat",
+        "train": {"configMap": "orders"},
+        "sizePolicy": "Warn",
+        "heldOut": {"fraction": "0.2"},
+    }
+    return {"model": {"uri": f"file://{model}"}, "data": {**orders, **data}, **spec}
+
+
 @dataclass
 class TrainerRoot:
     """The root folder of one job, ready for :func:`tunegate_trainer.main.main`."""

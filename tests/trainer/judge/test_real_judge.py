@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.judge_server import calibration_rows
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, orders_spec
 from support.vllm_server import vllm_judge
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.judging.golden import Message
@@ -72,15 +72,10 @@ def test_weak_judge_is_inconclusive(url, tmp_path, tiny_model, monkeypatch):
     root = TrainerRoot(
         tmp_path / "root",
         inputs={name: "".join(json.dumps(row) + "\n" for row in text) for name, text in texts.items()},
-        spec={
-            "model": {"uri": f"file://{tiny_model}"},
-            "data": {
-                "goal": "StyleOrFormat",
-                "train": {"configMap": "orders"},
-                "sizePolicy": "Warn",
-                "quality": {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}},
-            },
-        },
+        spec=orders_spec(
+            tiny_model,
+            {"quality": {"review": "Judge", "judge": {"endpoint": endpoint, "calibration": calibration}}},
+        ),
     ).write_for_data(tiny_model)
     secret = root.path / "secrets" / "judge-key" / "OPENAI_API_KEY"
     secret.parent.mkdir(parents=True)

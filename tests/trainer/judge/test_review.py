@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, failing, find_bad_rows, score
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
@@ -49,16 +49,7 @@ def make_job(
         root = TrainerRoot(
             tmp_path / "root",
             inputs={name: "".join(json.dumps(row) + "\n" for row in text) for name, text in texts.items()},
-            spec={
-                "model": {"uri": f"file://{tiny_model}"},
-                "data": {
-                    "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders"},
-                    "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
-                    "quality": quality,
-                },
-            },
+            spec=orders_spec(tiny_model, {"quality": quality}),
         ).write_for_data(tiny_model)
         if secret:
             file = root.path / "secrets" / "judge-key" / "OPENAI_API_KEY"

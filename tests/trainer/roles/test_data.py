@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from support.model_shapes import QWEN_7B
-from support.trainer_root import TrainerRoot, gate_spec
+from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass
@@ -47,17 +47,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
             tmp_path / "root",
             inputs={"orders/train.jsonl": text},
             gates=gates,
-            spec={
-                "model": {"uri": f"file://{tiny_model}"},
-                "data": {
-                    "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders"},
-                    "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
-                    **data,
-                },
-                **spec,
-            },
+            spec=orders_spec(tiny_model, data, **spec),
         ).write_for_data(tiny_model)
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         return root

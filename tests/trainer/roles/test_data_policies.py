@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.trainer_root import TrainerRoot
+from support.trainer_root import TrainerRoot, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_trainer.main import main
 
@@ -49,19 +49,11 @@ def make_job(tmp_path, tiny_model, monkeypatch):
                 "orders/train.jsonl": train,
                 **{f"{field}/rows.jsonl": text for field, text in given.items() if text},
             },
-            spec={
-                "model": {"uri": f"file://{tiny_model}"},
-                "data": {
-                    "goal": "StyleOrFormat",
-                    "train": {"configMap": "orders"},
-                    "sizePolicy": "Warn",
-                    "heldOut": {"fraction": "0.2"},
-                    "maxTooLong": max_too_long,
-                    "checks": checks,
-                    **sources,
-                },
-                "stages": [sft, dpo] if preference else [sft],
-            },
+            spec=orders_spec(
+                tiny_model,
+                {"maxTooLong": max_too_long, "checks": checks, **sources},
+                stages=[sft, dpo] if preference else [sft],
+            ),
         ).write_for_data(tiny_model)
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         return root
