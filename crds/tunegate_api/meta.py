@@ -154,7 +154,8 @@ def first_problem(error: ValidationError, *place: str) -> str:
     ``place`` is the beginning of the path."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(str(part)[:_MAX_PATH_PART] for part in (*place, *first["loc"]))
-    return f"{path}: {first['msg']}" if path else first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
 
 
 def summarize(

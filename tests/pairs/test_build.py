@@ -31,6 +31,15 @@ def build(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["pairs", "build", "candidates.jsonl", *arguments, "-o", "pairs.jsonl"])
 
 
+def test_text_with_a_line_separator_stays_in_its_line(folder: Path) -> None:
+    completions = [{"id": "c1", "text": "a\u2028b"}, {"id": "c2", "text": "c"}]
+    line = json.dumps({"id": "p1", "prompt": "order", "completions": completions}, ensure_ascii=False)
+    (folder / "candidates.jsonl").write_text(line + "\n")
+    lines(folder / "ana.jsonl", RANKED | {"ranking": [["c1"], ["c2"]]})
+    assert build("ana.jsonl").exit_code == 0
+    assert json.loads((folder / "pairs.jsonl").read_text())["chosen"] == "a\u2028b"
+
+
 def test_build_writes_pairs_and_prints_agreement_and_drops(folder: Path) -> None:
     result = build("ana.jsonl", "ben.jsonl", "--pairs-per-prompt", "all")
     assert result.exit_code == 0, result.output

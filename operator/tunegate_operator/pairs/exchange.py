@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunegate_api.meta import first_problem
 from tunegate_api.preference import Ranking
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.review_files.label_studio import parse_tasks
 from tunegate_operator.clients.review_files.table import BOM, from_cell, read_records, to_cell
 from tunegate_operator.clients.review_session import chat_text
-from tunegate_operator.pairs.files import Known, Problems, problem_of, read_text, unknown_id
+from tunegate_operator.pairs.files import Known, Problems, read_text, unknown_id
 from tunegate_operator.pairs.session import shown
 
 _PROMPT, _COMPLETION, _RANK, _RATER, _UNUSABLE = "prompt id", "completion id", "rank", "rater", "x"
@@ -53,7 +54,7 @@ def read_ranked(path: Path, known: Known, rater: str) -> list[Ranking]:
         try:
             ranking = Ranking.model_validate({**fields, "rater": fields["rater"] or rater})
         except ValidationError as error:
-            problems.add(place, problem_of(error))
+            problems.add(place, first_problem(error))
             continue
         problem = unknown_id(ranking, known)
         if not problem and (ranking.id, ranking.rater) in found:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tunegate_api.meta import summarize
+from tunegate_api.meta import first_problem, summarize
 from tunegate_api.preference import Candidates, Ranking
 from tunegate_operator.clients.client import ClientError
+from tunegate_operator.clients.review import split_lines
 
 _MAX_PROBLEMS = 5
 _SHOWN_IDS = 10
@@ -37,14 +38,14 @@ class Problems:
 
 def read_lines(path: Path, kind: type[Line], problems: Problems) -> Iterator[tuple[str, Line]]:
     """Yield the valid lines of a file, each with its place. Raises ClientError if it cannot be read."""
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(split_lines(read_text(path)), start=1):
         if not line.strip():
             continue
         place = f"line {number}"
         try:
             yield place, kind.model_validate_json(line)
         except ValidationError as error:
-            problems.add(place, problem_of(error))
+            problems.add(place, first_problem(error))
 
 
 def read_text(path: Path) -> str:
@@ -53,14 +54,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ClientError(f"{path} cannot be read: {error}; save it in the encoding UTF-8") from error
-
-
-def problem_of(error: ValidationError) -> str:
-    """Return the first problem of an invalid line, with its field."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    problem = first["msg"].removeprefix("Value error, ")
-    return f"{field}: {problem}" if field else problem
 
 
 def read_candidates(path: Path) -> Known:

@@ -90,7 +90,7 @@ def test_repeated_row_counts_once(read):
         ({"question": "p", "good": True}, "a row needs the fields prompt and completion, or messages"),
         (
             {"prompt": [{"role": "user"}], "completion": "c", "good": True},
-            "line 101: prompt.0: Value error, content is missing",
+            "line 101: prompt.0: content is missing",
         ),
         ({"prompt": "p", "completion": "\ud83d", "good": True}, "line 101: the row has half of a surrogate"),
         (calibration_rows()[0] | {"good": True}, "line 101: an equal row has the other score"),

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tunegate_api.judging.judge_model import MAX_CALIBRATION_ROWS, rows_needed
 from tunegate_api.judging.review_sample import ReviewRow, with_id
-from tunegate_api.meta import Sha256, exact, summarize
+from tunegate_api.meta import Sha256, exact, first_problem, summarize
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.v1alpha1.data import Calibration, Columns
 from tunegate_trainer.data.fields import BadRowError, encodable, kind_of
@@ -115,8 +115,7 @@ def _read(record: Record) -> tuple[ReviewRow, bool]:
     try:
         return _row(fields), score
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise BadRowError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise BadRowError(first_problem(error)) from None
     except (RecursionError, TypeError) as error:  # raised by libraries for unusual content
         raise BadRowError(f"the row cannot be used: {type(error).__name__}") from None
 
