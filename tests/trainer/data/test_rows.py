@@ -162,12 +162,12 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
         (answered(reasoning_content=3), "messages[1].reasoning_content must be a string, but it is a number"),
         (
             {**answered(), "tools": [{"type": "function"}]},
-            "tools.0: Value error, must be {type: function, function: {name, description, parameters}}",
+            "tools.0: must be {type: function, function: {name, description, parameters}}",
         ),
         (answered(tool_calls=CALLS, content=3), "messages[1].content must be a string, but it is a number"),
         (
             answered(tool_calls=[{"function": {"name": "weather", "arguments": "{"}}]),
-            "messages[1].tool_calls.0.function.arguments: Value error, must be an object or JSON: "
+            "messages[1].tool_calls.0.function.arguments: must be an object or JSON: "
             "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         ),
         (
