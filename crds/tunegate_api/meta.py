@@ -81,7 +81,7 @@ Mapped = Annotated[dict[str, _Item], BeforeValidator(_few_entries)]
 """A mapping with at most ``MAX_ENTRIES`` entries. This also limits the number of validation errors, because
 every invalid entry is reported."""
 
-DECIMAL_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
+DECIMAL_PATTERN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 
 Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), BeforeValidator(_decimal_text)]
 """A number written as a string ("0.94", "2e-4"), so that no serializer changes its digits."""

@@ -173,6 +173,16 @@ class ProductionPlan(StatusModel):
     None if there are too few inputs, or the check is off."""
 
 
+class MixedPlan(StatusModel):
+    """A source in `data.mix`."""
+
+    source_sha256: Sha256
+    rows: int
+    """Number of its rows that are trained on, each counted once."""
+    rows_per_epoch: int
+    """Number of its rows in each epoch, each counted as often as `weight` repeats it."""
+
+
 class DataPlan(StatusModel):
     source_sha256: Sha256
     train: SplitPlan
@@ -180,6 +190,8 @@ class DataPlan(StatusModel):
     test: SplitPlan
     dropped: int
     """Number of dropped rows and pairs. data/report.json gives the reason for each."""
+    mix: Listed[MixedPlan] = []
+    """The sources in `data.mix`, whose rows are a part of `train`."""
     preference: PreferencePlan | None = None
     """The preference pairs. None without a DPO stage."""
     review: SamplePlan | None = None

@@ -33,7 +33,9 @@ from tunegate_api.v1alpha1.data import (
     InputColumns,
     InputSource,
     Judge,
+    MixedSource,
     Quality,
+    RowColumns,
     Source,
 )
 from tunegate_api.v1alpha1.data_checks import DataCheck, DataChecks, DistributionCheck
@@ -88,6 +90,7 @@ __all__ = [
     "InputSource",
     "InvalidError",
     "Judge",
+    "MixedSource",
     "Mlflow",
     "ModelSource",
     "NotPassedError",
@@ -100,6 +103,7 @@ __all__ = [
     "Resource",
     "Resources",
     "Result",
+    "RowColumns",
     "SchemaSource",
     "Source",
     "Stage",

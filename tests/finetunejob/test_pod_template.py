@@ -228,6 +228,7 @@ CREDENTIALS = {
     "data": {
         "goal": "StyleOrFormat",
         "train": {"uri": "s3://rows/train.jsonl", "secretName": "bucket"},
+        "mix": [{"uri": "hf://datasets/team/chats/rows.parquet", "secretName": "chats"}],
         "preference": {"uri": "s3://rows/pairs.jsonl", "secretName": "bucket"},
         "production": {"uri": "s3://logs/requests.jsonl", "secretName": "logs"},
         "quality": {
@@ -249,7 +250,7 @@ CREDENTIALS = {
 @pytest.mark.parametrize(
     ("role", "names"),
     [
-        (Role.DATA, {"bucket", "hub", "logs", "judge-key", "scored"}),
+        (Role.DATA, {"bucket", "chats", "hub", "logs", "judge-key", "scored"}),
         (Role.PUBLISH, {"registry"}),
         (Role.TRAIN, set()),
     ],

@@ -62,6 +62,7 @@ def test_job_waits_for_missing_data():
                     "goal": "StyleOrFormat",
                     "sizePolicy": "Warn",
                     "train": {"uri": "file:///rows.jsonl"},
+                    "mix": [{"uri": "file:///chats.jsonl"}],
                     "preference": {"uri": "file:///pairs.jsonl"},
                     "production": {"uri": "file:///requests.jsonl"},
                     "quality": changed(REVIEW, {"judge.calibration.source": {"uri": "file:///a.jsonl"}}),
@@ -70,7 +71,7 @@ def test_job_waits_for_missing_data():
                     {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA", "r": 8, "alpha": 16}}
                 ],
             },
-            "spec.data.train.uri, spec.data.preference.uri, spec.data.production.uri, "
+            "spec.data.train.uri, spec.data.mix[0].uri, spec.data.preference.uri, spec.data.production.uri, "
             "spec.data.quality.judge.calibration.source.uri",
         ),
     ],

@@ -26,6 +26,7 @@ from tunegate_api.judging.golden import inline_golden
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import (
     DataPlan,
+    MixedPlan,
     ModelLicense,
     ModelPlan,
     Plan,
@@ -80,6 +81,7 @@ class JobFolder:
     model_uri: str = "hf://org/small-instruct"
     auto_class: str | None = None
     license: ModelLicense | None = None
+    mix: Sequence[MixedPlan] = ()
 
     @property
     def workspace(self) -> Path:
@@ -177,6 +179,7 @@ class JobFolder:
                 dev=SplitPlan(rows=self.rows, sha256="2" * 64),
                 test=SplitPlan(rows=self.rows, sha256="3" * 64),
                 dropped=12,
+                mix=list(self.mix),
                 warnings=list(self.warnings),
             ),
             stages=[

@@ -199,7 +199,7 @@ FINETUNEJOB = [
         "credentials for a model from another job",
         {"spec.model": {"startFrom": "orders-v1", "secretName": "hub-token"}},
         "spec.model.secretName",
-        "is for the credentials of uri, but uri is not set: leave secretName out",
+        "is for the credentials of uri: give uri, or leave secretName out",
     ),
     Wrong(
         "a job that starts from itself",
@@ -282,7 +282,7 @@ FINETUNEJOB = [
         "a key without a ConfigMap",
         {"spec.data.train": {"uri": "pvc://datasets/orders.jsonl", "key": "train.jsonl"}},
         "spec.data.train.key",
-        "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
+        "key is an entry of a ConfigMap: give configMap, or leave key out",
     ),
     Wrong(
         "an invalid ConfigMap key",
@@ -300,7 +300,7 @@ FINETUNEJOB = [
         "credentials for data in a ConfigMap",
         {"spec.data.train.secretName": "bucket"},
         "spec.data.train.secretName",
-        "is for the credentials of uri, but uri is not set: leave secretName out",
+        "is for the credentials of uri: give uri, or leave secretName out",
     ),
     Wrong(
         "a digest that is too short",
@@ -312,13 +312,13 @@ FINETUNEJOB = [
         "columns for chats and prompts",
         {"spec.data.train.columns": {"messages": "chat", "prompt": "text"}},
         "spec.data.train.columns.messages",
-        "messages already includes prompt and completion: leave out messages or prompt",
+        "messages already includes prompt and completion: leave out messages, or prompt and completion",
     ),
     Wrong(
         "columns for chats and completions",
         {"spec.data.train.columns": {"messages": "chat", "completion": "json"}},
         "spec.data.train.columns.messages",
-        "messages already includes prompt and completion: leave out messages or completion",
+        "messages already includes prompt and completion: leave out messages, or prompt and completion",
     ),
     Wrong(
         "a column of chosen answers in training rows",
@@ -357,13 +357,25 @@ FINETUNEJOB = [
         "messages already includes the prompt: leave out messages or prompt",
     ),
     Wrong(
+        "a weight of zero",
+        {"spec.data.mix": [{"configMap": "chats", "weight": "0"}]},
+        "spec.data.mix[0].weight",
+        "must be more than 0 and at most 10, as a number in quotes",
+    ),
+    Wrong(
+        "a mixed source without an address",
+        {"spec.data.mix": [{"weight": "0.5"}]},
+        "spec.data.mix[0]",
+        "give exactly one of uri and configMap",
+    ),
+    Wrong(
         "chosen answers in the field of the prompt",
         {
             "spec.data.preference": {"configMap": "ranked", "columns": {"prompt": "a", "chosen": "a"}},
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns.chosen",
-        "and prompt name the same field: name the field with the answer as chosen",
+        "spec.data.preference.columns",
+        "must name different fields: two of them name the same field",
     ),
     Wrong(
         "rejected answers in the field of the prompt",
@@ -374,8 +386,8 @@ FINETUNEJOB = [
             },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns.rejected",
-        "and prompt name the same field: name the field with the answer as rejected",
+        "spec.data.preference.columns",
+        "must name different fields: two of them name the same field",
     ),
     Wrong(
         "dropout in DPO",
@@ -395,8 +407,8 @@ FINETUNEJOB = [
             },
             "spec.stages.1": DPO_STAGE,
         },
-        "spec.data.preference.columns.rejected",
-        "name the same field: name two different fields",
+        "spec.data.preference.columns",
+        "must name different fields: two of them name the same field",
     ),
     Wrong(
         "a preference metric without preference data",
@@ -531,7 +543,7 @@ FINETUNEJOB = [
         "a key for an inline schema",
         {"spec.taskMetrics.0.schema.key": "schema.json"},
         "spec.taskMetrics[0].schema.key",
-        "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
+        "key is an entry of a ConfigMap: give configMap, or leave key out",
     ),
     Wrong(
         "a duplicate metric",
@@ -1048,7 +1060,7 @@ EVALGATE = [
         "a key without a ConfigMap",
         {"spec.golden.source": {"inline": [{"id": "a"}], "key": "golden.jsonl"}},
         "spec.golden.source.key",
-        "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
+        "key is an entry of a ConfigMap: give configMap, or leave key out",
     ),
     Wrong(
         "a golden set without a digest",

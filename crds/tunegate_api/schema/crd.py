@@ -182,7 +182,7 @@ def _crd(
         },
     }
     schema["required"] = ["spec"]
-    # Patterns in status get no descriptions: only the operator writes it, and CEL's cost limit is too low.
+    # Without patterns: only the operator writes the status, from types that check them.
     schema["properties"]["status"] = structural_schema(status)
     # Metadata may have no rules of its own.
     schema["x-kubernetes-validations"] = [

@@ -47,11 +47,12 @@ def structural_schema(
 
     ``validations`` maps the class names of nested models to their CEL rules. ``pattern_descriptions`` maps
     patterns to descriptions. If a value does not match a pattern, the API server prints only the pattern, so
-    an additional rule with the description is added. The descriptions of fields are their docstrings, or the
-    docstring of the field's class if the field has no docstring.
+    an additional rule with the description is added. If it is None, the schema has no patterns. The
+    descriptions of fields are their docstrings, or the docstring of the field's class if the field has no
+    docstring.
     """
     root = model.model_json_schema(by_alias=True, mode="validation")
-    converter = _Converter(root.get("$defs", {}), validations or {}, pattern_descriptions or {})
+    converter = _Converter(root.get("$defs", {}), validations or {}, pattern_descriptions)
     return converter.convert(root, (model.__name__,))
 
 
@@ -62,7 +63,7 @@ class _Converter:
         self,
         definitions: Mapping[str, Schema],
         validations: Mapping[str, Sequence[Mapping[str, str]]],
-        pattern_descriptions: Mapping[str, str],
+        pattern_descriptions: Mapping[str, str] | None,
     ) -> None:
         self._definitions = definitions
         self._validations = validations
@@ -81,6 +82,8 @@ class _Converter:
         if unknown:
             raise NotStructuralError(f"{'.'.join(path)}: no structural form for {sorted(unknown)}")
         out: Schema = {key: node[key] for key in node.keys() & _COPIED}
+        if self._pattern_descriptions is None:
+            out.pop("pattern", None)
         if "description" in node:
             out["description"] = " ".join(node["description"].split())
         if "const" in node:
@@ -101,15 +104,11 @@ class _Converter:
         the pattern.
         """
         pattern = node.get("pattern", "")
+        description = (self._pattern_descriptions or {}).get(pattern)
         included = any(pattern in rule["rule"] for rule in node.get(RULES_KEY, ()))
-        if pattern not in self._pattern_descriptions or included:
+        if description is None or included:
             return []
-        return [
-            {
-                "rule": f"self.matches(r'{pattern}')",
-                "message": f"must be {self._pattern_descriptions[pattern]}",
-            }
-        ]
+        return [{"rule": f"self.matches(r'{pattern}')", "message": f"must be {description}"}]
 
     def _object(self, node: Schema, path: tuple[str, ...]) -> Schema:
         """Return the part of the schema that describes the content of an object: named fields, a map to

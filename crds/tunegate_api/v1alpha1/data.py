@@ -11,6 +11,9 @@ from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between, Form
 
+MAX_WEIGHT = 10
+"""How often a row may be trained on per epoch."""
+
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 DataUri = Annotated[
@@ -39,18 +42,23 @@ class InputColumns(ApiModel):
     """Field that holds the chat, a list of {role, content}. Defaults to `messages`."""
 
 
-class Columns(InputColumns):
+class RowColumns(InputColumns):
     """Names of the fields to read from each row."""
 
     completion: Annotated[ColumnName | None, Field(examples=["json"])] = None
     """Field that holds the completion. Defaults to `completion`."""
+    id: Annotated[ColumnName | None, Field(examples=["number"])] = None
+    """Field that identifies a row in reports. Defaults to `id`, or the line number if a row has no such
+    field."""
+
+
+class Columns(RowColumns):
+    """Names of the fields to read from each row."""
+
     chosen: Annotated[ColumnName | None, Field(examples=["better"])] = None
     """Field of preference data that holds the preferred completion. Defaults to `chosen`."""
     rejected: Annotated[ColumnName | None, Field(examples=["worse"])] = None
     """Field of preference data that holds the rejected completion. Defaults to `rejected`."""
-    id: Annotated[ColumnName | None, Field(examples=["number"])] = None
-    """Field that identifies a row in reports. Defaults to `id`, or the line number if a row has no such
-    field."""
 
 
 class Source(ApiModel):
@@ -70,8 +78,8 @@ class Source(ApiModel):
     sha256: Annotated[
         Sha256 | None, Field(examples=["4be10c2a9e6d1d6f0f3a8d2d1c9a7b5e3f1d0c9b8a7968574635241302f1e0dc"])
     ] = None
-    """SHA-256 digest that the file or folder must have, for a file as `sha256sum` prints it. If omitted, any
-    content is accepted, and the plan records its digest."""
+    """SHA-256 digest that the content must have, for a file as `sha256sum` prints it. If omitted, any
+    content is accepted."""
     secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`. Keys: those of `model.secretName`; for https://,
     token, or username and password."""
@@ -85,6 +93,16 @@ class DataSource(Source):
     columns: Columns = Columns()
     """Names of the fields to read. Defaults to `prompt` and `completion`, or `messages`; for preference
     pairs, `prompt`, `chosen` and `rejected`. ShareGPT, Alpaca and OpenAI's DPO format need no names."""
+
+
+class MixedSource(Source):
+    """A source with rows, and how often they are trained on."""
+
+    columns: RowColumns = RowColumns()
+    """Names of the fields to read, as in `train`."""
+    weight: Annotated[Decimal, Between(above=0, most=MAX_WEIGHT), Field(examples=["0.5"])] = "1"
+    """How often each row is trained on per epoch, more than 0 and at most 10. 2: twice. 0.5: a half of the
+    rows, in each epoch the same."""
 
 
 class InputSource(Source):
@@ -175,6 +193,10 @@ class Data(ApiModel):
     question and answer needs a model with a chat template. Every assistant turn of a chat is trained on,
     unless it answers the question of a held-out row. Held-out rows are taken from these rows; in a held-out
     chat, the last assistant turn is scored."""
+    mix: Annotated[list[MixedSource], Field(max_length=8)] = []
+    """Further rows to train on, such as general chats or synthetic rows. None of them is held out, and none
+    in the group of a held-out row is trained on. `goal`, templates, labels, languages and `production` are
+    only checked for `train`."""
     preference: DataSource | None = None
     """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
     pairs with a held-out prompt, are not trained on."""

@@ -18,7 +18,7 @@ class DataCheck(ApiModel):
     """What happens if a data check finds a fault in more rows than its limit allows."""
 
     policy: CheckPolicy | None = None
-    """Enforce fails the job above the limit, Warn adds a warning, and Off skips the check."""
+    """Above the limit, Enforce fails the job and Warn adds a warning. Off skips the check."""
     max_share: Annotated[Share | None, Field(examples=["0.02"])] = None
     """Maximum share of rows with the fault."""
 

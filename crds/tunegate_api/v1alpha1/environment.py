@@ -7,6 +7,7 @@ to write or to send. Names are listed in full, not by prefix, because a later ve
 variable with the same prefix that loads code.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -157,7 +158,19 @@ OWN = Variables(
     "Your own variables, for code that you added to the trainer image.", _PREPARES, (f"{OWN_PREFIX}…",)
 )
 
-_NAMES = "|".join(name for group in ALLOWED for name in group.names)
+
+def _any_of(names: Iterable[str]) -> str:
+    """Return a pattern for exactly these names. Common beginnings of names, up to an underscore, are in it
+    only once, because the size of a CRD is limited."""
+    rests: dict[str, list[str]] = {}
+    for name in names:
+        word, underscore, rest = name.partition("_")
+        rests.setdefault(word + underscore, []).append(rest)
+    words = [f"{word}{_any_of(rest) if any(rest) else ''}" for word, rest in rests.items()]
+    return words[0] if len(words) == 1 else f"({'|'.join(words)})"
+
+
+_NAMES = _any_of(name for group in ALLOWED for name in group.names)
 ALLOWED_PATTERN = f"^({_NAMES}|{OWN_PREFIX}[A-Za-z0-9_]+)$"
 ALLOWED_WORDS = (
     f"must be a variable that docs/api/finetunejob.md lists (proxies, certificates, and values of AWS_, HF_, "

@@ -13,16 +13,18 @@ KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 Uri = Annotated[
     str,
     Field(pattern=URI_PATTERN, max_length=1024),
-    Form("^pvc://[^/]+/+[^/]", "must name a claim and a path in it, pvc://CLAIM/PATH", start="pvc://"),
     Form(
-        f"^pvc://{DNS_NAME_PATTERN[1:-1]}(/|$)", f"the claim must be {DNS_NAME_DESCRIPTION}", start="pvc://"
-    ),
-    Form(
-        f"^pvc://[^/]{{1,{MAX_DNS_NAME}}}(/|$)",
-        f"the claim must have at most {MAX_DNS_NAME} characters",
+        f"^pvc://{DNS_NAME_PATTERN[1:-1]}/+[^/]",
+        f"must name a claim and a path in it, pvc://CLAIM/PATH; the claim must be {DNS_NAME_DESCRIPTION}",
         start="pvc://",
     ),
-    Form(r"/\.\.(/|$)", 'the path must stay inside the claim, without ".."', never=True, start="pvc://"),
+    Form(
+        rf"^pvc://[^/]{{{MAX_DNS_NAME + 1}}}|/\.\.(/|$)",
+        f"the claim must have at most {MAX_DNS_NAME} characters, and the path must stay inside the claim, "
+        'without ".."',
+        never=True,
+        start="pvc://",
+    ),
 ]
 Share = Annotated[Decimal, Between(least=0, most=1)]
 ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]

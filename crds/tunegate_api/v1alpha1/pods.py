@@ -175,9 +175,8 @@ class PodTemplate(ApiModel):
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
     """Secrets to pull the trainer image with."""
     env: Annotated[list[EnvVar], Field(max_length=64)] | None = None
-    """Environment variables, as in a Pod. Take credentials from Secrets. Allowed are proxies, certificates,
-    certain variables whose names begin with AWS_, HF_, MLFLOW_, NCCL_, OTEL_ or WANDB_, and all variables
-    whose names begin with USER_. docs/api/finetunejob.md lists them and the pods that get them."""
+    """Environment variables, as in a Pod. Take credentials from Secrets. Allowed are variables whose
+    names begin with USER_, and those that docs/api/finetunejob.md lists, with the pods that get them."""
     volumes: Annotated[list[Volume], Field(max_length=16)] | None = None
     """Additional volumes, as in a Pod."""
     volume_mounts: Annotated[list[VolumeMount], Field(max_length=16)] | None = None

@@ -32,7 +32,7 @@ PATTERN_DESCRIPTIONS = {
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,
     HTTP_PATTERN: "an address that begins with http:// or https://",
     KEY_PATTERN: "a key of a ConfigMap: letters, digits, dots, dashes and underscores",
-    NAME_PATTERN: "lower-case letters, digits and dashes, beginning and ending with a letter or a digit",
+    NAME_PATTERN: "lower-case letters, digits and dashes, without a dash first or last",
     QUANTITY_PATTERN: 'a Kubernetes quantity, such as "4", "500m" or "24Gi"',
     SHA256_PATTERN: "the 64 hexadecimal digits that sha256sum prints",
     URI_PATTERN: "an address with its scheme, such as pvc://CLAIM/PATH or package://NAME",

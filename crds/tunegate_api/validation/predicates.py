@@ -1,7 +1,7 @@
 """Predicates of a mapping for validation rules, each in Python (on a Part) and in CEL.
 
-Predicates are combined with ``&`` and ``~``. In Python, a predicate is None (unknown) if it depends on a
-field that already has an error. If the predicate of a rule is unknown, the rule refuses nothing.
+Predicates are combined with ``&``, ``|`` and ``~``. In Python, a predicate is None (unknown) if it depends on
+a field that already has an error. If the predicate of a rule is unknown, the rule refuses nothing.
 """
 
 import math
@@ -29,12 +29,19 @@ class Predicate:
 
         return Predicate(holds, lambda name: f"{self.cel(name)} && {other.cel(name)}")
 
+    def __or__(self, other: "Predicate") -> "Predicate":
+        def holds(part: Part) -> bool | None:
+            results = (self.holds(part), other.holds(part))
+            return True if True in results else None if None in results else False
+
+        return Predicate(holds, lambda name: f"({self.cel(name)} || {other.cel(name)})")
+
     def __invert__(self) -> "Predicate":
         def holds(part: Part) -> bool | None:
             result = self.holds(part)
             return None if result is None else not result
 
-        return Predicate(holds, lambda name: f"!({self.cel(name)})")
+        return Predicate(holds, lambda name: _negated(self.cel(name)))
 
 
 def given(field: str) -> Predicate:
@@ -134,6 +141,10 @@ def first_entry(field: str, predicate: Predicate) -> Predicate:
         return results[0] if results else False
 
     return longer_than(field, 0) & Predicate(holds, lambda name: predicate.cel(f"{name}.{field}[0]"))
+
+
+def _negated(cel: str) -> str:
+    return f"!{cel}" if re.fullmatch(r"has\([\w.]+\)", cel) else f"!({cel})"
 
 
 def cel_has(name: str, field: str) -> str:

@@ -10,7 +10,17 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.data import Columns, Data, DataSource, InputColumns, InputSource, Quality, Source
+from tunegate_api.v1alpha1.data import (
+    Columns,
+    Data,
+    DataSource,
+    InputColumns,
+    InputSource,
+    MixedSource,
+    Quality,
+    RowColumns,
+    Source,
+)
 from tunegate_api.v1alpha1.evalgate import (
     EvalGateSpec,
     GateTarget,
@@ -69,15 +79,27 @@ ALL_LINEAR = "all-linear"
 
 _KEY = Refuse(
     given("key") & ~given("configMap"),
-    "key is an entry of a ConfigMap, but configMap is not set: give configMap, or leave key out",
+    "key is an entry of a ConfigMap: give configMap, or leave key out",
     at=("key",),
 )
 _SECRET = Refuse(
     given("secretName") & ~given("uri"),
-    "secretName is for the credentials of uri, but uri is not set: leave secretName out",
+    "secretName is for the credentials of uri: give uri, or leave secretName out",
     at=("secretName",),
 )
 _SOURCE = (Choice(("uri", "configMap")), _KEY, _SECRET)
+_ROW_COLUMNS = (
+    Refuse(
+        given("messages") & (given("prompt") | given("completion")),
+        "messages already includes prompt and completion: leave out messages, or prompt and completion",
+        at=("messages",),
+    ),
+    Refuse(
+        same("completion", "prompt"),
+        "completion and prompt name the same field: name the field with the answer as completion",
+        at=("completion",),
+    ),
+)
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
@@ -109,6 +131,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Source: _SOURCE,
     DataSource: _SOURCE,
     InputSource: _SOURCE,
+    MixedSource: _SOURCE,
     InputColumns: (
         Refuse(
             given("messages") & given("prompt"),
@@ -116,32 +139,12 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("messages",),
         ),
     ),
+    RowColumns: _ROW_COLUMNS,
     Columns: (
-        *(
-            Refuse(
-                given("messages") & given(name),
-                f"messages already includes prompt and completion: leave out messages or {name}",
-                at=("messages",),
-            )
-            for name in ("prompt", "completion")
-        ),
+        *_ROW_COLUMNS,
         Refuse(
-            same("completion", "prompt"),
-            "completion and prompt name the same field: name the field with the answer as completion",
-            at=("completion",),
-        ),
-        *(
-            Refuse(
-                same(name, "prompt"),
-                f"{name} and prompt name the same field: name the field with the answer as {name}",
-                at=(name,),
-            )
-            for name in ("chosen", "rejected")
-        ),
-        Refuse(
-            same("chosen", "rejected"),
-            "chosen and rejected name the same field: name two different fields",
-            at=("rejected",),
+            same("chosen", "prompt") | same("rejected", "prompt") | same("chosen", "rejected"),
+            "prompt, chosen and rejected must name different fields: two of them name the same field",
         ),
     ),
     Data: (

@@ -76,6 +76,7 @@ def _missing(observed: ObservedJob) -> tuple[Reason, str] | None:
 def _local_files(spec: FineTuneJobSpec) -> Failure | None:
     """Return a failure if the spec has ``file://`` URIs, which pods on a cluster cannot read."""
     addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
+    addresses |= {f"spec.data.mix[{i}].uri": source.uri for i, source in enumerate(spec.data.mix)}
     if spec.data.preference:
         addresses["spec.data.preference.uri"] = spec.data.preference.uri
     if spec.data.production:

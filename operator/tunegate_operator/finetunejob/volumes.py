@@ -22,7 +22,8 @@ def _sources(spec: FineTuneJobSpec) -> list[Source]:
     """Return the sources that the data role reads."""
     judge = _judge(spec)
     calibration = judge.calibration.source if judge else None
-    sources = (spec.data.train, spec.data.preference, spec.data.production, calibration)
+    data = spec.data
+    sources = (data.train, *data.mix, data.preference, data.production, calibration)
     return [source for source in sources if source]
 
 

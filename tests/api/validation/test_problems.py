@@ -106,7 +106,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
     (
         "a name with dots",
         {"metadata.name": "orders.v2"},
-        'metadata.name: is "orders.v2": must be lower-case letters, digits and dashes, beginning and',
+        'metadata.name: is "orders.v2": must be lower-case letters, digits and dashes, without a',
     ),
     ("too long a name", {"metadata.name": "a" * 64}, f'metadata.name: is "{"a" * 64}": must be lower-case'),
     (
@@ -127,7 +127,7 @@ OBJECTS: list[tuple[str, Changes, str]] = [
     (
         "an invalid namespace",
         {"metadata.namespace": "Team A"},
-        'metadata.namespace: is "Team A": must be lower-case letters, digits and dashes, beginning and',
+        'metadata.namespace: is "Team A": must be lower-case letters, digits and dashes, without a',
     ),
     (
         "a namespace that is a number",

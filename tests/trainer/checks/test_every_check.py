@@ -53,6 +53,7 @@ from tunegate_trainer.roles.data import prepare
 TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
 OTHER_MODULES = {
     "chat_template",
+    "checked_rows",
     "classifier",
     "differences",
     "finding",
@@ -416,7 +417,7 @@ def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_pa
     root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
     folder = DataFolder(tmp_path / "data")
     model = ModelPlan(uri="package://tiny", digest="0" * 64, parameters=1)
-    checks = replace(CHECKS, split=(*CHECKS.split, NoMugs()))
+    checks = replace(CHECKS, task_split=(*CHECKS.task_split, NoMugs()))
     plan = prepare(root.context(Role.DATA), folder, model, tiny_model, checks)
     assert plan.data.warnings[-1] == f"{plan.data.train.rows} training rows are orders"
     assert json.loads((folder.path / "report.json").read_text())["orders"] == plan.data.train.rows
@@ -492,7 +493,7 @@ def test_few_rows_counts_the_missing_rows(sound):
 def test_size_policy_decides_whether_too_few_rows_are_refused(sound, policy):
     rows, context = one_training_row(sound)
     data = context.request.spec.data.model_copy(update={"size_policy": policy})
-    runner = run_on(replace(context, settings=settings(data)), CHECKS.split, rows)
+    runner = run_on(replace(context, settings=settings(data)), CHECKS.task_split, rows)
     if policy == "Warn":
         assert len(runner.warnings) == 1
         runner.refuse_errors()

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from support.job_folder import UID, JobFolder
-from tunegate_api.plan import ModelLicense
+from tunegate_api.plan import MixedPlan, ModelLicense
 from tunegate_trainer.roles.publish import run
 
 VERSION = f"invoice-extractor-{UID[:5]}"
@@ -134,3 +134,11 @@ def test_snippet_of_the_card_loads_the_published_model(
     layers = [m for m in names["model"].modules() if type(m).__name__ == "Linear4bit"]
     assert bool(layers) == bool(quantization)
     assert capsys.readouterr().out.endswith("\n")
+
+
+def test_card_and_evidence_name_mixed_sources(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, mix=[MixedPlan(source_sha256="c" * 64, rows=20, rows_per_epoch=50)])
+    assert f"50 of the train rows of an epoch are from data.mix[0] (`{'c' * 64}`)." in card_of(job)
+    model = tmp_path / "volumes" / "models" / "invoice-extractor" / VERSION
+    verdict = json.loads((model / "evidence" / "verdict.json").read_text())
+    assert verdict["dataSha256"]["mix[0]"] == "c" * 64

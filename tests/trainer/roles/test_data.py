@@ -22,11 +22,11 @@ from tunegate_api.memory.shapes import GenerationBatch, Pass
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import TRAIN_EXAMPLES, Workspace
+from tunegate_trainer.checks import checked_rows
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
 from tunegate_trainer.planning.sizing import with_estimate, with_gate_memory
 from tunegate_trainer.process.errors import GpuTooSmallError
-from tunegate_trainer.roles import data as data_role
 
 NOT_COMPARED = {"distribution": {"policy": "Off"}}
 """Data checks without a comparison with production inputs."""
@@ -446,7 +446,7 @@ def test_row_in_two_splits_fails_the_data_role_with_an_internal_error(make_job, 
     def split_badly(rows, *_):
         return Split(train=list(rows[:-1]), dev=[rows[0]], test=[])
 
-    monkeypatch.setattr(data_role, "split_rows", split_badly)
+    monkeypatch.setattr(checked_rows, "split_rows", split_badly)
     root = make_job(jsonl(100))
     assert run(root) == ExitCode.INTERNAL_ERROR
     assert "the split is not disjoint" in failure(root)

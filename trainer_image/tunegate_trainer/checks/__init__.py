@@ -6,7 +6,7 @@ If users can set the policy or the limit of the check, add a line to :data:`SETT
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tunegate_api.v1alpha1.data import Data
@@ -50,7 +50,7 @@ from tunegate_trainer.checks import (
     unusable_metrics,
 )
 from tunegate_trainer.checks.finding import Check, Policy, Setting
-from tunegate_trainer.checks.rows import SplitRows, UsableRows
+from tunegate_trainer.checks.rows import AllUsableRows, SplitRows, UsableRows
 from tunegate_trainer.checks.schemas import MetricSchemas
 from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.split import Split
@@ -69,12 +69,27 @@ class Checks:
     the ones before it refuse nothing."""
     production: tuple[Check[Production], ...]
     """Checks of ``data.production``. They run only if the job has it."""
-    usable: tuple[Check[UsableRows], ...]
+    usable: tuple[Check[AllUsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
+    task: tuple[Check[UsableRows], ...]
+    """Checks of the rows and pairs that can be trained on, without the rows of ``data.mix``, which may be of
+    another kind."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
     """Checks of the train, dev and test pairs. They run only if the job has ``data.preference``."""
     split: tuple[Check[SplitRows], ...]
     """Checks of the train, dev and test rows together with the train, dev and test pairs."""
+    task_split: tuple[Check[SplitRows], ...]
+    """Like :attr:`split`, without the rows of ``data.mix``."""
+
+    def without(self, *names: str) -> "Checks":
+        """Return all checks but those of these names."""
+        groups = {group.name: getattr(self, group.name) for group in fields(self)}
+        return Checks(
+            **{
+                group: tuple(check for check in checks if check.NAME not in names)
+                for group, checks in groups.items()
+            }
+        )
 
 
 CHECKS = Checks(
@@ -86,36 +101,27 @@ CHECKS = Checks(
         leaked_passages,
         near_duplicates,
         shared_prompts,
-        mixed_templates,
-        distribution_shift,
-        contradictions,
-        label_imbalance,
         refusals,
         truncated_answers,
         secrets,
         personal_data,
         prompt_injection,
-        mixed_languages,
         near_equal_pairs,
         length_bias,
         similar_rejections,
     ),
+    task=(mixed_templates, distribution_shift, contradictions, label_imbalance, mixed_languages),
     pairs=(held_out_pairs,),
     split=(
         trained_prompts,
         split_leakage,
         conflicting_sides,
         masked_answers,
-        empty_splits,
-        capped_splits,
-        few_rows,
         unreviewed_rows,
-        system_turns,
-        cut_answers,
         rewritten_answers,
         lost_reasoning,
-        unusable_metrics,
     ),
+    task_split=(empty_splits, capped_splits, few_rows, system_turns, cut_answers, unusable_metrics),
 )
 
 

@@ -30,6 +30,11 @@ class GoldenPrompt:
     case: str
 
     @property
+    def shown_place(self) -> str:
+        """The source and the place in it."""
+        return str(self.place) if self.place.source else f"{self.source} {self.place}"
+
+    @property
     def entry(self) -> dict[str, Any]:
         """This row in data/report.json."""
         return {"source": self.source, **self.place.entry, "gate": self.gate, "case": self.case}
@@ -59,8 +64,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     if not found:
         return []
     examples = [
-        f"{one.source} {one.place} is case {one.case} of EvalGate {one.gate}"
-        for one in found[:SHOWN_EXAMPLES]
+        f"{one.shown_place} is case {one.case} of EvalGate {one.gate}" for one in found[:SHOWN_EXAMPLES]
     ]
     rows_have = "1 row has" if count == 1 else f"{count} rows have"
     return [

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -21,6 +21,7 @@ from tunegate_trainer.tokens.rows import Pair, Row, RowT
 MAX_ID_LENGTH = 128
 """Maximum length of a row's id, in characters. Reports contain the ids of held-out rows, and the size of a
 report is limited."""
+_ROW_FIELDS = "prompt and completion, or messages"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Labelled(Generic[RowT]):
     """A hash of the system turn, which equal turns have in common in this process. 0 if there is none."""
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether the row is from ``data.mix``."""
+        return bool(self.place.source)
+
+    @property
     def row(self) -> RowT:
         """The row. It is read from a file, so read it once and keep it no longer than needed."""
         return self.rows[self.number]
@@ -78,26 +84,46 @@ class Parsed(Generic[RowT]):
     duplicates: list[RowProblem]
     """Exact repetitions of earlier rows, which are dropped."""
     shape: str = ""
-    """The name of the rows' shape, see :mod:`shapes`. Empty if it was not recognized."""
+    """The name of the rows' shape, see :mod:`shapes`. Empty if it was not recognized. Mixed rows may have
+    another one."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The records of a source of ``data.mix``."""
+
+    name: str
+    """The field of the spec, such as ``data.mix[0]``."""
+    records: Iterable[Record]
+    columns: Columns
 
 
 def parse_rows(
-    records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
+    records: Iterable[Record],
+    columns: Columns,
+    group_by: str | None,
+    folder: Path | None = None,
+    mix: Iterable[Mixed] = (),
 ) -> Parsed[Row]:
-    """Parse records of one of the :data:`ROW_SHAPES`. The first row decides which one the source has.
+    """Parse records of one of the :data:`ROW_SHAPES`, and those of ``mix``. The first row of each source
+    decides which shape the source has.
 
     The rows are kept in a temporary file in ``folder``, by default the system's folder for such files.
     """
-    reader = _Reader(ROW_SHAPES, columns, "prompt and completion, or messages")
-    return _parse(records, reader, group_by, RowFile(folder))
+    parser = _Parser[Row](RowFile(folder), group_by)
+    shape = parser.parse(records, _Reader(ROW_SHAPES, columns, _ROW_FIELDS))
+    for source in mix:
+        parser.parse(source.records, _Reader(ROW_SHAPES, source.columns, _ROW_FIELDS), source.name)
+    return replace(parser.parsed, shape=shape)
 
 
 def parse_pairs(
     records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
 ) -> Parsed[Pair]:
     """Parse records of one of the :data:`PAIR_SHAPES`, like :func:`parse_rows`."""
-    reader = _Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected")
-    return _parse(records, reader, group_by, RowFile(folder))
+    parser = _Parser[Pair](RowFile(folder), group_by)
+    shape = parser.parse(records, _Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected"))
+    return replace(parser.parsed, shape=shape)
 
 
 class _Reader(Generic[RowT]):
@@ -136,45 +162,54 @@ class _Reader(Generic[RowT]):
         )
 
 
-def _parse(
-    records: Iterable[Record], reader: _Reader[RowT], group_by: str | None, stored: RowFile[RowT]
-) -> Parsed[RowT]:
-    """Parse all records, find duplicates, and store all other rows."""
-    rows: list[Labelled[RowT]] = []
-    bad: list[RowProblem] = []
-    duplicates: list[RowProblem] = []
-    seen: dict[bytes, Place] = {}
-    ids: dict[str, Place] = {}
-    for record in records:
-        place, fields = record.place, record.fields
-        if fields is None:
-            bad.append(RowProblem(place, record.problem))
-            continue
-        try:
-            row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, place)})
-            prompt = normalize(prompt_text(row.prompt))
-            group = _group(fields, group_by, prompt)
-            content = _digest(row)
-            repeated = seen.get(content)
-            if row.id in ids and ids[row.id] != repeated:
-                raise BadRowError(f"id {row.id} is already used in {ids[row.id]}")
-        except BadRowError as error:
-            bad.append(RowProblem(place, str(error)))
-            continue
-        except (RecursionError, TypeError, ValueError) as error:  # raised by libraries for unusual content
-            first_line = f"{type(error).__name__}: {error}".splitlines()[0]
-            bad.append(RowProblem(place, f"the row cannot be used: {excerpt(first_line)}"))
-            continue
-        ids.setdefault(row.id, place)
+class _Parser(Generic[RowT]):
+    """Parses the records of one or more sources, finds duplicates, and stores all other rows."""
+
+    def __init__(self, stored: RowFile[RowT], group_by: str | None) -> None:
+        self._stored: RowFile[RowT] = stored
+        self._group_by = group_by
+        self._seen: dict[bytes, Place] = {}
+        self._ids: dict[str, Place] = {}
+        self.parsed: Parsed[RowT] = Parsed([], [], [])
+
+    def parse(self, records: Iterable[Record], reader: _Reader[RowT], source: str = "") -> str:
+        """Parse the records of a source, and return the name of their shape. ``source`` is its name in places
+        and ids, see :class:`Place`."""
+        for record in records:
+            place = replace(record.place, source=source) if source else record.place
+            if record.fields is None:
+                self.parsed.bad.append(RowProblem(place, record.problem))
+                continue
+            try:
+                self._add(record.fields, place, reader)
+            except BadRowError as error:
+                self.parsed.bad.append(RowProblem(place, str(error)))
+            except (RecursionError, TypeError, ValueError) as error:  # of libraries, for unusual content
+                first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+                reason = f"the row cannot be used: {excerpt(first_line)}"
+                self.parsed.bad.append(RowProblem(place, reason))
+        return reader.shape.name if reader.shape else ""
+
+    def _add(self, fields: dict[str, Any], place: Place, reader: _Reader[RowT]) -> None:
+        row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, place)})
+        prompt = normalize(prompt_text(row.prompt))
+        group = _group(fields, self._group_by, prompt, required=not place.source)
+        content = _digest(row)
+        repeated = self._seen.get(content)
+        if row.id in self._ids and self._ids[row.id] != repeated:
+            raise BadRowError(f"id {row.id} is already used in {self._ids[row.id]}")
+        self._ids.setdefault(row.id, place)
         if repeated is not None:
-            duplicates.append(RowProblem(place, f"repeats {repeated}"))
-            continue
-        seen[content] = place
+            self.parsed.duplicates.append(RowProblem(place, f"repeats {repeated}"))
+            return
+        self._seen[content] = place
         has_answers = any(turn.role == "assistant" for turn in row.prompt)
         first = row.prompt[0]
         system = hash(first.content) if first.role == "system" else 0
-        rows.append(Labelled(place, group, text_key(prompt), has_answers, stored.add(row), stored, system))
-    return Parsed(rows, bad, duplicates, reader.shape.name if reader.shape else "")
+        number = self._stored.add(row)
+        self.parsed.rows.append(
+            Labelled(place, group, text_key(prompt), has_answers, number, self._stored, system)
+        )
 
 
 def _digest(row: Row | Pair) -> bytes:
@@ -197,6 +232,11 @@ def _id(fields: dict[str, Any], columns: Columns, place: Place) -> str:
     name = columns.id or "id"
     if name not in fields and columns.id is None:
         return str(place).replace(" ", "-")[-MAX_ID_LENGTH:]
+    own = _own_id(fields, name)
+    return f"{own}-of-{place.source}" if place.source else own  # sources often number their rows from 1
+
+
+def _own_id(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
         raise BadRowError(
@@ -207,10 +247,12 @@ def _id(fields: dict[str, Any], columns: Columns, place: Place) -> str:
     return encodable(str(value), name)
 
 
-def _group(fields: dict[str, Any], group_by: str | None, prompt: str) -> str:
-    if group_by is None:
-        return group_of(prompt)
-    if fields.get(group_by) in (None, ""):
+def _group(fields: dict[str, Any], group_by: str | None, prompt: str, *, required: bool) -> str:
+    """Return the group of a row. Only if ``required`` is false, the field of the group may be missing."""
+    value = None if group_by is None else fields.get(group_by)
+    if value not in (None, ""):
+        # Parquet and Arrow have values that JSON does not have, such as dates.
+        return group_of(json.dumps(value, sort_keys=True, default=str))
+    if group_by is not None and required:
         raise BadRowError(f"the field {group_by}, which heldOut.groupBy names, is missing or empty")
-    # Parquet and Arrow have values that JSON does not have, such as dates.
-    return group_of(json.dumps(fields[group_by], sort_keys=True, default=str))
+    return group_of(prompt)

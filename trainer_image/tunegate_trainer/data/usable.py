@@ -62,7 +62,7 @@ class SourceRows(Generic[RowT]):
     """The rows of one source. They are tokenized when :attr:`tokenized` is first read."""
 
     field: str
-    """``data.train`` or ``data.preference``."""
+    """``data.train``, ``data`` with the rows of ``data.mix``, or ``data.preference``."""
     parsed: Parsed[RowT]
     tokenizer: PreTrainedTokenizerBase
     longest: Limit

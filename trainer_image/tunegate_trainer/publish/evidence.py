@@ -110,7 +110,8 @@ class VerdictEvidence(StatusModel):
     base_model: str
     base_model_digest: Sha256
     data_sha256: dict[str, Sha256]
-    """The SHA-256 of ``data.train`` (key ``source``), and of the files with the train, dev and test rows."""
+    """The SHA-256 of ``data.train`` (key ``source``), of the sources in ``data.mix`` (keys ``mix[0]``,
+    ``mix[1]``, ...), and of the files with the train, dev and test rows."""
     preference_sha256: dict[str, Sha256] = {}
     """The SHA-256 of ``data.preference`` (key ``source``), and of the files with the train, dev and test
     pairs. Empty without preference data."""
@@ -147,7 +148,11 @@ def write_evidence(
         quantization=measured.quantization,
         base_model=plan.model.uri,
         base_model_digest=plan.model.digest,
-        data_sha256={"source": data.source_sha256, **{name: split.sha256 for name, split in splits.items()}},
+        data_sha256={
+            "source": data.source_sha256,
+            **{f"mix[{i}]": source.source_sha256 for i, source in enumerate(data.mix)},
+            **{name: split.sha256 for name, split in splits.items()},
+        },
         preference_sha256={
             "source": pairs.source_sha256,
             **{name: getattr(pairs, name).sha256 for name in splits},

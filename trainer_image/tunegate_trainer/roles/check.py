@@ -24,6 +24,7 @@ from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks import CHECKS, few_rows, unreviewed_rows
+from tunegate_trainer.checks.checked_rows import read_data
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.columns import guess_columns
@@ -37,7 +38,7 @@ from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import write_model
-from tunegate_trainer.roles.data import check_context, load_model_tokenizer, read_data
+from tunegate_trainer.roles.data import check_context, length_limits, load_model_tokenizer
 from tunegate_trainer.roles.forecast import make_request, model_folder, without_gates
 from tunegate_trainer.tokens.plain import plain_tokenizer
 
@@ -69,8 +70,7 @@ def check(
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
     context, checks = Context(role=Role.DATA, root=root), CHECKS
     if any_goal:
-        of_size = (few_rows.NAME, unreviewed_rows.NAME)
-        checks = replace(CHECKS, split=tuple(one for one in CHECKS.split if one.NAME not in of_size))
+        checks = CHECKS.without(few_rows.NAME, unreviewed_rows.NAME)
     if not gates:
         job = job.model_copy(update={"spec": without_gates(job.spec)})
     folder, runner, failure = DataFolder(root / "checked"), None, None
@@ -87,7 +87,7 @@ def check(
                 context.request = make_request(root, job, gates)
             tokenizer, longest = _tokenizer(context, job, any_model=any_model)
             runner = CheckRunner(check_context(context, tokenizer), folder.note)
-            read_data(context, folder, longest, checks, runner)
+            read_data(context, folder, length_limits(job.spec.stages, longest), checks, runner)
     except TrainerError as error:
         failure = error.failure
     finally:
@@ -115,7 +115,7 @@ class _Describer:
 
     def run(self, rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
         del context
-        if rows.field == "data.train" and rows.parsed.rows:
+        if rows.field != "data.preference" and rows.parsed.rows:
             self.described = describe_rows(labelled.row for labelled in rows.parsed.rows)
         return []
 

@@ -5,7 +5,7 @@ This role needs no GPU. If it refuses a job, no GPU is ever requested.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,47 +14,23 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
-from tunegate_api.meta import Sha256, exact
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, ProductionPlan, SamplePlan
+from tunegate_api.meta import exact
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
-from tunegate_trainer.checks import CHECKS, Checks, distribution_shift, settings, split_leakage
+from tunegate_trainer.checks import CHECKS, Checks, settings
 from tunegate_trainer.checks.chat_template import check_template
+from tunegate_trainer.checks.checked_rows import Limits, read_data
 from tunegate_trainer.checks.finding import CheckContext
-from tunegate_trainer.checks.rows import SplitRows, UsableRows
-from tunegate_trainer.checks.runner import CheckRunner, Note
-from tunegate_trainer.data.documents import Documents, find_template
+from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.held_out import (
-    join_clusters,
-    join_prompts,
-    without_held_out_turns,
-)
-from tunegate_trainer.data.near_duplicates import find_near_duplicates
-from tunegate_trainer.data.overlaps import join_overlaps, join_pairs
-from tunegate_trainer.data.parse import parse_rows
-from tunegate_trainer.data.preference import (
-    Preference,
-    preference_plan,
-    read_preference,
-    split_preference,
-)
-from tunegate_trainer.data.production import Production, read_production
-from tunegate_trainer.data.records import read_records
+from tunegate_trainer.data.mix import mixed_plans, repeat_by_weight
+from tunegate_trainer.data.preference import preference_plan
 from tunegate_trainer.data.review_sample import has_sample, write_sample
-from tunegate_trainer.data.shingles import Indices
-from tunegate_trainer.data.sides import (
-    SIDES_FILE,
-    Sides,
-    check_sides,
-    held_out_prompts,
-    read_sides,
-    write_sides,
-)
-from tunegate_trainer.data.split import SIDES, split_rows
-from tunegate_trainer.data.strata import label_strata
-from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.data.sides import SIDES_FILE
+from tunegate_trainer.data.split import SIDES
+from tunegate_trainer.data.usable import Limit, Measured
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.sets import (
     check_metrics,
@@ -63,7 +39,6 @@ from tunegate_trainer.evaluate.sets import (
     golden_sets,
     golden_text,
 )
-from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
@@ -79,7 +54,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, RowT
+from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row
 
 logger = logging.getLogger(__name__)
 
@@ -154,14 +129,16 @@ def prepare(
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
-        data = read_data(context, folder, longest_chat, checks, runner)
+        data = read_data(context, folder, length_limits(spec.stages, longest_chat), checks, runner)
     finally:
         folder.write_report()
         context.send_report(data_checks=runner.results)
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
+    epoch = repeat_by_weight(split.train, spec.data)
+    trained = [split.train[position] for position in epoch]
 
     lengths = {
-        "SFT": [row.tokens for row in split.train],
+        "SFT": [row.tokens for row in trained],
         "DPO": [pair.tokens for pair in of_pairs.train],
     }
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
@@ -170,7 +147,7 @@ def prepare(
     batches = generation_batches(request, tokenizer, split.dev, golden)
     if shape:
         stages = with_memory(
-            request, stages, shape, tokenizer, rows=split.train, pairs=of_pairs.train, batches=batches
+            request, stages, shape, tokenizer, rows=trained, pairs=of_pairs.train, batches=batches
         )
     elif spec.resources.gpu and spec.resources.gpu.memory:
         warnings.append(
@@ -191,9 +168,14 @@ def prepare(
             }
         ),
         data=DataPlan(
-            source_sha256=data.source_sha256,
-            **folder.write_split(split, data.source, [i for i, n in enumerate(data.rows.masked) if n]),
+            source_sha256=data.labeled.sha256,
+            **folder.write_split(
+                replace(split, train=trained),
+                data.labeled.source,
+                [i for i, position in enumerate(epoch) if data.rows.masked[position]],
+            ),
             dropped=data.dropped,
+            mix=mixed_plans(data.labeled, split.train, epoch),
             preference=preference_plan(folder, data.preference, of_pairs),
             review=_review_sample(context, folder, split.train),
             production=data.production,
@@ -212,124 +194,6 @@ def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured
     if quality is None:
         return None
     return write_sample(folder.path / REVIEW_SAMPLE, rows, exact(quality.sample))
-
-
-@dataclass(frozen=True)
-class CheckedRows:
-    """The data of a job after reading, checking and splitting."""
-
-    rows: SplitRows
-    source: SourceRows[Row]
-    source_sha256: Sha256
-    preference: Preference | None
-    production: ProductionPlan | None
-    dropped: int
-    """The number of rows and pairs that were left out: duplicates, too long ones and conflicts with an
-    earlier job."""
-    warnings: list[str]
-
-
-def read_data(
-    context: Context, folder: DataFolder, longest_chat: int, checks: Checks, runner: CheckRunner
-) -> CheckedRows:
-    """Read and split the rows and pairs, and run every check as soon as its input is available.
-
-    Raises the errors that checks found: those about schemas and sources before the rows are split, and all
-    others at the end.
-    """
-    request = context.request
-    spec, tokenizer = request.spec, runner.context.tokenizer
-    runner.run(checks.schemas, runner.context.schemas)
-    runner.refuse_errors()
-
-    with open_source(context, spec.data.train, "data.train") as opened:
-        records = read_records(opened.path, "data.train")
-        parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by, folder.scratch)
-    source = SourceRows(
-        "data.train",
-        parsed,
-        tokenizer,
-        _length_limit(spec.stages, "SFT", longest_chat),
-        folder.examples_file("data.train"),
-        records.format.NAME,
-    )
-    rows = _usable(checks, runner, source, folder.note)
-    preference = read_preference(context, folder, tokenizer, _length_limit(spec.stages, "DPO", longest_chat))
-    pairs = _usable(checks, runner, preference.source, folder.note_pairs) if preference else []
-    groups = len({row.group for row in rows} | {pair.group for pair in pairs})
-    rows, pairs = join_prompts(rows, pairs)
-    production = _production(context, _length_limit(spec.stages, "SFT", longest_chat), checks, runner)
-    documents = Documents(rows, pairs)
-    near_duplicates = find_near_duplicates(documents, find_template(documents))
-    usable_rows = UsableRows(rows, pairs, groups, near_duplicates, production)
-    runner.run(checks.usable, usable_rows)
-    earlier = read_sides(context.root, request.start_from)
-    clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
-    split_data = _split(context, folder, usable_rows, clusters, earlier)
-    split_data = replace(split_data, leaks=split_leakage.find_leaks(split_data))
-    if split_data.leaked and not split_data.left_apart:  # join_overlaps has missed a few overlaps
-        clusters = join_pairs(documents, clusters, split_data.leaked)
-        split_data = _split(context, folder, usable_rows, clusters, earlier)
-    if preference:
-        runner.run(checks.pairs, split_data.pairs, folder.note_pairs)
-    write_sides(folder.path, earlier, split_data.rows, split_data.pairs)
-    runner.run(checks.split, split_data)
-    runner.refuse_errors()
-
-    dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0)
-    dropped += split_data.conflicts
-    of_production = production.plan(runner.measured.get(distribution_shift.NAME)) if production else None
-    return CheckedRows(split_data, source, opened.sha256, preference, of_production, dropped, runner.warnings)
-
-
-def _usable(
-    checks: Checks, runner: CheckRunner, source: SourceRows[RowT], note: Note
-) -> list[Measured[RowT]]:
-    """Run the checks of a source, and return the rows that can be trained on. ``note`` receives what
-    data/report.json has about the source."""
-    logger.info("%s: %s, %s", source.field, source.format, source.parsed.shape or "unknown shape")
-    try:
-        for check in checks.source:
-            runner.run([check], source, note)
-            runner.refuse_errors()
-    finally:
-        note(source.report)
-    return source.tokenized.kept
-
-
-def _split(
-    context: Context, folder: DataFolder, usable: UsableRows, clusters: Indices, earlier: Sides
-) -> SplitRows:
-    """Split the usable rows and pairs. Those in the same of the ``clusters`` stay in one split."""
-    fraction = exact(context.request.spec.data.held_out.fraction)
-    joined = join_clusters(usable.rows, usable.pairs, clusters.tolist(), fraction)
-    groups = {row.group for row in joined.rows} | {pair.group for pair in joined.pairs}
-    folder.note({"groups": len(groups)})
-    placed = earlier.of_groups([*joined.rows, *joined.pairs])
-    kept, lines_of_rows = earlier.without_conflicts(joined.rows, placed)
-    kept_pairs, lines_of_pairs = earlier.without_conflicts(joined.pairs, placed)
-    conflicts = len(lines_of_rows) + len(lines_of_pairs)
-    if conflicts:
-        folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
-    split = split_rows(kept, fraction, placed, label_strata(kept, usable.labels))
-    of_pairs = split_preference(context, folder, kept_pairs, rows=split, placed=placed)
-    held_out = earlier.held_out | held_out_prompts(split, of_pairs)
-    learned_rows, masked = without_held_out_turns(split.train, held_out)
-    split = replace(split, train=learned_rows)
-    folder.note({"split": check_sides(split, of_pairs, earlier, len(kept))})
-    return SplitRows(
-        split, of_pairs, masked, earlier, conflicts, usable.near_duplicates.template, joined.left_apart
-    )
-
-
-def _production(context: Context, longest: Limit, checks: Checks, runner: CheckRunner) -> Production | None:
-    """Read the production inputs and run their checks. Return None if the job has no such inputs."""
-    production = read_production(context, runner.context.tokenizer, longest)
-    if production:
-        runner.note(production.report)
-        runner.run(checks.production, production)
-        runner.refuse_errors()
-    return production
 
 
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
@@ -372,6 +236,11 @@ def _check_stages(spec: FineTuneJobSpec) -> None:
             "mergeAdapter: the last stage trains all weights, so there is no adapter to merge",
             "remove mergeAdapter: the whole model is published anyway",
         )
+
+
+def length_limits(stages: Sequence[Stage], model_length: int) -> Limits:
+    """Return the maximum length of examples of each method, for a model with this maximum length."""
+    return {method: _length_limit(stages, method, model_length) for method in ("SFT", "DPO")}
 
 
 def _length_limit(stages: Sequence[Stage], method: str, model_length: int) -> Limit:

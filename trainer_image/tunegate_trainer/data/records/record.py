@@ -25,19 +25,23 @@ class Place:
     unit: Unit = "line"
     file: str = ""
     """The path of the record's file in its folder. Empty if the source is a single file."""
+    source: str = ""
+    """The source, if it is one of ``data.mix``: ``data.mix[0]``."""
 
     def __str__(self) -> str:
-        return f"{self.file} {self.unit} {self.number}".lstrip()
+        place = f"{self.file} {self.unit} {self.number}".lstrip()
+        return f"{place} of {self.source}" if self.source else place
 
     @property
-    def order(self) -> tuple[str, int]:
-        """The key by which places are sorted: by file, and then by number."""
-        return self.file, self.number
+    def order(self) -> tuple[str, str, int]:
+        """The key by which places are sorted: by source, by file, and then by number."""
+        return self.source, self.file, self.number
 
     @property
     def entry(self) -> dict[str, Any]:
         """The keys for this place in data/report.json."""
-        return {**({"file": self.file} if self.file else {}), self.unit: self.number}
+        source = {"source": self.source} if self.source else {}
+        return {**source, **({"file": self.file} if self.file else {}), self.unit: self.number}
 
 
 @dataclass(frozen=True, slots=True)
