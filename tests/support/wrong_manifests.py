@@ -267,16 +267,16 @@ FINETUNEJOB = [
         "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
     ),
     Wrong(
-        "a folder in a bucket as data",
-        {"spec.data.train": {"uri": "s3://bucket/orders/"}},
+        "a bucket without a path as data",
+        {"spec.data.train": {"uri": "s3://bucket"}},
         "spec.data.train.uri",
-        "must name a bucket and a file in it, s3://BUCKET/KEY",
+        "must name a path in a bucket, s3://BUCKET/PATH",
     ),
     Wrong(
-        "hub data that is not a file of a data set",
+        "hub data that is not a data set",
         {"spec.data.train": {"uri": "hf://org/orders"}},
         "spec.data.train.uri",
-        "must name a file of a data set, hf://datasets/ORG/NAME/PATH",
+        "must name a data set, hf://datasets/ORG/NAME[/PATH]",
     ),
     Wrong(
         "a key without a ConfigMap",

@@ -20,11 +20,11 @@ DataUri = Annotated[
     Uri,
     AllowedSchemes(("pvc", "file", "hf", "s3", "https", "http")),
     Form(
-        "^hf://datasets/[^/@]+/[^/@]+(@[^/]+)?/.",
-        "must name a file of a data set, hf://datasets/ORG/NAME/PATH",
+        "^hf://datasets/[^/@]+/[^/@]+(@[^/]+)?(/|$)",
+        "must name a data set, hf://datasets/ORG/NAME[/PATH]",
         start="hf://",
     ),
-    Form("^s3://[^/]+/+.*[^/]$", "must name a bucket and a file in it, s3://BUCKET/KEY", start="s3://"),
+    Form("^s3://[^/]+/", "must name a path in a bucket, s3://BUCKET/PATH", start="s3://"),
     Form(
         "^https?://[^/?#@]+/[^?#]*[^/?#]([?]|$)",
         "must name a file, https://HOST/PATH, without credentials: name their Secret as secretName",
@@ -68,9 +68,9 @@ class Source(ApiModel):
         DataUri | None,
         Field(examples=["pvc://datasets/invoices.jsonl"]),
     ] = None
-    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://BUCKET/KEY,
-    hf://datasets/ORG/NAME[@REVISION]/PATH, or https://HOST/PATH. For pvc:// and file://, it may be a
-    folder."""
+    """Address of a file or folder: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
+    hf://datasets/ORG/NAME[@REVISION][/PATH], s3://BUCKET/KEY or s3://BUCKET/FOLDER/; or of a file,
+    https://HOST/PATH."""
     config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
     """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None

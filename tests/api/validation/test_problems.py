@@ -51,6 +51,9 @@ GOOD: list[tuple[str, Changes]] = [
     ("a GPU", {"spec.resources": {"gpu": {"count": 1}, "memory": "48Gi"}}),
     ("all linear layers", {f"{STAGE}.adapter.targetModules": ["all-linear"]}),
     ("layers by name", {f"{STAGE}.adapter.targetModules": ["q_proj", "v_proj"]}),
+    ("a data set of a hub", {"spec.data.train": {"uri": "hf://datasets/org/orders@v1"}}),
+    ("a folder of a data set", {"spec.data.train": {"uri": "hf://datasets/org/orders/data"}}),
+    ("a folder in a bucket", {"spec.data.train": {"uri": "s3://bucket/orders/"}}),
     ("a claim with dots", {"spec.publish.0.uri": "pvc://models.team-a/orders"}),
     ("the prompt column as the id column", {"spec.data.train.columns": {"prompt": "text", "id": "text"}}),
     (
