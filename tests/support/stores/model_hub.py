@@ -4,6 +4,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
 
 from support.stores.web_server import Request, Response, WebServer, damaged
 
@@ -12,7 +15,11 @@ TOKEN = "hub-token-of-the-test"
 _LARGE = 10_000
 """Files of at least this many bytes are LFS files, on another host."""
 _API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>.+))?")
+_TREE = re.compile(
+    r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?"
+)
 _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/(?P<path>.+)")
+_LARGE_FILE = re.compile(r"/(?P<name>(datasets/)?[^/]+/[^/]+)/(?P<path>.+)")
 
 
 @dataclass
@@ -30,6 +37,8 @@ class ModelHub:
 
     def __init__(self, repositories: dict[str, Repository]) -> None:
         self.repositories = repositories
+        self.page_size = 1000
+        """Number of files and folders on a page of a listing."""
         self._damaged: set[str] = set()
         self.cdn = WebServer(self._large_file)
         self.cdn_port = self.cdn.port
@@ -45,12 +54,14 @@ class ModelHub:
     def _answer(self, request: Request) -> Response:
         if match := _API.fullmatch(request.path):
             return self._repository(request, match)
+        if match := _TREE.fullmatch(request.path):
+            return self._tree(request, match)
         if match := _FILE.fullmatch(request.path):
             return self._file(request, match)
         return Response(404)
 
     def _repository(self, request: Request, match: re.Match[str]) -> Response:
-        name = match["repo"] if match["kind"] == "models" else f"datasets/{match['repo']}"
+        name = _repository_name(match)
         refusal = self._refusal(request, name)
         if refusal:
             return refusal
@@ -61,6 +72,30 @@ class ModelHub:
         siblings = [_sibling(path, content) for path, content in repository.files.items()]
         info = {"id": match["repo"], "sha": commit, "siblings": siblings, "cardData": repository.card}
         return Response(body=json.dumps(info).encode(), headers={"Content-Type": "application/json"})
+
+    def _tree(self, request: Request, match: re.Match[str]) -> Response:
+        """Return a page of the files and folders below a folder, like the hub with ``recursive=true``."""
+        name = _repository_name(match)
+        refusal = self._refusal(request, name)
+        if refusal:
+            return refusal
+        repository, prefix = self.repositories[name], f"{match['folder']}/" if match["folder"] else ""
+        if match["revision"] not in repository.revisions:
+            return Response(404, headers={"X-Error-Code": "RevisionNotFound"})
+        files = {path: content for path, content in repository.files.items() if path.startswith(prefix)}
+        if prefix and not files:  # also for the path of a file
+            return Response(404, headers={"X-Error-Code": "EntryNotFound"})
+        folders = {str(parent) for path in files for parent in PurePosixPath(path).parents}
+        entries = [{"type": "directory", "oid": "0", "path": path} for path in sorted(folders)]
+        entries = [entry for entry in entries if entry["path"].startswith(prefix) and entry["path"] != "."]
+        entries += [_entry(path, content) for path, content in files.items()]
+        start = int(request.query.get("cursor", "0"))
+        end = start + self.page_size
+        headers = {"Content-Type": "application/json"}
+        if end < len(entries):
+            url = f"http://{request.headers['Host']}{quote(request.path)}?recursive=true&cursor={end}"
+            headers["Link"] = f'<{url}>; rel="next"'
+        return Response(body=json.dumps(entries[start:end]).encode(), headers=headers)
 
     def _file(self, request: Request, match: re.Match[str]) -> Response:
         name = (match["kind"] or "") + match["repo"]
@@ -77,7 +112,7 @@ class ModelHub:
         return Response(body=damaged(content) if match["path"] in self._damaged else content, headers=headers)
 
     def _large_file(self, request: Request) -> Response:
-        name, _, path = request.path.removeprefix("/").rpartition("/")
+        name, path = _LARGE_FILE.fullmatch(request.path).group("name", "path")
         content = self.repositories[name].files[path]
         return Response(body=damaged(content) if path in self._damaged else content)
 
@@ -93,9 +128,22 @@ class ModelHub:
         return None
 
 
-def _sibling(path: str, content: bytes) -> dict[str, object]:
+def _repository_name(match: re.Match[str]) -> str:
+    return match["repo"] if match["kind"] == "models" else f"datasets/{match['repo']}"
+
+
+def _entry(path: str, content: bytes) -> dict[str, Any]:
+    """Return a file as an entry of a listing."""
+    known = _sibling(path, content)
+    entry = {"type": "file", "path": path, "oid": known["blobId"], "size": known["size"]}
+    if lfs := known.get("lfs"):
+        entry["lfs"] = {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
+    return entry
+
+
+def _sibling(path: str, content: bytes) -> dict[str, Any]:
     blob = b"blob %d\0" % len(content) + content
-    known: dict[str, object] = {
+    known: dict[str, Any] = {
         "rfilename": path,
         "size": len(content),
         "blobId": hashlib.sha1(blob, usedforsecurity=False).hexdigest(),

@@ -37,7 +37,7 @@ class Memory:
     def find_model(self, address: Address, choose: Choose) -> RemoteModel:
         return RemoteModel(tuple(map(self._file, choose(list(self.files)))), revision=address.revision)
 
-    def find_file(self, address: Address) -> RemoteFile:
+    def find_data(self, address: Address) -> RemoteFile:
         if address.rest not in self.files:
             raise address.not_found(f"there is no {address.uri}")
         return self._file(address.rest)
@@ -64,7 +64,7 @@ def test_every_scheme_has_the_methods_of_its_interface(name):
         for method in ("pinned", "find_model"):
             assert parameters(getattr(models(), method)) == parameters(getattr(RemoteModels, method))[1:]
     if files:
-        assert parameters(files().find_file) == parameters(RemoteFiles.find_file)[1:]
+        assert parameters(files().find_data) == parameters(RemoteFiles.find_data)[1:]
 
 
 def test_scheme_added_with_one_line_provides_models_and_files(make_root, tiny_model):

@@ -136,7 +136,7 @@ def test_credentials_are_not_sent_unencrypted_to_another_machine():
         "data.train.uri", "http://data.invalid/rows.jsonl", secret=Secret("store", {"token": TOKEN})
     )
     with pytest.raises(UserError, match="the credentials in Secret store would be sent unencrypted"):
-        web.find_file(address)
+        web.find_data(address)
 
 
 def test_credentials_are_not_sent_to_a_host_that_a_redirect_leads_to(files, root):
@@ -174,10 +174,10 @@ def test_redirect_from_https_to_http_is_refused(tmp_path, monkeypatch):
 
     with WebServer(answer, tls) as server:
         address = Address("data.train.uri", f"https://localhost:{server.port}/rows.jsonl")
-        assert web.find_file(address).size == len(ROWS)
+        assert web.find_data(address).size == len(ROWS)
         moved = replace(address, uri=f"https://localhost:{server.port}/moved")
         with pytest.raises(UserError, match="the server redirects to an address without https"):
-            web.find_file(moved)
+            web.find_data(moved)
 
 
 def test_broken_download_resumes(proxy, root):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunegate_api.contract import sha256_text
-from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel
+from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteFolder, RemoteModel
 from tunegate_trainer.fetch.download import download
 
 
@@ -37,8 +37,9 @@ class RemoteModels(Protocol):
 class RemoteFiles(Protocol):
     """A scheme for data files. Each scheme is a module of this package."""
 
-    def find_file(self, address: Address) -> RemoteFile:
-        """Ask the server for one file. Raises the same errors as :meth:`RemoteModels.find_model`."""
+    def find_data(self, address: Address) -> RemoteFile | RemoteFolder:
+        """Ask the server for a file, or for the files of a folder. Raises the same errors as
+        :meth:`RemoteModels.find_model`."""
         ...
 
 
@@ -92,14 +93,17 @@ def has_files(address: Address, schemes: Schemes = SCHEMES) -> bool:
     return address.scheme in schemes and schemes[address.scheme].files is not None
 
 
-def fetch_file(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Path:
-    """Download one file into a sub-folder of ``folder``, and remove everything else in ``folder``. Return the
-    path of the file."""
-    file = _files(address, schemes).find_file(address)
-    target = folder / f"version-{sha256_text(file.version)[:16]}"
+def fetch_data(address: Address, folder: Path, schemes: Schemes = SCHEMES) -> Path:
+    """Download a file, or the files of a folder, into a sub-folder of ``folder``, and remove everything else
+    in ``folder``. Return the path of the file or folder."""
+    found = _files(address, schemes).find_data(address)
+    target = folder / f"version-{sha256_text(found.version)[:16]}"
     remove_others(folder, target)
-    download(address.field, [file], target)
-    return target / file.name
+    if isinstance(found, RemoteFolder):
+        download(address.field, found.files, target)
+        return target
+    download(address.field, [found], target)
+    return target / found.name
 
 
 def remove_others(downloads: Path, keep: Path) -> None:

@@ -97,7 +97,7 @@ class RemoteFile:
     """A file on another machine."""
 
     name: str
-    """Its local name, without folders."""
+    """Its local name. In a :class:`RemoteFolder`, its path in the folder, else a name without folders."""
     size: int
     """Size in bytes."""
     checksum: Checksum | None
@@ -106,6 +106,24 @@ class RemoteFile:
     """Opens the content at a byte offset. Raises :class:`TransientError` for errors that a retry may fix."""
     version: str = ""
     """The server's identifier of this content, such as an ETag, for schemes without revisions."""
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder with the files of a data set on another machine."""
+
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def version(self) -> str:
+        """Identifier of this content, so that a download is resumed only with the same files."""
+        return _listing_digest(self.files)
+
+
+def _listing_digest(files: Sequence[RemoteFile]) -> str:
+    """Return a digest of the names, sizes, checksums and versions of files."""
+    listed = sorted([file.name, file.size, str(file.checksum), file.version] for file in files)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _unchanged(folder: Path) -> Path:
@@ -128,7 +146,4 @@ class RemoteModel:
     def pin(self) -> str:
         """Identifier of this content: the revision, or else a digest of the files' names, sizes, checksums
         and versions."""
-        if self.revision is not None:
-            return self.revision
-        listed = sorted([file.name, file.size, str(file.checksum), file.version] for file in self.files)
-        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        return self.revision or _listing_digest(self.files)

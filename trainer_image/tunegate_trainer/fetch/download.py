@@ -53,6 +53,7 @@ def _check_room(field: str, files: Sequence[RemoteFile], folder: Path) -> None:
 
 def _download(field: str, file: RemoteFile, folder: Path, progress: "_Progress") -> None:
     part = _part(file, folder)
+    part.parent.mkdir(parents=True, exist_ok=True)
     resumed = _size(part) > 0
     _complete(field, file, part, progress)
     matches = _matches(file, part)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx2
 from huggingface_hub import HfApi, get_session, get_token, hf_hub_url, hf_raise_for_status
@@ -23,17 +24,26 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.hf_api import RepoFile, RepoSibling
 
-from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
+from tunegate_api.meta import summarize
+from tunegate_trainer.fetch.address import (
+    Address,
+    Choose,
+    RemoteFile,
+    RemoteFolder,
+    RemoteModel,
+    Stream,
+)
 from tunegate_trainer.fetch.checksum import Checksum
+from tunegate_trainer.fetch.folder import MAX_FILES, choose_files
 from tunegate_trainer.fetch.license import license_of
 from tunegate_trainer.fetch.network import TIMEOUT, check_status, transient_http_errors, with_retries
 
 KEY = "HF_TOKEN"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODEL = re.compile(r"[^/@]+(/[^/@]+)?")
-_FILE = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
+_DATA = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
 
 _SHOWN = 8
 """Maximum number of file names in an error."""
@@ -60,24 +70,25 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
     return RemoteModel(files, revision=found.commit, license=license_of(found.card))
 
 
-def find_file(address: Address) -> RemoteFile:
-    """Return the file hf://datasets/ORG/NAME/PATH, or hf://datasets/ORG/NAME@REVISION/PATH."""
-    match = _FILE.fullmatch(address.rest)
+def find_data(address: Address) -> RemoteFile | RemoteFolder:
+    """Return the file or folder at hf://datasets/ORG/NAME[@REVISION][/PATH]. Without a path, it is the folder
+    with all files of the repository."""
+    match = _DATA.fullmatch(address.rest)
     if match is None:
-        raise address.wrong(
-            "the address of a data file must be hf://datasets/ORG/NAME/PATH or "
-            "hf://datasets/ORG/NAME@REVISION/PATH"
-        )
+        raise address.wrong("the address of data must be hf://datasets/ORG/NAME[@REVISION][/PATH]")
     found = _list(address, match["repo"], "dataset", match["revision"])
-    path = match["path"]
-    if path not in found.files:
-        names = sorted(found.files)
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    path = (match["path"] or "").strip("/")
+    if path in found.files:
+        return found.file(path)
+    entries = found.below(path)
+    names = choose_files(address, entries)
+    if not names:
+        missing = f"there is no file or folder {path} in {match['repo']}" if path else "the data set is empty"
         raise address.not_found(
-            f"there is no file {path} in {match['repo']}",
-            f"the repository has: {', '.join(names[:_SHOWN]) or 'no files'}{more}",
+            f"{address.uri} has only hidden files" if entries else missing,
+            f"the repository has: {summarize(sorted(found.files), _SHOWN) or 'no files'}",
         )
-    return found.file(path)
+    return RemoteFolder(tuple(found.remote(entries[name], name) for name in names))
 
 
 @dataclass(frozen=True)
@@ -94,12 +105,43 @@ class _Snapshot:
     """The front matter of the model card or dataset card."""
 
     def file(self, path: str) -> RemoteFile:
-        sibling = self.files[path]
-        if sibling.lfs is not None:
-            size, checksum = sibling.lfs.size, Checksum("sha256", sibling.lfs.sha256)
+        return self.remote(self.files[path], PurePosixPath(path).name)
+
+    def remote(self, entry: RepoSibling | RepoFile, name: str) -> RemoteFile:
+        """Return a file with the local ``name``."""
+        if entry.lfs is not None:
+            size, checksum = entry.lfs.size, Checksum("sha256", entry.lfs.sha256)
         else:
-            size, checksum = sibling.size or 0, Checksum("git", str(sibling.blob_id))
-        return RemoteFile(PurePosixPath(path).name, size, checksum, partial(self._read, path))
+            size, checksum = entry.size or 0, Checksum("git", str(entry.blob_id))
+        return RemoteFile(name, size, checksum, partial(self._read, entry.rfilename))
+
+    def below(self, folder: str) -> dict[str, RepoFile]:
+        """Return the files in a folder and its sub-folders, by their path in it. The listing stops after
+        ``MAX_FILES`` files. It is empty if there is no such folder.
+
+        This listing has pages. ``files`` has none, so the hub may truncate it for large repositories.
+        """
+        prefix = f"{folder}/" if folder else ""
+        path = f"{self.commit}/{quote(folder, safe='')}".removesuffix("/")
+        api = f"{HfApi(endpoint=_endpoint()).endpoint}/api/{self.repo_type}s/{self.repo}"
+        url: str | None = f"{api}/tree/{path}?recursive=true"
+        found: dict[str, RepoFile] = {}
+        while url and len(found) <= MAX_FILES:
+            entries, url = with_retries(self.address.field, partial(self._page, url))
+            found |= {entry.path.removeprefix(prefix): entry for entry in entries}
+        return found
+
+    def _page(self, url: str) -> tuple[list[RepoFile], str | None]:
+        """Return the files of one page of a listing, and the URL of the next page."""
+        with _refusals(self.address, self.commit):
+            response = get_session().get(url, headers=self._authorization(), timeout=TIMEOUT)
+            try:
+                hf_raise_for_status(response)
+            except EntryNotFoundError:
+                return [], None
+        files = [entry for entry in response.json() if entry["type"] == "file"]
+        parsed = [RepoFile(**file) for file in files]  # type: ignore[no-untyped-call]  # it has no annotations
+        return parsed, response.links.get("next", {}).get("url")
 
     @contextmanager
     def _read(self, path: str, start: int) -> Iterator[Stream]:
@@ -107,10 +149,7 @@ class _Snapshot:
             self.repo, path, repo_type=self.repo_type, revision=self.commit, endpoint=_endpoint()
         )
         # Without compression, because a range of compressed content is useless.
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
-        token = _token(self.address) or get_token()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-", **self._authorization()}
         with (
             _refusals(self.address, self.commit),
             get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response,
@@ -118,6 +157,10 @@ class _Snapshot:
             hf_raise_for_status(response)
             is_rest = response.status_code == httpx2.codes.PARTIAL_CONTENT
             yield Stream(start if is_rest else 0, response.iter_bytes())
+
+    def _authorization(self) -> dict[str, str]:
+        token = _token(self.address) or get_token()
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _list(address: Address, repo: str, repo_type: RepoType, revision: str | None) -> _Snapshot:

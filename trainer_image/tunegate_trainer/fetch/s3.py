@@ -6,9 +6,10 @@ identity that the cluster gives the pod's service account.
 
 import base64
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
@@ -27,10 +28,18 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.session import get_session
 
-from tunegate_trainer.fetch.address import Address, Choose, RemoteFile, RemoteModel, Stream
+from tunegate_trainer.fetch.address import (
+    Address,
+    Choose,
+    RemoteFile,
+    RemoteFolder,
+    RemoteModel,
+    Stream,
+)
 from tunegate_trainer.fetch.checksum import Checksum
+from tunegate_trainer.fetch.folder import MAX_FILES, choose_files
 from tunegate_trainer.fetch.network import TransientError, check_status, with_retries
-from tunegate_trainer.process.errors import StorageError
+from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, StorageError
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -40,6 +49,8 @@ KEY_ID, KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_
 ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_REGION"
 _CHUNK = 1 << 16
 """Bytes per chunk. An incomplete chunk is lost when a connection breaks."""
+_SHOWN = 8
+"""Maximum number of names in an error."""
 _DIGEST = 32
 """Number of hexadecimal digits in an MD5 checksum."""
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
@@ -73,12 +84,21 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
     return RemoteModel(tuple(bucket.file(prefix + name) for name in choose(names)))
 
 
-def find_file(address: Address) -> RemoteFile:
-    """Return the file s3://BUCKET/KEY."""
-    key = address.rest.partition("/")[2]
-    if not key or key.endswith("/"):
-        raise address.wrong("the address of a data file must be s3://BUCKET/KEY")
-    return _Bucket.of(address).file(key)
+def find_data(address: Address) -> RemoteFile | RemoteFolder:
+    """Return the file s3://BUCKET/KEY, or the folder s3://BUCKET/PREFIX/ with all objects whose keys begin
+    with PREFIX/."""
+    bucket, key = _Bucket.of(address), address.rest.partition("/")[2]
+    if key and not key.endswith("/"):
+        try:
+            return bucket.file(key)
+        except SourceNotFoundError:
+            raise bucket.missing(key) from None
+    listed = bucket.below(key, MAX_FILES + 1)
+    names = choose_files(address, listed)
+    if not names:
+        what = "has only hidden files" if listed else "has no files"
+        raise address.not_found(f"{address.uri} {what}", bucket.nearest(key))
+    return RemoteFolder(tuple(bucket.file_in_folder(key, name) for name in names))
 
 
 @dataclass(frozen=True)
@@ -103,6 +123,53 @@ class _Bucket:
             for page in pages:
                 names += [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
         return [name for name in names if name]
+
+    def below(self, prefix: str, most: int) -> list[str]:
+        """Return the keys that begin with ``prefix``, without it, but at most ``most`` keys. The objects with
+        which tools mark folders, whose keys end with a slash, are left out."""
+        return with_retries(self.address.field, lambda: list(islice(self._below(prefix), most)))
+
+    def _below(self, prefix: str) -> Iterator[str]:
+        with _refusals(self.address, self.name):
+            for page in self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=prefix
+            ):
+                keys = [entry["Key"] for entry in page.get("Contents", [])]
+                yield from (key.removeprefix(prefix) for key in keys if not key.endswith("/"))
+
+    def missing(self, key: str) -> SourceNotFoundError:
+        """Return the error for a key that does not exist."""
+        uri = self.address.uri
+        with suppress(CredentialsError):  # the credentials may be for this key only
+            if self.below(f"{key}/", 1):
+                return self.address.not_found(
+                    f"{uri} is a folder", f"end the address with a slash to use the whole folder: {uri}/"
+                )
+        return self.address.not_found(f"{uri} does not exist", self.nearest(_parent(key)))
+
+    def nearest(self, prefix: str) -> str:
+        """Return a hint with names in the folder ``prefix`` or, if it has none, in the nearest folder above
+        it. The hint is empty if the credentials do not allow to list it."""
+        try:
+            found = with_retries(self.address.field, partial(self._first, prefix))
+        except CredentialsError:
+            return ""
+        if found:
+            return f"s3://{self.name}/{prefix} has, for example: {', '.join(found)}"
+        return self.nearest(_parent(prefix)) if prefix else f"bucket {self.name} is empty"
+
+    def _first(self, prefix: str) -> list[str]:
+        """Return a few names of files and folders directly below a prefix."""
+        with _refusals(self.address, self.name):
+            page = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix, Delimiter="/", MaxKeys=_SHOWN)
+        keys = [entry["Key"] for entry in page.get("Contents", [])]
+        keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
+        return sorted(key.removeprefix(prefix) for key in keys if key != prefix)
+
+    def file_in_folder(self, prefix: str, name: str) -> RemoteFile:
+        """Return a file of a folder. Its errors have its own address."""
+        address = replace(self.address, uri=f"s3://{self.name}/{prefix}{name}")
+        return replace(replace(self, address=address).file(prefix + name), name=name)
 
     def file(self, key: str) -> RemoteFile:
         return with_retries(self.address.field, partial(self._file, key))
@@ -145,6 +212,12 @@ class _Bucket:
                 yield Stream(start if "ContentRange" in response else 0, body.iter_chunks(_CHUNK))
             finally:
                 body.close()
+
+
+def _parent(key: str) -> str:
+    """Return the prefix of the folder that contains a key or a folder."""
+    parent, slash, _ = key.rstrip("/").rpartition("/")
+    return parent + slash
 
 
 def _client(address: Address) -> "S3Client":

@@ -13,7 +13,7 @@ from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import files_digest
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.data import Source
-from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_file, has_files
+from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_data, has_files
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Environment, Secret
@@ -61,7 +61,7 @@ def open_source(
     """Provide a source as a local file or folder, with its digest. Errors name ``field``, such as
     ``data.train``.
 
-    The content is hashed in blocks and never held in memory. A downloaded file is removed at the end of the
+    The content is hashed in blocks and never held in memory. Downloaded files are removed at the end of the
     ``with`` block. Raises :class:`SourceNotFoundError`, with the names that exist, if the file or key does
     not exist; :class:`BadDataError` if the digest is not the pinned one; :class:`UserError` if permission to
     read it is denied; :class:`StorageError` if the content changed while it was read; and the errors of
@@ -92,8 +92,8 @@ def open_source(
 
 @contextmanager
 def _local_path(context: Context, source: Source, field: str, schemes: Schemes) -> Iterator[Path]:
-    """Provide the path of a source, which need not exist. A remote file is downloaded, and removed at the
-    end."""
+    """Provide the path of a source, which need not exist. A remote file or folder is downloaded, and
+    removed at the end."""
     if source.config_map is not None:
         yield _config_map_file(context.root / "inputs" / source.config_map, source, field)
         return
@@ -102,7 +102,7 @@ def _local_path(context: Context, source: Source, field: str, schemes: Schemes) 
         yield locate(context.root, address.uri, address.field)
         return
     folder = context.workspace / context.paths.download / field
-    path = fetch_file(address, folder, schemes)  # if this fails, the next attempt resumes the download
+    path = fetch_data(address, folder, schemes)  # if this fails, the next attempt resumes the download
     try:
         yield path
     finally:

@@ -36,7 +36,7 @@ _LONGEST_NAME = 100
 _CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+)")
 
 
-def find_file(address: Address) -> RemoteFile:
+def find_data(address: Address) -> RemoteFile:
     """Return the file at https://HOST/PATH. Its size and version are asked for with its first byte, because
     some servers, and most signed URLs, allow only GET."""
 
