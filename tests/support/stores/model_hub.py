@@ -39,6 +39,8 @@ class ModelHub:
         self.repositories = repositories
         self.page_size = 1000
         """Number of files and folders on a page of a listing."""
+        self.max_siblings: int | None = None
+        """Maximum number of files in the description of a repository. The hub truncates long lists."""
         self._damaged: set[str] = set()
         self.cdn = WebServer(self._large_file)
         self.cdn_port = self.cdn.port
@@ -70,11 +72,13 @@ class ModelHub:
         if commit is None:
             return Response(404, headers={"X-Error-Code": "RevisionNotFound"})
         siblings = [_sibling(path, content) for path, content in repository.files.items()]
+        siblings = siblings[: self.max_siblings]
         info = {"id": match["repo"], "sha": commit, "siblings": siblings, "cardData": repository.card}
         return Response(body=json.dumps(info).encode(), headers={"Content-Type": "application/json"})
 
     def _tree(self, request: Request, match: re.Match[str]) -> Response:
-        """Return a page of the files and folders below a folder, like the hub with ``recursive=true``."""
+        """Return a page of the files and folders in a folder, with ``recursive=true`` also in its
+        sub-folders."""
         name = _repository_name(match)
         refusal = self._refusal(request, name)
         if refusal:
@@ -89,11 +93,14 @@ class ModelHub:
         entries = [{"type": "directory", "oid": "0", "path": path} for path in sorted(folders)]
         entries = [entry for entry in entries if entry["path"].startswith(prefix) and entry["path"] != "."]
         entries += [_entry(path, content) for path, content in files.items()]
+        recursive = request.query.get("recursive", "false")
+        if recursive == "false":
+            entries = [entry for entry in entries if "/" not in entry["path"].removeprefix(prefix)]
         start = int(request.query.get("cursor", "0"))
         end = start + self.page_size
         headers = {"Content-Type": "application/json"}
         if end < len(entries):
-            url = f"http://{request.headers['Host']}{quote(request.path)}?recursive=true&cursor={end}"
+            url = f"http://{request.headers['Host']}{quote(request.path)}?recursive={recursive}&cursor={end}"
             headers["Link"] = f'<{url}>; rel="next"'
         return Response(body=json.dumps(entries[start:end]).encode(), headers=headers)
 

@@ -235,6 +235,13 @@ def test_missing_folder_of_a_data_set_is_named_with_the_existing_files(hf_place)
     assert raised.value.hint == "the repository has: data/rows.jsonl"
 
 
+def test_file_that_the_hub_leaves_out_of_a_description_is_found(hf_place, model_hub):
+    model_hub.page_size, model_hub.max_siblings = 2, 1
+    hf_place.put({f"{i}.jsonl": f"{i}".encode() for i in range(7)})
+    with hf_place.open(uri=f"{hf_place.uri}/5.jsonl") as source:
+        assert source.path.read_bytes() == b"5"
+
+
 @pytest.mark.parametrize("path", ["", "/", "@v1", "@v1/"])
 def test_address_without_a_path_is_the_whole_repository(hf_place, path):
     hf_place.put({"rows.jsonl": b"{}\n", ".hidden": b"x"})

@@ -81,6 +81,11 @@ def find_data(address: Address) -> RemoteFile | RemoteFolder:
     if path in found.files:
         return found.file(path)
     entries = found.below(path)
+    if path and not entries:  # the list in the description of a large repository may be truncated
+        folder, _, name = path.rpartition("/")
+        beside = found.below(folder, recursive=False)
+        if name in beside:
+            return found.remote(beside[name], name)
     names = choose_files(address, entries)
     if not names:
         missing = f"there is no file or folder {path} in {match['repo']}" if path else "the data set is empty"
@@ -115,7 +120,7 @@ class _Snapshot:
             size, checksum = entry.size or 0, Checksum("git", str(entry.blob_id))
         return RemoteFile(name, size, checksum, partial(self._read, entry.rfilename))
 
-    def below(self, folder: str) -> dict[str, RepoFile]:
+    def below(self, folder: str, *, recursive: bool = True) -> dict[str, RepoFile]:
         """Return the files in a folder and its sub-folders, by their path in it. The listing stops after
         ``MAX_FILES`` files. It is empty if there is no such folder.
 
@@ -124,7 +129,7 @@ class _Snapshot:
         prefix = f"{folder}/" if folder else ""
         path = f"{self.commit}/{quote(folder, safe='')}".removesuffix("/")
         api = f"{HfApi(endpoint=_endpoint()).endpoint}/api/{self.repo_type}s/{self.repo}"
-        url: str | None = f"{api}/tree/{path}?recursive=true"
+        url: str | None = f"{api}/tree/{path}?recursive={str(recursive).lower()}"
         found: dict[str, RepoFile] = {}
         while url and len(found) <= MAX_FILES:
             entries, url = with_retries(self.address.field, partial(self._page, url))
