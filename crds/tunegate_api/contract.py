@@ -4,6 +4,7 @@ Files that a trainer process sees below ``$TUNEGATE_ROOT`` (``/tunegate`` in a p
 
     request/request.json          Request, from an immutable ConfigMap
     plan/plan.json                Plan, from an immutable ConfigMap (created by the data role)
+    review/review.json            ReviewRecord, from an immutable ConfigMap, if the job has data.quality
     inputs/<configmap>/<key>      ConfigMaps that the spec or its gates reference
     secrets/<secret>/<key>        Secrets with credentials for URIs, only for the role that needs them
     volumes/<claim>/…             PersistentVolumeClaims that URIs reference

@@ -229,6 +229,22 @@ def records(world: World) -> list[dict[str, Any]]:
     return [obj for obj in found if "review.json" in obj.get("data", {})]
 
 
+def test_pods_after_the_review_get_its_recorded_scores(world):
+    world.apply(scores())
+    world.run()
+    (record,) = records(world)
+    mounted = {}
+    for job in world.cluster.as_user.list_objects("Job"):
+        spec = job["spec"]["template"]["spec"]
+        found = {v["name"]: v["configMap"] for v in spec["volumes"] if v["name"] == "tunegate-review"}
+        mounts = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] in found]
+        mounted[job["metadata"]["labels"]["tunegate.dev/role"]] = (found, mounts)
+    config_map = {"name": record["metadata"]["name"], "optional": True}
+    mount = {"name": "tunegate-review", "mountPath": "/tunegate/review", "readOnly": True}
+    with_scores = ({"tunegate-review": config_map}, [mount])
+    assert mounted == {"data": ({}, []), "train": with_scores, "gate": with_scores}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [

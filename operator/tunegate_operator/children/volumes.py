@@ -30,9 +30,11 @@ class PodVolumes:
         self.volumes.append({"name": name, **source})
         self.mount(name, path, writes=writes)
 
-    def add_config_map(self, name: str, config_map: str, path: PurePosixPath) -> None:
-        """Add a ConfigMap as a volume with one file per key."""
-        self.add(name, {"configMap": {"name": config_map}}, path)
+    def add_config_map(self, name: str, config_map: str, path: PurePosixPath, *, needed: bool = True) -> None:
+        """Add a ConfigMap as a volume with one file per key. If the ConfigMap is ``needed``, a pod waits for
+        it. Otherwise the folder is empty if the ConfigMap does not exist."""
+        optional = {} if needed else {"optional": True}
+        self.add(name, {"configMap": {"name": config_map, **optional}}, path)
 
     def add_claim(self, name: str, claim: str, path: PurePosixPath, *, writes: bool = False) -> None:
         """Add the volume of a PersistentVolumeClaim."""

@@ -7,7 +7,7 @@ from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.data import Judge, Source
 from tunegate_operator.children.volumes import ROOT, PodVolumes
-from tunegate_operator.names import plan_name, request_name
+from tunegate_operator.names import plan_name, request_name, review_name
 
 
 def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
@@ -75,6 +75,9 @@ def pod_volumes(
     found.add_config_map("request", request_name(meta.name, meta.uid), ROOT / "request")
     if role is not Role.DATA and not role.is_chore:
         found.add_config_map("plan", plan_name(meta.name, meta.uid), ROOT / "plan")
+        if job.spec.data.quality:  # a job trains on if the record of its review is deleted
+            record = review_name(meta.name, meta.uid)
+            found.add_config_map("tunegate-review", record, ROOT / "review", needed=False)
     inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
     for i, name in enumerate(() if role.is_chore else inputs):
         found.add_config_map(f"input-{i}", name, ROOT / "inputs" / name)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
@@ -85,6 +86,16 @@ class Context:
     @cached_property
     def plan(self) -> Plan:
         return Plan.model_validate_json((self.root / "plan" / "plan.json").read_bytes())
+
+    @cached_property
+    def review(self) -> ReviewRecord | None:
+        """The scores with which the review of the data was decided. None in the data role, for a job without
+        ``data.quality``, and if the ConfigMap with the scores was deleted."""
+        try:
+            text = (self.root / "review" / "review.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        return ReviewRecord.model_validate_json(text)
 
     @property
     def stage(self) -> str | None:
