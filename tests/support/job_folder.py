@@ -23,6 +23,7 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import (
     DataPlan,
@@ -30,6 +31,7 @@ from tunegate_api.plan import (
     ModelLicense,
     ModelPlan,
     Plan,
+    SamplePlan,
     SplitPlan,
     StagePlan,
     TrainingParameters,
@@ -82,6 +84,8 @@ class JobFolder:
     auto_class: str | None = None
     license: ModelLicense | None = None
     mix: Sequence[MixedPlan] = ()
+    review: SamplePlan | None = None
+    """The review sample."""
 
     @property
     def workspace(self) -> Path:
@@ -180,6 +184,7 @@ class JobFolder:
                 test=SplitPlan(rows=self.rows, sha256="3" * 64),
                 dropped=12,
                 mix=list(self.mix),
+                review=self.review,
                 warnings=list(self.warnings),
             ),
             stages=[
@@ -208,6 +213,11 @@ class JobFolder:
         write_model(data / "plan.json", self.plan)
         (data / "report.json").write_text(json.dumps(report if report is not None else {"rows": 1852}))
         self.write_report(Role.DATA, plan=self.plan, outcome=Outcome.COMPLETED)
+        return self
+
+    def write_review(self, record: ReviewRecord) -> "JobFolder":
+        """Write the scores with which the operator decided the review."""
+        write_model(self.root / "review" / "review.json", record)
         return self
 
     def write_losses(self, stage: str, losses: Sequence[float], seconds: float = 2.0) -> None:

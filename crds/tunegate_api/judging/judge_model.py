@@ -42,11 +42,24 @@ class Agreement:
         """Whether the lower bound is at least the minimum. False without rows."""
         return self.total > 0 and self.lower_bound >= self.minimum
 
+    @property
+    def share_text(self) -> str:
+        """The share of agreed rows, as ``0.70``."""
+        return rate_text(rate(self.agreed, self.total))
+
+    @property
+    def lower_bound_text(self) -> str:
+        return rate_text(self.lower_bound)
+
+    @property
+    def minimum_text(self) -> str:
+        return threshold_text(self.minimum)
+
     def __str__(self) -> str:
         """The arithmetic, as ``recall 14/20 = 0.70, lower bound 0.48, minimum 0.70``."""
         return (
-            f"{self.name} {self.agreed}/{self.total} = {rate_text(rate(self.agreed, self.total))}, "
-            f"lower bound {rate_text(self.lower_bound)}, minimum {threshold_text(self.minimum)}"
+            f"{self.name} {self.agreed}/{self.total} = {self.share_text}, "
+            f"lower bound {self.lower_bound_text}, minimum {self.minimum_text}"
         )
 
 
@@ -125,6 +138,17 @@ def add_judge(record: ReviewRecord, sample: SamplePlan, found: JudgeAssessment) 
     good = sorted(missing.intersection(found.judge.good) - bad.keys())
     if not good and not bad:
         return record
-    votes = ReviewerVotes(reviewer=f"judge {found.judge.model}"[:MAX_REVIEWER], good=good, bad=sorted(bad))
+    votes = ReviewerVotes(reviewer=_reviewer(found.judge), good=good, bad=sorted(bad))
     reasons = {id: reason for id, reason in bad.items() if reason}
     return record.model_copy(update={"votes": [*record.votes, votes], "notes": record.notes | reasons})
+
+
+def votes_of_judge(record: ReviewRecord, found: JudgeAssessment | None) -> list[ReviewerVotes]:
+    """Return the votes in ``record`` that :func:`add_judge` added: at most one entry."""
+    if found is None or not found.calibration.has_passed:
+        return []
+    return [votes for votes in record.votes[-1:] if votes.reviewer == _reviewer(found.judge)]
+
+
+def _reviewer(judge: JudgePlan) -> str:
+    return f"judge {judge.model}"[:MAX_REVIEWER]

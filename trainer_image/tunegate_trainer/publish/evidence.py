@@ -21,6 +21,7 @@ from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.files import write_atomic, write_model
+from tunegate_trainer.publish.review import ReviewEvidence
 from tunegate_trainer.tokens.rows import PREFERENCE
 
 EVIDENCE = "evidence"
@@ -115,6 +116,8 @@ class VerdictEvidence(StatusModel):
     preference_sha256: dict[str, Sha256] = {}
     """The SHA-256 of ``data.preference`` (key ``source``), and of the files with the train, dev and test
     pairs. Empty without preference data."""
+    review: ReviewEvidence | None = None
+    """The review of the training data. Absent without ``data.quality``."""
     verdict: VerdictState
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]
@@ -128,6 +131,7 @@ def write_evidence(
     judgement: Judgement,
     measured: GateRoleResult,
     manifest: FileManifest,
+    review: ReviewEvidence | None,
 ) -> None:
     """Write ``evidence/`` and the model card into ``folder``, which has the weights."""
     data = plan.data
@@ -159,6 +163,7 @@ def write_evidence(
         }
         if pairs
         else {},
+        review=review,
         verdict=judgement.state,
         gates=_gates(judgement, measured),
         task_metrics=[_task_evidence(t, measured, task_set("test", t.name)) for t in judgement.tasks],

@@ -31,6 +31,7 @@ from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
 from tunegate_trainer.publish.history import next_reading, strictest
+from tunegate_trainer.publish.review import ReviewEvidence, review_evidence
 from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
 from tunegate_trainer.publish.targets.target import Target, Version, version_name
 
@@ -62,11 +63,14 @@ def run(context: Context, targets: Targets = TARGETS) -> Outcome:
     manifest = check_artifact(artifact, digest)
     results, measured = read_gate_results(context, digest)
     check_verdict(context, results)
+    review = check_review(context)
 
     version = version_name(request.name, request.uid)
     artifacts = {uri: PublishedArtifact(uri=f"{uri.rstrip('/')}/{version}", digest=digest) for uri in opened}
     writer = Writer.claim(context.workspace / context.paths.job / "publish")
-    publication = _Publication(context, [*opened.values()], artifact, manifest, measured, results, writer)
+    publication = _Publication(
+        context, [*opened.values()], artifact, manifest, measured, results, writer, review
+    )
     has_ended = False
     there = {uri for uri in opened if artifacts[uri] in context.report.published}  # by an earlier attempt
     try:
@@ -99,6 +103,7 @@ class _Publication:
     """The evaluations of the gate role, and the last published versions that the gate role read at the
     targets."""
     writer: Writer
+    review: ReviewEvidence | None
 
     def __post_init__(self) -> None:
         self._results = self.gate_results.merged(self.context.report.results)  # of earlier attempts
@@ -181,6 +186,7 @@ class _Publication:
                 judgement=self._judgement,
                 measured=self.measured,
                 manifest=self.manifest,
+                review=self.review,
             )
 
         def may_stay(folder: Path) -> bool:
@@ -263,3 +269,17 @@ def check_verdict(context: Context, results: Results) -> Judgement:
             "report.html compares the base and the tuned model case by case",
         )
     return judgement
+
+
+def check_review(context: Context) -> ReviewEvidence | None:
+    """Count the recorded scores of the training data, and return the result; None for a job without a review.
+    Raises :class:`UserError` if the review is not passed."""
+    quality = context.request.spec.data.quality
+    review = review_evidence(quality, context.plan.data.review, context.review)
+    if review and review.passed is False:
+        raise UserError(
+            f"not published, the review of the data is not passed: {review.good} of {review.rows} rows are "
+            f"good, minimum {review.min_score}",
+            "the record of the review was replaced after training had started; create the job again",
+        )
+    return review
