@@ -48,6 +48,10 @@ def sample(command: Command) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def report(command: Command) -> str:
+    return (command.runs / "orders" / "report.html").read_text(encoding="utf-8")
+
+
 def scores_file(command: Command, bad: int = 0) -> str:
     """Write scores for all rows, of which the first ``bad`` are bad. Returns the name of the file."""
     lines = [
@@ -76,6 +80,11 @@ def test_review_in_the_terminal_is_saved_resumed_and_lets_the_job_train(waiting)
     assert status["phase"] == "Succeeded", screen
     assert status["data"]["reviewScore"] == "0.95"
     assert status["data"]["review"]["passed"] is True
+    assert "19/20, 95&nbsp;% confidence interval" in report(waiting)
+    published = waiting.runs / "volumes" / "models" / "orders" / "latest"
+    evidence = json.loads((published / "evidence" / "verdict.json").read_text())
+    found = evidence["review"]
+    assert (found["good"], found["reviewed"], found["reviewers"]) == (19, 20, 1)
 
     again = waiting("review", "orders")
     assert again.returncode == 1
@@ -88,6 +97,8 @@ def test_scores_from_a_file_below_the_minimum_fail_the_job(waiting):
     failure = waiting.status()["failure"]
     assert failure["reason"] == "ReviewFailed"
     assert failure["message"].startswith("17/20 reviewed rows are good = 0.85, minimum 0.90; bad: ")
+    page = report(waiting)
+    assert page.index("17/20 reviewed rows are good = 0.85") < page.index("Awaiting review")
     assert "training" not in waiting.logs()
 
 

@@ -13,7 +13,7 @@ LOSSES = [2.0 - i / 60 for i in range(80)]
 
 
 def page(job: JobFolder) -> str:
-    path = render(job.workspace, job.request)
+    path = render(job.workspace, job.request, job.context().review)
     assert path == job.folder / "report.html"
     return path.read_text(encoding="utf-8")
 

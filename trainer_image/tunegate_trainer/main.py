@@ -278,7 +278,8 @@ def _report_end(context: Context, end: End) -> str | None:
         except Exception as error:  # noqa: BLE001 - the termination message still says how it ended
             logger.warning("the last report could not be written: %s", error)
         try:
-            import_module("tunegate_trainer.report").render(context.workspace, context.request)
+            render = import_module("tunegate_trainer.report").render
+            render(context.workspace, context.request, context.review)
         except Exception:
             # The HTML report is for people only, so the outcome stays the same.
             logger.warning("report.html could not be rendered", exc_info=True)

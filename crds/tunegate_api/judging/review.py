@@ -135,14 +135,19 @@ class ReviewAssessment:
         return rate_text(rate(self.good, self.scored))
 
     @property
-    def message(self) -> str:
-        """The counts with their arithmetic, and the first bad rows."""
-        counts = (
+    def counts(self) -> str:
+        """The counts with their arithmetic."""
+        return (
             f"{self.good}/{self.total} reviewed rows are good = {self.score}, "
             f"minimum {threshold_text(self.minimum)}"
         )
+
+    @property
+    def message(self) -> str:
+        """The counts with their arithmetic, and the first bad rows."""
         bad = [str(row) for row in self.bad]
-        return f"{counts}; bad: {summarize(bad, MAX_NAMED_ROWS, separator='; ')}" if bad else counts
+        more = f"; bad: {summarize(bad, MAX_NAMED_ROWS, separator='; ')}" if bad else ""
+        return f"{self.counts}{more}"
 
 
 def merge_scores(sample: SamplePlan, documents: Iterable[ReviewScores]) -> ReviewRecord:

@@ -61,6 +61,10 @@ def make_job(
     return make
 
 
+def page_of(root: TrainerRoot) -> str:
+    return (root.workspace / root.paths.report).read_text(encoding="utf-8")
+
+
 def plan_of(root: TrainerRoot) -> Plan:
     plan = root.report(Role.DATA).plan
     assert plan is not None
@@ -95,6 +99,9 @@ def test_calibrated_judge_scores_the_sample(make_job, judge, caplog):
     assert len(judge.rows) == 120
     assert "judge: calibrated: recall 20/20 = 1.00, lower bound 0.83, minimum 0.70" in caplog.text
     assert "judge: 20 of 20 rows of the sample scored" in caplog.text
+    page = page_of(root)
+    assert "The data failed its review" in page
+    assert all(f"<code>{row.id}</code>" in page for row in found.bad[:3])
 
 
 def test_judge_that_misses_bad_rows_is_not_asked_about_the_sample(make_job, judge):
@@ -106,6 +113,7 @@ def test_judge_that_misses_bad_rows_is_not_asked_about_the_sample(make_job, judg
     assert (found.calibration.bad_found, found.calibration.bad) == (14, 20)
     assert (found.good, found.bad) == ([], [])
     assert len(judge.rows) == 100
+    assert "The judge model is Inconclusive" in page_of(root)
 
 
 def test_calibration_rows_without_a_score_count_against_the_judge(make_job, judge):

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tunegate_api.contract import Request, Subject
 from tunegate_api.duration import duration_text
 from tunegate_api.judging.judgement import judge_final
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.memory.fitting import size_text
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
@@ -19,16 +20,18 @@ from tunegate_trainer.report.checks import check_results
 from tunegate_trainer.report.collect import Collected, collect
 from tunegate_trainer.report.headline import headline
 from tunegate_trainer.report.parameters import gate_rows, job_rows, memory_rows
+from tunegate_trainer.report.review import review_of
 from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
 
 
-def render(workspace: Path, request: Request) -> Path:
+def render(workspace: Path, request: Request, review: ReviewRecord | None = None) -> Path:
     """Write ``<uid>/report.html`` below ``workspace``, the storage volume, and return its path.
 
-    Sections without data are left out. Text from models and users is escaped.
+    ``review`` has the scores with which the review of the data was decided. Sections without data are left
+    out. Text from models and users is escaped.
     """
-    job = collect(workspace, request)
+    job = collect(workspace, request, review)
     path = workspace / job.paths.report
     write_atomic(path, _page(job))
     return path
@@ -37,6 +40,7 @@ def render(workspace: Path, request: Request) -> Path:
 def _page(job: Collected) -> str:
     stages = stages_of(job)
     judgement = judge_final(job.request, job.results)
+    review = review_of(job, is_training=bool(stages))
     environment = Environment(
         loader=PackageLoader("tunegate_trainer.report"),
         autoescape=True,
@@ -50,7 +54,8 @@ def _page(job: Collected) -> str:
         job=job,
         request=job.request,
         plan=job.plan,
-        headline=headline(job, stages, judgement),
+        headline=headline(job, stages, judgement, review),
+        review=review,
         checks=check_results(job),
         scores=scores(job, stages, judgement),
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
@@ -75,6 +80,7 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
             ("dev split", plan.data.dev.sha256),
             ("test split", plan.data.test.sha256),
         ]
+        rows += [("review sample", plan.data.review.sha256)] if plan.data.review else []
         if plan.data.preference:
             pairs = plan.data.preference
             rows += [

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import Evaluation, Report, Request, Results, Role, golden_set, task_set
 from tunegate_api.judging.case_comparison import parse_lines
+from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file
@@ -108,6 +109,9 @@ class Collected:
     """The measurements of all optimizer steps, by stage."""
     gate_result: GateRoleResult | None
     """The result file of the final gate."""
+    review: ReviewRecord | None
+    """The scores with which the review of the data was decided. None if it is not decided, or if they were
+    deleted."""
 
     @property
     def stage_names(self) -> list[str]:
@@ -117,7 +121,7 @@ class Collected:
         return self.reports.get(f"{role}-{stage}" if stage else str(role))
 
 
-def collect(workspace: Path, request: Request) -> Collected:
+def collect(workspace: Path, request: Request, review: ReviewRecord | None = None) -> Collected:
     """Read the files below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
     paths = Workspace(request.uid)
     stages = [stage.name for stage in request.spec.stages]
@@ -141,6 +145,7 @@ def collect(workspace: Path, request: Request) -> Collected:
         results=results,
         losses={stage: _losses(workspace / paths.stage(stage) / "losses.jsonl") for stage in stages},
         gate_result=_gate_result(workspace / paths.gate / RESULT),
+        review=review,
     )
 
 

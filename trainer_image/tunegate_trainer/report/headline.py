@@ -9,6 +9,7 @@ from tunegate_api.judging.judgement import Judgement
 from tunegate_api.judging.verdict import RuleFinding, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
+from tunegate_trainer.report.review import Review, ReviewState
 from tunegate_trainer.report.stages import GateStop, StageHistory
 
 Tone = Literal["good", "bad", "unsure", "busy"]
@@ -35,7 +36,9 @@ class Headline:
     published: tuple[PublishedArtifact, ...] = ()
 
 
-def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None) -> Headline:
+def headline(
+    job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None, review: Review | None
+) -> Headline:
     """Return the state of the job as far as its files show it."""
     failed = [r for r in job.reports.values() if r.failure is not None and r.outcome is Outcome.FAILED]
     if failed:
@@ -58,6 +61,8 @@ def headline(job: Collected, stages: Sequence[StageHistory], judgement: Judgemen
         )
     if judgement is not None:
         return _judged(job, judgement)
+    if not stages:
+        return _before_training(job, review)
     return _in_progress(job, stages)
 
 
@@ -96,8 +101,6 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
 
 
 def _in_progress(job: Collected, stages: Sequence[StageHistory]) -> Headline:
-    if not stages:
-        return _before_training(job)
     stage = stages[-1]
     if stage.stop:
         stop = stage.stop
@@ -128,9 +131,15 @@ def _in_progress(job: Collected, stages: Sequence[StageHistory]) -> Headline:
     return Headline("Training", "busy", f"At {where}.")
 
 
-def _before_training(job: Collected) -> Headline:
+def _before_training(job: Collected, review: Review | None) -> Headline:
     if job.plan is None:
         return Headline("Not started", "busy", "There is no data about this job yet.")
+    if review and review.is_first:
+        if review.state is ReviewState.FAILED:
+            title: tuple[str, Tone] = "The data failed its review", "bad"
+        else:
+            title = "Awaiting review", "unsure"
+        return Headline(*title, review.sentence, findings=tuple(review.findings))
     data = job.plan.data
     rows = f"{data.train.rows:,} rows to train on, {data.dev.rows:,} dev and {data.test.rows:,} test rows"
     return Headline("Data is ready", "busy", f"{rows}. Training has not started.")
