@@ -150,6 +150,14 @@ def test_noticeable_difference_below_the_limit_is_a_warning(compare):
     assert outcome(compare(orders(1), mixed, Fraction(3, 5)), Fraction(3, 5)) == "Refused"
 
 
+def test_very_long_input_does_not_hide_the_other_lengths(compare):
+    found = compare(orders(1), [*orders(2), " ".join(orders(3, 200))])
+    lengths = found.report["distribution"]["lengths"]
+    assert lengths["bin_edges"][-1] < 100
+    assert (sum(lengths["training"]), sum(lengths["production"])) == (120, 121)
+    assert lengths["production"][-1] >= 1
+
+
 def test_different_lengths_give_the_percentiles_of_both_sides(compare):
     found = compare(orders(1), [f"{text}, {text}" for text in orders(2)], Fraction(1))
     assert outcome(found) == "Warned"

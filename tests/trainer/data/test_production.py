@@ -143,6 +143,8 @@ def test_plan_has_digest_rows_and_auc_of_production_inputs(make_job):
     report = report_of(root)
     assert report["production"] == {"rows": 61, "distinct": 60, "compared": 60, "bad": []}
     assert report["distribution"]["auc"] == float(found.distribution_auc)
+    page = (root.workspace / root.paths.report).read_text(encoding="utf-8")
+    assert "Lengths of training inputs and production inputs</title>" in page
 
 
 def test_production_inputs_are_never_trained_on(make_job):

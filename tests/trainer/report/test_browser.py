@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from support.browser import AA_CONTRAST, CONTRAST, DESK, PHONE, open_browser, page_width, show
-from support.job_folder import GATE, NOW, JobFolder
+from support.distribution import distribution
+from support.job_folder import GATE, NOW
+from support.reviewed import JUDGE, by_people, judged, reviewed_job
 from tunegate_api.contract import Outcome
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.report import render
@@ -21,16 +23,22 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "json_schema", "min": "0.8", "schema": {"inline": {"type": "object"}}},
         {"name": "preference_accuracy", "min": "0.8"},
     ]
-    job = JobFolder(tmp_path_factory.mktemp("browser"), stages=("sft",), spec={"taskMetrics": metrics})
+    quality, sample = JUDGE | {"minScore": "0.1"}, judged(TimedOut=3, **{"F" * 60: 2})
+    job = reviewed_job(tmp_path_factory.mktemp("browser"), quality, sample, taskMetrics=metrics)
+    people = by_people(bad=15, reviewer="r" * 64)
+    job.write_review(people.model_copy(update={"notes": dict.fromkeys(people.notes, "n" * 100)}))
+    compared = distribution(wide=True)
     job.write_data(
         {
             "rows": 1852,
             "dropped": [{"line": 5, "reason": "x" * 300}],
-            "checks": [
-                {"check": "secrets", "result": "Warned", "message": "m" * 300, "count": 3, "share": "0.02"}
-                | {"examples": [f"line {i}: {'e' * 200}" for i in range(10)], "remedy": "r" * 200}
-            ],
             "lengths": {"mean": 100, "max": 4000, "width": 400, "counts": [1, 5, 30, 900]},
+            **compared,
+            "checks": [
+                *compared["checks"],
+                {"check": "secrets", "result": "Warned", "message": "m" * 300, "count": 3, "share": "0.02"}
+                | {"examples": [f"line {i}: {'e' * 200}" for i in range(10)], "remedy": "r" * 200},
+            ],
         }
     )
     job.write_losses("sft", [2.0 - i / 60 for i in range(70)], seconds=3.0)
@@ -45,6 +53,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     progress = Progress(stage="sft", step=70, total_steps=100, percent=70, updated=NOW)
     job.write_training("sft", evaluations, outcome=Outcome.STOPPED, progress=progress)
+    return render(job.workspace, job.request, job.context().review)
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a job whose judge is not calibrated."""
+    sample = judged(bad_found=14, RateLimited=3)
+    job = reviewed_job(tmp_path_factory.mktemp("waiting"), JUDGE, sample)
     return render(job.workspace, job.request)
 
 
@@ -91,6 +107,46 @@ def test_verdict_is_on_the_first_screen_of_a_phone(browser: Any, report: Path) -
     show(browser, report.as_uri(), PHONE)
     box = browser.find_element("css selector", ".verdict").rect
     assert box["y"] + box["height"] < 844
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_inconclusive_judge_is_on_the_first_screen(browser: Any, waiting: Path, width: int) -> None:
+    show(browser, waiting.as_uri(), width)
+    box = browser.find_element("css selector", ".verdict").rect
+    assert box["y"] + box["height"] < 844
+    text = " ".join(browser.find_element("css selector", ".verdict").text.split())
+    assert "The judge model is Inconclusive" in text
+    assert "recall 14/20 = 0.70, lower bound 0.48, minimum 0.70" in text
+    assert page_width(browser) <= width
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_lengths_of_both_sides_are_drawn_with_a_legend(browser: Any, report: Path, width: int) -> None:
+    show(browser, report.as_uri(), width)
+    outside = browser.execute_script(
+        "const chart = document.querySelector('svg[aria-labelledby^=lengths]');"
+        "const whole = chart.getBoundingClientRect();"
+        "const texts = [...chart.querySelectorAll('text')]"
+        ".map(text => [text.textContent, text.getBoundingClientRect()]);"
+        "return {names: texts.map(t => t[0]), outside: texts.filter(([_, b]) => b.left < 0 || "
+        "b.right > window.innerWidth || b.top < whole.top - 1).map(t => t[0])}"
+    )
+    legend = {"training inputs, median 31.5", "production inputs, median 64"}
+    assert legend <= set(outside["names"])
+    assert outside["outside"] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_of_the_words_are_those_of_the_chart(browser: Any, report: Path, scheme: str) -> None:
+    show(browser, report.as_uri(), DESK, scheme)
+    of_words, of_chart = browser.execute_script(
+        "const colours = (selector, name) => [...new Set([...document.querySelectorAll(selector)]"
+        ".map(e => getComputedStyle(e)[name]))];"
+        "return [colours('.swatch', 'backgroundColor'),"
+        " colours('svg[aria-labelledby^=lengths] path[style*=series]', 'stroke')]"
+    )
+    assert len(of_words) == 2
+    assert set(of_words) <= set(of_chart)
 
 
 def test_page_loads_nothing_and_runs_no_script(browser: Any, report: Path) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import ks_2samp  # type: ignore[import-untyped]
 
 PERCENTILES = (5, 50, 95)
 _BINS = 20
+_SHOWN_PERCENTILE = 99
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Lengths:
     longer: float
     """The share of production inputs that are longer than every training input."""
     edges: list[float]
-    """The edges of the bins of both histograms."""
+    """The edges of the bins of both histograms. The last bin also has all longer inputs."""
     training_counts: list[int]
     production_counts: list[int]
 
@@ -52,9 +54,13 @@ class Lengths:
 
 
 def compare_lengths(training: Sequence[int], production: Sequence[int]) -> Lengths:
-    """Compare lengths in tokens. Neither sample may be empty."""
+    """Compare lengths in tokens. Neither sample may be empty.
+
+    The histograms end at the larger 99th percentile, so that one very long input leaves room for the others.
+    """
     test = ks_2samp(training, production, method="asymp")
-    edges = np.unique(np.linspace(0, max(*training, *production), _BINS + 1).round(2))
+    end = max(np.percentile(lengths, _SHOWN_PERCENTILE) for lengths in (training, production))
+    edges = np.unique(np.linspace(0, end, _BINS + 1).round(2))
     return Lengths(
         training=_percentiles(training),
         production=_percentiles(production),
@@ -62,9 +68,14 @@ def compare_lengths(training: Sequence[int], production: Sequence[int]) -> Lengt
         p_value=float(test.pvalue),
         longer=sum(length > max(training) for length in production) / len(production),
         edges=edges.tolist(),
-        training_counts=np.histogram(training, edges)[0].tolist(),
-        production_counts=np.histogram(production, edges)[0].tolist(),
+        training_counts=_histogram(training, edges),
+        production_counts=_histogram(production, edges),
     )
+
+
+def _histogram(lengths: Sequence[int], edges: NDArray[np.float64]) -> list[int]:
+    counts: list[int] = np.histogram(np.minimum(lengths, edges[-1]), edges)[0].tolist()
+    return counts
 
 
 def _percentiles(lengths: Sequence[int]) -> dict[int, float]:

@@ -15,11 +15,12 @@ from tunegate_api.memory.fitting import size_text
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
 from tunegate_trainer.report.cases import comparisons
-from tunegate_trainer.report.charts import loss_chart, rate_chart
+from tunegate_trainer.report.charts import length_chart, loss_chart, rate_chart
 from tunegate_trainer.report.checks import check_results
 from tunegate_trainer.report.collect import Collected, collect
 from tunegate_trainer.report.headline import headline
 from tunegate_trainer.report.parameters import gate_rows, job_rows, memory_rows
+from tunegate_trainer.report.production import production_match
 from tunegate_trainer.report.review import review_of
 from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
@@ -40,7 +41,7 @@ def render(workspace: Path, request: Request, review: ReviewRecord | None = None
 def _page(job: Collected) -> str:
     stages = stages_of(job)
     judgement = judge_final(job.request, job.results)
-    review = review_of(job, is_training=bool(stages))
+    review, match = review_of(job, is_training=bool(stages)), production_match(job)
     environment = Environment(
         loader=PackageLoader("tunegate_trainer.report"),
         autoescape=True,
@@ -56,6 +57,8 @@ def _page(job: Collected) -> str:
         plan=job.plan,
         headline=headline(job, stages, judgement, review),
         review=review,
+        match=match,
+        length_chart=length_chart(match) if match else None,
         checks=check_results(job),
         scores=scores(job, stages, judgement),
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],

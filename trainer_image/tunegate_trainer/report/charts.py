@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from tunegate_api.judging.verdict import rate
 from tunegate_trainer.report.collect import LossPoint
+from tunegate_trainer.report.production import ProductionMatch
 from tunegate_trainer.report.stages import StageHistory
 
 _SIZE = (5.6, 3.6)
@@ -30,6 +31,8 @@ _VARIABLES = {_INK: "--muted", _GRID: "--line", _CRITICAL: "--bad"} | {
     colour: f"--series-{i}" for i, colour in enumerate(_SERIES, start=1)
 }
 _MARKERS = ("o", "s", "^", "D")
+_STYLES: Any = ("-", (0, (4, 2)))
+"""The line styles of training inputs and production inputs."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def loss_chart(stage: StageHistory) -> Markup | None:
         f"Training loss from {first.loss:.3g} at step {first.step} to {last.loss:.3g} at step {last.step}. "
         f"{_marks_in_words(stage)}"
     )
-    return _svg(f"loss-{stage.name}", f"Training loss, stage {stage.name}", words, draw, stage)
+    title = f"Training loss, stage {stage.name}"
+    return _svg(f"loss-{stage.name}", title, words, draw, right=stage.last_step, label="step")
 
 
 def rate_chart(stage: StageHistory) -> Markup | None:
@@ -93,10 +97,7 @@ def rate_chart(stage: StageHistory) -> Markup | None:
         axes.set_ylim(0, 1.04)
         _mark(axes, stage, at_top=False)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=columns, frameon=False, labelcolor=_INK,
-            handlelength=2.4, borderpad=0, columnspacing=1.4,
-        )  # fmt: skip
+        _legend(axes, columns)
 
     words = "; ".join(
         f"{line.label} from {line.rates[0]:.0%} at step {line.steps[0]} to {line.rates[-1]:.0%} "
@@ -104,7 +105,33 @@ def rate_chart(stage: StageHistory) -> Markup | None:
         for line in lines
     )
     title = f"Golden rate and dev metrics by checkpoint, stage {stage.name}"
-    return _svg(f"rates-{stage.name}", title, f"{words}. {_marks_in_words(stage)}", draw, stage)
+    words = f"{words}. {_marks_in_words(stage)}"
+    return _svg(f"rates-{stage.name}", title, words, draw, right=stage.last_step, label="step")
+
+
+def length_chart(match: ProductionMatch) -> Markup:
+    """Draw the histograms of the lengths of training inputs and production inputs, with their medians."""
+    edges = match.bin_edges
+
+    def draw(axes: Any) -> None:
+        for side, colour, style in zip(match.sides, _SERIES, _STYLES, strict=False):
+            shares = [count / max(1, sum(side.counts)) for count in side.counts]
+            label = f"{side.name}, median {side.lengths.median:g}"
+            axes.stairs(shares, edges, color=colour, fill=True, alpha=0.25)
+            axes.stairs(shares, edges, color=colour, linewidth=2.2, linestyle=style, label=label)
+            axes.axvline(side.lengths.median, color=colour, linewidth=1.4, linestyle=style)
+        axes.set_ylabel("share of inputs")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        _legend(axes, columns=1)
+
+    words = "; ".join(
+        f"{side.name} have {side.lengths.low:g} tokens at the 5th percentile, {side.lengths.median:g} at the "
+        f"50th and {side.lengths.high:g} at the 95th"
+        for side in match.sides
+    )
+    title = "Lengths of training inputs and production inputs"
+    return _svg("lengths", title, f"{words}.", draw, right=edges[-1], label="tokens of an input")
 
 
 def _lines(stage: StageHistory) -> list[_Line]:
@@ -122,7 +149,18 @@ def _lines(stage: StageHistory) -> list[_Line]:
     return list(found.values())
 
 
-def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: StageHistory) -> Markup:
+def _legend(axes: Any, columns: int) -> None:
+    """Draw the legend above the axes."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=columns, frameon=False, labelcolor=_INK,
+        handlelength=2.4, borderpad=0, columnspacing=1.4,
+    )  # fmt: skip
+
+
+def _svg(
+    name: str, title: str, words: str, draw: Callable[[Any], None], *, right: float, label: str
+) -> Markup:
+    """Return a chart whose horizontal axis has a ``label`` and ends a little after the value ``right``."""
     # Importing matplotlib takes a second, and only a report with a chart needs it.
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
@@ -140,9 +178,9 @@ def _svg(name: str, title: str, words: str, draw: Callable[[Any], None], stage: 
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
-        axes.set_xlim(left=0, right=max(stage.last_step, 1) * 1.02)
+        axes.set_xlim(left=0, right=max(right, 1) * 1.02)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        axes.set_xlabel("step")
+        axes.set_xlabel(label)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.spines["bottom"].set_color(_INK)

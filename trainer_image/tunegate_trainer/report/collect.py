@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class DataNotes:
     overlapping_prompts: int | None = None
     lengths: Lengths | None = None
     findings: tuple[CheckNote, ...] = ()
+    distribution: Mapping[str, Any] = field(default_factory=dict)
+    """The comparison with ``data.production``, see :mod:`tunegate_trainer.report.production`."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def _losses(path: Path) -> tuple[LossPoint, ...]:
 
 
 def _notes(report: Mapping[str, Any]) -> DataNotes:
-    split = report.get("split")
+    split, distribution = report.get("split"), report.get("distribution")
     split = split if isinstance(split, dict) else {}
     return DataNotes(
         rows=_whole(report.get("rows")),
@@ -270,6 +272,7 @@ def _notes(report: Mapping[str, Any]) -> DataNotes:
         overlapping_prompts=_whole(split.get("overlapping_prompts")),
         lengths=_lengths(report.get("lengths")),
         findings=_findings(report.get("checks")),
+        distribution=distribution if isinstance(distribution, dict) else {},
     )
 
 
