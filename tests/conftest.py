@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 from support.api_server import ApiServer, api_server
+from support.fork_server import fork_servers
 from support.laptop import Laptop
-from support.warm_trainer import warm_trainer
 
 # No deadlines: tests must not fail because a machine is busy.
 settings.register_profile("untimed", deadline=None)
@@ -79,11 +79,12 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return variables with which pods are forks of one trainer process, which has imported its libraries."""
+    """Return variables with which pods and commands are forks of processes that have imported their
+    libraries."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        return warm_trainer(folder, owner=os.getpid())
-    return warm_trainer(folder.parent, owner=os.getppid())
+        return fork_servers(folder, owner=os.getpid())
+    return fork_servers(folder.parent, owner=os.getppid())
 
 
 @pytest.fixture

@@ -15,9 +15,12 @@ import psutil
 import yaml
 
 from support.builders import make_config_map
+from support.fork_server import COMMAND, PACKAGES
 from support.stage_folder import StageFolder
 from tunegate_api.contract import sha256_text
 
+PROGRAM = "tunegate_operator.cli.main"
+FORK_CLIENT = PACKAGES / "fork_client.py"
 STAND_IN = Path(__file__).with_name("stand_in")
 """A folder with a fake trainer package, used if it is first on the path."""
 
@@ -44,8 +47,21 @@ class Command:
         return self.folder / "runs"
 
     def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start the command in a new process."""
+        return self._start(sys.executable, "-m", PROGRAM, *args)
+
+    def __call__(self, *args: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end. It is a fork if the environment has the server of forks."""
+        if COMMAND in self.environment:
+            process = self._start(sys.executable, "-S", str(FORK_CLIENT), COMMAND, PROGRAM, *args)
+        else:
+            process = self.start(*args)
+        output, _ = process.communicate(timeout=seconds)
+        return subprocess.CompletedProcess(args, process.returncode, output, "")
+
+    def _start(self, *command: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tunegate_operator.cli.main", *args],
+            command,
             cwd=self.folder,
             env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200", **self.environment},
             stdout=subprocess.PIPE,
@@ -65,11 +81,6 @@ class Command:
                 process.communicate()
         for pod in self.pods():
             pod.kill()
-
-    def __call__(self, *args: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
-        process = self.start(*args)
-        output, _ = process.communicate(timeout=seconds)
-        return subprocess.CompletedProcess(args, process.returncode, output, "")
 
     def object(self, name: str = "orders") -> dict[str, Any]:
         loaded: dict[str, Any] = yaml.safe_load((self.runs / name / "status.yaml").read_text())

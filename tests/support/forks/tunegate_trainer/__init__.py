@@ -1,4 +1,4 @@
-"""Shadows the trainer's package on the path, so that its commands become forks of the warm trainer.
+"""Shadows the trainer's package on the path, so that its commands become forks of the trainer's server.
 
 All other modules are the trainer's own.
 """

@@ -1,12 +1,13 @@
-"""A server that has imported the trainer's libraries, and forks itself for each trainer command.
+"""A server that has imported the libraries of a program, and forks itself for each start of the program.
 
-Importing PyTorch and TRL takes 5 of the 6 seconds that a role needs with a tiny model. A fork is a separate
-process, so tests still run real roles. A test of how a trainer starts must start a new process instead.
+Importing PyTorch and TRL takes 5 of the 6 seconds that a role needs with a tiny model, and importing the
+command takes most of the time of a short command. A fork is a separate process, so tests still run real roles
+and commands. A test of how a program starts must start a new process instead.
 
-``python warm_trainer.py SOCKET PID`` serves until the process PID ends. A client sends one line of JSON
-(``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and stderr,
-then signals as one byte each. It receives the exit code in one line. If the client disconnects, the fork is
-killed.
+``python fork_server.py PROGRAM SOCKET PID`` serves until the process PID ends. A client sends one line of
+JSON (``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and
+stderr, then signals as one byte each. It receives the exit code in one line. If the client disconnects, the
+fork is killed.
 """
 
 import fcntl
@@ -25,27 +26,30 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-SOCKET_VARIABLE = "WARM_TRAINER"
-PACKAGE = Path(__file__).with_name("warm")
+PACKAGES = Path(__file__).with_name("forks")
+"""A folder with the client and a package that makes trainer commands forks, if it is first on the path."""
 ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample")
-MODULES = ("main", "report", "distributed.ranks", *(f"roles.{role}" for role in ROLES))
+TRAINER, COMMAND = "TRAINER_FORKS", "COMMAND_FORKS"
+"""The programs. The variables with these names have the paths of their servers' sockets."""
 
 
-def warm_trainer(folder: Path, owner: int) -> dict[str, str]:
-    """Start the server, and return the environment in which ``python -m tunegate_trainer`` uses it.
+def fork_servers(folder: Path, owner: int) -> dict[str, str]:
+    """Start a server for each program, and return the environment in which ``python -m tunegate_trainer`` and
+    :class:`~support.command.Command` use it.
 
-    All test processes that give the same ``folder`` share one server, which ends with the process ``owner``.
+    All test processes that give the same ``folder`` share the servers, which end with the process ``owner``.
     """
-    path = folder / "warm.sock"
-    with (folder / "warm.lock").open("w") as lock:
+    paths = {program: folder / f"{program}.sock" for program in (TRAINER, COMMAND)}
+    with (folder / "forks.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            _start(path, owner)
-    search = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH", ""))))
-    return {SOCKET_VARIABLE: str(path), "PYTHONPATH": search}
+        for program, path in paths.items():
+            if not path.exists():
+                _start(program, path, owner)
+    search = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH", ""))))
+    return {**{program: str(path) for program, path in paths.items()}, "PYTHONPATH": search}
 
 
-def _start(path: Path, owner: int) -> None:
+def _start(program: str, path: Path, owner: int) -> None:
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -54,7 +58,7 @@ def _start(path: Path, owner: int) -> None:
     ready, theirs = os.pipe()
     os.posix_spawn(
         sys.executable,
-        [sys.executable, __file__, str(path), str(owner)],
+        [sys.executable, __file__, program, str(path), str(owner)],
         environment,
         file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1)],
     )
@@ -175,9 +179,13 @@ def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         sys.argv = [request["module"], *request["arguments"]]
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # as in a terminal, not as in a background job
         if request["module"] == "code":
             exec(request["arguments"][0], {"__name__": "__main__"})  # noqa: S102 - a test's own
         else:
+            sys.modules.pop(request["module"], None)  # runpy warns about a module that is imported already
             runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
@@ -190,12 +198,17 @@ def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         os._exit(code)
 
 
-def serve(path: str, owner: int) -> None:
-    """Import what roles need, and fork for each client until the process ``owner`` ends."""
+def serve(program: str, path: str, owner: int) -> None:
+    """Import what the program needs, and fork for each client until the process ``owner`` ends."""
     owner_fd = os.pidfd_open(owner)
-    import_module("tunegate_trainer.process.packages").hide("scipy", "sklearn", "wandb")  # as roles do
-    for name in MODULES:
-        import_module(f"tunegate_trainer.{name}")
+    if program == TRAINER:
+        import_module("tunegate_trainer.process.packages").hide("scipy", "sklearn", "wandb")  # as roles do
+        roles = (f"roles.{role}" for role in ROLES)
+        modules = [f"tunegate_trainer.{name}" for name in ("main", "report", "distributed.ranks", *roles)]
+    else:
+        modules = import_module("tunegate_operator.cli.main").COMMANDS.values()
+    for name in modules:
+        import_module(name)
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -208,4 +221,4 @@ def serve(path: str, owner: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""The trainer's roles, with the forecast command in a fork of the warm trainer."""
+"""The trainer's roles, with the forecast command in a fork of the trainer's server."""
 
 import os
 
