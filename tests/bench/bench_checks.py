@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from tunegate_api.forecast import CheckedData
 from tunegate_trainer.checks import SETTINGS
 
 SEEDS = (1001, 1002)
+SHIFT_SEEDS = range(1001, 1007)
 SHAPES = ("sections", "functions", "labels", "fields", "names", "continuations")
 TARGET = ">= 0.95"
 FAULTS = 20
@@ -145,15 +147,20 @@ def _templates() -> Iterator[Measure]:
 
 def _shifts() -> Iterator[Measure]:
     counts = Counts()
-    for seed in SEEDS:
-        for kind in shifts.KINDS:
-            for size in (150, 300):
+    for kind in shifts.KINDS:
+        for size in (150, 300):
+            results: Counter[str] = Counter()
+            for seed in SHIFT_SEEDS:
                 data = shifts.shift(kind, size=size, seed=seed)
                 production = "".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in data.production)
                 one = check(train=jsonl(data.rows), production=production)
-                counts += compare(
-                    {1} if "distribution" in one.settings else set(), {1} if data.shifted else set()
-                )
+                found = {1} if "distribution" in one.settings else set()
+                counts += compare(found, {1} if data.shifted else set())
+                results += Counter(r.result for r in one.data.results if r.name == "distribution_shift")
+            what = "like training inputs" if kind == "none" else f"of other {kind}"
+            for result in ("Refused", "Warned"):
+                share = results[result] / len(SHIFT_SEEDS)
+                yield Measure(f"{size} production inputs {what}: {result}", round(share, 3), "share")
     yield from _measures("shifted production inputs, sets warned or refused", counts)
 
 

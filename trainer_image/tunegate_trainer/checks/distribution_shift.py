@@ -22,9 +22,9 @@ NAME = "distribution_shift"
 MIN_INPUTS = 50
 """Minimum number of distinct inputs on each side. With 50, the 95 % confidence interval of an AUC of 0.75 is
 about 0.2 wide."""
-NOTICEABLE_AUC = 0.6
+NOTICEABLE_AUC = 0.55
 """An AUC whose lower bound is larger is worth a warning. For two normal distributions of scores it is a
-difference of 0.36 standard deviations, between a small and a medium effect (Cohen 1988)."""
+difference of 0.18 standard deviations, a small effect (Cohen 1988)."""
 MIN_KS_DISTANCE = 0.2
 """A smaller Kolmogorov-Smirnov distance is no warning. For two normal distributions it is a difference of 0.5
 standard deviations, a medium effect (Cohen 1988)."""
