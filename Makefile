@@ -163,7 +163,7 @@ bench-checks: $(STAMP) ## Measure how well data checks find generated faults in 
 	$(BIN)/python tests/bench/bench_checks.py $(PARTS)
 
 .PHONY: bench-data
-bench-data: $(STAMP) ## Measure data checks and tokenization of up to a million rows (20 minutes)
+bench-data: $(STAMP) ## Measure data checks and tokenization of up to a million rows (45 minutes)
 	$(BIN)/python tests/bench/bench_data.py $(PARTS)
 
 .PHONY: bench-memory
