@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from support.api_server import ApiServer, api_server
-from support.fork_server import fork_servers
+from support.fork_server import STAND_IN, TRAINER, forks
 from support.laptop import Laptop
 
 # No deadlines: tests must not fail because a machine is busy.
@@ -81,10 +81,21 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return variables with which pods and commands are forks of processes that have imported their
     libraries."""
+    return _forks(TRAINER, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return variables with which pods run a fake trainer, which sends reports like the real trainer's, but
+    trains nothing."""
+    return _forks(STAND_IN, tmp_path_factory)
+
+
+def _forks(program: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        return fork_servers(folder, owner=os.getpid())
-    return fork_servers(folder.parent, owner=os.getppid())
+        return forks(program, folder, owner=os.getpid())
+    return forks(program, folder.parent, owner=os.getppid())
 
 
 @pytest.fixture

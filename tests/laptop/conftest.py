@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command import QUICKSTART, Command, stand_in_environment
+from support.command import QUICKSTART, Command
 from support.tiny_model import save_tiny_model
 
 
@@ -24,7 +24,7 @@ def tunegate(tmp_path: Path, warm: dict[str, str]) -> Command:
 
 @pytest.fixture
 def cold(tmp_path: Path) -> Command:
-    """The command as a user runs it: its pods import their libraries themselves, without the warm trainer."""
+    """The command as a user runs it: its pods import their libraries themselves."""
     return Command(tmp_path)
 
 
@@ -48,8 +48,8 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 @pytest.fixture
-def quick(tmp_path: Path) -> Iterator[Command]:
-    """The command with a fake trainer, which sends reports like the real trainer's, but trains nothing."""
-    command = Command(tmp_path, stand_in_environment())
+def quick(tmp_path: Path, stand_in: dict[str, str]) -> Iterator[Command]:
+    """The command with a fake trainer."""
+    command = Command(tmp_path, dict(stand_in))
     yield command
     command.kill()

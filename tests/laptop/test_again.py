@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.command import Command, stand_in_environment
+from support.command import Command
 from tunegate_api.contract import sha256_text
 
 NOWHERE = Path("/nowhere")
@@ -15,9 +15,9 @@ Objects = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_folder(tmp_path_factory: pytest.TempPathFactory, stand_in: dict[str, str]) -> Path:
     """The folder of a run that passed. Tests must not change it."""
-    command = Command(tmp_path_factory.mktemp("finished"), stand_in_environment())
+    command = Command(tmp_path_factory.mktemp("finished"), stand_in)
     command.write(NOWHERE)
     result = command("run", "manifests")
     assert result.returncode == 0, result.stdout

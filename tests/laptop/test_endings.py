@@ -7,13 +7,15 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from support.command import Command, stand_in_environment
+from support.command import Command
 
 
 @pytest.fixture(scope="module")
-def overdue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, CompletedProcess[str]]]:
+def overdue(
+    tmp_path_factory: pytest.TempPathFactory, stand_in: dict[str, str]
+) -> Iterator[tuple[Command, CompletedProcess[str]]]:
     """A job whose training exceeded its deadline, and the command's output."""
-    command = Command(tmp_path_factory.mktemp("overdue"), stand_in_environment() | {"STAND_IN": "trains"})
+    command = Command(tmp_path_factory.mktemp("overdue"), stand_in | {"STAND_IN": "trains"})
     command.write(Path("/nowhere"), activeDeadlineSeconds=8)
     yield command, command("run", "manifests")
     command.kill()

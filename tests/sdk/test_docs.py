@@ -6,18 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.command import stand_in_environment
-
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 
-def test_code_in_the_docs_runs_a_job(tmp_path: Path) -> None:
+def test_code_in_the_docs_runs_a_job(tmp_path: Path, stand_in: dict[str, str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     script = tmp_path / "page.py"
     script.write_text("\n".join([*blocks, "print('passed:', result.passed)"]))
-    environment = {**os.environ, **stand_in_environment()}
     output = subprocess.check_output(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, text=True, timeout=120
+        [sys.executable, str(script)], cwd=tmp_path, env={**os.environ, **stand_in}, text=True, timeout=120
     )
     assert "kind: FineTuneJob" in output
     assert output.endswith("passed: True\n")

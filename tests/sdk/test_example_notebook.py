@@ -8,8 +8,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from support.command import stand_in_environment
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -28,8 +26,10 @@ def execute(folder: Path, seconds: int, replaced: tuple[str, str] = ("", "")) ->
     return [notebook.cells[-1].outputs[0].text, *shown]
 
 
-def test_notebook_runs_with_a_stand_in_for_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in stand_in_environment().items():
+def test_notebook_runs_with_a_stand_in_for_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: dict[str, str]
+) -> None:
+    for name, value in stand_in.items():
         monkeypatch.setenv(name, value)
     # The stand-in reports one metric alone.
     last, progress, result = execute(tmp_path, 120, ('name="f1", average="Macro"', 'name="exact_match"'))

@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 import tunegate as tg
-from support.command import Command, stand_in_environment
+from support.command import Command
 from support.tiny_model import save_tiny_model
 from support.typed_orders import ROWS, cases, gate, job, rows
 from support.waiting import eventually
@@ -26,9 +26,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pods run a fake trainer, which sends reports like the real trainer's, but trains nothing."""
-    for name, value in stand_in_environment().items():
+def fake(monkeypatch: pytest.MonkeyPatch, stand_in: dict[str, str]) -> None:
+    """Pods run a fake trainer."""
+    for name, value in stand_in.items():
         monkeypatch.setenv(name, value)
 
 
@@ -66,7 +66,7 @@ def test_failed_job_raises_an_error_with_its_message_and_hint(here: Path) -> Non
     assert str(raised.value).endswith(failure.hint)
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("fake")
 def test_job_that_a_gate_stops_is_returned_without_check(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAND_IN", "stops")
     result = tg.run(job(here), gate(), cases(), rows(), check=False)
@@ -74,7 +74,7 @@ def test_job_that_a_gate_stops_is_returned_without_check(here: Path, monkeypatch
     assert result.status.phase is tg.Phase.STOPPED
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("fake")
 def test_interrupt_ends_all_pods_and_the_next_call_continues(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +93,7 @@ def _interrupt_when(condition: Callable[[], bool]) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("fake")
 def test_ended_job_with_changed_inputs_is_refused_instead_of_returned(here: Path) -> None:
     assert tg.run(job(here), gate(), cases(), rows()).passed
     changed = tg.config_map("rows", {"train.jsonl": [{**row, "completion": "no"} for row in ROWS]})
@@ -102,14 +102,14 @@ def test_ended_job_with_changed_inputs_is_refused_instead_of_returned(here: Path
     assert tg.run(job(here), gate(), cases(), changed, again=True).passed
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("fake")
 def test_changed_job_is_refused_with_the_option_of_python(here: Path) -> None:
     tg.run(job(here), gate(), cases(), rows())
     with pytest.raises(tg.NotStartedError, match=r"other values for: stages\..*start over with again=True"):
         tg.run(job(here, steps=20), gate(), cases(), rows())
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("fake")
 def test_notebook_shows_progress_and_result_as_html(here: Path) -> None:
     cell = "\n".join(
         [

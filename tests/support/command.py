@@ -21,16 +21,8 @@ from tunegate_api.contract import sha256_text
 
 PROGRAM = "tunegate_operator.cli.main"
 FORK_CLIENT = PACKAGES / "fork_client.py"
-STAND_IN = Path(__file__).with_name("stand_in")
-"""A folder with a fake trainer package, used if it is first on the path."""
-
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")
-
-
-def stand_in_environment() -> dict[str, str]:
-    """Return the variables with which a command's pods run the stand-in."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(STAND_IN), os.environ.get("PYTHONPATH"))))}
 
 
 @dataclass

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -29,24 +30,27 @@ from typing import Any, NoReturn
 PACKAGES = Path(__file__).with_name("forks")
 """A folder with the client and a package that makes trainer commands forks, if it is first on the path."""
 ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample")
-TRAINER, COMMAND = "TRAINER_FORKS", "COMMAND_FORKS"
+TRAINER, STAND_IN, COMMAND = "TRAINER_FORKS", "STAND_IN_FORKS", "COMMAND_FORKS"
 """The programs. The variables with these names have the paths of their servers' sockets."""
+STAND_IN_PACKAGES = Path(__file__).with_name("stand_in")
+"""A folder with a fake trainer, whose commands are forks too."""
 
 
-def fork_servers(folder: Path, owner: int) -> dict[str, str]:
-    """Start a server for each program, and return the environment in which ``python -m tunegate_trainer`` and
-    :class:`~support.command.Command` use it.
+def forks(program: str, folder: Path, owner: int) -> dict[str, str]:
+    """Start the servers of a trainer, :data:`TRAINER` or :data:`STAND_IN`, and of the command. Return the
+    environment in which ``python -m tunegate_trainer`` and :class:`~support.command.Command` use them.
 
     All test processes that give the same ``folder`` share the servers, which end with the process ``owner``.
     """
-    paths = {program: folder / f"{program}.sock" for program in (TRAINER, COMMAND)}
+    paths = {name: folder / f"{name}.sock" for name in (program, COMMAND)}
     with (folder / "forks.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for program, path in paths.items():
+        for name, path in paths.items():
             if not path.exists():
-                _start(program, path, owner)
-    search = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH", ""))))
-    return {**{program: str(path) for program, path in paths.items()}, "PYTHONPATH": search}
+                _start(name, path, owner)
+    packages = [str(STAND_IN_PACKAGES)] if program == STAND_IN else []
+    search = os.pathsep.join(filter(None, (*packages, str(PACKAGES), os.environ.get("PYTHONPATH", ""))))
+    return {**{name: str(path) for name, path in paths.items()}, "PYTHONPATH": search}
 
 
 def _start(program: str, path: Path, owner: int) -> None:
@@ -201,10 +205,14 @@ def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
 def serve(program: str, path: str, owner: int) -> None:
     """Import what the program needs, and fork for each client until the process ``owner`` ends."""
     owner_fd = os.pidfd_open(owner)
+    modules: Iterable[str]
     if program == TRAINER:
         import_module("tunegate_trainer.process.packages").hide("scipy", "sklearn", "wandb")  # as roles do
         roles = (f"roles.{role}" for role in ROLES)
         modules = [f"tunegate_trainer.{name}" for name in ("main", "report", "distributed.ranks", *roles)]
+    elif program == STAND_IN:
+        sys.path.insert(0, str(STAND_IN_PACKAGES))
+        modules = [f"tunegate_api.{name}" for name in ("contract", "judging.verdict", "plan", "v1alpha1")]
     else:
         modules = import_module("tunegate_operator.cli.main").COMMANDS.values()
     for name in modules:
