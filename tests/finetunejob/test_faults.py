@@ -87,10 +87,13 @@ LIVES = pytest.mark.parametrize(
         pytest.param(REGRESSING, None, id="stopped, continued", marks=pytest.mark.slow),
     ],
 )
+POSTS = pytest.mark.parametrize(
+    "posts", [pytest.param(False, id="laptop", marks=pytest.mark.slow), pytest.param(True, id="cluster")]
+)
 
 
 @LIVES
-@pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
+@POSTS
 def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoints, ttl, posts):
     world = new_world(checkpoints, ttl, posts=posts)
     deaths: list[tuple[int, World]] = []
@@ -119,7 +122,7 @@ def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoin
 
 
 @LIVES
-@pytest.mark.parametrize("posts", [False, True], ids=["laptop", "cluster"])
+@POSTS
 def test_failed_write_does_not_change_the_end_state(checkpoints, ttl, posts):
     undisturbed = new_world(checkpoints, ttl)
     live(undisturbed)

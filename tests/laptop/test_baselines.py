@@ -10,6 +10,7 @@ from support.overlapping import good_and_worse
 pytestmark = pytest.mark.model
 
 
+@pytest.mark.slow
 def test_forged_baseline_does_not_change_a_later_jobs_verdict(tunegate, tiny_model):
     good, _ = good_and_worse(f"file://{tiny_model}", publish=[])
     first = tunegate("run", tunegate.write_all(good), seconds=400)

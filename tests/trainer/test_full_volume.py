@@ -41,7 +41,10 @@ def stage_folder(root: TrainerRoot, stage: str) -> Path:
     return root.workspace / root.paths.stage(stage)
 
 
-@pytest.mark.parametrize("room", [0, 8 * PAGE], ids=["losses", "checkpoint"])
+@pytest.mark.parametrize(
+    "room",
+    [pytest.param(0, id="losses", marks=pytest.mark.slow), pytest.param(8 * PAGE, id="checkpoint")],
+)
 def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(make_root, room):
     whole, root = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
     train(whole)

@@ -91,6 +91,7 @@ def test_unreachable_wandb_delays_no_step_and_gets_the_metrics_later(start, serv
     assert stage.column("checkpoint/step") == [0, 3, 6]
 
 
+@pytest.mark.slow
 def test_successful_attempt_clears_the_failure_in_the_wandb_run(start, server):
     root = start()
     server.key = KEY
