@@ -8,6 +8,7 @@ import pytest
 import yaml
 from transformers import BltConfig
 
+from support.builders import make_config_map
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 from support.multimodal_models import save_multimodal_model
 
@@ -104,6 +105,22 @@ def test_plan_compares_training_inputs_with_production_inputs(tunegate, tiny_mod
     assert result.returncode == 0, result.stdout
     assert "production 64 inputs · a classifier distinguishes them with AUC 0." in result.stdout
     assert "data.production is not set" not in result.stdout
+
+
+def test_plan_shows_the_rows_of_mixed_sources(tunegate, tiny_model):
+    data = {
+        "goal": "StyleOrFormat",
+        "sizePolicy": "Warn",
+        "train": {"configMap": "rows"},
+        "mix": [{"configMap": "chats", "weight": "2.5", "columns": {"prompt": "q", "completion": "a"}}],
+        "heldOut": {"fraction": "0.25"},
+    }
+    chats = "".join(json.dumps({"q": f"how many {i} lamps?", "a": f"{i}"}) + "\n" for i in range(20))
+    objects = [*manifests(tiny_model, data=data), make_config_map("chats", rows__jsonl=chats)]
+    result = tunegate("plan", tunegate.write_all(objects))
+    assert result.returncode == 0, result.stdout
+    assert "data      98 train · 8 dev · 8 test" in result.stdout
+    assert "mix       50 of the train rows are from data.mix[0]" in result.stdout
 
 
 @pytest.mark.usefixtures("without_weights")
