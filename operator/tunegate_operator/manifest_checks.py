@@ -29,7 +29,7 @@ _SOURCES: tuple[ObjectPath, ...] = (
     *(("spec", "data", name) for name in ("train", "preference", "production")),
     ("spec", "data", "quality", "judge", "calibration", "source"),
 )
-"""The paths of the data sources in a FineTuneJob."""
+"""The paths of the data sources in a FineTuneJob, apart from those in the list ``mix``."""
 _Id = tuple[str, str, str]
 
 
@@ -89,7 +89,8 @@ class _Checks:
         for path in (("spec", "gates"), *(("spec", "stages", i, "gates") for i in _positions(job, "stages"))):
             for i, reference in enumerate(_list(job.obj, path)):
                 yield from self._gate_exists(job, (*path, i, "name"), reference)
-        for source in _SOURCES:
+        mix = ("spec", "data", "mix")
+        for source in (*_SOURCES, *((*mix, i) for i in range(len(_list(job.obj, mix))))):
             yield from self._pinned(job, source, (*source, "sha256"))
         for i in _positions(job, "taskMetrics"):
             yield from self._schema(job, ("spec", "taskMetrics", i, "schema"))

@@ -6,7 +6,7 @@ from typing import Any
 from support.records import records_of
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
-from tunegate_trainer.checks.rows import AllUsableRows
+from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import Parsed, parse_pairs, parse_rows
@@ -20,27 +20,23 @@ NO_CONTEXT = CheckContext(request=_NOTHING, tokenizer=_NOTHING, golden={})
 """The context of checks that read nothing but rows."""
 
 
-def usable_rows(rows: Sequence[JsonRow] = (), pairs: Sequence[JsonRow] = ()) -> AllUsableRows:
+def usable_rows(rows: Sequence[JsonRow] = (), pairs: Sequence[JsonRow] = ()) -> UsableRows:
     """Return rows and pairs, given as JSON objects. The first of each is in line 1."""
     return usable_of(measured_rows(*rows), measured_pairs(*pairs))
 
 
-def usable_of(of_rows: Sequence[Measured[Row]], of_pairs: Sequence[Measured[Pair]]) -> AllUsableRows:
+def usable_of(of_rows: Sequence[Measured[Row]], of_pairs: Sequence[Measured[Pair]]) -> UsableRows:
     """Return rows and pairs as checks read them, with their near-duplicates."""
-    return AllUsableRows(
-        of_rows,
-        of_pairs,
-        groups_before=len({one.group for one in (*of_rows, *of_pairs)}),
-        near_duplicates=find_near_duplicates(Documents(of_rows, of_pairs)),
-    )
+    groups = len({one.group for one in (*of_rows, *of_pairs)})
+    return UsableRows(of_rows, of_pairs, groups, find_near_duplicates(Documents(of_rows, of_pairs)))
 
 
-def answered(*completions: str) -> AllUsableRows:
+def answered(*completions: str) -> UsableRows:
     """Return rows with these completions, and different prompts."""
     return usable_rows([{"prompt": f"order {i}", "completion": text} for i, text in enumerate(completions)])
 
 
-def prompted(*prompts: str) -> AllUsableRows:
+def prompted(*prompts: str) -> UsableRows:
     """Return rows with these prompts, and short completions."""
     return usable_rows([{"prompt": prompt, "completion": "yes"} for prompt in prompts])
 
@@ -63,14 +59,14 @@ def measured_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
 
 def usable_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
     """Return the pairs without bad ones."""
-    return with_lengths(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
+    return _with_lengths(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
 
 
 def _measured(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
     assert not parsed.bad, parsed.bad
-    return with_lengths(parsed, examples)
+    return _with_lengths(parsed, examples)
 
 
-def with_lengths(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
+def _with_lengths(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
     """Return the rows with arbitrary lengths in tokens."""
     return [Measured(row, 8, 4, row.group, 4, examples * i) for i, row in enumerate(parsed.rows)]

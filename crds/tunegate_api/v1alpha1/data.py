@@ -194,9 +194,9 @@ class Data(ApiModel):
     unless it answers the question of a held-out row. Held-out rows are taken from these rows; in a held-out
     chat, the last assistant turn is scored."""
     mix: Annotated[list[MixedSource], Field(max_length=8)] = []
-    """Further rows to train on, such as general chats or synthetic rows. None of them is held out, and none
-    in the group of a held-out row is trained on. `goal`, templates, labels, languages and `production` are
-    only checked for `train`."""
+    """Further rows to train on, such as general chats or synthetic rows. They are never held out, and not
+    trained on if they repeat held-out rows. `goal`, templates, labels, languages and `production` are only
+    checked for `train`."""
     preference: DataSource | None = None
     """Preference pairs for DPO stages: prompt, chosen completion and rejected completion. Held-out pairs, and
     pairs with a held-out prompt, are not trained on."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.judging.golden import Message, parse_golden
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
-from tunegate_trainer.checks.rows import AllUsableRows, SplitRows, UsableRows
+from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.mix import MixedSource, TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.production import Input, Production
@@ -36,7 +38,7 @@ class SoundData:
     source: SourceRows[Row]
     pair_source: SourceRows[Pair]
     production: Production
-    usable: AllUsableRows
+    usable: UsableRows
     split: SplitRows
     folder: Path
     """A folder for the examples of sources."""
@@ -46,16 +48,13 @@ class SoundData:
         return {"json_schema": {"type": "object"}}
 
     @property
-    def task(self) -> UsableRows:
-        return self.usable.unmixed
+    def trained_mix(self) -> TrainedMix:
+        mixed = MixedSource(self.source, "0" * 64, Fraction(1))
+        return TrainedMix(mixed, self.usable.rows, [0] * len(self.usable.rows), range(1), [])
 
     @property
     def pairs(self) -> Split[Measured[Pair]]:
         return self.split.pairs
-
-    @property
-    def task_split(self) -> SplitRows:
-        return self.split
 
     def source_of(self, *lines: str) -> SourceRows[Row]:
         """Return the source of a file with these lines."""
@@ -94,7 +93,7 @@ def sound(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SoundDa
         source=source,
         pair_source=pair_source,
         production=production,
-        usable=AllUsableRows(rows, pairs, production, groups_before=groups, near_duplicates=near_duplicates),
+        usable=UsableRows(rows, pairs, groups, near_duplicates, production),
         split=SplitRows(
             rows=Split(rows[:-2], [rows[-2]], [rows[-1]]),
             pairs=Split([pairs[0]], [pairs[1]], [pairs[2]]),

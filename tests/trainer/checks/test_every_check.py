@@ -41,6 +41,7 @@ from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.folder import DataFolder
+from tunegate_trainer.data.mix import MixedSource, TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Place
@@ -50,7 +51,12 @@ from tunegate_trainer.data.usable import Limit
 from tunegate_trainer.process.errors import BadDataError, TooFewRowsError
 from tunegate_trainer.roles.data import prepare
 
-TABLE = [(field.name, check) for field in fields(CHECKS) for check in getattr(CHECKS, field.name)]
+TABLE = [
+    (field.name, check)
+    for field in fields(CHECKS)
+    if field.name != "mixed"  # checks of ``usable`` again
+    for check in getattr(CHECKS, field.name)
+]
 OTHER_MODULES = {
     "chat_template",
     "checked_rows",
@@ -307,6 +313,11 @@ def row_in_german(sound):
     ), sound.context
 
 
+def mix_without_trained_rows(sound):
+    mixed = MixedSource(replace(sound.source, field="data.mix[0]"), "0" * 64, Fraction(1, 1000))
+    return TrainedMix(mixed, [], [], [], []), sound.context
+
+
 FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "bad_inputs": bad_production_row,
     "bad_rows": bad_row,
@@ -327,6 +338,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "long_rows": longer_than_a_stage_takes,
     "lost_reasoning": reasoning_without_template,
     "masked_answers": held_out_answers_in_chats,
+    "mixed_rows": mix_without_trained_rows,
     "mixed_templates": prompt_in_another_template,
     "mixed_languages": row_in_german,
     "near_equal_pairs": answers_in_another_case,
@@ -417,7 +429,7 @@ def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_pa
     root = make_root(spec={"data": data}, inputs={"orders/train.jsonl": rows})
     folder = DataFolder(tmp_path / "data")
     model = ModelPlan(uri="package://tiny", digest="0" * 64, parameters=1)
-    checks = replace(CHECKS, task_split=(*CHECKS.task_split, NoMugs()))
+    checks = replace(CHECKS, split=(*CHECKS.split, NoMugs()))
     plan = prepare(root.context(Role.DATA), folder, model, tiny_model, checks)
     assert plan.data.warnings[-1] == f"{plan.data.train.rows} training rows are orders"
     assert json.loads((folder.path / "report.json").read_text())["orders"] == plan.data.train.rows
@@ -493,7 +505,7 @@ def test_few_rows_counts_the_missing_rows(sound):
 def test_size_policy_decides_whether_too_few_rows_are_refused(sound, policy):
     rows, context = one_training_row(sound)
     data = context.request.spec.data.model_copy(update={"size_policy": policy})
-    runner = run_on(replace(context, settings=settings(data)), CHECKS.task_split, rows)
+    runner = run_on(replace(context, settings=settings(data)), CHECKS.split, rows)
     if policy == "Warn":
         assert len(runner.warnings) == 1
         runner.refuse_errors()

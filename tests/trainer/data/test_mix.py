@@ -2,19 +2,20 @@
 
 import json
 from collections import Counter
+from fractions import Fraction
 from itertools import combinations
 
 import pytest
 
 from support.records import records_of
 from support.trainer_root import TrainerRoot, orders_spec
-from support.usable_rows import with_lengths
+from support.usable_rows import measured_rows
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import DataPlan
-from tunegate_api.v1alpha1.data import Columns, Data
+from tunegate_api.v1alpha1.data import Columns
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.data.mix import repeat_by_weight
-from tunegate_trainer.data.parse import Mixed, Parsed, parse_rows
+from tunegate_trainer.data.parse import Parsed, parse_rows
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -27,69 +28,31 @@ NOT_COMPARED = {"distribution": {"policy": "Off"}}
 ORDER = {"prompt": "two mugs", "completion": "mugs: 2"}
 
 
-def parsed_with(
-    *mixed: dict[str, object], columns: Columns | None = None, group_by: str | None = None
-) -> Parsed[Row]:
-    """One row of data.train, and these of data.mix[0]."""
-    train = {**ORDER, **({group_by: "a"} if group_by else {})}
-    return parse_rows(
-        records_of(train),
-        Columns(),
-        group_by,
-        mix=[Mixed("data.mix[0]", records_of(*mixed), columns or Columns())],
-    )
-
-
-def test_each_source_has_its_own_shape_and_columns():
-    chat = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
-    parsed = parsed_with(chat)
-    assert [row.row.completion for row in parsed.rows] == ["mugs: 2", "hello"]
-    parsed = parsed_with({"q": "hi", "a": "hello"}, columns=Columns(prompt="q", completion="a"))
-    assert [row.row.completion for row in parsed.rows] == ["mugs: 2", "hello"]
-    assert parsed.shape == "prompt/completion"
+def parsed_mix(*rows: dict[str, object], group_by: str | None = None) -> Parsed[Row]:
+    """Rows of data.mix[0]."""
+    return parse_rows(records_of(*rows), Columns(), group_by, mixed="data.mix[0]")
 
 
 def test_messages_and_ids_name_the_source():
-    parsed = parsed_with({"prompt": "hi", "completion": ""}, {"prompt": "a lamp", "completion": "lamps: 1"})
+    lamp = {"prompt": "a lamp", "completion": "lamps: 1"}
+    parsed = parsed_mix({"prompt": "hi", "completion": ""}, lamp, {**lamp, "id": 1, "prompt": "one lamp"})
     assert [str(problem.place) for problem in parsed.bad] == ["line 1 of data.mix[0]"]
     assert parsed.bad[0].entry["source"] == "data.mix[0]"
-    assert [row.row.id for row in parsed.rows] == ["line-1", "line-2-of-data.mix[0]"]
-
-
-def test_sources_may_number_their_rows_alike():
-    mixed = {"id": 1, "prompt": "a lamp", "completion": "lamps: 1"}
-    parsed = parse_rows(
-        records_of({**ORDER, "id": 1}),
-        Columns(),
-        None,
-        mix=[Mixed("data.mix[0]", records_of(mixed), Columns())],
-    )
-    assert [row.row.id for row in parsed.rows] == ["1", "1-of-data.mix[0]"]
-
-
-def test_row_of_an_earlier_source_is_dropped():
-    (duplicate,) = parsed_with(ORDER).duplicates
-    assert str(duplicate) == "line 1 of data.mix[0]: repeats line 1"
+    assert [row.row.id for row in parsed.rows] == ["line-2-of-data.mix[0]", "1-of-data.mix[0]"]
 
 
 def test_mixed_rows_need_no_field_of_group_by():
-    with_field = {"prompt": "a lamp", "completion": "lamps: 1", "customer": "a"}
-    train, grouped, alone = parsed_with(
-        with_field, {"prompt": "hi", "completion": "hello"}, group_by="customer"
-    ).rows
+    lamp = {"prompt": "a lamp", "completion": "lamps: 1"}
+    grouped, alone = parsed_mix({**lamp, "customer": "a"}, {**lamp, "prompt": "hi"}, group_by="customer").rows
+    train = parse_rows(records_of({**ORDER, "customer": "a"}), Columns(), "customer").rows[0]
     assert train.group == grouped.group != alone.group
 
 
 def per_epoch(weight: str) -> Counter[str]:
     """How often each of 40 mixed rows is trained on."""
     mixed = [{"prompt": f"lamp {i}", "completion": f"{i}"} for i in range(40)]
-    rows = with_lengths(parsed_with(*mixed), examples=1)
-    data = Data.model_validate(
-        {"goal": "StyleOrFormat", "train": {"configMap": "a"}, "mix": [{"configMap": "b", "weight": weight}]}
-    )
-    counts = Counter(rows[position].labelled.row.id for position in repeat_by_weight(rows, data))
-    assert counts.pop("line-1") == 1
-    return counts
+    rows = measured_rows(*mixed)
+    return Counter(rows[position].labelled.row.id for position in repeat_by_weight(rows, Fraction(weight)))
 
 
 @pytest.mark.parametrize(
@@ -128,15 +91,25 @@ CHATS = [
 def run_data(tmp_path, tiny_model, monkeypatch):
     """Run the data role with 100 orders and these sources in data.mix; return the root."""
 
-    def run(*mix: tuple[str, dict[str, object]], refused: bool = False, **data: object) -> TrainerRoot:
+    def run(
+        *mix: tuple[str, dict[str, object]],
+        refused: bool = False,
+        orders: list[dict[str, object]] = ORDERS,
+        stages: list[dict[str, object]] | None = None,
+        **data: object,
+    ) -> TrainerRoot:
         sources = [{"configMap": f"mix-{i}", **fields} for i, (_, fields) in enumerate(mix)]
         root = TrainerRoot(
             tmp_path / "root",
             inputs={
-                "orders/train.jsonl": jsonl(*ORDERS),
+                "orders/train.jsonl": jsonl(*orders),
                 **{f"mix-{i}/rows.jsonl": text for i, (text, _) in enumerate(mix)},
             },
-            spec=orders_spec(tiny_model, {"mix": sources, "checks": NOT_COMPARED, **data}),
+            spec=orders_spec(
+                tiny_model,
+                {"mix": sources, "checks": NOT_COMPARED, **data},
+                **({"stages": stages} if stages else {}),
+            ),
         ).write_for_data(tiny_model)
         monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
         assert (main(["data"]) != ExitCode.OK) is refused
@@ -195,7 +168,9 @@ def test_bad_mixed_rows_are_reported_with_their_source(run_data):
     root = run_data(("{\n" * 5, {}), refused=True)
     failure = root.report(Role.DATA).failure
     assert failure is not None
-    assert failure.message.startswith("data has 5 bad rows: line 1 of data.mix[0]: the row is not JSON")
+    assert failure.message.startswith(
+        "data.mix[0] has 5 bad rows: line 1 of data.mix[0]: the row is not JSON"
+    )
 
 
 def test_missing_source_is_named(run_data):
@@ -203,3 +178,58 @@ def test_missing_source_is_named(run_data):
     failure = root.report(Role.DATA).failure
     assert failure is not None
     assert failure.message == "data.mix[0]: ConfigMap mix-0 has no key chats.jsonl"
+
+
+def test_mix_does_not_change_which_rows_are_held_out(run_data):
+    """Rows that quote several rows of data.train must not join them."""
+    orders = [
+        {"prompt": " ".join(f"item{i}n{j}" for j in range(20)), "completion": f"{i}"} for i in range(100)
+    ]
+    alone = run_data(orders=orders)
+    held_out = [read_rows(alone.data / f"{side}.jsonl") for side in ("dev", "test")]
+    quotes = [
+        {"prompt": "\n".join(order["prompt"] for order in orders[i : i + 3]), "completion": "three"}
+        for i in range(0, 90, 3)
+    ]
+    mixed = run_data((jsonl(*quotes), {}), orders=orders)
+    assert [read_rows(mixed.data / f"{side}.jsonl") for side in ("dev", "test")] == held_out
+    ids = {row.prompt[0].content for side in held_out for row in side}
+    trained = [row.prompt[0].content for row in read_rows(mixed.data / "train.jsonl")]
+    assert 0 < plan_of(mixed).mix[0].rows < len(quotes)
+    assert not [text for text in trained if any(prompt in text for prompt in ids)]
+
+
+def test_rows_that_repeat_held_out_rows_are_reported(run_data):
+    dev = read_rows(run_data().data / "dev.jsonl")[0]
+    repeated = {"prompt": dev.prompt[0].content.upper(), "completion": "another answer"}
+    root = run_data((jsonl(repeated, {"prompt": "a lamp", "completion": "lamps: 1"}), {}))
+    warning = "1 row of data.mix[0] is not trained on, because of held-out rows with the same content"
+    assert warning in plan_of(root).warnings
+    (entry,) = json.loads((root.data / "report.json").read_text())["mix"]["data.mix[0]"]["left_out"]
+    assert (entry["source"], entry["line"]) == ("data.mix[0]", 1)
+
+
+def test_long_rows_of_data_train_are_not_diluted_by_a_mix(run_data):
+    long = [{"prompt": f"order {i} " + "mug " * 600, "completion": "mugs"} for i in range(10)]
+    stage = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxLength": 64}}
+    chats = [{"prompt": f"hi {i}", "completion": f"hello {i}"} for i in range(2000)]
+    root = run_data(
+        (jsonl(*chats), {"weight": "0.01"}), orders=[*ORDERS, *long], refused=True, stages=[stage]
+    )
+    failure = root.report(Role.DATA).failure
+    assert failure is not None
+    assert failure.message.startswith("data.train: 10 of 110 rows")
+
+
+def test_sample_has_only_rows_that_are_trained_on(run_data):
+    chats = [{"prompt": f"hello number {i}", "completion": f"{i}"} for i in range(500)]
+    root = run_data((jsonl(*chats), {"weight": "0.02"}), quality={"sample": "1"})
+    review = plan_of(root).review
+    assert review is not None
+    assert len(review.rows) == plan_of(root).train.rows == 90
+
+
+def test_source_without_trained_rows_is_reported(run_data):
+    root = run_data((jsonl({"prompt": "hi", "completion": "hello"}), {"weight": "0.1"}))
+    assert "no row of data.mix[0] is trained on: check its address and weight" in plan_of(root).warnings
+    assert run_data(("", {}), refused=True).report(Role.DATA).failure is not None

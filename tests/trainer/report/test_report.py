@@ -21,6 +21,7 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.plan import MixedPlan
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import collect, read_lines
@@ -37,6 +38,12 @@ def test_job_without_files_has_a_report(job: JobFolder) -> None:
     text = text_of(page(job))
     assert "Not started" in text
     assert "invoice-extractor" in text
+
+
+def test_report_shows_how_many_rows_of_an_epoch_are_mixed_in(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, mix=[MixedPlan(source_sha256="c" * 64, rows=20, rows_per_epoch=50)])
+    text = text_of(page(job.write_data()))
+    assert "1,840 in an epoch, 50 of them from data.mix" in text
 
 
 def test_report_after_data_step_shows_counts_warnings_and_dropped_rows(job: JobFolder) -> None:

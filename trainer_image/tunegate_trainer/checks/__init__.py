@@ -30,6 +30,7 @@ from tunegate_trainer.checks import (
     lost_reasoning,
     masked_answers,
     mixed_languages,
+    mixed_rows,
     mixed_templates,
     near_duplicates,
     near_equal_pairs,
@@ -50,8 +51,9 @@ from tunegate_trainer.checks import (
     unusable_metrics,
 )
 from tunegate_trainer.checks.finding import Check, Policy, Setting
-from tunegate_trainer.checks.rows import AllUsableRows, SplitRows, UsableRows
+from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.schemas import MetricSchemas
+from tunegate_trainer.data.mix import TrainedMix
 from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.data.usable import Measured, SourceRows
@@ -65,21 +67,20 @@ class Checks:
     schemas: tuple[Check[MetricSchemas], ...]
     """Checks of JSON schemas, which run before any row is read."""
     source: tuple[Check[SourceRows[Any]], ...]
-    """Checks of one data source. They run for ``data.train`` and for ``data.preference``. Each runs only if
-    the ones before it refuse nothing."""
+    """Checks of one data source. They run for ``data.train``, for ``data.preference`` and for each source in
+    ``data.mix``. Each runs only if the ones before it refuse nothing."""
     production: tuple[Check[Production], ...]
     """Checks of ``data.production``. They run only if the job has it."""
-    usable: tuple[Check[AllUsableRows], ...]
+    usable: tuple[Check[UsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
-    task: tuple[Check[UsableRows], ...]
-    """Checks of the rows and pairs that can be trained on, without the rows of ``data.mix``, which may be of
-    another kind."""
+    mixed: tuple[Check[UsableRows], ...]
+    """Checks of the rows of a source in ``data.mix``, before those that repeat held-out rows are left out."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
     """Checks of the train, dev and test pairs. They run only if the job has ``data.preference``."""
     split: tuple[Check[SplitRows], ...]
     """Checks of the train, dev and test rows together with the train, dev and test pairs."""
-    task_split: tuple[Check[SplitRows], ...]
-    """Like :attr:`split`, without the rows of ``data.mix``."""
+    trained_mix: tuple[Check[TrainedMix], ...]
+    """Checks of the rows of a source in ``data.mix`` that are trained on."""
 
     def without(self, *names: str) -> "Checks":
         """Return all checks but those of these names."""
@@ -101,27 +102,47 @@ CHECKS = Checks(
         leaked_passages,
         near_duplicates,
         shared_prompts,
+        mixed_templates,
+        distribution_shift,
+        contradictions,
+        label_imbalance,
         refusals,
         truncated_answers,
         secrets,
         personal_data,
         prompt_injection,
+        mixed_languages,
         near_equal_pairs,
         length_bias,
         similar_rejections,
     ),
-    task=(mixed_templates, distribution_shift, contradictions, label_imbalance, mixed_languages),
+    mixed=(
+        golden_prompts,
+        leaked_passages,
+        near_duplicates,
+        refusals,
+        truncated_answers,
+        secrets,
+        personal_data,
+        prompt_injection,
+    ),
     pairs=(held_out_pairs,),
     split=(
         trained_prompts,
         split_leakage,
         conflicting_sides,
         masked_answers,
+        empty_splits,
+        capped_splits,
+        few_rows,
         unreviewed_rows,
+        system_turns,
+        cut_answers,
         rewritten_answers,
         lost_reasoning,
+        unusable_metrics,
     ),
-    task_split=(empty_splits, capped_splits, few_rows, system_turns, cut_answers, unusable_metrics),
+    trained_mix=(mixed_rows,),
 )
 
 

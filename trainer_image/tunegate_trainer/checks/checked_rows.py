@@ -1,29 +1,40 @@
 """Read the data of a job, run every data check, and split the rows into train, dev and test."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from tunegate_api.meta import exact
+from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
-from tunegate_trainer.checks.rows import AllUsableRows, SplitRows
+from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
+from tunegate_trainer.checks.share_finding import REPORTED
 from tunegate_trainer.data.documents import Documents, find_template
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.held_out import join_clusters, join_prompts, without_held_out_turns
-from tunegate_trainer.data.mix import LabeledRows, add_mixed, read_rows, without_mixed
+from tunegate_trainer.data.held_out import (
+    check_disjoint,
+    join_clusters,
+    join_prompts,
+    learned_prompts,
+    without_held_out_turns,
+)
+from tunegate_trainer.data.mix import MixedSource, TrainedMix, read_mix, repeat_by_weight
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.overlaps import join_overlaps, join_pairs
+from tunegate_trainer.data.parse import RowProblem, parse_rows
 from tunegate_trainer.data.preference import Preference, read_preference, split_preference
 from tunegate_trainer.data.production import Production, read_production
+from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.shingles import Indices
 from tunegate_trainer.data.sides import Sides, check_sides, held_out_prompts, read_sides, write_sides
-from tunegate_trainer.data.split import split_rows
+from tunegate_trainer.data.split import HELD_OUT, split_rows
 from tunegate_trainer.data.strata import label_strata
 from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.tokens.rows import RowT
+from tunegate_trainer.tokens.rows import Row, RowT
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +47,13 @@ class CheckedRows:
     """The data of a job after reading, checking and splitting."""
 
     rows: SplitRows
-    labeled: LabeledRows
+    source: SourceRows[Row]
+    source_sha256: Sha256
+    mix: list[TrainedMix]
     preference: Preference | None
     production: ProductionPlan | None
     dropped: int
-    """The number of rows and pairs that were left out: duplicates, too long ones, mixed rows in the groups of
+    """The number of rows and pairs that were left out: duplicates, too long ones, mixed rows that repeat
     held-out rows, and conflicts with an earlier job."""
     warnings: list[str]
 
@@ -54,21 +67,29 @@ def read_data(
     others at the end.
     """
     request, tokenizer = context.request, runner.context.tokenizer
+    spec = request.spec
     runner.run(checks.schemas, runner.context.schemas)
     runner.refuse_errors()
 
-    labeled = read_rows(context, folder, tokenizer, limits["SFT"])
-    rows = _usable(checks, runner, labeled.source, folder.note)
+    with open_source(context, spec.data.train, "data.train") as opened:
+        records = read_records(opened.path, "data.train")
+        parsed = parse_rows(records, spec.data.train.columns, spec.data.held_out.group_by, folder.scratch)
+    examples = folder.examples_file("data.train")
+    source = SourceRows("data.train", parsed, tokenizer, limits["SFT"], examples, records.format.NAME)
+    rows = _usable(checks, runner, source, folder.note)
     preference = read_preference(context, folder, tokenizer, limits["DPO"])
     pairs = _usable(checks, runner, preference.source, folder.note_pairs) if preference else []
+    mix = [
+        (one, _usable(checks, runner, one.source, partial(folder.note_mixed, one.name)))
+        for one in read_mix(context, folder, tokenizer, limits["SFT"])
+    ]
     groups = len({row.group for row in rows} | {pair.group for pair in pairs})
     rows, pairs = join_prompts(rows, pairs)
     production = _production(context, limits["SFT"], checks, runner)
     documents = Documents(rows, pairs)
     near_duplicates = find_near_duplicates(documents, find_template(documents))
-    usable = AllUsableRows(rows, pairs, production, groups_before=groups, near_duplicates=near_duplicates)
+    usable = UsableRows(rows, pairs, groups, near_duplicates, production)
     runner.run(checks.usable, usable)
-    runner.run(checks.task, usable.unmixed)
     earlier = read_sides(context.root, request.start_from)
     clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
     split = _split(context, folder, usable, clusters, earlier)
@@ -78,15 +99,22 @@ def read_data(
         split = _split(context, folder, usable, clusters, earlier)
     if preference:
         runner.run(checks.pairs, split.pairs, folder.note_pairs)
-    write_sides(folder.path, earlier, split.rows, split.pairs)
+    trained_mix = [
+        _train_mixed(one, of_mix, split, checks=checks, runner=runner, folder=folder) for one, of_mix in mix
+    ]
+    of_mix = [row for one in trained_mix for row in one.rows]
+    split = replace(split, mixed=len(of_mix))
+    trained = replace(split.rows, train=[*split.rows.train, *of_mix])
+    write_sides(folder.path, earlier, trained, split.pairs)
     runner.run(checks.split, split)
-    runner.run(checks.task_split, split.unmixed)
     runner.refuse_errors()
 
-    dropped = len(labeled.source.dropped) + (len(preference.source.dropped) if preference else 0)
-    dropped += split.conflicts + split.mixed_held_out
+    dropped = len(source.dropped) + (len(preference.source.dropped) if preference else 0) + split.conflicts
+    dropped += sum(len(one.mixed.source.dropped) + len(one.left_out) for one in trained_mix)
     of_production = production.plan(runner.measured.get(distribution_shift.NAME)) if production else None
-    return CheckedRows(split, labeled, preference, of_production, dropped, runner.warnings)
+    return CheckedRows(
+        split, source, opened.sha256, trained_mix, preference, of_production, dropped, runner.warnings
+    )
 
 
 def _usable(
@@ -105,7 +133,7 @@ def _usable(
 
 
 def _split(
-    context: Context, folder: DataFolder, usable: AllUsableRows, clusters: Indices, earlier: Sides
+    context: Context, folder: DataFolder, usable: UsableRows, clusters: Indices, earlier: Sides
 ) -> SplitRows:
     """Split the usable rows and pairs. Those in the same of the ``clusters`` stay in one split."""
     fraction = exact(context.request.spec.data.held_out.fraction)
@@ -118,24 +146,70 @@ def _split(
     conflicts = len(lines_of_rows) + len(lines_of_pairs)
     if conflicts:
         folder.note({"conflicts": {"data.train": lines_of_rows, "data.preference": lines_of_pairs}})
-    unmixed = without_mixed(kept)
-    split = split_rows(unmixed, fraction, placed, label_strata(unmixed, usable.unmixed.labels))
-    split, mixed_held_out = add_mixed(split, kept, placed)
+    split = split_rows(kept, fraction, placed, label_strata(kept, usable.labels))
     of_pairs = split_preference(context, folder, kept_pairs, rows=split, placed=placed)
     held_out = earlier.held_out | held_out_prompts(split, of_pairs)
     learned_rows, masked = without_held_out_turns(split.train, held_out)
     split = replace(split, train=learned_rows)
-    folder.note({"split": check_sides(split, of_pairs, earlier, len(kept) - mixed_held_out)})
-    return SplitRows(
+    folder.note({"split": check_sides(split, of_pairs, earlier, len(kept))})
+    template = usable.near_duplicates.template
+    return SplitRows(split, of_pairs, masked, earlier, conflicts, template, joined.left_apart)
+
+
+def _train_mixed(
+    mixed: MixedSource,
+    usable: Sequence[Measured[Row]],
+    split: SplitRows,
+    *,
+    checks: Checks,
+    runner: CheckRunner,
+    folder: DataFolder,
+) -> TrainedMix:
+    """Check the rows of a source in ``data.mix``, and leave out those that repeat held-out rows, or that are
+    in one of their groups."""
+    note = partial(folder.note_mixed, mixed.name)
+    documents = Documents(usable, [])
+    near_duplicates = find_near_duplicates(documents, find_template(documents))
+    groups = len({row.group for row in usable})
+    runner.run(checks.mixed, UsableRows(usable, [], groups, near_duplicates), note)
+    repeats = repeat_by_weight(usable, mixed.weight)
+    chosen = sorted(set(repeats))
+    held_out = split.earlier.held_out | held_out_prompts(split.rows, split.pairs)
+    held_out_groups = {row.labelled.group for row in split.held_out.rows}
+    held_out_groups |= {pair.labelled.group for pair in split.held_out.pairs}
+    free = [
+        position
+        for position in chosen
+        if usable[position].labelled.group not in held_out_groups
+        and usable[position].labelled.prompt not in held_out
+        and split.earlier.of(usable[position]).isdisjoint(HELD_OUT)
+    ]
+    rows, masked = without_held_out_turns([usable[position] for position in free], held_out)
+    compared = replace(
         split,
-        of_pairs,
-        masked,
-        earlier,
-        conflicts,
-        usable.near_duplicates.template,
-        joined.left_apart,
-        mixed_held_out=mixed_held_out,
+        rows=replace(split.rows, train=rows),
+        pairs=replace(split.pairs, train=[]),
+        masked=masked,
+        template=split.template.joined(near_duplicates.template),
     )
+    leaking = split_leakage.leaking_rows(compared)
+    kept = {position: i for i, position in enumerate(free) if i not in leaking}
+    number = {position: i for i, position in enumerate(kept)}
+    found = TrainedMix(
+        mixed,
+        [rows[i] for i in kept.values()],
+        [masked[i] for i in kept.values()],
+        [number[position] for position in repeats if position in number],
+        [
+            RowProblem(usable[position].labelled.place, "repeats a held-out row, or is in its group")
+            for position in chosen
+            if position not in kept
+        ],
+    )
+    check_disjoint({"learned": learned_prompts(found.rows), "held out": list(held_out)})
+    note({"left_out": [problem.entry for problem in found.left_out[:REPORTED]], "trained": len(found.rows)})
+    runner.run(checks.trained_mix, found, note)
+    return found
 
 
 def _production(context: Context, longest: Limit, checks: Checks, runner: CheckRunner) -> Production | None:

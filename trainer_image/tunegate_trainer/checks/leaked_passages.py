@@ -10,7 +10,7 @@ from tunegate_api.judging.golden import CallsExpectation, GoldenCase, JsonExpect
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.golden_prompts import golden_prompts
-from tunegate_trainer.checks.rows import AllUsableRows
+from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
@@ -32,7 +32,7 @@ class LeakedCase:
     """True if the prompts are near-duplicates, False if the row contains a passage of the case."""
 
 
-def run(rows: AllUsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
     or whose prompt is a near-duplicate of a golden prompt. Words of the template are not compared."""
     cases = [(gate, case) for gate, golden in context.golden.items() for case in golden]
@@ -74,7 +74,7 @@ def first_leaks(leaks: Iterable[tuple[int, int, bool]]) -> tuple[list[tuple[int,
 
 
 def _leaks(
-    rows: AllUsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase]]
+    rows: UsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase]]
 ) -> Iterator[tuple[int, int, bool]]:
     """Yield the indices of each row and case with something in common, and whether their prompts are
     near-duplicates. Rows with a golden prompt are left out."""
@@ -107,7 +107,7 @@ def _document(case: GoldenCase) -> Document:
     return prompt_text(case.turns), "\n".join(expected)
 
 
-def _example(rows: AllUsableRows, row: int, gate: str, case: GoldenCase, similar: bool) -> str:
+def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase, similar: bool) -> str:
     of_row, of_case = rows.documents[row], _document(case)
     name = f"case {case.id} of EvalGate {gate}"
     if similar:

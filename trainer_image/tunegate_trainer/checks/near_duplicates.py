@@ -5,13 +5,13 @@ from fractions import Fraction
 
 from tunegate_trainer.checks.differences import difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
-from tunegate_trainer.checks.rows import AllUsableRows
+from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 
 NAME = "near_duplicates"
 
 
-def run(rows: AllUsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse data with too many near-duplicates. Exact repetitions are dropped before.
 
     Pairs are not counted: a pair often repeats a row, or a pair with another rejected answer.

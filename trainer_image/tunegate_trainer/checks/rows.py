@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
 from typing import Any
 
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.labels import count_labels
-from tunegate_trainer.data.mix import without_mixed
 from tunegate_trainer.data.near_duplicates import NearDuplicates
 from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.shingles import Template
@@ -21,37 +19,26 @@ from tunegate_trainer.tokens.rows import Pair, Row
 
 @dataclass(frozen=True)
 class UsableRows:
-    """Rows and pairs that can be trained on, after groups with a common prompt were joined."""
+    """All rows and pairs that can be trained on, after groups with a common prompt were joined."""
 
     rows: Sequence[Measured[Row]]
     pairs: Sequence[Measured[Pair]]
+    groups_before: int
+    """The number of groups before they were joined."""
+    near_duplicates: NearDuplicates
+    """The near-duplicates among the :attr:`documents`."""
     production: Production | None = None
     """The production inputs that the prompts are compared with. None without ``data.production``."""
 
     @property
     def documents(self) -> Documents:
-        """The texts of the rows and pairs."""
+        """The texts of all rows and pairs."""
         return Documents(self.rows, self.pairs)
 
     @cached_property
     def labels(self) -> Counter[str] | None:
         """The number of rows of each label, or None if the answers are not labels. Computed once."""
         return count_labels(measured.labelled.row for measured in self.rows)
-
-
-@dataclass(frozen=True)
-class AllUsableRows(UsableRows):
-    """All rows and pairs that can be trained on."""
-
-    groups_before: int = field(kw_only=True)
-    """The number of groups before they were joined."""
-    near_duplicates: NearDuplicates = field(kw_only=True)
-    """The near-duplicates among the :attr:`documents`."""
-
-    @cached_property
-    def unmixed(self) -> UsableRows:
-        """The rows without those of ``data.mix``, and the pairs."""
-        return UsableRows(without_mixed(self.rows), self.pairs, self.production)
 
 
 Leaks = tuple[list[tuple[int, int, bool]], int, int]
@@ -80,8 +67,8 @@ class SplitRows:
 
     leaks: Leaks | None = None
     """The training rows that repeat held-out rows. None if they were not looked for."""
-    mixed_held_out: int = 0
-    """How many rows of ``data.mix`` are not trained on, because other rows of their groups are held out."""
+    mixed: int = 0
+    """The number of rows of ``data.mix`` that are trained on. They are not in :attr:`rows`."""
 
     @property
     def trained(self) -> Documents:
@@ -104,10 +91,3 @@ class SplitRows:
     def total(self) -> int:
         """The number of train, dev and test rows together."""
         return sum(len(self.rows.side(side)) for side in SIDES)
-
-    @property
-    def unmixed(self) -> "SplitRows":
-        """The same, without the training rows of ``data.mix``."""
-        train = [not row.labelled.is_mixed for row in self.rows.train]
-        rows = replace(self.rows, train=list(compress(self.rows.train, train)))
-        return replace(self, rows=rows, masked=list(compress(self.masked, train)), leaks=None)

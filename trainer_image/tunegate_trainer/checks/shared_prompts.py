@@ -1,12 +1,12 @@
 """Check for groups of ``heldOut.groupBy`` that were joined because they share prompts."""
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
-from tunegate_trainer.checks.rows import AllUsableRows
+from tunegate_trainer.checks.rows import UsableRows
 
 NAME = "shared_prompts"
 
 
-def run(rows: AllUsableRows, context: CheckContext) -> list[Finding]:
+def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Warn if groups were joined because they share prompts. If such groups were kept apart, a held-out
     prompt could be trained on."""
     del context

@@ -72,6 +72,12 @@ def find_leaks(rows: SplitRows) -> Leaks:
     return first_leaks(_leaks(rows, rows.trained, rows.held_out))
 
 
+def leaking_rows(rows: SplitRows) -> dict[int, int]:
+    """Return the indices of all training rows with too much in common with held-out rows, each with the index
+    of one of them."""
+    return {row: other for row, other, _ in _leaks(rows, rows.trained, rows.held_out)}
+
+
 def _leaks(rows: SplitRows, train: Documents, held_out: Documents) -> Iterator[tuple[int, int, bool]]:
     """Yield the indices of each training row and held-out row with too much in common, and whether they are
     near-duplicates.

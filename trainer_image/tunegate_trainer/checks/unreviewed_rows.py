@@ -11,7 +11,7 @@ NAME = "unreviewed_rows"
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Refuse more than ``MAX_UNREVIEWED_ROWS`` training rows without ``data.quality``. Pairs are not counted,
     because a review sample has no pairs."""
-    spec, found = context.request.spec, len(rows.rows.train)
+    spec, found = context.request.spec, len(rows.rows.train) + rows.mixed
     learns_rows = any(stage.method == "SFT" for stage in spec.stages)
     if spec.data.quality or not learns_rows or found <= MAX_UNREVIEWED_ROWS:
         return []

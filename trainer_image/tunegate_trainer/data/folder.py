@@ -10,9 +10,10 @@ from typing import Any
 
 from tunegate_api.plan import SplitPlan
 from tunegate_api.workspace import TRAIN_EXAMPLES
-from tunegate_trainer.data.split import SIDES, Split
-from tunegate_trainer.data.usable import Measured, SourceRows, write_examples
+from tunegate_trainer.data.split import HELD_OUT, Split
+from tunegate_trainer.data.usable import Measured, TrainedRows
 from tunegate_trainer.process.files import sha256_file, write_atomic
+from tunegate_trainer.tokens.example_file import example_writer
 from tunegate_trainer.tokens.rows import RowT, write_rows
 
 
@@ -27,6 +28,11 @@ class DataFolder:
     def note(self, entries: dict[str, Any]) -> None:
         """Add ``entries`` to the report."""
         self.report |= entries
+
+    def note_mixed(self, name: str, entries: dict[str, Any]) -> None:
+        """Add ``entries`` about a source in ``data.mix`` to the report."""
+        mix = self.report.get("mix", {})
+        self.note({"mix": {**mix, name: mix.get(name, {}) | entries}})
 
     def note_pairs(self, entries: dict[str, Any]) -> None:
         """Add ``entries`` about preference data to the report."""
@@ -48,17 +54,17 @@ class DataFolder:
         return self.scratch / f"{source}.arrow"
 
     def write_split(
-        self,
-        split: Split[Measured[RowT]],
-        source: SourceRows[RowT],
-        changed: Sequence[int] = (),
-        prefix: str = "",
+        self, split: Split[Measured[RowT]], trained: Sequence[TrainedRows[RowT]], prefix: str = ""
     ) -> dict[str, SplitPlan]:
         """Write one file per split (train, dev, test), and a file with the tokenized training rows.
 
-        ``changed`` has the positions of training rows that were changed after they were tokenized. Returns
-        the number of rows and the digests of each split, which the plan records.
+        ``trained`` has the rows of the train file. Returns the number of rows and the digests of each split,
+        which the plan records.
         """
+        sides = {
+            "train": [row for part in trained for row in part.rows],
+            **{side: split.side(side) for side in HELD_OUT},
+        }
         plans = {
             side: SplitPlan(
                 rows=len(rows),
@@ -66,11 +72,12 @@ class DataFolder:
                     self.path / f"{prefix}{side}.jsonl", (measured.labelled.row for measured in rows)
                 ),
             )
-            for side in SIDES
-            for rows in [split.side(side)]
+            for side, rows in sides.items()
         }
         examples = self.path / f"{prefix}{TRAIN_EXAMPLES}"
-        write_examples(examples, split.train, source, changed)
+        with example_writer(examples) as writer:
+            for part in trained:
+                part.write_examples(writer)
         plans["train"] = plans["train"].model_copy(update={"examples_sha256": sha256_file(examples)})
         return plans
 

@@ -21,7 +21,6 @@ from tunegate_trainer.tokens.rows import Pair, Row, RowT
 MAX_ID_LENGTH = 128
 """Maximum length of a row's id, in characters. Reports contain the ids of held-out rows, and the size of a
 report is limited."""
-_ROW_FIELDS = "prompt and completion, or messages"
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,6 @@ class Labelled(Generic[RowT]):
     """A hash of the system turn, which equal turns have in common in this process. 0 if there is none."""
 
     @property
-    def is_mixed(self) -> bool:
-        """Whether the row is from ``data.mix``."""
-        return bool(self.place.source)
-
-    @property
     def row(self) -> RowT:
         """The row. It is read from a file, so read it once and keep it no longer than needed."""
         return self.rows[self.number]
@@ -84,18 +78,7 @@ class Parsed(Generic[RowT]):
     duplicates: list[RowProblem]
     """Exact repetitions of earlier rows, which are dropped."""
     shape: str = ""
-    """The name of the rows' shape, see :mod:`shapes`. Empty if it was not recognized. Mixed rows may have
-    another one."""
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """The records of a source of ``data.mix``."""
-
-    name: str
-    """The field of the spec, such as ``data.mix[0]``."""
-    records: Iterable[Record]
-    columns: Columns
+    """The name of the rows' shape, see :mod:`shapes`. Empty if it was not recognized."""
 
 
 def parse_rows(
@@ -103,27 +86,23 @@ def parse_rows(
     columns: Columns,
     group_by: str | None,
     folder: Path | None = None,
-    mix: Iterable[Mixed] = (),
+    mixed: str = "",
 ) -> Parsed[Row]:
-    """Parse records of one of the :data:`ROW_SHAPES`, and those of ``mix``. The first row of each source
-    decides which shape the source has.
+    """Parse records of one of the :data:`ROW_SHAPES`. The first row decides which one the source has.
 
     The rows are kept in a temporary file in ``folder``, by default the system's folder for such files.
+    ``mixed`` is the name of a source in ``data.mix``, which places and ids then have.
     """
-    parser = _Parser[Row](RowFile(folder), group_by)
-    shape = parser.parse(records, _Reader(ROW_SHAPES, columns, _ROW_FIELDS))
-    for source in mix:
-        parser.parse(source.records, _Reader(ROW_SHAPES, source.columns, _ROW_FIELDS), source.name)
-    return replace(parser.parsed, shape=shape)
+    parser = _Parser(_Reader(ROW_SHAPES, columns, "prompt and completion, or messages"), group_by, mixed)
+    return parser.parse(records, RowFile(folder))
 
 
 def parse_pairs(
     records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
 ) -> Parsed[Pair]:
     """Parse records of one of the :data:`PAIR_SHAPES`, like :func:`parse_rows`."""
-    parser = _Parser[Pair](RowFile(folder), group_by)
-    shape = parser.parse(records, _Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected"))
-    return replace(parser.parsed, shape=shape)
+    parser = _Parser(_Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected"), group_by)
+    return parser.parse(records, RowFile(folder))
 
 
 class _Reader(Generic[RowT]):
@@ -163,52 +142,53 @@ class _Reader(Generic[RowT]):
 
 
 class _Parser(Generic[RowT]):
-    """Parses the records of one or more sources, finds duplicates, and stores all other rows."""
+    """Parses the records of a source, finds duplicates, and stores all other rows."""
 
-    def __init__(self, stored: RowFile[RowT], group_by: str | None) -> None:
-        self._stored: RowFile[RowT] = stored
+    def __init__(self, reader: _Reader[RowT], group_by: str | None, mixed: str = "") -> None:
+        self._reader: _Reader[RowT] = reader
         self._group_by = group_by
+        self._mixed = mixed
         self._seen: dict[bytes, Place] = {}
         self._ids: dict[str, Place] = {}
-        self.parsed: Parsed[RowT] = Parsed([], [], [])
+        self._parsed: Parsed[RowT] = Parsed([], [], [])
 
-    def parse(self, records: Iterable[Record], reader: _Reader[RowT], source: str = "") -> str:
-        """Parse the records of a source, and return the name of their shape. ``source`` is its name in places
-        and ids, see :class:`Place`."""
+    def parse(self, records: Iterable[Record], stored: RowFile[RowT]) -> Parsed[RowT]:
         for record in records:
-            place = replace(record.place, source=source) if source else record.place
+            place = replace(record.place, source=self._mixed) if self._mixed else record.place
             if record.fields is None:
-                self.parsed.bad.append(RowProblem(place, record.problem))
+                self._parsed.bad.append(RowProblem(place, record.problem))
                 continue
             try:
-                self._add(record.fields, place, reader)
+                self._add(record.fields, place, stored)
             except BadRowError as error:
-                self.parsed.bad.append(RowProblem(place, str(error)))
+                self._parsed.bad.append(RowProblem(place, str(error)))
             except (RecursionError, TypeError, ValueError) as error:  # of libraries, for unusual content
                 first_line = f"{type(error).__name__}: {error}".splitlines()[0]
                 reason = f"the row cannot be used: {excerpt(first_line)}"
-                self.parsed.bad.append(RowProblem(place, reason))
-        return reader.shape.name if reader.shape else ""
+                self._parsed.bad.append(RowProblem(place, reason))
+        shape = self._reader.shape
+        return replace(self._parsed, shape=shape.name if shape else "")
 
-    def _add(self, fields: dict[str, Any], place: Place, reader: _Reader[RowT]) -> None:
+    def _add(self, fields: dict[str, Any], place: Place, stored: RowFile[RowT]) -> None:
+        reader = self._reader
         row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, place)})
         prompt = normalize(prompt_text(row.prompt))
-        group = _group(fields, self._group_by, prompt, required=not place.source)
+        group = _group(fields, self._group_by, prompt, required=not self._mixed)
         content = _digest(row)
         repeated = self._seen.get(content)
         if row.id in self._ids and self._ids[row.id] != repeated:
             raise BadRowError(f"id {row.id} is already used in {self._ids[row.id]}")
         self._ids.setdefault(row.id, place)
         if repeated is not None:
-            self.parsed.duplicates.append(RowProblem(place, f"repeats {repeated}"))
+            self._parsed.duplicates.append(RowProblem(place, f"repeats {repeated}"))
             return
         self._seen[content] = place
         has_answers = any(turn.role == "assistant" for turn in row.prompt)
         first = row.prompt[0]
         system = hash(first.content) if first.role == "system" else 0
-        number = self._stored.add(row)
-        self.parsed.rows.append(
-            Labelled(place, group, text_key(prompt), has_answers, number, self._stored, system)
+        number = stored.add(row)
+        self._parsed.rows.append(
+            Labelled(place, group, text_key(prompt), has_answers, number, stored, system)
         )
 
 

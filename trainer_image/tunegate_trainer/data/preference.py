@@ -12,7 +12,7 @@ from tunegate_trainer.data.held_out import check_disjoint, prompts_of
 from tunegate_trainer.data.parse import parse_pairs
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.split import SIDES, Split, split_rows
-from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.data.usable import Limit, Measured, SourceRows, TrainedRows
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row
@@ -79,5 +79,5 @@ def preference_plan(
     """
     if preference is None or not preference.source.tokenized.kept:
         return None
-    files = folder.write_split(split, preference.source, prefix=PAIRS_PREFIX)
+    files = folder.write_split(split, [TrainedRows(split.train, preference.source)], PAIRS_PREFIX)
     return PreferencePlan(source_sha256=preference.source_sha256, **files)

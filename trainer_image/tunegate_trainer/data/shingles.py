@@ -196,6 +196,10 @@ class Template:
         of_turns = [words.shingles[0] for words in batches((turn, "") for turn in system_turns)]
         return cls(np.unique(np.concatenate([shingles[counts > least], *of_turns])))
 
+    def joined(self, other: "Template") -> "Template":
+        """Return the shingles of both templates."""
+        return Template(np.union1d(self.shingles, other.shingles))
+
     def has(self, shingles: Hashes) -> NDArray[np.bool_]:
         """Return which of the shingles belong to the template."""
         return is_in(shingles, self.shingles)

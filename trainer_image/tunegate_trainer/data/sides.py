@@ -11,7 +11,7 @@ from typing import Any
 from tunegate_api.contract import StartRequest
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, check_disjoint, learned_prompts, prompts_of
-from tunegate_trainer.data.split import SIDES, Split, group_key
+from tunegate_trainer.data.split import HELD_OUT, SIDES, Split, group_key
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, unreadable
@@ -20,7 +20,6 @@ from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 SIDES_FILE = "sides.json"
 """File name of the record in the job's data folder. The cleanup role does not remove this file."""
-HELD_OUT = ("dev", "test")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Grouped(Protocol):
 
 RowT = TypeVar("RowT", bound=Grouped)
 SIDES = ("train", "dev", "test")
+HELD_OUT = ("dev", "test")
 HASH_RANGE = 1 << 64
 MIN_STRATUM = 10
 MIN_GROUPS = 3

@@ -62,7 +62,7 @@ class SourceRows(Generic[RowT]):
     """The rows of one source. They are tokenized when :attr:`tokenized` is first read."""
 
     field: str
-    """``data.train``, ``data`` with the rows of ``data.mix``, or ``data.preference``."""
+    """``data.train``, ``data.preference`` or a source in ``data.mix``."""
     parsed: Parsed[RowT]
     tokenizer: PreTrainedTokenizerBase
     longest: Limit
@@ -145,23 +145,25 @@ def _tokenize(
     return replace(found, hint=hint)
 
 
-def write_examples(
-    path: Path, rows: Sequence[Measured[RowT]], source: SourceRows[RowT], changed: Sequence[int] = ()
-) -> None:
-    """Write the examples of ``rows``, which are rows of ``source``, to a file.
+@dataclass(frozen=True)
+class TrainedRows(Generic[RowT]):
+    """Rows of a source that are trained on in an epoch. A row may be repeated."""
 
-    ``changed`` has the positions in ``rows`` of those that were changed after they were tokenized. They are
-    tokenized again; all other examples are copied.
-    """
-    stored, each = ExampleFile(source.examples), source.examples_per_row
-    with example_writer(path) as writer:
+    rows: Sequence[Measured[RowT]]
+    source: SourceRows[RowT]
+    changed: Sequence[int] = ()
+    """The positions in ``rows`` of those that were changed after they were tokenized."""
+
+    def write_examples(self, writer: RecordBatchStreamWriter) -> None:
+        """Write the examples of the rows. Those of changed rows are tokenized again, all others copied."""
+        stored, each = ExampleFile(self.source.examples), self.source.examples_per_row
         start = 0
-        for end in [*changed, len(rows)]:
-            positions = [row.position + i for row in rows[start:end] for i in range(each)]
+        for end in [*self.changed, len(self.rows)]:
+            positions = [row.position + i for row in self.rows[start:end] for i in range(each)]
             for batch in stored.batches(positions):
                 writer.write_batch(batch)
-            if end < len(rows):
-                writer.write_batch(to_batch(examples_of(source.tokenizer, rows[end].labelled.row)))
+            if end < len(self.rows):
+                writer.write_batch(to_batch(examples_of(self.source.tokenizer, self.rows[end].labelled.row)))
             start = end + 1
 
 

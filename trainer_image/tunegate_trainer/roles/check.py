@@ -115,7 +115,7 @@ class _Describer:
 
     def run(self, rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
         del context
-        if rows.field != "data.preference" and rows.parsed.rows:
+        if rows.field == "data.train" and rows.parsed.rows:
             self.described = describe_rows(labelled.row for labelled in rows.parsed.rows)
         return []
 

@@ -5,7 +5,6 @@ This role needs no GPU. If it refuses a job, no GPU is ever requested.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,11 @@ from tunegate_trainer.checks.checked_rows import Limits, read_data
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.mix import mixed_plans, repeat_by_weight
 from tunegate_trainer.data.preference import preference_plan
 from tunegate_trainer.data.review_sample import has_sample, write_sample
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
-from tunegate_trainer.data.usable import Limit, Measured
+from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.sets import (
     check_metrics,
@@ -134,11 +132,13 @@ def prepare(
         folder.write_report()
         context.send_report(data_checks=runner.results)
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
-    epoch = repeat_by_weight(split.train, spec.data)
-    trained = [split.train[position] for position in epoch]
+    masked = [position for position, answers in enumerate(data.rows.masked) if answers]
+    trained = [TrainedRows(split.train, data.source, masked), *(one.epoch for one in data.mix)]
+    distinct = [*split.train, *(row for one in data.mix for row in one.rows)]
+    of_epoch = [row for part in trained for row in part.rows]
 
     lengths = {
-        "SFT": [row.tokens for row in trained],
+        "SFT": [row.tokens for row in of_epoch],
         "DPO": [pair.tokens for pair in of_pairs.train],
     }
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
@@ -147,7 +147,7 @@ def prepare(
     batches = generation_batches(request, tokenizer, split.dev, golden)
     if shape:
         stages = with_memory(
-            request, stages, shape, tokenizer, rows=trained, pairs=of_pairs.train, batches=batches
+            request, stages, shape, tokenizer, rows=of_epoch, pairs=of_pairs.train, batches=batches
         )
     elif spec.resources.gpu and spec.resources.gpu.memory:
         warnings.append(
@@ -168,16 +168,12 @@ def prepare(
             }
         ),
         data=DataPlan(
-            source_sha256=data.labeled.sha256,
-            **folder.write_split(
-                replace(split, train=trained),
-                data.labeled.source,
-                [i for i, position in enumerate(epoch) if data.rows.masked[position]],
-            ),
+            source_sha256=data.source_sha256,
+            **folder.write_split(split, trained),
             dropped=data.dropped,
-            mix=mixed_plans(data.labeled, split.train, epoch),
+            mix=[one.plan for one in data.mix],
             preference=preference_plan(folder, data.preference, of_pairs),
-            review=_review_sample(context, folder, split.train),
+            review=_review_sample(context, folder, distinct),
             production=data.production,
             warnings=warnings,
         ),
