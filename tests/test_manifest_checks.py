@@ -81,6 +81,11 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "job: no ConfigMap odd in these files; found: orders-data, orders-golden-v1",
     ),
     (
+        "a missing ConfigMap of mixed rows",
+        {"job.spec.data.mix": [{"configMap": "orders-data"}, {"configMap": "chats"}]},
+        "job: no ConfigMap chats in these files; found: orders-data, orders-golden-v1",
+    ),
+    (
         "a missing ConfigMap with calibration rows",
         {"job.spec.data.quality": REVIEW},
         "job: no ConfigMap scored in these files; found: orders-data, orders-golden-v1",
