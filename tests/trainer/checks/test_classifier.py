@@ -1,6 +1,8 @@
 """The classifier two-sample test: its AUC, its interval, and which texts are in the same fold."""
 
 import random
+import string
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -99,3 +101,14 @@ def test_form_of_the_texts_gives_a_sample_away(change, name):
 
 def test_texts_without_words_can_be_compared():
     assert separate([" "] * 60, [" "] * 60).auc == 0.5
+
+
+def test_memory_for_long_texts_without_common_words_is_limited():
+    order = random.Random(1)
+    characters = [*string.ascii_letters, *string.digits, " "]
+    texts = ["".join(order.choices(characters, k=2_000)) for _ in range(120)]
+    tracemalloc.start()
+    separate(texts[:60], texts[60:])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40 * 2**20

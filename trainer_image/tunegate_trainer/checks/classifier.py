@@ -6,15 +6,18 @@ the area under the ROC curve (AUC) is 0.5.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash  # type: ignore[import-untyped]
 from scipy import sparse  # type: ignore[import-untyped]
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer  # type: ignore[import-untyped]
+from sklearn.feature_extraction.text import (  # type: ignore[import-untyped]
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfTransformer,
+)
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
 from tunegate_trainer.checks.inputs import words_of
@@ -27,6 +30,12 @@ _FORM = ("long inputs", "line breaks", "capital letters", "digits")
 _FORM_WEIGHT = 0.3
 """Standard deviation of the features in ``_FORM``. A row of word weights has the norm 1, so that a larger
 value would let the form outweigh the words."""
+_ENDS = 300
+"""Number of characters at the start and at the end of a text whose parts of words are counted. Memory and
+time are proportional to it."""
+_HASHES = 2**20
+"""Number of hash values of parts of words. Memory for a part itself would be unlimited for texts without
+repeated words."""
 _RARE = 0.1
 """Texts are compared by words that at most this share of the texts has. Other words belong to a template."""
 _MOST_EQUAL = 0.05
@@ -62,26 +71,26 @@ def separate(first: Sequence[str], second: Sequence[str], most_words: int = 10) 
     """Train and test a classifier by cross-validation, with near-equal texts in the same fold.
 
     The classifier is a logistic regression on the weights (TF-IDF) of parts of words, and on the form of the
-    texts. Parts distinguish small samples better than words, because more texts have them. A second model, of
-    words, only says what distinguishes the samples. Both samples have the same total weight. The result
-    depends only on the texts and their order.
+    texts. Parts distinguish small samples better than words, because more texts have them. Those in the
+    middle of a long text are not counted. A second model, of words, only says what distinguishes the samples.
+    Both samples have the same total weight. The result depends only on the texts and their order.
     """
     texts = [*first, *second]
     labels = np.repeat([0, 1], [len(first), len(second)])
-    counts, words = _counts(texts, _WORDS)
-    parts, _ = _counts(texts, _PARTS)
+    counts, words = _words(texts)
+    parts = _parts(texts)
     groups = _near_equal(texts, counts)
     form = _standardized(np.array([_form(text) for text in texts]))
     folds = _folds(groups, labels)
     scores = np.zeros(len(texts))
     for fold in range(FOLDS):
         tested = folds == fold
-        features = _features(parts, form, ~tested)
-        model = _fit(features[~tested], labels[~tested])
-        scores[tested] = model.decision_function(features[tested])
+        scores[tested] = _scores(parts, form, labels, tested)
     auc, error = cross_validated_auc(scores, labels, folds)
-    features = _features(counts, form, np.ones(len(texts), dtype=bool))
-    of_first, of_second = _telling(features, labels, [*map(_quoted, words), *_FORM])
+    known = _known(counts)
+    features = _features(counts[:, known], form, counts[:, known])
+    names = [_quoted(words[i]) for i in np.flatnonzero(known)]
+    of_first, of_second = _telling(features, labels, [*names, *_FORM])
     return Separation(
         auc=auc,
         low=max(0.0, auc - _Z * error),
@@ -140,33 +149,60 @@ def _quoted(word: str) -> str:
     return "quotation marks" if word == '"' else f'"{word}"'
 
 
-_WORDS = {"tokenizer": words_of, "token_pattern": None, "lowercase": False}
-_PARTS = {"analyzer": "char_wb", "ngram_range": (3, 5), "dtype": np.float32}
-"""Settings of a vectorizer for words, and for all parts of words of 3 to 5 characters."""
-
-
-def _counts(texts: Sequence[str], settings: Mapping[str, Any]) -> tuple[sparse.csr_matrix, list[str]]:
-    """Return how often each text has each word, or part of a word, and these words or parts."""
-    vectorizer = CountVectorizer(**settings)
+def _words(texts: Sequence[str]) -> tuple[sparse.csr_matrix, list[str]]:
+    """Return how often each text has each word, and these words."""
+    vectorizer = CountVectorizer(tokenizer=words_of, token_pattern=None, lowercase=False, dtype=np.float32)
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:  # the texts have no words
-        return sparse.csr_matrix((len(texts), 0)), []
+        return sparse.csr_matrix((len(texts), 0), dtype=np.float32), []
     return counts.tocsr(), vectorizer.get_feature_names_out().tolist()
 
 
-def _features(counts: sparse.csr_matrix, form: Floats, learned: NDArray[np.bool_]) -> sparse.csr_matrix:
-    """Return the features of all texts: a weight for each word or part of a word, and the form.
-
-    The weights depend only on the texts that are ``learned``: a word that fewer than two of them have has no
-    weight. Otherwise, texts that are in both samples could be recognized by the frequency of their words.
-    """
-    frequency = np.bincount(counts[learned].indices, minlength=counts.shape[1])
-    known = counts @ sparse.diags((frequency > 1).astype(float))
-    weights = (
-        TfidfTransformer(sublinear_tf=True).fit(known[learned]).transform(known) if len(frequency) else known
+def _parts(texts: Sequence[str]) -> sparse.csr_matrix:
+    """Return how often both ends of each text have each part of a word, of 3 to 5 characters, by its hash."""
+    vectorizer = HashingVectorizer(
+        analyzer="char_wb",
+        ngram_range=(3, 5),
+        n_features=_HASHES,
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
     )
-    return sparse.hstack([weights, sparse.csr_matrix(form)]).tocsr()
+    return vectorizer.transform(
+        text if len(text) <= 2 * _ENDS else f"{text[:_ENDS]}\n{text[-_ENDS:]}" for text in texts
+    )
+
+
+def _scores(
+    parts: sparse.csr_matrix, form: Floats, labels: NDArray[np.int_], tested: NDArray[np.bool_]
+) -> Floats:
+    """Return the scores of the ``tested`` texts. The model, and the weights, depend only on the others."""
+    learned = parts[~tested]
+    known = _known(learned)
+    learned = learned[:, known]
+    unseen = _features(parts[tested][:, known], form[tested], learned)
+    learned = _features(learned, form[~tested], learned)  # one copy in memory, not two
+    scores: Floats = _fit(learned, labels[~tested]).decision_function(unseen)
+    return scores
+
+
+def _known(learned: sparse.csr_matrix) -> NDArray[np.bool_]:
+    """Return which words, or parts of words, at least two of the texts have.
+
+    Otherwise, texts that are in both samples could be recognized by the frequency of their words.
+    """
+    frequent: NDArray[np.bool_] = np.bincount(learned.indices, minlength=learned.shape[1]) > 1
+    return frequent
+
+
+def _features(counts: sparse.csr_matrix, form: Floats, learned: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the features of texts: a weight for each word or part of a word, and the form. The weights
+    depend on the frequencies in the ``learned`` texts."""
+    weights = counts
+    if counts.shape[1]:
+        weights = TfidfTransformer(sublinear_tf=True).fit(learned).transform(counts)
+    return sparse.hstack([weights, sparse.csr_matrix(form)], format="csr", dtype=np.float32)
 
 
 def _standardized(form: Floats) -> Floats:
