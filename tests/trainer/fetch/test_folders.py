@@ -320,6 +320,15 @@ def test_name_that_is_no_place_in_the_folder_is_refused(name):
     assert str(raised.value).endswith(f": {printable(name)}")
 
 
+@pytest.mark.parametrize("partial", ["a/rows.part", "a/rows.part/1.jsonl"])
+def test_name_of_a_partial_download_is_refused(partial):
+    address = Address("data.train.uri", "s3://bucket/orders/")
+    with pytest.raises(UserError, match=r"names of partial downloads: a/rows\.part$") as raised:
+        folder.choose_files(address, ["a/rows", partial, "other.part", ".x", ".x.part"])
+    assert "rename" in raised.value.hint
+    assert folder.choose_files(address, [partial, "other.part"]) == [partial, "other.part"]
+
+
 def test_files_are_chosen_in_the_order_of_their_names():
     address = Address("data.train.uri", "s3://bucket/orders/")
     assert folder.choose_files(address, ["b", "a/b", ".x", "a/.y/c", "a.b", "..."]) == ["a.b", "a/b", "b"]

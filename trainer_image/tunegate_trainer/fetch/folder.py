@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from tunegate_api.meta import summarize
 from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.fetch.download import PART
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ def choose_files(address: Address, names: Collection[str]) -> list[str]:
     relative to it; a listing may stop after ``MAX_FILES + 1`` files. As in a local folder, hidden files and
     folders are left out, whose names begin with a dot.
 
-    Raises :class:`UserError` if there are more than ``MAX_FILES`` files, and for names with which a file
-    would be written outside the folder, or over another file.
+    Raises :class:`UserError` if there are more than ``MAX_FILES`` files, and for names with which a file, or
+    a part of it, would be written outside the folder, or over another file.
     """
     if len(names) > MAX_FILES:
         raise address.wrong(
@@ -37,6 +38,13 @@ def choose_files(address: Address, names: Collection[str]) -> list[str]:
             "of other files",
         )
     chosen = sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+    partial = [f"{name}{PART}" for name in chosen]
+    colliding = sorted(folders.union(names).intersection(partial))
+    if colliding:
+        raise address.wrong(
+            f"these files or folders have the names of partial downloads: {summarize(colliding, _SHOWN)}",
+            f"rename them: while a file NAME is downloaded, it is stored as NAME{PART}",
+        )
     logger.info("%s: the folder has %d files", address.field, len(chosen))
     return chosen
 
