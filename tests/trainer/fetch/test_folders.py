@@ -207,6 +207,19 @@ def test_folder_with_too_many_files_is_refused_after_a_few_pages(place, model_hu
     assert len(model_hub.server.requests) < 6
 
 
+def test_listing_with_a_next_page_that_repeats_is_refused(hf_place, model_hub, monkeypatch):
+    monkeypatch.setattr(hub, "MAX_PAGES", 3)
+    hf_place.put({f"{i}.jsonl": b"{}\n" for i in range(6)})
+    model_hub.page_size = 2
+    assert len(names_listed(hf_place.uri, hf_place)) == 6
+    model_hub.page_size = 0
+    model_hub.server.requests.clear()
+    with pytest.raises(UserError, match="the list of its files has more than 3 pages") as raised:
+        names_listed(hf_place.uri, hf_place)
+    assert "fewer folders" in raised.value.hint
+    assert len(model_hub.server.requests) == 4
+
+
 def test_refused_credentials_for_a_folder_are_reported(place):
     place.put({"rows.jsonl": b"{}\n"})
     place.use_secret(place.store.wrong_secret)

@@ -45,6 +45,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODEL = re.compile(r"[^/@]+(/[^/@]+)?")
 _DATA = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
 
+MAX_PAGES = 1_000
+"""Maximum number of pages of a listing. A page may have only folders, and no files."""
 _SHOWN = 8
 """Maximum number of file names in an error."""
 RepoType = Literal["model", "dataset"]
@@ -122,19 +124,26 @@ class _Snapshot:
 
     def below(self, folder: str, *, recursive: bool = True) -> dict[str, RepoFile]:
         """Return the files in a folder and its sub-folders, by their path in it. The listing stops after
-        ``MAX_FILES`` files. It is empty if there is no such folder.
+        ``MAX_FILES`` files. It is empty if there is no such folder. Raises :class:`UserError` if it has more
+        than ``MAX_PAGES`` pages.
 
         This listing has pages. ``files`` has none, so the hub may truncate it for large repositories.
         """
         prefix = f"{folder}/" if folder else ""
         path = f"{self.commit}/{quote(folder, safe='')}".removesuffix("/")
         api = f"{HfApi(endpoint=_endpoint()).endpoint}/api/{self.repo_type}s/{self.repo}"
-        url: str | None = f"{api}/tree/{path}?recursive={str(recursive).lower()}"
+        url = f"{api}/tree/{path}?recursive={str(recursive).lower()}"
         found: dict[str, RepoFile] = {}
-        while url and len(found) <= MAX_FILES:
-            entries, url = with_retries(self.address.field, partial(self._page, url))
+        for _ in range(MAX_PAGES):
+            entries, next_url = with_retries(self.address.field, partial(self._page, url))
             found |= {entry.path.removeprefix(prefix): entry for entry in entries}
-        return found
+            if not next_url or len(found) > MAX_FILES:
+                return found
+            url = next_url
+        raise self.address.wrong(
+            f"the list of its files has more than {MAX_PAGES:,} pages",
+            "set uri to a folder with fewer folders and files",
+        )
 
     def _page(self, url: str) -> tuple[list[RepoFile], str | None]:
         """Return the files of one page of a listing, and the URL of the next page."""
