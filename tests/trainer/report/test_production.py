@@ -38,7 +38,7 @@ def test_words_are_shown_with_the_side_that_has_more_of_them(job: JobFolder) -> 
     text = text_of(html)
     assert 'More in training inputs "lamps" digits More in production inputs "<refund>" "invoices"' in text
     assert 'Only in production inputs "asap" "rma"' in text
-    assert "Unknown words 12 % of production inputs; 1 % between two halves of the training inputs" in text
+    assert "Unknown words 12 % of the words of production inputs; 1 % between two halves of the train" in text
     assert "<refund>" not in html
 
 
