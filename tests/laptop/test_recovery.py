@@ -67,9 +67,10 @@ def test_exit_code_of_an_adopted_trainer_comes_from_termination_message(laptop: 
 def test_trainer_ended_while_no_command_ran_keeps_exit_code_and_report(laptop: Laptop) -> None:
     laptop.create_job("train")
     pid = laptop.until_training()
+    trainer = psutil.Process(pid)
     laptop.cluster.close()
-    os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not psutil.pid_exists(pid) or not is_alive(psutil.Process(pid)))
+    trainer.terminate()
+    eventually(lambda: not is_alive(trainer))
     laptop.reports.clear()
     laptop.reopen()
     laptop.until_finished()
