@@ -60,8 +60,7 @@ def report_path(job_uid: str) -> str:
 
 
 def report_audience(job_uid: str) -> str:
-    """Return the audience of the tokens with which pods report on a job. Each job has an audience of its
-    own."""
+    """Return the audience of the tokens with which pods report on a job. Each job has its own."""
     return f"{GROUP}/{job_uid}"
 
 
