@@ -73,14 +73,14 @@ class Checks:
     """Checks of ``data.production``. They run only if the job has it."""
     usable: tuple[Check[UsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
-    mixed: tuple[Check[UsableRows], ...]
-    """Checks of the rows of a source in ``data.mix``, before those that repeat held-out rows are left out."""
     pairs: tuple[Check[Split[Measured[Pair]]], ...]
     """Checks of the train, dev and test pairs. They run only if the job has ``data.preference``."""
-    split: tuple[Check[SplitRows], ...]
-    """Checks of the train, dev and test rows together with the train, dev and test pairs."""
+    mixed: tuple[Check[UsableRows], ...]
+    """Checks of the rows of a source in ``data.mix``, before those that repeat held-out rows are left out."""
     trained_mix: tuple[Check[TrainedMix], ...]
     """Checks of the rows of a source in ``data.mix`` that are trained on."""
+    split: tuple[Check[SplitRows], ...]
+    """Checks of the train, dev and test rows together with the train, dev and test pairs."""
 
     def without(self, *names: str) -> "Checks":
         """Return all checks but those of these names."""
@@ -116,6 +116,7 @@ CHECKS = Checks(
         length_bias,
         similar_rejections,
     ),
+    pairs=(held_out_pairs,),
     mixed=(
         golden_prompts,
         leaked_passages,
@@ -126,7 +127,7 @@ CHECKS = Checks(
         personal_data,
         prompt_injection,
     ),
-    pairs=(held_out_pairs,),
+    trained_mix=(mixed_rows,),
     split=(
         trained_prompts,
         split_leakage,
@@ -142,7 +143,6 @@ CHECKS = Checks(
         lost_reasoning,
         unusable_metrics,
     ),
-    trained_mix=(mixed_rows,),
 )
 
 

@@ -16,7 +16,7 @@ from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Findin
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.records.record import Place
-from tunegate_trainer.data.split import SIDES
+from tunegate_trainer.data.split import HELD_OUT, SIDES
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.evaluate.references import labelled_answer
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
@@ -27,7 +27,6 @@ from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
 from tunegate_trainer.tokens.rows import Row
 
 NAME = "unusable_metrics"
-HELD_OUT = ("dev", "test")
 MAX_SCHEMA_ROWS = 10_000
 """Maximum number of training rows whose answers are checked against a JSON schema."""
 
