@@ -4,6 +4,7 @@ import pytest
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
+from tunegate_api.judging.judgement import judge_checkpoint
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -40,4 +41,5 @@ def test_status_shows_the_value_of_a_count_metric(metric, counts, value):
     )
     rows = CaseSet(sha256="b" * 64, ids=[f"row-{n}" for n in range(4)])
     results = Results(sets={name: rows}, evaluations=[evaluation])
-    assert checkpoint_status(request, results, evaluation).task == {metric["name"]: value}
+    judged = judge_checkpoint(request, results, evaluation)
+    assert checkpoint_status(judged, results).task == {metric["name"]: value}

@@ -165,10 +165,19 @@ def judge_checkpoint(request: Request, results: Results, evaluation: Evaluation)
     return _judge(request.gates_of(evaluation.stage), request, results, evaluation, "dev")
 
 
+def judge_checkpoints(request: Request, results: Results, stage: str) -> list[Judgement]:
+    """Judge all checkpoints of the stage ``stage``, in the order of their steps."""
+    return [judge_checkpoint(request, results, e) for e in results.find(Subject.CHECKPOINT, stage)]
+
+
 def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate | None:
     """Return the best checkpoint of the stage ``stage`` that passed its gates. Gates in a dry run are
     ignored. Returns None if no checkpoint passed."""
-    judged = [judge_checkpoint(request, results, e) for e in results.find(Subject.CHECKPOINT, stage)]
+    return best_judged(judge_checkpoints(request, results, stage))
+
+
+def best_judged(judged: Sequence[Judgement]) -> Candidate | None:
+    """Return what :func:`best_checkpoint` returns, from the judgements of all checkpoints of a stage."""
     return select_best(
         [
             Candidate(

@@ -2,7 +2,7 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, Subject, plan_digest
-from tunegate_api.judging.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.judgement import assess_stage, best_judged, judge_checkpoint, judge_checkpoints
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
@@ -128,15 +128,14 @@ def show_progress(run: Run) -> None:
     """Show the starting models, the checkpoints, the best checkpoint, and the progress of training."""
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
-    checkpoints = [
-        checkpoint_status(request, results, e)
-        for stage in stages
-        for e in results.find(Subject.CHECKPOINT, stage)
-    ]
+    checkpoints = []
     best = None
     for stage in stages:
-        candidate = best_checkpoint(request, results, stage)
-        best = CheckpointReference(stage=stage, step=candidate.step) if candidate else best
+        judged = judge_checkpoints(request, results, stage)
+        checkpoints += [checkpoint_status(each, results) for each in judged]
+        if candidate := best_judged(judged):
+            run.best[stage] = candidate.step
+            best = CheckpointReference(stage=stage, step=candidate.step)
     shown = _bounded(checkpoints, best)
     training = next(
         (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
@@ -151,7 +150,11 @@ def show_progress(run: Run) -> None:
     reports = [report for step in steps if (report := observed.report_of(step))]
     before = draft.status.progress
     reached = before.model_copy(update={"activity": None}) if before else None
-    starts = [checkpoint_status(request, results, e) for s in stages for e in results.find(Subject.START, s)]
+    starts = [
+        checkpoint_status(judge_checkpoint(request, results, e), results)
+        for stage in stages
+        for e in results.find(Subject.START, stage)
+    ]
     draft.set(
         start=[*(_rates_only(s) for s in starts[:-1]), *starts[-1:]],
         checkpoints=shown,

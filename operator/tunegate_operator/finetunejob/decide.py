@@ -7,7 +7,7 @@ finished determines the decision. After the data step, a job with ``data.quality
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
-from tunegate_api.judging.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.judgement import assess_stage
 from tunegate_api.judging.verdict import StopAction, VerdictState
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
@@ -229,9 +229,8 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
 def _select(run: Run, stage: str) -> int | None:
     """Return the step of the best passing checkpoint of a finished stage. If no checkpoint passed, fail the
     job and return None."""
-    best = best_checkpoint(run.request, run.results, stage)
-    if best is not None:
-        return best.step
+    if stage in run.best:
+        return run.best[stage]
     tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
     enforced = {gate.name for gate in run.request.gates_of(stage) if not gate.spec.dry_run}
     nearest = max(

@@ -14,10 +14,10 @@ from tunegate_api.v1alpha1.evaluation_status import (
 )
 
 
-def checkpoint_status(request: Request, results: Results, evaluation: Evaluation) -> CheckpointStatus:
-    """Return the results of a checkpoint, or of a stage's starting model, on its gates and on the dev
+def checkpoint_status(judged: Judgement, results: Results) -> CheckpointStatus:
+    """Return the results of a judged checkpoint, or of a stage's starting model, on its gates and on the dev
     rows."""
-    judged = judgement.judge_checkpoint(request, results, evaluation)
+    evaluation = judged.evaluation
     return CheckpointStatus(
         stage=evaluation.stage,
         step=evaluation.step,
