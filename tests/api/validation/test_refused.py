@@ -32,7 +32,7 @@ MANIFESTS = [
     *(
         manifest
         for file in FILES
-        for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+        for manifest in yaml.load_all(file.read_text(encoding="utf-8"), yaml.CSafeLoader)
         if manifest and manifest["kind"] in GOOD
     ),
 ]
