@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from support.model_templates import model_templates, tokenizer_for
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answer_after, example_tokens
 from tunegate_trainer.tokens.chat import TODAY, end_of_turn, render, template_arguments, with_arguments

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from support.builders import make_config_map, make_job, make_scores
 from support.world import Script, World
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
+from tunegate_api.messages import Message
 from tunegate_api.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
 from tunegate_operator.cli import review as command
 from tunegate_operator.cli.main import main

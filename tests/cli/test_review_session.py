@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from support.scoring_page import review_of
-from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_operator.cli.review_session import score_rows
 
 ROWS = [

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from support.scoring_page import hostile_row, plain_rows
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
+from tunegate_api.messages import Message
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_files import read_scores, write_sample

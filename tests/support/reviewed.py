@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from support.job_folder import JobFolder
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import ReviewerVotes, ReviewRecord
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
+from tunegate_api.messages import Message
 from tunegate_api.plan import CalibrationCounts, JudgedBad, JudgePlan, SampledRow, SamplePlan
 
 MANUAL = {"minScore": "0.8"}

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from support.site import Site, serve_app
-from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
+from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_session import scores_of, start_session

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.contract import Evaluation, GateRequest, Report, Request, Role, sha256_text
-from tunegate_api.judging.golden import Message, inline_golden
+from tunegate_api.judging.golden import inline_golden
+from tunegate_api.messages import Message
 from tunegate_api.plan import (
     DataPlan,
     ModelPlan,

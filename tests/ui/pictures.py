@@ -33,8 +33,8 @@ from support.places import runs_place, write_status
 from support.scoring_page import serve_review
 from support.site import serve_site
 from support.world import Script, World
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.messages import Message
 from tunegate_operator.clients.runs import RunsClient
 from tunegate_operator.engine.cluster import Key
 

@@ -9,9 +9,9 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.messages import Message
 from tunegate_api.meta import printable
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.review_session import (

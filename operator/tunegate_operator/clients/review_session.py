@@ -4,9 +4,9 @@ in a file."""
 import json
 from collections.abc import Sequence
 
-from tunegate_api.judging.golden import Message, ToolCall
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.messages import Message, ToolCall
 from tunegate_operator.clients.review import Review
 from tunegate_operator.clients.scoring import Session
 

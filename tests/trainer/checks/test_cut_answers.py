@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from support.trainer_root import gate_spec
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.checks import cut_answers
 from tunegate_trainer.tokens.chat import encode, load_tokenizer
 from tunegate_trainer.tokens.examples import answer_tokens, examples_of

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.checks import distribution_shift
 from tunegate_trainer.checks.finding import Finding, Setting, Severity
 from tunegate_trainer.data.production import Input, prompt_length

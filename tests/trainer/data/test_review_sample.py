@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
+from tunegate_api.messages import Message
 from tunegate_trainer.data.parse import Labelled
 from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.review_sample import choose_rows, has_sample, write_sample

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.data import row_file
 from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.tokens.rows import Row

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.records import records_of
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.shapes import PAIR_SHAPES, ROW_SHAPES

@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from support.tiny_model import make_tokenizer
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.data.tokenize import CHUNK, PARALLEL_FROM, Lengths, Refused, processes_for, tokenize
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Pair, Row

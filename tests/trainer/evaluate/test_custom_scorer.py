@@ -11,8 +11,8 @@ from pathlib import Path
 from textwrap import dedent
 from threading import Event
 
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.verdict import ERROR
+from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer
 from tunegate_trainer.evaluate.scoring import score_cases

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from support.multimodal_models import save_multimodal_model
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.continuous import continuous

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from support.trainer_root import golden_cases
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.evaluate.merged import merged_adapter

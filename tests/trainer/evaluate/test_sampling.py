@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from support.tiny_model import END_OF_TURN
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.preference import PromptLine, SampleRequest
 from tunegate_trainer.evaluate.sampling import ROUNDS, sample_completions
 from tunegate_trainer.models.loading import load_base

@@ -9,7 +9,8 @@ from threading import Thread
 
 import pytest
 
-from tunegate_api.judging.golden import FunctionCall, GoldenCase, Message, ToolCall
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
 from tunegate_trainer.evaluate.scorers.json_values import same_json

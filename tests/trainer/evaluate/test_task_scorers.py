@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunegate_api.judging.counts import Classification, Counts
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer, custom_scorer
 from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText

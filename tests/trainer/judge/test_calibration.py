@@ -11,8 +11,8 @@ import pytest
 from support.judge_server import calibration_rows
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import Role
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Calibration
 from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.judge.calibration import CalibrationRows, read_calibration

@@ -11,9 +11,9 @@ from support.judge_server import calibration_rows
 from support.trainer_root import TrainerRoot, orders_spec
 from support.vllm_server import vllm_judge
 from tunegate_api.contract import ExitCode, Role
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.judge_model import assess_judge
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.judge.faults import Fault, FaultError
 from tunegate_trainer.judge.instructions import instructions, messages_for

@@ -12,8 +12,8 @@ import pytest
 
 from support.judge_server import JUDGE_KEY, JudgeServerStub, completion, failing, score
 from support.stores.web_server import Response
-from tunegate_api.judging.golden import Message
 from tunegate_api.judging.review_sample import ReviewRow, with_id
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.judge import scoring, server
 from tunegate_trainer.judge.answer import Answer

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import ModelSource

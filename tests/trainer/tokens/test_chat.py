@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from support.tiny_model import CHAT_TEMPLATE
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import encode, load_tokenizer, render
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import ExitCode, Role
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.plan import Plan
 from tunegate_trainer.main import main
 from tunegate_trainer.process.errors import UserError

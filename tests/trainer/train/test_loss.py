@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from support.trainer_root import ITEMS, TrainerRoot, rows
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.errors import BadDataError
 from tunegate_trainer.roles import train as train_role

@@ -8,7 +8,7 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.production import MOST_INPUTS, prompt_length
 from tunegate_trainer.data.records.record import Place

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from tunegate_api.judging.golden import CallsExpectation, GoldenCase, JsonExpectation, TextExpectation
+from tunegate_api.judging.expectations import CallsExpectation, JsonExpectation, TextExpectation
+from tunegate_api.judging.golden import GoldenCase
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.golden_prompts import golden_prompts

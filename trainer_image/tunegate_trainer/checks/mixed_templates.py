@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.meta import summarize
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.prompt_parts import system_text, user_text

@@ -7,7 +7,7 @@ stands for a part that a prompt does not have. Texts are compared by their words
 import re
 from typing import NamedTuple
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 
 WORDS = 8
 """The opening and the ending of a prompt are also compared by this number of words."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.excerpts import start_of

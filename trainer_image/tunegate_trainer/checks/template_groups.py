@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_trainer.checks.prompt_parts import (
     ENDINGS,
     OPENINGS,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns, InputColumns
 from tunegate_trainer.data.fields import BadRowError, excerpt, text_field
 from tunegate_trainer.data.parse import RowProblem

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
 
-from tunegate_api.judging.golden import Message, ToolCall
+from tunegate_api.messages import Message, ToolCall
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.excerpts import masked_text
 from tunegate_trainer.data.fields import BadRowError, encodable, excerpt, kind_of

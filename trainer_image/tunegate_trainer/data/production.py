@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.data.inputs import ParsedInput, parse_inputs

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunegate_api.judging.golden import Message, Tools
+from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import first_problem
 from tunegate_trainer.data.fields import BadRowError, excerpt, is_absent, kind, kind_of, text_field
 

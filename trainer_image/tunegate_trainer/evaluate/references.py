@@ -6,14 +6,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import (
-    CallsExpectation,
-    Expectation,
-    FunctionCall,
-    GoldenCase,
-    SchemaExpectation,
-    ToolCall,
-)
+from tunegate_api.judging.expectations import CallsExpectation, Expectation, SchemaExpectation
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.messages import FunctionCall, ToolCall
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText

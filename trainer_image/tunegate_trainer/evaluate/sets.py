@@ -10,15 +10,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest, HeldOutSplit, golden_set, sha256_text, task_set
-from tunegate_api.judging.golden import (
-    GoldenCase,
-    GoldenError,
-    Message,
-    case_set,
-    inline_golden,
-    parse_golden,
-)
+from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
 from tunegate_api.judging.verdict import MAX_CASES, CaseSet
+from tunegate_api.messages import Message
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import TaskMetric

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import Message, ToolCall
+from tunegate_api.messages import Message, ToolCall
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import (
     CALL_ID,

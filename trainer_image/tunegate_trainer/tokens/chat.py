@@ -13,7 +13,7 @@ from jinja2 import Environment, TemplateError, nodes
 from jinja2.meta import find_undeclared_variables
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
+from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.meta import shorten
 from tunegate_trainer.process.errors import UserError
 

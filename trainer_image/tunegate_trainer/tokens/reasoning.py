@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.golden import FunctionCall, Message, ToolCall
+from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import CALL_ID, apply_template, common_prefix
 

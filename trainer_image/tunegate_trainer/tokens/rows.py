@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunegate_api.judging.golden import Message, ToolCall
+from tunegate_api.messages import Message, ToolCall
 from tunegate_api.meta import ApiModel
 from tunegate_api.workspace import PAIRS_PREFIX as PAIRS_PREFIX  # noqa: PLC0414 - a public name of this module too
 from tunegate_trainer.process.files import atomic_file, sha256_file

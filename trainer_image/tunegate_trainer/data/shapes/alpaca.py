@@ -5,7 +5,7 @@ output] pairs. Preference data has ``chosen`` and ``rejected`` instead of ``outp
 See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 """
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, kind, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS

@@ -6,7 +6,7 @@ UltraFeedback (https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binar
 an implicit prompt (https://huggingface.co/docs/trl/dataset_formats#preference).
 """
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS

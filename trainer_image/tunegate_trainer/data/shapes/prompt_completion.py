@@ -1,6 +1,6 @@
 """The shape prompt/completion: {prompt, completion}, both text. ``reasoning_content`` is optional."""
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS

@@ -9,7 +9,7 @@ See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 import json
 from typing import Any
 
-from tunegate_api.judging.golden import Message
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, excerpt, is_absent, kind, text_field
 from tunegate_trainer.data.shapes.openai_chat import read_chat
