@@ -1,27 +1,93 @@
 """The expectations of golden cases: what an output must be to pass."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from tunegate_api.messages import FunctionCall
-from tunegate_api.meta import ApiModel
+from tunegate_api.meta import ApiModel, Decimal, exact
+from tunegate_api.v1alpha1.fields import Share
+from tunegate_api.v1alpha1.finetunejob import TextForm, Tolerance
 from tunegate_api.validation.json_schema import schema_faults
 
+MAX_DEPTH = 4
+"""Maximum number of groups inside each other."""
 
-class TextExpectation(ApiModel):
+
+class _Expectation(ApiModel):
+    not_: Annotated[bool, Field(alias="not")] = False
+    """If true, the opposite is expected. An empty output passes only if the case has `allowEmpty`."""
+
+
+class TextExpectation(_Expectation):
     """Compares the output with a string. Leading and trailing white space of the output is ignored."""
 
-    type: Literal["equals", "contains", "not_contains", "regex"]
+    type: Literal["equals", "starts_with", "contains", "not_contains", "regex"]
     """Type of the comparison."""
     value: Annotated[str, Field(min_length=1)]
     """The string. For regex, a Python regular expression that must match somewhere in the output."""
+    normalize: Annotated[list[TextForm], Field(max_length=4)] = []
+    """Differences between output and string that are ignored: of case, of the amount of white space, of
+    punctuation, and between forms of the same character (NFKC). Not for regex."""
 
 
-class SchemaExpectation(ApiModel):
+class LabelExpectation(_Expectation):
+    """Passes if the whole output is the expected label, for classification. Case is ignored."""
+
+    type: Literal["label"]
+    """Type of the comparison."""
+    value: Annotated[str, Field(min_length=1)]
+    """The label."""
+
+
+class NumberExpectation(_Expectation):
+    """Passes if the first number of the output is the expected number. Other text is ignored."""
+
+    type: Literal["numeric"]
+    """Type of the comparison."""
+    value: Decimal
+    """The number."""
+    tolerance: Tolerance | None = None
+    """Largest allowed distance from the number. If omitted, the numbers must be equal."""
+
+
+class OverlapExpectation(_Expectation):
+    """Passes if enough words of the output and of a reference text are the same. Case is ignored."""
+
+    type: Literal["rouge_l", "word_f1"]
+    """Type of the comparison. rouge_l: F-measure of the longest common sequence of words. word_f1: F-measure
+    of the common words, in any order."""
+    value: Annotated[str, Field(min_length=1)]
+    """The reference text."""
+    min: Share
+    """Smallest F-measure that passes, 0 to 1."""
+
+
+class LengthExpectation(_Expectation):
+    """Passes if the length of the output is in a range. White space at both ends is not counted."""
+
+    type: Literal["length"]
+    """Type of the comparison."""
+    unit: Literal["Characters", "Words", "Lines"] = "Characters"
+    """What is counted. Words are separated by white space. Empty lines are counted."""
+    min: Annotated[int | None, Field(ge=0)] = None
+    """Smallest length that passes."""
+    max: Annotated[int | None, Field(ge=0)] = None
+    """Largest length that passes."""
+
+
+class RefusalExpectation(_Expectation):
+    """Passes if the output refuses the request, or states that an AI writes. Refusals are recognized by
+    phrases in nine languages."""
+
+    type: Literal["refusal"]
+    """Type of the comparison."""
+
+
+class SchemaExpectation(_Expectation):
     """Passes if the output is JSON and follows a JSON schema."""
 
     type: Literal["json_schema"]
@@ -30,7 +96,7 @@ class SchemaExpectation(ApiModel):
     """The JSON schema."""
 
 
-class JsonExpectation(ApiModel):
+class JsonExpectation(_Expectation):
     """Passes if the output is JSON with the expected value. White space and the order of keys are ignored."""
 
     type: Literal["json_equals"]
@@ -39,7 +105,7 @@ class JsonExpectation(ApiModel):
     """The expected value. 1 and 1.0 are equal; 1 and true are not."""
 
 
-class CallsExpectation(ApiModel):
+class CallsExpectation(_Expectation):
     """Passes if the model makes exactly the expected tool calls, in this order. Reasoning is ignored."""
 
     type: Literal["tool_calls_equal"]
@@ -49,9 +115,57 @@ class CallsExpectation(ApiModel):
     model writes arguments as JSON."""
 
 
-Expectation = Annotated[
-    TextExpectation | SchemaExpectation | JsonExpectation | CallsExpectation, Field(discriminator="type")
-]
+class GroupExpectation(_Expectation):
+    """Combines expectations. If one of them cannot be evaluated, the case is an error."""
+
+    type: Literal["all", "any"]
+    """Whether all of the expectations must pass, or any of them."""
+    of: Annotated[list["Expectation"], Field(min_length=1, max_length=64)]
+    """The expectations. They may be groups too, up to four levels deep."""
+    min: Annotated[int | None, Field(ge=1)] = None
+    """How many of the expectations must pass. Only for any. Defaults to 1."""
+
+    @property
+    def needed(self) -> int:
+        """How many of the expectations must pass."""
+        return len(self.of) if self.type == "all" else self.min or 1
+
+
+Leaf = (
+    TextExpectation
+    | LabelExpectation
+    | NumberExpectation
+    | OverlapExpectation
+    | LengthExpectation
+    | RefusalExpectation
+    | SchemaExpectation
+    | JsonExpectation
+    | CallsExpectation
+)
+"""An expectation that is evaluated by one scorer."""
+
+Expectation = Annotated[Leaf | GroupExpectation, Field(discriminator="type")]
+GroupExpectation.model_rebuild()
+
+
+def leaves(expectations: Sequence[Expectation], *, negated: bool | None = None) -> Iterator[Leaf]:
+    """Return the expectations without the groups that combine them.
+
+    ``negated`` selects those whose opposite is expected (True), or the others (False). An odd number of
+    ``not``, at the expectation and at the groups around it, negates an expectation.
+    """
+    for leaf, is_negated in _leaves(expectations, outside=False):
+        if negated is None or negated == is_negated:
+            yield leaf
+
+
+def _leaves(expectations: Sequence[Expectation], *, outside: bool) -> Iterator[tuple[Leaf, bool]]:
+    for each in expectations:
+        is_negated = outside != each.not_
+        if isinstance(each, GroupExpectation):
+            yield from _leaves(each.of, outside=is_negated)
+        else:
+            yield each, is_negated
 
 
 def judgeable(expectation: Expectation) -> Expectation:
@@ -62,12 +176,51 @@ def judgeable(expectation: Expectation) -> Expectation:
     return expectation
 
 
-def _faults(expectation: Expectation) -> Iterator[str]:
-    if isinstance(expectation, SchemaExpectation):
+def _faults(expectation: Expectation, depth: int = 1) -> Iterator[str]:
+    """Return why no output, or every output, would pass."""
+    if isinstance(expectation, GroupExpectation):
+        yield from _group_faults(expectation, depth)
+    elif isinstance(expectation, SchemaExpectation):
         for path, fault in schema_faults(expectation.schema_):
             yield f"{'.'.join(str(name) for name in ('schema', *path))}: {fault}"
-    elif expectation.type == "regex":
+    elif isinstance(expectation, LengthExpectation):
+        least, most = expectation.min, expectation.max
+        if least is None and most is None:
+            yield "give min, max or both"
+        elif least is not None and most is not None and least > most:
+            yield f"min {least} is greater than max {most}, so no output can pass"
+    elif isinstance(expectation, OverlapExpectation):
+        if not 0 < exact(expectation.min) <= 1:
+            yield f"min: must be more than 0 and at most 1, not {expectation.min}"
+    elif isinstance(expectation, NumberExpectation):
+        yield from _tolerance_faults(expectation.tolerance)
+    elif isinstance(expectation, TextExpectation) and expectation.type == "regex":
+        if expectation.normalize:
+            yield "normalize: not allowed for regex; write (?i) in the pattern to ignore case"
         try:
             re.compile(expectation.value)
         except (re.error, OverflowError, RecursionError) as error:
             yield f"value: not a valid Python regular expression: {error}"
+
+
+def _tolerance_faults(tolerance: Tolerance | None) -> Iterator[str]:
+    if tolerance is None:
+        return
+    if tolerance.absolute is None and tolerance.relative is None:
+        yield "tolerance: give absolute, relative or both, or leave tolerance out"
+    if tolerance.absolute is not None and exact(tolerance.absolute) < 0:
+        yield f"tolerance.absolute: must be at least 0, not {tolerance.absolute}"
+    if tolerance.relative is not None and not 0 <= exact(tolerance.relative) <= 1:
+        yield f"tolerance.relative: must be at least 0 and at most 1, not {tolerance.relative}"
+
+
+def _group_faults(group: GroupExpectation, depth: int) -> Iterator[str]:
+    if depth > MAX_DEPTH:
+        yield f"of: at most {MAX_DEPTH} groups may be inside each other"
+        return
+    if group.min is not None and group.type == "all":
+        yield "min: only allowed for any"
+    elif group.needed > len(group.of):
+        yield f"min: {group.min} of {len(group.of)} expectations cannot pass"
+    for index, each in enumerate(group.of):
+        yield from (f"of.{index}.{fault}" for fault in _faults(each, depth + 1))

@@ -86,6 +86,10 @@ class SchemaSource(ApiModel):
     """Key in the ConfigMap. Defaults to its only key."""
 
 
+TextForm = Literal["Case", "WhiteSpace", "Punctuation", "Unicode"]
+"""A difference between two texts that a comparison ignores."""
+
+
 class Tolerance(ApiModel):
     """The largest allowed distance from the labelled number. At least one of the fields must be set. If both
     are set, the larger of the two distances is allowed."""
@@ -123,7 +127,7 @@ class TaskMetric(ApiModel):
     """How f1 averages over the labels. Micro: over all rows, which is the share of rows with the right label.
     Macro: the mean of the F1 scores of all labels. Only for f1. Defaults to Micro."""
     normalize: Annotated[
-        list[Literal["Case", "WhiteSpace", "Punctuation", "Unicode"]] | None,
+        list[TextForm] | None,
         Field(min_length=1, max_length=4, examples=[["Case", "WhiteSpace"]]),
     ] = None
     """Differences between output and completion that exact_match ignores: of case, of the amount of white

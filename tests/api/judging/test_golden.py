@@ -5,10 +5,12 @@ import json
 import pytest
 
 from support.builders import golden_text
+from tunegate_api.judging.expectations import leaves
 from tunegate_api.judging.golden import GoldenError, case_set, inline_golden, parse_golden
 from tunegate_api.judging.verdict import MAX_CASES
 
-CASE = {"id": "a", "prompt": "hi", "expect": [{"type": "contains", "value": "yes"}]}
+YES = {"type": "contains", "value": "yes"}
+CASE = {"id": "a", "prompt": "hi", "expect": [YES]}
 
 
 def line(**changes: object) -> str:
@@ -17,6 +19,23 @@ def line(**changes: object) -> str:
 
 def schema_case(schema: object) -> str:
     return line(expect=[{"type": "json_schema", "schema": schema}])
+
+
+def nested(depth: int) -> dict[str, object]:
+    """Return groups inside each other."""
+    return {"type": "any", "of": [nested(depth - 1)]} if depth else YES
+
+
+def test_groups_may_be_four_levels_deep():
+    (case,) = parse_golden(line(expect=[nested(4)]))
+    assert [leaf.type for leaf in leaves(case.expect)] == ["contains"]
+
+
+def test_leaves_are_selected_by_an_odd_number_of_nots():
+    group = {"type": "any", "not": True, "of": [YES, {"type": "refusal", "not": True}]}
+    (case,) = parse_golden(line(expect=[group, {"type": "label", "value": "x"}]))
+    assert [leaf.type for leaf in leaves(case.expect, negated=True)] == ["contains"]
+    assert [leaf.type for leaf in leaves(case.expect, negated=False)] == ["refusal", "label"]
 
 
 def test_case_set_keeps_order_and_tags_of_cases():
@@ -55,6 +74,31 @@ def test_chat_messages_are_kept_unchanged():
         (
             schema_case({"items": {"required": "a"}}),
             "line 1: expect.0: schema.items.required: must be a list of names of properties",
+        ),
+        *(
+            (line(expect=[expectation]), f"line 1: expect.0: {fault}")
+            for expectation, fault in (
+                ({"type": "regex", "value": "a", "normalize": ["Case"]}, "normalize: not allowed for regex"),
+                ({"type": "length"}, "give min, max or both"),
+                ({"type": "length", "min": 3, "max": 2}, "min 3 is greater than max 2"),
+                ({"type": "word_f1", "value": "a", "min": "0"}, "min: must be more than 0 and at most 1"),
+                ({"type": "numeric", "value": "1", "tolerance": {}}, "tolerance: give absolute, relative"),
+                (
+                    {"type": "numeric", "value": "1", "tolerance": {"relative": "2"}},
+                    "tolerance.relative: must be at least 0 and at most 1, not 2",
+                ),
+                ({"type": "all", "of": [YES], "min": 1}, "min: only allowed for any"),
+                ({"type": "any", "of": [YES], "min": 2}, "min: 2 of 1 expectations cannot pass"),
+                (
+                    {"type": "any", "of": [YES, {"type": "regex", "value": "("}]},
+                    "of.1.value: not a valid Python regular expression",
+                ),
+                (nested(5), "of.0.of.0.of.0.of.0.of: at most 4 groups may be inside each other"),
+            )
+        ),
+        (
+            line(expect=[{"type": "numeric", "value": 1.5}]),
+            'line 1: expect.0.numeric.value: must be a quoted string, so that no digit is lost: write "1.5"',
         ),
         (line(id="has spaces"), "line 1: id:"),
         (line(unknown=1), "line 1: unknown:"),

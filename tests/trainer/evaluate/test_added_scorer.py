@@ -1,6 +1,7 @@
 """A scorer that is added with one module and one line in the table is evaluated and judged like any other."""
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from typing import Any
@@ -20,14 +21,20 @@ from tunegate_trainer.evaluate.evaluate import (
     read_cases,
     write_cases,
 )
-from tunegate_trainer.evaluate.scorers import SCORERS
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 from tunegate_trainer.evaluate.sets import golden_sets, held_out_sets
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 CPU = torch.device("cpu")
-TABLE = {**SCORERS, "rouge_l": OneByOne(common_characters)}
+
+
+def common_with_text(sample: Sample) -> Score:
+    return common_characters(replace(sample, reference=sample.reference.text))
+
+
+TABLE = {**SCORERS, "rouge_l": OneByOne(common_with_text)}
 
 
 def with_minimum(request: Request, minimum: str) -> Request:

@@ -13,10 +13,11 @@ from threading import Event
 
 from tunegate_api.judging.verdict import ERROR
 from tunegate_api.messages import Message
+from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer
 from tunegate_trainer.evaluate.scoring import score_cases
-from tunegate_trainer.evaluate.sets import Case, Expected
+from tunegate_trainer.evaluate.sets import Case
 from tunegate_trainer.tokens.rows import Row
 
 ROW = Row(id="row", prompt=[Message(role="user", content="?")], completion="yes")

@@ -2,23 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, get_args
 
 import pytest
 
 from support.dummy_scorer import common_characters
 from tunegate_api.judging.counts import COUNTED, is_valid_for
-from tunegate_api.judging.expectations import Expectation
+from tunegate_api.judging.expectations import Leaf, LengthExpectation
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer
-from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
+from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.rows import Row
@@ -43,17 +45,32 @@ class Example:
     """An invalid reference, with which no output can be scored."""
 
 
+ANY = object()
+"""Instead of an invalid reference, for a scorer that needs no reference."""
+
 EXAMPLES = {
-    "equals": Example("yes", passes=" yes\n", fails="no", broken=None),
-    "contains": Example("yes", passes="well, yes", fails="no", broken=None),
-    "not_contains": Example("yes", passes="no", fails="well, yes", broken=None),
-    "regex": Example(r"^\d+$", passes="42", fails="4 2", broken="("),
+    "equals": Example(ExpectedText("yes"), passes=" yes\n", fails="no", broken=None),
+    "starts_with": Example(ExpectedText("yes"), passes=" yes, of course", fails="well, yes", broken=None),
+    "contains": Example(ExpectedText("yes"), passes="well, yes", fails="no", broken=None),
+    "not_contains": Example(ExpectedText("yes"), passes="no", fails="well, yes", broken=None),
+    "regex": Example(ExpectedText(r"^\d+$"), passes="42", fails="4 2", broken=ExpectedText("(")),
+    "label": Example(ExpectedLabel("yes", {"no": 0, "yes": 1}), passes="Yes ", fails="no", broken=None),
+    "word_f1": Example(
+        ExpectedOverlap("the red mug", Fraction(1, 2)), passes="mug red", fails="a mug", broken=None
+    ),
+    "length": Example(
+        LengthExpectation(type="length", unit="Words", max=2),
+        passes="a mug",
+        fails="the red mug",
+        broken=None,
+    ),
+    "refusal": Example(None, passes="I'm sorry, but I can't help with that.", fails="Sure.", broken=ANY),
     "json_schema": Example({"type": "array"}, passes="[1]", fails="{}", broken={"type": "no-such-type"}),
     "json_equals": Example({"a": 1}, passes='{"a": 1.0}', fails='{"a": 2}', broken={1, 2}),
     "tool_calls_equal": Example(CALL, passes=CALL, fails="cold", broken=None),
     "exact_match": Example(ExpectedText("yes"), passes="yes ", fails="yes.", broken=None),
     "f1": Example(ExpectedLabel("yes", {"no": 0, "yes": 1}), passes="Yes ", fails="no", broken=None),
-    "rouge_l": Example("the red mug", passes="The red mug!", fails="a red mug", broken=None),
+    "rouge_l": Example(ExpectedOverlap("the red mug"), passes="The red mug!", fails="a red mug", broken=None),
     "numeric": Example(ExpectedNumber("42"), passes="it is 42.0", fails="41", broken=ExpectedNumber("many")),
     "tool_calls": Example(ExpectedCalls(CALL, "<tool_call>"), passes=CALL, fails="cold", broken=None),
     "custom": Example("yes", passes="yes", fails="yet", broken=5),
@@ -90,8 +107,7 @@ def test_every_scorer_has_an_example():
 
 
 def test_every_expectation_and_metric_has_a_scorer():
-    union, _ = get_args(Expectation)
-    types = {kind for one in get_args(union) for kind in get_args(one.model_fields["type"].annotation)}
+    types = {kind for one in get_args(Leaf) for kind in get_args(one.model_fields["type"].annotation)}
     metrics = set(get_args(TaskMetric.model_fields["name"].annotation))
     assert types | metrics - {"preference_accuracy"} == TABLE.keys()
 
@@ -146,7 +162,7 @@ def test_output_that_does_not_pass_has_a_short_explanation(name):
             assert len(score.explanation) <= MAX_EXPLANATION
 
 
-@each_scorer
+@pytest.mark.parametrize("name", [name for name in TABLE if EXAMPLES[name].broken is not ANY])
 def test_broken_reference_gives_errors_only_for_its_own_samples(name):
     example, scorer = EXAMPLES[name], TABLE[name]
     outputs = [example.passes, example.fails]

@@ -12,8 +12,8 @@ import pytest
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
-from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
 from tunegate_trainer.evaluate.scorers.json_values import same_json
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
 from tunegate_trainer.tokens.rows import Row
 
@@ -47,6 +47,8 @@ def judge(
     reference = expectation["schema" if "schema" in expectation else "value"]
     if expectation["type"] == "tool_calls_equal":
         reference = rendered([FunctionCall(**call) for call in reference])
+    elif "json" not in expectation["type"]:
+        reference = ExpectedText(reference)
     (score,) = scorers[expectation["type"]].score([Sample("?", text, reference, case)])
     return score
 

@@ -8,9 +8,11 @@ import pytest
 from tunegate_api.judging.counts import MAX_COUNT, Counts
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scoring import score_cases
-from tunegate_trainer.evaluate.sets import Case, Expected
+from tunegate_trainer.evaluate.sets import Case
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
 EQUALS, CONTAINS, REGEX = (SCORERS[name] for name in ("equals", "contains", "regex"))
@@ -44,8 +46,12 @@ class Raises:
 
 
 def case(**measures: Sequence[tuple[Scorer, object]]) -> Case:
-    expected = {name: [Expected(*one) for one in all_of] for name, all_of in measures.items()}
+    expected = {name: [Expected(s, _text(r)) for s, r in all_of] for name, all_of in measures.items()}
     return Case(id="case", tags=[], shown="?", prompt="?", source=GOLDEN, measures=expected)
+
+
+def _text(reference: object) -> object:
+    return ExpectedText(reference) if isinstance(reference, str) else reference
 
 
 def answers(*texts: str) -> list[Output]:

@@ -12,10 +12,10 @@ from tunegate_api.judging.counts import Classification, Counts
 from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer, custom_scorer
-from tunegate_trainer.evaluate.scorers.exact_match import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices, shown_labels
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber, numbers_of
-from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
+from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap, rouge_tokens
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.rows import Row
@@ -67,13 +67,13 @@ def test_reported_labels_are_cut_and_too_many_are_left_out():
     ],
 )
 def test_rouge_l_is_twice_the_common_subsequence_over_both_lengths(output, answer, numerator, denominator):
-    scored = score("rouge_l", output, answer)
+    scored = score("rouge_l", output, ExpectedOverlap(answer))
     assert scored.counts == Counts(numerator, denominator)
     assert scored.outcome == (PASS if numerator == denominator else FAIL)
 
 
 def test_rouge_l_of_very_long_texts_stays_within_the_largest_count():
-    scored = score("rouge_l", "a " * 100_000, "a " * 200_000)
+    scored = score("rouge_l", "a " * 100_000, ExpectedOverlap("a " * 200_000))
     assert scored.counts == Counts(99_998, 99_998)
 
 

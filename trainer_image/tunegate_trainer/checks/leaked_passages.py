@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from tunegate_api.judging.expectations import CallsExpectation, JsonExpectation, TextExpectation
+from tunegate_api.judging.expectations import (
+    CallsExpectation,
+    JsonExpectation,
+    OverlapExpectation,
+    TextExpectation,
+    leaves,
+)
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
@@ -19,6 +25,8 @@ from tunegate_trainer.data.passages import Passages, SimilarTexts
 from tunegate_trainer.data.shingles import Document, Words, batches
 
 NAME = "leaked_passages"
+_SHOWN_TYPES = ("equals", "starts_with", "contains")
+"""Types of expectations of a text that is a part of an expected output."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,11 @@ def _leaks(
 def _document(case: GoldenCase) -> Document:
     """Return the prompt and the expected outputs of a golden case."""
     expected = []
-    for expectation in case.expect:
+    for expectation in leaves(case.expect, negated=False):
         if isinstance(expectation, TextExpectation):
-            expected += [expectation.value] if expectation.type in ("equals", "contains") else []
+            expected += [expectation.value] if expectation.type in _SHOWN_TYPES else []
+        elif isinstance(expectation, OverlapExpectation):
+            expected.append(expectation.value)
         elif isinstance(expectation, JsonExpectation):
             expected.append(json.dumps(expectation.value, ensure_ascii=False))
         elif isinstance(expectation, CallsExpectation):

@@ -9,7 +9,7 @@ from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
-from tunegate_api.judging.expectations import SchemaExpectation
+from tunegate_api.judging.expectations import SchemaExpectation, leaves
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 
 NAME = "schemas"
@@ -23,7 +23,7 @@ def run(rows: MetricSchemas, context: CheckContext) -> list[Finding]:
     problems: list[str] = []
     for gate, cases in context.golden.items():
         for case in cases:
-            for expectation in case.expect:
+            for expectation in leaves(case.expect):
                 if isinstance(expectation, SchemaExpectation):
                     problems += _schema_problem(f"EvalGate {gate}, case {case.id}", expectation.schema_)
     for metric, schema in rows.items():

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_trainer.evaluate.expected import Expected, combined, scored
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
-from tunegate_trainer.evaluate.sets import Case, Expected
+from tunegate_trainer.evaluate.scorers.text import EMPTY, is_forbidden_empty
+from tunegate_trainer.evaluate.sets import Case
 
 CUT = "truncated at maxNewTokens before the end of the turn"
 
@@ -15,26 +17,30 @@ CUT = "truncated at maxNewTokens before the end of the turn"
 def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mapping[str, Score]]:
     """Return the scores of each case, by measure. ``outputs`` has one answer per case, in the same order.
 
-    A case passes a measure if all scorers of the measure pass. If one of them cannot score the output, the
+    A case passes a measure if all expectations of the measure pass. If a scorer cannot score the output, the
     outcome is error. A truncated output does not pass. Only count-based metrics score it, because the
     denominator of their value includes truncated outputs.
     """
     batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):
         for measure, all_of in case.measures.items():
-            for expected in all_of if _is_scored(measure, output) else ():
+            for expected in scored(all_of) if _is_scored(measure, output) else ():
                 sample = Sample(case.prompt, output.text, expected.reference, case.source)
                 batches.setdefault(id(expected.scorer), (expected.scorer, []))[1].append(sample)
     scores = {key: iter(_scored(scorer, batch)) for key, (scorer, batch) in batches.items()}
 
-    def score(measure: str, all_of: Sequence[Expected], output: Output) -> Score:
+    def next_score(expected: Expected) -> Score:
+        return next(scores[id(expected.scorer)])
+
+    def score(measure: str, case: Case, output: Output) -> Score:
         if not _is_scored(measure, output):
             return Score(TRUNCATED, CUT)
-        found = _all([next(scores[id(expected.scorer)]) for expected in all_of])
+        empty = EMPTY if is_forbidden_empty(case.source, output.text) else ""
+        found = combined(case.measures[measure], next_score, empty=empty)
         return _counted(measure, found, output) if measure in COUNTED else replace(found, counts=None)
 
     return [
-        {measure: score(measure, all_of, output) for measure, all_of in case.measures.items()}
+        {measure: score(measure, case, output) for measure in case.measures}
         for case, output in zip(cases, outputs, strict=True)
     ]
 
@@ -60,18 +66,6 @@ def _validated(score: Score) -> Score:
     if score.outcome in (PASS, FAIL, ERROR):
         return score
     return not_scored(ValueError(f"the scorer returned the outcome {score.outcome!r}"))
-
-
-def _all(scores: Sequence[Score]) -> Score:
-    """Combine scores of several expectations into one: the first error if there is one, else a fail with the
-    explanations of all failures, else a pass."""
-    if len(scores) == 1:
-        return scores[0]
-    errors = [score for score in scores if score.outcome == ERROR]
-    if errors:
-        return errors[0]
-    problems = [score.explanation for score in scores if score.outcome == FAIL]
-    return Score(FAIL, "; ".join(problems)) if problems else Score(PASS)
 
 
 def _counted(measure: str, score: Score, output: Output) -> Score:

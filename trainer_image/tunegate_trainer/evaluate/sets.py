@@ -18,7 +18,8 @@ from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.workspace import golden_file, pairs_file, rows_file
 from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file, metric_schema
-from tunegate_trainer.evaluate.references import golden_reference, task_references
+from tunegate_trainer.evaluate.expected import Expectations, Expected, expected_outputs
+from tunegate_trainer.evaluate.references import golden_labels, golden_reference, task_references
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
 from tunegate_trainer.evaluate.scorers.labels import F1, shown_labels
@@ -39,15 +40,6 @@ results are not used."""
 
 
 @dataclass(frozen=True)
-class Expected:
-    """The scorer of an output and the reference that it compares the output with."""
-
-    scorer: Scorer
-    reference: Any
-    """What the output is compared with, see :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
-
-
-@dataclass(frozen=True)
 class Case:
     """One prompt, and what each measure expects of the model's output."""
 
@@ -59,7 +51,7 @@ class Case:
     """The prompt as the model gets it: the text that the chat template renders."""
     source: GoldenCase | Row
     """The golden case or the held-out row of the prompt."""
-    measures: Mapping[str, Sequence[Expected]]
+    measures: Mapping[str, Expectations]
     """The expectations of each measure. The keys are ``golden``, or the names of task metrics."""
 
 
@@ -157,6 +149,7 @@ def _golden_set(
             "a golden set is immutable: put changed cases into a new ConfigMap and a new EvalGate",
         )
     golden = golden_cases(gate.name, text)
+    labels = golden_labels(golden)
     cases = [
         Case(
             id=case.id,
@@ -164,7 +157,7 @@ def _golden_set(
             shown=_shown(case.turns),
             prompt=_prompt(tokenizer, gate.name, case),
             source=case,
-            measures={GOLDEN: _golden_expected(tokenizer, gate.name, case, scorers)},
+            measures={GOLDEN: _golden_expected(tokenizer, gate.name, case, labels, scorers)},
         )
         for case in golden
     ]
@@ -184,10 +177,16 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> 
 
 
 def _golden_expected(
-    tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase, scorers: Mapping[str, Scorer]
-) -> list[Expected]:
+    tokenizer: PreTrainedTokenizerBase,
+    gate: str,
+    case: GoldenCase,
+    labels: Mapping[str, int],
+    scorers: Mapping[str, Scorer],
+) -> Expectations:
     with _errors_name(gate, case):
-        return [Expected(scorers[e.type], golden_reference(tokenizer, case, e)) for e in case.expect]
+        return expected_outputs(
+            case.expect, scorers, lambda leaf: golden_reference(tokenizer, case, leaf, labels)
+        )
 
 
 @contextmanager

@@ -1,19 +1,9 @@
 """The task metric exact_match: the output equals the labelled answer."""
 
-from dataclasses import dataclass
-
-from tunegate_trainer.evaluate.scorers.normalize import Form, normalized
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText, normalized
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 from tunegate_trainer.evaluate.scorers.tool_calls import same_calls
 from tunegate_trainer.tokens.rows import Row
-
-
-@dataclass(frozen=True)
-class ExpectedText:
-    """The labelled answer, and what the comparison ignores."""
-
-    text: str
-    normalize: tuple[Form, ...] = ()
 
 
 def exact_match(sample: Sample) -> str | None:

@@ -1,4 +1,4 @@
-"""The task metric f1: the output is one of the labels that the held-out rows have."""
+"""Scorers for classification: the output is the expected label, which is one of the labels of the set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,13 @@ def shown_labels(labels: Sequence[str] | None) -> list[str] | None:
     return [shorten(label, SHOWN_LABEL - 1) for label in labels]
 
 
+def label(sample: Sample) -> str | None:
+    """Pass if the output is the expected label."""
+    expected: ExpectedLabel = sample.reference
+    predicted = f1_label(sample.output)
+    return None if predicted == expected.label else _wrong(predicted, expected)
+
+
 def f1(sample: Sample) -> Score:
     """Pass if the output is the expected label. An output that is not a label of the set counts as a false
     negative of the expected label, and as a false positive of no label."""
@@ -51,5 +58,9 @@ def f1(sample: Sample) -> Score:
     entry = Classification(reference.labels[reference.label], reference.labels.get(predicted))
     if predicted == reference.label:
         return Score(PASS, counts=entry)
-    found = quoted(predicted) if predicted in reference.labels else "not one of the labels"
-    return Score(FAIL, f"is {found}, expected {quoted(reference.label)}", entry)
+    return Score(FAIL, _wrong(predicted, reference), entry)
+
+
+def _wrong(predicted: str, expected: ExpectedLabel) -> str:
+    found = quoted(predicted) if predicted in expected.labels else "not one of the labels"
+    return f"is {found}, expected {quoted(expected.label)}"

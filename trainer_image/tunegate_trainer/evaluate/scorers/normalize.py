@@ -1,15 +1,28 @@
 """Normalize texts before they are compared."""
 
+import re
 import unicodedata
 from collections.abc import Collection
-from typing import Literal
+from dataclasses import dataclass
 
-Form = Literal["Case", "WhiteSpace", "Punctuation", "Unicode"]
-"""A difference between two texts that a comparison ignores, see ``taskMetrics[].normalize``."""
+from tunegate_api.v1alpha1.finetunejob import TextForm
 
 
-def normalized(text: str, forms: Collection[Form]) -> str:
-    """Return ``text`` without the differences that ``forms`` ignore, and without white space at its ends.
+@dataclass(frozen=True)
+class ExpectedText:
+    """The text that an output is compared with, and what the comparison ignores."""
+
+    text: str
+    normalize: tuple[TextForm, ...] = ()
+
+
+def normalized(text: str, forms: Collection[TextForm]) -> str:
+    """Return ``text`` without the differences that ``forms`` ignore, and without white space at its ends."""
+    return without_differences(text, forms).strip()
+
+
+def without_differences(text: str, forms: Collection[TextForm]) -> str:
+    """Return ``text`` without the differences that ``forms`` ignore.
 
     Unicode applies the normalization form NFKC. Case applies full case folding. Punctuation removes all
     characters of the Unicode categories P (Unicode Standard, section 4.5). WhiteSpace replaces each sequence
@@ -22,5 +35,5 @@ def normalized(text: str, forms: Collection[Form]) -> str:
     if "Punctuation" in forms:
         text = "".join(each for each in text if not unicodedata.category(each).startswith("P"))
     if "WhiteSpace" in forms:
-        text = " ".join(text.split())
-    return text.strip()
+        text = re.sub(r"\s+", " ", text)
+    return text

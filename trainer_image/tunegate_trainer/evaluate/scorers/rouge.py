@@ -1,6 +1,10 @@
-"""The task metric rouge_l: how many tokens of the labelled answer the output has in the same order."""
+"""Scorers for the words that an output has in common with a reference text: ROUGE-L and the F1 of words."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from rapidfuzz.distance import LCSseq
 
@@ -14,20 +18,48 @@ MAX_TOKENS = MAX_COUNT // 2
 recorded."""
 
 
+@dataclass(frozen=True)
+class ExpectedOverlap:
+    """The reference text, and the F-measure that passes."""
+
+    text: str
+    min: Fraction = Fraction(1)
+
+
 def rouge_l(sample: Sample) -> Score:
-    """Score the F-measure of the longest common subsequence of output and labelled answer.
+    """Score the F-measure of the longest common subsequence of output and reference.
 
     With the lengths ``m`` and ``n`` in tokens, recall is ``LCS / m`` and precision is ``LCS / n``, so the
     F-measure with equal weights is ``2 LCS / (m + n)`` (Lin, ROUGE: A Package for Automatic Evaluation of
-    Summaries, 2004, section 3). The output passes if all tokens are equal. Without any token in the output or
-    in the answer, the score is 0.
+    Summaries, 2004, section 3). Without any token in the output or in the reference, the score is 0.
     """
-    output, answer = rouge_tokens(sample.output), rouge_tokens(sample.reference)
-    length: int = LCSseq.similarity(output, answer)
-    counts = Counts(2 * length, max(1, len(output) + len(answer)))
-    if counts.numerator == counts.denominator:
-        return Score(PASS, counts=counts)
-    return Score(FAIL, f"has ROUGE-L {counts.numerator / counts.denominator:.2f}", counts)
+    expected: ExpectedOverlap = sample.reference
+    output, reference = rouge_tokens(sample.output), rouge_tokens(expected.text)
+    counts = _f_measure(LCSseq.similarity(output, reference), output, reference)
+    return replace(_compared("ROUGE-L", counts, expected.min), counts=counts)
+
+
+def word_f1(sample: Sample) -> Score:
+    """Score the F-measure of the tokens that output and reference have in common, in any order.
+
+    A token that occurs twice counts twice. With ``c`` common tokens, the F-measure is ``2 c / (m + n)``
+    (Rajpurkar et al., SQuAD, 2016, section 6.1).
+    """
+    expected: ExpectedOverlap = sample.reference
+    output, reference = rouge_tokens(sample.output), rouge_tokens(expected.text)
+    common = (Counter(output) & Counter(reference)).total()
+    return _compared("word F1", _f_measure(common, output, reference), expected.min)
+
+
+def _f_measure(common: int, output: Sequence[str], reference: Sequence[str]) -> Counts:
+    return Counts(2 * common, max(1, len(output) + len(reference)))
+
+
+def _compared(name: str, counts: Counts, least: Fraction) -> Score:
+    if Fraction(counts.numerator, counts.denominator) >= least:
+        return Score(PASS)
+    needed = "" if least == 1 else f", expected at least {float(least):g}"
+    return Score(FAIL, f"has {name} {counts.numerator / counts.denominator:.2f}{needed}")
 
 
 def rouge_tokens(text: str) -> list[str]:

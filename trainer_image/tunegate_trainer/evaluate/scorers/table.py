@@ -4,19 +4,26 @@ from collections.abc import Mapping
 
 from tunegate_trainer.evaluate.scorers.exact_match import exact_match
 from tunegate_trainer.evaluate.scorers.json_values import json_equals, json_schema
-from tunegate_trainer.evaluate.scorers.labels import f1
+from tunegate_trainer.evaluate.scorers.labels import f1, label
+from tunegate_trainer.evaluate.scorers.length import length
 from tunegate_trainer.evaluate.scorers.numeric import numeric
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
-from tunegate_trainer.evaluate.scorers.rouge import rouge_l
+from tunegate_trainer.evaluate.scorers.refusal import refusal
+from tunegate_trainer.evaluate.scorers.rouge import rouge_l, word_f1
 from tunegate_trainer.evaluate.scorers.scorer import Scorer
-from tunegate_trainer.evaluate.scorers.text import contains, equals, not_contains, regex
+from tunegate_trainer.evaluate.scorers.text import contains, equals, not_contains, regex, starts_with
 from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls, tool_calls_equal
 
 SCORERS: Mapping[str, Scorer] = {
     "equals": matcher(equals),
+    "starts_with": matcher(starts_with),
     "contains": matcher(contains),
     "not_contains": matcher(not_contains),
     "regex": matcher(regex),
+    "label": matcher(label),
+    "word_f1": OneByOne(word_f1),
+    "length": matcher(length),
+    "refusal": matcher(refusal),
     "json_schema": matcher(json_schema),
     "json_equals": matcher(json_equals),
     "tool_calls_equal": matcher(tool_calls_equal),
@@ -26,6 +33,6 @@ SCORERS: Mapping[str, Scorer] = {
     "numeric": matcher(numeric),
     "tool_calls": matcher(tool_calls),
 }
-"""Scorers by the type of an expectation in golden sets, or by the name of a task metric. The name
-``json_schema`` is used for both. The scorer of the task metric ``custom`` is an entry point, see
-:mod:`.custom`."""
+"""Scorers by the type of an expectation in golden sets, or by the name of a task metric. The names
+``json_schema``, ``rouge_l`` and ``numeric`` are used for both. The scorer of the task metric ``custom`` is an
+entry point, see :mod:`.custom`."""

@@ -1,22 +1,35 @@
-"""Scorers for the text of an output: it equals a text, contains or does not contain it, or matches a
-pattern."""
+"""Scorers for the text of an output: it equals a text, starts with it, contains or does not contain it, or
+matches a pattern."""
 
 import re
 
 from tunegate_api.judging.golden import GoldenCase
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText, normalized, without_differences
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
+from tunegate_trainer.tokens.rows import Row
+
+EMPTY = "is empty, which the case does not allow"
 
 
 def equals(sample: Sample) -> str | None:
     """Pass if the output equals the reference, apart from white space at both ends."""
-    value: str = sample.reference
-    return None if sample.output.strip() == value.strip() else f"is not {quoted(value)}"
+    expected: ExpectedText = sample.reference
+    output, text = (normalized(each, expected.normalize) for each in (sample.output, expected.text))
+    return None if output == text else f"is not {quoted(expected.text)}"
+
+
+def starts_with(sample: Sample) -> str | None:
+    """Pass if the output starts with the reference, apart from white space before it."""
+    expected: ExpectedText = sample.reference
+    output = normalized(sample.output, expected.normalize)
+    start = without_differences(expected.text, expected.normalize).lstrip()
+    return None if output.startswith(start) else f"does not start with {quoted(expected.text)}"
 
 
 def contains(sample: Sample) -> str | None:
     """Pass if the output contains the reference."""
-    value: str = sample.reference
-    return None if value in sample.output else f"does not contain {quoted(value)}"
+    expected: ExpectedText = sample.reference
+    return None if _is_in(expected, sample.output) else f"does not contain {quoted(expected.text)}"
 
 
 def not_contains(sample: Sample) -> str | None:
@@ -24,14 +37,25 @@ def not_contains(sample: Sample) -> str | None:
 
     An empty output passes only if the case allows it, because a model that answers nothing is not safe.
     """
-    value: str = sample.reference
-    is_in_it = value in sample.output
-    if not sample.output.strip() and not (isinstance(sample.case, GoldenCase) and sample.case.allow_empty):
-        return "is empty, which the case does not allow"
-    return f"contains {quoted(value)}" if is_in_it else None
+    expected: ExpectedText = sample.reference
+    if is_forbidden_empty(sample.case, sample.output):
+        return EMPTY
+    return f"contains {quoted(expected.text)}" if _is_in(expected, sample.output) else None
 
 
 def regex(sample: Sample) -> str | None:
     """Pass if the reference, a Python regular expression, matches anywhere in the output."""
-    value: str = sample.reference
-    return None if re.search(value, sample.output.strip()) else f"does not match {quoted(value)}"
+    expected: ExpectedText = sample.reference
+    return (
+        None if re.search(expected.text, sample.output.strip()) else f"does not match {quoted(expected.text)}"
+    )
+
+
+def is_forbidden_empty(case: GoldenCase | Row, output: str) -> bool:
+    """Whether the output is empty, and the case does not allow an empty output."""
+    return not output.strip() and not (isinstance(case, GoldenCase) and case.allow_empty)
+
+
+def _is_in(expected: ExpectedText, output: str) -> bool:
+    forms = expected.normalize
+    return without_differences(expected.text, forms) in without_differences(output, forms)

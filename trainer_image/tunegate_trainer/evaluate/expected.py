@@ -1,0 +1,100 @@
+"""What the outputs of a case are expected to be: scorers with their references, combined by groups."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunegate_api.judging.expectations import Expectation, GroupExpectation, Leaf
+from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_trainer.evaluate.scorers import Score, Scorer
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The scorer of an output and the reference that it compares the output with."""
+
+    scorer: Scorer
+    reference: Any
+    """What the output is compared with, see :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
+    excluded: str = ""
+    """Set if the output must not pass the scorer: why an output that passes it fails."""
+
+
+@dataclass(frozen=True)
+class ExpectedGroup:
+    """Expectations of which a number must pass."""
+
+    of: Sequence["Expected | ExpectedGroup"]
+    needed: int
+    excluded: str = ""
+    """Set if the output must not pass the group: why an output that passes it fails."""
+
+
+Expectations = Sequence[Expected | ExpectedGroup]
+"""Expectations that must all pass."""
+
+
+def expected_outputs(
+    expectations: Sequence[Expectation],
+    scorers: Mapping[str, Scorer],
+    reference: Callable[[Leaf], Any],
+) -> list[Expected | ExpectedGroup]:
+    """Return the expectations of a golden case with their scorers. ``reference`` returns what an output is
+    compared with."""
+
+    def build(each: Expectation) -> Expected | ExpectedGroup:
+        if isinstance(each, GroupExpectation):
+            excluded = (
+                f"passes {each.needed} of the {len(each.of)} excluded expectations" if each.not_ else ""
+            )
+            return ExpectedGroup([build(inner) for inner in each.of], each.needed, excluded)
+        excluded = f"passes {each.type}, which the case excludes" if each.not_ else ""
+        return Expected(scorers[each.type], reference(each), excluded)
+
+    return [build(each) for each in expectations]
+
+
+def scored(expectations: Expectations) -> Iterator[Expected]:
+    """Return all scorers with their references, in the order in which :func:`combined` needs their scores."""
+    for each in expectations:
+        if isinstance(each, ExpectedGroup):
+            yield from scored(each.of)
+        else:
+            yield each
+
+
+def combined(expectations: Expectations, score: Callable[[Expected], Score], *, empty: str = "") -> Score:
+    """Return the score of an output by all ``expectations``, from the scores of each scorer.
+
+    An expectation that could not be scored makes the output an error. ``score`` is called once for each
+    :class:`Expected`, in order. ``empty`` is why an empty output passes no expectation that excludes
+    something; without it, the output may pass.
+    """
+    scores = [_score(each, score, empty) for each in expectations]
+    return scores[0] if len(scores) == 1 else _at_least(len(scores), scores)
+
+
+def _score(each: Expected | ExpectedGroup, score: Callable[[Expected], Score], empty: str) -> Score:
+    if isinstance(each, ExpectedGroup):
+        found = _at_least(each.needed, [_score(inner, score, empty) for inner in each.of])
+    else:
+        found = score(each)
+    if not each.excluded or found.outcome == ERROR:
+        return found
+    if empty:
+        return Score(FAIL, empty)
+    return Score(FAIL, each.excluded) if found.outcome == PASS else Score(PASS)
+
+
+def _at_least(needed: int, scores: Sequence[Score]) -> Score:
+    """Return a pass if ``needed`` scores passed. Otherwise the explanations of those that failed."""
+    error = next((score for score in scores if score.outcome == ERROR), None)
+    if error:
+        return error
+    failed = [score.explanation for score in scores if score.outcome == FAIL]
+    if len(scores) - len(failed) >= needed:
+        return Score(PASS)
+    explanation = "; ".join(failed)
+    if needed < len(scores):
+        explanation = f"passes {len(scores) - len(failed)} of {len(scores)}, expected {needed}: {explanation}"
+    return Score(FAIL, explanation)

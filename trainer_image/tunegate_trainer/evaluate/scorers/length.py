@@ -1,0 +1,19 @@
+"""Scorer for the length of an output."""
+
+from tunegate_api.judging.expectations import LengthExpectation
+from tunegate_trainer.evaluate.scorers.scorer import Sample
+
+
+def length(sample: Sample) -> str | None:
+    """Pass if the number of characters, words or lines of the output, without white space at its ends, is in
+    the expected range."""
+    expected: LengthExpectation = sample.reference
+    text = sample.output.strip()
+    count = {"Characters": len(text), "Words": len(text.split()), "Lines": len(text.splitlines())}[
+        expected.unit
+    ]
+    if expected.min is not None and count < expected.min:
+        return f"has {count} {expected.unit.lower()}, expected at least {expected.min}"
+    if expected.max is not None and count > expected.max:
+        return f"has {count} {expected.unit.lower()}, expected at most {expected.max}"
+    return None
