@@ -27,6 +27,7 @@ POLICIES = {
 }
 MUTATED = [
     "src/tunegate_api/judging/verdict.py",
+    "src/tunegate_api/judging/stop_rule.py",
     "src/tunegate_api/judging/judgement.py",
     *(f"src/tunegate_operator/{folder}/{name}.py" for folder, names in POLICIES.items() for name in names),
 ]

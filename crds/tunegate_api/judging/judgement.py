@@ -21,19 +21,16 @@ from tunegate_api.contract import (
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric
 from tunegate_api.judging.intervals import Interval, wilson
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.judging.verdict import (
     FAIL,
     PASS,
     TRUNCATED,
-    Assessment,
     Baseline,
     CaseSet,
     RuleFinding,
-    StepOutcomes,
-    StopAction,
     Verdict,
     VerdictState,
-    assess_checkpoint,
     judge_golden,
     judge_task,
     passed_count,

@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunegate_api.meta import Listed, StatusModel
+from tunegate_api.meta import Listed, StatusModel, summarize
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
 """The letters of an outcome string. It has one letter per case, in the order of the cases in the set."""
@@ -179,7 +179,7 @@ def judge_golden(
     caller omits a baseline that does not exist yet. A baseline that should exist, but could not be measured,
     has None as outcomes.
     """
-    total, passed, errors = len(cases.ids), passed_count(outcomes), _errors(cases, outcomes)
+    total, passed, errors = len(cases.ids), passed_count(outcomes), unmeasured(cases, outcomes)
     if total == 0 or len(outcomes) > total:
         message = f"{len(outcomes)} outcomes were reported for the {total} cases of the golden set"
         return Verdict((RuleFinding("measured", VerdictState.ERROR, message),))
@@ -208,10 +208,10 @@ def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> Ru
         return RuleFinding(name, VerdictState.ERROR, message)
     if total == 0:
         return RuleFinding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
-    return _min_rate(name, passed_count(outcomes), _errors(rows, outcomes), total, minimum)
+    return _min_rate(name, passed_count(outcomes), unmeasured(rows, outcomes), total, minimum)
 
 
-def _errors(cases: CaseSet, outcomes: str) -> int:
+def unmeasured(cases: CaseSet, outcomes: str) -> int:
     """Return the number of cases that were not measured: their letter is ``e``, unknown or missing."""
     known = sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
     return max(0, len(cases.ids) - known)
@@ -251,7 +251,7 @@ def _against(
         return RuleFinding(name, VerdictState.ERROR, f"{label} was measured on another golden set"), None
     if baseline.outcomes is None:
         return RuleFinding(name, VerdictState.ERROR, f"{label} was not measured"), None
-    base_passed, base_errors = passed_count(baseline.outcomes), _errors(cases, baseline.outcomes)
+    base_passed, base_errors = passed_count(baseline.outcomes), unmeasured(cases, baseline.outcomes)
     delta = 100 * (rate(passed, total) - rate(base_passed, total))
     message = (
         f"golden {passed}/{total}, {label} {base_passed}/{total}: "
@@ -287,108 +287,7 @@ def _must_pass(name: str, cases: CaseSet, outcomes: str) -> RuleFinding:
         cases.ids[i] for i, letter in zip(positions, letters, strict=True) if letter in (FAIL, TRUNCATED)
     ]
     if failed:
-        return RuleFinding("mustPass", VerdictState.FAILED, f"mustPass {name}: {_some(failed)} failed")
+        return RuleFinding("mustPass", VerdictState.FAILED, f"mustPass {name}: {summarize(failed, 5)} failed")
     if any(letter != PASS for letter in letters):
         return RuleFinding("mustPass", VerdictState.ERROR, f"mustPass {name}: cases could not be measured")
     return RuleFinding("mustPass", VerdictState.PASSED, f"mustPass {name}: {len(positions)} passed")
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
-
-
-class StopAction(StrEnum):
-    CONTINUE = "Continue"
-    CHECK_EARLY = "CheckEarly"
-    STOP = "Stop"
-
-
-@dataclass(frozen=True)
-class StepOutcomes:
-    """The outcomes of a golden set at one optimizer step of a stage. Step 0 is the starting model of the
-    stage."""
-
-    step: int
-    outcomes: str
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """The result of the stop rule after a checkpoint."""
-
-    action: StopAction
-    message: str
-    must_pass: bool = False
-    """Whether training stops because a mustPass case failed."""
-    best_step: int = 0
-    best_passed: int = 0
-    regressed: tuple[str, ...] = ()
-    """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass`` is set, ids of the
-    mustPass cases that fail now and passed at any earlier step of ``history``."""
-
-    @property
-    def regressing(self) -> bool:
-        return self.action is not StopAction.CONTINUE
-
-
-def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcomes]) -> Assessment:
-    """Apply the stop rule to the last checkpoint of ``history``, and return whether training continues.
-
-    ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
-    a person continued the job. A checkpoint regresses if its golden pass rate is below the best so far by
-    ``max_drop_between_checkpoints`` points or more. Then training stops at once if ``rules.confirm`` is
-    False. Otherwise the next checkpoint is evaluated early, and training stops if it regresses too. If a
-    mustPass case passed before and fails now, training stops at once. An outcome that could not be measured
-    does not stop training, because a checkpoint with such an outcome cannot pass.
-
-    Raises ValueError if ``history`` is empty.
-    """
-    if not history:
-        raise ValueError("history is empty: it must begin with the starting model")
-    current, before, total = history[-1], history[:-1], len(cases.ids)
-    passed = passed_count(current.outcomes)
-    if not before:
-        return Assessment(StopAction.CONTINUE, f"golden {passed}/{total}", False, current.step, passed)
-    best = max(before, key=lambda m: (passed_count(m.outcomes), -m.step))
-    best_passed = passed_count(best.outcomes)
-    regressed = tuple(
-        case_id
-        for case_id, was, now in zip(cases.ids, best.outcomes, current.outcomes, strict=False)
-        if was == PASS and now in (FAIL, TRUNCATED)
-    )
-    drop = 100 * (rate(best_passed, total) - rate(passed + _errors(cases, current.outcomes), total))
-    where = (
-        f"best {best_passed}/{total} at step {best.step}"
-        if best.step
-        else f"starting model {best_passed}/{total}"
-    )
-    message = (
-        f"golden {passed}/{total} at step {current.step}, {where}: "
-        f"{points_text(100 * (rate(passed, total) - rate(best_passed, total)))} points, "
-        f"limit {points_text(-rules.max_drop_between_checkpoints)}"
-    )
-
-    lost = _lost_must_pass(cases, rules, before, current)
-    if lost:
-        text = f"mustPass {_some(lost)} passed before and fails at step {current.step}"
-        return Assessment(StopAction.STOP, text, True, best.step, best_passed, lost)
-    if drop < rules.max_drop_between_checkpoints:
-        return Assessment(StopAction.CONTINUE, message, False, best.step, best_passed, regressed)
-    if not rules.confirm:
-        return Assessment(StopAction.STOP, message, False, best.step, best_passed, regressed)
-    if len(before) > 1 and assess_checkpoint(cases, rules, before).regressing:
-        return Assessment(StopAction.STOP, f"{message}, confirmed", False, best.step, best_passed, regressed)
-    return Assessment(StopAction.CHECK_EARLY, message, False, best.step, best_passed, regressed)
-
-
-def _lost_must_pass(
-    cases: CaseSet, rules: Rules, before: Sequence[StepOutcomes], current: StepOutcomes
-) -> tuple[str, ...]:
-    positions = sorted({i for name in rules.must_pass for i in cases.matching(name)})
-    return tuple(
-        cases.ids[i]
-        for i in positions
-        if current.outcomes[i : i + 1] in (FAIL, TRUNCATED)
-        and any(m.outcomes[i : i + 1] == PASS for m in before)
-    )

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.judging.judgement import assess_stage
-from tunegate_api.judging.verdict import StopAction, VerdictState
+from tunegate_api.judging.stop_rule import StopAction
+from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason

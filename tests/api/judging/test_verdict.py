@@ -7,15 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegate_api.judging.best import Candidate, select_best
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.judging.verdict import (
-    Assessment,
     Baseline,
     CaseSet,
     Rules,
-    StepOutcomes,
-    StopAction,
     VerdictState,
-    assess_checkpoint,
     judge_golden,
     judge_task,
     points_text,

@@ -9,15 +9,13 @@ from fractions import Fraction
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, assess_checkpoint
 from tunegate_api.judging.verdict import (
-    Assessment,
     Baseline,
     CaseSet,
     RuleFinding,
     Rules,
-    StepOutcomes,
     Verdict,
-    assess_checkpoint,
     judge_golden,
     judge_task,
 )

@@ -13,7 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import Outcome, Subject
-from tunegate_api.judging.verdict import StopAction
+from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.workspace import TRAIN_EXAMPLES

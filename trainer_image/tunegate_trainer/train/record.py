@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunegate_api.contract import Evaluation, GateRequest, Results
 from tunegate_api.judging.judgement import GateAssessment, assess_stage
-from tunegate_api.judging.verdict import StopAction
+from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import StagePlan
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
