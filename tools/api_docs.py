@@ -32,7 +32,7 @@ from tunegate_api.v1alpha1 import (
     finetunejob_status,
     reasons,
 )
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN
 from tunegate_api.v1alpha1.fields import URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 from tunegate_api.validation import unsupported
@@ -43,6 +43,7 @@ BLOCK = re.compile(r"(<!-- generated: (?P<what>[^>]+?) -->\n).*?(<!-- end -->)",
 
 FORMS = {
     CASE_ID_PATTERN: "id",
+    CASES_OR_SHARE_PATTERN: "number or percentage in quotes",
     DECIMAL_PATTERN: "number in quotes",
     NAME_PATTERN: "name",
     QUANTITY_PATTERN: "quantity",

@@ -32,7 +32,10 @@ def test_job_fails_if_worse_than_a_version_published_during_the_run():
     assert status.phase is Phase.FAILED
     assert status.failure is not None
     assert status.failure.reason == Reason.GATE_FAILED
-    expected = "golden: golden 80/100, LastPublished (rival-1a2b3) 94/100: -14.0 points, limit -5.0"
+    expected = (
+        "golden: golden 80/100, LastPublished (rival-1a2b3) 94/100: -14.0 points, limit -5.0; "
+        "new failures 14, at most 9: case-80, case-81, case-82, case-83, case-84 and 9 more"
+    )
     assert status.failure.message == expected
     assert status.failure.hint.startswith("Nothing was published.")
     assert status.published == []

@@ -5,7 +5,10 @@ import pytest
 from support.overlapping import good_and_worse
 
 pytestmark = pytest.mark.model
-LOST = "golden: golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points, limit -5.0"
+LOST = (
+    "golden: golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points, limit -5.0; "
+    "new failures 5, at most 3: "
+)
 
 
 @pytest.mark.slow
@@ -16,7 +19,8 @@ def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
     assert tunegate.status("good")["phase"] == "Succeeded", result.stdout
     status = tunegate.status("worse")
     assert status["checkpoints"][-1]["gates"][0]["skipped"] == ["LastPublished"], "they overlapped"
-    assert (status["failure"]["reason"], status["failure"]["message"]) == ("GateFailed", LOST.format(uid=uid))
+    assert status["failure"]["reason"] == "GateFailed"
+    assert status["failure"]["message"].startswith(LOST.format(uid=uid))
     target = tunegate.runs / "volumes" / "models" / "shared"
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
@@ -30,4 +34,4 @@ def test_recreated_gate_still_finds_its_baseline(tunegate, tiny_model):
         path.unlink()
     result = tunegate("run", tunegate.write_all([*good[:-1], *worse], "again"), seconds=400)
     failure = tunegate.status("worse")["failure"]
-    assert failure["message"] == LOST.format(uid=uid), result.stdout
+    assert failure["message"].startswith(LOST.format(uid=uid)), result.stdout

@@ -1088,6 +1088,18 @@ EVALGATE = [
         "must be more than 0 and at most 100",
     ),
     Wrong(
+        "a limit of new failures as a fraction",
+        {"spec.thresholds.maxNewFailures": "0.05"},
+        "spec.thresholds.maxNewFailures",
+        'must be a number of cases, such as "3", or a share of them, such as "5%"',
+    ),
+    Wrong(
+        "a limit of new failures above all cases",
+        {"spec.thresholds.maxNewFailures": "101%"},
+        "spec.thresholds.maxNewFailures",
+        'must be a number of cases, such as "3", or a share of them, such as "5%"',
+    ),
+    Wrong(
         "a drop limit above 100",
         {"spec.thresholds.maxDropBetweenCheckpoints": "101"},
         "spec.thresholds.maxDropBetweenCheckpoints",

@@ -308,6 +308,7 @@ def _judge_gate(
             baselines["LastPublished"] = Baseline(
                 last.golden_sha256,
                 last.outcomes,
+                by_case=last.by_case,
                 version=(last.version or "").rpartition("/")[2],
                 problem=last.problem or "",
             )

@@ -20,6 +20,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tunegate_api.judging.new_failures import Limit, allowed
 from tunegate_api.meta import Listed, StatusModel, summarize
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
@@ -85,6 +86,7 @@ class Rules:
 
     min_pass_rate: Fraction | None = None
     max_drop_points: Fraction = Fraction(5)
+    max_new_failures: Limit = None
     max_drop_between_checkpoints: Fraction = Fraction(5)
     confirm: bool = True
     must_pass: tuple[str, ...] = ()
@@ -97,6 +99,8 @@ class Baseline:
 
     golden_sha256: str
     outcomes: str | None
+    by_case: bool = True
+    """Whether ``outcomes`` shows which case passed. If False, only the number of passed cases is known."""
     version: str = ""
     """Name of the published version, for messages. Empty if the version is not known."""
     problem: str = ""
@@ -186,9 +190,7 @@ def judge_golden(
     findings = [*_measured(errors, total), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
     deltas: dict[str, Fraction] = {}
     for name, baseline in baselines.items():
-        finding, delta = _against(
-            name, baseline, cases, passed=passed, errors=errors, limit=rules.max_drop_points
-        )
+        finding, delta = _against(name, baseline, cases, outcomes, rules)
         findings.append(finding)
         if delta is not None:
             deltas[name] = delta
@@ -238,11 +240,12 @@ def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction
 
 
 def _against(
-    name: str, baseline: Baseline, cases: CaseSet, *, passed: int, errors: int, limit: Fraction
+    name: str, baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules
 ) -> tuple[RuleFinding, Fraction | None]:
-    """Compare the number of ``passed`` cases with one baseline. A drop of ``limit`` percentage points or more
-    fails."""
-    total = len(cases.ids)
+    """Compare the outcomes with one baseline. A drop of ``max_drop_points`` or more fails, and more than
+    ``max_new_failures`` cases that the baseline passes and the model fails."""
+    total, limit = len(cases.ids), rules.max_drop_points
+    passed, errors = passed_count(outcomes), unmeasured(cases, outcomes)
     label = f"{name} ({baseline.version})" if baseline.version else name
     if baseline.problem:
         message = f"Cannot compare with {label}: {baseline.problem}"
@@ -257,15 +260,26 @@ def _against(
         f"golden {passed}/{total}, {label} {base_passed}/{total}: "
         f"{points_text(delta)} points, limit {points_text(-limit)}"
     )
+    most = allowed(rules.max_new_failures, total)
+    new = _new_failures(cases, baseline.outcomes, outcomes, PASS) if baseline.by_case else []
+    if new:
+        message += f"; new failures {len(new)}, at most {most}: {summarize(new, 5)}"
+    if not baseline.by_case:
+        message += f"; new failures unknown, because only the number of cases that {label} passes is recorded"
     if 100 * (rate(base_passed, total) - rate(passed + errors, total)) >= limit:
+        return RuleFinding(name, VerdictState.FAILED, message), delta
+    if len(new) > most:
         return RuleFinding(name, VerdictState.FAILED, message), delta
     if errors or base_errors:
         return RuleFinding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
     truncated = baseline.outcomes.count(TRUNCATED)
     possible_drop = 100 * (rate(base_passed + truncated, total) - rate(passed, total))
-    if rate(truncated, total) > MAX_TRUNCATED and possible_drop >= limit:
+    possible_new = _new_failures(cases, baseline.outcomes, outcomes, PASS + TRUNCATED)
+    could_fail = possible_drop >= limit or (baseline.by_case and len(possible_new) > most)
+    if rate(truncated, total) > MAX_TRUNCATED and could_fail:
         reason = f"{truncated} outputs of {label} were truncated"
-        remedy = "if they had passed, this would be a drop: raise generation.maxNewTokens"
+        consequence = "a drop" if possible_drop >= limit else "too many new failures"
+        remedy = f"if they had passed, this would be {consequence}: raise generation.maxNewTokens"
         message = f"{message}, but {reason}, and {remedy}"
         return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     if total * limit < 100:
@@ -273,7 +287,15 @@ def _against(
         drop = f"a drop of {float(limit):g} points below {label}"
         message = f"{total} golden cases are too few to detect {drop}: have at least {needed}"
         return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
+    if not baseline.by_case and rules.max_new_failures is not None:
+        return RuleFinding(name, VerdictState.INCONCLUSIVE, message), delta
     return RuleFinding(name, VerdictState.PASSED, message), delta
+
+
+def _new_failures(cases: CaseSet, before: str, now: str, passing: str) -> list[str]:
+    """Return the ids of the cases that failed, and whose letter in ``before`` is one of ``passing``."""
+    letters = zip(cases.ids, before, now, strict=False)
+    return [case for case, was, letter in letters if was in passing and letter in FAIL + TRUNCATED]
 
 
 def _must_pass(name: str, cases: CaseSet, outcomes: str) -> RuleFinding:

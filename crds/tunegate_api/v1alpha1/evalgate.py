@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tunegate_api.judging.new_failures import Limit
 from tunegate_api.judging.verdict import Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.endpoint import Endpoint
@@ -13,6 +14,8 @@ from tunegate_api.v1alpha1.finetunejob import ModelUri
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
+
+CASES_OR_SHARE_PATTERN = r"^([0-9]{1,4}|([0-9]{1,2}(\.[0-9]{1,3})?|100)%)$"
 
 CRON_PATTERN = r"^[-*/,0-9A-Za-z]+( +[-*/,0-9A-Za-z]+){4}$"
 
@@ -76,6 +79,13 @@ class Generation(ApiModel):
     the data type of its stage, and the final artifact in the data type in which it is stored."""
 
 
+def _cases_or_share(text: str | None) -> Limit:
+    """Return ``"3"`` as 3, and ``"5%"`` as the fraction 1/20."""
+    if text is None or not text.endswith("%"):
+        return None if text is None else int(text)
+    return exact(text.removesuffix("%")) / 100
+
+
 class Thresholds(ApiModel):
     """The conditions that a model must meet to pass. Rates are compared as exact fractions, without
     rounding."""
@@ -85,6 +95,13 @@ class Thresholds(ApiModel):
     max_drop_points: Annotated[Points, Field(examples=["2.5"])] = "5"
     """Limit for the drop of the pass rate below a baseline, in percentage points. A drop of this size or more
     fails. More than 0 and at most 100."""
+    max_new_failures: Annotated[
+        str | None, Field(pattern=CASES_OR_SHARE_PATTERN, max_length=8, examples=["3"])
+    ] = None
+    """Maximum number of cases that a baseline passes and the model fails, as a number of cases ("3") or as a
+    share of all cases ("5%"). More of them fail, even if as many other cases were fixed. If omitted, as many
+    as equally good models exceed in one of 100 comparisons, if 8 % of the cases change their outcome by
+    chance: 3 of 20 cases, 6 of 50, 9 of 100, 15 of 200, 31 of 500."""
     max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] = "5"
     """Limit for the drop of the pass rate below the best result of the stage so far, in percentage points. A
     drop of this size or more is a regression. More than 0 and at most 100."""
@@ -101,6 +118,7 @@ class Thresholds(ApiModel):
         return Rules(
             min_pass_rate=None if self.min_pass_rate is None else exact(self.min_pass_rate),
             max_drop_points=exact(self.max_drop_points),
+            max_new_failures=_cases_or_share(self.max_new_failures),
             max_drop_between_checkpoints=exact(self.max_drop_between_checkpoints),
             confirm=self.on_regression == "Confirm",
             must_pass=tuple(self.must_pass),

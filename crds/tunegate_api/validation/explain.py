@@ -18,7 +18,7 @@ from tunegate_api.meta import (
     SHA256_PATTERN,
 )
 from tunegate_api.v1alpha1.endpoint import BASE_URL_PATTERN, HTTP_PATTERN
-from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CRON_PATTERN
+from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTERN, CRON_PATTERN
 from tunegate_api.v1alpha1.fields import KEY_PATTERN, URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 from tunegate_api.v1alpha1.stages import ARG_PATTERN
@@ -27,6 +27,7 @@ PATTERN_DESCRIPTIONS = {
     ARG_PATTERN: 'the name of an optimizer, or a number in quotes of at least 0 and below 1, such as "0.95"',
     BASE_URL_PATTERN: "an address that begins with http:// or https://, without @, ? and #",
     CASE_ID_PATTERN: "letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
+    CASES_OR_SHARE_PATTERN: 'a number of cases, such as "3", or a share of them, such as "5%"',
     CRON_PATTERN: 'a cron schedule of five fields, such as "0 6 * * *"',
     DECIMAL_PATTERN: 'a number in quotes, such as "0.9" or "2e-4"',
     DNS_NAME_PATTERN: DNS_NAME_DESCRIPTION,

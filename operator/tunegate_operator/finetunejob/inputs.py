@@ -192,4 +192,5 @@ def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
         job=record.job,
         golden_sha256=record.golden_sha256,
         outcomes=record.outcomes or counted_outcomes(record.passed, record.total),
+        by_case=bool(record.outcomes),
     )

@@ -174,7 +174,10 @@ def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
     )
     judged = judge_final(asked, measured)
     assert judged is not None
-    assert judged.message == ("golden: golden 19/20, LastPublished (v2-1a2b3) 20/20: -5.0 points, limit -5.0")
+    assert judged.message == (
+        "golden: golden 19/20, LastPublished (v2-1a2b3) 20/20: -5.0 points, limit -5.0; "
+        "new failures 1, at most 3: case-19"
+    )
     assert judge_checkpoint(asked, measured, checkpoint).state is VerdictState.PASSED
 
 

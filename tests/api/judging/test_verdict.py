@@ -5,8 +5,10 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from tunegate_api.judging.best import Candidate, select_best
+from tunegate_api.judging.new_failures import default_limit
 from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.judging.verdict import (
     Baseline,
@@ -64,7 +66,8 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(),
             base("p" * 94 + "f" * 6),
             FAILED,
-            "golden 89/100, BaseModel 94/100: -5.0 points, limit -5.0",
+            "golden 89/100, BaseModel 94/100: -5.0 points, limit -5.0; new failures 5, at most 9: case-89, "
+            "case-90, case-91, case-92, case-93",
         ),
         (
             "a drop just inside the limit passes",
@@ -72,7 +75,8 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(),
             base("p" * 94 + "f" * 6),
             PASSED,
-            "golden 90/100 = 0.90; golden 90/100, BaseModel 94/100: -4.0 points, limit -5.0",
+            "golden 90/100 = 0.90; golden 90/100, BaseModel 94/100: -4.0 points, limit -5.0; "
+            "new failures 4, at most 9: case-90, case-91, case-92, case-93",
         ),
         (
             "a truncated output does not pass",
@@ -170,7 +174,71 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(),
             base("p" * 80 + "t" * 20),
             FAILED,
-            "golden 70/100, BaseModel 80/100: -10.0 points, limit -5.0",
+            "golden 70/100, BaseModel 80/100: -10.0 points, limit -5.0; new failures 10, at most 9: case-70, "
+            "case-71, case-72, case-73, case-74 and 5 more",
+        ),
+        (
+            "ten fixes do not hide ten new failures",
+            "p" * 80 + "f" * 10 + "p" * 10,
+            Rules(),
+            base("p" * 90 + "f" * 10),
+            FAILED,
+            "golden 90/100, BaseModel 90/100: +0.0 points, limit -5.0; new failures 10, at most 9: case-80, "
+            "case-81, case-82, case-83, case-84 and 5 more",
+        ),
+        (
+            "a truncated output is a new failure",
+            "t" + "p" * 99,
+            Rules(max_new_failures=0),
+            base("p" * 99 + "f"),
+            FAILED,
+            "golden 99/100, BaseModel 99/100: +0.0 points, limit -5.0; new failures 1, at most 0: case-0",
+        ),
+        (
+            "a share of new failures is of all cases, rounded down",
+            "f" * 2 + "p" * 98,
+            Rules(max_new_failures=Fraction(29, 1000)),
+            base("p" * 100),
+            PASSED,
+            "golden 98/100 = 0.98; golden 98/100, BaseModel 100/100: -2.0 points, limit -5.0; "
+            "new failures 2, at most 2: case-0, case-1",
+        ),
+        (
+            "a case that was not measured is no new failure, but an error",
+            "e" + "p" * 99,
+            Rules(max_new_failures=0),
+            base("p" * 100),
+            ERROR,
+            "1 of 100 golden cases could not be measured; golden 99/100, BaseModel 100/100: -1.0 points, "
+            "limit -5.0, 1 not measured",
+        ),
+        (
+            "truncated outputs of the baseline that could be new failures are inconclusive",
+            "f" * 6 + "p" * 94,
+            Rules(max_new_failures=3),
+            base("t" * 6 + "p" * 90 + "f" * 4),
+            INCONCLUSIVE,
+            "golden 94/100, BaseModel 90/100: +4.0 points, limit -5.0, but 6 outputs of BaseModel were "
+            "truncated, and if they had passed, this would be too many new failures: raise "
+            "generation.maxNewTokens",
+        ),
+        (
+            "new failures are not compared if only the number of passed cases is known",
+            "f" * 10 + "p" * 90,
+            Rules(),
+            {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False)},
+            PASSED,
+            "golden 90/100 = 0.90; golden 90/100, LastPublished 90/100: +0.0 points, limit -5.0; new "
+            "failures unknown, because only the number of cases that LastPublished passes is recorded",
+        ),
+        (
+            "unknown new failures do not pass a limit that the user set",
+            "p" * 100,
+            Rules(max_new_failures=3),
+            {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False)},
+            INCONCLUSIVE,
+            "golden 100/100, LastPublished 90/100: +10.0 points, limit -5.0; new failures unknown, because "
+            "only the number of cases that LastPublished passes is recorded",
         ),
         (
             "a failed mustPass case fails at any rate",
@@ -407,9 +475,16 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
     rules = Rules(
         min_pass_rate=draw(st.none() | fractions),
         max_drop_points=draw(st.fractions(min_value=Fraction(1, 10), max_value=100, max_denominator=10)),
+        max_new_failures=draw(st.none() | st.integers(0, n) | fractions),
         must_pass=tuple(draw(st.lists(st.sampled_from([f"case-{i}" for i in range(n)]), max_size=3))),
     )
     return cases(n), outcomes, rules, base(before)
+
+
+@pytest.mark.parametrize(("total", "limit"), [(1, 1), (20, 3), (50, 6), (100, 9), (200, 15), (500, 31)])
+def test_default_of_new_failures_is_the_99th_percentile_of_equally_good_models(total, limit):
+    assert default_limit(total) == limit
+    assert binom.cdf(limit, total, 0.04) >= 0.99 > binom.cdf(limit - 1, total, 0.04)
 
 
 @given(judged(), st.data())

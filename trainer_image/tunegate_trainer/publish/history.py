@@ -174,6 +174,7 @@ def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> Publish
         job=judged.job,
         golden_sha256=gate.golden_sha256,
         outcomes=gate.outcomes or counted_outcomes(gate.passed, gate.total),
+        by_case=bool(gate.outcomes),
         version=f"{uri.rstrip('/')}/{name}",
         digest=judged.artifact_digest,
     )
