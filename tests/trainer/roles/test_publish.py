@@ -192,6 +192,16 @@ def test_changed_artifact_with_a_forged_digest_in_manifest_is_refused(job: JobFo
         run(job.context(digest=digest))
 
 
+def test_wrong_digest_in_the_manifest_of_an_unchanged_artifact_is_named(job: JobFolder) -> None:
+    digest, wrong = job.write_gate(**PASSING), "0" * 64
+    (job.artifact / "DONE").unlink()
+    seal(job.artifact, wrong)
+    message = f"manifest.json has digest {wrong}, but the artifact that passed has digest {digest}"
+    with pytest.raises(UserError, match=message):
+        run(job.context(digest=digest))
+    assert nothing_is_published(job)
+
+
 def test_artifact_with_damaged_manifest_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "manifest.json").write_text("{")

@@ -210,12 +210,15 @@ def check_artifact(artifact: Path, digest: str) -> FileManifest:
             "nothing was published; judge the checkpoint again in a new job",
         )
     manifest = read_manifest(artifact)
-    found = files_digest(manifest.files)
-    if not found == manifest.digest == digest:
-        raise UserError(
-            f"the artifact has digest {found}, but the artifact that passed has digest {digest}",
-            "nothing was published: files on the volume were changed; create the job again",
-        )
+    for what, found in (
+        ("the artifact", files_digest(manifest.files)),
+        ("the artifact's manifest.json", manifest.digest),
+    ):
+        if found != digest:
+            raise UserError(
+                f"{what} has digest {found}, but the artifact that passed has digest {digest}",
+                "nothing was published: files on the volume were changed; create the job again",
+            )
     return manifest
 
 
