@@ -140,7 +140,7 @@ def test_yaml_anchors_and_merge_keys_are_supported(write: Write) -> None:
     assert manifest.line_of(("adapter", "r")) in (5, 6)
 
 
-def test_manifest_files_are_read_in_name_order_and_other_files_skipped(write: Write, tmp_path: Path) -> None:
+def test_only_yaml_manifests_of_a_folder_are_read_ordered_by_file_name(write: Write, tmp_path: Path) -> None:
     write("{apiVersion: v1, kind: B}", "b.yml")
     write("{apiVersion: v1, kind: A}", "a.yaml")
     write("{some: values}", "values.yaml")

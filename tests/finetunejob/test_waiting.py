@@ -88,7 +88,7 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
     assert world.jobs() == []
 
 
-def test_start_timeout_restarts_when_a_pod_is_deleted_late():
+def test_pod_that_replaces_a_deleted_one_has_a_full_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())
     world.until_job("gate")

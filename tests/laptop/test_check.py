@@ -87,6 +87,7 @@ def test_check_explains_an_unreadable_source(tunegate, tmp_path):
         (["nothing.jsonl"], "nothing.jsonl does not exist"),
         ([__file__, "--column", "answer"], "--column answer must be NAME=FIELD"),
         ([__file__, "--set", "checks.secrets"], "--set checks.secrets must be FIELD=VALUE"),
+        ([__file__, "--set", "train.uri.x=1"], "--set train.uri.x=1: train.uri is a value without fields"),
         ([__file__, "--set", "checks.secrets.policy=Loud"], 'spec.data.checks.secrets.policy: is "Loud"'),
         ([__file__, "--model", "hf://a/b"], "spec.model: the content of an hf:// repository can change"),
     ],

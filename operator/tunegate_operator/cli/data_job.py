@@ -94,10 +94,12 @@ def _set(data: dict[str, Any], given: str) -> None:
     """Set a field of ``spec.data``, such as ``checks.leakage.maxShare=0.1``."""
     path, separator, value = given.partition("=")
     *parents, name = path.split(".")
-    for parent in parents:
-        data = data.setdefault(parent, {}) if isinstance(data, dict) else data
-    if not separator or not isinstance(data, dict):
+    if not separator:
         raise click.UsageError(f"--set {given} must be FIELD=VALUE, such as checks.secrets.policy=Enforce")
+    for count, parent in enumerate(parents, start=1):
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise click.UsageError(f"--set {given}: {'.'.join(parents[:count])} is a value without fields")
     data[name] = value
 
 

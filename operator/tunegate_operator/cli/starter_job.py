@@ -131,7 +131,7 @@ def _f1(described: DescribedData) -> Iterator[str]:
     labels, rows = described.labels, described.rows
     frequent = labels[0].rows / rows
     macro = frequent > 1 / 2 and labels[-1].rows >= _RARE_LABEL
-    average = "Macro: every label counts as much as this one." if macro else ""
+    average = "With Macro, every label counts the same." if macro else ""
     yield comment(
         f"The answers are {len(labels)} labels. A model that always gives the most frequent one is right in "
         f"{100 * frequent:.0f} % of the rows. {average}",

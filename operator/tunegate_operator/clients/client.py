@@ -46,7 +46,7 @@ class Client(Protocol):
 
     @property
     def place(self) -> str:
-        """Where the jobs are, for headings: the runs folder, or the context and namespace of a cluster."""
+        """Where the jobs are, for texts: the runs folder, or the namespace and the context of a cluster."""
         ...
 
     def list_objects(self, kind: Kind) -> list[Object]:

@@ -284,14 +284,15 @@ class KubernetesClient:
         return current is None or uid_of(current) != uid_of(pod) or has_ended(current)
 
     @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Raise the cluster's errors as ClientErrors that begin with ``what``."""
+    def _explained(self, problem: str) -> Iterator[None]:
+        """Raise the cluster's errors as ClientErrors that begin with ``problem``, such as "FineTuneJob orders
+        cannot be read"."""
         try:
             yield
         except _PERMANENT as error:
-            raise ClientError(f"{what}: {error} ({self.place}){_advice(error)}") from error
+            raise ClientError(f"{problem}: {error} ({self.place}){_advice(error)}") from error
         except ClusterError as error:
-            raise UnreachableError(f"{what}: {_shortened(error)} ({self.place})") from error
+            raise UnreachableError(f"{problem}: {_shortened(error)} ({self.place})") from error
 
 
 def _advice(error: ClusterError) -> str:

@@ -22,8 +22,8 @@ from tunegate_operator.names import (
 )
 
 FETCHED_KINDS = frozenset({"ConfigMap"})
-"""Kinds that are cached with their metadata only. Their content is read from the cluster when a decision
-needs it."""
+"""Kinds of which watches and lists cache only the metadata. The content is read from the cluster when a
+decision needs it, and stays cached while there is room."""
 _STATUS_ONLY = frozenset({"Job", "Pod"})
 """Kinds whose spec is dropped, because no decision reads it."""
 _FIELDS = frozenset(

@@ -169,9 +169,9 @@ class Run:
 
     @property
     def request(self) -> Request:
-        """The job's request. Raises LookupError before it is made."""
+        """The job's request. Raises LookupError before :func:`ensure_request` has read or made it."""
         if self.made_request is None:
-            raise LookupError("the Request, the record of the job's spec and gates, does not exist yet")
+            raise LookupError("bug in Tunegate: a decision used the job's Request before it was read or made")
         return self.made_request
 
     def __post_init__(self) -> None:

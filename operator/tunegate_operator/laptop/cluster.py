@@ -138,7 +138,8 @@ class LocalCluster:
         return self._kubelet.log_file(pod_name)
 
     def step(self) -> None:
-        """Update all pods and Jobs and read new reports once, without waiting.
+        """Update the pods and Jobs for which ``works_on`` returns True, and read their new reports. Do this
+        once, without waiting.
 
         Raises ClusterError or OSError if a file cannot be written; the next call does what is left to do.
         """

@@ -396,7 +396,7 @@ def test_adapter_from_previous_is_refused_after_a_stage_without_adapter(make_job
     ]
     root = make_job(pairs(60), stages=stages)
     assert run(root) == ExitCode.USER_ERROR
-    assert "stage dpo: adapter.from is Previous, but the previous stage has no adapter" in failure(root)
+    assert "stage dpo: adapter.from: Previous trains the previous stage's adapter" in failure(root)
 
 
 @pytest.mark.parametrize("again", [None, "NF4"])

@@ -114,7 +114,7 @@ def test_rows_with_equal_content_are_chosen_once():
     assert len(chosen(rows)) == len(found) == 15
 
 
-def test_sample_file_has_the_rows_of_the_plan_unless_it_was_changed(tmp_path):
+def test_sample_file_matches_its_plan_until_it_is_changed_or_removed(tmp_path):
     path = tmp_path / "review" / "sample.jsonl"
     plan = write_sample(path, [measured(n) for n in range(30)], Fraction("0.1"))
     rows = [ReviewRow.model_validate_json(line) for line in path.read_text().splitlines()]

@@ -74,7 +74,7 @@ def test_several_processes_tokenize_rows_in_the_same_order_as_one():
     assert examples(in_two) == examples(in_one)
 
 
-def test_cpu_limit_of_the_container_is_the_number_of_processes(monkeypatch):
+def test_omp_num_threads_sets_the_number_of_processes_for_many_rows(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert processes_for(PARALLEL_FROM) == 3
     assert processes_for(PARALLEL_FROM - 1) == 1

@@ -71,7 +71,8 @@ class Sides:
 
 
 def read_sides(root: Path, start: StartRequest | None) -> Sides:
-    """Read the sides that the job in ``start`` recorded. Returns empty sides if ``start`` is None.
+    """Read in which split (train, dev or test) the job in ``start`` recorded its prompts and groups. Returns
+    an empty record if ``start`` is None.
 
     Raises :class:`SourceNotFoundError` if the record is missing, :class:`UserError` if permission to read it
     is denied, and :class:`StorageError` if it is damaged.

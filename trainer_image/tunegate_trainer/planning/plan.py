@@ -132,7 +132,8 @@ def _adapter_parameters(stage: Stage, rows: int, before: StagePlan | None) -> di
     if adapter.from_ is not None:
         if before is None or before.parameters.adapter == "None":
             raise UserError(
-                f"stage {stage.name}: adapter.from is Previous, but the previous stage has no adapter",
+                f"stage {stage.name}: adapter.from: Previous trains the previous stage's adapter further, "
+                "but that stage trains all weights and has no adapter",
                 "set adapter.type: LoRA for a new adapter, or remove adapter to train all weights",
             )
         shape = before.parameters.model_dump(include={"lora_r", "lora_alpha", "target_modules"})

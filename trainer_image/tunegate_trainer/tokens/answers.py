@@ -229,9 +229,9 @@ def example_tokens(
     # A tokenizer that puts a space before every text would add one between the two.
     if tokenizer.decode(prompt_ids + completion_ids) != tokenizer.decode(whole_ids):
         raise UserError(
-            f"the prompt {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))} and the completion "
-            f"{_shown(completion, 0)} decode to a different text if they are tokenized separately instead of "
-            "as one text",
+            "the tokenizer changes the text if it gets prompt and completion separately, for example it "
+            f"adds a space: prompt {_shown(prompt_text, max(0, len(prompt_text) - _SHOWN))}, completion "
+            f"{_shown(completion, 0)}",
             "use the tokenizer.json that the model was trained with",
         )
     return prompt_ids, completion_ids
