@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -161,7 +162,10 @@ def main():
         while UNREACHABLE:
             signal.pause()
     elif ROLE is Role.CLEANUP:
-        shutil.rmtree(ROOT / "workspace" / REQUEST.uid / "outbox")
+        outbox = ROOT / "workspace" / REQUEST.uid / "outbox"
+        while outbox.exists():
+            with suppress(FileNotFoundError):  # the command removes the reports that it has read
+                shutil.rmtree(outbox)
     elif ROLE is Role.GATE:
         judged = evaluated(Subject.BASE, 0, 2, "test"), evaluated(Subject.FINAL, STEPS, CASES, "test")
         end(results=results(*judged))

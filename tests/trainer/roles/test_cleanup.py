@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -47,6 +48,23 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_cleanup_succeeds_if_reports_are_removed_at_the_same_time(job: JobFolder) -> None:
+    """Whoever delivers a report removes it from the outbox."""
+    reports = [job.folder / "outbox" / f"{number}.json" for number in range(2000)]
+    for report in reports:
+        report.write_text("{}")
+
+    def deliver() -> None:
+        for report in reversed(reports):
+            report.unlink(missing_ok=True)
+
+    delivery = Thread(target=deliver)
+    delivery.start()
+    assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
+    delivery.join()
+    assert not (job.folder / "outbox").exists()
 
 
 def test_cleanup_keeps_model_and_results_but_no_rows_or_checkpoints(job: JobFolder) -> None:

@@ -8,6 +8,7 @@ model passed its gates. Base models are kept too, because jobs share them.
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tunegate_api.contract import Outcome
@@ -43,6 +44,8 @@ def _remove(path: Path) -> None:
     logger.info("removing %s", path.name)
     if path.is_dir() and not path.is_symlink():
         (path / DONE).unlink(missing_ok=True)  # first, so that a crash leaves no folder that looks complete
-        shutil.rmtree(path)
+        while path.exists():
+            with suppress(FileNotFoundError):  # whoever delivers a report removes it from the outbox
+                shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
