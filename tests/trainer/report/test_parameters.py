@@ -41,6 +41,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
     thresholds = {
         "minPassRate": "0.85",
         "maxDropPoints": "2.5",
+        "maxNewFailures": "5%",
         "maxDropBetweenCheckpoints": "10",
         "onRegression": "Immediate",
         "mustPass": ["case-3", "edge"],
@@ -50,9 +51,9 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
     text = text_of(page(job))
     assert "evaluateEvery 20 steps heldOut.fraction 0.15 heldOut.groupBy customer" in text
     assert (
-        f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxDropBetweenCheckpoints 10 onRegression Immediate "
-        "mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 "
-        "reasoning Strip batching Fixed precision Auto dryRun no"
+        f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxNewFailures 5% maxDropBetweenCheckpoints 10 "
+        "onRegression Immediate mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 "
+        "batchSize 16 reasoning Strip batching Fixed precision Auto dryRun no"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))
@@ -64,6 +65,6 @@ def test_omitted_settings_are_shown_with_their_defaults(job: JobFolder) -> None:
     text = text_of(page(job.write_data()))
     assert "evaluateEvery 0.2 of the stage heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
     assert (
-        "minPassRate none maxDropPoints 5 maxDropBetweenCheckpoints 5 onRegression Confirm mustPass none"
-        in text
-    )
+        "minPassRate none maxDropPoints 5 maxNewFailures by the number of cases maxDropBetweenCheckpoints 5 "
+        "onRegression Confirm mustPass none"
+    ) in text

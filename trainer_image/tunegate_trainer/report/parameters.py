@@ -45,6 +45,7 @@ def gate_rows(gates: Sequence[GateRequest]) -> list[tuple[str, list[str]]]:
 def _settings(spec: EvalGateSpec) -> dict[str, object]:
     return {
         **spec.thresholds.model_dump(by_alias=True),
+        "maxNewFailures": spec.thresholds.max_new_failures or "by the number of cases",
         "baselines": spec.baselines,
         **spec.generation.model_dump(by_alias=True),
         "dryRun": spec.dry_run,
