@@ -14,6 +14,11 @@ from tunegate_operator.evalgate.observe import may_be_new
 from tunegate_operator.evalgate.records import with_records
 from tunegate_operator.names import RESULTS_KEY, results_name
 
+HUNDRED = (
+    "100 cases; a model that is worse by 5 points passes 44 of 100 comparisons, and one that is worse by "
+    "9 points at most 5 of 100"
+)
+
 
 def status(world: World) -> EvalGateStatus:
     return EvalGateStatus.model_validate(world.gate()["status"])
@@ -29,7 +34,7 @@ def test_gate_is_ready_once_its_golden_set_matches_the_digest():
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=golden_text()), make_gate().obj())
     world.settle()
-    assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
+    assert ready(world) == ("True", GateReason.GOLDEN_READ, HUNDRED)
     assert (status(world).cases, status(world).digest) == (100, make_gate().spec["golden"]["sha256"])
 
 
@@ -71,7 +76,7 @@ def test_configmap_key_that_starts_with_a_dot_is_ignored_by_default():
     gate["spec"]["golden"]["source"].pop("key", None)
     world.apply(keys, gate)
     world.settle()
-    assert ready(world) == ("True", GateReason.GOLDEN_READ, "100 cases")
+    assert ready(world) == ("True", GateReason.GOLDEN_READ, HUNDRED)
 
 
 def test_golden_set_key_that_starts_with_a_dot_must_be_named_in_the_gate():
@@ -132,7 +137,7 @@ def test_inline_cases_make_the_gate_ready():
     world = World()
     world.apply(gate)
     world.settle()
-    assert ready(world) == ("True", GateReason.GOLDEN_READ, "1 cases")
+    assert ready(world) == ("True", GateReason.GOLDEN_READ, "1 case")
 
 
 @pytest.mark.parametrize(

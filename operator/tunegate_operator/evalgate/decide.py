@@ -5,6 +5,7 @@ from datetime import datetime
 
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.golden import GoldenError, parse_golden, unreachable
+from tunegate_api.judging.power import power_text
 from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
@@ -68,9 +69,10 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         message = "; ".join(map(str, problems))
         return _not_ready(status, GateReason.UNREACHABLE_THRESHOLDS, message, generation=generation, now=now)
     status = status.model_copy(update={"cases": len(cases), "digest": digest})
-    return _ready(
-        status, "True", GateReason.GOLDEN_READ, f"{len(cases)} cases", generation=generation, now=now
-    )
+    message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    if gate.spec.baselines:
+        message += f"; {power_text(len(cases), gate.spec.thresholds.rules().max_drop_points)}"
+    return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)
 
 
 def refuse(
