@@ -21,7 +21,8 @@ from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
+from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import load_tokenizer

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
 from tunegate_api.v1alpha1.fields import Share
-from tunegate_api.v1alpha1.finetunejob import TextForm, Tolerance
+from tunegate_api.v1alpha1.finetunejob import EntryPoint, TextForm, Tolerance
 from tunegate_api.validation.json_schema import schema_faults
 
 MAX_DEPTH = 4
@@ -115,6 +115,18 @@ class CallsExpectation(_Expectation):
     model writes arguments as JSON."""
 
 
+class CustomExpectation(_Expectation):
+    """Passes if a scorer of your own passes the output, see docs/task-metrics.md."""
+
+    type: Literal["custom"]
+    """Type of the comparison."""
+    entry_point: EntryPoint
+    """Name of an entry point of the group tunegate.scorers, in a Python package that is installed in the
+    trainer image."""
+    value: Any = None
+    """What the scorer compares the output with: its `sample.reference`."""
+
+
 class GroupExpectation(_Expectation):
     """Combines expectations. If one of them cannot be evaluated, the case is an error."""
 
@@ -141,6 +153,7 @@ Leaf = (
     | SchemaExpectation
     | JsonExpectation
     | CallsExpectation
+    | CustomExpectation
 )
 """An expectation that is evaluated by one scorer."""
 

@@ -90,6 +90,9 @@ TextForm = Literal["Case", "WhiteSpace", "Punctuation", "Unicode"]
 """A difference between two texts that a comparison ignores."""
 
 
+EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
+
+
 class Tolerance(ApiModel):
     """The largest allowed distance from the labelled number. At least one of the fields must be set. If both
     are set, the larger of the two distances is allowed."""
@@ -135,9 +138,7 @@ class TaskMetric(ApiModel):
     tolerance: Tolerance | None = None
     """Largest allowed distance from the labelled number. Only for numeric. If omitted, the numbers must be
     equal."""
-    entry_point: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64, examples=["chrf"])
-    ] = None
+    entry_point: Annotated[EntryPoint | None, Field(examples=["chrf"])] = None
     """Name of an entry point of the group tunegate.scorers, in a Python package that is installed in the
     trainer image. Required if `name` is custom, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]

@@ -21,9 +21,10 @@ from tunegate_trainer.evaluate.evaluate import (
     read_cases,
     write_cases,
 )
+from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
-from tunegate_trainer.evaluate.sets import golden_sets, held_out_sets
+from tunegate_trainer.evaluate.sets import held_out_sets
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.chat import load_tokenizer
 

@@ -44,7 +44,7 @@ def scores(cases: list[GoldenCase], text: str, scorers: Mapping[str, Scorer] = S
             measures={
                 "golden": expected_outputs(
                     case.expect,
-                    scorers,
+                    lambda leaf: scorers[leaf.type],
                     lambda leaf, case=case: golden_reference(NO_TOKENIZER, case, leaf, labels),
                 )
             },

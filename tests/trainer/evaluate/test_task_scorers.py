@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.installed import install
 from tunegate_api.judging.counts import Classification, Counts
 from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
@@ -203,11 +204,7 @@ ENTRY_POINTS = {
 def installed(tmp_path, monkeypatch):
     """Install packages with the scorers of this module."""
     for package, points in ENTRY_POINTS.items():
-        folder = tmp_path / f"{package.replace('-', '_')}-1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = [f"[{custom.GROUP}]", *(f"{name} = {__name__}:{value}" for name, value in points.items())]
-        (folder / "entry_points.txt").write_text("\n".join(lines))
+        install(tmp_path, package, {name: f"{__name__}:{value}" for name, value in points.items()})
     monkeypatch.syspath_prepend(tmp_path)
 
 

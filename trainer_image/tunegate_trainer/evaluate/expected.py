@@ -1,6 +1,6 @@
 """What the outputs of a case are expected to be: scorers with their references, combined by groups."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,11 @@ Expectations = Sequence[Expected | ExpectedGroup]
 
 def expected_outputs(
     expectations: Sequence[Expectation],
-    scorers: Mapping[str, Scorer],
+    scorer: Callable[[Leaf], Scorer],
     reference: Callable[[Leaf], Any],
 ) -> list[Expected | ExpectedGroup]:
-    """Return the expectations of a golden case with their scorers. ``reference`` returns what an output is
-    compared with."""
+    """Return the expectations of a golden case with their scorers. ``scorer`` returns the scorer of an
+    expectation, and ``reference`` what it compares an output with."""
 
     def build(each: Expectation) -> Expected | ExpectedGroup:
         if isinstance(each, GroupExpectation):
@@ -49,7 +49,7 @@ def expected_outputs(
             )
             return ExpectedGroup([build(inner) for inner in each.of], each.needed, excluded)
         excluded = f"passes {each.type}, which the case excludes" if each.not_ else ""
-        return Expected(scorers[each.type], reference(each), excluded)
+        return Expected(scorer(each), reference(each), excluded)
 
     return [build(each) for each in expectations]
 

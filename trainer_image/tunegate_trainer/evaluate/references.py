@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.expectations import (
     CallsExpectation,
+    CustomExpectation,
     JsonExpectation,
     LabelExpectation,
     Leaf,
@@ -62,7 +63,7 @@ def golden_reference(
             return ExpectedOverlap(expectation.value, exact(expectation.min))
         case SchemaExpectation():
             return expectation.schema_
-        case JsonExpectation():
+        case JsonExpectation() | CustomExpectation():
             return expectation.value
         case LengthExpectation() | RefusalExpectation():
             return expectation

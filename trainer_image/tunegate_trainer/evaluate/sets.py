@@ -1,31 +1,29 @@
 """Prepare the sets of cases that a model is evaluated on: golden sets, and held-out rows and pairs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, HeldOutSplit, golden_set, sha256_text, task_set
-from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.contract import HeldOutSplit, sha256_text, task_set
+from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import MAX_CASES, CaseSet
 from tunegate_api.messages import Message
 from tunegate_api.plan import SplitPlan
-from tunegate_api.v1alpha1.evalgate import Generation, GoldenSource
+from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_api.workspace import golden_file, pairs_file, rows_file
-from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file, metric_schema
-from tunegate_trainer.evaluate.expected import Expectations, Expected, expected_outputs
-from tunegate_trainer.evaluate.references import golden_labels, golden_reference, task_references
+from tunegate_api.workspace import pairs_file, rows_file
+from tunegate_trainer.evaluate.config_map_files import metric_schema
+from tunegate_trainer.evaluate.expected import Expectations, Expected
+from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
 from tunegate_trainer.evaluate.scorers.labels import F1, shown_labels
-from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import render
@@ -123,120 +121,6 @@ class PairSet(EvaluationSet):
         return {**super().depends_on, "tokens": sha256_text(json.dumps(tokens))}
 
 
-def golden_sets(
-    context: Context,
-    tokenizer: PreTrainedTokenizerBase,
-    gates: Sequence[GateRequest],
-    scorers: Mapping[str, Scorer] = SCORERS,
-) -> list[GeneratedSet]:
-    """Return the golden sets of ``gates``, with the scorers of their expectations.
-
-    Raises :class:`BadDataError` with the line of an invalid case, or if a golden set does not have the digest
-    in the job's request, and :class:`UserError` if the chat template refuses a case.
-    """
-    return [_golden_set(context, tokenizer, gate, scorers) for gate in gates]
-
-
-def _golden_set(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Scorer]
-) -> GeneratedSet:
-    text = golden_text(context.root, gate.name, gate.spec.golden.source)
-    digest = sha256_text(text)
-    if digest != gate.golden_sha256:
-        raise BadDataError(
-            f"EvalGate {gate.name}: the golden set has sha256 {digest}, but the job was started with "
-            f"{gate.golden_sha256}",
-            "a golden set is immutable: put changed cases into a new ConfigMap and a new EvalGate",
-        )
-    golden = golden_cases(gate.name, text)
-    labels = golden_labels(golden)
-    cases = [
-        Case(
-            id=case.id,
-            tags=case.tags,
-            shown=_shown(case.turns),
-            prompt=_prompt(tokenizer, gate.name, case),
-            source=case,
-            measures={GOLDEN: _golden_expected(tokenizer, gate.name, case, labels, scorers)},
-        )
-        for case in golden
-    ]
-    return GeneratedSet(
-        file=golden_file(gate.name),
-        identity=digest,
-        generation=gate.spec.generation,
-        cases=cases,
-        names={GOLDEN: golden_set(gate.name)},
-        case_set=case_set(golden, digest),
-    )
-
-
-def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> str:
-    with _errors_name(gate, case):
-        return render(tokenizer, case.turns, case.tools)
-
-
-def _golden_expected(
-    tokenizer: PreTrainedTokenizerBase,
-    gate: str,
-    case: GoldenCase,
-    labels: Mapping[str, int],
-    scorers: Mapping[str, Scorer],
-) -> Expectations:
-    with _errors_name(gate, case):
-        return expected_outputs(
-            case.expect, scorers, lambda leaf: golden_reference(tokenizer, case, leaf, labels)
-        )
-
-
-@contextmanager
-def _errors_name(gate: str, case: GoldenCase) -> Iterator[None]:
-    """Add the names of the gate and the case to errors of the chat template."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"EvalGate {gate}, case {case.id}: {error}", error.hint) from error
-
-
-def golden_cases(gate: str, text: str) -> list[GoldenCase]:
-    """Parse the golden set of a gate. Raises :class:`BadDataError` with the line of each invalid case."""
-    try:
-        return parse_golden(text)
-    except GoldenError as error:
-        raise BadDataError(
-            f"EvalGate {gate}: golden set: {error}", "correct these cases in a new EvalGate"
-        ) from error
-
-
-def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
-    """Read the text of a gate's golden set.
-
-    Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
-    and :class:`UserError` if permission to read it is denied or the source is unsupported.
-    """
-    if source.inline is not None:
-        return inline_golden(source.inline)
-    if source.config_map is not None:
-        path = config_map_file(root, f"EvalGate {gate}: spec.golden.source", source.config_map, source.key)
-    elif source.uri is not None and source.uri.startswith("pvc://"):
-        path = locate(root, source.uri, f"EvalGate {gate}: spec.golden.source.uri")
-    else:
-        raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
-    try:
-        return path.read_bytes().decode()
-    except NO_FILE as error:
-        raise SourceNotFoundError(
-            f"EvalGate {gate}: there is no golden set at {path.relative_to(root)}",
-            "check spec.golden.source of the EvalGate",
-        ) from error
-    except PermissionError as error:
-        raise unreadable(f"EvalGate {gate}: the golden set at {path.relative_to(root)}") from error
-    except UnicodeDecodeError as error:
-        raise BadDataError(
-            f"EvalGate {gate}: the golden set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
-        ) from error
-
-
 def held_out_sets(
     context: Context,
     tokenizer: PreTrainedTokenizerBase,
@@ -287,7 +171,7 @@ def _rows(
         Case(
             id=row.id,
             tags=[],
-            shown=_shown(row.prompt),
+            shown=shown_prompt(row.prompt),
             prompt=render(tokenizer, row.prompt, row.tools),
             source=row,
             measures={name: [of_rows[index]] for name, of_rows in expected.items()},
@@ -332,7 +216,7 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
         pairs=[
             TokenPair(
                 id=pair.id,
-                shown=_shown(pair.prompt),
+                shown=shown_prompt(pair.prompt),
                 chosen=example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.chosen))),
                 rejected=example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.rejected))),
             )
@@ -364,7 +248,8 @@ def check_split(path: Path, plan: SplitPlan) -> None:
         )
 
 
-def _shown(turns: Sequence[Message]) -> str:
+def shown_prompt(turns: Sequence[Message]) -> str:
+    """Return a prompt as it is shown to people."""
     if len(turns) == 1:
         return turns[0].content
     return "\n".join(f"{turn.role}: {turn.content or _calls(turn)}" for turn in turns)

@@ -30,13 +30,8 @@ from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
-from tunegate_trainer.evaluate.sets import (
-    check_metrics,
-    check_split,
-    golden_cases,
-    golden_sets,
-    golden_text,
-)
+from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
+from tunegate_trainer.evaluate.sets import check_metrics, check_split
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype

@@ -27,7 +27,7 @@ from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.evaluate.sets import golden_text
+from tunegate_trainer.evaluate.golden_sets import golden_text
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder

@@ -24,8 +24,9 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult, GateVerdict
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
+from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.openings import record_openings
-from tunegate_trainer.evaluate.sets import GeneratedSet, golden_sets, held_out_sets
+from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context

@@ -19,7 +19,8 @@ from tunegate_api.plan import Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
-from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, golden_sets, held_out_sets
+from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
 from tunegate_trainer.models.loading import load_weights, mixed_precision
 from tunegate_trainer.planning.plan import ADAMW

@@ -1,4 +1,4 @@
-"""The task metric custom: a scorer of the user, which is an entry point of an installed Python package."""
+"""The scorer custom of task metrics and golden cases: an entry point of an installed Python package."""
 
 import faulthandler
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tunegate_trainer.process.packages import show_all
 GROUP = "tunegate.scorers"
 """The group of the entry points."""
 CUSTOM = "custom"
-"""The name of the task metric."""
+"""The name of the task metric, and the type of the expectation."""
 _REPEAT_SECONDS = 10.0
 _STANDARD_ERROR = 2
 """The file descriptor, because ``sys.stderr`` may have been replaced by an object without one."""
@@ -60,17 +60,17 @@ class CustomScorer:
             faulthandler.cancel_dump_traceback_later()
 
 
-def custom_scorer(name: str) -> CustomScorer:
-    """Load the scorer that the entry point ``name`` names.
+def custom_scorer(name: str, field: str = "spec.taskMetrics") -> CustomScorer:
+    """Load the scorer that the entry point ``name`` names. Errors begin with ``field``.
 
     Raises :class:`UserError` if there is no such entry point, if several packages have it, if it cannot be
     imported, or if it is not a scorer.
     """
     show_all()  # the scorer may need any of them
-    loaded = _load(_entry_point(name))
+    loaded = _load(_entry_point(name, field), field)
     if isinstance(loaded, type) or not callable(getattr(loaded, "score", None)):
         raise UserError(
-            f"spec.taskMetrics: the entry point {name} of {GROUP} is not a scorer",
+            f"{field}: the entry point {name} of {GROUP} is not a scorer",
             "the entry point must name an object with the method score(samples), not a class or a function",
         )
     return CustomScorer(loaded)
@@ -78,34 +78,34 @@ def custom_scorer(name: str) -> CustomScorer:
 
 def custom_version(name: str) -> str:
     """Return the name and version of the package that has the entry point ``name``."""
-    package = _entry_point(name).dist
+    package = _entry_point(name, "").dist
     return f"{package.name} {package.version}" if package else ""
 
 
-def _entry_point(name: str) -> EntryPoint:
+def _entry_point(name: str, field: str) -> EntryPoint:
     installed = entry_points(group=GROUP)
     found = [each for each in installed if each.name == name]
     if not found:
         names = ", ".join(sorted({each.name for each in installed})) or "none"
         raise UserError(
-            f"spec.taskMetrics: no installed package has the entry point {name} in {GROUP}",
+            f"{field}: no installed package has the entry point {name} in {GROUP}",
             f"install the package in the trainer image, or correct entryPoint; installed: {names}",
         )
     if len(found) > 1:
         packages = ", ".join(sorted(each.dist.name for each in found if each.dist))
         raise UserError(
-            f"spec.taskMetrics: several packages have the entry point {name} in {GROUP}: {packages}",
+            f"{field}: several packages have the entry point {name} in {GROUP}: {packages}",
             "remove all of these packages but one",
         )
     return found[0]
 
 
-def _load(entry_point: EntryPoint) -> Any:
+def _load(entry_point: EntryPoint, field: str) -> Any:
     try:
         return entry_point.load()
     except Exception as error:  # importing code of the user can raise any exception
         raise UserError(
-            f"spec.taskMetrics: the entry point {entry_point.name} cannot be loaded from "
+            f"{field}: the entry point {entry_point.name} cannot be loaded from "
             f"{entry_point.value}: {type(error).__name__}: {error}",
             "correct the package in the trainer image",
         ) from error

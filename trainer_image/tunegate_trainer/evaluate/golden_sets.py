@@ -1,0 +1,164 @@
+"""Prepare the golden sets of gates: read the cases, render their prompts, and find their scorers."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.contract import GateRequest, golden_set, sha256_text
+from tunegate_api.judging.expectations import CustomExpectation, Leaf, leaves
+from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.v1alpha1.evalgate import GoldenSource
+from tunegate_api.workspace import golden_file
+from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
+from tunegate_trainer.evaluate.expected import Expectations, expected_outputs
+from tunegate_trainer.evaluate.references import golden_labels, golden_reference
+from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
+from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
+from tunegate_trainer.fetch.sources import locate
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.tokens.chat import render
+
+
+def golden_sets(
+    context: Context,
+    tokenizer: PreTrainedTokenizerBase,
+    gates: Sequence[GateRequest],
+    scorers: Mapping[str, Scorer] = SCORERS,
+) -> list[GeneratedSet]:
+    """Return the golden sets of ``gates``, with the scorers of their expectations.
+
+    Raises :class:`BadDataError` with the line of an invalid case, or if a golden set does not have the digest
+    in the job's request, and :class:`UserError` if the chat template refuses a case.
+    """
+    return [_golden_set(context, tokenizer, gate, scorers) for gate in gates]
+
+
+def _golden_set(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Scorer]
+) -> GeneratedSet:
+    text = golden_text(context.root, gate.name, gate.spec.golden.source)
+    digest = sha256_text(text)
+    if digest != gate.golden_sha256:
+        raise BadDataError(
+            f"EvalGate {gate.name}: the golden set has sha256 {digest}, but the job was started with "
+            f"{gate.golden_sha256}",
+            "a golden set is immutable: put changed cases into a new ConfigMap and a new EvalGate",
+        )
+    golden = golden_cases(gate.name, text)
+    custom = _custom_scorers(gate.name, golden)
+    labels = golden_labels(golden)
+    cases = [
+        Case(
+            id=case.id,
+            tags=case.tags,
+            shown=shown_prompt(case.turns),
+            prompt=_prompt(tokenizer, gate.name, case),
+            source=case,
+            measures={GOLDEN: _expected(tokenizer, gate.name, case, labels, {**scorers, **custom})},
+        )
+        for case in golden
+    ]
+    return GeneratedSet(
+        file=golden_file(gate.name),
+        identity=_identity(digest, custom),
+        generation=gate.spec.generation,
+        cases=cases,
+        names={GOLDEN: golden_set(gate.name)},
+        case_set=case_set(golden, digest),
+    )
+
+
+def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: GoldenCase) -> str:
+    with _errors_name(gate, case):
+        return render(tokenizer, case.turns, case.tools)
+
+
+def _expected(
+    tokenizer: PreTrainedTokenizerBase,
+    gate: str,
+    case: GoldenCase,
+    labels: Mapping[str, int],
+    scorers: Mapping[str, Scorer],
+) -> Expectations:
+    with _errors_name(gate, case):
+        return expected_outputs(
+            case.expect,
+            lambda leaf: scorers[_scorer_name(leaf)],
+            lambda leaf: golden_reference(tokenizer, case, leaf, labels),
+        )
+
+
+def _scorer_name(leaf: Leaf) -> str:
+    return f"{CUSTOM} {leaf.entry_point}" if isinstance(leaf, CustomExpectation) else leaf.type
+
+
+def _custom_scorers(gate: str, cases: Sequence[GoldenCase]) -> dict[str, Scorer]:
+    """Return the user's scorers that the cases name, each once. Raises :class:`UserError` if one is missing
+    or cannot be loaded."""
+    found: dict[str, Scorer] = {}
+    for case in cases:
+        for leaf in leaves(case.expect):
+            if isinstance(leaf, CustomExpectation) and _scorer_name(leaf) not in found:
+                field = f"EvalGate {gate}, case {case.id}"
+                found[_scorer_name(leaf)] = custom_scorer(leaf.entry_point, field)
+    return found
+
+
+def _identity(digest: str, custom: Mapping[str, Scorer]) -> str:
+    """Return the digest of a golden set. If it names the user's scorers, the digest includes their
+    versions."""
+    versions = sorted((name, custom_version(name.removeprefix(f"{CUSTOM} "))) for name in custom)
+    return sha256_text(json.dumps([digest, versions])) if versions else digest
+
+
+@contextmanager
+def _errors_name(gate: str, case: GoldenCase) -> Iterator[None]:
+    """Add the names of the gate and the case to errors of the chat template."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"EvalGate {gate}, case {case.id}: {error}", error.hint) from error
+
+
+def golden_cases(gate: str, text: str) -> list[GoldenCase]:
+    """Parse the golden set of a gate. Raises :class:`BadDataError` with the line of each invalid case."""
+    try:
+        return parse_golden(text)
+    except GoldenError as error:
+        raise BadDataError(
+            f"EvalGate {gate}: golden set: {error}", "correct these cases in a new EvalGate"
+        ) from error
+
+
+def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
+    """Read the text of a gate's golden set.
+
+    Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
+    and :class:`UserError` if permission to read it is denied or the source is unsupported.
+    """
+    if source.inline is not None:
+        return inline_golden(source.inline)
+    if source.config_map is not None:
+        path = config_map_file(root, f"EvalGate {gate}: spec.golden.source", source.config_map, source.key)
+    elif source.uri is not None and source.uri.startswith("pvc://"):
+        path = locate(root, source.uri, f"EvalGate {gate}: spec.golden.source.uri")
+    else:
+        raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
+    try:
+        return path.read_bytes().decode()
+    except NO_FILE as error:
+        raise SourceNotFoundError(
+            f"EvalGate {gate}: there is no golden set at {path.relative_to(root)}",
+            "check spec.golden.source of the EvalGate",
+        ) from error
+    except PermissionError as error:
+        raise unreadable(f"EvalGate {gate}: the golden set at {path.relative_to(root)}") from error
+    except UnicodeDecodeError as error:
+        raise BadDataError(
+            f"EvalGate {gate}: the golden set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
+        ) from error
