@@ -27,6 +27,7 @@ COMMANDS = {
     "validate": f"{_CLI}.manifests",
     "plan": f"{_CLI}.manifests",
     "run": f"{_CLI}.run",
+    "golden": f"{_CLI}.golden",
     "pairs": f"{_CLI}.pairs",
     **ON_JOBS,
     "completion": f"{_CLI}.completion",
@@ -46,6 +47,7 @@ def main() -> None:
       tunegate plan examples/quickstart        estimate what it needs, without training
       tunegate run examples/quickstart         prepare data, train, judge, publish
       tunegate status                          show runs and their results
+      tunegate golden --help                   check and extend golden sets
       tunegate pairs --help                    make preference pairs from completions that people rank
 
     A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`. A run with

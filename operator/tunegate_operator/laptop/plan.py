@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from tunegate_api.contract import ROOT_VARIABLE
 from tunegate_api.forecast import CheckedData, Forecast
+from tunegate_api.judging.golden_findings import LintedGolden
 from tunegate_api.preference import SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_operator.engine.cluster import Object
@@ -85,6 +86,21 @@ def sample(request: SampleRequest, folder: Path, runs: Path) -> Generator[Sample
                 process.kill()
             errors.seek(0)
             _raise_failure(root, process.wait(), errors.read())
+
+
+def lint_golden(text: str) -> LintedGolden:
+    """Return the weaknesses of a valid golden set, given as JSON Lines. Raises ForecastError."""
+    try:
+        ended = subprocess.run(
+            _command("lint"), input=text.encode(), capture_output=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ForecastError(f"the trainer did not try the golden cases within {SECONDS} s") from error
+    if ended.returncode != 0:
+        raise ForecastError(
+            f"trying the golden cases failed:\n{_last_lines(ended.stderr.decode(errors='replace'))}"
+        )
+    return LintedGolden.model_validate_json(ended.stdout)
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:

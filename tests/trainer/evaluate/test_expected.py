@@ -8,7 +8,8 @@ import pytest
 
 from tunegate_api.judging.golden import GoldenCase, parse_golden
 from tunegate_trainer.evaluate.expected import expected_outputs
-from tunegate_trainer.evaluate.references import golden_labels, golden_reference
+from tunegate_trainer.evaluate.golden_references import golden_labels
+from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Score, Scorer
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne, matcher
 from tunegate_trainer.evaluate.scorers.text import regex

@@ -14,7 +14,8 @@ from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.workspace import golden_file
 from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
 from tunegate_trainer.evaluate.expected import Expectations, expected_outputs
-from tunegate_trainer.evaluate.references import golden_labels, golden_reference
+from tunegate_trainer.evaluate.golden_references import golden_labels
+from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt

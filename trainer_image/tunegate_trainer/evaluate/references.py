@@ -1,32 +1,17 @@
 """The references of golden cases and held-out rows, which outputs are compared with."""
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.expectations import (
-    CallsExpectation,
-    CustomExpectation,
-    JsonExpectation,
-    LabelExpectation,
-    Leaf,
-    LengthExpectation,
-    NumberExpectation,
-    OverlapExpectation,
-    RefusalExpectation,
-    SchemaExpectation,
-    TextExpectation,
-    leaves,
-)
+from tunegate_api.judging.expectations import CallsExpectation, Leaf
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, ToolCall
-from tunegate_api.meta import exact
-from tunegate_api.v1alpha1.finetunejob import TaskMetric, Tolerance
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
 from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
-from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.answers import calls_text
@@ -35,43 +20,18 @@ from tunegate_trainer.tokens.reasoning import reasoning_marks, split_reasoning
 from tunegate_trainer.tokens.rows import Row
 
 
-def golden_labels(cases: Sequence[GoldenCase]) -> dict[str, int]:
-    """Return the index of each label that the cases of a golden set expect."""
-    found = (leaf for case in cases for leaf in leaves(case.expect))
-    return label_indices(leaf.value for leaf in found if isinstance(leaf, LabelExpectation))
-
-
 def golden_reference(
     tokenizer: PreTrainedTokenizerBase, case: GoldenCase, expectation: Leaf, labels: Mapping[str, int]
 ) -> Any:
-    """Return what the scorer of an expectation compares an output with.
+    """Return what the scorer of an expectation compares an output with, see :func:`plain_reference`.
 
-    Expected tool calls are returned as the text that the chat template renders for them. ``labels`` has the
-    index of each label of the golden set. Raises :class:`UserError` if the template refuses the chat.
+    Expected tool calls are returned as the text that the chat template renders for them. Raises
+    :class:`UserError` if the template refuses the chat.
     """
-    match expectation:
-        case CallsExpectation():
-            calls = [ToolCall(function=one) for one in expectation.value]
-            return calls_text(tokenizer, case.turns, calls, case.tools)
-        case TextExpectation():
-            return ExpectedText(expectation.value, tuple(expectation.normalize))
-        case LabelExpectation():
-            return ExpectedLabel(f1_label(expectation.value), labels)
-        case NumberExpectation():
-            return _expected_number(expectation.value, expectation.tolerance)
-        case OverlapExpectation():
-            return ExpectedOverlap(expectation.value, exact(expectation.min))
-        case SchemaExpectation():
-            return expectation.schema_
-        case JsonExpectation() | CustomExpectation():
-            return expectation.value
-        case LengthExpectation() | RefusalExpectation():
-            return expectation
-
-
-def _expected_number(answer: str, tolerance: Tolerance | None) -> ExpectedNumber:
-    absolute, relative = (tolerance.absolute, tolerance.relative) if tolerance else (None, None)
-    return ExpectedNumber(answer, *(exact(each) if each else Fraction(0) for each in (absolute, relative)))
+    if isinstance(expectation, CallsExpectation):
+        calls = [ToolCall(function=one) for one in expectation.value]
+        return calls_text(tokenizer, case.turns, calls, case.tools)
+    return plain_reference(expectation, labels)
 
 
 def labelled_answer(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
@@ -111,7 +71,7 @@ def task_references(
     if metric.name == "exact_match":
         return [ExpectedText(answer, tuple(metric.normalize or ())) for answer in answers]
     if metric.name == "numeric":
-        return [_expected_number(answer, metric.tolerance) for answer in answers]
+        return [expected_number(answer, metric.tolerance) for answer in answers]
     if metric.name == "rouge_l":
         return [ExpectedOverlap(answer) for answer in answers]
     return list(answers)

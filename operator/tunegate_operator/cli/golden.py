@@ -1,0 +1,33 @@
+"""The commands `tunegate golden`: check and extend the golden sets of gates."""
+
+from pathlib import Path
+
+import click
+
+from tunegate_api.judging.golden import GoldenCase, GoldenError, parse_golden
+from tunegate_operator.cli.lazy import LazyGroup
+
+_CLI = "tunegate_operator.cli"
+COMMANDS = {"lint": f"{_CLI}.golden_lint", "add": f"{_CLI}.golden_add"}
+GOLDEN = click.argument("golden", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def golden() -> None:
+    """Check and extend golden sets, which are JSON Lines files.
+
+    \b
+      tunegate golden lint golden-v1.jsonl                               find weak cases
+      tunegate golden add golden-v1.jsonl incident.json -o golden-v2.jsonl    make the next version
+    """
+
+
+def read_golden(path: Path) -> tuple[str, list[GoldenCase]]:
+    """Return the text of a golden set and its cases. Raises ClickException with every invalid line."""
+    try:
+        text = path.read_bytes().decode()
+        return text, parse_golden(text)
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except GoldenError as error:
+        raise click.ClickException("\n".join(f"{path}: {problem}" for problem in error.problems)) from error

@@ -1,0 +1,121 @@
+"""Weak golden cases are found by trying outputs."""
+
+import json
+
+import pytest
+
+from tunegate_api.judging.golden import GoldenCase, parse_golden
+from tunegate_api.judging.golden_findings import GoldenFinding
+from tunegate_trainer.evaluate.golden_lint import lint
+
+YES = {"type": "contains", "value": "yes"}
+ARRAY = {"type": "json_schema", "schema": {"type": "array"}}
+TAGS = ["edge", "adversarial"]
+
+
+def case(*expectations: dict[str, object], **fields: object) -> GoldenCase:
+    whole = {"id": "a", "tags": TAGS, "prompt": "?", "expect": expectations or (YES,), **fields}
+    (parsed,) = parse_golden(json.dumps(whole))
+    return parsed
+
+
+def found(*cases: GoldenCase) -> list[GoldenFinding]:
+    return lint(cases).findings
+
+
+@pytest.mark.parametrize(
+    ("expectations", "severity", "message"),
+    [
+        (
+            [{"type": "equals", "value": "12"}, {"type": "contains", "value": "EUR"}],
+            "Error",
+            "case a: the expected answer '12' does not contain 'EUR'",
+        ),
+        (
+            [{"type": "equals", "value": "twelve"}, {"type": "length", "max": 3}],
+            "Error",
+            "case a: the expected answer 'twelve' has 6 characters, expected at most 3",
+        ),
+        (
+            [{"type": "label", "value": "refund"}, {"type": "label", "value": "order"}],
+            "Warning",
+            "case a: the expected answer 'refund' is 'refund', expected 'order'",
+        ),
+        (
+            [
+                {"type": "json_equals", "value": {"a": 1}},
+                {"type": "json_schema", "schema": {"type": "array"}},
+            ],
+            "Warning",
+            "case a: the expected answer '{\"a\": 1}' $: {'a': 1} is not of type 'array'",
+        ),
+    ],
+)
+def test_expected_answer_that_fails_another_expectation_is_found(expectations, severity, message):
+    (finding,) = found(case(*expectations))
+    assert (finding.check, finding.severity, finding.cases) == ("Unpassable", severity, ["a"])
+    assert finding.message == message
+
+
+@pytest.mark.parametrize(
+    "expectations",
+    [
+        [{"type": "equals", "value": "12"}, {"type": "numeric", "value": "12.0"}],
+        [{"type": "equals", "value": "YES", "normalize": ["Case"]}, {"type": "regex", "value": "^yes$"}],
+        [{"type": "label", "value": "Yes"}, {"type": "equals", "value": "yes"}],
+        [{"type": "json_equals", "value": {"a": 1}}, {"type": "contains", "value": '{"a":1}'}],
+        [{"type": "equals", "value": "no", "not": True}, YES],
+        [{"type": "not_contains", "value": "You are"}],
+        [{"type": "refusal", "not": True}],
+        [{"type": "length", "max": 20}],
+    ],
+)
+def test_case_that_outputs_can_pass_and_fail_has_no_finding(expectations):
+    assert found(case(*expectations)) == []
+
+
+@pytest.mark.parametrize(
+    "expectations",
+    [
+        [{"type": "regex", "value": ".*"}],
+        [{"type": "regex", "value": "x?"}],
+        [{"type": "length", "min": 0}],
+        [{"type": "any", "of": [YES, {"type": "regex", "value": "^"}]}],
+    ],
+)
+def test_case_that_every_output_passes_is_found(expectations):
+    (finding,) = found(case(*expectations))
+    assert (finding.check, finding.severity) == ("Unfailable", "Warning")
+    assert finding.message == "case a: every output that was tried passes, even 'Bananas are yellow.'"
+
+
+def test_cases_with_the_same_prompt_are_found():
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    (finding,) = found(
+        case(id="one", prompt="Hello"),
+        case(id="two", prompt=" hello! "),
+        case(id="three", prompt=None, messages=chat),
+    )
+    assert (finding.check, finding.cases) == ("Duplicates", ["one", "two"])
+
+
+def test_kinds_of_cases_without_a_tag_are_found():
+    findings = found(case(tags=["typical"]))
+    assert [finding.message for finding in findings] == [
+        "no case is tagged as one of the edge cases",
+        "no case is tagged as one of the adversarial cases",
+    ]
+    assert found(case(tags=["very-long", "prompt-injection"])) == []
+
+
+def test_cases_that_need_a_tokenizer_or_a_package_are_not_tried():
+    calls = {"type": "tool_calls_equal", "value": [{"name": "weather"}]}
+    custom = {"type": "any", "of": [{"type": "custom", "entryPoint": "chrf"}]}
+    result = lint([case(calls, id="calls"), case(custom, id="custom", prompt="other")])
+    assert (result.untried, result.findings) == (["calls", "custom"], [])
+
+
+def test_errors_come_before_warnings():
+    broken = case({"type": "equals", "value": "a"}, {"type": "equals", "value": "b"}, id="broken", prompt="b")
+    weak = case({"type": "regex", "value": ".*"}, id="weak")
+    assert [finding.severity for finding in found(weak, broken)] == ["Error", "Warning"]

@@ -1,0 +1,172 @@
+"""Find weak golden cases by trying outputs: no output can pass, almost every output passes, or the case is
+there twice."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from tunegate_api.judging.expectations import (
+    CallsExpectation,
+    CustomExpectation,
+    Expectation,
+    JsonExpectation,
+    LabelExpectation,
+    Leaf,
+    NumberExpectation,
+    OverlapExpectation,
+    TextExpectation,
+    leaves,
+)
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.golden_findings import GoldenFinding, LintedGolden
+from tunegate_api.judging.verdict import PASS
+from tunegate_api.meta import summarize
+from tunegate_trainer.evaluate.expected import combined, expected_outputs
+from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
+from tunegate_trainer.evaluate.scorers.normalize import normalized
+from tunegate_trainer.evaluate.scorers.scorer import quoted
+from tunegate_trainer.evaluate.scorers.text import EMPTY, is_forbidden_empty
+
+TRIED = (
+    "",
+    "Bananas are yellow.",
+    "42",
+    "yes",
+    "I'm sorry, but I can't help with that.",
+    "{}",
+    '["a", 1]',
+    "答え\n二行目",
+    "word " * 2000,
+)
+"""Outputs without anything in common. A case that passes all of them can hardly fail."""
+EDGE = ("edge", "empty", "long", "language")
+ADVERSARIAL = ("adversarial", "attack", "injection", "jailbreak")
+"""Parts of the tags that cases of these kinds usually have."""
+_NAMED = 5
+
+
+def lint(cases: Sequence[GoldenCase]) -> LintedGolden:
+    """Return the weaknesses of a golden set."""
+    tried = [case for case in cases if _is_triable(case)]
+    found = [
+        *_unpassable(tried, golden_labels(cases)),
+        *_unfailable(tried, golden_labels(cases)),
+        *_duplicates(cases),
+        *_tags(cases),
+    ]
+    untried = [case.id for case in cases if not _is_triable(case)]
+    found.sort(key=lambda finding: finding.severity != "Error")
+    return LintedGolden(cases=len(cases), untried=untried, findings=found)
+
+
+def _is_triable(case: GoldenCase) -> bool:
+    """Whether the expectations can be evaluated without a tokenizer and without the user's scorers."""
+    return not any(isinstance(each, CallsExpectation | CustomExpectation) for each in leaves(case.expect))
+
+
+def _unpassable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Iterator[GoldenFinding]:
+    """Find cases whose expected answer does not meet the other expectations of the case."""
+    for case in cases:
+        for forms in _only_answers(case.expect):
+            scores = [_score(case, form, labels) for form in forms]
+            if all(score.outcome != PASS for score in scores):
+                yield GoldenFinding(
+                    check="Unpassable",
+                    severity="Error" if len(forms) == 1 else "Warning",
+                    message=f"case {case.id}: the expected answer {quoted(forms[0])} {scores[0].explanation}",
+                    cases=[case.id],
+                    remedy="correct the expectations, which contradict each other",
+                )
+                break
+
+
+def _only_answers(expectations: Sequence[Expectation]) -> Iterator[list[str]]:
+    """Return the usual forms of each answer that an expectation requires as the whole output. If there is
+    only one form, no other output passes."""
+    for each in expectations:
+        if each.not_:
+            continue
+        if isinstance(each, TextExpectation) and each.type == "equals" and not each.normalize:
+            yield [each.value]
+        elif isinstance(each, TextExpectation) and each.type == "equals":
+            yield [each.value, each.value.lower(), normalized(each.value, each.normalize)]
+        elif isinstance(each, LabelExpectation):
+            yield [each.value, each.value.lower(), each.value.upper(), each.value.capitalize()]
+        elif isinstance(each, JsonExpectation):
+            yield [
+                json.dumps(each.value, ensure_ascii=False),
+                json.dumps(each.value, ensure_ascii=False, separators=(",", ":")),
+                json.dumps(each.value, ensure_ascii=False, indent=2),
+            ]
+
+
+def _unfailable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Iterator[GoldenFinding]:
+    """Find cases that pass every output that is tried: very different ones, and those that the case
+    excludes."""
+    for case in cases:
+        outputs = [*TRIED, *(text for leaf in leaves(case.expect) for text in _texts(leaf))]
+        if all(_score(case, output, labels).outcome == PASS for output in outputs):
+            yield GoldenFinding(
+                check="Unfailable",
+                severity="Warning",
+                message=f"case {case.id}: every output that was tried passes, even {quoted(TRIED[1])}",
+                cases=[case.id],
+                remedy="expect something that a wrong answer does not have",
+            )
+
+
+def _texts(leaf: Leaf) -> list[str]:
+    """Return texts that the expectation is about."""
+    if isinstance(leaf, TextExpectation | LabelExpectation | NumberExpectation | OverlapExpectation):
+        return [leaf.value]
+    return [json.dumps(leaf.value, ensure_ascii=False)] if isinstance(leaf, JsonExpectation) else []
+
+
+def _score(case: GoldenCase, output: str, labels: Mapping[str, int]) -> Score:
+    expected = expected_outputs(
+        case.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, labels)
+    )
+    empty = EMPTY if is_forbidden_empty(case, output) else ""
+    return combined(
+        expected,
+        lambda each: next(iter(each.scorer.score([Sample("", output, each.reference, case)]))),
+        empty=empty,
+    )
+
+
+def _duplicates(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:
+    """Find cases with equal prompts, apart from case, white space and punctuation."""
+    by_prompt: dict[str, list[GoldenCase]] = {}
+    for case in cases:
+        turns = [
+            [turn.role, normalized(turn.content, ("Case", "WhiteSpace", "Punctuation", "Unicode"))]
+            for turn in case.turns
+        ]
+        calls = [turn.model_dump(include={"tool_calls", "tool_call_id"}) for turn in case.turns]
+        by_prompt.setdefault(json.dumps([turns, calls, case.tools], default=str), []).append(case)
+    for group in by_prompt.values():
+        if len(group) > 1:
+            ids = [case.id for case in group]
+            yield GoldenFinding(
+                check="Duplicates",
+                severity="Warning",
+                message=f"{len(ids)} cases have the same prompt: {summarize(ids, _NAMED)}",
+                cases=ids,
+                remedy="merge them into one case: the model gives each the same answer, so it counts twice",
+            )
+
+
+def _tags(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:
+    """Find kinds of cases that the set lacks, by the tags of its cases."""
+    tags = {tag.lower() for case in cases for tag in case.tags}
+    for kind, parts, example in (
+        ("edge cases", EDGE, "edge"),
+        ("adversarial cases", ADVERSARIAL, "adversarial"),
+    ):
+        if not any(part in tag for tag in tags for part in parts):
+            yield GoldenFinding(
+                check="Tags",
+                severity="Warning",
+                message=f"no case is tagged as one of the {kind}",
+                remedy=f"add {kind}, or the tag {example} to those that the set has",
+            )

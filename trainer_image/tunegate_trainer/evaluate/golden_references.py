@@ -1,0 +1,64 @@
+"""The references of golden cases that need no tokenizer."""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from tunegate_api.judging.expectations import (
+    CallsExpectation,
+    CustomExpectation,
+    JsonExpectation,
+    LabelExpectation,
+    Leaf,
+    LengthExpectation,
+    NumberExpectation,
+    OverlapExpectation,
+    RefusalExpectation,
+    SchemaExpectation,
+    TextExpectation,
+    leaves,
+)
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.finetunejob import Tolerance
+from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
+from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
+from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
+from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
+
+
+def golden_labels(cases: Iterable[GoldenCase]) -> dict[str, int]:
+    """Return the index of each label that the cases of a golden set expect."""
+    found = (leaf for case in cases for leaf in leaves(case.expect))
+    return label_indices(leaf.value for leaf in found if isinstance(leaf, LabelExpectation))
+
+
+def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
+    """Return what the scorer of an expectation compares an output with. ``labels`` has the index of each
+    label of the golden set.
+
+    Raises TypeError for expected tool calls, whose text depends on the chat template.
+    """
+    match expectation:
+        case TextExpectation():
+            return ExpectedText(expectation.value, tuple(expectation.normalize))
+        case LabelExpectation():
+            return ExpectedLabel(f1_label(expectation.value), labels)
+        case NumberExpectation():
+            return expected_number(expectation.value, expectation.tolerance)
+        case OverlapExpectation():
+            return ExpectedOverlap(expectation.value, exact(expectation.min))
+        case SchemaExpectation():
+            return expectation.schema_
+        case JsonExpectation() | CustomExpectation():
+            return expectation.value
+        case LengthExpectation() | RefusalExpectation():
+            return expectation
+        case CallsExpectation():
+            raise TypeError("expected tool calls are rendered by a chat template")
+
+
+def expected_number(answer: str, tolerance: Tolerance | None) -> ExpectedNumber:
+    """Return the reference of the scorer numeric."""
+    absolute, relative = (tolerance.absolute, tolerance.relative) if tolerance else (None, None)
+    return ExpectedNumber(answer, *(exact(each) if each else Fraction(0) for each in (absolute, relative)))
