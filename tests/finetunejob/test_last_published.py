@@ -17,6 +17,7 @@ VERSION = "pvc://models/orders/rival-1a2b3"
 def reading(number: int, passed: int = 94, problem: str | None = None) -> LastPublished:
     version = PublishedVersion(
         job="rival",
+        by_case=True,
         golden_sha256=sha256_text(golden_text()),
         outcomes="" if problem else letters(passed),
         version=VERSION,

@@ -35,7 +35,7 @@ def test_lint_of_a_good_set_states_what_it_detects(tunegate: Command) -> None:
     result = tunegate("golden", "lint", write(tunegate.folder, "golden.jsonl", *cases))
     assert result.returncode == 0, result.stdout
     assert result.stdout == (
-        "100 cases with maxDropPoints 5: a model that is worse by 5 points passes 44 of 100 comparisons, and "
+        "100 cases; by default, a model that is worse by 5 points passes 44 of 100 comparisons, and "
         "one that is worse by 9 points at most 5 of 100.\n"
     )
 
@@ -48,7 +48,7 @@ def test_lint_shows_weak_cases_and_fails_if_one_is_unpassable(tunegate: Command)
     assert "✗ Unpassable: case broken: the expected answer '12' does not contain '1204.50'" in result.stdout
     assert "! Duplicates: 2 cases have the same prompt: total, broken" in result.stdout
     assert "! Tags: no case is tagged as one of the adversarial cases" in result.stdout
-    assert "too few to detect such a drop, have at least 20" in result.stdout
+    assert "2 cases; by default, too few to detect a drop of 5 points, have at least 20." in result.stdout
     found = json.loads(tunegate("golden", "lint", name, "-o", "json").stdout)
     assert [finding["check"] for finding in found["findings"]] == ["Unpassable", "Duplicates", "Tags"]
 
@@ -59,6 +59,33 @@ def test_invalid_set_is_refused_with_all_its_lines(tunegate: Command) -> None:
     assert result.returncode == 1
     assert "golden.jsonl: line 2: id total is already used in line 1" in result.stdout
     assert "golden.jsonl: line 3: expect: Field required" in result.stdout
+
+
+def test_manifest_is_not_read_as_a_golden_set(tunegate: Command) -> None:
+    (tunegate.folder / "evalgate.yaml").write_text("kind: EvalGate\n")
+    result = tunegate("golden", "lint", "evalgate.yaml")
+    assert "evalgate.yaml is a manifest: give the golden set as a JSON Lines file" in result.stdout
+
+
+def test_file_that_cannot_be_read_or_written_is_named(tunegate: Command) -> None:
+    write(tunegate.folder, "v1.jsonl", TOTAL)
+    write(tunegate.folder, "incident.json", INCIDENT)
+    (tunegate.folder / "latin.json").write_bytes('{"id": "é"}'.encode("latin-1"))
+    (tunegate.folder / "deep.json").write_text("[" * 100_000)
+    result = tunegate("golden", "add", "v1.jsonl", "latin.json", "-o", "v2.jsonl")
+    assert "latin.json is not UTF-8 at byte 8: save it as UTF-8" in result.stdout
+    result = tunegate("golden", "add", "v1.jsonl", "deep.json", "-o", "v2.jsonl")
+    assert "deep.json: line 1: " in result.stdout
+    result = tunegate("golden", "add", "v1.jsonl", "incident.json", "-o", "missing/v2.jsonl")
+    assert "missing/v2.jsonl cannot be written: No such file or directory" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_add_accepts_a_list_and_a_byte_order_mark(tunegate: Command) -> None:
+    write(tunegate.folder, "v1.jsonl", TOTAL)
+    (tunegate.folder / "list.json").write_text("\ufeff" + json.dumps([INCIDENT, LEAK], indent=2))
+    result = tunegate("golden", "add", "v1.jsonl", "list.json", "-o", "v2.jsonl")
+    assert "v2.jsonl has 3 cases, 2 more than v1.jsonl" in result.stdout
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -7,19 +7,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
+from tunegate_api.judging.normalize import without_differences
 from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
 from tunegate_api.v1alpha1.fields import Share
 from tunegate_api.v1alpha1.finetunejob import EntryPoint, TextForm, Tolerance
 from tunegate_api.validation.json_schema import schema_faults
 
+_WORD = re.compile(r"[^\W_]")
 MAX_DEPTH = 4
 """Maximum number of groups inside each other."""
 
 
 class _Expectation(ApiModel):
-    not_: Annotated[bool, Field(alias="not")] = False
-    """If true, the opposite is expected. An empty output passes only if the case has `allowEmpty`."""
+    not_: Annotated[bool, Field(alias="not", strict=True)] = False
+    """If true, the opposite is expected."""
 
 
 class TextExpectation(_Expectation):
@@ -80,8 +82,8 @@ class LengthExpectation(_Expectation):
 
 
 class RefusalExpectation(_Expectation):
-    """Passes if the output refuses the request, or states that an AI writes. Refusals are recognized by
-    phrases in nine languages."""
+    """Passes if the output refuses the request, which is recognized by phrases such as "I can't help with
+    that", in nine languages. An output in which an AI only mentions itself is no refusal."""
 
     type: Literal["refusal"]
     """Type of the comparison."""
@@ -191,29 +193,51 @@ def judgeable(expectation: Expectation) -> Expectation:
 
 def _faults(expectation: Expectation, depth: int = 1) -> Iterator[str]:
     """Return why no output, or every output, would pass."""
-    if isinstance(expectation, GroupExpectation):
-        yield from _group_faults(expectation, depth)
-    elif isinstance(expectation, SchemaExpectation):
-        for path, fault in schema_faults(expectation.schema_):
-            yield f"{'.'.join(str(name) for name in ('schema', *path))}: {fault}"
-    elif isinstance(expectation, LengthExpectation):
-        least, most = expectation.min, expectation.max
-        if least is None and most is None:
-            yield "give min, max or both"
-        elif least is not None and most is not None and least > most:
-            yield f"min {least} is greater than max {most}, so no output can pass"
-    elif isinstance(expectation, OverlapExpectation):
-        if not 0 < exact(expectation.min) <= 1:
-            yield f"min: must be more than 0 and at most 1, not {expectation.min}"
-    elif isinstance(expectation, NumberExpectation):
-        yield from _tolerance_faults(expectation.tolerance)
-    elif isinstance(expectation, TextExpectation) and expectation.type == "regex":
-        if expectation.normalize:
-            yield "normalize: not allowed for regex; write (?i) in the pattern to ignore case"
-        try:
-            re.compile(expectation.value)
-        except (re.error, OverflowError, RecursionError) as error:
-            yield f"value: not a valid Python regular expression: {error}"
+    match expectation:
+        case GroupExpectation():
+            yield from _group_faults(expectation, depth)
+        case SchemaExpectation():
+            for path, fault in schema_faults(expectation.schema_):
+                yield f"{'.'.join(str(name) for name in ('schema', *path))}: {fault}"
+        case TextExpectation():
+            yield from _text_faults(expectation)
+        case LabelExpectation() if not expectation.value.strip():
+            yield "value: must have a character that is not white space"
+        case NumberExpectation():
+            yield from _tolerance_faults(expectation.tolerance)
+        case OverlapExpectation():
+            if not _WORD.search(expectation.value):
+                yield "value: must have a letter or a digit, because only words are compared"
+            if not 0 < exact(expectation.min) <= 1:
+                yield f"min: must be more than 0 and at most 1, not {expectation.min}"
+        case LengthExpectation():
+            yield from _length_faults(expectation.min, expectation.max)
+        case _:
+            pass
+
+
+def _text_faults(expectation: TextExpectation) -> Iterator[str]:
+    if expectation.type != "regex":
+        compared = without_differences(expectation.value, expectation.normalize)
+        is_part = expectation.type in ("contains", "not_contains")
+        if not (compared if is_part else compared.strip()):
+            yield f"value: {expectation.value!r} has nothing that is compared, so every output has it"
+        return
+    if expectation.normalize:
+        yield "normalize: not allowed for regex; write (?i) in the pattern to ignore case"
+    try:
+        re.compile(expectation.value)
+    except (re.error, OverflowError, RecursionError) as error:
+        yield f"value: not a valid Python regular expression: {error}"
+
+
+def _length_faults(least: int | None, most: int | None) -> Iterator[str]:
+    if least is None and most is None:
+        yield "give min, max or both"
+    elif least is not None and most is not None and least > most:
+        yield f"min {least} is greater than max {most}, so no output can pass"
+    elif least == 0 and most is None:
+        yield "min: 0 without max passes every output"
 
 
 def _tolerance_faults(tolerance: Tolerance | None) -> Iterator[str]:

@@ -31,8 +31,8 @@ class GoldenCase(ApiModel):
     expect: Annotated[list[Annotated[Expectation, AfterValidator(judgeable)]], Field(min_length=1)]
     """Expectations of the output."""
     allow_empty: bool = False
-    """If true, an empty output passes `not_contains` and expectations with `not`. By default it fails,
-    because a model that answers nothing is broken."""
+    """If true, an empty output may pass. By default it fails, because a model that answers nothing is
+    broken."""
     todo: str | None = None
     """What to write in this case, which is a placeholder until the field is removed. `tunegate init` writes
     placeholders. A golden set that has one is refused."""

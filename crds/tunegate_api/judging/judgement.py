@@ -309,6 +309,7 @@ def _judge_gate(
                 last.golden_sha256,
                 last.outcomes,
                 by_case=last.by_case,
+                by_case_later=evaluation.subject is not Subject.FINAL,
                 version=(last.version or "").rpartition("/")[2],
                 problem=last.problem or "",
             )

@@ -1,7 +1,7 @@
 """New failures: cases that a baseline passes and a model fails, and how many of them a gate allows."""
 
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from math import comb, floor
 
 FLIPPED = Fraction(8, 100)
@@ -21,7 +21,7 @@ def allowed(limit: Limit, total: int) -> int:
     return limit if isinstance(limit, int) else floor(limit * total)
 
 
-@cache
+@lru_cache(maxsize=256)
 def default_limit(total: int) -> int:
     """Return the smallest number that an equally good model exceeds with a probability of at most
     ``FALSE_ALARMS``.

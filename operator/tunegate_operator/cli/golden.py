@@ -24,10 +24,24 @@ def golden() -> None:
 
 def read_golden(path: Path) -> tuple[str, list[GoldenCase]]:
     """Return the text of a golden set and its cases. Raises ClickException with every invalid line."""
+    text = decode(path.read_bytes(), str(path))
+    if path.suffix in (".yaml", ".yml"):
+        raise click.ClickException(f"{path} is a manifest: give the golden set as a JSON Lines file")
+    return text, parse(text, str(path))
+
+
+def decode(content: bytes, name: str) -> str:
+    """Return the content of a file as text without a byte order mark. Raises ClickException if it is not
+    UTF-8."""
     try:
-        text = path.read_bytes().decode()
-        return text, parse_golden(text)
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+        raise click.ClickException(f"{name} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+
+
+def parse(text: str, name: str) -> list[GoldenCase]:
+    """Parse golden cases. Raises ClickException with every invalid line of the file ``name``."""
+    try:
+        return parse_golden(text)
     except GoldenError as error:
-        raise click.ClickException("\n".join(f"{path}: {problem}" for problem in error.problems)) from error
+        raise click.ClickException("\n".join(f"{name}: {problem}" for problem in error.problems)) from error

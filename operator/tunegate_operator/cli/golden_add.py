@@ -3,17 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
-from tunegate_api.judging.golden import GoldenError, parse_golden
-from tunegate_operator.cli.golden import GOLDEN, read_golden
+from tunegate_operator.cli.golden import GOLDEN, decode, parse, read_golden
 
 
 @click.command()
 @GOLDEN
-@click.argument("cases", type=click.File(encoding="utf-8"))
+@click.argument("cases", type=click.File("rb"))
 @click.option(
     "-o",
     "--output",
@@ -22,7 +21,7 @@ from tunegate_operator.cli.golden import GOLDEN, read_golden
     metavar="FILE",
     help="The next version. An existing file is never changed.",
 )
-def add(golden: Path, cases: TextIO, output: Path) -> None:
+def add(golden: Path, cases: BinaryIO, output: Path) -> None:
     """Write the next version of a golden set: the cases of GOLDEN, and those of CASES, such as an answer that
     went wrong in production.
 
@@ -30,11 +29,8 @@ def add(golden: Path, cases: TextIO, output: Path) -> None:
     JSON Lines; - reads stdin.
     """
     text, before = read_golden(golden)
-    lines = _lines(cases.read())
-    try:
-        added = parse_golden("\n".join(lines))
-    except GoldenError as error:
-        raise click.ClickException("\n".join(f"{cases.name}: {each}" for each in error.problems)) from error
+    lines = _lines(decode(cases.read(), cases.name))
+    added = parse("\n".join(lines), cases.name)
     known = {case.id for case in before}
     repeated = [case.id for case in added if case.id in known]
     if repeated:
@@ -42,23 +38,24 @@ def add(golden: Path, cases: TextIO, output: Path) -> None:
             f"{cases.name}: {golden} has cases with these ids: {', '.join(repeated)}; choose other ids"
         )
     whole = "\n".join([text.rstrip("\n"), *lines, ""])
+    total = len(parse(whole, str(output)))
     try:
-        total = len(parse_golden(whole))
         with output.open("x", encoding="utf-8", newline="") as file:
             file.write(whole)
-    except GoldenError as error:
-        raise click.ClickException(str(error)) from error
     except FileExistsError:
         message = f"{output} exists: name a new file, because a version never changes"
         raise click.ClickException(message) from None
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
     digest = hashlib.sha256(whole.encode()).hexdigest()
     click.echo(f"{output} has {total} cases, {len(added)} more than {golden}.")
     click.echo(f"Put it into a new ConfigMap and a new EvalGate, with golden.sha256: {digest}")
 
 
 def _lines(text: str) -> list[str]:
-    """Return one line for each case. A single case may be written over several lines."""
+    """Return one line for each case of JSON Lines, of a list, or of a single case over several lines."""
     try:
-        return [json.dumps(json.loads(text), ensure_ascii=False)]
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return [line for line in text.split("\n") if line.strip()]
+    return [json.dumps(case, ensure_ascii=False) for case in (value if isinstance(value, list) else [value])]

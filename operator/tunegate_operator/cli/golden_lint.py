@@ -1,6 +1,5 @@
 """The command `tunegate golden lint`: find weak cases of a golden set."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import click
@@ -50,14 +49,6 @@ def lint_view(found: LintedGolden) -> RenderableType:
     if found.untried:
         message = f"{len(found.untried)} cases with tool calls or a scorer of your own were not tried."
         lines.append(Text(message, style="dim"))
-    limit = Thresholds().rules().max_drop_points
-    lines.append(
-        Text(f"{found.cases} cases with maxDropPoints {float(limit):g}: {_power(found.cases, limit)}.")
-    )
+    rules = Thresholds().rules()
+    lines.append(Text(f"{found.cases} cases; by default, {power_text(found.cases, rules.max_drop_points)}."))
     return Group(*lines)
-
-
-def _power(cases: int, limit: Fraction) -> str:
-    if cases * limit < 100:
-        return f"too few to detect such a drop, have at least {-int(-100 // limit)}"
-    return power_text(cases, limit)

@@ -71,7 +71,8 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     status = status.model_copy(update={"cases": len(cases), "digest": digest})
     message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     if gate.spec.baselines:
-        message += f"; {power_text(len(cases), gate.spec.thresholds.rules().max_drop_points)}"
+        rules = gate.spec.thresholds.rules()
+        message += f"; {power_text(len(cases), rules.max_drop_points, rules.max_new_failures)}"
     return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)
 
 

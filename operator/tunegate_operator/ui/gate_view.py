@@ -6,7 +6,8 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.judging.verdict import points_text, rate, rate_text
+from tunegate_api.judging.new_failures import allowed
+from tunegate_api.judging.verdict import Rules, points_text, rate, rate_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate_status import Record
@@ -46,6 +47,8 @@ class GateView:
     message: str
     spec: EvalGateSpec | None
     """None if the spec cannot be parsed."""
+    new_failures: str
+    """How many new failures are allowed."""
     chart: Chart | None
     records: tuple[RecordRow, ...]
     jobs: tuple[Job, ...]
@@ -64,6 +67,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
         title=title,
         message=message,
         spec=spec,
+        new_failures=_new_failures(gate, thresholds) if thresholds else "",
         chart=rate_chart(
             "history",
             "Golden rate of each judged version",
@@ -74,6 +78,13 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
         records=tuple(_row(number, record, gate, uids) for number, record in reversed(records)),
         jobs=tuple(job for job in jobs if gate.name in _gates_of(job)),
     )
+
+
+def _new_failures(gate: Gate, rules: Rules) -> str:
+    cases = gate.status.cases
+    if cases:
+        return f"{allowed(rules.max_new_failures, cases)} of {cases} cases"
+    return str(rules.max_new_failures or "as many as the number of golden cases allows")
 
 
 def _spec(gate: Gate) -> EvalGateSpec | None:

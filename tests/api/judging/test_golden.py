@@ -93,12 +93,24 @@ def test_chat_messages_are_kept_unchanged():
                     {"type": "any", "of": [YES, {"type": "regex", "value": "("}]},
                     "of.1.value: not a valid Python regular expression",
                 ),
+                ({"type": "length", "min": 0}, "min: 0 without max passes every output"),
+                ({"type": "label", "value": " "}, "value: must have a character that is not white space"),
+                ({"type": "rouge_l", "value": "!", "min": "1"}, "value: must have a letter or a digit"),
+                (
+                    {"type": "contains", "value": "!", "normalize": ["Punctuation"]},
+                    "value: '!' has nothing that is compared, so every output has it",
+                ),
+                ({"type": "starts_with", "value": " "}, "value: ' ' has nothing that is compared"),
                 (nested(5), "of.0.of.0.of.0.of.0.of: at most 4 groups may be inside each other"),
             )
         ),
         (
             line(expect=[{"type": "numeric", "value": 1.5}]),
             'line 1: expect.0.numeric.value: must be a quoted string, so that no digit is lost: write "1.5"',
+        ),
+        (
+            line(expect=[{**YES, "not": "yes"}]),
+            "line 1: expect.0.contains.not: Input should be a valid boolean",
         ),
         (line(id="has spaces"), "line 1: id:"),
         (line(unknown=1), "line 1: unknown:"),

@@ -143,7 +143,7 @@ def test_last_published_baseline_is_skipped_if_nothing_was_published():
     assert first is not None
     assert first.gates[0].skipped == ("LastPublished",)
     assert first.state is VerdictState.PASSED
-    last = PublishedVersion(job="v1", golden_sha256=SHA, outcomes="p" * 20)
+    last = PublishedVersion(job="v1", by_case=True, golden_sha256=SHA, outcomes="p" * 20)
     second = judge_final(
         request(gate_request(baselines=baselines, last_published=last)), results(BASE, FINAL)
     )
@@ -155,7 +155,7 @@ def test_last_published_baseline_is_skipped_if_nothing_was_published():
 
 
 def test_baseline_last_published_with_another_golden_set_gives_error():
-    last = PublishedVersion(job="v1", golden_sha256="b" * 64, outcomes="p" * 20)
+    last = PublishedVersion(job="v1", by_case=True, golden_sha256="b" * 64, outcomes="p" * 20)
     gate = gate_request(baselines=["LastPublished"], last_published=last)
     judged = judge_final(request(gate), results(BASE, FINAL))
     assert judged is not None
@@ -163,9 +163,9 @@ def test_baseline_last_published_with_another_golden_set_gives_error():
 
 
 def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
-    known = PublishedVersion(job="v1", golden_sha256=SHA, outcomes="p" * 10 + "f" * 10)
+    known = PublishedVersion(job="v1", by_case=True, golden_sha256=SHA, outcomes="p" * 10 + "f" * 10)
     held = PublishedVersion(
-        job="v2", golden_sha256=SHA, outcomes="p" * 20, version="pvc://models/orders/v2-1a2b3"
+        job="v2", by_case=True, golden_sha256=SHA, outcomes="p" * 20, version="pvc://models/orders/v2-1a2b3"
     )
     asked = request(gate_request(baselines=["LastPublished"], last_published=known))
     checkpoint = evaluation(Subject.CHECKPOINT, 40, 19)

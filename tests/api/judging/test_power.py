@@ -12,29 +12,29 @@ from tunegate_api.judging.verdict import Baseline, CaseSet, Rules, VerdictState,
 FIVE = Fraction(5)
 
 
-@pytest.mark.parametrize(("total", "drop"), [(20, 5), (50, 5), (100, 5), (100, 9), (500, 6), (1000, 5)])
-def test_missed_share_is_the_binomial_distribution_below_the_limit(total, drop):
-    most = -(-total * 5 // 100) - 1  # the largest number of failures that is less than 5 points
-    assert float(missed_share(total, FIVE, Fraction(drop))) == pytest.approx(
-        binom.cdf(most, total, drop / 100)
-    )
+@pytest.mark.parametrize(
+    ("total", "most", "drop"),
+    [(20, 0, 5), (50, 2, 5), (100, 4, 9), (500, 24, 6), (1000, 999, 99.9), (100, 100, 100), (100, 9, 100)],
+)
+def test_missed_share_is_the_binomial_distribution(total, most, drop):
+    assert missed_share(total, most, drop) == pytest.approx(binom.cdf(most, total, drop / 100), abs=1e-9)
 
 
-@pytest.mark.parametrize("total", [20, 48, 100, 200, 1000])
-def test_detectable_drop_is_the_smallest_tenth_that_is_rarely_missed(total):
-    found = detectable_drop(total, FIVE)
-    assert missed_share(total, FIVE, found) <= MISSED
-    assert missed_share(total, FIVE, found - Fraction(1, 10)) > MISSED
+@pytest.mark.parametrize(("total", "most"), [(20, 0), (48, 2), (100, 4), (200, 9), (1000, 49)])
+def test_detectable_drop_is_the_smallest_tenth_that_is_rarely_missed(total, most):
+    found = detectable_drop(total, most)
+    assert missed_share(total, most, found) <= MISSED < missed_share(total, most, found - 0.1)
 
 
-def test_missed_share_matches_simulated_verdicts():
-    cases, random, rounds = CaseSet(sha256="g", ids=[f"case-{i}" for i in range(100)]), Random(0), 1000
-    rules, baseline = Rules(max_new_failures=100), {"BaseModel": Baseline("g", "p" * 100)}
+@pytest.mark.parametrize(("limit", "drop", "share"), [(5, 5, 0.44), (20, 20, 0.0), (20, 9, 0.59)])
+def test_missed_share_matches_simulated_verdicts(limit, drop, share):
+    cases, random, rounds = CaseSet(sha256="g", ids=[f"case-{i}" for i in range(100)]), Random(0), 500
+    rules, baseline = Rules(max_drop_points=Fraction(limit)), {"BaseModel": Baseline("g", "p" * 100)}
     missed = 0
     for _ in range(rounds):
-        outcomes = "".join("f" if random.random() < 0.05 else "p" for _ in cases.ids)
+        outcomes = "".join("f" if random.random() < drop / 100 else "p" for _ in cases.ids)
         missed += judge_golden(cases, outcomes, rules, baseline).state is VerdictState.PASSED
-    assert missed / rounds == pytest.approx(float(missed_share(100, FIVE, FIVE)), abs=0.05)
+    assert missed / rounds == pytest.approx(share, abs=0.07)
 
 
 def test_text_names_both_drops():
@@ -42,3 +42,12 @@ def test_text_names_both_drops():
         "a model that is worse by 5 points passes 44 of 100 comparisons, and one that is worse by 9 points "
         "at most 5 of 100"
     )
+
+
+def test_text_takes_the_limit_of_new_failures_into_account():
+    assert power_text(100, Fraction(20)).startswith("a model that is worse by 20 points passes 0 of 100")
+    assert power_text(100, FIVE, 0).startswith("a model that is worse by 5 points passes 1 of 100")
+
+
+def test_text_of_a_set_that_is_too_small_states_how_many_cases_are_needed():
+    assert power_text(19, FIVE) == "too few to detect a drop of 5 points, have at least 20"

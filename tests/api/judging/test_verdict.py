@@ -238,7 +238,17 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False)},
             INCONCLUSIVE,
             "golden 100/100, LastPublished 90/100: +10.0 points, limit -5.0; new failures unknown, because "
-            "only the number of cases that LastPublished passes is recorded",
+            "only the number of cases that LastPublished passes is recorded: publish another version, which "
+            "records them, or remove maxNewFailures",
+        ),
+        (
+            "unknown new failures pass at a checkpoint if they will be known later",
+            "p" * 100,
+            Rules(max_new_failures=3),
+            {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False, by_case_later=True)},
+            PASSED,
+            "golden 100/100 = 1.00; golden 100/100, LastPublished 90/100: +10.0 points, limit -5.0; new "
+            "failures unknown, because only the number of cases that LastPublished passes is recorded",
         ),
         (
             "a failed mustPass case fails at any rate",

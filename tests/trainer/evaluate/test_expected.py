@@ -83,6 +83,8 @@ def score(text: str, *expectations: dict[str, Any], **fields: object) -> Score:
         ({"type": "length", "unit": "Lines", "max": 2}, "one\ntwo\n", "one\n\nthree"),
         ({"type": "refusal"}, REFUSAL, "Sure, here it is."),
         ({"type": "refusal", "not": True}, "Sure, here it is.", REFUSAL),
+        ({"type": "refusal"}, "I'm sorry, but I can't.", "I'm an AI assistant. Sure, here it is."),
+        ({"type": "refusal"}, "Es tut mir leid, das kann ich nicht.", "Als KI erkläre ich das gern."),
         ({"type": "any", "of": [YES, NO]}, "no", "mug"),
         ({"type": "any", "of": [YES, NO, MUG], "min": 2}, "no mug", "no"),
         ({"type": "all", "of": [YES, MUG]}, "yes, a mug", "yes"),
@@ -98,16 +100,39 @@ def test_expectation_passes_one_output_and_fails_the_other(expectation, passes, 
     assert failed.explanation
 
 
-def test_empty_output_passes_a_negated_expectation_only_if_allowed():
-    for expectation in ({"type": "refusal", "not": True}, {"type": "any", "of": [YES], "not": True}):
+def test_empty_output_passes_only_if_the_case_allows_it():
+    for expectation in (
+        {"type": "refusal", "not": True},
+        {"type": "any", "of": [YES], "not": True},
+        {"type": "not_contains", "value": "x"},
+        {"type": "length", "max": 5},
+        {"type": "regex", "value": "^$"},
+    ):
         assert score(" ", expectation) == Score("f", "is empty, which the case does not allow")
         assert score(" ", expectation, allowEmpty=True) == Score("p")
+
+
+def test_output_that_is_nested_too_deeply_does_not_pass_the_opposite_either():
+    schema = {"type": "json_schema", "schema": {"type": "object"}}
+    deep = "[" * 100_000
+    for expectation in (
+        schema,
+        {**schema, "not": True},
+        {"type": "json_equals", "value": 1, "not": True},
+        {"type": "all", "of": [schema, YES], "not": True},
+    ):
+        assert score(deep, expectation).outcome == "f", expectation
+
+
+def test_explanation_of_many_expectations_is_cut():
+    group = {"type": "all", "of": [{"type": "contains", "value": f"{n} " + "x" * 100} for n in range(60)]}
+    assert len(score("no", group).explanation) <= 1000
 
 
 def test_explanation_names_the_excluded_expectation():
     assert score("yes", {**YES, "not": True}).explanation == "passes contains, which the case excludes"
     excluded = score("yes", {"type": "any", "of": [YES, NO], "not": True}).explanation
-    assert excluded == "passes 1 of the 2 excluded expectations"
+    assert excluded == "passes a group of expectations that the case excludes"
 
 
 def test_explanation_of_a_group_counts_what_passed():

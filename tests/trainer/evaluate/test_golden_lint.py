@@ -79,7 +79,7 @@ def test_case_that_outputs_can_pass_and_fail_has_no_finding(expectations):
     [
         [{"type": "regex", "value": ".*"}],
         [{"type": "regex", "value": "x?"}],
-        [{"type": "length", "min": 0}],
+        [{"type": "length", "min": 1}],
         [{"type": "any", "of": [YES, {"type": "regex", "value": "^"}]}],
     ],
 )
@@ -93,7 +93,8 @@ def test_cases_with_the_same_prompt_are_found():
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     (finding,) = found(
         case(id="one", prompt="Hello"),
-        case(id="two", prompt=" hello! "),
+        case(id="two", prompt=" Hello\n"),
+        case(id="other", prompt="hello?"),
         case(id="three", prompt=None, messages=chat),
     )
     assert (finding.check, finding.cases) == ("Duplicates", ["one", "two"])
@@ -106,6 +107,7 @@ def test_kinds_of_cases_without_a_tag_are_found():
         "no case is tagged as one of the adversarial cases",
     ]
     assert found(case(tags=["very-long", "prompt-injection"])) == []
+    assert len(found(case(tags=["along", "knowledge"]))) == 2
 
 
 def test_cases_that_need_a_tokenizer_or_a_package_are_not_tried():

@@ -16,8 +16,8 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel
-from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap

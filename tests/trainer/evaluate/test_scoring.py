@@ -10,7 +10,7 @@ from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
-from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scoring import score_cases
 from tunegate_trainer.evaluate.sets import Case
 

@@ -13,8 +13,8 @@ from tunegate_api.judging.counts import Classification, Counts
 from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer, custom_scorer
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices, shown_labels
-from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber, numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap, rouge_tokens
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls

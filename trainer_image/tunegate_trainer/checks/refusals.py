@@ -7,7 +7,7 @@ from tunegate_trainer.checks.row_texts import learned_answers
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import start_of
-from tunegate_trainer.data.refusals import is_refusal
+from tunegate_trainer.data.refusals import is_unhelpful
 from tunegate_trainer.data.usable import Measured
 
 NAME = "refusals"
@@ -32,6 +32,6 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
 
 def _refusal(measured: Measured[Any]) -> str | None:
     for answer in learned_answers(measured.labelled.row):
-        if is_refusal(answer):
+        if is_unhelpful(answer):
             return start_of(answer)
     return None

@@ -10,6 +10,7 @@ from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.judging.normalize import normalized
 from tunegate_api.judging.verdict import MAX_CASES, MAX_LABELS
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
@@ -21,7 +22,6 @@ from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.evaluate.references import labelled_answer
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
 from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, f1_label
-from tunegate_trainer.evaluate.scorers.normalize import normalized
 from tunegate_trainer.evaluate.scorers.numeric import numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
 from tunegate_trainer.tokens.rows import Row

@@ -35,69 +35,95 @@ _REFUSED_WITH_OBJECT = (
     r"legal|financial|investment)\b"
 )
 """What people also say that they cannot do, with the objects that occur in a refusal."""
-_ENGLISH = re.compile(
-    "|".join(
-        (
-            rf"(?:^|[.!?:;,\n]\s*|\bbut )as an? {_AI}\b[^.!?\n]{{0,80}}?[ ,](?:I|my)\b",
-            rf"\bI(?:'m| am) (?:(?:just|only|merely|simply|also) )?an? {_AI}{_AI_ENDS}",
-            rf"{_UNABLE}(?:{_REFUSED_ACTIONS}|{_REFUSED_WITH_OBJECT})",
-            r"\bI (?:must|have to|need to|will have to|would have to) (?:respectfully |politely )?"
-            r"(?:decline|refuse)\b",
-            r"\b(?:against|violat\w+) my (?:\w+ )?(?:guidelines|programming|principles|polic\w+)",
-            r"\bI (?:do not|don't) (?:actually )?have (?:personal (?:opinions?|beliefs|feelings|experiences)|"
-            r"access to (?:this|that|your|real|current|live|personal|external|up|the internet|any)\b|"
-            r"the (?:ability|capability|capacity) to|real-?time|up-?to-?date)",
-            r"\bmy knowledge cut-?off\b",
-            r"\bas of my last (?:knowledge |training )?(?:update|cut-?off|training)",
-        )
-    ),
-    re.IGNORECASE,
+_REFUSALS = (
+    rf"{_UNABLE}(?:{_REFUSED_ACTIONS}|{_REFUSED_WITH_OBJECT})",
+    r"\bI (?:must|have to|need to|will have to|would have to) (?:respectfully |politely )?"
+    r"(?:decline|refuse)\b",
+    r"\b(?:against|violat\w+) my (?:\w+ )?(?:guidelines|programming|principles|polic\w+)",
 )
-_OTHER_LANGUAGES = tuple(
+"""Sentences that refuse."""
+_AI_WRITES = (
+    rf"(?:^|[.!?:;,\n]\s*|\bbut )as an? {_AI}\b[^.!?\n]{{0,80}}?[ ,](?:I|my)\b",
+    rf"\bI(?:'m| am) (?:(?:just|only|merely|simply|also) )?an? {_AI}{_AI_ENDS}",
+    r"\bI (?:do not|don't) (?:actually )?have (?:personal (?:opinions?|beliefs|feelings|experiences)|"
+    r"access to (?:this|that|your|real|current|live|personal|external|up|the internet|any)\b|"
+    r"the (?:ability|capability|capacity) to|real-?time|up-?to-?date)",
+    r"\bmy knowledge cut-?off\b",
+    r"\bas of my last (?:knowledge |training )?(?:update|cut-?off|training)",
+)
+"""Sentences in which an AI writes about itself. They need not refuse."""
+_BARE_REFUSAL = rf"{_UNABLE.rstrip()}(?:[.!]|\s*$)"
+"""A refusal without an object, such as "I can't." In training data, a sentence of a dialogue may end so."""
+_ENGLISH_REFUSAL = re.compile("|".join((*_REFUSALS, _BARE_REFUSAL)), re.IGNORECASE)
+_ENGLISH = re.compile("|".join((*_REFUSALS, *_AI_WRITES)), re.IGNORECASE)
+_REFUSALS_BY_WORD = tuple(
     (word, re.compile(pattern))
     for word, pattern in (
-        # German
+        # German, French, Spanish, Portuguese, Italian
         ("leid", r"\b(?:leid|leider)\b[^.!?]{0,40}\b(?:kann|darf) ich\b[^.!?]{0,60}\bnicht"),
-        ("als ki", r"\bals ki\b"),
-        ("sprachmodell", r"\bals (?:ein )?(?:großes )?(?:ki-)?sprachmodell\b"),
-        ("künstliche", r"\bals (?:eine )?künstliche intelligenz\b"),
-        # French
         ("désolé", r"\bdésolée?\b[^.!?]{0,40}\bje ne (?:peux|suis) pas\b"),
-        ("en tant qu", r"\ben tant qu(?:'|e )(?:une? )?(?:ia\b|intelligence artificielle|modèle de lang)"),
-        # Spanish and Portuguese
         ("lo siento", r"\blo siento\b[^.!?]{0,40}\bno puedo\b"),
         ("desculp", r"\bdesculp\w+\b[^.!?]{0,40}\bnão posso\b"),
         ("lamento", r"\blamento\b[^.!?]{0,40}\b(?:no puedo|não posso)\b"),
-        ("como ", r"\bcomo (?:una? )?(?:ia\b|inteligencia artificial|modelo de lenguaje)"),
-        ("como ", r"\bcomo (?:uma? )?(?:ia\b|inteligência artificial|modelo de linguagem)"),
-        # Italian
         ("dispiace", r"\bmi dispiace\b[^.!?]{0,40}\bnon posso\b"),
-        ("intelligenza", r"\b(?:come|in quanto) (?:una? |un')?intelligenza artificiale\b"),
-        ("linguistico", r"\b(?:come|in quanto) modello linguistico\b"),
-        # Russian
+        # Russian, Chinese, Japanese
         ("я не могу", r"\b(?:извините|простите|к сожалению)[^.!?]{0,40}\bя не могу\b"),
-        ("языковая", r"\bкак языковая модель\b"),
-        ("искусственный", r"\bкак искусственный интеллект\b"),
-        # Chinese and Japanese
         ("抱歉", r"抱歉[^。!?]{0,12}(?:无法|不能)"),
         ("对不起", r"对不起[^。!?]{0,12}(?:无法|不能)"),
-        ("作为", r"作为(?:一个|一名|一款)?(?:人工智能|ai|大?语言模型)"),
         ("申し訳", r"申し訳[^。]{0,30}(?:できません|できかねます|お答えできない)"),
-        ("として", r"(?:ai|人工知能|言語モデル)(?:アシスタント)?として"),
     )
 )
 """Patterns in lower case, each with a word that occurs in all its matches: looking for words is faster."""
+_AI_WRITES_BY_WORD = tuple(
+    (word, re.compile(pattern))
+    for word, pattern in (
+        # German, French, Spanish, Portuguese, Italian
+        ("als ki", r"\bals ki\b"),
+        ("sprachmodell", r"\bals (?:ein )?(?:großes )?(?:ki-)?sprachmodell\b"),
+        ("künstliche", r"\bals (?:eine )?künstliche intelligenz\b"),
+        ("en tant qu", r"\ben tant qu(?:'|e )(?:une? )?(?:ia\b|intelligence artificielle|modèle de lang)"),
+        ("como ", r"\bcomo (?:una? )?(?:ia\b|inteligencia artificial|modelo de lenguaje)"),
+        ("como ", r"\bcomo (?:uma? )?(?:ia\b|inteligência artificial|modelo de linguagem)"),
+        ("intelligenza", r"\b(?:come|in quanto) (?:una? |un')?intelligenza artificiale\b"),
+        ("linguistico", r"\b(?:come|in quanto) modello linguistico\b"),
+        # Russian, Chinese, Japanese
+        ("языковая", r"\bкак языковая модель\b"),
+        ("искусственный", r"\bкак искусственный интеллект\b"),
+        ("作为", r"作为(?:一个|一名|一款)?(?:人工智能|ai|大?语言模型)"),
+        ("として", r"(?:ai|人工知能|言語モデル)(?:アシスタント)?として"),
+    )
+)
 _FIRST_PERSON = re.compile(r"\b(?:I|i|[Mm]y)\b")
 _QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|«[^»\n]*»|```.*?(?:```|$)|`[^`\n]*`", re.DOTALL)
 
 
 def is_refusal(answer: str) -> bool:
+    """Whether the start of an answer refuses a request. Quoted text and code are not read.
+
+    Golden cases use this: increase ``SCORING`` in ``evaluate/sets.py`` with a change.
+    """
+    head = _head(answer)
+    if _FIRST_PERSON.search(head) and _ENGLISH_REFUSAL.search(head):
+        return True
+    return _matches(_REFUSALS_BY_WORD, head)
+
+
+def is_unhelpful(answer: str) -> bool:
     """Whether the start of an answer refuses a request, or says that an AI writes. Quoted text and code are
     not read."""
-    head = answer[:HEAD].replace("\u2019", "'")
-    if '"' in head or "`" in head or "“" in head or "«" in head:
-        head = _QUOTED.sub(" ", head.strip().removeprefix('"') if answer.rstrip().endswith('"') else head)
+    head = _head(answer)
     if _FIRST_PERSON.search(head) and _ENGLISH.search(head):
         return True
+    return _matches(_REFUSALS_BY_WORD + _AI_WRITES_BY_WORD, head)
+
+
+def _head(answer: str) -> str:
+    head = answer[:HEAD].replace("\u2019", "'")
+    if '"' in head or "`" in head or "“" in head or "«" in head:
+        return _QUOTED.sub(" ", head.strip().removeprefix('"') if answer.rstrip().endswith('"') else head)
+    return head
+
+
+def _matches(patterns: tuple[tuple[str, re.Pattern[str]], ...], head: str) -> bool:
     head = head.lower()
-    return any(word in head and pattern.search(head) for word, pattern in _OTHER_LANGUAGES)
+    return any(word in head and pattern.search(head) for word, pattern in patterns)

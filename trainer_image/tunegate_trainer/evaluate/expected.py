@@ -6,7 +6,9 @@ from typing import Any
 
 from tunegate_api.judging.expectations import Expectation, GroupExpectation, Leaf
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_api.meta import shorten
 from tunegate_trainer.evaluate.scorers import Score, Scorer
+from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,7 @@ def expected_outputs(
 
     def build(each: Expectation) -> Expected | ExpectedGroup:
         if isinstance(each, GroupExpectation):
-            excluded = (
-                f"passes {each.needed} of the {len(each.of)} excluded expectations" if each.not_ else ""
-            )
+            excluded = "passes a group of expectations that the case excludes" if each.not_ else ""
             return ExpectedGroup([build(inner) for inner in each.of], each.needed, excluded)
         excluded = f"passes {each.type}, which the case excludes" if each.not_ else ""
         return Expected(scorer(each), reference(each), excluded)
@@ -63,26 +63,23 @@ def scored(expectations: Expectations) -> Iterator[Expected]:
             yield each
 
 
-def combined(expectations: Expectations, score: Callable[[Expected], Score], *, empty: str = "") -> Score:
+def combined(expectations: Expectations, score: Callable[[Expected], Score]) -> Score:
     """Return the score of an output by all ``expectations``, from the scores of each scorer.
 
     An expectation that could not be scored makes the output an error. ``score`` is called once for each
-    :class:`Expected`, in order. ``empty`` is why an empty output passes no expectation that excludes
-    something; without it, the output may pass.
+    :class:`Expected`, in order.
     """
-    scores = [_score(each, score, empty) for each in expectations]
+    scores = [_score(each, score) for each in expectations]
     return scores[0] if len(scores) == 1 else _at_least(len(scores), scores)
 
 
-def _score(each: Expected | ExpectedGroup, score: Callable[[Expected], Score], empty: str) -> Score:
+def _score(each: Expected | ExpectedGroup, score: Callable[[Expected], Score]) -> Score:
     if isinstance(each, ExpectedGroup):
-        found = _at_least(each.needed, [_score(inner, score, empty) for inner in each.of])
+        found = _at_least(each.needed, [_score(inner, score) for inner in each.of])
     else:
         found = score(each)
-    if not each.excluded or found.outcome == ERROR:
+    if not each.excluded or found.outcome == ERROR or found.undecided:
         return found
-    if empty:
-        return Score(FAIL, empty)
     return Score(FAIL, each.excluded) if found.outcome == PASS else Score(PASS)
 
 
@@ -91,10 +88,11 @@ def _at_least(needed: int, scores: Sequence[Score]) -> Score:
     error = next((score for score in scores if score.outcome == ERROR), None)
     if error:
         return error
-    failed = [score.explanation for score in scores if score.outcome == FAIL]
+    failed = [score for score in scores if score.outcome == FAIL]
     if len(scores) - len(failed) >= needed:
         return Score(PASS)
-    explanation = "; ".join(failed)
+    explanation = "; ".join(score.explanation for score in failed)
     if needed < len(scores):
         explanation = f"passes {len(scores) - len(failed)} of {len(scores)}, expected {needed}: {explanation}"
-    return Score(FAIL, explanation)
+    undecided = any(score.undecided for score in failed)
+    return Score(FAIL, shorten(explanation, MAX_EXPLANATION - 1), undecided=undecided)

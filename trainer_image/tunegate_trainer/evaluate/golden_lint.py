@@ -2,6 +2,7 @@
 there twice."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from tunegate_api.judging.expectations import (
@@ -18,17 +19,16 @@ from tunegate_api.judging.expectations import (
 )
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.golden_findings import GoldenFinding, LintedGolden
-from tunegate_api.judging.verdict import PASS
+from tunegate_api.judging.normalize import normalized
+from tunegate_api.judging.verdict import FAIL, PASS
 from tunegate_api.meta import summarize
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
-from tunegate_trainer.evaluate.scorers.normalize import normalized
 from tunegate_trainer.evaluate.scorers.scorer import quoted
-from tunegate_trainer.evaluate.scorers.text import EMPTY, is_forbidden_empty
+from tunegate_trainer.evaluate.scoring import EMPTY, is_forbidden_empty
 
 TRIED = (
-    "",
     "Bananas are yellow.",
     "42",
     "yes",
@@ -41,7 +41,7 @@ TRIED = (
 """Outputs without anything in common. A case that passes all of them can hardly fail."""
 EDGE = ("edge", "empty", "long", "language")
 ADVERSARIAL = ("adversarial", "attack", "injection", "jailbreak")
-"""Parts of the tags that cases of these kinds usually have."""
+"""Words in the tags that cases of these kinds usually have."""
 _NAMED = 5
 
 
@@ -69,7 +69,7 @@ def _unpassable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Itera
     for case in cases:
         for forms in _only_answers(case.expect):
             scores = [_score(case, form, labels) for form in forms]
-            if all(score.outcome != PASS for score in scores):
+            if all(score.outcome == FAIL for score in scores):
                 yield GoldenFinding(
                     check="Unpassable",
                     severity="Error" if len(forms) == 1 else "Warning",
@@ -109,7 +109,7 @@ def _unfailable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Itera
             yield GoldenFinding(
                 check="Unfailable",
                 severity="Warning",
-                message=f"case {case.id}: every output that was tried passes, even {quoted(TRIED[1])}",
+                message=f"case {case.id}: every output that was tried passes, even {quoted(TRIED[0])}",
                 cases=[case.id],
                 remedy="expect something that a wrong answer does not have",
             )
@@ -126,22 +126,19 @@ def _score(case: GoldenCase, output: str, labels: Mapping[str, int]) -> Score:
     expected = expected_outputs(
         case.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, labels)
     )
-    empty = EMPTY if is_forbidden_empty(case, output) else ""
+    if is_forbidden_empty(case, output):
+        return Score(FAIL, EMPTY)
     return combined(
         expected,
         lambda each: next(iter(each.scorer.score([Sample("", output, each.reference, case)]))),
-        empty=empty,
     )
 
 
 def _duplicates(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:
-    """Find cases with equal prompts, apart from case, white space and punctuation."""
+    """Find cases with equal prompts, apart from white space."""
     by_prompt: dict[str, list[GoldenCase]] = {}
     for case in cases:
-        turns = [
-            [turn.role, normalized(turn.content, ("Case", "WhiteSpace", "Punctuation", "Unicode"))]
-            for turn in case.turns
-        ]
+        turns = [[turn.role, " ".join(turn.content.split())] for turn in case.turns]
         calls = [turn.model_dump(include={"tool_calls", "tool_call_id"}) for turn in case.turns]
         by_prompt.setdefault(json.dumps([turns, calls, case.tools], default=str), []).append(case)
     for group in by_prompt.values():
@@ -158,12 +155,12 @@ def _duplicates(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:
 
 def _tags(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:
     """Find kinds of cases that the set lacks, by the tags of its cases."""
-    tags = {tag.lower() for case in cases for tag in case.tags}
+    words = {word for case in cases for tag in case.tags for word in re.split(r"[-._]", tag.lower())}
     for kind, parts, example in (
         ("edge cases", EDGE, "edge"),
         ("adversarial cases", ADVERSARIAL, "adversarial"),
     ):
-        if not any(part in tag for tag in tags for part in parts):
+        if not words & set(parts):
             yield GoldenFinding(
                 check="Tags",
                 severity="Warning",

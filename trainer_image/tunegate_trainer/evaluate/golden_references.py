@@ -21,8 +21,8 @@ from tunegate_api.judging.expectations import (
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import Tolerance
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
-from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
 

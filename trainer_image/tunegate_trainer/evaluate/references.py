@@ -10,8 +10,8 @@ from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
-from tunegate_trainer.evaluate.scorers.normalize import ExpectedText
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.answers import calls_text

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tunegate_api.judging.counts import COUNTED, is_valid_for
+from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected, combined, scored
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
-from tunegate_trainer.evaluate.scorers.text import EMPTY, is_forbidden_empty
 from tunegate_trainer.evaluate.sets import Case
+from tunegate_trainer.tokens.rows import Row
 
+EMPTY = "is empty, which the case does not allow"
 CUT = "truncated at maxNewTokens before the end of the turn"
 
 
@@ -24,7 +26,7 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):
         for measure, all_of in case.measures.items():
-            for expected in scored(all_of) if _is_scored(measure, output) else ():
+            for expected in scored(all_of) if _unscored(measure, case, output) is None else ():
                 sample = Sample(case.prompt, output.text, expected.reference, case.source)
                 batches.setdefault(id(expected.scorer), (expected.scorer, []))[1].append(sample)
     scores = {key: iter(_scored(scorer, batch)) for key, (scorer, batch) in batches.items()}
@@ -33,10 +35,9 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
         return next(scores[id(expected.scorer)])
 
     def score(measure: str, case: Case, output: Output) -> Score:
-        if not _is_scored(measure, output):
-            return Score(TRUNCATED, CUT)
-        empty = EMPTY if is_forbidden_empty(case.source, output.text) else ""
-        found = combined(case.measures[measure], next_score, empty=empty)
+        if unscored := _unscored(measure, case, output):
+            return unscored
+        found = combined(case.measures[measure], next_score)
         return _counted(measure, found, output) if measure in COUNTED else replace(found, counts=None)
 
     return [
@@ -45,8 +46,14 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     ]
 
 
-def _is_scored(measure: str, output: Output) -> bool:
-    return measure in COUNTED or not output.truncated
+def _unscored(measure: str, case: Case, output: Output) -> Score | None:
+    """Return the score of an output that no scorer needs to judge: a truncated one, and an empty one if the
+    golden case does not allow it."""
+    if measure in COUNTED:
+        return None
+    if output.truncated:
+        return Score(TRUNCATED, CUT)
+    return Score(FAIL, EMPTY) if is_forbidden_empty(case.source, output.text) else None
 
 
 def _scored(scorer: Scorer, batch: Sequence[Sample]) -> Sequence[Score]:
@@ -76,3 +83,9 @@ def _counted(measure: str, score: Score, output: Output) -> Score:
     if not is_valid_for(measure, score.counts):
         return not_scored(ValueError(f"the scorer of {measure} returned invalid counts: {score.counts}"))
     return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score
+
+
+def is_forbidden_empty(case: GoldenCase | Row, output: str) -> bool:
+    """Whether an output is empty, and ``case`` is a golden case that does not allow it. A model that answers
+    nothing is broken."""
+    return isinstance(case, GoldenCase) and not case.allow_empty and not output.strip()

@@ -32,7 +32,7 @@ from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pai
 
 GOLDEN = "golden"
 """The name of the measure in golden sets. Every golden set has only this measure."""
-SCORING = 2
+SCORING = 3
 """Version of the scorers. Increase it when a change to a scorer can change outcomes, so that older cached
 results are not used."""
 

@@ -147,8 +147,9 @@ def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, Publish
     """Combine the newest versions at several targets: for each gate, return the version that passed the
     most cases.
 
-    A damaged version takes precedence, so that the comparison does not pass. A new version that is at least
-    as good as the returned one is at least as good as the last version at every target.
+    A damaged version takes precedence, so that the comparison does not pass. A new version whose pass rate is
+    at least that of the returned one has at least the pass rate of the last version at every target. New
+    failures are compared with the returned version only.
     """
     chosen: dict[str, PublishedVersion] = {}
     for versions in found:
@@ -165,8 +166,8 @@ def next_reading(known: LastPublished | None, found: dict[str, PublishedVersion]
     return LastPublished(reading=known.reading + 1 if known else 1, versions=found)
 
 
-def _strictness(version: PublishedVersion) -> tuple[bool, int]:
-    return (version.problem is not None, passed_count(version.outcomes))
+def _strictness(version: PublishedVersion) -> tuple[bool, int, bool]:
+    return (version.problem is not None, passed_count(version.outcomes), version.by_case)
 
 
 def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> PublishedVersion:

@@ -43,7 +43,7 @@ class OneByOne:
         except RecursionError as error:
             if _nesting(sample.output) < DEEP:
                 return not_scored(error)
-            return Score(FAIL, "is nested too deeply to be judged")
+            return Score(FAIL, "is nested too deeply to be judged", undecided=True)
         except Exception as error:  # noqa: BLE001 - any exception means that this sample was not scored
             return not_scored(error)
 

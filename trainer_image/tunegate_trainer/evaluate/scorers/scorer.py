@@ -53,6 +53,8 @@ class Score:
     counts: Entry | None = None
     """The entry for a count-based metric, see :mod:`tunegate_api.judging.counts`. Set even if the output
     failed."""
+    undecided: bool = False
+    """Whether the output failed because it cannot be judged. Then the opposite expectation fails too."""
 
 
 class Scorer(Protocol):

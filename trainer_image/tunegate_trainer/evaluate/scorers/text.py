@@ -3,12 +3,9 @@ matches a pattern."""
 
 import re
 
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_trainer.evaluate.scorers.normalize import ExpectedText, normalized, without_differences
+from tunegate_api.judging.normalize import normalized, without_differences
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
-from tunegate_trainer.tokens.rows import Row
-
-EMPTY = "is empty, which the case does not allow"
 
 
 def equals(sample: Sample) -> str | None:
@@ -33,13 +30,8 @@ def contains(sample: Sample) -> str | None:
 
 
 def not_contains(sample: Sample) -> str | None:
-    """Pass if the output does not contain the reference.
-
-    An empty output passes only if the case allows it, because a model that answers nothing is not safe.
-    """
+    """Pass if the output does not contain the reference."""
     expected: ExpectedText = sample.reference
-    if is_forbidden_empty(sample.case, sample.output):
-        return EMPTY
     return f"contains {quoted(expected.text)}" if _is_in(expected, sample.output) else None
 
 
@@ -49,11 +41,6 @@ def regex(sample: Sample) -> str | None:
     return (
         None if re.search(expected.text, sample.output.strip()) else f"does not match {quoted(expected.text)}"
     )
-
-
-def is_forbidden_empty(case: GoldenCase | Row, output: str) -> bool:
-    """Whether the output is empty, and the case does not allow an empty output."""
-    return not output.strip() and not (isinstance(case, GoldenCase) and case.allow_empty)
 
 
 def _is_in(expected: ExpectedText, output: str) -> bool:

@@ -3,17 +3,8 @@
 import re
 import unicodedata
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from tunegate_api.v1alpha1.finetunejob import TextForm
-
-
-@dataclass(frozen=True)
-class ExpectedText:
-    """The text that an output is compared with, and what the comparison ignores."""
-
-    text: str
-    normalize: tuple[TextForm, ...] = ()
 
 
 def normalized(text: str, forms: Collection[TextForm]) -> str:
