@@ -1088,6 +1088,12 @@ EVALGATE = [
         "must be more than 0 and at most 100",
     ),
     Wrong(
+        "a limit of new failures without a baseline",
+        {"spec.baselines": [], "spec.thresholds": {"minPassRate": "0.9", "maxNewFailures": "3"}},
+        "spec.thresholds.maxNewFailures",
+        "maxNewFailures compares with a baseline: add a baseline, or leave maxNewFailures out",
+    ),
+    Wrong(
         "a limit of new failures as a fraction",
         {"spec.thresholds.maxNewFailures": "0.05"},
         "spec.thresholds.maxNewFailures",

@@ -341,6 +341,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("baselines",),
         ),
         Refuse(
+            given("thresholds.maxNewFailures") & given("baselines") & ~longer_than("baselines", 0),
+            "maxNewFailures compares with a baseline: add a baseline, or leave maxNewFailures out",
+            at=("thresholds", "maxNewFailures"),
+        ),
+        Refuse(
             given("schedule") & ~given("target"),
             "schedule needs a target to judge: give a target too, or leave schedule out",
             at=("schedule",),

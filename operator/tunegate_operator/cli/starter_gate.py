@@ -75,7 +75,8 @@ def gate_text(starter: Starter) -> str:
         "spec:",
         comment(
             "Share of the cases that must pass. A model whose pass rate is 5 points or more below that of "
-            "the base model or of the last published version fails too.",
+            "the base model or of the last published version fails too, and so does one that fails many "
+            "cases that one of them passes.",
             2,
         ),
         '  thresholds: {minPassRate: "0.80"}',
@@ -165,5 +166,5 @@ def _expectation(described: DescribedData, label: str) -> Iterator[str]:
         yield "          value:"
         yield '          - {name: "", arguments: {}}'
     else:
-        kind = "contains" if described.answers == "Text" else "equals"
+        kind = {"Text": "contains", "Labels": "label"}.get(described.answers, "equals")
         yield f"        - {{type: {kind}, value: {scalar(label)}}}"

@@ -35,8 +35,9 @@ class CustomScorer:
     scorer: Scorer
     min_seconds: float = 600
     seconds_per_output: float = 10
-    """The time limit of a call is ``min_seconds``, and this time more for each output. With the defaults,
-    1,000 outputs have less time than the three hours that other ranks wait."""
+    """The time limit of a call is ``min_seconds``, and this time more for each output. With the defaults, a
+    call for 1,000 outputs has less time than the three hours that other ranks wait. Several scorers of one
+    golden set share these three hours."""
     grace_seconds: float = 60
     """How long after the time limit the process ends if the scorer still runs."""
 
