@@ -34,6 +34,7 @@ def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -
         "ConfigMap cases",
         "Pass rate at least 0.8",
         "less than 2.5 points baselines: BaseModel, LastPublished",
+        "New failures at most 3 of 20 cases",
         "Must always pass case-1",
         "No final model has been judged yet.",
         "Jobs with this gate orders Pending",
@@ -43,10 +44,12 @@ def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -
 
 
 def test_gate_that_is_not_ready_shows_why(place: Place, pages: Pages) -> None:
-    gate = place.create(make_gate("golden").obj())
+    gate = place.create(make_gate("golden").with_thresholds(maxNewFailures="0").obj())
     ready = {"type": "Ready", "status": "False", "reason": "BadGolden", "message": "line 2: no id"}
     place.set_status(gate, conditions=[ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}])
-    assert "Not ready line 2: no id" in text_of(pages.gate("golden"))
+    text = text_of(pages.gate("golden"))
+    assert "Not ready line 2: no id" in text
+    assert "New failures at most 0 cases" in text
 
 
 def test_version_judged_on_an_earlier_golden_set_is_marked(place: Place, pages: Pages) -> None:

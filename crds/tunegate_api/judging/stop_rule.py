@@ -10,6 +10,7 @@ from tunegate_api.judging.verdict import (
     TRUNCATED,
     CaseSet,
     Rules,
+    new_failures,
     passed_count,
     points_text,
     rate,
@@ -72,11 +73,7 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcom
         return Assessment(StopAction.CONTINUE, f"golden {passed}/{total}", False, current.step, passed)
     best = max(before, key=lambda m: (passed_count(m.outcomes), -m.step))
     best_passed = passed_count(best.outcomes)
-    regressed = tuple(
-        case_id
-        for case_id, was, now in zip(cases.ids, best.outcomes, current.outcomes, strict=False)
-        if was == PASS and now in (FAIL, TRUNCATED)
-    )
+    regressed = tuple(new_failures(cases, best.outcomes, current.outcomes))
     drop = 100 * (rate(best_passed, total) - rate(passed + unmeasured(cases, current.outcomes), total))
     where = (
         f"best {best_passed}/{total} at step {best.step}"

@@ -264,7 +264,7 @@ def _against(
         f"{points_text(delta)} points, limit {points_text(-limit)}"
     )
     most = allowed(rules.max_new_failures, total)
-    new = _new_failures(cases, baseline.outcomes, outcomes, PASS) if baseline.by_case else []
+    new = new_failures(cases, baseline.outcomes, outcomes) if baseline.by_case else []
     if new:
         message += f"; new failures {len(new)}, at most {most}: {summarize(new, 5)}"
     if not baseline.by_case:
@@ -277,7 +277,7 @@ def _against(
         return RuleFinding(name, VerdictState.ERROR, f"{message}, {errors + base_errors} not measured"), delta
     truncated = baseline.outcomes.count(TRUNCATED)
     possible_drop = 100 * (rate(base_passed + truncated, total) - rate(passed, total))
-    possible_new = _new_failures(cases, baseline.outcomes, outcomes, PASS + TRUNCATED)
+    possible_new = new_failures(cases, baseline.outcomes, outcomes, PASS + TRUNCATED)
     could_fail = possible_drop >= limit or (baseline.by_case and len(possible_new) > most)
     if rate(truncated, total) > MAX_TRUNCATED and could_fail:
         reason = f"{truncated} outputs of {label} were truncated"
@@ -296,7 +296,7 @@ def _against(
     return RuleFinding(name, VerdictState.PASSED, message), delta
 
 
-def _new_failures(cases: CaseSet, before: str, now: str, passing: str) -> list[str]:
+def new_failures(cases: CaseSet, before: str, now: str, passing: str = PASS) -> list[str]:
     """Return the ids of the cases that failed, and whose letter in ``before`` is one of ``passing``."""
     letters = zip(cases.ids, before, now, strict=False)
     return [case for case, was, letter in letters if was in passing and letter in FAIL + TRUNCATED]

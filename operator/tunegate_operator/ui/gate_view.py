@@ -7,9 +7,10 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tunegate_api.judging.new_failures import allowed
-from tunegate_api.judging.verdict import Rules, points_text, rate, rate_text
+from tunegate_api.judging.verdict import points_text, rate, rate_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
+from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.evalgate_status import Record
 from tunegate_operator.ui.charts import Chart, Measured, rate_chart
 from tunegate_operator.ui.reader import Gate, Job
@@ -67,7 +68,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
         title=title,
         message=message,
         spec=spec,
-        new_failures=_new_failures(gate, thresholds) if thresholds else "",
+        new_failures=_new_failures(gate, spec.thresholds) if spec else "",
         chart=rate_chart(
             "history",
             "Golden rate of each judged version",
@@ -80,11 +81,11 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
     )
 
 
-def _new_failures(gate: Gate, rules: Rules) -> str:
+def _new_failures(gate: Gate, thresholds: Thresholds) -> str:
     cases = gate.status.cases
     if cases:
-        return f"{allowed(rules.max_new_failures, cases)} of {cases} cases"
-    return str(rules.max_new_failures or "as many as the number of golden cases allows")
+        return f"{allowed(thresholds.rules().max_new_failures, cases)} of {cases} cases"
+    return thresholds.max_new_failures or "a number that depends on the number of golden cases"
 
 
 def _spec(gate: Gate) -> EvalGateSpec | None:

@@ -112,7 +112,7 @@ def test_empty_output_passes_only_if_the_case_allows_it():
         assert score(" ", expectation, allowEmpty=True) == Score("p")
 
 
-def test_output_that_is_nested_too_deeply_does_not_pass_the_opposite_either():
+def test_too_deeply_nested_output_does_not_pass_the_opposite_either():
     schema = {"type": "json_schema", "schema": {"type": "object"}}
     deep = "[" * 100_000
     for expectation in (

@@ -56,42 +56,43 @@ _BARE_REFUSAL = rf"{_UNABLE.rstrip()}(?:[.!]|\s*$)"
 """A refusal without an object, such as "I can't." In training data, a sentence of a dialogue may end so."""
 _ENGLISH_REFUSAL = re.compile("|".join((*_REFUSALS, _BARE_REFUSAL)), re.IGNORECASE)
 _ENGLISH = re.compile("|".join((*_REFUSALS, *_AI_WRITES)), re.IGNORECASE)
-_REFUSALS_BY_WORD = tuple(
-    (word, re.compile(pattern))
-    for word, pattern in (
-        # German, French, Spanish, Portuguese, Italian
-        ("leid", r"\b(?:leid|leider)\b[^.!?]{0,40}\b(?:kann|darf) ich\b[^.!?]{0,60}\bnicht"),
-        ("désolé", r"\bdésolée?\b[^.!?]{0,40}\bje ne (?:peux|suis) pas\b"),
-        ("lo siento", r"\blo siento\b[^.!?]{0,40}\bno puedo\b"),
-        ("desculp", r"\bdesculp\w+\b[^.!?]{0,40}\bnão posso\b"),
-        ("lamento", r"\blamento\b[^.!?]{0,40}\b(?:no puedo|não posso)\b"),
-        ("dispiace", r"\bmi dispiace\b[^.!?]{0,40}\bnon posso\b"),
-        # Russian, Chinese, Japanese
-        ("я не могу", r"\b(?:извините|простите|к сожалению)[^.!?]{0,40}\bя не могу\b"),
-        ("抱歉", r"抱歉[^。!?]{0,12}(?:无法|不能)"),
-        ("对不起", r"对不起[^。!?]{0,12}(?:无法|不能)"),
-        ("申し訳", r"申し訳[^。]{0,30}(?:できません|できかねます|お答えできない)"),
-    )
+
+
+def _by_word(*patterns: tuple[str, str]) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Compile patterns in lower case, each with a word that occurs in all its matches: looking for words is
+    faster."""
+    return tuple((word, re.compile(pattern)) for word, pattern in patterns)
+
+
+_REFUSALS_BY_WORD = _by_word(
+    # German, French, Spanish, Portuguese, Italian
+    ("leid", r"\b(?:leid|leider)\b[^.!?]{0,40}\b(?:kann|darf) ich\b[^.!?]{0,60}\bnicht"),
+    ("désolé", r"\bdésolée?\b[^.!?]{0,40}\bje ne (?:peux|suis) pas\b"),
+    ("lo siento", r"\blo siento\b[^.!?]{0,40}\bno puedo\b"),
+    ("desculp", r"\bdesculp\w+\b[^.!?]{0,40}\bnão posso\b"),
+    ("lamento", r"\blamento\b[^.!?]{0,40}\b(?:no puedo|não posso)\b"),
+    ("dispiace", r"\bmi dispiace\b[^.!?]{0,40}\bnon posso\b"),
+    # Russian, Chinese, Japanese
+    ("я не могу", r"\b(?:извините|простите|к сожалению)[^.!?]{0,40}\bя не могу\b"),
+    ("抱歉", r"抱歉[^。!?]{0,12}(?:无法|不能)"),
+    ("对不起", r"对不起[^。!?]{0,12}(?:无法|不能)"),
+    ("申し訳", r"申し訳[^。]{0,30}(?:できません|できかねます|お答えできない)"),
 )
-"""Patterns in lower case, each with a word that occurs in all its matches: looking for words is faster."""
-_AI_WRITES_BY_WORD = tuple(
-    (word, re.compile(pattern))
-    for word, pattern in (
-        # German, French, Spanish, Portuguese, Italian
-        ("als ki", r"\bals ki\b"),
-        ("sprachmodell", r"\bals (?:ein )?(?:großes )?(?:ki-)?sprachmodell\b"),
-        ("künstliche", r"\bals (?:eine )?künstliche intelligenz\b"),
-        ("en tant qu", r"\ben tant qu(?:'|e )(?:une? )?(?:ia\b|intelligence artificielle|modèle de lang)"),
-        ("como ", r"\bcomo (?:una? )?(?:ia\b|inteligencia artificial|modelo de lenguaje)"),
-        ("como ", r"\bcomo (?:uma? )?(?:ia\b|inteligência artificial|modelo de linguagem)"),
-        ("intelligenza", r"\b(?:come|in quanto) (?:una? |un')?intelligenza artificiale\b"),
-        ("linguistico", r"\b(?:come|in quanto) modello linguistico\b"),
-        # Russian, Chinese, Japanese
-        ("языковая", r"\bкак языковая модель\b"),
-        ("искусственный", r"\bкак искусственный интеллект\b"),
-        ("作为", r"作为(?:一个|一名|一款)?(?:人工智能|ai|大?语言模型)"),
-        ("として", r"(?:ai|人工知能|言語モデル)(?:アシスタント)?として"),
-    )
+_AI_WRITES_BY_WORD = _by_word(
+    # German, French, Spanish, Portuguese, Italian
+    ("als ki", r"\bals ki\b"),
+    ("sprachmodell", r"\bals (?:ein )?(?:großes )?(?:ki-)?sprachmodell\b"),
+    ("künstliche", r"\bals (?:eine )?künstliche intelligenz\b"),
+    ("en tant qu", r"\ben tant qu(?:'|e )(?:une? )?(?:ia\b|intelligence artificielle|modèle de lang)"),
+    ("como ", r"\bcomo (?:una? )?(?:ia\b|inteligencia artificial|modelo de lenguaje)"),
+    ("como ", r"\bcomo (?:uma? )?(?:ia\b|inteligência artificial|modelo de linguagem)"),
+    ("intelligenza", r"\b(?:come|in quanto) (?:una? |un')?intelligenza artificiale\b"),
+    ("linguistico", r"\b(?:come|in quanto) modello linguistico\b"),
+    # Russian, Chinese, Japanese
+    ("языковая", r"\bкак языковая модель\b"),
+    ("искусственный", r"\bкак искусственный интеллект\b"),
+    ("作为", r"作为(?:一个|一名|一款)?(?:人工智能|ai|大?语言模型)"),
+    ("として", r"(?:ai|人工知能|言語モデル)(?:アシスタント)?として"),
 )
 _FIRST_PERSON = re.compile(r"\b(?:I|i|[Mm]y)\b")
 _QUOTED = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|«[^»\n]*»|```.*?(?:```|$)|`[^`\n]*`", re.DOTALL)
