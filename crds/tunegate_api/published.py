@@ -19,8 +19,13 @@ class PublishedVersion(StatusModel):
     """Address of the version. None if the version comes from the EvalGate's record."""
     digest: Sha256 | None = None
     """Digest of the artifact. None if the version comes from the EvalGate's record."""
+    rejudged: bool = False
+    """Whether the final gate of this job evaluated the version again, because the version was not published
+    through this gate with this golden set."""
+    unjudged: bool = False
+    """Whether the version still has to be evaluated on this golden set. Then ``problem`` is set."""
     problem: str | None = None
-    """Why the evidence cannot be used. None if it can be used. If this is set, a comparison with the version
+    """Why a comparison is not possible. None if it is possible. If this is set, a comparison with the version
     has the verdict Error."""
 
 

@@ -38,6 +38,12 @@ def base_file(name: str) -> str:
     return f"base-{name}"
 
 
+def published_file(version: str, name: str) -> str:
+    """Return the name of the file with the results of a published version that the final gate judged again.
+    ``name`` is the file with the artifact's results on the same cases."""
+    return f"{version}-{name}"
+
+
 class Workspace:
     """Paths on the storage volume, relative to its root. Each job has a folder, whose name is the job's
     UID."""

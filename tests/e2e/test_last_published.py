@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.node import Node
-from support.overlapping import good_and_worse
+from support.overlapping import good_and_worse, with_grown_set
 from support.tiny_job import TinyJob
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -50,3 +50,15 @@ def test_recreated_gate_still_finds_its_baseline(node: Node, namespace: str) -> 
     node.kubectl("wait", "configmap", kept, "-n", namespace, "--for=delete", "--timeout=60s")
     node.apply(namespace, *first[:-1], *second)
     assert "LastPublished (good-" in message_of(worse.ended())
+
+
+def test_grown_golden_set_keeps_the_published_version_as_baseline(node: Node, namespace: str) -> None:
+    node.install()
+    good, worse = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
+    first, second = good_and_worse("pvc://models/tiny", **NODE_CHANGES)
+    node.apply(namespace, *first)
+    assert good.ended()["phase"] == "Succeeded", good.status()["message"]
+    uid = good.get()["metadata"]["uid"][:5]
+    node.apply(namespace, *with_grown_set(first, second))
+    expected = f"golden-v2: golden 18/25, LastPublished (good-{uid}, judged again) 25/25: -28.0 points"
+    assert expected in message_of(worse.ended())

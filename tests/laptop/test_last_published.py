@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.overlapping import good_and_worse
+from support.overlapping import good_and_worse, with_grown_set
 
 pytestmark = pytest.mark.model
 LOST = (
@@ -35,3 +35,15 @@ def test_recreated_gate_still_finds_its_baseline(tunegate, tiny_model):
     result = tunegate("run", tunegate.write_all([*good[:-1], *worse], "again"), seconds=400)
     failure = tunegate.status("worse")["failure"]
     assert failure["message"].startswith(LOST.format(uid=uid)), result.stdout
+
+
+def test_new_gate_with_a_grown_set_judges_the_published_version_again(tunegate, tiny_model):
+    good, worse = good_and_worse(f"file://{tiny_model}")
+    assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
+    uid = tunegate.object("good")["metadata"]["uid"][:5]
+    grown = [*good[:-2], *with_grown_set(good, worse)]
+    result = tunegate("run", tunegate.write_all(grown, "grown"), seconds=400)
+    failure = tunegate.status("worse")["failure"]
+    assert failure["message"].startswith(
+        f"golden-v2: golden 18/25, LastPublished (good-{uid}, judged again) 25/25: -28.0 points, limit -5.0; "
+    ), result.stdout

@@ -1,5 +1,6 @@
-"""Two jobs that publish to one URI through one gate. The second is worse."""
+"""Two jobs that publish to one URI. The second is worse."""
 
+import copy
 import json
 from typing import Any
 
@@ -18,15 +19,7 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
     the 15 cases that only require the word. It trains longer, so that it is still training when ``good`` is
     published.
     """
-    cases = [
-        {
-            "id": f"case-{i}",
-            "prompt": f"golden order {i} {ITEMS[i % 6]}",
-            "expect": [{"type": "contains" if i % 4 else "equals", "value": "yes"}],
-        }
-        for i in range(20)
-    ]
-    golden = "".join(json.dumps(case) + "\n" for case in cases)
+    golden = _golden(20)
     changes = {"publish": [{"uri": "pvc://models/shared"}], "model": {"uri": model}} | changes
     rows, _, gate, good = manifests("", "good", **changes)
     worse = manifests("", "worse", **changes)[-1]
@@ -43,3 +36,28 @@ def good_and_worse(model: str, **changes: Any) -> tuple[Objects, Objects]:
         make_config_map("cases", golden__jsonl=golden),
     ]
     return [*inputs, gate, good], [worse]
+
+
+def with_grown_set(good: Objects, worse: Objects) -> Objects:
+    """Return the manifests of the job ``worse`` with a gate of its own, whose golden set has five cases more
+    than that of ``good``. The job trains as briefly as ``good``."""
+    *_, gate, job = copy.deepcopy([*good[:-1], *worse])
+    golden = _golden(25)
+    gate["metadata"]["name"] = "golden-v2"
+    gate["spec"]["golden"] = {"source": {"configMap": "cases-v2"}, "sha256": sha256_text(golden)}
+    job["spec"]["gates"] = [{"name": "golden-v2"}]
+    job["spec"]["stages"][0]["training"]["maxSteps"] = good[-1]["spec"]["stages"][0]["training"]["maxSteps"]
+    return [make_config_map("cases-v2", golden__jsonl=golden), gate, job]
+
+
+def _golden(count: int) -> str:
+    """Return a golden set, of which a quarter of the cases requires exactly ``yes``."""
+    cases = [
+        {
+            "id": f"case-{i}",
+            "prompt": f"golden order {i} {ITEMS[i % 6]}",
+            "expect": [{"type": "contains" if i % 4 else "equals", "value": "yes"}],
+        }
+        for i in range(count)
+    ]
+    return "".join(json.dumps(case) + "\n" for case in cases)

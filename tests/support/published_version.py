@@ -10,7 +10,9 @@ from tunegate_trainer.process.files import seal
 from tunegate_trainer.publish.history import append, last_number
 
 
-def publish_version(target: Path, name: str, gate: str, golden_sha256: str, outcomes: str) -> Path:
+def publish_version(
+    target: Path, name: str, gate: str, golden_sha256: str, outcomes: str, *, dry_run: bool = False
+) -> Path:
     """Write the published version ``name``, and record it as the last version. Returns its folder."""
     folder = target / name
     (folder / "evidence").mkdir(parents=True)
@@ -21,6 +23,7 @@ def publish_version(target: Path, name: str, gate: str, golden_sha256: str, outc
         "passed": outcomes.count("p"),
         "total": len(outcomes),
         "outcomes": outcomes,
+        "dryRun": dry_run,
     }
     verdict = {
         "job": name,

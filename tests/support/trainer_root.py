@@ -94,6 +94,7 @@ class TrainerRoot:
     """The root folder of one job, ready for :func:`tunegate_trainer.main.main`."""
 
     path: Path
+    name: str = field(default="orders", kw_only=True)
     parameters: dict[str, Any] = field(default_factory=dict)
     checkpoint_steps: Sequence[int] = (3, 6)
     gates: Mapping[str, dict[str, Any]] = field(default_factory=dict)
@@ -177,9 +178,12 @@ class TrainerRoot:
         for split, count in (("train", 24), ("dev", 6), ("test", 6)):
             write_rows(self.data / f"{split}.jsonl", rows(split, count))
             write_rows(self.data / f"{PAIRS_PREFIX}{split}.jsonl", pairs(split, count))
-        write_model(self.path / "request" / "request.json", self._request())
+        self.write_request()
         write_model(self.path / "plan" / "plan.json", self._plan(digest))
         return self
+
+    def write_request(self) -> None:
+        write_model(self.path / "request" / "request.json", self._request())
 
     def write_for_data(self, model: Path) -> "TrainerRoot":
         """Write only the files that the data role reads."""
@@ -208,7 +212,7 @@ class TrainerRoot:
             **self.spec,
         }
         return Request(
-            name="orders",
+            name=self.name,
             namespace="default",
             uid=UID,
             spec=FineTuneJobSpec.model_validate(spec),

@@ -310,7 +310,7 @@ def _judge_gate(
                 last.outcomes,
                 by_case=last.by_case,
                 by_case_later=evaluation.subject is not Subject.FINAL,
-                version=(last.version or "").rpartition("/")[2],
+                version=_shown_version(last),
                 problem=last.problem or "",
             )
     return GateJudgement(
@@ -322,6 +322,12 @@ def _judge_gate(
         skipped=skipped,
         dry_run=gate.spec.dry_run,
     )
+
+
+def _shown_version(last: PublishedVersion) -> str:
+    """Return the name of a published version in messages. Empty if the version is not known."""
+    name = (last.version or "").rpartition("/")[2]
+    return f"{name}, judged again" if last.rejudged else name
 
 
 def _judge_tasks(

@@ -185,9 +185,10 @@ class EvalGateSpec(ApiModel):
     baselines: Annotated[list[BaselineName], Field(max_length=2)] = ["BaseModel", "LastPublished"]
     """What the model is compared with. BaseModel: the model that the job starts from. If an adapter is
     trained on a quantized base model (QLoRA), the quantized base model is used. LastPublished: the newest
-    version that was published through this gate to the same URI. The evidence that was published with this
-    version is read before the verdict, and again before publishing. If no version was published,
-    LastPublished is skipped."""
+    version that was published to the same URI. The evidence that was published with this version is read
+    before the verdict, and again before publishing. If the version was not judged by this gate with this
+    golden set, the final gate evaluates it on the set. If no version was published, LastPublished is
+    skipped."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None

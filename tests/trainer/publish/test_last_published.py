@@ -20,8 +20,9 @@ from support.published_version import publish_version as plant_version
 from tunegate_api.contract import Results, Role, sha256_text
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import StorageError
-from tunegate_trainer.process.files import is_complete, seal, verify
+from tunegate_trainer.process.files import is_complete, seal, verify, write_model
 from tunegate_trainer.process.interruption import Interrupted
 from tunegate_trainer.publish.history import newest_versions, next_reading
 from tunegate_trainer.roles.publish import run
@@ -197,7 +198,8 @@ def test_publishing_fails_after_ten_lost_races(
 
     def publish_before(path: Path, to: Path) -> Path:
         if ".history" in str(path) and path.is_relative_to(job.root):
-            plant_version(target, f"rival-{next(rivals)}", "another-gate", "e" * 64, "pppp")
+            name = f"rival-{next(rivals)}"
+            plant_version(target, name, GATE, job.golden_sha256, "p" * 10 + "f" * 10)
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", publish_before)
@@ -490,19 +492,37 @@ def test_version_published_after_a_downgrade_of_tunegate_is_the_baseline(folder:
     assert f"LastPublished ({second.version}) 19/20" in third.operators_judgement().message
 
 
-def test_version_with_another_golden_set_is_not_a_baseline(folder: Path) -> None:
-    Job(folder, "first", 20).publish()
-    ids = tuple(f"new-{i}" for i in range(20))
-    job = Job(folder, "second", 16, golden_ids=ids)
-    assert job.publish()
-    assert job.operators_judgement().gates[0].skipped == ("LastPublished",)
+@pytest.mark.parametrize(("gate", "golden"), [(GATE, "e" * 64), ("another-gate", None)])
+def test_version_with_another_golden_set_after_the_gate_is_an_error(
+    folder: Path, target: Path, gate: str, golden: str | None
+) -> None:
+    job = Job(folder, "job", 16)
+    plant_version(target, "rival", gate, golden or job.golden_sha256, "p" * 20)
+    assert not job.publish()
+    judged = job.operators_judgement()
+    assert judged.state is VerdictState.ERROR
+    assert "LastPublished (rival): it was published with another golden set" in judged.message
 
 
-def test_baseline_is_found_after_many_versions_of_other_gates(folder: Path, target: Path) -> None:
+def test_version_that_the_gate_judged_again_is_the_baseline(folder: Path, target: Path) -> None:
+    job = Job(folder, "job", 16)
+    plant_version(target, "rival", "another-gate", "e" * 64, "p" * 20)
+    (found,) = newest_versions(URI, target, job.request.gates, own="").values()
+    outcomes = {"outcomes": "p" * 19 + "f", "by_case": True, "rejudged": True}
+    again = found.model_copy(update=outcomes | {"unjudged": False, "problem": None})
+    path = job.workspace / job.paths.gate / "result.json"
+    result = GateRoleResult.model_validate_json(path.read_bytes())
+    write_model(path, result.model_copy(update={"rejudged": {GATE: [again]}}))
+    assert not job.publish()
+    judged = job.operators_judgement()
+    assert "golden 16/20, LastPublished (rival, judged again) 19/20: -15.0 points" in judged.message
+
+
+def test_baseline_is_found_after_many_versions_of_a_dry_run(folder: Path, target: Path) -> None:
     first, second = Job(folder, "first", 20), Job(folder, "second", 16)
     first.publish()
     for number in range(120):
-        plant_version(target, f"other-{number}", "another-gate", "e" * 64, "pppp")
+        plant_version(target, f"other-{number}", GATE, first.golden_sha256, "p" * 4, dry_run=True)
     assert not second.publish()
     assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
 

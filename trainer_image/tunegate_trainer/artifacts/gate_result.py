@@ -3,6 +3,7 @@
 from tunegate_api.contract import Evaluation
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.evalgate import Generation
 
 
@@ -41,6 +42,8 @@ class GateRoleResult(StatusModel):
     openings: dict[str, int] = {}
     """How many final gates of all jobs on the volume have read each test set, by the set's name. This gate is
     included."""
+    rejudged: dict[str, list[PublishedVersion]] = {}
+    """Maps the name of each gate to the published versions that were evaluated again on its golden set."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState

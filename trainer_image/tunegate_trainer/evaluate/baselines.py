@@ -1,7 +1,7 @@
-"""Cached results of a base model, which the jobs on a volume share.
+"""Cached results of base models and published versions, which the jobs on a volume share.
 
 Anyone who can write to the volume could replace a cached result by one that is easy to beat. A file is
-therefore used only if it has a digest that the operator recorded for its key. Otherwise the base model is
+therefore used only if it has a digest that the operator recorded for its key. Otherwise the model is
 evaluated again.
 """
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import sha256_text
+from tunegate_api.meta import Sha256
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
@@ -30,18 +31,26 @@ logger = logging.getLogger(__name__)
 
 
 class BaselineCache:
-    """Caches results of the base model on the volume. The key is a digest of everything that the results
-    depend on: weights, cases, rendered prompts, generation settings, scoring, dtype, precision, device and
-    library versions."""
+    """Caches results of one model on the volume, by default of the job's base model.
+
+    The key is a digest of everything that the results depend on: weights, cases, rendered prompts, generation
+    settings, scoring, dtype, precision, device and library versions. ``model`` is the digest of another
+    model.
+    """
 
     def __init__(
-        self, context: Context, dtype: str, device: torch.device, quantization: str | None = None
+        self,
+        context: Context,
+        dtype: str,
+        device: torch.device,
+        quantization: str | None = None,
+        model: Sha256 | None = None,
     ) -> None:
         self._context = context
         self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / EVALUATIONS
         self._device = device
         self._depends_on = {
-            "model": context.plan.model.digest,
+            "model": model or context.plan.model.digest,
             "dtype": dtype,
             **({"quantization": quantization} if quantization else {}),
             "device": device_name(device),
@@ -57,8 +66,11 @@ class BaselineCache:
         tokenizer: PreTrainedTokenizerBase,
         sets: Sequence[EvaluationSet],
         ranks: Ranks = SINGLE_RANK,
+        *,
+        stops: Sequence[int] | None = None,
     ) -> list[SetResult]:
-        """Return the results of the base model on each set. Only sets without a cached result are evaluated.
+        """Return the results of the model on each set. Only sets without a cached result are evaluated. For
+        ``stops``, see :func:`~tunegate_trainer.evaluate.evaluate.evaluate`.
 
         The digests of cache files that were written or used are added to ``context.measured_baselines``.
         Results with errors are not cached.
@@ -66,12 +78,19 @@ class BaselineCache:
         keys = [self._key(each) for each in sets]
         cached = ranks.broadcast(lambda: [self._read(key) for key in keys])
         missing = [s for s, result in zip(sets, cached, strict=True) if result is None]
-        measured = iter(evaluate(model, tokenizer, missing, ranks))
+        measured = iter(evaluate(model, tokenizer, missing, ranks, stops=stops))
         results = [next(measured) if result is None else result for result in cached]
         for key, result, found in zip(keys, results, cached, strict=True):
             if ranks.is_primary and found is None and not result.has_errors:
                 self._record(key, result)
         return results
+
+    def find(self, sets: Sequence[EvaluationSet]) -> list[SetResult] | None:
+        """Return the results of all sets, as :meth:`evaluate` does, without the model. Returns None if one of
+        them is not cached."""
+        cached = [self._read(self._key(each)) for each in sets]
+        found = [result for result in cached if result is not None]
+        return found if len(found) == len(sets) else None
 
     def _key(self, evaluation_set: EvaluationSet) -> str:
         key = evaluation_set.depends_on | self._depends_on
@@ -109,9 +128,9 @@ class BaselineCache:
         if digest not in recorded:
             if recorded:
                 self._refused[key] = digest
-                logger.warning("%s does not have its recorded digest: evaluating the base model again", name)
+                logger.warning("%s does not have its recorded digest: evaluating the model again", name)
             else:
-                logger.info("no digest is recorded for %s: evaluating the base model again", name)
+                logger.info("no digest is recorded for %s: evaluating the model again", name)
             return None
         try:
             cached = SetResult.model_validate_json(content)

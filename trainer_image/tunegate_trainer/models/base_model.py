@@ -8,6 +8,7 @@ import logging
 import time
 from pathlib import Path
 
+from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context
@@ -21,13 +22,20 @@ EVALUATIONS = "evals"
 
 
 def verified_base(workspace: Path, plan: Plan) -> Path:
-    """Verify the base model of the plan, and return its folder. Call it once per role: it hashes every file.
+    """Verify the base model of the plan, and return its folder. Raises the errors of
+    :func:`verified_model`."""
+    return verified_model(workspace, plan.model.digest)
+
+
+def verified_model(workspace: Path, digest: Sha256) -> Path:
+    """Verify the resolved model with this digest, and return its folder. Call it once per role: it hashes
+    every file.
 
     Raises :class:`SourceNotFoundError` if the model does not exist or is incomplete, and
     :class:`StorageError` if a file of the model is damaged or cannot be read.
     """
-    folder = _base_folder(workspace, plan)
-    name = Workspace.base_model(plan.model.digest)
+    folder = _base_folder(workspace, digest)
+    name = Workspace.base_model(digest)
     hint = (
         f"remove the folder {name} from the volume and create the job again: its data Job fetches the model"
     )
@@ -63,12 +71,12 @@ def merged_base(context: Context, stage: str) -> Path | None:
     return folder
 
 
-def _base_folder(workspace: Path, plan: Plan) -> Path:
-    """Return the folder of the base model. Raises :class:`SourceNotFoundError` if it does not exist."""
-    folder = workspace / Workspace.base_model(plan.model.digest)
+def _base_folder(workspace: Path, digest: Sha256) -> Path:
+    """Return the folder of a base model. Raises :class:`SourceNotFoundError` if it does not exist."""
+    folder = workspace / Workspace.base_model(digest)
     if not folder.is_dir():
         raise SourceNotFoundError(
-            f"the base model is missing: the storage volume has no {Workspace.base_model(plan.model.digest)}",
+            f"the base model is missing: the storage volume has no {Workspace.base_model(digest)}",
             "check whether the volume was emptied after the data Job had stored the model there",
         )
     return folder

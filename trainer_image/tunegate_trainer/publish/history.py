@@ -8,7 +8,7 @@ next entry, and the other compares its model again.
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,9 @@ HISTORY = ".history"
 ENTRY = "entry.json"
 LATEST = "latest"
 """A symbolic link to the version that was published last."""
+UNJUDGED = "it was published with another golden set after the final gate had run; create the job again"
+"""The problem of a version that was not evaluated on today's golden set. The final gate evaluates such
+versions, so the problem remains only if a version was published after that."""
 MAX_REMOVAL = timedelta(minutes=10)
 """A damaged version whose last change is more recent than this may be in the middle of its removal, so the
 pod fails and is retried."""
@@ -99,13 +102,13 @@ def newest_recorded(folder: Path) -> str | None:
 def newest_versions(
     uri: str, folder: Path, gates: Sequence[GateRequest], own: str
 ) -> dict[str, PublishedVersion]:
-    """Return, for each gate with the baseline LastPublished, the newest version in ``folder`` that the
-    job's model can be compared with.
+    """Return, for each gate with the baseline LastPublished, the newest version in ``folder`` that was
+    published with evidence.
 
-    The version must have evidence of the same gate with the same golden set. If that gate was a dry run, the
-    version is a baseline only for a dry run. ``own``, the job's own version, is ignored. Versions are read
-    from newest to oldest. If one is damaged, it is returned, with its ``problem``, for all gates without a
-    version so far.
+    If the evidence has no outcomes of this gate with this golden set, the version is returned as
+    ``unjudged``. If this gate was a dry run, the version is a baseline only for a dry run. ``own``, the job's
+    own version, is ignored. Versions are read from newest to oldest. If one is damaged, it is returned, with
+    its ``problem``, for all gates without a version so far.
 
     Raises :class:`StorageError` if the folder of ``uri`` cannot be read, or if a damaged version changed so
     recently that it may be in the middle of its removal.
@@ -130,17 +133,29 @@ def newest_versions(
                 # These gates must not pass, because the version may have been their baseline.
                 found |= {gate: _damaged(uri, name, pending[gate].golden_sha256, error) for gate in pending}
                 break
-            for judged_gate in judged.gates if judged else ():
-                if judged and _is_baseline(judged_gate, pending.get(judged_gate.name)):
-                    del pending[judged_gate.name]
-                    found[judged_gate.name] = _published(uri, name, judged, judged_gate)
+            for gate in [*pending.values()]:
+                version = judged and _published(uri, name, judged, gate)
+                if version:
+                    found[gate.name] = version
+                    del pending[gate.name]
     return found
 
 
-def _is_baseline(judged: JudgedGate, gate: GateRequest | None) -> bool:
-    if gate is None or judged.golden_sha256 != gate.golden_sha256:
-        return False
-    return gate.spec.dry_run or not judged.dry_run
+def with_rejudged(
+    versions: Mapping[str, PublishedVersion], rejudged: Mapping[str, Sequence[PublishedVersion]]
+) -> dict[str, PublishedVersion]:
+    """Return ``versions``, in which each unjudged version is replaced by the same version in ``rejudged``, if
+    it is there. The keys of both are the names of gates."""
+
+    def judged(gate: str, version: PublishedVersion) -> PublishedVersion:
+        same = (
+            each
+            for each in rejudged.get(gate, ())
+            if (each.version, each.digest) == (version.version, version.digest)
+        )
+        return next(same, version) if version.unjudged else version
+
+    return {gate: judged(gate, version) for gate, version in versions.items()}
 
 
 def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
@@ -170,15 +185,23 @@ def _strictness(version: PublishedVersion) -> tuple[bool, int, bool]:
     return (version.problem is not None, passed_count(version.outcomes), version.by_case)
 
 
-def _published(uri: str, name: str, judged: Judged, gate: JudgedGate) -> PublishedVersion:
-    return PublishedVersion(
+def _published(uri: str, name: str, judged: Judged, gate: GateRequest) -> PublishedVersion | None:
+    """Return the version as the baseline of ``gate``. Returns None if ``gate`` is enforced now, but was a dry
+    run when the version was published."""
+    evidence = next((each for each in judged.gates if each.name == gate.name), None)
+    if evidence and evidence.dry_run and not gate.spec.dry_run:
+        return None
+    version = PublishedVersion(
         job=judged.job,
         golden_sha256=gate.golden_sha256,
-        outcomes=gate.outcomes or counted_outcomes(gate.passed, gate.total),
-        by_case=bool(gate.outcomes),
+        outcomes="",
         version=f"{uri.rstrip('/')}/{name}",
         digest=judged.artifact_digest,
     )
+    if evidence is None or evidence.golden_sha256 != gate.golden_sha256:
+        return version.model_copy(update={"unjudged": True, "problem": UNJUDGED})
+    outcomes = evidence.outcomes or counted_outcomes(evidence.passed, evidence.total)
+    return version.model_copy(update={"outcomes": outcomes, "by_case": bool(evidence.outcomes)})
 
 
 def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) -> PublishedVersion:

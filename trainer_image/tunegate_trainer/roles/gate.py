@@ -2,10 +2,12 @@
 
 Only this role reads the test split. If it can evaluate the model, its outcome is Completed, even if the
 verdict is Failed. The publish targets are read last, so that the artifact is also compared with models that
-other jobs have published in the meantime.
+other jobs have published in the meantime. A version that was published with another golden set is evaluated
+on today's set.
 """
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from tunegate_api.contract import Outcome, Subject
@@ -26,6 +28,7 @@ from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_result
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.openings import record_openings
+from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
@@ -40,6 +43,8 @@ from tunegate_trainer.publish.targets.target import version_name
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)
+
+JUDGING_AGAIN = "judging the last published version on today's golden set"
 
 
 def run(context: Context) -> Outcome:
@@ -113,7 +118,11 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         write_cases(folder / base_file(evaluation_set.file), base_result)
         write_cases(folder / evaluation_set.file, result)
     results = as_results(sets, [base, final])
-    results = results.model_copy(update={"last_published": _last_published(context)})
+    del model, base_model  # a published version may need the memory
+    published = PublishedVersions(context, device, folder)
+    last = _last_published(context, published, lambda: _report_activity(context, stage, step, JUDGING_AGAIN))
+    writer.check()
+    results = results.model_copy(update={"last_published": last})
     judgement = judge_artifact(request, results, final)
     verdicts = _verdicts(judgement)
     for each in verdicts:
@@ -132,6 +141,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
                 name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
             },
             openings=openings,
+            rejudged=published.judged,
             evaluations=[base, final],
             verdicts=verdicts,
             verdict=judgement.state,
@@ -140,20 +150,26 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     context.send_report(results=results)
 
 
-def _last_published(context: Context) -> LastPublished | None:
+def _last_published(
+    context: Context, published: PublishedVersions, report: Callable[[], None]
+) -> LastPublished | None:
     """Return the newest versions at the publish targets. The artifact is compared with these versions.
 
-    Returns None if there is no such version yet. Raises :class:`StorageError` if a target cannot be read now.
+    Versions that were not published with the golden sets of the job are evaluated on these sets; ``report``
+    is called before that. Returns None if there is no version yet. Raises :class:`StorageError` if a target
+    cannot be read now.
     """
     request, found = context.request, []
-    for published in request.spec.publish if request.compares_with_published else ():
+    for entry in request.spec.publish if request.compares_with_published else ():
         try:
-            target = open_target(context.root, published.uri)
+            target = open_target(context.root, entry.uri)
         except TrainerError as error:  # an earlier version of the operator does not mount the target's volume
             logger.warning("not comparing with a publish target before publishing: %s", error)
             continue
-        own = version_name(request.name, request.uid)
-        found.append(target.newest_versions(request.final_gates, own))
+        versions = target.newest_versions(request.final_gates, version_name(request.name, request.uid))
+        if any(version.unjudged for version in versions.values()):
+            report()
+        found.append(published.judge(target, versions))
     return next_reading(context.report.results.last_published, strictest(found))
 
 

@@ -30,7 +30,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
-from tunegate_trainer.publish.history import next_reading, strictest
+from tunegate_trainer.publish.history import next_reading, strictest, with_rejudged
 from tunegate_trainer.publish.review import ReviewEvidence, review_evidence
 from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
 from tunegate_trainer.publish.targets.target import Target, Version, version_name
@@ -155,7 +155,8 @@ class _Publication:
             found = []
             for one in self.targets:
                 try:
-                    found.append(one.newest_versions(request.final_gates, self._name))
+                    newest = one.newest_versions(request.final_gates, self._name)
+                    found.append(with_rejudged(newest, self.measured.rejudged))
                 except StorageError:
                     if one is target:
                         raise

@@ -72,6 +72,9 @@ class FolderTarget:
     def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, PublishedVersion]:
         return newest_versions(self.uri, self.folder, gates, own)
 
+    def fetch(self, version: PublishedVersion) -> Path:
+        return self.folder / (version.version or "").rpartition("/")[2]
+
     def upload(self, version: Version, writer: Writer) -> None:
         """Copy ``version`` to the folder.
 

@@ -67,10 +67,16 @@ class Target(Protocol):
         ...
 
     def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, PublishedVersion]:
-        """Return, by gate, the newest version with evidence of that gate and its golden set.
+        """Return, by gate, the newest version that was published with evidence. If it was not judged by that
+        gate with its golden set, it is ``unjudged``.
 
         ``own``, the job's own version, is ignored.
         """
+        ...
+
+    def fetch(self, version: PublishedVersion) -> Path:
+        """Return a folder with the files of ``version``, which :meth:`newest_versions` returned. The files
+        must not be changed."""
         ...
 
     def withdraw(self, version: Version, writer: Writer) -> None:
