@@ -25,7 +25,6 @@ from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, TrainingParameters
 from tunegate_api.published import LastPublished, PublishedVersion
-from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -62,18 +61,6 @@ def report_path(job_uid: str) -> str:
 def report_audience(job_uid: str) -> str:
     """Return the audience of the tokens with which pods report on a job. Each job has its own."""
     return f"{GROUP}/{job_uid}"
-
-
-MINIMUM_ROWS: dict[Goal, int] = {
-    "StyleOrFormat": 200,
-    "DomainVocabulary": 500,
-    "TaskSpecialization": 1000,
-    "InstructionFollowing": 2000,
-}
-"""The minimum number of training rows for each goal."""
-MAX_UNREVIEWED_ROWS = 10_000
-"""The maximum number of training rows without a review of a sample. With more rows, quality matters more than
-volume, and nobody can read all rows."""
 
 
 class Role(StrEnum):
@@ -210,6 +197,8 @@ class Subject(StrEnum):
     START = "Start"
     """The starting model of a stage, which is step 0."""
     CHECKPOINT = "Checkpoint"
+    ANCHOR = "Anchor"
+    """A version that an EvalGate names as its anchor, measured by the final gate."""
     FINAL = "Final"
     """The artifact to publish, loaded in a new process."""
 

@@ -120,8 +120,8 @@ def unreachable(
     """Return the reasons why no model could pass the thresholds: a ``mustPass`` name without a case, or too
     few cases to detect a drop. Each reason has the path of a threshold from the root of the EvalGate.
 
-    The baseline LastPublished cannot make a threshold unreachable, because it is skipped if no version was
-    published.
+    ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. LastPublished cannot make a threshold
+    unreachable, because it is skipped if no version was published.
     """
     path = ("spec", "thresholds")
     names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
@@ -131,7 +131,7 @@ def unreachable(
         if name not in names
     ]
     limit = thresholds.rules().max_drop_points
-    if "BaseModel" in baselines and limit > 0 and len(cases) * limit < 100:
+    if {"BaseModel", "Anchor"} & set(baselines) and limit > 0 and len(cases) * limit < 100:
         needed = -int(-100 // limit)
         message = (
             f"{len(cases)} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "

@@ -59,7 +59,7 @@ class GateJudgement:
     baselines: dict[str, int]
     """Maps the name of each baseline to the number of golden cases that it passed."""
     skipped: tuple[str, ...]
-    """Baselines that were skipped because they do not exist yet."""
+    """Baselines that were skipped: those that do not exist yet, and for a checkpoint, the anchor."""
     dry_run: bool
     """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
 
@@ -292,18 +292,18 @@ def _judge_gate(
     gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
 ) -> GateJudgement:
     """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
-    LastPublished is skipped if no version was published."""
+    LastPublished is skipped if no version was published. Only the artifact is compared with the anchor."""
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
-    skipped: tuple[str, ...] = ()
+    skipped: list[str] = []
     if "BaseModel" in gate.spec.baselines:
         base = base_evaluation(request, results, name, evaluation.subject)
         baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name] if base else None)
     if "LastPublished" in gate.spec.baselines:
         last = last_published(gate, results, evaluation.subject)
         if last is None:
-            skipped = ("LastPublished",)
+            skipped.append("LastPublished")
         else:
             baselines["LastPublished"] = Baseline(
                 last.golden_sha256,
@@ -313,13 +313,19 @@ def _judge_gate(
                 version=_shown_version(last),
                 problem=last.problem or "",
             )
+    if gate.spec.anchor and evaluation.subject is Subject.FINAL:
+        measured = [e.outcomes[name] for e in results.find(Subject.ANCHOR) if name in e.outcomes]
+        version = gate.spec.anchor.uri.rstrip("/").rpartition("/")[2]
+        baselines["Anchor"] = Baseline(gate.golden_sha256, next(iter(measured), None), version=version)
+    elif gate.spec.anchor:
+        skipped.append("Anchor")
     return GateJudgement(
         name=gate.name,
         cases=cases,
         outcomes=outcomes,
         verdict=judge_golden(cases, outcomes, gate.spec.thresholds.rules(), baselines),
         baselines={k: passed_count(b.outcomes) for k, b in baselines.items() if b.outcomes is not None},
-        skipped=skipped,
+        skipped=tuple(skipped),
         dry_run=gate.spec.dry_run,
     )
 

@@ -125,6 +125,21 @@ class Thresholds(ApiModel):
         )
 
 
+class Anchor(ApiModel):
+    """A published version that stays a baseline when later versions are published, so that small drops do not
+    add up."""
+
+    uri: Annotated[
+        Annotated[Uri, AllowedSchemes(("pvc", "file"))],
+        Field(examples=["pvc://models/invoice-extractor/invoice-extractor-0f7c9"]),
+    ]
+    """Address of the version, as the `status.published` of its job shows it."""
+    digest: Annotated[
+        Sha256, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
+    ]
+    """Digest of the version, as the `status.published` of its job shows it."""
+
+
 class SafetyScorer(ApiModel):
     """How refusals are distinguished from compliant answers."""
 
@@ -189,6 +204,9 @@ class EvalGateSpec(ApiModel):
     before the verdict, and again before publishing. If the version was not judged by this gate with this
     golden set, the final gate evaluates it on the set. If no version was published, LastPublished is
     skipped."""
+    anchor: Anchor | None = None
+    """Version that the final model of each job is compared with, beside the baselines and by the same
+    thresholds. The final gate evaluates it on the golden set. If omitted, there is no anchor."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None
@@ -200,6 +218,11 @@ class EvalGateSpec(ApiModel):
     """When to judge the target, in cron format and UTC. If omitted, the target is judged once."""
     dry_run: bool = False
     """If true, verdicts are recorded, but do not stop training or block publishing."""
+
+    @property
+    def compared_with(self) -> list[str]:
+        """The names of the baselines, with that of the anchor if there is one."""
+        return [*self.baselines, *(["Anchor"] if self.anchor else [])]
 
 
 class EvalGate(ApiModel):

@@ -333,6 +333,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Refuse(
             given("baselines")
             & ~longer_than("baselines", 0)
+            & ~given("anchor")
             & ~given("safety")
             & ~longer_than("thresholds.mustPass", 0)
             & ~(given("thresholds.minPassRate") & ~zero("thresholds.minPassRate")),
@@ -341,7 +342,10 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("baselines",),
         ),
         Refuse(
-            given("thresholds.maxNewFailures") & given("baselines") & ~longer_than("baselines", 0),
+            given("thresholds.maxNewFailures")
+            & given("baselines")
+            & ~longer_than("baselines", 0)
+            & ~given("anchor"),
             "maxNewFailures compares with a baseline: add a baseline, or leave maxNewFailures out",
             at=("thresholds", "maxNewFailures"),
         ),

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from tunegate_api.contract import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
+from tunegate_api.data_sizes import MAX_UNREVIEWED_ROWS, MINIMUM_ROWS
 from tunegate_api.forecast import AnswerKind, DescribedData
 from tunegate_operator.cli.starter import Starter, comment, scalar
 from tunegate_operator.laptop.object_folder import to_yaml

@@ -64,13 +64,13 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         cases = parse_golden(golden)
     except GoldenError as error:
         return _not_ready(status, GateReason.BAD_GOLDEN, str(error), generation=generation, now=now)
-    problems = unreachable(gate.spec.thresholds, cases, gate.spec.baselines)
+    problems = unreachable(gate.spec.thresholds, cases, gate.spec.compared_with)
     if problems:
         message = "; ".join(map(str, problems))
         return _not_ready(status, GateReason.UNREACHABLE_THRESHOLDS, message, generation=generation, now=now)
     status = status.model_copy(update={"cases": len(cases), "digest": digest})
     message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
-    if gate.spec.baselines:
+    if gate.spec.compared_with:
         rules = gate.spec.thresholds.rules()
         message += f"; {power_text(len(cases), rules.max_drop_points, rules.max_new_failures)}"
     return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)

@@ -1,6 +1,7 @@
 """Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job in
 ``model.startFrom``."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
@@ -33,7 +34,7 @@ def ensure_request(run: Run) -> bool:
         _use_request(run, observed.request, request_name(meta.name, meta.uid))
         return True
     failure = _failed_start_from(observed) or (
-        None if run.pods.on_one_machine else _local_files(observed.job.spec)
+        None if run.pods.on_one_machine else _local_files(observed.job.spec, observed.gates)
     )
     if failure is not None:
         draft.fail(failure)
@@ -73,8 +74,8 @@ def _missing(observed: ObservedJob) -> tuple[Reason, str] | None:
     return None
 
 
-def _local_files(spec: FineTuneJobSpec) -> Failure | None:
-    """Return a failure if the spec has ``file://`` URIs, which pods on a cluster cannot read."""
+def _local_files(spec: FineTuneJobSpec, gates: Mapping[str, EvalGate | None]) -> Failure | None:
+    """Return a failure if the spec or a gate has ``file://`` URIs, which pods on a cluster cannot read."""
     addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
     addresses |= {f"spec.data.mix[{i}].uri": source.uri for i, source in enumerate(spec.data.mix)}
     if spec.data.preference:
@@ -85,6 +86,11 @@ def _local_files(spec: FineTuneJobSpec) -> Failure | None:
         calibration = spec.data.quality.judge.calibration.source
         addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
+    addresses |= {
+        f"EvalGate {name}: spec.anchor.uri": gate.spec.anchor.uri
+        for name, gate in gates.items()
+        if gate and gate.spec.anchor
+    }
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
     if not local:
         return None

@@ -34,13 +34,16 @@ def _judge(spec: FineTuneJobSpec) -> Judge | None:
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
     """Return the names of the PersistentVolumeClaims in the URIs that a role uses, each with whether the role
     writes to it. The storage claim is only included if such a URI names it."""
+    anchors = [gate.spec.anchor.uri for gate in request.gates if gate.spec.anchor]
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
-        uris = dict.fromkeys([spec.model.uri, start, *(source.uri for source in _sources(spec))], False)
+        read = [spec.model.uri, start, *(source.uri for source in _sources(spec)), *anchors]
+        uris = dict.fromkeys(read, False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
-    elif role is Role.GATE and request.compares_with_published:
-        uris = {target.uri: False for target in spec.publish}
+    elif role is Role.GATE:
+        published = spec.publish if request.compares_with_published else []
+        uris = dict.fromkeys([*(target.uri for target in published), *anchors], False)
     else:
         return {}
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}

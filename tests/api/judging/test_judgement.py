@@ -181,6 +181,39 @@ def test_only_the_artifact_is_compared_with_a_version_in_publish_targets():
     assert judge_checkpoint(asked, measured, checkpoint).state is VerdictState.PASSED
 
 
+def with_anchor() -> GateRequest:
+    gate = gate_request()
+    anchor = {"uri": "pvc://models/orders/v1-1a2b3", "digest": "c" * 64}
+    spec = EvalGateSpec.model_validate(gate.spec.to_wire() | {"anchor": anchor})
+    return gate.model_copy(update={"spec": spec})
+
+
+def test_artifact_is_compared_with_the_anchor():
+    anchor = Evaluation(subject=Subject.ANCHOR, stage="sft", step=0, outcomes={GOLDEN: "p" * 20})
+    judged = judge_final(request(with_anchor()), results(BASE, anchor, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.FAILED
+    assert judged.message == (
+        "golden: golden 19/20, Anchor (v1-1a2b3) 20/20: -5.0 points, limit -5.0; "
+        "new failures 1, at most 3: case-19"
+    )
+    assert judged.gates[0].baselines == {"BaseModel": 10, "Anchor": 20}
+
+
+def test_anchor_that_was_not_measured_is_an_error():
+    judged = judge_final(request(with_anchor()), results(BASE, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.ERROR
+    assert judged.message == "golden: Anchor (v1-1a2b3) was not measured"
+
+
+def test_checkpoint_is_not_compared_with_the_anchor():
+    checkpoint = evaluation(Subject.CHECKPOINT, 40, 19)
+    judged = judge_checkpoint(request(with_anchor()), results(BASE, checkpoint), checkpoint)
+    assert judged.state is VerdictState.PASSED
+    assert judged.gates[0].skipped == ("Anchor",)
+
+
 @pytest.mark.parametrize("readings", [(1, 2), (2, 1), (2, None), (None, 2)])
 def test_merging_results_keeps_the_published_version_that_was_read_last(readings):
     read = [number and LastPublished(reading=number) for number in readings]

@@ -94,6 +94,14 @@ GOOD_GATES: list[tuple[str, Changes]] = [
     ("a minimal gate", {"spec.thresholds": LEAVE_OUT, "spec.baselines": LEAVE_OUT}),
     ("only a pass rate", {"spec.thresholds": {"minPassRate": "0.9"}, "spec.baselines": []}),
     ("only mustPass", {"spec.thresholds": {"mustPass": ["edge"]}, "spec.baselines": []}),
+    (
+        "only an anchor",
+        {
+            "spec.thresholds": {"maxNewFailures": "3"},
+            "spec.baselines": [],
+            "spec.anchor": {"uri": "pvc://models/orders/orders-1a2b3", "digest": "c" * 64},
+        },
+    ),
     ("only a baseline", {"spec.thresholds": LEAVE_OUT, "spec.baselines": ["LastPublished"]}),
 ]
 

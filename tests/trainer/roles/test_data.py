@@ -27,6 +27,7 @@ from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
 from tunegate_trainer.planning.sizing import with_estimate, with_gate_memory
 from tunegate_trainer.process.errors import GpuTooSmallError
+from tunegate_trainer.process.files import seal
 
 NOT_COMPARED = {"distribution": {"policy": "Off"}}
 """Data checks without a comparison with production inputs."""
@@ -676,3 +677,24 @@ def test_largest_generation_batch_is_the_one_that_needs_most_memory(make_root):
         batches=[writing, reading],
     )
     assert stage.largest_generation == reading
+
+
+@pytest.mark.parametrize(
+    ("digest", "problem"),
+    [
+        (None, "spec.anchor.uri: there is no published version at pvc://models/orders/v1"),
+        (
+            "c" * 64,
+            f"spec.anchor.digest is {'d' * 64}, but the version at pvc://models/orders/v1 has {'c' * 64}",
+        ),
+    ],
+)
+def test_wrong_anchor_of_a_gate_is_refused_before_training(make_job, digest, problem):
+    anchor = {"uri": "pvc://models/orders/v1", "digest": "d" * 64}
+    root = make_job(jsonl(40), gates={"golden": gate_spec(anchor=anchor)})
+    version = root.path / "volumes" / "models" / "orders" / "v1"
+    version.mkdir(parents=True)
+    if digest:
+        seal(version, digest)
+    assert run(root) == (ExitCode.USER_ERROR if digest else ExitCode.NOT_FOUND)
+    assert f"EvalGate golden: {problem}" in failure(root)

@@ -1,6 +1,6 @@
 """Check for fewer training rows than the goal needs. ``data.sizePolicy`` is the policy of this check."""
 
-from tunegate_api.contract import MINIMUM_ROWS
+from tunegate_api.data_sizes import MINIMUM_ROWS
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.process.errors import TooFewRowsError

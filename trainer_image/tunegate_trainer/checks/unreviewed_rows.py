@@ -1,7 +1,7 @@
 """Check for many training rows without a review of a sample. ``data.sizePolicy`` is the policy of this
 check."""
 
-from tunegate_api.contract import MAX_UNREVIEWED_ROWS
+from tunegate_api.data_sizes import MAX_UNREVIEWED_ROWS
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 

@@ -1,4 +1,5 @@
-"""Evaluate published versions on today's golden sets, if they were published with other sets."""
+"""Evaluate published versions on today's golden sets: the anchors of gates, and versions at publish targets
+that were published with other sets."""
 
 import gc
 import logging
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract import Evaluation, GateRequest, Subject, golden_set
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.published import PublishedVersion
 from tunegate_api.workspace import golden_file, published_file
@@ -22,6 +23,7 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, UserError
 from tunegate_trainer.process.files import refuse_unreadable, verify
+from tunegate_trainer.publish.anchor import anchor_folder
 from tunegate_trainer.publish.evidence import VERDICT
 from tunegate_trainer.publish.targets.target import Target
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -38,7 +40,7 @@ class _Evaluated(StatusModel):
 
 
 class PublishedVersions:
-    """Evaluates the unjudged versions at publish targets on the golden sets of the job's gates.
+    """Evaluates published versions on the golden sets of the job's gates.
 
     A version is loaded as it was evaluated before it was published. The results are cached on the volume, see
     :class:`~tunegate_trainer.evaluate.baselines.BaselineCache`.
@@ -50,7 +52,30 @@ class PublishedVersions:
         self._outputs = outputs
         """The folder for the outputs, one file for each version and golden set."""
         self.judged: dict[str, list[PublishedVersion]] = {}
-        """The evaluated versions by gate."""
+        """The evaluated versions of publish targets by gate."""
+
+    def anchors(self, stage: str) -> Evaluation | None:
+        """Return the outcomes of the anchors of the job's gates, each on the golden set of its gate, as an
+        evaluation of ``stage``. Returns None if no gate has an anchor.
+
+        Raises the errors of :func:`~tunegate_trainer.publish.anchor.anchor_folder`, and :class:`UserError` if
+        an anchor cannot be evaluated.
+        """
+        outcomes, seconds = {}, 0.0
+        for gate in self._context.request.final_gates:
+            if gate.spec.anchor:
+                folder = anchor_folder(self._context.root, gate.name, gate.spec.anchor)
+                try:
+                    result = self._evaluate(folder, gate.spec.anchor.digest, [gate])[gate.name]
+                except (SourceNotFoundError, UserError) as error:
+                    message = f"EvalGate {gate.name}: spec.anchor cannot be judged: {error}"
+                    raise type(error)(message, error.hint) from error
+                write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
+                outcomes[golden_set(gate.name)] = result.outcomes(GOLDEN)
+                seconds += result.seconds
+        if not outcomes:
+            return None
+        return Evaluation(subject=Subject.ANCHOR, stage=stage, step=0, outcomes=outcomes, seconds=seconds)
 
     def judge(self, target: Target, versions: Mapping[str, PublishedVersion]) -> dict[str, PublishedVersion]:
         """Return ``versions``, the newest versions at ``target`` by gate, with outcomes for those that are
@@ -85,7 +110,7 @@ class PublishedVersions:
         logger.info("%s was not published with these golden sets: judging it again", name)
         requests = [gate for gate in self._context.request.final_gates if gate.name in gates]
         try:
-            results = self._evaluate(folder, name, version, requests)
+            results = self._evaluate(folder, version.digest, requests)
         except (SourceNotFoundError, UserError) as error:
             hint = f" ({error.hint})" if error.hint else ""
             return {}, f"it cannot be judged on today's golden set: {error}{hint}"
@@ -94,18 +119,18 @@ class PublishedVersions:
         return {gate: result.outcomes(GOLDEN) for gate, result in results.items()}, None
 
     def _evaluate(
-        self, folder: Path, name: str, version: PublishedVersion, gates: Sequence[GateRequest]
+        self, folder: Path, digest: Sha256 | None, gates: Sequence[GateRequest]
     ) -> dict[str, SetResult]:
         context, evaluated = self._context, _read_evidence(folder)
         problems = verify(folder)
-        refuse_unreadable(name, problems)
+        refuse_unreadable(folder.name, problems)
         if problems:
             raise UserError(f"it was changed: {'; '.join(problems)}", "restore it, or remove its folder")
         base = _base_model(context, evaluated) if is_adapter(folder) else None
         tokenizer = load_tokenizer(folder, base)
         sets: list[GeneratedSet] = golden_sets(context, tokenizer, gates)
         quantization = evaluated.quantization if base else None
-        cache = BaselineCache(context, evaluated.dtype, self._device, quantization, version.digest)
+        cache = BaselineCache(context, evaluated.dtype, self._device, quantization, digest)
         results = cache.find(sets)
         if results is None:
             _free_memory()

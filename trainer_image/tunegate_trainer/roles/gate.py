@@ -117,9 +117,13 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     for evaluation_set, base_result, result in zip(sets, base_results, final_results, strict=True):
         write_cases(folder / base_file(evaluation_set.file), base_result)
         write_cases(folder / evaluation_set.file, result)
-    results = as_results(sets, [base, final])
     del model, base_model  # a published version may need the memory
     published = PublishedVersions(context, device, folder)
+    if any(gate.spec.anchor for gate in request.final_gates):
+        _report_activity(context, stage, step, "judging the anchor")
+    anchors = published.anchors(last_stage)
+    evaluations = [base, *([anchors] if anchors else []), final]
+    results = as_results(sets, evaluations)
     last = _last_published(context, published, lambda: _report_activity(context, stage, step, JUDGING_AGAIN))
     writer.check()
     results = results.model_copy(update={"last_published": last})
@@ -142,7 +146,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             },
             openings=openings,
             rejudged=published.judged,
-            evaluations=[base, final],
+            evaluations=evaluations,
             verdicts=verdicts,
             verdict=judgement.state,
         ),

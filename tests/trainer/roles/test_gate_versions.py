@@ -1,4 +1,4 @@
-"""The final gate judges a published version again if the golden set has changed since."""
+"""The final gate evaluates published versions on today's golden set: the last one and the anchor."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate import published as published_module
 from tunegate_trainer.main import main
-from tunegate_trainer.process.files import seal
+from tunegate_trainer.process.files import read_manifest, seal
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -58,6 +58,16 @@ def later(published, tmp_path, monkeypatch) -> TrainerRoot:
     shutil.rmtree(root.workspace / root.paths.gate)
     shutil.rmtree(root.workspace / root.paths.outbox)
     return root
+
+
+@pytest.fixture
+def anchored(later) -> TrainerRoot:
+    """The later job with the version as anchor of its gate, which has no other baseline."""
+    digest = read_manifest(version(later)).digest
+    later.gates["orders-v2"]["anchor"] = {"uri": f"pvc://models/orders/{VERSION}", "digest": digest}
+    later.gates["orders-v2"]["baselines"] = []
+    later.write_request()
+    return later
 
 
 def result(root: TrainerRoot) -> GateRoleResult:
@@ -137,3 +147,24 @@ def test_version_without_details_of_its_evaluation_is_an_error(later):
     judged = judge(later)
     assert judged.verdict is VerdictState.ERROR
     assert "its evidence/verdict.json cannot be read" in judged.verdicts[0].message
+
+
+def test_anchor_is_evaluated_on_the_golden_set(anchored):
+    judged = judge(anchored)
+    (verdict, _) = judged.verdicts
+    assert f"golden 25/25, Anchor ({VERSION}) 25/25: +0.0 points" in verdict.message
+    reported = judge_final(anchored.context().request, anchored.report(Role.GATE).results)
+    assert reported is not None
+    assert reported.gates[0].baselines == {"Anchor": 25}
+    assert main(["publish", "--digest", judged.artifact]) == ExitCode.OK
+    published = version(anchored).parent / "later-0f7c9" / "evidence" / "verdict.json"
+    assert json.loads(published.read_text())["gates"][0]["baselines"]["Anchor"]["passed"] == 25
+
+
+def test_changed_anchor_ends_the_gate_with_its_field(anchored):
+    (weights,) = version(anchored).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.USER_ERROR
+    failure = anchored.report(Role.GATE).failure
+    assert failure is not None
+    assert failure.message.startswith("EvalGate orders-v2: spec.anchor cannot be judged: it was changed: ")

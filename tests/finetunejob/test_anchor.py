@@ -1,0 +1,43 @@
+"""Pods that read the anchor of a gate get its volume."""
+
+import pytest
+
+from support.builders import make_gate, make_job
+from support.world import World
+from tunegate_api.v1alpha1.reasons import Reason
+
+DIGEST = "c" * 64
+
+
+def world_with_anchor(uri: str) -> World:
+    world = World()
+    gate = make_gate().with_spec(anchor={"uri": uri, "digest": DIGEST})
+    world.apply_all(make_job().obj(), gate=gate.obj())
+    return world
+
+
+@pytest.mark.parametrize(("role", "mounts"), [("data", 1), ("train", 0), ("gate", 1)])
+def test_pods_that_read_the_anchor_mount_its_claim_read_only(role, mounts):
+    world = world_with_anchor("pvc://archive/orders/orders-1a2b3")
+    world.until_job(role)
+    (job,) = world.active_jobs()
+    pod = job["spec"]["template"]["spec"]
+    claims = [
+        v["name"] for v in pod["volumes"] if v.get("persistentVolumeClaim", {}).get("claimName") == "archive"
+    ]
+    found = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] in claims]
+    assert [(m["mountPath"], m.get("readOnly")) for m in found] == [
+        ("/tunegate/volumes/archive", True)
+    ] * mounts
+
+
+def test_anchor_on_the_users_machine_is_refused_on_a_cluster():
+    world = world_with_anchor("file:///models/orders/orders-1a2b3")
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.INVALID_SPEC
+    assert failure.message.startswith(
+        "EvalGate golden: spec.anchor.uri: pods on a cluster cannot read file://"
+    )
+    assert world.jobs() == []
