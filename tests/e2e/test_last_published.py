@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.node import Node
-from support.overlapping import good_and_worse, with_grown_set
+from support.overlapping import good_and_worse, with_grown_set, with_other_failures
 from support.tiny_job import TinyJob
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -62,3 +62,14 @@ def test_grown_golden_set_keeps_the_published_version_as_baseline(node: Node, na
     node.apply(namespace, *with_grown_set(first, second))
     expected = f"golden-v2: golden 18/25, LastPublished (good-{uid}, judged again) 25/25: -28.0 points"
     assert expected in message_of(worse.ended())
+
+
+def test_ten_fixes_do_not_hide_ten_new_failures(node: Node, namespace: str) -> None:
+    node.install()
+    good, other = TinyJob(node, namespace, "good"), TinyJob(node, namespace, "worse")
+    first, second = with_other_failures(*good_and_worse("pvc://models/tiny", **NODE_CHANGES))
+    node.apply(namespace, *first)
+    assert good.ended()["phase"] == "Succeeded", good.status()["message"]
+    node.apply(namespace, *second)
+    message = message_of(other.ended())
+    assert "10/20: +0.0 points, limit -5.0; new failures 10, at most 3: case-0, case-2" in message

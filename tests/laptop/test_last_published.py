@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.overlapping import good_and_worse, with_grown_set
+from support.overlapping import good_and_worse, with_grown_set, with_other_failures
 
 pytestmark = pytest.mark.model
 LOST = (
@@ -46,4 +46,14 @@ def test_new_gate_with_a_grown_set_judges_the_published_version_again(tunegate, 
     failure = tunegate.status("worse")["failure"]
     assert failure["message"].startswith(
         f"golden-v2: golden 18/25, LastPublished (good-{uid}, judged again) 25/25: -28.0 points, limit -5.0; "
+    ), result.stdout
+
+
+def test_ten_fixes_do_not_hide_ten_new_failures(tunegate, tiny_model):
+    good, other = with_other_failures(*good_and_worse(f"file://{tiny_model}"))
+    assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
+    result = tunegate("run", tunegate.write_all([*good[:-1], *other], "other"), seconds=400)
+    assert tunegate.status("worse")["failure"]["message"].endswith(
+        ": golden 10/20, LastPublished 10/20: +0.0 points, limit -5.0; "
+        "new failures 10, at most 3: case-0, case-2, case-4, case-6, case-8 and 5 more"
     ), result.stdout

@@ -50,6 +50,30 @@ def with_grown_set(good: Objects, worse: Objects) -> Objects:
     return [make_config_map("cases-v2", golden__jsonl=golden), gate, job]
 
 
+def with_other_failures(good: Objects, worse: Objects) -> tuple[Objects, Objects]:
+    """Return the manifests of the jobs ``good`` and ``worse``, which train equally long and pass half of the
+    cases, but not the same: ``good`` learns ``yes``, and ``worse`` learns ``no``."""
+    good, (job,) = copy.deepcopy(good), copy.deepcopy(worse)
+    rows, worse_rows, cases, gate, first = good
+    golden = "".join(
+        json.dumps(
+            {
+                "id": f"case-{i}",
+                "prompt": f"golden order {i} {ITEMS[i % 6]}",
+                "expect": [{"type": "equals", "value": ("yes", "no")[i % 2]}],
+            }
+        )
+        + "\n"
+        for i in range(20)
+    )
+    cases["data"] = {"golden.jsonl": golden}
+    worse_rows["data"] = {"train.jsonl": rows["data"]["train.jsonl"].replace('"yes"', '"no"')}
+    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
+    gate["spec"]["thresholds"] = {"minPassRate": "0.4"}
+    job["spec"]["stages"][0]["training"]["maxSteps"] = first["spec"]["stages"][0]["training"]["maxSteps"]
+    return good, [job]
+
+
 def _golden(count: int) -> str:
     """Return a golden set, of which a quarter of the cases requires exactly ``yes``."""
     cases = [
