@@ -108,8 +108,22 @@ def test_operator_can_create_a_job_owned_by_an_evalgate(tmp_path: Path) -> None:
 def test_user_roles_do_not_grant_write_access_to_status(helm: Helm) -> None:
     objects = helm.render()
     edit = grants(objects["ClusterRole", "tunegate-edit"]["rules"])
+    gate_edit = grants(objects["ClusterRole", "tunegate-gate-edit"]["rules"])
     assert ("finetunejobs", "create") in edit
-    assert not [resource for resource, _ in edit if "/" in resource]
+    assert ("evalgates", "create") in gate_edit
+    assert not [resource for resource, _ in edit | gate_edit if "/" in resource]
+
+
+def test_cluster_role_edit_may_read_gates_but_only_admin_may_write_them(helm: Helm) -> None:
+    given: dict[str, set[Grant]] = {"admin": set(), "edit": set()}
+    for (kind, _), obj in helm.render().items():
+        for role in given if kind == "ClusterRole" else ():
+            if f"rbac.authorization.k8s.io/aggregate-to-{role}" in obj["metadata"]["labels"]:
+                given[role] |= grants(obj["rules"])
+    writes = {("evalgates", verb) for verb in WRITES}
+    assert not given["edit"] & writes
+    assert given["admin"] >= writes
+    assert ("evalgates", "get") in given["edit"]
 
 
 def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) -> None:
