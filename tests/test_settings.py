@@ -16,10 +16,15 @@ def test_settings_are_valid_if_only_required_ones_are_set():
     settings = read_settings(LEAST | {"PATH": "/bin", "POD_OTHER": "x"})
     assert (settings.trainer_image, settings.pod_ip) == ("trainer:1", "10.0.0.1")
     assert settings.watch_namespaces == ()
+    assert settings.required_gates == ()
 
 
 def test_watched_namespaces_are_separated_by_commas():
     assert read_settings(LEAST | {"TUNEGATE_WATCH_NAMESPACES": "a, b,"}).watch_namespaces == ("a", "b")
+
+
+def test_required_gates_are_separated_by_commas():
+    assert read_settings(LEAST | {"TUNEGATE_REQUIRED_GATES": "a, b,"}).required_gates == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +34,7 @@ def test_watched_namespaces_are_separated_by_commas():
         ({"TUNEGATE_WORKERS": "none"}, "TUNEGATE_WORKERS"),
         ({"TUNEGATE_LOG_FORMAT": "xml"}, "TUNEGATE_LOG_FORMAT"),
         ({"TUNEGATE_WORKER": "4"}, "TUNEGATE_WORKER"),
+        ({"TUNEGATE_REQUIRED_GATES": "Gate_A"}, "TUNEGATE_REQUIRED_GATES"),
         ({"POD_IP": ""}, "POD_IP"),
     ],
 )

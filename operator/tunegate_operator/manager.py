@@ -102,7 +102,7 @@ class Manager:
             self._cluster,
             self._cache,
             self._queue,
-            [FineTuneJobController(pods), EvalGateController()],
+            [FineTuneJobController(pods, self._settings.required_gates), EvalGateController()],
             self._clock,
             observe=self._metrics.reconciled,
         )

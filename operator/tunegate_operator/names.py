@@ -23,6 +23,9 @@ MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
 
 CONTINUE_ANNOTATION = f"{GROUP}/continue"
 DISCARD_ANNOTATION = f"{GROUP}/discard"
+REQUIRED_GATES_ANNOTATION = f"{GROUP}/required-gates"
+"""Annotation of a namespace: the EvalGates that every FineTuneJob in it must name in ``spec.gates``,
+separated by commas."""
 
 MAX_LABEL = 63
 MAX_INDEXED = 58 - len("-1023-")

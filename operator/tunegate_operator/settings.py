@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from tunegate_api.meta import Name
+
 VARIABLE_PREFIX = "TUNEGATE_"
 _POD = ("POD_NAME", "POD_NAMESPACE", "POD_IP")
 
@@ -33,6 +35,9 @@ class Settings(BaseModel):
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_comma_list)] = ()
     """The namespaces to watch; empty means all namespaces. The environment variable separates them by
     commas."""
+    required_gates: Annotated[tuple[Name, ...], BeforeValidator(_comma_list)] = ()
+    """The EvalGates that every FineTuneJob must name in ``spec.gates``. The environment variable separates
+    them by commas."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     workers: int = Field(default=4, ge=1, le=64)

@@ -105,6 +105,8 @@ def test_crds_are_not_installed_if_disabled(helm: Helm) -> None:
         ("log.level=LOUD", "at '/log/level': value must be one of"),
         ("trainerImage.digest=abc", "at '/trainerImage/digest': 'abc' does not match pattern"),
         ("watchNamespaces={Team_A}", "at '/watchNamespaces/0': 'Team_A' does not match pattern"),
+        ("requiredGates={Gate_A}", "at '/requiredGates/0': 'Gate_A' does not match pattern"),
+        ("requiredGates={a,a}", "at '/requiredGates': items at 0 and 1 are equal"),
     ],
 )
 def test_error_names_the_invalid_helm_value(helm: Helm, value: str, message: str) -> None:
@@ -114,10 +116,17 @@ def test_error_names_the_invalid_helm_value(helm: Helm, value: str, message: str
 
 
 def test_operator_accepts_the_settings_of_the_chart(helm: Helm) -> None:
-    objects = helm.render("replicas=2", "watchNamespaces={team-a,team-b}", "log.level=DEBUG", "workers=8")
+    objects = helm.render(
+        "replicas=2",
+        "watchNamespaces={team-a,team-b}",
+        "requiredGates={privacy,policy}",
+        "log.level=DEBUG",
+        "workers=8",
+    )
     given = {name: value if value is not None else "10.0.0.1" for name, value in environment(objects).items()}
     settings = read_settings(given)
     assert settings.watch_namespaces == ("team-a", "team-b")
+    assert settings.required_gates == ("privacy", "policy")
     assert (settings.log_format, settings.log_level, settings.workers) == ("json", "DEBUG", 8)
     assert settings.report_service == "tunegate-reports"
 

@@ -126,6 +126,22 @@ def test_cluster_role_edit_may_read_gates_but_only_admin_may_write_them(helm: He
     assert ("evalgates", "get") in given["edit"]
 
 
+def test_operator_can_read_namespaces_but_not_list_them(helm: Helm) -> None:
+    verbs = {
+        verb for resource, verb in bound(helm.render(), "ClusterRoleBinding") if resource == "namespaces"
+    }
+    assert verbs == {"get"}
+
+
+def test_required_gates_policy_is_limited_to_watched_namespaces(helm: Helm) -> None:
+    policy = "ValidatingAdmissionPolicy", "tunegate-required-gates"
+    assert "namespaceSelector" not in helm.render()[policy]["spec"]["matchConstraints"]
+    limited = helm.render("watchNamespaces={team-a,team-b}")[policy]["spec"]["matchConstraints"]
+    assert limited["namespaceSelector"]["matchExpressions"] == [
+        {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a", "team-b"]}
+    ]
+
+
 def test_admission_policies_apply_to_the_operator_service_account(helm: Helm) -> None:
     objects = helm.render()
     (subject,) = objects["ClusterRoleBinding", "tunegate"]["subjects"]

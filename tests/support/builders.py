@@ -114,6 +114,17 @@ def make_config_map(name: str, **data: str) -> Object:
     }
 
 
+def make_namespace(required_gates: str | None = None, name: str = "default") -> Object:
+    """Build a Namespace whose annotation requires gates. If ``required_gates`` is None, there is no
+    annotation."""
+    annotations = {} if required_gates is None else {"tunegate.dev/required-gates": required_gates}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "namespace": name, "annotations": annotations},
+    }
+
+
 def make_scores(name: str, sample: str, job: str = "orders", reviewer: str = "ana", **scores: Any) -> Object:
     """Build a ConfigMap with the scores of one reviewer. The name of each argument in ``scores`` is the id of
     a row."""

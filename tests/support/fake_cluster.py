@@ -63,6 +63,7 @@ class FakeCluster(ObjectStore):
         self._conflicts = 0
         self._error_on: int | None = None
         self._refusals: dict[str, ClusterError] = {}
+        self._unreadable: dict[str, ClusterError] = {}
 
     # Faults
 
@@ -99,6 +100,13 @@ class FakeCluster(ObjectStore):
         """Refuse objects of this kind as forbidden; None accepts them again."""
         self._refuse(kind, None if message is None else ForbiddenError(message))
 
+    def fail_to_read(self, kind: str, error: ClusterError | None) -> None:
+        """Make every read of one object of this kind fail with this error; None ends this."""
+        if error is None:
+            self._unreadable.pop(kind, None)
+        else:
+            self._unreadable[kind] = error
+
     def terminate(self) -> None:
         """Refuse new objects from now on, because the namespace is being deleted."""
         for kind in ("ConfigMap", "Job"):
@@ -122,6 +130,8 @@ class FakeCluster(ObjectStore):
 
     def get(self, key: Key) -> Object | None:
         self._check()
+        if key.kind in self._unreadable:
+            raise self._unreadable[key.kind]
         return super().get(key)
 
     def create(self, obj: Object) -> Object:

@@ -228,6 +228,8 @@ class World:
         """Called after each reconciliation."""
         self.trainer_image = "trainer:test"
         """The trainer image in the operator's settings."""
+        self.required_gates: tuple[str, ...] = ()
+        """The required gates in the operator's settings."""
         self._late: list[WatchEvent] | None = None
         self._late_kinds: tuple[str, ...] = ()
         self.outbox: dict[str, Report] = {}
@@ -243,7 +245,9 @@ class World:
             self.cache,
             self.queue,
             [
-                FineTuneJobController(PodSettings(self.trainer_image, self._report_to())),
+                FineTuneJobController(
+                    PodSettings(self.trainer_image, self._report_to()), self.required_gates
+                ),
                 EvalGateController(),
             ],
             self.clock,

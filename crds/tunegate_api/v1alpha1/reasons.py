@@ -141,6 +141,9 @@ class Reason(StrEnum):
     """An EvalGate that the job references does not exist yet."""
     GATE_NOT_READY = "GateNotReady"
     """An EvalGate that the job references is not ready. See the conditions of the EvalGate."""
+    REQUIRED_GATES_UNKNOWN = "RequiredGatesUnknown"
+    """The annotation `tunegate.dev/required-gates` of the namespace is malformed, or the operator may not
+    read the namespace, so the operator does not know which gates the job must name."""
     START_FROM_NOT_FOUND = "StartFromNotFound"
     """The FineTuneJob in `model.startFrom` does not exist yet."""
     START_FROM_NOT_READY = "StartFromNotReady"
@@ -191,6 +194,9 @@ class Reason(StrEnum):
     # failed
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or uses a feature that is not supported yet. No pod was started."""
+    REQUIRED_GATES_MISSING = "RequiredGatesMissing"
+    """`spec.gates` lacks a gate that the namespace or the cluster requires of every job. No pod was
+    started."""
     START_FROM_FAILED = "StartFromFailed"
     """The FineTuneJob in `model.startFrom` failed or was discarded, so there is no model to start from."""
     REFUSED = "Refused"
@@ -261,6 +267,7 @@ HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
 TO_FIX = (
     Reason.GATE_NOT_FOUND,
     Reason.GATE_NOT_READY,
+    Reason.REQUIRED_GATES_UNKNOWN,
     Reason.START_FROM_NOT_FOUND,
     Reason.CONFIG_MAP_NOT_FOUND,
     Reason.SECRET_NOT_FOUND,

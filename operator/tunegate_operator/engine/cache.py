@@ -100,6 +100,9 @@ class Cache:
             ]
         return _sorted(held.read() for held in found)
 
+    def read_namespace(self, name: str) -> Object | None:
+        return self._read_from_cluster(Key("Namespace", name, name))
+
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)
 
@@ -241,15 +244,18 @@ class Cache:
 
         The metadata of a deleted object stays cached until a watch or a list reports the deletion, because
         the keys that the deletion concerns are enqueued only then."""
+        found = self._read_from_cluster(key)
+        if found:
+            self.put(found)
+        return found
+
+    def _read_from_cluster(self, key: Key) -> Object | None:
         if self._read is None:
             raise LookupError(
                 f"the content of {key.kind} {key.namespace}/{key.name} is not cached, and this cache has no "
                 "function to read it from the cluster"
             )
-        found = self._read(key)
-        if found:
-            self.put(found)
-        return found
+        return self._read(key)
 
     def _apply_deletion(self, last: Object) -> bool:
         """Apply a deletion. Returns whether the deletion is new.

@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, order=True, slots=True)
 class Key:
-    """The kind, namespace and name of an object."""
+    """The kind, namespace and name of an object. A Namespace is in itself: its namespace is its name."""
 
     kind: str
     namespace: str

@@ -181,6 +181,12 @@ class View(Protocol):
         there are thousands of finished jobs."""
         ...
 
+    def read_namespace(self, name: str) -> Object | None:
+        """Read a Namespace from the cluster; None if it does not exist. On a laptop there are no Namespaces.
+
+        Namespaces are neither watched nor cached, so every call is a request. Raises ClusterError."""
+        ...
+
     def reports(self, job_uid: str) -> list[Object]:
         """Return the latest report of each role and stage of a job."""
         ...
@@ -199,7 +205,7 @@ class View(Protocol):
 
 class Controller(Protocol):
     """Decides about the objects of one kind. Its methods do no I/O, except that :meth:`View.get` may read a
-    ConfigMap."""
+    ConfigMap, and :meth:`View.read_namespace` reads a Namespace."""
 
     kind: str
 

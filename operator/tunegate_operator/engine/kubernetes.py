@@ -61,10 +61,11 @@ class Resource:
     """Timeout of a request for one object. None stands for the timeout of the cluster."""
     metadata_only: bool = False
     """Whether lists and watches return the metadata only."""
+    is_namespaced: bool = True
 
     def path(self, namespace: str | None, name: str = "") -> str:
         root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
-        inside = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        inside = f"/namespaces/{quote(namespace, safe='')}" if namespace and self.is_namespaced else ""
         return f"{root}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
@@ -86,9 +87,10 @@ _UNWATCHED = {
     "Secret": Resource("v1", "secrets"),
     "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices"),
     "Service": Resource("v1", "services"),
+    "Namespace": Resource("v1", "namespaces", is_namespaced=False),
 }
-"""Kinds that are neither listed nor watched: the operator's own objects, and the Services of multi-pod
-training, which are deleted with their owner."""
+"""Kinds that are neither listed nor watched: the operator's own objects, the Services of multi-pod training,
+which are deleted with their owner, and Namespaces, which are read when a job starts."""
 _RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
 _EVENTS = Resource("v1", "events")
 _JSON = "application/json"

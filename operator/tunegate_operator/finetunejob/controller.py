@@ -30,12 +30,16 @@ MAX_PROBLEMS = 10
 
 
 class FineTuneJobController:
-    """Decide about FineTuneJobs. An instance has settings, but no state."""
+    """Decide about FineTuneJobs. An instance has settings, but no state.
+
+    ``required_gates`` are the gates that the cluster requires of every job.
+    """
 
     kind = "FineTuneJob"
 
-    def __init__(self, pods: PodSettings) -> None:
+    def __init__(self, pods: PodSettings, required_gates: tuple[str, ...] = ()) -> None:
         self._pods = pods
+        self._required_gates = required_gates
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """Return the decision about one FineTuneJob; None if there is nothing to do."""
@@ -51,7 +55,7 @@ class FineTuneJobController:
             new = _refused(obj, old, problems, now)
             return Decision(new.to_wire(), events=events_between(name, old, new))
         try:
-            observed = observe(obj, view)
+            observed = observe(obj, view, self._required_gates)
         except UnreadableRecordError as error:
             return self._hold(obj, old, Reason.RECORD_UNREADABLE, _cannot_be_read(error), now)
         draft = decide(observed, now, self._pods)

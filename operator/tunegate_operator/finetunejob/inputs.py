@@ -17,8 +17,8 @@ from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
-"""Interval in seconds at which a job updates its message while it waits for the job in ``model.startFrom``.
-The message shows the phase of that job."""
+"""Interval in seconds at which a job looks again at what it waits for, if no event reports a change: the
+namespace's required gates, or the phase of the job in ``model.startFrom``, which the message shows."""
 
 
 def ensure_request(run: Run) -> bool:
@@ -46,10 +46,33 @@ def ensure_request(run: Run) -> bool:
         if reason is Reason.START_FROM_NOT_READY:
             draft.agenda.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
         return False
+    if not _has_required_gates(run):
+        return False
     request = _make_request(observed, run.pods.image)
     draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
     _use_request(run, request, request_name(meta.name, meta.uid))
     return True
+
+
+def _has_required_gates(run: Run) -> bool:
+    """Return whether the job names all gates that are required of it. If not, fail the job; if they are
+    unknown, show that the job waits for them.
+
+    A job that started before is not checked again if its request was removed.
+    """
+    observed, draft = run.observed, run.draft
+    required = observed.required_gates
+    if draft.status.request is not None:
+        return True
+    if required.problem:
+        timeout = observed.job.spec.start_timeout_seconds
+        draft.wait(Phase.PENDING, Reason.REQUIRED_GATES_UNKNOWN, required.problem, timeout)
+        draft.agenda.look_again_at(draft.now + timedelta(seconds=LOOK_AGAIN_SECONDS))
+        return False
+    failure = required.failure(observed.job.spec)
+    if failure is not None:
+        draft.fail(failure)
+    return failure is None
 
 
 def _use_request(run: Run, request: Request, name: str) -> None:

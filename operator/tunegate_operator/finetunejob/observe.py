@@ -16,6 +16,7 @@ from tunegate_operator.children.records import UnreadableRecordError, read_recor
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
 from tunegate_operator.finetunejob.build import grace_seconds, node_count, owner_of
+from tunegate_operator.finetunejob.required_gates import NOT_READ, RequiredGates, read_required_gates
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
     JOB_LABEL,
@@ -71,6 +72,8 @@ class ObservedJob:
     ignored_jobs: tuple[IgnoredJob, ...]
     """Jobs that name this FineTuneJob as their owner, but are not attempts of its steps."""
     reports: tuple[Report, ...]
+    required_gates: RequiredGates
+    """The gates that the job must name. They are read only for a job that could start otherwise."""
     refusal: Refusal | None
     """Why the last creation of a child failed; None if it succeeded."""
     has_pods: bool = False
@@ -97,8 +100,9 @@ class ObservedJob:
         return next((r for r in self.reports if (r.role, r.stage) == (step.role, step.stage)), None)
 
 
-def observe(obj: Object, view: View) -> ObservedJob:
+def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> ObservedJob:
     """Read a FineTuneJob with a valid spec, and everything that decisions need, from the cache.
+    ``required_gates`` are the gates that the cluster requires of every job.
 
     Raises :class:`UnreadableRecordError` if the recorded request, plan or results were edited or written by
     another version.
@@ -113,14 +117,16 @@ def observe(obj: Object, view: View) -> ObservedJob:
     plan = read_record(view, owner, plan_name(meta.name, meta.uid), PLAN_KEY, Plan)
     review = _review(view, job, plan) if job.spec.data.quality else None
     scores = _scores(view, job) if job.spec.data.quality and review is None else []
+    missing = tuple(name for name in config_maps if not view.has(Key("ConfigMap", meta.namespace, name)))
+    request = read_record(view, owner, request_name(meta.name, meta.uid), REQUEST_KEY, Request)
+    is_new = request is None and job.status.request is None and job.status.failure is None
+    may_start = is_new and not job.spec.suspend and not missing and all(gates.values())
     return ObservedJob(
         job=job,
         gates=gates,
-        missing_config_maps=tuple(
-            name for name in config_maps if not view.has(Key("ConfigMap", meta.namespace, name))
-        ),
+        missing_config_maps=missing,
         start_from=_earlier_job(view, job),
-        request=read_record(view, owner, request_name(meta.name, meta.uid), REQUEST_KEY, Request),
+        request=request,
         plan=plan,
         results=read_record(view, owner, results_name(meta.name, meta.uid), RESULTS_KEY, Results)
         or Results(),
@@ -130,6 +136,7 @@ def observe(obj: Object, view: View) -> ObservedJob:
         children=children,
         ignored_jobs=ignored_jobs,
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
+        required_gates=read_required_gates(view, meta.namespace, required_gates) if may_start else NOT_READ,
         refusal=view.refusal(meta.uid),
         has_pods=job.status.tracking is not None and _has_pods(meta.namespace, meta.name, view),
     )
