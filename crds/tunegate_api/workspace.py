@@ -62,6 +62,10 @@ class Workspace:
         self.outbox = self.job / "outbox"
         self.tracking = self.job / "tracking"
 
+    def golden_set(self, gate: str) -> PurePosixPath:
+        """Return the copy of a gate's golden set, which the data role makes if the set is at an address."""
+        return self.data / "golden" / f"{gate}.jsonl"
+
     @staticmethod
     def base_model(digest: str) -> PurePosixPath:
         """Return the folder of a resolved model, which all jobs on the volume share."""

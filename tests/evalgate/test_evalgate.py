@@ -3,13 +3,13 @@
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
-from support.world import World
+from support.world import Script, World
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.evalgate.observe import may_be_new
 from tunegate_operator.evalgate.records import with_records
 from tunegate_operator.names import RESULTS_KEY, results_name
@@ -55,6 +55,36 @@ def test_recreated_gate_with_other_cases_starts_with_empty_records():
     assert ready(world)[0] == "True"
     assert status(world).records == []
     assert status(world).last_verdict is None
+
+
+def volume_gate(uri: str = "pvc://sets/golden.jsonl") -> Object:
+    """Build a gate whose golden set is at an address, which the operator cannot read."""
+    gate = make_gate().obj()
+    gate["spec"]["golden"]["source"] = {"uri": uri}
+    return gate
+
+
+def test_gate_with_a_golden_set_at_an_address_is_ready_and_counts_cases_once_judged():
+    world = World()
+    gate = volume_gate()
+    world.apply(gate)
+    world.settle()
+    assert ready(world) == (
+        "True",
+        GateReason.GOLDEN_PINNED,
+        "pods read the golden set, and check its digest, its cases and the thresholds",
+    )
+    assert (status(world).cases, status(world).digest) == (None, gate["spec"]["golden"]["sha256"])
+    world.apply(make_config_map("rows", train__jsonl="{}"), make_job().obj())
+    assert world.run().phase is Phase.SUCCEEDED
+    assert (status(world).cases, status(world).records[0].total) == (100, 100)
+
+
+def test_results_of_another_golden_set_fail_a_job_whose_gate_has_its_set_at_an_address():
+    world = World(Script(golden_sha256="e" * 64))
+    world.apply(volume_gate(), make_config_map("rows", train__jsonl="{}"), make_job().obj())
+    assert world.run().phase is Phase.FAILED
+    assert status(world).records == []
 
 
 def test_gate_waits_for_a_missing_golden_set():

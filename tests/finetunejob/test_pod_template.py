@@ -1,15 +1,16 @@
 """The specs of pods have the security settings of the operator and the settings of ``spec.podTemplate``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from support.builders import make_job
+from support.builders import make_gate, make_job
 from support.manifests import changed, finetunejob
 from support.model_shapes import QWEN_7B
 from support.world import World, plan_for
-from tunegate_api.contract import Request, Role
-from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.contract import GateRequest, Request, Role
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import find_problems
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cluster import Object
@@ -20,12 +21,12 @@ PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
 
 
-def template_of(role: Role, **spec: Any) -> Object:
-    """Return the pod template in a job's child Job of this role."""
+def template_of(role: Role, *, gates: Sequence[GateRequest] = (), **spec: Any) -> Object:
+    """Return the pod template in a job's child Job of this role. The request has ``gates``."""
     obj = make_job().with_spec(**spec).obj()
     obj["metadata"]["uid"] = UID
     job = FineTuneJob.model_validate(obj)
-    request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=[])
+    request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=list(gates))
     child = child_job(job, request, Step(role), 1, pods=PODS)
     template: Object = child["spec"]["template"]
     return template
@@ -266,6 +267,24 @@ def test_pod_gets_only_the_secrets_of_its_role(role: Role, names: set[str]):
     assert not any(secret.get("optional") for secret in secrets.values()), (
         "with optional, the pod would start without them"
     )
+
+
+@pytest.mark.parametrize("role", Role)
+def test_only_the_data_pod_gets_claims_and_secrets_of_golden_sets(role: Role):
+    gates = []
+    for name, source in {
+        "on-a-volume": {"uri": "pvc://sets/golden.jsonl"},
+        "in-a-bucket": {"uri": "s3://sets/golden.jsonl", "secretName": "golden-key"},
+    }.items():
+        gate = EvalGate.model_validate(changed(make_gate(name).obj(), {"spec.golden.source": source}))
+        gates.append(GateRequest(name=name, spec=gate.spec, golden_sha256="a" * 64))
+    template = template_of(role, gates=gates)
+    claims = {v.get("persistentVolumeClaim", {}).get("claimName") for v in template["spec"]["volumes"]}
+    secrets = {v.get("secret", {}).get("secretName") for v in template["spec"]["volumes"]}
+    assert ("sets" in claims, "golden-key" in secrets) == (role is Role.DATA,) * 2
+    if role is Role.DATA:
+        mounts = {mount["mountPath"]: mount for mount in container(template)["volumeMounts"]}
+        assert mounts["/tunegate/volumes/sets"]["readOnly"] is True
 
 
 @pytest.mark.parametrize("role", Role)

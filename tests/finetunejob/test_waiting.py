@@ -88,6 +88,18 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
     assert world.jobs() == []
 
 
+def test_golden_set_in_a_local_file_is_refused_on_a_cluster():
+    world, gate = World(), make_gate().obj()
+    gate["spec"]["golden"]["source"] = {"uri": "file:///sets/golden.jsonl"}
+    world.apply_all(gate=gate)
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.INVALID_SPEC
+    assert failure.message.startswith("EvalGate golden: spec.golden.source.uri: pods on a cluster cannot")
+    assert world.jobs() == []
+
+
 def test_pod_that_replaces_a_deleted_one_has_a_full_start_timeout():
     world = World()
     world.apply_all(make_job().with_spec(startTimeoutSeconds=600).obj())

@@ -1051,10 +1051,16 @@ EVALGATE = [
         below=".uri",
     ),
     Wrong(
-        "golden cases outside a volume",
-        {"spec.golden.source": {"uri": "s3://bucket/golden.jsonl"}},
+        "golden cases in a registry",
+        {"spec.golden.source": {"uri": "oci://registry/golden"}},
         "spec.golden.source.uri",
         "must begin with pvc://",
+    ),
+    Wrong(
+        "credentials for golden cases in the spec",
+        {"spec.golden.source": {"inline": [{"id": "a"}], "secretName": "store"}},
+        "spec.golden.source.secretName",
+        "secretName is for the credentials of uri: give uri, or leave secretName out",
     ),
     Wrong(
         "a key without a ConfigMap",

@@ -7,6 +7,7 @@ from pydantic import Field
 from tunegate_api.judging.new_failures import Limit
 from tunegate_api.judging.verdict import Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
+from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
@@ -33,10 +34,13 @@ class GoldenSource(ApiModel):
     """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
-    uri: Annotated[
-        Annotated[Uri, AllowedSchemes(("pvc",))] | None, Field(examples=["pvc://datasets/golden.jsonl"])
-    ] = None
-    """Address of a file on a volume: pvc://CLAIM/PATH."""
+    uri: Annotated[DataUri | None, Field(examples=["pvc://datasets/golden.jsonl"])] = None
+    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
+    hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
+    FineTuneJob reads it."""
+    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
+    mounted only into the pod of the data Job."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
     """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
 

@@ -26,6 +26,9 @@ class GateReason(StrEnum):
 
     GOLDEN_READ = "GoldenRead"
     """Ready: the golden set was read, and matches the digest in the spec."""
+    GOLDEN_PINNED = "GoldenPinned"
+    """Ready: the golden set is at `golden.source.uri`, which the operator does not read, and is pinned by
+    `golden.sha256`. The data Job of each FineTuneJob checks its digest, its cases and the thresholds."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     """The ConfigMap with the golden set does not exist yet, or lacks the key in `golden.source.key`. Or that
     field is omitted, and the ConfigMap does not have exactly one key."""

@@ -307,7 +307,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("spec", "model", "startFrom"),
         ),
     ),
-    GoldenSource: (Choice(("configMap", "uri", "inline")), _KEY),
+    GoldenSource: (Choice(("configMap", "uri", "inline")), _KEY, _SECRET),
     Golden: (
         Refuse(
             ~given("sha256") & ~given("source.inline") & given("source"),

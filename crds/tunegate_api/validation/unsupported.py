@@ -60,7 +60,6 @@ FINETUNEJOB = (
 )
 
 EVALGATE = (
-    NotYet("golden.source.uri", GIVEN, "golden sets on volumes; use configMap or inline"),
     NotYet("safety", GIVEN, "the safety comparison"),
     NotYet("target", GIVEN, "judging a model independently of a job"),
     NotYet("schedule", GIVEN, "judging on a schedule"),

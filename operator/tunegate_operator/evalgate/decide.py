@@ -11,7 +11,7 @@ from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
-from tunegate_operator.evalgate.observe import Missing, ObservedGate
+from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
 from tunegate_operator.names import records_name
 
@@ -55,6 +55,11 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         return _not_ready(
             status, golden.reason, golden.message, generation=generation, now=now, stalled=False
         )
+    if isinstance(golden, Pinned):
+        known = next((r.total for r in status.records if r.golden_sha256 == golden.sha256), None)
+        status = status.model_copy(update={"cases": known, "digest": golden.sha256})
+        message = "pods read the golden set, and check its digest, its cases and the thresholds"
+        return _ready(status, "True", GateReason.GOLDEN_PINNED, message, generation=generation, now=now)
     digest = sha256_text(golden)
     pinned = gate.spec.golden.sha256
     if pinned is not None and digest != pinned:

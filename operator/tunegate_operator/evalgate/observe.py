@@ -27,6 +27,13 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Pinned:
+    """A golden set at an address, which only pods read. They check that it has this digest."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Unreadable:
     """A job whose results cannot be read, because they were edited or written by another version of the
     operator."""
@@ -38,8 +45,8 @@ class Unreadable:
 @dataclass(frozen=True)
 class ObservedGate:
     gate: EvalGate
-    golden: str | Missing
-    """The text of the golden set, or why it cannot be read."""
+    golden: str | Pinned | Missing
+    """The text of the golden set, its digest if only pods read it, or why it cannot be read."""
     records: tuple[Record, ...]
     """New records, which the gate's status does not list yet: one for each ended job whose final model this
     gate judged."""
@@ -52,10 +59,11 @@ class ObservedGate:
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
-    golden, recorded = _golden_text(gate, view), read_records(gate.metadata, view)
+    golden, recorded = _golden(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
         return ObservedGate(gate, golden, (), recorded, (), tuple(gate.status.baselines))
-    jobs, digest = view.of_kind("FineTuneJob", gate.metadata.namespace), sha256_text(golden)
+    jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
+    digest = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
     found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
     return ObservedGate(
         gate,
@@ -83,8 +91,10 @@ def may_be_new(gate: EvalGate, job: Object) -> bool:
     return len(records) < MAX_RECORDS or not kept or moment(status["completionTime"]) > min(kept)
 
 
-def _golden_text(gate: EvalGate, view: View) -> str | Missing:
+def _golden(gate: EvalGate, view: View) -> str | Pinned | Missing:
     source = gate.spec.golden.source
+    if source.uri is not None:
+        return Pinned(gate.spec.golden.sha256 or "")
     if source.inline is not None:
         return inline_golden(source.inline)
     name = source.config_map or ""

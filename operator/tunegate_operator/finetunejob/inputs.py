@@ -1,14 +1,13 @@
 """Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job in
 ``model.startFrom``."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
 from tunegate_api.judging.verdict import VerdictState, counted_outcomes
 from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
-from tunegate_api.v1alpha1 import EvalGate, FineTuneJobSpec
+from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
@@ -33,9 +32,7 @@ def ensure_request(run: Run) -> bool:
     if observed.request is not None:
         _use_request(run, observed.request, request_name(meta.name, meta.uid))
         return True
-    failure = _failed_start_from(observed) or (
-        None if run.pods.on_one_machine else _local_files(observed.job.spec, observed.gates)
-    )
+    failure = _failed_start_from(observed) or (None if run.pods.on_one_machine else _local_files(observed))
     if failure is not None:
         draft.fail(failure)
         return False
@@ -97,8 +94,10 @@ def _missing(observed: ObservedJob) -> tuple[Reason, str] | None:
     return None
 
 
-def _local_files(spec: FineTuneJobSpec, gates: Mapping[str, EvalGate | None]) -> Failure | None:
-    """Return a failure if the spec or a gate has ``file://`` URIs, which pods on a cluster cannot read."""
+def _local_files(observed: ObservedJob) -> Failure | None:
+    """Return a failure if the job or one of its gates has ``file://`` URIs, which pods on a cluster cannot
+    read."""
+    spec = observed.job.spec
     addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
     addresses |= {f"spec.data.mix[{i}].uri": source.uri for i, source in enumerate(spec.data.mix)}
     if spec.data.preference:
@@ -109,11 +108,10 @@ def _local_files(spec: FineTuneJobSpec, gates: Mapping[str, EvalGate | None]) ->
         calibration = spec.data.quality.judge.calibration.source
         addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
-    addresses |= {
-        f"EvalGate {name}: spec.anchor.uri": gate.spec.anchor.uri
-        for name, gate in gates.items()
-        if gate and gate.spec.anchor
-    }
+    golden = {name: gate.spec.golden.source.uri for name, gate in observed.gates.items() if gate}
+    addresses |= {f"EvalGate {name}: spec.golden.source.uri": uri for name, uri in golden.items()}
+    anchors = {name: gate.spec.anchor for name, gate in observed.gates.items() if gate}
+    addresses |= {f"EvalGate {name}: spec.anchor.uri": one.uri for name, one in anchors.items() if one}
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
     if not local:
         return None

@@ -37,8 +37,9 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     anchors = [gate.spec.anchor.uri for gate in request.gates if gate.spec.anchor]
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
-        read = [spec.model.uri, start, *(source.uri for source in _sources(spec)), *anchors]
-        uris = dict.fromkeys(read, False)
+        golden = [gate.spec.golden.source.uri for gate in request.gates]
+        rows = [source.uri for source in _sources(spec)]
+        uris = dict.fromkeys([spec.model.uri, start, *rows, *golden, *anchors], False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
     elif role is Role.GATE:
@@ -49,7 +50,7 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
 
 
-def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
+def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
     """Return the names of the Secrets that a role needs for its URIs or for the trackers. Its pods get no
     other Secret."""
     names: list[str | None] = []
@@ -58,6 +59,7 @@ def secrets(spec: FineTuneJobSpec, role: Role) -> list[str]:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
         names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
+        names += [gate.spec.golden.source.secret_name for gate in request.gates]
         judge = _judge(spec)
         names.append(judge.endpoint.secret_name if judge else None)
     elif role is Role.PUBLISH:
@@ -89,7 +91,7 @@ def pod_volumes(
             found.mount("workspace", ROOT / "volumes" / name, writes=writes)
         else:
             found.add_claim(f"volume-{i}", name, ROOT / "volumes" / name, writes=writes)
-    found.add_secrets(secrets(job.spec, role), needed=secrets_needed)
+    found.add_secrets(_secrets(job.spec, request, role), needed=secrets_needed)
     if reports:
         found.add_report_token(meta.uid)
     found.add_workspace(storage)

@@ -11,7 +11,7 @@ from tunegate_api.judging.verdict import points_text, rate, rate_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate import Thresholds
-from tunegate_api.v1alpha1.evalgate_status import Record
+from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_operator.ui.charts import Chart, Measured, rate_chart
 from tunegate_operator.ui.reader import Gate, Job
 from tunegate_operator.ui.states import Tone
@@ -102,6 +102,12 @@ def _state(gate: Gate) -> tuple[Tone, str, str]:
     ready = find_condition(gate.status.conditions, "Ready")
     if ready is None:
         return "unsure", "Not ready", "The golden set has not been read yet."
+    if ready.status == "True" and ready.reason == GateReason.GOLDEN_PINNED:
+        return (
+            "good",
+            "Ready",
+            "Pods read the golden set, and check that its digest is the pinned one.",
+        )
     if ready.status == "True":
         return "good", "Ready", "The golden set was read, and its digest matches the spec."
     stalled = find_condition(gate.status.conditions, "Stalled")

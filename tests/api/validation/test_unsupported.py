@@ -16,7 +16,6 @@ NOT_YET: dict[str, Changes] = {
 }
 
 GATE_NOT_YET: dict[str, Changes] = {
-    "golden.source.uri": {"spec.golden.source": {"uri": "pvc://a/golden.jsonl"}},
     "safety": {"spec.safety": {"source": {"builtin": "refusals-v1"}}},
     "target": {"spec.target": {"fineTuneJob": "orders"}},
     "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +18,6 @@ from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
-from tunegate_trainer.fetch.sources import locate
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
 from tunegate_trainer.tokens.chat import render
@@ -42,7 +40,7 @@ def golden_sets(
 def _golden_set(
     context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, scorers: Mapping[str, Scorer]
 ) -> GeneratedSet:
-    text = golden_text(context.root, gate.name, gate.spec.golden.source)
+    text = golden_text(context, gate.name, gate.spec.golden.source)
     digest = sha256_text(text)
     if digest != gate.golden_sha256:
         raise BadDataError(
@@ -136,20 +134,20 @@ def golden_cases(gate: str, text: str) -> list[GoldenCase]:
         ) from error
 
 
-def golden_text(root: Path, gate: str, source: GoldenSource) -> str:
-    """Read the text of a gate's golden set.
+def golden_text(context: Context, gate: str, source: GoldenSource) -> str:
+    """Read the text of a gate's golden set. If the set is at an address, read its copy on the storage volume,
+    which :func:`store_golden_sets` makes.
 
     Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
-    and :class:`UserError` if permission to read it is denied or the source is unsupported.
+    and :class:`UserError` if permission to read it is denied.
     """
+    root = context.root
     if source.inline is not None:
         return inline_golden(source.inline)
     if source.config_map is not None:
         path = config_map_file(root, f"EvalGate {gate}: spec.golden.source", source.config_map, source.key)
-    elif source.uri is not None and source.uri.startswith("pvc://"):
-        path = locate(root, source.uri, f"EvalGate {gate}: spec.golden.source.uri")
     else:
-        raise UserError(f"EvalGate {gate}: spec.golden.source needs inline, configMap or a pvc:// uri")
+        path = context.workspace / context.paths.golden_set(gate)
     try:
         return path.read_bytes().decode()
     except NO_FILE as error:

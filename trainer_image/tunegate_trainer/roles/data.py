@@ -32,6 +32,7 @@ from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
 from tunegate_trainer.evaluate.sets import check_metrics, check_split
+from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
@@ -61,6 +62,7 @@ def run(context: Context) -> Outcome:
     Raises :class:`TrainerError` if the job cannot be trained.
     """
     folder = context.workspace / context.paths.data
+    store_golden_sets(context)
     plan = _earlier_plan(context.workspace, folder) or _create_plan(context, DataFolder(folder))
     context.send_report(plan=plan)
     data = plan.data
@@ -192,7 +194,7 @@ def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
     request = context.request
     golden = {
-        gate.name: golden_cases(gate.name, golden_text(context.root, gate.name, gate.spec.golden.source))
+        gate.name: golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
         for gate in request.gates
     }
     schemas = _metric_schemas(context)

@@ -24,10 +24,12 @@ from tunegate_api.forecast import Forecast, ModelForecast
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.evalgate import Golden
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.golden_sets import golden_text
+from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
@@ -161,11 +163,18 @@ def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request
         GateRequest(
             name=name,
             spec=by_name[name].spec,
-            golden_sha256=sha256_text(golden_text(root, name, by_name[name].spec.golden.source)),
+            golden_sha256=_golden_sha256(root, name, by_name[name].spec.golden),
         )
         for name in names
     ]
     return _request(job, job.spec, requests)
+
+
+def _golden_sha256(root: Path, gate: str, golden: Golden) -> str:
+    """Return the digest of a gate's golden set. That of a set at an address is checked when it is copied."""
+    if golden.source.uri is not None:
+        return golden.sha256 or ""
+    return sha256_text(golden_text(Context(role=Role.DATA, root=root), gate, golden.source))
 
 
 def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) -> Request:
@@ -178,6 +187,7 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     """Return the forecast with the plan of the data role. The rows and golden sets must be available."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
+    store_golden_sets(context)
     model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
     data = DataFolder(context.workspace / context.paths.data)
     plan = prepare(context, data, model, folder)
