@@ -1145,6 +1145,12 @@ EVALGATE = [
         "must be one of BaseModel, LastPublished",
     ),
     Wrong(
+        "an anchor in a registry",
+        {"spec.anchor": {"uri": "oci://registry/orders:v1", "digest": "c" * 64}},
+        "spec.anchor.uri",
+        "must begin with pvc:// or file://",
+    ),
+    Wrong(
         "a gate that every model passes",
         {"spec.baselines": [], "spec.thresholds": LEAVE_OUT},
         "spec.baselines",
