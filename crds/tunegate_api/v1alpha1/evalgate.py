@@ -57,8 +57,21 @@ class Golden(ApiModel):
     """SHA-256 digest of the file, as `sha256sum` prints it. Required unless the cases are inline."""
 
 
+class Samples(ApiModel):
+    """Several outputs for each golden case, which are votes on that case."""
+
+    count: Annotated[int, Field(ge=2, le=32, examples=[5])]
+    """Number of outputs for each case."""
+    vote: Annotated[Literal["Majority", "All"], Field(examples=["All"])] = "Majority"
+    """When a case passes. Majority: more than half of its outputs pass. All: all of its outputs pass."""
+    temperature: Annotated[Decimal, Between(above=0, most=2), Field(examples=["0.7"])] = "1"
+    """Temperature of the outputs, more than 0 and at most 2. The random numbers are seeded, so that an
+    evaluation can be repeated."""
+
+
 class Generation(ApiModel):
-    """How outputs are generated. Decoding is greedy, so that an evaluation can be repeated."""
+    """How outputs are generated. Without `samples`, decoding is greedy, so that an evaluation can be
+    repeated."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=32768, examples=[512])] = 256
     """Maximum length of an output in tokens. A longer output is truncated and does not pass."""
@@ -70,12 +83,17 @@ class Generation(ApiModel):
     the delimiters of the chat template, such as <think> and </think>. Strip: scorers see only the answer,
     which is empty if the reasoning does not end. Keep: scorers see the whole output, without special
     tokens."""
+    samples: Samples | None = None
+    """Several outputs for each golden case, for a model that is served with a temperature. Evaluations take
+    that many times as long. If omitted, each case has one output, the most likely one. Held-out rows have
+    always one."""
     batching: Literal["Fixed", "Continuous"] = "Fixed"
     """How prompts are batched. Fixed: a batch runs until all of its prompts are answered, so that an
     evaluation can be repeated. Continuous: on a GPU, each answered prompt is replaced by the next prompt, so
     that at most `batchSize` prompts are in progress. This is faster if answers differ in length, but if two
     tokens are almost equally likely, each evaluation may choose another one. Continuous is treated as Fixed
-    on a CPU, for sharded stages, and for full fine-tuning that is evaluated in bfloat16 (see `precision`)."""
+    on a CPU, with `samples`, for sharded stages, and for full fine-tuning that is evaluated in bfloat16 (see
+    `precision`)."""
     precision: Literal["Auto", "Float32"] = "Auto"
     """Data type in which a stage of full fine-tuning evaluates its starting model and its checkpoints on a
     GPU. Their weights are float32. Auto: bfloat16, as in training, which is faster. Float32: the data type of

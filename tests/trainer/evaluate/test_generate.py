@@ -15,9 +15,10 @@ from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.continuous import continuous
-from tunegate_trainer.evaluate.generate import generate, greedy, undisturbed
+from tunegate_trainer.evaluate.generate import generate, generate_samples, greedy, undisturbed
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids
@@ -246,3 +247,29 @@ def test_tokenizer_without_a_chat_template_returns_one_turn_unchanged(tiny_model
     chat = [Message(role="system", content="Answer. "), Message(role="user", content="2 mugs?")]
     with pytest.raises(UserError, match="no chat template to separate them"):
         render(tokenizer, chat)
+
+
+def test_samples_differ_and_can_be_repeated(model, tokenizer, prompts):
+    settings = Generation(max_new_tokens=8, batch_size=5, samples={"count": 4, "temperature": "1.5"})
+    drawn = generate_samples(model, tokenizer, prompts, settings)
+    assert [len(outputs) for outputs in drawn] == [4] * len(prompts)
+    assert len({output.text for output in drawn[0]}) > 1
+    assert generate_samples(model, tokenizer, prompts, settings) == drawn
+
+
+def test_samples_do_not_depend_on_the_number_of_ranks(model, tokenizer, prompts, monkeypatch):
+    settings = Generation(max_new_tokens=8, batch_size=5, samples={"count": 3})
+    alone = generate_samples(model, tokenizer, prompts, settings)
+    of_ranks = []
+
+    def merge(ranks: Ranks, mine: dict[int, Any]) -> dict[int, Any]:
+        of_ranks.append(mine)
+        if ranks.rank == 0:
+            raise InterruptedError  # the other rank has not generated its part yet
+        return of_ranks[0] | mine
+
+    monkeypatch.setattr(Ranks, "merge", merge)
+    with pytest.raises(InterruptedError):
+        generate_samples(model, tokenizer, prompts, settings, Ranks(rank=0, world_size=2))
+    assert generate_samples(model, tokenizer, prompts, settings, Ranks(rank=1, world_size=2)) == alone
+    assert all(of_ranks)

@@ -8,10 +8,11 @@ import pytest
 from tunegate_api.judging.counts import MAX_COUNT, Counts
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
-from tunegate_trainer.evaluate.scoring import score_cases
+from tunegate_trainer.evaluate.scoring import score_cases, score_votes, voted_score
 from tunegate_trainer.evaluate.sets import Case
 
 GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
@@ -139,3 +140,37 @@ def test_invalid_counts_of_a_count_metric_give_outcome_error(counts, truncated):
 def test_counts_for_a_metric_that_is_not_count_based_are_dropped():
     (score,) = score_cases([case(golden=[(Returns(Score(PASS, counts=Counts(4, 4))), None)])], answers("a"))
     assert score["golden"] == Score(PASS)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "majority", "all_of"),
+    [
+        ("ppp", PASS, PASS),
+        ("ppf", PASS, FAIL),
+        ("pff", FAIL, FAIL),
+        ("pf", FAIL, FAIL),
+        ("ppt", PASS, TRUNCATED),
+        ("ptt", TRUNCATED, TRUNCATED),
+        ("tff", FAIL, FAIL),
+        ("ppe", PASS, ERROR),
+        ("pfe", ERROR, FAIL),
+        ("ffe", FAIL, FAIL),
+        ("pte", TRUNCATED, ERROR),
+        ("ptef", ERROR, FAIL),
+    ],
+)
+def test_outputs_vote_on_the_outcome_of_their_case(outcomes, majority, all_of):
+    scores = [Score(outcome, "" if outcome == PASS else f"is {outcome}") for outcome in outcomes]
+    for vote, expected in (("Majority", majority), ("All", all_of)):
+        voted = voted_score(scores, Samples(count=len(outcomes), vote=vote))
+        assert voted.outcome == expected, vote
+        assert (voted.explanation == "") is (expected == PASS)
+
+
+def test_shown_output_is_one_with_the_outcome_of_the_case():
+    samples = Samples(count=3)
+    yes, no = case(golden=[(EQUALS, "yes")]), case(golden=[(EQUALS, "no")])
+    (shown, scores), (other, others) = score_votes([yes, no], [answers("a", "yes", "yes")] * 2, samples)
+    assert (shown.text, scores["golden"]) == ("yes", Score(PASS))
+    assert other.text == "a"
+    assert others["golden"] == Score(FAIL, "0 of 3 outputs pass, and 2 must: is not 'no'")

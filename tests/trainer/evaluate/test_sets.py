@@ -311,3 +311,19 @@ def with_dev_rows(root, rows: list[Row]) -> None:
     plan, digest = root.context().plan, write_rows(root.data / "dev.jsonl", rows)
     data = plan.data.model_copy(update={"dev": SplitPlan(rows=len(rows), sha256=digest)})
     write_model(root.path / "plan" / "plan.json", plan.model_copy(update={"data": data}))
+
+
+@pytest.mark.parametrize(("vote", "outcomes"), [("Majority", "pp"), ("All", "ff")])
+def test_sampled_outputs_vote_on_each_golden_case(make_root, tokenizer, monkeypatch, vote, outcomes):
+    spec = gate_spec(golden_cases(2), generation={"samples": {"count": 3, "vote": vote}})
+    context = make_root(gates={"orders": spec}).context()
+    drawn = tuple(Output(text, truncated=False) for text in ("yes", "no", "yes"))
+
+    def answer(model, tokenizer, prompts, *settings, **stops):
+        del model, tokenizer, settings, stops
+        return [drawn] * len(prompts)
+
+    monkeypatch.setattr(module, "generate_samples", answer)  # with outputs that disagree
+    (result,) = evaluate(None, tokenizer, golden_sets(context, tokenizer, context.request.final_gates))
+    assert result.outcomes(GOLDEN) == outcomes
+    assert {case.output for case in result.cases} == {"yes" if vote == "Majority" else "no"}

@@ -53,7 +53,7 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
     assert (
         f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxNewFailures 5% maxDropBetweenCheckpoints 10 "
         "onRegression Immediate mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 "
-        "batchSize 16 reasoning Strip batching Fixed precision Auto dryRun no"
+        "batchSize 16 reasoning Strip samples 1, greedy batching Fixed precision Auto dryRun no"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))

@@ -17,12 +17,13 @@ from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
+from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
-from tunegate_trainer.evaluate.generate import generate, undisturbed
+from tunegate_trainer.evaluate.generate import generate, generate_samples, undisturbed
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.evaluate.scorers import Output, Score
-from tunegate_trainer.evaluate.scoring import score_cases
+from tunegate_trainer.evaluate.scoring import score_votes
 from tunegate_trainer.evaluate.sets import Case, EvaluationSet, GeneratedSet, PairSet, TokenPair
 from tunegate_trainer.process.errors import StorageError, out_of_memory_explained
 from tunegate_trainer.process.files import write_atomic, write_model
@@ -119,7 +120,7 @@ def _measure(
     ranks: Ranks,
     stops: Sequence[int] | None,
 ) -> list[SetResult]:
-    generated: dict[tuple[Any, ...], list[Output]] = {}
+    generated: dict[tuple[Any, ...], list[tuple[Output, ...]]] = {}
     results = []
     for evaluation_set in sets:
         start = time.monotonic()
@@ -131,9 +132,14 @@ def _measure(
                 prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
                 key = (prompts, settings.model_dump_json())
                 if key not in generated:
-                    generated[key] = generate(model, tokenizer, prompts, settings, ranks, stops=stops)
+                    generated[key] = (
+                        generate_samples(model, tokenizer, prompts, settings, ranks, stops=stops)
+                        if settings.samples
+                        else [(o,) for o in generate(model, tokenizer, prompts, settings, ranks, stops=stops)]
+                    )
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
-                cases = _judge(evaluation_set.cases, [by_prompt[c.prompt] for c in evaluation_set.cases])
+                outputs = [by_prompt[case.prompt] for case in evaluation_set.cases]
+                cases = _judge(evaluation_set.cases, outputs, settings.samples)
             else:
                 raise TypeError(f"no evaluator for {type(evaluation_set).__name__}")
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
@@ -195,9 +201,11 @@ def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
     )
 
 
-def _judge(cases: Sequence[Case], outputs: Sequence[Output]) -> list[CaseResult]:
-    scores = score_cases(cases, outputs)
-    return [_case_result(*each) for each in zip(cases, outputs, scores, strict=True)]
+def _judge(
+    cases: Sequence[Case], outputs: Sequence[Sequence[Output]], samples: Samples | None
+) -> list[CaseResult]:
+    voted = score_votes(cases, outputs, samples)
+    return [_case_result(case, *each) for case, each in zip(cases, voted, strict=True)]
 
 
 def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> CaseResult:

@@ -41,7 +41,7 @@ def generate(
     *,
     stops: Sequence[int] | None = None,
 ) -> list[Output]:
-    """Return the greedy answers to rendered prompts, in their order.
+    """Return the greedy answers to rendered prompts, in their order. ``settings.samples`` is ignored.
 
     An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
 
@@ -50,11 +50,66 @@ def generate(
     the batches. With continuous batching, each rank gets a part of the prompts, so the batches also depend on
     the world size.
     """
+    (outputs,) = _generate(model, tokenizer, prompts, settings, [greedy], ranks=ranks, stops=stops)
+    return outputs
+
+
+def generate_samples(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: Generation,
+    ranks: Ranks = SINGLE_RANK,
+    *,
+    stops: Sequence[int] | None = None,
+) -> list[tuple[Output, ...]]:
+    """Return the sampled answers to each rendered prompt that vote on its outcome. ``settings`` has
+    ``samples``; for ``stops``, see :func:`generate`.
+
+    The sampled answers depend only on the model, the device, the prompts and the settings, not on the ranks.
+    """
+    drawn = settings.samples
+    if drawn is None:
+        raise ValueError("settings.samples is not set")
+    fixed = settings.model_copy(update={"batching": "Fixed"})
+    decoders = [_sampler(float(drawn.temperature), number) for number in range(drawn.count)]
+    rounds = _generate(model, tokenizer, prompts, fixed, decoders, ranks=ranks, stops=stops)
+    return list(zip(*rounds, strict=True)) if prompts else []
+
+
+Decoder = Callable[[Any, list[list[int]], int, list[int]], list[list[int]]]
+"""Returns the new tokens of a model after each prompt of a batch. The last arguments are the maximum number
+of new tokens, and the stop tokens."""
+
+
+def _sampler(temperature: float, number: int) -> Decoder:
+    """Return a decoder that samples tokens. Each batch starts with the same random numbers, whichever rank
+    generates it. ``number`` is the number of the sample."""
+
+    def sample(model: Any, prompts: list[list[int]], length: int, stops: list[int]) -> list[list[int]]:
+        generator = torch.Generator(model.device).manual_seed(number)
+        return decode(model, prompts, length, stops, sampling(temperature, generator))
+
+    return sample
+
+
+def _generate(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: Generation,
+    decoders: Sequence[Decoder],
+    *,
+    ranks: Ranks,
+    stops: Sequence[int] | None,
+) -> list[list[Output]]:
+    """Return one answer to each prompt by each decoder. With continuous batching, decoding is greedy."""
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: (-len(token_ids[i]), i))
+    total = len(prompts)
+    order = sorted(range(total), key=lambda i: (-len(token_ids[i]), i))
     stops = stop_token_ids(tokenizer, model.generation_config) if stops is None else list(stops)
     length, size = settings.max_new_tokens, settings.batch_size
-    answers: dict[int, list[int]] = {}
+    answers: dict[int, list[int]] = {}  # the answer to prompt i by decoder n has the key n * total + i
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
         if settings.batching == "Continuous" and _supports_continuous(model):
@@ -62,15 +117,19 @@ def generate(
             found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
             answers.update(zip(mine, found, strict=True))
         else:
-            batches = [order[start : start + size] for start in range(0, len(order), size)]
-            for batch in ranks.own_share(batches):
-                found = greedy(model, [token_ids[i] for i in batch], length, stops)
-                answers.update(zip(batch, found, strict=True))
+            batches = [order[start : start + size] for start in range(0, total, size)]
+            work = [(number, batch) for number in range(len(decoders)) for batch in batches]
+            for number, batch in ranks.own_share(work):
+                found = decoders[number](model, [token_ids[i] for i in batch], length, stops)
+                answers.update(zip((number * total + i for i in batch), found, strict=True))
     marks = reasoning_marks(tokenizer) if settings.reasoning == "Strip" else None
     outputs = ranks.merge(
-        {i: read_output(tokenizer, prompts[i], answer, stops, marks) for i, answer in answers.items()}
+        {
+            key: read_output(tokenizer, prompts[key % total], answer, stops, marks)
+            for key, answer in answers.items()
+        }
     )
-    return [outputs[i] for i in range(len(prompts))]
+    return [[outputs[number * total + i] for i in range(total)] for number in range(len(decoders))]
 
 
 def _supports_continuous(model: Any) -> bool:
@@ -114,6 +173,16 @@ def read_output(
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
     """Return the most likely tokens after each prompt, see :func:`decode`."""
     return decode(model, prompts, max_new_tokens, stops, lambda logits: logits.argmax(-1))
+
+
+def sampling(temperature: float, generator: torch.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function for :func:`decode` that draws the next token at this temperature."""
+
+    def choose(logits: torch.Tensor) -> torch.Tensor:
+        shares = (logits.float() / temperature).softmax(-1)
+        return torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+    return choose
 
 
 def decode(

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.preference import SampledPrompt, SampleRequest
-from tunegate_trainer.evaluate.generate import decode, read_output, undisturbed
+from tunegate_trainer.evaluate.generate import decode, read_output, sampling, undisturbed
 from tunegate_trainer.models.loading import no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids
 from tunegate_trainer.tokens.reasoning import reasoning_marks
@@ -25,13 +25,9 @@ def sample_completions(
     for a limited number of times. The samples depend only on the model, the device and the arguments.
     """
     at_once = max(1, request.batch_size // request.completions)
-    generator = torch.Generator(model.device).manual_seed(request.seed)
+    choose = sampling(request.temperature, torch.Generator(model.device).manual_seed(request.seed))
     stops = stop_token_ids(tokenizer, model.generation_config)
     marks = reasoning_marks(tokenizer)
-
-    def choose(logits: torch.Tensor) -> torch.Tensor:
-        shares = (logits.float() / request.temperature).softmax(-1)
-        return torch.multinomial(shares, 1, generator=generator)[:, 0]
 
     for start in range(0, len(prompts), at_once):
         found = [SampledPrompt(index=i) for i in range(start, min(start + at_once, len(prompts)))]

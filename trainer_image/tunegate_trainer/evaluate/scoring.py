@@ -6,6 +6,7 @@ from dataclasses import replace
 from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_trainer.evaluate.expected import Expected, combined, scored
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
@@ -44,6 +45,45 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
         {measure: score(measure, case, output) for measure in case.measures}
         for case, output in zip(cases, outputs, strict=True)
     ]
+
+
+def score_votes(
+    cases: Sequence[Case], outputs: Sequence[Sequence[Output]], samples: Samples | None
+) -> list[tuple[Output, Mapping[str, Score]]]:
+    """Return the scores of each case by the votes of its ``outputs``, and the output to show: the first with
+    the outcome of the case. Without ``samples``, each case has one output."""
+    sizes = [len(each) for each in outputs]
+    repeated = [case for case, size in zip(cases, sizes, strict=True) for _ in range(size)]
+    scores = iter(score_cases(repeated, [output for each in outputs for output in each]))
+    found = []
+    for each in outputs:
+        of_outputs = [next(scores) for _ in each]
+        if samples is None:
+            found.append((each[0], of_outputs[0]))
+            continue
+        voted = {measure: voted_score([s[measure] for s in of_outputs], samples) for measure in of_outputs[0]}
+        outcomes = [[s[measure].outcome for measure in voted] for s in of_outputs]
+        wanted = [score.outcome for score in voted.values()]
+        found.append((each[outcomes.index(wanted) if wanted in outcomes else 0], voted))
+    return found
+
+
+def voted_score(scores: Sequence[Score], samples: Samples) -> Score:
+    """Return the score of a case by the scores of its outputs.
+
+    If the case cannot reach the necessary number of passes, it fails. It is truncated if it could have
+    reached the number without truncated outputs, and an error if outputs that were not scored decide.
+    """
+    needed = len(scores) if samples.vote == "All" else len(scores) // 2 + 1
+    passed, truncated, errors = (sum(s.outcome == each for s in scores) for each in (PASS, TRUNCATED, ERROR))
+    if passed >= needed:
+        return Score(PASS)
+    if passed + truncated + errors < needed:
+        outcome = FAIL
+    else:
+        outcome = TRUNCATED if passed + truncated >= needed else ERROR
+    why = next((s.explanation for s in scores if s.outcome == outcome), "")
+    return Score(outcome, f"{passed} of {len(scores)} outputs pass, and {needed} must: {why}")
 
 
 def _unscored(measure: str, case: Case, output: Output) -> Score | None:

@@ -227,8 +227,9 @@ def _pairs(context: Context, tokenizer: PreTrainedTokenizerBase, split: HeldOutS
 
 def task_generation(gates: Sequence[Generation]) -> Generation:
     """Return the generation settings for held-out rows: the settings of the first gate, but with the largest
-    ``maxNewTokens`` of all gates."""
-    return gates[0].model_copy(update={"max_new_tokens": max(g.max_new_tokens for g in gates)})
+    ``maxNewTokens`` of all gates, and greedy."""
+    longest = max(gate.max_new_tokens for gate in gates)
+    return gates[0].model_copy(update={"max_new_tokens": longest, "samples": None})
 
 
 def check_split(path: Path, plan: SplitPlan) -> None:

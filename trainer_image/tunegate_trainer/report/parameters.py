@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.plan import StagePlan
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
 from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
@@ -48,8 +48,15 @@ def _settings(spec: EvalGateSpec) -> dict[str, object]:
         "maxNewFailures": spec.thresholds.max_new_failures or "by the number of cases",
         "baselines": spec.baselines,
         **spec.generation.model_dump(by_alias=True),
+        "samples": _samples(spec.generation.samples),
         "dryRun": spec.dry_run,
     }
+
+
+def _samples(samples: Samples | None) -> str:
+    if samples is None:
+        return "1, greedy"
+    return f"{samples.count} at temperature {samples.temperature}, vote: {samples.vote}"
 
 
 def _every(every: EvaluateEvery) -> str:
