@@ -21,20 +21,21 @@ POLICIES = {
         "waiting",
     ),
     "finetunejob": (
-        *("absorb", "conditions", "deadlines", "decide", "draft", "events", "inputs", "judge"),
-        *("last_report", "steps", "stops", "ttl"),
+        *("absorb", "approval", "conditions", "deadlines", "decide", "decisions", "draft", "events"),
+        *("inputs", "judge", "last_report", "steps", "stops", "ttl"),
     ),
 }
 MUTATED = [
     "src/tunegate_api/judging/verdict.py",
     "src/tunegate_api/judging/stop_rule.py",
     "src/tunegate_api/judging/judgement.py",
+    "src/tunegate_api/judging/approval.py",
     *(f"src/tunegate_operator/{folder}/{name}.py" for folder, names in POLICIES.items() for name in names),
 ]
 # These tests reconcile hundreds of times: they would take most of the time and kill few mutants.
 LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
-    *(f"tests/api/judging/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement")),
+    *(f"tests/api/judging/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement", "approval")),
     "tests/children",
     "tests/evalgate/test_child_jobs.py",
     *("tests/finetunejob", *(f"--ignore=tests/finetunejob/{name}.py" for name in LONG_TESTS)),

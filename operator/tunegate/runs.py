@@ -40,7 +40,8 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the job succeeded: its model passed all gates, and is published."""
+        """Whether the job succeeded: its model passed all gates, or a person overrode its verdict, and it is
+        published."""
         return self.status.phase is Phase.SUCCEEDED
 
     def _repr_html_(self) -> str:
@@ -57,8 +58,8 @@ class NotStartedError(Exception):
 
 
 class NotPassedError(Exception):
-    """A job did not succeed: it failed, was stopped by a gate, is suspended or awaits a review. ``result``
-    has its status."""
+    """A job did not succeed: it failed, was stopped by a gate, is suspended, or awaits a review or an
+    approval. ``result`` has its status."""
 
     def __init__(self, result: Result) -> None:
         self.result = result

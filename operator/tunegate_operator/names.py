@@ -26,6 +26,15 @@ DISCARD_ANNOTATION = f"{GROUP}/discard"
 REQUIRED_GATES_ANNOTATION = f"{GROUP}/required-gates"
 """Annotation of a namespace: the EvalGates that every FineTuneJob in it must name in ``spec.gates``,
 separated by commas."""
+APPROVE_ANNOTATION = f"{GROUP}/approve"
+OVERRIDE_ANNOTATION = f"{GROUP}/override"
+REJECT_ANNOTATION = f"{GROUP}/reject"
+VERDICT_ANNOTATIONS = {
+    "approve": APPROVE_ANNOTATION,
+    "override": OVERRIDE_ANNOTATION,
+    "reject": REJECT_ANNOTATION,
+}
+"""The annotation of each decision about the final verdict."""
 
 MAX_LABEL = 63
 MAX_INDEXED = 58 - len("-1023-")

@@ -94,7 +94,14 @@ def test_unknown_job_is_refused_with_the_names_that_exist(tunegate: CommandAt) -
 
 @pytest.mark.parametrize(
     ("phase", "code"),
-    [("Succeeded", 0), ("Failed", 1), ("Stopped", 3), ("Suspended", 4), ("AwaitingReview", 4)],
+    [
+        ("Succeeded", 0),
+        ("Failed", 1),
+        ("Stopped", 3),
+        ("Suspended", 4),
+        ("AwaitingReview", 4),
+        ("AwaitingApproval", 4),
+    ],
 )
 def test_watched_job_at_rest_gives_the_exit_code_of_run(tunegate: CommandAt, phase: str, code: int) -> None:
     job_in(tunegate, phase, "it ended")

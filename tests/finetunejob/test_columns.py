@@ -22,6 +22,12 @@ from tunegate_api.v1alpha1.reasons import HELD, waits_for_a_person
 from tunegate_operator.finetunejob.columns import columns, next_text
 from tunegate_operator.names import DISCARD_ANNOTATION
 
+TO_DECIDE = {
+    Reason.AWAITING_REVIEW: Phase.AWAITING_REVIEW,
+    Reason.AWAITING_APPROVAL: Phase.AWAITING_APPROVAL,
+    Reason.AWAITING_OVERRIDE: Phase.AWAITING_APPROVAL,
+}
+"""The reasons for which a job waits for a person, each with its phase."""
 PAGE = (Path(__file__).parents[2] / "docs" / "status.md").read_text()
 STAGES = [
     {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}},
@@ -163,7 +169,9 @@ def test_every_documented_reason_to_wait_shows_what_to_do() -> None:
     reasons = re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)
     assert len(reasons) > 10
     for reason in reasons:
-        if reason != Reason.AWAITING_REVIEW:
+        if reason in TO_DECIDE:
+            assert next_text(TO_DECIDE[reason], reason).startswith(("review", "decide")), reason
+        else:
             assert next_text(Phase.PENDING, reason) in (f"fix: {reason}", f"wait: {reason}")
     assert Reason.AWAITING_REVIEW in reasons
     assert next_text(Phase.AWAITING_REVIEW, Reason.AWAITING_REVIEW) == "review the data"

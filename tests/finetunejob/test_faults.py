@@ -6,18 +6,29 @@ from typing import Any
 
 import pytest
 
-from support.builders import make_job
+from support.builders import make_gate, make_job
 from support.fake_cluster import Crash
 from support.world import REGRESSING, Script, World
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.names import CONTINUE_ANNOTATION
+from tunegate_operator.names import CONTINUE_ANNOTATION, VERDICT_ANNOTATIONS
 
 TTL = 600
+APPROVED, OVERRIDDEN = 93, 50
+"""How many golden cases the final model passes in a world whose gate requires a decision."""
 
 
 def live(world: World) -> None:
-    """Run a job until it has ended and is cleaned up. If a gate stops training, decide to continue."""
+    """Run a job until it has ended and is cleaned up. If a gate stops training, decide to continue. If the
+    final verdict awaits a decision, approve or override it."""
     world.run()
+    final = world.status().final
+    if world.status().phase is Phase.AWAITING_APPROVAL and final:
+        action = "approve" if final.verdict is VerdictState.PASSED else "override"
+        decision = {"verdict": final.verdict_digest, "by": "ana", "reason": "accepted"}
+        world.edit(annotations={VERDICT_ANNOTATIONS[action]: json.dumps(decision)})
+        world.run()
     stop = world.status().stop
     if stop is not None:
         world.edit(annotations={CONTINUE_ANNOTATION: f'{{"stop": "{stop.id}", "reason": "accepted"}}'})
@@ -27,12 +38,17 @@ def live(world: World) -> None:
         world.run()
 
 
-def new_world(checkpoints: dict[int, int], ttl: int | None = None, *, posts: bool = False) -> World:
-    world = World(Script(checkpoints=dict(checkpoints), behind=["wandb"]), posts=posts)
+def new_world(
+    checkpoints: dict[int, int], ttl: int | None = None, final: int = 94, *, posts: bool = False
+) -> World:
+    world = World(Script(checkpoints=dict(checkpoints), final=final, behind=["wandb"]), posts=posts)
     job = make_job().with_publish()
     if ttl:
         job.with_spec(ttlSecondsAfterFinished=ttl, tracking={"wandb": {"project": "orders"}})
-    world.apply_all(job.obj())
+    gate = make_gate()
+    if final in (APPROVED, OVERRIDDEN):
+        gate.with_spec(approval="Required", override="Allowed")
+    world.apply_all(job.obj(), gate.obj())
     return world
 
 
@@ -80,11 +96,13 @@ def end_state(world: World) -> dict[str, Any]:
 
 
 LIVES = pytest.mark.parametrize(
-    ("checkpoints", "ttl"),
+    ("checkpoints", "ttl", "final"),
     [
-        pytest.param(Script().checkpoints, None, id="passes"),
-        pytest.param(Script().checkpoints, TTL, id="passes, tracked, cleaned up", marks=pytest.mark.slow),
-        pytest.param(REGRESSING, None, id="stopped, continued", marks=pytest.mark.slow),
+        pytest.param(Script().checkpoints, None, 94, id="passes"),
+        pytest.param(Script().checkpoints, TTL, 94, id="passes, tracked, cleaned up", marks=pytest.mark.slow),
+        pytest.param(REGRESSING, None, 94, id="stopped, continued", marks=pytest.mark.slow),
+        pytest.param({50: 90}, None, APPROVED, id="approved"),
+        pytest.param({50: 90}, None, OVERRIDDEN, id="overridden", marks=pytest.mark.slow),
     ],
 )
 POSTS = pytest.mark.parametrize(
@@ -94,8 +112,8 @@ POSTS = pytest.mark.parametrize(
 
 @LIVES
 @POSTS
-def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoints, ttl, posts):
-    world = new_world(checkpoints, ttl, posts=posts)
+def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoints, ttl, final, posts):
+    world = new_world(checkpoints, ttl, final, posts=posts)
     deaths: list[tuple[int, World]] = []
     moments: list[object] = []
 
@@ -108,7 +126,7 @@ def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoin
     world.cluster.write_listener = die
     live(world)
     assert len(deaths) > len(world.cluster.writes) > 20
-    undisturbed = new_world(checkpoints, ttl)
+    undisturbed = new_world(checkpoints, ttl, final)
     live(undisturbed)
     expected = end_state(undisturbed)
     assert end_state(world) == expected
@@ -123,13 +141,13 @@ def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoin
 
 @LIVES
 @POSTS
-def test_failed_write_does_not_change_the_end_state(checkpoints, ttl, posts):
-    undisturbed = new_world(checkpoints, ttl)
+def test_failed_write_does_not_change_the_end_state(checkpoints, ttl, final, posts):
+    undisturbed = new_world(checkpoints, ttl, final)
     live(undisturbed)
     expected = end_state(undisturbed)
 
     for n, write in enumerate(undisturbed.cluster.writes, start=1):
-        world = new_world(checkpoints, ttl, posts=posts)
+        world = new_world(checkpoints, ttl, final, posts=posts)
         world.cluster.error_on(n)
         live(world)
         world.advance(1)  # what failed is retried soon

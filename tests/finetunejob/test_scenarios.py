@@ -33,7 +33,7 @@ def test_scenario_matches_its_snapshot(name: str, snapshot: SnapshotAssertion) -
 def test_scenarios_reach_every_phase() -> None:
     """Every phase appears in at least one transcript."""
     seen = set()
-    for name in ("passes", "stopped-then-discarded", "suspended", "reviewed"):
+    for name in ("passes", "stopped-then-discarded", "suspended", "reviewed", "approved"):
         play, world = new_world(name)
         world.cluster.watch(lambda change: seen.add(change.obj.get("status", {}).get("phase")))
         play(world)

@@ -109,6 +109,15 @@ def succeeded(**fields: Any) -> Fields:
     return training(100, **ended | fields)
 
 
+def awaiting_approval(verdict: str = "Passed", **fields: Any) -> Fields:
+    """Return the status of a job whose final verdict a person must approve, override or reject."""
+    waiting = succeeded()
+    for ended in ("completionTime", "published"):
+        del waiting[ended]
+    waiting["final"] |= {"verdict": verdict, "verdictDigest": DIGEST}
+    return waiting | {"phase": "AwaitingApproval", "message": f"the verdict is {verdict}", **fields}
+
+
 def record(number: int, passed: int, **fields: Any) -> Fields:
     """Return a gate's record of the model that the job ``version-NUMBER`` trained."""
     return {

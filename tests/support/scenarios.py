@@ -7,7 +7,7 @@ from copy import deepcopy
 from support.builders import golden_text, make_config_map, make_gate, make_job, make_scores
 from support.world import REGRESSING, SAMPLE, Script, World, failed
 from tunegate_api.contract import ExitCode, Outcome, Termination
-from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION, VERDICT_ANNOTATIONS
 
 KILLED = (137, "")
 Scenario = Callable[[World], None]
@@ -339,6 +339,22 @@ def reviewed(bad: int) -> Scenario:
     return play
 
 
+def decides_about_the_verdict(action: str, **gate: str) -> Scenario:
+    """A person decides about the final verdict an hour after it is known."""
+
+    def play(world: World) -> None:
+        world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(**gate).obj())
+        world.run()
+        final = world.status().final
+        assert final is not None
+        world.advance(3600)
+        decision = {"verdict": final.verdict_digest, "by": "ana", "reason": " reviewed with the team "}
+        world.edit(annotations={VERDICT_ANNOTATIONS[action]: json.dumps(decision)})
+        world.run()
+
+    return play
+
+
 SCENARIOS: dict[str, tuple[Scenario, Script]] = {
     "passes": (passes, Script()),
     "passes-unpublished": (passes_unpublished, Script()),
@@ -352,6 +368,9 @@ SCENARIOS: dict[str, tuple[Scenario, Script]] = {
     "gate-failed": (passes, Script(final=79, test="p" * 4 + "f" * 6)),
     "gate-error": (passes, Script(final="p" * 50)),
     "gate-inconclusive": (passes, Script(test="")),
+    "approved": (decides_about_the_verdict("approve", approval="Required"), Script()),
+    "rejected": (decides_about_the_verdict("reject", approval="Required"), Script()),
+    "overridden": (decides_about_the_verdict("override", override="Allowed"), Script(final=79)),
     "waits-for-everything": (waits_for_everything, Script()),
     "waits-too-long": (waits_too_long, Script()),
     "suspended": (suspended_in_training, Script()),

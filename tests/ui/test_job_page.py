@@ -11,7 +11,16 @@ from support.api_server import ApiServer
 from support.builders import make_job
 from support.clock import FakeClock
 from support.job_folder import GATE, JobFolder
-from support.job_statuses import TIME, checkpoint, failed, gate_result, stopped, succeeded, training
+from support.job_statuses import (
+    TIME,
+    awaiting_approval,
+    checkpoint,
+    failed,
+    gate_result,
+    stopped,
+    succeeded,
+    training,
+)
 from support.places import Place, namespace_place
 from support.report_page import text_of
 from support.scenarios import new_world
@@ -52,6 +61,8 @@ def volume(place: Place, tmp_path: Path) -> JobFolder:
         "stopped-then-continued",
         "stopped-then-discarded",
         "compared-with-last-published",
+        "approved",
+        "overridden",
         "suspended",
         "waits-too-long",
         "held-while-training",
@@ -93,6 +104,25 @@ def test_training_job_shows_its_progress_and_time_left(place: Place, pages: Page
     text = text_of(html)
     for part in ("step 20 of 100", "Training loss 0.5", "Speed 250 tokens a second"):
         assert part in text
+
+
+@pytest.mark.parametrize(("verdict", "action"), [("Passed", "approve"), ("Failed", "override")])
+def test_job_that_awaits_an_approval_shows_the_commands(
+    place: Place, pages: Pages, verdict: str, action: str
+) -> None:
+    create(place, awaiting_approval(verdict))
+    text = text_of(pages.job("orders"))
+    assert "Look at the final verdict, then decide whether the model is published:" in text
+    for each in (action, "reject"):
+        assert f'tunegate {each} orders --reason "…" --runs here' in text
+
+
+def test_decision_about_the_verdict_is_shown_with_name_and_reason(place: Place, pages: Pages) -> None:
+    decision = {"action": "override", "verdict": "d" * 64, "by": "ana", "reason": "<b>retired</b> form"}
+    create(place, succeeded(verdictDecision=decision | {"time": "2026-01-01T00:00:00Z"}))
+    html = pages.job("orders")
+    assert "Decision about the final verdict: override, by ana, 2026-01-01" in text_of(html)
+    assert "&lt;b&gt;retired&lt;/b&gt; form" in html
 
 
 def test_stopped_job_shows_arithmetic_cases_savings_and_commands(place: Place, pages: Pages) -> None:

@@ -238,6 +238,15 @@ class EvalGateSpec(ApiModel):
         None
     )
     """When to judge the target, in cron format and UTC. If omitted, the target is judged once."""
+    approval: Literal["Required", "NotRequired"] = "NotRequired"
+    """Whether a person must approve a final model that passed. Required: a job with this gate waits in the
+    phase AwaitingApproval before it publishes or succeeds. A person with the permission `approve` approves or
+    rejects the verdict. Has no effect in a dry run."""
+    override: Literal["Allowed", "NotAllowed"] = "NotAllowed"
+    """Whether a person may publish a final model that did not pass. If all gates of the job that are not in a
+    dry run allow it, the job waits in the phase AwaitingApproval instead of failing with the verdict Failed
+    or Inconclusive. A person with the permission `override` overrides the verdict or rejects it. The verdict
+    Error cannot be overridden, because the model was not measured."""
     dry_run: bool = False
     """If true, verdicts are recorded, but do not stop training or block publishing."""
 

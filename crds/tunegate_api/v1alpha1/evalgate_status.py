@@ -71,11 +71,20 @@ class Record(StatusModel):
     outcomes."""
     verdict: VerdictState
     """Verdict of the gate."""
+    overridden: bool | None = None
+    """True if the model did not pass this gate, and a person overrode the verdict of its job. If it is
+    published, later models are compared with it. Absent otherwise."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
     """URIs that this version was published to. Empty if it was not published. Status keeps at most 12 KiB of
     URIs in total, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""
     time: Time
     """Time of the judgement."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether later models are compared with this version if it is published. A version that failed a
+        gate in a dry run is no baseline."""
+        return self.verdict is VerdictState.PASSED or bool(self.overridden)
 
 
 class RecordedBaseline(BaselineDigest):
@@ -110,8 +119,8 @@ class EvalGateStatus(StatusModel):
     live_verdict: VerdictState | None = None
     """Verdict of the last judgement of the target. Absent if the gate has no target."""
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
-    """Judged versions, newest first: for each URI, the newest version that passed and was published to it,
-    and the newest other versions."""
+    """Judged versions, newest first: for each URI, the newest version that passed or was overridden and was
+    published to it, and the newest other versions."""
     records_config_map: Annotated[str | None, Field(max_length=63)] = None
     """Name of the ConfigMap with the full records: with all URIs, and with the outcome of each case, so that
     versions can be compared case by case. Absent until a model was judged."""

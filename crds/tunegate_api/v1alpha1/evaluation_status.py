@@ -1,6 +1,6 @@
 """The types for evaluation results in status: of each checkpoint, and of the final artifact."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -127,3 +127,23 @@ class FinalStatus(StatusModel):
     """Result of each gate."""
     verdict: VerdictState
     """The worst verdict of the gates and the task metrics."""
+    verdict_digest: Sha256 | None = None
+    """Digest of the verdict: of the artifact, the gates, the outcomes, and the rules that are not met. A
+    person's decision about the verdict names it, so the decision cannot apply to another verdict. Absent if
+    an earlier release judged the artifact."""
+
+
+class VerdictDecision(StatusModel):
+    """A person's decision about the final verdict, which is made once."""
+
+    action: Literal["approve", "override", "reject"]
+    """The decision. approve: publish a model that passed. override: publish a model that did not pass.
+    reject: publish nothing and fail the job."""
+    verdict: Sha256
+    """Digest of the verdict that the person decided about."""
+    by: Message
+    """Name of the person: on a cluster, the user name that the API server authenticated."""
+    reason: Message
+    """Reason given by the person."""
+    time: Time
+    """Time at which the operator recorded the decision."""

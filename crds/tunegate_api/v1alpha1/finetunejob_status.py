@@ -14,6 +14,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
     CheckpointReference,
     CheckpointStatus,
     FinalStatus,
+    VerdictDecision,
 )
 from tunegate_api.v1alpha1.reasons import HELD, LifecycleStage, LifecycleState
 from tunegate_api.v1alpha1.reasons import ConditionType as ConditionType  # noqa: PLC0414 - a public name of this module too
@@ -328,6 +329,8 @@ class FineTuneJobStatus(StatusModel):
     metric on the dev split, and then the earliest. The next stage or the final gate uses it."""
     final: FinalStatus | None = None
     """Evaluation of the artifact to publish, by the final gate."""
+    verdict_decision: VerdictDecision | None = None
+    """A person's decision about the final verdict. Absent if no decision was needed, or until it is made."""
     published: Annotated[list[Published], Field(max_length=MAX_PUBLISHED)] = []
     """The published version, with one entry per publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []

@@ -23,13 +23,16 @@ class Phase(StrEnum):
     """A stage is training, and its checkpoints are evaluated."""
     GATING = "Gating"
     """The final gate loads the artifact to publish in a new process, and evaluates it."""
+    AWAITING_APPROVAL = "AwaitingApproval"
+    """The final model is evaluated. A person must approve, override or reject its verdict."""
     PUBLISHING = "Publishing"
-    """The model passed and is being copied to the targets in `publish`."""
+    """The model is being copied to the targets in `publish`: it passed, or a person overrode its verdict."""
     SUCCEEDED = "Succeeded"
-    """The model passed its gates. It is published, or stays on the storage volume if `publish` has no
-    target."""
+    """The model passed its gates, or a person overrode its verdict. It is published, or stays on the storage
+    volume if `publish` has no target."""
     FAILED = "Failed"
-    """The job failed or was discarded. See `status.failure` for the reason and the fix."""
+    """The job failed, was discarded, or its model was rejected. See `status.failure` for the reason and the
+    fix."""
     STOPPED = "Stopped"
     """A gate stopped training. A person must continue or discard the job."""
     SUSPENDED = "Suspended"
@@ -75,6 +78,8 @@ class LifecycleState(StrEnum):
     """The lifecycle stage is running, or waits for something that it needs."""
     AWAITING_REVIEW = "AwaitingReview"
     """The lifecycle stage waits until people have scored a sample of the data."""
+    AWAITING_APPROVAL = "AwaitingApproval"
+    """The lifecycle stage waits until a person decides about the final verdict."""
     SUCCEEDED = "Succeeded"
     """The lifecycle stage ended successfully."""
     FAILED = "Failed"
@@ -99,8 +104,8 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     """True while work is in progress, otherwise absent."""
     STALLED = "Stalled"
-    """True if the job failed, is stopped or held, or awaits a review: it cannot continue unless a person
-    acts. Otherwise absent, also while the job is suspended."""
+    """True if the job failed, is stopped or held, or awaits a review or an approval: it cannot continue
+    unless a person acts. Otherwise absent, also while the job is suspended."""
     FAILED = "Failed"
     """True if the job failed, with the reason and message of the failure. False if the job succeeded. Absent
     until the job has ended."""
@@ -112,7 +117,7 @@ class ConditionType(StrEnum):
     ended before this, otherwise Unknown."""
     GATE_PASSED = "GatePassed"
     """True once the final model has passed its task metrics and all gates. False if the job stopped or ended
-    before this, otherwise Unknown."""
+    before this, or if a person overrode the verdict, otherwise Unknown."""
     PUBLISHED = "Published"
     """True once the model is published to all targets in `publish`. False if the job stopped or ended before
     this, otherwise Unknown."""
@@ -175,6 +180,10 @@ class Reason(StrEnum):
     """Kueue has not admitted the training Job yet."""
     AWAITING_REVIEW = "AwaitingReview"
     """People have not scored all rows of the review sample yet."""
+    AWAITING_APPROVAL = "AwaitingApproval"
+    """The final model passed, and a gate requires that a person approves it."""
+    AWAITING_OVERRIDE = "AwaitingOverride"
+    """The final model did not pass, and the gates allow a person to override the verdict."""
     # held
     SPEC_NOT_UNDERSTOOD = "SpecNotUnderstood"
     """The job has started, but this version of the operator does not understand its spec, for example after a
@@ -258,9 +267,14 @@ class Reason(StrEnum):
     were truncated."""
     DISCARDED = "Discarded"
     """A person discarded the stopped job, for example with `tunegate discard`."""
+    REJECTED = "Rejected"
+    """A person rejected the final model, for example with `tunegate reject`."""
+    OVERRIDDEN = "Overridden"
+    """A person overrode the verdict of a final model that did not pass. Only used in the condition
+    GatePassed, which is False."""
 
 
-_WAIT_FOR_A_PERSON = (Phase.STOPPED, Phase.SUSPENDED, Phase.AWAITING_REVIEW)
+_WAIT_FOR_A_PERSON = (Phase.STOPPED, Phase.SUSPENDED, Phase.AWAITING_REVIEW, Phase.AWAITING_APPROVAL)
 """Phases that end only when a person acts."""
 HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
 """Reasons for which the operator holds a job that has started."""

@@ -18,6 +18,7 @@ from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointS
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.clients.caller import TUNEGATE, Caller
+from tunegate_operator.finetunejob.decisions import decided_text, verdict_actions
 
 COLOURS = {
     Phase.SUCCEEDED: "green",
@@ -25,6 +26,7 @@ COLOURS = {
     Phase.STOPPED: "red",
     Phase.SUSPENDED: "yellow",
     Phase.AWAITING_REVIEW: "yellow",
+    Phase.AWAITING_APPROVAL: "yellow",
 }
 VERDICT_COLOURS = {"Passed": "green", "Failed": "red", "Error": "magenta", "Inconclusive": "yellow"}
 
@@ -69,6 +71,7 @@ def job_view(
         sections.append(_problem(name, status, caller))
     if phase is Phase.AWAITING_REVIEW:
         sections.append(Text(caller.command("review", name), style="bold"))
+    sections += _approval(name, phase, status, caller)
     if status.tracking:
         sections.append(tracking_line(status.tracking))
     return Panel(
@@ -257,13 +260,21 @@ def _problem(name: str, status: FineTuneJobStatus, caller: Caller) -> Renderable
         return Group(
             Text(f"regressed: {cases or 'none'}"),
             Text(_savings(stop)),
-            hint if status.completion_time else _decision_commands(name, caller),
+            hint if status.completion_time else _decision_commands(name, caller, "continue", "discard"),
         )
     return hint
 
 
-def _decision_commands(name: str, caller: Caller) -> Text:
-    commands = [caller.command(what, name, '--reason "…"') for what in ("continue", "discard")]
+def _approval(name: str, phase: Phase, status: FineTuneJobStatus, caller: Caller) -> Iterator[RenderableType]:
+    """Yield a person's decision about the final verdict, or the commands for it."""
+    if status.verdict_decision:
+        yield Text(f"decision  {decided_text(status.verdict_decision)}")
+    elif phase is Phase.AWAITING_APPROVAL and status.final:
+        yield _decision_commands(name, caller, *verdict_actions(status.final.verdict))
+
+
+def _decision_commands(name: str, caller: Caller, *actions: str) -> Text:
+    commands = [caller.command(what, name, '--reason "…"') for what in actions]
     return Text("   or   ".join(commands), style="bold")
 
 

@@ -9,6 +9,7 @@ _OF_PHASES = {
     Phase.STOPPED: STOPPED,
     Phase.SUSPENDED: SUSPENDED,
     Phase.AWAITING_REVIEW: SUSPENDED,
+    Phase.AWAITING_APPROVAL: SUSPENDED,
 }
 _SEVERITY = (0, SUSPENDED, FAILED, USAGE, STOPPED)
 """Exit codes from least to most severe."""

@@ -11,11 +11,14 @@ from tunegate_api.validation.spec_size import MAX_SPEC_BYTES, TOO_LARGE, is_too_
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
 from tunegate_operator.names import (
+    APPROVE_ANNOTATION,
     ATTEMPT_LABEL,
     CONTINUE_ANNOTATION,
     DISCARD_ANNOTATION,
     JOB_LABEL,
     MANAGED_LABELS,
+    OVERRIDE_ANNOTATION,
+    REJECT_ANNOTATION,
     REVIEW_LABEL,
     ROLE_LABEL,
     STAGE_LABEL,
@@ -30,7 +33,15 @@ _FIELDS = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"}
 )
 _LABELS = frozenset({*MANAGED_LABELS, JOB_LABEL, ROLE_LABEL, STAGE_LABEL, ATTEMPT_LABEL, REVIEW_LABEL})
-_ANNOTATIONS = frozenset({CONTINUE_ANNOTATION, DISCARD_ANNOTATION})
+_ANNOTATIONS = frozenset(
+    {
+        CONTINUE_ANNOTATION,
+        DISCARD_ANNOTATION,
+        APPROVE_ANNOTATION,
+        OVERRIDE_ANNOTATION,
+        REJECT_ANNOTATION,
+    }
+)
 _MAX_REFERENCE = 1024
 """The most characters that a cached owner reference may have. A longer reference is left out. The API server
 accepts references of any length, but valid names have at most 253 characters."""

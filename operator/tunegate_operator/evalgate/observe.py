@@ -7,9 +7,10 @@ from pydantic import ValidationError
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.judging.golden import inline_golden
-from tunegate_api.judging.verdict import passed_count
+from tunegate_api.judging.verdict import VerdictState, passed_count
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline
+from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
@@ -164,6 +165,14 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         base_passed=None if base is None else passed_count(base),
         outcomes=measured[0].outcomes.get(name, ""),
         verdict=result.verdict,
+        overridden=_is_overridden(gate, job, result) or None,
         published_uris=[target.uri for target in job.spec.publish if target.uri.rstrip("/") in published],
         time=status.completion_time,
     )
+
+
+def _is_overridden(gate: EvalGate, job: FineTuneJob, result: GateResult) -> bool:
+    """Whether a person overrode this verdict of the gate. A gate in a dry run needs no override."""
+    decision = job.status.verdict_decision
+    is_override = decision is not None and decision.action == "override"
+    return is_override and result.verdict is not VerdictState.PASSED and not gate.spec.dry_run

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from tunegate_api import API_VERSION
 from tunegate_api.contract import canonical_json
-from tunegate_api.judging.verdict import VerdictState, rate, rate_text
+from tunegate_api.judging.verdict import rate, rate_text
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record
@@ -138,10 +138,10 @@ def _bounded(records: list[Record]) -> list[Record]:
 
 
 def baseline_jobs(records: Iterable[Record]) -> set[str]:
-    """Return the uids of the jobs whose models are baselines: for each URI, the newest model that passed and
-    was published to it. ``records`` are sorted from newest to oldest."""
+    """Return the uids of the jobs whose models are baselines: for each URI, the newest model that passed or
+    was overridden, and was published to it. ``records`` are sorted from newest to oldest."""
     newest: dict[str, str] = {}
     for record in records:
-        for uri in record.published_uris if record.verdict is VerdictState.PASSED else ():
+        for uri in record.published_uris if record.is_baseline else ():
             newest.setdefault(uri, record.job_uid)
     return set(newest.values())

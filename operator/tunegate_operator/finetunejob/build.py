@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
-from tunegate_api.contract import Request, Results, Role
+from tunegate_api.contract import Request, Results, Role, canonical_json
+from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, VerdictDecision
 from tunegate_operator.children.job import (
     GRACE_SECONDS,
     JobOwner,
@@ -89,8 +90,10 @@ def child_job(
     plan: Plan | None = None,
     extra_args: tuple[str, ...] = (),
     baselines: Sequence[BaselineDigest] = (),
+    decision: VerdictDecision | None = None,
 ) -> Object:
-    """Build the Job that runs one attempt of one step. Its pods may use the cached ``baselines``."""
+    """Build the Job that runs one attempt of one step. Its pods may use the cached ``baselines``, and get the
+    ``decision`` about the final verdict."""
     role, wanted = step.role, job.spec.pod_template
     reports = role not in (Role.CLEANUP, Role.TRACK)  # their pods write only a termination message
     volumes = pod_volumes(
@@ -101,12 +104,13 @@ def child_job(
         secrets_needed=pods.secrets_needed,
     )
     # A variable, because the job may run a trainer of an earlier release, which refuses unknown arguments.
-    known = ({"name": BASELINES_VARIABLE, "value": write_baselines(baselines)},) if baselines else ()
+    known = [{"name": BASELINES_VARIABLE, "value": write_baselines(baselines)}] if baselines else []
+    known += [_decision_variable(decision, pods)] if decision else []
     needs = PodNeeds(
         image=request.trainer_image or pods.image,
         volumes=volumes,
         args=extra_args,
-        environment=known,
+        environment=tuple(known),
         resources=_resources(job, role),
         grace_seconds=grace_seconds(job, step, plan),
         nodes=node_count(job, role),
@@ -115,6 +119,13 @@ def child_job(
         user_settings=for_role(wanted, role) if wanted else None,
     )
     return build_job(owner_of(job), step, attempt, needs, pods)
+
+
+def _decision_variable(decision: VerdictDecision, pods: PodSettings) -> Object:
+    """Return the environment variable with the decision about the final verdict. ``$`` is escaped, because
+    the reason may contain ``$(NAME)``, which a kubelet replaces with the value of another variable."""
+    text = canonical_json(decision)
+    return {"name": DECISION_VARIABLE, "value": text if pods.on_one_machine else text.replace("$", "$$")}
 
 
 def nodes_service(job: FineTuneJob) -> Object:

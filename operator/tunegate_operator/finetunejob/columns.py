@@ -61,7 +61,13 @@ def next_text(phase: Phase | None, reason: str) -> str | None:
         return "resume: set suspend to false"
     if phase is Phase.AWAITING_REVIEW:
         return "review the data"
-    if reason in TO_FIX or (phase is Phase.FAILED and reason != Reason.DISCARDED):
+    if phase is Phase.AWAITING_APPROVAL:
+        return (
+            "decide: override or reject"
+            if reason == Reason.AWAITING_OVERRIDE
+            else "decide: approve or reject"
+        )
+    if reason in TO_FIX or (phase is Phase.FAILED and reason not in (Reason.DISCARDED, Reason.REJECTED)):
         return f"fix: {reason}"
     return f"wait: {reason}" if reason in _TO_AWAIT else None
 

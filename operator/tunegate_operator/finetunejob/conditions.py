@@ -17,7 +17,7 @@ WORKING = (
     Phase.PUBLISHING,
 )
 """Phases in which the operator or a pod is working."""
-STALLED = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW)
+STALLED = (Phase.FAILED, Phase.STOPPED, Phase.AWAITING_REVIEW, Phase.AWAITING_APPROVAL)
 """Phases with the condition Stalled, for which kstatus reports Failed. A suspended job waits for a person,
 too, but nothing is wrong with it."""
 
@@ -87,7 +87,10 @@ def _conditions(
         failed = phase is Phase.FAILED
         set_condition(ConditionType.FAILED, "True" if failed else "False", reason, status.message)
     for type, value in _milestones(status).items():
-        set_condition(type, value, *_why(value, phase, reason, status.message))
+        if type is ConditionType.GATE_PASSED and value == "False" and phase is Phase.SUCCEEDED:
+            set_condition(type, value, Reason.OVERRIDDEN, status.message)
+        else:
+            set_condition(type, value, *_why(value, phase, reason, status.message))
     if regression:
         set_condition(ConditionType.REGRESSING, "True", Reason.REGRESSING, regression)
     else:

@@ -1,12 +1,14 @@
 """Decide about a FineTuneJob, with one pure function: :func:`decide`.
 
 The steps of a job are data, each training stage, the gate, and publishing. The first step that is not
-finished determines the decision. After the data step, a job with ``data.quality`` waits for a review.
+finished determines the decision. After the data step, a job with ``data.quality`` waits for a review. After
+the final gate, a job may wait for a person's decision about the verdict.
 """
 
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
+from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.judging.verdict import VerdictState
@@ -26,8 +28,10 @@ from tunegate_operator.finetunejob.absorb import (
     absorb_results,
     show_progress,
 )
+from tunegate_operator.finetunejob.approval import can_decide, ensure_decided, verdict_text
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
+from tunegate_operator.finetunejob.decisions import PAST, decided_text
 from tunegate_operator.finetunejob.draft import Draft, Run, last_step
 from tunegate_operator.finetunejob.inputs import ensure_request
 from tunegate_operator.finetunejob.judge import final_status
@@ -251,7 +255,8 @@ def _select(run: Run, stage: str) -> int | None:
 
 
 def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
-    """Advance the gate step. Return whether the artifact of the best checkpoint passed."""
+    """Advance the gate step. Return whether the artifact of the best checkpoint may be published: it passed
+    and was approved if necessary, or a person overrode its verdict."""
     step, draft = Step(Role.GATE), run.draft
     final = final_status(run.request, run.results)
     args = ("--stage", stage, "--step", str(best_step))
@@ -261,19 +266,22 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
         await_report(run, step)
         return False
     draft.set(final=final)
-    if final.verdict is VerdictState.PASSED:
+    decision = draft.status.verdict_decision
+    if may_publish(run.request, final.verdict, final.verdict_digest, decision):
         return True
+    if can_decide(run, final):
+        return ensure_decided(run, final)
     reasons = {
+        VerdictState.PASSED: Reason.GATE_ERROR,  # the results were changed after the approval
         VerdictState.FAILED: Reason.GATE_FAILED,
         VerdictState.ERROR: Reason.GATE_ERROR,
         VerdictState.INCONCLUSIVE: Reason.GATE_INCONCLUSIVE,
     }
-    messages = [f"{g.name}: {g.message}" for g in final.gates if g.verdict is final.verdict]
-    messages += [final.task_message] if final.task_verdict is final.verdict else []
+    changed = f". The verdict changed after a person had {PAST[decision.action]} it" if decision else ""
     draft.fail(
         Failure(
             reason=reasons[final.verdict],
-            message="; ".join(messages),
+            message=verdict_text(final) + changed,
             hint=f"{_published_text(run)} The report compares base and tuned model case by case.",
         )
     )
@@ -325,4 +333,9 @@ def _success(run: Run) -> str:
     final = run.draft.status.final
     rates = ", ".join(f"{g.name} {g.golden.rate}" for g in final.gates if g.golden) if final else ""
     where = ", ".join(p.uri for p in run.draft.status.published)
-    return f"passed ({rates})" + (f", published to {where}" if where else "")
+    decision = run.draft.status.verdict_decision
+    if final and final.verdict is not VerdictState.PASSED and decision:
+        verdict = f"{final.verdict} ({rates}), {decided_text(decision)}"
+    else:
+        verdict = f"passed ({rates})" + (f", {decided_text(decision)}" if decision else "")
+    return verdict + (f", published to {where}" if where else "")

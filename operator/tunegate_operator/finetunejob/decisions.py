@@ -1,11 +1,38 @@
-"""Read what a person decided about a job that waits: to continue, discard or resume it."""
+"""Read what a person decided about a job that waits: to continue, discard or resume it, or about its final
+verdict."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.meta import MAX_MESSAGE
+from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+from tunegate_operator.names import (
+    APPROVE_ANNOTATION,
+    CONTINUE_ANNOTATION,
+    DISCARD_ANNOTATION,
+    OVERRIDE_ANNOTATION,
+    REJECT_ANNOTATION,
+)
+
+PAST = {"approve": "approved", "override": "overridden", "reject": "rejected"}
+"""The participle of each decision about the final verdict, for messages."""
+_VERDICT_KEYS = {"verdict", "by", "reason"}
+
+
+@dataclass(frozen=True)
+class VerdictAnnotation:
+    """A person's decision about the final verdict, as an annotation has it."""
+
+    action: Literal["approve", "override", "reject"]
+    verdict: str
+    """Digest of the verdict."""
+    by: str
+    reason: str
 
 
 def is_at_rest(job: Object) -> bool:
@@ -25,6 +52,8 @@ def is_at_rest(job: Object) -> bool:
     if phase is Phase.STOPPED:
         annotations = job["metadata"].get("annotations") or {}
         return decision_about((status.get("stop") or {}).get("id", ""), annotations) is None
+    if phase is Phase.AWAITING_APPROVAL:
+        return not _has_verdict_decision(job)
     return phase.is_at_rest
 
 
@@ -47,3 +76,74 @@ def parse_decision(text: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def verdict_actions(verdict: str) -> tuple[str, str]:
+    """Return the decisions that apply to a final verdict."""
+    return ("approve" if verdict == VerdictState.PASSED else "override", "reject")
+
+
+def decided_text(decision: VerdictDecision) -> str:
+    """Return what a person decided about the final verdict, who it was, and why."""
+    return f"{PAST[decision.action]} by {decision.by}: {decision.reason}"
+
+
+def verdict_annotations(
+    verdict: str, digest: str | None, annotations: Mapping[str, str]
+) -> Sequence[VerdictAnnotation | str]:
+    """Return the decisions in the annotations that apply to a final verdict, and why other annotations for
+    such a verdict have no effect. A rejection comes first.
+
+    A decision names the verdict, the person and a reason: ``{"verdict": "<digest>", "by": "<user name>",
+    "reason": "…"}``. On a cluster, an admission policy checks that the person has the permission, and that
+    ``by`` is the person's user name. So no other keys are allowed: of two keys with the same name, the policy
+    and the operator could read different ones.
+    """
+    found: list[VerdictAnnotation | str] = []
+    if REJECT_ANNOTATION in annotations:
+        found.append(_verdict_annotation("reject", REJECT_ANNOTATION, annotations, digest))
+    if verdict == VerdictState.PASSED and APPROVE_ANNOTATION in annotations:
+        found.append(_verdict_annotation("approve", APPROVE_ANNOTATION, annotations, digest))
+    if verdict != VerdictState.PASSED and OVERRIDE_ANNOTATION in annotations:
+        found.append(_verdict_annotation("override", OVERRIDE_ANNOTATION, annotations, digest))
+    return found
+
+
+def verdict_decision(digest: str, by: str, reason: str) -> str:
+    """Return the annotation with a decision about the final verdict. The admission policy looks for the name
+    as it is, so only quotes and backslashes are escaped."""
+    return json.dumps({"verdict": digest, "by": by, "reason": reason}, ensure_ascii=False)
+
+
+def _verdict_annotation(
+    action: Literal["approve", "override", "reject"],
+    name: str,
+    annotations: Mapping[str, str],
+    digest: str | None,
+) -> VerdictAnnotation | str:
+    try:
+        pairs = json.loads(annotations[name], object_pairs_hook=tuple)  # a dict would hide repeated keys
+    except ValueError:
+        pairs = None
+    fields = dict(pairs) if isinstance(pairs, tuple) else {}
+    is_plain = all(isinstance(value, str) for value in fields.values())
+    if pairs is None or len(fields) != len(pairs) or fields.keys() != _VERDICT_KEYS or not is_plain:
+        return (
+            f'annotation {name} must be {{"verdict": "{digest}", "by": "<your user name>", "reason": "…"}}, '
+            "with these keys only"
+        )
+    if not fields["by"].strip() or len(fields["by"]) > MAX_MESSAGE:
+        return f"annotation {name} must name the person in `by`, with at most {MAX_MESSAGE} characters"
+    if not fields["reason"].strip():
+        return f"annotation {name} gives no reason"
+    if fields["verdict"] != digest:
+        return f"annotation {name} names verdict {fields['verdict']}, but the verdict is {digest}"
+    return VerdictAnnotation(action, fields["verdict"], fields["by"], fields["reason"].strip())
+
+
+def _has_verdict_decision(job: Object) -> bool:
+    """Whether an annotation has a decision about the final verdict of a job."""
+    final = job["status"].get("final") or {}
+    annotations = job["metadata"].get("annotations") or {}
+    found = verdict_annotations(final.get("verdict", ""), final.get("verdictDigest"), annotations)
+    return any(isinstance(one, VerdictAnnotation) for one in found)

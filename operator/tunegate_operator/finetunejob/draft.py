@@ -15,6 +15,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
     CheckpointReference,
     CheckpointStatus,
     FinalStatus,
+    VerdictDecision,
 )
 from tunegate_api.v1alpha1.finetunejob_status import (
     Attempt,
@@ -58,6 +59,7 @@ class StatusChanges(TypedDict, total=False):
     checkpoints_omitted: int
     best_checkpoint: CheckpointReference | None
     final: FinalStatus | None
+    verdict_decision: VerdictDecision | None
     published: list[Published]
     baselines: list[BaselineDigest]
     stop: Stop | None

@@ -6,6 +6,7 @@ from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events
+from tunegate_operator.finetunejob.decisions import PAST, decided_text
 
 
 def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:
@@ -29,6 +30,12 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     if new.decisions[-1:] != old.decisions[-1:]:
         last = new.decisions[-1]
         events.append(Event("Normal", "Decided", f"{last.action} at step {last.step}: {last.reason}"))
+    decision = new.verdict_decision
+    if decision and not old.verdict_decision and decision.action != "reject":  # a rejection is a failure
+        warns = decision.action == "override"
+        events.append(
+            Event("Warning" if warns else "Normal", PAST[decision.action].title(), decided_text(decision))
+        )
     if new.tracking and new.tracking != old.tracking:
         events.append(_about_trackers(new.tracking))
     if new.cleanup and not old.cleanup:

@@ -4,7 +4,7 @@
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
-from tunegate_api.judging.verdict import VerdictState, counted_outcomes
+from tunegate_api.judging.verdict import counted_outcomes
 from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate
@@ -204,15 +204,15 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
 
 
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
-    """Return the newest version that passed this gate and was published to one of ``uris``.
+    """Return the newest version that passed this gate or was overridden, and was published to one of
+    ``uris``.
 
     If the gate's status lacks the case outcomes of this version, they are replaced by outcomes with the same
     number of passed cases. The outcomes in the gate's ConfigMap are never used, because more people may write
     to the ConfigMap than to status. A version that was
     published without passing, because the gate was a dry run, is no baseline.
     """
-    published = (r for r in gate.status.records if r.verdict is VerdictState.PASSED)
-    record = next((r for r in published if uris & set(r.published_uris)), None)
+    record = next((r for r in gate.status.records if r.is_baseline and uris & set(r.published_uris)), None)
     if record is None:
         return None
     return PublishedVersion(

@@ -2,6 +2,7 @@
 
 from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set, task_set
 from tunegate_api.judging import judgement
+from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.judging.verdict import TRUNCATED, passed_count, points_text, rate, rate_text
 from tunegate_api.v1alpha1.evaluation_status import (
@@ -42,6 +43,7 @@ def final_status(request: Request, results: Results) -> FinalStatus | None:
         task_message=judged.task_message,
         gates=[_gate_result(gate, results, judged.evaluation) for gate in judged.gates],
         verdict=judged.state,
+        verdict_digest=verdict_digest(judged),
     )
 
 

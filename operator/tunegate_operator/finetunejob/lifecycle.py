@@ -16,10 +16,17 @@ _HALTED = {
     Phase.SUSPENDED: LifecycleState.SUSPENDED,
     Phase.PENDING: LifecycleState.PENDING,
     Phase.AWAITING_REVIEW: LifecycleState.AWAITING_REVIEW,
+    Phase.AWAITING_APPROVAL: LifecycleState.AWAITING_APPROVAL,
 }
 """The state of the current lifecycle stage in phases in which no pod runs."""
 _FINISHED = (LifecycleState.SUCCEEDED, LifecycleState.FAILED)
-_FROM_TRAINING = (Phase.TRAINING, Phase.GATING, Phase.PUBLISHING, Phase.SUCCEEDED)
+_FROM_TRAINING = (
+    Phase.TRAINING,
+    Phase.GATING,
+    Phase.AWAITING_APPROVAL,
+    Phase.PUBLISHING,
+    Phase.SUCCEEDED,
+)
 
 
 def with_lifecycle(status: FineTuneJobStatus, now: datetime, *, publishes: bool) -> FineTuneJobStatus:
@@ -51,7 +58,7 @@ def _states(status: FineTuneJobStatus, *, publishes: bool) -> Iterator[tuple[Lif
         ),  # one Job does both
         (LifecycleStage.TRAINING_SETUP, phase in _FROM_TRAINING or _has_been_set_up(status)),
         (LifecycleStage.FINE_TUNING, _is_true(status, ConditionType.TRAINED)),
-        (LifecycleStage.EVALUATION, status.final is not None and status.final.verdict is VerdictState.PASSED),
+        (LifecycleStage.EVALUATION, _is_evaluated(status)),
     ):
         if done:
             yield stage, LifecycleState.SUCCEEDED
@@ -78,6 +85,13 @@ def _has_bad_data(status: FineTuneJobStatus) -> bool:
 def _has_been_set_up(status: FineTuneJobStatus) -> bool:
     """Whether a training stage has evaluated its starting model or ended an attempt."""
     return bool(status.start) or any(attempt.role == Role.TRAIN for attempt in status.attempts)
+
+
+def _is_evaluated(status: FineTuneJobStatus) -> bool:
+    """Whether the final model passed, or a person overrode its verdict."""
+    decision = status.verdict_decision
+    passed = status.final is not None and status.final.verdict is VerdictState.PASSED
+    return passed or (decision is not None and decision.action == "override")
 
 
 def _is_true(status: FineTuneJobStatus, type: ConditionType) -> bool:

@@ -83,6 +83,7 @@ def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
             plan=run.plan,
             extra_args=args,
             baselines=baselines,
+            decision=run.draft.status.verdict_decision if step.role is Role.PUBLISH else None,
         )
         return [nodes_service(job), child] if node_count(job, step.role) > 1 else [child]
 

@@ -10,13 +10,15 @@ from html import escape, unescape
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 
+_SHOWN = (Phase.FAILED, Phase.SUSPENDED, Phase.AWAITING_APPROVAL)
+"""Phases of which the reason may be missing on the page, because no pod of the job knows it."""
 _STYLE = "margin:1em;padding:.6em 1em;border:2px solid #b00020;border-radius:6px"
 
 
 def with_status(page: str, name: str, status: FineTuneJobStatus) -> str:
-    """Return the page. If the job failed or was suspended and the page lacks the reason, add a banner with
-    the job's status at the top."""
-    if status.phase not in (Phase.FAILED, Phase.SUSPENDED) or _says_why(page, status):
+    """Return the page. If the job failed, was suspended or awaits an approval, and the page lacks the reason,
+    add a banner with the job's status at the top."""
+    if status.phase not in _SHOWN or _says_why(page, status):
         return page
     title, banner = f"<title>{status.phase} - {escape(name)}</title>", _banner(status)
     page = re.sub(r"<title>.*?</title>", lambda _: title, page, count=1, flags=re.DOTALL)

@@ -283,7 +283,7 @@ def _phase_start(obj: Object, status: FineTuneJobStatus) -> datetime:
         found = status.completion_time
     elif phase is Phase.STOPPED and status.stop:
         found = status.stop.time
-    elif phase is Phase.SUSPENDED and status.attempts:
+    elif phase in (Phase.SUSPENDED, Phase.AWAITING_APPROVAL) and status.attempts:
         found = status.attempts[-1].finished
     elif phase is Phase.PENDING:
         found = status.waiting_since

@@ -8,6 +8,7 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_api.v1alpha1.reasons import waits_for_a_person
 from tunegate_operator.clients.caller import Caller
+from tunegate_operator.finetunejob.decisions import verdict_actions
 from tunegate_operator.ui.reader import Job
 
 Tone = Literal["good", "bad", "unsure", "busy"]
@@ -20,6 +21,7 @@ _TONES: dict[Phase, Tone] = {
     Phase.STOPPED: "bad",
     Phase.SUSPENDED: "unsure",
     Phase.AWAITING_REVIEW: "unsure",
+    Phase.AWAITING_APPROVAL: "unsure",
 }
 _ENDED: dict[Phase, Group] = {Phase.SUCCEEDED: "succeeded", Phase.FAILED: "failed"}
 
@@ -85,6 +87,14 @@ def _next_step(
         return NextStep(
             "Look at the regressed cases, then resume training or end the job:",
             tuple(caller.command(action, name, '--reason "…"') for action in ("continue", "discard")),
+        )
+    if phase is Phase.AWAITING_APPROVAL and status.final and not status.verdict_decision:
+        return NextStep(
+            "Look at the final verdict, then decide whether the model is published:",
+            tuple(
+                caller.command(action, name, '--reason "…"')
+                for action in verdict_actions(status.final.verdict)
+            ),
         )
     if phase is Phase.FAILED and status.failure and status.failure.hint:
         return NextStep(status.failure.hint)

@@ -1,0 +1,96 @@
+"""Wait until a person decides about the final verdict, and record the decision."""
+
+from tunegate_api.contract import Role
+from tunegate_api.judging.approval import approving_gates, may_override
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.v1alpha1.evaluation_status import FinalStatus, VerdictDecision
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_operator.finetunejob.decisions import (
+    VerdictAnnotation,
+    decided_text,
+    verdict_actions,
+    verdict_annotations,
+)
+from tunegate_operator.finetunejob.draft import Run
+from tunegate_operator.names import APPROVE_ANNOTATION, OVERRIDE_ANNOTATION, Step
+
+
+def can_decide(run: Run, final: FinalStatus) -> bool:
+    """Return whether a person may decide about the final verdict: not if somebody has decided, and no
+    override after publishing has started."""
+    if run.draft.status.verdict_decision is not None:
+        return False
+    if final.verdict is VerdictState.PASSED:
+        return bool(approving_gates(run.request))
+    is_publishing = run.jobs.latest_number(Step(Role.PUBLISH)) > 0
+    return not is_publishing and may_override(run.request, final.verdict)
+
+
+def ensure_decided(run: Run, final: FinalStatus) -> bool:
+    """Record a person's decision about the final verdict, or show that the job waits for it. Return whether
+    the job may go to the next step in this reconciliation.
+
+    Publishing starts only with the next reconciliation, when the decision is in status. So a crash cannot
+    lose a decision that took effect, or give it another time.
+    """
+    draft, annotations = run.draft, run.observed.job.metadata.annotations
+    found = verdict_annotations(final.verdict, final.verdict_digest, annotations)
+    decided = next((one for one in found if isinstance(one, VerdictAnnotation)), None)
+    if decided:
+        return _record(run, final, decided)
+    problems = [one for one in found if isinstance(one, str)] + _inapplicable(run, final)
+    message = ". ".join([*problems[:1], _waiting_message(run, final)])
+    passed = final.verdict is VerdictState.PASSED
+    reason = Reason.AWAITING_APPROVAL if passed else Reason.AWAITING_OVERRIDE
+    draft.enter(Phase.AWAITING_APPROVAL, message, reason)
+    return False
+
+
+def verdict_text(final: FinalStatus) -> str:
+    """Return the messages of the gates and task metrics with the verdict of the artifact."""
+    messages = [f"{g.name}: {g.message}" for g in final.gates if g.verdict is final.verdict]
+    messages += [final.task_message] if final.task_verdict is final.verdict else []
+    return "; ".join(messages)
+
+
+def _record(run: Run, final: FinalStatus, found: VerdictAnnotation) -> bool:
+    draft = run.draft
+    decision = VerdictDecision(
+        action=found.action, verdict=found.verdict, by=found.by, reason=found.reason, time=draft.now
+    )
+    draft.set(verdict_decision=decision)
+    if decision.action == "reject":
+        draft.fail(
+            Failure(
+                reason=Reason.REJECTED,
+                message=f"{decided_text(decision)}. The verdict was {final.verdict}: {verdict_text(final)}",
+                hint="Nothing was published. Change rows or parameters, and create the job again.",
+            )
+        )
+        return False
+    if not run.observed.job.spec.publish:
+        return True
+    draft.enter(Phase.PUBLISHING, decided_text(decision))
+    draft.agenda.look_again_at(draft.now)
+    return False
+
+
+def _inapplicable(run: Run, final: FinalStatus) -> list[str]:
+    """Return why an annotation for another verdict than this one has no effect."""
+    passed = final.verdict is VerdictState.PASSED
+    wrong, right = (OVERRIDE_ANNOTATION if passed else APPROVE_ANNOTATION), verdict_actions(final.verdict)[0]
+    if wrong not in run.observed.job.metadata.annotations:
+        return []
+    return [f"annotation {wrong} does not apply, because the verdict is {final.verdict}: {right} it instead"]
+
+
+def _waiting_message(run: Run, final: FinalStatus) -> str:
+    meta = run.observed.job.metadata
+    arguments = f'{run.pods.command_arguments(meta.name, meta.namespace)} --reason "…"'
+    if final.verdict is VerdictState.PASSED:
+        gates = ", ".join(approving_gates(run.request))
+        return (
+            f"the final model passed, and {gates} requires an approval: tunegate approve|reject {arguments}"
+        )
+    command = f"tunegate override|reject {arguments}"
+    return f"the verdict is {final.verdict}, and a person may override it: {command}. {verdict_text(final)}"
