@@ -279,7 +279,7 @@ def _report_end(context: Context, end: End) -> str | None:
             logger.warning("the last report could not be written: %s", error)
         try:
             render = import_module("tunegate_trainer.report").render
-            render(context.workspace, context.request, context.review)
+            render(context.workspace, context.request, context.review, context.decision)
         except Exception:
             # The HTML report is for people only, so the outcome stays the same.
             logger.warning("report.html could not be rendered", exc_info=True)

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
+from tunegate_api.judging.approval import DECISION_VARIABLE, read_decision
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
 from tunegate_trainer.process.files import sha256_file, write_model
@@ -70,6 +72,11 @@ class Context:
         default_factory=lambda: read_baselines(os.environ.get(BASELINES_VARIABLE, ""))
     )
     """The digests that the operator has recorded for cached baselines, by the key of the baseline."""
+    decision: VerdictDecision | None = field(
+        default_factory=lambda: read_decision(os.environ.get(DECISION_VARIABLE))
+    )
+    """The decision of a person about the final verdict. Only the publish role has one. None if no decision
+    was needed."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
     """The cached baselines that this process wrote or used, by key. They go into the termination message."""
     is_primary: bool = True

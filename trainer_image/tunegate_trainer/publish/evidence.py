@@ -13,12 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pydantic import ValidationError
 
 from tunegate_api.contract import FileManifest, Request, golden_set, task_set
+from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.publish.review import ReviewEvidence
@@ -86,8 +88,8 @@ class TaskEvidence(StatusModel):
 
 
 class VerdictEvidence(StatusModel):
-    """The content of evidence/verdict.json: why this model passed. It has counts and digests, but no prompts
-    or outputs."""
+    """The content of evidence/verdict.json: why this model was published. It has counts and digests, but no
+    prompts or outputs."""
 
     job: str
     namespace: str
@@ -119,6 +121,11 @@ class VerdictEvidence(StatusModel):
     review: ReviewEvidence | None = None
     """The review of the training data. Absent without ``data.quality``."""
     verdict: VerdictState
+    verdict_digest: Sha256 | None = None
+    """The digest of the verdict, see :func:`tunegate_api.judging.approval.verdict_digest`. Absent in the
+    evidence of earlier releases."""
+    decision: VerdictDecision | None = None
+    """The approval or override of the verdict by a person. Absent if none was needed."""
     gates: list[GateEvidence]
     task_metrics: list[TaskEvidence]
 
@@ -132,6 +139,7 @@ def write_evidence(
     measured: GateRoleResult,
     manifest: FileManifest,
     review: ReviewEvidence | None,
+    decision: VerdictDecision | None = None,
 ) -> None:
     """Write ``evidence/`` and the model card into ``folder``, which has the weights."""
     data = plan.data
@@ -165,6 +173,8 @@ def write_evidence(
         else {},
         review=review,
         verdict=judgement.state,
+        verdict_digest=verdict_digest(judgement),
+        decision=decision,
         gates=_gates(judgement, measured),
         task_metrics=[_task_evidence(t, measured, task_set("test", t.name)) for t in judgement.tasks],
     )

@@ -12,6 +12,7 @@ from tunegate_api.duration import duration_text
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.memory.fitting import size_text
+from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.publish.evidence import parameter_rows
 from tunegate_trainer.report.cases import comparisons
@@ -26,13 +27,19 @@ from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
 
 
-def render(workspace: Path, request: Request, review: ReviewRecord | None = None) -> Path:
+def render(
+    workspace: Path,
+    request: Request,
+    review: ReviewRecord | None = None,
+    decision: VerdictDecision | None = None,
+) -> Path:
     """Write ``<uid>/report.html`` below ``workspace``, the storage volume, and return its path.
 
-    ``review`` has the scores with which the review of the data was decided. Sections without data are left
-    out. Text from models and users is escaped.
+    ``review`` has the scores with which the review of the data was decided, and ``decision`` is a person's
+    decision about the final verdict. Sections without data are left out. Text from models and users is
+    escaped.
     """
-    job = collect(workspace, request, review)
+    job = collect(workspace, request, review, decision)
     path = workspace / job.paths.report
     write_atomic(path, _page(job))
     return path

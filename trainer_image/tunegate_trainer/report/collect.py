@@ -15,6 +15,7 @@ from tunegate_api.judging.case_comparison import parse_lines
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.workspace import RESULT, Workspace, golden_file, pairs_file, rows_file
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.tokens.rows import PREFERENCE
@@ -114,6 +115,8 @@ class Collected:
     review: ReviewRecord | None
     """The scores with which the review of the data was decided. None if it is not decided, or if they were
     deleted."""
+    decision: VerdictDecision | None = None
+    """A person's decision about the final verdict. None until it is made, or if none was needed."""
 
     @property
     def stage_names(self) -> list[str]:
@@ -123,7 +126,12 @@ class Collected:
         return self.reports.get(f"{role}-{stage}" if stage else str(role))
 
 
-def collect(workspace: Path, request: Request, review: ReviewRecord | None = None) -> Collected:
+def collect(
+    workspace: Path,
+    request: Request,
+    review: ReviewRecord | None = None,
+    decision: VerdictDecision | None = None,
+) -> Collected:
     """Read the files below ``workspace/<uid>``. A file that cannot be read is logged and left out."""
     paths = Workspace(request.uid)
     stages = [stage.name for stage in request.spec.stages]
@@ -148,6 +156,7 @@ def collect(workspace: Path, request: Request, review: ReviewRecord | None = Non
         losses={stage: _losses(workspace / paths.stage(stage) / "losses.jsonl") for stage in stages},
         gate_result=_gate_result(workspace / paths.gate / RESULT),
         review=review,
+        decision=decision,
     )
 
 

@@ -90,12 +90,16 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
         ),
     }
     title, tone, sentence = texts[judgement.state]
+    decision = job.decision
+    if decision:
+        done = "overrode" if decision.action == "override" else "approved"
+        sentence += f" {decision.by} {done} the verdict: {decision.reason}"
     addresses = len(publish_addresses(job))
     if published and len(published) < addresses:
         title += f" and published to {len(published)} of {addresses} addresses so far"
     elif published:
         title += " and published"
-    elif judgement.state is not VerdictState.PASSED:
+    elif judgement.state is not VerdictState.PASSED and decision is None:
         sentence += " Nothing was published."
     return Headline(title, tone, sentence, findings=tuple(judgement.findings), published=published)
 

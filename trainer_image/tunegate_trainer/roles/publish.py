@@ -1,7 +1,8 @@
 """The publish role: publish the artifact that passed, and nothing else.
 
 This role does not trust a recorded verdict: it computes the verdict again from the results of the gate role,
-and checks that the artifact has exactly the files that were evaluated.
+and checks that the artifact has exactly the files that were evaluated. If a person approved or overrode the
+verdict, the operator passes this decision, which must name exactly the computed verdict.
 """
 
 import logging
@@ -21,6 +22,7 @@ from tunegate_api.contract import (
     Subject,
     files_digest,
 )
+from tunegate_api.judging.approval import approving_gates, may_publish, verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.workspace import RESULT
@@ -48,10 +50,11 @@ def run(context: Context, targets: Targets = TARGETS) -> Outcome:
     addresses that it was published to.
 
     If another job has published to an address since the gate role ran, the artifact is also compared with
-    that job's version. If the artifact then does not pass, it is not published to further addresses. The
-    role's outcome is Completed even then, because the operator computes the same verdict from the report.
+    that job's version. If the artifact then does not pass, or if its override does not cover this verdict, it
+    is not published to further addresses. The role's outcome is Completed even then, because the operator
+    computes the same verdict from the report.
 
-    Raises :class:`UserError` if the artifact did not pass its gates or was changed, and :class:`Superseded`
+    Raises :class:`UserError` if the artifact may not be published or was changed, and :class:`Superseded`
     if another process of the job publishes now. Publishing again does not change what is already published.
     """
     request, digest = context.request, context.options.digest
@@ -125,7 +128,7 @@ class _Publication:
             number = target.read_stable()  # read before the versions: a later publication changes the number
             is_done = is_there or target.contains(self._name)
             version = self._version(keep=is_done)
-            if not is_done and self._judge_again(target).state is not VerdictState.PASSED:
+            if not is_done and not self._may_publish(self._judge_again(target)):
                 target.withdraw(version, self.writer)
                 return False
             if self.context.report.results != self.readings:
@@ -163,9 +166,12 @@ class _Publication:
             reading = next_reading(self._results.last_published, strictest(found))
             self._results = self._results.merged(Results(last_published=reading))
         judgement = self._judgement
-        if judgement.state is not VerdictState.PASSED:
+        if not self._may_publish(judgement):
             logger.warning("not published, the verdict is %s: %s", judgement.state, judgement.message)
         return judgement
+
+    def _may_publish(self, judgement: Judgement) -> bool:
+        return is_allowed(self.context, judgement)
 
     @property
     def _judgement(self) -> Judgement:
@@ -188,6 +194,7 @@ class _Publication:
                 measured=self.measured,
                 manifest=self.manifest,
                 review=self.review,
+                decision=context.decision,
             )
 
         def may_stay(folder: Path) -> bool:
@@ -261,18 +268,31 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleR
     return report.results, measured
 
 
+def is_allowed(context: Context, judgement: Judgement) -> bool:
+    """Return whether the artifact may be published: it passed, with an approval if a gate requires one, or a
+    person overrode exactly this verdict."""
+    return may_publish(context.request, judgement.state, verdict_digest(judgement), context.decision)
+
+
 def check_verdict(context: Context, results: Results) -> Judgement:
-    """Compute the verdict from the outcomes and return it. Raises :class:`UserError` if the verdict is not
-    Passed."""
+    """Compute the verdict from the outcomes and return it. Raises :class:`UserError` if the artifact may not
+    be published."""
     judgement = judge_final(context.request, results)
     if judgement is None:
         raise UserError("not published: the results of the gate role have no evaluation of the artifact")
-    if judgement.state is not VerdictState.PASSED:
+    if is_allowed(context, judgement):
+        return judgement
+    if judgement.state is VerdictState.PASSED:
+        gates = ", ".join(approving_gates(context.request))
         raise UserError(
-            f"not published, the verdict is {judgement.state}: {judgement.message}",
-            "report.html compares the base and the tuned model case by case",
+            f"not published: {gates} requires an approval of the verdict {verdict_digest(judgement)}, and "
+            "there is none",
+            "the results changed after the approval, or the operator is older than the trainer image",
         )
-    return judgement
+    raise UserError(
+        f"not published, the verdict is {judgement.state}: {judgement.message}",
+        "report.html compares the base and the tuned model case by case",
+    )
 
 
 def check_review(context: Context) -> ReviewEvidence | None:

@@ -272,9 +272,10 @@ def _job_state(job: Collected, stages: list[StageHistory], judgement: Judgement 
     if judgement is not None:
         publish = job.report_of(Role.PUBLISH)
         published = len(publish.published) if publish else 0
-        if judgement.state is not VerdictState.PASSED:
-            return RunState.FAILED
-        return RunState.FINISHED if published >= len(publish_addresses(job)) else RunState.RUNNING
+        addresses = len(publish_addresses(job))
+        if judgement.state is not VerdictState.PASSED:  # a person may have overridden the verdict
+            return RunState.FINISHED if addresses and published >= addresses else RunState.FAILED
+        return RunState.FINISHED if published >= addresses else RunState.RUNNING
     last = stages[-1] if stages else None
     if last is not None and last.outcome is Outcome.STOPPED:
         return RunState.STOPPED
