@@ -85,7 +85,7 @@ def test_status_on_a_cluster_imports_no_module_of_other_commands(tmp_path: Path)
 
 def test_kubectl_gets_the_completions_of_commands_and_options() -> None:
     *lines, directive = kubectl_completions(plugin, ["re"])
-    assert [line.split("\t")[0] for line in lines] == ["report", "review", "resume"]
+    assert [line.split("\t")[0] for line in lines] == ["report", "review", "reject", "resume"]
     assert directive == ":4", "no names of files"
     assert "--follow\t" in "\n".join(kubectl_completions(plugin, ["logs", "orders", "--f"]))
     assert kubectl_completions(plugin, ["status", "--kubeconfig", ""])[-1] == ":0", "names of files"

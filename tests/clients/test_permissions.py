@@ -4,6 +4,7 @@ Kubernetes aggregates the chart's roles to ``view`` and ``edit``. The tests' API
 this, so a user is bound to the parts of these roles.
 """
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tunegate_operator.names import DISCARD_ANNOTATION
 pytestmark = pytest.mark.cluster
 ROLES = {
     "view": ("system:aggregate-to-view", "tunegate-view"),
+    "approve": ("tunegate-approve",),
     "edit": ("system:aggregate-to-view", "system:aggregate-to-edit", "tunegate-view", "tunegate-edit"),
 }
 
@@ -33,7 +35,7 @@ def chart_roles(server: ApiServer) -> None:
     """Create the chart's roles for users."""
     with server.client() as api:
         for (kind, name), obj in Helm().render().items():
-            if kind == "ClusterRole" and name in ROLES["edit"]:
+            if kind == "ClusterRole" and name in (*ROLES["edit"], *ROLES["approve"]):
                 with suppress(utils.FailToCreateError):  # other tests of the session may have created them
                     utils.create_from_dict(api, obj)
 
@@ -99,3 +101,18 @@ def test_user_with_the_role_edit_can_use_each_command(
     monkeypatch.setattr(volume_file, "NOTICE_SECONDS", 0.1)
     with pytest.raises(ClientError, match="has not read the report"):
         editor.read_report(job)
+
+
+def test_user_with_only_the_role_approve_can_decide_about_a_verdict(
+    server: ApiServer, kubernetes: Place, job: Object, tmp_path: Path
+) -> None:
+    final = {"modelDigest": "a" * 64, "taskVerdict": "Passed", "verdict": "Passed", "verdictDigest": "b" * 64}
+    kubernetes.set_status(job, phase="AwaitingApproval", plan=PLAN, final=final)
+    approver = user(server, kubernetes, "approve", tmp_path)
+    approver.decide_verdict("orders", "approve", "fine")
+    annotation = approver.get("FineTuneJob", "orders")["metadata"]["annotations"]["tunegate.dev/approve"]
+    assert json.loads(annotation) == {
+        "verdict": "b" * 64,
+        "by": f"system:serviceaccount:{kubernetes.namespace}:approve",
+        "reason": "fine",
+    }

@@ -37,8 +37,8 @@ def status(place: Place, *, name: str | None, watch: bool) -> None:
     """Show all jobs, or one job in detail.
 
     With --watch and a NAME, the command ends when the job has ended, is stopped, held or suspended, or awaits
-    a review. Exit codes: 0 passed, 1 failed or held, 3 stopped by a gate, 4 suspended or awaiting a review.
-    With --watch and no NAME, it ends with Ctrl-C.
+    a review or an approval. Exit codes: 0 passed, 1 failed or held, 3 stopped by a gate, 4 suspended or
+    awaiting a review or an approval. With --watch and no NAME, it ends with Ctrl-C.
     """
     client, console = place.client(), Console()
     if name is None:
@@ -68,7 +68,7 @@ def logs(place: Place, *, name: str, follow: bool, role: str | None, stage: str 
     """Print the log of a job's newest pod.
 
     With --follow, the logs of the next pods are printed as they start, also after restarts, until the job has
-    ended, is stopped, held or suspended, or awaits a review.
+    ended, is stopped, held or suspended, or awaits a review or an approval.
     """
     client, selection = place.client(), LogSelection(Role(role) if role else None, stage, pod)
     lines = follow_logs(client, name, selection, notice) if follow else newest_log(client, name, selection)

@@ -17,6 +17,9 @@ ON_JOBS = {
     "review": f"{_CLI}.review",
     "continue": f"{_CLI}.decisions",
     "discard": f"{_CLI}.decisions",
+    "approve": f"{_CLI}.approvals",
+    "override": f"{_CLI}.approvals",
+    "reject": f"{_CLI}.approvals",
     "suspend": f"{_CLI}.decisions",
     "resume": f"{_CLI}.decisions",
 }
@@ -51,7 +54,8 @@ def main() -> None:
       tunegate pairs --help                    make preference pairs from completions that people rank
 
     A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`. A run with
-    data.quality waits until a sample of its data is scored: `tunegate review`. With --namespace, --context or
+    data.quality waits until a sample of its data is scored: `tunegate review`. A run whose gate requires it
+    waits for `tunegate approve`, `tunegate override` or `tunegate reject`. With --namespace, --context or
     --kubeconfig, a command is about the jobs on a cluster.
     """
 

@@ -1,5 +1,6 @@
 """The command `tunegate run`, and the commands that run a job on this machine after a decision."""
 
+import getpass
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +17,19 @@ from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.manifests import PATHS, print_diagnostics
 from tunegate_operator.cli.place import RUNS, Place, short
 from tunegate_operator.clients.caller import Caller
+from tunegate_operator.clients.client import verdict_to_decide
 from tunegate_operator.engine.cluster import ClusterError, Object
-from tunegate_operator.finetunejob.decisions import is_at_rest
+from tunegate_operator.finetunejob.decisions import is_at_rest, verdict_decision
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
 from tunegate_operator.laptop.run import REFRESH_SECONDS, EarlierRun, Laptop
 from tunegate_operator.laptop.status import read_status
-from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION, VERDICT_ANNOTATIONS
+
+_NO_OBJECT = (
+    "job {name} cannot be {what}: the runs folder has the job's status file, but not the job itself; run the "
+    "job again with `tunegate run`"
+)
 
 
 @click.command()
@@ -48,8 +55,9 @@ def run(paths: tuple[Path, ...], runs: Path, again: bool) -> None:
     in RUNS are not changed. A job that has ended runs again only with --again.
 
     \b
-    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec or awaiting a review,
-      130 interrupted, 2 mistakes in manifests, or the inputs of an ended job changed after its start
+    Exit codes: 0 passed, 1 failed, 3 stopped by a gate, 4 suspended by its spec, awaiting a review or an
+      approval, 130 interrupted, 2 mistakes in manifests, or the inputs of an ended job changed after its
+      start
     """
     if print_diagnostics(paths):
         raise SystemExit(exit_codes.USAGE)
@@ -101,6 +109,26 @@ def discard_run(runs: Path, name: str, reason: str) -> None:
         click.echo(tracking_line(tracking).plain)
 
 
+def decide_verdict_run(runs: Path, name: str, action: str, reason: str, caller: Caller) -> None:
+    """Record a decision about the final verdict of a job by the user of the operating system, and run the job
+    until it has ended."""
+    with _open(runs, [name]) as laptop:
+        try:
+            digest = verdict_to_decide(laptop.job(name), action, f"the folder {short(runs)}")
+        except KeyError:
+            raise click.ClickException(_NO_OBJECT.format(name=name, what="decided about")) from None
+        laptop.annotate_text(
+            name, VERDICT_ANNOTATIONS[action], verdict_decision(digest, getpass.getuser(), reason)
+        )
+        if action != "reject":
+            _live(laptop, [name], {}, caller)
+        laptop.run_until_rest(lambda _: None)
+        tracking = read_status(laptop.job(name)).tracking
+    click.echo(f"{name} rejected: {reason}")
+    if tracking:
+        click.echo(tracking_line(tracking).plain)
+
+
 @contextmanager
 def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
     """Open the runs folder for the named jobs. If the folder or a manifest is refused, end the command with a
@@ -124,10 +152,7 @@ def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) ->
     try:
         found = read_status(laptop.job(name))
     except KeyError:
-        raise click.ClickException(
-            f"job {name} cannot be continued or discarded: the runs folder has the job's status file, but "
-            "not the job itself; run the job again with `tunegate run`"
-        ) from None
+        raise click.ClickException(_NO_OBJECT.format(name=name, what="continued or discarded")) from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")
     laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})

@@ -15,6 +15,7 @@ from tunegate_api.judging.case_comparison import (
 )
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
@@ -22,6 +23,7 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import StatusT, UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import resource_version, uid_of
+from tunegate_operator.finetunejob.decisions import verdict_actions
 from tunegate_operator.names import REQUEST_KEY
 
 MAX_NAMES = 20
@@ -127,6 +129,22 @@ def read_status(obj: Object, model: type[StatusT]) -> StatusT:
         raise ClientError(
             f"{obj['kind']} {obj['metadata']['name']}: {error}; use the version of Tunegate that wrote it"
         ) from error
+
+
+def verdict_to_decide(job: Object, action: str, place: str) -> str:
+    """Return the digest of the final verdict of a job that waits for this decision of a person: approve,
+    override or reject. Raises ClientError if the job does not wait for it."""
+    name, status = job["metadata"]["name"], status_of(job)
+    final = status.final
+    if status.phase is not Phase.AWAITING_APPROVAL or final is None or status.verdict_decision:
+        raise ClientError(
+            f"FineTuneJob {name} in {place} does not wait for a decision about its final verdict: "
+            f"it is {status.phase or Phase.PENDING}"
+        )
+    actions = verdict_actions(final.verdict)
+    if action not in actions:
+        raise ClientError(f"the verdict of FineTuneJob {name} is {final.verdict}: {' or '.join(actions)} it")
+    return final.verdict_digest or ""
 
 
 def compared_models(job: Object) -> ComparedModels | None:

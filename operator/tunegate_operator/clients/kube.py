@@ -24,6 +24,7 @@ from tunegate_operator.clients.client import (
     sorted_events,
     status_of,
     unknown_name,
+    verdict_to_decide,
 )
 from tunegate_operator.clients.log_position import LogPosition
 from tunegate_operator.clients.retry import Retry
@@ -45,9 +46,16 @@ from tunegate_operator.engine.connection import connect_user
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.finetunejob.decisions import verdict_decision
 from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.laptop.report_page import with_status
-from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, REVIEW_LABEL, request_name
+from tunegate_operator.names import (
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    REVIEW_LABEL,
+    VERDICT_ANNOTATIONS,
+    request_name,
+)
 
 WATCH_SECONDS = 60
 """Seconds after which the server ends a watch. It is then opened again, so dead connections are detected."""
@@ -228,6 +236,17 @@ class KubernetesClient:
         with self._explained(f"the decision about FineTuneJob {name} was not recorded"):
             self._cluster.patch(
                 self._key("FineTuneJob", name), {"metadata": {"annotations": {annotation: value}}}
+            )
+
+    def decide_verdict(self, name: str, action: str, reason: str) -> None:
+        """Record a decision about the final verdict of a job: approve, override or reject. The operator
+        carries it out. Raises ClientError."""
+        digest = verdict_to_decide(self.get("FineTuneJob", name), action, self.place)
+        with self._explained(f"the decision about FineTuneJob {name} was not recorded"):
+            value = verdict_decision(digest, self._cluster.user_name(), reason)
+            self._cluster.patch(
+                self._key("FineTuneJob", name),
+                {"metadata": {"annotations": {VERDICT_ANNOTATIONS[action]: value}}},
             )
 
     def set_suspended(self, name: str, suspend: bool) -> Object:

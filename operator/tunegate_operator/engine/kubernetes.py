@@ -99,6 +99,7 @@ _METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Accept headers that request the metadata only."""
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
+_SELF_REVIEWS = Resource("authentication.k8s.io/v1", "selfsubjectreviews")
 
 
 class KubernetesCluster:
@@ -207,6 +208,12 @@ class KubernetesCluster:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         with suppress(NotFoundError, ConflictError):  # deleted, or the name belongs to another object
             self._request("DELETE", _RESOURCES[key.kind].path(key.namespace, key.name), options)
+
+    def user_name(self) -> str:
+        """Return the name of the user that the API server authenticates these requests as."""
+        body = {"apiVersion": _SELF_REVIEWS.api_version, "kind": "SelfSubjectReview"}
+        found = self._request("POST", _SELF_REVIEWS.path(None), body)
+        return str(found["status"]["userInfo"]["username"])
 
     def patch(self, key: Key, patch: Object) -> Object:
         """Change fields of an object with a JSON merge patch. Returns the whole object."""

@@ -155,9 +155,13 @@ class Laptop:
     def annotate(self, name: str, annotation: str, value: Any) -> None:
         """Set an annotation of a FineTuneJob to ``value`` as JSON. Raises KeyError if the job does not
         exist."""
+        self.annotate_text(name, annotation, json.dumps(value))
+
+    def annotate_text(self, name: str, annotation: str, text: str) -> None:
+        """Set an annotation of a FineTuneJob. Raises KeyError if the job does not exist."""
         obj = self.job(name)
         annotations = obj["metadata"].get("annotations") or {}
-        obj["metadata"]["annotations"] = {**annotations, annotation: json.dumps(value)}
+        obj["metadata"]["annotations"] = {**annotations, annotation: text}
         self._cluster.replace(obj)
 
     def put_config_map(self, config_map: Object) -> None:
