@@ -31,3 +31,23 @@ def test_tracker_run_of_passed_job_ends_after_all_targets_are_published(
     job.write_report(Role.PUBLISH, published=artifacts)
     run, *_ = runs_of(collect(job.workspace, job.request))
     assert run.state is state
+
+
+@pytest.mark.parametrize(
+    ("published", "state"),
+    [
+        ([], RunState.FAILED),
+        (["pvc://a/v"], RunState.FAILED),
+        (["pvc://a/v", "pvc://b/v"], RunState.FINISHED),
+    ],
+)
+def test_tracker_run_of_overridden_job_ends_after_all_targets_are_published(
+    tmp_path: Path, published: list[str], state: RunState
+) -> None:
+    targets = [{"uri": "pvc://a"}, {"uri": "pvc://b"}]
+    job = JobFolder(tmp_path, spec={"publish": targets}, gate_spec={"override": "Allowed"}).write_data()
+    digest = job.write_gate(base=(BASE, "p" * 10), final=("f" * 20, "p" * 10))
+    artifacts = [PublishedArtifact(uri=uri, digest=digest) for uri in published]
+    job.write_report(Role.PUBLISH, published=artifacts)
+    run, *_ = runs_of(collect(job.workspace, job.request))
+    assert run.state is state
