@@ -113,7 +113,7 @@ def test_policies_have_no_type_warnings(admin: client.ApiClient) -> None:
     def checked() -> list[Any]:
         ours = registered.list_validating_admission_policy(label_selector="app.kubernetes.io/name=tunegate")
         statuses = [policy.status for policy in ours.items]
-        assert len(statuses) == 5
+        assert len(statuses) == 6
         assert all(status and status.type_checking for status in statuses)
         return statuses
 
