@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from tunegate_api.judging.normalize import without_differences
+from tunegate_api.judging.ecma_regex import EcmaRegexError, python_pattern
+from tunegate_api.judging.normalize import ComparedForm, without_differences
 from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
 from tunegate_api.v1alpha1.fields import Share
-from tunegate_api.v1alpha1.finetunejob import EntryPoint, TextForm, Tolerance
+from tunegate_api.v1alpha1.finetunejob import EntryPoint, Tolerance
 from tunegate_api.validation.json_schema import schema_faults
 
 _WORD = re.compile(r"[^\W_]")
@@ -25,15 +26,23 @@ class _Expectation(ApiModel):
 
 
 class TextExpectation(_Expectation):
-    """Compares the output with a string. Leading and trailing white space of the output is ignored."""
+    """Compares the output with a string. Leading and trailing white space of the output is ignored, unless
+    `trim` is false."""
 
     type: Literal["equals", "starts_with", "contains", "not_contains", "regex"]
     """Type of the comparison."""
     value: Annotated[str, Field(min_length=1)]
-    """The string. For regex, a Python regular expression that must match somewhere in the output."""
-    normalize: Annotated[list[TextForm], Field(max_length=4)] = []
+    """The string. For regex, a regular expression that must match somewhere in the output."""
+    normalize: Annotated[list[ComparedForm], Field(max_length=4)] = []
     """Differences between output and string that are ignored: of case, of the amount of white space, of
-    punctuation, and between forms of the same character (NFKC). Not for regex."""
+    punctuation, and between forms of the same character (NFKC). Case applies Unicode case folding, so that
+    "ß" equals "ss"; LowerCase only compares the lower-case forms. Not for regex."""
+    trim: Annotated[bool, Field(strict=True)] = True
+    """If false, white space at both ends of the output is compared too. Only for equals, starts_with and
+    regex; contains and not_contains always compare it."""
+    dialect: Literal["Python", "JavaScript"] = "Python"
+    """Syntax and meaning of a regex. JavaScript: a regular expression of JavaScript without flags. Back
+    references are not supported."""
 
 
 class LabelExpectation(_Expectation):
@@ -217,14 +226,24 @@ def _faults(expectation: Expectation, depth: int = 1) -> Iterator[str]:
 
 
 def _text_faults(expectation: TextExpectation) -> Iterator[str]:
+    if not expectation.trim and expectation.type in ("contains", "not_contains"):
+        yield f"trim: not allowed for {expectation.type}, which compares white space at both ends anyway"
     if expectation.type != "regex":
+        if expectation.dialect != "Python":
+            yield "dialect: only allowed for regex"
         compared = without_differences(expectation.value, expectation.normalize)
-        is_part = expectation.type in ("contains", "not_contains")
+        is_part = expectation.type in ("contains", "not_contains") or not expectation.trim
         if not (compared if is_part else compared.strip()):
             yield f"value: {expectation.value!r} has nothing that is compared, so every output has it"
         return
     if expectation.normalize:
         yield "normalize: not allowed for regex; write (?i) in the pattern to ignore case"
+    if expectation.dialect == "JavaScript":
+        try:
+            python_pattern(expectation.value)
+        except EcmaRegexError as error:
+            yield f"value: not a supported regular expression of JavaScript: {error}"
+        return
     try:
         re.compile(expectation.value)
     except (re.error, OverflowError, RecursionError) as error:

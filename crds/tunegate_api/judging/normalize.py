@@ -3,19 +3,24 @@
 import re
 import unicodedata
 from collections.abc import Collection
+from typing import Literal
 
 from tunegate_api.v1alpha1.finetunejob import TextForm
 
+ComparedForm = TextForm | Literal["LowerCase"]
+"""A difference that golden cases can ignore."""
 
-def normalized(text: str, forms: Collection[TextForm]) -> str:
+
+def normalized(text: str, forms: Collection[ComparedForm]) -> str:
     """Return ``text`` without the differences that ``forms`` ignore, and without white space at its ends."""
     return without_differences(text, forms).strip()
 
 
-def without_differences(text: str, forms: Collection[TextForm]) -> str:
+def without_differences(text: str, forms: Collection[ComparedForm]) -> str:
     """Return ``text`` without the differences that ``forms`` ignore.
 
-    Unicode applies the normalization form NFKC. Case applies full case folding. Punctuation removes all
+    Unicode applies the normalization form NFKC. Case applies full case folding, LowerCase the full mapping to
+    lower case. Punctuation removes all
     characters of the Unicode categories P (Unicode Standard, section 4.5). WhiteSpace replaces each sequence
     of white space with one space.
     """
@@ -23,6 +28,8 @@ def without_differences(text: str, forms: Collection[TextForm]) -> str:
         text = unicodedata.normalize("NFKC", text)
     if "Case" in forms:
         text = text.casefold()
+    if "LowerCase" in forms:
+        text = text.lower()
     if "Punctuation" in forms:
         text = "".join(each for each in text if not unicodedata.category(each).startswith("P"))
     if "WhiteSpace" in forms:

@@ -41,7 +41,9 @@ def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
     """
     match expectation:
         case TextExpectation():
-            return ExpectedText(expectation.value, tuple(expectation.normalize))
+            return ExpectedText(
+                expectation.value, tuple(expectation.normalize), expectation.trim, expectation.dialect
+            )
         case LabelExpectation():
             return ExpectedLabel(f1_label(expectation.value), labels)
         case NumberExpectation():

@@ -3,7 +3,8 @@ matches a pattern."""
 
 import re
 
-from tunegate_api.judging.normalize import normalized, without_differences
+from tunegate_api.judging.ecma_regex import code_units, python_pattern
+from tunegate_api.judging.normalize import without_differences
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 
@@ -11,15 +12,16 @@ from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 def equals(sample: Sample) -> str | None:
     """Pass if the output equals the reference, apart from white space at both ends."""
     expected: ExpectedText = sample.reference
-    output, text = (normalized(each, expected.normalize) for each in (sample.output, expected.text))
-    return None if output == text else f"is not {quoted(expected.text)}"
+    same = expected.compared(sample.output) == expected.compared(expected.text)
+    return None if same else f"is not {quoted(expected.text)}"
 
 
 def starts_with(sample: Sample) -> str | None:
     """Pass if the output starts with the reference, apart from white space before it."""
     expected: ExpectedText = sample.reference
-    output = normalized(sample.output, expected.normalize)
-    start = without_differences(expected.text, expected.normalize).lstrip()
+    output = expected.compared(sample.output)
+    start = without_differences(expected.text, expected.normalize)
+    start = start.lstrip() if expected.trim else start
     return None if output.startswith(start) else f"does not start with {quoted(expected.text)}"
 
 
@@ -36,11 +38,12 @@ def not_contains(sample: Sample) -> str | None:
 
 
 def regex(sample: Sample) -> str | None:
-    """Pass if the reference, a Python regular expression, matches anywhere in the output."""
+    """Pass if the reference, a regular expression of Python or JavaScript, matches anywhere in the output."""
     expected: ExpectedText = sample.reference
-    return (
-        None if re.search(expected.text, sample.output.strip()) else f"does not match {quoted(expected.text)}"
-    )
+    output, pattern = expected.compared(sample.output), expected.text
+    if expected.dialect == "JavaScript":
+        output, pattern = code_units(output), python_pattern(pattern)
+    return None if re.search(pattern, output) else f"does not match {quoted(expected.text)}"
 
 
 def _is_in(expected: ExpectedText, output: str) -> bool:

@@ -1,0 +1,22 @@
+"""Judge outputs by golden cases, without a model."""
+
+from typing import Any
+
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_trainer.evaluate.expected import combined, expected_outputs
+from tunegate_trainer.evaluate.golden_references import plain_reference
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample
+from tunegate_trainer.evaluate.scoring import is_forbidden_empty
+
+
+def outcome(case: dict[str, Any], output: str) -> str:
+    """Return the outcome of an output as one letter, for a case as it is written in a golden set."""
+    golden = GoldenCase.model_validate(case)
+    if is_forbidden_empty(golden, output):
+        return "f"
+    expected = expected_outputs(
+        golden.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, {})
+    )
+    return combined(
+        expected, lambda each: next(iter(each.scorer.score([Sample("", output, each.reference, golden)])))
+    ).outcome
