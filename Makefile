@@ -55,7 +55,7 @@ test: $(STAMP) ## Run the tests in parallel
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Without the trainer tests.
-FAST := $(addprefix tests/,api chart cli clients engine evalgate finetunejob pairs reporting ui) $(wildcard tests/test_*.py)
+FAST := $(addprefix tests/,api chart cli clients engine evalgate finetunejob golden_import pairs reporting ui) $(wildcard tests/test_*.py)
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs during development
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
@@ -67,6 +67,10 @@ test-slow: $(STAMP) ## Run the tests that repeat a job's lifecycle for each writ
 .PHONY: stories
 stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (installs vLLM, 6 GB)
 	$(BIN)/python -m pytest -m story
+
+.PHONY: test-oracles
+test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo itself, which is installed from npm (470 MB)
+	$(BIN)/python -m pytest -m oracle
 
 .PHONY: test-resume
 test-resume: $(STAMP) ## Interrupt training twenty times at random moments; compare with an uninterrupted run

@@ -1,4 +1,4 @@
-"""The commands `tunegate golden`: check and extend the golden sets of gates."""
+"""The commands `tunegate golden`: check, extend and import the golden sets of gates."""
 
 from pathlib import Path
 
@@ -8,17 +8,22 @@ from tunegate_api.judging.golden import GoldenCase, GoldenError, parse_golden
 from tunegate_operator.cli.lazy import LazyGroup
 
 _CLI = "tunegate_operator.cli"
-COMMANDS = {"lint": f"{_CLI}.golden_lint", "add": f"{_CLI}.golden_add"}
+COMMANDS = {
+    "lint": f"{_CLI}.golden_lint",
+    "add": f"{_CLI}.golden_add",
+    "import": f"{_CLI}.golden_import",
+}
 GOLDEN = click.argument("golden", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def golden() -> None:
-    """Check and extend golden sets, which are JSON Lines files.
+    """Check, extend and import golden sets, which are JSON Lines files.
 
     \b
       tunegate golden lint golden-v1.jsonl                               find weak cases
       tunegate golden add golden-v1.jsonl incident.json -o golden-v2.jsonl    make the next version
+      tunegate golden import promptfooconfig.yaml -o golden-v1.jsonl     convert cases of other tools
     """
 
 

@@ -1,0 +1,127 @@
+"""The command `tunegate golden import`: convert evaluation cases of other tools to a golden set."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import yaml
+
+from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.meta import summarize
+from tunegate_operator.cli.golden import parse
+from tunegate_operator.golden_import.imported import Imported, NotCarriedError, Problem
+from tunegate_operator.golden_import.promptfoo import import_promptfoo
+
+_FORMATS: dict[str, Callable[..., Imported]] = {"promptfoo": import_promptfoo}
+_NAMED = 10
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The golden set. An existing file is never changed.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(list(_FORMATS)),
+    default="promptfoo",
+    show_default=True,
+    help="The format of FILE.",
+)
+@click.option(
+    "--drop-assertions",
+    is_flag=True,
+    help="Also write cases of which some assertions cannot be carried over, without these assertions. By "
+    "default, such a case is left out.",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write what was not carried over as JSON, with the ids of all cases.",
+)
+def import_(file: Path, output: Path, source: str, drop_assertions: bool, report: Path | None) -> None:
+    """Convert evaluation cases of another tool to a golden set, a JSON Lines file.
+
+    A case is carried over only if each output passes it here exactly if it passes there. The other cases are
+    left out and reported, with the reasons.
+
+    \b
+      promptfoo    a configuration (YAML or JSON) with prompts, tests and deterministic assertions
+
+    \b
+    Exit codes: 0 cases were written, 1 nothing could be carried over, 2 wrong options
+    """
+    if output.exists():
+        raise click.ClickException(f"{output} exists: name a new file, because a golden set never changes")
+    found = _imported(_FORMATS[source], file, incomplete=drop_assertions)
+    if report:
+        _write(report, json.dumps(_report(found), ensure_ascii=False, indent=2) + "\n")
+    for problem in found.problems:
+        click.echo("\n".join(_lines(problem)))
+    if not found.cases:
+        message = f"{file}: none of {found.found} cases could be carried over, so no golden set was written"
+        raise click.ClickException(message)
+    if len(found.cases) > MAX_CASES:
+        raise click.ClickException(
+            f"{file} has {len(found.cases)} cases, but a golden set has at most {MAX_CASES}: divide the file"
+        )
+    parse(found.text, str(output))
+    _write(output, found.text)
+    click.echo(f"{output} has {len(found.cases)} of {found.found} cases of {file}.")
+    click.echo(f"Find weak cases with: tunegate golden lint {output}")
+
+
+def _imported(convert: Callable[..., Imported], file: Path, *, incomplete: bool) -> Imported:
+    try:
+        return convert(file, incomplete=incomplete)
+    except NotCarriedError as error:
+        raise click.ClickException(f"{file}: not carried over: {error.kind}: {error.reason}") from error
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise click.ClickException(f"{file} is not valid: {' '.join(str(error).split())}") from error
+
+
+def _lines(problem: Problem) -> list[str]:
+    times = f"{problem.count} times" if problem.count > 1 else "once"
+    lines = [f"Not carried over {times}: {problem.kind}: {problem.reason}"]
+    if problem.left_out:
+        lines.append(f"  cases left out: {summarize(problem.left_out, _NAMED)}")
+    if problem.incomplete:
+        lines.append(f"  cases written without it: {summarize(problem.incomplete, _NAMED)}")
+    return lines
+
+
+def _report(found: Imported) -> dict[str, object]:
+    return {
+        "cases": found.found,
+        "written": [case["id"] for case in found.cases],
+        "notCarriedOver": [
+            {
+                "kind": each["kind"],
+                "reason": each["reason"],
+                "count": each["count"],
+                "casesLeftOut": each["left_out"],
+                "casesWrittenWithoutIt": each["incomplete"],
+            }
+            for each in map(asdict, found.problems)
+        ],
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error

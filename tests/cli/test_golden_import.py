@@ -1,0 +1,76 @@
+"""`tunegate golden import` writes a golden set, and reports what it left out."""
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from tunegate_api.judging.golden import parse_golden
+from tunegate_operator.cli.main import main
+
+CONFIG = """
+prompts: ['Capital of {{country}}?']
+tests:
+  - {vars: {country: France}, assert: [{type: contains, value: Paris}]}
+  - {vars: {country: Italy}, assert: [{type: contains, value: Rome}, {type: llm-rubric, value: friendly}]}
+"""
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["golden", "import", *arguments])
+
+
+def test_import_writes_cases_and_reports_what_it_left_out() -> None:
+    Path("config.yaml").write_text(CONFIG)
+    result = run("config.yaml", "-o", "golden.jsonl", "--report", "report.json")
+    assert result.exit_code == 0, result.output
+    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    assert case.prompt == "Capital of France?"
+    assert "Not carried over once: llm-rubric: asks a model to judge" in result.output
+    assert "cases left out: test-2" in result.output
+    assert "golden.jsonl has 1 of 2 cases of config.yaml." in result.output
+    report = json.loads(Path("report.json").read_text())
+    assert report["written"] == ["test-1"]
+    assert report["notCarriedOver"][0]["casesLeftOut"] == ["test-2"]
+
+
+def test_drop_assertions_writes_incomplete_cases_and_names_them() -> None:
+    Path("config.yaml").write_text(CONFIG)
+    result = run("config.yaml", "-o", "golden.jsonl", "--drop-assertions")
+    assert result.exit_code == 0, result.output
+    assert len(parse_golden(Path("golden.jsonl").read_text())) == 2
+    assert "cases written without it: test-2" in result.output
+
+
+def test_import_fails_if_nothing_can_be_carried_over() -> None:
+    Path("config.yaml").write_text("{prompts: [p], tests: [{assert: [{type: javascript, value: 'true'}]}]}")
+    result = run("config.yaml", "-o", "golden.jsonl", "--report", "report.json")
+    assert result.exit_code == 1
+    assert "none of 1 cases could be carried over" in result.output
+    assert not Path("golden.jsonl").exists()
+    assert json.loads(Path("report.json").read_text())["notCarriedOver"][0]["kind"] == "javascript"
+
+
+def test_import_never_changes_an_existing_file() -> None:
+    Path("config.yaml").write_text(CONFIG)
+    Path("golden.jsonl").write_text("old")
+    result = run("config.yaml", "-o", "golden.jsonl")
+    assert result.exit_code == 1
+    assert "golden.jsonl exists" in result.output
+    assert Path("golden.jsonl").read_text() == "old"
+
+
+def test_a_file_that_is_not_yaml_is_an_error_with_the_place() -> None:
+    Path("config.yaml").write_text("prompts: [a")
+    result = run("config.yaml", "-o", "golden.jsonl")
+    assert result.exit_code == 1
+    assert "config.yaml is not valid" in result.output
+
+
+def test_more_cases_than_a_golden_set_may_have_are_refused() -> None:
+    numbers = [str(number) for number in range(600)]
+    test = {"vars": {"x": numbers}, "assert": [{"type": "contains", "value": "a"}]}
+    Path("config.json").write_text(json.dumps({"prompts": ["{{x}}"], "tests": [test, test]}))
+    result = run("config.json", "-o", "golden.jsonl")
+    assert result.exit_code == 1
+    assert "config.json has 1200 cases, but a golden set has at most 1000" in result.output
