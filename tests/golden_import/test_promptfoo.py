@@ -1,5 +1,6 @@
 """Configurations of promptfoo become golden cases, and what has no exact equivalent is reported."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,23 @@ def test_a_chat_prompt_becomes_messages(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("prompt", ["prompts.csv", "prompts/*.txt", "missing.txt", "file://p.js", "exec:run"])
+def test_a_prompt_that_is_no_single_text_is_named(tmp_path: Path, prompt: str) -> None:
+    found = one_test(tmp_path, "{assert: [{type: is-json}]}", prompt)
+    assert (found.cases, list(problems(found))) == ([], ["prompt"])
+
+
+def test_escaped_characters_in_a_json_configuration_are_read(tmp_path: Path) -> None:
+    config = {"prompts": ["😀"], "tests": [{"assert": [{"type": "equals", "value": "😀"}]}]}
+    (case,) = imported(tmp_path, json.dumps(config)).cases
+    assert (case["prompt"], case["expect"][0]["value"]) == ("😀", "😀")
+
+
+def test_a_line_separator_that_yaml_versions_read_differently_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(yaml.YAMLError, match=r"U\+2028"):
+        imported(tmp_path, "prompts: ['a\u2028b']")
+
+
 def test_csv_columns_are_variables_and_assertions(tmp_path: Path) -> None:
     (tmp_path / "tests.csv").write_text(
         "\ufeffx,__expected,__expected2,__threshold,__metadata:area\n"
@@ -237,6 +255,7 @@ def test_csv_columns_are_variables_and_assertions(tmp_path: Path) -> None:
         "2,equals: {{x}},,,\n"
         "3,unknown: x,,,\n"
         "4,llm-rubric: nice,,,\n"
+        "5,file://check.js,file://more.py:check,,\n"
     )
     found = imported(tmp_path, "prompts: ['p{{x}}']\ntests: tests.csv")
     assert [case["id"] for case in found.cases] == ["test-1", "test-2", "test-3"]
@@ -244,7 +263,8 @@ def test_csv_columns_are_variables_and_assertions(tmp_path: Path) -> None:
     assert [outcome(found.cases[0], each) for each in ("a, b d", "a d", "x")] == ["p", "f", "p"]
     assert found.cases[1]["expect"] == [{"type": "equals", "value": "2", "trim": False}]
     assert found.cases[2]["expect"] == [{"type": "equals", "value": "unknown: x", "trim": False}]
-    assert found.problems[0].left_out == ["test-4"]
+    left_out = {problem.kind: problem.left_out for problem in found.problems}
+    assert left_out == {"llm-rubric": ["test-4"], "javascript": ["test-5"], "python": ["test-5"]}
 
 
 def test_templates_of_assertions_and_scenarios_are_resolved(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ WHITE_SPACE = "\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u300
 """The characters that ``trim`` removes and ``\\s`` matches (ECMA-262, section 12.2), for a class of a regular
 expression."""
 _AT_ENDS = re.compile(f"^[{WHITE_SPACE}]+|[{WHITE_SPACE}]+\\Z")
+_SEPARATORS = re.compile("[\u0085\u2028\u2029]")
 MAX_SAFE = 2**53
+"""Integers up to this number are exact as a double."""
 
 
 def trimmed(text: str) -> str:
@@ -72,6 +74,12 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    """Return a text. JavaScript has an escaped surrogate pair as one character."""
+    text: str = loader.construct_scalar(node)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
     """Return a mapping with texts as keys. js-yaml refuses a key that occurs twice."""
     seen: set[str] = set()
@@ -94,6 +102,7 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
     return found
 
 
+_YamlLoader.add_constructor("tag:yaml.org,2002:str", _text)
 _YamlLoader.add_constructor("tag:yaml.org,2002:int", _number)
 _YamlLoader.add_constructor("tag:yaml.org,2002:float", _number)
 _YamlLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
@@ -101,6 +110,9 @@ _YamlLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 def load_yaml(text: str) -> Any:
     """Return the value of a YAML or JSON text as js-yaml reads it. Raises yaml.YAMLError."""
+    if separator := _SEPARATORS.search(text):
+        name = f"U+{ord(separator[0]):04X}"
+        raise yaml.YAMLError(f"has the character {name}, which is a line end only in YAML 1.1: escape it")
     try:
         return yaml.load(text, Loader=_YamlLoader)  # noqa: S506 - a subclass of SafeLoader
     except (ValueError, RecursionError) as error:  # such as a date that does not exist

@@ -15,6 +15,8 @@ from tunegate_operator.golden_import.nunjucks import rendered
 
 _EXTENSIONS = {".j2", ".json", ".md", ".txt", ".yaml", ".yml"}
 _CODE = re.compile(r"\.(?:[cm]?[jt]s|py|sh|bash|rb|pl|exe|bat|cmd|ps1)(?::[A-Za-z0-9_]+)?\Z")
+_FILE_NAME = re.compile(r"\S+\.(?:csv|j2|jsonl?|md|txt|ya?ml)|[^\s{}]*\*[^\s{}]*")
+"""Matches what promptfoo takes for a file or for several files."""
 _SERVICES = ("exec:", "helicone://", "langfuse://", "portkey://")
 _SEPARATOR = "---"
 
@@ -53,7 +55,7 @@ def _prompts(prompt: Any, folder: Path) -> list[Prompt]:
     path = folder / name if "\n" not in raw and len(raw) < 1000 else None
     if path and _CODE.search(name):
         raise NotCarriedError("prompt", f"runs code: {raw[:60]}")
-    if path is None or (not is_file and (path.suffix not in _EXTENSIONS or not path.is_file())):
+    if path is None or not (is_file or _FILE_NAME.fullmatch(name) or path.exists()):
         return [Prompt(raw)]
     if path.suffix not in _EXTENSIONS or any(character in name for character in "*?[]{}"):
         raise NotCarriedError("prompt", f"{raw} is no single file of text, JSON or YAML")

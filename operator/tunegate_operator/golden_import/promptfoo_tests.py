@@ -268,9 +268,10 @@ def assertion_of_text(text: str) -> Fields:
     ):
         if text.startswith(prefix):
             return {"type": kind, "value": text.removeprefix(prefix)}
-    if text.startswith("file://"):
-        name = text.split(":")[1]
-        return {"type": "python" if name.endswith(".py") else "javascript", "value": text}
+    if text.startswith("file://") and (text.endswith(".py") or ".py:" in text):
+        return {"type": "python", "value": text}
+    if text.startswith("file://") and text.endswith((".js", ".cjs", ".mjs", ".ts", ".cts", ".mts")):
+        return {"type": "javascript", "value": text}
     match = _ASSERTION.match(text)
     if not match:
         return {"type": "equals", "value": text}
