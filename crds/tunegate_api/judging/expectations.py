@@ -36,7 +36,8 @@ class TextExpectation(_Expectation):
     normalize: Annotated[list[ComparedForm], Field(max_length=4)] = []
     """Differences between output and string that are ignored: of case, of the amount of white space, of
     punctuation, and between forms of the same character (NFKC). Case applies Unicode case folding, so that
-    "ß" equals "ss"; LowerCase only compares the lower-case forms. Not for regex."""
+    "ß" equals "ss"; LowerCase only compares the lower-case forms. For regex, only Case and LowerCase are
+    allowed, and change only the output: write the pattern in lower case."""
     trim: Annotated[bool, Field(strict=True)] = True
     """If false, white space at both ends of the output is compared too. Only for equals, starts_with and
     regex; contains and not_contains always compare it."""
@@ -236,8 +237,8 @@ def _text_faults(expectation: TextExpectation) -> Iterator[str]:
         if not (compared if is_part else compared.strip()):
             yield f"value: {expectation.value!r} has nothing that is compared, so every output has it"
         return
-    if expectation.normalize:
-        yield "normalize: not allowed for regex; write (?i) in the pattern to ignore case"
+    if not set(expectation.normalize) <= {"Case", "LowerCase"}:
+        yield "normalize: only Case and LowerCase are allowed for regex"
     if expectation.dialect == "JavaScript":
         try:
             python_pattern(expectation.value)

@@ -78,7 +78,10 @@ def test_chat_messages_are_kept_unchanged():
         *(
             (line(expect=[expectation]), f"line 1: expect.0: {fault}")
             for expectation, fault in (
-                ({"type": "regex", "value": "a", "normalize": ["Case"]}, "normalize: not allowed for regex"),
+                (
+                    {"type": "regex", "value": "a", "normalize": ["Punctuation"]},
+                    "normalize: only Case and LowerCase are allowed for regex",
+                ),
                 ({"type": "length"}, "give min, max or both"),
                 ({"type": "length", "min": 3, "max": 2}, "min 3 is greater than max 2"),
                 ({"type": "word_f1", "value": "a", "min": "0"}, "min: must be more than 0 and at most 1"),

@@ -28,6 +28,8 @@ def case(**expectation: Any) -> dict[str, Any]:
         ({"type": "regex", "value": r"^\d+$", "dialect": "JavaScript"}, "٤٢", "f"),
         ({"type": "regex", "value": r"^\d+$"}, "٤٢", "p"),
         ({"type": "regex", "value": "^.{2}$", "dialect": "JavaScript"}, "😀", "p"),
+        ({"type": "regex", "value": "^strasse$", "normalize": ["Case"]}, "Straße", "p"),
+        ({"type": "regex", "value": "^Strasse$", "normalize": ["Case"]}, "Strasse", "f"),
     ],
 )
 def test_an_output_is_compared_exactly(expectation: dict[str, Any], output: str, expected: str) -> None:
