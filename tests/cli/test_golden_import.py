@@ -74,3 +74,13 @@ def test_more_cases_than_a_golden_set_may_have_are_refused() -> None:
     result = run("config.json", "-o", "golden.jsonl")
     assert result.exit_code == 1
     assert "config.json has 1200 cases, but a golden set has at most 1000" in result.output
+
+
+def test_samples_of_inspect_ai_need_the_name_of_a_scorer() -> None:
+    Path("samples.json").write_text(json.dumps([{"input": "Capital of France?", "target": "Paris"}]))
+    assert run("samples.json", "-o", "golden.jsonl", "--from", "inspect").exit_code == 2
+    assert run("samples.json", "-o", "golden.jsonl", "--scorer", "match").exit_code == 2
+    result = run("samples.json", "-o", "golden.jsonl", "--from", "inspect", "--scorer", "match")
+    assert result.exit_code == 0, result.output
+    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    assert case.prompt == "Capital of France?"

@@ -1,7 +1,8 @@
 """The command `tunegate golden import`: convert evaluation cases of other tools to a golden set."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from tunegate_api.judging.verdict import MAX_CASES
 from tunegate_api.meta import summarize
 from tunegate_operator.cli.golden import parse
 from tunegate_operator.golden_import.imported import Imported, NotCarriedError, Problem
+from tunegate_operator.golden_import.inspect_ai import SCORERS, import_inspect
 from tunegate_operator.golden_import.promptfoo import import_promptfoo
 
-_FORMATS: dict[str, Callable[..., Imported]] = {"promptfoo": import_promptfoo}
 _NAMED = 10
 
 
@@ -31,10 +32,15 @@ _NAMED = 10
 @click.option(
     "--from",
     "source",
-    type=click.Choice(list(_FORMATS)),
+    type=click.Choice(["promptfoo", "inspect"]),
     default="promptfoo",
     show_default=True,
     help="The format of FILE.",
+)
+@click.option(
+    "--scorer",
+    type=click.Choice(SCORERS),
+    help="The scorer of inspect_ai, with its default arguments. Only with --from inspect.",
 )
 @click.option(
     "--drop-assertions",
@@ -48,7 +54,9 @@ _NAMED = 10
     metavar="FILE",
     help="Also write what was not carried over as JSON, with the ids of all cases.",
 )
-def import_(file: Path, output: Path, source: str, drop_assertions: bool, report: Path | None) -> None:
+def import_(
+    *, file: Path, output: Path, source: str, scorer: str | None, drop_assertions: bool, report: Path | None
+) -> None:
     """Convert evaluation cases of another tool to a golden set, a JSON Lines file.
 
     A case is carried over only if each output passes it here exactly if it passes there. The other cases are
@@ -56,13 +64,17 @@ def import_(file: Path, output: Path, source: str, drop_assertions: bool, report
 
     \b
       promptfoo    a configuration (YAML or JSON) with prompts, tests and deterministic assertions
+      inspect      samples of inspect_ai (JSON, JSON Lines or CSV) with input and target
 
     \b
     Exit codes: 0 cases were written, 1 nothing could be carried over, 2 wrong options
     """
+    if (scorer is None) == (source == "inspect"):
+        raise click.UsageError("--from inspect needs --scorer, and only --from inspect allows it")
     if output.exists():
         raise click.ClickException(f"{output} exists: name a new file, because a golden set never changes")
-    found = _imported(_FORMATS[source], file, incomplete=drop_assertions)
+    with _errors_name(file):
+        found = import_inspect(file, scorer) if scorer else import_promptfoo(file, incomplete=drop_assertions)
     if report:
         _write(report, json.dumps(_report(found), ensure_ascii=False, indent=2) + "\n")
     for problem in found.problems:
@@ -80,9 +92,11 @@ def import_(file: Path, output: Path, source: str, drop_assertions: bool, report
     click.echo(f"Find weak cases with: tunegate golden lint {output}")
 
 
-def _imported(convert: Callable[..., Imported], file: Path, *, incomplete: bool) -> Imported:
+@contextmanager
+def _errors_name(file: Path) -> Iterator[None]:
+    """Raise ClickException for errors of the file."""
     try:
-        return convert(file, incomplete=incomplete)
+        yield
     except NotCarriedError as error:
         raise click.ClickException(f"{file}: not carried over: {error.kind}: {error.reason}") from error
     except UnicodeDecodeError as error:
