@@ -83,6 +83,7 @@ def test_an_assertion_passes_the_same_outputs(
         ("{type: contains-any, value: [a, '']}", "contains-any", "every output passes"),
         ("{type: regex, value: '(?i)a'}", "regex", "unknown group"),
         ("{type: is-json, value: {properties: {a: {format: date}}}}", "is-json", "keyword format"),
+        ("{type: is-json, value: {enum: [1, 1.0]}}", "is-json", "enum has a value"),
         ("{type: contains, value: '{{ x | upper }}'}", "contains", "only plain variables"),
         ("{type: contains, value: '{{y}}'}", "contains", "the variable y has no value"),
         ("{type: equals, value: file://check.js}", "equals", "only files with the extensions"),
@@ -229,6 +230,21 @@ def test_a_chat_prompt_becomes_messages(tmp_path: Path) -> None:
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": 'a "b"'},
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x,__expected\r\n1,is-json\n", "different line ends"),
+        ("x,__expected\n1\n", "different numbers of columns"),
+        ("x,x\n1,2\n", "two columns with the same name"),
+        ('x,__expected\n"1" ,is-json\n', "is invalid"),
+    ],
+)
+def test_a_csv_file_that_programs_read_differently_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "tests.csv").write_text(text, newline="")
+    found = imported(tmp_path, "prompts: ['p{{x}}']\ntests: tests.csv")
+    assert reason in problems(found)["tests"]
 
 
 @pytest.mark.parametrize("prompt", ["prompts.csv", "prompts/*.txt", "missing.txt", "file://p.js", "exec:run"])

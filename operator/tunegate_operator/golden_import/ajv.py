@@ -1,5 +1,6 @@
 """JSON schemas that Ajv, as promptfoo sets it up, and the Python package jsonschema evaluate alike."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -58,8 +59,8 @@ def _is_valid(name: str, value: Any) -> bool:
         return is_integer(value) and 0 <= value < MAX_SAFE
     if name in _LIMITS:
         return is_plain_json(value) and isinstance(value, int | float) and not isinstance(value, bool)
-    if name in _LISTS or name == "enum":
-        return isinstance(value, list) and bool(value) and (name != "enum" or is_plain_json(value))
+    if name in _LISTS:
+        return isinstance(value, list) and bool(value)
     match name:
         case "$schema":
             return value in _DRAFTS
@@ -72,10 +73,25 @@ def _is_valid(name: str, value: Any) -> bool:
             return isinstance(value, list) and _are_different_texts(value)
         case "uniqueItems":
             return isinstance(value, bool)
+        case "enum":
+            return isinstance(value, list) and bool(value) and is_plain_json(value) and _are_different(value)
         case "const":
             return is_plain_json(value)
         case _:
             return True
+
+
+def _are_different(values: list[Any]) -> bool:
+    return len({json.dumps(_without_floats(each), sort_keys=True) for each in values}) == len(values)
+
+
+def _without_floats(value: Any) -> Any:
+    """Return a JSON value with integers instead of equal floats."""
+    if isinstance(value, Mapping):
+        return {name: _without_floats(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_floats(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _are_different_texts(values: list[Any]) -> bool:

@@ -209,6 +209,9 @@ def _read(path: Path, kind: str) -> Any:
 
 def csv_tests(text: str) -> list[Fields]:
     """Return the tests of a CSV file: its columns are variables, except those that begin with ``__``."""
+    unquoted = re.sub(r'"(?:[^"]|"")*"', "", text)
+    if len(set(re.findall(r"\r\n|\r|\n", unquoted))) > 1:
+        raise NotCarriedError("tests", "the CSV file has different line ends: save it with one kind")
     try:
         rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True))
     except csv.Error as error:
