@@ -84,3 +84,15 @@ def test_samples_of_inspect_ai_need_the_name_of_a_scorer() -> None:
     assert result.exit_code == 0, result.output
     (case,) = parse_golden(Path("golden.jsonl").read_text())
     assert case.prompt == "Capital of France?"
+
+
+def test_graders_of_openai_need_the_rows_that_they_judge() -> None:
+    output, reference = "{{ sample.output_text }}", "{{ item.a }}"
+    grader = {"type": "string_check", "input": output, "reference": reference, "operation": "eq"}
+    Path("grader.json").write_text(json.dumps(grader))
+    Path("rows.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "2+2?"}], "a": "4"}))
+    assert run("grader.json", "-o", "golden.jsonl", "--from", "openai").exit_code == 2
+    result = run("grader.json", "-o", "golden.jsonl", "--from", "openai", "--data", "rows.jsonl")
+    assert result.exit_code == 0, result.output
+    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    assert case.turns[0].content == "2+2?"

@@ -14,6 +14,7 @@ from tunegate_api.meta import summarize
 from tunegate_operator.cli.golden import parse
 from tunegate_operator.golden_import.imported import Imported, NotCarriedError, Problem
 from tunegate_operator.golden_import.inspect_ai import SCORERS, import_inspect
+from tunegate_operator.golden_import.openai_graders import import_openai
 from tunegate_operator.golden_import.promptfoo import import_promptfoo
 
 _NAMED = 10
@@ -32,10 +33,16 @@ _NAMED = 10
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["promptfoo", "inspect"]),
+    type=click.Choice(["promptfoo", "openai", "inspect"]),
     default="promptfoo",
     show_default=True,
     help="The format of FILE.",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The rows that graders of OpenAI judge, as JSON Lines. Only with --from openai.",
 )
 @click.option(
     "--scorer",
@@ -55,7 +62,14 @@ _NAMED = 10
     help="Also write what was not carried over as JSON, with the ids of all cases.",
 )
 def import_(
-    *, file: Path, output: Path, source: str, scorer: str | None, drop_assertions: bool, report: Path | None
+    *,
+    file: Path,
+    output: Path,
+    source: str,
+    data: Path | None,
+    scorer: str | None,
+    drop_assertions: bool,
+    report: Path | None,
 ) -> None:
     """Convert evaluation cases of another tool to a golden set, a JSON Lines file.
 
@@ -64,17 +78,24 @@ def import_(
 
     \b
       promptfoo    a configuration (YAML or JSON) with prompts, tests and deterministic assertions
+      openai       testing criteria or a grader, for the rows of --data
       inspect      samples of inspect_ai (JSON, JSON Lines or CSV) with input and target
 
     \b
     Exit codes: 0 cases were written, 1 nothing could be carried over, 2 wrong options
     """
-    if (scorer is None) == (source == "inspect"):
-        raise click.UsageError("--from inspect needs --scorer, and only --from inspect allows it")
+    for option, given, needed_by in (("--data", data, "openai"), ("--scorer", scorer, "inspect")):
+        if (given is None) == (source == needed_by):
+            raise click.UsageError(f"--from {needed_by} needs {option}, and no other format has it")
     if output.exists():
         raise click.ClickException(f"{output} exists: name a new file, because a golden set never changes")
     with _errors_name(file):
-        found = import_inspect(file, scorer) if scorer else import_promptfoo(file, incomplete=drop_assertions)
+        if data:
+            found = import_openai(file, data, incomplete=drop_assertions)
+        elif scorer:
+            found = import_inspect(file, scorer)
+        else:
+            found = import_promptfoo(file, incomplete=drop_assertions)
     if report:
         _write(report, json.dumps(_report(found), ensure_ascii=False, indent=2) + "\n")
     for problem in found.problems:
