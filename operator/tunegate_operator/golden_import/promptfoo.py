@@ -1,7 +1,6 @@
 """Convert a promptfoo configuration to golden cases, with the semantics of promptfoo 0.123."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,6 @@ from tunegate_operator.golden_import.promptfoo_scores import expectations_of
 from tunegate_operator.golden_import.promptfoo_tests import Test, faults_of, read_tests, variable_sets
 
 Fields = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where a case comes from: numbers from 1, and how many others there are of the test."""
-
-    test: int
-    variables: int | None
-    prompt: int | None
-
-    def suffix(self) -> str:
-        parts = (("vars", self.variables), ("prompt", self.prompt))
-        return "".join(f"-{name}-{number}" for name, number in parts if number is not None)
 
 
 def import_promptfoo(path: Path, *, incomplete: bool = False) -> Imported:
@@ -45,8 +31,7 @@ def import_promptfoo(path: Path, *, incomplete: bool = False) -> Imported:
     for number, test in enumerate(read_tests(config, path.parent), 1):
         description = test.fields.get("description")
         named = description if isinstance(description, str) else ""
-        for case, faults, source in _cases(test, prompts, number, path.parent):
-            suffix = source.suffix()
+        for case, faults, suffix in _cases(test, prompts, path.parent):
             base = f"test-{number}" if not named or named.startswith("Row #") else named
             case_id = ids.new(f"{base[: 60 - len(suffix)]}{suffix}", f"test-{number}{suffix}")
             found.add({"id": case_id, **case}, faults, incomplete=incomplete)
@@ -76,22 +61,24 @@ def _check(config: Any) -> None:
 
 
 def _cases(
-    test: Test, prompts: list[Prompt], number: int, folder: Path
-) -> Iterator[tuple[dict[str, Any], list[NotCarriedError], _Source]]:
-    """Yield the cases of a test, with what cannot be carried over, for each set of variables and prompt."""
+    test: Test, prompts: list[Prompt], folder: Path
+) -> Iterator[tuple[dict[str, Any], list[NotCarriedError], str]]:
+    """Yield a case of a test for each set of variables and each prompt, with what cannot be carried over, and
+    the end of its id."""
     if test.fault:
-        yield {}, [test.fault], _Source(number, None, None)
+        yield {}, [test.fault], ""
         return
     faults = list(faults_of(test.fields))
     try:
         variables = variable_sets(test.fields, folder)
     except NotCarriedError as error:
-        yield {}, [*faults, error], _Source(number, None, None)
+        yield {}, [*faults, error], ""
         return
     for v, values in enumerate(variables, 1):
         for p, prompt in enumerate(prompts, 1):
-            source = _Source(number, v if len(variables) > 1 else None, p if len(prompts) > 1 else None)
-            yield *_case(test.fields, prompt, values, folder, faults), source
+            suffix = f"-vars-{v}" if len(variables) > 1 else ""
+            suffix += f"-prompt-{p}" if len(prompts) > 1 else ""
+            yield *_case(test.fields, prompt, values, folder, faults), suffix
 
 
 def _case(
