@@ -113,12 +113,36 @@ def test_policies_have_no_type_warnings(admin: client.ApiClient) -> None:
     def checked() -> list[Any]:
         ours = registered.list_validating_admission_policy(label_selector="app.kubernetes.io/name=tunegate")
         statuses = [policy.status for policy in ours.items]
-        assert len(statuses) == 6
+        assert len(statuses) == 7
         assert all(status and status.type_checking for status in statuses)
         return statuses
 
     for status in eventually(checked, what="the policies are checked"):
         assert not status.type_checking.expression_warnings
+
+
+def test_only_the_operator_writes_the_records_of_a_job(
+    operator: client.ApiClient, admin: client.ApiClient, job: FineTuneJob
+) -> None:
+    core = client.CoreV1Api(admin)
+    forged = "only the operator may write ConfigMaps that a FineTuneJob or an EvalGate owns"
+    assert forged in refusal(lambda: core.create_namespaced_config_map("default", own(job, "forged")))
+    client.CoreV1Api(operator).create_namespaced_config_map("default", own(job, "record"))
+    core.create_namespaced_config_map("default", {"metadata": {"name": "free"}, "data": {"a": "1"}})
+    owners = own(job, "free")["metadata"]["ownerReferences"]
+    for name, change in (
+        ("record", {"data": {"a": "2"}}),
+        ("record", {"binaryData": {"b": "eA=="}}),
+        ("free", {"metadata": {"ownerReferences": owners}}),
+    ):
+        assert forged in refusal(
+            lambda name=name, change=change: core.patch_namespaced_config_map(name, "default", change)
+        )
+    for allowed in ({"metadata": {"labels": {"team": "a"}}}, {"metadata": {"ownerReferences": None}}):
+        assert not refusal(
+            lambda allowed=allowed: core.patch_namespaced_config_map("record", "default", allowed)
+        )
+    assert not refusal(lambda: core.patch_namespaced_config_map("free", "default", {"data": {"a": "3"}}))
 
 
 def test_operator_cannot_change_or_adopt_a_foreign_config_map(
