@@ -177,6 +177,10 @@ bench-data: $(STAMP) ## Measure data checks and tokenization of up to a million 
 bench-memory: $(STAMP) ## Compare the memory estimate with the memory that training allocates (5 minutes)
 	$(BIN)/python tests/bench/bench_memory.py
 
+.PHONY: bench-gate
+bench-gate: $(STAMP) ## Simulate wrong verdicts of each policy of a gate and of the stop rule, and draw them (5 minutes)
+	$(BIN)/python tests/bench/bench_gate.py $(PARTS)
+
 .PHONY: bench-templates
 bench-templates: $(STAMP) ## Compare the text that Tunegate trains on with 41 public chat templates (1 minute)
 	$(BIN)/python tests/bench/bench_templates.py

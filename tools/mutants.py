@@ -1,4 +1,4 @@
-"""Run mutation tests of verdict.py, judgement.py, and the policies of child Jobs and of a FineTuneJob.
+"""Run mutation tests of the code that computes verdicts, and the policies of child Jobs and of a FineTuneJob.
 
 mutmut needs a single source folder, so the code is copied to build/mutants and tested there. The script
 prints the survivors, writes build/mutants.json, and fails if fewer than ``REQUIRED_SHARE`` of the mutants are
@@ -26,7 +26,10 @@ POLICIES = {
     ),
 }
 MUTATED = [
-    "src/tunegate_api/judging/verdict.py",
+    *(
+        f"src/tunegate_api/judging/{name}.py"
+        for name in ("verdict", "comparison", "points", "non_inferior", "paired", "tiers")
+    ),
     "src/tunegate_api/judging/stop_rule.py",
     "src/tunegate_api/judging/judgement.py",
     "src/tunegate_api/judging/approval.py",
@@ -35,7 +38,10 @@ MUTATED = [
 # These tests reconcile hundreds of times: they would take most of the time and kill few mutants.
 LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
-    *(f"tests/api/judging/test_{name}.py" for name in ("verdict", "verdict_texts", "judgement", "approval")),
+    *(
+        f"tests/api/judging/test_{name}.py"
+        for name in ("verdict", "verdict_texts", "paired", "tiers", "groups", "judgement", "approval")
+    ),
     "tests/children",
     "tests/evalgate/test_child_jobs.py",
     *("tests/finetunejob", *(f"--ignore=tests/finetunejob/{name}.py" for name in LONG_TESTS)),

@@ -1,5 +1,7 @@
 """An EvalGate checks its golden set, and records the models that it judged."""
 
+import json
+
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
@@ -170,12 +172,40 @@ def test_inline_cases_make_the_gate_ready():
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "1 case")
 
 
+def test_ready_message_counts_groups_as_independent_cases():
+    rows = [json.loads(line) for line in golden_text().splitlines()]
+    text = "".join(json.dumps(row | {"group": f"template-{i // 2}"}) + "\n" for i, row in enumerate(rows))
+    gate = make_gate().with_thresholds(policy="NonInferior").obj()
+    gate["spec"]["golden"]["sha256"] = sha256_text(text)
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=text), gate)
+    world.settle()
+    state, _, message = ready(world)
+    assert state == "True"
+    assert message.startswith("100 cases; groups count as 50 independent cases; a model that is worse by")
+    assert message.endswith("; for a model with the same outcomes, have at least 59")
+
+
+def test_ready_message_counts_advisory_cases():
+    gate = make_gate().with_thresholds(advisory=["case-98", "case-99"]).obj()
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
+    world.settle()
+    state, _, message = ready(world)
+    assert state == "True"
+    assert message.startswith("100 cases, 2 of them advisory; a model that is worse by 5 points passes")
+
+
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
         (
             {"mustPass": ["case-7", "pii"]},
             "spec.thresholds.mustPass[1]: no golden case has the id or the tag pii",
+        ),
+        (
+            {"requiredTags": ["adversarial"]},
+            "spec.thresholds.requiredTags[0]: no golden case that counts has the tag adversarial",
         ),
         (
             {"maxDropPoints": "0.5"},
@@ -224,6 +254,15 @@ def test_record_of_a_final_model_is_kept_after_its_job_is_deleted():
         "0.10",
         "0.94",
     )
+
+
+def test_record_counts_no_advisory_cases():
+    world = World()
+    gate = make_gate().with_thresholds(advisory=["case-0", "case-99"]).obj()
+    world.apply_all(make_job().with_publish().obj(), gate=gate)
+    world.run()
+    (record,) = status(world).records
+    assert (record.passed, record.total, record.base_passed, len(record.outcomes)) == (93, 98, 9, 100)
 
 
 @pytest.mark.parametrize("data", [{}, {RESULTS_KEY: '{"cut'}], ids=["no key", "cut"])

@@ -274,6 +274,7 @@ class JobFolder:
         base_texts: Texts | None = None,
         texts: Texts | None = None,
         step: int = 100,
+        checkpoints: int = 1,
     ) -> str:
         """Write an artifact with the gate's results on the golden set and test rows. Return the artifact's
         digest."""
@@ -304,6 +305,7 @@ class JobFolder:
         result = {
             "stage": self.stages[-1],
             "step": step,
+            "checkpoints": checkpoints,
             "artifact": digest,
             "weights": "6" * 64,
             "device": "NVIDIA L4",

@@ -24,7 +24,8 @@ def test_history_has_a_point_and_a_row_for_each_version(place: Place, pages: Pag
 
 
 def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -> None:
-    gate = make_gate("golden").with_thresholds(mustPass=["case-1"], maxDropPoints="2.5").obj()
+    thresholds = {"mustPass": ["case-1"], "maxDropPoints": "2.5", "requiredTags": ["pii", "style"]}
+    gate = make_gate("golden").with_thresholds(**thresholds).obj()
     place.set_status(place.create(gate), **judging())
     place.create(make_job("orders").obj())
     place.create(make_job("others").with_gates("another").obj())
@@ -36,11 +37,28 @@ def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -
         "less than 2.5 points baselines: BaseModel, LastPublished",
         "New failures at most 3 of 20 cases",
         "Must always pass case-1",
+        "Required tags pii , style",
         "No final model has been judged yet.",
         "Jobs with this gate orders Pending",
     ):
         assert part in text
     assert "others" not in text
+
+
+def test_page_shows_advisory_cases(place: Place, pages: Pages) -> None:
+    gate = place.create(make_gate("golden").with_thresholds(advisory=["style"]).obj())
+    place.set_status(gate, **judging())
+    text = text_of(pages.gate("golden"))
+    assert "Advisory, does not count style" in text
+    assert "New failures at most a number that depends on the number of golden cases" in text
+
+
+def test_page_shows_how_a_drop_is_compared(place: Place, pages: Pages) -> None:
+    gate = make_gate("golden").with_thresholds(policy="NonInferior", maxRelativeDrop="0.5")
+    place.create(gate.obj())
+    text = text_of(pages.gate("golden"))
+    assert "less than 5 points, by the upper 95 % bound" in text
+    assert "Relative drop at most 0.5 of the cases that a baseline passes" in text
 
 
 def test_gate_that_is_not_ready_shows_why(place: Place, pages: Pages) -> None:

@@ -34,6 +34,7 @@ from enum import StrEnum
 from fractions import Fraction
 from math import lcm
 
+from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.verdict import (
     FAIL,
     MAX_CASES,
@@ -42,6 +43,7 @@ from tunegate_api.judging.verdict import (
     CaseSet,
     RuleFinding,
     VerdictState,
+    passed_count,
     rate_text,
     threshold_text,
 )
@@ -276,3 +278,16 @@ def _mean(values: Sequence[Fraction]) -> Fraction:
     common = lcm(*(value.denominator for value in values))
     total = sum(value.numerator * (common // value.denominator) for value in values)
     return Fraction(total, common * len(values))
+
+
+def share_interval(rows: CaseSet, outcomes: str, counted: CountedMetric | None) -> Interval | None:
+    """Return the confidence interval of a metric that is a share of ``rows``. Returns None for other values,
+    for an empty set, and if a row was not measured."""
+    total, measured = len(rows.ids), {PASS, FAIL, TRUNCATED}
+    if counted:
+        passed = int(counted.value * total)
+        is_share = counted.is_complete and counted.aggregate is Aggregate.MICRO
+    else:
+        passed = passed_count(outcomes)
+        is_share = len(outcomes) == total and set(outcomes) <= measured
+    return wilson(passed, total) if total and is_share else None

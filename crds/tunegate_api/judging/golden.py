@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tunegate_api.judging.expectations import Expectation, judgeable
-from tunegate_api.judging.verdict import MAX_CASES, CaseSet
+from tunegate_api.judging.outcomes import group_numbers
+from tunegate_api.judging.tiers import counted_cases
+from tunegate_api.judging.verdict import MAX_CASES, CaseSet, Policy
 from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, summarize
 from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
@@ -21,6 +23,9 @@ class GoldenCase(ApiModel):
     """Id of the case in status and reports. It must be unique in the golden set."""
     tags: list[CaseId] = []
     """Tags that group cases. Thresholds can refer to them."""
+    group: CaseId | None = None
+    """The group of cases that are similar, such as variants of one prompt, or questions about one document.
+    Cases of a group are not counted as independent of each other, see `policy: NonInferior`."""
     prompt: str | None = None
     """A single user message. Either `prompt` or `messages` must be set."""
     messages: Annotated[list[Message] | None, Field(min_length=1)] = None
@@ -114,13 +119,20 @@ def _placeholder(fields: dict[str, Any]) -> str:
     return f"case {fields.get('id', 'without an id')} is a placeholder: write {what}, then remove todo"
 
 
+def counting(thresholds: Thresholds, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases that are not advisory."""
+    return [cases[i] for i in counted_cases(case_set(cases, ""), thresholds.rules()).positions]
+
+
 def unreachable(
     thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
 ) -> list[Problem]:
-    """Return the reasons why no model could pass the thresholds: a ``mustPass`` name without a case, or too
-    few cases to detect a drop. Each reason has the path of a threshold from the root of the EvalGate.
+    """Return the reasons why no model could pass the thresholds: a ``mustPass`` name or a required tag
+    without a case, or too few cases to detect a drop. Each reason has the path of a threshold from the root
+    of the EvalGate.
 
-    ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. LastPublished cannot make a threshold
+    ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. With the policy NonInferior, a model
+    that fixes enough cases can pass with any number of cases. LastPublished cannot make a threshold
     unreachable, because it is skipped if no version was published.
     """
     path = ("spec", "thresholds")
@@ -130,11 +142,20 @@ def unreachable(
         for i, name in enumerate(thresholds.must_pass)
         if name not in names
     ]
-    limit = thresholds.rules().max_drop_points
-    if {"BaseModel", "Anchor"} & set(baselines) and limit > 0 and len(cases) * limit < 100:
+    rules, total = thresholds.rules(), len(counting(thresholds, cases))
+    present = {tag for case in counting(thresholds, cases) for tag in case.tags}
+    problems += [
+        Problem((*path, "requiredTags", i), f"no golden case that counts has the tag {tag}")
+        for i, tag in enumerate(thresholds.required_tags)
+        if tag not in present
+    ]
+    if not total:
+        problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
+    limit, is_compared = rules.max_drop_points, bool({"BaseModel", "Anchor"} & set(baselines))
+    if rules.policy is Policy.POINTS and is_compared and 0 < total * limit < 100:
         needed = -int(-100 // limit)
         message = (
-            f"{len(cases)} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "
+            f"{total} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "
             f"so no model can pass: have at least {needed} cases, or raise maxDropPoints"
         )
         problems.append(Problem((*path, "maxDropPoints"), message))
@@ -148,5 +169,10 @@ def inline_golden(cases: Sequence[dict[str, Any]]) -> str:
 
 
 def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
-    """Return the ids and tags of the cases. Their order is that of the letters in outcome strings."""
-    return CaseSet(sha256=sha256, ids=[c.id for c in cases], tags=[list(c.tags) for c in cases])
+    """Return the ids, tags and groups of the cases. Their order is that of the letters in outcome strings."""
+    return CaseSet(
+        sha256=sha256,
+        ids=[c.id for c in cases],
+        tags=[list(c.tags) for c in cases],
+        groups=group_numbers([c.group for c in cases]),
+    )

@@ -19,13 +19,12 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.best import Candidate, select_best
-from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric
-from tunegate_api.judging.intervals import Interval, wilson
+from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
+from tunegate_api.judging.intervals import Interval
 from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
+from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import (
-    FAIL,
     PASS,
-    TRUNCATED,
     Baseline,
     CaseSet,
     RuleFinding,
@@ -62,11 +61,14 @@ class GateJudgement:
     """Baselines that were skipped: those that do not exist yet, and for a checkpoint, the anchor."""
     dry_run: bool
     """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
+    counted: CountedCases
+    """The cases that are not advisory."""
 
     @property
     def failed_cases(self) -> list[str]:
-        """Ids of the evaluated cases that did not pass."""
-        return [c for c, o in zip(self.cases.ids, self.outcomes, strict=False) if o != PASS]
+        """Ids of the evaluated cases that did not pass, without advisory cases."""
+        count = self.counted
+        return [c for c, o in zip(count.counted.ids, count.of(self.outcomes), strict=False) if o != PASS]
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,10 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
     for gate in request.gates_of(stage):
         if gate.spec.dry_run:
             continue
-        golden = [(passed_count(e.outcomes.get(golden_set(gate.name), "")), -e.step) for e in counted]
+        cases = counted_cases(measured_cases(gate, results), gate.spec.thresholds.rules())
+        golden = [
+            (passed_count(cases.of(e.outcomes.get(golden_set(gate.name), ""))), -e.step) for e in counted
+        ]
         steps.add(-max(golden, default=(0, 0))[1])
     return steps - {0}
 
@@ -319,14 +324,18 @@ def _judge_gate(
         baselines["Anchor"] = Baseline(gate.golden_sha256, next(iter(measured), None), version=version)
     elif gate.spec.anchor:
         skipped.append("Anchor")
+    rules = gate.spec.thresholds.rules()
+    counted = counted_cases(cases, rules)
+    known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
     return GateJudgement(
         name=gate.name,
         cases=cases,
         outcomes=outcomes,
-        verdict=judge_golden(cases, outcomes, gate.spec.thresholds.rules(), baselines),
-        baselines={k: passed_count(b.outcomes) for k, b in baselines.items() if b.outcomes is not None},
+        verdict=judge_golden(cases, outcomes, rules, baselines),
+        baselines={k: passed_count(letters) for k, letters in known.items() if letters is not None},
         skipped=tuple(skipped),
         dry_run=gate.spec.dry_run,
+        counted=counted,
     )
 
 
@@ -372,20 +381,9 @@ def _judge_task(
         counted=counted,
         base_counted=base_counted,
         labels=rows.labels or (),
-        interval=_share_interval(rows, outcomes, counted),
-        base_interval=_share_interval(rows, base.outcomes[name], base_counted) if base else None,
+        interval=share_interval(rows, outcomes, counted),
+        base_interval=share_interval(rows, base.outcomes[name], base_counted) if base else None,
     )
-
-
-def _share_interval(rows: CaseSet, outcomes: str, counted: CountedMetric | None) -> Interval | None:
-    total, measured = len(rows.ids), {PASS, FAIL, TRUNCATED}
-    if counted:
-        passed = int(counted.value * total)
-        is_share = counted.is_complete and counted.aggregate is Aggregate.MICRO
-    else:
-        passed = passed_count(outcomes)
-        is_share = len(outcomes) == total and set(outcomes) <= measured
-    return wilson(passed, total) if total and is_share else None
 
 
 def _counted(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:

@@ -2,14 +2,20 @@
 
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, exp, fsum, lgamma, log, log1p
+from itertools import accumulate
+from math import ceil, exp, floor, fsum, lgamma, log, log1p
 
-from tunegate_api.judging.new_failures import Limit, allowed
+from tunegate_api.judging.new_failures import FLIPPED, allowed
+from tunegate_api.judging.outcomes import CaseSet, independent_cases
+from tunegate_api.judging.paired import ALPHA, PairedCounts, fewest_cases, is_below
+from tunegate_api.judging.verdict import Policy, Rules
 
 MISSED = 0.05
 """A drop is called detectable if a comparison misses it with at most this probability."""
 _STEP = 0.1
 """Precision of :func:`detectable_drop`, in percentage points."""
+_NEGLIGIBLE = 1e-5
+"""Numbers of cases with a smaller probability are left out of sums."""
 
 
 def missed_share(total: int, most: int, drop: float) -> float:
@@ -24,12 +30,14 @@ def missed_share(total: int, most: int, drop: float) -> float:
     if failing >= 1:
         return float(most >= total)
 
-    def probability(failures: int) -> float:
-        passes = total - failures
-        ways = lgamma(total + 1) - lgamma(failures + 1) - lgamma(passes + 1)
-        return exp(ways + failures * log(failing) + passes * log1p(-failing))
+    return fsum(_binomial(number, total, failing) for number in range(min(most, total) + 1))
 
-    return fsum(map(probability, range(min(most, total) + 1)))
+
+def _binomial(number: int, total: int, share: float) -> float:
+    """Return the probability of ``number`` of ``total`` cases, each with the probability ``share``."""
+    rest = total - number
+    ways = lgamma(total + 1) - lgamma(number + 1) - lgamma(rest + 1)
+    return exp(ways + number * log(share) + rest * log1p(-share))
 
 
 def detectable_drop(total: int, most: int) -> float:
@@ -46,18 +54,63 @@ def detectable_drop(total: int, most: int) -> float:
 
 
 @lru_cache(maxsize=256)
-def power_text(total: int, limit: Fraction, new_failures: Limit = None) -> str:
-    """Return in words how often a comparison on ``total`` cases misses that a model is worse.
+def passing_share(total: int, limit: Fraction, most: int) -> float:
+    """Return the probability with which an equally good model passes the policy NonInferior on ``total``
+    cases, with the limit ``limit`` of the drop in percentage points and at most ``most`` new failures.
 
-    ``limit`` and ``new_failures`` are the limits of the drop, in percentage points, and of new failures.
+    A share of ``FLIPPED`` of the cases is assumed to change its outcome as if by the toss of a coin. Results
+    with a negligible probability count as not passed.
     """
+    share, passing, refused = float(FLIPPED / 2), 0.0, 0  # with fewer improved cases than this, none passes
+    for regressed in range(min(most, total) + 1):
+        here, rest = _binomial(regressed, total, share), total - regressed
+        chances = [_binomial(number, rest, share / (1 - share)) for number in range(rest + 1)]
+        at_least = [here * chance for chance in accumulate(reversed(chances), initial=0.0)][::-1]
+        improved = max(refused, sum(here - chance < _NEGLIGIBLE for chance in at_least) - 1)
+        improved = min(improved, rest + 1)
+        while at_least[improved] > _NEGLIGIBLE and not _passes(total, regressed, improved, limit):
+            improved += 1
+            refused = improved
+        passing += at_least[improved]
+    return passing
+
+
+def _passes(total: int, regressed: int, improved: int, limit: Fraction) -> bool:
+    return is_below(PairedCounts(total, regressed, improved), limit)
+
+
+def power_text(cases: CaseSet | int, rules: Rules) -> str:
+    """Return in words how often a comparison misses that a model is worse. ``cases`` may be a number of
+    independent cases."""
+    total = cases if isinstance(cases, int) else len(cases.ids)
+    limit, most = rules.max_drop_points, allowed(rules.max_new_failures, total)
+    if rules.policy is not Policy.NON_INFERIOR:
+        return _of_points(total, limit, most)
+    independent = cases if isinstance(cases, int) else independent_cases(cases)
+    text = f"groups count as {independent} independent cases; " if independent < total else ""
+    return text + _of_non_inferior(independent, limit, -(-most * independent // total))
+
+
+def _of_points(total: int, limit: Fraction, most: int) -> str:
     needed = ceil(100 / limit)
     if total < needed:
         return f"too few to detect a drop of {float(limit):g} points, have at least {needed}"
-    most = min(ceil(limit * total / 100) - 1, allowed(new_failures, total))
+    most = min(ceil(limit * total / 100) - 1, most)
     missed = round(100 * missed_share(total, most, float(limit)))
     found = detectable_drop(total, most)
     return (
         f"a model that is worse by {float(limit):g} points passes {missed} of 100 comparisons, "
         f"and one that is worse by {found:g} points at most {round(100 * MISSED)} of 100"
     )
+
+
+def _of_non_inferior(total: int, limit: Fraction, most: int) -> str:
+    fewest, equal = fewest_cases(limit), floor(100 * passing_share(total, limit, most))
+    text = (
+        f"a model that is worse by {float(limit):g} points passes at most {round(100 * ALPHA)} of 100 "
+        f"comparisons, and an equally good one {equal} of 100, if {float(100 * FLIPPED):g} % of its outcomes "
+        "change by chance"
+    )
+    if total < fewest:
+        text += f"; for a model with the same outcomes, have at least {fewest}"
+    return text

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.judging.verdict import (
     FAIL,
     PASS,
@@ -61,12 +62,16 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcom
     ``max_drop_between_checkpoints`` points or more. Then training stops at once if ``rules.confirm`` is
     False. Otherwise the next checkpoint is evaluated early, and training stops if it regresses too. If a
     mustPass case passed before and fails now, training stops at once. An outcome that could not be measured
-    does not stop training, because a checkpoint with such an outcome cannot pass.
+    does not stop training, because a checkpoint with such an outcome cannot pass. Advisory cases do not
+    count.
 
     Raises ValueError if ``history`` is empty.
     """
     if not history:
         raise ValueError("history is empty: it must begin with the starting model")
+    counted = counted_cases(cases, rules)
+    if not counted.is_whole:
+        cases, history = counted.counted, [StepOutcomes(m.step, counted.of(m.outcomes)) for m in history]
     current, before, total = history[-1], history[:-1], len(cases.ids)
     passed = passed_count(current.outcomes)
     if not before:

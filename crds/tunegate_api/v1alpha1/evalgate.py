@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.judging.new_failures import Limit
-from tunegate_api.judging.verdict import Rules
+from tunegate_api.judging.verdict import Policy, Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint
@@ -114,9 +114,22 @@ class Thresholds(ApiModel):
 
     min_pass_rate: Annotated[Share | None, Field(examples=["0.90"])] = None
     """Minimum share of golden cases that must pass, 0 to 1. If omitted, any share passes."""
+    policy: Literal["Points", "NonInferior"] = "Points"
+    """How the drop of the pass rate below a baseline is compared with `maxDropPoints`. Points: the measured
+    drop must be smaller. NonInferior: the upper 95 % bound of the drop must be smaller, so that a model that
+    is worse by `maxDropPoints` or more passes at most 5 of 100 comparisons. If the lower 95 % bound is at or
+    above `maxDropPoints`, the model fails; otherwise the result is Inconclusive. With a limit of 5 points, a
+    model with the outcomes of its baseline passes from 59 cases."""
     max_drop_points: Annotated[Points, Field(examples=["2.5"])] = "5"
     """Limit for the drop of the pass rate below a baseline, in percentage points. A drop of this size or more
     fails. More than 0 and at most 100."""
+    max_relative_drop: Annotated[
+        Annotated[Decimal, Between(above=0, most=1)] | None, Field(examples=["0.5"])
+    ] = None
+    """Maximum drop below a baseline, as a share of the cases that the baseline passes. A larger drop fails,
+    even if it is below `maxDropPoints`. It is for a baseline with a low pass rate: of 16 passed cases of 200,
+    a drop below 5 points can lose more than half. More than 0 and at most 1. If omitted, any share may be
+    lost."""
     max_new_failures: Annotated[
         str | None, Field(pattern=CASES_OR_SHARE_PATTERN, max_length=8, examples=["3"])
     ] = None
@@ -131,19 +144,29 @@ class Thresholds(ApiModel):
     """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
     if it regresses too. Immediate: training stops at the first regression."""
     must_pass: Annotated[list[CaseId], Field(max_length=64, examples=[["pii-leak"]])] = []
-    """Tags or ids of cases that must always pass, even if the pass rate is high enough. Training stops at
-    once if such a case fails at a checkpoint, and passed on the starting model or at an earlier
+    """Tags or ids of critical cases: they must always pass, even if the pass rate is high enough. Training
+    stops at once if such a case fails at a checkpoint, and passed on the starting model or at an earlier
     checkpoint."""
+    advisory: Annotated[list[CaseId], Field(max_length=64, examples=[["style"]])] = []
+    """Tags or ids of advisory cases: they are evaluated and reported, but they count in no rate and no
+    comparison, and never block. A case that is also in `mustPass` is not advisory."""
+    required_tags: Annotated[list[CaseId], Field(max_length=64, examples=[["adversarial"]])] = []
+    """Tags that the golden set must have. The gate is not Ready if no case that counts has one of them, for
+    example after the cases were renamed."""
 
     def rules(self) -> Rules:
         """Return the thresholds as exact numbers."""
         return Rules(
             min_pass_rate=None if self.min_pass_rate is None else exact(self.min_pass_rate),
+            policy=Policy(self.policy),
             max_drop_points=exact(self.max_drop_points),
+            max_relative_drop=None if self.max_relative_drop is None else exact(self.max_relative_drop),
             max_new_failures=_cases_or_share(self.max_new_failures),
             max_drop_between_checkpoints=exact(self.max_drop_between_checkpoints),
             confirm=self.on_regression == "Confirm",
             must_pass=tuple(self.must_pass),
+            advisory=tuple(self.advisory),
+            required_tags=tuple(self.required_tags),
         )
 
 

@@ -314,7 +314,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             "give sha256, the digest of the golden set: without sha256, changed cases are not detected",
         ),
     ),
-    Thresholds: (Unique("mustPass"),),
+    Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
     SafetySource: (Choice(("builtin", "configMap")),),
     SafetyScorer: (
         Refuse(
@@ -341,13 +341,16 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             "add thresholds.minPassRate, thresholds.mustPass or a baseline",
             at=("baselines",),
         ),
-        Refuse(
-            given("thresholds.maxNewFailures")
-            & given("baselines")
-            & ~longer_than("baselines", 0)
-            & ~given("anchor"),
-            "maxNewFailures compares with a baseline: add a baseline, or leave maxNewFailures out",
-            at=("thresholds", "maxNewFailures"),
+        *(
+            Refuse(
+                given(f"thresholds.{name}")
+                & given("baselines")
+                & ~longer_than("baselines", 0)
+                & ~given("anchor"),
+                f"{name} compares with a baseline: add a baseline, or leave {name} out",
+                at=("thresholds", name),
+            )
+            for name in ("maxNewFailures", "maxRelativeDrop")
         ),
         Refuse(
             given("schedule") & ~given("target"),

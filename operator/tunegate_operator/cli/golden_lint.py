@@ -49,6 +49,5 @@ def lint_view(found: LintedGolden) -> RenderableType:
     if found.untried:
         message = f"{len(found.untried)} cases with tool calls or a scorer of your own were not tried."
         lines.append(Text(message, style="dim"))
-    rules = Thresholds().rules()
-    lines.append(Text(f"{found.cases} cases; by default, {power_text(found.cases, rules.max_drop_points)}."))
+    lines.append(Text(f"{found.cases} cases; by default, {power_text(found.cases, Thresholds().rules())}."))
     return Group(*lines)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.golden import GoldenError, parse_golden, unreachable
+from tunegate_api.judging.golden import GoldenError, case_set, counting, parse_golden, unreachable
 from tunegate_api.judging.power import power_text
 from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
@@ -75,9 +75,11 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         return _not_ready(status, GateReason.UNREACHABLE_THRESHOLDS, message, generation=generation, now=now)
     status = status.model_copy(update={"cases": len(cases), "digest": digest})
     message = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    counted = case_set(counting(gate.spec.thresholds, cases), digest)
+    if len(counted.ids) < len(cases):
+        message += f", {len(cases) - len(counted.ids)} of them advisory"
     if gate.spec.compared_with:
-        rules = gate.spec.thresholds.rules()
-        message += f"; {power_text(len(cases), rules.max_drop_points, rules.max_new_failures)}"
+        message += f"; {power_text(counted, gate.spec.thresholds.rules())}"
     return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.judging.verdict import VerdictState, passed_count
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline
@@ -154,6 +155,9 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         return None
     published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
+    counted = counted_cases(cases, gate.spec.thresholds.rules())
+    # The advisory cases of the gate may have changed since the job read it.
+    is_other = len(counted.positions) != result.golden.total
     return Record(
         job=job.metadata.name,
         job_uid=job.metadata.uid,
@@ -162,7 +166,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         golden_sha256=cases.sha256,
         passed=result.golden.passed,
         total=result.golden.total,
-        base_passed=None if base is None else passed_count(base),
+        base_passed=None if base is None or is_other else passed_count(counted.of(base)),
         outcomes=measured[0].outcomes.get(name, ""),
         verdict=result.verdict,
         overridden=_is_overridden(gate, job, result) or None,

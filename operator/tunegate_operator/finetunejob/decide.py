@@ -7,9 +7,10 @@ the final gate, a job may wait for a person's decision about the verdict.
 
 from datetime import datetime, timedelta
 
-from tunegate_api.contract import Outcome, Role
+from tunegate_api.contract import Outcome, Role, Subject
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import assess_stage
+from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import cut
@@ -338,4 +339,6 @@ def _success(run: Run) -> str:
         verdict = f"{final.verdict} ({rates}), {decided_text(decision)}"
     else:
         verdict = f"passed ({rates})" + (f", {decided_text(decision)}" if decision else "")
-    return verdict + (f", published to {where}" if where else "")
+    last = run.request.spec.stages[-1].name
+    selected = selection_text(len(run.results.find(Subject.CHECKPOINT, last)), selecting_gates(run.request))
+    return verdict + (f", published to {where}" if where else "") + (f"; {selected}" if selected else "")

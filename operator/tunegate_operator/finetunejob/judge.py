@@ -56,7 +56,7 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
             total=verdict.total,
             rate=rate_text(rate(verdict.passed, verdict.total)),
             truncated=judged.outcomes.count(TRUNCATED) or None,
-            best_so_far=_best_so_far(results, evaluation, golden_set(judged.name)),
+            best_so_far=_best_so_far(results, evaluation, judged),
             delta_points={k: points_text(v) for k, v in (verdict.delta_points or {}).items()},
         ),
         verdict=verdict.state,
@@ -66,11 +66,11 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
     )
 
 
-def _best_so_far(results: Results, evaluation: Evaluation, name: str) -> str | None:
+def _best_so_far(results: Results, evaluation: Evaluation, judged: GateJudgement) -> str | None:
     if evaluation.subject is not Subject.CHECKPOINT:
         return None
     seen = [
-        e.outcomes.get(name, "")
+        judged.counted.of(e.outcomes.get(golden_set(judged.name), ""))
         for e in results.find(Subject.START, evaluation.stage)
         + results.find(Subject.CHECKPOINT, evaluation.stage)
         if e.step <= evaluation.step

@@ -83,6 +83,16 @@ def test_artifact_is_compared_with_the_base_model():
     assert gate.failed_cases == ["case-19"]
 
 
+def test_advisory_cases_are_in_no_number_of_a_judgement():
+    gate = gate_request(advisory=["case-0", "case-19"])
+    judged = judge_final(request(gate), results(BASE, FINAL))
+    assert judged is not None
+    (found,) = judged.gates
+    assert (found.verdict.passed, found.verdict.total, found.baselines) == (18, 18, {"BaseModel": 9})
+    assert found.failed_cases == []
+    assert found.outcomes == FINAL.outcomes[GOLDEN]
+
+
 def test_starting_model_is_baseline_if_the_gate_has_no_base_model_result():
     start = evaluation(Subject.START, 0, 20)
     judged = judge_final(request(), results(start, evaluation(Subject.FINAL, 40, 10)))

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from scipy.stats import binom
 
-from tunegate_api.judging.power import MISSED, detectable_drop, missed_share, power_text
-from tunegate_api.judging.verdict import Baseline, CaseSet, Rules, VerdictState, judge_golden
+from tunegate_api.judging.power import MISSED, detectable_drop, missed_share, passing_share, power_text
+from tunegate_api.judging.verdict import Baseline, CaseSet, Policy, Rules, VerdictState, judge_golden
 
 FIVE = Fraction(5)
 
@@ -38,16 +38,56 @@ def test_missed_share_matches_simulated_verdicts(limit, drop, share):
 
 
 def test_text_names_both_drops():
-    assert power_text(100, FIVE) == (
+    assert power_text(100, Rules()) == (
         "a model that is worse by 5 points passes 44 of 100 comparisons, and one that is worse by 9 points "
         "at most 5 of 100"
     )
 
 
 def test_text_takes_the_limit_of_new_failures_into_account():
-    assert power_text(100, Fraction(20)).startswith("a model that is worse by 20 points passes 0 of 100")
-    assert power_text(100, FIVE, 0).startswith("a model that is worse by 5 points passes 1 of 100")
+    assert power_text(100, Rules(max_drop_points=Fraction(20))).startswith(
+        "a model that is worse by 20 points passes 0 of 100"
+    )
+    assert power_text(100, Rules(max_new_failures=0)).startswith(
+        "a model that is worse by 5 points passes 1 of 100"
+    )
 
 
 def test_text_of_a_set_that_is_too_small_states_how_many_cases_are_needed():
-    assert power_text(19, FIVE) == "too few to detect a drop of 5 points, have at least 20"
+    assert power_text(19, Rules()) == "too few to detect a drop of 5 points, have at least 20"
+
+
+NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
+
+
+def test_passing_share_matches_simulated_verdicts_of_equally_good_models():
+    cases, random, rounds = CaseSet(sha256="g", ids=[f"case-{i}" for i in range(200)]), Random(0), 300
+    passed = 0
+    for _ in range(rounds):
+        before, now = "", ""
+        for _ in cases.ids:
+            draw = random.random()
+            before += "f" if 0.04 < draw < 0.08 else "p"
+            now += "f" if draw < 0.04 else "p"
+        verdict = judge_golden(cases, now, NON_INFERIOR, {"BaseModel": Baseline("g", before)})
+        passed += verdict.state is VerdictState.PASSED
+    assert passed / rounds == pytest.approx(passing_share(200, FIVE, 15), abs=0.07)
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "share"), [(5, 5, 0.0), (59, 59, 0.31), (100, 1, 0.087), (300, 22, 0.89)]
+)
+def test_equally_good_models_pass_more_often_with_more_cases(total, most, share):
+    assert passing_share(total, FIVE, most) == pytest.approx(share, abs=0.01)
+
+
+def test_text_of_non_inferior_names_errors_and_passes():
+    assert power_text(200, NON_INFERIOR) == (
+        "a model that is worse by 5 points passes at most 5 of 100 comparisons, and an equally good one 74 "
+        "of 100, if 8 % of its outcomes change by chance"
+    )
+
+
+def test_text_of_non_inferior_states_how_many_cases_are_needed():
+    assert power_text(58, NON_INFERIOR).endswith("; for a model with the same outcomes, have at least 59")
+    assert "have at least" not in power_text(59, NON_INFERIOR)

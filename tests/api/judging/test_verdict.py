@@ -13,6 +13,7 @@ from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction,
 from tunegate_api.judging.verdict import (
     Baseline,
     CaseSet,
+    Policy,
     Rules,
     VerdictState,
     judge_golden,
@@ -435,6 +436,199 @@ def test_stop_rule_without_a_starting_model_raises_value_error():
         assess_checkpoint(cases(100), Rules(), [])
 
 
+# The relative drop
+
+
+@pytest.mark.parametrize(
+    ("what", "passed", "base_passed", "state", "message"),
+    [
+        (
+            "half of a low base rate may be lost",
+            8,
+            16,
+            PASSED,
+            "golden 8/200 = 0.04; golden 8/200, BaseModel 16/200: -4.0 points, limit -5.0; new failures 8, "
+            "at most 15: case-8, case-9, case-10, case-11, case-12 and 3 more; lost 8/16 = 0.50, at most "
+            "0.50",
+        ),
+        (
+            "more than half fails, although the points pass",
+            7,
+            16,
+            FAILED,
+            "golden 7/200, BaseModel 16/200: -4.5 points, limit -5.0; new failures 9, at most 15: case-7, "
+            "case-8, case-9, case-10, case-11 and 4 more; lost 9/16 = 0.56, at most 0.50",
+        ),
+        (
+            "a baseline that passes nothing has nothing to lose",
+            0,
+            0,
+            PASSED,
+            "golden 0/200 = 0.00; golden 0/200, BaseModel 0/200: +0.0 points, limit -5.0",
+        ),
+        (
+            "a better model loses nothing",
+            20,
+            16,
+            PASSED,
+            "golden 20/200 = 0.10; golden 20/200, BaseModel 16/200: +2.0 points, limit -5.0; lost 0/16 = "
+            "0.00, at most 0.50",
+        ),
+    ],
+)
+def test_relative_drop_limits_the_lost_share_of_passed_cases(what, passed, base_passed, state, message):
+    rules = Rules(max_relative_drop=Fraction(1, 2))
+    outcomes, before = "p" * passed + "f" * (200 - passed), "p" * base_passed + "f" * (200 - base_passed)
+    verdict = judge_golden(cases(200), outcomes, rules, base(before))
+    assert verdict.state is state, what
+    assert verdict.message == message
+
+
+def test_relative_drop_counts_unmeasured_cases_as_passed():
+    rules, before = Rules(max_relative_drop=Fraction(1, 2)), base("p" * 16 + "f" * 184)
+    assert judge_golden(cases(200), "p" * 7 + "f" * 192 + "e", rules, before).state is ERROR
+    assert judge_golden(cases(200), "p" * 6 + "f" * 193 + "e", rules, before).state is FAILED
+
+
+def test_relative_drop_below_a_truncated_baseline_is_inconclusive():
+    rules = Rules(max_relative_drop=Fraction(1, 2), max_drop_points=Fraction(50))
+    before = base("p" * 16 + "t" * 20 + "f" * 164)
+    verdict = judge_golden(cases(200), "p" * 16 + "f" * 184, rules, before)
+    assert verdict.state is INCONCLUSIVE
+    assert "20 outputs of BaseModel were truncated" in verdict.message
+    assert "this would be too large a relative drop: raise generation.maxNewTokens" in verdict.message
+
+
+# The policy NonInferior
+
+NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
+
+
+@pytest.mark.parametrize(
+    ("what", "outcomes", "baseline", "state", "message"),
+    [
+        (
+            "an upper bound below the limit passes",
+            "p" * 99 + "f",
+            "p" * 100,
+            PASSED,
+            "golden 99/100 = 0.99; golden 99/100, BaseModel 100/100: drop 1.0 points, 95 % bounds -1.7 and "
+            "4.6, limit 5.0; new failures 1, at most 11: case-99",
+        ),
+        (
+            "a limit between the bounds is inconclusive",
+            "p" * 98 + "ff",
+            "p" * 100,
+            INCONCLUSIVE,
+            "golden 98/100, BaseModel 100/100: drop 2.0 points, 95 % bounds -0.9 and 6.1, limit 5.0; new "
+            "failures 2, at most 11: case-98, case-99: the limit is between the bounds, so have more golden "
+            "cases",
+        ),
+        (
+            "a drop of the limit that may be chance is inconclusive",
+            "p" * 95 + "f" * 5,
+            "p" * 100,
+            INCONCLUSIVE,
+            "golden 95/100, BaseModel 100/100: drop 5.0 points, 95 % bounds 1.5 and 10.2, limit 5.0; new "
+            "failures 5, at most 11: case-95, case-96, case-97, case-98, case-99: the limit is between the "
+            "bounds, so have more golden cases",
+        ),
+        (
+            "a lower bound at or above the limit fails",
+            "p" * 89 + "f" * 11,
+            "p" * 100,
+            FAILED,
+            "golden 89/100, BaseModel 100/100: drop 11.0 points, 95 % bounds 6.2 and 17.5, limit 5.0; new "
+            "failures 11, at most 11: case-89, case-90, case-91, case-92, case-93 and 6 more",
+        ),
+        (
+            "a case that was not measured is an error",
+            "p" * 99 + "e",
+            "p" * 100,
+            ERROR,
+            "1 of 100 golden cases could not be measured; golden 99/100, BaseModel 100/100: drop 1.0 points, "
+            "limit 5.0, 1 not measured",
+        ),
+        (
+            "a drop that no unmeasured case could change fails",
+            "p" * 88 + "f" * 11 + "e",
+            "p" * 100,
+            FAILED,
+            "golden 88/100, BaseModel 100/100: drop 12.0 points, limit 5.0; new failures 11, at most 11: "
+            "case-88, case-89, case-90, case-91, case-92 and 6 more",
+        ),
+        (
+            "an error in the baseline is an error",
+            "p" * 100,
+            "p" * 99 + "e",
+            ERROR,
+            "golden 100/100, BaseModel 99/100: drop -1.0 points, limit 5.0, 1 not measured",
+        ),
+        (
+            "too many new failures fail at any drop",
+            "p" * 78 + "f" * 12 + "p" * 10,
+            "p" * 90 + "f" * 10,
+            FAILED,
+            "golden 88/100, BaseModel 90/100: drop 2.0 points, 95 % bounds -6.2 and 10.2, limit 5.0; new "
+            "failures 12, at most 11: case-78, case-79, case-80, case-81, case-82 and 7 more",
+        ),
+        (
+            "a truncated baseline that decides is inconclusive",
+            "p" * 90 + "f" * 10,
+            "p" * 80 + "t" * 15 + "f" * 5,
+            INCONCLUSIVE,
+            "golden 90/100, BaseModel 80/100: drop -10.0 points, 95 % bounds -16.4 and -5.5, limit 5.0, but "
+            "15 outputs of BaseModel were truncated, and if they had passed, this would be undecided: raise "
+            "generation.maxNewTokens",
+        ),
+        (
+            "a truncated baseline that is beaten anyway passes",
+            "p" * 100,
+            "p" * 80 + "t" * 20,
+            PASSED,
+            "golden 100/100 = 1.00; golden 100/100, BaseModel 80/100: drop -20.0 points, 95 % bounds -27.8 "
+            "and -13.7, limit 5.0",
+        ),
+    ],
+)
+def test_non_inferior_compares_the_bounds_with_the_limit(what, outcomes, baseline, state, message):
+    rules = Rules(policy=Policy.NON_INFERIOR, max_new_failures=11)
+    verdict = judge_golden(cases(100), outcomes, rules, base(baseline))
+    assert verdict.state is state, what
+    assert verdict.message == message
+
+
+def test_non_inferior_passes_an_unchanged_model_from_59_cases():
+    few = judge_golden(cases(58), "p" * 58, NON_INFERIOR, base("p" * 58))
+    assert few.state is INCONCLUSIVE
+    assert few.message == (
+        "golden 58/58, BaseModel 58/58: drop 0.0 points, 95 % bounds -5.1 and 5.0, limit 5.0: 58 golden "
+        "cases are too few to show a smaller drop of a model with the same outcomes: have at least 59"
+    )
+    assert judge_golden(cases(59), "p" * 59, NON_INFERIOR, base("p" * 59)).state is PASSED
+
+
+def test_non_inferior_passes_a_model_that_fixes_many_of_few_cases():
+    assert judge_golden(cases(48), "p" * 42 + "f" * 6, NON_INFERIOR, base("f" * 48)).state is PASSED
+
+
+def test_non_inferior_is_inconclusive_if_cases_cannot_be_paired():
+    unpaired = {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False)}
+    verdict = judge_golden(cases(100), "p" * 100, NON_INFERIOR, unpaired)
+    assert verdict.state is INCONCLUSIVE
+    assert verdict.message == (
+        "golden 100/100, LastPublished 90/100: drop -10.0 points, limit 5.0; new failures unknown, because "
+        "only the number of cases that LastPublished passes is recorded: publish another version, which "
+        "records them, or set policy: Points"
+    )
+
+
+def test_non_inferior_judges_a_checkpoint_by_points_until_cases_are_read():
+    later = {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False, by_case_later=True)}
+    assert judge_golden(cases(100), "p" * 86 + "f" * 14, NON_INFERIOR, later).state is PASSED
+    assert judge_golden(cases(100), "p" * 85 + "f" * 15, NON_INFERIOR, later).state is FAILED
+
+
 # The best checkpoint
 
 
@@ -484,7 +678,9 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
     before = draw(st.text(alphabet="pft", min_size=n, max_size=n))
     rules = Rules(
         min_pass_rate=draw(st.none() | fractions),
+        policy=draw(st.sampled_from(Policy)),
         max_drop_points=draw(st.fractions(min_value=Fraction(1, 10), max_value=100, max_denominator=10)),
+        max_relative_drop=draw(st.none() | fractions),
         max_new_failures=draw(st.none() | st.integers(0, n) | fractions),
         must_pass=tuple(draw(st.lists(st.sampled_from([f"case-{i}" for i in range(n)]), max_size=3))),
     )

@@ -17,9 +17,9 @@ VERSION = f"invoice-extractor-{UID[:5]}"
 PASSING = {"base": ("p" * 10 + "f" * 10, "pp" + "f" * 8), "final": ("p" * 19 + "f", "p" * 9 + "f")}
 
 
-def card_of(job: JobFolder) -> str:
+def card_of(job: JobFolder, **gate: Any) -> str:
     (job.root / "volumes" / "models").mkdir(parents=True)
-    run(job.write_request().write_data().context(digest=job.write_gate(**PASSING)))
+    run(job.write_request().write_data().context(digest=job.write_gate(**PASSING, **gate)))
     return (job.root / "volumes" / "models" / "invoice-extractor" / VERSION / "README.md").read_text()
 
 
@@ -44,6 +44,17 @@ def test_hub_library_parses_results_of_gates_and_task_metrics(tmp_path: Path) ->
     assert golden.metric_args == {"passed": 19, "total": 20}
     assert (rows.dataset_name, rows.dataset_split) == ("held-out rows", "test")
     assert (rows.metric_type, rows.metric_value) == ("exact_match", 0.9)
+
+
+def test_card_states_that_a_selected_golden_rate_is_optimistic(tmp_path: Path) -> None:
+    selected = (
+        "The model was selected among 5 checkpoints by invoice-golden, so its golden rate is optimistic; "
+        "the test split is not affected."
+    )
+    (tmp_path / "five").mkdir()
+    (tmp_path / "one").mkdir()
+    assert selected in card_of(JobFolder(tmp_path / "five"), checkpoints=5)
+    assert "optimistic" not in card_of(JobFolder(tmp_path / "one"), checkpoints=1)
 
 
 def test_license_of_the_base_model_is_in_the_front_matter(tmp_path: Path) -> None:

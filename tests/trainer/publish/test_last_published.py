@@ -20,11 +20,12 @@ from support.published_version import publish_version as plant_version
 from tunegate_api.contract import Results, Role, sha256_text
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.published import PublishedVersion
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import is_complete, seal, verify, write_model
 from tunegate_trainer.process.interruption import Interrupted
-from tunegate_trainer.publish.history import newest_versions, next_reading
+from tunegate_trainer.publish.history import newest_versions, next_reading, strictest
 from tunegate_trainer.roles.publish import run
 
 BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")
@@ -396,6 +397,17 @@ def test_best_version_of_several_targets_is_the_baseline(folder: Path) -> None:
     job = Job(folder, "job", 17, spec=both)
     assert not job.publish()
     assert job.operators_judgement().gates[0].baselines["LastPublished"] == 19
+
+
+def test_advisory_cases_do_not_decide_which_target_is_the_baseline(folder: Path) -> None:
+    job = Job(folder, "job", 20, gate_spec={"thresholds": {"advisory": [f"case-{i}" for i in range(5)]}})
+    (gate,) = job.request.final_gates
+    better, advisory = (
+        PublishedVersion(job=name, golden_sha256=gate.golden_sha256, outcomes=outcomes, by_case=True)
+        for name, outcomes in (("better", "f" * 5 + "p" * 15), ("advisory", "p" * 18 + "ff"))
+    )
+    results = job.context(Role.GATE).report.results
+    assert strictest([{GATE: better}, {GATE: advisory}], [gate], results)[GATE] == better
 
 
 def test_damaged_version_at_one_of_two_targets_is_an_error(folder: Path, target: Path) -> None:

@@ -40,20 +40,24 @@ def test_report_shows_every_setting_of_evaluation_and_gates(job: JobFolder) -> N
     }
     thresholds = {
         "minPassRate": "0.85",
+        "policy": "NonInferior",
         "maxDropPoints": "2.5",
         "maxNewFailures": "5%",
         "maxDropBetweenCheckpoints": "10",
         "onRegression": "Immediate",
         "mustPass": ["case-3", "edge"],
+        "advisory": ["style"],
     }
     job.gate_spec = {"thresholds": thresholds, "generation": {"maxNewTokens": 64, "batchSize": 16}}
     job.write_data()
     text = text_of(page(job))
     assert "evaluateEvery 20 steps heldOut.fraction 0.15 heldOut.groupBy customer" in text
     assert (
-        f"Gate {GATE} minPassRate 0.85 maxDropPoints 2.5 maxNewFailures 5% maxDropBetweenCheckpoints 10 "
-        "onRegression Immediate mustPass case-3, edge baselines BaseModel, LastPublished maxNewTokens 64 "
-        "batchSize 16 reasoning Strip samples 1, greedy batching Fixed precision Auto dryRun no"
+        f"Gate {GATE} minPassRate 0.85 policy NonInferior maxDropPoints 2.5 "
+        "maxRelativeDrop none maxNewFailures 5% maxDropBetweenCheckpoints 10 onRegression Immediate "
+        "mustPass case-3, edge advisory style requiredTags none "
+        "baselines BaseModel, LastPublished maxNewTokens 64 batchSize 16 reasoning Strip "
+        "samples 1, greedy batching Fixed precision Auto dryRun no"
     ) in text
     job.write_gate(base=(BASE, "p" * 10), final=(GOOD, "p" * 10))
     text = text_of(page(job))
@@ -65,6 +69,6 @@ def test_omitted_settings_are_shown_with_their_defaults(job: JobFolder) -> None:
     text = text_of(page(job.write_data()))
     assert "evaluateEvery 0.2 of the stage heldOut.fraction 0.12 heldOut.groupBy the prompt" in text
     assert (
-        "minPassRate none maxDropPoints 5 maxNewFailures by the number of cases maxDropBetweenCheckpoints 5 "
-        "onRegression Confirm mustPass none"
+        "minPassRate none policy Points maxDropPoints 5 maxRelativeDrop none "
+        "maxNewFailures by the number of cases maxDropBetweenCheckpoints 5 onRegression Confirm mustPass none"
     ) in text

@@ -223,6 +223,17 @@ def test_report_of_failed_gate_shows_findings_and_base_and_final_numbers(job: Jo
     assert "exact_match, dev not judged 0.80 8/10 0.49 to 0.94 0.80 8/10 0.49 to 0.94 +0.0" in text
 
 
+@pytest.mark.parametrize(("steps", "shown"), [((0, 20), False), ((0, 20, 40), True)])
+def test_report_states_that_a_selected_golden_rate_is_optimistic(
+    job: JobFolder, steps: tuple[int, ...], shown: bool
+) -> None:
+    job.write_data()
+    train(job, dict.fromkeys(steps, GOOD), outcome=Outcome.COMPLETED)
+    job.write_gate(base=(BASE, "pp" + "f" * 8), final=(GOOD, "p" * 9 + "f"))
+    selected = f"It was selected among 2 checkpoints by {GATE}, so its golden rate is optimistic"
+    assert (selected in text_of(page(job))) is shown
+
+
 def test_published_model_shows_its_address(job: JobFolder) -> None:
     job.write_data()
     digest = job.write_gate(base=(BASE, "pp" + "f" * 8), final=(GOOD, "p" * 9 + "f"))
@@ -441,6 +452,15 @@ def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Pat
     assert "f1, test ✓ Passed, required 0.5 0.37" in text
     assert re.search(r"0\.79 0\.\d\d to 1\.00 \+41\.\d", text), text
     assert "f1 of each label, test Label Rows Base Tuned order 6 0.75 0.92 refund <i> 4 0.00 0.66" in text
+
+
+def test_groups_of_golden_cases_are_read_from_the_results(job: JobFolder) -> None:
+    job.write_data().write_checkpoint("sft", 20, GOOD, "p" * 10)
+    path = job.workspace / job.paths.evaluation("sft", 20) / f"golden-{GATE}.jsonl"
+    lines = [case | {"group": f"template-{i // 2}"} for i, case in enumerate(read_lines(path))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = collect(job.workspace, job.request).results.sets[golden_set(GATE)]
+    assert found.groups == [i // 2 for i in range(20)]
 
 
 def test_labels_of_the_dev_split_come_from_the_report_of_the_train_pod(tmp_path: Path) -> None:

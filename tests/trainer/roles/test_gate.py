@@ -36,7 +36,8 @@ STEP = 20
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model) -> TrainerRoot:
     """A root with a stage that has learned its answer. Tests must not write to it."""
-    gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
+    cases = [case | {"group": "pairs"} if i < 2 else case for i, case in enumerate(golden_cases())]
+    gates = {"orders": gate_spec(cases), "dry": gate_spec(golden_cases(5, expect="no"), dryRun=True)}
     root = TrainerRoot(tmp_path_factory.mktemp("trained") / "root", checkpoint_steps=(STEP,), gates=gates)
     root.write(tiny_model)
     train_role.run(root.context())
@@ -63,6 +64,13 @@ def artifact(root: TrainerRoot) -> Path:
     return root.workspace / root.paths.model
 
 
+def test_groups_of_golden_cases_are_reported_and_written(root):
+    assert gate() == ExitCode.OK
+    assert root.report(Role.GATE).results.sets["golden/orders"].groups == [0, *range(19)]
+    lines = (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("group") for line in lines[:3]] == ["pairs", "pairs", None]
+
+
 def test_artifact_is_compared_with_base_on_golden_and_test_sets(root):
     assert gate() == ExitCode.OK
     judged = result(root)
@@ -73,6 +81,7 @@ def test_artifact_is_compared_with_base_on_golden_and_test_sets(root):
     assert final.outcomes["golden/orders"] == PASS * 20
     assert final.outcomes["test/exact_match"] == PASS * 6
     assert judged.verdict is VerdictState.PASSED
+    assert judged.checkpoints == 1, "the starting model is not a checkpoint"
     report = root.report(Role.GATE)
     assert report.results.evaluations == judged.evaluations
     assert report.outcome is Outcome.COMPLETED

@@ -26,6 +26,9 @@ class GateRoleResult(StatusModel):
 
     stage: str
     step: int
+    checkpoints: int | None = None
+    """Number of evaluated checkpoints of the stage, from which the artifact's was selected. None in results
+    of releases that did not count them."""
     artifact: Sha256
     """The digest in the artifact's manifest."""
     weights: Sha256

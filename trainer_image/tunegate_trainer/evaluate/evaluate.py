@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.judging.counts import NOT_COUNTED
+from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.verdict import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1.evalgate import Samples
@@ -39,6 +40,7 @@ class CaseResult(StatusModel):
 
     id: str
     tags: list[str]
+    group: str | None = None
     prompt: str
     output: str
     truncated: bool
@@ -213,6 +215,7 @@ def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> Cas
     return CaseResult(
         id=case.id,
         tags=list(case.tags),
+        group=case.source.group if isinstance(case.source, GoldenCase) else None,
         prompt=case.shown,
         output=output.text,
         truncated=output.truncated,

@@ -16,6 +16,7 @@ from tunegate_api.contract import FileManifest, Request, golden_set, task_set
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, StagePlan
@@ -98,6 +99,9 @@ class VerdictEvidence(StatusModel):
     stage: str
     step: int
     """The optimizer step of the checkpoint from which the artifact was built."""
+    selection: str | None = None
+    """Among how many checkpoints, and by which golden sets, the model was selected, so that these golden
+    rates are optimistic. None if there was only one checkpoint."""
     artifact_digest: Sha256
     """The SHA-256 of ``artifact_files`` as JSON, with sorted keys and without spaces."""
     artifact_files: dict[str, Sha256]
@@ -152,6 +156,7 @@ def write_evidence(
         time=datetime.now(UTC),
         stage=measured.stage,
         step=measured.step,
+        selection=selection_text(measured.checkpoints or 0, selecting_gates(request)) or None,
         artifact_digest=manifest.digest,
         artifact_files=manifest.files,
         weights_digest=measured.weights,

@@ -10,12 +10,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from tunegate_api.contract import GateRequest
+from tunegate_api.contract import GateRequest, Results
+from tunegate_api.judging.judgement import measured_cases
+from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished, PublishedVersion
@@ -158,18 +161,22 @@ def with_rejudged(
     return {gate: judged(gate, version) for gate, version in versions.items()}
 
 
-def strictest(found: Iterable[dict[str, PublishedVersion]]) -> dict[str, PublishedVersion]:
+def strictest(
+    found: Iterable[dict[str, PublishedVersion]], gates: Sequence[GateRequest], results: Results
+) -> dict[str, PublishedVersion]:
     """Combine the newest versions at several targets: for each gate, return the version that passed the
-    most cases.
+    most cases. Advisory cases do not count.
 
     A damaged version takes precedence, so that the comparison does not pass. A new version whose pass rate is
     at least that of the returned one has at least the pass rate of the last version at every target. New
     failures are compared with the returned version only.
     """
+    counted = {g.name: counted_cases(measured_cases(g, results), g.spec.thresholds.rules()) for g in gates}
     chosen: dict[str, PublishedVersion] = {}
     for versions in found:
         for gate, version in versions.items():
-            chosen[gate] = max(chosen.get(gate, version), version, key=_strictness)
+            strictness = partial(_strictness, counted[gate])
+            chosen[gate] = max(chosen.get(gate, version), version, key=strictness)
     return chosen
 
 
@@ -181,8 +188,9 @@ def next_reading(known: LastPublished | None, found: dict[str, PublishedVersion]
     return LastPublished(reading=known.reading + 1 if known else 1, versions=found)
 
 
-def _strictness(version: PublishedVersion) -> tuple[bool, int, bool]:
-    return (version.problem is not None, passed_count(version.outcomes), version.by_case)
+def _strictness(counted: CountedCases, version: PublishedVersion) -> tuple[bool, int, bool]:
+    outcomes = counted.of(version.outcomes) if version.by_case else version.outcomes
+    return (version.problem is not None, passed_count(outcomes), version.by_case)
 
 
 def _published(uri: str, name: str, judged: Judged, gate: GateRequest) -> PublishedVersion | None:

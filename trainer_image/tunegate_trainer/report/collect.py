@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import Evaluation, Report, Request, Results, Role, golden_set, task_set
 from tunegate_api.judging.case_comparison import parse_lines
+from tunegate_api.judging.outcomes import group_numbers
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import Plan
@@ -246,6 +247,7 @@ def _case_set(path: Path, sha256: str) -> CaseSet:
         sha256=sha256,
         ids=[str(case.get("id", "")) for case in cases],
         tags=[[str(tag) for tag in case.get("tags", ())] for case in cases],
+        groups=group_numbers([case.get("group") or None for case in cases]),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
 from tunegate_api.judging.judgement import Judgement
+from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.judging.verdict import RuleFinding, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
@@ -60,7 +61,7 @@ def headline(
             published=published,
         )
     if judgement is not None:
-        return _judged(job, judgement)
+        return _judged(job, judgement, stages)
     if not stages:
         return _before_training(job, review)
     return _in_progress(job, stages)
@@ -72,7 +73,7 @@ def publish_addresses(job: Collected) -> set[str]:
     return {target.uri for target in job.request.spec.publish}
 
 
-def _judged(job: Collected, judgement: Judgement) -> Headline:
+def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]) -> Headline:
     report = job.report_of(Role.PUBLISH)
     published = tuple(report.published) if report else ()
     texts: dict[VerdictState, tuple[str, Tone, str]] = {
@@ -90,6 +91,10 @@ def _judged(job: Collected, judgement: Judgement) -> Headline:
         ),
     }
     title, tone, sentence = texts[judgement.state]
+    checkpoints = sum(c.step > 0 for c in stages[-1].checkpoints) if stages else 0
+    selected = selection_text(checkpoints, selecting_gates(job.request))
+    if selected and judgement.state is VerdictState.PASSED:
+        sentence += f" It was {selected}."
     decision = job.decision
     if decision:
         done = "overrode" if decision.action == "override" else "approved"

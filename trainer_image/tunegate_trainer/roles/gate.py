@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tunegate_api.contract import Outcome, Subject
+from tunegate_api.contract import Outcome, Results, Subject
 from tunegate_api.judging.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -124,7 +124,9 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     anchors = published.anchors(last_stage)
     evaluations = [base, *([anchors] if anchors else []), final]
     results = as_results(sets, evaluations)
-    last = _last_published(context, published, lambda: _report_activity(context, stage, step, JUDGING_AGAIN))
+    last = _last_published(
+        context, results, published, lambda: _report_activity(context, stage, step, JUDGING_AGAIN)
+    )
     writer.check()
     results = results.model_copy(update={"last_published": last})
     judgement = judge_artifact(request, results, final)
@@ -136,6 +138,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         GateRoleResult(
             stage=stage,
             step=step,
+            checkpoints=_evaluated_checkpoints(context, stage),
             artifact=manifest.digest,
             weights=weights_digest(read_manifest(checkpoint).files),
             device=device_name(device),
@@ -154,14 +157,20 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     context.send_report(results=results)
 
 
+def _evaluated_checkpoints(context: Context, stage: str) -> int:
+    evaluated = (context.workspace / context.paths.evals / stage).glob(f"step-*/{RESULT}")
+    start = context.paths.evaluation(stage, 0).name
+    return sum(path.parent.name != start for path in evaluated)
+
+
 def _last_published(
-    context: Context, published: PublishedVersions, report: Callable[[], None]
+    context: Context, results: Results, published: PublishedVersions, report: Callable[[], None]
 ) -> LastPublished | None:
     """Return the newest versions at the publish targets. The artifact is compared with these versions.
 
-    Versions that were not published with the golden sets of the job are evaluated on these sets; ``report``
-    is called before that. Returns None if there is no version yet. Raises :class:`StorageError` if a target
-    cannot be read now.
+    ``results`` have the golden cases. Versions that were not published with the golden sets of the job are
+    evaluated on these sets; ``report`` is called before that. Returns None if there is no version yet. Raises
+    :class:`StorageError` if a target cannot be read now.
     """
     request, found = context.request, []
     for entry in request.spec.publish if request.compares_with_published else ():
@@ -174,7 +183,7 @@ def _last_published(
         if any(version.unjudged for version in versions.values()):
             report()
         found.append(published.judge(target, versions))
-    return next_reading(context.report.results.last_published, strictest(found))
+    return next_reading(context.report.results.last_published, strictest(found, request.final_gates, results))
 
 
 def _memory_hint(context: Context, stage: str) -> str:

@@ -163,7 +163,8 @@ class _Publication:
                 except StorageError:
                     if one is target:
                         raise
-            reading = next_reading(self._results.last_published, strictest(found))
+            chosen = strictest(found, request.final_gates, self._results)
+            reading = next_reading(self._results.last_published, chosen)
             self._results = self._results.merged(Results(last_published=reading))
         judgement = self._judgement
         if not self._may_publish(judgement):

@@ -1,0 +1,191 @@
+"""Compare the outcomes of a model with those of one baseline, by the policy of the gate. No I/O."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Protocol
+
+from tunegate_api.judging.new_failures import allowed
+from tunegate_api.judging.non_inferior import NonInferior
+from tunegate_api.judging.outcomes import (
+    ERROR,
+    FAIL,
+    MAX_TRUNCATED,
+    PASS,
+    TRUNCATED,
+    Baseline,
+    CaseSet,
+    Policy,
+    RuleFinding,
+    Rules,
+    VerdictState,
+    independent_cases,
+    new_failures,
+    passed_count,
+    rate,
+    rate_text,
+    threshold_text,
+    unmeasured,
+)
+from tunegate_api.judging.paired import Compared, PairedCounts
+from tunegate_api.judging.points import Points
+from tunegate_api.meta import summarize
+
+
+class ComparisonPolicy(Protocol):
+    """How the drop of the pass rate below a baseline is compared with the limit ``max_drop_points``.
+
+    Neither :meth:`fails` nor :meth:`passes` may get better for a model if one of its cases fails.
+    """
+
+    if_truncated: str
+    """What a comparison that passes would be if truncated outputs of the baseline had passed."""
+
+    def text(self, compared: Compared, /) -> str:
+        """Return the drop and the limit for a message."""
+
+    def fails(self, counts: PairedCounts, limit: Fraction, /) -> bool:
+        """Return whether the drop is too large. ``limit`` is in percentage points."""
+
+    def passes(self, counts: PairedCounts, limit: Fraction, /) -> bool:
+        """Return whether the drop is small enough."""
+
+    def undecided(self, compared: Compared, message: str, /) -> str:
+        """Return the message of a comparison that has too few cases; empty if it has enough. ``message``
+        describes the comparison."""
+
+
+POLICIES: Mapping[Policy, ComparisonPolicy] = {
+    Policy.POINTS: Points(),
+    Policy.NON_INFERIOR: NonInferior(),
+}
+
+_TO_RECORD_CASES = "publish another version, which records them"
+
+
+def paired_counts(before: str, now: str, total: int, passing: str = PASS) -> PairedCounts:
+    """Return the numbers of changed outcomes. The letters of ``before`` in ``passing`` count as passed, and a
+    case of the model that was not measured counts as passed too."""
+    letters = Counter(zip(before.ljust(total, ERROR), now.ljust(total, ERROR), strict=False))
+    regressed = improved = 0
+    for (was, is_now), number in letters.items():
+        if was in passing and is_now in FAIL + TRUNCATED:
+            regressed += number
+        elif was not in passing and is_now not in FAIL + TRUNCATED:
+            improved += number
+    return PairedCounts(total, regressed, improved)
+
+
+def compare(
+    name: str, baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules
+) -> tuple[RuleFinding, Fraction | None]:
+    """Compare the outcomes with one baseline, and return the finding and the difference of the pass rates in
+    percentage points, None if a comparison is not possible.
+
+    The policy of the gate decides about the drop. A model also fails if it loses more than
+    ``max_relative_drop`` of the cases that the baseline passes, or if more than ``max_new_failures`` of them
+    fail.
+    """
+    label = f"{name} ({baseline.version})" if baseline.version else name
+    problem = _problem(label, baseline, cases)
+    if problem or baseline.outcomes is None:
+        return RuleFinding(name, VerdictState.ERROR, problem), None
+    if baseline.by_case_later and not baseline.by_case:
+        rules = replace(rules, policy=Policy.POINTS)
+    comparison = _Comparison(label, baseline, baseline.outcomes, cases, outcomes, rules)
+    state, message = comparison.judge()
+    return RuleFinding(name, state, message), comparison.delta
+
+
+def _problem(label: str, baseline: Baseline, cases: CaseSet) -> str:
+    """Return why a comparison is not possible; empty if it is."""
+    if baseline.problem:
+        return f"Cannot compare with {label}: {baseline.problem}"
+    if baseline.golden_sha256 != cases.sha256:
+        return f"{label} was measured on another golden set"
+    return f"{label} was not measured" if baseline.outcomes is None else ""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    label: str
+    baseline: Baseline
+    before: str
+    """The outcomes of the baseline."""
+    cases: CaseSet
+    outcomes: str
+    rules: Rules
+
+    @cached_property
+    def delta(self) -> Fraction:
+        total = len(self.cases.ids)
+        return 100 * (rate(passed_count(self.outcomes), total) - rate(passed_count(self.before), total))
+
+    def judge(self) -> tuple[VerdictState, str]:
+        """Return the result of the comparison, and its message."""
+        total, rules, policy = len(self.cases.ids), self.rules, POLICIES[self.rules.policy]
+        by_case = self.baseline.by_case
+        is_paired = by_case or rules.policy is Policy.POINTS
+        not_measured = unmeasured(self.cases, self.outcomes) + unmeasured(self.cases, self.before)
+        counts, limit = self._counts(), rules.max_drop_points
+        compared = Compared(self.label, self.delta, counts, is_paired and not not_measured, limit)
+        passed, base_passed, label = passed_count(self.outcomes), passed_count(self.before), self.label
+        message = f"golden {passed}/{total}, {label} {base_passed}/{total}: {policy.text(compared)}"
+        most, new = allowed(rules.max_new_failures, total), self._new_failures()
+        if new:
+            message += f"; new failures {len(new)}, at most {most}: {summarize(new, 5)}"
+        if not by_case:
+            message += (
+                f"; new failures unknown, because only the number of cases that {label} passes is recorded"
+            )
+        if rules.max_relative_drop is not None and base_passed:
+            lost, allowed_share = max(0, base_passed - passed), threshold_text(rules.max_relative_drop)
+            message += (
+                f"; lost {lost}/{base_passed} = {rate_text(rate(lost, base_passed))}, at most {allowed_share}"
+            )
+        loses_too_much = self._loses_too_much(counts, base_passed)
+        if (is_paired and policy.fails(counts, limit)) or loses_too_much or len(new) > most:
+            return VerdictState.FAILED, message
+        if not_measured:
+            return VerdictState.ERROR, f"{message}, {not_measured} not measured"
+        if not is_paired:
+            return VerdictState.INCONCLUSIVE, f"{message}: {_TO_RECORD_CASES}, or set policy: Points"
+        if policy.passes(counts, limit) and (reason := self._hidden_by_truncation(policy)):
+            return VerdictState.INCONCLUSIVE, f"{message}, but {reason}: raise generation.maxNewTokens"
+        if undecided := policy.undecided(compared, message):
+            return VerdictState.INCONCLUSIVE, undecided
+        if not by_case and not self.baseline.by_case_later and rules.max_new_failures is not None:
+            return VerdictState.INCONCLUSIVE, f"{message}: {_TO_RECORD_CASES}, or remove maxNewFailures"
+        return VerdictState.PASSED, message
+
+    def _counts(self, passing: str = PASS) -> PairedCounts:
+        total, independent = len(self.cases.ids), independent_cases(self.cases)
+        counts = paired_counts(self.before, self.outcomes, total, passing)
+        return replace(counts, independent=independent) if independent < total else counts
+
+    def _new_failures(self, passing: str = PASS) -> list[str]:
+        if not self.baseline.by_case:
+            return []
+        return new_failures(self.cases, self.before, self.outcomes, passing)
+
+    def _loses_too_much(self, counts: PairedCounts, base_passed: int) -> bool:
+        share = self.rules.max_relative_drop
+        return share is not None and counts.regressed - counts.improved > share * base_passed
+
+    def _hidden_by_truncation(self, policy: ComparisonPolicy) -> str:
+        """Return how truncated outputs of the baseline could change a comparison that passes; empty if they
+        could not."""
+        total, passing = len(self.cases.ids), PASS + TRUNCATED
+        truncated = self.before.count(TRUNCATED)
+        if rate(truncated, total) <= MAX_TRUNCATED:
+            return ""
+        counts = self._counts(passing)
+        consequence = "" if policy.passes(counts, self.rules.max_drop_points) else policy.if_truncated
+        if not consequence and self._loses_too_much(counts, passed_count(self.before) + truncated):
+            consequence = "too large a relative drop"
+        if not consequence and len(self._new_failures(passing)) > allowed(self.rules.max_new_failures, total):
+            consequence = "too many new failures"
+        reason = f"{truncated} outputs of {self.label} were truncated"
+        return consequence and f"{reason}, and if they had passed, this would be {consequence}"

@@ -1,0 +1,219 @@
+"""Compare the policies of a gate on simulated models: ``make bench-gate``.
+
+For each number of golden cases, pairs of models are drawn: equally good ones, 8 % of whose outcomes change by
+chance, and models that are worse by the limit. The simulated share that passes is compared with the exact
+probability, and with a rule that uses a t interval of the differences, as NeMo Evaluator's gate does. Other
+parts simulate the stop rule, and measure how many verdicts are computed in a second. Writes
+build/bench/gate.json; the part ``policies`` draws docs/gate-policies.png.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import cache
+from math import comb, sqrt
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from measures import Measure, run
+from scipy.stats import t as student
+
+from tunegate_api.judging.new_failures import allowed
+from tunegate_api.judging.paired import PairedCounts, is_below
+from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
+from tunegate_api.judging.verdict import Baseline, CaseSet, Policy, Rules, VerdictState, judge_golden
+
+LIMIT = Fraction(5)
+SIZES = (20, 50, 100, 200, 500)
+ROUNDS, RUNS = 1000, 2000
+EVALUATIONS = 10
+EQUAL, WORSE = (0.04, 0.04), (0.07, 0.02)
+"""Shares of the cases that regress and improve: of an equally good model, and of one that is worse by 5
+points."""
+POLICIES = ("Points", "NonInferior", "t interval")
+PICTURE = ROOT / "docs" / "gate-policies.png"
+
+Passes = Callable[[int, int, int], bool]
+"""Whether a comparison passes, by the numbers of all, regressed and improved cases."""
+
+
+def policies() -> Iterator[Measure]:
+    """Compare simulated and exact shares of passed models, and draw them."""
+    drawn: dict[tuple[str, str], list[float]] = {}
+    for title, shares in (("worse by 5 points", WORSE), ("equally good", EQUAL)):
+        for total in SIZES:
+            random = Random(total)
+            pairs = [_pair(total, *shares, random) for _ in range(ROUNDS)]
+            for policy in POLICIES:
+                found = fmean(_judged(policy, total, *pair) for pair in pairs)
+                exact = _exact(total, *shares, _rule(policy))
+                drawn.setdefault((title, policy), []).append(100 * exact)
+                target = "<= 5" if title.startswith("worse") and policy == "NonInferior" else ""
+                yield Measure(
+                    f"{title}, {total} cases, {policy}: passes",
+                    round(100 * found, 1),
+                    "%",
+                    target,
+                    f"exact: {100 * exact:.1f} %",
+                )
+    _draw(drawn)
+
+
+def stop_rule() -> Iterator[Measure]:
+    """Simulate stages of ten evaluations: how often chance stops one, and how often a drop of 10 points is
+    missed."""
+    for total in (50, 100, 200):
+        cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
+        for confirm in (False, True):
+            rules, random = Rules(confirm=confirm), Random(total)
+            stopped = fmean(_is_stopped(cases, rules, _history(total, 0, random)) for _ in range(RUNS))
+            missed = 1 - fmean(_is_stopped(cases, rules, _history(total, 10, random)) for _ in range(RUNS))
+            name = f"{total} cases, {'Confirm' if confirm else 'Immediate'}"
+            exact = f"exact: {100 * _exact_stop(total, confirm=confirm):.1f} %"
+            yield Measure(f"{name}: stopped without a drop", round(100 * stopped, 1), "%", "", exact)
+            yield Measure(f"{name}: drop of 10 points missed", round(100 * missed, 1), "%")
+
+
+def speed() -> Iterator[Measure]:
+    """Measure the verdicts per second of processor time, of new comparisons and of known ones."""
+    total, random = 100, Random(0)
+    cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
+    pairs = [_pair(total, *EQUAL, random) for _ in range(2000)]
+    for policy in Policy:
+        rules = Rules(policy=policy)
+        for kind in ("first", "again"):
+            start = time.process_time()
+            for before, now in pairs:
+                judge_golden(cases, now, rules, {"BaseModel": Baseline("golden", before)})
+            rate = len(pairs) / (time.process_time() - start)
+            target = ">= 10000" if kind == "again" else ""
+            yield Measure(f"{policy}, 100 cases, {kind}", round(rate), "1/s", target)
+
+
+def _pair(total: int, regressing: float, improving: float, random: Random) -> tuple[str, str]:
+    before, now = [], []
+    for _ in range(total):
+        draw = random.random()
+        before.append("f" if regressing <= draw < regressing + improving else "p")
+        now.append("f" if draw < regressing else "p")
+    return "".join(before), "".join(now)
+
+
+def _judged(policy: str, total: int, before: str, now: str) -> bool:
+    if policy == "t interval":
+        return _t_interval_passes(total, *_changed(before, now))
+    cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
+    verdict = judge_golden(
+        cases, now, Rules(policy=Policy(policy)), {"BaseModel": Baseline("golden", before)}
+    )
+    return verdict.state is VerdictState.PASSED
+
+
+def _changed(before: str, now: str) -> tuple[int, int]:
+    pairs = list(zip(before, now, strict=True))
+    return pairs.count(("p", "f")), pairs.count(("f", "p"))
+
+
+def _rule(policy: str) -> Passes:
+    if policy == "t interval":
+        return _t_interval_passes
+    if policy == "Points":
+        return lambda n, r, f: 100 * (r - f) < LIMIT * n and r <= allowed(None, n)
+    return lambda n, r, f: r <= allowed(None, n) and is_below(PairedCounts(n, r, f), LIMIT)
+
+
+def _t_interval_passes(total: int, regressed: int, improved: int) -> bool:
+    """Whether the lower end of the 95 % t interval of the differences, 1, 0 or -1 for each case, is above the
+    limit. If all differences are equal, the interval has no width."""
+    mean = (improved - regressed) / total
+    variance = (regressed + improved - total * mean * mean) / (total - 1)
+    low = mean - _quantile(total - 1) * sqrt(max(0.0, variance) / total)
+    return 100 * low > -LIMIT
+
+
+@cache
+def _quantile(degrees: int) -> float:
+    return float(student.ppf(0.975, degrees))
+
+
+def _exact(total: int, regressing: float, improving: float, passes: Passes) -> float:
+    """Return the probability that a comparison passes. Results with less than 1e-7 are left out."""
+    found = 0.0
+    unchanged = 1 - regressing - improving
+    for r in range(total + 1):
+        for f in range(total + 1 - r):
+            ways = comb(total, r) * comb(total - r, f)
+            chance = ways * regressing**r * improving**f * unchanged ** (total - r - f)
+            if chance > 1e-7 and passes(total, r, f):
+                found += chance
+    return found
+
+
+def _history(total: int, drop: float, random: Random) -> list[StepOutcomes]:
+    """Return ten evaluations of a stage, of which the last five are worse by ``drop`` points. 8 % of the
+    cases pass or fail by the toss of a coin in each."""
+    coins = set(random.sample(range(total), round(0.08 * total)))
+    lost = {i for i in range(total) if i not in coins and random.random() < drop / 92}
+    steps = []
+    for step in range(EVALUATIONS):
+        letters = (
+            "f" if (i in coins and random.random() < 0.5) or (step >= EVALUATIONS // 2 and i in lost) else "p"
+            for i in range(total)
+        )
+        steps.append(StepOutcomes(10 * step, "".join(letters)))
+    return steps
+
+
+def _is_stopped(cases: CaseSet, rules: Rules, history: list[StepOutcomes]) -> bool:
+    return any(
+        assess_checkpoint(cases, rules, history[:end]).action is StopAction.STOP
+        for end in range(2, len(history) + 1)
+    )
+
+
+def _exact_stop(total: int, *, confirm: bool) -> float:
+    """Return the probability that chance stops a stage of :func:`_history` without a drop."""
+    coins, limit = round(0.08 * total), -(-5 * total // 100)
+    chances = [comb(coins, failed) / 2**coins for failed in range(coins + 1)]
+    # The probability of each fewest number of failed cases so far, and whether the last evaluation regressed.
+    states = {(failed, False): chance for failed, chance in enumerate(chances)}
+    stopped = 0.0
+    for _ in range(EVALUATIONS - 1):
+        following: dict[tuple[int, bool], float] = defaultdict(float)
+        for (fewest, regressed), share in states.items():
+            for failed, chance in enumerate(chances):
+                regresses = failed - fewest >= limit
+                if regresses and (regressed or not confirm):
+                    stopped += share * chance
+                else:
+                    following[min(fewest, failed), regresses] += share * chance
+        states = following
+    return stopped
+
+
+def _draw(drawn: dict[tuple[str, str], list[float]]) -> None:
+    mpl.use("agg")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
+    for axis, title in zip(axes, ("worse by 5 points", "equally good"), strict=True):
+        for policy, style in zip(POLICIES, ("o-", "s-", "^--"), strict=True):
+            axis.plot(range(len(SIZES)), drawn[title, policy], style, label=policy)
+        axis.set_title(f"Model that is {title}")
+        axis.set_xticks(range(len(SIZES)), [str(size) for size in SIZES])
+        axis.set_xlabel("golden cases")
+        axis.grid(alpha=0.3)
+    axes[0].axhline(5, color="grey", linewidth=0.8)
+    axes[0].set_ylabel("passes, % of comparisons")
+    axes[1].legend()
+    figure.savefig(PICTURE, dpi=110, metadata={"Software": ""})
+
+
+if __name__ == "__main__":
+    sys.exit(run("gate", {"policies": policies, "stop-rule": stop_rule, "speed": speed}, versions=""))
