@@ -148,7 +148,7 @@ class JudgePlan(StatusModel):
     """Ids of the rows of the sample with a good score. Empty if the judge is not calibrated."""
     bad: Listed[JudgedBad] = []
     faults: Mapped[int] = {}
-    """Number of failed requests by kind of fault, see :class:`tunegate_trainer.judge.faults.Fault`."""
+    """Number of failed requests by kind of fault, see :class:`tunegate_trainer.inference.faults.Fault`."""
 
 
 class SamplePlan(StatusModel):

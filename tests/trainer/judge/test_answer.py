@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.judge.answer import Answer, parse_answer
-from tunegate_trainer.judge.faults import Fault, FaultError
 
 
 @pytest.mark.parametrize(

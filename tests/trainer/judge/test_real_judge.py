@@ -15,9 +15,9 @@ from tunegate_api.judging.judge_model import assess_judge
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.judge.faults import Fault, FaultError
-from tunegate_trainer.judge.instructions import instructions, messages_for
-from tunegate_trainer.judge.server import JudgeServer
+from tunegate_trainer.inference.faults import Fault, FaultError
+from tunegate_trainer.inference.server import ChatServer
+from tunegate_trainer.judge.instructions import MAX_TOKENS, instructions, messages_for
 from tunegate_trainer.main import main
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError
@@ -39,9 +39,9 @@ def ask(url: str, completion: str = SHORT, *, key: str = KEY, model: str = NAME)
 
     async def complete() -> str:
         endpoint = Endpoint(url=url, model=model, secret_name="judge-key")
-        async with JudgeServer(endpoint, Secret("judge-key", {"OPENAI_API_KEY": key}), FIELD) as judge:
+        async with ChatServer(endpoint, Secret("judge-key", {"OPENAI_API_KEY": key}), FIELD) as judge:
             row = ReviewRow(row="1", prompt=[Message(role="user", content="3 mugs")], completion=completion)
-            return await judge.complete(messages_for(row, instructions(None)))
+            return (await judge.complete(messages_for(row, instructions(None)), MAX_TOKENS)).text
 
     return asyncio.run(complete())
 

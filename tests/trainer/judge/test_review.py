@@ -12,7 +12,7 @@ from support.trainer_root import TrainerRoot, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
-from tunegate_trainer.judge import scoring
+from tunegate_trainer.inference import asking
 from tunegate_trainer.judge.instructions import DEFAULT_RUBRIC
 from tunegate_trainer.main import main
 
@@ -21,8 +21,8 @@ MakeJob = Callable[..., TrainerRoot]
 
 @pytest.fixture(autouse=True)
 def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "FIRST_PAUSE", 0)
-    monkeypatch.setattr(scoring, "LONGEST_PAUSE", 0)
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

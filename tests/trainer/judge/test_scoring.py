@@ -15,13 +15,14 @@ from support.stores.web_server import Response
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.judge import scoring, server
+from tunegate_trainer.inference import server
+from tunegate_trainer.inference.faults import Fault
+from tunegate_trainer.inference.server import ChatServer
+from tunegate_trainer.judge import scoring
 from tunegate_trainer.judge.answer import Answer
-from tunegate_trainer.judge.faults import Fault
 from tunegate_trainer.judge.instructions import instructions
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.judge.scoring import Scoring
-from tunegate_trainer.judge.server import JudgeServer
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import (
     CredentialsError,
@@ -70,7 +71,7 @@ class Judged:
     async def _score(
         self, asked: list[ReviewRow], endpoint: Endpoint, journal: Journal, system: str
     ) -> dict[str, Answer]:
-        async with JudgeServer(endpoint, self.secret, FIELD) as judge:
+        async with ChatServer(endpoint, self.secret, FIELD) as judge:
             made = Scoring(judge, journal, system, self.interruption, self._pause)
             return await made.score(asked, "rows")
 

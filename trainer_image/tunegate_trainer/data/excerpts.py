@@ -69,6 +69,11 @@ def _replaced(text: str, value: str, shown: str) -> str:
     return text.replace(value, shown)
 
 
+def one_line(text: str) -> str:
+    """Return a text on one line, without control characters and halves of surrogate pairs."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def masked_content(content: Any) -> Any:
     """Return the content of a JSON file with all its texts masked."""
     if isinstance(content, str):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tunegate_trainer.data.excerpts import masked_text
-from tunegate_trainer.judge.faults import Fault, FaultError
+from tunegate_trainer.data.excerpts import masked_text, one_line
+from tunegate_trainer.inference.faults import Fault, FaultError
 
 MAX_REASON = 100
 """Maximum length of a reason that is kept, in characters."""
@@ -44,11 +44,6 @@ def parse_answer(text: str) -> Answer:
     if not isinstance(reason, str):
         raise _malformed("reason is not a string")
     return Answer(scores[0], one_line(masked_text(reason))[:MAX_REASON])
-
-
-def one_line(text: str) -> str:
-    """Return text of a server on one line, without control characters and halves of surrogate pairs."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

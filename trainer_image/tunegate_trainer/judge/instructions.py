@@ -7,7 +7,6 @@ special tokens of the chat template in the text of messages, so the characters t
 
 import json
 import re
-from typing import Any
 
 from tunegate_api.judging.review_sample import ReviewRow
 
@@ -64,8 +63,3 @@ def with_reminder(messages: Messages, answer: str) -> Messages:
     if not quoted:  # some servers refuse an empty turn
         return messages[:2]
     return [*messages[:2], {"role": "assistant", "content": quoted}, {"role": "user", "content": _REMINDER}]
-
-
-def request_body(model: str, messages: Messages) -> dict[str, Any]:
-    """Return the body of a request to /chat/completions."""
-    return {"model": model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS}

@@ -14,8 +14,8 @@ from typing import Self
 from pydantic import ValidationError
 
 from tunegate_api.meta import StatusModel
+from tunegate_trainer.inference.faults import Fault
 from tunegate_trainer.judge.answer import Answer
-from tunegate_trainer.judge.faults import Fault
 
 
 class _Line(StatusModel):

@@ -10,12 +10,12 @@ from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.plan import JudgedBad, JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
+from tunegate_trainer.inference.server import ChatServer
 from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.judge.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.judge.instructions import instructions
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.judge.scoring import Scoring
-from tunegate_trainer.judge.server import JudgeServer
 from tunegate_trainer.process.context import Context
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 FIELD = "data.quality.judge.endpoint"
 
 
-def judge_server(context: Context) -> JudgeServer | None:
+def judge_server(context: Context) -> ChatServer | None:
     """Return the server of the judge; None if the job has no judge.
 
     Raises :class:`TrainerError` if its address or its API key cannot be used.
@@ -33,10 +33,10 @@ def judge_server(context: Context) -> JudgeServer | None:
         return None
     endpoint = quality.judge.endpoint
     secret = context.secret(endpoint.secret_name) if endpoint.secret_name else None
-    return JudgeServer(endpoint, secret, FIELD)
+    return ChatServer(endpoint, secret, FIELD)
 
 
-def with_judge(context: Context, plan: Plan, server: JudgeServer | None) -> Plan:
+def with_judge(context: Context, plan: Plan, server: ChatServer | None) -> Plan:
     """Return the plan with the scores of the judge for the review sample; unchanged if the job has no judge.
 
     The answers are kept in data/review/judge.jsonl, so that another attempt asks only about the other rows.

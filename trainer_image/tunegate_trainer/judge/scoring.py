@@ -1,42 +1,23 @@
-"""Get the scores of many rows from a judge: a few requests at a time, with retries, limits and a deadline."""
+"""Get the scores of many rows from a judge."""
 
 import asyncio
 import logging
-import time
-from asyncio import FIRST_EXCEPTION
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
-from tunegate_api.backoff import backoff_pauses
 from tunegate_api.contract import sha256_text
-from tunegate_api.duration import duration_text
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_trainer.inference.asking import Asking
+from tunegate_trainer.inference.faults import Fault, FaultError
+from tunegate_trainer.inference.server import ChatServer
 from tunegate_trainer.judge.answer import Answer, parse_answer
-from tunegate_trainer.judge.faults import MAX_RETRIES, Fault, FaultError
-from tunegate_trainer.judge.instructions import messages_for, with_reminder
+from tunegate_trainer.judge.instructions import MAX_TOKENS, messages_for, with_reminder
 from tunegate_trainer.judge.journal import Journal
-from tunegate_trainer.judge.server import JudgeServer
-from tunegate_trainer.process.errors import UnreachableError, UserError
-from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.process.interruption import Interruption
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 4
-"""How many requests run at the same time."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds to wait before the first retry of a row, and the maximum. The pause doubles with each retry, and is
-at least as long as the server asks for."""
-MAX_UNANSWERED = 5
-"""How many rows in a row may have no score because of faults of the server. After that, it counts as down."""
-MAX_REFUSED = 3
-"""How many rows the server may refuse before it gave any answer. After that, it counts as unable to judge."""
 DEADLINE_SECONDS = 3 * 3600
 """Maximum time for all rows. Rows that are not scored by then have no score."""
-LOG_SECONDS = 15.0
-"""Pause between two lines of the log about progress."""
-_LOOK_SECONDS = 0.2
-"""Pause between two looks at the deadline and at SIGTERM."""
 
 
 class Scoring:
@@ -44,7 +25,7 @@ class Scoring:
 
     def __init__(
         self,
-        server: JudgeServer,
+        server: ChatServer,
         journal: Journal,
         system: str,
         interruption: Interruption,
@@ -54,17 +35,22 @@ class Scoring:
         self.server = server
         self.journal = journal
         self.system = system
-        self._interruption = interruption
-        self._sleep = sleep
-        self._deadline = time.monotonic() + DEADLINE_SECONDS
-        self._unanswered = 0
-        self._refused = 0
+        self._asking = Asking(
+            server,
+            interruption,
+            name="judge",
+            noun="rows",
+            done="scored",
+            seconds=DEADLINE_SECONDS,
+            sleep=sleep,
+            has_answered=bool(journal.answers),
+            after_retry="; rows that are scored are not sent again",
+        )
 
     async def score(self, rows: Sequence[ReviewRow], what: str) -> dict[str, Answer]:
         """Return the scores of ``rows`` by the digest of the row. Rows without a score are left out.
 
-        Answers are in the journal as soon as they arrive. Raises :class:`UnreachableError` if the server is
-        down, the errors of :meth:`JudgeServer.complete`, and :class:`Interrupted` after SIGTERM.
+        Answers are in the journal as soon as they arrive. Raises the errors of :meth:`Asking.ask_all`.
         """
         keys = {row.digest: self._key(row) for row in rows}
         known = self.journal.answers
@@ -72,116 +58,33 @@ class Scoring:
         if len(missing) < len(rows):
             logger.info("judge: %d of %d %s are scored already", len(rows) - len(missing), len(rows), what)
         if missing:
-            await self._ask_all(missing, what)
+            questions = [_RowQuestion(row, keys[row.digest], self) for row in missing]
+            left = await self._asking.ask_all(questions, what)
+            if left:
+                self.journal.faults[Fault.NOT_SENT] += left
         return {digest: known[key] for digest, key in keys.items() if key in known}
 
     def _key(self, row: ReviewRow) -> str:
         return sha256_text("\n".join([str(self.server), sha256_text(self.system), row.digest]))
 
-    async def _ask_all(self, rows: Sequence[ReviewRow], what: str) -> None:
-        progress = _Progress(len(rows), what)
-        left = iter(rows)
-        # The first request runs alone, so that a wrong key or model costs one request.
-        await self._run([self._work(iter([next(left)]), progress)], progress)
-        await self._run([self._work(left, progress) for _ in range(AT_ONCE)], progress)
-        logger.info("judge: %s", progress)
-        if progress.left:
-            logger.warning("judge: the deadline of %s has passed", duration_text(DEADLINE_SECONDS))
-            self.journal.faults[Fault.NOT_SENT] += progress.left
 
-    async def _run(self, work: Sequence[Coroutine[Any, Any, None]], progress: "_Progress") -> None:
-        """Do the work until it is done or the deadline has passed. Raises its first error, and
-        :class:`Interrupted` after SIGTERM."""
-        pending = tasks = {asyncio.create_task(one) for one in work}
-        try:
-            while pending and time.monotonic() < self._deadline:
-                if self._interruption.requested:
-                    raise Interrupted
-                done, pending = await asyncio.wait(
-                    pending, timeout=_LOOK_SECONDS, return_when=FIRST_EXCEPTION
-                )
-                for task in done:
-                    task.result()
-                progress.log()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+class _RowQuestion:
+    """The question for the score of a row."""
 
-    async def _work(self, rows: Iterator[ReviewRow], progress: "_Progress") -> None:
-        """Get the scores of the next rows, until none is left. Several workers share ``rows``."""
-        for row in rows:
-            try:
-                await self._ask(row)
-                self._unanswered = 0
-                progress.scored += 1
-            except FaultError as error:
-                self._count(error)
-                logger.warning("judge: no score for row %s: %s", row.row or row.id, error)
-                progress.unscored += 1
-
-    def _count(self, error: FaultError) -> None:
-        """Count a row without a score. Raises the error with which the pod ends if there are too many."""
-        self._unanswered = self._unanswered + 1 if error.fault.is_outage else 0
-        self._refused += error.fault is Fault.REFUSED
-        judge = f"{self.server.field}: {self.server}"
-        if self._unanswered >= MAX_UNANSWERED:
-            raise UnreachableError(
-                f"{judge} did not score {MAX_UNANSWERED} rows one after the other: {error}",
-                "check the server, its rate limits, and the pod's network (proxy, NetworkPolicy, DNS); rows "
-                "that are scored are not sent again",
-            ) from error
-        if self._refused >= MAX_REFUSED and not self.journal.answers:
-            raise UserError(
-                f"{judge} refuses all requests: {error}",
-                "use a server that accepts /chat/completions with temperature 0 and max_tokens, and a model "
-                "whose context is long enough for the rows",
-            ) from error
-
-    async def _ask(self, row: ReviewRow) -> None:
-        """Get the score of a row. Raises the last :class:`FaultError` after the limit of retries for its
-        kind."""
-        key, first = self._key(row), messages_for(row, self.system)
-        failed, pauses, messages = Counter[Fault](), backoff_pauses(FIRST_PAUSE, LONGEST_PAUSE), first
-        while True:
-            text = ""
-            try:
-                text = await self.server.complete(messages)
-                self.journal.add_answer(key, parse_answer(text))
-            except FaultError as error:
-                if error.before_answers and not self.journal.answers:
-                    raise error.before_answers from error
-                self.journal.add_fault(key, error.fault)
-                failed[error.fault] += 1
-                if failed[error.fault] > MAX_RETRIES[error.fault]:
-                    raise
-                messages = with_reminder(first, text)
-                await self._sleep(max(next(pauses), error.retry_after or 0))
-            else:
-                return
-
-
-class _Progress:
-    """The progress of scoring rows, for the log."""
-
-    def __init__(self, total: int, what: str) -> None:
-        self._total, self._what = total, what
-        self._start = self._logged = time.monotonic()
-        self.scored = self.unscored = 0
-
-    def log(self) -> None:
-        """Log the progress and the estimated time left, if the last line is old enough."""
-        now, done = time.monotonic(), self._total - self.left
-        if done and now >= self._logged + LOG_SECONDS:
-            self._logged = now
-            seconds = (now - self._start) / done * self.left
-            logger.info("judge: %s, about %s left", self, duration_text(seconds))
-
-    @property
-    def left(self) -> int:
-        """The number of rows that are not done."""
-        return self._total - self.scored - self.unscored
+    def __init__(self, row: ReviewRow, key: str, scoring: Scoring) -> None:
+        self._row, self._key, self._scoring = row, key, scoring
+        self._first = self._messages = messages_for(row, scoring.system)
 
     def __str__(self) -> str:
-        missing = f", {self.unscored} without a score" if self.unscored else ""
-        return f"{self.scored} of {self._total} {self._what} scored{missing}"
+        return f"row {self._row.row or self._row.id}"
+
+    async def ask(self) -> None:
+        text = ""
+        try:
+            text = (await self._scoring.server.complete(self._messages, MAX_TOKENS)).text
+            self._scoring.journal.add_answer(self._key, parse_answer(text))
+        finally:
+            self._messages = with_reminder(self._first, text)  # if the answer is malformed
+
+    def note(self, error: FaultError) -> None:
+        self._scoring.journal.add_fault(self._key, error.fault)

@@ -1,21 +1,20 @@
-"""Send one request to the server of a judge, by the chat completions API of OpenAI."""
+"""Send one request to an inference server, by the chat completions API of OpenAI."""
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.data.excerpts import masked_text
+from tunegate_trainer.data.excerpts import masked_text, one_line
 from tunegate_trainer.fetch.network import is_loopback
-from tunegate_trainer.judge.answer import one_line
-from tunegate_trainer.judge.faults import Fault, FaultError
-from tunegate_trainer.judge.instructions import Messages, request_body
+from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, TrainerError, UserError
 
@@ -32,8 +31,29 @@ _MAX_DETAIL = 200
 """Maximum length of a server's error message in ours, in characters."""
 
 
-class JudgeServer:
-    """The server of a judge. Use it as an asynchronous context manager."""
+@dataclass(frozen=True)
+class Completion:
+    """The answer of a model."""
+
+    message: Mapping[str, Any]
+    """The message of the assistant, as the server sent it."""
+    ended: Any
+    """Why the answer ended: ``stop``, ``length`` if it reached the limit of tokens, ``tool_calls``, or a word
+    of the server."""
+
+    @property
+    def text(self) -> str:
+        """The text of the answer. Raises :class:`FaultError` if it is not complete, or has no text."""
+        if self.ended == "length":
+            raise FaultError(Fault.TRUNCATED, "the answer is longer than the limit of tokens")
+        content = self.message.get("content")
+        if not isinstance(content, str):
+            raise FaultError(Fault.MALFORMED, "the answer has no text")
+        return content
+
+
+class ChatServer:
+    """An inference server and a model on it. Use it as an asynchronous context manager."""
 
     def __init__(self, endpoint: Endpoint, secret: Secret | None, field: str) -> None:
         """``field`` is the field of the spec that errors name. Raises :class:`TrainerError` if the API key is
@@ -72,17 +92,16 @@ class JudgeServer:
     def __str__(self) -> str:
         return f"{self._model} at {self._url}"
 
-    async def complete(self, messages: Messages) -> str:
-        """Return the text of the model's answer to ``messages``.
+    async def complete(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Completion:
+        """Return the model's answer to ``messages`` at temperature 0, with at most ``max_tokens`` tokens.
 
         Raises :class:`FaultError`, and :class:`CredentialsError` for a wrong key.
         """
-        async with self._faults():
-            body = request_body(self._model, messages)
-            async with self._client.stream("POST", self._url, json=body) as response:
-                content = await _read(response)
+        body = {"model": self._model, "messages": messages, "temperature": 0, "max_tokens": max_tokens}
+        async with self._faults(), self._client.stream("POST", self._url, json=body) as response:
+            content = await _read(response)
         if response.status_code == httpx2.codes.OK:
-            return _text(content)
+            return _completion(content)
         raise self._error(response, content)
 
     @asynccontextmanager
@@ -115,7 +134,7 @@ class JudgeServer:
 
     def _mistake(self, response: httpx2.Response, answered: str) -> TrainerError | None:
         """Return the mistake in the spec that a refusal of the first request shows; None if it may be about
-        the row."""
+        this request."""
         if response.status_code == httpx2.codes.FORBIDDEN:
             return self._no_access(answered)
         if response.status_code == httpx2.codes.NOT_FOUND:
@@ -150,8 +169,8 @@ class JudgeServer:
         return f": {self._shown(text)}"
 
     def _shown(self, text: str) -> str:
-        """Return a text of the server without the API key, masked because it may quote the row, and
-        truncated."""
+        """Return a text of the server without the API key, masked because it may quote the request,
+        and truncated."""
         hidden = text.replace(self._key, "…") if self._key else text
         return one_line(masked_text(hidden))[:_MAX_DETAIL]
 
@@ -166,21 +185,18 @@ async def _read(response: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _text(content: bytes) -> str:
-    """Return the text of the first choice in a response. Raises :class:`FaultError` if the response is not
-    complete."""
+def _completion(content: bytes) -> Completion:
+    """Return the first choice in a response. Raises :class:`FaultError` if the response has none."""
     if len(content) > _MAX_BYTES:
         raise FaultError(Fault.MALFORMED, "the response is too large")
     try:
         choice = json.loads(content)["choices"][0]
-        text, ended = choice["message"]["content"], choice.get("finish_reason")
+        message, ended = choice["message"], choice.get("finish_reason")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise FaultError(Fault.MALFORMED, "the response has no chat completion") from None
-    if ended == "length":
-        raise FaultError(Fault.TRUNCATED, "the answer is longer than the limit of tokens")
-    if not isinstance(text, str):
-        raise FaultError(Fault.MALFORMED, "the answer has no text")
-    return text
+        message = ended = None
+    if not isinstance(message, dict):
+        raise FaultError(Fault.MALFORMED, "the response has no chat completion")
+    return Completion(message, ended)
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -1,4 +1,4 @@
-"""The kinds of faults of a judge. A request with a fault has no score."""
+"""The kinds of faults of an inference server. A request with a fault has no answer."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from tunegate_trainer.process.errors import TrainerError
 
 
 class Fault(StrEnum):
-    """Why a request to the judge has no score."""
+    """Why a request has no answer that can be used."""
 
     RATE_LIMITED = "RateLimited"
     """The server asked to wait: status 429."""
@@ -17,18 +17,17 @@ class Fault(StrEnum):
     TIMED_OUT = "TimedOut"
     """The answer took too long."""
     MALFORMED = "Malformed"
-    """The answer is not the JSON object that was asked for."""
+    """The answer does not have the form that was asked for."""
     TRUNCATED = "Truncated"
     """The answer reached the limit of tokens. It would again, because the temperature is 0."""
     REFUSED = "Refused"
-    """The server refuses the request about this row: the row is too long for the model, or a content filter
-    stopped it."""
+    """The server refuses this request: its text is too long for the model, or a content filter stopped it."""
     NOT_SENT = "NotSent"
-    """The deadline passed before there was an answer about the row."""
+    """The deadline passed before there was an answer."""
 
     @property
     def is_outage(self) -> bool:
-        """Whether the server did not process the request, so that other rows may have the same fault."""
+        """Whether the server did not process the request, so that other requests may have the same fault."""
         return self in (Fault.RATE_LIMITED, Fault.SERVER_ERROR, Fault.UNREACHABLE, Fault.TIMED_OUT)
 
 
@@ -41,11 +40,12 @@ MAX_RETRIES = {
     Fault.TRUNCATED: 0,
     Fault.REFUSED: 0,
 }
-"""How often the request for a row is repeated after each kind of fault."""
+"""How often a request is repeated after each kind of fault."""
 
 
 class FaultError(Exception):
-    """A request without a score. Its text says what happened, without content of rows or credentials."""
+    """A request without an answer. Its text says what happened, without content of the request or
+    credentials."""
 
     def __init__(
         self,
