@@ -199,6 +199,8 @@ class Subject(StrEnum):
     CHECKPOINT = "Checkpoint"
     ANCHOR = "Anchor"
     """A version that an EvalGate names as its anchor, measured by the final gate."""
+    SERVED = "Served"
+    """The models that are live now, on the servers that EvalGates name, asked by the final gate."""
     FINAL = "Final"
     """The artifact to publish, loaded in a new process."""
 
@@ -234,6 +236,8 @@ class Evaluation(StatusModel):
     counts: Mapped[str] | None = None
     """Maps the name of each set of a count-based metric to a string with one entry per case, see
     :func:`tunegate_api.judging.counts.counted_metric`."""
+    problems: Mapped[str] | None = None
+    """Maps the name of each set on which the model could not be measured to the reason."""
     seconds: float = 0.0
     """Duration of the evaluation."""
     time: Time | None = None

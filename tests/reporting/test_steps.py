@@ -114,6 +114,8 @@ def test_report_of_an_attempt_that_never_started_is_refused():
         (SFT, Subject.BASE, False),
         (GATE, Subject.BASE, True),
         (GATE, Subject.FINAL, True),
+        (GATE, Subject.SERVED, True),
+        (SFT, Subject.SERVED, False),
         (GATE, Subject.CHECKPOINT, False),
         (DATA, Subject.FINAL, False),
         (PUBLISH, Subject.FINAL, False),

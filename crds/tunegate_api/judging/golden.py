@@ -151,7 +151,7 @@ def unreachable(
     ]
     if not total:
         problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
-    limit, is_compared = rules.max_drop_points, bool({"BaseModel", "Anchor"} & set(baselines))
+    limit, is_compared = rules.max_drop_points, bool({"BaseModel", "Anchor", "Served"} & set(baselines))
     if rules.policy is Policy.POINTS and is_compared and 0 < total * limit < 100:
         needed = -int(-100 // limit)
         message = (

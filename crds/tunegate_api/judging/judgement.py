@@ -18,6 +18,7 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
+from tunegate_api.judging.artifact_baselines import baselines_of_artifact
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
 from tunegate_api.judging.intervals import Interval
@@ -58,7 +59,8 @@ class GateJudgement:
     baselines: dict[str, int]
     """Maps the name of each baseline to the number of golden cases that it passed."""
     skipped: tuple[str, ...]
-    """Baselines that were skipped: those that do not exist yet, and for a checkpoint, the anchor."""
+    """Baselines that were skipped: those that do not exist yet, and for a checkpoint, those that only the
+    final gate measures."""
     dry_run: bool
     """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
     counted: CountedCases
@@ -297,7 +299,8 @@ def _judge_gate(
     gate: GateRequest, request: Request, results: Results, evaluation: Evaluation
 ) -> GateJudgement:
     """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
-    LastPublished is skipped if no version was published. Only the artifact is compared with the anchor."""
+    LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
+    the served model."""
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
@@ -318,12 +321,11 @@ def _judge_gate(
                 version=_shown_version(last),
                 problem=last.problem or "",
             )
-    if gate.spec.anchor and evaluation.subject is Subject.FINAL:
-        measured = [e.outcomes[name] for e in results.find(Subject.ANCHOR) if name in e.outcomes]
-        version = gate.spec.anchor.uri.rstrip("/").rpartition("/")[2]
-        baselines["Anchor"] = Baseline(gate.golden_sha256, next(iter(measured), None), version=version)
-    elif gate.spec.anchor:
-        skipped.append("Anchor")
+    of_artifact = baselines_of_artifact(gate, results)
+    if evaluation.subject is Subject.FINAL:
+        baselines |= of_artifact
+    else:
+        skipped += of_artifact
     rules = gate.spec.thresholds.rules()
     counted = counted_cases(cases, rules)
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}

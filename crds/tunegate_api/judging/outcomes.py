@@ -131,7 +131,7 @@ class Baseline:
     """Whether the outcomes by case will be read before the artifact is judged. Until then, unknown new
     failures do not prevent that a checkpoint passes."""
     version: str = ""
-    """Name of the published version, for messages. Empty if the version is not known."""
+    """Name of the published version or of the served model, for messages. Empty if it is not known."""
     problem: str = ""
     """Why a comparison with this baseline is not possible. Empty if a comparison is possible."""
 

@@ -252,6 +252,10 @@ class EvalGateSpec(ApiModel):
     anchor: Anchor | None = None
     """Version that the final model of each job is compared with, beside the baselines and by the same
     thresholds. The final gate evaluates it on the golden set. If omitted, there is no anchor."""
+    served: Endpoint | None = None
+    """Model that is live now, which the final model of each job is compared with, beside the baselines and by
+    the same thresholds. The final gate sends each golden case to its server. If the server does not answer,
+    the verdict is Error. If omitted, no server is asked."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None
@@ -275,8 +279,12 @@ class EvalGateSpec(ApiModel):
 
     @property
     def compared_with(self) -> list[str]:
-        """The names of the baselines, with that of the anchor if there is one."""
-        return [*self.baselines, *(["Anchor"] if self.anchor else [])]
+        """The names of the baselines, with those of the anchor and the served model if the gate has them."""
+        return [
+            *self.baselines,
+            *(["Anchor"] if self.anchor else []),
+            *(["Served"] if self.served else []),
+        ]
 
 
 class EvalGate(ApiModel):

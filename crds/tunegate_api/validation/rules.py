@@ -334,6 +334,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             given("baselines")
             & ~longer_than("baselines", 0)
             & ~given("anchor")
+            & ~given("served")
             & ~given("safety")
             & ~longer_than("thresholds.mustPass", 0)
             & ~(given("thresholds.minPassRate") & ~zero("thresholds.minPassRate")),
@@ -346,7 +347,8 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
                 given(f"thresholds.{name}")
                 & given("baselines")
                 & ~longer_than("baselines", 0)
-                & ~given("anchor"),
+                & ~given("anchor")
+                & ~given("served"),
                 f"{name} compares with a baseline: add a baseline, or leave {name} out",
                 at=("thresholds", name),
             )

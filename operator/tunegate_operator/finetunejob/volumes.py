@@ -51,8 +51,8 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
 
 
 def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
-    """Return the names of the Secrets that a role needs for its URIs or for the trackers. Its pods get no
-    other Secret."""
+    """Return the names of the Secrets that a role needs for its URIs, for inference servers or for the
+    trackers. Its pods get no other Secret."""
     names: list[str | None] = []
     tracking = spec.tracking
     if tracking and role.sends_metrics:
@@ -62,7 +62,11 @@ def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
         names += [gate.spec.golden.source.secret_name for gate in request.gates]
         judge = _judge(spec)
         names.append(judge.endpoint.secret_name if judge else None)
-    elif role is Role.PUBLISH:
+    if role in (Role.DATA, Role.GATE):  # the data role only checks them
+        final = {gate.name for gate in spec.gates}
+        served = [gate.spec.served for gate in request.gates if gate.name in final]
+        names += [endpoint.secret_name for endpoint in served if endpoint]
+    if role is Role.PUBLISH:
         names += [target.secret_name for target in spec.publish]
     return sorted({name for name in names if name})
 

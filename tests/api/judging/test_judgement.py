@@ -224,6 +224,56 @@ def test_checkpoint_is_not_compared_with_the_anchor():
     assert judged.gates[0].skipped == ("Anchor",)
 
 
+def with_served() -> GateRequest:
+    gate = gate_request()
+    served = {"url": "https://serving.internal/v1", "model": "extractor"}
+    spec = EvalGateSpec.model_validate(gate.spec.to_wire() | {"served": served})
+    return gate.model_copy(update={"spec": spec})
+
+
+def test_artifact_is_compared_with_the_served_model():
+    served = Evaluation(subject=Subject.SERVED, stage="sft", step=0, outcomes={GOLDEN: "p" * 20})
+    judged = judge_final(request(with_served()), results(BASE, served, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.FAILED
+    assert judged.message == (
+        "golden: golden 19/20, Served (extractor) 20/20: -5.0 points, limit -5.0; "
+        "new failures 1, at most 3: case-19"
+    )
+    assert judged.gates[0].baselines == {"BaseModel": 10, "Served": 20}
+
+
+def test_served_model_that_does_not_answer_is_an_error_with_the_reason():
+    problems = {GOLDEN: "the server did not answer"}
+    served = Evaluation(subject=Subject.SERVED, stage="sft", step=0, outcomes={}, problems=problems)
+    judged = judge_final(request(with_served()), results(BASE, served, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.ERROR
+    assert judged.message == "golden: Cannot compare with Served (extractor): the server did not answer"
+
+
+def test_served_model_that_was_not_asked_is_an_error():
+    judged = judge_final(request(with_served()), results(BASE, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.ERROR
+    assert judged.message == "golden: Served (extractor) was not measured"
+
+
+def test_case_without_an_answer_of_the_served_model_is_an_error():
+    served = Evaluation(subject=Subject.SERVED, stage="sft", step=0, outcomes={GOLDEN: "p" * 18 + "ef"})
+    judged = judge_final(request(with_served()), results(BASE, served, FINAL))
+    assert judged is not None
+    assert judged.state is VerdictState.ERROR
+    assert judged.message.endswith("Served (extractor) 18/20: +5.0 points, limit -5.0, 1 not measured")
+
+
+def test_checkpoint_is_not_compared_with_the_served_model():
+    checkpoint = evaluation(Subject.CHECKPOINT, 40, 19)
+    judged = judge_checkpoint(request(with_served()), results(BASE, checkpoint), checkpoint)
+    assert judged.state is VerdictState.PASSED
+    assert judged.gates[0].skipped == ("Served",)
+
+
 @pytest.mark.parametrize("readings", [(1, 2), (2, 1), (2, None), (None, 2)])
 def test_merging_results_keeps_the_published_version_that_was_read_last(readings):
     read = [number and LastPublished(reading=number) for number in readings]

@@ -102,6 +102,14 @@ GOOD_GATES: list[tuple[str, Changes]] = [
             "spec.anchor": {"uri": "pvc://models/orders/orders-1a2b3", "digest": "c" * 64},
         },
     ),
+    (
+        "only a served model",
+        {
+            "spec.thresholds": {"maxNewFailures": "3"},
+            "spec.baselines": [],
+            "spec.served": {"url": "https://serving.internal/v1", "model": "extractor"},
+        },
+    ),
     ("only a baseline", {"spec.thresholds": LEAVE_OUT, "spec.baselines": ["LastPublished"]}),
 ]
 
