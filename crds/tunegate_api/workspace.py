@@ -44,6 +44,11 @@ def published_file(version: str, name: str) -> str:
     return f"{version}-{name}"
 
 
+def served_file(gate: str) -> str:
+    """Return the name of the file with the results of a gate's served model, one case per line."""
+    return f"served-{golden_file(gate)}"
+
+
 class Workspace:
     """Paths on the storage volume, relative to its root. Each job has a folder, whose name is the job's
     UID."""

@@ -109,7 +109,7 @@ def test_rows_are_scored_with_a_reason(judged):
         (completion(None), Fault.MALFORMED),
         (Response(body=b"<html>"), Fault.MALFORMED),
         (Response(body=b'{"choices": []}'), Fault.MALFORMED),
-        (Response(body=b" " * (1 << 19)), Fault.MALFORMED),
+        (Response(body=b" " * (1 << 21)), Fault.MALFORMED),
     ],
 )
 def test_row_is_scored_after_a_fault_which_is_counted(judged, fault, kind):

@@ -698,3 +698,23 @@ def test_wrong_anchor_of_a_gate_is_refused_before_training(make_job, digest, pro
         seal(version, digest)
     assert run(root) == (ExitCode.USER_ERROR if digest else ExitCode.NOT_FOUND)
     assert f"EvalGate golden: {problem}" in failure(root)
+
+
+@pytest.mark.parametrize(
+    ("url", "keys", "code", "problem"),
+    [
+        ("http://serving.team/v1", ["OPENAI_API_KEY"], ExitCode.USER_ERROR, "would be sent unencrypted"),
+        ("https://serving.team/v1", ["token"], ExitCode.CREDENTIALS, "has no key OPENAI_API_KEY"),
+        ("https://serving:port/v1", ["OPENAI_API_KEY"], ExitCode.USER_ERROR, "is not a valid address"),
+    ],
+)
+def test_unusable_server_of_a_gate_is_refused_before_training(make_job, url, keys, code, problem):
+    served = {"url": url, "model": "extractor", "secretName": "serving-key"}
+    root = make_job(jsonl(40), gates={"golden": gate_spec(served=served)})
+    folder = root.path / "secrets" / "serving-key"
+    folder.mkdir(parents=True)
+    for key in keys:
+        (folder / key).write_text("the-key")
+    assert run(root) == code
+    assert problem in failure(root)
+    assert "EvalGate golden: spec.served" in failure(root) or "Secret serving-key" in failure(root)

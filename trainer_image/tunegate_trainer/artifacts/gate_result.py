@@ -18,6 +18,17 @@ class GateVerdict(StatusModel):
     """Whether the gate is a dry run, which is recorded but does not count for the final verdict."""
 
 
+class ServedOutputs(StatusModel):
+    """The outputs of a gate's served model. They are published as evidence."""
+
+    url: str
+    """The base URL of the server."""
+    model: str
+    """The name of the model on the server."""
+    sha256: Sha256
+    """The digest of the file with the outputs in the folder ``gate/``."""
+
+
 class GateRoleResult(StatusModel):
     """The content of gate/result.json: which artifact was evaluated and how, the outcomes, and the verdicts.
 
@@ -47,6 +58,8 @@ class GateRoleResult(StatusModel):
     included."""
     rejudged: dict[str, list[PublishedVersion]] = {}
     """Maps the name of each gate to the published versions that were evaluated again on its golden set."""
+    served: dict[str, ServedOutputs] = {}
+    """The outputs of the served model of each gate. A gate whose server did not answer is missing."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState

@@ -141,7 +141,7 @@ def _measure(
                     )
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
                 outputs = [by_prompt[case.prompt] for case in evaluation_set.cases]
-                cases = _judge(evaluation_set.cases, outputs, settings.samples)
+                cases = judge_outputs(evaluation_set.cases, outputs, settings.samples)
             else:
                 raise TypeError(f"no evaluator for {type(evaluation_set).__name__}")
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
@@ -203,9 +203,11 @@ def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
     )
 
 
-def _judge(
+def judge_outputs(
     cases: Sequence[Case], outputs: Sequence[Sequence[Output]], samples: Samples | None
 ) -> list[CaseResult]:
+    """Return the result of each case. ``outputs`` has the outputs of each case, in the same order: one, or
+    with ``samples`` those that vote."""
     voted = score_votes(cases, outputs, samples)
     return [_case_result(case, *each) for case, each in zip(cases, voted, strict=True)]
 

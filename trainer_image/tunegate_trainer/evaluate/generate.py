@@ -164,10 +164,17 @@ def read_output(
         return Output(text, truncated=not ended)
     # The marks of reasoning may be special tokens.
     whole = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    rest = without_reasoning(marks, prompt, whole)
-    if rest != whole:
-        text = without_special_tokens(tokenizer, rest).strip()
-    return Output(text, truncated=not ended)
+    answer_text = stripped(tokenizer, marks, prompt, whole)
+    return Output(text if answer_text is None else answer_text, truncated=not ended)
+
+
+def stripped(
+    tokenizer: PreTrainedTokenizerBase, marks: ReasoningMarks, prompt: str, output: str
+) -> str | None:
+    """Return the answer in ``output``, a text that was generated after ``prompt``, without the reasoning
+    before it. Returns None if there is no reasoning."""
+    rest = without_reasoning(marks, prompt, output)
+    return None if rest == output else without_special_tokens(tokenizer, rest).strip()
 
 
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:

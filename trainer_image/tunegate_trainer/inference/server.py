@@ -25,7 +25,7 @@ REQUEST_SECONDS = 120.0
 CONNECT_SECONDS = 20.0
 MAX_RETRY_AFTER = 60.0
 """The longest wait in seconds that a server can ask for with the header Retry-After."""
-_MAX_BYTES = 1 << 18
+_MAX_BYTES = 1 << 20
 """Maximum size of a response. A longer one is malformed."""
 _MAX_DETAIL = 200
 """Maximum length of a server's error message in ours, in characters."""
@@ -55,9 +55,12 @@ class Completion:
 class ChatServer:
     """An inference server and a model on it. Use it as an asynchronous context manager."""
 
-    def __init__(self, endpoint: Endpoint, secret: Secret | None, field: str) -> None:
-        """``field`` is the field of the spec that errors name. Raises :class:`TrainerError` if the API key is
-        missing, or would be sent without encryption."""
+    def __init__(
+        self, endpoint: Endpoint, secret: Secret | None, field: str, seconds: float | None = None
+    ) -> None:
+        """``field`` is the field of the spec that errors name, and ``seconds`` the maximum duration of a
+        request, by default REQUEST_SECONDS. Raises :class:`TrainerError` if the API key is missing, or would
+        be sent without encryption."""
         self.field = field
         self._model = endpoint.model
         self._url = f"{endpoint.url.rstrip('/')}/chat/completions"
@@ -78,7 +81,8 @@ class ChatServer:
                     f"Secret {secret.name}, key {KEY}: an API key may only have printable ASCII characters"
                 )
             headers["Authorization"] = f"Bearer {self._key}"
-        timeout = httpx2.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        self._seconds = seconds or REQUEST_SECONDS
+        timeout = httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS)
         self._client = httpx2.AsyncClient(headers=headers, timeout=timeout)
 
     async def __aenter__(self) -> Self:
@@ -92,12 +96,26 @@ class ChatServer:
     def __str__(self) -> str:
         return f"{self._model} at {self._url}"
 
-    async def complete(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Completion:
-        """Return the model's answer to ``messages`` at temperature 0, with at most ``max_tokens`` tokens.
+    async def complete(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        temperature: float = 0,
+    ) -> Completion:
+        """Return the model's answer to ``messages``, with at most ``max_tokens`` tokens. ``tools`` are
+        functions that the model may call.
 
         Raises :class:`FaultError`, and :class:`CredentialsError` for a wrong key.
         """
-        body = {"model": self._model, "messages": messages, "temperature": 0, "max_tokens": max_tokens}
+        body = {
+            "model": self._model,
+            "messages": messages,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+        }
+        if tools:
+            body["tools"] = tools
         async with self._faults(), self._client.stream("POST", self._url, json=body) as response:
             content = await _read(response)
         if response.status_code == httpx2.codes.OK:
@@ -108,7 +126,7 @@ class ChatServer:
     async def _faults(self) -> AsyncIterator[None]:
         """Limit the duration of a request, and turn errors of the connection into :class:`FaultError`."""
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 yield
         except (TimeoutError, httpx2.ReadTimeout) as error:
             raise FaultError(Fault.TIMED_OUT, "the server did not answer in time") from error

@@ -33,6 +33,7 @@ from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
 from tunegate_trainer.evaluate.sets import check_metrics, check_split
 from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
+from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
@@ -96,6 +97,7 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
+    check_served(context, context.request.final_gates)
     check_anchors(context.root, context.request.final_gates)
     model = _model(context)
     try:

@@ -3,14 +3,16 @@
 Only this role reads the test split. If it can evaluate the model, its outcome is Completed, even if the
 verdict is Failed. The publish targets are read last, so that the artifact is also compared with models that
 other jobs have published in the meantime. A version that was published with another golden set is evaluated
-on today's set.
+on today's set. Served models are asked about today's set, too.
 """
 
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tunegate_api.contract import Outcome, Results, Subject
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.contract import Evaluation, Outcome, Results, Subject
 from tunegate_api.judging.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -29,6 +31,7 @@ from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.published import PublishedVersions
+from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
@@ -96,7 +99,8 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     )
     stops = published_stops(artifact)
     test_sets = held_out_sets(context, tokenizer, "test")
-    sets = [*golden_sets(context, tokenizer, request.final_gates), *test_sets]
+    golden = golden_sets(context, tokenizer, request.final_gates)
+    sets = [*golden, *test_sets]
     openings = record_openings(workspace, request, stage, step, test_sets)
 
     _report_activity(context, stage, step, "judging the base model")
@@ -119,10 +123,11 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         write_cases(folder / evaluation_set.file, result)
     del model, base_model  # a published version may need the memory
     published = PublishedVersions(context, device, folder)
-    if any(gate.spec.anchor for gate in request.final_gates):
-        _report_activity(context, stage, step, "judging the anchor")
-    anchors = published.anchors(last_stage)
-    evaluations = [base, *([anchors] if anchors else []), final]
+    anchors = _anchors(context, published, stage, step)
+    served = _served(context, tokenizer, golden, stage, step)
+    writer.check()
+    served_outputs = write_served(folder, request, served) if served else {}
+    evaluations = [base, *anchors, *([served.evaluation] if served else []), final]
     results = as_results(sets, evaluations)
     last = _last_published(
         context, results, published, lambda: _report_activity(context, stage, step, JUDGING_AGAIN)
@@ -149,6 +154,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             },
             openings=openings,
             rejudged=published.judged,
+            served=served_outputs,
             evaluations=evaluations,
             verdicts=verdicts,
             verdict=judgement.state,
@@ -161,6 +167,27 @@ def _evaluated_checkpoints(context: Context, stage: str) -> int:
     evaluated = (context.workspace / context.paths.evals / stage).glob(f"step-*/{RESULT}")
     start = context.paths.evaluation(stage, 0).name
     return sum(path.parent.name != start for path in evaluated)
+
+
+def _anchors(context: Context, published: PublishedVersions, stage: str, step: int) -> list[Evaluation]:
+    """Return the evaluation of the anchors; empty if no gate has an anchor."""
+    if any(gate.spec.anchor for gate in context.request.final_gates):
+        _report_activity(context, stage, step, "judging the anchor")
+    anchors = published.anchors(context.plan.stages[-1].name)
+    return [anchors] if anchors else []
+
+
+def _served(
+    context: Context, tokenizer: PreTrainedTokenizerBase, golden: list[GeneratedSet], stage: str, step: int
+) -> ServedResults | None:
+    """Return the results of the served models on the ``golden`` sets of the final gates; None if no gate has
+    a served model."""
+    gates = context.request.final_gates
+    if not any(gate.spec.served for gate in gates):
+        return None
+    _report_activity(context, stage, step, "asking the served model")
+    sets = {gate.name: each for gate, each in zip(gates, golden, strict=True)}
+    return evaluate_served(context, tokenizer, sets, context.plan.stages[-1].name)
 
 
 def _last_published(

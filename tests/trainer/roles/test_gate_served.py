@@ -1,0 +1,111 @@
+"""The final gate compares the artifact with the model that is live now, whose outputs are published."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.chat_server import ChatServerStub
+from support.judge_server import failing
+from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Subject
+from tunegate_api.judging.judgement import judge_final
+from tunegate_api.judging.verdict import VerdictState
+from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.inference import asking
+from tunegate_trainer.main import main
+from tunegate_trainer.roles import train as train_role
+
+pytestmark = pytest.mark.model
+STEP = 20
+KEY = "key-of-the-live-model"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model) -> Path:
+    """The root of a job that has learned its answer. Tests must not write to it."""
+    path = tmp_path_factory.mktemp("trained") / "root"
+    root = job(path).write(tiny_model)
+    (path / "volumes" / "models").mkdir(parents=True)
+    train_role.run(root.context())
+    return path
+
+
+def job(path: Path, **served: Any) -> TrainerRoot:
+    changes = {"served": served} if served else {}
+    gates = {"orders": gate_spec(golden_cases(25), baselines=["BaseModel"], **changes)}
+    spec = {"publish": [{"uri": "pvc://models/orders"}]}
+    return TrainerRoot(path, checkpoint_steps=(STEP,), gates=gates, spec=spec)
+
+
+@pytest.fixture
+def live() -> Iterator[ChatServerStub]:
+    with ChatServerStub() as stub:
+        stub.key = KEY
+        yield stub
+
+
+@pytest.fixture
+def root(trained, live, tmp_path, monkeypatch) -> TrainerRoot:
+    """A copy of the trained root, whose gate has the served model as a baseline."""
+    shutil.copytree(trained, tmp_path / "root")
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
+    root = job(tmp_path / "root", **live.endpoint, secretName="serving-key")
+    root.write_request()
+    secret = root.path / "secrets" / "serving-key" / "OPENAI_API_KEY"
+    secret.parent.mkdir(parents=True)
+    secret.write_text(KEY)
+    return root
+
+
+def judge(root: TrainerRoot) -> GateRoleResult:
+    assert main(["gate", "--stage", STAGE, "--step", str(STEP)]) == ExitCode.OK
+    return GateRoleResult.model_validate_json((root.workspace / root.paths.gate / "result.json").read_bytes())
+
+
+def published(root: TrainerRoot) -> Path:
+    return root.path / "volumes" / "models" / "orders" / "orders-0f7c9"
+
+
+def test_artifact_is_compared_with_the_answers_of_the_live_model(root, live):
+    judged = judge(root)
+    assert judged.verdict is VerdictState.PASSED
+    assert "golden 25/25, Served (live) 25/25: +0.0 points" in judged.verdicts[0].message
+    assert len(live.bodies) == 25
+    assert [e.subject for e in judged.evaluations] == [Subject.BASE, Subject.SERVED, Subject.FINAL]
+    reported = judge_final(root.context().request, root.report(Role.GATE).results)
+    assert reported is not None
+    assert reported.gates[0].baselines["Served"] == 25
+    outputs = (root.workspace / root.paths.gate / "served-golden-orders.jsonl").read_text().splitlines()
+    assert {json.loads(line)["output"] for line in outputs} == {"yes"}
+
+
+def test_artifact_that_is_worse_than_the_live_model_fails(root, live):
+    """Every case expects another answer than the one that the artifact has learned."""
+    root.gates["orders"]["golden"] = {"source": {"inline": golden_cases(25, expect="no")}}
+    root.write_request()
+    live.reply = lambda _: "no"
+    judged = judge(root)
+    assert judged.verdict is VerdictState.FAILED
+    assert "golden 0/25, Served (live) 25/25: -100.0 points" in judged.verdicts[0].message
+    assert main(["publish", "--digest", judged.artifact]) == ExitCode.USER_ERROR
+    assert not published(root).exists()
+
+
+def test_server_that_is_down_gives_the_verdict_error_not_a_failed_pod(root, live):
+    live.reply = lambda _: failing(503, "no replica is ready")
+    judged = judge(root)
+    assert judged.verdict is VerdictState.ERROR
+    message = judged.verdicts[0].message
+    assert message.startswith("Cannot compare with Served (live): EvalGate orders: spec.served: live at http")
+    assert "no replica is ready" in message
+    assert judged.served == {}
+    reported = judge_final(root.context().request, root.report(Role.GATE).results)
+    assert reported is not None
+    assert message in reported.message
+    assert main(["publish", "--digest", judged.artifact]) == ExitCode.USER_ERROR
