@@ -17,6 +17,7 @@ from tunegate_api.judging.verdict import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main
+from tunegate_trainer.process.files import verify
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -109,3 +110,35 @@ def test_server_that_is_down_gives_the_verdict_error_not_a_failed_pod(root, live
     assert reported is not None
     assert message in reported.message
     assert main(["publish", "--digest", judged.artifact]) == ExitCode.USER_ERROR
+
+
+def test_outputs_of_the_live_model_are_published_without_prompts(root, live):
+    live.reply = lambda body: "no" if "order 3 " in body["messages"][-1]["content"] else "yes"
+    assert main(["publish", "--digest", judge(root).artifact]) == ExitCode.OK
+    text = (published(root) / "evidence" / "served-orders.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert len(lines) == 25
+    assert lines[3] == {"id": "case-3", "output": "no", "truncated": False, "outcomes": {"golden": "f"}}
+    assert "golden order" not in text
+    assert verify(published(root)) == []
+    manifest = json.loads((published(root) / "manifest.json").read_text())
+    assert "evidence/served-orders.jsonl" in manifest["files"]
+    (gate,) = json.loads((published(root) / "evidence" / "verdict.json").read_text())["gates"]
+    assert gate["served"] == {**live.endpoint, "outputs": "evidence/served-orders.jsonl"}
+    assert gate["baselines"]["Served"] == {"passed": 24, "deltaPoints": "+4.0"}
+    card = (published(root) / "README.md").read_text()
+    assert (
+        "The outputs of `live`, the model that was live, are in `evidence/served-orders.jsonl`.\n\n## How"
+        in card
+    )
+
+
+def test_outputs_that_were_changed_after_the_gate_are_not_published(root):
+    artifact = judge(root).artifact
+    path = root.workspace / root.paths.gate / "served-golden-orders.jsonl"
+    path.write_text(path.read_text().replace('"output":"yes"', '"output":"no"', 1))
+    assert main(["publish", "--digest", artifact]) == ExitCode.USER_ERROR
+    failure = root.report(Role.PUBLISH).failure
+    assert failure is not None
+    assert "served-golden-orders.jsonl is missing, or was changed" in failure.message
+    assert not published(root).exists()

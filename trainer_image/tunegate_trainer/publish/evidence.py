@@ -25,6 +25,7 @@ from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.publish.review import ReviewEvidence
+from tunegate_trainer.publish.served_outputs import ServedEvidence, served_evidence, write_served_outputs
 from tunegate_trainer.tokens.rows import PREFERENCE
 
 EVIDENCE = "evidence"
@@ -64,6 +65,8 @@ class GateEvidence(StatusModel):
     baselines: dict[str, BaselineEvidence]
     skipped: list[str]
     """The baselines that were not compared, because they did not exist yet."""
+    served: ServedEvidence | None = None
+    """The model that was live when the gate judged. Absent if the gate names none."""
     dry_run: bool
     verdict: VerdictState
     findings: list[FindingEvidence]
@@ -141,11 +144,16 @@ def write_evidence(
     plan: Plan,
     judgement: Judgement,
     measured: GateRoleResult,
+    gate_folder: Path,
     manifest: FileManifest,
     review: ReviewEvidence | None,
     decision: VerdictDecision | None = None,
 ) -> None:
-    """Write ``evidence/`` and the model card into ``folder``, which has the weights."""
+    """Write ``evidence/`` and the model card into ``folder``, which has the weights. ``gate_folder`` has the
+    outputs of served models.
+
+    Raises :class:`UserError` if these outputs were changed after the gate role had written them.
+    """
     data = plan.data
     splits = {"train": data.train, "dev": data.dev, "test": data.test}
     pairs = data.preference
@@ -183,6 +191,7 @@ def write_evidence(
         gates=_gates(judgement, measured),
         task_metrics=[_task_evidence(t, measured, task_set("test", t.name)) for t in judgement.tasks],
     )
+    write_served_outputs(folder, gate_folder, measured)
     write_model(folder / EVIDENCE / "plan.json", plan)
     write_model(folder / VERDICT, verdict)
     card = model_card(
@@ -320,16 +329,16 @@ def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
 
 
 def _gates(judgement: Judgement, measured: GateRoleResult) -> list[GateEvidence]:
-    return [_gate_evidence(g, measured.generation.get(golden_set(g.name))) for g in judgement.gates]
+    return [_gate_evidence(gate, measured) for gate in judgement.gates]
 
 
-def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEvidence:
+def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidence:
     verdict = gate.verdict
     deltas: Mapping[str, Any] = verdict.delta_points or {}
     return GateEvidence(
         name=gate.name,
         golden_sha256=gate.cases.sha256,
-        generation=generation,
+        generation=measured.generation.get(golden_set(gate.name)),
         passed=verdict.passed,
         total=verdict.total,
         outcomes=gate.outcomes,
@@ -339,6 +348,7 @@ def _gate_evidence(gate: GateJudgement, generation: Generation | None) -> GateEv
             for name, delta in deltas.items()
         },
         skipped=list(gate.skipped),
+        served=served_evidence(gate.name, measured),
         dry_run=gate.dry_run,
         verdict=verdict.state,
         findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],

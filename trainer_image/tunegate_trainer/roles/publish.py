@@ -193,6 +193,7 @@ class _Publication:
                 plan=context.plan,
                 judgement=self._judgement,
                 measured=self.measured,
+                gate_folder=context.workspace / context.paths.gate,
                 manifest=self.manifest,
                 review=self.review,
                 decision=context.decision,
