@@ -182,10 +182,15 @@ def test_server_that_is_down_ends_the_pod_with_a_retryable_error(judged):
         judged(rows(9))
     assert f"{FIELD}: judge-7b at {judged.stub.endpoint['url']}/chat/completions" in str(raised.value)
     assert "status 503: try later" in str(raised.value)
-    judged.stub.reply = lambda *_: score(True)
-    sent = len(judged.stub.rows)
+    again = set()
+
+    def reply_again(row: dict[str, Any], _: int) -> str:
+        again.add(row["prompt"][0]["content"])
+        return score(True)
+
+    judged.stub.reply = reply_again
     assert len(judged(rows(9))) == 9
-    assert len(judged.stub.rows) == sent + 6, "the first three rows are not sent again"
+    assert again == {f"order {n}" for n in range(3, 9)}, "the first three rows are not sent again"
 
 
 def test_unreachable_server_is_reported_with_its_address(judged):
