@@ -1171,6 +1171,12 @@ EVALGATE = [
         "must be one of BaseModel, LastPublished",
     ),
     Wrong(
+        "samples at a temperature of 3",
+        {"spec.generation.samples": {"count": 5, "temperature": "3"}},
+        "spec.generation.samples.temperature",
+        "must be more than 0 and at most 2, as a number in quotes",
+    ),
+    Wrong(
         "an anchor in a registry",
         {"spec.anchor": {"uri": "oci://registry/orders:v1", "digest": "c" * 64}},
         "spec.anchor.uri",

@@ -70,7 +70,8 @@ class GateResult(StatusModel):
     failed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """Ids of the first failed cases, at most 10."""
     skipped: Annotated[list[str], Field(max_length=4)] = []
-    """Baselines that were skipped because they do not exist yet."""
+    """Baselines that were not compared: they do not exist yet, or only the final model is compared with
+    them."""
 
 
 class CheckpointStatus(StatusModel):

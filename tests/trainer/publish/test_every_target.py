@@ -135,8 +135,8 @@ def test_newest_version_with_evidence_of_the_gate_is_found(target, make_version,
         version = make_version(name)
         target.upload(version, writer)
         assert target.set_stable(version, number, writer)
-    assert target.newest_versions(gates, "none")[GATE].job == "two"
-    assert target.newest_versions(gates, "two")[GATE].job == "one"
+    assert target.newest_versions(gates, "none")[GATE][0].job == "two"
+    assert target.newest_versions(gates, "two")[GATE][0].job == "one"
 
 
 @dataclass

@@ -20,9 +20,9 @@ from support.published_version import publish_version as plant_version
 from tunegate_api.contract import Results, Role, sha256_text
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
-from tunegate_api.published import PublishedVersion
+from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
-from tunegate_trainer.process.errors import StorageError
+from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, seal, verify, write_model
 from tunegate_trainer.process.interruption import Interrupted
 from tunegate_trainer.publish.history import newest_versions, next_reading, strictest
@@ -407,7 +407,7 @@ def test_advisory_cases_do_not_decide_which_target_is_the_baseline(folder: Path)
         for name, outcomes in (("better", "f" * 5 + "p" * 15), ("advisory", "p" * 18 + "ff"))
     )
     results = job.context(Role.GATE).report.results
-    assert strictest([{GATE: better}, {GATE: advisory}], [gate], results)[GATE] == better
+    assert strictest([{GATE: [better]}, {GATE: [advisory]}], [gate], results)[GATE] == better
 
 
 def test_damaged_version_at_one_of_two_targets_is_an_error(folder: Path, target: Path) -> None:
@@ -430,7 +430,8 @@ def test_publish_retry_reads_the_last_published_version_again(
     first.publish()
     found = newest_versions(URI, target, job.request.final_gates, job.version)
     gate = job.context(Role.GATE)
-    gate.send_report(results=gate.report.results.merged(Results(last_published=next_reading(None, found))))
+    read = next_reading(None, {name: version for name, (version,) in found.items()})
+    gate.send_report(results=gate.report.results.merged(Results(last_published=read)))
     second.publish()
     crash = before(Path, "rename", lambda: fail(Interrupted()), monkeypatch, at=".history")
     with crash, pytest.raises(Interrupted):
@@ -504,22 +505,72 @@ def test_version_published_after_a_downgrade_of_tunegate_is_the_baseline(folder:
     assert f"LastPublished ({second.version}) 19/20" in third.operators_judgement().message
 
 
-@pytest.mark.parametrize(("gate", "golden"), [(GATE, "e" * 64), ("another-gate", None)])
-def test_version_with_another_golden_set_after_the_gate_is_an_error(
-    folder: Path, target: Path, gate: str, golden: str | None
+def test_version_with_another_golden_set_after_the_gate_is_not_compared(
+    folder: Path, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The publish role cannot evaluate it. The job is published as if it had been first."""
     job = Job(folder, "job", 16)
-    plant_version(target, "rival", gate, golden or job.golden_sha256, "p" * 20)
+    plant_version(target, "rival", GATE, "e" * 64, "p" * 20)
+    assert job.publish()
+    assert f"not compared with {URI}/rival: it was not evaluated on this golden set" in caplog.text
+    assert job.operators_judgement().gates[0].skipped == ("LastPublished",)
+
+
+def test_outcomes_of_another_gate_with_the_same_golden_set_count(folder: Path, target: Path) -> None:
+    job = Job(folder, "job", 16)
+    plant_version(target, "rival", "another-gate", job.golden_sha256, "p" * 20)
     assert not job.publish()
-    judged = job.operators_judgement()
-    assert judged.state is VerdictState.ERROR
-    assert "LastPublished (rival): it was published with another golden set" in judged.message
+    assert "LastPublished (rival) 20/20" in job.operators_judgement().message
+
+
+def test_newer_version_of_another_gate_does_not_hide_the_baseline(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 20), Job(folder, "second", 12)
+    first.publish()
+    plant_version(target, "easy", "another-gate", "e" * 64, "f" * 20)
+    newest = newest_versions(URI, target, second.request.final_gates, own="")
+    assert [(v.job, v.unjudged) for v in newest[GATE]] == [("easy", True), ("first", False)]
+    assert not second.publish()
+    assert f"LastPublished ({first.version}) 20/20" in second.operators_judgement().message
+
+
+def test_version_that_only_passed_dry_runs_of_other_gates_is_ignored(folder: Path, target: Path) -> None:
+    first, second = Job(folder, "first", 20), Job(folder, "second", 12)
+    first.publish()
+    plant_version(target, "rehearsal", "another-gate", "e" * 64, "p" * 20, dry_run=True)
+    newest = newest_versions(URI, target, second.request.final_gates, own="")
+    assert [v.job for v in newest[GATE]] == ["first"]
+
+
+@pytest.mark.parametrize(
+    "generation", [{"samples": {"count": 8}}, {"maxNewTokens": 9}, {"reasoning": "Keep"}]
+)
+def test_outcomes_with_other_generation_settings_are_not_compared(
+    folder: Path, target: Path, generation: dict[str, Any]
+) -> None:
+    first = Job(folder, "first", 20)
+    first.publish()
+    second = Job(folder, "second", 12, gate_spec={"generation": generation})
+    (found,) = newest_versions(URI, target, second.request.final_gates, own="")[GATE]
+    assert (found.job, found.unjudged) == ("first", True)
+
+
+def test_versions_in_the_result_that_differ_from_the_report_are_refused(folder: Path, target: Path) -> None:
+    job = Job(folder, "job", 16)
+    plant_version(target, "rival", "another-gate", "e" * 64, "p" * 20)
+    ((found,),) = newest_versions(URI, target, job.request.gates, own="").values()
+    outcomes = {"outcomes": "p" * 16 + "ffff", "by_case": True, "rejudged": True}
+    again = found.model_copy(update=outcomes | {"unjudged": False, "problem": None})
+    report = job.context(Role.GATE).report
+    read = LastPublished(reading=1, versions={GATE: again})
+    job.write_report(Role.GATE, results=report.results.model_copy(update={"last_published": read}))
+    with pytest.raises(UserError, match="differ, so one of these files was changed"):
+        job.publish()
 
 
 def test_version_that_the_gate_judged_again_is_the_baseline(folder: Path, target: Path) -> None:
     job = Job(folder, "job", 16)
     plant_version(target, "rival", "another-gate", "e" * 64, "p" * 20)
-    (found,) = newest_versions(URI, target, job.request.gates, own="").values()
+    ((found,),) = newest_versions(URI, target, job.request.gates, own="").values()
     outcomes = {"outcomes": "p" * 19 + "f", "by_case": True, "rejudged": True}
     again = found.model_copy(update=outcomes | {"unjudged": False, "problem": None})
     path = job.workspace / job.paths.gate / "result.json"

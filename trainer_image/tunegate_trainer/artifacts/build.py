@@ -170,7 +170,7 @@ def judged_dtype(parameters: TrainingParameters, artifact: Path, device: torch.d
 def published_stops(artifact: Path) -> list[int]:
     """Return the ids of the stop tokens in the artifact's generation_config.json."""
     named: Any = GenerationConfig.from_pretrained(artifact, local_files_only=True).eos_token_id
-    return list(named)
+    return [named] if isinstance(named, int) else list(named)
 
 
 def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, device: torch.device) -> Any:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Evaluation, GateRequest, Subject, golden_set
-from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.meta import Sha256
 from tunegate_api.published import PublishedVersion
 from tunegate_api.workspace import golden_file, published_file
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact, published_stops
@@ -19,24 +19,33 @@ from tunegate_trainer.evaluate.evaluate import SetResult, write_cases
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet
 from tunegate_trainer.models.base_model import verified_model
-from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.models.loading import generation_config, load_base
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import SourceNotFoundError, UserError
+from tunegate_trainer.process.errors import (
+    CudaOutOfMemoryError,
+    SourceNotFoundError,
+    StorageError,
+    TrainerError,
+    UserError,
+)
 from tunegate_trainer.process.files import refuse_unreadable, verify
-from tunegate_trainer.publish.anchor import anchor_folder
-from tunegate_trainer.publish.evidence import VERDICT
+from tunegate_trainer.publish.anchor import (
+    OTHER_BASE,
+    RUN_ITS_BASE,
+    ModelEvidence,
+    anchor_folder,
+    evaluated_digest,
+    read_model_evidence,
+)
+from tunegate_trainer.publish.history import with_rejudged
 from tunegate_trainer.publish.targets.target import Target
-from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 
 logger = logging.getLogger(__name__)
 
 
-class _Evaluated(StatusModel):
-    """A version's evidence: only the fields that say how its model was evaluated."""
-
-    dtype: str
-    quantization: str | None = None
-    base_model_digest: Sha256
+class CannotEvaluateError(Exception):
+    """A published version cannot be evaluated."""
 
 
 class PublishedVersions:
@@ -56,41 +65,57 @@ class PublishedVersions:
 
     def anchors(self, stage: str) -> Evaluation | None:
         """Return the outcomes of the anchors of the job's gates, each on the golden set of its gate, as an
-        evaluation of ``stage``. Returns None if no gate has an anchor.
+        evaluation of ``stage``. Returns None if no anchor was evaluated. The anchor of a gate in a dry run is
+        left out if it cannot be evaluated.
 
-        Raises the errors of :func:`~tunegate_trainer.publish.anchor.anchor_folder`, and :class:`UserError` if
-        an anchor cannot be evaluated.
+        Raises :class:`SourceNotFoundError` and :class:`UserError` if an anchor cannot be evaluated.
         """
         outcomes, seconds = {}, 0.0
         for gate in self._context.request.final_gates:
-            if gate.spec.anchor:
-                folder = anchor_folder(self._context.root, gate.name, gate.spec.anchor)
-                try:
-                    result = self._evaluate(folder, gate.spec.anchor.digest, [gate])[gate.name]
-                except (SourceNotFoundError, UserError) as error:
-                    message = f"EvalGate {gate.name}: spec.anchor cannot be judged: {error}"
-                    raise type(error)(message, error.hint) from error
-                write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
+            result = self._anchor(gate)
+            if result is not None:
                 outcomes[golden_set(gate.name)] = result.outcomes(GOLDEN)
                 seconds += result.seconds
         if not outcomes:
             return None
         return Evaluation(subject=Subject.ANCHOR, stage=stage, step=0, outcomes=outcomes, seconds=seconds)
 
-    def judge(self, target: Target, versions: Mapping[str, PublishedVersion]) -> dict[str, PublishedVersion]:
-        """Return ``versions``, the newest versions at ``target`` by gate, with outcomes for those that are
-        ``unjudged``.
+    def _anchor(self, gate: GateRequest) -> SetResult | None:
+        anchor, field = gate.spec.anchor, f"EvalGate {gate.name}: spec.anchor"
+        if anchor is None:
+            return None
+        try:
+            folder = anchor_folder(self._context.root, gate.name, anchor)
+            result = self._evaluate(folder, anchor.digest, [gate])[gate.name]
+        except CannotEvaluateError as error:
+            hint = "restore the version, or name another one in spec.anchor"
+            failure = UserError(f"{field} cannot be judged: {error}", hint)
+            if not gate.spec.dry_run:
+                raise failure from error
+            logger.warning("%s", failure)
+            return None
+        except (SourceNotFoundError, UserError) as error:
+            if not gate.spec.dry_run:
+                raise
+            logger.warning("%s", error)
+            return None
+        write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
+        return result
+
+    def judge(
+        self, target: Target, versions: Mapping[str, Sequence[PublishedVersion]]
+    ) -> dict[str, list[PublishedVersion]]:
+        """Return ``versions``, those at ``target`` by gate, with outcomes for those that are ``unjudged``.
 
         A version that cannot be evaluated keeps a ``problem``, so that the comparison with it is an Error.
         Raises :class:`StorageError` if a file cannot be read now.
         """
-        found = dict(versions)
-        unjudged = {gate: version for gate, version in versions.items() if version.unjudged}
+        unjudged = {gate: one for gate, each in versions.items() for one in each if one.unjudged}
         for address in dict.fromkeys(version.version for version in unjudged.values()):
             gates = [gate for gate, version in unjudged.items() if version.version == address]
             outcomes, problem = self._outcomes(target, unjudged[gates[0]], gates)
             for gate in gates:
-                found[gate] = unjudged[gate].model_copy(
+                judged = unjudged[gate].model_copy(
                     update={
                         "outcomes": outcomes.get(gate, ""),
                         "by_case": problem is None,
@@ -99,8 +124,8 @@ class PublishedVersions:
                         "problem": problem,
                     }
                 )
-                self.judged.setdefault(gate, []).append(found[gate])
-        return found
+                self.judged.setdefault(gate, []).append(judged)
+        return with_rejudged(versions, self.judged)
 
     def _outcomes(
         self, target: Target, version: PublishedVersion, gates: Sequence[str]
@@ -111,9 +136,11 @@ class PublishedVersions:
         requests = [gate for gate in self._context.request.final_gates if gate.name in gates]
         try:
             results = self._evaluate(folder, version.digest, requests)
-        except (SourceNotFoundError, UserError) as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            return {}, f"it cannot be judged on today's golden set: {error}{hint}"
+        except CannotEvaluateError as error:
+            return {}, (
+                f"it cannot be judged on today's golden set: {error}; restore it, remove its folder, or "
+                "publish to another address"
+            )
         for gate, result in results.items():
             write_cases(self._outputs / published_file(name, golden_file(gate)), result)
         return {gate: result.outcomes(GOLDEN) for gate, result in results.items()}, None
@@ -121,45 +148,71 @@ class PublishedVersions:
     def _evaluate(
         self, folder: Path, digest: Sha256 | None, gates: Sequence[GateRequest]
     ) -> dict[str, SetResult]:
-        context, evaluated = self._context, _read_evidence(folder)
-        problems = verify(folder)
-        refuse_unreadable(folder.name, problems)
-        if problems:
-            raise UserError(f"it was changed: {'; '.join(problems)}", "restore it, or remove its folder")
-        base = _base_model(context, evaluated) if is_adapter(folder) else None
+        """Return the results of the version in ``folder`` by gate.
+
+        Raises :class:`CannotEvaluateError` if the version cannot be evaluated, :class:`StorageError` if a
+        file cannot be read now, and :class:`CudaOutOfMemoryError`.
+        """
+        try:
+            return self._results(folder, digest, gates)
+        except (StorageError, CudaOutOfMemoryError, CannotEvaluateError):
+            raise
+        except TrainerError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            raise CannotEvaluateError(f"{error}{hint}") from error
+        except Exception as error:  # libraries raise many kinds of errors for a model that they cannot load
+            first = str(error).strip().splitlines()
+            raise CannotEvaluateError(f"{type(error).__name__}: {first[0] if first else ''}") from error
+
+    def _results(
+        self, folder: Path, digest: Sha256 | None, gates: Sequence[GateRequest]
+    ) -> dict[str, SetResult]:
+        context, evidence = self._context, read_model_evidence(folder)
+        _check_files(folder, digest)
+        base = _base_model(context, evidence) if is_adapter(folder) else None
         tokenizer = load_tokenizer(folder, base)
         sets: list[GeneratedSet] = golden_sets(context, tokenizer, gates)
-        quantization = evaluated.quantization if base else None
-        cache = BaselineCache(context, evaluated.dtype, self._device, quantization, digest)
+        quantization = evidence.quantization if base else None
+        cache = BaselineCache(context, evidence.dtype, self._device, quantization, digest)
         results = cache.find(sets)
         if results is None:
             _free_memory()
-            base_model = load_base(base or folder, evaluated.dtype, self._device, quantization)
-            model = load_artifact(base_model, folder, evaluated.dtype, self._device) if base else base_model
-            results = cache.evaluate(model, tokenizer, sets, stops=published_stops(folder))
+            base_model = load_base(base or folder, evidence.dtype, self._device, quantization)
+            model = load_artifact(base_model, folder, evidence.dtype, self._device) if base else base_model
+            _check_files(folder, digest)  # after loading, so that the loaded weights are those of the digest
+            stops = _stops(folder, tokenizer, base)
+            results = cache.evaluate(model, tokenizer, sets, stops=stops)
         return {gate.name: result for gate, result in zip(gates, results, strict=True)}
 
 
-def _read_evidence(folder: Path) -> _Evaluated:
-    try:
-        return _Evaluated.model_validate_json((folder / VERDICT).read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
-        raise UserError(f"its {VERDICT} cannot be read: {str(error).splitlines()[0]}") from error
+def _check_files(folder: Path, digest: Sha256 | None) -> None:
+    """Raise :class:`CannotEvaluateError` if the evaluated files in ``folder`` do not have this digest, and
+    :class:`StorageError` if a file cannot be read."""
+    problems = verify(folder)
+    refuse_unreadable(folder.name, problems)
+    if problems:
+        raise CannotEvaluateError(f"it was changed: {'; '.join(problems)}")
+    if evaluated_digest(folder) != digest:
+        raise CannotEvaluateError(f"it was changed: its files do not have the digest {digest}")
 
 
-def _base_model(context: Context, evaluated: _Evaluated) -> Path:
+def _base_model(context: Context, evidence: ModelEvidence) -> Path:
     """Return the folder of the base model of a published adapter. Raises :class:`SourceNotFoundError` if it
     is not on the job's volume."""
-    digest = evaluated.base_model_digest
+    digest = evidence.base_model_digest
     if digest == context.plan.model.digest:  # verified when the gate started
         return context.workspace / context.paths.base_model(digest)
     try:
         return verified_model(context.workspace, digest)
     except SourceNotFoundError as error:
-        raise SourceNotFoundError(
-            f"it is an adapter of another base model, which is not on the job's volume: {error}",
-            "run a job that starts from that base model on this volume first",
-        ) from error
+        raise SourceNotFoundError(OTHER_BASE.format(digest=digest), RUN_ITS_BASE) from error
+
+
+def _stops(folder: Path, tokenizer: PreTrainedTokenizerBase, base: Path | None) -> list[int]:
+    """Return the ids of the stop tokens. Artifacts of early releases do not name them all."""
+    if (folder / "generation_config.json").exists():
+        return published_stops(folder)
+    return stop_token_ids(tokenizer, generation_config(base or folder))
 
 
 def _free_memory() -> None:

@@ -1,24 +1,87 @@
-"""The anchor of a gate: a published version that stays a baseline."""
+"""Read published versions that are evaluated again: the anchors of gates, and how versions were evaluated."""
 
-from collections.abc import Sequence
+import logging
 from pathlib import Path
 
-from tunegate_api.contract import GateRequest
+from pydantic import ValidationError
+
+from tunegate_api.contract import GateRequest, files_digest
+from tunegate_api.meta import Sha256, StatusModel, first_problem
 from tunegate_api.v1alpha1.evalgate import Anchor
+from tunegate_api.workspace import Workspace
+from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.fetch.sources import locate
+from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest
+from tunegate_trainer.publish.evidence import CARD, EVIDENCE, VERDICT
+
+logger = logging.getLogger(__name__)
+
+OTHER_BASE = "it is an adapter of another base model, which is not on the job's volume: models/{digest}"
+RUN_ITS_BASE = "run a job that starts from that base model on this volume first"
 
 
-def check_anchors(root: Path, gates: Sequence[GateRequest]) -> None:
-    """Check that the anchors of ``gates`` exist. Raises the errors of :func:`anchor_folder`."""
-    for gate in gates:
-        if gate.spec.anchor:
-            anchor_folder(root, gate.name, gate.spec.anchor)
+class ModelEvidence(StatusModel):
+    """A version's evidence: only the fields that say how its model was evaluated."""
+
+    dtype: str
+    quantization: str | None = None
+    base_model_digest: Sha256
+
+
+def read_model_evidence(folder: Path) -> ModelEvidence:
+    """Return how the version in ``folder`` was evaluated. Raises :class:`UserError` if its evidence does not
+    say it."""
+    try:
+        return ModelEvidence.model_validate_json((folder / VERDICT).read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"it has no {VERDICT}") from error
+    except ValidationError as error:
+        raise UserError(f"its {VERDICT} cannot be read: {first_problem(error)}") from error
+
+
+def evaluated_digest(folder: Path) -> Sha256:
+    """Return the digest of the evaluated files in the manifest of a published version: all but the model card
+    and the evidence."""
+    files = read_manifest(folder).files
+    return files_digest(
+        {name: one for name, one in files.items() if name != CARD and not name.startswith(f"{EVIDENCE}/")}
+    )
+
+
+def check_anchors(context: Context, base_model: Sha256) -> None:
+    """Check that the anchors of the job's gates exist, and that the base model of an anchor that is an
+    adapter is on the volume. ``base_model`` is the digest of the job's base model. A gate in a dry run only
+    causes a warning.
+
+    Raises the errors of :func:`anchor_folder`, and those of :func:`read_model_evidence`.
+    """
+    for gate in context.request.final_gates:
+        try:
+            _check_anchor(context, gate, base_model)
+        except (SourceNotFoundError, UserError) as error:
+            if not gate.spec.dry_run:
+                raise
+            logger.warning("%s", error)
+
+
+def _check_anchor(context: Context, gate: GateRequest, base_model: Sha256) -> None:
+    if gate.spec.anchor is None:
+        return
+    field = f"EvalGate {gate.name}: spec.anchor"
+    folder = anchor_folder(context.root, gate.name, gate.spec.anchor)
+    try:
+        digest = read_model_evidence(folder).base_model_digest
+    except UserError as error:
+        raise UserError(f"{field}.uri: {error}", "name another version in spec.anchor") from error
+    is_there = digest == base_model or is_complete(context.workspace / Workspace.base_model(digest))
+    if is_adapter(folder) and not is_there:
+        raise SourceNotFoundError(f"{field}.uri: {OTHER_BASE.format(digest=digest)}", RUN_ITS_BASE)
 
 
 def anchor_folder(root: Path, gate: str, anchor: Anchor) -> Path:
-    """Return the folder of the anchor of the gate called ``gate``. Its files are not verified.
+    """Return the folder of the anchor of the gate called ``gate``. The content of its files is not verified.
 
     Raises :class:`SourceNotFoundError` if it is not a complete version, and :class:`UserError` if it has
     another digest.
@@ -30,7 +93,7 @@ def anchor_folder(root: Path, gate: str, anchor: Anchor) -> Path:
             f"{field}.uri: there is no published version at {anchor.uri}",
             "give the address and the digest in status.published of the job that published the version",
         )
-    digest = read_manifest(folder).digest
+    digest = evaluated_digest(folder)
     if digest != anchor.digest:
         raise UserError(
             f"{field}.digest is {anchor.digest}, but the version at {anchor.uri} has {digest}",

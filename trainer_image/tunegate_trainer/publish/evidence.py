@@ -64,7 +64,7 @@ class GateEvidence(StatusModel):
     rate: str
     baselines: dict[str, BaselineEvidence]
     skipped: list[str]
-    """The baselines that were not compared, because they did not exist yet."""
+    """The baselines that were not compared, because there was no version to compare with."""
     served: ServedEvidence | None = None
     """The model that was live when the gate judged. Absent if the gate names none."""
     dry_run: bool

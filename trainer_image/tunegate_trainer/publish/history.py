@@ -22,6 +22,7 @@ from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import MAX_CASES, counted_outcomes, passed_count
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import create_once, is_complete, read_manifest, sha256_file
 from tunegate_trainer.publish.evidence import EVIDENCE, VERDICT
@@ -30,9 +31,8 @@ HISTORY = ".history"
 ENTRY = "entry.json"
 LATEST = "latest"
 """A symbolic link to the version that was published last."""
-UNJUDGED = "it was published with another golden set after the final gate had run; create the job again"
-"""The problem of a version that was not evaluated on today's golden set. The final gate evaluates such
-versions, so the problem remains only if a version was published after that."""
+UNJUDGED = "it was not evaluated on this golden set"
+"""The problem of an unjudged version."""
 MAX_REMOVAL = timedelta(minutes=10)
 """A damaged version whose last change is more recent than this may be in the middle of its removal, so the
 pod fails and is retried."""
@@ -62,6 +62,14 @@ class JudgedGate(StatusModel):
     outcomes: Annotated[str, Field(max_length=MAX_CASES)] = ""
     """The outcome of each case as one letter. Empty in the evidence that earlier releases wrote."""
     dry_run: bool = False
+    generation: Generation | None = None
+    """The settings with which the outputs were generated. None in the evidence of earlier releases."""
+
+    def is_comparable_with(self, gate: GateRequest) -> bool:
+        """Whether the outcomes are those of the golden set of ``gate``, with outputs of the same kind."""
+        now, before = gate.spec.generation, self.generation or gate.spec.generation
+        settings = [(one.samples, one.max_new_tokens, one.reasoning) for one in (now, before)]
+        return self.golden_sha256 == gate.golden_sha256 and settings[0] == settings[1]
 
 
 class Judged(StatusModel):
@@ -104,20 +112,20 @@ def newest_recorded(folder: Path) -> str | None:
 
 def newest_versions(
     uri: str, folder: Path, gates: Sequence[GateRequest], own: str
-) -> dict[str, PublishedVersion]:
-    """Return, for each gate with the baseline LastPublished, the newest version in ``folder`` that was
-    published with evidence.
+) -> dict[str, list[PublishedVersion]]:
+    """Return, for each gate with the baseline LastPublished, the versions in ``folder`` that the job's model
+    is compared with: the newest version and, if its evidence has no outcomes on the golden set of the gate,
+    also the newest version that has them. The first of the two is ``unjudged``.
 
-    If the evidence has no outcomes of this gate with this golden set, the version is returned as
-    ``unjudged``. If this gate was a dry run, the version is a baseline only for a dry run. ``own``, the job's
-    own version, is ignored. Versions are read from newest to oldest. If one is damaged, it is returned, with
-    its ``problem``, for all gates without a version so far.
+    Versions without evidence, ``own``, the job's own version, and for an enforced gate, versions that only
+    passed dry runs are ignored. Versions are read from newest to oldest. If one is damaged, it is returned,
+    with its ``problem``, for all gates without a version with outcomes so far.
 
     Raises :class:`StorageError` if the folder of ``uri`` cannot be read, or if a damaged version changed so
     recently that it may be in the middle of its removal.
     """
     pending = {gate.name: gate for gate in gates if "LastPublished" in gate.spec.baselines}
-    found: dict[str, PublishedVersion] = {}
+    found: dict[str, list[PublishedVersion]] = {}
     with _readable(folder):
         for name in _versions(folder):
             if not pending:
@@ -134,19 +142,21 @@ def newest_versions(
                 if not _is_damaged_entry(name):
                     _refuse_recent(folder / name, error)
                 # These gates must not pass, because the version may have been their baseline.
-                found |= {gate: _damaged(uri, name, pending[gate].golden_sha256, error) for gate in pending}
+                for gate in pending.values():
+                    found.setdefault(gate.name, []).append(_damaged(uri, name, gate.golden_sha256, error))
                 break
             for gate in [*pending.values()]:
                 version = judged and _published(uri, name, judged, gate)
-                if version:
-                    found[gate.name] = version
+                if version and not version.unjudged:
                     del pending[gate.name]
+                if version and not (version.unjudged and gate.name in found):
+                    found.setdefault(gate.name, []).append(version)
     return found
 
 
 def with_rejudged(
-    versions: Mapping[str, PublishedVersion], rejudged: Mapping[str, Sequence[PublishedVersion]]
-) -> dict[str, PublishedVersion]:
+    versions: Mapping[str, Sequence[PublishedVersion]], rejudged: Mapping[str, Sequence[PublishedVersion]]
+) -> dict[str, list[PublishedVersion]]:
     """Return ``versions``, in which each unjudged version is replaced by the same version in ``rejudged``, if
     it is there. The keys of both are the names of gates."""
 
@@ -158,14 +168,14 @@ def with_rejudged(
         )
         return next(same, version) if version.unjudged else version
 
-    return {gate: judged(gate, version) for gate, version in versions.items()}
+    return {gate: [judged(gate, version) for version in each] for gate, each in versions.items()}
 
 
 def strictest(
-    found: Iterable[dict[str, PublishedVersion]], gates: Sequence[GateRequest], results: Results
+    found: Iterable[Mapping[str, Sequence[PublishedVersion]]], gates: Sequence[GateRequest], results: Results
 ) -> dict[str, PublishedVersion]:
-    """Combine the newest versions at several targets: for each gate, return the version that passed the
-    most cases. Advisory cases do not count.
+    """Combine the versions at several targets: for each gate, return the version that passed the most cases.
+    Advisory cases do not count.
 
     A damaged version takes precedence, so that the comparison does not pass. A new version whose pass rate is
     at least that of the returned one has at least the pass rate of the last version at every target. New
@@ -174,7 +184,7 @@ def strictest(
     counted = {g.name: counted_cases(measured_cases(g, results), g.spec.thresholds.rules()) for g in gates}
     chosen: dict[str, PublishedVersion] = {}
     for versions in found:
-        for gate, version in versions.items():
+        for gate, version in ((gate, version) for gate, each in versions.items() for version in each):
             strictness = partial(_strictness, counted[gate])
             chosen[gate] = max(chosen.get(gate, version), version, key=strictness)
     return chosen
@@ -194,10 +204,11 @@ def _strictness(counted: CountedCases, version: PublishedVersion) -> tuple[bool,
 
 
 def _published(uri: str, name: str, judged: Judged, gate: GateRequest) -> PublishedVersion | None:
-    """Return the version as the baseline of ``gate``. Returns None if ``gate`` is enforced now, but was a dry
-    run when the version was published."""
-    evidence = next((each for each in judged.gates if each.name == gate.name), None)
-    if evidence and evidence.dry_run and not gate.spec.dry_run:
+    """Return the version as a baseline of ``gate``. Returns None if ``gate`` is enforced, but the version
+    only passed dry runs, or passed ``gate`` when that was a dry run."""
+    own = [each for each in judged.gates if each.name == gate.name]
+    rehearsed = all(each.dry_run for each in own or judged.gates)
+    if rehearsed and not gate.spec.dry_run:
         return None
     version = PublishedVersion(
         job=judged.job,
@@ -206,10 +217,11 @@ def _published(uri: str, name: str, judged: Judged, gate: GateRequest) -> Publis
         version=f"{uri.rstrip('/')}/{name}",
         digest=judged.artifact_digest,
     )
-    if evidence is None or evidence.golden_sha256 != gate.golden_sha256:
+    same = next((each for each in [*own, *judged.gates] if each.is_comparable_with(gate)), None)
+    if same is None:
         return version.model_copy(update={"unjudged": True, "problem": UNJUDGED})
-    outcomes = evidence.outcomes or counted_outcomes(evidence.passed, evidence.total)
-    return version.model_copy(update={"outcomes": outcomes, "by_case": bool(evidence.outcomes)})
+    outcomes = same.outcomes or counted_outcomes(same.passed, same.total)
+    return version.model_copy(update={"outcomes": outcomes, "by_case": bool(same.outcomes)})
 
 
 def _damaged(uri: str, name: str, golden_sha256: Sha256, error: DamagedError) -> PublishedVersion:

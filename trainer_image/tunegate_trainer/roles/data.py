@@ -48,7 +48,6 @@ from tunegate_trainer.planning.sizing import generation_batches, with_gate_memor
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
-from tunegate_trainer.publish.anchor import check_anchors
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row
 
@@ -98,8 +97,10 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
     check_served(context, context.request.final_gates)
-    check_anchors(context.root, context.request.final_gates)
     model = _model(context)
+    if any(gate.spec.anchor for gate in context.request.final_gates):
+        # Imported only if needed: importing PEFT takes two seconds.
+        import_module("tunegate_trainer.publish.anchor").check_anchors(context, model.digest)
     try:
         plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
         plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money

@@ -207,7 +207,7 @@ def _last_published(
             logger.warning("not comparing with a publish target before publishing: %s", error)
             continue
         versions = target.newest_versions(request.final_gates, version_name(request.name, request.uid))
-        if any(version.unjudged for version in versions.values()):
+        if any(version.unjudged for each in versions.values() for version in each):
             report()
         found.append(published.judge(target, versions))
     return next_reading(context.report.results.last_published, strictest(found, request.final_gates, results))

@@ -6,7 +6,7 @@ verdict, the operator passes this decision, which must name exactly the computed
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tunegate_api.contract import (
 from tunegate_api.judging.approval import approving_gates, may_publish, verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.published import PublishedVersion
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.context import Context
@@ -32,7 +33,7 @@ from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, verify
 from tunegate_trainer.publish.evidence import is_described, write_evidence
-from tunegate_trainer.publish.history import next_reading, strictest, with_rejudged
+from tunegate_trainer.publish.history import UNJUDGED, next_reading, strictest, with_rejudged
 from tunegate_trainer.publish.review import ReviewEvidence, review_evidence
 from tunegate_trainer.publish.targets import TARGETS, Targets, open_target
 from tunegate_trainer.publish.targets.target import Target, Version, version_name
@@ -158,8 +159,7 @@ class _Publication:
             found = []
             for one in self.targets:
                 try:
-                    newest = one.newest_versions(request.final_gates, self._name)
-                    found.append(with_rejudged(newest, self.measured.rejudged))
+                    found.append(self._judged(one.newest_versions(request.final_gates, self._name)))
                 except StorageError:
                     if one is target:
                         raise
@@ -170,6 +170,23 @@ class _Publication:
         if not self._may_publish(judgement):
             logger.warning("not published, the verdict is %s: %s", judgement.state, judgement.message)
         return judgement
+
+    def _judged(self, newest: Mapping[str, Sequence[PublishedVersion]]) -> dict[str, list[PublishedVersion]]:
+        """Return the versions with outcomes.
+
+        This role cannot evaluate a version that was published with another golden set after the gate role had
+        run. The artifact is then compared with the version that the gate role found, as if the jobs had
+        published in the other order.
+        """
+        before = self.gate_results.last_published
+        judged: dict[str, list[PublishedVersion]] = {}
+        for gate, versions in with_rejudged(newest, self.measured.rejudged).items():
+            judged[gate] = [version for version in versions if not version.unjudged]
+            if len(judged[gate]) < len(versions):
+                logger.warning("%s: not compared with %s: %s", gate, versions[0].version, UNJUDGED)
+                earlier = before.versions.get(gate) if before else None
+                judged[gate] += [earlier] if earlier else []
+        return judged
 
     def _may_publish(self, judgement: Judgement) -> bool:
         return is_allowed(self.context, judgement)
@@ -253,7 +270,9 @@ def read_gate_results(context: Context, digest: str) -> tuple[Results, GateRoleR
             f"not published: the gate's results are damaged: {error}", "create the job again"
         ) from error
     outcomes = {e.key: (e.outcomes, e.counts) for e in measured.evaluations}
-    if outcomes != {e.key: (e.outcomes, e.counts) for e in report.results.evaluations}:
+    compared = report.results.last_published.versions if report.results.last_published else {}
+    unknown = [v for gate, v in compared.items() if v.rejudged and v not in measured.rejudged.get(gate, ())]
+    if unknown or outcomes != {e.key: (e.outcomes, e.counts) for e in report.results.evaluations}:
         raise UserError(
             f"not published: the results in {written} and {reported} differ, so one of these files was "
             "changed after "

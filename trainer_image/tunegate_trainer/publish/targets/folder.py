@@ -69,7 +69,7 @@ class FolderTarget:
     def read_stable(self) -> int:
         return last_number(self.folder)
 
-    def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, PublishedVersion]:
+    def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, list[PublishedVersion]]:
         return newest_versions(self.uri, self.folder, gates, own)
 
     def fetch(self, version: PublishedVersion) -> Path:

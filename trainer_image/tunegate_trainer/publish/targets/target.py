@@ -66,9 +66,9 @@ class Target(Protocol):
         """Return the number of the last publication, or 0 before the first."""
         ...
 
-    def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, PublishedVersion]:
-        """Return, by gate, the newest version that was published with evidence. If it was not judged by that
-        gate with its golden set, it is ``unjudged``.
+    def newest_versions(self, gates: Sequence[GateRequest], own: str) -> dict[str, list[PublishedVersion]]:
+        """Return, by gate, the versions that the job's model is compared with, see
+        :func:`tunegate_trainer.publish.history.newest_versions`.
 
         ``own``, the job's own version, is ignored.
         """
