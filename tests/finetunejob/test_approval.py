@@ -194,6 +194,9 @@ def test_one_gate_that_allows_no_override_is_enough():
     [
         ("{", 'annotation tunegate.dev/approve must be {"verdict": "DIGEST", "by": "<your user name>", "rea'),
         ("[]", "annotation tunegate.dev/approve must be"),
+        ("5", "annotation tunegate.dev/approve must be"),
+        ("true", "annotation tunegate.dev/approve must be"),
+        pytest.param("[" * 100_000, "annotation tunegate.dev/approve must be", id="nested deeply"),
         ('{"verdict": "DIGEST", "by": "ana"}', "annotation tunegate.dev/approve must be"),
         ('{"verdict": "DIGEST", "by": "ana", "reason": 1}', "annotation tunegate.dev/approve must be"),
         (

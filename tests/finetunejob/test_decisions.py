@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tunegate_operator.finetunejob.decisions import is_at_rest
-from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+from tunegate_operator.names import APPROVE_ANNOTATION, CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,12 @@ def test_stopped_job_is_at_rest_until_a_person_decides(
     job = {"metadata": {}, "spec": {}, "status": {"phase": "Stopped", "stop": {"id": "sft-1-20"}}}
     assert is_at_rest(job)
     assert is_at_rest(job | {"metadata": {"annotations": annotations}}) is expected
+
+
+@pytest.mark.parametrize("written", ["5", "true", "null", "[]", "{}"])
+def test_job_with_a_malformed_approval_still_waits(written: str) -> None:
+    final = {"verdict": "Passed", "verdictDigest": "d" * 64}
+    metadata = {"annotations": {APPROVE_ANNOTATION: written}}
+    assert is_at_rest(
+        {"metadata": metadata, "spec": {}, "status": {"phase": "AwaitingApproval", "final": final}}
+    )

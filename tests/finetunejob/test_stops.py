@@ -124,7 +124,10 @@ def test_decision_without_a_reason_is_ignored_with_a_message(decision):
     assert status.message.startswith("annotation tunegate.dev/continue gives no reason. golden 85/100")
 
 
-@pytest.mark.parametrize("written", ["{", "null", "[]", '"go on"', "{}"])
+NESTED = pytest.param("[" * 100_000, id="nested deeply")
+
+
+@pytest.mark.parametrize("written", ["{", "null", "[]", "5", '"go on"', "{}", NESTED])
 def test_malformed_annotation_is_ignored_with_the_expected_format(written):
     world = stopped()
     world.edit(annotations={DISCARD_ANNOTATION: written})

@@ -73,7 +73,7 @@ def parse_decision(text: str) -> dict[str, object] | None:
     """Parse the value of an annotation; None if the value is not a JSON object."""
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
 
@@ -123,11 +123,13 @@ def _verdict_annotation(
 ) -> VerdictAnnotation | str:
     try:
         pairs = json.loads(annotations[name], object_pairs_hook=tuple)  # a dict would hide repeated keys
-    except ValueError:
+    except (ValueError, RecursionError):
         pairs = None
-    fields = dict(pairs) if isinstance(pairs, tuple) else {}
+    if not isinstance(pairs, tuple):  # not a JSON object
+        pairs = ()
+    fields = dict(pairs)
     is_plain = all(isinstance(value, str) for value in fields.values())
-    if pairs is None or len(fields) != len(pairs) or fields.keys() != _VERDICT_KEYS or not is_plain:
+    if len(fields) != len(pairs) or fields.keys() != _VERDICT_KEYS or not is_plain:
         return (
             f'annotation {name} must be {{"verdict": "{digest}", "by": "<your user name>", "reason": "…"}}, '
             "with these keys only"
