@@ -25,8 +25,9 @@ def verdict_digest(judged: Judgement) -> Sha256:
     """Return the digest of the verdict on an artifact: the SHA-256 of JSON with sorted keys.
 
     It covers the artifact, the golden sets, all outcomes, the verdict, and the rules that are not met. The
-    baselines of a gate are only covered if the gate did not pass: a model that passes in comparison with a
-    new baseline too has the same verdict, but a model that is worse than another baseline has a new one.
+    outcomes of a gate's baselines are only covered if the gate did not pass: a model that passes in
+    comparison with a new baseline too has the same verdict, but a model that is worse than another baseline
+    has a new one, even if both baselines passed the same number of cases.
     """
     evaluation = judged.evaluation
     missed = [gate for gate in judged.enforced if gate.verdict.state is not VerdictState.PASSED]
@@ -42,7 +43,7 @@ def verdict_digest(judged: Judgement) -> Sha256:
             for name, finding in judged.findings
             if finding.state is not VerdictState.PASSED
         ],
-        "baselines": {gate.name: gate.baselines for gate in missed},
+        "baselines": {gate.name: gate.baseline_outcomes for gate in missed},
     }
     return sha256_text(json.dumps(content, sort_keys=True, separators=(",", ":")))
 

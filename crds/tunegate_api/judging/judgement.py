@@ -56,8 +56,8 @@ class GateJudgement:
     outcomes: str
     """The outcome of each case, one letter per case."""
     verdict: Verdict
-    baselines: dict[str, int]
-    """Maps the name of each baseline to the number of golden cases that it passed."""
+    baseline_outcomes: dict[str, str]
+    """Maps the name of each baseline that was measured to its outcomes of the golden cases."""
     skipped: tuple[str, ...]
     """Baselines that were skipped: those that do not exist yet, and for a checkpoint, those that only the
     final gate measures."""
@@ -65,6 +65,11 @@ class GateJudgement:
     """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
     counted: CountedCases
     """The cases that are not advisory."""
+
+    @property
+    def baselines(self) -> dict[str, int]:
+        """Maps the name of each baseline that was measured to the number of golden cases that it passed."""
+        return {name: passed_count(outcomes) for name, outcomes in self.baseline_outcomes.items()}
 
     @property
     def failed_cases(self) -> list[str]:
@@ -334,7 +339,7 @@ def _judge_gate(
         cases=cases,
         outcomes=outcomes,
         verdict=judge_golden(cases, outcomes, rules, baselines),
-        baselines={k: passed_count(letters) for k, letters in known.items() if letters is not None},
+        baseline_outcomes={k: letters for k, letters in known.items() if letters is not None},
         skipped=tuple(skipped),
         dry_run=gate.spec.dry_run,
         counted=counted,

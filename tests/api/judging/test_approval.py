@@ -116,6 +116,14 @@ def test_comparison_with_a_better_version_changes_a_failed_verdict():
     assert len(set(digests)) == 3
 
 
+def test_other_new_failures_change_a_failed_verdict():
+    failed = "p" * 90 + "f" * 10
+    three_new, ten_new = "p" * 83 + "f" * 14 + "p" * 3, "p" * 76 + "f" * 14 + "p" * 10
+    assert three_new.count("p") == ten_new.count("p"), "so the drop is the same"
+    strict = {"thresholds": {"minPassRate": "0.8", "maxNewFailures": "2"}}
+    assert digest(failed, three_new, **strict) != digest(failed, ten_new, **strict)
+
+
 def test_digest_names_the_outcome_of_each_case_and_the_limits():
     limits = {"thresholds": {"minPassRate": "0.95"}}
     digests = [digest("pf" * 50), digest("fp" * 50), digest("p" * 90 + "f" * 10, **limits)]
