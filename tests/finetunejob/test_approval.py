@@ -331,18 +331,40 @@ def test_job_fails_if_its_results_changed_after_the_approval():
     assert publish_jobs(world) == []
 
 
-def test_lost_status_is_restored_from_the_annotation_while_publishing():
-    world = waiting(**APPROVED)
-    annotate(world, "approve")
-    (publishing,) = publish_jobs(world)
+def lose_decision(world: World) -> None:
+    """Remove the decision from status, as if an older status had been restored."""
     job = world.job()
     del job["status"]["verdictDecision"]
     world.cluster.as_user.patch_status(Key.of(job), job["status"], job["metadata"]["resourceVersion"])
     world.settle()
+
+
+@pytest.mark.parametrize(
+    ("final", "gate", "action"), [(94, APPROVED, "approve"), (FAILS, OVERRIDABLE, "override")]
+)
+def test_lost_status_is_restored_from_the_annotation_while_publishing(final, gate, action):
+    world = waiting(final, **gate)
+    annotate(world, action)
+    (publishing,) = publish_jobs(world)
+    lose_decision(world)
     decision = world.status().verdict_decision
     assert decision is not None
-    assert (decision.by, publish_jobs(world)) == ("ana", [publishing])
+    assert (decision.action, decision.by, publish_jobs(world)) == (action, "ana", [publishing])
     assert world.run().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(("action", "verdict"), [("override", "e" * 64), ("reject", None)])
+def test_lost_override_is_restored_only_from_an_override_of_this_verdict(action, verdict):
+    world = waiting(FAILS, **OVERRIDABLE)
+    annotate(world, "override")
+    value = {"verdict": verdict or digest_of(world), "by": "ana", "reason": "late"}
+    annotations = {VERDICT_ANNOTATIONS[action]: json.dumps(value)}
+    world.edit(annotations={VERDICT_ANNOTATIONS["override"]: ""} | annotations)
+    lose_decision(world)
+    status = world.run()
+    assert status.phase is Phase.FAILED
+    assert status.failure is not None
+    assert status.failure.reason == Reason.GATE_FAILED
 
 
 def test_suspended_job_is_published_only_after_it_is_resumed():

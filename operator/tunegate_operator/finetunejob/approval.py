@@ -1,5 +1,7 @@
 """Wait until a person decides about the final verdict, and record the decision."""
 
+from collections.abc import Sequence
+
 from tunegate_api.contract import Role
 from tunegate_api.judging.approval import approving_gates, may_override
 from tunegate_api.judging.verdict import VerdictState
@@ -16,14 +18,21 @@ from tunegate_operator.names import APPROVE_ANNOTATION, OVERRIDE_ANNOTATION, Ste
 
 
 def can_decide(run: Run, final: FinalStatus) -> bool:
-    """Return whether a person may decide about the final verdict: not if somebody has decided, and no
-    override after publishing has started."""
+    """Return whether a person may decide about the final verdict: not if somebody has decided.
+
+    After publishing has started, a job does not wait for an override. An override of exactly this verdict
+    that is there already still counts, because its record may have been lost with the status.
+    """
     if run.draft.status.verdict_decision is not None:
         return False
     if final.verdict is VerdictState.PASSED:
         return bool(approving_gates(run.request))
+    if not may_override(run.request, final.verdict):
+        return False
     is_publishing = run.jobs.latest_number(Step(Role.PUBLISH)) > 0
-    return not is_publishing and may_override(run.request, final.verdict)
+    return not is_publishing or any(
+        isinstance(one, VerdictAnnotation) and one.action == "override" for one in _annotations(run, final)
+    )
 
 
 def ensure_decided(run: Run, final: FinalStatus) -> bool:
@@ -33,8 +42,7 @@ def ensure_decided(run: Run, final: FinalStatus) -> bool:
     Publishing starts only with the next reconciliation, when the decision is in status. So a crash cannot
     lose a decision that took effect, or give it another time.
     """
-    draft, annotations = run.draft, run.observed.job.metadata.annotations
-    found = verdict_annotations(final.verdict, final.verdict_digest, annotations)
+    draft, found = run.draft, _annotations(run, final)
     decided = next((one for one in found if isinstance(one, VerdictAnnotation)), None)
     if decided:
         return _record(run, final, decided)
@@ -51,6 +59,11 @@ def verdict_text(final: FinalStatus) -> str:
     messages = [f"{g.name}: {g.message}" for g in final.gates if g.verdict is final.verdict]
     messages += [final.task_message] if final.task_verdict is final.verdict else []
     return "; ".join(messages)
+
+
+def _annotations(run: Run, final: FinalStatus) -> Sequence[VerdictAnnotation | str]:
+    annotations = run.observed.job.metadata.annotations
+    return verdict_annotations(final.verdict, final.verdict_digest, annotations)
 
 
 def _record(run: Run, final: FinalStatus, found: VerdictAnnotation) -> bool:
