@@ -18,6 +18,7 @@ SCRIPTS = {
     "refunds": Script(checkpoints={k: v for k, v in REGRESSING.items() if k <= 35}, stops=True),
     "returns": Script(checkpoints={10: 60, 20: 80}),
     "billing": Script(final=80),
+    "credits": Script(gate="approved"),
 }
 HANGING = {("returns", Role.TRAIN), ("checking", Role.DATA)}
 """The jobs and roles whose pods do not end."""
@@ -28,6 +29,7 @@ PHASES = {
     "billing": "Failed",
     "checking": "Validating",
     "waiting": "Pending",
+    "credits": "AwaitingApproval",
 }
 SAFETY = {"unsafe": 2, "unsafeDelta": 1, "overRefused": 3}
 """The results of ``billing`` on a safety set."""
@@ -61,6 +63,8 @@ def start_jobs(team: Team) -> None:
     team.apply(
         make_gate("unread", config_map="none").obj(),
         make_job("waiting").with_gates("none").obj(),
+        make_gate("approved").with_spec(approval="Required").obj(),
+        make_job("credits").with_gates("approved").obj(),
         *(make_job(name).with_publish().obj() for name in ("returns", "checking")),
         *(make_job(n).with_publish().with_spec(resources=_GPU).obj() for n in ("refunds", "billing")),
     )

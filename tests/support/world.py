@@ -147,6 +147,8 @@ class Script:
     """Case outcomes of the task metric on the test rows."""
     golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
     """The digest of the golden set that the pods report."""
+    gate: str = "golden"
+    """The gate whose golden set the pods report."""
     id_suffix: str = ""
     """A suffix of all case ids, to make them longer."""
     behind: list[str] | None = None
@@ -170,7 +172,7 @@ class Script:
     def sets(self) -> dict[str, CaseSet]:
         ids = [f"case-{i}{self.id_suffix}" for i in range(GOLDEN_CASES)]
         return {
-            golden_set("golden"): CaseSet(sha256=self.golden_sha256, ids=ids),
+            golden_set(self.gate): CaseSet(sha256=self.golden_sha256, ids=ids),
             task_set("dev", "exact_match"): _rows(len(DEV)),
             task_set("test", "exact_match"): _rows(len(self.test)),
         }
@@ -197,7 +199,7 @@ class Script:
             loss=0.5,
             digest=DIGEST,
             outcomes={
-                golden_set("golden"): letters(golden) if isinstance(golden, int) else golden,
+                golden_set(self.gate): letters(golden) if isinstance(golden, int) else golden,
                 task_set(split, "exact_match"): task,  # type: ignore[arg-type]
             },
             seconds=5.0,
