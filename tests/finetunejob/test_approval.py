@@ -12,7 +12,7 @@ from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import VERDICT_ANNOTATIONS
 
 APPROVED, OVERRIDABLE = {"approval": "Required"}, {"override": "Allowed"}
@@ -52,6 +52,17 @@ def reading(passed: int) -> LastPublished:
 
 def publish_jobs(world: World) -> list[str]:
     return [name for name in world.jobs() if "-publish-" in name]
+
+
+def decision_variable(job: Object) -> str:
+    environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    (value,) = [each["value"] for each in environment if each["name"] == DECISION_VARIABLE]
+    return value
+
+
+def decision_of(job: Object) -> VerdictDecision:
+    """Return the decision that the pods of a Job get."""
+    return VerdictDecision.model_validate_json(decision_variable(job).replace("$$", "$"))
 
 
 def test_model_that_passed_waits_for_the_required_approval():
@@ -95,14 +106,8 @@ def test_publish_pod_gets_the_decision_as_status_has_it():
     world = waiting(**APPROVED)
     annotate(world, "approve", reason="see $(HOME)")
     (job,) = world.active_jobs()
-    (variable,) = [
-        each
-        for each in job["spec"]["template"]["spec"]["containers"][0]["env"]
-        if each["name"] == DECISION_VARIABLE
-    ]
-    assert "$$(HOME)" in variable["value"], "or a kubelet would replace it"
-    given = VerdictDecision.model_validate_json(variable["value"].replace("$$", "$"))
-    assert given == world.status().verdict_decision
+    assert "$$(HOME)" in decision_variable(job), "or a kubelet would replace it"
+    assert decision_of(job) == world.status().verdict_decision
 
 
 def test_rejection_fails_the_job_and_names_the_person():
@@ -133,6 +138,21 @@ def test_job_without_publish_targets_waits_too_and_then_succeeds():
     status = world.status()
     assert status.phase is Phase.SUCCEEDED
     assert status.message == "passed (golden 0.94), approved by ana: reviewed by legal"
+
+
+def test_track_pod_sends_an_override_that_no_other_pod_knows():
+    world = World(Script(final=FAILS, behind=[]))
+    tracking = {"mlflow": {"uri": "http://mlflow.internal", "experiment": "orders"}}
+    world.apply_all(make_job().with_spec(tracking=tracking).obj(), make_gate().with_spec(**OVERRIDABLE).obj())
+    world.run()
+    annotate(world, "override")
+    (job,) = world.active_jobs()
+    assert "-track-" in job["metadata"]["name"]
+    assert decision_of(job) == world.status().verdict_decision
+    world.run()
+    status = world.status()
+    assert status.tracking is not None
+    assert (status.phase, status.tracking.result) == (Phase.SUCCEEDED, "Succeeded")
 
 
 @pytest.mark.parametrize("gate", [{}, {"approval": "NotRequired"}, OVERRIDABLE])

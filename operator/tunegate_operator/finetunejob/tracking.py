@@ -3,7 +3,8 @@
 Before a pod ends, it tries each tracker once more and reports which trackers are behind. The job's next pod
 sends these trackers the remaining metrics. After the job's last pod, a small Job of role ``track`` does this.
 The track pod also sends how the job ended if no earlier pod knew it: for example, the job exceeded its
-deadline, ran out of memory, or was discarded.
+deadline, ran out of memory, or was discarded, or a person overrode the verdict of a job without publish
+targets.
 
 Each track pod retries for some minutes, and the next one starts after a growing pause, so that no track pod
 occupies a volume and a node for long.
@@ -65,7 +66,12 @@ def _reported_behind(run: Run) -> list[str] | None:
     ends = [pod.termination for pod in pods if pod.termination]
     reported = next((end for end in ends if end.trackers_behind is not None), None)
     failure = run.draft.status.failure
-    judged = failure is None or failure.reason in _JUDGED.get(last.step.role, ())
+    if failure is None:
+        decision = run.draft.status.verdict_decision
+        is_overridden = decision is not None and decision.action == "override"
+        judged = not is_overridden or last.step.role is Role.PUBLISH  # only this role gets the decision
+    else:
+        judged = failure.reason in _JUDGED.get(last.step.role, ())
     return reported.trackers_behind if reported and (judged or reported.outcome is Outcome.FAILED) else None
 
 
@@ -139,7 +145,10 @@ def _start(run: Run, tracking: TrackingStatus, tries: Sequence[Child]) -> None:
         args: tuple[str, ...] = ("--trackers", ",".join(tracking.behind))
         args += ("--failure", _argument(failure, run.pods)) if failure else ()
         number = tracking.attempts + 1
-        job = child_job(run.observed.job, request, TRACK, number, pods=run.pods, extra_args=args)
+        decision = run.draft.status.verdict_decision
+        job = child_job(
+            run.observed.job, request, TRACK, number, pods=run.pods, extra_args=args, decision=decision
+        )
         run.draft.agenda.actions.append(Create(job))
         run.draft.agenda.actions += [Delete(child.key, child.uid) for child in tries]
 

@@ -1,5 +1,6 @@
 """The state of a job's runs, from the files on the volume."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from support.job_folder import JobFolder
 from support.report_page import BASE, GOOD
 from tunegate_api.contract import PublishedArtifact, Role
+from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.report.collect import collect
 from tunegate_trainer.tracking.runs import RunState, runs_of
 
@@ -51,3 +53,16 @@ def test_tracker_run_of_overridden_job_ends_after_all_targets_are_published(
     job.write_report(Role.PUBLISH, published=artifacts)
     run, *_ = runs_of(collect(job.workspace, job.request))
     assert run.state is state
+
+
+def test_tracker_run_of_overridden_job_without_targets_has_finished(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path, spec={"publish": []}, gate_spec={"override": "Allowed"}).write_data()
+    job.write_gate(base=(BASE, "p" * 10), final=("f" * 20, "p" * 10))
+    decision = VerdictDecision(
+        action="override", verdict="d" * 64, by="ana", reason="retired form", time=datetime.now(UTC)
+    )
+    before, after = (
+        runs_of(collect(job.workspace, job.request, decision=known))[0] for known in (None, decision)
+    )
+    assert (before.state, after.state) == (RunState.FAILED, RunState.FINISHED)
+    assert after.tags["verdict"] == "Failed"

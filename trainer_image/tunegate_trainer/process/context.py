@@ -75,8 +75,8 @@ class Context:
     decision: VerdictDecision | None = field(
         default_factory=lambda: read_decision(os.environ.get(DECISION_VARIABLE))
     )
-    """The decision of a person about the final verdict. Only the publish role has one. None if no decision
-    was needed."""
+    """The decision of a person about the final verdict. Only the roles publish and track have one. None if no
+    decision was needed."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
     """The cached baselines that this process wrote or used, by key. They go into the termination message."""
     is_primary: bool = True

@@ -106,7 +106,8 @@ def _attempt(
     ``credentials`` redacted."""
     try:
         with _at_most(tracker.attempt_seconds):
-            tracker.send(runs_of(collect(context.workspace, context.request), failure))
+            job = collect(context.workspace, context.request, decision=context.decision)
+            tracker.send(runs_of(job, failure))
     except OutOfTime:
         return f"sending metrics timed out after {tracker.attempt_seconds} s"
     except Exception as error:  # noqa: BLE001 - a client may raise anything, and tracking continues
