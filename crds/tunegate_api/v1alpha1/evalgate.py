@@ -273,7 +273,8 @@ class EvalGateSpec(ApiModel):
     """Whether a person may publish a final model that did not pass. If all gates of the job that are not in a
     dry run allow it, the job waits in the phase AwaitingApproval instead of failing with the verdict Failed
     or Inconclusive. A person with the permission `override` overrides the verdict or rejects it. The verdict
-    Error cannot be overridden, because the model was not measured."""
+    Error cannot be overridden, because the model was not measured. If a verdict fails only after publishing
+    has started, in comparison with a newer version, the job fails without waiting."""
     dry_run: bool = False
     """If true, verdicts are recorded, but do not stop training or block publishing."""
 
