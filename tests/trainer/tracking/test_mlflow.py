@@ -10,8 +10,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from support.mlflow_server import ProxyMode, TrackerProxy, points, runs_of
-from support.trainer_root import STAGE
+from support.trainer_root import STAGE, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Termination
+from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tracking import process
@@ -127,6 +128,17 @@ def test_failure_reason_determined_by_the_operator_is_sent_to_mlflow(start, runs
     assert runs()["orders/sft"].info.status == runs()["orders"].info.status == "FAILED"
     assert runs()["orders"].data.tags["tunegate.failure"] == "DeadlineExceeded: ran for 600 s"
     assert not (root.workspace / root.paths.outbox / "track.json").exists(), "it has nothing to report"
+
+
+def test_follow_up_pod_ends_the_mlflow_run_of_an_overridden_job(start, runs, monkeypatch):
+    start(gates={"orders": gate_spec(golden_cases(expect="no"), override="Allowed")})
+    assert main(TRAIN) == ExitCode.OK
+    assert main(["gate", "--stage", STAGE, "--step", "6"]) == ExitCode.OK
+    assert runs()["orders"].info.status == "FAILED"
+    override = {"action": "override", "verdict": "d" * 64, "by": "ana", "reason": "retired form"}
+    monkeypatch.setenv(DECISION_VARIABLE, json.dumps(override | {"time": "2026-01-01T00:00:00Z"}))
+    assert main(["track"]) == ExitCode.OK
+    assert runs()["orders"].info.status == "FINISHED"
 
 
 def test_track_role_ends_on_sigterm(start, proxy):
