@@ -23,7 +23,7 @@ RUN_ITS_BASE = "run a job that starts from that base model on this volume first"
 
 
 class ModelEvidence(StatusModel):
-    """A version's evidence: only the fields that say how its model was evaluated."""
+    """A version's evidence: only the fields that describe how its model was evaluated."""
 
     dtype: str
     quantization: str | None = None
@@ -32,7 +32,7 @@ class ModelEvidence(StatusModel):
 
 def read_model_evidence(folder: Path) -> ModelEvidence:
     """Return how the version in ``folder`` was evaluated. Raises :class:`UserError` if its evidence does not
-    say it."""
+    have this."""
     try:
         return ModelEvidence.model_validate_json((folder / VERDICT).read_bytes())
     except FileNotFoundError as error:
