@@ -24,7 +24,4 @@ def selection_text(checkpoints: int, gates: Sequence[str]) -> str:
     if checkpoints < 2 or not gates:
         return ""
     rates = "its golden rate is" if len(gates) == 1 else "these golden rates are"
-    return (
-        f"selected among {checkpoints} checkpoints by {' and '.join(gates)}, so {rates} optimistic; "
-        "the test split is not affected"
-    )
+    return f"best of {checkpoints} checkpoints by {' and '.join(gates)}, so {rates} optimistic"

@@ -45,10 +45,8 @@ def test_text_is_empty_if_nothing_was_selected():
 
 
 def test_text_names_checkpoints_and_gates():
-    assert selection_text(5, ["golden"]) == (
-        "selected among 5 checkpoints by golden, so its golden rate is optimistic; the test split is not "
-        "affected"
-    )
+    expected = "best of 5 checkpoints by golden, so its golden rate is optimistic"
+    assert selection_text(5, ["golden"]) == expected
     assert "by golden and safety, so these golden rates are optimistic" in selection_text(
         2, ["golden", "safety"]
     )

@@ -94,7 +94,7 @@ def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]
     checkpoints = sum(c.step > 0 for c in stages[-1].checkpoints) if stages else 0
     selected = selection_text(checkpoints, selecting_gates(job.request))
     if selected and judgement.state is VerdictState.PASSED:
-        sentence += f" It was {selected}."
+        sentence += f" It is the {selected}."
     decision = job.decision
     if decision:
         done = "overrode" if decision.action == "override" else "approved"
