@@ -71,5 +71,7 @@ def test_ten_fixes_do_not_hide_ten_new_failures(node: Node, namespace: str) -> N
     node.apply(namespace, *first)
     assert good.ended()["phase"] == "Succeeded", good.status()["message"]
     node.apply(namespace, *second)
-    message = message_of(other.ended())
-    assert "10/20: +0.0 points, limit -5.0; new failures 10, at most 3: case-0, case-2" in message
+    failure = other.ended()["failure"]
+    assert failure["reason"] == "NoPassingCheckpoint", failure
+    expected = "10/20: +0.0 points, limit -5.0; new failures 10, at most 3: case-0, case-2"
+    assert expected in failure["message"]
