@@ -39,6 +39,17 @@ def stopping(good: Objects) -> Objects:
     return [make_config_map("refusals", train__jsonl=refusals), gate, job]
 
 
+def approving(good: Objects) -> Objects:
+    """Return a job like ``good`` without a target, whose gate requires an approval."""
+    *_, gate, job = deepcopy(good)
+    gate["metadata"]["name"] = "approved"
+    gate["spec"]["approval"] = "Required"
+    job["metadata"]["name"] = "approving"
+    job["spec"]["gates"] = [{"name": "approved"}]
+    del job["spec"]["publish"]
+    return [gate, job]
+
+
 def test_every_query_and_alert_has_data_while_jobs_run(node: Node, namespace: str, tmp_path: Path) -> None:
     node.install()
     good, worse, stopped = (TinyJob(node, namespace, name) for name in ("good", "worse", "stopping"))
@@ -59,7 +70,8 @@ def test_every_query_and_alert_has_data_while_jobs_run(node: Node, namespace: st
         worse.suspend(True)  # its final gate must find the model of the job "good"
         assert good.ended()["phase"] == "Succeeded", good.status()["message"]
         worse.suspend(False)
-        node.apply(namespace, *stopping(first))
+        node.apply(namespace, *stopping(first), *approving(first))
+        TinyJob(node, namespace, "approving").wait_for("AwaitingApproval")
         assert set(without_data(stored, queries, seconds=240)) == NOT_WRITTEN
         assert worse.ended()["failure"]["reason"] == "GateFailed", worse.status()["message"]
         stop = stopped.wait_for("Stopped")["stop"]
