@@ -69,9 +69,10 @@ def test_every_query_and_alert_has_data_while_jobs_run(node: Node, namespace: st
         worse.wait_for("Training")
         worse.suspend(True)  # its final gate must find the model of the job "good"
         assert good.ended()["phase"] == "Succeeded", good.status()["message"]
-        worse.suspend(False)
-        node.apply(namespace, *stopping(first), *approving(first))
+        node.apply(namespace, *approving(first))
         TinyJob(node, namespace, "approving").wait_for("AwaitingApproval")
+        worse.suspend(False)
+        node.apply(namespace, *stopping(first))
         assert set(without_data(stored, queries, seconds=240)) == NOT_WRITTEN
         assert worse.ended()["failure"]["reason"] == "GateFailed", worse.status()["message"]
         stop = stopped.wait_for("Stopped")["stop"]
