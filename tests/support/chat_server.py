@@ -5,12 +5,22 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from support.judge_server import completion, failing
 from support.stores.web_server import Request, Response, WebServer
 
 MODEL = "live"
 Reply = Callable[[dict[str, Any]], str | Response]
 """Returns the answer to the body of a request, or another response."""
+
+
+def completion(text: str | None, ended: str = "stop") -> Response:
+    """Return a successful response with an answer."""
+    return answer(ended, content=text)
+
+
+def failing(status: int, message: str = "try later", **headers: str) -> Response:
+    """Return an error of the server. ``Retry_After`` is the header Retry-After."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, json.dumps({"error": {"message": message}}).encode(), named)
 
 
 def answer(ended: str = "stop", **message: Any) -> Response:
@@ -22,8 +32,9 @@ def answer(ended: str = "stop", **message: Any) -> Response:
 class ChatServerStub:
     """A server on a free port. ``bodies`` has the bodies of all requests."""
 
-    def __init__(self, reply: Reply = lambda _: "yes") -> None:
+    def __init__(self, reply: Reply = lambda _: "yes", model: str = MODEL) -> None:
         self.reply = reply
+        self._model = model
         self.key: str | None = None
         """The API key that the server requires."""
         self.bodies: list[dict[str, Any]] = []
@@ -32,17 +43,20 @@ class ChatServerStub:
     @property
     def endpoint(self) -> dict[str, str]:
         """The endpoint in a spec."""
-        return {"url": f"http://127.0.0.1:{self._server.port}/v1", "model": MODEL}
+        return {"url": f"http://127.0.0.1:{self._server.port}/v1", "model": self._model}
 
     def _answer(self, request: Request) -> Response:
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return failing(401, "Incorrect API key")
         body = json.loads(request.body)
-        if request.path != "/v1/chat/completions" or body["model"] != MODEL:
+        if request.path != "/v1/chat/completions" or body["model"] != self._model:
             return failing(404, f"The model {body['model']} does not exist")
         self.bodies.append(body)
-        reply = self.reply(body)
+        reply = self._reply_to(body)
         return completion(reply) if isinstance(reply, str) else reply
+
+    def _reply_to(self, body: dict[str, Any]) -> str | Response:
+        return self.reply(body)
 
     def __enter__(self) -> Self:
         self._server.__enter__()

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.chat_server import ChatServerStub, Reply, answer
-from support.judge_server import failing
+from support.chat_server import ChatServerStub, Reply, answer, failing
 from support.model_templates import model_templates, tokenizer_for
 from support.stores.web_server import Response
 from support.tiny_model import make_tokenizer

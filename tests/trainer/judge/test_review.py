@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, failing, find_bad_rows, score
+from support.chat_server import failing
+from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
 from support.trainer_root import TrainerRoot, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import JudgePlan, Plan

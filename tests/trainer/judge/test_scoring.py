@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from support.judge_server import JUDGE_KEY, JudgeServerStub, completion, failing, score
+from support.chat_server import completion, failing
+from support.judge_server import JUDGE_KEY, JudgeServerStub, score
 from support.stores.web_server import Response
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
