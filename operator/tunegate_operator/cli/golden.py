@@ -13,6 +13,14 @@ COMMANDS = {
     "add": f"{_CLI}.golden_add",
     "import": f"{_CLI}.golden_import",
 }
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The new golden set. An existing file is never changed.",
+)
 GOLDEN = click.argument("golden", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
@@ -33,6 +41,22 @@ def read_golden(path: Path) -> tuple[str, list[GoldenCase]]:
     if path.suffix in (".yaml", ".yml"):
         raise click.ClickException(f"{path} is a manifest: give the golden set as a JSON Lines file")
     return text, parse(text, str(path))
+
+
+def existing(path: Path) -> click.ClickException:
+    """Return the error for a file that would be replaced."""
+    return click.ClickException(f"{path} exists: name a new file, because a version never changes")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a golden set to a new file. Raises ClickException if the file exists or cannot be written."""
+    try:
+        with path.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except FileExistsError:
+        raise existing(path) from None
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
 
 
 def decode(content: bytes, name: str) -> str:

@@ -7,20 +7,13 @@ from typing import BinaryIO
 
 import click
 
-from tunegate_operator.cli.golden import GOLDEN, decode, parse, read_golden
+from tunegate_operator.cli.golden import GOLDEN, OUTPUT, decode, parse, read_golden, write_new
 
 
 @click.command()
 @GOLDEN
 @click.argument("cases", type=click.File("rb"))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The next version. An existing file is never changed.",
-)
+@OUTPUT
 def add(golden: Path, cases: BinaryIO, output: Path) -> None:
     """Write the next version of a golden set: the cases of GOLDEN, and those of CASES, such as an answer that
     went wrong in production.
@@ -39,14 +32,7 @@ def add(golden: Path, cases: BinaryIO, output: Path) -> None:
         )
     whole = "\n".join([text.rstrip("\n"), *lines, ""])
     total = len(parse(whole, str(output)))
-    try:
-        with output.open("x", encoding="utf-8", newline="") as file:
-            file.write(whole)
-    except FileExistsError:
-        message = f"{output} exists: name a new file, because a version never changes"
-        raise click.ClickException(message) from None
-    except OSError as error:
-        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
+    write_new(output, whole)
     digest = hashlib.sha256(whole.encode()).hexdigest()
     click.echo(f"{output} has {total} cases, {len(added)} more than {golden}.")
     click.echo(f"Put it into a new ConfigMap and a new EvalGate, with golden.sha256: {digest}")

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import yaml
 
-from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.judging.outcomes import MAX_CASES
 from tunegate_api.meta import summarize
-from tunegate_operator.cli.golden import parse
+from tunegate_operator.cli.golden import OUTPUT, existing, parse, write_new
 from tunegate_operator.golden_import.imported import Imported, NotCarriedError, Problem
 from tunegate_operator.golden_import.inspect_ai import SCORERS, import_inspect
 from tunegate_operator.golden_import.openai_graders import import_openai
@@ -22,14 +22,7 @@ _NAMED = 10
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The golden set. An existing file is never changed.",
-)
+@OUTPUT
 @click.option(
     "--from",
     "source",
@@ -88,7 +81,7 @@ def import_(
         if (given is None) == (source == needed_by):
             raise click.UsageError(f"--from {needed_by} needs {option}, and no other format has it")
     if output.exists():
-        raise click.ClickException(f"{output} exists: name a new file, because a golden set never changes")
+        raise existing(output)
     with _errors_name(file):
         if data:
             found = import_openai(file, data, incomplete=drop_assertions)
@@ -97,7 +90,7 @@ def import_(
         else:
             found = import_promptfoo(file, incomplete=drop_assertions)
     if report:
-        _write(report, json.dumps(_report(found), ensure_ascii=False, indent=2) + "\n")
+        _write_report(report, found)
     for problem in found.problems:
         click.echo("\n".join(_lines(problem)))
     if not found.cases:
@@ -108,7 +101,7 @@ def import_(
             f"{file} has {len(found.cases)} cases, but a golden set has at most {MAX_CASES}: divide the file"
         )
     parse(found.text, str(output))
-    _write(output, found.text)
+    write_new(output, found.text)
     click.echo(f"{output} has {len(found.cases)} of {found.found} cases of {file}.")
     click.echo(f"Find weak cases with: tunegate golden lint {output}")
 
@@ -138,8 +131,8 @@ def _lines(problem: Problem) -> list[str]:
     return lines
 
 
-def _report(found: Imported) -> dict[str, object]:
-    return {
+def _write_report(path: Path, found: Imported) -> None:
+    content = {
         "cases": found.found,
         "written": [case["id"] for case in found.cases],
         "notCarriedOver": [
@@ -153,10 +146,7 @@ def _report(found: Imported) -> dict[str, object]:
             for each in map(asdict, found.problems)
         ],
     }
-
-
-def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8", newline="")
+        path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
