@@ -114,7 +114,11 @@ def load_yaml(text: str) -> Any:
         name = f"U+{ord(separator[0]):04X}"
         raise yaml.YAMLError(f"has the character {name}, which is a line end only in YAML 1.1: escape it")
     try:
-        return yaml.load(text, Loader=_YamlLoader)  # noqa: S506 - a subclass of SafeLoader
+        loader = _YamlLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (ValueError, RecursionError) as error:  # such as a date that does not exist
         raise yaml.YAMLError(str(error)) from error
 
