@@ -103,6 +103,7 @@ _ROW_COLUMNS = (
 _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out"
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
+_HAS_NO_BASELINE = given("baselines") & ~longer_than("baselines", 0) & ~given("anchor") & ~given("served")
 _HAS_SERVER = equal("type", "judge", "guardrail")
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
@@ -331,10 +332,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     EvalGateSpec: (
         Unique("baselines"),
         Refuse(
-            given("baselines")
-            & ~longer_than("baselines", 0)
-            & ~given("anchor")
-            & ~given("served")
+            _HAS_NO_BASELINE
             & ~given("safety")
             & ~longer_than("thresholds.mustPass", 0)
             & ~(given("thresholds.minPassRate") & ~zero("thresholds.minPassRate")),
@@ -344,11 +342,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         *(
             Refuse(
-                given(f"thresholds.{name}")
-                & given("baselines")
-                & ~longer_than("baselines", 0)
-                & ~given("anchor")
-                & ~given("served"),
+                given(f"thresholds.{name}") & _HAS_NO_BASELINE,
                 f"{name} compares with a baseline: add a baseline, or leave {name} out",
                 at=("thresholds", name),
             )
