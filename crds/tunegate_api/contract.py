@@ -21,7 +21,7 @@ from typing import Literal
 
 from tunegate_api import GROUP
 from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, TrainingParameters
 from tunegate_api.published import LastPublished, PublishedVersion
@@ -232,7 +232,7 @@ class Evaluation(StatusModel):
     """Digest of the weights. For the subject Final, the digest of all files of the artifact."""
     outcomes: Mapped[str]
     """Maps the name of each set to a string with one letter per case, see
-    :mod:`tunegate_api.judging.verdict`."""
+    :mod:`tunegate_api.judging.outcomes`."""
     counts: Mapped[str] | None = None
     """Maps the name of each set of a count-based metric to a string with one entry per case, see
     :func:`tunegate_api.judging.counts.counted_metric`."""

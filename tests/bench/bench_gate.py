@@ -27,9 +27,16 @@ from measures import Measure, run
 from scipy.stats import t as student
 
 from tunegate_api.judging.new_failures import allowed
+from tunegate_api.judging.outcomes import (
+    Baseline,
+    CaseSet,
+    Policy,
+    Rules,
+    VerdictState,
+)
 from tunegate_api.judging.paired import PairedCounts, is_below
 from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
-from tunegate_api.judging.verdict import Baseline, CaseSet, Policy, Rules, VerdictState, judge_golden
+from tunegate_api.judging.verdict import judge_golden
 
 LIMIT = Fraction(5)
 SIZES = (20, 50, 100, 200, 500)

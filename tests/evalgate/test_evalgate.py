@@ -66,7 +66,7 @@ def volume_gate(uri: str = "pvc://sets/golden.jsonl") -> Object:
     return gate
 
 
-def test_gate_with_a_golden_set_at_an_address_is_ready_and_counts_cases_once_judged():
+def test_gate_with_a_set_at_an_address_is_ready_and_counts_judged_cases():
     world = World()
     gate = volume_gate()
     world.apply(gate)
@@ -82,7 +82,7 @@ def test_gate_with_a_golden_set_at_an_address_is_ready_and_counts_cases_once_jud
     assert (status(world).cases, status(world).records[0].total) == (100, 100)
 
 
-def test_results_of_another_golden_set_fail_a_job_whose_gate_has_its_set_at_an_address():
+def test_results_of_another_set_than_that_at_the_address_fail_the_job():
     world = World(Script(golden_sha256="e" * 64))
     world.apply(volume_gate(), make_config_map("rows", train__jsonl="{}"), make_job().obj())
     assert world.run().phase is Phase.FAILED

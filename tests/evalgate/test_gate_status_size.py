@@ -8,7 +8,7 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import Object, World, letters
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, MAX_RECORDS, Record, RecordedBaseline

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from support.builders import make_job
 from support.world import DIGEST, Script, World
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import (
     CheckpointReference,

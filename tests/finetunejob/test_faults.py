@@ -9,7 +9,7 @@ import pytest
 from support.builders import make_gate, make_job
 from support.fake_cluster import Crash
 from support.world import REGRESSING, Script, World
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import CONTINUE_ANNOTATION, VERDICT_ANNOTATIONS

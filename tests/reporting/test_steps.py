@@ -7,7 +7,7 @@ import pytest
 
 from support.world import plan_for
 from tunegate_api.contract import Evaluation, PublishedArtifact, Report, Results, Role, Subject
-from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.published import LastPublished
 from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender

@@ -33,7 +33,7 @@ from tunegate_api.contract import (
     golden_set,
     report_audience,
 )
-from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 
 ACCOUNT = "attacker"

@@ -4,7 +4,7 @@ scorers."""
 from collections import Counter
 
 from tunegate_api.judging.counts import Counts
-from tunegate_api.judging.verdict import FAIL, PASS
+from tunegate_api.judging.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.scorers import Sample, Score
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 

@@ -23,8 +23,8 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import (
     DataPlan,
     MixedPlan,

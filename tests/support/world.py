@@ -31,8 +31,8 @@ from tunegate_api.contract import (
     sha256_text,
     task_set,
 )
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
-from tunegate_api.judging.verdict import CaseSet
 from tunegate_api.plan import (
     DataPlan,
     ModelPlan,

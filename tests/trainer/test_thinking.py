@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination, golden_set
-from tunegate_api.judging.verdict import FAIL, PASS, TRUNCATED
+from tunegate_api.judging.outcomes import FAIL, PASS, TRUNCATED
 from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.gate_result import GateRoleResult

@@ -8,7 +8,7 @@ import json
 
 from tunegate_api.contract import Request, sha256_text
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 

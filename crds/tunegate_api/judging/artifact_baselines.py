@@ -1,7 +1,7 @@
 """The baselines that only the final gate measures, so that only the artifact is compared with them."""
 
 from tunegate_api.contract import GateRequest, Results, Subject, golden_set
-from tunegate_api.judging.verdict import Baseline
+from tunegate_api.judging.outcomes import Baseline
 
 
 def baselines_of_artifact(gate: GateRequest, results: Results) -> dict[str, Baseline]:

@@ -35,7 +35,7 @@ from fractions import Fraction
 from math import lcm
 
 from tunegate_api.judging.intervals import Interval, wilson
-from tunegate_api.judging.verdict import (
+from tunegate_api.judging.outcomes import (
     FAIL,
     MAX_CASES,
     PASS,

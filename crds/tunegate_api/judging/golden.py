@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tunegate_api.judging.expectations import Expectation, judgeable
-from tunegate_api.judging.outcomes import group_numbers
+from tunegate_api.judging.outcomes import MAX_CASES, CaseSet, Policy, group_numbers
 from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.judging.verdict import MAX_CASES, CaseSet, Policy
 from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, summarize
 from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tunegate_api.judging.intervals import wilson
+from tunegate_api.judging.outcomes import rate, rate_text, threshold_text
 from tunegate_api.judging.review import MAX_NOTE, ReviewerVotes, ReviewRecord
-from tunegate_api.judging.verdict import rate, rate_text, threshold_text
 from tunegate_api.meta import exact
 from tunegate_api.plan import CalibrationCounts, JudgePlan, SamplePlan
 from tunegate_api.v1alpha1.data import Calibration

@@ -22,21 +22,20 @@ from tunegate_api.judging.artifact_baselines import baselines_of_artifact
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
 from tunegate_api.judging.intervals import Interval
-from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
-from tunegate_api.judging.tiers import CountedCases, counted_cases
-from tunegate_api.judging.verdict import (
+from tunegate_api.judging.outcomes import (
     PASS,
     Baseline,
     CaseSet,
     RuleFinding,
     Verdict,
     VerdictState,
-    judge_golden,
-    judge_task,
     passed_count,
     rate,
     worst,
 )
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
+from tunegate_api.judging.tiers import CountedCases, counted_cases
+from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.meta import exact
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.finetunejob import TaskMetric

@@ -6,9 +6,8 @@ from itertools import accumulate
 from math import ceil, exp, floor, fsum, lgamma, log, log1p
 
 from tunegate_api.judging.new_failures import FLIPPED, allowed
-from tunegate_api.judging.outcomes import CaseSet, independent_cases
+from tunegate_api.judging.outcomes import CaseSet, Policy, Rules, independent_cases
 from tunegate_api.judging.paired import ALPHA, PairedCounts, fewest_cases, is_below
-from tunegate_api.judging.verdict import Policy, Rules
 
 MISSED = 0.05
 """A drop is called detectable if a comparison misses it with at most this probability."""

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.judging.verdict import (
+from tunegate_api.judging.outcomes import (
     FAIL,
     PASS,
     TRUNCATED,
@@ -17,6 +16,7 @@ from tunegate_api.judging.verdict import (
     rate,
     unmeasured,
 )
+from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.meta import summarize
 
 

@@ -19,58 +19,22 @@ from tunegate_api.judging.comparison import compare
 from tunegate_api.judging.outcomes import (
     ERROR,
     FAIL,
-    MAX_CASES,
-    MAX_LABELS,
-    MAX_TRUNCATED,
     PASS,
     TRUNCATED,
     Baseline,
     CaseSet,
-    Policy,
     RuleFinding,
     Rules,
     Verdict,
     VerdictState,
-    counted_outcomes,
-    new_failures,
     passed_count,
-    points_text,
     rate,
     rate_text,
     threshold_text,
     unmeasured,
-    worst,
 )
 from tunegate_api.judging.tiers import counted_cases, judge_tiers
 from tunegate_api.meta import summarize
-
-__all__ = [
-    "ERROR",
-    "FAIL",
-    "MAX_CASES",
-    "MAX_LABELS",
-    "MAX_TRUNCATED",
-    "PASS",
-    "TRUNCATED",
-    "Baseline",
-    "CaseSet",
-    "Policy",
-    "RuleFinding",
-    "Rules",
-    "Verdict",
-    "VerdictState",
-    "counted_outcomes",
-    "judge_golden",
-    "judge_task",
-    "new_failures",
-    "passed_count",
-    "points_text",
-    "rate",
-    "rate_text",
-    "threshold_text",
-    "unmeasured",
-    "worst",
-]
 
 
 def judge_golden(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.judging.new_failures import Limit
-from tunegate_api.judging.verdict import Policy, Rules
+from tunegate_api.judging.outcomes import Policy, Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Decimal, Message, Sha256, StatusModel, Time
 
 MAX_NAMED_CASES = 10

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.outcomes import VerdictState, passed_count
 from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.judging.verdict import VerdictState, passed_count
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline
 from tunegate_api.v1alpha1.evaluation_status import GateResult

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from tunegate_api import API_VERSION
 from tunegate_api.contract import canonical_json
-from tunegate_api.judging.verdict import rate, rate_text
+from tunegate_api.judging.outcomes import rate, rate_text
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record

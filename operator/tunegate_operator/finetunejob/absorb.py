@@ -3,7 +3,7 @@
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, Subject, plan_digest
 from tunegate_api.judging.judgement import assess_stage, best_judged, judge_checkpoint, judge_checkpoints
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJob

@@ -6,7 +6,7 @@ without a counter, which a restart of the operator would lose.
 
 from collections.abc import Collection, Iterator
 
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult

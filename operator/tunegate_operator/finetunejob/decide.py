@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from tunegate_api.contract import Outcome, Role, Subject
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import assess_stage
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.judging.stop_rule import StopAction
-from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase

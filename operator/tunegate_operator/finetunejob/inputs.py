@@ -4,7 +4,7 @@
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
-from tunegate_api.judging.verdict import counted_outcomes
+from tunegate_api.judging.outcomes import counted_outcomes
 from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate

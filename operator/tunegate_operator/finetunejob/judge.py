@@ -4,7 +4,13 @@ from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_
 from tunegate_api.judging import judgement
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
-from tunegate_api.judging.verdict import TRUNCATED, passed_count, points_text, rate, rate_text
+from tunegate_api.judging.outcomes import (
+    TRUNCATED,
+    passed_count,
+    points_text,
+    rate,
+    rate_text,
+)
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,

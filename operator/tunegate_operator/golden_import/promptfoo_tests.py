@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.judging.outcomes import MAX_CASES
 from tunegate_operator.golden_import.imported import NotCarriedError
 from tunegate_operator.golden_import.javascript import load_yaml, read_text, trimmed
 from tunegate_operator.golden_import.nunjucks import has_template

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tunegate_api.judging.new_failures import allowed
-from tunegate_api.judging.verdict import points_text, rate, rate_text
+from tunegate_api.judging.outcomes import points_text, rate, rate_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate import Thresholds

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tunegate_api.judging.verdict import rate
+from tunegate_api.judging.outcomes import rate
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase

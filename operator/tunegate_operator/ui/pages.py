@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tunegate_api.judging.case_comparison import Comparison
-from tunegate_api.judging.verdict import Rules
+from tunegate_api.judging.outcomes import Rules
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import ClientError
 from tunegate_operator.engine.cluster import Object

@@ -20,7 +20,7 @@ from tunegate_api.judging.counts import (
     label_scores,
     outcome_length,
 )
-from tunegate_api.judging.verdict import CaseSet, RuleFinding, VerdictState
+from tunegate_api.judging.outcomes import CaseSet, RuleFinding, VerdictState
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = VerdictState

@@ -7,7 +7,7 @@ import pytest
 from support.builders import golden_text
 from tunegate_api.judging.expectations import leaves
 from tunegate_api.judging.golden import GoldenError, case_set, inline_golden, parse_golden
-from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.judging.outcomes import MAX_CASES
 
 YES = {"type": "contains", "value": "yes"}
 CASE = {"id": "a", "prompt": "hi", "expect": [YES]}

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegate_api.judging.golden import case_set, parse_golden
-from tunegate_api.judging.outcomes import group_numbers, independent_cases
+from tunegate_api.judging.outcomes import (
+    Baseline,
+    CaseSet,
+    Policy,
+    Rules,
+    VerdictState,
+    group_numbers,
+    independent_cases,
+)
 from tunegate_api.judging.paired import PairedCounts, is_at_least, is_below
 from tunegate_api.judging.power import power_text
-from tunegate_api.judging.verdict import Baseline, CaseSet, Policy, Rules, VerdictState, judge_golden
+from tunegate_api.judging.verdict import judge_golden
 
 NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
 IMPROVING = (0.0, 0.03, 0.2, 0.4)

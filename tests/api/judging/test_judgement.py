@@ -15,8 +15,8 @@ from tunegate_api.judging.judgement import (
     judge_final,
     referenced_checkpoints,
 )
+from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.judging.stop_rule import StopAction
-from tunegate_api.judging.verdict import CaseSet, VerdictState
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec

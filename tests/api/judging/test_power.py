@@ -6,8 +6,15 @@ from random import Random
 import pytest
 from scipy.stats import binom
 
+from tunegate_api.judging.outcomes import (
+    Baseline,
+    CaseSet,
+    Policy,
+    Rules,
+    VerdictState,
+)
 from tunegate_api.judging.power import MISSED, detectable_drop, missed_share, passing_share, power_text
-from tunegate_api.judging.verdict import Baseline, CaseSet, Policy, Rules, VerdictState, judge_golden
+from tunegate_api.judging.verdict import judge_golden
 
 FIVE = Fraction(5)
 

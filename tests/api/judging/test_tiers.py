@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegate_api.judging.outcomes import (
+    Baseline,
+    CaseSet,
+    Policy,
+    Rules,
+    Verdict,
+    VerdictState,
+)
 from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
-from tunegate_api.judging.verdict import Baseline, CaseSet, Policy, Rules, Verdict, VerdictState, judge_golden
+from tunegate_api.judging.verdict import judge_golden
 
 PASSED, ERROR, FAILED = VerdictState.PASSED, VerdictState.ERROR, VerdictState.FAILED
 STYLE = ("style",)

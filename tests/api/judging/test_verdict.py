@@ -9,19 +9,18 @@ from scipy.stats import binom
 
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.new_failures import default_limit
-from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
-from tunegate_api.judging.verdict import (
+from tunegate_api.judging.outcomes import (
     Baseline,
     CaseSet,
     Policy,
     Rules,
     VerdictState,
-    judge_golden,
-    judge_task,
     points_text,
     rate_text,
     worst,
 )
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
+from tunegate_api.judging.verdict import judge_golden, judge_task
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = (
     VerdictState.PASSED,

@@ -9,16 +9,15 @@ from fractions import Fraction
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, assess_checkpoint
-from tunegate_api.judging.verdict import (
+from tunegate_api.judging.outcomes import (
     Baseline,
     CaseSet,
     RuleFinding,
     Rules,
     Verdict,
-    judge_golden,
-    judge_task,
 )
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, assess_checkpoint
+from tunegate_api.judging.verdict import judge_golden, judge_task
 
 TWENTY = CaseSet(
     sha256="golden",

@@ -29,7 +29,7 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
-from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 

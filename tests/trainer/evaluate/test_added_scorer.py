@@ -12,7 +12,7 @@ from support.dummy_scorer import common_characters
 from support.trainer_root import STAGE
 from tunegate_api.contract import Request, Results, Role, Subject, canonical_json
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_trainer.evaluate.evaluate import (
     Weights,
     as_evaluation,

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 from threading import Event
 
-from tunegate_api.judging.verdict import ERROR
+from tunegate_api.judging.outcomes import ERROR
 from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score

@@ -11,7 +11,7 @@ from support.dummy_scorer import common_characters
 from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.expectations import Leaf, LengthExpectation
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score

@@ -7,7 +7,7 @@ import pytest
 
 from tunegate_api.judging.counts import MAX_COUNT, Counts
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer

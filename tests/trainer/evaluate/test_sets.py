@@ -10,7 +10,7 @@ from support.model_templates import model_templates, tokenizer_for
 from support.trainer_root import gate_spec, golden_cases
 from support.unprivileged import unprivileged
 from tunegate_api.contract import Role
-from tunegate_api.judging.verdict import FAIL, PASS
+from tunegate_api.judging.outcomes import FAIL, PASS
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation

@@ -19,7 +19,7 @@ from support.published_version import age
 from support.published_version import publish_version as plant_version
 from tunegate_api.contract import Results, Role, sha256_text
 from tunegate_api.judging.judgement import Judgement, judge_final
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import StorageError, UserError

@@ -20,7 +20,7 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
-from tunegate_api.judging.verdict import CaseSet
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.plan import MixedPlan
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure

@@ -10,7 +10,7 @@ from trl.chat_template_utils import add_response_schema, parse_response
 
 from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
-from tunegate_api.judging.verdict import FAIL, PASS
+from tunegate_api.judging.outcomes import FAIL, PASS
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.process.errors import UserError

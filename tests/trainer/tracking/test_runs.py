@@ -43,7 +43,7 @@ def test_tracker_run_of_passed_job_ends_after_all_targets_are_published(
         (["pvc://a/v", "pvc://b/v"], RunState.FINISHED),
     ],
 )
-def test_tracker_run_of_overridden_job_ends_after_all_targets_are_published(
+def test_run_of_overridden_job_ends_after_all_targets_are_published(
     tmp_path: Path, published: list[str], state: RunState
 ) -> None:
     targets = [{"uri": "pvc://a"}, {"uri": "pvc://b"}]

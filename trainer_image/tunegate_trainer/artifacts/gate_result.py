@@ -1,7 +1,7 @@
 """gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
 from tunegate_api.contract import Evaluation
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.evalgate import Generation

@@ -1,6 +1,6 @@
 """Check whether ``heldOut.fraction`` asks for more held-out rows than the limit allows."""
 
-from tunegate_api.judging.verdict import MAX_CASES
+from tunegate_api.judging.outcomes import MAX_CASES
 from tunegate_api.meta import exact
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows

@@ -11,7 +11,7 @@ from referencing.exceptions import Unresolvable
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.normalize import normalized
-from tunegate_api.judging.verdict import MAX_CASES, MAX_LABELS
+from tunegate_api.judging.outcomes import MAX_CASES, MAX_LABELS
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.workspace import RESULT
@@ -61,7 +61,7 @@ class SetResult(StatusModel):
     seconds: float
 
     def outcomes(self, measure: str) -> str:
-        """Return the outcomes of a measure, one letter per case, see :mod:`tunegate_api.judging.verdict`."""
+        """Return the outcomes of a measure, one letter per case, see :mod:`tunegate_api.judging.outcomes`."""
         return "".join(case.outcomes[measure] for case in self.cases)
 
     def counts(self, measure: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.judging.expectations import Expectation, GroupExpectation, Leaf
-from tunegate_api.judging.verdict import ERROR, FAIL, PASS
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.meta import shorten
 from tunegate_trainer.evaluate.scorers import Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION

@@ -20,7 +20,7 @@ from tunegate_api.judging.expectations import (
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.golden_findings import GoldenFinding, LintedGolden
 from tunegate_api.judging.normalize import normalized
-from tunegate_api.judging.verdict import FAIL, PASS
+from tunegate_api.judging.outcomes import FAIL, PASS
 from tunegate_api.meta import summarize
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.verdict import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_trainer.evaluate.expected import Expected, combined, scored
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import HeldOutSplit, sha256_text, task_set
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.verdict import MAX_CASES, CaseSet
+from tunegate_api.judging.outcomes import MAX_CASES, CaseSet
 from tunegate_api.messages import Message
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation

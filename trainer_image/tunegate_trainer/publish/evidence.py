@@ -16,8 +16,8 @@ from tunegate_api.contract import FileManifest, Request, golden_set, task_set
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
+from tunegate_api.judging.outcomes import VerdictState, points_text, rate, rate_text
 from tunegate_api.judging.selection import selecting_gates, selection_text
-from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.v1alpha1.evalgate import Generation

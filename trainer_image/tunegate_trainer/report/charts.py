@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tunegate_api.judging.verdict import rate
+from tunegate_api.judging.outcomes import rate
 from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.production import ProductionMatch
 from tunegate_trainer.report.stages import StageHistory

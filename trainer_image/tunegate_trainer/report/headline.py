@@ -6,8 +6,8 @@ from typing import Literal
 
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
 from tunegate_api.judging.judgement import Judgement
+from tunegate_api.judging.outcomes import RuleFinding, VerdictState
 from tunegate_api.judging.selection import selecting_gates, selection_text
-from tunegate_api.judging.verdict import RuleFinding, VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.review import Review, ReviewState

@@ -8,7 +8,7 @@ from tunegate_api.contract import Request, Subject
 from tunegate_api.judging.counts import CountedMetric, label_scores
 from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
-from tunegate_api.judging.verdict import VerdictState, points_text, rate, rate_text
+from tunegate_api.judging.outcomes import VerdictState, points_text, rate, rate_text
 from tunegate_api.meta import exact
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.intervals import task_intervals

@@ -15,8 +15,8 @@ from tunegate_api.judging.judgement import (
     best_checkpoint,
     judge_checkpoint,
 )
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.stop_rule import StopAction
-from tunegate_api.judging.verdict import VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_trainer.report.collect import Collected, LossPoint
 

@@ -24,7 +24,7 @@ from tunegate_api.contract import (
 )
 from tunegate_api.judging.approval import approving_gates, may_publish, verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
-from tunegate_api.judging.verdict import VerdictState
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.published import PublishedVersion
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tunegate_api.judging.counts import Classification
 from tunegate_api.judging.normalize import normalized
-from tunegate_api.judging.verdict import FAIL, MAX_LABELS, PASS
+from tunegate_api.judging.outcomes import FAIL, MAX_LABELS, PASS
 from tunegate_api.meta import shorten
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, quoted
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from tunegate_api.judging.counts import Entry
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.verdict import ERROR
+from tunegate_api.judging.outcomes import ERROR
 from tunegate_api.meta import shorten
 from tunegate_trainer.tokens.rows import Row
 
@@ -47,7 +47,7 @@ class Score:
     """The result of judging one output."""
 
     outcome: str
-    """The outcome as one letter, see :mod:`tunegate_api.judging.verdict`."""
+    """The outcome as one letter, see :mod:`tunegate_api.judging.outcomes`."""
     explanation: str = ""
     """Why the output did not pass. Empty if it passed."""
     counts: Entry | None = None
