@@ -150,6 +150,32 @@ def test_ending_pod_times_out_waiting_for_acknowledgement(engine, outbox, start_
     assert 0.5 <= time.monotonic() - started < 5
 
 
+def test_ending_pod_sends_a_report_written_during_a_slow_post(engine, outbox, start_sender, monkeypatch):
+    posted: list[Future[None]] = []
+
+    def acknowledge(promise: Future[None]) -> None:
+        posted.append(promise)
+        if len(posted) > 1:
+            promise.set_result(None)
+
+    engine.acknowledge = acknowledge
+    write(outbox, 1)
+    with serving(engine):
+        sender = start_sender()
+        eventually(lambda: posted, what="the first post waits for its acknowledgement")
+        write(outbox, 2)
+        sender.notify(urgent=True)
+        notify = sender.notify
+
+        def acknowledge_first(*, urgent: bool) -> None:  # called by close()
+            notify(urgent=urgent)
+            posted[0].set_result(None)
+
+        monkeypatch.setattr(sender, "notify", acknowledge_first)
+        assert sender.close()
+    assert sequences(engine) == [1, 2]
+
+
 def test_ending_pod_does_not_wait_if_its_reports_are_permanently_refused(engine, outbox, start_sender):
     engine.jobs.clear()  # the job was deleted
     write(outbox, 1)

@@ -116,9 +116,11 @@ class ReportSender:
         while True:
             self._changed.clear()
             self._urgent.clear()
+            # Read before the outbox: a report may be written while an earlier one is posted.
+            is_closing = self._closing_until is not None
             if self._is_delivered():
                 pauses = backoff_pauses(FIRST_PAUSE, LONGEST_PAUSE)
-                if self._closing_until is not None:
+                if is_closing:
                     return
                 self._changed.wait()
                 self._urgent.wait(PROGRESS_SECONDS)
