@@ -129,6 +129,9 @@ class GateRequest(StatusModel):
     name: str
     spec: EvalGateSpec
     golden_sha256: Sha256
+    required: bool = False
+    """Whether the job's namespace or the cluster requires this gate. No setting of the job then allows its
+    golden cases in the training data."""
     last_published: PublishedVersion | None = None
     """The published version that checkpoints are compared with. The artifact is compared with this version,
     too, if the publish targets have no evidence of this gate. None if no version was published."""

@@ -1,5 +1,6 @@
 """A job starts only if it names the gates that its namespace and the cluster require."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job, make_namespace
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.engine.cluster import ClusterError, ForbiddenError, Key
+from tunegate_operator.engine.cluster import ClusterError, ForbiddenError, Key, Object
 from tunegate_operator.engine.objects import uid_of
 
 BOTH = [{"name": "golden"}, {"name": "policy"}]
@@ -163,9 +164,37 @@ def test_job_that_lost_its_request_is_not_checked_again() -> None:
     world.apply(make_job().obj())
     world.until_job("train")
     annotate(world, "golden,policy")
-    name = world.status().request
-    (request,) = [
-        one for one in world.cluster.as_user.list_objects("ConfigMap") if one["metadata"]["name"] == name
-    ]
+    request = request_of(world)
     world.cluster.as_user.delete(Key.of(request), uid_of(request))
     assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_request_lists_which_gates_are_required() -> None:
+    world = world_of("policy")
+    world.apply(make_job().with_spec(gates=BOTH).obj())
+    world.settle()
+    assert required_in(request_of(world)) == {"golden": False, "policy": True}
+
+
+def test_all_gates_are_required_in_a_request_that_is_made_again() -> None:
+    world = world_of("policy")
+    world.apply(make_job().with_spec(gates=BOTH).obj())
+    world.settle()
+    request = request_of(world)
+    world.cluster.as_user.delete(Key.of(request), uid_of(request))
+    world.settle()
+    assert required_in(request_of(world)) == {"golden": True, "policy": True}
+
+
+def request_of(world: World) -> Object:
+    """Return the ConfigMap with the request of the job."""
+    name = world.status().request
+    (found,) = [
+        one for one in world.cluster.as_user.list_objects("ConfigMap") if one["metadata"]["name"] == name
+    ]
+    return found
+
+
+def required_in(request: Object) -> dict[str, bool]:
+    """Return whether each gate is required, by its name."""
+    return {gate["name"]: gate["required"] for gate in json.loads(request["data"]["request.json"])["gates"]}

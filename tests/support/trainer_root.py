@@ -98,6 +98,8 @@ class TrainerRoot:
     parameters: dict[str, Any] = field(default_factory=dict)
     checkpoint_steps: Sequence[int] = (3, 6)
     gates: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    required_gates: Sequence[str] = ()
+    """The gates that the namespace or the cluster requires."""
     """EvalGateSpecs in wire form, by name."""
     spec: dict[str, Any] = field(default_factory=dict)
     """Changes to the FineTuneJobSpec."""
@@ -225,7 +227,8 @@ class TrainerRoot:
             digest = sha256_text(inline_golden(source.inline))
         else:
             digest = sha256_file(self.path / "inputs" / str(source.config_map) / str(source.key))
-        return GateRequest(name=name, spec=spec, golden_sha256=digest)
+        required = name in self.required_gates
+        return GateRequest(name=name, spec=spec, golden_sha256=digest, required=required)
 
     def _plan(self, digest: str) -> Plan:
         splits = {name: self._split(name) for name in ("train", "dev", "test")}

@@ -195,6 +195,7 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
                 name=name,
                 spec=gate.spec,
                 golden_sha256=gate.status.digest or "",
+                required=observed.required_gates.may_include(name),
                 last_published=_last_published(gate, uris),
             )
             for name, gate in observed.gates.items()

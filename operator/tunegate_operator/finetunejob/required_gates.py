@@ -27,6 +27,11 @@ class RequiredGates:
     problem: str = ""
     """Why the gates that the namespace requires are unknown; empty if they are known."""
 
+    def may_include(self, name: str) -> bool:
+        """Return whether the gate of this name is required, or may be, because the required gates are
+        unknown."""
+        return bool(self.problem) or name in (*self.cluster, *self.namespace)
+
     def failure(self, spec: FineTuneJobSpec) -> Failure | None:
         """Return the failure of a job that does not name all of these gates; None if it names them."""
         named = {gate.name for gate in spec.gates}

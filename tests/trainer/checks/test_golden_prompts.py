@@ -37,6 +37,8 @@ def run_data(tmp_path, tiny_model, monkeypatch):
         *,
         gates: dict[str, list[dict[str, object]]],
         pairs: list[dict[str, object]] | None = None,
+        required: tuple[str, ...] = (),
+        leakage: dict[str, str] | None = None,
     ) -> tuple[int, TrainerRoot]:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
         source = {"configMap": "orders", "key": "pairs.jsonl"}
@@ -44,6 +46,7 @@ def run_data(tmp_path, tiny_model, monkeypatch):
             tmp_path / "root",
             inputs={"orders/train.jsonl": lines(*rows), "orders/pairs.jsonl": lines(*pairs or [])},
             gates={name: gate_spec(cases) for name, cases in gates.items()},
+            required_gates=required,
             spec={
                 "model": {"uri": f"file://{tiny_model}"},
                 "data": {
@@ -52,6 +55,7 @@ def run_data(tmp_path, tiny_model, monkeypatch):
                     **({"preference": source} if pairs else {}),
                     "sizePolicy": "Warn",
                     "heldOut": {"fraction": "0.2"},
+                    **({"checks": {"leakage": leakage}} if leakage else {}),
                 },
             },
         ).write_for_data(tiny_model)
@@ -133,3 +137,22 @@ def test_message_names_ten_golden_prompts_and_the_report_names_all(run_data):
     )
     assert failure(root).endswith("; and 2 more")
     assert len(json.loads((root.data / "report.json").read_text())["golden_prompts"]) == 12
+
+
+@pytest.mark.parametrize("leakage", [{"policy": "Off"}, {"policy": "Warn"}, {"maxShare": "1"}])
+def test_golden_cases_of_a_required_gate_are_refused_whatever_is_set(run_data, leakage):
+    passage = "the parcel arrived on monday with a broken lid and nobody answers my calls about it"
+    gates = {
+        "orders": [case("own", prompt="order 7 mugs")],
+        "policy": [case("nine", prompt="order 9 mugs"), case("long", prompt=passage)],
+    }
+    rows = [*orders(0), {"prompt": f"Please translate: {passage}", "completion": "yes"}]
+    code, root = run_data(rows, gates=gates, required=("policy",), leakage=leakage)
+    assert code == ExitCode.BAD_DATA
+    assert "1 row has the prompt of a golden case: data.train line 10 is case nine of EvalGate policy" in (
+        failure(root)
+    )
+    assert "of case long of EvalGate policy" in failure(root)
+    assert "EvalGate orders" not in failure(root)
+    code, _ = run_data(rows, gates=gates, leakage=leakage)
+    assert code == ExitCode.OK

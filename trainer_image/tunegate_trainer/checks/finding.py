@@ -88,6 +88,8 @@ class CheckContext:
     """The JSON schema of each task metric that has one, by the metric's name."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """The setting of each check, by name. A check that is missing here is enforced."""
+    required_gates: frozenset[str] = frozenset()
+    """The names of the gates whose golden cases must not be trained on, whatever the settings."""
 
     def setting(self, check: str) -> Setting:
         """Return the setting of the check with this name."""

@@ -49,6 +49,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     if not leaks:
         return []
     examples = [_example(rows, row, *cases[case], similar) for row, case, similar in leaks[:SHOWN_EXAMPLES]]
+    unless = ", which does not apply to required gates" if context.required_gates else ""
     repeat = "1 row repeats" if count == 1 else f"{count} rows repeat"
     found = [
         LeakedCase(rows.documents.place(row), cases[case][0], cases[case][1].id, similar)
@@ -63,7 +64,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             share=Fraction(count, len(rows.documents)),
             examples=examples,
             remedy="remove these rows, because a gate cannot measure what a model learned by heart; if the "
-            f"words belong to every prompt of your task, set data.checks.leakage; {where_listed(total)}",
+            f"words belong to every prompt of your task, set data.checks.leakage{unless}; "
+            + where_listed(total),
             report={"leaked_passages": [asdict(one) for one in found]},
         )
     ]

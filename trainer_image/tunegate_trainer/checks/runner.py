@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_trainer.checks.finding import Check, CheckContext, Finding, Policy, Severity
+from tunegate_trainer.checks import golden_prompts, leaked_passages
+from tunegate_trainer.checks.finding import ENFORCED, Check, CheckContext, Finding, Policy, Setting, Severity
 from tunegate_trainer.data.excerpts import masked_content, masked_text
 from tunegate_trainer.process.errors import BadDataError
 
@@ -15,6 +16,8 @@ Note = Callable[[dict[str, Any]], None]
 RowsT = TypeVar("RowsT")
 _ORDER = ("Off", "Passed", "Warned", "Refused")
 """The results of a check, from the best to the worst."""
+_OF_GOLDEN_CASES = (golden_prompts.NAME, leaked_passages.NAME)
+"""The checks that compare the data with golden cases."""
 
 
 @dataclass
@@ -44,12 +47,12 @@ class CheckRunner:
         ``note`` receives the keys that each finding adds to data/report.json.
         """
         for check in checks:
-            if self.context.setting(check.NAME).policy is Policy.OFF:
-                self._add(DataCheckResult(name=check.NAME, result="Off"))
-                continue
-            self._add(DataCheckResult(name=check.NAME, result="Passed"))
-            for finding in check.run(rows, self.context):
-                self._handle(finding, note or self.note)
+            for context in _contexts(self.context, check.NAME):
+                setting = context.setting(check.NAME)
+                is_off = setting.policy is Policy.OFF
+                self._add(DataCheckResult(name=check.NAME, result="Off" if is_off else "Passed"))
+                for finding in [] if is_off else check.run(rows, context):
+                    self._handle(finding, setting, note or self.note)
         self.note({"checks": [*self._findings]})
 
     def refuse_errors(self) -> None:
@@ -64,13 +67,12 @@ class CheckRunner:
             _numbered([one.remedy for one in self.errors]),
         )
 
-    def _handle(self, finding: Finding, note: Note) -> None:
+    def _handle(self, finding: Finding, setting: Setting, note: Note) -> None:
         finding = _presentable(finding)
         if finding.report:
             note(dict(finding.report))
         if finding.measured is not None:
             self.measured[finding.check] = finding.measured
-        setting = self.context.setting(finding.check)
         result = "Warned"
         if finding.severity is Severity.ERROR:
             if finding.share is not None and finding.share <= setting.limit:
@@ -108,6 +110,20 @@ class CheckRunner:
             count=(old.count or 0) + (new.count or 0) or None,
             share=max(shares, key=float, default=None),
         )
+
+
+def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
+    """Return the contexts in which a check runs: usually ``context``.
+
+    If the settings loosen a comparison with golden cases, the check runs once for the other gates, and once
+    for the required gates, for which it is enforced.
+    """
+    required = {name: cases for name, cases in context.golden.items() if name in context.required_gates}
+    if check not in _OF_GOLDEN_CASES or not required or context.setting(check) == ENFORCED:
+        return [context]
+    others = {name: cases for name, cases in context.golden.items() if name not in required}
+    enforced = replace(context, golden=required, settings={**context.settings, check: ENFORCED})
+    return [replace(context, golden=others), enforced]
 
 
 def _presentable(finding: Finding) -> Finding:

@@ -201,7 +201,8 @@ def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Check
         for gate in request.gates
     }
     schemas = _metric_schemas(context)
-    return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data))
+    required = frozenset(gate.name for gate in request.gates if gate.required)
+    return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required)
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
