@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_artifact_is_compared_with_the_answers_of_the_live_model(root, live):
     assert reported.gates[0].baselines["Served"] == 25
     outputs = (root.workspace / root.paths.gate / "served-golden-orders.jsonl").read_text().splitlines()
     assert {json.loads(line)["output"] for line in outputs} == {"yes"}
+
+
+@pytest.mark.parametrize(
+    ("required", "verdict"), [((), VerdictState.ERROR), (("orders",), VerdictState.PASSED)]
+)
+def test_live_model_of_a_required_gate_is_asked_without_the_jobs_proxy(root, monkeypatch, required, verdict):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens at the discard port
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    replace(root, required_gates=required).write_request()
+    assert judge(root).verdict is verdict
 
 
 def test_artifact_that_is_worse_than_the_live_model_fails(root, live):

@@ -21,10 +21,13 @@ def check_served(context: Context, gates: Sequence[GateRequest]) -> None:
 
 def served_server(context: Context, endpoint: Endpoint, gate: GateRequest) -> ChatServer:
     """Return the server at ``endpoint``, the served model of ``gate``. The longest answer that the gate
-    allows does not exceed the time limit of a request, even if the server is slow.
+    allows does not exceed the time limit of a request, even if the server is slow. For a required gate, the
+    proxies and certificate authorities of the job are ignored, because with them its author could forge the
+    answers.
 
     Raises :class:`TrainerError` if its address or its API key cannot be used.
     """
     secret = context.secret(endpoint.secret_name) if endpoint.secret_name else None
     seconds = max(REQUEST_SECONDS, gate.spec.generation.max_new_tokens / TOKENS_PER_SECOND)
-    return ChatServer(endpoint, secret, f"EvalGate {gate.name}: spec.served", seconds)
+    field = f"EvalGate {gate.name}: spec.served"
+    return ChatServer(endpoint, secret, field, seconds, is_direct=gate.required)

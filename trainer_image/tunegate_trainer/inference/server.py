@@ -56,10 +56,17 @@ class ChatServer:
     """An inference server and a model on it. Use it as an asynchronous context manager."""
 
     def __init__(
-        self, endpoint: Endpoint, secret: Secret | None, field: str, seconds: float | None = None
+        self,
+        endpoint: Endpoint,
+        secret: Secret | None,
+        field: str,
+        seconds: float | None = None,
+        *,
+        is_direct: bool = False,
     ) -> None:
         """``field`` is the field of the spec that errors name, and ``seconds`` the maximum duration of a
-        request, by default REQUEST_SECONDS. Raises :class:`TrainerError` if the API key is missing, or would
+        request, by default REQUEST_SECONDS. With ``is_direct``, the proxies and certificate authorities in
+        the environment are ignored. Raises :class:`TrainerError` if the API key is missing, or would
         be sent without encryption."""
         self.field = field
         self._model = endpoint.model
@@ -83,7 +90,7 @@ class ChatServer:
             headers["Authorization"] = f"Bearer {self._key}"
         self._seconds = seconds or REQUEST_SECONDS
         timeout = httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS)
-        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout)
+        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=not is_direct)
 
     async def __aenter__(self) -> Self:
         return self
