@@ -95,6 +95,7 @@ def test_run_that_awaits_an_approval_waits_again_until_it_is_approved(approvable
     assert decision["verdict"] == status["final"]["verdictDigest"]
     assert evidence(approvable)["decision"] == decision
     assert "approved the verdict: tone is &lt;fine&gt;" in report(approvable)
+    assert '<p role="status"' not in report(approvable)
     assert (
         f"decision  approved by {getpass.getuser()}: tone is <fine>" in approvable("status", "orders").stdout
     )
