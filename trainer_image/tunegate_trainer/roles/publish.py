@@ -129,7 +129,7 @@ class _Publication:
             number = target.read_stable()  # read before the versions: a later publication changes the number
             is_done = is_there or target.contains(self._name)
             version = self._version(keep=is_done)
-            if not is_done and not self._may_publish(self._judge_again(target)):
+            if not is_done and not is_allowed(self.context, self._judge_again(target)):
                 target.withdraw(version, self.writer)
                 return False
             if self.context.report.results != self.readings:
@@ -167,7 +167,7 @@ class _Publication:
             reading = next_reading(self._results.last_published, chosen)
             self._results = self._results.merged(Results(last_published=reading))
         judgement = self._judgement
-        if not self._may_publish(judgement):
+        if not is_allowed(self.context, judgement):
             logger.warning("not published, the verdict is %s: %s", judgement.state, judgement.message)
         return judgement
 
@@ -187,9 +187,6 @@ class _Publication:
                 earlier = before.versions.get(gate) if before else None
                 judged[gate] += [earlier] if earlier else []
         return judged
-
-    def _may_publish(self, judgement: Judgement) -> bool:
-        return is_allowed(self.context, judgement)
 
     @property
     def _judgement(self) -> Judgement:
