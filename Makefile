@@ -98,7 +98,7 @@ e2e: cluster-up ## Run the end-to-end tests on the local node, which is started 
 	$(BIN)/python -m pytest -m e2e $(STORIES)
 
 .PHONY: e2e-full
-e2e-full: cluster-up ## Run all end-to-end tests, including those that take many minutes
+e2e-full: cluster-up $(VLLM) ## Run all end-to-end tests, also those that take many minutes (installs vLLM, 6 GB)
 	$(BIN)/python -m pytest -m "e2e or e2e_full"
 
 .PHONY: verify

@@ -40,27 +40,28 @@ def vllm_server(base: Path, adapter: Path, log: Path) -> Iterator[int]:
 
 
 @contextmanager
-def vllm_judge(model: Path, name: str, key: str, log: Path) -> Iterator[int]:
-    """Serve ``model`` under a name, with an API key. Yields the server's port."""
+def vllm_judge(model: Path, name: str, key: str, log: Path, host: str = "127.0.0.1") -> Iterator[int]:
+    """Serve ``model`` under a name, with an API key unless ``key`` is empty. Yields the server's port."""
     with _running(
         *("--model", model, "--served-model-name", name, "--dtype", "bfloat16"),
-        *("--max-model-len", "2048", "--api-key", key),
+        *("--max-model-len", "2048", *(("--api-key", key) if key else ())),
         log=log,
+        host=host,
     ) as port:
         yield port
 
 
 @contextmanager
-def _running(*arguments: str | Path, log: Path) -> Iterator[int]:
-    """Run the server with these arguments. Yields its port."""
-    assert PYTHON.exists(), "`make stories` installs vLLM into build/vllm"
+def _running(*arguments: str | Path, log: Path, host: str = "127.0.0.1") -> Iterator[int]:
+    """Run the server with these arguments on an address of this machine. Yields its port."""
+    assert PYTHON.exists(), "`make stories` and `make e2e-full` install vLLM into build/vllm"
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(PYTHON, "-m", "vllm.entrypoints.openai.api_server"),
                 *arguments,
-                *("--enforce-eager", "--host", "127.0.0.1", "--port", str(port)),
+                *("--enforce-eager", "--host", host, "--port", str(port)),
             ],
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | _SETTINGS,
             stdout=output,
@@ -70,7 +71,7 @@ def _running(*arguments: str | Path, log: Path) -> Iterator[int]:
     def answers() -> bool:
         assert process.poll() is None, log.read_text()[-4000:]
         with suppress(urllib.error.URLError):
-            return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200)
+            return bool(urllib.request.urlopen(f"http://{host}:{port}/health", timeout=5).status == 200)
         return False
 
     try:

