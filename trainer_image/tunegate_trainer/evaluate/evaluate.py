@@ -110,8 +110,7 @@ def evaluate(
     """
     with merged_adapter(model):
         measured = _measure(model, tokenizer, sets, ranks, stops)
-    # Scoring has a time limit that some ranks may reach and others not. All take the result of the primary
-    # rank.
+    # Only the primary rank scores outputs: scorers have a time limit, and may ask servers.
     return ranks.broadcast(lambda: measured)
 
 
@@ -141,17 +140,20 @@ def _measure(
                     )
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
                 outputs = [by_prompt[case.prompt] for case in evaluation_set.cases]
-                cases = judge_outputs(evaluation_set.cases, outputs, settings.samples)
+                cases = (
+                    judge_outputs(evaluation_set.cases, outputs, settings.samples) if ranks.is_primary else []
+                )
             else:
                 raise TypeError(f"no evaluator for {type(evaluation_set).__name__}")
         result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
-        logger.info(
-            "%s: %d/%d passed in %.1f s",
-            ", ".join(evaluation_set.names.values()),
-            sum(case.passed for case in cases),
-            len(cases),
-            result.seconds,
-        )
+        if ranks.is_primary:
+            logger.info(
+                "%s: %d/%d passed in %.1f s",
+                ", ".join(evaluation_set.names.values()),
+                sum(case.passed for case in cases),
+                len(cases),
+                result.seconds,
+            )
         results.append(result)
     return results
 
