@@ -33,7 +33,7 @@ def read(make_root: Callable[..., TrainerRoot]) -> Read:
     def do(text: str, key: str = "scored.jsonl"):
         root = make_root(inputs={f"scored/{key}": text})
         wanted = {"source": {"configMap": "scored"}, "minRecall": "0.7", "minSpecificity": "0.8"}
-        return read_calibration(root.context(Role.DATA), Calibration.model_validate(wanted))
+        return read_calibration(root.context(Role.DATA), Calibration.model_validate(wanted), FIELD)
 
     return do
 

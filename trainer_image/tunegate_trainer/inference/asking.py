@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from tunegate_api.backoff import backoff_pauses
 from tunegate_api.duration import duration_text
 from tunegate_trainer.inference.faults import MAX_RETRIES, Fault, FaultError
-from tunegate_trainer.inference.server import ChatServer
+from tunegate_trainer.inference.server import CHAT, ChatServer
 from tunegate_trainer.process.errors import UnreachableError, UserError
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 
@@ -139,8 +139,7 @@ class Asking:
         if self._refused >= MAX_REFUSED and not self._has_answered:
             raise UserError(
                 f"{server} refuses all requests: {error}",
-                "use a server that accepts /chat/completions with temperature 0 and max_tokens, and a model "
-                f"whose context is long enough for the {self._noun}",
+                _needed(self._server, self._noun),
             ) from error
 
     async def _ask(self, question: Question) -> None:
@@ -160,6 +159,15 @@ class Asking:
             else:
                 self._has_answered = True
                 return
+
+
+def _needed(server: ChatServer, noun: str) -> str:
+    if server.path != CHAT:
+        return f"check that the server has this API, and accepts texts as long as those of the {noun}"
+    return (
+        f"use a server that accepts {CHAT} with temperature 0 and max_tokens, and a model whose context is "
+        f"long enough for the {noun}"
+    )
 
 
 class _Progress:

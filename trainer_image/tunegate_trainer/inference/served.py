@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunegate_api.contract import GateRequest
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.inference.server import REQUEST_SECONDS, ChatServer
+from tunegate_trainer.inference.server import REQUEST_SECONDS, ChatServer, open_server
 from tunegate_trainer.process.context import Context
 
 TOKENS_PER_SECOND = 20
@@ -27,7 +27,6 @@ def served_server(context: Context, endpoint: Endpoint, gate: GateRequest) -> Ch
 
     Raises :class:`TrainerError` if its address or its API key cannot be used.
     """
-    secret = context.secret(endpoint.secret_name) if endpoint.secret_name else None
     seconds = max(REQUEST_SECONDS, gate.spec.generation.max_new_tokens / TOKENS_PER_SECOND)
     field = f"EvalGate {gate.name}: spec.served"
-    return ChatServer(endpoint, secret, field, seconds, is_direct=gate.required)
+    return open_server(context, endpoint, field, seconds, is_direct=gate.required)

@@ -1,4 +1,4 @@
-"""Send one request to an inference server, by the chat completions API of OpenAI."""
+"""Send one request to an inference server: by the chat completions API of OpenAI, or another JSON body."""
 
 import asyncio
 import json
@@ -15,6 +15,7 @@ from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.data.excerpts import masked_text, one_line
 from tunegate_trainer.fetch.network import is_loopback
 from tunegate_trainer.inference.faults import Fault, FaultError
+from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, TrainerError, UserError
 
@@ -25,6 +26,8 @@ REQUEST_SECONDS = 120.0
 CONNECT_SECONDS = 20.0
 MAX_RETRY_AFTER = 60.0
 """The longest wait in seconds that a server can ask for with the header Retry-After."""
+CHAT = "/chat/completions"
+"""The path of the chat completions API below the base URL."""
 _MAX_BYTES = 1 << 20
 """Maximum size of a response. A longer one is malformed."""
 _MAX_DETAIL = 200
@@ -61,16 +64,18 @@ class ChatServer:
         secret: Secret | None,
         field: str,
         seconds: float | None = None,
+        path: str = CHAT,
         *,
         is_direct: bool = False,
     ) -> None:
         """``field`` is the field of the spec that errors name, and ``seconds`` the maximum duration of a
-        request, by default REQUEST_SECONDS. With ``is_direct``, the proxies and certificate authorities in
-        the environment are ignored. Raises :class:`TrainerError` if the API key is missing, or would
-        be sent without encryption."""
+        request, by default REQUEST_SECONDS. ``path`` is appended to the URL of the endpoint. With
+        ``is_direct``, the proxies and certificate authorities in the environment are ignored. Raises
+        :class:`TrainerError` if the API key is missing, or would be sent without encryption."""
         self.field = field
-        self._model = endpoint.model
-        self._url = f"{endpoint.url.rstrip('/')}/chat/completions"
+        self.path = path
+        self.model = endpoint.model
+        self._url = f"{endpoint.url.rstrip('/')}{path}"
         try:
             url = httpx2.URL(self._url)
         except httpx2.InvalidURL as error:
@@ -101,7 +106,7 @@ class ChatServer:
         await self._client.aclose()
 
     def __str__(self) -> str:
-        return f"{self._model} at {self._url}"
+        return f"{self.model} at {self._url}"
 
     async def complete(
         self,
@@ -116,18 +121,25 @@ class ChatServer:
         Raises :class:`FaultError`, and :class:`CredentialsError` for a wrong key.
         """
         body = {
-            "model": self._model,
+            "model": self.model,
             "messages": messages,
             "temperature": temperature,
             "max_tokens": max_tokens,
         }
         if tools:
             body["tools"] = tools
+        return completion(await self.post(body))
+
+    async def post(self, body: Mapping[str, Any]) -> bytes:
+        """Send a JSON body, and return the content of the response. Raises the errors of
+        :meth:`complete`."""
         async with self._faults(), self._client.stream("POST", self._url, json=body) as response:
             content = await _read(response)
-        if response.status_code == httpx2.codes.OK:
-            return _completion(content)
-        raise self._error(response, content)
+        if response.status_code != httpx2.codes.OK:
+            raise self._error(response, content)
+        if len(content) > _MAX_BYTES:
+            raise FaultError(Fault.MALFORMED, "the response is too large")
+        return content
 
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:
@@ -165,13 +177,13 @@ class ChatServer:
         if response.status_code == httpx2.codes.NOT_FOUND:
             return SourceNotFoundError(
                 f"{self.field}: {self} does not exist: {answered}",
-                "check url, to which /chat/completions is appended, and model",
+                f"check url{f', to which {self.path} is appended,' if self.path else ''} and model",
             )
         if response.has_redirect_location:
             target = self._shown(response.headers["Location"].partition("?")[0])
             return UserError(
                 f"{self.field}: {self} redirects to {target}",
-                "set url to the new address, without /chat/completions",
+                f"set url to the new address{f', without {self.path}' if self.path else ''}",
             )
         return None
 
@@ -200,6 +212,22 @@ class ChatServer:
         return one_line(masked_text(hidden))[:_MAX_DETAIL]
 
 
+def open_server(
+    context: Context,
+    endpoint: Endpoint,
+    field: str,
+    seconds: float | None = None,
+    path: str = CHAT,
+    *,
+    is_direct: bool = False,
+) -> ChatServer:
+    """Return the server at ``endpoint``, with the API key in its Secret. The other arguments are those of
+    :class:`ChatServer`. Sends nothing. Raises :class:`TrainerError` if the address or the API key cannot be
+    used."""
+    secret = context.secret(endpoint.secret_name) if endpoint.secret_name else None
+    return ChatServer(endpoint, secret, field, seconds, path, is_direct=is_direct)
+
+
 async def _read(response: httpx2.Response) -> bytes:
     """Return the content of a response, at most a little more than ``_MAX_BYTES`` of it."""
     content = bytearray()
@@ -210,10 +238,8 @@ async def _read(response: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _completion(content: bytes) -> Completion:
+def completion(content: bytes) -> Completion:
     """Return the first choice in a response. Raises :class:`FaultError` if the response has none."""
-    if len(content) > _MAX_BYTES:
-        raise FaultError(Fault.MALFORMED, "the response is too large")
     try:
         choice = json.loads(content)["choices"][0]
         message, ended = choice["message"], choice.get("finish_reason")

@@ -21,7 +21,6 @@ from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError
 
-FIELD = "data.quality.judge.calibration"
 _MAX_PROBLEMS = 5
 
 
@@ -48,9 +47,9 @@ class CalibrationRows:
         )
 
 
-def read_calibration(context: Context, wanted: Calibration) -> CalibrationRows:
+def read_calibration(context: Context, wanted: Calibration, field: str) -> CalibrationRows:
     """Read the calibration rows. A row has one of the shapes of training rows, or is a line of the sample in
-    data/review/sample.jsonl, and has the field ``good``.
+    data/review/sample.jsonl, and has the field ``good``. Errors begin with ``field``.
 
     Raises :class:`BadDataError` for rows that cannot be read, for rows that were scored both as good and as
     bad, and for so few good or bad rows that no judge could pass.
@@ -59,12 +58,12 @@ def read_calibration(context: Context, wanted: Calibration) -> CalibrationRows:
     good: dict[str, bool] = {}
     problems: list[str] = []
     total = 0
-    with open_source(context, wanted.source, f"{FIELD}.source") as opened:
-        for record in read_records(opened.path, f"{FIELD}.source"):
+    with open_source(context, wanted.source, f"{field}.source") as opened:
+        for record in read_records(opened.path, f"{field}.source"):
             total += 1
             if total > MAX_CALIBRATION_ROWS:
                 raise BadDataError(
-                    f"{FIELD}.source: more than {MAX_CALIBRATION_ROWS} rows",
+                    f"{field}.source: more than {MAX_CALIBRATION_ROWS} rows",
                     "keep a random part of the rows, because the judge is asked about each of them",
                 )
             try:
@@ -77,16 +76,16 @@ def read_calibration(context: Context, wanted: Calibration) -> CalibrationRows:
                 rows.append(row)
     if problems:
         raise BadDataError(
-            f"{FIELD}.source: {summarize(problems, _MAX_PROBLEMS, separator='; ')}",
+            f"{field}.source: {summarize(problems, _MAX_PROBLEMS, separator='; ')}",
             "correct these rows: each needs a prompt, a completion, and good, which is true or false",
         )
     unique = tuple({row.digest: row for row in rows}.values())
     found = CalibrationRows(opened.sha256, unique, good)
-    _check_numbers(found, wanted)
+    _check_numbers(found, wanted, field)
     return found
 
 
-def _check_numbers(found: CalibrationRows, wanted: Calibration) -> None:
+def _check_numbers(found: CalibrationRows, wanted: Calibration, field: str) -> None:
     """Raise :class:`BadDataError` if even a judge without any error could not pass."""
     good = sum(found.good.values())
     numbers = (
@@ -94,13 +93,13 @@ def _check_numbers(found: CalibrationRows, wanted: Calibration) -> None:
         ("good", good, "minSpecificity", wanted.min_specificity),
     )
     problems = [
-        f"{count} rows are {kind}, but {field} {minimum} needs at least {needed}"
-        for kind, count, field, minimum in numbers
+        f"{count} rows are {kind}, but {name} {minimum} needs at least {needed}"
+        for kind, count, name, minimum in numbers
         if count < (needed := rows_needed(exact(minimum)))
     ]
     if problems:
         raise BadDataError(
-            f"{FIELD}: no judge could pass with these rows: {'; '.join(problems)}",
+            f"{field}: no judge could pass with these rows: {'; '.join(problems)}",
             "let people score more rows (100 rows are enough if 20 of them are bad), or lower the minimum",
         )
 

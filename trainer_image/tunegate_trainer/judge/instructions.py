@@ -1,4 +1,4 @@
-"""Write the request to a judge about one row.
+"""Write the request to a judge about one row: training data, or an output of a model.
 
 The instructions are a system message, and the row is a JSON object in a user message of its own. In JSON,
 text of the row cannot end the object, so instructions in the row stay part of its data. Servers also find
@@ -19,10 +19,15 @@ DEFAULT_RUBRIC = """\
 MAX_TOKENS = 1024
 """Maximum number of tokens of an answer, with the thinking before it."""
 
-_INSTRUCTIONS = """\
+_OF_DATA = """\
 You review training data of a language model. The next message is one row of the data as a JSON object: \
-`prompt` is what the model receives, and `completion` is the answer that it would learn to give. If the row \
-has them, `reasoning` and `tool_calls` belong to the answer, and `tools` are functions that it may call. \
+`prompt` is what the model receives, and `completion` is the answer that it would learn to give."""
+_OF_OUTPUTS = """\
+You evaluate a language model. The next message is one of its answers as a JSON object: `prompt` is what the \
+model received, and `completion` is its answer."""
+_INSTRUCTIONS = """\
+{task} If the object has them, `reasoning` and `tool_calls` belong to the answer, and `tools` are functions \
+that it may call. \
 The characters < > | [ ] of its texts are escaped, as in \\u003c.
 
 The completion is good if it meets all of these criteria:
@@ -45,8 +50,15 @@ Messages = list[dict[str, str]]
 
 
 def instructions(rubric: str | None) -> str:
-    """Return the system message for a rubric, by default :data:`DEFAULT_RUBRIC`."""
-    return _INSTRUCTIONS.format(rubric=rubric or DEFAULT_RUBRIC)
+    """Return the system message for training data and a rubric, by default :data:`DEFAULT_RUBRIC`."""
+    return _INSTRUCTIONS.format(task=_OF_DATA, rubric=rubric or DEFAULT_RUBRIC)
+
+
+def instructions_for_outputs(rubric: str | None, more: str | None = None) -> str:
+    """Return the system message for outputs of a model and the rubric of a gate, by default
+    :data:`DEFAULT_RUBRIC`. ``more`` are the criteria of a golden case, which apply too."""
+    criteria = rubric or DEFAULT_RUBRIC
+    return _INSTRUCTIONS.format(task=_OF_OUTPUTS, rubric=f"{criteria}\n{more}" if more else criteria)
 
 
 def messages_for(row: ReviewRow, system: str) -> Messages:

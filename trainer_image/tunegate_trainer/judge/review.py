@@ -10,7 +10,7 @@ from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.plan import JudgedBad, JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
-from tunegate_trainer.inference.server import ChatServer
+from tunegate_trainer.inference.server import ChatServer, open_server
 from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.judge.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.judge.instructions import instructions
@@ -20,7 +20,7 @@ from tunegate_trainer.process.context import Context
 
 logger = logging.getLogger(__name__)
 
-FIELD = "data.quality.judge.endpoint"
+FIELD = "data.quality.judge"
 
 
 def judge_server(context: Context) -> ChatServer | None:
@@ -31,9 +31,7 @@ def judge_server(context: Context) -> ChatServer | None:
     quality = context.request.spec.data.quality
     if quality is None or quality.judge is None:
         return None
-    endpoint = quality.judge.endpoint
-    secret = context.secret(endpoint.secret_name) if endpoint.secret_name else None
-    return ChatServer(endpoint, secret, FIELD)
+    return open_server(context, quality.judge.endpoint, f"{FIELD}.endpoint")
 
 
 def with_judge(context: Context, plan: Plan, server: ChatServer | None) -> Plan:
@@ -46,7 +44,7 @@ def with_judge(context: Context, plan: Plan, server: ChatServer | None) -> Plan:
     if server is None or quality is None or quality.judge is None or sample is None:
         return plan
     judge = quality.judge
-    calibration = read_calibration(context, judge.calibration)
+    calibration = read_calibration(context, judge.calibration, f"{FIELD}.calibration")
     folder = context.workspace / context.paths.data
     with context.interruption.deferred(), Journal(folder / JUDGE_ANSWERS) as journal:
         scoring = Scoring(server, journal, instructions(judge.rubric), context.interruption)

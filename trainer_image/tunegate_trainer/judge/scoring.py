@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 3 * 3600
 
 
 class Scoring:
-    """Asks a judge for the scores of rows. All calls of :meth:`score` share a deadline."""
+    """Asks a judge for scores. All calls of :meth:`score` and :meth:`answers` share a deadline."""
 
     def __init__(
         self,
@@ -30,21 +30,28 @@ class Scoring:
         system: str,
         interruption: Interruption,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        noun: str = "rows",
+        seconds: float | None = None,
     ) -> None:
-        """``system`` is the message from :func:`instructions`. ``sleep`` waits before a retry."""
+        """``system`` is the message from :func:`instructions`. ``sleep`` waits before a retry. ``noun`` is
+        what is scored, in the plural, and ``seconds`` the time until the deadline, by default
+        DEADLINE_SECONDS."""
         self.server = server
         self.journal = journal
         self.system = system
+        self.problems: dict[str, str] = {}
+        """Why a request has no answer, by its key, see :meth:`key`."""
         self._asking = Asking(
             server,
             interruption,
             name="judge",
-            noun="rows",
+            noun=noun,
             done="scored",
-            seconds=DEADLINE_SECONDS,
+            seconds=DEADLINE_SECONDS if seconds is None else seconds,
             sleep=sleep,
             has_answered=bool(journal.answers),
-            after_retry="; rows that are scored are not sent again",
+            after_retry=f"; {noun} that are scored are not sent again",
         )
 
     async def score(self, rows: Sequence[ReviewRow], what: str) -> dict[str, Answer]:
@@ -52,28 +59,37 @@ class Scoring:
 
         Answers are in the journal as soon as they arrive. Raises the errors of :meth:`Asking.ask_all`.
         """
-        keys = {row.digest: self._key(row) for row in rows}
+        found = await self.answers([(row, self.system) for row in rows], what)
+        by_row = zip(rows, found, strict=True)
+        return {row.digest: answer for row, answer in by_row if answer is not None}
+
+    async def answers(self, asked: Sequence[tuple[ReviewRow, str]], what: str) -> list[Answer | None]:
+        """Return the score of each row with its own system message; None for a row without a score. Equal
+        rows with equal messages are sent once. Raises the errors of :meth:`Asking.ask_all`."""
+        keys = [self.key(row, system) for row, system in asked]
         known = self.journal.answers
-        missing = [row for row in rows if keys[row.digest] not in known]
-        if len(missing) < len(rows):
-            logger.info("judge: %d of %d %s are scored already", len(rows) - len(missing), len(rows), what)
+        missing = {key: each for key, each in zip(keys, asked, strict=True) if key not in known}
+        scored = sum(key in known for key in keys)
+        if scored:
+            logger.info("judge: %d of %d %s are scored already", scored, len(keys), what)
         if missing:
-            questions = [_RowQuestion(row, keys[row.digest], self) for row in missing]
+            questions = [_RowQuestion(row, system, key, self) for key, (row, system) in missing.items()]
             left = await self._asking.ask_all(questions, what)
             if left:
                 self.journal.faults[Fault.NOT_SENT] += left
-        return {digest: known[key] for digest, key in keys.items() if key in known}
+        return [known.get(key) for key in keys]
 
-    def _key(self, row: ReviewRow) -> str:
-        return sha256_text("\n".join([str(self.server), sha256_text(self.system), row.digest]))
+    def key(self, row: ReviewRow, system: str) -> str:
+        """Return the key of a request: a digest of the server, the model, the system message and the row."""
+        return sha256_text("\n".join([str(self.server), sha256_text(system), row.digest]))
 
 
 class _RowQuestion:
     """The question for the score of a row."""
 
-    def __init__(self, row: ReviewRow, key: str, scoring: Scoring) -> None:
+    def __init__(self, row: ReviewRow, system: str, key: str, scoring: Scoring) -> None:
         self._row, self._key, self._scoring = row, key, scoring
-        self._first = self._messages = messages_for(row, scoring.system)
+        self._first = self._messages = messages_for(row, system)
 
     def __str__(self) -> str:
         return f"row {self._row.row or self._row.id}"
@@ -87,4 +103,5 @@ class _RowQuestion:
             self._messages = with_reminder(self._first, text)  # if the answer is malformed
 
     def note(self, error: FaultError) -> None:
+        self._scoring.problems[self._key] = str(error)
         self._scoring.journal.add_fault(self._key, error.fault)
