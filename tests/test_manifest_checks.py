@@ -16,7 +16,7 @@ from support.manifests import (
     finetunejob,
     table,
 )
-from support.wrong_manifests import REVIEW
+from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_operator.manifest_checks import validate
@@ -27,6 +27,8 @@ CASES = GOLDEN_TEXT + "".join(
     json.dumps({"id": f"case-{n}", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}) + "\n"
     for n in range(2, 31)
 )
+JUDGED = [{"id": f"case-{n}", "prompt": "hi", "expect": [{"type": "judge"}]} for n in range(20)]
+"""Golden cases that need a judge."""
 
 
 def family(changes: Changes | None = None) -> dict[str, dict[str, Any]]:
@@ -164,6 +166,16 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "too few cases for the threshold",
         {"gate.spec.thresholds.maxDropPoints": "2"},
         "gate: 30 golden cases are too few to detect a drop of 2 points, so no model can pass: have at least",
+    ),
+    (
+        "a golden case that needs a missing judge",
+        {"gate.spec.golden": {"source": {"inline": JUDGED}}, "gate.spec.thresholds": LEAVE_OUT},
+        "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",
+    ),
+    (
+        "a missing ConfigMap with calibration rows of a gate",
+        {"gate.spec.judge": JUDGE},
+        "gate: no ConfigMap scored in these files; found: orders-data, orders-golden-v1",
     ),
     (
         "a ConfigMap value that is not text",

@@ -138,14 +138,16 @@ class JudgedBad(StatusModel):
 
 
 class JudgePlan(StatusModel):
-    """The scores of a judge model. The answers of the judge are in data/review/judge.jsonl on the volume."""
+    """The calibration of a judge model and, if it reviews training data, its scores. Its answers are on the
+    volume: in data/review/judge.jsonl, and in judges/ for the judge of a gate."""
 
     model: Annotated[str, Field(max_length=256)]
     instructions_sha256: Sha256
     """Digest of the instructions for the judge, which include the rubric."""
     calibration: CalibrationCounts
     good: Listed[str] = []
-    """Ids of the rows of the sample with a good score. Empty if the judge is not calibrated."""
+    """Ids of the rows of the sample with a good score. Empty if the judge is not calibrated, and for the
+    judge of a gate."""
     bad: Listed[JudgedBad] = []
     faults: Mapped[int] = {}
     """Number of failed requests by kind of fault, see :class:`tunegate_trainer.inference.faults.Fault`."""
@@ -262,6 +264,8 @@ class Plan(StatusModel):
     judging: Memory | None = None
     """Estimated memory of the final gate, which loads the artifact of the last stage on one GPU. None if the
     shape of the model is not known."""
+    gate_judges: Mapped[JudgePlan] = {}
+    """The calibrated judge of each gate whose golden set needs one, by the name of the gate."""
     versions: Mapped[str]
     """Versions of the libraries that the results depend on."""
     image: str | None = None

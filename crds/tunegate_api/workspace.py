@@ -71,6 +71,11 @@ class Workspace:
         """Return the copy of a gate's golden set, which the data role makes if the set is at an address."""
         return self.data / "golden" / f"{gate}.jsonl"
 
+    def judge_answers(self, digest: str) -> PurePosixPath:
+        """Return the file with the answers and faults of a judge model of gates, one a line. ``digest``
+        identifies the judge and its instructions."""
+        return self.job / "judges" / f"{digest}.jsonl"
+
     @staticmethod
     def base_model(digest: str) -> PurePosixPath:
         """Return the folder of a resolved model, which all jobs on the volume share."""

@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.golden import GoldenCase, GoldenError, inline_golden, parse_golden, unreachable
+from tunegate_api.judging.golden import (
+    GoldenCase,
+    GoldenError,
+    inline_golden,
+    parse_golden,
+    unreachable,
+    without_server,
+)
 from tunegate_api.meta import MAX_DNS_NAME
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
@@ -30,6 +37,8 @@ _SOURCES: tuple[ObjectPath, ...] = (
     ("spec", "data", "quality", "judge", "calibration", "source"),
 )
 """The paths of the data sources in a FineTuneJob, apart from those in the list ``mix``."""
+_CALIBRATION: ObjectPath = ("spec", "judge", "calibration", "source")
+"""The path of the calibration rows in an EvalGate."""
 _Id = tuple[str, str, str]
 
 
@@ -125,6 +134,7 @@ class _Checks:
             yield from _schema_faults(text)
 
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
+        yield from self._pinned(gate, _CALIBRATION, (*_CALIBRATION, "sha256"))
         golden: ObjectPath = ("spec", "golden")
         inline: ObjectPath = (*golden, "source", "inline")
         written = _list(gate.obj, inline)
@@ -145,6 +155,8 @@ class _Checks:
             yield from (_golden_fault(text, problem) for problem in error.problems)
             return
         yield from _reachable(gate, cases)
+        for problem in without_server(_find(gate.obj, ("spec",)), cases):
+            yield gate.at(problem.path, str(problem))
 
     def _text(self, user: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
         """Return the text of the ConfigMap key that a source names, a diagnostic if it is missing, or None if

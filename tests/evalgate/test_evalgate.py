@@ -6,6 +6,7 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import Script, World
+from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
@@ -225,6 +226,26 @@ def test_gate_that_no_model_can_pass_is_not_ready_and_its_job_waits(thresholds, 
     assert stalled is not None
     assert world.status().phase is Phase.PENDING
     assert message in world.status().message
+
+
+@pytest.mark.parametrize("field", ["judge", "guardrail"])
+def test_gate_without_the_server_that_its_cases_need_is_not_ready(field):
+    gate = make_gate().obj()
+    case = {"id": "a", "prompt": "hi", "expect": [{"type": "all", "of": [{"type": field}]}]}
+    gate["spec"]["golden"] = {"source": {"inline": [case]}}
+    world = World()
+    world.apply(gate)
+    world.settle()
+    message = f"spec.{field}: required by the expectation {field} of the golden cases a"
+    assert ready(world) == ("False", GateReason.INVALID_SPEC, message)
+
+
+def test_unused_judge_does_not_stop_a_gate():
+    gate = make_gate().with_spec(judge=JUDGE, guardrail=GUARDRAIL).obj()
+    world = World()
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate)
+    world.settle()
+    assert ready(world)[:2] == ("True", GateReason.GOLDEN_READ)
 
 
 def test_invalid_spec_stalls_the_gate():

@@ -5,7 +5,7 @@ import pytest
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.manifests import changed
 from support.world import World
-from support.wrong_manifests import REVIEW
+from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.engine.cache import Cache
@@ -86,6 +86,16 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
     assert failure.message.startswith(f"{fields}: pods on a cluster cannot read file://")
     assert "pvc://CLAIM/PATH" in failure.hint
     assert world.jobs() == []
+
+
+def test_calibration_rows_of_a_gate_in_a_local_file_are_refused_on_a_cluster():
+    judge = changed(JUDGE, {"calibration.source": {"uri": "file:///scored.jsonl"}})
+    world = World()
+    world.apply_all(make_job().obj(), gate=make_gate().with_spec(judge=judge).obj())
+    world.settle()
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.message.startswith("EvalGate golden: spec.judge.calibration.source.uri: pods on a cluster")
 
 
 def test_golden_set_in_a_local_file_is_refused_on_a_cluster():

@@ -20,6 +20,8 @@ JUDGE = {
 }
 REVIEW = {"review": "Judge", "judge": JUDGE}
 ENDPOINT = {"url": "https://guard.internal/v1", "model": "guard"}
+GUARDRAIL = {"endpoint": ENDPOINT, "protocol": "LlamaGuard"}
+PROBE = {"prompt": "Where is my order?", "completion": "It arrives on Monday.", "rating": "Safe"}
 SAFETY = {"source": {"builtin": "refusals-v1"}}
 DPO_STAGE = {"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}
 SECOND_STAGE = {"name": "more", "method": "SFT", "adapter": {"from": "Previous"}}
@@ -1224,6 +1226,12 @@ EVALGATE = [
         {"spec.safety": {**SAFETY, "scorer": {"endpoint": ENDPOINT}}},
         "spec.safety.scorer.endpoint",
         "is only for the types judge and guardrail: leave endpoint out, or set type",
+    ),
+    Wrong(
+        "probes of a guardrail without an unsafe answer",
+        {"spec.guardrail": {**GUARDRAIL, "probes": [PROBE]}},
+        "spec.guardrail.probes",
+        "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
     ),
     Wrong(
         "two targets of a gate",

@@ -13,6 +13,7 @@ from tunegate_api.messages import FunctionCall
 from tunegate_api.meta import ApiModel, Decimal, exact
 from tunegate_api.v1alpha1.fields import Share
 from tunegate_api.v1alpha1.finetunejob import EntryPoint, Tolerance
+from tunegate_api.v1alpha1.guardrail import SafetyRating
 from tunegate_api.validation.json_schema import schema_faults
 
 _WORD = re.compile(r"[^\W_]")
@@ -139,6 +140,26 @@ class CustomExpectation(_Expectation):
     """What the scorer compares the output with: its `sample.reference`."""
 
 
+class JudgeExpectation(_Expectation):
+    """Passes if the judge model in `spec.judge` of the gate scores the output as good. If the judge is not
+    calibrated, the case is an error."""
+
+    type: Literal["judge"]
+    """Type of the comparison."""
+    rubric: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
+    """Criteria for this case, which apply in addition to the rubric of the gate."""
+
+
+class GuardrailExpectation(_Expectation):
+    """Passes if the guardrail in `spec.guardrail` of the gate gives the output this rating. If the guardrail
+    rates its probes wrongly, the case is an error."""
+
+    type: Literal["guardrail"]
+    """Type of the comparison."""
+    rating: SafetyRating = "Safe"
+    """The expected rating."""
+
+
 class GroupExpectation(_Expectation):
     """Combines expectations. If one of them cannot be evaluated, the case is an error."""
 
@@ -166,6 +187,8 @@ Leaf = (
     | JsonExpectation
     | CallsExpectation
     | CustomExpectation
+    | JudgeExpectation
+    | GuardrailExpectation
 )
 """An expectation that is evaluated by one scorer."""
 

@@ -1,12 +1,12 @@
 """The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from tunegate_api.judging.expectations import Expectation, judgeable
+from tunegate_api.judging.expectations import Expectation, judgeable, leaves
 from tunegate_api.judging.outcomes import MAX_CASES, CaseSet, Policy, group_numbers
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.messages import Message, Tools
@@ -158,6 +158,18 @@ def unreachable(
             f"so no model can pass: have at least {needed} cases, or raise maxDropPoints"
         )
         problems.append(Problem((*path, "maxDropPoints"), message))
+    return problems
+
+
+def without_server(spec: Collection[str], cases: Sequence[GoldenCase]) -> list[Problem]:
+    """Return a problem for each server that cases need and that the gate does not name. ``spec`` has the
+    names of the fields of the gate's spec. Each problem has the path of the missing field."""
+    problems = []
+    for field in ("judge", "guardrail"):
+        users = [case.id for case in cases if any(leaf.type == field for leaf in leaves(case.expect))]
+        if users and field not in spec:
+            message = f"required by the expectation {field} of the golden cases {summarize(users, 3)}"
+            problems.append(Problem(("spec", field), message))
     return problems
 
 

@@ -7,11 +7,12 @@ from pydantic import Field
 from tunegate_api.judging.new_failures import Limit
 from tunegate_api.judging.outcomes import Policy, Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
-from tunegate_api.v1alpha1.data import DataUri
+from tunegate_api.v1alpha1.data import DataUri, Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
 from tunegate_api.v1alpha1.finetunejob import ModelUri
+from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
@@ -256,6 +257,12 @@ class EvalGateSpec(ApiModel):
     """Model that is live now, which the final model of each job is compared with, beside the baselines and by
     the same thresholds. The final gate sends each golden case to its server. If the server does not answer,
     the verdict is Error. If omitted, no server is asked."""
+    judge: Judge | None = None
+    """Judge model that scores the outputs of golden cases with the expectation judge. It is calibrated before
+    a job trains. If the calibration is inconclusive, these cases are errors."""
+    guardrail: Guardrail | None = None
+    """Guardrail that rates the outputs of golden cases with the expectation guardrail. If it rates its probes
+    wrongly, these cases are errors."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None
@@ -286,6 +293,11 @@ class EvalGateSpec(ApiModel):
             *(["Anchor"] if self.anchor else []),
             *(["Served"] if self.served else []),
         ]
+
+    @property
+    def servers_of_scorers(self) -> list[Endpoint]:
+        """The servers that score outputs of golden cases."""
+        return [asked.endpoint for asked in (self.judge, self.guardrail) if asked]
 
 
 class EvalGate(ApiModel):

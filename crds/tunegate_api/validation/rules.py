@@ -36,6 +36,7 @@ from tunegate_api.v1alpha1.finetunejob import (
     ModelSource,
     SchemaSource,
 )
+from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.pods import (
     CONFINEMENT_KEYS,
     OWNED_KEYS,
@@ -326,6 +327,16 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             given("endpoint") & ~_HAS_SERVER,
             "endpoint is only for the types judge and guardrail: leave endpoint out, or set type",
             at=("endpoint",),
+        ),
+    ),
+    Guardrail: (
+        Refuse(
+            longer_than("probes", 0)
+            & ~(
+                any_entry("probes", equal("rating", "Safe")) & any_entry("probes", equal("rating", "Unsafe"))
+            ),
+            "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
+            at=("probes",),
         ),
     ),
     GateTarget: (Choice(("fineTuneJob", "model", "endpoint")),),

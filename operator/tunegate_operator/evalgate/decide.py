@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.golden import GoldenError, case_set, counting, parse_golden, unreachable
+from tunegate_api.judging.golden import (
+    GoldenError,
+    case_set,
+    counting,
+    parse_golden,
+    unreachable,
+    without_server,
+)
 from tunegate_api.judging.power import power_text
 from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
@@ -69,6 +76,10 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         cases = parse_golden(golden)
     except GoldenError as error:
         return _not_ready(status, GateReason.BAD_GOLDEN, str(error), generation=generation, now=now)
+    problems = without_server(gate.spec.to_wire(), cases)
+    if problems:
+        message = "; ".join(map(str, problems))
+        return _not_ready(status, GateReason.INVALID_SPEC, message, generation=generation, now=now)
     problems = unreachable(gate.spec.thresholds, cases, gate.spec.compared_with)
     if problems:
         message = "; ".join(map(str, problems))

@@ -244,12 +244,15 @@ def _select(run: Run, stage: str) -> int | None:
     )
     failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and g.name in enforced]
     why = "; ".join(g.message for g in failed)
+    hint = "The report shows which cases still fail: add more or better rows for them."
+    if any(g.verdict is VerdictState.ERROR for c in tried for g in c.gates if g.name in enforced):
+        hint = "Checkpoints could not be measured: the report has the reason for each case."
     run.draft.fail(
         Failure(
             reason=Reason.NO_PASSING_CHECKPOINT,
             message=f"no checkpoint of stage {stage} passed its gates; "
             f"the nearest is step {nearest.step}: {why}",
-            hint="The report shows which cases still fail: add more or better rows for them.",
+            hint=hint,
         )
     )
     return None

@@ -110,6 +110,12 @@ def _local_files(observed: ObservedJob) -> Failure | None:
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
     golden = {name: gate.spec.golden.source.uri for name, gate in observed.gates.items() if gate}
     addresses |= {f"EvalGate {name}: spec.golden.source.uri": uri for name, uri in golden.items()}
+    judges = {name: gate.spec.judge for name, gate in observed.gates.items() if gate}
+    addresses |= {
+        f"EvalGate {name}: spec.judge.calibration.source.uri": judge.calibration.source.uri
+        for name, judge in judges.items()
+        if judge
+    }
     anchors = {name: gate.spec.anchor for name, gate in observed.gates.items() if gate}
     addresses |= {f"EvalGate {name}: spec.anchor.uri": one.uri for name, one in anchors.items() if one}
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.data import Judge, Source
+from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_operator.children.volumes import ROOT, PodVolumes
 from tunegate_operator.names import plan_name, request_name, review_name
 
@@ -14,7 +15,7 @@ def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> l
     """Return the names of the ConfigMaps that pods read: data, schemas and golden sets."""
     names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
-    names += [gate.golden.source.config_map for gate in gates]
+    names += [source.config_map for gate in gates for source in _sources_of_gate(gate)]
     return sorted({name for name in names if name})
 
 
@@ -27,6 +28,11 @@ def _sources(spec: FineTuneJobSpec) -> list[Source]:
     return [source for source in sources if source]
 
 
+def _sources_of_gate(gate: EvalGateSpec) -> list[Source | GoldenSource]:
+    """Return the sources of a gate that the data role reads."""
+    return [gate.golden.source, *([gate.judge.calibration.source] if gate.judge else [])]
+
+
 def _judge(spec: FineTuneJobSpec) -> Judge | None:
     return spec.data.quality.judge if spec.data.quality else None
 
@@ -37,7 +43,7 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     anchors = [gate.spec.anchor.uri for gate in request.gates if gate.spec.anchor]
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
-        golden = [gate.spec.golden.source.uri for gate in request.gates]
+        golden = [source.uri for gate in request.gates for source in _sources_of_gate(gate.spec)]
         rows = [source.uri for source in _sources(spec)]
         uris = dict.fromkeys([spec.model.uri, start, *rows, *golden, *anchors], False)
     elif role is Role.PUBLISH:
@@ -59,9 +65,12 @@ def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
     if role is Role.DATA:
         names += [spec.model.secret_name, *(source.secret_name for source in _sources(spec))]
-        names += [gate.spec.golden.source.secret_name for gate in request.gates]
+        names += [s.secret_name for gate in request.gates for s in _sources_of_gate(gate.spec)]
         judge = _judge(spec)
         names.append(judge.endpoint.secret_name if judge else None)
+    if role in (Role.DATA, Role.TRAIN, Role.GATE):
+        servers = [server for gate in request.gates for server in gate.spec.servers_of_scorers]
+        names += [server.secret_name for server in servers]
     if role in (Role.DATA, Role.GATE):  # the data role only checks them
         final = {gate.name for gate in spec.gates}
         served = [gate.spec.served for gate in request.gates if gate.name in final]

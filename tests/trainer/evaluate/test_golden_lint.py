@@ -110,11 +110,15 @@ def test_kinds_of_cases_without_a_tag_are_found():
     assert len(found(case(tags=["along", "knowledge"]))) == 2
 
 
-def test_cases_that_need_a_tokenizer_or_a_package_are_not_tried():
-    calls = {"type": "tool_calls_equal", "value": [{"name": "weather"}]}
-    custom = {"type": "any", "of": [{"type": "custom", "entryPoint": "chrf"}]}
-    result = lint([case(calls, id="calls"), case(custom, id="custom", prompt="other")])
-    assert (result.untried, result.findings) == (["calls", "custom"], [])
+def test_cases_that_need_a_tokenizer_a_package_or_a_server_are_not_tried():
+    needing = [
+        {"type": "tool_calls_equal", "value": [{"name": "weather"}]},
+        {"type": "any", "of": [{"type": "custom", "entryPoint": "chrf"}]},
+        {"type": "judge", "not": True},
+        {"type": "guardrail"},
+    ]
+    result = lint([case(each, id=each["type"], prompt=each["type"]) for each in needing])
+    assert (result.untried, result.findings) == ([each["type"] for each in needing], [])
 
 
 def test_errors_come_before_warnings():

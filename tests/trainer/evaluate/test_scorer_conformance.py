@@ -1,20 +1,25 @@
 """Conformance tests for every scorer in the table: batches, order, errors, explanations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from support.dummy_scorer import common_characters
+from support.gate_servers import judge_spec, write_calibration
+from support.guard_server import GuardServerStub
+from support.judge_server import JudgeServerStub
+from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.expectations import Leaf, LengthExpectation
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
+from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel
@@ -22,11 +27,17 @@ from tunegate_trainer.evaluate.scorers.numeric import ExpectedNumber
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
+from tunegate_trainer.evaluate.scorers.servers import (
+    GuardrailScorer,
+    JudgeScorer,
+    gate_guard,
+    gate_judge,
+)
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.rows import Row
 
-TABLE = {**SCORERS, "custom": CustomScorer(OneByOne(common_characters))}
-"""The table, with a scorer of a user."""
+TABLE: dict[str, Scorer] = {**SCORERS, "custom": CustomScorer(OneByOne(common_characters))}
+"""The table, with a scorer of a user, and the scorers that ask a server."""
 CASES = (
     GoldenCase(id="golden", prompt="?", expect=[{"type": "equals", "value": "yes"}]),
     Row(id="row", prompt=[Message(role="user", content="?")], completion="yes"),
@@ -74,6 +85,8 @@ EXAMPLES = {
     "numeric": Example(ExpectedNumber("42"), passes="it is 42.0", fails="41", broken=ExpectedNumber("many")),
     "tool_calls": Example(ExpectedCalls(CALL, "<tool_call>"), passes=CALL, fails="cold", broken=None),
     "custom": Example("yes", passes="yes", fails="yet", broken=5),
+    "judge": Example(None, passes="yes", fails="bad", broken=ANY),
+    "guardrail": Example("Safe", passes="yes", fails="unsafe", broken=ANY),
 }
 
 
@@ -90,7 +103,21 @@ BREAKING = (
 )
 """Outputs that can break a scorer."""
 
-each_scorer = pytest.mark.parametrize("name", TABLE)
+each_scorer = pytest.mark.parametrize("name", EXAMPLES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _servers(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[None]:
+    """Start a judge and a guardrail, and add their scorers to the table."""
+    with JudgeServerStub() as judge, GuardServerStub() as guardrail:
+        gate = gate_spec(judge=judge_spec(judge), guardrail=guardrail.spec)
+        root = TrainerRoot(tmp_path_factory.mktemp("root"), gates={"orders": gate}).write(tiny_model)
+        write_calibration(root)
+        context = root.context()
+        (request,) = context.request.gates
+        TABLE["judge"] = JudgeScorer(gate_judge(context, request))
+        TABLE["guardrail"] = GuardrailScorer(gate_guard(context, request))
+        yield
 
 
 def samples(outputs: Sequence[str], reference: Any) -> list[Sample]:
@@ -162,7 +189,7 @@ def test_output_that_does_not_pass_has_a_short_explanation(name):
             assert len(score.explanation) <= MAX_EXPLANATION
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if EXAMPLES[name].broken is not ANY])
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if EXAMPLES[name].broken is not ANY])
 def test_broken_reference_gives_errors_only_for_its_own_samples(name):
     example, scorer = EXAMPLES[name], TABLE[name]
     outputs = [example.passes, example.fails]

@@ -17,6 +17,7 @@ import pytest
 from support.job_folder import GATE, JobFolder
 from support.published_version import age
 from support.published_version import publish_version as plant_version
+from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract import Results, Role, sha256_text
 from tunegate_api.judging.judgement import Judgement, judge_final
 from tunegate_api.judging.outcomes import VerdictState
@@ -26,6 +27,7 @@ from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, seal, verify, write_model
 from tunegate_trainer.process.interruption import Interrupted
 from tunegate_trainer.publish.history import newest_versions, next_reading, strictest
+from tunegate_trainer.publish.used_servers import used_guardrail, used_judge
 from tunegate_trainer.roles.publish import run
 
 BASE = ("p" * 2 + "f" * 18, "p" * 8 + "ff")
@@ -552,6 +554,31 @@ def test_outcomes_with_other_generation_settings_are_not_compared(
     second = Job(folder, "second", 12, gate_spec={"generation": generation})
     (found,) = newest_versions(URI, target, second.request.final_gates, own="")[GATE]
     assert (found.job, found.unjudged) == ("first", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_compared"),
+    [
+        ({}, True),
+        ({"judge": {**JUDGE, "rubric": "It is short."}}, False),
+        ({"guardrail": {**GUARDRAIL, "protocol": "Qwen3Guard"}}, False),
+        ({"guardrail": None}, False),
+    ],
+)
+def test_outcomes_of_another_judge_or_guardrail_are_not_compared(
+    folder: Path, target: Path, changes: dict[str, Any], is_compared: bool
+) -> None:
+    servers = {"judge": JUDGE, "guardrail": GUARDRAIL}
+    first = Job(folder, "first", 20, gate_spec=servers)
+    (gate,) = first.request.final_gates
+    path = first.workspace / first.paths.gate / "result.json"
+    used = {"judges": {GATE: used_judge(gate)}, "guardrails": {GATE: used_guardrail(gate)}}
+    result = GateRoleResult.model_validate_json(path.read_bytes())
+    write_model(path, result.model_copy(update=used))
+    first.publish()
+    second = Job(folder, "second", 12, gate_spec=servers | changes)
+    (found,) = newest_versions(URI, target, second.request.final_gates, own="")[GATE]
+    assert found.unjudged is not is_compared
 
 
 def test_versions_in_the_result_that_differ_from_the_report_are_refused(folder: Path, target: Path) -> None:

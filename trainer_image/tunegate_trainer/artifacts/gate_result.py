@@ -1,8 +1,10 @@
 """gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
 from tunegate_api.contract import Evaluation
+from tunegate_api.judging.guardrail_probes import ProbeCounts
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.plan import CalibrationCounts
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.evalgate import Generation
 
@@ -27,6 +29,43 @@ class ServedOutputs(StatusModel):
     """The name of the model on the server."""
     sha256: Sha256
     """The digest of the file with the outputs in the folder ``gate/``."""
+
+
+class UsedJudge(StatusModel):
+    """The judge model of a gate. It is published as evidence."""
+
+    url: str
+    """The base URL of the server."""
+    model: str
+    """The name of the model on the server."""
+    instructions_sha256: Sha256
+    """The digest of the instructions, which include the rubric of the gate."""
+    calibration: CalibrationCounts | None = None
+    """How it scored the rows that people scored. None if no golden case needs it."""
+    faults: dict[str, int] = {}
+    """Number of failed requests of the job by kind of fault. None of them was counted as a score."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What scores depend on. Scores of two judges cannot be compared if it differs."""
+        return (self.url, self.model, self.instructions_sha256)
+
+
+class UsedGuardrail(StatusModel):
+    """The guardrail of a gate. It is published as evidence."""
+
+    url: str
+    """The URL of the server."""
+    model: str
+    """The name of the model on the server."""
+    protocol: str
+    probes: ProbeCounts | None = None
+    """How it rated its probes in the final gate. None if no golden case needs it."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What ratings depend on. Ratings of two guardrails cannot be compared if it differs."""
+        return (self.url, self.model, self.protocol)
 
 
 class GateRoleResult(StatusModel):
@@ -60,6 +99,10 @@ class GateRoleResult(StatusModel):
     """Maps the name of each gate to the published versions that were evaluated again on its golden set."""
     served: dict[str, ServedOutputs] = {}
     """The outputs of the served model of each gate. A gate whose server did not answer is missing."""
+    judges: dict[str, UsedJudge] = {}
+    """The judge model of each gate that has one, by the name of the gate."""
+    guardrails: dict[str, UsedGuardrail] = {}
+    """The guardrail of each gate that has one, by the name of the gate."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState

@@ -9,7 +9,9 @@ from tunegate_api.judging.expectations import (
     CallsExpectation,
     CustomExpectation,
     Expectation,
+    GuardrailExpectation,
     JsonExpectation,
+    JudgeExpectation,
     LabelExpectation,
     Leaf,
     NumberExpectation,
@@ -60,8 +62,9 @@ def lint(cases: Sequence[GoldenCase]) -> LintedGolden:
 
 
 def _is_triable(case: GoldenCase) -> bool:
-    """Whether the expectations can be evaluated without a tokenizer and without the user's scorers."""
-    return not any(isinstance(each, CallsExpectation | CustomExpectation) for each in leaves(case.expect))
+    """Whether the expectations can be evaluated without a tokenizer, the user's scorers and servers."""
+    untried = CallsExpectation | CustomExpectation | JudgeExpectation | GuardrailExpectation
+    return not any(isinstance(each, untried) for each in leaves(case.expect))
 
 
 def _unpassable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Iterator[GoldenFinding]:

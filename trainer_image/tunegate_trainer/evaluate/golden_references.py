@@ -7,7 +7,9 @@ from typing import Any
 from tunegate_api.judging.expectations import (
     CallsExpectation,
     CustomExpectation,
+    GuardrailExpectation,
     JsonExpectation,
+    JudgeExpectation,
     LabelExpectation,
     Leaf,
     LengthExpectation,
@@ -54,6 +56,10 @@ def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
             return expectation.schema_
         case JsonExpectation() | CustomExpectation():
             return expectation.value
+        case JudgeExpectation():
+            return expectation.rubric
+        case GuardrailExpectation():
+            return expectation.rating
         case LengthExpectation() | RefusalExpectation():
             return expectation
         case CallsExpectation():

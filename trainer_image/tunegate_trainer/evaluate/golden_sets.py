@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +18,7 @@ from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.evaluate.scorers.servers import server_scorers
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
@@ -50,6 +52,8 @@ def _golden_set(
         )
     golden = golden_cases(gate.name, text)
     custom = _custom_scorers(gate.name, golden)
+    servers = server_scorers(context, gate, golden)
+    all_scorers = {**scorers, **custom, **servers}
     labels = golden_labels(golden)
     cases = [
         Case(
@@ -58,13 +62,13 @@ def _golden_set(
             shown=shown_prompt(case.turns),
             prompt=_prompt(tokenizer, gate.name, case),
             source=case,
-            measures={GOLDEN: _expected(tokenizer, gate.name, case, labels, {**scorers, **custom})},
+            measures={GOLDEN: _expected(tokenizer, gate.name, case, labels, all_scorers)},
         )
         for case in golden
     ]
     return GeneratedSet(
         file=golden_file(gate.name),
-        identity=_identity(digest, custom),
+        identity=_identity(digest, custom, servers, gate),
         generation=gate.spec.generation,
         cases=cases,
         names={GOLDEN: golden_set(gate.name)},
@@ -108,11 +112,15 @@ def _custom_scorers(gate: str, cases: Sequence[GoldenCase]) -> dict[str, Scorer]
     return found
 
 
-def _identity(digest: str, custom: Mapping[str, Scorer]) -> str:
-    """Return the digest of a golden set. If it names the user's scorers, the digest includes their
-    versions."""
-    versions = sorted((name, custom_version(name.removeprefix(f"{CUSTOM} "))) for name in custom)
-    return sha256_text(json.dumps([digest, versions])) if versions else digest
+def _identity(
+    digest: str, custom: Mapping[str, Scorer], servers: Mapping[str, Scorer], gate: GateRequest
+) -> str:
+    """Return the digest of a golden set. It includes the versions of the user's scorers and the settings of
+    the judge and the guardrail, if cases need them."""
+    versions: list[Any] = sorted((name, custom_version(name.removeprefix(f"{CUSTOM} "))) for name in custom)
+    spec = gate.spec.to_wire()
+    versions += [(name, spec[name]) for name in sorted(servers)]
+    return sha256_text(json.dumps([digest, versions], sort_keys=True)) if versions else digest
 
 
 @contextmanager

@@ -4,7 +4,7 @@ there, without the claims and the credentials of the addresses."""
 import shutil
 
 from tunegate_api.contract import GateRequest
-from tunegate_api.judging.golden import unreachable
+from tunegate_api.judging.golden import unreachable, without_server
 from tunegate_api.v1alpha1.data import Source
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_text
 from tunegate_trainer.fetch import SCHEMES, Schemes
@@ -57,6 +57,12 @@ def _store(context: Context, gate: GateRequest, schemes: Schemes) -> None:
 
 def _check(context: Context, gate: GateRequest) -> None:
     cases = golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
+    missing = without_server(gate.spec.to_wire(), cases)
+    if missing:
+        raise UserError(
+            f"EvalGate {gate.name}: {'; '.join(map(str, missing))}",
+            "add these fields to the gate, or remove the expectations in a new EvalGate",
+        )
     problems = unreachable(gate.spec.thresholds, cases, gate.spec.compared_with)
     if problems:
         raise UserError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
@@ -79,6 +79,9 @@ class Context:
     decision was needed."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
     """The cached baselines that this process wrote or used, by key. They go into the termination message."""
+    guards: dict[str, Any] = field(default_factory=dict)
+    """The guardrails that this process has asked, by the name of the gate, see
+    :class:`tunegate_trainer.guardrail.guard.Guard`. Each is probed once."""
     is_primary: bool = True
     """Whether this process sends reports: in a distributed run only the primary rank does."""
     report_sender: ReportSender | None = None

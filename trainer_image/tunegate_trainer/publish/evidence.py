@@ -19,11 +19,12 @@ from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgeme
 from tunegate_api.judging.outcomes import VerdictState, points_text, rate, rate_text
 from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.meta import Sha256, StatusModel, Time
-from tunegate_api.plan import Plan, StagePlan
+from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
-from tunegate_trainer.artifacts.gate_result import GateRoleResult
+from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedGuardrail, UsedJudge
 from tunegate_trainer.process.files import write_atomic, write_model
+from tunegate_trainer.publish.parameters import parameter_rows
 from tunegate_trainer.publish.review import ReviewEvidence
 from tunegate_trainer.publish.served_outputs import ServedEvidence, served_evidence, write_served_outputs
 from tunegate_trainer.tokens.rows import PREFERENCE
@@ -67,6 +68,10 @@ class GateEvidence(StatusModel):
     """The baselines that were not compared, because there was no version to compare with."""
     served: ServedEvidence | None = None
     """The model that was live when the gate judged. Absent if the gate names none."""
+    judge: UsedJudge | None = None
+    """The judge model that scored outputs, and its calibration. Absent if the gate names none."""
+    guardrail: UsedGuardrail | None = None
+    """The guardrail that rated outputs, and its probes. Absent if the gate names none."""
     dry_run: bool
     verdict: VerdictState
     findings: list[FindingEvidence]
@@ -318,16 +323,6 @@ def _rate(passed: int, total: int) -> float:
     return int(Fraction(passed, total) * 10_000) / 10_000
 
 
-def parameter_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
-    """Return the name of each resolved parameter that at least one stage has, and its value in each stage."""
-    values = [
-        stage.parameters.model_dump() | stage.model_dump(include={"total_steps", "checkpoint_steps", "gates"})
-        for stage in stages
-    ]
-    names = [name for name in (values[0] if values else ()) if any(v[name] is not None for v in values)]
-    return [(name, [_plain(v[name]) for v in values]) for name in names]
-
-
 def _gates(judgement: Judgement, measured: GateRoleResult) -> list[GateEvidence]:
     return [_gate_evidence(gate, measured) for gate in judgement.gates]
 
@@ -349,6 +344,8 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
         },
         skipped=list(gate.skipped),
         served=served_evidence(gate.name, measured),
+        judge=measured.judges.get(gate.name),
+        guardrail=measured.guardrails.get(gate.name),
         dry_run=gate.dry_run,
         verdict=verdict.state,
         findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],
@@ -381,14 +378,6 @@ def _stops(folder: Path) -> list[int]:
     path = folder / "generation_config.json"
     named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else []
     return named if isinstance(named, list) else []
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _cell(text: object) -> str:

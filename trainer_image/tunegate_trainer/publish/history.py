@@ -23,9 +23,11 @@ from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import create_once, is_complete, read_manifest, sha256_file
 from tunegate_trainer.publish.evidence import EVIDENCE, VERDICT
+from tunegate_trainer.publish.used_servers import used_guardrail, used_judge
 
 HISTORY = ".history"
 ENTRY = "entry.json"
@@ -64,12 +66,23 @@ class JudgedGate(StatusModel):
     dry_run: bool = False
     generation: Generation | None = None
     """The settings with which the outputs were generated. None in the evidence of earlier releases."""
+    judge: UsedJudge | None = None
+    guardrail: UsedGuardrail | None = None
 
     def is_comparable_with(self, gate: GateRequest) -> bool:
-        """Whether the outcomes are those of the golden set of ``gate``, with outputs of the same kind."""
+        """Whether the outcomes are those of the golden set of ``gate``, with outputs of the same kind, and
+        from the same judge and guardrail."""
         now, before = gate.spec.generation, self.generation or gate.spec.generation
         settings = [(one.samples, one.max_new_tokens, one.reasoning) for one in (now, before)]
-        return self.golden_sha256 == gate.golden_sha256 and settings[0] == settings[1]
+        return (
+            self.golden_sha256 == gate.golden_sha256
+            and settings[0] == settings[1]
+            and _identities(self.judge, self.guardrail) == _identities(used_judge(gate), used_guardrail(gate))
+        )
+
+
+def _identities(*used: UsedJudge | UsedGuardrail | None) -> list[tuple[str, ...] | None]:
+    return [each.identity if each else None for each in used]
 
 
 class Judged(StatusModel):

@@ -14,7 +14,7 @@ from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.memory.fitting import size_text
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.process.files import write_atomic
-from tunegate_trainer.publish.evidence import parameter_rows
+from tunegate_trainer.publish.parameters import parameter_rows
 from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import length_chart, loss_chart, rate_chart
 from tunegate_trainer.report.checks import check_results

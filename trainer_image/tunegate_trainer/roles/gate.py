@@ -43,6 +43,7 @@ from tunegate_trainer.process.files import read_manifest, weights_digest, write_
 from tunegate_trainer.publish.history import next_reading, strictest
 from tunegate_trainer.publish.targets import open_target
 from tunegate_trainer.publish.targets.target import version_name
+from tunegate_trainer.publish.used_servers import used_guardrail, used_judge
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,8 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             openings=openings,
             rejudged=published.judged,
             served=served_outputs,
+            judges={g.name: j for g in request.final_gates if (j := used_judge(g, context))},
+            guardrails={g.name: u for g in request.final_gates if (u := used_guardrail(g, context))},
             evaluations=evaluations,
             verdicts=verdicts,
             verdict=judgement.state,

@@ -1,0 +1,161 @@
+"""The data role calibrates the judge models of gates, and puts their counts into the plan."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.chat_server import failing
+from support.gate_servers import judge_cases, judge_spec
+from support.guard_server import GuardServerStub
+from support.judge_server import JUDGE_KEY, calibration_rows, find_bad_rows, score
+from support.trainer_root import TrainerRoot, gate_spec, orders_spec
+from tunegate_api.contract import ExitCode, Role
+from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_trainer.inference import asking
+from tunegate_trainer.main import main
+from tunegate_trainer.process.files import sha256_file, write_model
+
+MakeJob = Callable[..., TrainerRoot]
+
+
+@pytest.fixture(autouse=True)
+def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
+    """Make the root of a job with these gates before its data role has run."""
+
+    def make(scored: list[dict[str, Any]] | None = None, **gates: dict[str, Any]) -> TrainerRoot:
+        rows = [{"prompt": f"order {n} mugs", "completion": f"mugs: {n}"} for n in range(40)]
+        texts = {"orders/train.jsonl": rows, "scored/scored.jsonl": scored or calibration_rows()}
+        root = TrainerRoot(
+            tmp_path / "root",
+            gates=gates,
+            inputs={name: "".join(json.dumps(row) + "\n" for row in text) for name, text in texts.items()},
+            spec=orders_spec(tiny_model, {}),
+        ).write_for_data(tiny_model)
+        monkeypatch.setenv("TUNEGATE_ROOT", str(root.path))
+        return root
+
+    return make
+
+
+def plan_of(root: TrainerRoot) -> Plan:
+    plan = root.report(Role.DATA).plan
+    assert plan is not None
+    return plan
+
+
+def failure_of(root: TrainerRoot) -> str:
+    failure = root.report(Role.DATA).failure
+    assert failure is not None
+    return f"{failure.reason}: {failure.message} {failure.hint}"
+
+
+def test_judge_of_a_gate_is_calibrated_before_training(make_job, judge, caplog):
+    caplog.set_level("INFO")
+    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge, rubric="It is polite.")))
+    assert main(["data"]) == ExitCode.OK
+    counts = plan_of(root).gate_judges["quality"].calibration
+    assert (counts.bad, counts.bad_found, counts.good, counts.good_accepted) == (20, 20, 80, 80)
+    assert plan_of(root).gate_judges["quality"].model == "judge-7b"
+    assert len(judge.bodies) == 100
+    assert "It is polite." in judge.bodies[0]["messages"][0]["content"]
+    assert "judge of EvalGate quality: calibrated: recall 20/20 = 1.00" in caplog.text
+    assert not any("judge" in warning for warning in plan_of(root).data.warnings)
+
+
+def test_gates_with_the_same_judge_share_its_calibration(make_job, judge):
+    gate = gate_spec(judge_cases(), judge=judge_spec(judge))
+    root = make_job(first=gate, second=gate)
+    assert main(["data"]) == ExitCode.OK
+    assert len(judge.bodies) == 100
+    assert plan_of(root).gate_judges["first"] == plan_of(root).gate_judges["second"]
+
+
+def test_inconclusive_calibration_is_a_warning_with_the_figures(make_job, judge):
+    missed = {row["completion"] for row in calibration_rows()[:6]}
+    judge.reply = lambda row, n: score(True) if row["completion"] in missed else find_bad_rows(row, n)
+    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
+    assert main(["data"]) == ExitCode.OK
+    warning = plan_of(root).data.warnings[0]
+    assert warning.startswith(
+        "EvalGate quality: the calibration of the judge judge-7b is inconclusive, so cases that it must "
+        "score are errors: recall 14/20 = 0.70, lower bound 0.48, minimum 0.70"
+    )
+
+
+def test_judge_without_cases_is_not_asked(make_job, judge):
+    judge.key = JUDGE_KEY
+    root = make_job(quality=gate_spec(judge=judge_spec(judge)))
+    assert main(["data"]) == ExitCode.OK
+    assert plan_of(root).gate_judges == {}
+    assert judge.bodies == []
+
+
+def test_restarted_pod_asks_only_about_the_rows_without_a_score(make_job, judge):
+    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
+    judge.reply = lambda row, n: (
+        failing(503) if row["prompt"][0]["content"] > "calibration order 5" else find_bad_rows(row, n)
+    )
+    assert main(["data"]) == ExitCode.UNREACHABLE
+    assert failure_of(root).startswith(
+        f"{Reason.UNREACHABLE}: EvalGate quality: spec.judge.endpoint: judge-7b"
+    )
+    answered = {
+        row["completion"] for row in judge.rows if row["prompt"][0]["content"] <= "calibration order 5"
+    }
+    judge.rows.clear()
+    judge.reply = find_bad_rows
+    assert main(["data"]) == ExitCode.OK
+    assert not answered & {row["completion"] for row in judge.rows}
+    assert plan_of(root).gate_judges["quality"].faults["ServerError"] >= 5
+
+
+def test_too_few_calibration_rows_are_refused_before_the_judge_is_asked(make_job, judge):
+    scored = calibration_rows(bad=3, good=80)
+    root = make_job(scored, quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "EvalGate quality: spec.judge.calibration: no judge could pass with these rows" in failure_of(root)
+    assert judge.bodies == []
+
+
+@pytest.mark.parametrize("field", ["judge", "guardrail"])
+def test_key_that_would_be_sent_unencrypted_is_refused_before_training(make_job, judge, field):
+    with GuardServerStub() as guardrail:
+        specs = {"judge": judge_spec(judge), "guardrail": guardrail.spec}
+    specs[field]["endpoint"] = {"url": "http://server.team/v1", "model": "m", "secretName": "key"}
+    case = {"id": "a", "prompt": "hi", "expect": [{"type": field}]}
+    root = make_job(quality=gate_spec([case], **specs))
+    secret = root.path / "secrets" / "key" / "OPENAI_API_KEY"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("the-key")
+    assert main(["data"]) == ExitCode.USER_ERROR
+    assert f"EvalGate quality: spec.{field}.endpoint.url: the API key in Secret key would be" in failure_of(
+        root
+    )
+
+
+def test_golden_set_at_an_address_without_its_server_is_refused(make_job, tmp_path):
+    path = tmp_path / "golden.jsonl"
+    path.write_text("".join(json.dumps(case) + "\n" for case in judge_cases()))
+    root = make_job(quality=gate_spec())
+    root.gates["quality"]["golden"] = {"source": {"uri": f"file://{path}"}, "sha256": "0" * 64}
+    request = root.context().request
+    changed = request.gates[0].model_copy(update={"golden_sha256": sha256_file(path)})
+    spec = changed.spec.to_wire() | {"golden": root.gates["quality"]["golden"]}
+    changed = changed.model_copy(update={"spec": EvalGateSpec.model_validate(spec)})
+    write_model(root.path / "request" / "request.json", request.model_copy(update={"gates": [changed]}))
+    assert main(["data"]) == ExitCode.USER_ERROR
+    assert (
+        "EvalGate quality: spec.judge: required by the expectation judge of the golden cases"
+        in failure_of(root)
+    )

@@ -1,0 +1,140 @@
+"""The scorers judge and guardrail, which ask a server that the gate names.
+
+A scorer asks nothing until it scores outputs. If the server does not answer, or its scores do not count, all
+its outputs are errors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunegate_api.contract import GateRequest
+from tunegate_api.judging.expectations import leaves
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
+from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.messages import Message
+from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer
+from tunegate_trainer.guardrail.guard import Guard
+from tunegate_trainer.guardrail.protocols import Exchange, Rated, Rating
+from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.gates import GateJudge
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import UserError
+
+JUDGE, GUARDRAIL = "judge", "guardrail"
+"""The types of expectations, and the fields of the gate with their servers."""
+
+
+def uses(cases: Sequence[GoldenCase], kind: str) -> bool:
+    """Whether a golden set has an expectation of the type ``kind``."""
+    return any(leaf.type == kind for case in cases for leaf in leaves(case.expect))
+
+
+def server_scorers(context: Context, gate: GateRequest, cases: Sequence[GoldenCase]) -> dict[str, Scorer]:
+    """Return the scorers that ``cases`` need, by the type of their expectations. Raises :class:`UserError` if
+    the gate does not name their server."""
+    found: dict[str, Scorer] = {}
+    if uses(cases, JUDGE):
+        found[JUDGE] = JudgeScorer(gate_judge(context, gate))
+    if uses(cases, GUARDRAIL):
+        found[GUARDRAIL] = GuardrailScorer(gate_guard(context, gate))
+    return found
+
+
+def gate_judge(context: Context, gate: GateRequest) -> GateJudge:
+    """Return the judge of a gate. Raises :class:`UserError` if it has none."""
+    if gate.spec.judge is None:
+        raise _missing(gate, JUDGE)
+    return GateJudge(context, gate, gate.spec.judge)
+
+
+def gate_guard(context: Context, gate: GateRequest) -> Guard:
+    """Return the guardrail of a gate, the same one in each call, so that it is probed once. Raises
+    :class:`UserError` if the gate has none."""
+    if gate.spec.guardrail is None:
+        raise _missing(gate, GUARDRAIL)
+    new = Guard(context, gate.spec.guardrail, f"EvalGate {gate.name}: spec.guardrail")
+    guard: Guard = context.guards.setdefault(gate.name, new)
+    return guard
+
+
+def _missing(gate: GateRequest, field: str) -> UserError:
+    return UserError(
+        f"EvalGate {gate.name}: spec.{field} is missing, but golden cases have the expectation {field}",
+        f"add {field} to the gate",
+    )
+
+
+@dataclass(frozen=True)
+class JudgeScorer:
+    """Passes outputs that a calibrated judge model scores as good. The reference of a sample is the rubric of
+    its case, or None."""
+
+    judge: GateJudge
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        model = self.judge.judge.endpoint.model
+        if problem := self.judge.problem:
+            return [_error(f"the judge {model} does not count: {problem}")] * len(samples)
+        found = self.judge.score([(_row(sample), sample.reference) for sample in samples])
+        return [_judged(model, each) for each in found]
+
+
+def _row(sample: Sample) -> ReviewRow:
+    case = sample.case
+    return ReviewRow(
+        row=case.id,
+        prompt=case.turns if isinstance(case, GoldenCase) else case.prompt,
+        completion=_encodable(sample.output),
+        tools=case.tools,
+    )
+
+
+def _judged(model: str, found: Answer | str) -> Score:
+    if isinstance(found, str):
+        return _error(f"the judge {model} gave no score: {found}")
+    if found.good:
+        return Score(PASS)
+    return Score(FAIL, f"the judge {model} scored it as bad: {found.reason or 'no reason'}")
+
+
+@dataclass(frozen=True)
+class GuardrailScorer:
+    """Passes outputs to which the guardrail gives the expected rating, which is the reference of a sample."""
+
+    guard: Guard
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        model = self.guard.guardrail.endpoint.model
+        if problem := self.guard.problem():
+            return [_error(f"the guardrail {model} does not count: {problem}")] * len(samples)
+        found = self.guard.rate([_exchange(sample) for sample in samples])
+        return [_rated(model, sample.reference, each) for sample, each in zip(samples, found, strict=True)]
+
+
+def _exchange(sample: Sample) -> Exchange:
+    """Return the last user message of the case and the output. Templates of guardrails refuse system messages
+    and tool results."""
+    case = sample.case
+    turns: Sequence[Message] = case.turns if isinstance(case, GoldenCase) else case.prompt
+    asked = next((turn.content for turn in reversed(turns) if turn.role == "user"), turns[-1].content)
+    return Exchange(asked, _encodable(sample.output))
+
+
+def _rated(model: str, expected: str, found: Rating | str) -> Score:
+    if isinstance(found, str):
+        return _error(f"the guardrail {model} gave no rating: {found}")
+    if found.rated == expected:
+        return Score(PASS)
+    reason = f" ({found.reason})" if found.reason else ""
+    text = f"the guardrail {model} rated it as {found.rated}{reason}, expected {expected}"
+    return Score(FAIL, text, undecided=found.rated is Rated.CONTROVERSIAL)
+
+
+def _error(text: str) -> Score:
+    return Score(ERROR, text[:MAX_EXPLANATION])
+
+
+def _encodable(text: str) -> str:
+    """Return a text in which halves of surrogate pairs are replaced, because requests are UTF-8."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,163 @@
+"""The judge models of gates: their calibration before training, and their scores for outputs of models."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.judging.judge_model import assess_calibration
+from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.meta import Sha256
+from tunegate_api.plan import JudgePlan, Plan
+from tunegate_api.v1alpha1.data import Judge
+from tunegate_trainer.inference.server import ChatServer, open_server
+from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.calibration import read_calibration
+from tunegate_trainer.judge.instructions import instructions_for_outputs
+from tunegate_trainer.judge.journal import Journal
+from tunegate_trainer.judge.scoring import Scoring
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import TrainerError
+
+logger = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 3600
+"""Maximum time for the outputs of one model on one golden set, because the pod holds a GPU meanwhile. Outputs
+without a score by then are errors."""
+
+
+@dataclass(frozen=True)
+class GateJudge:
+    """The judge model of a gate."""
+
+    context: Context
+    gate: GateRequest
+    judge: Judge
+
+    @property
+    def field(self) -> str:
+        return f"EvalGate {self.gate.name}: spec.judge"
+
+    @property
+    def instructions(self) -> str:
+        """The system message without criteria of a case, with which the judge is calibrated."""
+        return instructions_for_outputs(self.judge.rubric)
+
+    @property
+    def answers(self) -> Path:
+        """The file on the volume with the answers. All gates with the same judge and instructions share
+        it."""
+        endpoint = self.judge.endpoint
+        digest = sha256_text("\n".join([endpoint.url, endpoint.model, self.instructions]))
+        return self.context.workspace / self.context.paths.judge_answers(digest)
+
+    def open(self) -> ChatServer:
+        """Return the server. Sends nothing. Raises :class:`TrainerError` if the address or the API key cannot
+        be used."""
+        return open_server(self.context, self.judge.endpoint, f"{self.field}.endpoint")
+
+    def calibrate(self) -> JudgePlan:
+        """Ask about the rows that people scored. Rows with a known answer are not sent again.
+
+        Raises :class:`TrainerError` if the rows or the server cannot be used.
+        """
+        rows = read_calibration(self.context, self.judge.calibration, f"{self.field}.calibration")
+
+        async def ask(scoring: Scoring) -> dict[str, Answer]:
+            async with scoring.server:
+                return await scoring.score(rows.rows, "calibration rows")
+
+        with self.context.interruption.deferred(), Journal(self.answers) as journal:
+            scoring = Scoring(self.open(), journal, self.instructions, self.context.interruption)
+            counts = rows.counts(asyncio.run(ask(scoring)))
+        self.context.interruption.check()
+        return JudgePlan(
+            model=self.judge.endpoint.model,
+            instructions_sha256=instructions_sha256(self.judge),
+            calibration=counts,
+            faults=self.faults,
+        )
+
+    def score(self, asked: Sequence[tuple[ReviewRow, str | None]]) -> list[Answer | str]:
+        """Return the score of each output, or why it has none. ``asked`` has each output with the criteria of
+        its golden case. Outputs with a known score are not sent again."""
+        requests = [(row, instructions_for_outputs(self.judge.rubric, more)) for row, more in asked]
+        late = f"the judge did not answer within {DEADLINE_SECONDS // 60} min"
+
+        async def ask(scoring: Scoring) -> str:
+            try:
+                async with scoring.server:
+                    await scoring.answers(requests, "outputs")
+            except TrainerError as error:
+                logger.warning("judge: %s", error)
+                return str(error)
+            return late
+
+        with self.context.interruption.deferred(), Journal(self.answers) as journal:
+            try:
+                server = self.open()
+            except TrainerError as error:
+                return [str(error)] * len(requests)
+            scoring = Scoring(
+                server,
+                journal,
+                self.instructions,
+                self.context.interruption,
+                noun="outputs",
+                seconds=DEADLINE_SECONDS,
+            )
+            problem = asyncio.run(ask(scoring))
+            keys = [scoring.key(*request) for request in requests]
+        self.context.interruption.check()
+        return [journal.answers.get(key) or scoring.problems.get(key) or problem for key in keys]
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """The number of failed requests of this job by kind of fault."""
+        if not self.answers.exists():
+            return {}
+        with Journal(self.answers) as journal:
+            return {str(fault): count for fault, count in journal.faults.items()}
+
+    @property
+    def problem(self) -> str | None:
+        """Why scores of the judge do not count; None if they do. The calibration in the plan decides."""
+        calibrated = self.context.plan.gate_judges.get(self.gate.name)
+        again = "create the job again"
+        if calibrated is None:
+            return f"it was not calibrated before training: {again}"
+        is_same = calibrated.instructions_sha256 == instructions_sha256(self.judge)
+        if calibrated.model != self.judge.endpoint.model or not is_same:
+            return f"it was calibrated with other instructions: {again}"
+        found = assess_calibration(calibrated.calibration, self.judge.calibration)
+        return None if found.has_passed else f"its calibration is inconclusive: {found.message}"
+
+
+def instructions_sha256(judge: Judge) -> Sha256:
+    """Return the digest of the instructions for the judge of a gate, which include the rubric."""
+    return sha256_text(instructions_for_outputs(judge.rubric))
+
+
+def with_gate_judges(context: Context, plan: Plan, gates: Sequence[GateRequest]) -> Plan:
+    """Return the plan with the calibration of the judges of ``gates``, those with cases that need it. A judge
+    that is not calibrated is a warning.
+
+    Raises :class:`TrainerError` if the calibration rows or a server cannot be used.
+    """
+    judges, warnings = {}, []
+    for gate in gates:
+        if gate.spec.judge is None:
+            continue
+        found = judges[gate.name] = GateJudge(context, gate, gate.spec.judge).calibrate()
+        assessed = assess_calibration(found.calibration, gate.spec.judge.calibration)
+        result = "calibrated" if assessed.has_passed else "inconclusive"
+        logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
+        if not assessed.has_passed:
+            warnings.append(
+                f"EvalGate {gate.name}: the calibration of the judge {found.model} is inconclusive, so cases "
+                f"that it must score are errors: {assessed.message}"
+            )
+    data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
+    return plan.model_copy(update={"gate_judges": judges, "data": data})
