@@ -120,6 +120,18 @@ def test_restarted_pod_asks_only_about_the_rows_without_a_score(make_job, judge)
     assert plan_of(root).gate_judges["quality"].faults["ServerError"] >= 5
 
 
+def test_unreachable_judge_of_a_dry_run_is_a_warning(make_job, judge):
+    judge.reply = lambda *_: failing(503, "no replica is ready")
+    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge), dryRun=True))
+    assert main(["data"]) == ExitCode.OK
+    warning = plan_of(root).data.warnings[0]
+    assert warning.startswith(
+        "the judge was not calibrated, so cases that it must score are errors: EvalGate"
+    )
+    assert "no replica is ready" in warning
+    assert plan_of(root).gate_judges == {}
+
+
 def test_too_few_calibration_rows_are_refused_before_the_judge_is_asked(make_job, judge):
     scored = calibration_rows(bad=3, good=80)
     root = make_job(scored, quality=gate_spec(judge_cases(), judge=judge_spec(judge)))

@@ -144,13 +144,20 @@ def with_gate_judges(context: Context, plan: Plan, gates: Sequence[GateRequest])
     """Return the plan with the calibration of the judges of ``gates``, those with cases that need it. A judge
     that is not calibrated is a warning.
 
-    Raises :class:`TrainerError` if the calibration rows or a server cannot be used.
+    Raises :class:`TrainerError` if the calibration rows or a server cannot be used. For a gate in a dry run,
+    this is a warning too.
     """
     judges, warnings = {}, []
     for gate in gates:
         if gate.spec.judge is None:
             continue
-        found = judges[gate.name] = GateJudge(context, gate, gate.spec.judge).calibrate()
+        try:
+            found = judges[gate.name] = GateJudge(context, gate, gate.spec.judge).calibrate()
+        except TrainerError as error:
+            if not gate.spec.dry_run:
+                raise
+            warnings.append(f"the judge was not calibrated, so cases that it must score are errors: {error}")
+            continue
         assessed = assess_calibration(found.calibration, gate.spec.judge.calibration)
         result = "calibrated" if assessed.has_passed else "inconclusive"
         logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
