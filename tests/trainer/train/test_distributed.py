@@ -15,8 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.gate_servers import judge_spec, write_calibration
+from support.guard_server import GuardServerStub
+from support.judge_server import JudgeServerStub
 from support.multimodal_models import save_multimodal_model
-from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec
 from support.waiting import eventually
 from tunegate_api.contract import (
     MASTER_VARIABLE,
@@ -29,6 +32,7 @@ from tunegate_api.contract import (
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer.distributed import ranks
 from tunegate_trainer.distributed.ranks import Ranks
+from tunegate_trainer.guardrail.probes import PROBES
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tracking.process import start_trackers
@@ -404,6 +408,23 @@ def sort_late(*arguments, **options):
 trainer.sort_checkpoints = sort_late
 """
 """Code that makes the second rank read the scratch folder only when the primary rank has finished."""
+
+
+def test_only_the_primary_asks_the_judge_and_the_guardrail(make_distributed_root):
+    """The base model's answers are truncated, so only those of the checkpoint are sent."""
+    cases = [
+        {"id": f"case-{n}", "prompt": f"order {n}", "expect": [{"type": "judge"}, {"type": "guardrail"}]}
+        for n in range(6)
+    ]
+    with JudgeServerStub() as judge, GuardServerStub() as guardrail:
+        gate = gate_spec(cases, judge=judge_spec(judge), guardrail=guardrail.spec)
+        gates = {"orders": gate}
+        root = make_distributed_root(parameters=WITHOUT_DROPOUT, checkpoint_steps=(20,), gates=gates)
+        write_calibration(root)
+        train(root)
+        assert len(judge.rows) == 6
+        assert len(guardrail.bodies) == len(PROBES) + 6
+    assert root.evaluation(20).outcomes["golden/orders"] == "pppppp"
 
 
 def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distributed_root):
