@@ -94,6 +94,8 @@ def test_repeated_row_counts_once(read):
         ),
         ({"prompt": "p", "completion": "\ud83d", "good": True}, "line 101: the row has half of a surrogate"),
         (calibration_rows()[0] | {"good": True}, "line 101: an equal row has the other score"),
+        (calibration_rows()[0] | {"rubric": "It is short."}, "line 101: an equal row has another rubric"),
+        ({"prompt": "p", "completion": "c", "good": True, "rubric": ["short"]}, "rubric must be a text"),
     ],
 )
 def test_unusable_row_is_reported_with_its_line(read, line, problem):

@@ -93,6 +93,30 @@ def test_inconclusive_calibration_is_a_warning_with_the_figures(make_job, judge)
     )
 
 
+def test_calibration_rows_may_have_rubrics_as_golden_cases_have(make_job, judge):
+    scored = [
+        *calibration_rows(),
+        {"prompt": "p", "completion": "mug", "good": True, "rubric": "It is short."},
+    ]
+    cases = judge_cases(rubric="It names the price.")
+    root = make_job(scored, quality=gate_spec(cases, judge=judge_spec(judge)))
+    assert main(["data"]) == ExitCode.OK
+    asked = [body["messages"][0]["content"] for body in judge.bodies]
+    assert sum("It is short." in text for text in asked) == 1
+    assert plan_of(root).gate_judges["quality"].calibration.good_accepted == 81
+    assert not any("judge" in warning for warning in plan_of(root).data.warnings)
+
+
+def test_rubrics_of_cases_without_calibration_rows_for_them_are_a_warning(make_job, judge):
+    cases = judge_cases(rubric="It names the price.")
+    root = make_job(quality=gate_spec(cases, judge=judge_spec(judge)))
+    assert main(["data"]) == ExitCode.OK
+    assert plan_of(root).data.warnings[0] == (
+        "EvalGate quality: golden cases have a rubric, but no calibration row has one, so it is unknown how "
+        "well the judge judge-7b applies rubrics of cases"
+    )
+
+
 def test_judge_without_cases_is_not_asked(make_job, judge):
     judge.key = JUDGE_KEY
     root = make_job(quality=gate_spec(judge=judge_spec(judge)))

@@ -1,7 +1,7 @@
 """Read the rows that people scored, with which a judge is calibrated."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +22,8 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError
 
 _MAX_PROBLEMS = 5
+MAX_RUBRIC = 4096
+"""Maximum length of the rubric of a row, in characters."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class CalibrationRows:
     rows: tuple[ReviewRow, ...]
     good: dict[str, bool]
     """The score of people by the digest of the row."""
+    rubrics: dict[str, str] = field(default_factory=dict)
+    """The criteria of each row that has its own, by the digest of the row. Only judges of gates use them."""
 
     def counts(self, answers: dict[str, Answer]) -> CalibrationCounts:
         """Compare the ``answers`` of a judge, by the digest of the row, with the scores of people."""
@@ -56,6 +60,7 @@ def read_calibration(context: Context, wanted: Calibration, field: str) -> Calib
     """
     rows: list[ReviewRow] = []
     good: dict[str, bool] = {}
+    rubrics: dict[str, str] = {}
     problems: list[str] = []
     total = 0
     with open_source(context, wanted.source, f"{field}.source") as opened:
@@ -67,9 +72,11 @@ def read_calibration(context: Context, wanted: Calibration, field: str) -> Calib
                     "keep a random part of the rows, because the judge is asked about each of them",
                 )
             try:
-                row, score = _read(record)
+                row, score, rubric = _read(record)
                 if good.setdefault(row.digest, score) is not score:
                     raise BadRowError("an equal row has the other score")
+                if rubrics.setdefault(row.digest, rubric) != rubric:
+                    raise BadRowError("an equal row has another rubric")
             except BadRowError as error:
                 problems.append(f"{record.place}: {error}")
             else:
@@ -80,7 +87,8 @@ def read_calibration(context: Context, wanted: Calibration, field: str) -> Calib
             "correct these rows: each needs a prompt, a completion, and good, which is true or false",
         )
     unique = tuple({row.digest: row for row in rows}.values())
-    found = CalibrationRows(opened.sha256, unique, good)
+    own = {digest: rubric for digest, rubric in rubrics.items() if rubric}
+    found = CalibrationRows(opened.sha256, unique, good, own)
     _check_numbers(found, wanted, field)
     return found
 
@@ -104,15 +112,18 @@ def _check_numbers(found: CalibrationRows, wanted: Calibration, field: str) -> N
         )
 
 
-def _read(record: Record) -> tuple[ReviewRow, bool]:
-    """Return a row and the score of people. Raises :class:`BadRowError`."""
+def _read(record: Record) -> tuple[ReviewRow, bool, str]:
+    """Return a row, the score of people, and the row's own rubric, which is empty if it has none. Raises
+    :class:`BadRowError`."""
     if record.fields is None:
         raise BadRowError(record.problem or "the row is not an object")
     fields = dict(record.fields)
-    score = _score(fields)
+    score, rubric = _score(fields), fields.pop("rubric", None) or ""
+    if not isinstance(rubric, str) or len(rubric) > MAX_RUBRIC:
+        raise BadRowError(f"rubric must be a text of at most {MAX_RUBRIC} characters")
     encodable(json.dumps(fields, ensure_ascii=False, default=str), "the row")
     try:
-        return _row(fields), score
+        return _row(fields), score, rubric
     except ValidationError as error:
         raise BadRowError(first_problem(error)) from None
     except (RecursionError, TypeError) as error:  # raised by libraries for unusual content

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.judging.expectations import JudgeExpectation
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import Sha256
@@ -58,27 +59,36 @@ class GateJudge:
         be used."""
         return open_server(self.context, self.judge.endpoint, f"{self.field}.endpoint")
 
-    def calibrate(self) -> JudgePlan:
-        """Ask about the rows that people scored. Rows with a known answer are not sent again.
+    def calibrate(self) -> tuple[JudgePlan, bool]:
+        """Ask about the rows that people scored, each with its own rubric if it has one. Rows with a known
+        answer are not sent again. Return the result, and whether a row has its own rubric.
 
         Raises :class:`TrainerError` if the rows or the server cannot be used.
         """
         rows = read_calibration(self.context, self.judge.calibration, f"{self.field}.calibration")
 
+        asked = [
+            (row, instructions_for_outputs(self.judge.rubric, rows.rubrics.get(row.digest)))
+            for row in rows.rows
+        ]
+
         async def ask(scoring: Scoring) -> dict[str, Answer]:
             async with scoring.server:
-                return await scoring.score(rows.rows, "calibration rows")
+                found = await scoring.answers(asked, "calibration rows")
+            by_row = zip(rows.rows, found, strict=True)
+            return {row.digest: answer for row, answer in by_row if answer is not None}
 
         with self.context.interruption.deferred(), Journal(self.answers) as journal:
             scoring = Scoring(self.open(), journal, self.instructions, self.context.interruption)
             counts = rows.counts(asyncio.run(ask(scoring)))
         self.context.interruption.check()
-        return JudgePlan(
+        plan = JudgePlan(
             model=self.judge.endpoint.model,
             instructions_sha256=instructions_sha256(self.judge),
             calibration=counts,
             faults=self.faults,
         )
+        return plan, bool(rows.rubrics)
 
     def score(self, asked: Sequence[tuple[ReviewRow, str | None]]) -> list[Answer | str]:
         """Return the score of each output, or why it has none. ``asked`` has each output with the criteria of
@@ -140,24 +150,27 @@ def instructions_sha256(judge: Judge) -> Sha256:
     return sha256_text(instructions_for_outputs(judge.rubric))
 
 
-def with_gate_judges(context: Context, plan: Plan, gates: Sequence[GateRequest]) -> Plan:
-    """Return the plan with the calibration of the judges of ``gates``, those with cases that need it. A judge
-    that is not calibrated is a warning.
+def with_gate_judges(
+    context: Context, plan: Plan, expected: Mapping[str, Sequence[JudgeExpectation]]
+) -> Plan:
+    """Return the plan with the calibration of the judges of gates. ``expected`` has the expectations of each
+    gate that a judge scores, by the name of the gate. A judge that is not calibrated is a warning.
 
     Raises :class:`TrainerError` if the calibration rows or a server cannot be used. For a gate in a dry run,
     this is a warning too.
     """
     judges, warnings = {}, []
-    for gate in gates:
-        if gate.spec.judge is None:
+    for gate in context.request.gates:
+        if gate.spec.judge is None or gate.name not in expected:
             continue
         try:
-            found = judges[gate.name] = GateJudge(context, gate, gate.spec.judge).calibrate()
+            found, has_rubrics = GateJudge(context, gate, gate.spec.judge).calibrate()
         except TrainerError as error:
             if not gate.spec.dry_run:
                 raise
             warnings.append(f"the judge was not calibrated, so cases that it must score are errors: {error}")
             continue
+        judges[gate.name] = found
         assessed = assess_calibration(found.calibration, gate.spec.judge.calibration)
         result = "calibrated" if assessed.has_passed else "inconclusive"
         logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
@@ -165,6 +178,11 @@ def with_gate_judges(context: Context, plan: Plan, gates: Sequence[GateRequest])
             warnings.append(
                 f"EvalGate {gate.name}: the calibration of the judge {found.model} is inconclusive, so cases "
                 f"that it must score are errors: {assessed.message}"
+            )
+        elif not has_rubrics and any(each.rubric for each in expected[gate.name]):
+            warnings.append(
+                f"EvalGate {gate.name}: golden cases have a rubric, but no calibration row has one, so it is "
+                f"unknown how well the judge {found.model} applies rubrics of cases"
             )
     data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
     return plan.model_copy(update={"gate_judges": judges, "data": data})

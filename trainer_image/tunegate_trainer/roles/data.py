@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, Outcome
+from tunegate_api.contract import Outcome
+from tunegate_api.judging.expectations import GuardrailExpectation, JudgeExpectation, leaves
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -31,7 +32,7 @@ from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
-from tunegate_trainer.evaluate.scorers.servers import GUARDRAIL, JUDGE, gate_guard, gate_judge, uses
+from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
 from tunegate_trainer.evaluate.sets import check_metrics, check_split
 from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
 from tunegate_trainer.inference.served import check_served
@@ -99,7 +100,7 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
     check_served(context, context.request.final_gates)
-    judged = _check_servers_of_scorers(context)
+    expected = _check_servers_of_scorers(context)
     model = _model(context)
     if any(gate.spec.anchor for gate in context.request.final_gates):
         # Imported only if needed: importing PEFT takes two seconds.
@@ -107,23 +108,26 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     try:
         plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
         plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money
-        plan = with_gate_judges(context, plan, judged)
+        plan = with_gate_judges(context, plan, expected)
     finally:
         folder.remove_scratch()
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
     return plan
 
 
-def _check_servers_of_scorers(context: Context) -> list[GateRequest]:
+def _check_servers_of_scorers(context: Context) -> dict[str, list[JudgeExpectation]]:
     """Check the addresses and API keys of the judges and guardrails that golden cases need. Sends nothing.
-    Return the gates that need a judge. Raises :class:`TrainerError` if an address or a key cannot be used."""
-    judged = []
+    Return the expectations that a judge scores, by the name of each gate that has some. Raises
+    :class:`TrainerError` if an address or a key cannot be used."""
+    judged = {}
     for gate in context.request.gates:
         cases = golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
-        if uses(cases, JUDGE):
+        expected = [leaf for case in cases for leaf in leaves(case.expect)]
+        of_judge = [leaf for leaf in expected if isinstance(leaf, JudgeExpectation)]
+        if of_judge:
             gate_judge(context, gate).open()
-            judged.append(gate)
-        if uses(cases, GUARDRAIL):
+            judged[gate.name] = of_judge
+        if any(isinstance(leaf, GuardrailExpectation) for leaf in expected):
             gate_guard(context, gate).open()
     return judged
 

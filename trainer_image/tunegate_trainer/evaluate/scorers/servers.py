@@ -25,18 +25,14 @@ JUDGE, GUARDRAIL = "judge", "guardrail"
 """The types of expectations, and the fields of the gate with their servers."""
 
 
-def uses(cases: Sequence[GoldenCase], kind: str) -> bool:
-    """Whether a golden set has an expectation of the type ``kind``."""
-    return any(leaf.type == kind for case in cases for leaf in leaves(case.expect))
-
-
 def server_scorers(context: Context, gate: GateRequest, cases: Sequence[GoldenCase]) -> dict[str, Scorer]:
     """Return the scorers that ``cases`` need, by the type of their expectations. Raises :class:`UserError` if
     the gate does not name their server."""
+    needed = {leaf.type for case in cases for leaf in leaves(case.expect)}
     found: dict[str, Scorer] = {}
-    if uses(cases, JUDGE):
+    if JUDGE in needed:
         found[JUDGE] = JudgeScorer(gate_judge(context, gate))
-    if uses(cases, GUARDRAIL):
+    if GUARDRAIL in needed:
         found[GUARDRAIL] = GuardrailScorer(gate_guard(context, gate))
     return found
 
