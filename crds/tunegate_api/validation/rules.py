@@ -36,7 +36,6 @@ from tunegate_api.v1alpha1.finetunejob import (
     ModelSource,
     SchemaSource,
 )
-from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.pods import (
     CONFINEMENT_KEYS,
     OWNED_KEYS,
@@ -60,6 +59,7 @@ from tunegate_api.v1alpha1.values import ValueRule
 from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
 from tunegate_api.validation.explain import model_of
 from tunegate_api.validation.free_form import FREE_FORM_CHECKS
+from tunegate_api.validation.guardrail_rules import GUARDRAIL_RULES
 from tunegate_api.validation.metric_rules import METRIC_RULES
 from tunegate_api.validation.partial import Part
 from tunegate_api.validation.predicates import (
@@ -329,16 +329,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("endpoint",),
         ),
     ),
-    Guardrail: (
-        Refuse(
-            longer_than("probes", 0)
-            & ~(
-                any_entry("probes", equal("rating", "Safe")) & any_entry("probes", equal("rating", "Unsafe"))
-            ),
-            "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
-            at=("probes",),
-        ),
-    ),
+    **GUARDRAIL_RULES,
     GateTarget: (Choice(("fineTuneJob", "model", "endpoint")),),
     EvalGateSpec: (
         Unique("baselines"),
