@@ -88,7 +88,7 @@ def test_file_uris_are_refused_on_a_cluster_before_any_pod_starts(spec, fields):
     assert world.jobs() == []
 
 
-def test_calibration_rows_of_a_gate_in_a_local_file_are_refused_on_a_cluster():
+def test_local_calibration_rows_of_a_gate_are_refused_on_a_cluster():
     judge = changed(JUDGE, {"calibration.source": {"uri": "file:///scored.jsonl"}})
     world = World()
     world.apply_all(make_job().obj(), gate=make_gate().with_spec(judge=judge).obj())
