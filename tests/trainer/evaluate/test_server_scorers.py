@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,22 @@ def test_rubric_of_a_case_is_added_to_that_of_the_gate(make_root, judge):
     assert "It is polite.\n\nEverything" in first
     assert "It is polite.\nIt names the price.\n\nEverything" in second
     assert "You evaluate a language model." in first
+
+
+@pytest.mark.parametrize(("required", "expected"), [((), "ee"), (("orders",), "pp")])
+def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(
+    make_root, judge, guardrail, monkeypatch, required, expected
+):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens at the discard port
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    cases = [*judge_cases(1), {"id": "guarded", "prompt": "order", "expect": [GUARDED]}]
+    gate = Gate(make_root, cases, judge=judge_spec(judge), guardrail=guardrail.spec)
+    replace(gate.root, required_gates=required).write_request()
+    gate.restart()
+    write_calibration(gate.root)
+    assert outcomes(gate("a mug", "a mug")) == expected
 
 
 def test_equal_output_is_not_scored_twice_by_later_processes(judged, judge):

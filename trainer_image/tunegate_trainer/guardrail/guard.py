@@ -30,6 +30,8 @@ class Guard:
     guardrail: Guardrail
     name: str
     """The field of the spec that errors name."""
+    is_direct: bool = False
+    """Whether proxies and certificate authorities in the environment are ignored."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before a retry."""
     probed: ProbeCounts | None = None
@@ -40,7 +42,9 @@ class Guard:
         """Return the server. Sends nothing. Raises :class:`TrainerError` if the address or the API key cannot
         be used."""
         path = PROTOCOLS[self.guardrail.protocol].path
-        return open_server(self.context, self.guardrail.endpoint, f"{self.name}.endpoint", path=path)
+        name = f"{self.name}.endpoint"
+        endpoint = self.guardrail.endpoint
+        return open_server(self.context, endpoint, name, path=path, is_direct=self.is_direct)
 
     def problem(self) -> str | None:
         """Probe the guardrail, unless it has passed already. Return why its ratings do not count; None if

@@ -57,7 +57,8 @@ class GateJudge:
     def open(self) -> ChatServer:
         """Return the server. Sends nothing. Raises :class:`TrainerError` if the address or the API key cannot
         be used."""
-        return open_server(self.context, self.judge.endpoint, f"{self.field}.endpoint")
+        endpoint, is_direct = self.judge.endpoint, self.gate.required
+        return open_server(self.context, endpoint, f"{self.field}.endpoint", is_direct=is_direct)
 
     def calibrate(self) -> tuple[JudgePlan, bool]:
         """Ask about the rows that people scored, each with its own rubric if it has one. Rows with a known

@@ -49,7 +49,8 @@ def gate_guard(context: Context, gate: GateRequest) -> Guard:
     :class:`UserError` if the gate has none."""
     if gate.spec.guardrail is None:
         raise _missing(gate, GUARDRAIL)
-    new = Guard(context, gate.spec.guardrail, f"EvalGate {gate.name}: spec.guardrail")
+    name = f"EvalGate {gate.name}: spec.guardrail"
+    new = Guard(context, gate.spec.guardrail, name, is_direct=gate.required)
     guard: Guard = context.guards.setdefault(gate.name, new)
     return guard
 
