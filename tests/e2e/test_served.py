@@ -29,7 +29,7 @@ def test_model_worse_than_the_live_model_is_not_published(node: Node, namespace:
     golden = "".join(f"{json.dumps(case)}\n" for case in CASES)
     cases["data"] = make_config_map("cases", golden__jsonl=golden)["data"]
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
-    gate["spec"] |= {"thresholds": {"minPassRate": "0"}, "baselines": []}
+    gate["spec"] |= {"thresholds": {"minPassRate": "0", "maxDropPoints": "50"}, "baselines": []}
     with vllm_judge(prepare_smollm2(tmp_path), LIVE, "", tmp_path / "server.log", node.host) as port:
         gate["spec"]["served"] = {"url": f"http://{node.host}:{port}/v1", "model": LIVE}
         node.apply(namespace, rows, cases, gate, wanted)
