@@ -14,10 +14,13 @@ from tunegate_api.contract import sha256_text
 
 pytestmark = [pytest.mark.e2e_full, pytest.mark.timeout(1800)]
 LIVE = "smollm2"
-QUESTIONS = ("What is the capital of France?", "Write one sentence about the sea.", "Name three colours.")
 CASES = [
-    {"id": f"words-{n}", "prompt": question, "expect": [{"type": "length", "unit": "Words", "min": 3}]}
-    for n, question in enumerate(QUESTIONS)
+    {
+        "id": country.lower(),
+        "prompt": f"What is the capital of {country}? Answer in one sentence.",
+        "expect": [{"type": "length", "unit": "Words", "min": 3}],
+    }
+    for country in ("France", "Italy", "Japan")
 ]
 """Cases that SmolLM2 passes. The tiny model of the job answers with one word."""
 
@@ -30,6 +33,7 @@ def test_model_worse_than_the_live_model_is_not_published(node: Node, namespace:
     cases["data"] = make_config_map("cases", golden__jsonl=golden)["data"]
     gate["spec"]["golden"]["sha256"] = sha256_text(golden)
     gate["spec"] |= {"thresholds": {"minPassRate": "0", "maxDropPoints": "50"}, "baselines": []}
+    gate["spec"]["generation"] = {"maxNewTokens": 64}
     with vllm_judge(prepare_smollm2(tmp_path), LIVE, "", tmp_path / "server.log", node.host) as port:
         gate["spec"]["served"] = {"url": f"http://{node.host}:{port}/v1", "model": LIVE}
         node.apply(namespace, rows, cases, gate, wanted)
