@@ -62,6 +62,22 @@ def test_commands_include_the_runs_folder_unless_it_is_the_default():
     assert "interrupted; resume with `tunegate run … --runs here`" in text
 
 
+def test_stop_by_a_task_metric_without_regressed_rows_shows_no_empty_list():
+    stop = Stop(
+        id="sft-1-20",
+        stage="sft",
+        step=20,
+        metric="rouge_l",
+        reason="TaskMetricRegression",
+        message="rouge_l 0.41 at step 20",
+        steps_saved=30,
+        time=NOW,
+    )
+    text = shown(FineTuneJobStatus(phase=Phase.STOPPED, stop=stop, message=stop.message))
+    assert "rouge_l 0.41 at step 20" in text
+    assert "regressed:" not in text
+
+
 def test_review_shows_its_scores_and_whether_the_judge_counts():
     judge = JudgeStatus(
         model="judge-7b",

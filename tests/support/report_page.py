@@ -47,12 +47,19 @@ def text_of(html: str) -> str:
 
 
 def train(
-    job: JobFolder, steps: dict[int, str], *, outcome: Outcome | None = None, losses: list[float] = LOSSES
+    job: JobFolder,
+    steps: dict[int, str],
+    *,
+    dev: dict[int, str] | None = None,
+    outcome: Outcome | None = None,
+    losses: list[float] = LOSSES,
 ) -> None:
-    """Write a training stage whose checkpoints have these golden outcomes, by step."""
+    """Write a training stage whose checkpoints have these golden outcomes, by step. ``dev`` has the outcomes
+    of dev rows."""
     job.write_losses("sft", losses, seconds=3.0)
     evaluations = [
-        job.write_checkpoint("sft", step, golden, "p" * 8 + "ff") for step, golden in steps.items()
+        job.write_checkpoint("sft", step, golden, (dev or {}).get(step, "p" * 8 + "ff"))
+        for step, golden in steps.items()
     ]
     progress = Progress(stage="sft", step=len(losses), total_steps=100, percent=80, updated=NOW)
     job.write_training("sft", evaluations, outcome=outcome, progress=progress)

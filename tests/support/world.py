@@ -22,6 +22,7 @@ from tunegate_api.contract import (
     Outcome,
     PublishedArtifact,
     Report,
+    Request,
     Results,
     Role,
     Subject,
@@ -32,7 +33,8 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.outcomes import CaseSet
-from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
+from tunegate_api.judging.stages import assess_stage
+from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import (
     DataPlan,
     ModelPlan,
@@ -45,7 +47,7 @@ from tunegate_api.plan import (
     TrainingParameters,
 )
 from tunegate_api.published import LastPublished
-from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJobStatus
+from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
 from tunegate_operator.children.job import PodSettings, ReportTo
@@ -55,6 +57,7 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Observe, Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
+from tunegate_operator.names import REQUEST_KEY, request_name
 
 DIGEST = "d" * 64
 MOST_DECISIONS = 60
@@ -469,7 +472,7 @@ class World:
             new = self.script.evaluation(Subject.START, 0, stage, time=self.clock.now())
         else:
             due = [s for s in sorted(self.script.checkpoints_of(stage)) if s > max(done, default=0)]
-            if self._is_stopped(known, _argument(job, "--accepted-step")):
+            if self._is_stopped(known, job):
                 self._finish(job, Role.TRAIN, uid, outcome=Outcome.STOPPED, results=known)
                 return
             if not due:
@@ -515,15 +518,15 @@ class World:
         known = self.outbox[f"train-{_stage(job)}.json"].results
         self._write_report(job, Role.TRAIN, uid, outcome=outcome, results=known)
 
-    def _is_stopped(self, results: Results, accepted: int) -> bool:
-        measured = [
-            StepOutcomes(e.step, e.outcomes[golden_set("golden")])
-            for e in results.find(Subject.START) + results.find(Subject.CHECKPOINT)
-            if e.step >= accepted
-        ]
-        rules = EvalGateSpec.model_validate(self.gate()["spec"]).thresholds.rules()
-        cases = results.sets[golden_set("golden")]
-        return assess_checkpoint(cases, rules, measured).action is StopAction.STOP
+    def _is_stopped(self, results: Results, job: Object) -> bool:
+        """As a training pod, apply the stop rule to the recorded request."""
+        owner = job["metadata"]["ownerReferences"][0]
+        key = Key("ConfigMap", "default", request_name(owner["name"], owner["uid"]))
+        recorded = self.cluster.as_user.get(key)
+        assert recorded is not None
+        request = Request.model_validate_json(recorded["data"][REQUEST_KEY])
+        found = assess_stage(request, results, _stage(job), _argument(job, "--accepted-step"))
+        return found is not None and found.assessment.action is StopAction.STOP
 
     def _finish(
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object

@@ -582,6 +582,13 @@ FINETUNEJOB = [
         "must be like",
     ),
     Wrong(
+        "a reaction to a regression of a task metric without a limit",
+        {"spec.taskMetrics.1.onRegression": "Immediate"},
+        "spec.taskMetrics[1].onRegression",
+        "onRegression needs the drop that is a regression: give maxDropBetweenCheckpoints, or leave "
+        "onRegression out",
+    ),
+    Wrong(
         "a normalization that is given twice",
         {"spec.taskMetrics.1.normalize": ["Case", "Case"]},
         "spec.taskMetrics[1].normalize",

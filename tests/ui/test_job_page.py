@@ -139,6 +139,19 @@ def test_stopped_job_shows_arithmetic_cases_savings_and_commands(place: Place, p
         assert part in text
 
 
+def test_stop_by_a_task_metric_names_no_gate(place: Place, pages: Pages) -> None:
+    stop = stopped()["stop"] | {
+        "metric": "f1",
+        "message": "f1 14/20 at step 30",
+        "reason": "TaskMetricRegression",
+    }
+    del stop["gate"]
+    create(place, stopped(stop=stop))
+    html = pages.job("orders")
+    assert "taskMetrics: f1 14/20 at step 30" in text_of(html)
+    assert "/gates/None" not in html
+
+
 def test_chart_marks_best_checkpoint_stop_and_verdicts(place: Place, pages: Pages) -> None:
     create(place, stopped())
     html = pages.job("orders")

@@ -20,10 +20,10 @@ As with a pass rate, the value itself is compared with the threshold, without a 
 is 0, and its predicted label is none. If a case was not measured, or its entry is invalid, the result is
 *Failed* if the metric would fail even with the best possible entry for this case, and *Error* otherwise.
 
-Counts are only compared with the threshold. Golden cases, which pass or fail, are used to compare a model
-with baselines, and a checkpoint with the best checkpoint so far. A fair comparison of two values would need a
-paired bootstrap, which resamples the cases of both models together. The entry of each case is kept for such
-a test (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004).
+Counts are compared with the threshold, and between checkpoints by :mod:`tunegate_api.judging.stop_rule`. To
+compare a model with baselines, golden cases are used, which pass or fail. A fair comparison of two values
+would need a paired bootstrap, which resamples the cases of both models together. The entry of each case is
+kept for such a test (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004).
 """
 
 import re
@@ -170,6 +170,14 @@ class CountedMetric:
         measured."""
         return _value(self.aggregate, self.measured) if self.is_complete and self.measured else Fraction(0)
 
+    @property
+    def highest(self) -> Fraction:
+        """A value that the metric cannot exceed, whatever the entries of the cases that were not measured
+        are. It is :attr:`value` if all cases were measured."""
+        if not self.total or self.entries > self.total:
+            return Fraction(1)
+        return _best(self.aggregate, self.measured, self.total - len(self.measured))
+
     def judge(self, minimum: Fraction) -> RuleFinding:
         """Compare the value with the threshold. Without cases, the result is Inconclusive."""
         if self.entries > self.total:
@@ -182,7 +190,7 @@ class CountedMetric:
         text = f"{self._arithmetic()}, required {threshold_text(minimum)}"
         if missing:
             text = f"{text}, {missing} not measured"
-        if _best(self.aggregate, self.measured, missing) < minimum:
+        if self.highest < minimum:
             return RuleFinding(self.name, VerdictState.FAILED, text)
         return RuleFinding(self.name, VerdictState.ERROR if missing else VerdictState.PASSED, text)
 

@@ -33,7 +33,6 @@ from tunegate_api.judging.outcomes import (
     rate,
     worst,
 )
-from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.meta import exact
@@ -196,59 +195,6 @@ def best_judged(judged: Sequence[Judgement]) -> Candidate | None:
     )
 
 
-@dataclass(frozen=True)
-class GateAssessment:
-    """The decision of one gate's stop rule after the newest checkpoint of a stage."""
-
-    gate: str
-    step: int
-    assessment: Assessment
-
-
-def assess_stage(
-    gates: Sequence[GateRequest], results: Results, stage: str, accepted_step: int
-) -> GateAssessment | None:
-    """Apply the stop rule of each gate to the newest checkpoint of a stage, and return the strictest result.
-
-    ``accepted_step`` is the step at which a person last continued the stage after a stop, otherwise 0.
-    Evaluations before this step are ignored. Returns None if fewer than two evaluations remain, or if every
-    gate is in a dry run or has no measured cases.
-    """
-    evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
-    counted = [e for e in evaluations if e.step >= accepted_step]
-    if len(counted) < 2:
-        return None
-    order = list(StopAction)
-    assessed = []
-    for gate in gates:
-        cases = measured_cases(gate, results)
-        if gate.spec.dry_run or not cases.ids:
-            continue
-        history = [StepOutcomes(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in counted]
-        assessment = assess_checkpoint(cases, gate.spec.thresholds.rules(), history)
-        assessed.append(GateAssessment(gate.name, counted[-1].step, assessment))
-    return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
-
-
-def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
-    """Return the steps of the checkpoints that must be kept: the best checkpoint that passed, and for each
-    enforced gate the checkpoint with which its stop rule will compare the next one. For
-    ``accepted_step``, see :func:`assess_stage`."""
-    passing = best_checkpoint(request, results, stage)
-    steps = {passing.step} if passing else set()
-    evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
-    counted = [e for e in evaluations if e.step >= accepted_step]
-    for gate in request.gates_of(stage):
-        if gate.spec.dry_run:
-            continue
-        cases = counted_cases(measured_cases(gate, results), gate.spec.thresholds.rules())
-        golden = [
-            (passed_count(cases.of(e.outcomes.get(golden_set(gate.name), ""))), -e.step) for e in counted
-        ]
-        steps.add(-max(golden, default=(0, 0))[1])
-    return steps - {0}
-
-
 def measured_cases(gate: GateRequest, results: Results) -> CaseSet:
     """Return the golden cases that were evaluated for ``gate``. If they are not the golden set of the gate,
     return an empty set, which cannot pass."""
@@ -366,8 +312,8 @@ def _judge_task(
     base = base_evaluation(request, results, name, evaluation.subject)
     counted = base_counted = None
     if metric.name in COUNTED:
-        counted = _counted(metric, rows, evaluation, name)
-        base_counted = _counted(metric, rows, base, name) if base else None
+        counted = measured_counts(metric, rows, evaluation, name)
+        base_counted = measured_counts(metric, rows, base, name) if base else None
         value, finding = counted.value, counted.judge(minimum)
         base_value = base_counted.value if base_counted else None
     else:
@@ -392,7 +338,9 @@ def _judge_task(
     )
 
 
-def _counted(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:
+def measured_counts(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:
+    """Return the entries of a count-based metric. ``name`` is the name of the set ``rows`` in the
+    evaluation."""
     counts = (evaluation.counts or {}).get(name, "")
     aggregate = Aggregate(metric.average) if metric.average else None
     return counted_metric(metric.name, rows, evaluation.outcomes.get(name, ""), counts, aggregate)

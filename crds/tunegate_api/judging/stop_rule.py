@@ -1,8 +1,9 @@
 """The stop rule: decide after each checkpoint whether training continues. No I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from fractions import Fraction
 
 from tunegate_api.judging.outcomes import (
     FAIL,
@@ -36,6 +37,19 @@ class StepOutcomes:
 
 
 @dataclass(frozen=True)
+class StepValue:
+    """The value of a golden set or of a task metric at one optimizer step of a stage, from 0 to 1."""
+
+    step: int
+    value: Fraction
+    """The measured value, in which a case that was not measured is not good."""
+    highest: Fraction
+    """The value if all cases that were not measured were as good as possible."""
+    text: str
+    """The measured value in messages."""
+
+
+@dataclass(frozen=True)
 class Assessment:
     """The result of the stop rule after a checkpoint."""
 
@@ -45,6 +59,7 @@ class Assessment:
     """Whether training stops because a mustPass case failed."""
     best_step: int = 0
     best_passed: int = 0
+    """Number of golden cases that passed at ``best_step``. 0 for a task metric."""
     regressed: tuple[str, ...] = ()
     """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass`` is set, ids of the
     mustPass cases that fail now and passed at any earlier step of ``history``."""
@@ -55,53 +70,80 @@ class Assessment:
 
 
 def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcomes]) -> Assessment:
-    """Apply the stop rule to the last checkpoint of ``history``, and return whether training continues.
+    """Apply the stop rule of a gate to the last checkpoint of ``history``, and return whether training
+    continues.
 
     ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
-    a person continued the job. A checkpoint regresses if its golden pass rate is below the best so far by
-    ``max_drop_between_checkpoints`` points or more. Then training stops at once if ``rules.confirm`` is
-    False. Otherwise the next checkpoint is evaluated early, and training stops if it regresses too. If a
-    mustPass case passed before and fails now, training stops at once. An outcome that could not be measured
-    does not stop training, because a checkpoint with such an outcome cannot pass. Advisory cases do not
-    count.
+    a person continued the job. The golden pass rate is assessed as :func:`assess_values` describes. If a
+    mustPass case passed before and fails now, training stops at once. Advisory cases do not count.
+
+    Raises ValueError if ``history`` is empty.
+    """
+    counted = counted_cases(cases, rules)
+    if not counted.is_whole:
+        cases, history = counted.counted, [StepOutcomes(m.step, counted.of(m.outcomes)) for m in history]
+    values = golden_values(cases, history)
+    found = assess_values("golden", values, rules.max_drop_between_checkpoints, confirm=rules.confirm)
+    best = next(m for m in history if m.step == found.best_step)
+    found = replace(found, best_passed=passed_count(best.outcomes))
+    current, before = history[-1], history[:-1]
+    if not before:
+        return found
+    lost = _lost_must_pass(cases, rules, before, current)
+    if lost:
+        text = f"mustPass {summarize(lost, 5)} passed before and fails at step {current.step}"
+        return replace(found, action=StopAction.STOP, message=text, must_pass=True, regressed=lost)
+    return replace(found, regressed=tuple(new_failures(cases, best.outcomes, current.outcomes)))
+
+
+def golden_values(cases: CaseSet, history: Sequence[StepOutcomes]) -> list[StepValue]:
+    """Return the golden pass rate at each step. All ``cases`` count."""
+    total = len(cases.ids)
+    passed = [(m, passed_count(m.outcomes)) for m in history]
+    return [
+        StepValue(m.step, rate(n, total), rate(n + unmeasured(cases, m.outcomes), total), f"{n}/{total}")
+        for m, n in passed
+    ]
+
+
+def assess_values(name: str, history: Sequence[StepValue], limit: Fraction, *, confirm: bool) -> Assessment:
+    """Apply the stop rule to the last value of ``history``, which is in the order of steps.
+
+    A checkpoint regresses if its value is below the best so far by ``limit`` percentage points or more. Then
+    training stops at once if ``confirm`` is False. Otherwise the next checkpoint is evaluated early, and
+    training stops if it regresses too. A case that could not be measured does not stop training, because a
+    checkpoint with such a case cannot pass.
 
     Raises ValueError if ``history`` is empty.
     """
     if not history:
         raise ValueError("history is empty: it must begin with the starting model")
-    counted = counted_cases(cases, rules)
-    if not counted.is_whole:
-        cases, history = counted.counted, [StepOutcomes(m.step, counted.of(m.outcomes)) for m in history]
-    current, before, total = history[-1], history[:-1], len(cases.ids)
-    passed = passed_count(current.outcomes)
+    current, before = history[-1], history[:-1]
     if not before:
-        return Assessment(StopAction.CONTINUE, f"golden {passed}/{total}", False, current.step, passed)
-    best = max(before, key=lambda m: (passed_count(m.outcomes), -m.step))
-    best_passed = passed_count(best.outcomes)
-    regressed = tuple(new_failures(cases, best.outcomes, current.outcomes))
-    drop = 100 * (rate(best_passed, total) - rate(passed + unmeasured(cases, current.outcomes), total))
-    where = (
-        f"best {best_passed}/{total} at step {best.step}"
-        if best.step
-        else f"starting model {best_passed}/{total}"
-    )
+        return Assessment(StopAction.CONTINUE, f"{name} {current.text}", best_step=current.step)
+    best = best_value(before)
+    where = f"best {best.text} at step {best.step}" if best.step else f"starting model {best.text}"
     message = (
-        f"golden {passed}/{total} at step {current.step}, {where}: "
-        f"{points_text(100 * (rate(passed, total) - rate(best_passed, total)))} points, "
-        f"limit {points_text(-rules.max_drop_between_checkpoints)}"
+        f"{name} {current.text} at step {current.step}, {where}: "
+        f"{points_text(100 * (current.value - best.value))} points, limit {points_text(-limit)}"
     )
+    if not _regresses(history, limit):
+        return Assessment(StopAction.CONTINUE, message, best_step=best.step)
+    if not confirm:
+        return Assessment(StopAction.STOP, message, best_step=best.step)
+    if len(before) > 1 and _regresses(before, limit):
+        return Assessment(StopAction.STOP, f"{message}, confirmed", best_step=best.step)
+    return Assessment(StopAction.CHECK_EARLY, message, best_step=best.step)
 
-    lost = _lost_must_pass(cases, rules, before, current)
-    if lost:
-        text = f"mustPass {summarize(lost, 5)} passed before and fails at step {current.step}"
-        return Assessment(StopAction.STOP, text, True, best.step, best_passed, lost)
-    if drop < rules.max_drop_between_checkpoints:
-        return Assessment(StopAction.CONTINUE, message, False, best.step, best_passed, regressed)
-    if not rules.confirm:
-        return Assessment(StopAction.STOP, message, False, best.step, best_passed, regressed)
-    if len(before) > 1 and assess_checkpoint(cases, rules, before).regressing:
-        return Assessment(StopAction.STOP, f"{message}, confirmed", False, best.step, best_passed, regressed)
-    return Assessment(StopAction.CHECK_EARLY, message, False, best.step, best_passed, regressed)
+
+def best_value(history: Sequence[StepValue]) -> StepValue:
+    """Return the highest value, with which the next checkpoint is compared. If several steps have it, the
+    earliest. Raises ValueError if ``history`` is empty."""
+    return max(history, key=lambda one: (one.value, -one.step))
+
+
+def _regresses(history: Sequence[StepValue], limit: Fraction) -> bool:
+    return 100 * (best_value(history[:-1]).value - history[-1].highest) >= limit
 
 
 def _lost_must_pass(

@@ -10,7 +10,7 @@ from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri, Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
-from tunegate_api.v1alpha1.fields import Key, Share, Uri
+from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
 from tunegate_api.v1alpha1.finetunejob import ModelUri
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
@@ -23,7 +23,6 @@ CRON_PATTERN = r"^[-*/,0-9A-Za-z]+( +[-*/,0-9A-Za-z]+){4}$"
 
 Cron = Annotated[str, Field(pattern=CRON_PATTERN, max_length=128)]
 CaseId = Annotated[str, Field(pattern=CASE_ID_PATTERN, max_length=63)]
-Points = Annotated[Decimal, Between(above=0, most=100)]
 BaselineName = Literal["BaseModel", "LastPublished"]
 
 

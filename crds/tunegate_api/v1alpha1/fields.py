@@ -27,5 +27,6 @@ Uri = Annotated[
     ),
 ]
 Share = Annotated[Decimal, Between(least=0, most=1)]
+Points = Annotated[Decimal, Between(above=0, most=100)]
 ShortName = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=20)]
 Key = Annotated[str, Field(pattern=KEY_PATTERN, min_length=1, max_length=253)]

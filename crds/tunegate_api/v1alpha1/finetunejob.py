@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta
 from tunegate_api.v1alpha1.data import Data
-from tunegate_api.v1alpha1.fields import Key, Share, Uri
+from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
 from tunegate_api.v1alpha1.pods import PodTemplate, Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, GateReference, Stage
@@ -143,6 +143,14 @@ class TaskMetric(ApiModel):
     trainer image. Required if `name` is custom, and not allowed otherwise."""
     min: Annotated[Share, Field(examples=["0.98"])]
     """Minimum value that the final model must reach on the test split, 0 to 1."""
+    max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] | None = None
+    """Limit for the drop of the value on the dev split below the best value of the stage so far, in
+    percentage points: 0.01 of the value is one point. A drop of this size or more is a regression. More than
+    0 and at most 100. If omitted, the metric does not stop training."""
+    on_regression: Literal["Confirm", "Immediate"] | None = None
+    """When a regression stops training. Confirm: the next checkpoint is evaluated early, and training stops
+    if it regresses too. Immediate: training stops at the first regression. Only with
+    `maxDropBetweenCheckpoints`. Defaults to Confirm."""
 
 
 class Storage(ApiModel):

@@ -148,7 +148,7 @@ class StopDecision(StatusModel):
 
 
 class Stop(StatusModel):
-    """Why a gate stopped training. A person must continue or discard the job."""
+    """Why a gate or a task metric stopped training. A person must continue or discard the job."""
 
     id: str
     """Id of this stop. A decision contains this id, so the decision cannot apply to another stop."""
@@ -156,16 +156,19 @@ class Stop(StatusModel):
     """Stage that was stopped."""
     step: int
     """Optimizer step of the checkpoint that caused the stop."""
-    gate: str
-    """Name of the EvalGate that stopped training."""
+    gate: str | None = None
+    """Name of the EvalGate that stopped training. Absent if a task metric did."""
+    metric: str | None = None
+    """Name of the task metric that stopped training. Absent if a gate did."""
     reason: str
-    """Reason of the stop: GoldenRegression or MustPassFailed."""
+    """Reason of the stop: GoldenRegression, MustPassFailed or TaskMetricRegression."""
     message: Message
     """The arithmetic behind the stop."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """Ids of the first regressed cases, at most 10. GoldenRegression: they passed at the best step so far,
     which may be the starting model. MustPassFailed: they are `mustPass` cases that passed on the starting
-    model or on any earlier checkpoint. Evaluations before a stop that a person continued are ignored."""
+    model or on any earlier checkpoint. TaskMetricRegression: they are dev rows that passed at the best step
+    so far. Evaluations before a stop that a person continued are ignored."""
     regressed_count: int = 0
     """Number of all regressed cases, of which `regressedCases` lists the first."""
     kept: CheckpointReference | None = None
@@ -336,7 +339,7 @@ class FineTuneJobStatus(StatusModel):
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
     """Digests of the files in the baseline cache that pods of this job wrote or used, newest last."""
     stop: Stop | None = None
-    """Why a gate stopped training."""
+    """Why a gate or a task metric stopped training."""
     decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []
     """Decisions of people about stops."""
     failure: Failure | None = None

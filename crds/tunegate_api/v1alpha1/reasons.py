@@ -34,7 +34,7 @@ class Phase(StrEnum):
     """The job failed, was discarded, or its model was rejected. See `status.failure` for the reason and the
     fix."""
     STOPPED = "Stopped"
-    """A gate stopped training. A person must continue or discard the job."""
+    """A gate or a task metric stopped training. A person must continue or discard the job."""
     SUSPENDED = "Suspended"
     """`spec.suspend` is true. The pods of the job are deleted; a pod that trains saves a checkpoint first."""
 
@@ -85,7 +85,8 @@ class LifecycleState(StrEnum):
     FAILED = "Failed"
     """The job failed in this lifecycle stage."""
     STOPPED = "Stopped"
-    """A gate stopped the job in this lifecycle stage. A person must continue or discard the job."""
+    """A gate or a task metric stopped the job in this lifecycle stage. A person must continue or discard the
+    job."""
     SUSPENDED = "Suspended"
     """The job is suspended in this lifecycle stage."""
     NOT_REACHED = "NotReached"
@@ -123,7 +124,8 @@ class ConditionType(StrEnum):
     this, otherwise Unknown."""
     REGRESSING = "Regressing"
     """Whether the last checkpoint regressed: its pass rate is below the best so far by at least the gate's
-    limit, or a `mustPass` case that passed before fails."""
+    limit, the value of a task metric is below the best so far by at least the metric's limit, or a `mustPass`
+    case that passed before fails."""
 
 
 class Reason(StrEnum):
@@ -192,14 +194,19 @@ class Reason(StrEnum):
     """A ConfigMap with the job's request, plan or results is unreadable, because it was edited, or written by
     another version of the operator. The operator starts and deletes nothing until the ConfigMap is
     readable."""
-    # stopped by a gate
+    # stopped by a gate or a task metric
     GOLDEN_REGRESSION = "GoldenRegression"
     """The golden pass rate of a checkpoint is below the best so far by at least the gate's limit."""
     MUST_PASS_FAILED = "MustPassFailed"  # noqa: S105 - no password, though it has "pass" in it
     """A `mustPass` case fails at a checkpoint, and passed before on the starting model or on an earlier
     checkpoint."""
+    TASK_METRIC_REGRESSION = "TaskMetricRegression"
+    """The value of a task metric at a checkpoint is below the best so far by at least the metric's limit."""
     REGRESSING = "Regressing"
     """A checkpoint regressed. The next checkpoint is evaluated early to confirm the regression."""
+    TASK_METRIC_REGRESSING = "TaskMetricRegressing"
+    """A task metric of a checkpoint regressed. The next checkpoint is evaluated early to confirm the
+    regression."""
     # failed
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or uses a feature that is not supported yet. No pod was started."""

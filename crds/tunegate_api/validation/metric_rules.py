@@ -32,6 +32,12 @@ METRIC_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             )
             for field, metric in _OF_METRICS.items()
         ),
+        Refuse(
+            given("onRegression") & ~given("maxDropBetweenCheckpoints"),
+            "onRegression needs the drop that is a regression: give maxDropBetweenCheckpoints, or leave "
+            "onRegression out",
+            at=("onRegression",),
+        ),
         Unique("normalize"),
     ),
     Tolerance: (

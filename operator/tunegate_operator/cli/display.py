@@ -258,7 +258,7 @@ def _problem(name: str, status: FineTuneJobStatus, caller: Caller) -> Renderable
         stop = status.stop
         cases = summarize(stop.regressed_cases, MAX_NAMED_CASES, total=stop.regressed_count)
         return Group(
-            Text(f"regressed: {cases or 'none'}"),
+            *([Text(f"regressed: {cases}")] if cases else []),
             Text(_savings(stop)),
             hint if status.completion_time else _decision_commands(name, caller, "continue", "discard"),
         )

@@ -2,8 +2,9 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, Subject, plan_digest
-from tunegate_api.judging.judgement import assess_stage, best_judged, judge_checkpoint, judge_checkpoints
+from tunegate_api.judging.judgement import best_judged, judge_checkpoint, judge_checkpoints
 from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.judging.stages import assess_stage
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJob
@@ -140,10 +141,8 @@ def show_progress(run: Run) -> None:
     training = next(
         (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
     )
-    found = assess_stage(
-        request.gates_of(training), results, training, accepted_step(draft.status.decisions, training)
-    )
-    draft.regression = found.assessment.message if found and found.assessment.regressing else ""
+    found = assess_stage(request, results, training, accepted_step(draft.status.decisions, training))
+    draft.regression = found if found and found.assessment.regressing else None
     steps = [Step(Role.TRAIN, stage) for stage in stages]
     if any(child.state is ChildState.ACTIVE for child in observed.attempts_of(Step(Role.GATE))):
         steps.append(Step(Role.GATE))  # its current activity, while it runs

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import Condition, ConditionStatus, with_condition, without_condition
 from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
@@ -66,7 +67,12 @@ def with_hold(
 
 
 def _conditions(
-    status: FineTuneJobStatus, reason: str, regression: str = "", *, generation: int, now: datetime
+    status: FineTuneJobStatus,
+    reason: str,
+    regression: StageAssessment | None = None,
+    *,
+    generation: int,
+    now: datetime,
 ) -> list[Condition]:
     phase, conditions = status.phase or Phase.PENDING, status.conditions
 
@@ -92,7 +98,8 @@ def _conditions(
         else:
             set_condition(type, value, *_why(value, phase, reason, status.message))
     if regression:
-        set_condition(ConditionType.REGRESSING, "True", Reason.REGRESSING, regression)
+        why = Reason.TASK_METRIC_REGRESSING if regression.metric else Reason.REGRESSING
+        set_condition(ConditionType.REGRESSING, "True", why, regression.assessment.message)
     else:
         set_condition(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
     return conditions

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role, Subject
 from tunegate_api.judging.approval import may_publish
-from tunegate_api.judging.judgement import assess_stage
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.selection import selecting_gates, selection_text
+from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
@@ -210,7 +210,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         return None
 
     reached, total = last_step(run.results, step), plan.stage(stage).total_steps
-    found = assess_stage(run.request.gates_of(stage), run.results, stage, accepted)
+    found = assess_stage(run.request, run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
         stop = draft.status.stop or make_stop(run, found, plan.stage(stage), number)
         draft.set(stop=stop)

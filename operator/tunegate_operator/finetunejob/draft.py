@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TypedDict, Unpack
 
 from tunegate_api.contract import Request, Results, Role, Subject
+from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -83,8 +84,8 @@ class Draft:
     agenda: Agenda
     reason: Reason = Reason.PROGRESSING
     """The reason of the Ready condition, unless the job failed or succeeded."""
-    regression: str = ""
-    """The message about a regression at the last checkpoint; empty if the checkpoint did not regress."""
+    regression: StageAssessment | None = None
+    """The regression at the last checkpoint; None if the checkpoint did not regress."""
 
     @property
     def now(self) -> datetime:

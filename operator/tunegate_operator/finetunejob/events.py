@@ -1,9 +1,9 @@
 """Compute events from the difference of two statuses, so that a restarted operator emits no event twice."""
 
-from tunegate_api.meta import summarize
+from tunegate_api.meta import Condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
-from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Stop, TrackingStatus
+from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events
 from tunegate_operator.finetunejob.decisions import PAST, decided_text
@@ -19,9 +19,11 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
             Event("Normal", "DataReady", f"{data.train} rows to train on, {data.dev} dev, {data.test} test")
         )
     events += checkpoint_events(old, new)
-    regressing = _true_message(new)
-    if regressing and not _true_message(old) and new.phase is not Phase.STOPPED:
-        events.append(Event("Warning", "GoldenRegressing", regressing))
+    regressing = _regressing(new)
+    if regressing and not _regressing(old) and new.phase is not Phase.STOPPED:
+        by_metric = regressing.reason == Reason.TASK_METRIC_REGRESSING
+        name = regressing.reason if by_metric else "GoldenRegressing"
+        events.append(Event("Warning", name, regressing.message))
     held = _held_by(new)
     if held and held != _held_by(old):
         events.append(Event("Warning", held, new.message))
@@ -67,17 +69,17 @@ def _about_trackers(tracking: TrackingStatus) -> Event:
     return Event("Warning", "TrackersBehind", tracking.message)
 
 
-def _true_message(status: FineTuneJobStatus) -> str:
-    return next(
-        (c.message for c in status.conditions if c.type == ConditionType.REGRESSING and c.status == "True"),
-        "",
-    )
+def _regressing(status: FineTuneJobStatus) -> Condition | None:
+    """Return the condition Regressing; None if it is not True."""
+    found = (c for c in status.conditions if c.type == ConditionType.REGRESSING and c.status == "True")
+    return next(found, None)
 
 
 def _stop_text(job: str, stop: Stop) -> str:
     cases = summarize(stop.regressed_cases, MAX_NAMED_CASES, total=stop.regressed_count)
+    regressed = f" Regressed: {cases}." if cases else ""
     kept = f"step {stop.kept.step} kept" if stop.kept else "the starting model was best"
     return (
-        f"{stop.message}. Regressed: {cases}. Training stopped, {kept}. "
+        f"{stop.message}.{regressed} Training stopped, {kept}. "
         f'Continue or discard: tunegate continue|discard {job} --reason "…"'
     )

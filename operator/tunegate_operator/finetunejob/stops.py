@@ -1,7 +1,7 @@
-"""Handle a stop of training by a gate: show the stop in status, and read a person's decision about it."""
+"""Handle a stop of training: show the stop in status, and read a person's decision about it."""
 
 from tunegate_api.contract import Role
-from tunegate_api.judging.judgement import GateAssessment
+from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
@@ -83,15 +83,20 @@ def accepted_step(decisions: list[StopDecision], stage: str) -> int:
     return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 
 
-def make_stop(run: Run, found: GateAssessment, stage: StagePlan, attempt: int) -> Stop:
+def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) -> Stop:
     """Build the status of a stop."""
     assessment, saved = found.assessment, seconds_saved(run, stage, found.step)
+    if assessment.must_pass:
+        reason = Reason.MUST_PASS_FAILED
+    else:
+        reason = Reason.TASK_METRIC_REGRESSION if found.metric else Reason.GOLDEN_REGRESSION
     return Stop(
         id=stop_id(stage.name, attempt, found.step),
         stage=stage.name,
         step=found.step,
         gate=found.gate,
-        reason=Reason.MUST_PASS_FAILED if assessment.must_pass else Reason.GOLDEN_REGRESSION,
+        metric=found.metric,
+        reason=reason,
         message=assessment.message,
         regressed_cases=list(assessment.regressed[:MAX_NAMED_CASES]),
         regressed_count=len(assessment.regressed),

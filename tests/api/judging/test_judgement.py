@@ -8,14 +8,9 @@ import pytest
 from support.builders import make_gate, make_job
 from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject, canonical_json
 from tunegate_api.judging.intervals import wilson
-from tunegate_api.judging.judgement import (
-    assess_stage,
-    best_checkpoint,
-    judge_checkpoint,
-    judge_final,
-    referenced_checkpoints,
-)
+from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
 from tunegate_api.judging.outcomes import CaseSet, VerdictState
+from tunegate_api.judging.stages import assess_stage, referenced_checkpoints
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
@@ -365,20 +360,20 @@ def history(*passed: int) -> list[Evaluation]:
 
 def test_stop_rule_returns_none_before_the_first_checkpoint():
     gates = request().final_gates
-    assert assess_stage(gates, results(*history(20)), "sft", 0) is None
-    assert assess_stage(gates, Results(), "sft", 0) is None
+    assert assess_stage(request(*gates), results(*history(20)), "sft", 0) is None
+    assert assess_stage(request(*gates), Results(), "sft", 0) is None
 
 
 def test_continue_excludes_earlier_checkpoints_from_the_stop_rule():
     gates, measured = request().final_gates, results(*history(10, 20, 15, 15))
-    found = assess_stage(gates, measured, "sft", 0)
+    found = assess_stage(request(*gates), measured, "sft", 0)
     assert found is not None
     assert (found.gate, found.step, found.assessment.action) == ("golden", 30, StopAction.STOP)
-    accepted = assess_stage(gates, measured, "sft", 20)
+    accepted = assess_stage(request(*gates), measured, "sft", 20)
     assert accepted is not None
     assert accepted.assessment.action is StopAction.CONTINUE
-    assert assess_stage(gates, measured, "sft", 30) is None
-    assert assess_stage(gates, measured, "another", 0) is None
+    assert assess_stage(request(*gates), measured, "sft", 30) is None
+    assert assess_stage(request(*gates), measured, "another", 0) is None
 
 
 def test_dry_run_gate_does_not_choose_the_best_checkpoint():
@@ -422,7 +417,7 @@ def test_strictest_enforced_gate_determines_the_stop_action():
             )
         ],
     )
-    found = assess_stage(gates, measured, "sft", 0)
+    found = assess_stage(request(*gates), measured, "sft", 0)
     assert found is not None
     assert found.gate == "strict"
     assert found.assessment.action is StopAction.CHECK_EARLY
@@ -433,7 +428,7 @@ def test_strictest_enforced_gate_determines_the_stop_action():
 
 def test_gate_without_measured_cases_does_not_stop_training():
     measured = results(*history(20, 0), cases=CASES.model_copy(update={"sha256": "b" * 64}))
-    assert assess_stage(request().final_gates, measured, "sft", 0) is None
+    assert assess_stage(request(), measured, "sft", 0) is None
 
 
 F1 = ("dev/f1", "test/f1")

@@ -178,6 +178,27 @@ def test_must_pass_failure_is_shown_as_stop_reason(job: JobFolder) -> None:
     assert "A case that must pass passed before and fails now. 1 case regressed: case-3" in text
 
 
+def test_report_of_a_run_that_a_task_metric_stopped_names_it_and_its_rows(job: JobFolder) -> None:
+    metric = {"name": "exact_match", "min": "0.8", "maxDropBetweenCheckpoints": "10"}
+    job.spec = {"taskMetrics": [metric]}
+    job.write_data()
+    dev = {60: "f" + "p" * 7 + "ff", 70: "ff" + "p" * 6 + "ff"}
+    train(job, {0: BASE, 40: GOOD, 60: GOOD, 70: GOOD}, dev=dev, outcome=Outcome.STOPPED)
+    html = page(job)
+    text = text_of(html)
+    assert "Stopped at step 70 of 100" in text
+    assert (
+        "taskMetrics: exact_match 6/10 at step 70, starting model 8/10: -20.0 points, limit -10.0, confirmed"
+        in text
+    )
+    assert "The starting model was best" in text
+    assert "The task metric exact_match fell below the best so far by its limit or more." in text
+    assert "2 rows regressed: dev-0 dev-1" in text
+    for row in ("dev-0", "dev-1"):
+        assert f'href="#dev.{row}"' in html
+        assert f'id="dev.{row}"' in html
+
+
 def test_continued_run_is_not_shown_as_stopped(job: JobFolder) -> None:
     job.gate_spec = {"thresholds": {"onRegression": "Immediate"}}
     job.write_data()

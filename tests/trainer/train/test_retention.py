@@ -9,8 +9,9 @@ import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
 from tunegate_api.contract import Evaluation, Outcome, Results, Subject, golden_set, task_set
-from tunegate_api.judging.judgement import assess_stage, best_checkpoint
+from tunegate_api.judging.judgement import best_checkpoint
 from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_trainer.process import files
 from tunegate_trainer.process.files import is_complete, verify
@@ -87,7 +88,7 @@ def test_stop_by_a_must_pass_case_keeps_the_best_checkpoint_before_it(make_root)
     thresholds = {"mustPass": ["case-4"], "minPassRate": "0.9"}
     root = make_root(gates={"orders": gate_spec(golden_cases(), thresholds=thresholds)})
     measured = Measured(root, [0, 10, 9, 9, "f" * 5 + "p" * 15])
-    found = assess_stage(measured.request.gates, measured.after(4), STAGE, 0)
+    found = assess_stage(measured.request, measured.after(4), STAGE, 0)
     assert found is not None
     assert (found.assessment.action, found.assessment.best_step) == (StopAction.STOP, 1)
     assert measured.kept(4) == {1, 3, 4}

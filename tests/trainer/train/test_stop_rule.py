@@ -85,6 +85,16 @@ def test_failed_must_pass_case_stops_at_once(scripted):
     assert root.evaluated_steps() == [0, 4]
 
 
+def test_task_metric_stops_a_run_that_its_gate_does_not_stop(scripted):
+    lenient = gate_spec(golden_cases(CASES), thresholds={"maxDropBetweenCheckpoints": "100"})
+    root = scripted({0: 2, 4: 6, 8: 4, 10: 4}, lenient)
+    metric = {"name": "exact_match", "min": "0", "maxDropBetweenCheckpoints": "10"}
+    root.spec = {"taskMetrics": [metric]}
+    root.write_request()
+    assert run(root) is Outcome.STOPPED
+    assert root.evaluated_steps() == [0, 4, 8, 10], "halfway from 8 to 12"
+
+
 def test_dry_run_gate_does_not_stop_training(scripted):
     root = scripted({0: 20, 4: 10, 8: 5, 12: 0}, gate_spec(golden_cases(CASES), dryRun=True))
     assert run(root) is Outcome.COMPLETED

@@ -11,7 +11,7 @@ from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.review import Review, ReviewState
-from tunegate_trainer.report.stages import GateStop, StageHistory
+from tunegate_trainer.report.stages import StageHistory, StageStop
 
 Tone = Literal["good", "bad", "unsure", "busy"]
 _ROLE_WORDS = {
@@ -33,7 +33,7 @@ class Headline:
     """The numbers behind the verdict, as pairs of a name and a finding. The name is that of the gate or task
     metric."""
     failure: Failure | None = None
-    stop: GateStop | None = None
+    stop: StageStop | None = None
     published: tuple[PublishedArtifact, ...] = ()
 
 

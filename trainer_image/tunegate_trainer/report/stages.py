@@ -8,17 +8,18 @@ from statistics import median
 
 from tunegate_api.contract import Evaluation, Outcome, Results, Role, Subject, Usage
 from tunegate_api.judging.judgement import (
-    GateAssessment,
     GateJudgement,
     TaskJudgement,
-    assess_stage,
     best_checkpoint,
     judge_checkpoint,
 )
 from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.workspace import golden_file, pairs_file, rows_file
 from tunegate_trainer.report.collect import Collected, LossPoint
+from tunegate_trainer.tokens.rows import PREFERENCE
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class GateStop:
-    """Why a gate stopped a stage."""
+class StageStop:
+    """Why a gate or a task metric stopped a stage."""
 
     stage: str
     step: int
     total_steps: int
-    gate: str
+    gate: str | None
+    """The name of the gate. None if a task metric stopped the stage."""
+    metric: str | None
+    """The name of the task metric. None if a gate stopped the stage."""
     message: str
     must_pass: bool
     best_step: int
@@ -49,6 +53,19 @@ class GateStop:
     regressed: tuple[str, ...]
     time: datetime
     seconds_per_step: float | None
+
+    @property
+    def source(self) -> str:
+        """The name of the gate, or ``taskMetrics``."""
+        return self.gate or "taskMetrics"
+
+    @property
+    def comparison(self) -> str:
+        """The key of the comparison that shows the regressed cases."""
+        if self.gate:
+            return golden_file(self.gate).removesuffix(".jsonl")
+        of_pairs = self.metric == PREFERENCE
+        return (pairs_file if of_pairs else rows_file)("dev").removesuffix(".jsonl")
 
     @property
     def steps_saved(self) -> int:
@@ -80,7 +97,7 @@ class StageHistory:
     passes."""
     accepted_steps: tuple[int, ...]
     """The steps of the stops after which a person decided to continue the training."""
-    stop: GateStop | None
+    stop: StageStop | None
 
     @property
     def last_step(self) -> int:
@@ -117,11 +134,12 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
     stop = None
     if stopped and report is not None and found is not None:
         assessment = found.assessment
-        stop = GateStop(
+        stop = StageStop(
             stage=name,
             step=found.step,
             total_steps=total_steps,
             gate=found.gate,
+            metric=found.metric,
             message=assessment.message,
             must_pass=assessment.must_pass,
             best_step=assessment.best_step,
@@ -160,7 +178,7 @@ def _best_step(job: Collected, stage: str) -> int | None:
 
 def _replay_stop_rule(
     job: Collected, stage: str, evaluations: Sequence[Evaluation], *, stopped: bool
-) -> tuple[tuple[int, ...], GateAssessment | None]:
+) -> tuple[tuple[int, ...], StageAssessment | None]:
     """Replay the stop rule over all checkpoints.
 
     Return the steps of the stops that a person overrode, and the last assessment. If training continued after
@@ -172,7 +190,7 @@ def _replay_stop_rule(
     found = None
     for end in range(1, len(evaluations) + 1):
         history = Results(sets=job.results.sets, evaluations=list(evaluations[start:end]))
-        found = assess_stage(job.request.gates_of(stage), history, stage, 0)
+        found = assess_stage(job.request, history, stage, 0)
         stops = found is not None and found.assessment.action is StopAction.STOP
         if stops and not (stopped and end == len(evaluations)):
             start = end - 1

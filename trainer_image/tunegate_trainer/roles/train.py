@@ -124,7 +124,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         lambda step: workspace / paths.evaluation(stage.name, step),
         writer=writer,
         plan=stage,
-        gates=context.request.gates_of(stage.name),
+        request=context.request,
         sets=start_sets,
         accepted_step=options.accepted_step,
     )
@@ -209,7 +209,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
 def _outcome(record: StageRecord) -> Outcome:
     found = record.assessment()
     if found and found.assessment.action is StopAction.STOP:
-        logger.warning("stopped by %s: %s", found.gate, found.assessment.message)
+        logger.warning("stopped by %s: %s", found.source, found.assessment.message)
         return Outcome.STOPPED
     return Outcome.COMPLETED
 

@@ -234,7 +234,7 @@ def _stage_tags(stage: StageHistory) -> dict[str, str]:
     if stage.progress is not None and stage.progress.micro_batch_size:
         tags["micro_batch_size"] = str(stage.progress.micro_batch_size)  # smaller than planned
     if stage.stop is not None:
-        tags["stop"] = f"{stage.stop.gate}: {stage.stop.message}"
+        tags["stop"] = f"{stage.stop.source}: {stage.stop.message}"
     return tags
 
 

@@ -134,6 +134,6 @@ class StageCallback(TrainerCallback):
         self._next_step = self._record.next_step()
         found = self._record.assessment()
         if found and found.assessment.regressing:
-            logger.warning("%s: %s: %s", found.assessment.action, found.gate, found.assessment.message)
+            logger.warning("%s: %s: %s", found.assessment.action, found.source, found.assessment.message)
             control.should_training_stop |= found.assessment.action is StopAction.STOP
         self._time = time.monotonic()

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tunegate_api.contract import Evaluation, GateRequest, Results
-from tunegate_api.judging.judgement import GateAssessment, assess_stage
+from tunegate_api.contract import Evaluation, Request, Results
+from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import StagePlan
 from tunegate_trainer.evaluate.evaluate import (
@@ -35,7 +35,7 @@ class StageRecord:
         *,
         writer: Writer,
         plan: StagePlan,
-        gates: Sequence[GateRequest],
+        request: Request,
         sets: Sequence[EvaluationSet],
         accepted_step: int | None,
     ) -> None:
@@ -51,7 +51,7 @@ class StageRecord:
         self._planned = plan.checkpoint_steps
         self._sets = sets
         self.accepted_step = accepted_step or 0
-        self._gates = gates
+        self._request = request
         found = (read_evaluation(entry) for entry in sorted(folder.glob("step-*")))
         self.evaluations: list[Evaluation] = [evaluation for evaluation in found if evaluation is not None]
 
@@ -89,14 +89,15 @@ class StageRecord:
         """All evaluations so far, in the form that is reported."""
         return as_results(self._sets, self.evaluations)
 
-    def assessment(self) -> GateAssessment | None:
-        """Return the stop rule's assessment of the last evaluation, for the gate with the strictest result.
+    def assessment(self) -> StageAssessment | None:
+        """Return the stop rule's assessment of the last evaluation, for the gate or task metric with the
+        strictest result.
 
         Returns None if no checkpoint can be assessed yet, see
-        :func:`~tunegate_api.judging.judgement.assess_stage`. The assessment depends only on the evaluations,
+        :func:`~tunegate_api.judging.stages.assess_stage`. The assessment depends only on the evaluations,
         so a resumed run makes the same decisions.
         """
-        return assess_stage(self._gates, self.results, self.stage, self.accepted_step)
+        return assess_stage(self._request, self.results, self.stage, self.accepted_step)
 
     def next_step(self) -> int | None:
         """Return the step of the next checkpoint to evaluate. Returns None after the last checkpoint or after

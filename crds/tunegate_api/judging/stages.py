@@ -1,0 +1,140 @@
+"""Apply the stop rule of each gate and of each task metric to the checkpoints of a stage. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject, golden_set, task_set
+from tunegate_api.judging.counts import COUNTED, Aggregate
+from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, measured_counts
+from tunegate_api.judging.outcomes import CaseSet, new_failures, passed_count, rate, rate_text, unmeasured
+from tunegate_api.judging.stop_rule import (
+    Assessment,
+    StepOutcomes,
+    StepValue,
+    StopAction,
+    assess_checkpoint,
+    assess_values,
+    best_value,
+    golden_values,
+)
+from tunegate_api.judging.tiers import counted_cases
+from tunegate_api.meta import exact
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
+
+
+@dataclass(frozen=True)
+class StageAssessment:
+    """The decision of the stop rule of a gate or of a task metric after the newest checkpoint of a stage."""
+
+    step: int
+    assessment: Assessment
+    gate: str | None = None
+    """The name of the gate. None for a task metric."""
+    metric: str | None = None
+    """The name of the task metric. None for a gate."""
+
+    @property
+    def source(self) -> str:
+        """The name of the gate, or ``taskMetrics``."""
+        return self.gate or "taskMetrics"
+
+
+def assess_stage(
+    request: Request, results: Results, stage: str, accepted_step: int
+) -> StageAssessment | None:
+    """Apply the stop rule of each gate and task metric to the newest checkpoint of a stage, and return the
+    strictest result. If several are equally strict, return the first of them; gates come before task metrics.
+
+    ``accepted_step`` is the step at which a person last continued the stage after a stop, otherwise 0.
+    Evaluations before this step are ignored. Returns None if fewer than two evaluations remain, or if no
+    stop rule applies: every gate is in a dry run or has no measured cases, and no task metric has both a
+    limit and held-out rows.
+    """
+    history = _history(results, stage, accepted_step)
+    if len(history) < 2:
+        return None
+    step, assessed = history[-1].step, list[StageAssessment]()
+    for gate in _enforced(request, stage):
+        cases = measured_cases(gate, results)
+        if cases.ids:
+            found = assess_checkpoint(cases, gate.spec.thresholds.rules(), _outcomes(gate, history))
+            assessed.append(StageAssessment(step, found, gate=gate.name))
+    for metric, limit in _limited(request, results):
+        found = _assess_metric(metric, limit, results, history)
+        assessed.append(StageAssessment(step, found, metric=metric.name))
+    order = list(StopAction)
+    return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
+
+
+def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:
+    """Return the steps of the checkpoints that must be kept: the best checkpoint that passed, and the
+    checkpoints with which the stop rules of the gates and task metrics will compare the next one. For
+    ``accepted_step``, see :func:`assess_stage`."""
+    passing = best_checkpoint(request, results, stage)
+    steps = {passing.step} if passing else set()
+    history = _history(results, stage, accepted_step)
+    if history:
+        for gate in _enforced(request, stage):
+            counted = counted_cases(measured_cases(gate, results), gate.spec.thresholds.rules())
+            outcomes = [StepOutcomes(m.step, counted.of(m.outcomes)) for m in _outcomes(gate, history)]
+            steps.add(best_value(golden_values(counted.counted, outcomes)).step)
+        for metric, _ in _limited(request, results):
+            steps.add(best_value(_metric_values(metric, results, history)).step)
+    return steps - {0}
+
+
+def _history(results: Results, stage: str, accepted_step: int) -> list[Evaluation]:
+    evaluations = results.find(Subject.START, stage) + results.find(Subject.CHECKPOINT, stage)
+    return [e for e in evaluations if e.step >= accepted_step]
+
+
+def _enforced(request: Request, stage: str) -> list[GateRequest]:
+    return [gate for gate in request.gates_of(stage) if not gate.spec.dry_run]
+
+
+def _outcomes(gate: GateRequest, history: Sequence[Evaluation]) -> list[StepOutcomes]:
+    return [StepOutcomes(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in history]
+
+
+def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Fraction]]:
+    """Return the task metrics that can stop training, with their limits in percentage points."""
+    return [
+        (metric, exact(metric.max_drop_between_checkpoints))
+        for metric in request.spec.task_metrics
+        if metric.max_drop_between_checkpoints is not None and _rows(metric, results).ids
+    ]
+
+
+def _rows(metric: TaskMetric, results: Results) -> CaseSet:
+    return results.sets.get(task_set("dev", metric.name), NO_ROWS)
+
+
+def _assess_metric(
+    metric: TaskMetric, limit: Fraction, results: Results, history: Sequence[Evaluation]
+) -> Assessment:
+    values, confirm = _metric_values(metric, results, history), metric.on_regression != "Immediate"
+    found, name = assess_values(metric.name, values, limit, confirm=confirm), task_set("dev", metric.name)
+    best = next(e for e in history if e.step == found.best_step)
+    before, now = best.outcomes.get(name, ""), history[-1].outcomes.get(name, "")
+    return replace(found, regressed=tuple(new_failures(_rows(metric, results), before, now)))
+
+
+def _metric_values(metric: TaskMetric, results: Results, history: Sequence[Evaluation]) -> list[StepValue]:
+    """Return the values of a task metric on the dev split. A pass rate and the micro-averaged F1 score are
+    shown with the number of rows."""
+    rows, name = _rows(metric, results), task_set("dev", metric.name)
+    total, values = len(rows.ids), []
+    for each in history:
+        outcomes = each.outcomes.get(name, "")
+        if metric.name in COUNTED:
+            counted = measured_counts(metric, rows, each, name)
+            value, highest = counted.value, counted.highest
+            is_share = counted.aggregate is Aggregate.MICRO
+        else:
+            value = rate(passed_count(outcomes), total)
+            highest = rate(passed_count(outcomes) + unmeasured(rows, outcomes), total)
+            is_share = True
+        text = f"{int(value * total)}/{total}" if is_share else rate_text(value)
+        values.append(StepValue(each.step, value, highest, text))
+    return values
