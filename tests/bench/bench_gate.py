@@ -90,13 +90,14 @@ def stop_rule() -> Iterator[Measure]:
 
 
 def speed() -> Iterator[Measure]:
-    """Measure the verdicts per second of processor time, of new comparisons and of known ones."""
+    """Measure the verdicts per second of processor time: of the first comparisons, of the same again, and
+    then of other models."""
     total, random = 100, Random(0)
     cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
-    pairs = [_pair(total, *EQUAL, random) for _ in range(2000)]
+    equal, worse = ([_pair(total, *shares, random) for _ in range(2000)] for shares in (EQUAL, WORSE))
     for policy in Policy:
         rules = Rules(policy=policy)
-        for kind in ("first", "again"):
+        for kind, pairs in (("first", equal), ("again", equal), ("then of worse models", worse)):
             start = time.process_time()
             for before, now in pairs:
                 judge_golden(cases, now, rules, {"BaseModel": Baseline("golden", before)})

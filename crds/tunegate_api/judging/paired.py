@@ -17,7 +17,7 @@ The test needs independent cases. If cases are in groups, such as variants of on
 scaled to the number of independent cases that they are worth if all cases of a group have the same outcome.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -30,6 +30,8 @@ ALPHA = 0.05
 drop."""
 _ROUNDING = 1e-9
 """More than the error of the sums of floating-point numbers."""
+_EXPONENT = 27.5
+"""Minus the logarithm of a negligible probability, 1e-12."""
 _INTERVALS = 1000
 """Maximum number of intervals of ``q`` that a test looks at. With more, it would reject more drops, but never
 one that must not be rejected."""
@@ -85,7 +87,8 @@ class Compared:
 @lru_cache(maxsize=4096)
 def is_below(counts: PairedCounts, limit: Fraction) -> bool:
     """Return whether the upper 95 % bound of the drop is below ``limit``, in percentage points."""
-    return _rejects(counts.of_independent, float(limit) / 100)
+    counts = counts.of_independent
+    return _boundary(counts.total, float(limit) / 100, _rejects).is_rejected_by(counts)
 
 
 def is_at_least(counts: PairedCounts, limit: Fraction) -> bool:
@@ -126,35 +129,82 @@ def _highest_kept(counts: PairedCounts, limit: Fraction) -> int:
         kept = max(floor(10 * limit), kept)
     while rejected - kept > 1:
         middle = (kept + rejected) // 2
-        drop = middle / 1000
-        results, (low, high) = _better_results(counts, drop), _improving(drop)
-        places = (low + place * (high - low) for place in _PLACES)
-        if any(_probability(counts.total, results, q + drop, q) > ALPHA for q in places):
-            kept = middle
-        else:
+        if _boundary(counts.total, middle / 1000, _rejects_at_places).is_rejected_by(counts):
             rejected = middle
+        else:
+            kept = middle
     return kept
 
 
-def _rejects(counts: PairedCounts, drop: float) -> bool:
-    """Return whether a model with the true drop ``drop`` or a larger one has, for every ``q``, a result like
-    ``counts`` or a better one with a probability of at most ``ALPHA``.
+Results = Sequence[int]
+"""A set of results: for each number of changed cases, up to how many of them regressed. -1 stands for
+none."""
+Test = Callable[[int, Results, float], bool]
+"""Whether the number of all cases and a set of results reject a drop."""
+
+
+@dataclass
+class _Boundary:
+    """Which results reject one drop, as far as it is known.
+
+    The results with at most the score of a result include those of each lower score. So a result rejects the
+    drop if one with a higher score does, and few of all results have to be tested.
+    """
+
+    total: int
+    drop: float
+    test: Test
+    rejected: float | None = None
+    """The highest score that is known to reject the drop."""
+    kept: float | None = None
+    """The lowest score that is known not to reject it."""
+
+    def is_rejected_by(self, counts: PairedCounts) -> bool:
+        score = _score(self.total, counts.regressed, counts.improved, self.drop)
+        if self.rejected is not None and score <= self.rejected:
+            return True
+        if self.kept is not None and score >= self.kept:
+            return False
+        is_rejected = self.test(self.total, _better_results(self.total, score, self.drop), self.drop)
+        if is_rejected:
+            self.rejected = score
+        else:
+            self.kept = score
+        return is_rejected
+
+
+@lru_cache(maxsize=4096)
+def _boundary(total: int, drop: float, test: Test) -> _Boundary:
+    return _Boundary(total, drop, test)
+
+
+def _rejects_at_places(total: int, results: Results, drop: float) -> bool:
+    """Return whether a model with the true drop ``drop`` has one of ``results`` with a probability of at most
+    ``ALPHA``, for the values of ``q`` at ``_PLACES``."""
+    low, high = _improving(drop)
+    places = (low + place * (high - low) for place in _PLACES)
+    return all(_probability(total, results, q + drop, q) <= ALPHA for q in places)
+
+
+def _rejects(total: int, results: Results, drop: float) -> bool:
+    """Return whether a model with the true drop ``drop`` or a larger one has, for every ``q``, one of
+    ``results`` with a probability of at most ``ALPHA``.
 
     Better results have fewer regressed or more improved cases. So within an interval of ``q`` the probability
     is at most that of the smallest ``p`` and the largest ``q`` in it. Intervals for which this is too much
     are halved. The test looks at up to ``_INTERVALS`` of them.
     """
-    allowed, results = ALPHA - _ROUNDING, _better_results(counts, drop)
+    allowed = ALPHA - _ROUNDING
     intervals, seen = [_improving(drop)], 0
     while intervals:
         low, high = intervals.pop()
         seen += 1
         if seen > _INTERVALS:
             return False
-        if _probability(counts.total, results, low + drop, high) <= allowed:
+        if _probability(total, results, low + drop, high) <= allowed:
             continue
         middle = (low + high) / 2
-        if _probability(counts.total, results, middle + drop, middle) > allowed:
+        if _probability(total, results, middle + drop, middle) > allowed:
             return False
         intervals += [(middle, high), (low, middle)]
     return True
@@ -179,48 +229,54 @@ def _score(total: int, regressed: int, improved: int, drop: float) -> float:
     return distance / sqrt(total * variance)
 
 
-def _better_results(counts: PairedCounts, drop: float) -> Sequence[int]:
-    """Return the results with at most the score of ``counts``: for each number of changed cases, up to how
-    many of them regressed. -1 stands for none."""
-    score = _score(counts.total, counts.regressed, counts.improved, drop) + _ROUNDING
-    most, regressed = [], -1
-    for changed in range(counts.total + 1):
-        if _score(counts.total, regressed + 1, changed - regressed - 1, drop) <= score:
+def _better_results(total: int, score: float, drop: float) -> Results:
+    """Return the results with at most this score."""
+    most, regressed, highest = [], -1, score + _ROUNDING
+    for changed in range(total + 1):
+        if _score(total, regressed + 1, changed - regressed - 1, drop) <= highest:
             regressed += 1
         most.append(regressed)
     return most
 
 
-def _probability(total: int, results: Sequence[int], regressing: float, improving: float) -> float:
+def _probability(total: int, results: Results, regressing: float, improving: float) -> float:
     """Return the probability of ``results``, if a case regresses with the probability
     ``regressing`` and improves with the probability ``improving``.
 
-    The number of changed cases is binomially distributed, and so is that of regressed cases among them. The
-    second distribution is carried along from each number of changed cases to the next.
+    The number of changed cases is binomially distributed, and so is that of regressed cases among them. Both
+    distributions are carried along from each number of changed cases to the next. Numbers that are further
+    from the expected one than ``spread`` are left out. By Bernstein's inequality, their probability is at
+    most ``2 * exp(-_EXPONENT)``.
     """
     changing = min(max(regressing + improving, 1e-300), 1 - 1e-12)
     share = min(regressing / changing, 1.0)
-    log_changed, log_unchanged, ways = log(changing), log1p(-changing), _log_ways(total)
-    spread = 8 * sqrt(total * changing * (1 - changing)) + 20
+    half = _EXPONENT / 3
+    spread = half + sqrt(half * half + 2 * _EXPONENT * total * changing * (1 - changing))
+    first = max(0, ceil(total * changing - spread))
+    last = min(total, floor(total * changing + spread))
+    weight = exp(_log_ways(total)[first] + first * log(changing) + (total - first) * log1p(-changing))
+    changing_odds = changing / (1 - changing)
+    improved = 1 - share
+    regressed_odds = share / improved if improved else inf
     found = within = here = 0.0  # the results so far; those of this number of changed cases; the last of them
     regressed = -1
-    for changed, most in enumerate(results):
-        if changed > total * changing + spread:
-            break
+    for changed, most in enumerate(results[: last + 1]):
         if share >= 1:
-            regressed, within = most, float(most >= changed)
-        elif regressed >= 0:
-            within -= share * here
-            here *= changed * (1 - share) / (changed - regressed)
-        if most > regressed:
-            regressed = most
-            if regressed == 0:
-                here = (1 - share) ** changed
-            else:
-                here *= (changed - regressed + 1) / regressed * share / (1 - share)
-            within += here
-        if regressed >= 0 and changed >= total * changing - spread:
-            found += within * exp(ways[changed] + changed * log_changed + (total - changed) * log_unchanged)
+            within = float(most >= changed)
+        else:
+            if regressed >= 0:
+                within -= share * here
+                here *= changed * improved / (changed - regressed)
+            if most > regressed:
+                regressed = most
+                if regressed == 0:
+                    here = improved**changed
+                else:
+                    here *= (changed - regressed + 1) / regressed * regressed_odds
+                within += here
+        if changed >= first:
+            found += within * weight
+            weight *= (total - changed) / (changed + 1) * changing_odds
     return found
 
 

@@ -2,7 +2,10 @@
 
 from fractions import Fraction
 from functools import cache
+from importlib.util import find_spec, module_from_spec
 from math import comb
+from random import Random
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +116,27 @@ def test_bounds_are_never_equal_and_agree_with_the_decision(total, regressed, im
     assert high > 10 * counts.drop - 1
     assert (high < tenths) is is_below(counts, limit)
     assert (low >= tenths) is is_at_least(counts, limit)
+
+
+def without_earlier_comparisons() -> ModuleType:
+    """Return a new copy of the module, which knows no results yet."""
+    spec = find_spec("tunegate_api.judging.paired")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_do_not_depend_on_the_comparisons_before(seed):
+    total, limit, warm = 20, Fraction(15), without_earlier_comparisons()
+    results = [(r, f) for r in range(total + 1) for f in range(total + 1 - r)]
+    for r, f in Random(seed).sample(results, 60):
+        cold = without_earlier_comparisons()
+        assert warm.bounds(warm.PairedCounts(total, r, f), limit) == cold.bounds(
+            cold.PairedCounts(total, r, f), limit
+        )
 
 
 @pytest.mark.parametrize(
