@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from kubernetes import client, watch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from judged_jobs import LAST_STEP, WaitingKubelet, final_results, stage_results
 from measures import RESULTS, Measure, run
 
 from support.api_server import OPERATOR, ApiServer, api_server
@@ -37,7 +38,7 @@ from support.helm import NAMESPACE
 from support.operator_command import SERVICE, OperatorCommand, grant_rights, operator
 from support.waiting import eventually
 from support.world import STAGE
-from tunegate_api.contract import Role
+from tunegate_api.contract import Outcome, Role, sha256_text
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 
 GROUP = ("tunegate.dev", "v1alpha1")
@@ -49,6 +50,7 @@ RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS, LISTED_JOBS = 100, 1000, 5000
 PODS_PER_SECOND = 20
 REPORTING_SECONDS = 60
+JUDGED_JOBS, JUDGED_CASES, JUDGED_CHECKPOINTS = 50, 500, 20
 
 
 def main() -> int:
@@ -57,6 +59,7 @@ def main() -> int:
         {
             "writes": writes_of_a_job,
             "latency": latency_at_running_jobs,
+            "verdict": latency_of_a_verdict,
             "stored": cost_of_stored_jobs,
             "listed": wait_after_a_long_list,
         },
@@ -81,12 +84,14 @@ def apply(api: client.ApiClient, *names: str) -> None:
     apply_jobs(api, *names)
 
 
-def apply_inputs(api: client.ApiClient) -> None:
+def apply_inputs(api: client.ApiClient, golden: str = golden_text()) -> None:
     """Create ConfigMaps and the gate in the default namespace, and wait until the gate is ready."""
     core, custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
     core.create_namespaced_config_map("default", make_config_map("rows", train__jsonl="{}"))
-    core.create_namespaced_config_map("default", make_config_map("cases", golden__jsonl=golden_text()))
-    custom.create_namespaced_custom_object(*GROUP, "default", "evalgates", make_gate().obj())
+    core.create_namespaced_config_map("default", make_config_map("cases", golden__jsonl=golden))
+    source = {"source": {"configMap": "cases"}, "sha256": sha256_text(golden)}
+    gate = make_gate().with_spec(golden=source).obj()
+    custom.create_namespaced_custom_object(*GROUP, "default", "evalgates", gate)
     eventually(lambda: _gate_is_ready(custom), seconds=60, what="the gate is ready")
 
 
@@ -236,46 +241,108 @@ def latency_at_running_jobs() -> list[Measure]:
             apply_jobs(api, *(f"timed-{n}" for n in range(RUNNING_JOBS)))
             eventually(lambda: len(kubelet.pending) == RUNNING_JOBS, seconds=300, what="all wait")
             seconds = timed_starts(api, kubelet.pending)
+    return percentiles(f"pod started to status, {RUNNING_JOBS} jobs running", seconds, "<= 2")
+
+
+def percentiles(name: str, seconds: list[float], target: str) -> list[Measure]:
     ranked = sorted(seconds)
     p99 = ranked[max(0, round(0.99 * len(ranked)) - 1)]
-    name = f"pod started to status, {RUNNING_JOBS} jobs running"
     return [
         Measure(f"{name}, p50", round(statistics.median(ranked), 3), "s"),
-        Measure(f"{name}, p99", round(p99, 3), "s", "<= 2"),
+        Measure(f"{name}, p99", round(p99, 3), "s", target),
     ]
 
 
-def timed_starts(api: client.ApiClient, pods: list[FakePod]) -> list[float]:
-    """Start pods at an even rate. Returns the seconds from each pod's start to its job's status."""
+@contextmanager
+def watched(api: client.ApiClient, is_shown: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, float]]:
+    """Watch the jobs. Yields the times at which ``is_shown`` was first true of each job's status, by uid."""
     seen: dict[str, float] = {}
+    stop = threading.Event()
 
-    def watch_jobs(stop: threading.Event) -> None:
+    def watch_jobs() -> None:
         stream = watch.Watch().stream(
             client.CustomObjectsApi(api).list_namespaced_custom_object,
             *GROUP,
             "default",
             "finetunejobs",
-            timeout_seconds=120,
+            timeout_seconds=300,
         )
         with suppress(urllib3.exceptions.HTTPError):  # the server is stopped first
             for event in stream:
                 obj = event["object"]
-                if obj.get("status", {}).get("phase") == "Training":
+                if is_shown(obj.get("status", {})):
                     seen.setdefault(obj["metadata"]["uid"], time.monotonic())
                 if stop.is_set():
                     return
 
-    stop, started = threading.Event(), {}
-    watcher = threading.Thread(target=watch_jobs, args=(stop,), daemon=True)
-    watcher.start()
+    threading.Thread(target=watch_jobs, daemon=True).start()
     time.sleep(2)
-    for pod in pods:
-        pod.start()
-        started[pod.job_uid] = time.monotonic()
-        time.sleep(1 / PODS_PER_SECOND)
-    eventually(lambda: started.keys() <= seen.keys(), seconds=100, what="every start is in status")
+    yield seen
     stop.set()
+
+
+def timed_starts(api: client.ApiClient, pods: list[FakePod]) -> list[float]:
+    """Start pods at an even rate. Returns the seconds from each pod's start to its job's status."""
+    started = {}
+    with watched(api, lambda status: status.get("phase") == "Training") as seen:
+        for pod in pods:
+            pod.start()
+            started[pod.job_uid] = time.monotonic()
+            time.sleep(1 / PODS_PER_SECOND)
+        eventually(lambda: started.keys() <= seen.keys(), seconds=100, what="every start is in status")
     return [max(0.0, seen[uid] - began) for uid, began in started.items()]
+
+
+def latency_of_a_verdict() -> Iterator[Measure]:
+    """Measure the time from a pod's report to the verdict in status, of jobs with 500 golden cases and 20
+    checkpoints: of the last checkpoint, and then of the final model, whose pod ends after its report. The
+    reports are sent one by one."""
+    golden = golden_text(JUDGED_CASES)
+    name = f"to verdict, {JUDGED_CASES} cases, {JUDGED_CHECKPOINTS} checkpoints"
+    with cluster() as (server, api):
+        kubelet = WaitingKubelet(api)
+        with operator(server, server.folder / "operator.log"), kubelet.running():
+            apply_inputs(api, golden)
+            apply_jobs(api, *(f"judged-{n}" for n in range(JUDGED_JOBS)))
+            training, judging = (kubelet.started[role] for role in (Role.TRAIN, Role.GATE))
+            eventually(lambda: len(training) == JUDGED_JOBS, seconds=120, what="all train")
+            for pod in training:
+                pod.report(1, results=stage_results(golden, JUDGED_CASES, JUDGED_CHECKPOINTS - 1))
+            results = stage_results(golden, JUDGED_CASES, JUDGED_CHECKPOINTS)
+            seconds = timed_reports(
+                api, training, lambda status: _last_step(status) == LAST_STEP, results=results
+            )
+            yield from percentiles(f"checkpoint's report {name}", seconds, "< 2")
+            for pod in training:
+                pod.report(3, results=results, outcome=Outcome.COMPLETED)
+                pod.finish()
+            eventually(lambda: len(judging) == JUDGED_JOBS, seconds=120, what="all are judged")
+            final = final_results(golden, JUDGED_CASES)
+            seconds = timed_reports(
+                api, judging, lambda status: "final" in status, results=final, outcome=Outcome.COMPLETED
+            )
+            yield from percentiles(f"final report {name}", seconds, "< 2")
+
+
+def timed_reports(
+    api: client.ApiClient, pods: list[FakePod], is_shown: Callable[[dict[str, Any]], bool], **content: Any
+) -> list[float]:
+    """Send a report of each pod, one by one, and end the pod if the report has an outcome. Returns the
+    seconds from each report to its job's status."""
+    seconds = []
+    with watched(api, is_shown) as seen:
+        for pod in pods:
+            began = time.monotonic()
+            pod.report(2, **content)
+            if "outcome" in content:
+                pod.finish()
+            eventually(lambda uid=pod.job_uid: uid in seen, seconds=60, what="the verdict", pause=0.005)
+            seconds.append(max(0.0, seen[pod.job_uid] - began))
+    return seconds
+
+
+def _last_step(status: dict[str, Any]) -> int:
+    return max((checkpoint["step"] for checkpoint in status.get("checkpoints", ())), default=0)
 
 
 # Memory and restart
