@@ -70,7 +70,7 @@ def crds() -> dict[str, dict[str, Any]]:
                 _column(
                     "Gate",
                     ".status.display.gate",
-                    "Verdict of the gates, Pending, or NotReached. Failed also if a gate stopped training.",
+                    "Verdict of the gates, Pending, or NotReached. Failed also if training was stopped.",
                 ),
                 _column("Next", ".status.display.next", "What a person should do next. Empty if nothing."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),

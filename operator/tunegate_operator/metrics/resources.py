@@ -156,7 +156,7 @@ class _JobFamilies:
         )
         self.steps_saved = GaugeMetricFamily(
             "tunegate_finetunejob_steps_saved",
-            "Optimizer steps that were not computed because a gate stopped training.",
+            "Optimizer steps that were not computed because training was stopped.",
             labels=_JOB,
         )
 
