@@ -94,7 +94,7 @@ def test_example_manifests_on_the_pages_are_valid(kind: str) -> None:
 
 def test_example_cases_on_the_page_are_a_valid_golden_set() -> None:
     cases = parse_golden("".join(blocks("EvalGate", "json")))
-    assert [case.id for case in cases] == ["total-eur", "no-prompt-leak", "total-is-a-number"]
+    assert [case.id for case in cases] == ["total-eur", "no-prompt-leak", "tickets", "total-is-a-number"]
 
 
 def test_every_type_of_expectation_is_documented() -> None:

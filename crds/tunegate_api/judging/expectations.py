@@ -26,6 +26,16 @@ class _Expectation(ApiModel):
     """If true, the opposite is expected."""
 
 
+class Extraction(ApiModel):
+    """Finds the answer in an output: the first group of a pattern that is not empty, or the whole match of a
+    pattern without groups. White space at both ends of the answer is removed."""
+
+    pattern: Annotated[str, Field(min_length=1)]
+    """A Python regular expression. An output in which it does not match does not pass."""
+    match: Literal["First", "Last"] = "First"
+    """Which of several matches has the answer."""
+
+
 class TextExpectation(_Expectation):
     """Compares the output with a string. Leading and trailing white space of the output is ignored, unless
     `trim` is false."""
@@ -37,14 +47,22 @@ class TextExpectation(_Expectation):
     normalize: Annotated[list[ComparedForm], Field(max_length=4)] = []
     """Differences between output and string that are ignored: of case, of the amount of white space, of
     punctuation, and between forms of the same character (NFKC). Case applies Unicode case folding, so that
-    "ß" equals "ss"; LowerCase only compares the lower-case forms. For regex, only Case and LowerCase are
-    allowed, and change only the output: write the pattern in lower case."""
+    "ß" equals "ss"; LowerCase only compares the lower-case forms. AsciiPunctuation ignores the 32 signs of
+    ASCII that are neither letters nor digits, with `$` and `+`, and no others. For regex, only Case and
+    LowerCase are allowed, and change only the output: write the pattern in lower case."""
     trim: Annotated[bool, Field(strict=True)] = True
     """If false, white space at both ends of the output is compared too. Only for equals, starts_with and
     regex; contains and not_contains always compare it."""
     dialect: Literal["Python", "JavaScript"] = "Python"
     """Syntax and meaning of a regex. JavaScript: a regular expression of JavaScript without flags. Back
     references are not supported."""
+    until: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64)] = []
+    """Texts that end the answer: the output is cut where one of them begins. Only for equals."""
+    extract: Extraction | None = None
+    """Finds the answer in the output, which is then compared instead of the output. Only for equals."""
+    ignore: Annotated[list[str], Field(max_length=16)] = []
+    """Python regular expressions. Their matches are removed from the output, or from the extracted answer,
+    but not from the string. Only for equals."""
 
 
 class LabelExpectation(_Expectation):
@@ -252,6 +270,11 @@ def _faults(expectation: Expectation, depth: int = 1) -> Iterator[str]:
 def _text_faults(expectation: TextExpectation) -> Iterator[str]:
     if not expectation.trim and expectation.type in ("contains", "not_contains"):
         yield f"trim: not allowed for {expectation.type}, which compares white space at both ends anyway"
+    if expectation.type != "equals" and (expectation.until or expectation.extract or expectation.ignore):
+        yield "until, extract and ignore: only allowed for equals"
+    patterns = [("extract.pattern", expectation.extract.pattern)] if expectation.extract else []
+    for path, pattern in patterns + [(f"ignore.{i}", each) for i, each in enumerate(expectation.ignore)]:
+        yield from _pattern_faults(path, pattern)
     if expectation.type != "regex":
         if expectation.dialect != "Python":
             yield "dialect: only allowed for regex"
@@ -268,10 +291,14 @@ def _text_faults(expectation: TextExpectation) -> Iterator[str]:
         except EcmaRegexError as error:
             yield f"value: not a supported regular expression of JavaScript: {error}"
         return
+    yield from _pattern_faults("value", expectation.value)
+
+
+def _pattern_faults(path: str, pattern: str) -> Iterator[str]:
     try:
-        re.compile(expectation.value)
+        re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        yield f"value: not a valid Python regular expression: {error}"
+        yield f"{path}: not a valid Python regular expression: {error}"
 
 
 def _length_faults(least: int | None, most: int | None) -> Iterator[str]:

@@ -1,14 +1,16 @@
 """Normalize texts before they are compared."""
 
 import re
+import string
 import unicodedata
 from collections.abc import Collection
 from typing import Literal
 
 from tunegate_api.v1alpha1.finetunejob import TextForm
 
-ComparedForm = TextForm | Literal["LowerCase"]
+ComparedForm = TextForm | Literal["LowerCase", "AsciiPunctuation"]
 """A difference that golden cases can ignore."""
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalized(text: str, forms: Collection[ComparedForm]) -> str:
@@ -20,9 +22,9 @@ def without_differences(text: str, forms: Collection[ComparedForm]) -> str:
     """Return ``text`` without the differences that ``forms`` ignore.
 
     Unicode applies the normalization form NFKC. Case applies full case folding, LowerCase the full mapping to
-    lower case. Punctuation removes all
-    characters of the Unicode categories P (Unicode Standard, section 4.5). WhiteSpace replaces each sequence
-    of white space with one space.
+    lower case. Punctuation removes all characters of the Unicode categories P (Unicode Standard, section
+    4.5), AsciiPunctuation those of ``string.punctuation``. WhiteSpace replaces each sequence of white space
+    with one space.
     """
     if "Unicode" in forms:
         text = unicodedata.normalize("NFKC", text)
@@ -32,6 +34,8 @@ def without_differences(text: str, forms: Collection[ComparedForm]) -> str:
         text = text.lower()
     if "Punctuation" in forms:
         text = "".join(each for each in text if not unicodedata.category(each).startswith("P"))
+    if "AsciiPunctuation" in forms:
+        text = text.translate(_NO_PUNCTUATION)
     if "WhiteSpace" in forms:
         text = re.sub(r"\s+", " ", text)
     return text

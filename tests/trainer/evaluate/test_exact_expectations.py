@@ -1,4 +1,5 @@
-"""Golden cases can compare outputs without trimming, by lower case, and with patterns of JavaScript."""
+"""Golden cases can compare outputs without trimming, by lower case, with patterns of JavaScript, and by the
+answer in an output."""
 
 from typing import Any
 
@@ -30,10 +31,43 @@ def case(**expectation: Any) -> dict[str, Any]:
         ({"type": "regex", "value": "^.{2}$", "dialect": "JavaScript"}, "😀", "p"),
         ({"type": "regex", "value": "^strasse$", "normalize": ["Case"]}, "Straße", "p"),
         ({"type": "regex", "value": "^Strasse$", "normalize": ["Case"]}, "Strasse", "f"),
+        ({"type": "equals", "value": "$5 +", "normalize": ["AsciiPunctuation"]}, "5 ", "p"),
+        ({"type": "equals", "value": "5", "normalize": ["AsciiPunctuation"]}, "5…", "f"),
+        ({"type": "equals", "value": "4", "until": ["\n\n", "Q:"]}, "4\nQ: 5", "p"),
+        ({"type": "equals", "value": "4", "until": ["\n\n", "Q:"]}, "4 Q 5", "f"),
+        ({"type": "equals", "value": "1000", "ignore": [",", r"\.$"]}, "1,000.", "p"),
+        ({"type": "equals", "value": "1,000", "ignore": [","]}, "1,000", "f"),
     ],
 )
 def test_an_output_is_compared_exactly(expectation: dict[str, Any], output: str, expected: str) -> None:
     assert outcome(case(**expectation), output) == expected
+
+
+@pytest.mark.parametrize(
+    ("extract", "output", "expected"),
+    [
+        ({"pattern": "#### (.+)"}, "2 + 2\n#### 4 \n", "p"),
+        ({"pattern": "#### (.+)"}, "4", "f"),
+        ({"pattern": r"\d+"}, "4 or 5", "p"),
+        ({"pattern": r"\d+", "match": "Last"}, "4 or 5", "f"),
+        ({"pattern": r"\d+", "match": "Last"}, "5 or 4", "p"),
+        ({"pattern": "a(4)|b(4)"}, "b4", "p"),
+    ],
+)
+def test_an_answer_is_extracted_and_compared(extract: dict[str, str], output: str, expected: str) -> None:
+    assert outcome(case(type="equals", value="4", extract=extract), output) == expected
+
+
+def test_an_answer_is_cut_then_extracted_then_cleaned() -> None:
+    one = case(
+        type="equals",
+        value="1000 eur",
+        until=["Q:"],
+        extract={"pattern": "= (.+)", "match": "Last"},
+        ignore=[","],
+        normalize=["LowerCase"],
+    )
+    assert [outcome(one, text) for text in ("x = 1,000 EUR Q: y = 2", "x = 2 Q: y = 1,000 EUR")] == ["p", "f"]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +79,9 @@ def test_an_output_is_compared_exactly(expectation: dict[str, Any], output: str,
             {"type": "regex", "value": "(?i)a", "dialect": "JavaScript"},
             "regular expression of JavaScript: unknown",
         ),
+        ({"type": "contains", "value": "a", "until": ["b"]}, "only allowed for equals"),
+        ({"type": "equals", "value": "a", "extract": {"pattern": "("}}, "extract.pattern: not a valid"),
+        ({"type": "equals", "value": "a", "ignore": ["b", "["]}, "ignore.1: not a valid"),
     ],
 )
 def test_a_setting_without_effect_is_refused(expectation: dict[str, Any], message: str) -> None:

@@ -65,6 +65,7 @@ def test_expected_answer_that_fails_another_expectation_is_found(expectations, s
         [{"type": "label", "value": "Yes"}, {"type": "equals", "value": "yes"}],
         [{"type": "json_equals", "value": {"a": 1}}, {"type": "contains", "value": '{"a":1}'}],
         [{"type": "equals", "value": "no", "not": True}, YES],
+        [{"type": "equals", "value": "4", "extract": {"pattern": "= (.)"}}],
         [{"type": "not_contains", "value": "You are"}],
         [{"type": "refusal", "not": True}],
         [{"type": "length", "max": 20}],

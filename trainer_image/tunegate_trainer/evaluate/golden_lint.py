@@ -85,9 +85,9 @@ def _unpassable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Itera
 
 def _only_answers(expectations: Sequence[Expectation]) -> Iterator[list[str]]:
     """Return the usual forms of each answer that an expectation requires as the whole output. If there is
-    only one form, no other output passes."""
+    only one form, no other output passes. Outputs from which an answer is extracted have no usual form."""
     for each in expectations:
-        if each.not_:
+        if each.not_ or (isinstance(each, TextExpectation) and each.extract):
             continue
         if isinstance(each, TextExpectation) and each.type == "equals" and not each.normalize:
             yield [each.value]

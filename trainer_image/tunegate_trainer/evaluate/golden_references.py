@@ -44,7 +44,13 @@ def plain_reference(expectation: Leaf, labels: Mapping[str, int]) -> Any:
     match expectation:
         case TextExpectation():
             return ExpectedText(
-                expectation.value, tuple(expectation.normalize), expectation.trim, expectation.dialect
+                expectation.value,
+                tuple(expectation.normalize),
+                expectation.trim,
+                expectation.dialect,
+                tuple(expectation.until),
+                expectation.extract,
+                tuple(expectation.ignore),
             )
         case LabelExpectation():
             return ExpectedLabel(f1_label(expectation.value), labels)

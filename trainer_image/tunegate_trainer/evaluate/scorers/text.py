@@ -10,10 +10,14 @@ from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 
 
 def equals(sample: Sample) -> str | None:
-    """Pass if the output equals the reference, apart from white space at both ends."""
+    """Pass if the output, or the answer in it, equals the reference, apart from white space at both ends."""
     expected: ExpectedText = sample.reference
-    same = expected.compared(sample.output) == expected.compared(expected.text)
-    return None if same else f"is not {quoted(expected.text)}"
+    answer = expected.answer(sample.output)
+    if answer is None:
+        return f"has no answer {quoted(expected.text)}: the pattern of extract does not match"
+    same = expected.compared(answer) == expected.compared(expected.text)
+    answered = "" if answer == sample.output else f"has the answer {quoted(answer)}, which "
+    return None if same else f"{answered}is not {quoted(expected.text)}"
 
 
 def starts_with(sample: Sample) -> str | None:
