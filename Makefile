@@ -69,7 +69,7 @@ stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (
 	$(BIN)/python -m pytest -m story
 
 .PHONY: test-oracles
-test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo and inspect_ai, which are installed (700 MB)
+test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo, inspect_ai and lm-eval, which are installed (800 MB)
 	$(BIN)/python -m pytest -m oracle
 
 .PHONY: test-resume

@@ -96,3 +96,16 @@ def test_graders_of_openai_need_the_rows_that_they_judge() -> None:
     assert result.exit_code == 0, result.output
     (case,) = parse_golden(Path("golden.jsonl").read_text())
     assert case.turns[0].content == "2+2?"
+
+
+def test_samples_of_lm_eval_are_read_with_the_results_beside_them() -> None:
+    config = {"output_type": "generate_until", "doc_to_target": "{{answer}}"}
+    Path("results_2026.json").write_text(json.dumps({"configs": {"capitals": config}}))
+    arguments = {"gen_args_0": {"arg_0": "Capital of France?"}}
+    row = {"doc_id": 3, "doc": {}, "target": "Paris", "arguments": arguments, "filter": "none"}
+    Path("samples_capitals_2026.jsonl").write_text(json.dumps(row))
+    assert run("samples_capitals_2026.jsonl", "-o", "golden.jsonl", "--filter", "none").exit_code == 2
+    result = run("samples_capitals_2026.jsonl", "-o", "golden.jsonl", "--from", "lm-eval")
+    assert result.exit_code == 0, result.output
+    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    assert (case.id, case.prompt) == ("doc-3", "Capital of France?")

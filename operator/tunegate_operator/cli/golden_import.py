@@ -14,6 +14,7 @@ from tunegate_api.meta import summarize
 from tunegate_operator.cli.golden import OUTPUT, existing, parse, write_new
 from tunegate_operator.golden_import.imported import Imported, NotCarriedError, Problem
 from tunegate_operator.golden_import.inspect_ai import SCORERS, import_inspect
+from tunegate_operator.golden_import.lm_eval import import_lm_eval
 from tunegate_operator.golden_import.openai_graders import import_openai
 from tunegate_operator.golden_import.promptfoo import import_promptfoo
 
@@ -26,7 +27,7 @@ _NAMED = 10
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["promptfoo", "openai", "inspect"]),
+    type=click.Choice(["promptfoo", "openai", "inspect", "lm-eval"]),
     default="promptfoo",
     show_default=True,
     help="The format of FILE.",
@@ -41,6 +42,12 @@ _NAMED = 10
     "--scorer",
     type=click.Choice(SCORERS),
     help="The scorer of inspect_ai, with its default arguments. Only with --from inspect.",
+)
+@click.option(
+    "--filter",
+    "filter_",
+    metavar="NAME",
+    help="The filter whose results count, if a task of lm-eval has several. Only with --from lm-eval.",
 )
 @click.option(
     "--drop-assertions",
@@ -61,6 +68,7 @@ def import_(
     source: str,
     data: Path | None,
     scorer: str | None,
+    filter_: str | None,
     drop_assertions: bool,
     report: Path | None,
 ) -> None:
@@ -73,6 +81,7 @@ def import_(
       promptfoo    a configuration (YAML or JSON) with prompts, tests and deterministic assertions
       openai       testing criteria or a grader, for the rows of --data
       inspect      samples of inspect_ai (JSON, JSON Lines or CSV) with input and target
+      lm-eval      samples_TASK_DATE.jsonl of --log_samples, beside results_DATE.json
 
     \b
     Exit codes: 0 cases were written, 1 nothing could be carried over, 2 wrong options
@@ -80,6 +89,8 @@ def import_(
     for option, given, needed_by in (("--data", data, "openai"), ("--scorer", scorer, "inspect")):
         if (given is None) == (source == needed_by):
             raise click.UsageError(f"--from {needed_by} needs {option}, and no other format has it")
+    if filter_ and source != "lm-eval":
+        raise click.UsageError("--filter is only for --from lm-eval")
     if output.exists():
         raise existing(output)
     with _errors_name(file):
@@ -87,6 +98,8 @@ def import_(
             found = import_openai(file, data, incomplete=drop_assertions)
         elif scorer:
             found = import_inspect(file, scorer)
+        elif source == "lm-eval":
+            found = import_lm_eval(file, filter_, incomplete=drop_assertions)
         else:
             found = import_promptfoo(file, incomplete=drop_assertions)
     if report:
