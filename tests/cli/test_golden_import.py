@@ -80,7 +80,22 @@ def test_samples_of_inspect_ai_need_the_name_of_a_scorer() -> None:
     Path("samples.json").write_text(json.dumps([{"input": "Capital of France?", "target": "Paris"}]))
     assert run("samples.json", "-o", "golden.jsonl", "--from", "inspect").exit_code == 2
     assert run("samples.json", "-o", "golden.jsonl", "--scorer", "match").exit_code == 2
+    unknown = run("samples.json", "-o", "golden.jsonl", "--from", "inspect", "--scorer", "f1")
+    assert unknown.exit_code == 2
+    assert "--scorer f1 of inspect_ai is none of exact, includes, match" in unknown.output
     result = run("samples.json", "-o", "golden.jsonl", "--from", "inspect", "--scorer", "match")
+    assert result.exit_code == 0, result.output
+    (case,) = parse_golden(Path("golden.jsonl").read_text())
+    assert case.prompt == "Capital of France?"
+
+
+def test_samples_of_openai_evals_need_the_class_of_their_eval() -> None:
+    Path("samples.jsonl").write_text(json.dumps({"input": "Capital of France?", "ideal": "Paris"}))
+    command = ("samples.jsonl", "-o", "golden.jsonl", "--from", "openai-evals")
+    assert run(*command).exit_code == 2
+    fuzzy = run(*command, "--scorer", "FuzzyMatch")
+    assert "Not carried over once: FuzzyMatch: passes outputs that are only a part" in fuzzy.output
+    result = run(*command, "--scorer", "Match")
     assert result.exit_code == 0, result.output
     (case,) = parse_golden(Path("golden.jsonl").read_text())
     assert case.prompt == "Capital of France?"

@@ -41,6 +41,26 @@ def imported(
     return import_openai(folder / "eval.json", folder / "data.jsonl", incomplete=incomplete)
 
 
+def multi(formula: str, **graders: Any) -> dict[str, Any]:
+    both = {"a": check("like"), "b": check("ne", "Hardware!"), **graders}
+    return {"type": "multi", "graders": both, "calculate_output": formula}
+
+
+@pytest.mark.parametrize(
+    ("formula", "outcomes"),
+    [
+        ("a * b", "pfff"),
+        ("min(a, b)", "pfff"),
+        ("a * (b * a)", "pfff"),
+        ("max(min(a, b), a)", "ppff"),
+        ("max(a, b)", "pppp"),
+    ],
+)
+def test_a_formula_that_gives_1_or_0_is_carried_over(tmp_path: Path, formula: str, outcomes: str) -> None:
+    (case,) = imported(tmp_path, multi(formula)).cases
+    assert "".join(outcome(case, each) for each in ("Hardware.", "Hardware!", "", "x")) == outcomes
+
+
 @pytest.mark.parametrize(
     ("grader", "passes", "fails"),
     [
@@ -79,8 +99,23 @@ def test_rows_for_fine_tuning_have_their_own_messages(tmp_path: Path) -> None:
     [
         ({"type": "score_model"}, "score_model", "asks a model"),
         ({"type": "python", "source": "x"}, "python", "runs code"),
-        ({"type": "text_similarity", "evaluation_metric": "bleu"}, "text_similarity", "not published"),
-        ({"type": "multi", "graders": {}}, "multi", "no limit"),
+        ({"type": "text_similarity", "evaluation_metric": "bleu"}, "text_similarity bleu", "how words"),
+        ({"type": "text_similarity", "evaluation_metric": "rouge_l"}, "text_similarity rouge_l", "how words"),
+        ({"type": "text_similarity", "evaluation_metric": "cosine"}, "text_similarity cosine", "embeddings"),
+        (
+            {"type": "text_similarity", "evaluation_metric": "fuzzy_match"},
+            "text_similarity fuzzy_match",
+            "not documented",
+        ),
+        ({"type": "label_model", "labels": ["a"]}, "label_model", "asks a model"),
+        (multi("(a + b) / 2"), "multi", "gives a score"),
+        (multi("0.5 * a + 0.5 * b"), "multi", "gives a score"),
+        (multi("a * c"), "multi", "gives a score"),
+        (multi("a ^ b"), "multi", "gives a score"),
+        (multi("a *"), "multi", "not a formula"),
+        (multi("a * b", b={"type": "python", "source": "x"}), "python", "runs code"),
+        (multi("a", a={"type": "multi"}), "multi", "inside another"),
+        ({"type": "multi", "graders": {}}, "multi", "calculate_output"),
         (check("ilike"), "string_check ilike", "not documented"),
         (check("eq", given="{{ sample.output_json.label }}"), "string_check", "input must be"),
         (check("like", OUTPUT, "{{item.label}}"), "string_check", "input must be"),

@@ -15,6 +15,7 @@ from tunegate_operator.cli.golden import OUTPUT, existing, parse, write_new
 from tunegate_operator.golden_import.imported import Imported, NotCarriedError, Problem
 from tunegate_operator.golden_import.inspect_ai import SCORERS, import_inspect
 from tunegate_operator.golden_import.lm_eval import import_lm_eval
+from tunegate_operator.golden_import.openai_evals import EVALS, import_evals
 from tunegate_operator.golden_import.openai_graders import import_openai
 from tunegate_operator.golden_import.promptfoo import import_promptfoo
 
@@ -27,7 +28,7 @@ _NAMED = 10
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["promptfoo", "openai", "inspect", "lm-eval"]),
+    type=click.Choice(["promptfoo", "openai", "openai-evals", "inspect", "lm-eval"]),
     default="promptfoo",
     show_default=True,
     help="The format of FILE.",
@@ -40,8 +41,9 @@ _NAMED = 10
 )
 @click.option(
     "--scorer",
-    type=click.Choice(SCORERS),
-    help="The scorer of inspect_ai, with its default arguments. Only with --from inspect.",
+    metavar="NAME",
+    help=f"What judges the samples, with its default arguments: {', '.join(SCORERS)} of inspect_ai, or "
+    f"{', '.join(EVALS)} of openai/evals. Only with --from inspect and openai-evals.",
 )
 @click.option(
     "--filter",
@@ -80,24 +82,21 @@ def import_(
     \b
       promptfoo    a configuration (YAML or JSON) with prompts, tests and deterministic assertions
       openai       testing criteria or a grader, for the rows of --data
+      openai-evals samples of openai/evals (JSON Lines) with input and ideal
       inspect      samples of inspect_ai (JSON, JSON Lines or CSV) with input and target
       lm-eval      samples_TASK_DATE.jsonl of --log_samples, beside results_DATE.json
 
     \b
     Exit codes: 0 cases were written, 1 nothing could be carried over, 2 wrong options
     """
-    for option, given, needed_by in (("--data", data, "openai"), ("--scorer", scorer, "inspect")):
-        if (given is None) == (source == needed_by):
-            raise click.UsageError(f"--from {needed_by} needs {option}, and no other format has it")
-    if filter_ and source != "lm-eval":
-        raise click.UsageError("--filter is only for --from lm-eval")
+    _check_options(source, data, scorer, filter_)
     if output.exists():
         raise existing(output)
     with _errors_name(file):
         if data:
             found = import_openai(file, data, incomplete=drop_assertions)
         elif scorer:
-            found = import_inspect(file, scorer)
+            found = (import_inspect if source == "inspect" else import_evals)(file, scorer)
         elif source == "lm-eval":
             found = import_lm_eval(file, filter_, incomplete=drop_assertions)
         else:
@@ -117,6 +116,21 @@ def import_(
     write_new(output, found.text)
     click.echo(f"{output} has {len(found.cases)} of {found.found} cases of {file}.")
     click.echo(f"Find weak cases with: tunegate golden lint {output}")
+
+
+def _check_options(source: str, data: Path | None, scorer: str | None, filter_: str | None) -> None:
+    """Raise UsageError for options that the format lacks, or does not have."""
+    for option, given, needed_by in (
+        ("--data", data, {"openai"}),
+        ("--scorer", scorer, {"inspect", "openai-evals"}),
+    ):
+        if (given is None) == (source in needed_by):
+            formats = " and ".join(f"--from {each}" for each in sorted(needed_by))
+            raise click.UsageError(f"{option} is needed for {formats}, and for no other format")
+    if source == "inspect" and scorer not in SCORERS:
+        raise click.UsageError(f"--scorer {scorer} of inspect_ai is none of {', '.join(SCORERS)}")
+    if filter_ and source != "lm-eval":
+        raise click.UsageError("--filter is only for --from lm-eval")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Convert evaluation data and graders of OpenAI to golden cases, as OpenAI's documentation describes them."""
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -18,11 +19,16 @@ _ITEM = re.compile(r"item(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _REFUSED = {
     "label_model": "asks a model to judge, which is not deterministic",
-    "multi": "gives a score, and no limit that decides whether it passes",
     "python": "runs code; write a scorer of your own",
     "score_model": "asks a model to judge, which is not deterministic",
-    "text_similarity": "computes a score by rules that are not published",
 }
+_SIMILARITIES = {
+    "cosine": "compares embeddings of a model",
+    "fuzzy_match": "is a similarity of rapidfuzz, and which one is not documented",
+}
+"""Why metrics of text_similarity are refused. The others depend on how texts are divided into words."""
+_MAX_DEPTH = 100
+"""Maximum depth of a formula."""
 
 
 def import_openai(path: Path, data: Path, *, incomplete: bool = False) -> Imported:
@@ -51,7 +57,7 @@ def import_openai(path: Path, data: Path, *, incomplete: bool = False) -> Import
             "tags": tags_of(row.get("metadata")),
             "messages": turns,
             "expect": expect if turns else [],
-            "allowEmpty": all(each.get("not", not each["value"].strip()) for each in expect),
+            "allowEmpty": all(map(_may_pass_empty, expect)),
         }
         found.add(case, faults, incomplete=incomplete)
     return found
@@ -112,6 +118,12 @@ def _expectations(graders: list[Any], item: Fields) -> tuple[list[Expectation], 
 
 def _expectation(grader: Any, item: Fields) -> Expectation:
     kind = str(grader.get("type")) if isinstance(grader, Mapping) else "grader"
+    if kind == "multi":
+        return _combined(grader, item)
+    if kind == "text_similarity":
+        metric = str(grader.get("evaluation_metric"))
+        reason = _SIMILARITIES.get(metric, "depends on how words are separated, which is not documented")
+        raise NotCarriedError(f"{kind} {metric}", reason)
     if kind != "string_check":
         raise NotCarriedError(kind, _REFUSED.get(kind, "is not a known type of grader"))
     given, reference = grader.get("input"), grader.get("reference")
@@ -133,6 +145,45 @@ def _expectation(grader: Any, item: Fields) -> Expectation:
     if operation == "ilike":
         raise NotCarriedError(f"{kind} ilike", "how letters outside ASCII are compared is not documented")
     raise NotCarriedError(kind, f"the operation {operation} is unknown")
+
+
+def _combined(grader: Fields, item: Fields) -> Expectation:
+    """Return the expectation of a multi grader with a formula that only gives 1 or 0."""
+    graders, formula = grader.get("graders"), grader.get("calculate_output")
+    if not isinstance(graders, Mapping) or not isinstance(formula, str):
+        raise NotCarriedError("multi", "must have graders with names and calculate_output, a text")
+    try:
+        tree = ast.parse(formula.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise NotCarriedError("multi", "calculate_output is not a formula") from error
+    return _term(tree, graders, item, 1)
+
+
+def _term(tree: ast.expr, graders: Fields, item: Fields, depth: int) -> Expectation:
+    if isinstance(tree, ast.Name) and tree.id in graders:
+        one = graders[tree.id]
+        if isinstance(one, Mapping) and one.get("type") == "multi":
+            raise NotCarriedError("multi", "is inside another multi grader")
+        return _expectation(one, item)
+    type_, terms = None, []
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Mult):
+        type_, terms = "all", [tree.left, tree.right]
+    elif isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.keywords:
+        type_, terms = {"min": "all", "max": "any"}.get(tree.func.id), tree.args
+    if type_ is None or not terms or depth > _MAX_DEPTH:
+        reason = "gives a score without a limit that passes, unless its formula only has *, min and max"
+        raise NotCarriedError("multi", reason)
+    of: list[Expectation] = []
+    for each in (_term(term, graders, item, depth + 1) for term in terms):
+        of += each["of"] if each["type"] == type_ else [each]
+    return of[0] if len(of) == 1 else {"type": type_, "of": of}
+
+
+def _may_pass_empty(expectation: Expectation) -> bool:
+    """Whether an output without text, or with only white space, may pass."""
+    if "of" in expectation:
+        return (all if expectation["type"] == "all" else any)(map(_may_pass_empty, expectation["of"]))
+    return bool(expectation.get("not", not expectation["value"].strip()))
 
 
 def _rendered(template: str, item: Fields) -> str:
