@@ -1,11 +1,14 @@
 """Examples in an Arrow file: what is written is read, one by one and through the datasets library."""
 
+import tracemalloc
+
 import pyarrow
 import pytest
 
-from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
+from tunegate_trainer.tokens.example_file import ExampleFile, PairFile, example_writer, to_batch
 from tunegate_trainer.tokens.examples import Example
-from tunegate_trainer.train.dataset import training_dataset, training_order
+from tunegate_trainer.train.dataset import PairExamples, training_dataset, training_order
+from tunegate_trainer.train.preference import reference_key
 
 EXAMPLES = [Example(input_ids=[i] * (i + 1), labels=[-100] * i + [i]) for i in range(2500)]
 
@@ -68,3 +71,33 @@ def test_training_dataset_maps_the_file_in_training_order(file):
     assert dataset.cache_files == [{"filename": str(file.path)}]
     in_memory = training_dataset(EXAMPLES, steps=3, batch_size=4, seed=1)
     assert list(dataset) == list(in_memory)
+
+
+def test_pairs_in_a_file_are_trained_on_as_pairs_in_memory(file):
+    in_file, in_memory = PairFile(file), [*zip(EXAMPLES[::2], EXAMPLES[1::2], strict=True)]
+    assert list(in_file) == in_memory
+    assert (in_file[-1], in_file[3:5]) == (in_memory[-1], in_memory[3:5])
+    reference = [(-float(i), -2.0 * i) for i in range(1250)]
+    found, expected = (
+        training_dataset(PairExamples(one, reference), steps=3, batch_size=4, seed=1)
+        for one in (in_file, in_memory)
+    )
+    assert list(found) == list(expected)
+    assert found.__getitems__([2, 7]) == expected.__getitems__([2, 7])
+    assert reference_key("digest", in_file) == reference_key("digest", in_memory)
+
+
+def test_training_on_pairs_in_a_file_needs_no_memory_for_all_pairs(tmp_path):
+    path = tmp_path / "pairs.arrow"
+    with example_writer(path) as writer:
+        for _ in range(10):
+            writer.write_batch(to_batch([Example(input_ids=[1] * 2000, labels=[1] * 2000)] * 40))
+    pairs = PairFile(ExampleFile(path))
+    tracemalloc.start()
+    reference_key("digest", pairs)
+    dataset = training_dataset(PairExamples(pairs, [(0.0, 0.0)] * 200), steps=50, batch_size=4, seed=1)
+    tokens = sum(len(one["input_ids"]) for one in dataset)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert tokens == 200 * 4000
+    assert peak < tokens  # in memory, a list would have 16 bytes for each token

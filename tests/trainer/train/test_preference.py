@@ -15,11 +15,13 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, pairs
 from tunegate_api.contract import Outcome
+from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.models.loading import load_adapter, load_base
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
+from tunegate_trainer.tokens.example_file import PairFile, example_writer, to_batch
 from tunegate_trainer.tokens.examples import Example, tokenize_pairs
 from tunegate_trainer.tokens.likelihood import log_probs
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs
@@ -363,6 +365,24 @@ def test_dpo_disables_dropout_of_the_base_model(tmp_path, tiny_model):
     ).write(folder)
     train_both(root, start_step=2)
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_stored_pairs_give_the_losses_of_pairs_that_are_tokenized_again(make_root, tiny_model):
+    tokenized, stored = (make_root(later=[dpo_plan(checkpoint_steps=(3,))]) for _ in range(2))
+    train_both(tokenized, start_step=6)
+    assert train_role.run(stored.context()) is Outcome.COMPLETED
+    context = stored.context(stage="dpo", start_step=6)
+    rows = read_pairs(stored.data / f"{PAIRS_PREFIX}train.jsonl")
+    examples = tokenize_pairs(load_tokenizer(tiny_model), rows, 128)
+    path = stored.data / f"{PAIRS_PREFIX}{TRAIN_EXAMPLES}"
+    with example_writer(path) as writer:
+        writer.write_batch(to_batch(one for pair in examples for one in pair))
+    context.plan.data.preference.train.__dict__["examples_sha256"] = sha256_file(path)
+    assert isinstance(train_role.read_examples(context, context.plan.stages[1], None), PairFile)
+    assert train_role.run(context) is Outcome.COMPLETED
+    assert stored.losses("dpo") == tokenized.losses("dpo")
+    left, right = ((root.stage_folder.parent / "dpo" / REFERENCE) for root in (stored, tokenized))
+    assert left.read_bytes() == right.read_bytes()
 
 
 def test_interruption_of_dpo_changes_neither_reference_nor_results(make_root, at_step):

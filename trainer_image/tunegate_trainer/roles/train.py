@@ -34,12 +34,12 @@ from tunegate_trainer.process.errors import (
 )
 from tunegate_trainer.process.files import read_manifest, sha256_file, weights_digest
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.tokens.example_file import ExampleFile
-from tunegate_trainer.tokens.examples import Example, tokenize_pairs, tokenize_rows
+from tunegate_trainer.tokens.example_file import ExampleFile, PairFile
+from tunegate_trainer.tokens.examples import Example, ExamplePair, tokenize_pairs, tokenize_rows
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows
 from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
-from tunegate_trainer.train.dataset import preference_example, training_dataset
+from tunegate_trainer.train.dataset import PairExamples, training_dataset
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import (
     MicroBatchTooLargeError,
@@ -228,7 +228,7 @@ def evaluation_sets(
     return [*sets, *golden_sets(context, tokenizer, others)], sets
 
 
-Examples = Sequence[Example] | list[tuple[Example, Example]]
+Examples = Sequence[Example] | Sequence[ExamplePair]
 """For SFT, one example per row. For DPO, two examples per pair: with the chosen and with the rejected
 answer."""
 
@@ -256,7 +256,7 @@ def read_examples(context: Context, stage: StagePlan, tokenizer: PreTrainedToken
     stored = _stored_examples(folder / f"{PAIRS_PREFIX}{TRAIN_EXAMPLES}", data.preference.train)
     if stored is None:
         return tokenize_pairs(tokenizer, read_pairs(path), longest)
-    return list(zip(stored[::2], stored[1::2], strict=True))
+    return PairFile(stored)
 
 
 def _stored_examples(path: Path, plan: SplitPlan) -> ExampleFile | None:
@@ -285,10 +285,10 @@ def training_examples(
     """
     if stage.parameters.method == "SFT":
         return cast("Sequence[Example]", examples)
-    pairs = cast("list[tuple[Example, Example]]", examples)
+    pairs = cast("Sequence[ExamplePair]", examples)
     with out_of_memory_explained(lambda: memory_hint(stage), "while computing the reference of one answer"):
         reference = reference_log_probs(folder, model, weights, pairs, ranks)
-    return [preference_example(*pair, given) for pair, given in zip(pairs, reference, strict=True)]
+    return PairExamples(pairs, reference)
 
 
 def make_trainer(

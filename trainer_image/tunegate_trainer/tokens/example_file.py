@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import overload
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from tunegate_trainer.process.files import atomic_file
-from tunegate_trainer.tokens.examples import Example
+from tunegate_trainer.tokens.examples import Example, ExamplePair
 
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 """The columns of the file, which has the streaming format of Arrow IPC, as files of the datasets library."""
@@ -28,6 +29,9 @@ class ExampleFile(Sequence[Example]):
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def __reduce__(self) -> tuple[type["ExampleFile"], tuple[Path]]:
+        return ExampleFile, (self.path,)  # by its path, because the mapped content would be copied
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -54,6 +58,29 @@ class ExampleFile(Sequence[Example]):
             if start < end:
                 owner = owners[start]
                 yield self._batches[owner].take(pa.array(wanted[start:end] - self._starts[owner]))
+
+
+@dataclass(frozen=True)
+class PairFile(Sequence[ExamplePair]):
+    """The pairs in a file of examples: the example of each chosen answer, and then that of the rejected
+    one."""
+
+    examples: ExampleFile
+
+    def __len__(self) -> int:
+        return len(self.examples) // 2
+
+    @overload
+    def __getitem__(self, index: int) -> ExamplePair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ExamplePair]: ...
+    def __getitem__(self, index: int | slice) -> ExamplePair | list[ExamplePair]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        first = 2 * (index % len(self))
+        return self.examples[first], self.examples[first + 1]
 
 
 def to_batch(examples: Iterable[Example]) -> pa.RecordBatch:

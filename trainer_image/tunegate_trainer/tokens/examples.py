@@ -28,6 +28,10 @@ class Example(TypedDict):
     """The token id at positions that carry loss, and ``IGNORED`` at other positions, such as the prompt."""
 
 
+ExamplePair = tuple[Example, Example]
+"""The examples of the chosen and of the rejected answer of a pair."""
+
+
 def example(prompt: list[int], completion: list[int]) -> Example:
     """Return the example of a tokenized prompt and completion. Only the completion carries loss."""
     return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
@@ -67,7 +71,7 @@ def _of_row(tokenizer: PreTrainedTokenizerBase, row: Row) -> Example:
 
 def tokenize_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
-) -> list[tuple[Example, Example]]:
+) -> list[ExamplePair]:
     """Return the examples of the chosen and the rejected answer of each pair.
 
     Raises :class:`BadDataError` with the ids of pairs that have an example longer than ``max_length`` tokens.
@@ -79,7 +83,7 @@ def tokenize_pairs(
     return examples
 
 
-def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> tuple[Example, Example]:
+def _of_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair) -> ExamplePair:
     return (
         example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.chosen))),
         example(*example_tokens(tokenizer, pair.prompt, text_answer(pair.rejected))),

@@ -1,13 +1,14 @@
 """Build the dataset with the examples of all steps in training order."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 
-from tunegate_trainer.tokens.example_file import ExampleFile
-from tunegate_trainer.tokens.examples import Example
+from tunegate_trainer.tokens.example_file import ExampleFile, PairFile
+from tunegate_trainer.tokens.examples import Example, ExamplePair
 
 
 def preference_example(chosen: Example, rejected: Example, reference: tuple[float, float]) -> dict[str, Any]:
@@ -18,6 +19,31 @@ def preference_example(chosen: Example, rejected: Example, reference: tuple[floa
         "seq_lengths": [len(chosen["input_ids"]), len(rejected["input_ids"])],
         "reference": list(reference),
     }
+
+
+@dataclass(frozen=True)
+class PairExamples(Sequence[Mapping[str, Any]]):
+    """Pairs with the reference log-probabilities of their answers, packed when they are accessed."""
+
+    pairs: Sequence[ExamplePair]
+    reference: Sequence[tuple[float, float]]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Mapping[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | list[Mapping[str, Any]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return preference_example(*self.pairs[index], self.reference[index])
+
+    def columns(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        """Return the examples whose indices are the column ``index`` of a batch, in columns."""
+        examples = [self[index] for index in batch["index"]]
+        return {name: [one[name] for one in examples] for name in examples[0]}
 
 
 def training_order(rows: int, count: int, seed: int) -> list[int]:
@@ -41,4 +67,6 @@ def training_dataset(
     order = training_order(len(examples), steps * batch_size, seed)
     if isinstance(examples, ExampleFile):
         return Dataset.from_file(str(examples.path)).select(order)
+    if isinstance(examples, PairExamples) and isinstance(examples.pairs, PairFile):
+        return Dataset.from_dict({"index": order}).with_transform(examples.columns)
     return Dataset.from_list(list(examples)).select(order)

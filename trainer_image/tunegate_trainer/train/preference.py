@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from peft import PeftModel
 from torch.nn.functional import logsigmoid
 from trl.trainer.utils import disable_dropout_in_model
 
-from tunegate_api.contract import sha256_text
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import undisturbed
 from tunegate_trainer.models.loading import mixed_precision
 from tunegate_trainer.process.files import write_atomic
-from tunegate_trainer.tokens.examples import Example
+from tunegate_trainer.tokens.example_file import PairFile
+from tunegate_trainer.tokens.examples import Example, ExamplePair
 from tunegate_trainer.tokens.likelihood import log_probs
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def reference_log_probs(
     folder: Path,
     model: Any,
     weights: str,
-    pairs: Sequence[tuple[Example, Example]],
+    pairs: Sequence[ExamplePair],
     ranks: Ranks = SINGLE_RANK,
 ) -> list[tuple[float, float]]:
     """Return the log-probabilities of the chosen and rejected answers of ``pairs`` under the starting model.
@@ -69,19 +70,34 @@ def reference_log_probs(
     epoch.
     """
     path = folder / REFERENCE
-    key = sha256_text(json.dumps([weights, pairs]))
+    key = reference_key(weights, pairs)
     known = ranks.broadcast(lambda: _read(path, key))
     if known is not None:
         return known
     start = time.monotonic()
     with undisturbed(model), mixed_precision(model.device, whole=not isinstance(model, PeftModel)):
         model.eval()
-        flat = log_probs(model, [one for pair in pairs for one in pair], ranks)
+        flat = log_probs(model, _examples_of(pairs), ranks)
     found = list(zip(flat[::2], flat[1::2], strict=True))
     if ranks.is_primary:
         write_atomic(path, json.dumps({"key": key, "log_probs": found}) + "\n")
     logger.info("reference of %d pairs computed in %.1f s", len(pairs), time.monotonic() - start)
     return found
+
+
+def reference_key(weights: str, pairs: Sequence[ExamplePair]) -> str:
+    """Return the SHA-256 digest of the JSON text ``[weights, pairs]``. The text is never in memory as a
+    whole."""
+    digest = sha256(f"[{json.dumps(weights)}, [".encode())
+    for number, pair in enumerate(pairs):
+        digest.update(f"{', ' if number else ''}{json.dumps(pair)}".encode())
+    digest.update(b"]]")
+    return digest.hexdigest()
+
+
+def _examples_of(pairs: Sequence[ExamplePair]) -> Sequence[Example]:
+    """Return the examples of all pairs, one after another."""
+    return pairs.examples if isinstance(pairs, PairFile) else [one for pair in pairs for one in pair]
 
 
 def _read(path: Path, key: str) -> list[tuple[float, float]] | None:
