@@ -12,15 +12,17 @@ _SOURCES = {"train.jsonl": "train", "pairs.jsonl": "preference", "production.jso
 _GOLDEN = "golden.jsonl"
 
 
-def checked_files(files: Mapping[str, str], root: Path) -> tuple[CheckedData, dict[str, Any]]:
+def checked_files(
+    files: Mapping[str, str], root: Path, **checks: Mapping[str, str]
+) -> tuple[CheckedData, dict[str, Any]]:
     """Write ``files`` below ``root``, an empty folder, and return what the checks of a job find in them, and
-    the content of data/report.json.
+    the content of data/report.json. ``checks`` are the job's ``data.checks``.
 
     The names are those of the sets in tests/trainer/checks/sets.
     """
     for name, text in files.items():
         (root / name).write_text(text, encoding="utf-8")
-    data: dict[str, Any] = {"goal": "StyleOrFormat"}
+    data: dict[str, Any] = {"goal": "StyleOrFormat", "checks": checks}
     data |= {_SOURCES[name]: {"uri": (root / name).as_uri()} for name in files if name in _SOURCES}
     stages: list[dict[str, Any]] = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
     if "preference" in data:

@@ -51,15 +51,21 @@ def test_row_that_contains_another_row_gets_its_split(tmp_path):
     assert report["groups"] == 200
 
 
-def test_overlaps_that_sampling_misses_are_split_again(tmp_path, monkeypatch):
+def test_overlaps_that_sampling_misses_are_split_again_unless_off(tmp_path, monkeypatch):
     monkeypatch.setattr(overlaps, "_SAMPLED", 1)  # misses almost half of these overlaps
     texts = [words(40) for _ in range(150)]
     halves = [f"{words(60)} {' '.join(text.split()[:28])}" for text in texts]  # 16 of 28 passages
     rows = [{"prompt": text, "completion": words(3)} for text in [*texts, *halves]]
-    found, report = checked_files({"train.jsonl": lines(rows)}, tmp_path)
-    assert found.failure is None
-    assert report["groups"] > 150
-    assert min(report["split"]["dev"], report["split"]["test"]) >= 9
+    reports = {}
+    for policy in ("Enforce", "Off"):
+        (tmp_path / policy).mkdir()
+        files = {"train.jsonl": lines(rows)}
+        found, reports[policy] = checked_files(files, tmp_path / policy, leakage={"policy": policy})
+        assert found.failure is None
+        assert {one.name: one.result for one in found.results}["split_leakage"] in ("Passed", policy)
+    groups, split = reports["Enforce"]["groups"], reports["Enforce"]["split"]
+    assert 150 < groups < reports["Off"]["groups"], "without the check, they are not searched"
+    assert min(split["dev"], split["test"]) >= 9
 
 
 def test_long_system_turn_that_several_rows_share_is_no_leak(tmp_path):

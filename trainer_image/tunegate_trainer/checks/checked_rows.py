@@ -8,6 +8,7 @@ from functools import partial
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
+from tunegate_trainer.checks.finding import Policy
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
 from tunegate_trainer.checks.share_finding import REPORTED
@@ -93,7 +94,8 @@ def read_data(
     earlier = read_sides(context.root, request.start_from)
     clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
     split = _split(context, folder, usable, clusters, earlier)
-    split = replace(split, leaks=split_leakage.find_leaks(split))
+    if runner.context.setting(split_leakage.NAME).policy is not Policy.OFF:
+        split = replace(split, leaks=split_leakage.find_leaks(split))
     if split.leaked and not split.left_apart:  # join_overlaps has missed a few overlaps
         clusters = join_pairs(documents, clusters, split.leaked)
         split = _split(context, folder, usable, clusters, earlier)
