@@ -7,24 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.continuous import continuous
+from tunegate_trainer.evaluate.prefill import prefill
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, without_reasoning
-from tunegate_trainer.tokens.shared_prefix import common_prefix_length
 
 _COMPACT = 8
 """Finished answers are removed from the batch as soon as they are at least 1/8 of it. Removing them makes the
 remaining steps cheaper, but copies the cache, so it is not done for each finished answer."""
-_WORTH_SHARING = 64
-"""Minimum number of tokens that sharing a prefix must save, because the prefix needs a forward pass of its
-own."""
 
 
 def device_name(device: torch.device) -> str:
@@ -179,7 +175,7 @@ def stripped(
 
 def greedy(model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int]) -> list[list[int]]:
     """Return the most likely tokens after each prompt, see :func:`decode`."""
-    return decode(model, prompts, max_new_tokens, stops, lambda logits: logits.argmax(-1))
+    return decode(model, prompts, max_new_tokens, stops, lambda logits: logits.max(-1).indices)
 
 
 def sampling(temperature: float, generator: torch.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -192,6 +188,7 @@ def sampling(temperature: float, generator: torch.Generator) -> Callable[[torch.
     return choose
 
 
+@torch.no_grad()
 def decode(
     model: Any,
     prompts: list[list[int]],
@@ -207,62 +204,37 @@ def decode(
     takes three times as long if one of 32 answers has 256 tokens and the others are short.
     """
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    device = model.device
-    cache = DynamicCache(config=causal_lm.config)
-    shared = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)  # keeps a token of each
-    is_plain = all(type(layer) is DynamicLayer for layer in cache.layers)
-    if not is_plain or shared * (len(prompts) - 1) < _WORTH_SHARING:
-        # Padding would be between the prefix and the rest of a prompt. A sliding window counts padding, and a
-        # recurrent state includes it.
-        shared = 0
-    if shared:
-        causal_lm(
-            input_ids=torch.tensor([prompts[0][:shared]], device=device),
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache.batch_repeat_interleave(len(prompts))
-    # Padded on the left, so that the last column has the last token of every prompt. Padding is masked.
-    rest = [ids[shared:] for ids in prompts]
-    width = max(len(ids) for ids in rest)
-    tokens = torch.tensor([[0] * (width - len(ids)) + ids for ids in rest], device=device)
-    mask = torch.tensor(
-        [[1] * shared + [0] * (width - len(ids)) + [1] * len(ids) for ids in rest], device=device
-    )
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
+    batch = prefill(causal_lm, prompts, max_new_tokens)
+    logits, cache, mask = batch.logits, batch.cache, batch.mask
+    positions = mask.sum(-1, keepdim=True)
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # the index of the prompt of each row in the batch
     done: set[int] = set()
-    for _ in range(max_new_tokens):
-        logits = causal_lm(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        chosen = choose(logits[:, -1])
+    for length in range(1, max_new_tokens + 1):
+        chosen = choose(logits)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if row not in done:
                 answers[row].append(token)
                 if token in stops:
                     done.add(row)
         alive = [i for i, row in enumerate(rows) if row not in done]
-        if not alive:
+        if not alive or length == max_new_tokens:
             break
         if (len(rows) - len(alive)) * _COMPACT >= len(rows):
-            kept = torch.tensor(alive, device=device)
-            if is_plain:
-                cache.batch_select_indices(kept)
-            else:  # layers with a recurrent state have no batch_select_indices
-                cache.reorder_cache(kept)  # type: ignore[arg-type] # torch.tensor has no LongTensor type
+            kept = torch.tensor(alive, device=model.device)
+            cache.reorder_cache(kept)  # type: ignore[arg-type] # torch.tensor has no LongTensor type
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
             rows = [rows[i] for i in alive]
-        tokens = chosen[:, None]
-        positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)
+        logits = causal_lm(
+            input_ids=chosen[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            cache=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        positions = positions + 1
     return answers
 
 
