@@ -128,11 +128,18 @@ def training_job(
     return TuningJob(folder, spec, gate, {})
 
 
-def relative_differences(ours: Turn, theirs: Turn) -> Iterator[Measure]:
+FIRST_LOSS = {"float32": "<= 0.001", "bfloat16": "<= 0.01"}
+"""The largest relative difference of the losses of the first step, by dtype. On six batches of the two SFT
+parts, both ways to compute the loss (packed with shared prefixes, and padded as in TRL) agreed to 5 digits in
+float32. In bfloat16, each of them differed from float32 by up to 1.1 %, and from the other by up to 0.7 %."""
+
+
+def relative_differences(ours: Turn, theirs: Turn, dtype: str) -> Iterator[Measure]:
     """Yield the relative difference between the losses of Tunegate and TRL in the first and in the last step.
 
     The adapters of both start with the same weights, because the seed is the same."""
-    yield _relative_difference("loss of the first step", ours.losses[0], theirs.losses[0], "<= 0.001")
+    target = FIRST_LOSS[dtype]
+    yield _relative_difference("loss of the first step", ours.losses[0], theirs.losses[0], target)
     yield _relative_difference("gradient norm of the first step", ours.norms[0], theirs.norms[0], "<= 0.02")
     yield _relative_difference("loss of the last step", ours.losses[-1], theirs.losses[-1], "<= 0.02")
 
@@ -159,6 +166,8 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
             ours.append(job.train())
             theirs.append(trl("sft", job.model, data, out, *flags, *mode.flags))
         plain = trl("sft", job.model, data, out, *DEFAULTS, *few_steps())
+        in_float32 = [*FLAGS, *mode.flags, "--dtype", "float32", "--max_steps", "1", "--save_strategy", "no"]
+        exact = trl("sft", job.model, data, out, *in_float32) if job.dtype != "float32" else None
     tokens = job.plan.stages[0].tokens / job.plan.data.train.rows * BATCH
     fast, slow = median_step(ours, SKIPPED_STEPS), median_step(theirs, SKIPPED_STEPS - 1)
     peer = f"trl sft, {mode.name}: {tokens / slow:.0f} tokens/s"
@@ -167,7 +176,11 @@ def sft(name: str, make: Callable[[random.Random], dict[str, str]], target: str)
     slowest = median_step([plain], 0)
     peer = f"trl sft, its defaults, in bfloat16: {tokens / slowest:.0f} tokens/s"
     yield Measure("  times as fast, for information", round(slowest / fast, 1), "x", "", peer)
-    yield from relative_differences(ours[-1], theirs[-1])
+    yield from relative_differences(ours[-1], theirs[-1], job.dtype)
+    if exact:
+        what = "  loss of the first step, relative difference from float32"
+        mine, other = (abs(turn.losses[0] / exact.losses[0] - 1) for turn in (ours[-1], theirs[-1]))
+        yield Measure(what, round(mine, 5), "", "", f"trl sft: {other:.5f}")
     begin, began = (statistics.median(turn.first_step for turn in side) for side in (ours, theirs))
     peer = f"trl sft: {began:.1f} s"
     yield Measure("  start of the process to its first step", round(begin / began, 2), "x", "<= 1.0", peer)
@@ -203,7 +216,7 @@ def dpo() -> Iterator[Measure]:
         f"DPO, {EPOCHS} epochs, {job.dtype}: all steps and the reference", round(fast, 1), "s", "", peer
     )
     yield Measure(f"DPO, {EPOCHS} epochs: times as fast", round(slow / fast, 2), "x", ">= 1.5", peer)
-    yield from relative_differences(ours[-1], theirs[-1])
+    yield from relative_differences(ours[-1], theirs[-1], job.dtype)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import yaml
 from tuning_job import ENVIRONMENT, Turn, median_step
 
 from support.helm import ROOT
-from tunegate_trainer.evaluate.sets import GeneratedSet
+from tunegate_api.judging.expectations import TextExpectation
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_trainer.evaluate.sets import Case, GeneratedSet
 
 LM_EVAL = ROOT / "build" / "lm-eval" / "bin" / "lm-eval"
 LORA = ["--use_peft", "true", "--lora_r", "16", "--lora_alpha", "32", "--lora_target_modules", "all-linear"]
@@ -32,11 +34,14 @@ TRIAL_STEPS = 6
 
 
 def lm_eval_version() -> str:
-    asked = "from importlib.metadata import version; print(version('lm-eval'))"
-    output = subprocess.run(
-        [LM_EVAL.with_name("python"), "-c", asked], capture_output=True, text=True, check=True
-    )
-    return f"lm-eval {output.stdout.strip()}"
+    return f"lm-eval {_version(LM_EVAL, 'lm-eval')}"
+
+
+def _version(command: Path, package: str) -> str:
+    asked = f"from importlib.metadata import version; print(version({package!r}))"
+    return subprocess.run(
+        [command.with_name("python"), "-c", asked], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -100,22 +105,41 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
     return turn
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The output of a peer for one case, and whether the case passed by the peer's own scorer."""
+
+    output: str
+    passed: bool
+
+
+def contained(case: Case) -> str:
+    """Return the text that the output of a golden case must contain, or an empty string if there is none."""
+    expect = case.source.expect if isinstance(case.source, GoldenCase) else []
+    return next((e.value for e in expect if isinstance(e, TextExpectation) and e.type == "contains"), "")
+
+
+_PASSED = """
+def passed(doc, results):
+    return {"passed": float(doc["target"] in results[0])}
+"""
+
+
 class Harness:
     """lm-eval's tasks, with the cases and settings with which Tunegate evaluates a checkpoint."""
 
     def __init__(self, folder: Path, sets: Sequence[GeneratedSet], dtype: str) -> None:
         self.folder, self.dtype = folder, dtype
         folder.mkdir()
+        (folder / "contains.py").write_text(_PASSED)
         self.batch_size = max(one.generation.batch_size for one in sets)
-        self.prompts = {one.file.removesuffix(".jsonl"): [case.prompt for case in one.cases] for one in sets}
-        for one in sets:
-            self._write_task(one.file.removesuffix(".jsonl"), one.generation.max_new_tokens)
+        self.tasks = [self._write_task(one) for one in sets]
 
-    def _write_task(self, name: str, max_new_tokens: int) -> None:
+    def _write_task(self, cases: GeneratedSet) -> str:
+        name = cases.file.removesuffix(".jsonl")
         docs = self.folder / f"{name}-docs.jsonl"
-        docs.write_text(
-            "".join(json.dumps({"prompt": text, "target": ""}) + "\n" for text in self.prompts[name])
-        )
+        lines = [{"prompt": case.prompt, "target": contained(case)} for case in cases.cases]
+        docs.write_text("".join(json.dumps(line) + "\n" for line in lines))
         task: dict[str, Any] = {
             "task": name,
             "dataset_path": "json",
@@ -127,35 +151,46 @@ class Harness:
             "target_delimiter": "",
             "generation_kwargs": {
                 "until": ["<|im_end|>"],
-                "max_gen_toks": max_new_tokens,
+                "max_gen_toks": cases.generation.max_new_tokens,
                 "do_sample": False,
             },
-            "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+            "metric_list": [{"metric": "passed", "aggregation": "mean", "higher_is_better": True}],
         }
-        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
+        text = f"{yaml.safe_dump(task)}process_results: !function contains.passed\n"
+        (self.folder / f"{name}.yaml").write_text(text)
+        return name
 
-    def evaluate(self, model: Path, adapter: Path) -> tuple[dict[str, list[str]], float]:
-        """Return the model's answers to the cases of each set, and the seconds that generation needed."""
-        out = self.folder / "out" / adapter.name
+    def evaluate(
+        self, model: Path, tokenizer: Path, adapter: Path | None = None
+    ) -> tuple[dict[str, list[Answer]], float]:
+        """Return the answers of the model, or of its adapter, to the cases of each set, and the seconds that
+        generation needed."""
+        out = self.folder / "out" / (adapter or model).name
         log = self.folder / "log.txt"
+        peft = f",peft={adapter}" if adapter else ""
         command = [
             *(str(LM_EVAL), "run", "--model", "hf", "--device", "cpu", "--batch_size", str(self.batch_size)),
-            *("--model_args", f"pretrained={model},peft={adapter},dtype={self.dtype}"),
-            *("--tasks", *self.prompts, "--include_path", str(self.folder)),
+            *("--model_args", f"pretrained={model},tokenizer={tokenizer}{peft},dtype={self.dtype}"),
+            *("--tasks", *self.tasks, "--include_path", str(self.folder)),
             *("--log_samples", "--output_path", str(out)),
         ]
-        with log.open("w") as output:
-            done = subprocess.run(
-                command, env=os.environ | ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT, check=False
-            )
-        if done.returncode:
-            raise SystemExit(log.read_text()[-3000:])
+        _run(command, log)
         answers = {}
-        for name in self.prompts:
+        for name in self.tasks:
             found = max(out.rglob(f"samples_{name}_*.jsonl"), key=lambda path: path.stat().st_mtime)
             lines = sorted(map(json.loads, found.read_text().splitlines()), key=lambda line: line["doc_id"])
-            answers[name] = [line["resps"][0][0] for line in lines]
+            answers[name] = [Answer(line["resps"][0][0], line["passed"] == 1) for line in lines]
         return answers, _generation_seconds(log.read_text())
+
+
+def _run(command: Sequence[str], log: Path) -> None:
+    """Run a command of a peer. Its output goes to ``log``, and is printed if it fails."""
+    with log.open("w") as output:
+        done = subprocess.run(
+            command, env=os.environ | ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        raise SystemExit(log.read_text()[-3000:])
 
 
 def _generation_seconds(log: str) -> float:

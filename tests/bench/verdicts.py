@@ -1,6 +1,7 @@
 """Compare the evaluation of a checkpoint with lm-eval, and the time to a verdict with TRL and lm-eval."""
 
 import json
+import math
 import os
 import shutil
 import statistics
@@ -8,21 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from measures import Measure
-from peers import SHARED_FLAGS, BatchMode, Harness, fastest_batch_mode, trl
+from peers import SHARED_FLAGS, Answer, BatchMode, Harness, fastest_batch_mode, trl
 from tuning_job import ENVIRONMENT, TuningJob
 
 from support.helm import ROOT
 from tunegate_trainer.evaluate.evaluate import read_cases, read_evaluation
+from tunegate_trainer.evaluate.sets import GeneratedSet
 
 EXAMPLES = ROOT / "examples"
 TURNS = 2
 CHECKPOINTS = 5
+EQUAL_OUTPUTS = {"float32": 1.0, "bfloat16": 0.98}
+"""The share of outputs that must be equal in both tools, by dtype. Numbers in bfloat16 have 8 bits, so two
+tokens are sometimes equally likely, and rounding decides."""
 
 
 def evaluation() -> Iterator[Measure]:
@@ -39,10 +44,15 @@ def evaluation() -> Iterator[Measure]:
             found = read_evaluation(job.evaluation())
             generating.append(found.seconds if found else 0.0)
             start = time.monotonic()
-            answers, seconds = harness.evaluate(job.model, job.checkpoint())
+            answers, seconds = harness.evaluate(job.model, job.model, job.checkpoint())
             theirs.append(time.monotonic() - start)
             generated.append(seconds)
-        equal, cases = _equal_answers(job, answers)
+        outputs = {one.file.removesuffix(".jsonl"): _outputs(job, one) for one in job.sets}
+        equal, cases = _equal_answers(outputs, answers)
+        if job.dtype != "float32":
+            exact, _ = Harness(folder / "float32", job.sets, "float32").evaluate(
+                job.model, job.model, job.checkpoint()
+            )
     fast, slow = statistics.median(ours), statistics.median(theirs)
     peer = f"lm-eval, hf: {slow:.1f} s"
     yield Measure(
@@ -52,20 +62,26 @@ def evaluation() -> Iterator[Measure]:
     fast, slow = statistics.median(generating), statistics.median(generated)
     peer = f"lm-eval, hf: {slow:.0f} s"
     yield Measure("  generation alone: times as fast", round(slow / fast, 2), "x", "", peer)
-    yield Measure("  equal outputs, of all", equal, "cases", f">= {cases}", "")
+    target = f">= {math.ceil(EQUAL_OUTPUTS[job.dtype] * cases)}"
+    yield Measure("  equal outputs, of all", equal, "cases", target, f"of {cases}")
+    if job.dtype != "float32":
+        mine, _ = _equal_answers(outputs, exact)
+        other, _ = _equal_answers(answers, exact)
+        yield Measure("  outputs equal to those in float32", mine, "cases", "", f"lm-eval, hf: {other}")
 
 
-def _equal_answers(job: TuningJob, answers: dict[str, list[str]]) -> tuple[int, int]:
+def _outputs(job: TuningJob, cases: GeneratedSet) -> list[Answer]:
+    found = read_cases(job.evaluation() / cases.file)
+    return [Answer(case.output, case.passed) for case in found.cases] if found else []
+
+
+def _equal_answers(
+    ours: Mapping[str, Sequence[Answer]], theirs: Mapping[str, Sequence[Answer]]
+) -> tuple[int, int]:
     """Return the number of cases for which both outputs are equal, and the number of all cases. White space
     at the ends of outputs is ignored."""
-    equal = cases = 0
-    for one in job.sets:
-        ours = read_cases(job.evaluation() / one.file)
-        theirs = answers[one.file.removesuffix(".jsonl")]
-        pairs = list(zip([case.output for case in ours.cases] if ours else [], theirs, strict=True))
-        equal += sum(mine.strip() == other.strip() for mine, other in pairs)
-        cases += len(pairs)
-    return equal, cases
+    pairs = [pair for name, answers in ours.items() for pair in zip(answers, theirs[name], strict=True)]
+    return sum(mine.output.strip() == other.output.strip() for mine, other in pairs), len(pairs)
 
 
 @dataclass(frozen=True)
@@ -165,5 +181,5 @@ def _script(folder: Path, job: TuningJob) -> tuple[Spent, BatchMode, int]:
     if not len(stage.checkpoint_steps) - 1 <= len(checkpoints) <= len(stage.checkpoint_steps):
         raise SystemExit(f"not {stage.checkpoint_steps}: {[path.name for path in checkpoints]}")
     for checkpoint in checkpoints:
-        harness.evaluate(job.model, checkpoint)
+        harness.evaluate(job.model, job.model, checkpoint)
     return watch.read(), mode, len(checkpoints)
