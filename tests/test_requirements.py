@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from support.inspect_ai import VERSION as INSPECT_VERSION
+
 ROOT = Path(__file__).parents[1]
 PINNED = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
 
@@ -27,3 +29,10 @@ def test_image_requirements_are_pinned_to_the_tested_versions(side: str) -> None
 def test_images_use_the_uv_version_of_the_makefile(dockerfile: str) -> None:
     (version,) = re.findall(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert re.findall(r"uv:([0-9.]+)$", (ROOT / dockerfile).read_text(), re.MULTILINE) == [version]
+
+
+def test_benchmarked_inspect_ai_computes_with_the_libraries_of_tunegate() -> None:
+    found, tested = pinned("inspect-ai.txt"), pinned("dev.txt")
+    assert found["inspect-ai"] == INSPECT_VERSION
+    for library in ("torch", "transformers"):
+        assert found[library] == tested[library]

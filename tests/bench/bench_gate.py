@@ -3,8 +3,9 @@
 For each number of golden cases, pairs of models are drawn: equally good ones, 8 % of whose outcomes change by
 chance, and models that are worse by the limit. The simulated share that passes is compared with the exact
 probability, and with the gate of NeMo Evaluator, which judges the same pairs. It needs Python 3.12; without
-it, its documented rule is used, a t interval of the differences. Other parts simulate the stop rule, and
-measure how many verdicts are computed in a second. Writes build/bench/gate.json; the part ``policies`` draws
+it, its documented rule is used, a t interval of the differences. Other parts simulate the stop rule, measure
+how many verdicts are computed in a second, and compare the evaluation of a golden set with lm-eval and
+inspect_ai. Writes build/bench/gate.json; the part ``policies`` draws
 docs/gate-policies.png.
 """
 
@@ -25,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nemo_gate
+from golden_speed import evaluation
 from measures import Measure, run
 from scipy.stats import t as student
 
@@ -258,10 +260,5 @@ def _draw(drawn: dict[tuple[str, str], list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run(
-            "gate",
-            {"policies": policies, "stop-rule": stop_rule, "speed": speed},
-            versions=nemo_gate.version(),
-        )
-    )
+    parts = {"policies": policies, "stop-rule": stop_rule, "speed": speed, "evaluation": evaluation}
+    sys.exit(run("gate", parts, versions=nemo_gate.version()))

@@ -1,4 +1,5 @@
-"""The tools with which Tunegate is compared: TRL's own commands, and the evaluation harness lm-eval."""
+"""The tools with which Tunegate is compared: TRL's own commands, and the evaluation tools lm-eval and
+inspect_ai."""
 
 import ast
 import json
@@ -21,6 +22,7 @@ from tunegate_api.judging.golden import GoldenCase
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet
 
 LM_EVAL = ROOT / "build" / "lm-eval" / "bin" / "lm-eval"
+INSPECT_AI = ROOT / "build" / "inspect-ai" / "bin" / "inspect"
 LORA = ["--use_peft", "true", "--lora_r", "16", "--lora_alpha", "32", "--lora_target_modules", "all-linear"]
 SHARED_FLAGS = [
     *("--use_cpu", "true", "--bf16", "false", "--activation_checkpointing", "false"),
@@ -35,6 +37,10 @@ TRIAL_STEPS = 6
 
 def lm_eval_version() -> str:
     return f"lm-eval {_version(LM_EVAL, 'lm-eval')}"
+
+
+def inspect_version() -> str:
+    return f"inspect_ai {_version(INSPECT_AI, 'inspect_ai')}"
 
 
 def _version(command: Path, package: str) -> str:
@@ -181,6 +187,58 @@ class Harness:
             lines = sorted(map(json.loads, found.read_text().splitlines()), key=lambda line: line["doc_id"])
             answers[name] = [Answer(line["resps"][0][0], line["passed"] == 1) for line in lines]
         return answers, _generation_seconds(log.read_text())
+
+
+_INSPECT = """
+import json, sys
+from inspect_ai import Task, eval
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import includes
+from inspect_ai.solver import generate
+
+with open(sys.argv[1]) as file:
+    asked = json.load(file)
+dataset = [Sample(**sample) for sample in asked["samples"]]
+task = Task(dataset=dataset, solver=generate(), scorer=includes(ignore_case=False))
+(log,) = eval(task, model="hf/local", display="none", **asked["arguments"])
+if log.status != "success":
+    raise SystemExit(str(log.error))
+found = sorted(log.samples, key=lambda sample: sample.id)
+answers = [(each.output.completion, each.scores["includes"].value == "C") for each in found]
+with open(sys.argv[2], "w") as file:
+    json.dump(answers, file)
+"""
+
+
+def inspect_answers(
+    folder: Path, cases: GeneratedSet, model: Path, tokenizer: Path, dtype: str
+) -> list[Answer]:
+    """Return the model's answers to the cases from inspect_ai with its ``hf`` provider, which gets the same
+    rendered prompts and batch size as Tunegate."""
+    folder.mkdir(exist_ok=True)
+    settings = cases.generation
+    arguments = {
+        "model_args": {
+            "model_path": str(model),
+            "tokenizer_path": str(tokenizer),
+            "device": "cpu",
+            "dtype": dtype,
+            "do_sample": False,
+            "chat_template": "{{ messages[0].content }}",
+        },
+        "max_tokens": settings.max_new_tokens,
+        "max_connections": settings.batch_size,
+        "log_dir": str(folder / "logs"),
+    }
+    samples = [
+        {"id": number, "input": case.prompt, "target": contained(case)}
+        for number, case in enumerate(cases.cases)
+    ]
+    asked, found = folder / "asked.json", folder / "found.json"
+    asked.write_text(json.dumps({"samples": samples, "arguments": arguments}))
+    command = [str(INSPECT_AI.with_name("python")), "-c", _INSPECT, str(asked), str(found)]
+    _run(command, folder / "log.txt")
+    return [Answer(*each) for each in json.loads(found.read_text())]
 
 
 def _run(command: Sequence[str], log: Path) -> None:
