@@ -156,3 +156,13 @@ def test_golden_cases_of_a_required_gate_are_refused_whatever_is_set(run_data, l
     assert "EvalGate orders" not in failure(root)
     code, _ = run_data(rows, gates=gates, leakage=leakage)
     assert code == ExitCode.OK
+
+
+def test_report_lists_golden_cases_of_required_and_other_gates(run_data):
+    gates = {
+        "orders": [case("own", prompt="order 7 mugs")],
+        "policy": [case("nine", prompt="order 9 mugs")],
+    }
+    _, root = run_data(orders(0), gates=gates, required=("policy",), leakage={"policy": "Warn"})
+    report = json.loads((root.data / "report.json").read_text())
+    assert [(one["line"], one["gate"]) for one in report["golden_prompts"]] == [(8, "orders"), (10, "policy")]

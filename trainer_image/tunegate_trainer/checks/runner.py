@@ -47,12 +47,15 @@ class CheckRunner:
         ``note`` receives the keys that each finding adds to data/report.json.
         """
         for check in checks:
+            report: dict[str, Any] = {}
             for context in _contexts(self.context, check.NAME):
                 setting = context.setting(check.NAME)
                 is_off = setting.policy is Policy.OFF
                 self._add(DataCheckResult(name=check.NAME, result="Off" if is_off else "Passed"))
                 for finding in [] if is_off else check.run(rows, context):
-                    self._handle(finding, setting, note or self.note)
+                    self._handle(finding, setting, report)
+            if report:
+                (note or self.note)(report)
         self.note({"checks": [*self._findings]})
 
     def refuse_errors(self) -> None:
@@ -67,10 +70,11 @@ class CheckRunner:
             _numbered([one.remedy for one in self.errors]),
         )
 
-    def _handle(self, finding: Finding, setting: Setting, note: Note) -> None:
+    def _handle(self, finding: Finding, setting: Setting, report: dict[str, Any]) -> None:
+        """Record a finding, and add its entries to ``report``. Lists with the same key are joined."""
         finding = _presentable(finding)
-        if finding.report:
-            note(dict(finding.report))
+        for key, entries in finding.report.items():
+            report[key] = [*report[key], *entries] if key in report else entries
         if finding.measured is not None:
             self.measured[finding.check] = finding.measured
         result = "Warned"
