@@ -1,28 +1,48 @@
 """The check leaked_passages refuses rows that repeat a part of a golden case, but not its template."""
 
+import csv
 import json
 from dataclasses import replace
 from fractions import Fraction
+from io import StringIO
+from pathlib import Path
 
 import pytest
+import yaml
 
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_api.judging.golden import parse_golden
 from tunegate_trainer.checks import golden_prompts, leaked_passages, share_finding
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 TEXT = "The parcel arrived on Monday with a broken lid and nobody at the shop answers my calls about it"
 ANSWER = "We are very sorry about the lid and will send you another parcel on the next working day"
 
 
-def run(rows, *cases):
+def run(rows, *cases, required=()):
     """Run the check on prompts and completions, and return its findings and those of golden_prompts."""
     lines = [
         json.dumps({"id": f"case-{i}", "expect": [{"type": "equals", "value": "yes"}], **case})
         for i, case in enumerate(cases)
     ]
-    context = replace(NO_CONTEXT, golden={"replies": parse_golden("\n".join(lines))})
+    golden = {"replies": parse_golden("\n".join(lines))}
+    context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(required))
     usable = usable_rows([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
     return leaked_passages.run(usable, context), golden_prompts.run(usable, context)
+
+
+def files_of(example, manifest):
+    """Return the files in a ConfigMap of an example."""
+    return yaml.safe_load((EXAMPLES / example / manifest).read_text(encoding="utf-8"))["data"]
+
+
+def rows_of(example):
+    """Return the training rows of an example, in a JSON Lines or a CSV file."""
+    files = files_of(example, "data.yaml")
+    if "train.jsonl" in files:
+        return [json.loads(line) for line in files["train.jsonl"].splitlines()]
+    rows = csv.DictReader(StringIO(files["errors.csv"]))
+    return [{"prompt": row["text"], "completion": row["kind"]} for row in rows]
 
 
 def test_row_with_thirteen_words_of_a_golden_prompt_is_refused():
@@ -80,6 +100,50 @@ def test_forbidden_words_of_a_golden_case_may_be_trained_on():
         [("Write", ANSWER)], {"prompt": TEXT, "expect": [{"type": "not_contains", "value": ANSWER}]}
     )
     assert found == []
+
+
+@pytest.mark.parametrize("copies", [1, 11, 200])
+def test_repeated_golden_case_of_a_required_gate_is_refused(copies):
+    rows = [(f"order {i} of {i % 7} mugs", f"{i} mugs") for i in range(300)]
+    rows += [(f"Ticket {i}: {TEXT}", f"{ANSWER} {i}") for i in range(copies)]
+    golden = {"prompt": TEXT, "expect": [{"type": "equals", "value": ANSWER}]}
+    (finding,), _ = run(rows, golden, {"prompt": "order a lamp"}, required=["replies"])
+    assert finding.count == copies
+
+
+def test_golden_case_in_many_required_gates_is_refused():
+    case = json.dumps({"id": "lid", "prompt": TEXT, "expect": [{"type": "equals", "value": "yes"}]})
+    golden = {f"gate-{i}": parse_golden(case) for i in range(5)}
+    context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(golden))
+    usable = usable_rows([{"prompt": f"Translate. {ANSWER}. {TEXT}", "completion": "yes"}])
+    (finding,) = leaked_passages.run(usable, context)
+    assert finding.count == 1
+
+
+@pytest.mark.parametrize("example", ["quickstart", "classification", "sft-lora", "dpo-after-sft"])
+def test_data_of_an_example_passes_if_its_gate_is_required(example):
+    golden = {name: parse_golden(text) for name, text in files_of(example, "golden.yaml").items()}
+    context = replace(NO_CONTEXT, golden=golden, required_gates=frozenset(golden))
+    rows = usable_rows(rows_of(example))
+    assert leaked_passages.run(rows, context) + golden_prompts.run(rows, context) == []
+
+
+def test_instruction_that_four_cases_of_a_required_gate_share_is_accepted():
+    rows = [(f"{TEXT}: {i} mugs", f"{i}") for i in range(40)]
+    cases = [{"prompt": f"{TEXT}: {item}"} for item in ("a lamp", "a desk", "a chair", "a pen")]
+    assert run(rows, *cases, required=["replies"]) == ([], [])
+    (finding,), _ = run(rows, *cases[:3], required=["replies"])
+    assert finding.count == 40
+    assert "a required gate ignores only words that at least 4 of its cases have" in finding.remedy
+
+
+def test_system_turn_that_two_cases_of_a_required_gate_share_is_accepted():
+    cases = [
+        {"messages": [{"role": "system", "content": TEXT}, {"role": "user", "content": f"order a {item}"}]}
+        for item in ("lamp", "desk")
+    ]
+    rows = [(f"{TEXT}\n{i} mugs", f"{i}") for i in range(40)]
+    assert run(rows, *cases, required=["replies"]) == ([], [])
 
 
 def test_gates_without_golden_cases_find_nothing():

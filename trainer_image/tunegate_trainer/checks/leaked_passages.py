@@ -2,9 +2,12 @@
 golden prompts. The check golden_prompts finds equal prompts."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+
+import numpy as np
 
 from tunegate_api.judging.expectations import (
     CallsExpectation,
@@ -22,11 +25,13 @@ from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.passages import Passages, SimilarTexts
-from tunegate_trainer.data.shingles import Document, Words, batches
+from tunegate_trainer.data.shingles import Document, Template, Words, batches, unique_pairs
 
 NAME = "leaked_passages"
 _SHOWN_TYPES = ("equals", "starts_with", "contains")
 """Types of expectations of a text that is a part of an expected output."""
+_TEMPLATE_CASES = 4
+"""Shingles in at least so many cases of required gates, with different prompts, belong to their template."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,18 @@ class LeakedCase:
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
-    or whose prompt is a near-duplicate of a golden prompt. Words of the template are not compared."""
+    or whose prompt is a near-duplicate of a golden prompt. Words of the template are not compared. It is the
+    template of the golden cases for required gates, and that of the rows for others."""
     cases = [(gate, case) for gate, golden in context.golden.items() for case in golden]
     leaks, total, count = first_leaks(_leaks(rows, context, cases))
     if not leaks:
         return []
     examples = [_example(rows, row, *cases[case], similar) for row, case, similar in leaks[:SHOWN_EXAMPLES]]
-    unless = ", which does not apply to required gates" if context.required_gates else ""
+    unless = (
+        f"; a required gate ignores only words that at least {_TEMPLATE_CASES} of its cases have"
+        if context.required_gates
+        else ""
+    )
     repeat = "1 row repeats" if count == 1 else f"{count} rows repeat"
     found = [
         LeakedCase(rows.documents.place(row), cases[case][0], cases[case][1].id, similar)
@@ -89,18 +99,65 @@ def _leaks(
 ) -> Iterator[tuple[int, int, bool]]:
     """Yield the indices of each row and case with something in common, and whether their prompts are
     near-duplicates. Rows with a golden prompt are left out."""
-    template = rows.near_duplicates.template
-    golden = Words.of(_document(case) for _, case in cases)
-    passages, prompts = Passages(golden, template), SimilarTexts(golden.without_answers(), template)
+    required = [i for i, (gate, _) in enumerate(cases) if gate in context.required_gates]
+    others = [i for i, (gate, _) in enumerate(cases) if gate not in context.required_gates]
+    searches = [
+        _Search.of(cases, others, rows.near_duplicates.template, ignore_frequent=True),
+        _Search.of(cases, required, _template_of([cases[i][1] for i in required]), ignore_frequent=False),
+    ]
     equal = golden_prompts(context)
     start = 0
     for words in batches(rows.documents):
-        similar = dict.fromkeys(prompts.similar_to(words.without_answers()), True)
-        found = dict.fromkeys(((one.row, one.text) for one in passages.shared_with(words)), False) | similar
+        found = {leak: similar for one in searches if one.cases for leak, similar in one.leaks(words).items()}
         for (row, case), is_similar in sorted(found.items()):
             if not equal.keys() & set(answered_prompts(rows.documents.measured(start + row))):
                 yield start + row, case, is_similar
         start += len(words)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for parts of some cases."""
+
+    cases: Sequence[int]
+    passages: Passages
+    prompts: SimilarTexts
+
+    @classmethod
+    def of(
+        cls,
+        cases: Sequence[tuple[str, GoldenCase]],
+        numbers: Sequence[int],
+        template: Template,
+        *,
+        ignore_frequent: bool,
+    ) -> "_Search":
+        """Return the search for the cases with these indices."""
+        golden = Words.of(_document(cases[i][1]) for i in numbers)
+        passages = Passages(golden, template, ignore_frequent=ignore_frequent)
+        return cls(numbers, passages, SimilarTexts(golden.without_answers(), template))
+
+    def leaks(self, words: Words) -> dict[tuple[int, int], bool]:
+        """Return the indices of each row and case with something in common, and whether their prompts are
+        near-duplicates."""
+        found = dict.fromkeys(((one.row, one.text) for one in self.passages.shared_with(words)), False)
+        found |= dict.fromkeys(self.prompts.similar_to(words.without_answers()), True)
+        return {(row, self.cases[number]): similar for (row, number), similar in found.items()}
+
+
+def _template_of(cases: Sequence[GoldenCase]) -> Template:
+    """Return the template of the cases of required gates: the shingles that at least :data:`_TEMPLATE_CASES`
+    cases have, and the system turns that several cases have.
+
+    The template of the rows is not used, because the author of a job could repeat a case so often that its
+    words belong to the template. A case that is repeated counts once.
+    """
+    different = {prompt_text(case.turns): case for case in cases}.values()
+    shingles, _, _ = unique_pairs(*Words.of(map(_document, different)).shingles)
+    known, counts = np.unique(shingles, return_counts=True)
+    systems = Counter(case.turns[0].content for case in different if case.turns[0].role == "system")
+    turns = Words.of((turn, "") for turn, count in systems.items() if count > 1)
+    return Template(np.union1d(known[counts >= _TEMPLATE_CASES], turns.shingles[0]))
 
 
 def _document(case: GoldenCase) -> Document:
