@@ -4,10 +4,11 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from tunegate_api.judging.case_lines import CaseError, parse_case_lines
 from tunegate_api.judging.expectations import Expectation, judgeable, leaves
-from tunegate_api.judging.outcomes import MAX_CASES, CaseSet, Policy, group_numbers
+from tunegate_api.judging.outcomes import CaseSet, Policy, group_numbers
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, summarize
@@ -67,55 +68,20 @@ def parse_golden(text: str) -> list[GoldenCase]:
     Raises :class:`GoldenError` if lines are invalid, ids are used twice, or the set is empty or too large.
     The error lists all faults with their line numbers. A case that is still a placeholder is a fault.
     """
-    cases: list[GoldenCase] = []
-    problems: list[str] = []
-    lines_by_id: dict[str, int] = {}
-    # Not splitlines(), which would also split at characters such as U+2028 inside a JSON string.
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-            if isinstance(fields, dict) and fields.get("todo") is not None:
-                problems.append(f"line {number}: {_placeholder(fields)}")
-                continue
-            case = GoldenCase.model_validate(fields)
-            json.dumps(case.to_wire(), ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
-            continue
-        except UnicodeEncodeError:
-            problems.append(f"line {number}: contains an unpaired surrogate, which is not a character")
-            continue
-        except RecursionError:
-            problems.append(f"line {number}: the JSON is nested too deeply to be parsed")
-            continue
-        except ValidationError as error:
-            problems += [
-                f"line {number}: {'.'.join(str(p) for p in e['loc']) or 'case'}: {e['msg']}"
-                for e in error.errors()
-            ]
-            continue
-        except ValueError as error:  # valid JSON, but with a number that is too long to parse
-            problems.append(f"line {number}: cannot be parsed: {error}")
-            continue
-        if case.id in lines_by_id:
-            problems.append(f"line {number}: id {case.id} is already used in line {lines_by_id[case.id]}")
-        lines_by_id.setdefault(case.id, number)
-        cases.append(case)
-    if not cases and not problems:
-        problems.append("the golden set has no cases")
-    if len(cases) > MAX_CASES:
-        problems.append(f"the golden set has {len(cases)} cases, but at most {MAX_CASES} are supported")
+    cases, problems = parse_case_lines(text, _parse_case, "golden set")
     if problems:
         raise GoldenError(problems)
     return cases
 
 
-def _placeholder(fields: dict[str, Any]) -> str:
-    """Return what is wrong with a case that has the field ``todo``. Its other fields may be empty."""
-    what = str(fields["todo"]).strip() or "its prompt and its expectations"
-    return f"case {fields.get('id', 'without an id')} is a placeholder: write {what}, then remove todo"
+def _parse_case(fields: Any) -> GoldenCase:
+    """Return the case. Raises :class:`CaseError` if it has the field ``todo``. Its other fields may be
+    empty then."""
+    if isinstance(fields, dict) and fields.get("todo") is not None:
+        what, name = str(fields["todo"]).strip(), fields.get("id", "without an id")
+        what = what or "its prompt and its expectations"
+        raise CaseError(f"case {name} is a placeholder: write {what}, then remove todo")
+    return GoldenCase.model_validate(fields)
 
 
 def counting(thresholds: Thresholds, cases: Sequence[GoldenCase]) -> list[GoldenCase]:

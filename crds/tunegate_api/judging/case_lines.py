@@ -1,0 +1,74 @@
+"""Parse files of cases in JSON Lines format, and collect all their faults."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from tunegate_api.judging.outcomes import MAX_CASES
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+    def to_wire(self) -> dict[str, Any]: ...
+
+
+CaseType = TypeVar("CaseType", bound=_HasId)
+
+
+class CaseError(Exception):
+    """A case is invalid for a reason that is not about its format. The message is for people."""
+
+
+def parse_case_lines(
+    text: str, parse: Callable[[Any], CaseType], what: str
+) -> tuple[list[CaseType], list[str]]:
+    """Return the cases in ``text``, and its faults with their line numbers. Blank lines are skipped.
+
+    ``parse`` makes a case from a JSON value, and may raise :class:`ValidationError` or :class:`CaseError`.
+    ``what`` is the kind of set for messages, such as "golden set". It is a fault if ids are used twice, or if
+    the set is empty or too large.
+    """
+    cases: list[CaseType] = []
+    problems: list[str] = []
+    lines_by_id: dict[str, int] = {}
+    # Not splitlines(), which would also split at characters such as U+2028 inside a JSON string.
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            case = parse(json.loads(line))
+            json.dumps(case.to_wire(), ensure_ascii=False).encode()
+        except CaseError as problem:
+            problems.append(f"line {number}: {problem}")
+            continue
+        except json.JSONDecodeError as error:
+            problems.append(f"line {number}: not JSON ({error.msg} at column {error.colno})")
+            continue
+        except UnicodeEncodeError:
+            problems.append(f"line {number}: contains an unpaired surrogate, which is not a character")
+            continue
+        except RecursionError:
+            problems.append(f"line {number}: the JSON is nested too deeply to be parsed")
+            continue
+        except ValidationError as error:
+            problems += [
+                f"line {number}: {'.'.join(str(p) for p in e['loc']) or 'case'}: {e['msg']}"
+                for e in error.errors()
+            ]
+            continue
+        except ValueError as error:  # valid JSON, but with a number that is too long to parse
+            problems.append(f"line {number}: cannot be parsed: {error}")
+            continue
+        if case.id in lines_by_id:
+            problems.append(f"line {number}: id {case.id} is already used in line {lines_by_id[case.id]}")
+        lines_by_id.setdefault(case.id, number)
+        cases.append(case)
+    if not cases and not problems:
+        problems.append(f"the {what} has no cases")
+    if len(cases) > MAX_CASES:
+        problems.append(f"the {what} has {len(cases)} cases, but at most {MAX_CASES} are supported")
+    return cases, problems
