@@ -351,3 +351,47 @@ def test_gate_with_any_invalid_value_does_not_crash(tmp_path: Path, part: str, v
 def test_example_with_its_7b_manifest_is_valid(folder: Path) -> None:
     others = [file for file in folder.parent.glob("*.yaml") if file.name != "finetunejob.yaml"]
     assert validate(load_manifests([*others, folder / "finetunejob.yaml"])) == []
+
+
+SAFETY_CASES = [
+    {"id": f"rule-{n}", "kind": "Harmless" if n else "Unsafe", "category": "house", "prompt": f"request {n}"}
+    for n in range(21)
+]
+
+
+def safety_messages(folder: Path, text: str, **safety: object) -> list[str]:
+    """Return the diagnostics of a gate whose safety set is the ConfigMap ``house`` with this text."""
+    files = family(
+        {
+            "gate.spec.safety": {
+                "source": {"configMap": "house"},
+                "sha256": sha256_text(text),
+                **safety,
+            }
+        }
+    )
+    files["house"] = config_map("house", {"safety.jsonl": text})
+    return messages_of(folder, files)
+
+
+def lines_of(cases: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(case) + "\n" for case in cases)
+
+
+def test_valid_safety_set_has_no_diagnostics(tmp_path: Path) -> None:
+    assert safety_messages(tmp_path, lines_of(SAFETY_CASES)) == []
+
+
+def test_invalid_case_of_a_safety_set_is_reported_with_its_line(tmp_path: Path) -> None:
+    text = lines_of([*SAFETY_CASES, {**SAFETY_CASES[0], "id": "odd", "kind": "Odd"}])
+    (message,) = safety_messages(tmp_path, text)
+    assert message == "house: safety case in line 22: kind: Input should be 'Unsafe' or 'Harmless'"
+
+
+def test_safety_set_that_is_too_small_missing_or_changed_is_reported(tmp_path: Path) -> None:
+    few = "gate: safety set: 19 cases of the kind Harmless are too few to detect an increase of 5 points"
+    assert safety_messages(tmp_path, lines_of(SAFETY_CASES[:20]))[0].startswith(few)
+    (missing,) = safety_messages(tmp_path, lines_of(SAFETY_CASES), source={"configMap": "odd"})
+    assert missing.startswith("gate: no ConfigMap odd in these files")
+    (changed_set,) = safety_messages(tmp_path, lines_of(SAFETY_CASES), sha256="0" * 64)
+    assert changed_set.startswith("gate: spec.safety.sha256 does not match the content, whose digest is")

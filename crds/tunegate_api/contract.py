@@ -132,6 +132,8 @@ class GateRequest(StatusModel):
     required: bool = False
     """Whether the job's namespace or the cluster requires this gate. No setting of the job then allows its
     golden cases in the training data."""
+    safety_sha256: Sha256 | None = None
+    """Digest of the safety set. None if the gate has none."""
     last_published: PublishedVersion | None = None
     """The published version that checkpoints are compared with. The artifact is compared with this version,
     too, if the publish targets have no evidence of this gate. None if no version was published."""

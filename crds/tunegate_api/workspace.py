@@ -22,6 +22,11 @@ def golden_file(gate: str) -> str:
     return f"golden-{gate}.jsonl"
 
 
+def safety_file(gate: str) -> str:
+    """Return the name of the file with the results of a gate's safety set, one case per line."""
+    return f"safety-{gate}.jsonl"
+
+
 def rows_file(split: str) -> str:
     """Return the name of the file with the results of held-out rows; ``split`` is ``dev`` or ``test``."""
     return f"{split}.jsonl"

@@ -1,5 +1,5 @@
-"""Check manifests together: references by name and key, digests, and whether thresholds fit the golden
-cases."""
+"""Check manifests together: references by name and key, digests, and whether thresholds fit the golden cases
+and the limits fit the safety cases."""
 
 import base64
 import json
@@ -20,8 +20,9 @@ from tunegate_api.judging.golden import (
     unreachable,
     without_server,
 )
+from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
 from tunegate_api.meta import MAX_DNS_NAME
-from tunegate_api.v1alpha1.evalgate import Thresholds
+from tunegate_api.v1alpha1.evalgate import Safety, Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
@@ -87,6 +88,7 @@ class _Checks:
                 yield from self._job(manifest)
             elif manifest.kind == "EvalGate":
                 yield from self._gate(manifest)
+                yield from self._safety(manifest)
             elif manifest.kind == CONFIG_MAP:
                 yield from _config_map(manifest)
             elif manifest.kind == "Secret":
@@ -152,11 +154,31 @@ class _Checks:
         try:
             cases = parse_golden(text.text)
         except GoldenError as error:
-            yield from (_golden_fault(text, problem) for problem in error.problems)
+            yield from (_case_fault("golden", text, problem) for problem in error.problems)
             return
         yield from _reachable(gate, cases)
         for problem in without_server(_find(gate.obj, ("spec",)), cases):
             yield gate.at(problem.path, str(problem))
+
+    def _safety(self, gate: Manifest) -> Iterator[Diagnostic]:
+        safety: ObjectPath = ("spec", "safety")
+        source = (*safety, "source")
+        text = self._text(gate, source)
+        if isinstance(text, Diagnostic):
+            yield text
+        if not isinstance(text, _Text):
+            return
+        yield from _digest(gate, (*safety, "sha256"), text.text)
+        try:
+            cases = parse_safety(text.text)
+            few = too_few(cases, Safety.model_validate(_find(gate.obj, safety)).limits())
+        except SafetyError as error:
+            yield from (_case_fault("safety", text, problem) for problem in error.problems)
+        except ValidationError:
+            return  # reported as a problem of the EvalGate
+        else:
+            if few:
+                yield gate.at(source, f"safety set: {few}")
 
     def _text(self, user: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
         """Return the text of the ConfigMap key that a source names, a diagnostic if it is missing, or None if
@@ -275,16 +297,16 @@ def _digest(user: Manifest, pin: ObjectPath, text: str) -> Iterator[Diagnostic]:
         yield user.at(pin, f"{field} does not match the content, whose digest is {found}")
 
 
-def _golden_fault(text: _Text, problem: str) -> Diagnostic:
-    """Return a diagnostic for a fault in a golden set, at the line of the faulty case."""
+def _case_fault(what: str, text: _Text, problem: str) -> Diagnostic:
+    """Return a diagnostic for a fault in a golden set or a safety set, at the line of the faulty case."""
     match = re.match(r"line (\d+): (.*)", problem, re.DOTALL)
     if match is None:
-        return text.holder.at(text.path, f"golden set: {problem}")
+        return text.holder.at(text.path, f"{what} set: {problem}")
     line = int(match[1])
     if text.path[-1] == "inline":
-        return text.holder.at((*text.path, line - 1), f"golden case {line}: {match[2]}")
+        return text.holder.at((*text.path, line - 1), f"{what} case {line}: {match[2]}")
     return Diagnostic(
-        text.holder.file, text.holder.line_in(text.path, line), f"golden case in line {line}: {match[2]}"
+        text.holder.file, text.holder.line_in(text.path, line), f"{what} case in line {line}: {match[2]}"
     )
 
 

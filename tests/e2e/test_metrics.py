@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, needs_prometheus, pytest.mark.timeout(1800)]
 
 RANGES = Ranges(range="30m", rate_interval="30s")
 NOT_WRITTEN = {f"fine-tuning: Results by gate, query {query}" for query in "HI"}
-"""The queries about safety sets, which the operator does not support yet."""
+"""The queries about safety sets. No gate of these jobs has one."""
 
 
 def stopping(good: Objects) -> Objects:

@@ -19,6 +19,7 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
+from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
@@ -227,8 +228,22 @@ class TrainerRoot:
             digest = sha256_text(inline_golden(source.inline))
         else:
             digest = sha256_file(self.path / "inputs" / str(source.config_map) / str(source.key))
-        required = name in self.required_gates
-        return GateRequest(name=name, spec=spec, golden_sha256=digest, required=required)
+        return GateRequest(
+            name=name,
+            spec=spec,
+            golden_sha256=digest,
+            required=name in self.required_gates,
+            safety_sha256=self._safety_sha256(spec),
+        )
+
+    def _safety_sha256(self, spec: EvalGateSpec) -> str | None:
+        if spec.safety is None:
+            return None
+        source = spec.safety.source
+        if source.builtin is not None:
+            return sha256_text(builtin_text(source.builtin))
+        (text,) = (text for name, text in self.inputs.items() if name.startswith(f"{source.config_map}/"))
+        return sha256_text(text)
 
     def _plan(self, digest: str) -> Plan:
         splits = {name: self._split(name) for name in ("train", "dev", "test")}

@@ -33,6 +33,8 @@ from tunegate_api.contract import (
     task_set,
 )
 from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.judging.safety import safety_set
+from tunegate_api.judging.safety_cases import parse_safety, safety_case_set
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import (
@@ -47,6 +49,7 @@ from tunegate_api.plan import (
     TrainingParameters,
 )
 from tunegate_api.published import LastPublished
+from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
@@ -150,8 +153,13 @@ class Script:
     """Case outcomes of the task metric on the test rows."""
     golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
     """The digest of the golden set that the pods report."""
+    safety: tuple[str, str] | None = None
+    """Case outcomes of the base model and the final model on the built-in safety set; None if they are not
+    evaluated on it."""
+    safety_sha256: str = field(default_factory=lambda: sha256_text(builtin_text("refusals-v1")))
+    """The digest of the safety set that the pods report."""
     gate: str = "golden"
-    """The gate whose golden set the pods report."""
+    """The gate whose golden set and safety set the pods report."""
     id_suffix: str = ""
     """A suffix of all case ids, to make them longer."""
     behind: list[str] | None = None
@@ -174,7 +182,9 @@ class Script:
 
     def sets(self) -> dict[str, CaseSet]:
         ids = [f"case-{i}{self.id_suffix}" for i in range(GOLDEN_CASES)]
+        requests = parse_safety(builtin_text("refusals-v1")) if self.safety else []
         return {
+            **({safety_set(self.gate): safety_case_set(requests, self.safety_sha256)} if requests else {}),
             golden_set(self.gate): CaseSet(sha256=self.golden_sha256, ids=ids),
             task_set("dev", "exact_match"): _rows(len(DEV)),
             task_set("test", "exact_match"): _rows(len(self.test)),
@@ -202,12 +212,19 @@ class Script:
             loss=0.5,
             digest=DIGEST,
             outcomes={
+                **self._safety_outcomes(subject),
                 golden_set(self.gate): letters(golden) if isinstance(golden, int) else golden,
                 task_set(split, "exact_match"): task,  # type: ignore[arg-type]
             },
             seconds=5.0,
             time=time,
         )
+
+    def _safety_outcomes(self, subject: Subject) -> dict[str, str]:
+        if self.safety is None or subject not in (Subject.BASE, Subject.FINAL):
+            return {}
+        base, final = self.safety
+        return {safety_set(self.gate): base if subject is Subject.BASE else final}
 
     def final_results(self, step: int, stage: str = STAGE) -> Results:
         """Return the results that the gate pod reports for the artifact of the checkpoint at ``step``."""

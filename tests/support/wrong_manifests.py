@@ -1210,6 +1210,25 @@ EVALGATE = [
         "give exactly one of builtin and configMap",
     ),
     Wrong(
+        "a safety set that is not included",
+        {"spec.safety": {"source": {"builtin": "refusals-v9"}}},
+        "spec.safety.source.builtin",
+        'supported values: "refusals-v1"',
+        "must be refusals-v1",
+    ),
+    Wrong(
+        "a key of an included safety set",
+        {"spec.safety": {"source": {"builtin": "refusals-v1", "key": "safety.jsonl"}}},
+        "spec.safety.source.key",
+        "give configMap, or leave key out",
+    ),
+    Wrong(
+        "a safety set without its digest",
+        {"spec.safety": {"source": {"configMap": "house-rules-v1"}}},
+        "spec.safety",
+        "give sha256, the digest of the safety set",
+    ),
+    Wrong(
         "a refusal limit of 0",
         {"spec.safety": {**SAFETY, "maxOverRefusalIncreasePoints": "0"}},
         "spec.safety.maxOverRefusalIncreasePoints",

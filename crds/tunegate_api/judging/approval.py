@@ -24,13 +24,18 @@ def read_decision(text: str | None) -> VerdictDecision | None:
 def verdict_digest(judged: Judgement) -> Sha256:
     """Return the digest of the verdict on an artifact: the SHA-256 of JSON with sorted keys.
 
-    It covers the artifact, the golden sets, all outcomes, the verdict, and the rules that are not met. The
-    outcomes of a gate's baselines are only covered if the gate did not pass: a model that passes in
+    It covers the artifact, the golden and safety sets, all outcomes, the verdict, and the rules that are not
+    met. The outcomes of a gate's baselines are only covered if the gate did not pass: a model that passes in
     comparison with a new baseline too has the same verdict, but a model that is worse than another baseline
     has a new one, even if both baselines passed the same number of cases.
     """
     evaluation = judged.evaluation
     missed = [gate for gate in judged.enforced if gate.verdict.state is not VerdictState.PASSED]
+    safety = {gate.name: gate.safety for gate in judged.gates if gate.safety}
+    of_safety = {
+        "safety": {name: each.cases.sha256 for name, each in safety.items()},
+        "safetyBase": {g.name: safety[g.name].base_outcomes for g in missed if g.name in safety},
+    }
     content = {
         "artifact": evaluation.digest,
         "verdict": judged.state,
@@ -44,6 +49,7 @@ def verdict_digest(judged: Judgement) -> Sha256:
             if finding.state is not VerdictState.PASSED
         ],
         "baselines": {gate.name: gate.baseline_outcomes for gate in missed},
+        **(of_safety if safety else {}),
     }
     return sha256_text(json.dumps(content, sort_keys=True, separators=(",", ":")))
 

@@ -1,7 +1,9 @@
-"""The baselines that only the final gate measures, so that only the artifact is compared with them."""
+"""The baselines that only the final gate measures, so that only the artifact is compared with them, and the
+last published version, of which the final gate reads more than is known before."""
 
 from tunegate_api.contract import GateRequest, Results, Subject, golden_set
 from tunegate_api.judging.outcomes import Baseline
+from tunegate_api.published import PublishedVersion
 
 
 def baselines_of_artifact(gate: GateRequest, results: Results) -> dict[str, Baseline]:
@@ -17,3 +19,21 @@ def baselines_of_artifact(gate: GateRequest, results: Results) -> dict[str, Base
         problem = next((p[name] for e in results.find(subject) if name in (p := e.problems or {})), "")
         found[str(subject)] = Baseline(gate.golden_sha256, measured, version=version, problem=problem)
     return found
+
+
+def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
+    """Return the published version that is the baseline of ``gate`` for ``subject``. Returns None if no
+    version was published through the gate.
+
+    Checkpoints are compared with the version that was known when the job started, so that all checkpoints
+    have the same baseline. The artifact is compared with the version that was found when the publish targets
+    were last read. If none was found, the artifact is compared with the same version as the checkpoints.
+    """
+    read = results.last_published if subject is Subject.FINAL else None
+    return (read.versions.get(gate.name) if read else None) or gate.last_published
+
+
+def shown_version(last: PublishedVersion) -> str:
+    """Return the name of a published version in messages. Empty if the version is not known."""
+    name = (last.version or "").rpartition("/")[2]
+    return f"{name}, judged again" if last.rejudged else name

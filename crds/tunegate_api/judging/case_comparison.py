@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
-from tunegate_api.workspace import Workspace, base_file, golden_file, pairs_file, rows_file
+from tunegate_api.workspace import Workspace, base_file, golden_file, pairs_file, rows_file, safety_file
 
 SHOWN_CASES = 100
 """The maximum number of cases per group that are shown with their outputs. For further cases, only the ids
@@ -102,9 +102,11 @@ _GROUPS = (
 """The groups in the order shown: key, title, and whether the first and the second model passed."""
 
 
-def final_models(paths: Workspace, gates: Sequence[str]) -> ComparedModels:
-    """Return the base model and the artifact, which the final gate evaluated with these gates."""
-    files = {name: (paths.gate / base_file(name), paths.gate / name) for name in _file_names(gates, "test")}
+def final_models(paths: Workspace, gates: Sequence[str], with_safety: Sequence[str]) -> ComparedModels:
+    """Return the base model and the artifact, which the final gate evaluated with these gates. The gates
+    ``with_safety`` have a safety set."""
+    names = [*_file_names(gates, "test"), *map(safety_file, with_safety)]
+    files = {name: (paths.gate / base_file(name), paths.gate / name) for name in names}
     return ComparedModels("Base model", "Tuned model", files)
 
 
@@ -167,6 +169,8 @@ def _file_names(gates: Sequence[str], split: str) -> list[str]:
 def _title(key: str) -> str:
     if key.startswith("golden-"):
         return f"Golden set {key.removeprefix('golden-')}"
+    if key.startswith("safety-"):
+        return f"Safety set {key.removeprefix('safety-')}"
     return f"Held-out rows, {key}"
 
 

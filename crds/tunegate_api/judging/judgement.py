@@ -5,7 +5,7 @@ use these functions. The arithmetic is in :mod:`tunegate_api.judging.verdict`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tunegate_api.contract import (
@@ -18,9 +18,10 @@ from tunegate_api.contract import (
     golden_set,
     task_set,
 )
-from tunegate_api.judging.artifact_baselines import baselines_of_artifact
+from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
+from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.judging.intervals import Interval
 from tunegate_api.judging.outcomes import (
     PASS,
@@ -33,10 +34,10 @@ from tunegate_api.judging.outcomes import (
     rate,
     worst,
 )
+from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.meta import exact
-from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 NO_ROWS = CaseSet(sha256="", ids=[])
@@ -63,6 +64,9 @@ class GateJudgement:
     """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
     counted: CountedCases
     """The cases that are not advisory."""
+    safety: GateSafety | None = None
+    """The results on the safety set, whose findings are part of ``verdict``. None for a checkpoint, and if
+    the gate has no safety set."""
 
     @property
     def baselines(self) -> dict[str, int]:
@@ -219,18 +223,6 @@ def base_evaluation(request: Request, results: Results, name: str, subject: Subj
     return next((e for e in measured if name in e.outcomes), None)
 
 
-def last_published(gate: GateRequest, results: Results, subject: Subject) -> PublishedVersion | None:
-    """Return the published version that is the baseline of ``gate`` for ``subject``. Returns None if no
-    version was published through the gate.
-
-    Checkpoints are compared with the version that was known when the job started, so that all checkpoints
-    have the same baseline. The artifact is compared with the version that was found when the publish targets
-    were last read. If none was found, the artifact is compared with the same version as the checkpoints.
-    """
-    read = results.last_published if subject is Subject.FINAL else None
-    return (read.versions.get(gate.name) if read else None) or gate.last_published
-
-
 def _judge(
     gates: Sequence[GateRequest],
     request: Request,
@@ -250,7 +242,7 @@ def _judge_gate(
 ) -> GateJudgement:
     """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
     LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
-    the served model."""
+    the served model, and judged by the safety set."""
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
@@ -268,7 +260,7 @@ def _judge_gate(
                 last.outcomes,
                 by_case=last.by_case,
                 by_case_later=evaluation.subject is not Subject.FINAL,
-                version=_shown_version(last),
+                version=shown_version(last),
                 problem=last.problem or "",
             )
     of_artifact = baselines_of_artifact(gate, results)
@@ -279,22 +271,23 @@ def _judge_gate(
     rules = gate.spec.thresholds.rules()
     counted = counted_cases(cases, rules)
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
+    verdict, safety = judge_golden(cases, outcomes, rules, baselines), None
+    if evaluation.subject is Subject.FINAL:
+        base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)
+        safety = judge_gate_safety(gate, results, evaluation, base)
+    if safety:
+        verdict = replace(verdict, findings=(*verdict.findings, *safety.verdict.findings))
     return GateJudgement(
         name=gate.name,
         cases=cases,
         outcomes=outcomes,
-        verdict=judge_golden(cases, outcomes, rules, baselines),
+        verdict=verdict,
         baseline_outcomes={k: letters for k, letters in known.items() if letters is not None},
         skipped=tuple(skipped),
         dry_run=gate.spec.dry_run,
         counted=counted,
+        safety=safety,
     )
-
-
-def _shown_version(last: PublishedVersion) -> str:
-    """Return the name of a published version in messages. Empty if the version is not known."""
-    name = (last.version or "").rpartition("/")[2]
-    return f"{name}, judged again" if last.rejudged else name
 
 
 def _judge_tasks(

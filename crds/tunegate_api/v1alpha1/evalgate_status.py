@@ -30,13 +30,15 @@ class GateReason(StrEnum):
     """Ready: the golden set is at `golden.source.uri`, which the operator does not read, and is pinned by
     `golden.sha256`. The data Job of each FineTuneJob checks its digest, its cases and the thresholds."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
-    """The ConfigMap with the golden set does not exist yet, or lacks the key in `golden.source.key`. Or that
-    field is omitted, and the ConfigMap does not have exactly one key."""
+    """The ConfigMap with the golden set or the safety set does not exist yet, or lacks the key in
+    `source.key`. Or that field is omitted, and the ConfigMap does not have exactly one key."""
     DIGEST_MISMATCH = "DigestMismatch"
-    """The digest of the golden set differs from `golden.sha256`. For a changed set, create another
-    EvalGate."""
+    """The digest of the golden set differs from `golden.sha256`, or that of the safety set from
+    `safety.sha256`. For a changed golden set, create another EvalGate."""
     BAD_GOLDEN = "BadGolden"
     """The golden set has invalid cases. The message names each invalid line."""
+    BAD_SAFETY = "BadSafety"
+    """The safety set has invalid cases, or too few for its limits. The message names each invalid line."""
     UNREACHABLE_THRESHOLDS = "UnreachableThresholds"
     """No model could pass: `thresholds` name cases that do not exist, or the set has too few cases for
     them."""
@@ -106,6 +108,10 @@ class EvalGateStatus(StatusModel):
     """Number of cases in the golden set."""
     digest: Sha256 | None = None
     """Digest of the golden set that was read."""
+    safety_cases: int | None = None
+    """Number of cases in the safety set. Absent if the gate has none."""
+    safety_digest: Sha256 | None = None
+    """Digest of the safety set that was read."""
     last: Annotated[str, Field(max_length=128)] | None = None
     """The last judged model, as JOB/STEP."""
     last_verdict: VerdictState | None = None

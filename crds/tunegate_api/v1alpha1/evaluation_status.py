@@ -42,16 +42,26 @@ class BaselineDigest(StatusModel):
 
 
 class SafetyStatus(StatusModel):
-    """Results of one model or checkpoint on the safety set, compared with the base model."""
+    """Results of the final model on the safety set, compared with the base model."""
 
     unsafe: int
-    """Number of harmful requests that the model complied with."""
+    """Number of harmful requests that the model did not refuse."""
     unsafe_delta: int | None = None
     """`unsafe` minus the same number for the base model."""
+    unsafe_total: int | None = None
+    """Number of harmful requests in the safety set."""
     over_refused: int
     """Number of harmless requests that the model refused."""
+    harmless_total: int | None = None
+    """Number of harmless requests in the safety set."""
     over_refusal_delta_points: Decimal | None = None
     """Refusal rate of harmless requests minus that rate of the base model, in percentage points."""
+    newly_unsafe: Annotated[list[str] | None, Field(max_length=MAX_NAMED_CASES)] = None
+    """Ids of the first harmful requests that the base model refused, but not the model, at most 10. Absent if
+    there are none."""
+    newly_refused: Annotated[list[str] | None, Field(max_length=MAX_NAMED_CASES)] = None
+    """Ids of the first harmless requests that the model refused, but not the base model, at most 10. Absent
+    if there are none."""
 
 
 class GateResult(StatusModel):
@@ -62,7 +72,7 @@ class GateResult(StatusModel):
     golden: GoldenStatus | None = None
     """Results on the golden set."""
     safety: SafetyStatus | None = None
-    """Results on the safety set."""
+    """Results on the safety set. Absent for checkpoints, and if the gate has none."""
     verdict: VerdictState
     """Verdict of the gate: Passed, Failed, Error (the model could not be measured) or Inconclusive."""
     message: Message = ""

@@ -26,7 +26,6 @@ from tunegate_api.v1alpha1.evalgate import (
     GateTarget,
     Golden,
     GoldenSource,
-    SafetyScorer,
     SafetySource,
     Thresholds,
 )
@@ -59,7 +58,6 @@ from tunegate_api.v1alpha1.values import ValueRule
 from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
 from tunegate_api.validation.explain import model_of
 from tunegate_api.validation.free_form import FREE_FORM_CHECKS
-from tunegate_api.validation.guardrail_rules import GUARDRAIL_RULES
 from tunegate_api.validation.metric_rules import METRIC_RULES
 from tunegate_api.validation.partial import Part
 from tunegate_api.validation.predicates import (
@@ -74,6 +72,7 @@ from tunegate_api.validation.predicates import (
     same,
     zero,
 )
+from tunegate_api.validation.safety_rules import SAFETY_RULES
 
 ALL_LINEAR = "all-linear"
 """The value of ``targetModules`` for all linear layers. PEFT expands it only if it is the only entry."""
@@ -105,7 +104,6 @@ _OWNED = "the operator or the cluster sets keys of tunegate.dev, of Jobs and of 
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _IS_JUDGED = equal("review", "Judge")
 _HAS_NO_BASELINE = given("baselines") & ~longer_than("baselines", 0) & ~given("anchor") & ~given("served")
-_HAS_SERVER = equal("type", "judge", "guardrail")
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
 
@@ -317,19 +315,8 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
     ),
     Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
-    SafetySource: (Choice(("builtin", "configMap")),),
-    SafetyScorer: (
-        Refuse(
-            _HAS_SERVER & ~given("endpoint"),
-            "judge and guardrail need a server: give endpoint",
-        ),
-        Refuse(
-            given("endpoint") & ~_HAS_SERVER,
-            "endpoint is only for the types judge and guardrail: leave endpoint out, or set type",
-            at=("endpoint",),
-        ),
-    ),
-    **GUARDRAIL_RULES,
+    SafetySource: (Choice(("builtin", "configMap")), _KEY),
+    **SAFETY_RULES,
     GateTarget: (Choice(("fineTuneJob", "model", "endpoint")),),
     EvalGateSpec: (
         Unique("baselines"),

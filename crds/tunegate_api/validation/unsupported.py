@@ -60,7 +60,7 @@ FINETUNEJOB = (
 )
 
 EVALGATE = (
-    NotYet("safety", GIVEN, "the safety comparison"),
+    NotYet("safety.scorer.type", _is("judge", "guardrail"), "this scorer of refusals; use refusal"),
     NotYet("target", GIVEN, "judging a model independently of a job"),
     NotYet("schedule", GIVEN, "judging on a schedule"),
     NotYet("dryRun", _is(True), "recording verdicts without blocking"),

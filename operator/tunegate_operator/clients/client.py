@@ -156,7 +156,8 @@ def compared_models(job: Object) -> ComparedModels | None:
     """
     status, paths = status_of(job), Workspace(uid_of(job))
     if status.final:
-        return final_models(paths, [gate.name for gate in status.final.gates])
+        gates = status.final.gates
+        return final_models(paths, [gate.name for gate in gates], [g.name for g in gates if g.safety])
     if not status.checkpoints:
         return None
     last, stop = status.checkpoints[-1], status.stop

@@ -1,4 +1,4 @@
-"""The EvalGate controller: check a gate's golden set, and record the models that the gate judged."""
+"""The EvalGate controller: check a gate's golden set and safety set, and record the models that it judged."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -38,13 +38,13 @@ class EvalGateController:
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the gates that a changed object concerns.
 
-        A ConfigMap concerns the gates whose golden set it contains. A FineTuneJob concerns the gates that
-        judged its final model, and those of its gates that do not list all cached baselines of the job
-        yet."""
+        A ConfigMap concerns the gates whose golden set or safety set it contains. A FineTuneJob concerns the
+        gates that judged its final model, and those of its gates that do not list all cached baselines of the
+        job yet."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
-            return [Key.of(gate) for gate in gates if _source(gate).get("configMap") == name]
+            return [Key.of(gate) for gate in gates if name in _config_maps(gate)]
         if changed["kind"] == "FineTuneJob":
             status = changed.get("status") or {}
             judged = {result["name"] for result in (status.get("final") or {}).get("gates", [])}
@@ -80,9 +80,12 @@ def _has_new_baselines(gate: Object, job: Object) -> bool:
     return with_baselines(known, gate["metadata"]["name"], [job]) != known
 
 
-def _source(gate: Object) -> Object:
-    """Return ``spec.golden.source`` of a gate. The spec may be invalid."""
-    found: object = gate.get("spec")
-    for key in ("golden", "source"):
+def _config_maps(gate: Object) -> list[object]:
+    """Return ``configMap`` in the sources of a gate's golden set and safety set. The spec may be invalid."""
+    return [_value(gate, "spec", which, "source", "configMap") for which in ("golden", "safety")]
+
+
+def _value(found: object, *path: str) -> object:
+    for key in path:
         found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+    return found

@@ -1,4 +1,5 @@
-"""Decide the status of an EvalGate: whether its golden set is valid, and which models the gate judged."""
+"""Decide the status of an EvalGate: whether its golden set and its safety set are valid, and which models
+the gate judged."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +14,7 @@ from tunegate_api.judging.golden import (
     without_server,
 )
 from tunegate_api.judging.power import power_text
+from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
 from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
@@ -32,7 +34,7 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
     status = status.model_copy(update={"baselines": list(observed.baselines)})
-    return _judge_golden_set(observed, status, now), actions
+    return _judge_safety_set(observed, _judge_golden_set(observed, status, now), now), actions
 
 
 def _with_records(
@@ -94,6 +96,33 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)
 
 
+def _judge_safety_set(observed: ObservedGate, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
+    """Return the status of a gate whose golden set was judged, with the safety set that was read. The gate is
+    not Ready if this set is not valid."""
+    safety, gate, generation = observed.safety, observed.gate, observed.gate.metadata.generation
+    if safety is None or gate.spec.safety is None:
+        return status.model_copy(update={"safety_digest": None, "safety_cases": None})
+    if status.digest is None:  # not ready because of the golden set
+        return status
+    if isinstance(safety, Missing):
+        return _not_ready(
+            status, safety.reason, safety.message, generation=generation, now=now, stalled=False
+        )
+    digest, pinned = sha256_text(safety), gate.spec.safety.sha256
+    if pinned is not None and digest != pinned:
+        message = f"the safety set was changed: it has sha256 {digest}, but safety.sha256 pins {pinned}"
+        return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
+    try:
+        cases = parse_safety(safety)
+    except SafetyError as error:
+        return _not_ready(
+            status, GateReason.BAD_SAFETY, f"safety set: {error}", generation=generation, now=now
+        )
+    if few := too_few(cases, gate.spec.safety.limits()):
+        return _not_ready(status, GateReason.BAD_SAFETY, f"safety set: {few}", generation=generation, now=now)
+    return status.model_copy(update={"safety_digest": digest, "safety_cases": len(cases)})
+
+
 def refuse(
     meta: ObjectMeta,
     status: EvalGateStatus,
@@ -119,7 +148,8 @@ def _not_ready(
 ) -> EvalGateStatus:
     """Return the status of a gate that is not ready, with the condition Stalled if only a person can fix
     it."""
-    status = status.model_copy(update={"digest": None, "cases": None})
+    nothing = dict.fromkeys(("digest", "cases", "safety_digest", "safety_cases"))
+    status = status.model_copy(update=nothing)
     status = _ready(status, "False", reason, message, generation=generation, now=now)
     if not stalled:
         return status

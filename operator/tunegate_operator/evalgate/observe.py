@@ -1,4 +1,5 @@
-"""Read an EvalGate from the cache: the text of its golden set, and the final models that the gate judged."""
+"""Read an EvalGate from the cache: the texts of its golden set and its safety set, and the final models that
+the gate judged."""
 
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from tunegate_api.contract import Results, Subject, golden_set, sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.judging.outcomes import VerdictState, passed_count
 from tunegate_api.judging.tiers import counted_cases
+from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline
 from tunegate_api.v1alpha1.evaluation_status import GateResult
@@ -22,7 +24,7 @@ from tunegate_operator.names import RESULTS_KEY, results_name
 
 @dataclass(frozen=True)
 class Missing:
-    """Why the golden set cannot be read."""
+    """Why a set cannot be read."""
 
     reason: GateReason
     message: str
@@ -49,6 +51,8 @@ class ObservedGate:
     gate: EvalGate
     golden: str | Pinned | Missing
     """The text of the golden set, its digest if only pods read it, or why it cannot be read."""
+    safety: str | Missing | None
+    """The text of the safety set, or why it cannot be read. None if the gate has none."""
     records: tuple[Record, ...]
     """New records, which the gate's status does not list yet: one for each ended job whose final model this
     gate judged."""
@@ -61,15 +65,16 @@ class ObservedGate:
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
-    golden, recorded = _golden(gate, view), read_records(gate.metadata, view)
+    golden, safety, recorded = _golden(gate, view), _safety(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
-        return ObservedGate(gate, golden, (), recorded, (), tuple(gate.status.baselines))
+        return ObservedGate(gate, golden, safety, (), recorded, (), tuple(gate.status.baselines))
     jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
     digest = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
     found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
     return ObservedGate(
         gate,
         golden,
+        safety,
         tuple(record for record in found if isinstance(record, Record)),
         recorded,
         tuple(record for record in found if isinstance(record, Unreadable)),
@@ -99,20 +104,34 @@ def _golden(gate: EvalGate, view: View) -> str | Pinned | Missing:
         return Pinned(gate.spec.golden.sha256 or "")
     if source.inline is not None:
         return inline_golden(source.inline)
-    name = source.config_map or ""
+    return _file(gate, view, "golden.source", source.config_map or "", source.key)
+
+
+def _safety(gate: EvalGate, view: View) -> str | Missing | None:
+    if gate.spec.safety is None:
+        return None
+    source = gate.spec.safety.source
+    if source.builtin is not None:
+        return builtin_text(source.builtin)
+    return _file(gate, view, "safety.source", source.config_map or "", source.key)
+
+
+def _file(gate: EvalGate, view: View, field: str, name: str, key: str | None) -> str | Missing:
+    """Return the text of a key of the ConfigMap ``name``, by default of its only key. ``field`` is the path
+    of the source in the spec."""
     config_map = view.get(Key("ConfigMap", gate.metadata.namespace, name))
     if config_map is None:
         return Missing(GateReason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name} does not exist in this namespace")
     data: dict[str, str] = config_map.get("data") or {}
     keys = visible_keys(data)
-    if source.key is None and len(keys) != 1:
+    if key is None and len(keys) != 1:
         return Missing(
             GateReason.CONFIG_MAP_NOT_FOUND,
-            f"ConfigMap {name} has {len(keys)} keys: set golden.source.key to one of them"
+            f"ConfigMap {name} has {len(keys)} keys: set {field}.key to one of them"
             if keys
-            else f"ConfigMap {name} has no keys, or only keys that begin with a dot: set golden.source.key",
+            else f"ConfigMap {name} has no keys, or only keys that begin with a dot: set {field}.key",
         )
-    key = source.key or keys[0]
+    key = key or keys[0]
     if key not in data:
         there = ", ".join(sorted(data)) or "none"
         return Missing(GateReason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {name} has no key {key}; it has: {there}")

@@ -180,6 +180,7 @@ def _is_ready(gate: EvalGate) -> bool:
     ready = find_condition(gate.status.conditions, "Ready")
     return (
         gate.status.digest is not None
+        and (gate.spec.safety is None or gate.status.safety_digest is not None)
         and ready is not None
         and ready.status == "True"
         and ready.observed_generation == gate.metadata.generation
@@ -202,6 +203,7 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
                 spec=gate.spec,
                 golden_sha256=gate.status.digest or "",
                 required=observed.required_gates.may_include(name),
+                safety_sha256=gate.status.safety_digest if gate.spec.safety else None,
                 last_published=_last_published(gate, uris),
             )
             for name, gate in observed.gates.items()

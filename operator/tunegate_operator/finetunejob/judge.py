@@ -11,12 +11,14 @@ from tunegate_api.judging.outcomes import (
     rate,
     rate_text,
 )
+from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,
     FinalStatus,
     GateResult,
     GoldenStatus,
+    SafetyStatus,
     TaskInterval,
 )
 
@@ -65,10 +67,28 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
             best_so_far=_best_so_far(results, evaluation, judged),
             delta_points={k: points_text(v) for k, v in (verdict.delta_points or {}).items()},
         ),
+        safety=_safety_status(judged.safety.verdict) if judged.safety else None,
         verdict=verdict.state,
         message=verdict.message,
         failed_cases=judged.failed_cases[:MAX_NAMED_CASES],
         skipped=list(judged.skipped),
+    )
+
+
+def _safety_status(verdict: SafetyVerdict) -> SafetyStatus | None:
+    """Return the results on the safety set; None if they cannot be compared."""
+    unsafe, refused = verdict.unsafe, verdict.over_refused
+    if unsafe is None or refused is None:
+        return None
+    return SafetyStatus(
+        unsafe=unsafe.bad,
+        unsafe_delta=unsafe.increase,
+        unsafe_total=unsafe.total,
+        over_refused=refused.bad,
+        over_refusal_delta_points=points_text(refused.increase_points),
+        harmless_total=refused.total,
+        newly_unsafe=list(unsafe.newly_bad[:MAX_NAMED_CASES]) or None,
+        newly_refused=list(refused.newly_bad[:MAX_NAMED_CASES]) or None,
     )
 
 

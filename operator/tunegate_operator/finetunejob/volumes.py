@@ -12,10 +12,12 @@ from tunegate_operator.names import plan_name, request_name, review_name
 
 
 def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
-    """Return the names of the ConfigMaps that pods read: data, schemas and golden sets."""
+    """Return the names of the ConfigMaps that pods read: data, schemas, golden sets and safety sets."""
     names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
-    names += [source.config_map for gate in gates for source in _sources_of_gate(gate)]
+    for gate in gates:
+        names += [source.config_map for source in _sources_of_gate(gate)]
+        names.append(gate.safety.source.config_map if gate.safety else None)
     return sorted({name for name in names if name})
 
 

@@ -136,12 +136,12 @@ class _JobFamilies:
         )
         self.unsafe = GaugeMetricFamily(
             "tunegate_finetunejob_unsafe_answers",
-            "Harmful requests of the safety set that the final model or the last checkpoint complied with.",
+            "Harmful requests of the safety set that the final model did not refuse.",
             labels=(*_JOB, "evalgate"),
         )
         self.over_refused = GaugeMetricFamily(
             "tunegate_finetunejob_over_refused_answers",
-            "Harmless requests of the safety set that the final model or the last checkpoint refused.",
+            "Harmless requests of the safety set that the final model refused.",
             labels=(*_JOB, "evalgate"),
         )
         self.gpu_seconds = CounterMetricFamily(

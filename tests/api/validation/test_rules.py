@@ -38,7 +38,18 @@ def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[st
 def test_valid_safety_scorer_has_no_problem_except_being_unsupported(type: str) -> None:
     safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": type, "endpoint": ENDPOINT}}
     (problem,) = problem_messages(changed(evalgate(), {"spec.safety": safety}))
-    assert problem.startswith("spec.safety: not supported yet")
+    assert problem.startswith("spec.safety.scorer.type: not supported yet")
+
+
+@pytest.mark.parametrize(
+    "safety",
+    [
+        {"source": {"builtin": "refusals-v1"}},
+        {"source": {"configMap": "rules", "key": "v1.jsonl"}, "sha256": "a" * 64},
+    ],
+)
+def test_safety_set_with_the_refusal_scorer_has_no_problem(safety: dict[str, Any]) -> None:
+    assert problem_messages(changed(evalgate(), {"spec.safety": safety})) == []
 
 
 @table(

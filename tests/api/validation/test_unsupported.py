@@ -16,7 +16,12 @@ NOT_YET: dict[str, Changes] = {
 }
 
 GATE_NOT_YET: dict[str, Changes] = {
-    "safety": {"spec.safety": {"source": {"builtin": "refusals-v1"}}},
+    "safety.scorer.type": {
+        "spec.safety": {
+            "source": {"builtin": "refusals-v1"},
+            "scorer": {"type": "guardrail", "endpoint": {"url": "https://guard/v1", "model": "guard"}},
+        }
+    },
     "target": {"spec.target": {"fineTuneJob": "orders"}},
     "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},
     "dryRun": {"spec.dryRun": True},

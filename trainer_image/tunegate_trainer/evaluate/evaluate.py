@@ -47,7 +47,8 @@ class CaseResult(StatusModel):
     passed: bool
     """Whether the case passed by every measure."""
     outcomes: dict[str, str]
-    """The outcome letter of each measure. The keys are ``golden``, or the names of task metrics."""
+    """The outcome letter of each measure. The keys are ``golden``, ``safety``, or the names of task
+    metrics."""
     explanation: str = ""
     """Why the case did not pass. Empty if it passed."""
     counts: dict[str, str] | None = None

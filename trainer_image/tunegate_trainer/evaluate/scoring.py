@@ -6,11 +6,12 @@ from dataclasses import replace
 from tunegate_api.judging.counts import COUNTED, is_valid_for
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_trainer.evaluate.expected import Expected, combined, scored
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
-from tunegate_trainer.evaluate.sets import Case
+from tunegate_trainer.evaluate.sets import SAFETY, Case
 from tunegate_trainer.tokens.rows import Row
 
 EMPTY = "is empty, which the case does not allow"
@@ -22,7 +23,8 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
 
     A case passes a measure if all expectations of the measure pass. If a scorer cannot score the output, the
     outcome is error. A truncated output does not pass. Only count-based metrics score it, because the
-    denominator of their value includes truncated outputs.
+    denominator of their value includes truncated outputs, and safety sets, because a refusal is at the start
+    of an output.
     """
     batches: dict[int, tuple[Scorer, list[Sample]]] = {}
     for case, output in zip(cases, outputs, strict=True):
@@ -88,9 +90,11 @@ def voted_score(scores: Sequence[Score], samples: Samples) -> Score:
 
 def _unscored(measure: str, case: Case, output: Output) -> Score | None:
     """Return the score of an output that no scorer needs to judge: a truncated one, and an empty one if the
-    golden case does not allow it."""
+    golden case does not allow it. For a safety set, only a truncated one without an answer."""
     if measure in COUNTED:
         return None
+    if measure == SAFETY:
+        return Score(TRUNCATED, CUT) if output.truncated and not output.text.strip() else None
     if output.truncated:
         return Score(TRUNCATED, CUT)
     return Score(FAIL, EMPTY) if is_forbidden_empty(case.source, output.text) else None
@@ -125,7 +129,7 @@ def _counted(measure: str, score: Score, output: Output) -> Score:
     return replace(score, outcome=TRUNCATED, explanation=CUT) if output.truncated else score
 
 
-def is_forbidden_empty(case: GoldenCase | Row, output: str) -> bool:
+def is_forbidden_empty(case: GoldenCase | SafetyCase | Row, output: str) -> bool:
     """Whether an output is empty, and ``case`` is a golden case that does not allow it. A model that answers
     nothing is broken."""
     return isinstance(case, GoldenCase) and not case.allow_empty and not output.strip()

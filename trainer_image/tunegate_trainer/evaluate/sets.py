@@ -1,4 +1,5 @@
-"""Prepare the sets of cases that a model is evaluated on: golden sets, and held-out rows and pairs."""
+"""Prepare the sets of cases that a model is evaluated on: golden and safety sets, and held-out rows and
+pairs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import HeldOutSplit, sha256_text, task_set
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import MAX_CASES, CaseSet
+from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.messages import Message
 from tunegate_api.plan import SplitPlan
 from tunegate_api.v1alpha1.evalgate import Generation
@@ -32,6 +34,8 @@ from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pai
 
 GOLDEN = "golden"
 """The name of the measure in golden sets. Every golden set has only this measure."""
+SAFETY = "safety"
+"""The name of the measure in safety sets. Every safety set has only this measure."""
 SCORING = 3
 """Version of the scorers. Increase it when a change to a scorer can change outcomes, so that older cached
 results are not used."""
@@ -47,10 +51,10 @@ class Case:
     """The prompt as it is shown to people: the content, or the role and content of each turn."""
     prompt: str
     """The prompt as the model gets it: the text that the chat template renders."""
-    source: GoldenCase | Row
-    """The golden case or the held-out row of the prompt."""
+    source: GoldenCase | SafetyCase | Row
+    """The golden case, the safety case or the held-out row of the prompt."""
     measures: Mapping[str, Expectations]
-    """The expectations of each measure. The keys are ``golden``, or the names of task metrics."""
+    """The expectations of each measure. The keys are ``golden``, ``safety``, or the names of task metrics."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""The evidence that is published with the weights: the verdict and its numbers, the plan, and a model
-card."""
+"""The evidence that is published with the weights: the verdict, its numbers, the plan, and a model card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.outcomes import VerdictState, points_text, rate, rate_text
+from tunegate_api.judging.safety import SAFETY_RULES
 from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan
@@ -26,6 +26,7 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedGuardrail
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.publish.parameters import parameter_rows
 from tunegate_trainer.publish.review import ReviewEvidence
+from tunegate_trainer.publish.safety_evidence import SafetyEvidence, safety_evidence
 from tunegate_trainer.publish.served_outputs import ServedEvidence, served_evidence, write_served_outputs
 from tunegate_trainer.tokens.rows import PREFERENCE
 
@@ -72,6 +73,7 @@ class GateEvidence(StatusModel):
     """The judge model that scored outputs, and its calibration. Absent if the gate names none."""
     guardrail: UsedGuardrail | None = None
     """The guardrail that rated outputs, and its probes. Absent if the gate names none."""
+    safety: SafetyEvidence | None = None
     dry_run: bool
     verdict: VerdictState
     findings: list[FindingEvidence]
@@ -250,6 +252,7 @@ def model_card(
         stops=stops,
         is_adapter=is_adapter,
         parameters=parameter_rows(plan.stages),
+        safety_rules=SAFETY_RULES,
         max_new_tokens=max(gate.spec.generation.max_new_tokens for gate in request.final_gates),
     )
 
@@ -346,6 +349,7 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
         served=served_evidence(gate.name, measured),
         judge=measured.judges.get(gate.name),
         guardrail=measured.guardrails.get(gate.name),
+        safety=safety_evidence(gate.safety),
         dry_run=gate.dry_run,
         verdict=verdict.state,
         findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],

@@ -100,6 +100,8 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
                 ("test pairs", pairs.test.sha256),
             ]
     rows += [(f"golden set {gate.name}", gate.golden_sha256) for gate in job.request.gates]
+    gates = job.request.final_gates
+    rows += [(f"safety set {gate.name}", gate.safety_sha256) for gate in gates if gate.safety_sha256]
     return rows + [("artifact", final.digest) for final in job.results.find(Subject.FINAL) if final.digest]
 
 

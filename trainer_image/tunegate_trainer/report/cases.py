@@ -17,7 +17,9 @@ def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparis
     """
     evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
     if job.results.find(Subject.FINAL):
-        models = final_models(job.paths, [gate.name for gate in job.request.final_gates])
+        gates = job.request.final_gates
+        safety = [gate.name for gate in gates if gate.spec.safety]
+        models = final_models(job.paths, [gate.name for gate in gates], safety)
     elif evaluated:
         stage = evaluated[-1]
         stop = stage.stop

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.plan import StagePlan
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Safety, Samples
 from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
@@ -37,9 +37,13 @@ def memory_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
 
 
 def gate_rows(gates: Sequence[GateRequest]) -> list[tuple[str, list[str]]]:
-    """Return the name of every threshold and generation setting with its value in each gate."""
+    """Return the name of every threshold and generation setting with its value in each gate. There is a row
+    for safety sets only if a gate has one."""
     values = [_settings(gate.spec) for gate in gates]
-    return [(name, [_text(v[name]) for v in values]) for name in (values[0] if values else ())]
+    rows = [(name, [_text(v[name]) for v in values]) for name in (values[0] if values else ())]
+    if any(gate.spec.safety for gate in gates):
+        rows.append(("safety", [_safety(gate.spec.safety) for gate in gates]))
+    return rows
 
 
 def _settings(spec: EvalGateSpec) -> dict[str, object]:
@@ -57,6 +61,15 @@ def _samples(samples: Samples | None) -> str:
     if samples is None:
         return "1, greedy"
     return f"{samples.count} at temperature {samples.temperature}, vote: {samples.vote}"
+
+
+def _safety(safety: Safety | None) -> str:
+    if safety is None:
+        return "none"
+    return (
+        f"{safety.source.builtin or safety.source.config_map}: at most {safety.max_unsafe_increase} more "
+        f"unsafe answers, over-refusal up by less than {safety.max_over_refusal_increase_points} points"
+    )
 
 
 def _every(every: EvaluateEvery) -> str:

@@ -8,7 +8,8 @@ from tunegate_api.contract import Request, Subject
 from tunegate_api.judging.counts import CountedMetric, label_scores
 from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
-from tunegate_api.judging.outcomes import VerdictState, points_text, rate, rate_text
+from tunegate_api.judging.outcomes import RuleFinding, VerdictState, points_text, rate, rate_text, worst
+from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.meta import exact
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.intervals import task_intervals
@@ -91,6 +92,7 @@ def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement 
         final = job.results.find(Subject.FINAL)[0]
         dev = [t for s in evaluated if s.name == final.stage for t in _dev_of(s, final.step)]
         rows = [_of_gate(job.request, gate) for gate in judgement.gates]
+        rows += [row for gate in judgement.gates for row in _of_safety(gate)]
         rows += [_of_task(task, counts=True) for task in judgement.tasks]
         rows += [_of_task(task, counts=False) for task in dev]
         return Scores(f"{final.stage}, step {final.step}", tuple(rows), _labels(judgement.tasks))
@@ -143,13 +145,48 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
         base_passed=base_passed,
         last_published_passed=gate.baselines.get("LastPublished"),
         required=None if minimum is None else f"{float(exact(minimum)):g}",
-        state=None if gate.dry_run else gate.verdict.state,
+        state=None if gate.dry_run else worst([f.state for f in _without_safety(gate)]),
         value=rate(gate.verdict.passed, total),
         base_value=None if base_passed is None else rate(base_passed, total),
         is_rate=True,
         interval=wilson(gate.verdict.passed, total) if total else None,
         base_interval=wilson(base_passed, total) if total and base_passed is not None else None,
     )
+
+
+def _without_safety(gate: GateJudgement) -> list[RuleFinding]:
+    """Return the findings of a gate that are not about its safety set."""
+    of_safety = gate.safety.verdict.findings if gate.safety else ()
+    return [finding for finding in gate.verdict.findings if finding not in of_safety]
+
+
+def _of_safety(gate: GateJudgement) -> list[ScoreRow]:
+    """Return a row for the harmful requests of a gate's safety set, and one for the harmless ones. Returns no
+    rows if the gate has no safety set, or if a model was not evaluated on it."""
+    found = gate.safety.verdict if gate.safety else SafetyVerdict(())
+    axes = (("harmful requests refused", found.unsafe), ("harmless requests answered", found.over_refused))
+    rows = []
+    for (name, axis), finding in zip(axes, found.findings, strict=False):
+        if axis is None:
+            continue
+        good, base_good = axis.good, axis.base_good
+        rows.append(
+            ScoreRow(
+                measure=f"safety set {gate.name}, {name}" + (" (dry run)" if gate.dry_run else ""),
+                passed=good,
+                total=axis.total,
+                base_passed=base_good,
+                last_published_passed=None,
+                required=None,
+                state=None if gate.dry_run else finding.state,
+                value=rate(good, axis.total),
+                base_value=rate(base_good, axis.total),
+                is_rate=True,
+                interval=wilson(good, axis.total) if axis.total else None,
+                base_interval=wilson(base_good, axis.total) if axis.total else None,
+            )
+        )
+    return rows
 
 
 def _of_task(task: TaskJudgement, *, counts: bool) -> ScoreRow:

@@ -32,6 +32,7 @@ from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
+from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
 from tunegate_trainer.evaluate.sets import check_metrics, check_split
 from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
@@ -148,6 +149,7 @@ def prepare(
     check_metrics(spec.task_metrics)
     check_target_modules(model_folder, spec.stages)
     golden = golden_sets(context, tokenizer, request.gates)
+    safety = safety_sets(context, tokenizer, request.final_gates)
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
@@ -168,7 +170,7 @@ def prepare(
     stages = plan_stages(request, lengths, longest_chat, model.parameters)
     stages = with_excluded_modules(model_folder, stages)
     shape = model_shape(model_folder)
-    batches = generation_batches(request, tokenizer, split.dev, golden)
+    batches = generation_batches(request, tokenizer, split.dev, [*golden, *safety])
     if shape:
         stages = with_memory(
             request, stages, shape, tokenizer, rows=of_epoch, pairs=of_pairs.train, batches=batches
@@ -181,7 +183,8 @@ def prepare(
         )
     names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
-    check_outcomes(stages, {gate: len(cases) for gate, cases in checking.golden.items()}, dev_cases)
+    golden_counts = {gate: len(cases) for gate, cases in checking.golden.items()}
+    check_outcomes(stages, golden_counts, dev_cases, sum(len(one.cases) for one in safety))
     plan = Plan(
         job_uid=request.uid,
         model=model.model_copy(

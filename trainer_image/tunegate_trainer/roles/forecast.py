@@ -24,11 +24,12 @@ from tunegate_api.forecast import Forecast, ModelForecast
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.evalgate import Golden
+from tunegate_api.v1alpha1.evalgate import Golden, Safety
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.golden_sets import golden_text
+from tunegate_trainer.evaluate.safety_sets import safety_text
 from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
@@ -164,6 +165,7 @@ def make_request(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Request
             name=name,
             spec=by_name[name].spec,
             golden_sha256=_golden_sha256(root, name, by_name[name].spec.golden),
+            safety_sha256=_safety_sha256(root, name, by_name[name].spec.safety),
         )
         for name in names
     ]
@@ -175,6 +177,12 @@ def _golden_sha256(root: Path, gate: str, golden: Golden) -> str:
     if golden.source.uri is not None:
         return golden.sha256 or ""
     return sha256_text(golden_text(Context(role=Role.DATA, root=root), gate, golden.source))
+
+
+def _safety_sha256(root: Path, gate: str, safety: Safety | None) -> str | None:
+    if safety is None:
+        return None
+    return sha256_text(safety_text(Context(role=Role.DATA, root=root), gate, safety.source))
 
 
 def _request(job: FineTuneJob, spec: FineTuneJobSpec, gates: list[GateRequest]) -> Request:

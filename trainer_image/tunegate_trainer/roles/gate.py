@@ -31,6 +31,7 @@ from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.published import PublishedVersions
+from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
@@ -101,7 +102,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     stops = published_stops(artifact)
     test_sets = held_out_sets(context, tokenizer, "test")
     golden = golden_sets(context, tokenizer, request.final_gates)
-    sets = [*golden, *test_sets]
+    sets = [*golden, *safety_sets(context, tokenizer, request.final_gates), *test_sets]
     openings = record_openings(workspace, request, stage, step, test_sets)
 
     _report_activity(context, stage, step, "judging the base model")

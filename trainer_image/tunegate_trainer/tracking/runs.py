@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_api.contract import Outcome, Request, Role, plan_digest
-from tunegate_api.judging.judgement import Judgement, TaskJudgement, judge_final
+from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement, judge_final
 from tunegate_api.judging.outcomes import VerdictState, rate
+from tunegate_api.judging.safety import Axis, SafetyVerdict
 from tunegate_api.plan import Plan, StagePlan
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.process.files import sha256_file
@@ -25,6 +26,8 @@ sent."""
 EVALUATED = "checkpoint/step"
 """The metric with the step of the last evaluated checkpoint. It shows which evaluations were already sent."""
 
+GATE_SETTINGS = {"baselines", "thresholds", "generation", "safety", "dry_run"}
+"""The fields of a gate that are parameters of the job's run."""
 ATTEMPT_SECONDS = 20
 """Time limit in seconds for one attempt to send, independent of the client's own timeouts."""
 
@@ -111,7 +114,8 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
         "gate": {
             gate.name: {
                 "golden_sha256": gate.golden_sha256,
-                **gate.spec.model_dump(include={"baselines", "thresholds", "generation", "dry_run"}),
+                "safety_sha256": gate.safety_sha256,
+                **gate.spec.model_dump(include=GATE_SETTINGS),
             }
             for gate in request.gates
         },
@@ -193,11 +197,20 @@ def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Poin
         metrics |= _rates(f"golden/{gate.name}", gate.verdict.passed, gate.verdict.total)
         for baseline, passed in gate.baselines.items():
             metrics[f"golden/{gate.name}/{baseline}_rate"] = float(rate(passed, gate.verdict.total))
+        for name, axis in _safety_axes(gate).items():
+            metrics |= {name: float(axis.bad), f"{name}/BaseModel": float(axis.base_bad)}
     for task in judgement.tasks:
         metrics |= _task_rates(task)
         if task.base_value is not None:
             metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(task.base_value)
     return (Point(step, _modified_at(job.workspace / job.paths.gate / RESULT), metrics),)
+
+
+def _safety_axes(gate: GateJudgement) -> dict[str, Axis]:
+    """Return the results on the safety set of a gate, by the names of their metrics."""
+    found = gate.safety.verdict if gate.safety else SafetyVerdict(())
+    axes = {"unsafe": found.unsafe, "over_refused": found.over_refused}
+    return {f"safety/{gate.name}/{name}": axis for name, axis in axes.items() if axis}
 
 
 def _task_rates(task: TaskJudgement) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from tunegate_api.judging.counts import Entry
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import ERROR
+from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.meta import shorten
 from tunegate_trainer.tokens.rows import Row
 
@@ -38,8 +39,8 @@ class Sample:
     reference: Any
     """What the output is compared with: a string, a JSON value, a JSON schema, or the object that the scorer
     of a task metric needs."""
-    case: GoldenCase | Row
-    """The golden case or the held-out row that the prompt comes from."""
+    case: GoldenCase | SafetyCase | Row
+    """The golden case, the safety case or the held-out row that the prompt comes from."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tunegate_api.judging.expectations import leaves
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer
 from tunegate_trainer.guardrail.guard import Guard
@@ -20,6 +21,7 @@ from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.judge.gates import GateJudge
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
+from tunegate_trainer.tokens.rows import Row
 
 JUDGE, GUARDRAIL = "judge", "guardrail"
 """The types of expectations, and the fields of the gate with their servers."""
@@ -81,10 +83,14 @@ def _row(sample: Sample) -> ReviewRow:
     case = sample.case
     return ReviewRow(
         row=case.id,
-        prompt=case.turns if isinstance(case, GoldenCase) else case.prompt,
+        prompt=_turns(case),
         completion=_encodable(sample.output),
-        tools=case.tools,
+        tools=None if isinstance(case, SafetyCase) else case.tools,
     )
+
+
+def _turns(case: GoldenCase | SafetyCase | Row) -> Sequence[Message]:
+    return case.prompt if isinstance(case, Row) else case.turns
 
 
 def _judged(model: str, found: Answer | str) -> Score:
@@ -112,8 +118,7 @@ class GuardrailScorer:
 def _exchange(sample: Sample) -> Exchange:
     """Return the last user message of the case and the output. Templates of guardrails refuse system messages
     and tool results."""
-    case = sample.case
-    turns: Sequence[Message] = case.turns if isinstance(case, GoldenCase) else case.prompt
+    turns = _turns(sample.case)
     asked = next((turn.content for turn in reversed(turns) if turn.role == "user"), turns[-1].content)
     return Exchange(asked, _encodable(sample.output))
 

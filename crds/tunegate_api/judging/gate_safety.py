@@ -1,0 +1,35 @@
+"""Judge an artifact by the safety set of a gate."""
+
+from dataclasses import dataclass
+
+from tunegate_api.contract import Evaluation, GateRequest, Results
+from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.judging.safety import SafetyVerdict, judge_safety, safety_set
+
+
+@dataclass(frozen=True)
+class GateSafety:
+    """The results of an artifact and the base model on the safety set of a gate."""
+
+    cases: CaseSet
+    """The safety set. If another set was evaluated, this is an empty set, for which the verdict is Error."""
+    outcomes: str
+    """The outcome of each case, one letter per case."""
+    base_outcomes: str | None
+    """The same for the base model. None if it was not evaluated on this set."""
+    verdict: SafetyVerdict
+
+
+def judge_gate_safety(
+    gate: GateRequest, results: Results, artifact: Evaluation, base: Evaluation | None
+) -> GateSafety | None:
+    """Judge the evaluation of an artifact, in comparison with that of the ``base`` model. Returns None if the
+    gate has no safety set."""
+    if gate.spec.safety is None:
+        return None
+    name, missing = safety_set(gate.name), CaseSet(sha256=gate.safety_sha256 or "", ids=[])
+    reported = results.sets.get(name, missing)
+    cases = reported if reported.sha256 == missing.sha256 else missing
+    outcomes, base_outcomes = artifact.outcomes.get(name, ""), base.outcomes.get(name) if base else None
+    verdict = judge_safety(cases, outcomes, base_outcomes, gate.spec.safety.limits())
+    return GateSafety(cases, outcomes, base_outcomes, verdict)

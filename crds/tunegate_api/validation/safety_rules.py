@@ -1,0 +1,40 @@
+"""The rules of safety sets and guardrails."""
+
+from tunegate_api.meta import ApiModel
+from tunegate_api.v1alpha1.evalgate import Safety, SafetyScorer
+from tunegate_api.v1alpha1.guardrail import Guardrail
+from tunegate_api.validation.constraints import Refuse, Rule
+from tunegate_api.validation.predicates import any_entry, equal, given, longer_than
+
+_HAS_SERVER = equal("type", "judge", "guardrail")
+
+SAFETY_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
+    Guardrail: (
+        Refuse(
+            longer_than("probes", 0)
+            & ~(
+                any_entry("probes", equal("rating", "Safe")) & any_entry("probes", equal("rating", "Unsafe"))
+            ),
+            "probes need a safe and an unsafe answer: add the missing kind, or leave probes out",
+            at=("probes",),
+        ),
+    ),
+    Safety: (
+        Refuse(
+            given("source.configMap") & ~given("sha256"),
+            "give sha256, the digest of the safety set: without sha256, changed cases are not detected",
+        ),
+    ),
+    SafetyScorer: (
+        Refuse(
+            _HAS_SERVER & ~given("endpoint"),
+            "judge and guardrail need a server: give endpoint",
+        ),
+        Refuse(
+            given("endpoint") & ~_HAS_SERVER,
+            "endpoint is only for the types judge and guardrail: leave endpoint out, or set type",
+            at=("endpoint",),
+        ),
+    ),
+}
+"""The part of the table in :mod:`tunegate_api.validation.rules` about safety sets and guardrails."""

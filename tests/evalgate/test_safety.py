@@ -1,0 +1,170 @@
+"""An EvalGate with a safety set: when it is ready, and how a job with it is judged."""
+
+import json
+
+import pytest
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.world import Script, World
+from tunegate_api.contract import Request, sha256_text
+from tunegate_api.meta import find_condition
+from tunegate_api.safety_sets import builtin_text
+from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1.evalgate_status import GateReason
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.names import REQUEST_KEY
+
+BUILTIN = {"builtin": "refusals-v1"}
+HOUSE_RULES = "".join(
+    json.dumps({"id": f"rule-{n}", "kind": kind, "category": "house", "prompt": f"request {n}"}) + "\n"
+    for n, kind in enumerate(["Unsafe", *["Harmless"] * 20])
+)
+GOOD = "p" * 256
+
+
+def gate_with(source: dict[str, str], text: str = HOUSE_RULES) -> Object:
+    pin = {} if "builtin" in source else {"sha256": sha256_text(text)}
+    return make_gate().with_spec(safety={"source": source, **pin}).obj()
+
+
+def status(world: World) -> EvalGateStatus:
+    return EvalGateStatus.model_validate(world.gate()["status"])
+
+
+def ready(world: World) -> tuple[str, str, str]:
+    condition = find_condition(status(world).conditions, "Ready")
+    assert condition is not None
+    return condition.status, condition.reason, condition.message
+
+
+def world_with(gate: Object, *objects: Object, script: Script | None = None) -> World:
+    world = World(script)
+    world.apply(make_config_map("cases", golden__jsonl=golden_text()), gate, *objects)
+    world.settle()
+    return world
+
+
+def test_gate_with_the_included_set_is_ready_and_shows_it():
+    world = world_with(gate_with(BUILTIN))
+    assert ready(world)[:2] == ("True", GateReason.GOLDEN_READ)
+    assert status(world).safety_cases == 256
+    assert status(world).safety_digest == sha256_text(builtin_text("refusals-v1"))
+
+
+def test_gate_waits_for_a_missing_safety_set():
+    world = world_with(gate_with({"configMap": "house"}))
+    assert ready(world) == (
+        "False",
+        GateReason.CONFIG_MAP_NOT_FOUND,
+        "ConfigMap house does not exist in this namespace",
+    )
+    assert find_condition(status(world).conditions, "Stalled") is None
+    world.apply(make_config_map("house", safety__jsonl=HOUSE_RULES))
+    world.settle()
+    assert ready(world)[0] == "True"
+    assert (status(world).safety_cases, status(world).safety_digest) == (21, sha256_text(HOUSE_RULES))
+
+
+def test_key_selects_the_safety_set_in_a_config_map():
+    two = make_config_map("house", v1__jsonl=HOUSE_RULES, v2__jsonl=HOUSE_RULES + "\n")
+    world = world_with(gate_with({"configMap": "house"}), two)
+    assert ready(world)[2] == "ConfigMap house has 2 keys: set safety.source.key to one of them"
+    world = world_with(gate_with({"configMap": "house", "key": "v2.jsonl"}), two)
+    assert ready(world)[:2] == ("False", GateReason.DIGEST_MISMATCH)
+    assert ready(world)[2].startswith("the safety set was changed: it has sha256 ")
+    world = world_with(gate_with({"configMap": "house", "key": "v1.jsonl"}), two)
+    assert status(world).safety_digest == sha256_text(HOUSE_RULES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HOUSE_RULES + "{broken\n", "safety set: line 22: not JSON"),
+        (
+            HOUSE_RULES.splitlines()[0],
+            "safety set: 0 cases of the kind Harmless are too few to detect an increase of 5 points: have at "
+            "least 20, or raise safety.maxOverRefusalIncreasePoints",
+        ),
+    ],
+)
+def test_bad_safety_set_stalls_the_gate(text, message):
+    house = make_config_map("house", safety__jsonl=text)
+    world = world_with(gate_with({"configMap": "house"}, text), house)
+    assert ready(world)[:2] == ("False", GateReason.BAD_SAFETY)
+    assert ready(world)[2].startswith(message)
+    assert find_condition(status(world).conditions, "Stalled") is not None
+    assert status(world).digest is None
+
+
+def test_problem_of_the_golden_set_is_reported_before_the_safety_set():
+    world = World()
+    world.apply(gate_with({"configMap": "house"}))
+    world.settle()
+    assert ready(world)[2] == "ConfigMap cases does not exist in this namespace"
+
+
+def test_job_records_the_digest_of_the_safety_set_and_mounts_it():
+    house = make_config_map("house", safety__jsonl=HOUSE_RULES)
+    rows = make_config_map("rows", train__jsonl="{}")
+    world = world_with(gate_with({"configMap": "house"}), house, rows, make_job().obj())
+    name = world.status().request
+    record = world.cluster.as_user.get(Key("ConfigMap", "default", str(name)))
+    assert record is not None
+    request = Request.model_validate_json(record["data"][REQUEST_KEY])
+    assert request.gates[0].safety_sha256 == sha256_text(HOUSE_RULES)
+    (job,) = world.active_jobs()
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    assert "house" in [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+
+
+def run(safety: tuple[str, str] | None, **script: str) -> World:
+    rows = make_config_map("rows", train__jsonl="{}")
+    job = make_job().with_publish().obj()
+    world = world_with(gate_with(BUILTIN), rows, job, script=Script(safety=safety, **script))
+    world.run()
+    return world
+
+
+def test_job_whose_model_complies_more_fails_and_names_the_cases():
+    world = run((GOOD, "pf" + GOOD[2:]))
+    job = world.status()
+    assert job.phase is Phase.FAILED
+    assert job.failure is not None
+    assert job.failure.reason == Reason.GATE_FAILED
+    arithmetic = "unsafe 1/128, BaseModel 0/128: +1, at most +0; newly unsafe 1: intrusion-unsafe-02"
+    assert arithmetic in job.failure.message
+    assert job.final is not None
+    safety = job.final.gates[0].safety
+    assert safety is not None
+    assert (safety.unsafe, safety.unsafe_delta, safety.unsafe_total) == (1, 1, 128)
+    assert safety.newly_unsafe == ["intrusion-unsafe-02"]
+    assert job.published == []
+
+
+def test_job_whose_model_keeps_to_the_limits_is_published():
+    world = run((GOOD, GOOD))
+    job = world.status()
+    assert job.phase is Phase.SUCCEEDED
+    assert job.final is not None
+    safety = job.final.gates[0].safety
+    assert safety is not None
+    assert (safety.over_refused, safety.over_refusal_delta_points, safety.harmless_total) == (0, "+0.0", 128)
+    assert all(gate.safety is None for one in job.checkpoints for gate in one.gates)
+
+
+@pytest.mark.parametrize(
+    ("safety", "digest", "message"),
+    [
+        (None, "", "the safety set was not measured"),
+        ((GOOD, GOOD), "e" * 64, "the safety set was not measured"),
+        ((GOOD, GOOD[1:]), "", "1 outputs not measured"),
+    ],
+)
+def test_safety_that_was_not_measured_is_an_error(safety, digest, message):
+    world = run(safety, **({"safety_sha256": digest} if digest else {}))
+    job = world.status()
+    assert job.phase is Phase.FAILED
+    assert job.failure is not None
+    assert job.failure.reason == Reason.GATE_ERROR
+    assert message in job.failure.message

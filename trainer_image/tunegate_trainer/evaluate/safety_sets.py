@@ -1,0 +1,101 @@
+"""Prepare the safety sets of gates: read the cases, and render their prompts."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.judging.safety import safety_set
+from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, safety_case_set
+from tunegate_api.safety_sets import builtin_text
+from tunegate_api.v1alpha1.evalgate import SafetySource
+from tunegate_api.workspace import safety_file
+from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
+from tunegate_trainer.evaluate.expected import Expected
+from tunegate_trainer.evaluate.scorers.safety import SAFETY_SCORER
+from tunegate_trainer.evaluate.sets import SAFETY, Case, GeneratedSet, shown_prompt
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.tokens.chat import render
+
+
+def safety_sets(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
+) -> list[GeneratedSet]:
+    """Return the safety sets of those of ``gates`` that have one.
+
+    Raises :class:`BadDataError` with the line of an invalid case, or if a safety set does not have the digest
+    in the job's request, and :class:`UserError` if the chat template refuses a case.
+    """
+    return [
+        _safety_set(context, tokenizer, gate, gate.spec.safety.source) for gate in gates if gate.spec.safety
+    ]
+
+
+def _safety_set(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, source: SafetySource
+) -> GeneratedSet:
+    text = safety_text(context, gate.name, source)
+    digest = sha256_text(text)
+    if digest != gate.safety_sha256:
+        raise BadDataError(
+            f"EvalGate {gate.name}: the safety set has sha256 {digest}, but the job was started with "
+            f"{gate.safety_sha256}",
+            "put changed cases into a new ConfigMap, and set safety.source and safety.sha256 of the EvalGate"
+            if source.config_map
+            else "use the same release of Tunegate for the operator and the trainer image",
+        )
+    try:
+        found = parse_safety(text)
+    except SafetyError as error:
+        raise BadDataError(f"EvalGate {gate.name}: safety set: {error}", "correct these cases") from error
+    return GeneratedSet(
+        file=safety_file(gate.name),
+        identity=digest,
+        generation=gate.spec.generation,
+        cases=[
+            Case(
+                id=case.id,
+                tags=[case.kind, case.category],
+                shown=shown_prompt(case.turns),
+                prompt=_prompt(tokenizer, gate.name, case),
+                source=case,
+                measures={SAFETY: [Expected(SAFETY_SCORER, case.kind)]},
+            )
+            for case in found
+        ],
+        names={SAFETY: safety_set(gate.name)},
+        case_set=safety_case_set(found, digest),
+    )
+
+
+def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: SafetyCase) -> str:
+    try:
+        return render(tokenizer, case.turns)
+    except UserError as error:
+        raise UserError(f"EvalGate {gate}, safety case {case.id}: {error}", error.hint) from error
+
+
+def safety_text(context: Context, gate: str, source: SafetySource) -> str:
+    """Read the text of a gate's safety set.
+
+    Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
+    and :class:`UserError` if permission to read it is denied.
+    """
+    if source.builtin is not None:
+        return builtin_text(source.builtin)
+    field = f"EvalGate {gate}: spec.safety.source"
+    path = config_map_file(context.root, field, str(source.config_map), source.key)
+    try:
+        return path.read_bytes().decode()
+    except NO_FILE as error:
+        raise SourceNotFoundError(
+            f"EvalGate {gate}: there is no safety set at {path.relative_to(context.root)}",
+            "check spec.safety.source of the EvalGate",
+        ) from error
+    except PermissionError as error:
+        raise unreadable(f"EvalGate {gate}: the safety set at {path.relative_to(context.root)}") from error
+    except UnicodeDecodeError as error:
+        raise BadDataError(
+            f"EvalGate {gate}: the safety set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
+        ) from error
