@@ -1,7 +1,9 @@
 """Settings and fixtures for all tests."""
 
+import atexit
 import gc
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,17 +22,13 @@ settings.load_profile("untimed")
 # Importing torch, TRL and all tests makes a million objects. None of them can be freed, and looking through
 # them takes 0.4 s in each training, when accelerate collects garbage.
 gc.disable()
-_unfreeze = gc.unfreeze
+atexit.register(gc.unfreeze)  # a library reports at exit what nobody has freed
 
 
 def pytest_collection_finish() -> None:
     gc.enable()
     gc.freeze()
     gc.unfreeze = lambda: None  # which the trainer calls when its process ends: this one goes on
-
-
-def pytest_unconfigure() -> None:
-    _unfreeze()  # a library reports at exit what nobody has freed
 
 
 TESTS = Path(__file__).parent
@@ -42,6 +40,16 @@ SLOW_FIRST = (
     "trainer/",
 )
 """Files that take minutes. They run first, so that all test processes end at about the same time."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files in which all tests have a mark that ``-m`` excludes: they need a second."""
+    expression = config.getoption("markexpr")
+    if collection_path.suffix != ".py" or " or " in expression:
+        return None
+    marks = re.search(r"^pytestmark = (.*)", collection_path.read_text(), re.MULTILINE)
+    excluded = set(re.findall(r"not (\w+)", expression))
+    return True if marks and excluded & set(re.findall(r"pytest\.mark\.(\w+)", marks[1])) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from support.command import QUICKSTART, Command
-from support.tiny_model import save_tiny_model
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from support.tiny_model import save_tiny_model  # imports PyTorch
+
     folder = tmp_path_factory.mktemp("model") / "tiny"
     folder.mkdir()
     save_tiny_model(folder)

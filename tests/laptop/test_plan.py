@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import BltConfig
 
 from support.builders import make_config_map
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
-from support.multimodal_models import save_multimodal_model
 
 ON_A_VOLUME = {
     "model": {"uri": "pvc://models/base"},
@@ -62,6 +60,8 @@ def test_plan_has_the_same_numbers_as_the_run(tunegate, tiny_model, finished):
 
 
 def test_plan_names_excluded_modules_of_a_multimodal_model(tunegate, tmp_path):
+    from support.multimodal_models import save_multimodal_model
+
     model = save_multimodal_model(tmp_path / "mistral3", "mistral3")
     result = tunegate("plan", tunegate.write(model))
     assert result.returncode == 0, result.stdout
@@ -151,6 +151,8 @@ def test_plan_notes_that_the_model_of_a_start_from_job_is_unavailable(tunegate, 
 
 
 def test_plan_of_an_unknown_architecture_has_no_memory_estimate(tunegate, tiny_model, tmp_path):
+    from transformers import BltConfig
+
     model = tmp_path / "blt"
     shutil.copytree(tiny_model, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     BltConfig().save_pretrained(model)  # it has separate sizes for encoder, decoder and the layers between

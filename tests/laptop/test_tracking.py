@@ -4,7 +4,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from support.command import DPO_AFTER_SFT, Command, manifests, preference_pairs
 from support.mlflow_server import TrackerProxy, points, runs_of
@@ -74,6 +73,8 @@ def test_mlflow_has_all_parameters_metrics_and_verdicts(tracked, mlflow):
     assert job.data.tags["tunegate.published"].startswith("pvc://models/orders/")
     assert job.data.metrics["golden/golden/BaseModel_rate"] == 0
     assert job.info.status == "FINISHED"
+    from mlflow.tracking import MlflowClient
+
     client = MlflowClient(mlflow)
     report = client.download_artifacts(job.info.run_id, "report.html")
     assert Path(report).read_bytes() == (folder / "report.html").read_bytes()

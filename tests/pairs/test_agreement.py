@@ -4,7 +4,6 @@ import math
 import random
 
 import pytest
-from scipy.stats import kendalltau
 
 from tunegate_api.preference import Ranking
 from tunegate_operator.pairs.agreement import agreements, tau_b
@@ -12,6 +11,8 @@ from tunegate_operator.pairs.agreement import agreements, tau_b
 
 @pytest.mark.parametrize("seed", range(50))
 def test_tau_b_equals_that_of_scipy(seed):
+    from scipy.stats import kendalltau
+
     draw = random.Random(seed)
     count = draw.randint(2, 9)
     first, second = ({f"c{n}": draw.randint(0, 3) for n in range(count)} for _ in range(2))

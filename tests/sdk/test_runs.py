@@ -12,7 +12,6 @@ from nbclient import NotebookClient
 
 import tunegate as tg
 from support.command import Command
-from support.tiny_model import save_tiny_model
 from support.typed_orders import ROWS, cases, gate, job, rows
 from support.waiting import eventually
 
@@ -42,6 +41,8 @@ def real(monkeypatch: pytest.MonkeyPatch, warm: dict[str, str]) -> None:
 @pytest.mark.model
 @pytest.mark.usefixtures("real")
 def test_job_from_python_is_trained_and_published(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from support.tiny_model import save_tiny_model  # imports PyTorch
+
     model = here / "tiny"
     model.mkdir()
     save_tiny_model(model)

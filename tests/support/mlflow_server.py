@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-
-from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
+from typing import TYPE_CHECKING
 
 from support.api_server import free_port
 from support.waiting import eventually
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _HEAD = 65536
@@ -119,8 +120,10 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         one.close()
 
 
-def runs_of(server: str, experiment: str) -> dict[str, Run]:
+def runs_of(server: str, experiment: str) -> dict[str, "Run"]:
     """Return the runs of an experiment by name. Two runs with one name are an error."""
+    from mlflow.tracking import MlflowClient  # takes a second to import
+
     client = MlflowClient(server)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id]) if found else []
@@ -129,7 +132,9 @@ def runs_of(server: str, experiment: str) -> dict[str, Run]:
     return by_name
 
 
-def points(server: str, run: Run, metric: str) -> list[tuple[int, float]]:
+def points(server: str, run: "Run", metric: str) -> list[tuple[int, float]]:
     """Return the step and the value of each logged point. A point that was logged twice is returned twice."""
+    from mlflow.tracking import MlflowClient
+
     history = MlflowClient(server).get_metric_history(run.info.run_id, metric)
     return sorted((point.step, point.value) for point in history)

@@ -11,8 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -24,6 +26,10 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.train.losses import LossFile
+
+# It prepares the compilation of functions that it needs only for odd shapes, which takes a second.
+with patch("torch.compile", lambda function=None, **_: function or (lambda function: function)):
+    import_module("bitsandbytes")
 
 MakeRoot = Callable[..., TrainerRoot]
 AtStep = Callable[[int, Callable[[], object]], None]

@@ -4,7 +4,6 @@ from fractions import Fraction
 from random import Random
 
 import pytest
-from scipy.stats import binom
 
 from tunegate_api.judging.outcomes import (
     Baseline,
@@ -24,6 +23,8 @@ FIVE = Fraction(5)
     [(20, 0, 5), (50, 2, 5), (100, 4, 9), (500, 24, 6), (1000, 999, 99.9), (100, 100, 100), (100, 9, 100)],
 )
 def test_missed_share_is_the_binomial_distribution(total, most, drop):
+    from scipy.stats import binom
+
     assert missed_share(total, most, drop) == pytest.approx(binom.cdf(most, total, drop / 100), abs=1e-9)
 
 

@@ -5,7 +5,6 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
 
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.new_failures import default_limit
@@ -688,6 +687,8 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
 
 @pytest.mark.parametrize(("total", "limit"), [(1, 1), (20, 3), (50, 6), (100, 9), (200, 15), (500, 31)])
 def test_default_of_new_failures_is_the_99th_percentile_of_equal_models(total, limit):
+    from scipy.stats import binom
+
     assert default_limit(total) == limit
     assert binom.cdf(limit, total, 0.04) >= 0.99 > binom.cdf(limit - 1, total, 0.04)
 

@@ -6,7 +6,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
 
 from tunegate_trainer.checks.classifier import FOLDS, cross_validated_auc, separate
 
@@ -23,6 +22,8 @@ def requests(count: int, seed: int, *, things: tuple[str, ...] = THINGS) -> list
 
 
 def test_auc_of_a_fold_is_the_mann_whitney_statistic():
+    from scipy.stats import mannwhitneyu
+
     values = np.random.default_rng(0)
     scores = values.integers(0, 20, 90).astype(float)  # with ties
     labels = np.repeat([0, 1], [60, 30])

@@ -3,7 +3,6 @@
 from fractions import Fraction
 
 import pytest
-from scipy.stats import binomtest
 
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import length_bias
@@ -70,4 +69,6 @@ def test_fewer_than_fifty_pairs_have_no_bias():
 
 
 def test_smallest_bias_is_statistically_significant():
+    from scipy.stats import binomtest
+
     assert binomtest(int(MIN_SHARE * MIN_PAIRS), MIN_PAIRS).pvalue < 0.0001

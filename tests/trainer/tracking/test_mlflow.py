@@ -7,7 +7,6 @@ from contextlib import closing
 from threading import Timer
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from support.mlflow_server import ProxyMode, TrackerProxy, points, runs_of
 from support.trainer_root import STAGE, gate_spec, golden_cases
@@ -76,6 +75,8 @@ def test_interrupted_training_resumes_the_same_mlflow_run(start, runs, mlflow, a
 
 
 def test_unreachable_mlflow_delays_no_step_and_gets_the_metrics_later(start, runs, mlflow, proxy, caplog):
+    from mlflow.tracking import MlflowClient
+
     root = start(checkpoint_steps=(3, 6, 9))
     proxy.mode = ProxyMode.SILENT
     assert main(TRAIN) == ExitCode.OK
@@ -152,6 +153,8 @@ def test_track_role_ends_on_sigterm(start, proxy):
 
 
 def test_mlflow_without_file_upload_gets_everything_but_the_report(start, runs, mlflow, request):
+    from mlflow.tracking import MlflowClient
+
     nowhere = "file:///proc/nowhere"
     MlflowClient(mlflow).create_experiment(request.node.name, artifact_location=nowhere)
     root = start()

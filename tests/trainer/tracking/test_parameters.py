@@ -1,7 +1,5 @@
 """All parameters of a job are sent to trackers, whatever their length."""
 
-from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
-
 from support.trainer_root import dpo_plan, stage_plan
 from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_texts
 from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
@@ -27,6 +25,8 @@ def test_long_parameter_value_is_continued_in_another_parameter():
 
 
 def test_tracker_run_has_digests_and_the_parameters_of_every_stage(make_root):
+    from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH  # takes a second to import
+
     root = make_root(later=[dpo_plan()])
     context = root.context()
     plan, (gate,) = context.plan, context.request.gates
