@@ -101,6 +101,8 @@ class Laptop:
     def __init__(self, runs: Path, names: Collection[str]) -> None:
         self.runs = runs.absolute()
         self._names = names
+        self._written: dict[str, str] = {}
+        """The resource version of each job in its status file."""
         clock = SystemClock()
         self._cluster = LocalCluster(
             cluster_folder(self.runs),
@@ -362,7 +364,9 @@ class Laptop:
         """Update the status file and the report of a job."""
         metadata = job["metadata"]
         name = metadata["name"]
-        write_if_changed(self.status_file(name), to_yaml(job))
+        if self._written.get(name) != metadata["resourceVersion"]:
+            write_if_changed(self.status_file(name), to_yaml(job))
+            self._written[name] = metadata["resourceVersion"]
         claim = job["spec"].get("storage", {}).get("persistentVolumeClaim")
         report = self._volumes / str(claim) / metadata["uid"] / "report.html"
         if report.exists():
