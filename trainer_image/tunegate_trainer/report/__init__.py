@@ -27,6 +27,21 @@ from tunegate_trainer.report.scores import scores
 from tunegate_trainer.report.stages import stages_of
 
 
+def _utc(value: Any) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("tunegate_trainer.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+"""The templates of the page. Each is compiled once in a process."""
+TEMPLATES.filters |= {"duration": duration_text, "size": size_text, "utc": _utc}
+
+
 def render(
     workspace: Path,
     request: Request,
@@ -49,16 +64,8 @@ def _page(job: Collected) -> str:
     stages = stages_of(job)
     judgement = judge_final(job.request, job.results)
     review, match = review_of(job, is_training=bool(stages)), production_match(job)
-    environment = Environment(
-        loader=PackageLoader("tunegate_trainer.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"duration": duration_text, "size": size_text, "utc": _utc}
     times = [report.time for report in job.reports.values()]
-    return environment.get_template("report.html.j2").render(
+    return TEMPLATES.get_template("report.html.j2").render(
         job=job,
         request=job.request,
         plan=job.plan,
@@ -103,7 +110,3 @@ def _digests(job: Collected) -> list[tuple[str, str]]:
     gates = job.request.final_gates
     rows += [(f"safety set {gate.name}", gate.safety_sha256) for gate in gates if gate.safety_sha256]
     return rows + [("artifact", final.digest) for final in job.results.find(Subject.FINAL) if final.digest]
-
-
-def _utc(value: Any) -> str:
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
