@@ -174,7 +174,8 @@ class StageTrainer(SFTTrainer):
             return
         if not self._ranks.is_primary:
             return
-        if isinstance(model, PeftModel):
+        if isinstance(self.model, PeftModel):
+            model.create_or_update_model_card = lambda *_: None  # a checkpoint has no model card
             # Only the adapter: "auto" would ask the hub for the base model's vocabulary.
             model.save_pretrained(str(output_dir), save_embedding_layers=False)
         else:
