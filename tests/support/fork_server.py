@@ -202,6 +202,17 @@ def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         os._exit(code)
 
 
+def _prepare_reports_and_models() -> None:
+    """Do what a role does once, when it draws the first chart, renders the report, or loads a tiny model."""
+    for name in ("figure", "backends.backend_svg"):
+        import_module(f"matplotlib.{name}")
+    templates = import_module("tunegate_trainer.report").TEMPLATES
+    for name in templates.list_templates(extensions=["j2"]):
+        templates.get_template(name)
+    import_module("transformers.models.llama.modeling_llama")
+    import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
+
+
 def serve(program: str, path: str, owner: int) -> None:
     """Import what the program needs, and fork for each client until the process ``owner`` ends."""
     owner_fd = os.pidfd_open(owner)
@@ -209,7 +220,8 @@ def serve(program: str, path: str, owner: int) -> None:
     if program == TRAINER:
         import_module("tunegate_trainer.process.packages").hide("scipy", "sklearn", "wandb")  # as roles do
         roles = (f"roles.{role}" for role in ROLES)
-        modules = [f"tunegate_trainer.{name}" for name in ("main", "report", "distributed.ranks", *roles)]
+        modules = [f"tunegate_trainer.{name}" for name in ("main", "distributed.ranks", *roles)]
+        _prepare_reports_and_models()
     elif program == STAND_IN:
         sys.path.insert(0, str(STAND_IN_PACKAGES))
         modules = [f"tunegate_api.{name}" for name in ("contract", "judging.verdict", "plan", "v1alpha1")]
