@@ -76,6 +76,13 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all test processes of the session share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture
 def laptop(tmp_path: Path) -> Iterator[Laptop]:
     """A local cluster whose processes end with the test."""
@@ -86,24 +93,22 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def warm(shared: Path) -> dict[str, str]:
     """Return variables with which pods and commands are forks of processes that have imported their
     libraries."""
-    return _forks(TRAINER, tmp_path_factory)
+    return _forks(TRAINER, shared)
 
 
 @pytest.fixture(scope="session")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def stand_in(shared: Path) -> dict[str, str]:
     """Return variables with which pods run a fake trainer, which sends reports like the real trainer's, but
     trains nothing."""
-    return _forks(STAND_IN, tmp_path_factory)
+    return _forks(STAND_IN, shared)
 
 
-def _forks(program: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return forks(program, folder, owner=os.getpid())
-    return forks(program, folder.parent, owner=os.getppid())
+def _forks(program: str, folder: Path) -> dict[str, str]:
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return forks(program, folder, owner)
 
 
 @pytest.fixture

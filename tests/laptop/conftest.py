@@ -1,5 +1,6 @@
 """Fixtures of the laptop tests: a tiny model, the command in its own folder, and a run that passed."""
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,11 +31,17 @@ def cold(tmp_path: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: dict[str, str]) -> Command:
-    """The working folder of a run that passed. Tests must not change this folder."""
-    command = Command(tmp_path_factory.mktemp("finished"), dict(warm))
-    result = command("run", command.write(tiny_model))
-    assert result.returncode == 0, result.stdout
+def finished(shared: Path, tiny_model: Path, warm: dict[str, str]) -> Command:
+    """The working folder of a run that passed, which all test processes share. Tests must not change this
+    folder."""
+    command = Command(shared / "finished", dict(warm))
+    command.folder.mkdir(exist_ok=True)
+    with (command.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (command.folder / "passed").exists():
+            result = command("run", command.write(tiny_model))
+            assert result.returncode == 0, result.stdout
+            (command.folder / "passed").touch()
     return command
 
 

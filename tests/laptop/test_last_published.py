@@ -1,7 +1,10 @@
 """If two jobs publish to one URI, the second job's model must not be worse than the first job's model."""
 
+import shutil
+
 import pytest
 
+from support.command import Command
 from support.overlapping import good_and_worse, with_grown_set, with_other_failures
 
 pytestmark = pytest.mark.model
@@ -9,6 +12,22 @@ LOST = (
     "golden: golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points, limit -5.0; "
     "new failures 5, at most 3: "
 )
+
+
+@pytest.fixture(scope="session")
+def good_run(tmp_path_factory, tiny_model, warm) -> Command:
+    """The working folder of the good job's run. Tests must not change this folder."""
+    good, _ = good_and_worse(f"file://{tiny_model}")
+    command = Command(tmp_path_factory.mktemp("good"), dict(warm))
+    assert command("run", command.write_all(good), seconds=400).returncode == 0
+    return command
+
+
+@pytest.fixture
+def published(tmp_path, good_run, warm) -> Command:
+    """The command in a copy of this folder."""
+    shutil.copytree(good_run.folder, tmp_path / "here", symlinks=True)
+    return Command(tmp_path / "here", dict(warm))
 
 
 @pytest.mark.slow
@@ -25,25 +44,23 @@ def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
 
-def test_recreated_gate_still_finds_its_baseline(tunegate, tiny_model):
+def test_recreated_gate_still_finds_its_baseline(published, tiny_model):
     good, worse = good_and_worse(f"file://{tiny_model}")
-    assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
-    uid = tunegate.object("good")["metadata"]["uid"][:5]
+    uid = published.object("good")["metadata"]["uid"][:5]
     for kept in ("EvalGate/*/golden.yaml", "FineTuneJob/*/good.yaml"):  # the job would be recorded again
-        (path,) = (tunegate.runs / ".cluster").rglob(kept)
+        (path,) = (published.runs / ".cluster").rglob(kept)
         path.unlink()
-    result = tunegate("run", tunegate.write_all([*good[:-1], *worse], "again"), seconds=400)
-    failure = tunegate.status("worse")["failure"]
+    result = published("run", published.write_all([*good[:-1], *worse], "again"), seconds=400)
+    failure = published.status("worse")["failure"]
     assert failure["message"].startswith(LOST.format(uid=uid)), result.stdout
 
 
-def test_new_gate_with_a_grown_set_judges_the_published_version_again(tunegate, tiny_model):
+def test_new_gate_with_a_grown_set_judges_the_published_version_again(published, tiny_model):
     good, worse = good_and_worse(f"file://{tiny_model}")
-    assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
-    uid = tunegate.object("good")["metadata"]["uid"][:5]
+    uid = published.object("good")["metadata"]["uid"][:5]
     grown = [*good[:-2], *with_grown_set(good, worse)]
-    result = tunegate("run", tunegate.write_all(grown, "grown"), seconds=400)
-    failure = tunegate.status("worse")["failure"]
+    result = published("run", published.write_all(grown, "grown"), seconds=400)
+    failure = published.status("worse")["failure"]
     assert failure["message"].startswith(
         f"golden-v2: golden 18/25, LastPublished (good-{uid}, judged again) 25/25: -28.0 points, limit -5.0; "
     ), result.stdout
