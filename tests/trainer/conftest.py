@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A step of a tiny model is shorter than waking a thread: two threads make the tests three times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,7 @@ from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.train.losses import LossFile
 
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as in roles
 # It prepares the compilation of functions that it needs only for odd shapes, which takes a second.
 with patch("torch.compile", lambda function=None, **_: function or (lambda function: function)):
     import_module("bitsandbytes")
