@@ -10,13 +10,12 @@ from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.expectations import JudgeExpectation
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.meta import Sha256
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_trainer.inference.server import ChatServer, open_server
 from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.judge.calibration import read_calibration
-from tunegate_trainer.judge.instructions import instructions_for_outputs
+from tunegate_trainer.judge.instructions import instructions_for_outputs, instructions_sha256
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.judge.scoring import Scoring
 from tunegate_trainer.process.context import Context
@@ -144,11 +143,6 @@ class GateJudge:
             return f"it was calibrated with other instructions: {again}"
         found = assess_calibration(calibrated.calibration, self.judge.calibration)
         return None if found.has_passed else f"its calibration is inconclusive: {found.message}"
-
-
-def instructions_sha256(judge: Judge) -> Sha256:
-    """Return the digest of the instructions for the judge of a gate, which include the rubric."""
-    return sha256_text(instructions_for_outputs(judge.rubric))
 
 
 def with_gate_judges(

@@ -8,7 +8,10 @@ special tokens of the chat template in the text of messages, so the characters t
 import json
 import re
 
+from tunegate_api.contract import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
+from tunegate_api.meta import Sha256
+from tunegate_api.v1alpha1.data import Judge
 
 DEFAULT_RUBRIC = """\
 - The completion does what the prompt asks, completely and in the requested language and format.
@@ -75,3 +78,8 @@ def with_reminder(messages: Messages, answer: str) -> Messages:
     if not quoted:  # some servers refuse an empty turn
         return messages[:2]
     return [*messages[:2], {"role": "assistant", "content": quoted}, {"role": "user", "content": _REMINDER}]
+
+
+def instructions_sha256(judge: Judge) -> Sha256:
+    """Return the digest of the instructions for the judge of a gate, which include the rubric."""
+    return sha256_text(instructions_for_outputs(judge.rubric))

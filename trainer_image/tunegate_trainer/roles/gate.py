@@ -24,7 +24,7 @@ from tunegate_trainer.artifacts.build import (
     load_artifact,
     published_stops,
 )
-from tunegate_trainer.artifacts.gate_result import GateRoleResult, GateVerdict
+from tunegate_trainer.artifacts.gate_result import GateRoleResult, GateVerdict, UsedGuardrail, UsedJudge
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
@@ -32,6 +32,7 @@ from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
+from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
 from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
@@ -157,14 +158,35 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             openings=openings,
             rejudged=published.judged,
             served=served_outputs,
-            judges={g.name: j for g in request.final_gates if (j := used_judge(g, context))},
-            guardrails={g.name: u for g in request.final_gates if (u := used_guardrail(g, context))},
+            judges=_used_judges(context),
+            guardrails=_used_guardrails(context),
             evaluations=evaluations,
             verdicts=verdicts,
             verdict=judgement.state,
         ),
     )
     context.send_report(results=results)
+
+
+def _used_judges(context: Context) -> dict[str, UsedJudge]:
+    """Return the judge of each final gate that has one, with its calibration and faults."""
+    found = {}
+    for gate in context.request.final_gates:
+        if (used := used_judge(gate)) is not None:
+            calibrated = context.plan.gate_judges.get(gate.name)
+            calibration = calibrated.calibration if calibrated else None
+            faults = gate_judge(context, gate).faults
+            found[gate.name] = used.model_copy(update={"calibration": calibration, "faults": faults})
+    return found
+
+
+def _used_guardrails(context: Context) -> dict[str, UsedGuardrail]:
+    """Return the guardrail of each final gate that has one, with the result of its probes."""
+    found = {}
+    for gate in context.request.final_gates:
+        if (used := used_guardrail(gate)) is not None:
+            found[gate.name] = used.model_copy(update={"probes": gate_guard(context, gate).probed})
+    return found
 
 
 def _evaluated_checkpoints(context: Context, stage: str) -> int:
