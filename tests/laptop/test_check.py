@@ -73,18 +73,6 @@ def test_check_counts_rows_only_for_a_goal_and_tokens_only_for_a_model(tunegate,
     assert (results(model)["long_rows"], model["exit code"]) == ("Refused", 1)
 
 
-def test_columns_name_the_fields_of_production_inputs_too(tunegate, tmp_path):
-    path = str(rows(tmp_path, 300))
-    columns = ("--column", "prompt=question", "--column", "completion=answer")
-    found = checked(tunegate, path, "--production", path, *columns)
-    assert (found["exit code"], results(found)["distribution_shift"]) == (0, "Passed"), found["findings"]
-    prompts = tmp_path / "production.jsonl"
-    prompts.write_text((tmp_path / "rows.jsonl").read_text().replace('"question"', '"prompt"'))
-    own = ("--set", "production.columns.prompt=prompt")
-    found = checked(tunegate, path, "--production", str(prompts), *columns, *own)
-    assert (found["exit code"], results(found)["distribution_shift"]) == (0, "Passed"), found["findings"]
-
-
 def test_check_explains_an_unreadable_source(tunegate, tmp_path):
     found = checked(tunegate, f"file://{tmp_path}/nothing.jsonl")
     assert found["exit code"] == 1

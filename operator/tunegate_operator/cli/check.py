@@ -26,7 +26,7 @@ _MARKS = {"Refused": "✗", "Warned": "!", "Passed": "✓"}
 @click.command()
 @click.argument("data")
 @click.option("--preference", help="Preference pairs: prompt, chosen and rejected completion.")
-@click.option("--production", help="A sample of production inputs. --column names its fields, too.")
+@click.option("--production", help="A sample of production inputs.")
 @click.option(
     "--golden",
     "golden_sets",

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from tunegate_api import API_VERSION
-from tunegate_api.v1alpha1.data import Goal, InputColumns
+from tunegate_api.v1alpha1.data import Goal
 from tunegate_api.validation.problems import find_problems
 
 COLUMNS = click.option(
@@ -43,14 +43,12 @@ def data_job(
     """Return the manifest of a job that has this data, with as few other fields as possible. If ``goal`` or
     ``model`` is None, the job has any goal or model. ``fields`` are further fields of ``spec.data``."""
     sources: dict[str, Any] = {"train": {"uri": address_of(data)}}
-    names = dict(_column(column) for column in columns)
-    if names:
-        sources["train"]["columns"] = names
+    if columns:
+        sources["train"]["columns"] = dict(_column(column) for column in columns)
     if preference:
         sources["preference"] = {"uri": address_of(preference)}
     if production:
-        read = {name: field for name, field in names.items() if name in InputColumns.model_fields}
-        sources["production"] = {"uri": address_of(production)} | ({"columns": read} if read else {})
+        sources["production"] = {"uri": address_of(production)}
     for field in fields:
         _set(sources, field)
     stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}}]
