@@ -26,7 +26,10 @@ _MARKS = {"Refused": "✗", "Warned": "!", "Passed": "✓"}
 @click.command()
 @click.argument("data")
 @click.option("--preference", help="Preference pairs: prompt, chosen and rejected completion.")
-@click.option("--production", help="A sample of production inputs.")
+@click.option(
+    "--production",
+    help="A sample of production inputs. --set production.columns.prompt=FIELD names its field.",
+)
 @click.option(
     "--golden",
     "golden_sets",
