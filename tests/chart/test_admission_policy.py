@@ -55,7 +55,7 @@ def admin(server: ApiServer) -> Iterator[client.ApiClient]:
 
 
 @pytest.fixture(scope="module")
-def operator(server: ApiServer) -> Iterator[client.ApiClient]:
+def operator(server: ApiServer, admin: client.ApiClient) -> Iterator[client.ApiClient]:
     """A client with the operator's ServiceAccount. The policies are already in force."""
     with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as api:
         core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
@@ -63,9 +63,11 @@ def operator(server: ApiServer) -> Iterator[client.ApiClient]:
         of_us = bare["metadata"] | {"labels": MANAGED_LABELS, "ownerReferences": [OWNER]}
         pods = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}
         probe = {"metadata": of_us, "spec": {"suspend": True, "template": pods}}
+        record = {"metadata": {"generateName": "probe-", "ownerReferences": [OWNER]}}
         for act in (
             lambda: core.create_namespaced_config_map("default", bare),
             lambda: batch.create_namespaced_job("default", probe),
+            lambda: client.CoreV1Api(admin).create_namespaced_config_map("default", record),
         ):
             eventually(lambda act=act: refusal(act), what="the policies are in force", pause=0.2)
         yield api
