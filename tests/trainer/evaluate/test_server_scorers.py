@@ -11,6 +11,7 @@ from support.chat_server import failing
 from support.gate_servers import judge_cases, judge_spec, write_calibration
 from support.guard_server import GuardServerStub
 from support.judge_server import JUDGE_KEY, JudgeServerStub, score
+from support.proxy import use_proxy
 from support.stores.web_server import Response
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -123,6 +124,21 @@ def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(
     gate.restart()
     write_calibration(gate.root)
     assert outcomes(gate("a mug", "a mug")) == expected
+
+
+def test_required_gate_does_not_use_scores_that_came_through_a_proxy(make_root, judge, monkeypatch):
+    spec = gate_spec(judge_cases(1), judge=judge_spec(judge))
+    root = replace(make_root(gates={"free": spec, "required": spec}), required_gates=("required",))
+    root.write_request()
+    write_calibration(root)
+    context = root.context()
+    sets = golden_sets(context, load_tokenizer(root.base_model), context.request.gates)
+    assert sets[0].identity != sets[1].identity, "cached results of the two gates are not shared"
+    with JudgeServerStub(lambda *_: score(True)) as proxy:
+        use_proxy(monkeypatch, proxy)
+        output = [Output("a bad mug", truncated=False)]
+        found = [score_cases(each.cases, output)[0][GOLDEN].outcome for each in sets]
+    assert found == ["p", "f"]
 
 
 def test_equal_output_is_not_scored_twice_by_later_processes(judged, judge):

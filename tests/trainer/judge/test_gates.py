@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from support.chat_server import failing
 from support.gate_servers import judge_cases, judge_spec
 from support.guard_server import GuardServerStub
-from support.judge_server import JUDGE_KEY, calibration_rows, find_bad_rows, score
+from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
+from support.proxy import use_proxy
 from support.trainer_root import TrainerRoot, gate_spec, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import Plan
@@ -79,6 +81,18 @@ def test_gates_with_the_same_judge_share_its_calibration(make_job, judge):
     assert main(["data"]) == ExitCode.OK
     assert len(judge.bodies) == 100
     assert plan_of(root).gate_judges["first"] == plan_of(root).gate_judges["second"]
+
+
+def test_required_gate_is_not_calibrated_with_answers_of_the_jobs_proxy(make_job, judge, monkeypatch):
+    judge.reply = lambda row, n: score(False) if row["completion"] == "mugs: 99" else find_bad_rows(row, n)
+    gate = gate_spec(judge_cases(), judge=judge_spec(judge))
+    root = make_job(free=gate, required=gate)
+    replace(root, required_gates=("required",)).write_request()
+    with JudgeServerStub() as proxy:  # accepts the row that the judge does not
+        use_proxy(monkeypatch, proxy)
+        assert main(["data"]) == ExitCode.OK
+    accepted = {name: each.calibration.good_accepted for name, each in plan_of(root).gate_judges.items()}
+    assert accepted == {"free": 80, "required": 79}
 
 
 def test_inconclusive_calibration_is_a_warning_with_the_figures(make_job, judge):

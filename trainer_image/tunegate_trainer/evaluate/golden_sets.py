@@ -116,10 +116,11 @@ def _identity(
     digest: str, custom: Mapping[str, Scorer], servers: Mapping[str, Scorer], gate: GateRequest
 ) -> str:
     """Return the digest of a golden set. It includes the versions of the user's scorers and the settings of
-    the judge and the guardrail, if cases need them."""
+    the judge and the guardrail, if cases need them, and whether they are asked without the job's proxy."""
     versions: list[Any] = sorted((name, custom_version(name.removeprefix(f"{CUSTOM} "))) for name in custom)
     spec = gate.spec.to_wire()
     versions += [(name, spec[name]) for name in sorted(servers)]
+    versions += [("direct", True)] if servers and gate.required else []
     return sha256_text(json.dumps([digest, versions], sort_keys=True)) if versions else digest
 
 

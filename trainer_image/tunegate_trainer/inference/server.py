@@ -75,6 +75,7 @@ class ChatServer:
         self.field = field
         self.path = path
         self.model = endpoint.model
+        self.is_direct = is_direct
         self._url = f"{endpoint.url.rstrip('/')}{path}"
         try:
             url = httpx2.URL(self._url)

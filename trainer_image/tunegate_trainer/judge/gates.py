@@ -47,10 +47,11 @@ class GateJudge:
 
     @property
     def answers(self) -> Path:
-        """The file on the volume with the answers. All gates with the same judge and instructions share
-        it."""
+        """The file on the volume with the answers. Gates with the same judge and instructions share it, but
+        a required gate does not use answers that the job's proxy may have forged."""
         endpoint = self.judge.endpoint
-        digest = sha256_text("\n".join([endpoint.url, endpoint.model, self.instructions]))
+        parts = [endpoint.url, endpoint.model, self.instructions, *(["direct"] if self.gate.required else [])]
+        digest = sha256_text("\n".join(parts))
         return self.context.workspace / self.context.paths.judge_answers(digest)
 
     def open(self) -> ChatServer:

@@ -80,8 +80,10 @@ class Scoring:
         return [known.get(key) for key in keys]
 
     def key(self, row: ReviewRow, system: str) -> str:
-        """Return the key of a request: a digest of the server, the model, the system message and the row."""
-        return sha256_text("\n".join([str(self.server), sha256_text(system), row.digest]))
+        """Return the key of a request: a digest of the server, the model, the system message and the row, and
+        of whether the server is asked without the proxies in the environment."""
+        direct = ["direct"] if self.server.is_direct else []
+        return sha256_text("\n".join([str(self.server), sha256_text(system), row.digest, *direct]))
 
 
 class _RowQuestion:
