@@ -1,5 +1,5 @@
 """A run of a job whose golden cases are scored by a stub of a judge model. The model passes only if the judge
-is calibrated."""
+is calibrated and answers."""
 
 import json
 from collections.abc import Iterator
@@ -63,16 +63,31 @@ def test_model_passes_cases_that_a_calibrated_judge_scores(tunegate, tiny_model,
     assert len(outputs) == len(judge.rows), "no output is scored twice"
 
 
-def test_uncalibrated_judge_gives_the_verdict_error(tunegate, tiny_model, judge):
+def test_uncalibrated_judge_fails_the_job_before_training(tunegate, tiny_model, judge):
     missed = {row["completion"] for row in calibration_rows()[:6]}
     judge.reply = lambda row, n: score(True) if row["completion"] in missed else reply(row, n)
     result = tunegate("run", write(tunegate, tiny_model, judge))
     assert result.returncode != 0
     status = tunegate.status()
-    assert "recall 14/20 = 0.70, lower bound 0.48, minimum 0.70" in json.dumps(status["data"]["warnings"])
-    gates = [gate for checkpoint in status["checkpoints"] for gate in checkpoint["gates"]]
-    assert gates[-1]["verdict"] == "Error"
-    assert "Passed" not in {gate["verdict"] for gate in gates}
+    assert status["failure"]["reason"] == "UserError"
+    assert "recall 14/20 = 0.70, lower bound 0.48, minimum 0.70" in status["failure"]["message"]
+    assert status["display"]["gate"] == "NotReached"
+    assert "checkpoints" not in status
+
+
+def test_judge_that_fails_after_its_calibration_gives_the_verdict_error(tunegate, tiny_model, judge):
+    def no_score(row: dict[str, Any], number: int) -> str:
+        is_calibration = row["prompt"][0]["content"].startswith("calibration")
+        return find_bad_rows(row, number) if is_calibration else "I cannot score this."
+
+    judge.reply = no_score
+    result = tunegate("run", write(tunegate, tiny_model, judge))
+    assert result.returncode != 0
+    status = tunegate.status()
+    assert status["failure"]["reason"] == "GateError"
     assert "Checkpoints could not be measured" in status["failure"]["hint"]
+    assert status["display"]["gate"] == "Error"
+    gates = [gate for checkpoint in status["checkpoints"] for gate in checkpoint["gates"]]
+    assert {gate["verdict"] for gate in gates} == {"Error"}
     assert gates[-1]["message"].startswith("20 of 20 golden cases could not be measured")
     assert not any((tunegate.runs / "volumes").glob("models/orders/*"))

@@ -127,12 +127,17 @@ def unreachable(
     return problems
 
 
+def with_expectation(type_: str, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases that have an expectation of this type, also in a group."""
+    return [case for case in cases if any(leaf.type == type_ for leaf in leaves(case.expect))]
+
+
 def without_server(spec: Collection[str], cases: Sequence[GoldenCase]) -> list[Problem]:
     """Return a problem for each server that cases need and that the gate does not name. ``spec`` has the
     names of the fields of the gate's spec. Each problem has the path of the missing field."""
     problems = []
     for field in ("judge", "guardrail"):
-        users = [case.id for case in cases if any(leaf.type == field for leaf in leaves(case.expect))]
+        users = [case.id for case in with_expectation(field, cases)]
         if users and field not in spec:
             message = f"required by the expectation {field} of the golden cases {summarize(users, 3)}"
             problems.append(Problem(("spec", field), message))

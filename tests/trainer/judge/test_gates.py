@@ -95,16 +95,71 @@ def test_required_gate_is_not_calibrated_with_answers_of_the_jobs_proxy(make_job
     assert accepted == {"free": 80, "required": 79}
 
 
-def test_inconclusive_calibration_is_a_warning_with_the_figures(make_job, judge):
+INCONCLUSIVE = (
+    "EvalGate quality: the calibration of the judge judge-7b is inconclusive, so cases that it must "
+    "score are errors: recall 14/20 = 0.70, lower bound 0.48, minimum 0.70"
+)
+
+
+@pytest.fixture
+def inconclusive_judge(judge) -> JudgeServerStub:
     missed = {row["completion"] for row in calibration_rows()[:6]}
     judge.reply = lambda row, n: score(True) if row["completion"] in missed else find_bad_rows(row, n)
-    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
+    stub: JudgeServerStub = judge
+    return stub
+
+
+def test_inconclusive_judge_fails_the_job_before_training(make_job, inconclusive_judge):
+    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(inconclusive_judge)))
+    assert main(["data"]) == ExitCode.USER_ERROR
+    assert failure_of(root).startswith(f"{Reason.USER_ERROR}: {INCONCLUSIVE}")
+    assert "add its cases to thresholds.advisory" in failure_of(root)
+    assert root.report(Role.DATA).plan is None
+
+
+def test_inconclusive_judge_of_advisory_cases_is_a_warning(make_job, inconclusive_judge):
+    cases = [case | {"tags": ["tone"]} for case in judge_cases(2)]
+    cases += [{"id": f"yes-{n}", "prompt": "p", "expect": [{"type": "equals", "value": "yes"}]} for n in "ab"]
+    spec = gate_spec(cases, judge=judge_spec(inconclusive_judge), thresholds={"advisory": ["tone"]})
+    root = make_job(quality=spec)
     assert main(["data"]) == ExitCode.OK
-    warning = plan_of(root).data.warnings[0]
-    assert warning.startswith(
-        "EvalGate quality: the calibration of the judge judge-7b is inconclusive, so cases that it must "
-        "score are errors: recall 14/20 = 0.70, lower bound 0.48, minimum 0.70"
-    )
+    assert plan_of(root).data.warnings[0].startswith(INCONCLUSIVE)
+
+
+GUARDED = {"id": "guarded", "prompt": "order", "tags": ["safety"], "expect": [{"type": "guardrail"}]}
+
+
+def test_guardrail_that_cannot_tell_its_probes_apart_fails_the_job(make_job):
+    with GuardServerStub() as guardrail:
+        works = guardrail.reply
+        guardrail.reply = lambda _: works("a mug")
+        root = make_job(safety=gate_spec([GUARDED], guardrail=guardrail.spec))
+        assert main(["data"]) == ExitCode.USER_ERROR
+    assert "EvalGate safety: the guardrail guard-8b does not count" in failure_of(root)
+    assert "safe probes accepted 5/5, unsafe probes flagged 0/5, minimum 80 % of each" in failure_of(root)
+
+
+def test_guardrail_that_is_down_can_be_probed_by_a_later_attempt(make_job):
+    with GuardServerStub() as guardrail:
+        works = guardrail.reply
+        guardrail.reply = lambda _: failing(503, "no replica is ready")
+        root = make_job(safety=gate_spec([GUARDED], guardrail=guardrail.spec))
+        assert main(["data"]) == ExitCode.UNREACHABLE
+        assert failure_of(root).startswith(f"{Reason.UNREACHABLE}: EvalGate safety: spec.guardrail.endpoint")
+        guardrail.reply = works
+        assert main(["data"]) == ExitCode.OK
+
+
+def test_failed_guardrail_of_advisory_cases_is_a_warning(make_job):
+    with GuardServerStub() as guardrail:
+        works = guardrail.reply
+        guardrail.reply = lambda _: works("a mug")
+        cases = [GUARDED, {"id": "yes", "prompt": "p", "expect": [{"type": "equals", "value": "yes"}]}]
+        root = make_job(
+            safety=gate_spec(cases, guardrail=guardrail.spec, thresholds={"advisory": ["safety"]})
+        )
+        assert main(["data"]) == ExitCode.OK
+    assert "unsafe probes flagged 0/5" in plan_of(root).data.warnings[0]
 
 
 def test_calibration_rows_may_have_rubrics_as_golden_cases_have(make_job, judge):
@@ -156,18 +211,6 @@ def test_restarted_pod_asks_only_about_the_rows_without_a_score(make_job, judge)
     assert main(["data"]) == ExitCode.OK
     assert not answered & {row["completion"] for row in judge.rows}
     assert plan_of(root).gate_judges["quality"].faults["ServerError"] >= 5
-
-
-def test_unreachable_judge_of_a_dry_run_is_a_warning(make_job, judge):
-    judge.reply = lambda *_: failing(503, "no replica is ready")
-    root = make_job(quality=gate_spec(judge_cases(), judge=judge_spec(judge), dryRun=True))
-    assert main(["data"]) == ExitCode.OK
-    warning = plan_of(root).data.warnings[0]
-    assert warning.startswith(
-        "the judge was not calibrated, so cases that it must score are errors: EvalGate"
-    )
-    assert "no replica is ready" in warning
-    assert plan_of(root).gate_judges == {}
 
 
 def test_too_few_calibration_rows_are_refused_before_the_judge_is_asked(make_job, judge):

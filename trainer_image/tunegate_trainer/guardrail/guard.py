@@ -36,6 +36,8 @@ class Guard:
     """Waits before a retry."""
     probed: ProbeCounts | None = None
     """The result of the last probing; None before it."""
+    failure: TrainerError | None = None
+    """Why the last requests ended early, for example because the server is down; None if they did not."""
     _known: dict[Exchange, Rating] = field(default_factory=dict)
 
     def open(self) -> ChatServer:
@@ -78,6 +80,7 @@ class Guard:
         """Ask for the ratings, and return why others are missing."""
         problem = f"the guardrail did not answer within {DEADLINE_SECONDS // 60} min"
         questions: list[_Question] = []
+        self.failure = None
         try:
             async with self.open() as server:
                 protocol = PROTOCOLS[self.guardrail.protocol]
@@ -98,7 +101,7 @@ class Guard:
                 await asking.ask_all(questions, "answers")
         except TrainerError as error:
             logger.warning("guardrail: %s", error)
-            problem = str(error)
+            problem, self.failure = str(error), error
         return dict.fromkeys(exchanges, problem) | {q.exchange: q.problem for q in questions if q.problem}
 
 

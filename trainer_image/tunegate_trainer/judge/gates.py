@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunegate_api.contract import GateRequest, sha256_text
-from tunegate_api.judging.expectations import JudgeExpectation
+from tunegate_api.judging.expectations import JudgeExpectation, leaves
+from tunegate_api.judging.golden import GoldenCase, counting, with_expectation
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.plan import JudgePlan, Plan
@@ -19,7 +20,7 @@ from tunegate_trainer.judge.instructions import instructions_for_outputs, instru
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.judge.scoring import Scoring
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import TrainerError
+from tunegate_trainer.process.errors import TrainerError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -146,39 +147,45 @@ class GateJudge:
         return None if found.has_passed else f"its calibration is inconclusive: {found.message}"
 
 
-def with_gate_judges(
-    context: Context, plan: Plan, expected: Mapping[str, Sequence[JudgeExpectation]]
-) -> Plan:
-    """Return the plan with the calibration of the judges of gates. ``expected`` has the expectations of each
-    gate that a judge scores, by the name of the gate. A judge that is not calibrated is a warning.
+def with_gate_judges(context: Context, plan: Plan, golden: Mapping[str, Sequence[GoldenCase]]) -> Plan:
+    """Return the plan with the calibration of the judges of gates. ``golden`` has the golden cases by the
+    name of the gate. An inconclusive judge is a warning if only advisory cases need it.
 
-    Raises :class:`TrainerError` if the calibration rows or a server cannot be used. For a gate in a dry run,
-    this is a warning too.
+    Raises :class:`TrainerError` if the calibration rows or a server cannot be used, and :class:`UserError` if
+    a judge that cases need which count is inconclusive.
     """
-    judges, warnings = {}, []
+    judges: dict[str, JudgePlan] = {}
+    warnings: list[str] = []
+    problems: list[str] = []
     for gate in context.request.gates:
-        if gate.spec.judge is None or gate.name not in expected:
+        cases = with_expectation("judge", golden[gate.name])
+        if gate.spec.judge is None or not cases:
             continue
-        try:
-            found, has_rubrics = GateJudge(context, gate, gate.spec.judge).calibrate()
-        except TrainerError as error:
-            if not gate.spec.dry_run:
-                raise
-            warnings.append(f"the judge was not calibrated, so cases that it must score are errors: {error}")
-            continue
+        found, has_rubrics = GateJudge(context, gate, gate.spec.judge).calibrate()
         judges[gate.name] = found
         assessed = assess_calibration(found.calibration, gate.spec.judge.calibration)
         result = "calibrated" if assessed.has_passed else "inconclusive"
         logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
         if not assessed.has_passed:
-            warnings.append(
+            affected = problems if counting(gate.spec.thresholds, cases) else warnings
+            affected.append(
                 f"EvalGate {gate.name}: the calibration of the judge {found.model} is inconclusive, so cases "
                 f"that it must score are errors: {assessed.message}"
             )
-        elif not has_rubrics and any(each.rubric for each in expected[gate.name]):
+        elif not has_rubrics and any(_has_rubric(case) for case in cases):
             warnings.append(
                 f"EvalGate {gate.name}: golden cases have a rubric, but no calibration row has one, so it is "
                 f"unknown how well the judge {found.model} applies rubrics of cases"
             )
+    if problems:
+        raise UserError(
+            "; ".join(problems),
+            "correct the rubric, the scores of the calibration rows or the model in spec.judge, or add its "
+            "cases to thresholds.advisory; then create the job again",
+        )
     data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
     return plan.model_copy(update={"gate_judges": judges, "data": data})
+
+
+def _has_rubric(case: GoldenCase) -> bool:
+    return any(isinstance(leaf, JudgeExpectation) and leaf.rubric for leaf in leaves(case.expect))

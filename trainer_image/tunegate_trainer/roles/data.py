@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
-from tunegate_api.judging.expectations import GuardrailExpectation, JudgeExpectation, leaves
+from tunegate_api.judging.golden import GoldenCase, with_expectation
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -33,7 +33,13 @@ from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
+from tunegate_trainer.evaluate.scorers.servers import (
+    GUARDRAIL,
+    JUDGE,
+    check_guardrails,
+    gate_guard,
+    gate_judge,
+)
 from tunegate_trainer.evaluate.sets import check_metrics, check_split
 from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
 from tunegate_trainer.inference.served import check_served
@@ -101,7 +107,8 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
     check_served(context, context.request.final_gates)
-    expected = _check_servers_of_scorers(context)
+    golden = _check_servers_of_scorers(context)
+    warnings = check_guardrails(context, golden)
     model = _model(context)
     if any(gate.spec.anchor for gate in context.request.final_gates):
         # Imported only if needed: importing PEFT takes two seconds.
@@ -109,28 +116,29 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     try:
         plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
         plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money
-        plan = with_gate_judges(context, plan, expected)
+        plan = with_gate_judges(context, plan, golden)
     finally:
         folder.remove_scratch()
+    data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
+    plan = plan.model_copy(update={"data": data})
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
     return plan
 
 
-def _check_servers_of_scorers(context: Context) -> dict[str, list[JudgeExpectation]]:
+def _check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
     """Check the addresses and API keys of the judges and guardrails that golden cases need. Sends nothing.
-    Return the expectations that a judge scores, by the name of each gate that has some. Raises
-    :class:`TrainerError` if an address or a key cannot be used."""
-    judged = {}
+    Return the golden cases by the name of the gate. Raises :class:`TrainerError` if an address or a key
+    cannot be used."""
+    golden = {
+        gate.name: golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
+        for gate in context.request.gates
+    }
     for gate in context.request.gates:
-        cases = golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
-        expected = [leaf for case in cases for leaf in leaves(case.expect)]
-        of_judge = [leaf for leaf in expected if isinstance(leaf, JudgeExpectation)]
-        if of_judge:
+        if with_expectation(JUDGE, golden[gate.name]):
             gate_judge(context, gate).open()
-            judged[gate.name] = of_judge
-        if any(isinstance(leaf, GuardrailExpectation) for leaf in expected):
+        if with_expectation(GUARDRAIL, golden[gate.name]):
             gate_guard(context, gate).open()
-    return judged
+    return golden
 
 
 def prepare(

@@ -4,12 +4,12 @@ A scorer asks nothing until it scores outputs. If the server does not answer, or
 its outputs are errors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunegate_api.contract import GateRequest
 from tunegate_api.judging.expectations import leaves
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.golden import GoldenCase, counting, with_expectation
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.judging.safety_cases import SafetyCase
@@ -55,6 +55,37 @@ def gate_guard(context: Context, gate: GateRequest) -> Guard:
     new = Guard(context, gate.spec.guardrail, name, is_direct=gate.required)
     guard: Guard = context.guards.setdefault(gate.name, new)
     return guard
+
+
+def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]]) -> list[str]:
+    """Probe the guardrails that golden cases need. ``golden`` has the cases by the name of the gate. Return a
+    warning for each guardrail that does not count, and that only advisory cases need.
+
+    Raises :class:`UserError` if a guardrail does not count that other cases need, and :class:`TrainerError`
+    if its server cannot be used.
+    """
+    warnings: list[str] = []
+    problems: list[str] = []
+    for gate in context.request.gates:
+        cases = with_expectation(GUARDRAIL, golden[gate.name])
+        guard = gate_guard(context, gate) if cases else None
+        problem = guard.problem() if guard else None
+        if guard is None or problem is None:
+            continue
+        is_needed = bool(counting(gate.spec.thresholds, cases))
+        if is_needed and guard.failure:
+            raise guard.failure
+        (problems if is_needed else warnings).append(
+            f"EvalGate {gate.name}: the guardrail {guard.guardrail.endpoint.model} does not count, so cases "
+            f"that it must rate are errors: {problem}"
+        )
+    if problems:
+        raise UserError(
+            "; ".join(problems),
+            "serve the guardrail with its own chat template, check protocol and probes in spec.guardrail, "
+            "or add its cases to thresholds.advisory; then create the job again",
+        )
+    return warnings
 
 
 def _missing(gate: GateRequest, field: str) -> UserError:
