@@ -153,6 +153,7 @@ def test_job_without_a_passing_checkpoint_fails_before_the_gate():
     status = world.run()
     assert status.failure is not None
     assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
+    assert status.display.gate == "Failed"
     assert "the nearest is step 50: golden 60/100 = 0.60, required 0.80" in status.failure.message
     assert not any("gate" in name for name in world.jobs())
 
@@ -162,7 +163,8 @@ def test_outcomes_of_another_golden_set_never_pass():
     world.apply_all()
     status = world.run()
     assert status.failure is not None
-    assert status.failure.reason == Reason.NO_PASSING_CHECKPOINT
+    assert status.failure.reason == Reason.GATE_ERROR
+    assert status.display.gate == "Error"
     assert "100 outcomes were reported for the 0 cases of the golden set" in status.failure.message
 
 

@@ -280,7 +280,8 @@ class Display(StatusModel):
     """Golden pass rate of the last checkpoint or of the final model, on its first gate, for example 0.96."""
     gate: str = ""
     """Verdict of the gates. Pending: no verdict yet. Failed: a model failed, training was stopped, or no
-    checkpoint passed. NotReached: the job ended before a gate evaluated a model."""
+    checkpoint passed. Error: a model, or the nearest checkpoint, could not be measured. NotReached: the job
+    ended before a gate evaluated a model."""
     best: str = ""
     """Best checkpoint that passed, and its golden pass rate, for example step 70 (0.96). Names the stage if a
     later stage is training."""

@@ -263,12 +263,12 @@ class Reason(StrEnum):
     TRACKER_BEHIND = "TrackerBehind"
     """An experiment tracker did not receive all metrics. Only used in `status.tracking`."""
     NO_PASSING_CHECKPOINT = "NoPassingCheckpoint"
-    """No checkpoint of a stage passed its gates."""
+    """No checkpoint of a stage passed its gates, and the nearest one failed."""
     GATE_FAILED = "GateFailed"
     """The final model was evaluated and did not pass."""
     GATE_ERROR = "GateError"
-    """The final model could not be evaluated, or a stage ended early although its results give no reason to
-    stop."""
+    """The final model could not be evaluated, no checkpoint of a stage passed and the nearest one could not
+    be evaluated, or a stage ended early although its results give no reason to stop."""
     GATE_INCONCLUSIVE = "GateInconclusive"
     """The final model was evaluated, but there are too few cases to decide, or too many outputs of a baseline
     were truncated."""

@@ -1,14 +1,18 @@
 """Compute the texts in the columns of ``kubectl get`` from the rest of status. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Display, Phase, Reason
 from tunegate_api.v1alpha1.reasons import TO_FIX
 
-_JUDGED = (Reason.NO_PASSING_CHECKPOINT, Reason.DISCARDED)
-"""Reasons of jobs that failed because of a gate, before the final gate ran."""
+_JUDGED: Mapping[str, str] = {
+    Reason.NO_PASSING_CHECKPOINT: "Failed",
+    Reason.DISCARDED: "Failed",
+    Reason.GATE_ERROR: "Error",
+}
+"""The gate column of jobs that failed because of a gate before the final gate ran, by reason."""
 _TO_AWAIT = (
     Reason.START_FROM_NOT_READY,
     Reason.QUOTA_EXCEEDED,
@@ -47,8 +51,10 @@ def gate_text(status: FineTuneJobStatus) -> str:
     text is NotReached, not Failed."""
     if status.final:
         return status.final.verdict
-    if status.stop or (status.failure and status.failure.reason in _JUDGED):
+    if status.stop:
         return "Failed"
+    if status.failure and status.failure.reason in _JUDGED:
+        return _JUDGED[status.failure.reason]
     return "NotReached" if status.phase is Phase.FAILED else "Pending"
 
 

@@ -234,7 +234,8 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
 
 def _select(run: Run, stage: str) -> int | None:
     """Return the step of the best passing checkpoint of a finished stage. If no checkpoint passed, fail the
-    job and return None."""
+    job and return None. The reason is GateError if the nearest checkpoint did not fail, but could not be
+    measured."""
     if stage in run.best:
         return run.best[stage]
     tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
@@ -244,12 +245,14 @@ def _select(run: Run, stage: str) -> int | None:
     )
     failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and g.name in enforced]
     why = "; ".join(g.message for g in failed)
+    verdicts = {g.verdict for g in failed}
+    is_error = VerdictState.ERROR in verdicts and VerdictState.FAILED not in verdicts
     hint = "The report shows which cases still fail: add more or better rows for them."
     if any(g.verdict is VerdictState.ERROR for c in tried for g in c.gates if g.name in enforced):
         hint = "Checkpoints could not be measured: the report has the reason for each case."
     run.draft.fail(
         Failure(
-            reason=Reason.NO_PASSING_CHECKPOINT,
+            reason=Reason.GATE_ERROR if is_error else Reason.NO_PASSING_CHECKPOINT,
             message=f"no checkpoint of stage {stage} passed its gates; "
             f"the nearest is step {nearest.step}: {why}",
             hint=hint,
