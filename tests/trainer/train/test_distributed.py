@@ -362,6 +362,32 @@ def test_ranks_wait_for_slow_reads_and_saves_of_the_primary(make_distributed_roo
     assert (root.checkpoint(6) / "DONE").exists()
 
 
+SLOW_SCORING = """
+import time
+from tunegate_trainer.distributed import ranks
+from tunegate_trainer.evaluate import evaluate
+
+ranks.TRAINING_SECONDS = 10
+judge_outputs = evaluate.judge_outputs
+
+def slow_judge(*arguments):
+    evaluate.judge_outputs = judge_outputs
+    time.sleep(13)
+    return judge_outputs(*arguments)
+
+evaluate.judge_outputs = slow_judge
+"""
+"""Code that makes the primary rank score the first set for longer than the timeout of an optimizer step."""
+
+
+@pytest.mark.slow
+def test_ranks_of_a_sharded_model_wait_for_slow_scoring(make_distributed_root):
+    parameters = WITHOUT_DROPOUT | ALL_WEIGHTS
+    root = make_distributed_root(parameters=parameters, parallelism="FSDP", checkpoint_steps=(3,))
+    assert Pods(root, before=SLOW_SCORING).end() == [ExitCode.OK] * 2
+    assert len(root.evaluation(3).outcomes) == 2
+
+
 SCORING_TIMES_OUT = """
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.evaluate import evaluate

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -111,8 +111,18 @@ def evaluate(
     """
     with merged_adapter(model):
         measured = _measure(model, tokenizer, sets, ranks, stops)
-    # Only the primary rank scores outputs: scorers have a time limit, and may ask servers.
-    return ranks.broadcast(lambda: measured)
+    # Only the primary rank scores outputs: scorers have a time limit, and may ask servers. The other ranks
+    # wait in this broadcast, and not in a forward pass of the next set, which has a shorter timeout.
+    return ranks.broadcast(lambda: [_score(*each) for each in zip(sets, measured, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the model did on a set."""
+
+    score: Callable[[], list[CaseResult]]
+    """Returns the result of each case. It does not use the model."""
+    seconds: float
 
 
 def _measure(
@@ -121,14 +131,15 @@ def _measure(
     sets: Sequence[EvaluationSet],
     ranks: Ranks,
     stops: Sequence[int] | None,
-) -> list[SetResult]:
+) -> list[_Measured]:
     generated: dict[tuple[Any, ...], list[tuple[Output, ...]]] = {}
-    results = []
+    measured = []
     for evaluation_set in sets:
         start = time.monotonic()
         with out_of_memory_explained(partial(_less_memory, evaluation_set), "while evaluating"):
             if isinstance(evaluation_set, PairSet):
-                cases = _compare(model, evaluation_set.pairs, ranks)
+                pairs = evaluation_set.pairs
+                score = partial(_compared, pairs, _mean_log_probs(model, pairs, ranks))
             elif isinstance(evaluation_set, GeneratedSet):
                 settings = evaluation_set.generation
                 prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
@@ -141,22 +152,21 @@ def _measure(
                     )
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
                 outputs = [by_prompt[case.prompt] for case in evaluation_set.cases]
-                cases = (
-                    judge_outputs(evaluation_set.cases, outputs, settings.samples) if ranks.is_primary else []
-                )
+                score = partial(judge_outputs, evaluation_set.cases, outputs, settings.samples)
             else:
                 raise TypeError(f"no evaluator for {type(evaluation_set).__name__}")
-        result = SetResult(cases=cases, seconds=round(time.monotonic() - start, 3))
-        if ranks.is_primary:
-            logger.info(
-                "%s: %d/%d passed in %.1f s",
-                ", ".join(evaluation_set.names.values()),
-                sum(case.passed for case in cases),
-                len(cases),
-                result.seconds,
-            )
-        results.append(result)
-    return results
+        measured.append(_Measured(score, time.monotonic() - start))
+    return measured
+
+
+def _score(evaluation_set: EvaluationSet, measured: _Measured) -> SetResult:
+    start = time.monotonic()
+    cases = measured.score()
+    seconds = round(measured.seconds + time.monotonic() - start, 3)
+    passed = sum(case.passed for case in cases)
+    names = ", ".join(evaluation_set.names.values())
+    logger.info("%s: %d/%d passed in %.1f s", names, passed, len(cases), seconds)
+    return SetResult(cases=cases, seconds=seconds)
 
 
 def _less_memory(evaluation_set: EvaluationSet) -> str:
@@ -169,18 +179,22 @@ def _less_memory(evaluation_set: EvaluationSet) -> str:
     return f"{smaller}, or request a GPU with more memory"
 
 
-def _compare(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[CaseResult]:
-    """Score pairs: a pair passes if the chosen answer has the higher mean log-probability per token.
+def _mean_log_probs(model: Any, pairs: Sequence[TokenPair], ranks: Ranks) -> list[float]:
+    """Return the mean log-probability per token of the chosen and of the rejected answer of each pair.
 
     The mean is used because a sum over the tokens would favor short answers.
     """
     examples = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
     with undisturbed(model):
         model.eval()
-        means = [
+        return [
             total / completion_tokens(example)
             for example, total in zip(examples, log_probs(model, examples, ranks), strict=True)
         ]
+
+
+def _compared(pairs: Sequence[TokenPair], means: Sequence[float]) -> list[CaseResult]:
+    """Return the result of each pair. It passes if the chosen answer has the higher mean log-probability."""
     return [
         _preferred(pair, chosen, rejected)
         for pair, chosen, rejected in zip(pairs, means[::2], means[1::2], strict=True)
