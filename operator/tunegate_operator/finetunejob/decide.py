@@ -5,6 +5,7 @@ finished determines the decision. After the data step, a job with ``data.quality
 the final gate, a job may wait for a person's decision about the verdict.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role, Subject
@@ -15,6 +16,7 @@ from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
+from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all
 from tunegate_operator.children.child_jobs import SUSPENDED
@@ -240,9 +242,7 @@ def _select(run: Run, stage: str) -> int | None:
         return run.best[stage]
     tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
     enforced = {gate.name for gate in run.request.gates_of(stage) if not gate.spec.dry_run}
-    nearest = max(
-        tried, key=lambda c: sum(g.golden.passed for g in c.gates if g.golden and g.name in enforced)
-    )
+    nearest = max(tried, key=lambda c: _nearness([g for g in c.gates if g.name in enforced]))
     failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and g.name in enforced]
     why = "; ".join(g.message for g in failed)
     verdicts = {g.verdict for g in failed}
@@ -259,6 +259,13 @@ def _select(run: Run, stage: str) -> int | None:
         )
     )
     return None
+
+
+def _nearness(gates: Sequence[GateResult]) -> tuple[int, bool]:
+    """Return how near a checkpoint is to passing these gates: by passed cases, and then by whether no gate
+    failed, because a checkpoint that could not be measured may be good."""
+    passed = sum(gate.golden.passed for gate in gates if gate.golden)
+    return passed, all(gate.verdict is not VerdictState.FAILED for gate in gates)
 
 
 def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
