@@ -35,6 +35,13 @@ from tunegate_trainer.tokens.rows import PREFERENCE
 logger = logging.getLogger(__name__)
 
 
+class StoredOutput(StatusModel):
+    """One of several outputs for a case."""
+
+    text: str
+    truncated: bool
+
+
 class CaseResult(StatusModel):
     """One line of a results file: the prompt, the output and the scores of a case."""
 
@@ -53,6 +60,20 @@ class CaseResult(StatusModel):
     """Why the case did not pass. Empty if it passed."""
     counts: dict[str, str] | None = None
     """The counts of count-based measures, by measure, see :mod:`tunegate_api.judging.counts`."""
+    voted: list[StoredOutput] | None = None
+    """All outputs that voted, if the case could not be scored, so that they can be scored again. None if it
+    has one output."""
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the case could not be scored by a measure."""
+        return ERROR in self.outcomes.values()
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The outputs of a case that could not be scored."""
+        stored = self.voted or [StoredOutput(text=self.output, truncated=self.truncated)]
+        return [Output(each.text, each.truncated) for each in stored]
 
 
 class SetResult(StatusModel):
@@ -77,7 +98,7 @@ class SetResult(StatusModel):
     def has_errors(self) -> bool:
         """Whether a case could not be scored. A result with errors is not cached, because a retry may
         succeed."""
-        return any(ERROR in case.outcomes.values() for case in self.cases)
+        return any(case.has_error for case in self.cases)
 
 
 @dataclass(frozen=True)
@@ -226,7 +247,32 @@ def judge_outputs(
     """Return the result of each case. ``outputs`` has the outputs of each case, in the same order: one, or
     with ``samples`` those that vote."""
     voted = score_votes(cases, outputs, samples)
-    return [_case_result(case, *each) for case, each in zip(cases, voted, strict=True)]
+    results = [_case_result(case, *each) for case, each in zip(cases, voted, strict=True)]
+    if samples is None:
+        return results
+    return [
+        _with_votes(*each) if each[0].has_error else each[0] for each in zip(results, outputs, strict=True)
+    ]
+
+
+def score_errors_again(evaluation_set: EvaluationSet, result: SetResult) -> SetResult:
+    """Return the result with its errors scored again, for example because a judge did not answer. The stored
+    outputs are used, so the model is not needed. Pairs are not scored again."""
+    if not isinstance(evaluation_set, GeneratedSet) or not result.has_errors:
+        return result
+    errors = [index for index, case in enumerate(result.cases) if case.has_error]
+    again = judge_outputs(
+        [evaluation_set.cases[index] for index in errors],
+        [result.cases[index].outputs for index in errors],
+        evaluation_set.generation.samples,
+    )
+    cases = dict(enumerate(result.cases)) | dict(zip(errors, again, strict=True))
+    return result.model_copy(update={"cases": list(cases.values())})
+
+
+def _with_votes(result: CaseResult, outputs: Sequence[Output]) -> CaseResult:
+    voted = [StoredOutput(text=output.text, truncated=output.truncated) for output in outputs]
+    return result.model_copy(update={"voted": voted})
 
 
 def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> CaseResult:

@@ -165,12 +165,10 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
 
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
-        digest, loss = ranks.broadcast(
-            lambda: (weights_digest(read_manifest(checkpoints.path(step)).files), losses.at(step))
-        )
-        weights = Weights(Subject.CHECKPOINT, stage.name, step, digest, loss)
+        weights = ranks.broadcast(lambda: checkpoint_weights(stage.name, step, checkpoints, losses))
         with mixed_precision(device, whole=parameters.adapter == "None"):
             evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, evaluation_ranks))
+        record.score_start_again(ranks)
         progress.evaluated(step, evaluation.seconds, record.results)
         remove_unneeded(context, stage.name, checkpoints, record)
 
@@ -204,6 +202,12 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
     return _outcome(record)
+
+
+def checkpoint_weights(stage: str, step: int, checkpoints: CheckpointFolder, losses: LossFile) -> Weights:
+    """Return the identity of a checkpoint's weights, and its loss."""
+    digest = weights_digest(read_manifest(checkpoints.path(step)).files)
+    return Weights(Subject.CHECKPOINT, stage, step, digest, losses.at(step))
 
 
 def _outcome(record: StageRecord) -> Outcome:

@@ -9,12 +9,15 @@ from tunegate_api.contract import Evaluation, Request, Results
 from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import StagePlan
+from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
     Weights,
     as_evaluation,
     as_results,
+    read_cases,
     read_evaluation,
+    score_errors_again,
     write_evaluation,
 )
 from tunegate_trainer.evaluate.sets import EvaluationSet
@@ -77,6 +80,20 @@ class StageRecord:
         self.evaluations.append(evaluation)
         return evaluation
 
+    def score_start_again(self, ranks: Ranks) -> None:
+        """Score the outputs of the starting model again that could not be scored, for example because a judge
+        did not answer. Checkpoints are compared with it, so an error would stay until the stage ends."""
+        start, folder = self.evaluations[0], self._path(0)
+        results = ranks.broadcast(lambda: _scored_again(folder, self._sets))
+        if start.step or not results:
+            return
+        self._writer.check()
+        weights = Weights(start.subject, start.stage, start.step, start.digest, start.loss)
+        found = as_evaluation(weights, self._sets, results).model_copy(update={"seconds": start.seconds})
+        if self._writer.writes:
+            write_evaluation(folder, self._sets, results, found)
+        self.evaluations[0] = found
+
     def has(self, step: int) -> bool:
         return any(e.step == step for e in self.evaluations)
 
@@ -107,3 +124,12 @@ class StageRecord:
         if action is StopAction.STOP:
             return None
         return next_checkpoint(self._planned, self.evaluations[-1].step if self.evaluations else 0, action)
+
+
+def _scored_again(folder: Path, sets: Sequence[EvaluationSet]) -> list[SetResult] | None:
+    """Return the results in ``folder`` with their errors scored again; None if no outcome has changed."""
+    found = [result for each in sets if (result := read_cases(folder / each.file))]
+    if len(found) < len(sets) or not any(result.has_errors for result in found):
+        return None
+    again = [score_errors_again(*each) for each in zip(sets, found, strict=True)]
+    return again if again != found else None

@@ -1,0 +1,57 @@
+"""Outputs of the starting model that a judge could not score are scored again at the next evaluation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.chat_server import failing
+from support.gate_servers import judge_cases, judge_spec, write_calibration
+from support.judge_server import JudgeServerStub, score
+from support.stores.web_server import Response
+from support.trainer_root import STAGE, TrainerRoot, gate_spec, stage_plan
+from tunegate_api.contract import Outcome
+from tunegate_trainer.inference import asking
+from tunegate_trainer.roles import train as train_role
+
+pytestmark = pytest.mark.model
+STEP = 20
+
+
+@pytest.fixture(autouse=True)
+def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
+
+
+@pytest.fixture
+def judge() -> Iterator[JudgeServerStub]:
+    with JudgeServerStub() as stub:
+        yield stub
+
+
+def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
+    assert train_role.run(root.context(stage=stage, start_step=start_step)) is Outcome.COMPLETED
+
+
+@pytest.mark.parametrize("samples", [None, {"count": 3, "temperature": "0.01"}])
+def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_root, judge, samples):
+    generation = {"maxNewTokens": 6, "batchSize": 32, **({"samples": samples} if samples else {})}
+    gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation=generation)
+    more = stage_plan("more", (3, 6), starts_from="Adapter", lora_dropout=0.0)
+    root = make_root(checkpoint_steps=(STEP,), later=[more], gates={"orders": gate})
+    write_calibration(root)
+
+    def down_for_one_case(row: dict[str, Any], _: int) -> str | Response:
+        return failing(503) if row["prompt"][0]["content"] == "order 3" else score(True)
+
+    judge.reply = down_for_one_case
+    train(root)
+    assert root.evaluation(STEP).outcomes["golden/orders"] == "pppepp"
+    judge.reply = lambda *_: score(True)
+    train(root, "more", start_step=STEP)
+    start = root.evaluation(0, "more")
+    assert start.outcomes["golden/orders"] == "pppppp"
+    assert start.digest == root.evaluation(STEP).digest
+    reported = root.context(stage="more").report.results.evaluations
+    assert [each.outcomes for each in reported if (each.stage, each.step) == ("more", 0)] == [start.outcomes]
