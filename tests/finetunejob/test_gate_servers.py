@@ -7,7 +7,13 @@ import pytest
 
 from support.builders import make_config_map, make_gate, make_job
 from support.world import World
+from tunegate_api.contract import GateRequest, Request, Role
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_operator.children.job import PodSettings
+from tunegate_operator.finetunejob.build import child_job
+from tunegate_operator.names import Step
 
+UID = "0f7c9c1e-0000-4000-8000-000000000001"
 JUDGE: dict[str, Any] = {
     "endpoint": {"url": "https://judge.internal/v1", "model": "judge", "secretName": "judge-key"},
     "calibration": {
@@ -16,7 +22,7 @@ JUDGE: dict[str, Any] = {
         "minSpecificity": "0.8",
     },
 }
-GUARDRAIL = {
+GUARDRAIL: dict[str, Any] = {
     "endpoint": {"url": "https://guard.internal/v1", "model": "guard", "secretName": "guard-key"},
     "protocol": "LlamaGuard",
 }
@@ -57,7 +63,41 @@ def test_only_the_data_pod_mounts_the_claim_of_the_calibration_rows():
     assert "scored" not in claims("train") | claims("gate")
 
 
-def test_config_map_with_calibration_rows_is_mounted():
+def test_only_the_data_pod_mounts_the_config_map_with_the_calibration_rows():
     judge = JUDGE | {"calibration": JUDGE["calibration"] | {"source": {"configMap": "scored"}}}
-    names = {v["configMap"]["name"] for v in volumes_of("data", judge) if "configMap" in v}
-    assert "scored" in names
+
+    def config_maps(role: str) -> set[str]:
+        return {v["configMap"]["name"] for v in volumes_of(role, judge) if "configMap" in v}
+
+    assert "scored" in config_maps("data")
+    assert "scored" not in config_maps("train") | config_maps("gate")
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (Step(Role.DATA), {"first-key", "second-key", "final-key"}),
+        # The first stage also evaluates the base model for the gates of other stages.
+        (Step(Role.TRAIN, "sft"), {"first-key", "second-key", "final-key"}),
+        (Step(Role.TRAIN, "more"), {"second-key"}),
+        (Step(Role.GATE), {"final-key"}),
+        (Step(Role.PUBLISH), set()),
+    ],
+)
+def test_pods_mount_only_the_secrets_of_gates_that_they_evaluate(step, expected):
+    stages = [
+        {"name": "sft", "method": "SFT", "gates": [{"name": "first"}]},
+        {"name": "more", "method": "SFT", "gates": [{"name": "second"}]},
+    ]
+    obj = make_job().with_gates("final").with_spec(stages=stages).obj()
+    obj["metadata"]["uid"] = UID
+    job = FineTuneJob.model_validate(obj)
+    gates = []
+    for name in ("first", "second", "final"):
+        guardrail = GUARDRAIL | {"endpoint": GUARDRAIL["endpoint"] | {"secretName": f"{name}-key"}}
+        gate = EvalGate.model_validate(make_gate(name).with_spec(guardrail=guardrail).obj())
+        gates.append(GateRequest(name=name, spec=gate.spec, golden_sha256="a" * 64))
+    request = Request(name="orders", namespace="default", uid=UID, spec=job.spec, gates=gates)
+    child = child_job(job, request, step, 1, pods=PodSettings("trainer:test", None))
+    volumes = child["spec"]["template"]["spec"]["volumes"]
+    assert {v["secret"]["secretName"] for v in volumes if "secret" in v} == expected

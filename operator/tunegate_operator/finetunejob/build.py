@@ -99,7 +99,7 @@ def child_job(
     volumes = pod_volumes(
         job,
         request,
-        role,
+        step,
         reports=reports and pods.report_to is not None,
         secrets_needed=pods.secrets_needed,
     )

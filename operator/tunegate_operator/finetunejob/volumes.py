@@ -3,20 +3,24 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from tunegate_api.contract import Request, Role
+from tunegate_api.contract import GateRequest, Request, Role
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.data import Judge, Source
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_operator.children.volumes import ROOT, PodVolumes
-from tunegate_operator.names import plan_name, request_name, review_name
+from tunegate_operator.names import Step, plan_name, request_name, review_name
 
 
-def input_config_maps(spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec]) -> list[str]:
-    """Return the names of the ConfigMaps that pods read: data, schemas, golden sets and safety sets."""
+def input_config_maps(
+    spec: FineTuneJobSpec, gates: Iterable[EvalGateSpec], role: Role = Role.DATA
+) -> list[str]:
+    """Return the names of the ConfigMaps that the pods of a role read: data, schemas, golden sets and safety
+    sets, and for the data role the calibration rows of the gates' judges."""
     names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
     for gate in gates:
-        names += [source.config_map for source in _sources_of_gate(gate)]
+        sources = _sources_of_gate(gate) if role is Role.DATA else [gate.golden.source]
+        names += [source.config_map for source in sources]
         names.append(gate.safety.source.config_map if gate.safety else None)
     return sorted({name for name in names if name})
 
@@ -39,6 +43,17 @@ def _judge(spec: FineTuneJobSpec) -> Judge | None:
     return spec.data.quality.judge if spec.data.quality else None
 
 
+def _scored_gates(request: Request, step: Step) -> list[GateRequest]:
+    """Return the gates whose servers the pods of a step ask. The first stage also evaluates the base model
+    for the gates of other stages."""
+    if step.role is Role.GATE:
+        names = {gate.name for gate in request.spec.gates}
+        return [gate for gate in request.gates if gate.name in names]
+    if step.role is Role.TRAIN and step.stage not in (None, request.spec.stages[0].name):
+        return request.gates_of(step.stage)
+    return request.gates if step.role in (Role.DATA, Role.TRAIN) else []
+
+
 def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bool]:
     """Return the names of the PersistentVolumeClaims in the URIs that a role uses, each with whether the role
     writes to it. The storage claim is only included if such a URI names it."""
@@ -58,10 +73,11 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
 
 
-def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
-    """Return the names of the Secrets that a role needs for its URIs, for inference servers or for the
+def _secrets(spec: FineTuneJobSpec, request: Request, step: Step) -> list[str]:
+    """Return the names of the Secrets that a step needs for its URIs, for inference servers or for the
     trackers. Its pods get no other Secret."""
     names: list[str | None] = []
+    role = step.role
     tracking = spec.tracking
     if tracking and role.sends_metrics:
         names = [tracker.secret_name for tracker in (tracking.mlflow, tracking.wandb) if tracker]
@@ -70,9 +86,8 @@ def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
         names += [s.secret_name for gate in request.gates for s in _sources_of_gate(gate.spec)]
         judge = _judge(spec)
         names.append(judge.endpoint.secret_name if judge else None)
-    if role in (Role.DATA, Role.TRAIN, Role.GATE):
-        servers = [server for gate in request.gates for server in gate.spec.servers_of_scorers]
-        names += [server.secret_name for server in servers]
+    scored = _scored_gates(request, step)
+    names += [server.secret_name for gate in scored for server in gate.spec.servers_of_scorers]
     if role in (Role.DATA, Role.GATE):  # the data role only checks them
         final = {gate.name for gate in spec.gates}
         served = [gate.spec.served for gate in request.gates if gate.name in final]
@@ -83,14 +98,14 @@ def _secrets(spec: FineTuneJobSpec, request: Request, role: Role) -> list[str]:
 
 
 def pod_volumes(
-    job: FineTuneJob, request: Request, role: Role, *, reports: bool, secrets_needed: bool
+    job: FineTuneJob, request: Request, step: Step, *, reports: bool, secrets_needed: bool
 ) -> PodVolumes:
-    """Build the volumes of a role's pods. :mod:`tunegate_api.contract` documents their mount paths.
+    """Build the volumes of a step's pods. :mod:`tunegate_api.contract` documents their mount paths.
 
     With ``reports``, pods get a token for the report address. With ``secrets_needed``, a pod waits for a
     Secret that does not exist.
     """
-    meta, storage = job.metadata, job.spec.storage.persistent_volume_claim
+    meta, storage, role = job.metadata, job.spec.storage.persistent_volume_claim, step.role
     found = PodVolumes()
     found.add_config_map("request", request_name(meta.name, meta.uid), ROOT / "request")
     if role is not Role.DATA and not role.is_chore:
@@ -98,7 +113,7 @@ def pod_volumes(
         if job.spec.data.quality:  # a job trains on if the record of its review is deleted
             record = review_name(meta.name, meta.uid)
             found.add_config_map("tunegate-review", record, ROOT / "review", needed=False)
-    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates])
+    inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates], role)
     for i, name in enumerate(() if role.is_chore else inputs):
         found.add_config_map(f"input-{i}", name, ROOT / "inputs" / name)
     for i, (name, writes) in enumerate(sorted(_claims(job.spec, request, role).items())):
@@ -106,7 +121,7 @@ def pod_volumes(
             found.mount("workspace", ROOT / "volumes" / name, writes=writes)
         else:
             found.add_claim(f"volume-{i}", name, ROOT / "volumes" / name, writes=writes)
-    found.add_secrets(_secrets(job.spec, request, role), needed=secrets_needed)
+    found.add_secrets(_secrets(job.spec, request, step), needed=secrets_needed)
     if reports:
         found.add_report_token(meta.uid)
     found.add_workspace(storage)
