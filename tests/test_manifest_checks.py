@@ -168,6 +168,15 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "gate: 30 golden cases are too few to detect a drop of 2 points, so no model can pass: have at least",
     ),
     (
+        "a golden case that needs a judge which is null",
+        {
+            "gate.spec.golden": {"source": {"inline": JUDGED}},
+            "gate.spec.thresholds": LEAVE_OUT,
+            "gate.spec.judge": None,
+        },
+        "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",
+    ),
+    (
         "a golden case that needs a missing judge",
         {"gate.spec.golden": {"source": {"inline": JUDGED}}, "gate.spec.thresholds": LEAVE_OUT},
         "gate: spec.judge: required by the expectation judge of the golden cases case-0, case-1",

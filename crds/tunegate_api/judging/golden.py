@@ -1,7 +1,7 @@
 """The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -132,13 +132,13 @@ def with_expectation(type_: str, cases: Sequence[GoldenCase]) -> list[GoldenCase
     return [case for case in cases if any(leaf.type == type_ for leaf in leaves(case.expect))]
 
 
-def without_server(spec: Collection[str], cases: Sequence[GoldenCase]) -> list[Problem]:
-    """Return a problem for each server that cases need and that the gate does not name. ``spec`` has the
-    names of the fields of the gate's spec. Each problem has the path of the missing field."""
+def without_server(spec: Mapping[str, Any], cases: Sequence[GoldenCase]) -> list[Problem]:
+    """Return a problem for each server that cases need and that the gate's ``spec`` does not name. Each
+    problem has the path of the missing field."""
     problems = []
     for field in ("judge", "guardrail"):
         users = [case.id for case in with_expectation(field, cases)]
-        if users and field not in spec:
+        if users and spec.get(field) is None:
             message = f"required by the expectation {field} of the golden cases {summarize(users, 3)}"
             problems.append(Problem(("spec", field), message))
     return problems
