@@ -26,6 +26,7 @@ def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
         step=10**9,
         model_digest=SHA,
         golden_sha256=SHA,
+        scoring=SHA[:12],
         passed=1000,
         total=1000,
         base_passed=1000,

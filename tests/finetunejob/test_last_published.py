@@ -3,13 +3,15 @@ targets."""
 
 import json
 
+import pytest
+
 from support.builders import golden_text, make_job
 from support.world import Script, World, letters
-from tunegate_api.contract import sha256_text
+from tunegate_api.contract import Request, sha256_text
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.names import results_name
+from tunegate_operator.names import REQUEST_KEY, results_name
 
 VERSION = "pvc://models/orders/rival-1a2b3"
 
@@ -63,6 +65,32 @@ def test_gate_without_a_record_compares_with_published_evidence():
     assert status.failure is not None
     assert "LastPublished (rival-1a2b3) 94/100: -14.0 points" in status.failure.message
     assert [name for name in world.jobs() if "-publish-" in name] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_compared"),
+    [
+        ({"thresholds": {"minPassRate": "0.70"}}, True),
+        ({"generation": {"maxNewTokens": 9}}, False),
+        ({"guardrail": {"endpoint": {"url": "https://a/v1", "model": "g"}, "protocol": "Webhook"}}, False),
+    ],
+)
+def test_checkpoints_are_not_compared_with_outcomes_of_other_settings(changes, is_compared):
+    world = World()
+    world.apply_all(make_job("first").with_publish().obj())
+    world.run("first")
+    gate = world.gate()
+    gate["spec"] |= changes
+    world.cluster.as_user.replace(gate)
+    world.apply(make_job("second").with_publish().obj())
+    world.settle()
+    (recorded,) = [
+        each["data"][REQUEST_KEY]
+        for each in world.cluster.as_user.list_objects("ConfigMap")
+        if each["metadata"]["name"].startswith("second-request")
+    ]
+    last = Request.model_validate_json(recorded).gate("golden").last_published
+    assert (last is not None) is is_compared
 
 
 def test_unreadable_evidence_is_a_gate_error():

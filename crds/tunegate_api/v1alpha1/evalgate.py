@@ -1,5 +1,7 @@
 """The types of an EvalGate's spec: a golden set pinned by digest, thresholds, and a safety comparison."""
 
+import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -274,10 +276,12 @@ class EvalGateSpec(ApiModel):
     the verdict is Error. If omitted, no server is asked."""
     judge: Judge | None = None
     """Judge model that scores the outputs of golden cases with the expectation judge. It is calibrated before
-    a job trains. If the calibration is inconclusive, these cases are errors."""
+    a job trains. If the calibration is inconclusive, the job fails; if only advisory cases need the judge,
+    these cases are errors instead."""
     guardrail: Guardrail | None = None
     """Guardrail that rates the outputs of golden cases with the expectation guardrail. If it rates its probes
-    wrongly, these cases are errors."""
+    wrongly before a job trains, the job fails; later, or if only advisory cases need the guardrail, these
+    cases are errors instead."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
     target: GateTarget | None = None
@@ -313,6 +317,20 @@ class EvalGateSpec(ApiModel):
     def servers_of_scorers(self) -> list[Endpoint]:
         """The servers that score outputs of golden cases."""
         return [asked.endpoint for asked in (self.judge, self.guardrail) if asked]
+
+    @property
+    def scoring(self) -> str:
+        """The first 12 characters of the digest of the settings that outcomes depend on besides the golden
+        set: of the generation, the judge and the guardrail. It is short because status has a limit."""
+        generation, judge, guardrail = self.generation, self.judge, self.guardrail
+        settings = [
+            generation.samples and generation.samples.to_wire(),
+            generation.max_new_tokens,
+            generation.reasoning,
+            judge and [judge.endpoint.url, judge.endpoint.model, judge.rubric],
+            guardrail and [guardrail.endpoint.url, guardrail.endpoint.model, guardrail.protocol],
+        ]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class EvalGate(ApiModel):

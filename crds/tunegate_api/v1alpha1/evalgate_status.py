@@ -59,6 +59,10 @@ class Record(StatusModel):
     """Digest of all files of the judged artifact."""
     golden_sha256: Sha256
     """Digest of the golden set. Records with the same digest can be compared case by case."""
+    scoring: Annotated[str, Field(max_length=64)] | None = None
+    """Start of the digest of the settings of the generation, the judge and the guardrail with which the cases
+    were scored. If a job's gate has others, its checkpoints are not compared with this version, and the final
+    gate evaluates it again. Absent in records of earlier releases, which are always used."""
     passed: int
     """Number of golden cases that passed."""
     total: int

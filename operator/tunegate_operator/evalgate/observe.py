@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract import Results, Subject, golden_set, sha256_text
+from tunegate_api.contract import Request, Results, Subject, golden_set, sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.judging.outcomes import VerdictState, passed_count
 from tunegate_api.judging.tiers import counted_cases
@@ -19,7 +19,7 @@ from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.evalgate.baselines import with_baselines
 from tunegate_operator.evalgate.records import baseline_jobs, read_records
-from tunegate_operator.names import RESULTS_KEY, results_name
+from tunegate_operator.names import REQUEST_KEY, RESULTS_KEY, request_name, results_name
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         step=measured[0].step,
         model_digest=final.model_digest,
         golden_sha256=cases.sha256,
+        scoring=_scoring(gate.metadata.name, job, view),
         passed=result.golden.passed,
         total=result.golden.total,
         base_passed=None if base is None or is_other else passed_count(counted.of(base)),
@@ -192,6 +193,18 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         published_uris=[target.uri for target in job.spec.publish if target.uri.rstrip("/") in published],
         time=status.completion_time,
     )
+
+
+def _scoring(gate: str, job: FineTuneJob, view: View) -> str | None:
+    """Return the short digest of the gate's settings when the job started; None if its request cannot be
+    read."""
+    meta = job.metadata
+    found = view.get(Key("ConfigMap", meta.namespace, request_name(meta.name, meta.uid))) or {}
+    try:
+        request = Request.model_validate_json((found.get("data") or {}).get(REQUEST_KEY, ""))
+    except ValidationError:
+        return None
+    return next((each.spec.scoring for each in request.gates if each.name == gate), None)
 
 
 def _is_overridden(gate: EvalGate, job: FineTuneJob, result: GateResult) -> bool:

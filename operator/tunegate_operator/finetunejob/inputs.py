@@ -214,7 +214,8 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
 
 def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
     """Return the newest version that passed this gate or was overridden, and was published to one of
-    ``uris``.
+    ``uris``. Return None if the outcomes of this version are those of another judge, guardrail or generation:
+    only the final gate compares with it, after evaluating it again.
 
     If the gate's status lacks the case outcomes of this version, they are replaced by outcomes with the same
     number of passed cases. The outcomes in the gate's ConfigMap are never used, because more people may write
@@ -222,7 +223,7 @@ def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
     published without passing, because the gate was a dry run, is no baseline.
     """
     record = next((r for r in gate.status.records if r.is_baseline and uris & set(r.published_uris)), None)
-    if record is None:
+    if record is None or record.scoring not in (None, gate.spec.scoring):
         return None
     return PublishedVersion(
         job=record.job,
