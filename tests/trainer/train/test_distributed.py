@@ -388,17 +388,16 @@ def test_ranks_of_a_sharded_model_wait_for_slow_scoring(make_distributed_root):
     assert len(root.evaluation(3).outcomes) == 2
 
 
-SCORING_TIMES_OUT = """
+ONLY_PRIMARY_SCORES = """
 from tunegate_trainer.distributed import topology
 from tunegate_trainer.evaluate import evaluate
-from tunegate_trainer.evaluate.scorers import Score
 from tunegate_trainer.train.record import StageRecord
 
-def too_slow(cases, outputs):
-    return [dict.fromkeys(case.measures, Score("e", "took too long")) for case in cases]
+def too_slow(*arguments):
+    raise AssertionError("only the primary scores")
 
 if not topology.is_primary():
-    evaluate.score_cases = too_slow
+    evaluate.score_votes = too_slow
 add = StageRecord.add
 
 def add_and_look(self, *arguments):
@@ -414,7 +413,7 @@ StageRecord.add = add_and_look
 
 def test_all_ranks_use_the_scores_of_the_primary(make_distributed_root):
     assert (
-        Pods(make_distributed_root(parameters=WITHOUT_DROPOUT), before=SCORING_TIMES_OUT).end()
+        Pods(make_distributed_root(parameters=WITHOUT_DROPOUT), before=ONLY_PRIMARY_SCORES).end()
         == [ExitCode.OK] * 2
     )
 
