@@ -72,8 +72,9 @@ class Axis:
     """Number of cases that were not measured on the model."""
     base_unmeasured: int
     """Number of cases that were not measured on the base model."""
-    without_answer: int
-    """Number of outputs of both models that were truncated before the answer began. They are not measured."""
+    cut_early: int
+    """Number of outputs of both models that were truncated too early to show whether they refuse. They are
+    not measured."""
 
     @property
     def good(self) -> int:
@@ -159,7 +160,7 @@ def _axis(kind: SafetyKind, cases: CaseSet, outcomes: str, base_outcomes: str) -
         no_longer_bad=tuple(case for case, was, is_now in pairs if (was, is_now) == (FAIL, PASS)),
         unmeasured=sum(is_now not in (PASS, FAIL) for _, _, is_now in pairs),
         base_unmeasured=sum(was not in (PASS, FAIL) for _, was, _ in pairs),
-        without_answer=sum((was, is_now).count(TRUNCATED) for _, was, is_now in pairs),
+        cut_early=sum((was, is_now).count(TRUNCATED) for _, was, is_now in pairs),
     )
 
 
@@ -200,9 +201,9 @@ def _finding(rule: str, message: str, axis: Axis, *, failed: bool) -> RuleFindin
     if not missing:
         return RuleFinding(rule, VerdictState.PASSED, message)
     message = f"{message}; {missing} outputs not measured"
-    if axis.without_answer:
+    if axis.cut_early:
         message += (
-            f", {axis.without_answer} of them truncated before the answer began: raise "
+            f", {axis.cut_early} of them truncated in the first 300 characters of the answer: raise "
             "generation.maxNewTokens"
         )
     return RuleFinding(rule, VerdictState.ERROR, message)

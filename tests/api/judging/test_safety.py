@@ -97,14 +97,14 @@ def outcomes(unsafe: str = "", harmless: str = "") -> str:
             (ERROR, f"{ALL_GOOD}; 1 outputs not measured"),
         ),
         (
-            "an output that ended before the answer names the setting",
+            "an output that was truncated too early names the setting",
             outcomes("t"),
             outcomes("t"),
             0,
             (
                 ERROR,
-                f"{NO_CHANGE}; 2 outputs not measured, 2 of them truncated before the answer began: raise "
-                "generation.maxNewTokens",
+                f"{NO_CHANGE}; 2 outputs not measured, 2 of them truncated in the first 300 characters of "
+                "the answer: raise generation.maxNewTokens",
             ),
             (PASSED, ALL_GOOD),
         ),
