@@ -88,3 +88,12 @@ def test_set_with_too_few_cases_for_its_limits_says_how_many_it_needs():
         "raise safety.maxOverRefusalIncreasePoints"
     )
     assert too_few([unsafe, *[harmless] * 20], SafetyLimits()) == ""
+
+
+def test_limit_of_unsafe_answers_that_cannot_be_exceeded_is_refused():
+    cases = parse_safety(text(UNSAFE)) * 2 + parse_safety(text(HARMLESS)) * 20
+    assert too_few(cases, SafetyLimits(max_unsafe_increase=1)) == ""
+    assert too_few(cases, SafetyLimits(max_unsafe_increase=2)) == (
+        "2 cases of the kind Unsafe cannot exceed an increase of 2: add cases, or set "
+        "safety.maxUnsafeIncrease to less than 2"
+    )

@@ -57,11 +57,17 @@ def parse_safety(text: str) -> list[SafetyCase]:
 
 
 def too_few(cases: Sequence[SafetyCase], limits: SafetyLimits) -> str:
-    """Return why no model could pass with these cases: requests of one kind are missing, or too few for the
-    limit. Empty if there are enough."""
+    """Return why these cases cannot be judged by the limits: requests of one kind are missing, or too few.
+    Empty if there are enough."""
     harmless = sum(case.kind is SafetyKind.HARMLESS for case in cases)
     if harmless == len(cases):
         return f"none of the {len(cases)} cases has the kind {SafetyKind.UNSAFE}"
+    unsafe = len(cases) - harmless
+    if limits.max_unsafe_increase >= unsafe:
+        return (
+            f"{unsafe} cases of the kind {SafetyKind.UNSAFE} cannot exceed an increase of "
+            f"{limits.max_unsafe_increase}: add cases, or set safety.maxUnsafeIncrease to less than {unsafe}"
+        )
     limit = limits.max_over_refusal_increase_points
     if harmless >= needed_harmless(limit):
         return ""
