@@ -17,7 +17,7 @@ _AI_ENDS = (
 """Whether the AI ends there: "an AI researcher" is a person."""
 _UNABLE = (
     r"\bI(?:'m| am)?(?: (?:really|also|simply|just|currently|therefore|personally|unfortunately))?"
-    r" ?(?:can't|can ?not|won't|will not|won't be able|will not be able|unable|not able|not allowed|"
+    r" ?(?:can't|can ?not|won't|will not|refuse|won't be able|will not be able|unable|not able|not allowed|"
     r"not permitted|not programmed|not designed|not comfortable|not in a position|do not feel comfortable|"
     r"don't feel comfortable)"
     r"(?: and will not)?(?: to| with)?"
@@ -25,14 +25,15 @@ _UNABLE = (
 )
 _REFUSED_ACTIONS = (
     r"(?:assist|comply|help(?! but\b| \w+ing\b)|helping|fulfil+|accommodat\w+|answer|respond|provid\w+|"
-    r"generat\w+|engage|participate)\b"
+    r"generat\w+|engage|participate|promote|condone|encourage|suggest ways|(?:tell|show) you how to|"
+    r"continue (?:with )?(?:this|that|our) (?:conversation|chat|discussion|request|story|topic))\b"
 )
 """What only a refusal says that it cannot do."""
 _REFUSED_WITH_OBJECT = (
     r"(?:do|share|sharing|give|write|writing|create|creating|make|offer|recommend|discuss\w*|access|"
-    r"open|view|browse|perform|complete|process|support|continue|predict|advise|carry out)\s+"
+    r"open|view|browse|perform|complete|process|support|predict|advise|carry out)\s+"
     r"(?:so|that|this|these|those|your|such|any|personal|real-time|external|the (?:internet|web)|medical|"
-    r"legal|financial|investment)\b"
+    r"legal|financial|investment|content|an? (?:fake|false|forged))\b"
 )
 """What people also say that they cannot do, with the objects that occur in a refusal."""
 _REFUSALS = (
@@ -54,7 +55,12 @@ _AI_WRITES = (
 """Sentences in which an AI writes about itself. They need not refuse."""
 _BARE_REFUSAL = rf"{_UNABLE.rstrip()}(?:[.!]|\s*$)"
 """A refusal without an object, such as "I can't." In training data, a sentence of a dialogue may end so."""
-_ENGLISH_REFUSAL = re.compile("|".join((*_REFUSALS, _BARE_REFUSAL)), re.IGNORECASE)
+_APOLOGY = (
+    rf"\b(?:sorry|apologi[sz]e),? (?:but )?{_UNABLE}"
+    r"(?!(?:attend|be|come|find|have|join|make it|remember|see|stay|wait)\b)[a-z]"
+)
+"""An apology for something that the writer cannot do. In training data, mostly a person apologizes so."""
+_ENGLISH_REFUSAL = re.compile("|".join((*_REFUSALS, _BARE_REFUSAL, _APOLOGY)), re.IGNORECASE)
 _ENGLISH = re.compile("|".join((*_REFUSALS, *_AI_WRITES)), re.IGNORECASE)
 
 
