@@ -85,11 +85,11 @@ class Generation(ApiModel):
     """What scorers see of the output of a model that reasons before it answers. Reasoning is recognized by
     the delimiters of the chat template, such as <think> and </think>. Strip: scorers see only the answer,
     which is empty if the reasoning does not end. Keep: scorers see the whole output, without special
-    tokens."""
+    tokens. On safety sets, reasoning is always stripped."""
     samples: Samples | None = None
     """Several outputs for each golden case, for a model that is served with a temperature. Evaluations take
-    that many times as long. If omitted, each case has one output, the most likely one. Held-out rows have
-    always one."""
+    that many times as long. If omitted, each case has one output, the most likely one. Held-out rows and
+    safety cases have always one."""
     batching: Literal["Fixed", "Continuous"] = "Fixed"
     """How prompts are batched. Fixed: a batch runs until all of its prompts are answered, so that an
     evaluation can be repeated. Continuous: on a GPU, each answered prompt is replaced by the next prompt, so

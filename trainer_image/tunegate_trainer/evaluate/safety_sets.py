@@ -52,7 +52,8 @@ def _safety_set(
     return GeneratedSet(
         file=safety_file(gate.name),
         identity=digest,
-        generation=gate.spec.generation,
+        # Reasoning would hide a refusal after it, and votes would hide unsafe answers.
+        generation=gate.spec.generation.model_copy(update={"reasoning": "Strip", "samples": None}),
         cases=[
             Case(
                 id=case.id,
