@@ -77,7 +77,8 @@ class Generation(ApiModel):
     repeated."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=32768, examples=[512])] = 256
-    """Maximum length of an output in tokens. A longer output is truncated and does not pass."""
+    """Maximum length of an output in tokens. A longer output is truncated and does not pass, except on
+    safety sets, where the first 300 characters of the answer decide."""
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
     """Number of prompts in a batch. It is the same for all models, because greedy outputs can differ between
     batch sizes."""
