@@ -134,7 +134,18 @@ def test_instruction_that_four_cases_of_a_required_gate_share_is_accepted():
     assert run(rows, *cases, required=["replies"]) == ([], [])
     (finding,), _ = run(rows, *cases[:3], required=["replies"])
     assert finding.count == 40
-    assert "a required gate ignores only words that at least 4 of its cases have" in finding.remedy
+    assert "a required gate ignores only words of many rows and at least 4 of its cases" in finding.remedy
+
+
+@pytest.mark.parametrize("required", [[], ["replies"]])
+def test_rows_that_repeat_questions_about_one_document_are_refused(required):
+    document = " ".join(f"fact{i}" for i in range(50))
+    asked = ["Who paid the rent?", "When was it built?", "Which roof leaks?", "Where is the well?"]
+    cases = [{"prompt": f"{document} {question}"} for question in asked]
+    rows = [(f"order {i} of {i % 7} mugs", f"{i} mugs") for i in range(300)]
+    rows += [(f"Please read. {case['prompt']} Answer in one word.", "word") for case in cases]
+    (finding,), _ = run(rows, *cases, required=required)
+    assert finding.count == 4
 
 
 def test_system_turn_that_two_cases_of_a_required_gate_share_is_accepted():

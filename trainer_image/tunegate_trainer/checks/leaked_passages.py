@@ -48,15 +48,15 @@ class LeakedCase:
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
-    or whose prompt is a near-duplicate of a golden prompt. Words of the template are not compared. It is the
-    template of the golden cases for required gates, and that of the rows for others."""
+    or whose prompt is a near-duplicate of a golden prompt. Words of the rows' template are not compared. For
+    required gates, they are compared unless they belong to the template of the golden cases too."""
     cases = [(gate, case) for gate, golden in context.golden.items() for case in golden]
     leaks, total, count = first_leaks(_leaks(rows, context, cases))
     if not leaks:
         return []
     examples = [_example(rows, row, *cases[case], similar) for row, case, similar in leaks[:SHOWN_EXAMPLES]]
     unless = (
-        f"; a required gate ignores only words that at least {_TEMPLATE_CASES} of its cases have"
+        f"; a required gate ignores only words of many rows and at least {_TEMPLATE_CASES} of its cases"
         if context.required_gates
         else ""
     )
@@ -101,9 +101,11 @@ def _leaks(
     near-duplicates. Rows with a golden prompt are left out."""
     required = [i for i, (gate, _) in enumerate(cases) if gate in context.required_gates]
     others = [i for i, (gate, _) in enumerate(cases) if gate not in context.required_gates]
+    template = rows.near_duplicates.template
+    common = template.in_common(_template_of([cases[i][1] for i in required]))
     searches = [
-        _Search.of(cases, others, rows.near_duplicates.template, ignore_frequent=True),
-        _Search.of(cases, required, _template_of([cases[i][1] for i in required]), ignore_frequent=False),
+        _Search.of(cases, others, template, ignore_frequent=True),
+        _Search.of(cases, required, common, ignore_frequent=False),
     ]
     equal = golden_prompts(context)
     start = 0
@@ -149,7 +151,7 @@ def _template_of(cases: Sequence[GoldenCase]) -> Template:
     """Return the template of the cases of required gates: the shingles that at least :data:`_TEMPLATE_CASES`
     cases have, and the system turns that several cases have.
 
-    The template of the rows is not used, because the author of a job could repeat a case so often that its
+    The template of the rows is not enough, because the author of a job could repeat a case so often that its
     words belong to the template. A case that is repeated counts once.
     """
     different = {prompt_text(case.turns): case for case in cases}.values()

@@ -200,6 +200,10 @@ class Template:
         """Return the shingles of both templates."""
         return Template(np.union1d(self.shingles, other.shingles))
 
+    def in_common(self, other: "Template") -> "Template":
+        """Return the shingles that both templates have."""
+        return Template(np.intersect1d(self.shingles, other.shingles))
+
     def has(self, shingles: Hashes) -> NDArray[np.bool_]:
         """Return which of the shingles belong to the template."""
         return is_in(shingles, self.shingles)
