@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from functools import partial
+from typing import Any
 
 import pytest
 
 from support.trainer_root import TrainerRoot, gate_spec
 from tunegate_api.contract import ExitCode, Role
+from tunegate_api.judging.safety_cases import parse_safety
+from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.main import main
 
 INSTRUCTION = "Turn this order into JSON."
@@ -39,13 +43,14 @@ def run_data(tmp_path, tiny_model, monkeypatch):
         pairs: list[dict[str, object]] | None = None,
         required: tuple[str, ...] = (),
         leakage: dict[str, str] | None = None,
+        **of_gates: Any,
     ) -> tuple[int, TrainerRoot]:
         shutil.rmtree(tmp_path / "root", ignore_errors=True)
         source = {"configMap": "orders", "key": "pairs.jsonl"}
         root = TrainerRoot(
             tmp_path / "root",
             inputs={"orders/train.jsonl": lines(*rows), "orders/pairs.jsonl": lines(*pairs or [])},
-            gates={name: gate_spec(cases) for name, cases in gates.items()},
+            gates={name: gate_spec(cases, **of_gates) for name, cases in gates.items()},
             required_gates=required,
             spec={
                 "model": {"uri": f"file://{tiny_model}"},
@@ -166,3 +171,16 @@ def test_report_lists_golden_cases_of_required_and_other_gates(run_data):
     _, root = run_data(orders(0), gates=gates, required=("policy",), leakage={"policy": "Warn"})
     report = json.loads((root.data / "report.json").read_text())
     assert [(one["line"], one["gate"]) for one in report["golden_prompts"]] == [(8, "orders"), (10, "policy")]
+
+
+@pytest.mark.parametrize("leakage", [None, {"policy": "Off"}])
+def test_safety_set_of_a_required_gate_must_not_be_trained_on(run_data, leakage):
+    cases = parse_safety(builtin_text("refusals-v1"))
+    asked = cases[0].prompt
+    rows = [*orders(0), {"prompt": asked, "completion": "No."}]
+    run = partial(run_data, rows, gates={"policy": [case("a", prompt="a")]}, leakage=leakage)
+    code, root = run(required=("policy",), safety={"source": {"builtin": "refusals-v1"}})
+    assert code == ExitCode.BAD_DATA
+    assert f"data.train line 101 is safety case {cases[0].id} of EvalGate policy" in failure(root)
+    code, _ = run(safety={"source": {"builtin": "refusals-v1"}})
+    assert code == (ExitCode.OK if leakage else ExitCode.BAD_DATA)

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
@@ -89,7 +90,21 @@ class CheckContext:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """The setting of each check, by name. A check that is missing here is enforced."""
     required_gates: frozenset[str] = frozenset()
-    """The names of the gates whose golden cases must not be trained on, whatever the settings."""
+    """The names of the gates whose golden cases and safety sets must not be trained on, whatever the
+    settings."""
+    safety: Mapping[str, Sequence[SafetyCase]] = field(default_factory=dict)
+    """The cases of each safety set, by the gate's name."""
+
+    @property
+    def kind_of_cases(self) -> str:
+        """The kind of :attr:`gate_cases` in messages."""
+        return "golden or safety" if self.safety else "golden"
+
+    @property
+    def gate_cases(self) -> list[tuple[str, GoldenCase | SafetyCase]]:
+        """The golden cases and the safety cases that must not be trained on, each with its gate's name."""
+        sets = [*self.golden.items(), *self.safety.items()]
+        return [(gate, case) for gate, cases in sets for case in cases]
 
     def setting(self, check: str) -> Setting:
         """Return the setting of the check with this name."""
@@ -109,6 +124,12 @@ class Check(Protocol[RowsT_contra]):
         """Return the problems found in ``rows``, or an empty list. A check raises no exception for bad
         data."""
         ...
+
+
+def case_name(gate: str, case: GoldenCase | SafetyCase) -> str:
+    """Return the name of a gate's case in messages."""
+    kind = "safety case" if isinstance(case, SafetyCase) else "case"
+    return f"{kind} {case.id} of EvalGate {gate}"
 
 
 def listed(examples: Sequence[str], total: int | None = None) -> str:

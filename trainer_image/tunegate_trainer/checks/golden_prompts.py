@@ -1,5 +1,5 @@
-"""Check for golden prompts in the training data. On a trained prompt, a gate would measure only
-memorization."""
+"""Check for prompts of golden sets and safety sets in the training data. On a trained prompt, a gate would
+measure only memorization."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_trainer.checks.finding import (
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Severity,
+    case_name,
+    listed,
+)
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts
@@ -21,13 +30,13 @@ NAME = "golden_prompts"
 
 @dataclass(frozen=True)
 class GoldenPrompt:
-    """A row or pair with the prompt of a golden case."""
+    """A row or pair with the prompt of a golden case or safety case."""
 
     source: str
     """``data.train`` or ``data.preference``."""
     place: Place
     gate: str
-    case: str
+    case: GoldenCase | SafetyCase
 
     @property
     def shown_place(self) -> str:
@@ -37,11 +46,11 @@ class GoldenPrompt:
     @property
     def entry(self) -> dict[str, Any]:
         """This row in data/report.json."""
-        return {"source": self.source, **self.place.entry, "gate": self.gate, "case": self.case}
+        return {"source": self.source, **self.place.entry, "gate": self.gate, "case": self.case.id}
 
 
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
-    """Refuse rows and pairs that have the prompt of a golden case.
+    """Refuse rows and pairs that have the prompt of a golden case or safety case.
 
     Whole prompts, with all their turns, are compared after :func:`normalize`. The check leaked_passages finds
     similar prompts.
@@ -63,15 +72,13 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             ]
     if not found:
         return []
-    examples = [
-        f"{one.shown_place} is case {one.case} of EvalGate {one.gate}" for one in found[:SHOWN_EXAMPLES]
-    ]
+    examples = [f"{one.shown_place} is {case_name(one.gate, one.case)}" for one in found[:SHOWN_EXAMPLES]]
     rows_have = "1 row has" if count == 1 else f"{count} rows have"
     return [
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{rows_have} the prompt of a golden case: {listed(examples, total)}",
+            message=f"{rows_have} the prompt of a {context.kind_of_cases} case: {listed(examples, total)}",
             count=count,
             share=Fraction(count, max(1, len(rows.rows) + len(rows.pairs))),
             examples=examples,
@@ -82,11 +89,10 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     ]
 
 
-def golden_prompts(context: CheckContext) -> dict[str, list[tuple[str, str]]]:
-    """Return the gate and the id of each golden case, by the key of the case's
+def golden_prompts(context: CheckContext) -> dict[str, list[tuple[str, GoldenCase | SafetyCase]]]:
+    """Return each golden case and safety case with its gate, by the key of the case's
     prompt, see :func:`~tunegate_trainer.data.split.text_key`."""
-    cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for gate, golden in context.golden.items():
-        for case in golden:
-            cases[text_key(normalize(prompt_text(case.turns)))].append((gate, case.id))
+    cases: dict[str, list[tuple[str, GoldenCase | SafetyCase]]] = defaultdict(list)
+    for gate, case in context.gate_cases:
+        cases[text_key(normalize(prompt_text(case.turns)))].append((gate, case))
     return cases

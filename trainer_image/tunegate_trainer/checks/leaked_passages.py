@@ -1,5 +1,5 @@
-"""Check for training rows that contain passages of golden cases, or whose prompts are near-duplicates of
-golden prompts. The check golden_prompts finds equal prompts."""
+"""Check for training rows that contain passages of golden cases or safety cases, or whose prompts are
+near-duplicates of their prompts. The check golden_prompts finds equal prompts."""
 
 import json
 from collections import Counter
@@ -17,8 +17,16 @@ from tunegate_api.judging.expectations import (
     leaves,
 )
 from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_trainer.checks.differences import common_passage, difference
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import (
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Severity,
+    case_name,
+    listed,
+)
 from tunegate_trainer.checks.golden_prompts import golden_prompts
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
@@ -36,7 +44,7 @@ _TEMPLATE_CASES = 4
 
 @dataclass(frozen=True)
 class LeakedCase:
-    """A row or pair with a part of a golden case."""
+    """A row or pair with a part of a golden case or safety case."""
 
     row: str
     """The line of the row or pair."""
@@ -50,7 +58,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows that contain 13 consecutive words of the prompt or of an expected output of a golden case,
     or whose prompt is a near-duplicate of a golden prompt. Words of the rows' template are not compared. For
     required gates, they are compared unless they belong to the template of the golden cases too."""
-    cases = [(gate, case) for gate, golden in context.golden.items() for case in golden]
+    cases = context.gate_cases
     leaks, total, count = first_leaks(_leaks(rows, context, cases))
     if not leaks:
         return []
@@ -69,7 +77,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
         Finding(
             check=NAME,
             severity=Severity.ERROR,
-            message=f"{repeat} parts of golden cases: {listed(examples, total)}",
+            message=f"{repeat} parts of {context.kind_of_cases} cases: {listed(examples, total)}",
             count=count,
             share=Fraction(count, len(rows.documents)),
             examples=examples,
@@ -95,7 +103,7 @@ def first_leaks(leaks: Iterable[tuple[int, int, bool]]) -> tuple[list[tuple[int,
 
 
 def _leaks(
-    rows: UsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase]]
+    rows: UsableRows, context: CheckContext, cases: list[tuple[str, GoldenCase | SafetyCase]]
 ) -> Iterator[tuple[int, int, bool]]:
     """Yield the indices of each row and case with something in common, and whether their prompts are
     near-duplicates. Rows with a golden prompt are left out."""
@@ -128,7 +136,7 @@ class _Search:
     @classmethod
     def of(
         cls,
-        cases: Sequence[tuple[str, GoldenCase]],
+        cases: Sequence[tuple[str, GoldenCase | SafetyCase]],
         numbers: Sequence[int],
         template: Template,
         *,
@@ -147,7 +155,7 @@ class _Search:
         return {(row, self.cases[number]): similar for (row, number), similar in found.items()}
 
 
-def _template_of(cases: Sequence[GoldenCase]) -> Template:
+def _template_of(cases: Sequence[GoldenCase | SafetyCase]) -> Template:
     """Return the template of the cases of required gates: the shingles that at least :data:`_TEMPLATE_CASES`
     cases have, and the system turns that several cases have.
 
@@ -162,10 +170,10 @@ def _template_of(cases: Sequence[GoldenCase]) -> Template:
     return Template(np.union1d(known[counts >= _TEMPLATE_CASES], turns.shingles[0]))
 
 
-def _document(case: GoldenCase) -> Document:
-    """Return the prompt and the expected outputs of a golden case."""
+def _document(case: GoldenCase | SafetyCase) -> Document:
+    """Return the prompt and the expected outputs of a case. A safety case has none."""
     expected = []
-    for expectation in leaves(case.expect, negated=False):
+    for expectation in leaves(case.expect, negated=False) if isinstance(case, GoldenCase) else []:
         if isinstance(expectation, TextExpectation):
             expected += [expectation.value] if expectation.type in _SHOWN_TYPES else []
         elif isinstance(expectation, OverlapExpectation):
@@ -179,9 +187,9 @@ def _document(case: GoldenCase) -> Document:
     return prompt_text(case.turns), "\n".join(expected)
 
 
-def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase, similar: bool) -> str:
+def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase | SafetyCase, similar: bool) -> str:
     of_row, of_case = rows.documents[row], _document(case)
-    name = f"case {case.id} of EvalGate {gate}"
+    name = case_name(gate, case)
     if similar:
         return f"{rows.documents.place(row)} has the prompt of {name} {difference(of_row[0], of_case[0])}"
     passage = common_passage("\n".join(of_row), "\n".join(of_case))

@@ -126,8 +126,12 @@ def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
     if check not in _OF_GOLDEN_CASES or not required or context.setting(check) == ENFORCED:
         return [context]
     others = {name: cases for name, cases in context.golden.items() if name not in required}
-    enforced = replace(context, golden=required, settings={**context.settings, check: ENFORCED})
-    return [replace(context, golden=others), enforced]
+    safety = {name: cases for name, cases in context.safety.items() if name in required}
+    of_others = {name: cases for name, cases in context.safety.items() if name not in required}
+    enforced = replace(
+        context, golden=required, safety=safety, settings={**context.settings, check: ENFORCED}
+    )
+    return [replace(context, golden=others, safety=of_others), enforced]
 
 
 def _presentable(finding: Finding) -> Finding:

@@ -14,8 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.golden import GoldenCase, with_expectation
+from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
+from tunegate_api.v1alpha1.evalgate import SafetySource
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
@@ -32,7 +34,7 @@ from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
-from tunegate_trainer.evaluate.safety_sets import safety_sets
+from tunegate_trainer.evaluate.safety_sets import safety_sets, safety_text
 from tunegate_trainer.evaluate.scorers.servers import (
     GUARDRAIL,
     JUDGE,
@@ -56,7 +58,7 @@ from tunegate_trainer.models.target_modules import (
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_gate_memory, with_memory
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import TrainerError, UserError
+from tunegate_trainer.process.errors import BadDataError, TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row
@@ -235,7 +237,19 @@ def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Check
     }
     schemas = _metric_schemas(context)
     required = frozenset(gate.name for gate in request.gates if gate.required)
-    return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required)
+    safety = {
+        gate.name: _safety_cases(context, gate.name, gate.spec.safety.source)
+        for gate in request.final_gates
+        if gate.spec.safety
+    }
+    return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required, safety)
+
+
+def _safety_cases(context: Context, gate: str, source: SafetySource) -> list[SafetyCase]:
+    try:
+        return parse_safety(safety_text(context, gate, source))
+    except SafetyError as error:
+        raise BadDataError(f"EvalGate {gate}: safety set: {error}", "correct these cases") from error
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:
