@@ -97,6 +97,21 @@ def test_bad_safety_set_stalls_the_gate(text, message):
     assert status(world).digest is None
 
 
+@pytest.mark.parametrize("source", ["house", "missing"])
+@pytest.mark.parametrize("golden", [golden_text(), "{broken"])
+def test_transition_times_stay_while_a_set_of_the_gate_is_bad(source, golden):
+    world = World()
+    house = make_config_map("house", safety__jsonl="{broken")
+    world.apply(make_config_map("cases", golden__jsonl=golden), house)
+    world.apply(gate_with({"configMap": source}, "{broken"))
+    world.settle()
+    before = status(world).conditions
+    world.advance(60)
+    world.boot()
+    world.settle()
+    assert status(world).conditions == before
+
+
 def test_problem_of_the_golden_set_is_reported_before_the_safety_set():
     world = World()
     world.apply(gate_with({"configMap": "house"}))

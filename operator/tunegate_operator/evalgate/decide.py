@@ -34,7 +34,8 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
     status = status.model_copy(update={"baselines": list(observed.baselines)})
-    return _judge_safety_set(observed, _judge_golden_set(observed, status, now), now), actions
+    judged = _judge_golden_set(observed, status, now)
+    return _judge_safety_set(observed, judged, status, now), actions
 
 
 def _with_records(
@@ -96,14 +97,17 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)
 
 
-def _judge_safety_set(observed: ObservedGate, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
-    """Return the status of a gate whose golden set was judged, with the safety set that was read. The gate is
-    not Ready if this set is not valid."""
+def _judge_safety_set(
+    observed: ObservedGate, judged: EvalGateStatus, status: EvalGateStatus, now: datetime
+) -> EvalGateStatus:
+    """Return the status of a gate whose golden set was judged, with the safety set that was read. If this set
+    is not valid, return ``status``, from before both sets were judged, with a Ready condition that shows why.
+    So transition times change only if the result of both sets changes."""
     safety, gate, generation = observed.safety, observed.gate, observed.gate.metadata.generation
     if safety is None or gate.spec.safety is None:
-        return status.model_copy(update={"safety_digest": None, "safety_cases": None})
-    if status.digest is None:  # not ready because of the golden set
-        return status
+        return judged.model_copy(update={"safety_digest": None, "safety_cases": None})
+    if judged.digest is None:  # not ready because of the golden set
+        return judged
     if isinstance(safety, Missing):
         return _not_ready(
             status, safety.reason, safety.message, generation=generation, now=now, stalled=False
@@ -120,7 +124,7 @@ def _judge_safety_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         )
     if few := too_few(cases, gate.spec.safety.limits()):
         return _not_ready(status, GateReason.BAD_SAFETY, f"safety set: {few}", generation=generation, now=now)
-    return status.model_copy(update={"safety_digest": digest, "safety_cases": len(cases)})
+    return judged.model_copy(update={"safety_digest": digest, "safety_cases": len(cases)})
 
 
 def refuse(
@@ -150,13 +154,7 @@ def _not_ready(
     it."""
     nothing = dict.fromkeys(("digest", "cases", "safety_digest", "safety_cases"))
     status = status.model_copy(update=nothing)
-    status = _ready(status, "False", reason, message, generation=generation, now=now)
-    if not stalled:
-        return status
-    conditions = with_condition(
-        status.conditions, "Stalled", "True", reason, message, generation=generation, now=now
-    )
-    return status.model_copy(update={"conditions": conditions})
+    return _ready(status, "False", reason, message, generation=generation, now=now, stalled=stalled)
 
 
 def _ready(
@@ -167,14 +165,15 @@ def _ready(
     *,
     generation: int,
     now: datetime,
+    stalled: bool = False,
 ) -> EvalGateStatus:
     conditions = with_condition(
-        without_condition(status.conditions, "Stalled"),
-        "Ready",
-        value,
-        reason,
-        message,
-        generation=generation,
-        now=now,
+        status.conditions, "Ready", value, reason, message, generation=generation, now=now
     )
+    if stalled:
+        conditions = with_condition(
+            conditions, "Stalled", "True", reason, message, generation=generation, now=now
+        )
+    else:
+        conditions = without_condition(conditions, "Stalled")
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
