@@ -122,19 +122,24 @@ def _assess_metric(
 
 def _metric_values(metric: TaskMetric, results: Results, history: Sequence[Evaluation]) -> list[StepValue]:
     """Return the values of a task metric on the dev split. A pass rate and the micro-averaged F1 score are
-    shown with the number of rows."""
+    shown with the number of rows. If a count-based metric was not measured on all rows, its highest possible
+    value is shown."""
     rows, name = _rows(metric, results), task_set("dev", metric.name)
     total, values = len(rows.ids), []
     for each in history:
-        outcomes = each.outcomes.get(name, "")
+        outcomes, missing = each.outcomes.get(name, ""), 0
         if metric.name in COUNTED:
             counted = measured_counts(metric, rows, each, name)
             value, highest = counted.value, counted.highest
             is_share = counted.aggregate is Aggregate.MICRO
+            missing = max(0, total - len(counted.measured))
         else:
             value = rate(passed_count(outcomes), total)
             highest = rate(passed_count(outcomes) + unmeasured(rows, outcomes), total)
             is_share = True
-        text = f"{int(value * total)}/{total}" if is_share else rate_text(value)
-        values.append(StepValue(each.step, value, highest, text))
+        shown = highest if missing else value
+        text = f"{int(shown * total)}/{total}" if is_share else rate_text(shown)
+        if missing:
+            text = f"at most {text}, {missing} {'row' if missing == 1 else 'rows'} not measured"
+        values.append(StepValue(each.step, value, highest, text, at_most=missing > 0))
     return values

@@ -46,7 +46,14 @@ class StepValue:
     highest: Fraction
     """The value if all cases that were not measured were as good as possible."""
     text: str
-    """The measured value in messages."""
+    """The shown value in messages."""
+    at_most: bool = False
+    """Whether messages show :attr:`highest` instead of :attr:`value`."""
+
+    @property
+    def shown(self) -> Fraction:
+        """The value with which messages calculate."""
+        return self.highest if self.at_most else self.value
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ def assess_values(name: str, history: Sequence[StepValue], limit: Fraction, *, c
     where = f"best {best.text} at step {best.step}" if best.step else f"starting model {best.text}"
     message = (
         f"{name} {current.text} at step {current.step}, {where}: "
-        f"{points_text(100 * (current.value - best.value))} points, limit {points_text(-limit)}"
+        f"{points_text(100 * (current.shown - best.shown))} points, limit {points_text(-limit)}"
     )
     if not _regresses(history, limit):
         return Assessment(StopAction.CONTINUE, message, best_step=best.step)

@@ -139,6 +139,9 @@ def test_rows_that_were_not_measured_do_not_stop_training():
     worse = "p" * 7 + "ff" + "e", " ".join(["0>0"] * 7 + ["0>1", "0>1", "-"])
     found = assess(asked, results("f1", labels(10), worse))
     assert found.assessment.action is StopAction.STOP, "also if the last row were right"
+    assert found.assessment.message == (
+        "f1 at most 8/10, 1 row not measured at step 10, starting model 10/10: -20.0 points, limit -10.0"
+    )
 
 
 def test_step_without_all_rows_is_never_the_best():
