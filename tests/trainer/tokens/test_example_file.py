@@ -87,6 +87,14 @@ def test_pairs_in_a_file_are_trained_on_as_pairs_in_memory(file):
     assert reference_key("digest", in_file) == reference_key("digest", in_memory)
 
 
+def test_file_with_an_answer_without_a_pair_is_refused(tmp_path):
+    path = tmp_path / "pairs.arrow"
+    with example_writer(path) as writer:
+        writer.write_batch(to_batch(EXAMPLES[:3]))
+    with pytest.raises(ValueError, match="3 examples are no pairs"):
+        PairFile(ExampleFile(path))
+
+
 def test_training_on_pairs_in_a_file_needs_no_memory_for_all_pairs(tmp_path):
     path = tmp_path / "pairs.arrow"
     with example_writer(path) as writer:

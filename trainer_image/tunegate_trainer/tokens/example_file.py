@@ -63,9 +63,13 @@ class ExampleFile(Sequence[Example]):
 @dataclass(frozen=True)
 class PairFile(Sequence[ExamplePair]):
     """The pairs in a file of examples: the example of each chosen answer, and then that of the rejected
-    one."""
+    one. Raises ValueError if an answer has no pair."""
 
     examples: ExampleFile
+
+    def __post_init__(self) -> None:
+        if len(self.examples) % 2:
+            raise ValueError(f"{self.examples.path}: {len(self.examples)} examples are no pairs")
 
     def __len__(self) -> int:
         return len(self.examples) // 2
