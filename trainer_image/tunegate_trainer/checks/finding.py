@@ -103,6 +103,7 @@ class CheckContext:
     @property
     def gate_cases(self) -> list[tuple[str, GoldenCase | SafetyCase]]:
         """The golden cases and the safety cases that must not be trained on, each with its gate's name."""
+        sets: list[tuple[str, Sequence[GoldenCase | SafetyCase]]]
         sets = [*self.golden.items(), *self.safety.items()]
         return [(gate, case) for gate, cases in sets for case in cases]
 
