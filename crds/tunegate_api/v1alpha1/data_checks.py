@@ -52,9 +52,10 @@ class DataChecks(ApiModel):
     near_duplicates: DataCheck | None = None
     """Rows that repeat an earlier row except for a few words. Defaults to Warn with maxShare 0.05."""
     leakage: DataCheck | None = None
-    """Training rows that repeat a golden case or 13 consecutive words of it, or a held-out row or more than
-    half of it, apart from words that many rows have. Defaults to Enforce with maxShare 0. Golden cases of
-    gates that the namespace or the cluster requires are refused whatever is set here."""
+    """Training rows that repeat a golden case, a case of a safety set or 13 consecutive words of it, or a
+    held-out row or more than half of it, apart from words that many rows have. Defaults to Enforce with
+    maxShare 0. Cases of gates that the namespace or the cluster requires are refused whatever is set
+    here."""
     refusals: DataCheck | None = None
     """Rows with an answer that starts by refusing the request, or in which the writer says that it is an AI.
     Defaults to Warn with maxShare 0.01."""
