@@ -1,12 +1,13 @@
 """Parse files of cases in JSON Lines format, and collect all their faults."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from tunegate_api.judging.outcomes import MAX_CASES
+from tunegate_api.meta import summarize
 
 
 class _HasId(Protocol):
@@ -21,6 +22,14 @@ CaseType = TypeVar("CaseType", bound=_HasId)
 
 class CaseError(Exception):
     """A case is invalid for a reason that is not about its format. The message is for people."""
+
+
+class CaseSetError(ValueError):
+    """A set of cases is invalid. ``problems`` has one line for each fault."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__(summarize(self.problems, 5, separator="; "))
 
 
 def parse_case_lines(

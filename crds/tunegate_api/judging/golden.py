@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tunegate_api.judging.case_lines import CaseError, parse_case_lines
+from tunegate_api.judging.case_lines import CaseError, CaseSetError, parse_case_lines
 from tunegate_api.judging.expectations import Expectation, judgeable, leaves
 from tunegate_api.judging.outcomes import CaseSet, Policy, group_numbers
 from tunegate_api.judging.tiers import counted_cases
@@ -54,12 +54,8 @@ class GoldenCase(ApiModel):
         return self.messages or [Message(role="user", content=self.prompt or "")]
 
 
-class GoldenError(ValueError):
-    """A golden set is invalid. ``problems`` has one line for each fault."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        super().__init__(summarize(self.problems, 5, separator="; "))
+class GoldenError(CaseSetError):
+    """A golden set is invalid."""
 
 
 def parse_golden(text: str) -> list[GoldenCase]:

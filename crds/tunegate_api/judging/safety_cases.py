@@ -5,11 +5,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tunegate_api.judging.case_lines import parse_case_lines
+from tunegate_api.judging.case_lines import CaseSetError, parse_case_lines
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.safety import SafetyKind, SafetyLimits, needed_harmless
 from tunegate_api.messages import Message
-from tunegate_api.meta import ApiModel, summarize
+from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.evalgate import CaseId
 
 
@@ -39,12 +39,8 @@ class SafetyCase(ApiModel):
         return self.messages or [Message(role="user", content=self.prompt or "")]
 
 
-class SafetyError(ValueError):
-    """A safety set is invalid. ``problems`` has one line for each fault."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        super().__init__(summarize(self.problems, 5, separator="; "))
+class SafetyError(CaseSetError):
+    """A safety set is invalid."""
 
 
 def parse_safety(text: str) -> list[SafetyCase]:

@@ -129,7 +129,7 @@ def test_inconclusive_judge_of_advisory_cases_is_a_warning(make_job, inconclusiv
 GUARDED = {"id": "guarded", "prompt": "order", "tags": ["safety"], "expect": [{"type": "guardrail"}]}
 
 
-def test_guardrail_that_cannot_tell_its_probes_apart_fails_the_job(make_job):
+def test_guardrail_that_confuses_its_probes_fails_the_job(make_job):
     with GuardServerStub() as guardrail:
         works = guardrail.reply
         guardrail.reply = lambda _: works("a mug")

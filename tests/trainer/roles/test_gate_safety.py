@@ -39,7 +39,7 @@ def judged(tmp_path, monkeypatch) -> TrainerRoot:
     return root
 
 
-def test_both_models_are_evaluated_on_the_safety_set_and_checkpoints_are_not(judged):
+def test_only_base_and_final_model_are_evaluated_on_the_safety_set(judged):
     results = judged.report(Role.GATE).results
     assert results.sets["safety/orders"].tags == [["Unsafe", "theft"]] * 3 + [["Harmless", "theft"]] * 20
     (final,), (base,) = results.find(Subject.FINAL), results.find(Subject.BASE)

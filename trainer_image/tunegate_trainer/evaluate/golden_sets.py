@@ -12,7 +12,7 @@ from tunegate_api.judging.expectations import CustomExpectation, Leaf, leaves
 from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.workspace import golden_file
-from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
+from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expectations, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference
@@ -21,7 +21,7 @@ from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, cust
 from tunegate_trainer.evaluate.scorers.servers import server_scorers
 from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, shown_prompt
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import render
 
 
@@ -157,16 +157,4 @@ def golden_text(context: Context, gate: str, source: GoldenSource) -> str:
         path = config_map_file(root, f"EvalGate {gate}: spec.golden.source", source.config_map, source.key)
     else:
         path = context.workspace / context.paths.golden_set(gate)
-    try:
-        return path.read_bytes().decode()
-    except NO_FILE as error:
-        raise SourceNotFoundError(
-            f"EvalGate {gate}: there is no golden set at {path.relative_to(root)}",
-            "check spec.golden.source of the EvalGate",
-        ) from error
-    except PermissionError as error:
-        raise unreadable(f"EvalGate {gate}: the golden set at {path.relative_to(root)}") from error
-    except UnicodeDecodeError as error:
-        raise BadDataError(
-            f"EvalGate {gate}: the golden set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
-        ) from error
+    return read_case_file(root, path, gate, "golden")

@@ -106,7 +106,7 @@ class _RoomyLayer(DynamicLayer):
 
     def __init__(self, layers: Sequence[Any], width: int, room: int) -> None:
         """Join the rows of ``layers``, padded on the left to ``width`` tokens, with room for more tokens."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call] # transformers declares no types for it
         self.lazy_initialization(layers[0].keys, layers[0].values)
         self._buffers = [
             _right_aligned([getattr(layer, name) for layer in layers], width, room)

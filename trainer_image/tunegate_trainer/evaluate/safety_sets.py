@@ -10,12 +10,12 @@ from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_saf
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.evalgate import SafetySource
 from tunegate_api.workspace import safety_file
-from tunegate_trainer.evaluate.config_map_files import NO_FILE, config_map_file
+from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers.safety import SAFETY_SCORER
 from tunegate_trainer.evaluate.sets import SAFETY, Case, GeneratedSet, shown_prompt
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError, unreadable
+from tunegate_trainer.process.errors import BadDataError, UserError
 from tunegate_trainer.tokens.chat import render
 
 
@@ -87,16 +87,4 @@ def safety_text(context: Context, gate: str, source: SafetySource) -> str:
         return builtin_text(source.builtin)
     field = f"EvalGate {gate}: spec.safety.source"
     path = config_map_file(context.root, field, str(source.config_map), source.key)
-    try:
-        return path.read_bytes().decode()
-    except NO_FILE as error:
-        raise SourceNotFoundError(
-            f"EvalGate {gate}: there is no safety set at {path.relative_to(context.root)}",
-            "check spec.safety.source of the EvalGate",
-        ) from error
-    except PermissionError as error:
-        raise unreadable(f"EvalGate {gate}: the safety set at {path.relative_to(context.root)}") from error
-    except UnicodeDecodeError as error:
-        raise BadDataError(
-            f"EvalGate {gate}: the safety set is not UTF-8 at byte {error.start}", "save the file as UTF-8"
-        ) from error
+    return read_case_file(context.root, path, gate, "safety")
