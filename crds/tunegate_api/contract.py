@@ -17,14 +17,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Literal
 
 from tunegate_api import GROUP
 from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.judging.outcomes import CaseSet
-from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
+from tunegate_api.meta import Listed, Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, TrainingParameters
-from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.published import PublishedVersion
+from tunegate_api.results import Results
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -134,6 +133,10 @@ class GateRequest(StatusModel):
     golden cases in the training data."""
     safety_sha256: Sha256 | None = None
     """Digest of the safety set. None if the gate has none."""
+    calibrated_bases: list[Sha256] | None = None
+    """Digests of the base models for which the error rate of the gate is known, with this golden set and
+    scoring. For other base models, the final gate measures it if the gate has `calibration`. None if it is
+    known for no base model."""
     last_published: PublishedVersion | None = None
     """The published version that checkpoints are compared with. The artifact is compared with this version,
     too, if the publish targets have no evidence of this gate. None if no version was published."""
@@ -192,92 +195,6 @@ class Request(StatusModel):
         names = {gate.name for gate in self.spec.gates}
         gates = [gate for gate in self.gates if gate.name in names]
         return bool(self.spec.publish) and any("LastPublished" in gate.spec.baselines for gate in gates)
-
-
-class Subject(StrEnum):
-    """Which model an evaluation measures."""
-
-    BASE = "Base"
-    """The starting model of the job, measured as a baseline by the final gate."""
-    START = "Start"
-    """The starting model of a stage, which is step 0."""
-    CHECKPOINT = "Checkpoint"
-    ANCHOR = "Anchor"
-    """A version that an EvalGate names as its anchor, measured by the final gate."""
-    SERVED = "Served"
-    """The models that are live now, on the servers that EvalGates name, asked by the final gate."""
-    FINAL = "Final"
-    """The artifact to publish, loaded in a new process."""
-
-
-HeldOutSplit = Literal["dev", "test"]
-"""A split of the held-out rows: dev scores checkpoints; test is read once, by the final gate."""
-
-
-def golden_set(gate: str) -> str:
-    """Return the name of a gate's golden set in :class:`Results`."""
-    return f"golden/{gate}"
-
-
-def task_set(split: HeldOutSplit, metric: str) -> str:
-    """Return the name of a task metric on a held-out split in :class:`Results`."""
-    return f"{split}/{metric}"
-
-
-class Evaluation(StatusModel):
-    """The outcomes of one model or checkpoint on all golden sets and held-out splits."""
-
-    subject: Subject
-    stage: str
-    """The training stage of the model or checkpoint. For the subjects Base and Final, the last stage."""
-    step: int
-    loss: float | None = None
-    """Training loss at the step ``step``."""
-    digest: Sha256 | None = None
-    """Digest of the weights. For the subject Final, the digest of all files of the artifact."""
-    outcomes: Mapped[str]
-    """Maps the name of each set to a string with one letter per case, see
-    :mod:`tunegate_api.judging.outcomes`."""
-    counts: Mapped[str] | None = None
-    """Maps the name of each set of a count-based metric to a string with one entry per case, see
-    :func:`tunegate_api.judging.counts.counted_metric`."""
-    problems: Mapped[str] | None = None
-    """Maps the name of each set on which the model could not be measured to the reason."""
-    seconds: float = 0.0
-    """Duration of the evaluation."""
-    time: Time | None = None
-    """Time at which the evaluation ended, by the clock of the pod. None in results of earlier releases."""
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return (self.stage, self.subject, self.step)
-
-
-class Results(StatusModel):
-    """Measured outcomes of a job. Merging is cumulative and idempotent: merging the same results twice
-    changes nothing."""
-
-    sets: Mapped[CaseSet] = {}
-    evaluations: Listed[Evaluation] = []
-    last_published: LastPublished | None = None
-    """The published versions that the artifact is compared with. None if the publish targets were not read
-    yet, or contain no version."""
-
-    def merged(self, newer: "Results") -> "Results":
-        """Return these results merged with the ``newer`` results, which replace measurements of the same
-        model. The last reading of the publish targets is kept, even if ``newer`` has an earlier reading."""
-        by_key = {e.key: e for e in self.evaluations} | {e.key: e for e in newer.evaluations}
-        readings = [found for found in (newer.last_published, self.last_published) if found]
-        return Results(
-            sets=self.sets | newer.sets,
-            evaluations=list(by_key.values()),
-            last_published=max(readings, key=lambda found: found.reading, default=None),
-        )
-
-    def find(self, subject: Subject, stage: str | None = None) -> list[Evaluation]:
-        """Return the evaluations of ``subject``, in the order of their steps."""
-        found = [e for e in self.evaluations if e.subject is subject and stage in (None, e.stage)]
-        return sorted(found, key=lambda e: e.step)
 
 
 class PublishedArtifact(StatusModel):

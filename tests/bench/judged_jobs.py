@@ -9,8 +9,9 @@ from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.helm import NAMESPACE
 from support.operator_command import SERVICE
 from support.world import STAGE
-from tunegate_api.contract import Evaluation, Results, Role, Subject, golden_set, sha256_text, task_set
+from tunegate_api.contract import Role, sha256_text
 from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 
 LAST_STEP = 50
 """The step of the last checkpoint."""

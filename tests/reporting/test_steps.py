@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from support.world import plan_for
-from tunegate_api.contract import Evaluation, PublishedArtifact, Report, Results, Role, Subject
+from tunegate_api.contract import PublishedArtifact, Report, Role
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.published import LastPublished
+from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 

@@ -23,17 +23,14 @@ from support.waiting_job import waiting_job
 from tunegate_api.contract import (
     REPORT_CA_VARIABLE,
     REPORT_URL_VARIABLE,
-    Evaluation,
     Outcome,
     PublishedArtifact,
     Report,
-    Results,
     Role,
-    Subject,
-    golden_set,
     report_audience,
 )
 from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 
 ACCOUNT = "attacker"

@@ -27,13 +27,12 @@ from tunegate_api.contract import (
     Outcome,
     PublishedArtifact,
     Report,
-    Results,
     Role,
-    Subject,
     Termination,
     Usage,
     report_audience,
 )
+from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_operator.names import ATTEMPT_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 

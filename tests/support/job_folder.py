@@ -9,19 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tunegate_api.contract import (
-    Evaluation,
-    GateRequest,
-    Outcome,
-    Report,
-    Request,
-    Results,
-    Role,
-    Subject,
-    golden_set,
-    sha256_text,
-    task_set,
-)
+from tunegate_api.contract import GateRequest, Outcome, Report, Request, Role, sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.review import ReviewRecord
@@ -36,6 +24,7 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure

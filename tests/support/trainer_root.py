@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tunegate_api.contract import Evaluation, GateRequest, Report, Request, Role, sha256_text
+from tunegate_api.contract import GateRequest, Report, Request, Role, sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.messages import Message
 from tunegate_api.plan import (
@@ -19,6 +19,7 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
+from tunegate_api.results import Evaluation
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec

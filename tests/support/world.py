@@ -17,20 +17,15 @@ from support.clock import FakeClock
 from support.fake_cluster import FakeCluster, Write
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import (
-    Evaluation,
     ExitCode,
     Outcome,
     PublishedArtifact,
     Report,
     Request,
-    Results,
     Role,
-    Subject,
     Termination,
     Usage,
-    golden_set,
     sha256_text,
-    task_set,
 )
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.safety import safety_set
@@ -49,6 +44,7 @@ from tunegate_api.plan import (
     TrainingParameters,
 )
 from tunegate_api.published import LastPublished
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import DataCheckResult

@@ -1,9 +1,10 @@
 """The baselines that only the final gate measures, so that only the artifact is compared with them, and the
 last published version, of which the final gate reads more than is known before."""
 
-from tunegate_api.contract import GateRequest, Results, Subject, golden_set
+from tunegate_api.contract import GateRequest
 from tunegate_api.judging.outcomes import Baseline
 from tunegate_api.published import PublishedVersion
+from tunegate_api.results import Results, Subject, golden_set
 
 
 def baselines_of_artifact(gate: GateRequest, results: Results) -> dict[str, Baseline]:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from tunegate_api.contract import Evaluation, GateRequest, Results
+from tunegate_api.contract import GateRequest
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.safety import SafetyVerdict, judge_safety, safety_set
+from tunegate_api.results import Evaluation, Results
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from tunegate_api.contract import (
-    Evaluation,
-    GateRequest,
-    HeldOutSplit,
-    Request,
-    Results,
-    Subject,
-    golden_set,
-    task_set,
-)
+from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
@@ -38,6 +29,7 @@ from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.meta import exact
+from tunegate_api.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 NO_ROWS = CaseSet(sha256="", ids=[])

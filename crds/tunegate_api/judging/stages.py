@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject, golden_set, task_set
+from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.counts import COUNTED, Aggregate
 from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, measured_counts
 from tunegate_api.judging.outcomes import CaseSet, new_failures, passed_count, rate, rate_text, unmeasured
@@ -20,6 +20,7 @@ from tunegate_api.judging.stop_rule import (
 )
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.meta import exact
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 

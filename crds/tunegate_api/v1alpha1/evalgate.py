@@ -240,6 +240,19 @@ class Safety(ApiModel):
         )
 
 
+class GateCalibration(ApiModel):
+    """Measurement of the gate's own error rate. The final gate of the first job with a base model evaluates
+    the final model again, and evaluates models that are made worse on purpose."""
+
+    repeats: Annotated[int, Field(ge=1, le=20, examples=[4])] = 4
+    """Number of times that the final model is evaluated again, with other batches, to find cases that change
+    their outcome by chance. Each takes as long as the golden set does."""
+    min_detection: Annotated[Share | None, Field(examples=["0.8"])] = None
+    """Minimum share, 0 to 1, of models that are worse by `thresholds.maxDropPoints` that the gate must find.
+    If it finds a smaller share, a model that would pass is Inconclusive, and the gate is not Ready for later
+    jobs. If omitted, the error rate is only reported."""
+
+
 class GateTarget(ApiModel):
     """A model that the gate judges independently of jobs. Exactly one field must be set."""
 
@@ -285,6 +298,8 @@ class EvalGateSpec(ApiModel):
     cases are errors instead."""
     safety: Safety | None = None
     """Safety comparison with the base model. If omitted, there is none."""
+    calibration: GateCalibration | None = None
+    """Measurement of the gate's error rate, once per base model. If omitted, it is not measured."""
     target: GateTarget | None = None
     """Model to judge in addition to the models of the jobs that reference this gate. If omitted, the gate
     only judges models of jobs."""

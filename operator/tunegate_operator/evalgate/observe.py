@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tunegate_api.config_map import visible_keys
-from tunegate_api.contract import Request, Results, Subject, golden_set, sha256_text
+from tunegate_api.contract import Request, sha256_text
 from tunegate_api.judging.golden import inline_golden
 from tunegate_api.judging.outcomes import VerdictState, passed_count
 from tunegate_api.judging.tiers import counted_cases
+from tunegate_api.results import Results, Subject, golden_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record, RecordedBaseline

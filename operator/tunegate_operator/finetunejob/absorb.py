@@ -1,12 +1,13 @@
 """Record the reports of pods in ConfigMaps, and show them in status."""
 
 from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.contract import Role, Subject, plan_digest
+from tunegate_api.contract import Role, plan_digest
 from tunegate_api.judging.judgement import best_judged, judge_checkpoint, judge_checkpoints
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
+from tunegate_api.results import Subject
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, CheckpointReference, CheckpointStatus

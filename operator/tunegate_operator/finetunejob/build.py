@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
-from tunegate_api.contract import Request, Results, Role, canonical_json
+from tunegate_api.contract import Request, Role, canonical_json
 from tunegate_api.judging.approval import DECISION_VARIABLE
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
+from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, VerdictDecision
 from tunegate_operator.children.job import (

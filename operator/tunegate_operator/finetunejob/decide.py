@@ -8,7 +8,7 @@ the final gate, a job may wait for a person's decision about the verdict.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from tunegate_api.contract import Outcome, Role, Subject
+from tunegate_api.contract import Outcome, Role
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.selection import selecting_gates, selection_text
@@ -16,6 +16,7 @@ from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
+from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all

@@ -1,6 +1,6 @@
 """Compute the pass rates, verdicts and metrics of evaluated models for status, from case outcomes."""
 
-from tunegate_api.contract import Evaluation, Request, Results, Subject, golden_set, task_set
+from tunegate_api.contract import Request
 from tunegate_api.judging import judgement
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
@@ -12,6 +12,7 @@ from tunegate_api.judging.outcomes import (
     rate_text,
 )
 from tunegate_api.judging.safety import SafetyVerdict
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,

@@ -5,9 +5,10 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import Report, Request, Results, Role
+from tunegate_api.contract import Report, Request, Role
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import Plan
+from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.children.after_end import pods_gone_by
 from tunegate_operator.children.observed import Child, IgnoredJob, observe_children

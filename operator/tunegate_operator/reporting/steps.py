@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunegate_api.contract import Report, Role, Subject
+from tunegate_api.contract import Report, Role
+from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED
 from tunegate_operator.names import Step
 

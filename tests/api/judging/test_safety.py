@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.builders import make_gate, make_job
-from tunegate_api.contract import Evaluation, GateRequest, Request, Results, Subject
+from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_artifact, judge_checkpoint
 from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.judging.safety import SAFETY_RULES, SafetyLimits, judge_safety
+from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 

@@ -22,6 +22,7 @@ GATE_NOT_YET: dict[str, Changes] = {
             "scorer": {"type": "guardrail", "endpoint": {"url": "https://guard/v1", "model": "guard"}},
         }
     },
+    "calibration": {"spec.calibration": {"repeats": 4}},
     "target": {"spec.target": {"fineTuneJob": "orders"}},
     "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},
     "dryRun": {"spec.dryRun": True},

@@ -16,21 +16,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunegate_api.contract import (
-    Evaluation,
-    Outcome,
-    PublishedArtifact,
-    Report,
-    Request,
-    Results,
-    Role,
-    Subject,
-    Termination,
-    golden_set,
-    task_set,
-)
+from tunegate_api.contract import Outcome, PublishedArtifact, Report, Request, Role, Termination
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])

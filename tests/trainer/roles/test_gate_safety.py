@@ -6,8 +6,9 @@ import pytest
 
 from support.refusing_model import REFUSAL, harmful, harmless, save_refusing_model
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Subject, sha256_text
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, sha256_text
 from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.results import Subject
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.roles import train as train_role

@@ -1,11 +1,11 @@
 """gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
-from tunegate_api.contract import Evaluation
 from tunegate_api.judging.guardrail_probes import ProbeCounts
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.published import PublishedVersion
+from tunegate_api.results import Evaluation
 from tunegate_api.v1alpha1.evalgate import Generation
 
 

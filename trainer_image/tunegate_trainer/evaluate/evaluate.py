@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import Evaluation, Results, Subject
 from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.meta import StatusModel
+from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
@@ -87,7 +87,7 @@ class SetResult(StatusModel):
         return "".join(case.outcomes[measure] for case in self.cases)
 
     def counts(self, measure: str) -> str:
-        """Return the counts of all cases in the format of :class:`~tunegate_api.contract.Evaluation`.
+        """Return the counts of all cases in the format of :class:`~tunegate_api.results.Evaluation`.
 
         Empty for a measure without counts.
         """
@@ -294,7 +294,7 @@ def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> Cas
 def as_evaluation(
     weights: Weights, sets: Sequence[EvaluationSet], results: Sequence[SetResult]
 ) -> Evaluation:
-    """Return the outcomes and counts as the :class:`~tunegate_api.contract.Evaluation` that is reported, with
+    """Return the outcomes and counts as the :class:`~tunegate_api.results.Evaluation` that is reported, with
     the current time as the time at which the evaluation ended."""
     measured = [
         (name, measure, result)

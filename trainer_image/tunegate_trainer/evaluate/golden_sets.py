@@ -7,9 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest, golden_set, sha256_text
+from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.expectations import CustomExpectation, Leaf, leaves
 from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.results import golden_set
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.workspace import golden_file
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file

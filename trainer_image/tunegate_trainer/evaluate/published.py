@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import Evaluation, GateRequest, Subject, golden_set
+from tunegate_api.contract import GateRequest
 from tunegate_api.meta import Sha256
 from tunegate_api.published import PublishedVersion
+from tunegate_api.results import Evaluation, Subject, golden_set
 from tunegate_api.workspace import golden_file, published_file
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact, published_stops
 from tunegate_trainer.evaluate.baselines import BaselineCache

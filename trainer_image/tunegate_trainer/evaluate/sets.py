@@ -9,12 +9,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import HeldOutSplit, sha256_text, task_set
+from tunegate_api.contract import sha256_text
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.outcomes import MAX_CASES, CaseSet
 from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.messages import Message
 from tunegate_api.plan import SplitPlan
+from tunegate_api.results import HeldOutSplit, task_set
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.workspace import pairs_file, rows_file
@@ -77,7 +78,7 @@ class EvaluationSet:
     identity: str
     """A digest of the cases and measures. It is part of the key of cached results."""
     names: Mapping[str, str]
-    """For each measure, the name of this set in :class:`tunegate_api.contract.Results`."""
+    """For each measure, the name of this set in :class:`tunegate_api.results.Results`."""
     case_set: CaseSet
     labels: Sequence[str] | None = None
     """The labels that the cases expect, for F1. None for other metrics."""

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from pydantic import ValidationError
 
-from tunegate_api.contract import FileManifest, Request, golden_set, task_set
+from tunegate_api.contract import FileManifest, Request
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
@@ -20,6 +20,7 @@ from tunegate_api.judging.safety import SAFETY_RULES
 from tunegate_api.judging.selection import selecting_gates, selection_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan
+from tunegate_api.results import golden_set, task_set
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedGuardrail, UsedJudge

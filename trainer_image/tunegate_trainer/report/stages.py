@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from tunegate_api.contract import Evaluation, Outcome, Results, Role, Subject, Usage
+from tunegate_api.contract import Outcome, Role, Usage
 from tunegate_api.judging.judgement import (
     GateJudgement,
     TaskJudgement,
@@ -16,6 +16,7 @@ from tunegate_api.judging.judgement import (
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.judging.stop_rule import StopAction
+from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.workspace import golden_file, pairs_file, rows_file
 from tunegate_trainer.report.collect import Collected, LossPoint

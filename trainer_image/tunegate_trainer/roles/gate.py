@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import Evaluation, Outcome, Results, Subject
+from tunegate_api.contract import Outcome
 from tunegate_api.judging.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
+from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.workspace import RESULT, base_file
 from tunegate_trainer.artifacts.build import (

@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunegate_api.contract import Outcome, Subject
+from tunegate_api.contract import Outcome
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.results import Subject
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
