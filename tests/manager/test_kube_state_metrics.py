@@ -104,10 +104,12 @@ def both(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             shown = (
                 read.of_operator("finetunejob_unsafe_answers"),
                 read.of_theirs("finetunejob_final_unsafe_answers"),
+                read.of_operator("evalgate_verdict"),
+                read.of_theirs("evalgate_verdict_info"),
             )
             return read if all(shown) else None
 
-        yield eventually(are_current, what="both show the last write")
+        yield eventually(are_current, what="both show the last writes")
 
 
 def test_every_configured_metric_has_series(both):

@@ -4,18 +4,22 @@ import itertools
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes.client import ApiException
 
+from support.api_server import ApiServer
 from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.forged import forged_pod, release
 from support.held_writes import held_status_writes
 from support.helm import NAMESPACE
-from support.operator_command import SERVICE, operator
+from support.operator_command import SERVICE, OperatorCommand, operator
 from support.team import Team
 from support.waiting import eventually
 from tunegate_api.contract import Outcome, Report, Role, report_audience
@@ -74,11 +78,10 @@ def _kill_in(team: Team, command: Any, phase: str) -> None:
 
 def test_second_operator_leads_as_soon_as_the_first_stops(server, team, kubelet, tmp_path):
     with (
-        operator(server, tmp_path / "a.log", POD_NAME="a") as a,
+        _leading(server, team, tmp_path / "a.log", "a") as a,
         operator(server, tmp_path / "b.log", POD_NAME="b") as b,
         kubelet.running(),
     ):
-        eventually(lambda: _leader(team.api) == "a", what="a leads")
         assert a.stop() == 0
         probes: list[int] = []
 
@@ -98,11 +101,10 @@ def test_stopping_operator_keeps_the_lease_until_its_status_write_ends(
 ):
     """Otherwise another leader could decide before the status write in progress is visible."""
     with (
-        operator(server, tmp_path / "a.log", POD_NAME="a") as a,
+        _leading(server, team, tmp_path / "a.log", "a") as a,
         operator(server, tmp_path / "b.log", POD_NAME="b"),
         kubelet.running(),
     ):
-        eventually(lambda: _leader(team.api) == "a", what="a leads")
         with held_status_writes(team.api, tmp_path) as is_held:
             team.apply_all()
             assert is_held.wait(30)
@@ -120,8 +122,7 @@ def test_stopping_operator_keeps_the_lease_until_its_status_write_ends(
 
 def test_operator_that_loses_the_lease_exits(server, team, tmp_path):
     leases = client.CoordinationV1Api(team.api)
-    with operator(server, tmp_path / "operator.log", POD_NAME="a") as a:
-        eventually(lambda: _leader(team.api) == "a", what="a leads")
+    with _leading(server, team, tmp_path / "operator.log", "a") as a:
         leases.patch_namespaced_lease(LEASE, NAMESPACE, {"spec": {"holderIdentity": "another"}})
         assert a.process.wait(30) == 1
     leases.delete_namespaced_lease(LEASE, NAMESPACE)  # nobody renews it
@@ -140,6 +141,14 @@ def test_job_suspended_under_one_operator_resumes_under_the_next(server, team, k
         with operator(server, log, POD_NAME="second"):
             team.wait_for("Succeeded", "Failed", seconds=90)
     assert team.phase() == "Succeeded", team.job()["status"]["message"]
+
+
+@contextmanager
+def _leading(server: ApiServer, team: Team, log: Path, name: str) -> Iterator[OperatorCommand]:
+    """Start an operator, and wait until it leads."""
+    with operator(server, log, POD_NAME=name) as command:
+        eventually(lambda: _leader(team.api) == name, seconds=3 * DURATION, what=f"{name} leads")
+        yield command
 
 
 def _leader(api: client.ApiClient) -> str | None:
