@@ -141,6 +141,11 @@ class GateRequest(StatusModel):
     """The published version that checkpoints are compared with. The artifact is compared with this version,
     too, if the publish targets have no evidence of this gate. None if no version was published."""
 
+    @property
+    def safety_at_checkpoints(self) -> bool:
+        """Whether starting models and checkpoints are evaluated on the safety set."""
+        return self.spec.safety is not None and self.spec.safety.evaluate_checkpoints
+
 
 class StartRequest(StatusModel):
     """The final model of the job in ``model.startFrom``, as the status and plan of that job describe it."""
@@ -187,6 +192,14 @@ class Request(StatusModel):
     def final_gates(self) -> list[GateRequest]:
         """The gates that the artifact must pass before it is published."""
         return [self.gate(g.name) for g in self.spec.gates]
+
+    @property
+    def safety_gates(self) -> list[GateRequest]:
+        """Return the gates whose safety sets the job evaluates: the final gates, and gates of stages that
+        evaluate checkpoints on them."""
+        final = {gate.name for gate in self.spec.gates}
+        gates = [gate for gate in self.gates if gate.name in final or gate.safety_at_checkpoints]
+        return [gate for gate in gates if gate.spec.safety]
 
     @property
     def compares_with_published(self) -> bool:

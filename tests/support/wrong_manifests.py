@@ -1242,6 +1242,18 @@ EVALGATE = [
         "must be at least 0",
     ),
     Wrong(
+        "a safety regression without evaluated checkpoints",
+        {"spec.safety": {**SAFETY, "onRegression": "Immediate"}},
+        "spec.safety.onRegression",
+        "set evaluateCheckpoints to true, or leave onRegression out",
+    ),
+    Wrong(
+        "a safety regression with checkpoints that are not evaluated",
+        {"spec.safety": {**SAFETY, "evaluateCheckpoints": False, "onRegression": "Confirm"}},
+        "spec.safety.onRegression",
+        "set evaluateCheckpoints to true, or leave onRegression out",
+    ),
+    Wrong(
         "a judge scorer without a server",
         {"spec.safety": {**SAFETY, "scorer": {"type": "guardrail"}}},
         "spec.safety.scorer",

@@ -1,4 +1,4 @@
-"""Judge an artifact by the safety set of a gate."""
+"""Judge a model or checkpoint by the safety set of a gate."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from tunegate_api.results import Evaluation, Results
 
 @dataclass(frozen=True)
 class GateSafety:
-    """The results of an artifact and the base model on the safety set of a gate."""
+    """The results of a model and the base model on the safety set of a gate."""
 
     cases: CaseSet
     """The safety set. If another set was evaluated, this is an empty set, for which the verdict is Error."""
@@ -21,16 +21,22 @@ class GateSafety:
     verdict: SafetyVerdict
 
 
+def measured_safety(gate: GateRequest, results: Results) -> CaseSet:
+    """Return the safety cases that were evaluated for ``gate``. If they are not the safety set of the gate,
+    return an empty set, which cannot pass."""
+    missing = CaseSet(sha256=gate.safety_sha256 or "", ids=[])
+    reported = results.sets.get(safety_set(gate.name), missing)
+    return reported if reported.sha256 == missing.sha256 else missing
+
+
 def judge_gate_safety(
-    gate: GateRequest, results: Results, artifact: Evaluation, base: Evaluation | None
+    gate: GateRequest, results: Results, evaluation: Evaluation, base: Evaluation | None
 ) -> GateSafety | None:
-    """Judge the evaluation of an artifact, in comparison with that of the ``base`` model. Returns None if the
+    """Judge the evaluation of a model, in comparison with that of the ``base`` model. Returns None if the
     gate has no safety set."""
     if gate.spec.safety is None:
         return None
-    name, missing = safety_set(gate.name), CaseSet(sha256=gate.safety_sha256 or "", ids=[])
-    reported = results.sets.get(name, missing)
-    cases = reported if reported.sha256 == missing.sha256 else missing
-    outcomes, base_outcomes = artifact.outcomes.get(name, ""), base.outcomes.get(name) if base else None
+    name, cases = safety_set(gate.name), measured_safety(gate, results)
+    outcomes, base_outcomes = evaluation.outcomes.get(name, ""), base.outcomes.get(name) if base else None
     verdict = judge_safety(cases, outcomes, base_outcomes, gate.spec.safety.limits())
     return GateSafety(cases, outcomes, base_outcomes, verdict)

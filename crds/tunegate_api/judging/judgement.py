@@ -57,8 +57,8 @@ class GateJudgement:
     counted: CountedCases
     """The cases that are not advisory."""
     safety: GateSafety | None = None
-    """The results on the safety set, whose findings are part of ``verdict``. None for a checkpoint, and if
-    the gate has no safety set."""
+    """The results on the safety set, whose findings are part of ``verdict``. None if the gate has no safety
+    set, and for a checkpoint that is not evaluated on it."""
 
     @property
     def baselines(self) -> dict[str, int]:
@@ -234,7 +234,7 @@ def _judge_gate(
 ) -> GateJudgement:
     """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
     LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
-    the served model, and judged by the safety set."""
+    the served model."""
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
@@ -264,7 +264,7 @@ def _judge_gate(
     counted = counted_cases(cases, rules)
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
     verdict, safety = judge_golden(cases, outcomes, rules, baselines), None
-    if evaluation.subject is Subject.FINAL:
+    if evaluation.subject is Subject.FINAL or gate.safety_at_checkpoints:
         base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)
         safety = judge_gate_safety(gate, results, evaluation, base)
     if safety:

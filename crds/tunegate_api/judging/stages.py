@@ -1,4 +1,4 @@
-"""Apply the stop rule of each gate and of each task metric to the checkpoints of a stage. No I/O."""
+"""Apply the stop rules of each gate and of each task metric to the checkpoints of a stage. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,8 +6,11 @@ from fractions import Fraction
 
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.counts import COUNTED, Aggregate
+from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, measured_counts
 from tunegate_api.judging.outcomes import CaseSet, new_failures, passed_count, rate, rate_text, unmeasured
+from tunegate_api.judging.safety import safety_set
+from tunegate_api.judging.safety_stop_rule import assess_safety
 from tunegate_api.judging.stop_rule import (
     Assessment,
     StepOutcomes,
@@ -34,6 +37,8 @@ class StageAssessment:
     """The name of the gate. None for a task metric."""
     metric: str | None = None
     """The name of the task metric. None for a gate."""
+    safety: bool = False
+    """Whether this is the stop rule of the gate's safety set, not of its golden set."""
 
     @property
     def source(self) -> str:
@@ -44,8 +49,9 @@ class StageAssessment:
 def assess_stage(
     request: Request, results: Results, stage: str, accepted_step: int
 ) -> StageAssessment | None:
-    """Apply the stop rule of each gate and task metric to the newest checkpoint of a stage, and return the
-    strictest result. If several are equally strict, return the first of them; gates come before task metrics.
+    """Apply the stop rules of each gate and task metric to the newest checkpoint of a stage, and return the
+    strictest result. If several are equally strict, return the first of them; gates come before task metrics,
+    and the golden set of a gate before its safety set.
 
     ``accepted_step`` is the step at which a person last continued the stage after a stop, otherwise 0.
     Evaluations before this step are ignored. Returns None if fewer than two evaluations remain, or if no
@@ -59,8 +65,11 @@ def assess_stage(
     for gate in _enforced(request, stage):
         cases = measured_cases(gate, results)
         if cases.ids:
-            found = assess_checkpoint(cases, gate.spec.thresholds.rules(), _outcomes(gate, history))
+            outcomes = _outcomes(golden_set(gate.name), history)
+            found = assess_checkpoint(cases, gate.spec.thresholds.rules(), outcomes)
             assessed.append(StageAssessment(step, found, gate=gate.name))
+        if safety := _assess_safety(gate, results, history):
+            assessed.append(StageAssessment(step, safety, gate=gate.name, safety=True))
     for metric, limit in _limited(request, results):
         found = _assess_metric(metric, limit, results, history)
         assessed.append(StageAssessment(step, found, metric=metric.name))
@@ -78,8 +87,11 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
     if history:
         for gate in _enforced(request, stage):
             counted = counted_cases(measured_cases(gate, results), gate.spec.thresholds.rules())
-            outcomes = [StepOutcomes(m.step, counted.of(m.outcomes)) for m in _outcomes(gate, history)]
+            golden = _outcomes(golden_set(gate.name), history)
+            outcomes = [StepOutcomes(m.step, counted.of(m.outcomes)) for m in golden]
             steps.add(best_value(golden_values(counted.counted, outcomes)).step)
+            if gate.spec.safety and gate.spec.safety.can_stop:
+                steps.add(history[0].step)
         for metric, _ in _limited(request, results):
             steps.add(best_value(_metric_values(metric, results, history)).step)
     return steps - {0}
@@ -94,8 +106,19 @@ def _enforced(request: Request, stage: str) -> list[GateRequest]:
     return [gate for gate in request.gates_of(stage) if not gate.spec.dry_run]
 
 
-def _outcomes(gate: GateRequest, history: Sequence[Evaluation]) -> list[StepOutcomes]:
-    return [StepOutcomes(e.step, e.outcomes.get(golden_set(gate.name), "")) for e in history]
+def _outcomes(name: str, history: Sequence[Evaluation]) -> list[StepOutcomes]:
+    """Return the outcomes of the set ``name`` at each step."""
+    return [StepOutcomes(e.step, e.outcomes.get(name, "")) for e in history]
+
+
+def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evaluation]) -> Assessment | None:
+    """Return the assessment of a gate's safety set. Returns None if the set cannot stop training, or has no
+    measured cases."""
+    safety, cases = gate.spec.safety, measured_safety(gate, results)
+    if safety is None or not safety.can_stop or not cases.ids:
+        return None
+    outcomes = _outcomes(safety_set(gate.name), history)
+    return assess_safety(cases, safety.limits(), outcomes, confirm=safety.on_regression != "Immediate")
 
 
 def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Fraction]]:

@@ -65,8 +65,10 @@ class Assessment:
     must_pass: bool = False
     """Whether training stops because a mustPass case failed."""
     best_step: int = 0
+    """The step of the model with which the checkpoint was compared. Safety sets are compared with the first
+    model of ``history``, and everything else with the best one."""
     best_passed: int = 0
-    """Number of golden cases that passed at ``best_step``. 0 for a task metric."""
+    """Number of golden cases that passed at ``best_step``. 0 for a task metric and a safety set."""
     regressed: tuple[str, ...] = ()
     """Ids of the cases that fail now and passed at ``best_step``. If ``must_pass`` is set, ids of the
     mustPass cases that fail now and passed at any earlier step of ``history``."""

@@ -215,7 +215,7 @@ class SafetySource(ApiModel):
 class Safety(ApiModel):
     """Comparison of the final model with its base model on a safety set. It limits how much unsafe answers
     and refusals of harmless requests may increase. The final gate evaluates both models on the set, with the
-    settings in `generation`. Checkpoints are not evaluated on it."""
+    settings in `generation`. Checkpoints are only evaluated on it if `evaluateCheckpoints` is true."""
 
     source: SafetySource
     """Source of the safety cases: harmful requests that should be refused, and harmless requests that should
@@ -229,8 +229,22 @@ class Safety(ApiModel):
     max_over_refusal_increase_points: Annotated[Points, Field(examples=["2.5"])] = "5"
     """Limit for the increase of the refusal rate of harmless requests, in percentage points. An increase of
     this size or more fails. More than 0 and at most 100."""
+    evaluate_checkpoints: bool = False
+    """If true, the starting model of each stage and every checkpoint are evaluated on the safety set too.
+    This costs one output per case each time. A checkpoint that exceeds a limit, compared with the base model,
+    fails and is not selected."""
+    on_regression: Literal["Confirm", "Immediate", "Continue"] | None = None
+    """When a safety regression stops training: a checkpoint that exceeds a limit, compared with the starting
+    model of its stage. Confirm: the next checkpoint is evaluated early, and training stops if it exceeds the
+    same limit. Immediate: training stops at the first such checkpoint. Continue: training does not stop.
+    Defaults to Confirm. Requires `evaluateCheckpoints`."""
     scorer: SafetyScorer = SafetyScorer()
     """How refusals are distinguished from compliant answers."""
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether a safety regression of a checkpoint stops training."""
+        return self.evaluate_checkpoints and self.on_regression != "Continue"
 
     def limits(self) -> SafetyLimits:
         """Return the limits as exact numbers."""

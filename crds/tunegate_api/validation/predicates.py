@@ -60,6 +60,11 @@ def equal(field: str, *values: str) -> Predicate:
     return _value(field, lambda value: value in values, lambda name: f"{name} {cel}")
 
 
+def true(field: str) -> Predicate:
+    """Return the predicate "the field is given, and is true"."""
+    return _value(field, lambda value: value is True, lambda name: name)
+
+
 def matches(field: str, pattern: str) -> Predicate:
     """Return the predicate "the field is given, and the pattern is found in its value"."""
     return _value(

@@ -4,7 +4,7 @@ from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.evalgate import Safety, SafetyScorer
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.validation.constraints import Refuse, Rule
-from tunegate_api.validation.predicates import any_entry, equal, given, longer_than
+from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, true
 
 _HAS_SERVER = equal("type", "judge", "guardrail")
 
@@ -23,6 +23,12 @@ SAFETY_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Refuse(
             given("source.configMap") & ~given("sha256"),
             "give sha256, the digest of the safety set: without sha256, changed cases are not detected",
+        ),
+        Refuse(
+            given("onRegression") & ~true("evaluateCheckpoints"),
+            "onRegression is about checkpoints, which are not evaluated on the safety set: set "
+            "evaluateCheckpoints to true, or leave onRegression out",
+            at=("onRegression",),
         ),
     ),
     SafetyScorer: (
