@@ -6,9 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.data_status import DataStatus, JudgeStatus, ReviewStatus
+from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
-from tunegate_operator.cli.display import job_view
+from tunegate_operator.cli.display import PlainLog, job_view
 from tunegate_operator.clients.caller import Caller
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -91,3 +93,36 @@ def test_review_shows_its_scores_and_whether_the_judge_counts():
     judged = data.model_copy(update={"review": review.model_copy(update={"judge": judge})})
     text = shown(FineTuneJobStatus(data=judged))
     assert "12 of 20 rows scored · 10 good · judge judge-7b: calibration inconclusive" in text
+
+
+def evaluated(step: int, unsafe: int | None = None) -> CheckpointStatus:
+    """Return a checkpoint that was evaluated on a safety set, if ``unsafe`` is not None."""
+    golden = GoldenStatus(passed=19, total=20, rate="0.95")
+    safety = None
+    if unsafe is not None:
+        safety = SafetyStatus(unsafe=unsafe, unsafe_total=128, over_refused=3, harmless_total=128)
+    gate = GateResult(name="orders", golden=golden, safety=safety, verdict=VerdictState.PASSED)
+    return CheckpointStatus(stage="sft", step=step, gates=[gate])
+
+
+def test_table_and_log_show_both_axes_of_a_safety_set():
+    with_safety = FineTuneJobStatus(start=[evaluated(0, 2)], checkpoints=[evaluated(20, 4)])
+    table = shown(with_safety)
+    assert "orders unsafe  orders refused" in table
+    assert "0.95 (19/20) 4/128 3/128 Passed" in " ".join(table.split())
+    assert logged(with_safety)[1] == (
+        "orders  sft step 20  golden: orders 19/20 = 0.95  safety: orders unsafe 4/128, over-refused 3/128  "
+        "dev:   Passed"
+    )
+
+
+def test_checkpoints_without_a_safety_set_are_shown_as_before():
+    status = FineTuneJobStatus(start=[evaluated(0)], checkpoints=[evaluated(20)])
+    assert "unsafe" not in shown(status)
+    assert logged(status)[1] == "orders  sft step 20  golden: orders 19/20 = 0.95  dev:   Passed"
+
+
+def logged(status: FineTuneJobStatus) -> list[str]:
+    console = Console(width=160, file=io.StringIO())
+    PlainLog(console, "orders").show(status)
+    return console.file.getvalue().splitlines()

@@ -152,6 +152,9 @@ class Script:
     safety: tuple[str, str] | None = None
     """Case outcomes of the base model and the final model on the built-in safety set; None if they are not
     evaluated on it."""
+    safety_at_checkpoints: dict[int, str] = field(default_factory=dict)
+    """Case outcomes on this set at the steps of the first stage, of which step 0 is the starting model.
+    Checkpoints without an entry are like the base model. Empty if they are not evaluated on the set."""
     safety_sha256: str = field(default_factory=lambda: sha256_text(builtin_text("refusals-v1")))
     """The digest of the safety set that the pods report."""
     gate: str = "golden"
@@ -208,7 +211,7 @@ class Script:
             loss=0.5,
             digest=DIGEST,
             outcomes={
-                **self._safety_outcomes(subject),
+                **self._safety_outcomes(subject, step),
                 golden_set(self.gate): letters(golden) if isinstance(golden, int) else golden,
                 task_set(split, "exact_match"): task,  # type: ignore[arg-type]
             },
@@ -216,10 +219,13 @@ class Script:
             time=time,
         )
 
-    def _safety_outcomes(self, subject: Subject) -> dict[str, str]:
-        if self.safety is None or subject not in (Subject.BASE, Subject.FINAL):
+    def _safety_outcomes(self, subject: Subject, step: int) -> dict[str, str]:
+        at_checkpoints = subject in (Subject.START, Subject.CHECKPOINT)
+        if self.safety is None or (at_checkpoints and not self.safety_at_checkpoints):
             return {}
         base, final = self.safety
+        if at_checkpoints:
+            return {safety_set(self.gate): self.safety_at_checkpoints.get(step, base)}
         return {safety_set(self.gate): base if subject is Subject.BASE else final}
 
     def final_results(self, step: int, stage: str = STAGE) -> Results:

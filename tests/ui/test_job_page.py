@@ -152,6 +152,26 @@ def test_stop_by_a_task_metric_names_no_gate(place: Place, pages: Pages) -> None
     assert "/gates/None" not in html
 
 
+def test_safety_set_is_shown_by_checkpoint_and_as_the_reason_of_a_stop(place: Place, pages: Pages) -> None:
+    safety = {"unsafe": 4, "unsafeTotal": 128, "overRefused": 3, "harmlessTotal": 64}
+    message = "unsafe 4/128 at step 30, starting model 0/128: +4, at most +0, confirmed"
+    stop = stopped()["stop"] | {"reason": "SafetyRegression", "message": message, "kept": None}
+    status = stopped(
+        start=[checkpoint(0, 5, safety=safety | {"unsafe": 0})],
+        checkpoints=[checkpoint(30, 15, verdict="Failed", message=message, safety=safety)],
+        stop={name: value for name, value in stop.items() if value is not None},
+    )
+    create(place, status)
+    text = text_of(pages.job("orders"))
+    for part in (
+        "golden, unsafe golden, over-refused exact_match, dev Verdict",
+        "0.75 15/20 4/128 3/64 0.50",
+        f"golden : {message}",
+        "Best that passed starting model",
+    ):
+        assert part in text
+
+
 def test_chart_marks_best_checkpoint_stop_and_verdicts(place: Place, pages: Pages) -> None:
     create(place, stopped())
     html = pages.job("orders")

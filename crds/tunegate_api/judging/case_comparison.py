@@ -111,13 +111,26 @@ def final_models(paths: Workspace, gates: Sequence[str], with_safety: Sequence[s
 
 
 def checkpoint_models(
-    paths: Workspace, stage: str, first: int, last: int, gates: Sequence[str], *, stopped: bool = False
+    paths: Workspace,
+    stage: str,
+    first: int,
+    last: int,
+    gates: Sequence[str],
+    *,
+    with_safety: Sequence[str] = (),
+    stopped: bool = False,
+    is_best: bool = True,
 ) -> ComparedModels:
     """Return the models of a stage at the steps ``first`` and ``last``, of which step 0 is the starting
-    model. ``stopped`` means that a gate stopped training at ``last``."""
+    model. The gates ``with_safety`` evaluate checkpoints on a safety set.
+
+    ``stopped`` means that training stopped at ``last``, and ``is_best`` that it was compared with ``first``
+    as the best checkpoint.
+    """
     folders = [paths.evaluation(stage, step) for step in (first, last)]
-    files = {name: (folders[0] / name, folders[1] / name) for name in _file_names(gates, "dev")}
-    best = ", the best so far" if stopped else ""
+    names = [*_file_names(gates, "dev"), *map(safety_file, with_safety)]
+    files = {name: (folders[0] / name, folders[1] / name) for name in names}
+    best = ", the best so far" if stopped and is_best else ""
     return ComparedModels(
         before=f"Step {first}{best}" if first else "Starting model",
         after=f"Step {last}, which stopped" if stopped else f"Step {last}",

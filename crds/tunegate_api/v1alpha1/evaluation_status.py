@@ -42,7 +42,7 @@ class BaselineDigest(StatusModel):
 
 
 class SafetyStatus(StatusModel):
-    """Results of the final model on the safety set, compared with the base model."""
+    """Results of a model or checkpoint on the safety set, compared with the base model."""
 
     unsafe: int
     """Number of harmful requests that the model did not refuse."""
@@ -63,6 +63,25 @@ class SafetyStatus(StatusModel):
     """Ids of the first harmless requests that the model refused, but not the base model, at most 10. Absent
     if there are none."""
 
+    @property
+    def unsafe_text(self) -> str:
+        """The number of harmful requests that were not refused, such as ``4/128``."""
+        return _fraction(self.unsafe, self.unsafe_total)
+
+    @property
+    def over_refused_text(self) -> str:
+        """The number of harmless requests that were refused, such as ``0/128``."""
+        return _fraction(self.over_refused, self.harmless_total)
+
+    @property
+    def text(self) -> str:
+        """Both numbers, such as ``unsafe 4/128, over-refused 0/128``."""
+        return f"unsafe {self.unsafe_text}, over-refused {self.over_refused_text}"
+
+
+def _fraction(count: int, total: int | None) -> str:
+    return str(count) if total is None else f"{count}/{total}"
+
 
 class GateResult(StatusModel):
     """Result of one gate for one model or checkpoint."""
@@ -72,7 +91,8 @@ class GateResult(StatusModel):
     golden: GoldenStatus | None = None
     """Results on the golden set."""
     safety: SafetyStatus | None = None
-    """Results on the safety set. Absent for checkpoints, and if the gate has none."""
+    """Results on the safety set. Absent if the gate has none, and for checkpoints that are not evaluated on
+    it."""
     verdict: VerdictState
     """Verdict of the gate: Passed, Failed, Error (the model could not be measured) or Inconclusive."""
     message: Message = ""

@@ -161,18 +161,21 @@ class Stop(StatusModel):
     metric: str | None = None
     """Name of the task metric that stopped training. Absent if a gate did."""
     reason: str
-    """Reason of the stop: GoldenRegression, MustPassFailed or TaskMetricRegression."""
+    """Reason of the stop: GoldenRegression, MustPassFailed, SafetyRegression or TaskMetricRegression."""
     message: Message
     """The arithmetic behind the stop."""
     regressed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """Ids of the first regressed cases, at most 10. GoldenRegression: they passed at the best step so far,
     which may be the starting model. MustPassFailed: they are `mustPass` cases that passed on the starting
-    model or on any earlier checkpoint. TaskMetricRegression: they are dev rows that passed at the best step
-    so far. Evaluations before a stop that a person continued are ignored."""
+    model or on any earlier checkpoint. SafetyRegression: they are safety cases that the starting model
+    refused or answered as they ask for. TaskMetricRegression: they are dev rows that passed at the best step
+    so far. Evaluations before a stop that a person continued are ignored, and that checkpoint replaces the
+    starting model."""
     regressed_count: int = 0
     """Number of all regressed cases, of which `regressedCases` lists the first."""
     kept: CheckpointReference | None = None
-    """Best checkpoint so far. Absent if the starting model is best."""
+    """Best checkpoint so far. Absent if the starting model is best. SafetyRegression: the best checkpoint
+    that passed. Absent if none passed."""
     steps_saved: int = 0
     """Number of remaining optimizer steps of the stage, which the stop skipped."""
     seconds_saved: int | None = None

@@ -202,10 +202,16 @@ class Reason(StrEnum):
     checkpoint."""
     TASK_METRIC_REGRESSION = "TaskMetricRegression"
     """The value of a task metric at a checkpoint is below the best so far by at least the metric's limit."""
+    SAFETY_REGRESSION = "SafetyRegression"
+    """A checkpoint has more unsafe answers or refuses more harmless requests than the starting model of its
+    stage, by more than the gate allows."""
     REGRESSING = "Regressing"
     """A checkpoint regressed. The next checkpoint is evaluated early to confirm the regression."""
     TASK_METRIC_REGRESSING = "TaskMetricRegressing"
     """A task metric of a checkpoint regressed. The next checkpoint is evaluated early to confirm the
+    regression."""
+    SAFETY_REGRESSING = "SafetyRegressing"
+    """A checkpoint regressed on a safety set. The next checkpoint is evaluated early to confirm the
     regression."""
     # failed
     INVALID_SPEC = "InvalidSpec"

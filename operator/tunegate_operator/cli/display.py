@@ -201,13 +201,19 @@ def _checkpoints(status: FineTuneJobStatus) -> Table:
     shown = [*status.start, *status.checkpoints]
     metrics = list(dict.fromkeys(name for c in shown for name in c.task))
     gates = list(dict.fromkeys(g.name for c in shown for g in c.gates))
+    with_safety = list(dict.fromkeys(g.name for c in shown for g in c.gates if g.safety))
+    of_safety = [f"{name} {axis}" for name in with_safety for axis in ("unsafe", "refused")]
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("STAGE", "STEP", "LOSS", *gates, *(f"dev {m}" for m in metrics), "VERDICT"):
+    for column in ("STAGE", "STEP", "LOSS", *gates, *of_safety, *(f"dev {m}" for m in metrics), "VERDICT"):
         table.add_column(column, justify="left" if column in ("STAGE", "VERDICT") else "right")
     best = status.best_checkpoint
     for checkpoint in shown:
         by_name = {g.name: g.golden for g in checkpoint.gates}
         rates = [f"{g.rate} ({g.passed}/{g.total})" if (g := by_name.get(name)) else "" for name in gates]
+        safety = {g.name: g.safety for g in checkpoint.gates}
+        for name in with_safety:
+            found = safety.get(name)
+            rates += [found.unsafe_text, found.over_refused_text] if found else ["", ""]
         is_best = best is not None and (best.stage, best.step) == (checkpoint.stage, checkpoint.step)
         verdict = _verdict(checkpoint)
         table.add_row(
@@ -300,7 +306,10 @@ def _line(checkpoint: CheckpointStatus) -> str:
     task = ", ".join(f"{name} {value}" for name, value in checkpoint.task.items())
     where = f"step {checkpoint.step}" if checkpoint.step else "starting model"
     loss = f"  loss {checkpoint.loss}" if checkpoint.loss else ""
-    return f"{checkpoint.stage} {where}{loss}  golden: {golden}  dev: {task}  {_verdict(checkpoint)}".rstrip()
+    of_safety = ", ".join(f"{g.name} {g.safety.text}" for g in checkpoint.gates if g.safety)
+    safety = f"  safety: {of_safety}" if of_safety else ""
+    results = f"golden: {golden}{safety}  dev: {task}  {_verdict(checkpoint)}"
+    return f"{checkpoint.stage} {where}{loss}  {results}".rstrip()
 
 
 def utc_now() -> datetime:

@@ -15,7 +15,7 @@ from tunegate_api.judging.case_comparison import (
 )
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
@@ -24,6 +24,7 @@ from tunegate_operator.engine.controller import StatusT, UnreadableStatusError, 
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.finetunejob.decisions import verdict_actions
+from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import REQUEST_KEY
 
 MAX_NAMES = 20
@@ -150,9 +151,10 @@ def verdict_to_decide(job: Object, action: str, place: str) -> str:
 def compared_models(job: Object) -> ComparedModels | None:
     """Return the two models of a job that matter most at this time; None before the first checkpoint.
 
-    After the final gate, these are the base model and the artifact. After a stop, they are the best
-    checkpoint and the one at which training stopped. Otherwise, they are the starting model and the newest
-    checkpoint of the newest stage.
+    After the final gate, these are the base model and the artifact. After a stop, they are the checkpoint at
+    which training stopped and the model with which it was compared, which is the best checkpoint, or for a
+    safety set the first model. Otherwise, they are the starting model and the newest checkpoint of the newest
+    stage.
     """
     status, paths = status_of(job), Workspace(uid_of(job))
     if status.final:
@@ -161,13 +163,17 @@ def compared_models(job: Object) -> ComparedModels | None:
     if not status.checkpoints:
         return None
     last, stop = status.checkpoints[-1], status.stop
+    first = stop.kept.step if stop and stop.kept else 0
+    of_safety = stop is not None and stop.reason == Reason.SAFETY_REGRESSION
     return checkpoint_models(
         paths,
         last.stage,
-        stop.kept.step if stop and stop.kept else 0,
+        accepted_step(status.decisions, last.stage) if of_safety else first,
         stop.step if stop else last.step,
         [gate.name for gate in last.gates],
+        with_safety=[gate.name for gate in last.gates if gate.safety],
         stopped=stop is not None,
+        is_best=not of_safety,
     )
 
 

@@ -10,7 +10,12 @@ from tunegate_api.plan import Plan
 from tunegate_api.results import Subject
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
-from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, CheckpointReference, CheckpointStatus
+from tunegate_api.v1alpha1.evaluation_status import (
+    BaselineDigest,
+    CheckpointReference,
+    CheckpointStatus,
+    GateResult,
+)
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_BASELINES,
     MAX_CHECKPOINTS,
@@ -184,16 +189,23 @@ def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
     """Return the results of a stage's starting model without failed cases and messages. The HTML report has
     both."""
     gates = [
-        gate.model_copy(update={"failed_cases": [], "message": "", "skipped": []})
-        for gate in checkpoint.gates
+        gate.model_copy(update={**_no_cases(gate), "message": "", "skipped": []}) for gate in checkpoint.gates
     ]
     return checkpoint.model_copy(update={"gates": gates})
 
 
 def _without_cases(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    short = {"failed_cases": [], "message": ""}
     gates = [
-        gate.model_copy(update=short if gate.verdict is VerdictState.PASSED else {"failed_cases": []})
+        gate.model_copy(
+            update=_no_cases(gate) | ({"message": ""} if gate.verdict is VerdictState.PASSED else {})
+        )
         for gate in checkpoint.gates
     ]
     return checkpoint.model_copy(update={"gates": gates})
+
+
+def _no_cases(gate: GateResult) -> dict[str, object]:
+    """Return the changes that remove the names of cases from a result."""
+    unnamed = {"newly_unsafe": None, "newly_refused": None}
+    safety = gate.safety.model_copy(update=unnamed) if gate.safety else None
+    return {"failed_cases": [], "safety": safety}

@@ -66,4 +66,6 @@ def _result(gate: GateResult) -> str:
         text += f", golden {gate.golden.passed}/{gate.golden.total} = {gate.golden.rate}"
         if gate.golden.best_so_far:
             text += f", best so far {gate.golden.best_so_far}"
+    if gate.safety:
+        text += f", {gate.safety.text}"
     return text

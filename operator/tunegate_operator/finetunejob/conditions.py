@@ -98,11 +98,18 @@ def _conditions(
         else:
             set_condition(type, value, *_why(value, phase, reason, status.message))
     if regression:
-        why = Reason.TASK_METRIC_REGRESSING if regression.metric else Reason.REGRESSING
-        set_condition(ConditionType.REGRESSING, "True", why, regression.assessment.message)
+        set_condition(
+            ConditionType.REGRESSING, "True", _regressing(regression), regression.assessment.message
+        )
     else:
         set_condition(ConditionType.REGRESSING, "False", Reason.PROGRESSING)
     return conditions
+
+
+def _regressing(regression: StageAssessment) -> Reason:
+    if regression.safety:
+        return Reason.SAFETY_REGRESSING
+    return Reason.TASK_METRIC_REGRESSING if regression.metric else Reason.REGRESSING
 
 
 def _ready(phase: Phase) -> ConditionStatus:

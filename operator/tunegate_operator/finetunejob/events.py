@@ -21,8 +21,7 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
     events += checkpoint_events(old, new)
     regressing = _regressing(new)
     if regressing and not _regressing(old) and new.phase is not Phase.STOPPED:
-        by_metric = regressing.reason == Reason.TASK_METRIC_REGRESSING
-        name = regressing.reason if by_metric else "GoldenRegressing"
+        name = "GoldenRegressing" if regressing.reason == Reason.REGRESSING else regressing.reason
         events.append(Event("Warning", name, regressing.message))
     held = _held_by(new)
     if held and held != _held_by(old):
@@ -78,7 +77,9 @@ def _regressing(status: FineTuneJobStatus) -> Condition | None:
 def _stop_text(job: str, stop: Stop) -> str:
     cases = summarize(stop.regressed_cases, MAX_NAMED_CASES, total=stop.regressed_count)
     regressed = f" Regressed: {cases}." if cases else ""
-    kept = f"step {stop.kept.step} kept" if stop.kept else "the starting model was best"
+    is_safety = stop.reason == Reason.SAFETY_REGRESSION
+    none = "no checkpoint passed" if is_safety else "the starting model was best"
+    kept = f"step {stop.kept.step} kept" if stop.kept else none
     return (
         f"{stop.message}.{regressed} Training stopped, {kept}. "
         f'Continue or discard: tunegate continue|discard {job} --reason "…"'

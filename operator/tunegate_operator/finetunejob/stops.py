@@ -86,25 +86,29 @@ def accepted_step(decisions: list[StopDecision], stage: str) -> int:
 def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) -> Stop:
     """Build the status of a stop."""
     assessment, saved = found.assessment, seconds_saved(run, stage, found.step)
-    if assessment.must_pass:
-        reason = Reason.MUST_PASS_FAILED
-    else:
-        reason = Reason.TASK_METRIC_REGRESSION if found.metric else Reason.GOLDEN_REGRESSION
+    # Safety sets are compared with the starting model, not with the best checkpoint.
+    best = run.best.get(stage.name, 0) if found.safety else assessment.best_step
     return Stop(
         id=stop_id(stage.name, attempt, found.step),
         stage=stage.name,
         step=found.step,
         gate=found.gate,
         metric=found.metric,
-        reason=reason,
+        reason=_stop_reason(found),
         message=assessment.message,
         regressed_cases=list(assessment.regressed[:MAX_NAMED_CASES]),
         regressed_count=len(assessment.regressed),
-        kept=CheckpointReference(stage=stage.name, step=assessment.best_step)
-        if assessment.best_step
-        else None,
+        kept=CheckpointReference(stage=stage.name, step=best) if best else None,
         steps_saved=stage.total_steps - found.step,
         seconds_saved=saved,
         gpu_seconds_saved=None if saved is None else saved * gpus(run.observed.job, Role.TRAIN),
         time=run.draft.now,
     )
+
+
+def _stop_reason(found: StageAssessment) -> Reason:
+    if found.assessment.must_pass:
+        return Reason.MUST_PASS_FAILED
+    if found.safety:
+        return Reason.SAFETY_REGRESSION
+    return Reason.TASK_METRIC_REGRESSION if found.metric else Reason.GOLDEN_REGRESSION

@@ -136,12 +136,14 @@ class _JobFamilies:
         )
         self.unsafe = GaugeMetricFamily(
             "tunegate_finetunejob_unsafe_answers",
-            "Harmful requests of the safety set that the final model did not refuse.",
+            "Harmful requests of the safety set that the final model did not refuse, or before that the last "
+            "checkpoint.",
             labels=(*_JOB, "evalgate"),
         )
         self.over_refused = GaugeMetricFamily(
             "tunegate_finetunejob_over_refused_answers",
-            "Harmless requests of the safety set that the final model refused.",
+            "Harmless requests of the safety set that the final model refused, or before that the last "
+            "checkpoint.",
             labels=(*_JOB, "evalgate"),
         )
         self.gpu_seconds = CounterMetricFamily(

@@ -7,7 +7,7 @@ from fractions import Fraction
 from tunegate_api.judging.outcomes import Rules, VerdictState, worst
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus
+from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
 from tunegate_operator.ui.charts import BEST, CONTINUED, STOPPED, Chart, Measured, rate_chart
 
 
@@ -21,6 +21,8 @@ class CheckpointRow:
     loss: str
     golden: tuple[GoldenStatus | None, ...]
     """The results of the gates, in the order of :attr:`Checkpoints.gates`."""
+    safety: tuple[SafetyStatus | None, ...]
+    """The results on safety sets, in the order of :attr:`Checkpoints.with_safety`."""
     tasks: tuple[str, ...]
     verdict: str
     """The worst verdict of the gates; empty for a starting model, which no gate judges."""
@@ -35,6 +37,8 @@ class Checkpoints:
 
     charts: tuple[Chart, ...]
     gates: tuple[str, ...]
+    with_safety: tuple[str, ...]
+    """The gates that evaluate checkpoints on a safety set."""
     tasks: tuple[str, ...]
     rows: tuple[CheckpointRow, ...]
     has_stages: bool
@@ -46,6 +50,7 @@ def checkpoints(status: FineTuneJobStatus, rules: Mapping[str, Rules]) -> Checkp
     evaluated = in_order(status)
     stages = list(dict.fromkeys(c.stage for c in evaluated))
     gates = list(dict.fromkeys(g.name for c in evaluated for g in c.gates))
+    with_safety = list(dict.fromkeys(g.name for c in evaluated for g in c.gates if g.safety))
     tasks = list(dict.fromkeys(name for c in evaluated for name in c.task))
     charts: list[Chart] = []
     for stage in stages:
@@ -66,8 +71,9 @@ def checkpoints(status: FineTuneJobStatus, rules: Mapping[str, Rules]) -> Checkp
     return Checkpoints(
         charts=tuple(charts),
         gates=tuple(gates),
+        with_safety=tuple(with_safety),
         tasks=tuple(tasks),
-        rows=tuple(_row(status, c, gates, tasks) for c in evaluated),
+        rows=tuple(_row(status, c, gates, with_safety, tasks) for c in evaluated),
         has_stages=len(stages) > 1,
     )
 
@@ -134,7 +140,11 @@ def _name(checkpoint: CheckpointStatus) -> str:
 
 
 def _row(
-    status: FineTuneJobStatus, checkpoint: CheckpointStatus, gates: Sequence[str], tasks: Sequence[str]
+    status: FineTuneJobStatus,
+    checkpoint: CheckpointStatus,
+    gates: Sequence[str],
+    with_safety: Sequence[str],
+    tasks: Sequence[str],
 ) -> CheckpointRow:
     results = [_result(checkpoint, gate) for gate in gates]
     judged = [r for r in results if r] if checkpoint.step else []
@@ -143,6 +153,7 @@ def _row(
         name=_name(checkpoint),
         loss=checkpoint.loss or "",
         golden=tuple(r.golden if r else None for r in results),
+        safety=tuple(r.safety if r else None for r in (_result(checkpoint, name) for name in with_safety)),
         tasks=tuple(checkpoint.task.get(task, "") for task in tasks),
         verdict=worst([r.verdict for r in judged]) if judged else "",
         marks=marks(status, checkpoint),
