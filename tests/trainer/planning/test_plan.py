@@ -207,7 +207,7 @@ def test_too_many_case_outcomes_are_refused_before_training(tmp_path, tiny_model
     with pytest.raises(UserError, match=r"would have 705,500 case outcomes, but at most 700,000") as raised:
         check_outcomes([often], {"a": 1000, "b": 1000}, dev_cases={"exact_match": 1500})
     assert raised.value.hint == (
-        "raise evaluateEvery to evaluate less often, or use fewer golden cases or held-out rows"
+        "raise evaluateEvery to evaluate less often, or use fewer golden cases, safety cases or held-out rows"
     )
 
 

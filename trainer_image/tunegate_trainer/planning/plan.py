@@ -253,27 +253,28 @@ def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:
 
 def check_outcomes(
     stages: Sequence[StagePlan],
-    golden_cases: Mapping[str, int],
+    gate_cases: Mapping[str, int],
     dev_cases: Mapping[str, int],
     safety_cases: int = 0,
 ) -> None:
     """Raise :class:`UserError` if all evaluations together have more case outcomes than can be recorded.
 
-    ``golden_cases`` has the number of golden cases by gate, and ``dev_cases`` the number of dev rows or pairs
-    by task metric. A case of a count-based metric counts as several outcomes, because its
-    counts are recorded too. ``safety_cases`` is the number of cases in all safety sets.
+    ``gate_cases`` has the number of cases by gate on which checkpoints are evaluated, and ``dev_cases`` the
+    number of dev rows or pairs by task metric. A case of a count-based metric counts as several outcomes,
+    because its counts are recorded too. ``safety_cases`` is the number of cases in all safety sets.
     """
     dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
     outcomes = sum(
-        (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(golden_cases[gate] for gate in stage.gates))
+        (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(gate_cases[gate] for gate in stage.gates))
         for stage in stages
-    ) + sum(golden_cases.values())  # the base model is evaluated on all golden sets
+    ) + sum(gate_cases.values())  # the base model is evaluated on all of them
     outcomes += 2 * safety_cases  # the base model and the artifact
     if outcomes > MAX_OUTCOMES:
         raise UserError(
             f"all evaluations together would have {outcomes:,} case outcomes, but at most {MAX_OUTCOMES:,} "
             "can be recorded",
-            "raise evaluateEvery to evaluate less often, or use fewer golden cases or held-out rows",
+            "raise evaluateEvery to evaluate less often, or use fewer golden cases, safety cases or held-out "
+            "rows",
         )
 
 

@@ -12,8 +12,8 @@ def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparis
     """Compare the two models that matter most at this time, once for each set of cases.
 
     After the final gate, these are the base model and the artifact. Before it, they depend on the last stage
-    that has an evaluated checkpoint. If this stage stopped, they are its best checkpoint or starting model,
-    and the checkpoint at which it stopped. Otherwise, they are its starting model and its newest checkpoint.
+    that has an evaluated checkpoint. If this stage stopped, they are the checkpoint at which it stopped, and
+    the model with which this was compared. Otherwise, they are its starting model and its newest checkpoint.
     """
     evaluated = [stage for stage in stages if len(stage.checkpoints) > 1]
     if job.results.find(Subject.FINAL):
@@ -22,14 +22,16 @@ def comparisons(job: Collected, stages: Sequence[StageHistory]) -> list[Comparis
         models = final_models(job.paths, [gate.name for gate in gates], safety)
     elif evaluated:
         stage = evaluated[-1]
-        stop = stage.stop
+        stop, gates = stage.stop, job.request.gates_of(stage.name)
         models = checkpoint_models(
             job.paths,
             stage.name,
-            stop.best_step if stop else 0,
+            stop.compared_step if stop else 0,
             stop.step if stop else stage.checkpoints[-1].step,
-            [gate.name for gate in job.request.gates_of(stage.name)],
+            [gate.name for gate in gates],
+            with_safety=[gate.name for gate in gates if gate.safety_at_checkpoints],
             stopped=stop is not None,
+            is_best=stop is not None and not stop.safety,
         )
     else:
         return []

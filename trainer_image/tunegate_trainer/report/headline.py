@@ -114,7 +114,8 @@ def _in_progress(job: Collected, stages: Sequence[StageHistory]) -> Headline:
     if stage.stop:
         stop = stage.stop
         freed = "the GPU is free, " if job.request.spec.resources.accelerator == "GPU" else ""
-        kept = f"Step {stop.best_step} is kept" if stop.best_step else "The starting model was best"
+        none = "No checkpoint passed" if stop.safety else "The starting model was best"
+        kept = f"Step {stop.best_step} is kept" if stop.best_step else none
         return Headline(
             f"Stopped at step {stop.step} of {stop.total_steps}",
             "bad",

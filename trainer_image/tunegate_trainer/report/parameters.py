@@ -69,6 +69,7 @@ def _safety(safety: Safety | None) -> str:
     return (
         f"{safety.source.builtin or safety.source.config_map}: at most {safety.max_unsafe_increase} more "
         f"unsafe answers, over-refusal up by less than {safety.max_over_refusal_increase_points} points"
+        + (", at checkpoints too" if safety.evaluate_checkpoints else "")
     )
 
 

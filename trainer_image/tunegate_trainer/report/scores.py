@@ -102,6 +102,7 @@ def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement 
     stage = evaluated[-1]
     shown = stage.checkpoint(stage.best_step) or stage.checkpoints[-1]
     rows = [_of_gate(job.request, gate) for gate in shown.gates]
+    rows += [row for gate in shown.gates for row in _of_safety(gate)]
     rows += [_of_task(task, counts=False) for task in shown.tasks]
     word = "best so far" if shown.step == stage.best_step else "newest, none passes yet"
     return Scores(f"{stage.name}, step {shown.step} ({word})", tuple(rows), _labels(shown.tasks))

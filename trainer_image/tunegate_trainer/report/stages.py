@@ -18,7 +18,7 @@ from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
-from tunegate_api.workspace import golden_file, pairs_file, rows_file
+from tunegate_api.workspace import golden_file, pairs_file, rows_file, safety_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.tokens.rows import PREFERENCE
 
@@ -49,8 +49,13 @@ class StageStop:
     """The name of the task metric. None if a gate stopped the stage."""
     message: str
     must_pass: bool
+    safety: bool
+    """Whether the safety set of the gate stopped the stage."""
     best_step: int
-    """The step of the best checkpoint. It is 0 if the starting model was best."""
+    """The step of the best checkpoint. It is 0 if the starting model was best. If a safety set stopped the
+    stage, the step of the best checkpoint that passed, or 0 if none passed."""
+    compared_step: int
+    """The step of the model with which the checkpoint was compared, of which step 0 is the starting model."""
     regressed: tuple[str, ...]
     time: datetime
     seconds_per_step: float | None
@@ -64,7 +69,8 @@ class StageStop:
     def comparison(self) -> str:
         """The key of the comparison that shows the regressed cases."""
         if self.gate:
-            return golden_file(self.gate).removesuffix(".jsonl")
+            file = safety_file if self.safety else golden_file
+            return file(self.gate).removesuffix(".jsonl")
         of_pairs = self.metric == PREFERENCE
         return (pairs_file if of_pairs else rows_file)("dev").removesuffix(".jsonl")
 
@@ -131,6 +137,7 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
     total_steps = planned.get(name) or max(trained, default=0)
     outcome = report.outcome if report else None
     stopped = outcome is Outcome.STOPPED
+    best_step = _best_step(job, name)
     accepted, found = _replay_stop_rule(job, name, evaluations, stopped=stopped)
     stop = None
     if stopped and report is not None and found is not None:
@@ -143,7 +150,9 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
             metric=found.metric,
             message=assessment.message,
             must_pass=assessment.must_pass,
-            best_step=assessment.best_step,
+            safety=found.safety,
+            best_step=(best_step or 0) if found.safety else assessment.best_step,
+            compared_step=assessment.best_step,
             regressed=assessment.regressed,
             time=report.time,
             seconds_per_step=_seconds_per_step(losses),
@@ -158,7 +167,7 @@ def _stage(job: Collected, name: str) -> StageHistory | None:
         usage=report.usage if report else None,
         losses=losses,
         checkpoints=checkpoints,
-        best_step=_best_step(job, name),
+        best_step=best_step,
         accepted_steps=accepted,
         stop=stop,
     )

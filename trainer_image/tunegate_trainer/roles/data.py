@@ -159,7 +159,7 @@ def prepare(
     check_metrics(spec.task_metrics)
     check_target_modules(model_folder, spec.stages)
     golden = golden_sets(context, tokenizer, request.gates)
-    safety = safety_sets(context, tokenizer, request.final_gates)
+    safety = safety_sets(context, tokenizer, request.safety_gates)
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
@@ -193,8 +193,7 @@ def prepare(
         )
     names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
-    golden_counts = {gate: len(cases) for gate, cases in checking.golden.items()}
-    check_outcomes(stages, golden_counts, dev_cases, sum(len(one.cases) for one in safety))
+    check_outcomes(stages, _case_counts(checking), dev_cases, sum(len(one.cases) for one in safety))
     plan = Plan(
         job_uid=request.uid,
         model=model.model_copy(
@@ -239,10 +238,19 @@ def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Check
     required = frozenset(gate.name for gate in request.gates if gate.required)
     safety = {
         gate.name: _safety_cases(context, gate.name, gate.spec.safety.source)
-        for gate in request.final_gates
+        for gate in request.safety_gates
         if gate.spec.safety
     }
     return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required, safety)
+
+
+def _case_counts(checking: CheckContext) -> dict[str, int]:
+    """Return the number of cases by gate on which each checkpoint of its stages is evaluated."""
+    return {
+        gate.name: len(checking.golden[gate.name])
+        + (len(checking.safety[gate.name]) if gate.safety_at_checkpoints else 0)
+        for gate in checking.request.gates
+    }
 
 
 def _safety_cases(context: Context, gate: str, source: SafetySource) -> list[SafetyCase]:

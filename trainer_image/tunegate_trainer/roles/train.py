@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunegate_api.contract import Outcome
+from tunegate_api.contract import GateRequest, Outcome
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.memory.estimate import is_checkpointed
 from tunegate_api.plan import Plan, SplitPlan, StagePlan, TrainingParameters
@@ -21,6 +21,7 @@ from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
 from tunegate_trainer.models.loading import load_weights, mixed_precision
@@ -116,7 +117,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     losses = LossFile(folder, writer)
     losses.truncate_after(resumed_step)
 
-    # Load the golden sets and held-out rows that every checkpoint is evaluated on.
+    # Load the golden sets, safety sets and held-out rows that every checkpoint is evaluated on.
     base_model = verified_base(workspace, plan)
     tokenizer = load_tokenizer(base_model, arguments=plan.model.chat_template_args)
     start_sets, sets = evaluation_sets(context, stage, tokenizer)
@@ -224,13 +225,21 @@ def evaluation_sets(
 ) -> tuple[list[EvaluationSet], list[EvaluationSet]]:
     """Return the evaluation sets for the starting model, and the evaluation sets for checkpoints.
 
-    In the first stage, the starting model is the base model, so it is also evaluated on the golden sets of
-    gates that only other stages have.
+    In the first stage, the starting model is the base model, so it is also evaluated on the sets of gates
+    that only other stages have.
     """
     gates = context.request.gates_of(stage.name)
     others = [g for g in context.request.gates if g not in gates] if stage.starts_from is None else []
-    sets = [*golden_sets(context, tokenizer, gates), *held_out_sets(context, tokenizer, "dev")]
-    return [*sets, *golden_sets(context, tokenizer, others)], sets
+    sets = [*_sets_of_gates(context, tokenizer, gates), *held_out_sets(context, tokenizer, "dev")]
+    return [*sets, *_sets_of_gates(context, tokenizer, others)], sets
+
+
+def _sets_of_gates(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
+) -> list[EvaluationSet]:
+    """Return the golden sets of gates, and the safety sets on which checkpoints are evaluated."""
+    safety = [gate for gate in gates if gate.safety_at_checkpoints]
+    return [*golden_sets(context, tokenizer, gates), *safety_sets(context, tokenizer, safety)]
 
 
 Examples = Sequence[Example] | Sequence[ExamplePair]

@@ -178,6 +178,7 @@ def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoin
     }
     for gate in checkpoint.gates:
         metrics |= _rates(f"golden/{gate.name}", gate.verdict.passed, gate.verdict.total)
+        metrics |= {name: float(axis.bad) for name, axis in _safety_axes(gate).items()}
     for task in checkpoint.tasks:
         metrics |= _task_rates(task)
     return Point(checkpoint.step, _modified_at(written), metrics)
