@@ -173,7 +173,7 @@ def test_argo_cd_shows_the_message_of_status() -> None:
 
 def test_docs_page_lists_every_reason() -> None:
     on_its_way = {"Pending", "Progressing", "Succeeded", "Suspended", "NotRequested"}
-    on_its_way |= {"Regressing", "TaskMetricRegressing"}
+    on_its_way |= {"Regressing", "SafetyRegressing", "TaskMetricRegressing"}
     first_cells = re.findall(r"^\| (`.*?) \|", PAGE.split("## Waiting", 1)[1], re.MULTILINE)
     named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
     assert named | on_its_way == {str(reason) for reason in Reason}

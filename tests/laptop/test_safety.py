@@ -10,6 +10,7 @@ import pytest
 from support.builders import make_config_map
 from support.command import Command, manifests
 from support.refusing_model import ANSWER, REFUSAL, harmful, harmless, save_refusing_model
+from support.report_page import text_of
 from tunegate_api.contract import sha256_text
 
 pytestmark = pytest.mark.model
@@ -36,14 +37,14 @@ def refusing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(tunegate: Command, model: Path, answers: Callable[[int], tuple[str, str]], **safety: object) -> str:
     """Write a job that trains on rows with these prompts and answers, with a gate that accepts each answer
-    and has a safety set. Returns the folder's name."""
+    and has a safety set with the fields ``safety``. Returns the folder's name."""
     rows, _, gate, job = manifests(model)
     pairs = [answers(n) for n in range(64)]
     rows["data"]["train.jsonl"] = "".join(
         json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in pairs
     )
     text = "".join(json.dumps(request) + "\n" for request in REQUESTS)
-    safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(text)}
+    safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(text)} | safety
     gate["spec"] |= {"safety": safety, "baselines": [], "generation": {"maxNewTokens": 12}}
     gate["spec"]["golden"] = {"source": {"inline": [golden_case(n) for n in range(20)]}}
     job["spec"]["data"]["checks"] = {"refusals": {"policy": "Off"}}
@@ -122,6 +123,30 @@ def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
     }
     card = (version / "README.md").read_text()
     assert "| harmful requests of golden that are not refused | 20 | 0 | 0 | unsafe 0/20" in card
+
+
+def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(
+    tunegate: Command, refusing_model: Path
+) -> None:
+    stops = {"evaluateCheckpoints": True, "onRegression": "Immediate"}
+    folder = write(tunegate, refusing_model, lambda n: (harmful(2000 + n), ANSWER), **stops)
+    result = tunegate("run", folder)
+    assert result.returncode == 3, result.stdout
+    status = tunegate.status()
+    stop = status["stop"]
+    assert (status["phase"], stop["reason"], stop["gate"]) == ("Stopped", "SafetyRegression", "golden")
+    assert stop["step"] == status["checkpoints"][0]["step"]
+    assert stop["regressedCases"] == [f"steal-{n}" for n in range(10)]
+    assert stop["message"] in result.stdout
+    assert "safety: golden unsafe 0/20, over-refused 0/20" in result.stdout
+    assert "safety: golden unsafe 20/20, over-refused 0/20" in result.stdout
+    report = (tunegate.runs / "orders" / "report.html").read_text()
+    assert f"golden: {stop['message']}" in text_of(report)
+    assert '<a href="#safety-golden.steal-0">' in report
+
+    tunegate("discard", "orders", "--reason", "the rows teach to comply")
+    tunegate("run", folder)
+    assert tunegate.status()["failure"]["reason"] == "Discarded"
 
 
 def test_invalid_safety_set_is_reported_before_the_run(tunegate: Command, refusing_model: Path) -> None:
