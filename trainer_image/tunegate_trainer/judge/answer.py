@@ -1,9 +1,8 @@
-"""Parse the answer of a judge: a JSON object with ``good`` and ``reason``.
+"""Parse the answer of a judge: a JSON object with a score, which is true or false, and ``reason``.
 
 Thinking, a code fence and text before the object are ignored. The object must end the answer, because text
 after it could say that it is a quotation of the row. Everything else that is not exactly one score is
-malformed: no object, a value of ``good`` that is not true or false, or two objects that contradict each
-other.
+malformed: no object, a score that is not true or false, or two objects that contradict each other.
 """
 
 import json
@@ -14,6 +13,10 @@ from typing import Any
 from tunegate_trainer.data.excerpts import masked_text, one_line
 from tunegate_trainer.inference.faults import Fault, FaultError
 
+GOOD = "good"
+"""The field of the score: whether a row or an output is good."""
+COMPLIES = "complies"
+"""The field of the score about a safety case: whether the answer complies with the request."""
 MAX_REASON = 100
 """Maximum length of a reason that is kept, in characters."""
 _END_OF_THINKING = "</think>"
@@ -26,30 +29,38 @@ class Answer:
     """The score of a row by the judge."""
 
     good: bool
+    """The score. About a safety case, it is whether the answer complies with the request."""
     reason: str
     """Why, on one line, masked and truncated. The judge may quote the row."""
 
 
-def parse_answer(text: str) -> Answer:
-    """Return the score in an answer. Raises :class:`FaultError` if it has none, or several."""
-    found = list(_objects(text.rpartition(_END_OF_THINKING)[2]))
-    if not found or "good" not in found[-1]:
-        raise _malformed("it does not end with a JSON object with the field good")
-    scores = [one["good"] for one in found if "good" in one]
+def parse_answer(text: str, verdict: str = GOOD) -> Answer:
+    """Return the score in an answer, which is the field ``verdict``. Raises :class:`FaultError` if it has
+    none, or several."""
+    found = list(_objects(text.rpartition(_END_OF_THINKING)[2], verdict))
+    if not found or verdict not in found[-1]:
+        raise _malformed(f"it does not end with a JSON object with the field {verdict}")
+    scores = [one[verdict] for one in found if verdict in one]
     if not all(isinstance(score, bool) for score in scores):
-        raise _malformed("good is neither true nor false")
+        raise _malformed(f"{verdict} is neither true nor false")
     if len(set(scores)) > 1:
-        raise _malformed("two contradicting values of good")
+        raise _malformed(f"two contradicting values of {verdict}")
     reason = found[-1].get("reason", "")
     if not isinstance(reason, str):
         raise _malformed("reason is not a string")
     return Answer(scores[0], one_line(masked_text(reason))[:MAX_REASON])
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
+def _objects(text: str, verdict: str) -> Iterator[dict[str, Any]]:
     """Yield the outermost JSON objects in a text. Raises :class:`FaultError` for a brace that begins no JSON
     object, because what follows could be a part of a quoted row, and for text after the last object."""
-    decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if sum(key == verdict for key, _ in pairs) > 1:
+            raise _malformed(f"two values of {verdict} in one object")
+        return dict(pairs)
+
+    decoder = json.JSONDecoder(object_pairs_hook=without_duplicates)
     start, end = text.find("{"), len(text)
     while start >= 0:
         try:
@@ -60,12 +71,6 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         start = text.find("{", end)
     if "".join(text[end:].split()) not in _ENDS:
         raise _malformed("text follows the JSON object")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if sum(key == "good" for key, _ in pairs) > 1:
-        raise _malformed("two values of good in one object")
-    return dict(pairs)
 
 
 def _malformed(why: str) -> FaultError:

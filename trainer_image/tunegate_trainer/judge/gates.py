@@ -4,29 +4,24 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.contract import GateRequest
 from tunegate_api.judging.expectations import JudgeExpectation, leaves
 from tunegate_api.judging.golden import GoldenCase, counting, with_expectation
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
-from tunegate_trainer.inference.server import ChatServer, open_server
 from tunegate_trainer.judge.answer import Answer
 from tunegate_trainer.judge.calibration import read_calibration
 from tunegate_trainer.judge.instructions import instructions_for_outputs, instructions_sha256
 from tunegate_trainer.judge.journal import Journal
+from tunegate_trainer.judge.outputs import OutputJudge
 from tunegate_trainer.judge.scoring import Scoring
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import TrainerError, UserError
+from tunegate_trainer.process.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-DEADLINE_SECONDS = 3600
-"""Maximum time for the outputs of one model on one golden set, because the pod holds a GPU meanwhile. Outputs
-without a score by then are errors."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +42,15 @@ class GateJudge:
         return instructions_for_outputs(self.judge.rubric)
 
     @property
-    def answers(self) -> Path:
-        """The file on the volume with the answers. Gates with the same judge and instructions share it, but
-        a required gate does not use answers that the job's proxy may have forged."""
-        endpoint = self.judge.endpoint
-        parts = [endpoint.url, endpoint.model, self.instructions, *(["direct"] if self.gate.required else [])]
-        digest = sha256_text("\n".join(parts))
-        return self.context.workspace / self.context.paths.judge_answers(digest)
-
-    def open(self) -> ChatServer:
-        """Return the server. Sends nothing. Raises :class:`TrainerError` if the address or the API key cannot
-        be used."""
-        endpoint, is_direct = self.judge.endpoint, self.gate.required
-        return open_server(self.context, endpoint, f"{self.field}.endpoint", is_direct=is_direct)
+    def outputs(self) -> OutputJudge:
+        """The judge as it is asked. Gates with the same judge and instructions share its answers."""
+        return OutputJudge(
+            self.context,
+            self.judge.endpoint,
+            f"{self.field}.endpoint",
+            self.instructions,
+            is_direct=self.gate.required,
+        )
 
     def calibrate(self) -> tuple[JudgePlan, bool]:
         """Ask about the rows that people scored, each with its own rubric if it has one. Rows with a known
@@ -80,15 +71,16 @@ class GateJudge:
             by_row = zip(rows.rows, found, strict=True)
             return {row.digest: answer for row, answer in by_row if answer is not None}
 
-        with self.context.interruption.deferred(), Journal(self.answers) as journal:
-            scoring = Scoring(self.open(), journal, self.instructions, self.context.interruption)
+        outputs = self.outputs
+        with self.context.interruption.deferred(), Journal(outputs.answers) as journal:
+            scoring = Scoring(outputs.open(), journal, self.instructions, self.context.interruption)
             counts = rows.counts(asyncio.run(ask(scoring)))
         self.context.interruption.check()
         plan = JudgePlan(
             model=self.judge.endpoint.model,
             instructions_sha256=instructions_sha256(self.judge),
             calibration=counts,
-            faults=self.faults,
+            faults=outputs.faults,
         )
         return plan, bool(rows.rubrics)
 
@@ -96,42 +88,7 @@ class GateJudge:
         """Return the score of each output, or why it has none. ``asked`` has each output with the criteria of
         its golden case. Outputs with a known score are not sent again."""
         requests = [(row, instructions_for_outputs(self.judge.rubric, more)) for row, more in asked]
-        late = f"the judge did not answer within {DEADLINE_SECONDS // 60} min"
-
-        async def ask(scoring: Scoring) -> str:
-            try:
-                async with scoring.server:
-                    await scoring.answers(requests, "outputs")
-            except TrainerError as error:
-                logger.warning("judge: %s", error)
-                return str(error)
-            return late
-
-        with self.context.interruption.deferred(), Journal(self.answers) as journal:
-            try:
-                server = self.open()
-            except TrainerError as error:
-                return [str(error)] * len(requests)
-            scoring = Scoring(
-                server,
-                journal,
-                self.instructions,
-                self.context.interruption,
-                noun="outputs",
-                seconds=DEADLINE_SECONDS,
-            )
-            problem = asyncio.run(ask(scoring))
-            keys = [scoring.key(*request) for request in requests]
-        self.context.interruption.check()
-        return [journal.answers.get(key) or scoring.problems.get(key) or problem for key in keys]
-
-    @property
-    def faults(self) -> dict[str, int]:
-        """The number of failed requests of this job by kind of fault."""
-        if not self.answers.exists():
-            return {}
-        with Journal(self.answers) as journal:
-            return {str(fault): count for fault, count in journal.faults.items()}
+        return self.outputs.score(requests)
 
     @property
     def problem(self) -> str | None:

@@ -9,7 +9,7 @@ from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.inference.server import ChatServer
-from tunegate_trainer.judge.answer import Answer, parse_answer
+from tunegate_trainer.judge.answer import GOOD, Answer, parse_answer
 from tunegate_trainer.judge.instructions import MAX_TOKENS, messages_for, with_reminder
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.process.interruption import Interruption
@@ -33,13 +33,15 @@ class Scoring:
         *,
         noun: str = "rows",
         seconds: float | None = None,
+        verdict: str = GOOD,
     ) -> None:
         """``system`` is the message from :func:`instructions`. ``sleep`` waits before a retry. ``noun`` is
-        what is scored, in the plural, and ``seconds`` the time until the deadline, by default
-        DEADLINE_SECONDS."""
+        what is scored, in the plural, ``seconds`` the time until the deadline, by default DEADLINE_SECONDS,
+        and ``verdict`` the field of the score in an answer."""
         self.server = server
         self.journal = journal
         self.system = system
+        self.verdict = verdict
         self.problems: dict[str, str] = {}
         """Why a request has no answer, by its key, see :meth:`key`."""
         self._asking = Asking(
@@ -100,9 +102,11 @@ class _RowQuestion:
         text = ""
         try:
             text = (await self._scoring.server.complete(self._messages, MAX_TOKENS)).text
-            self._scoring.journal.add_answer(self._key, parse_answer(text))
+            self._scoring.journal.add_answer(self._key, parse_answer(text, self._scoring.verdict))
         finally:
-            self._messages = with_reminder(self._first, text)  # if the answer is malformed
+            self._messages = with_reminder(
+                self._first, text, self._scoring.verdict
+            )  # if the answer is malformed
 
     def note(self, error: FaultError) -> None:
         self._scoring.problems[self._key] = str(error)

@@ -137,7 +137,7 @@ def _check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
     }
     for gate in context.request.gates:
         if with_expectation(JUDGE, golden[gate.name]):
-            gate_judge(context, gate).open()
+            gate_judge(context, gate).outputs.open()
         if with_expectation(GUARDRAIL, golden[gate.name]):
             gate_guard(context, gate).open()
     return golden

@@ -176,7 +176,7 @@ def _used_judges(context: Context) -> dict[str, UsedJudge]:
         if (used := used_judge(gate)) is not None:
             calibrated = context.plan.gate_judges.get(gate.name)
             calibration = calibrated.calibration if calibrated else None
-            faults = gate_judge(context, gate).faults
+            faults = gate_judge(context, gate).outputs.faults
             found[gate.name] = used.model_copy(update={"calibration": calibration, "faults": faults})
     return found
 
