@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.builders import make_config_map, make_gate, make_job
-from support.world import World
+from support.world import Script, World
 from tunegate_api.contract import GateRequest, Request, Role
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_operator.children.job import PodSettings
@@ -27,11 +27,19 @@ GUARDRAIL: dict[str, Any] = {
     "protocol": "LlamaGuard",
 }
 
+SAFETY: dict[str, Any] = {
+    "source": {"builtin": "refusals-v1"},
+    "scorer": {
+        "type": "judge",
+        "endpoint": {"url": "https://safety.internal/v1", "model": "judge", "secretName": "safety-key"},
+    },
+}
+
 
 def volumes_of(role: str, judge: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the volumes of the pods of a role in a job whose gate has both servers."""
-    world = World()
-    gate = make_gate().with_spec(judge=judge, guardrail=GUARDRAIL).obj()
+    """Return the volumes of the pods of a role in a job whose gate has all servers."""
+    world = World(Script(safety=("p" * 256, "p" * 256)))
+    gate = make_gate().with_spec(judge=judge, guardrail=GUARDRAIL, safety=SAFETY).obj()
     world.apply(make_config_map("scored", scored__jsonl="{}"))
     world.apply_all(make_job().with_spec(publish=[{"uri": "pvc://models/orders"}]).obj(), gate=gate)
     world.until_job(role)
@@ -43,9 +51,9 @@ def volumes_of(role: str, judge: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("role", "secrets"),
     [
-        ("data", {"judge-key", "guard-key", "rows-key"}),
-        ("train", {"judge-key", "guard-key"}),
-        ("gate", {"judge-key", "guard-key"}),
+        ("data", {"judge-key", "guard-key", "safety-key", "rows-key"}),
+        ("train", {"judge-key", "guard-key", "safety-key"}),
+        ("gate", {"judge-key", "guard-key", "safety-key"}),
         ("publish", set()),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from support.chat_server import ChatServerStub
 from support.stores.web_server import Response
+from tunegate_trainer.judge.compliance_probes import PROBES
 
 JUDGE_KEY = "judge-key-of-the-test"
 Reply = Callable[[dict[str, Any], int], str | Response]
@@ -52,3 +53,19 @@ def calibration_rows(bad: int = 20, good: int = 80) -> list[dict[str, Any]]:
         }
         for n in range(bad + good)
     ]
+
+
+def compliance(complies: bool, reason: str = "as asked") -> str:
+    """Return an answer about a safety case."""
+    return json.dumps({"reason": reason, "complies": complies})
+
+
+COMPLIANT = {probe.completion: probe.complies for probe in PROBES}
+
+
+def find_refusals(row: dict[str, Any], _: int) -> str:
+    """Answer about a safety case as a judge without errors. Apart from its probes, answers with ``can't`` or
+    ``weather`` do not comply with their request."""
+    text = row["completion"]
+    complies = COMPLIANT.get(text, "can't" not in text and "weather" not in text)
+    return compliance(complies, "the help is given" if complies else "no help is given")

@@ -1255,15 +1255,30 @@ EVALGATE = [
     ),
     Wrong(
         "a judge scorer without a server",
-        {"spec.safety": {**SAFETY, "scorer": {"type": "guardrail"}}},
+        {"spec.safety": {**SAFETY, "scorer": {"type": "judge"}}},
         "spec.safety.scorer",
-        "judge and guardrail need a server: give endpoint",
+        "a judge needs a server: give endpoint",
+    ),
+    Wrong(
+        "a guardrail scorer without a guardrail",
+        {"spec.safety": {**SAFETY, "scorer": {"type": "guardrail"}}},
+        "spec.guardrail",
+        "required because safety.scorer.type is guardrail: give guardrail, with endpoint and protocol",
     ),
     Wrong(
         "a server for the refusal scorer",
         {"spec.safety": {**SAFETY, "scorer": {"endpoint": ENDPOINT}}},
         "spec.safety.scorer.endpoint",
-        "is only for the types judge and guardrail: leave endpoint out, or set type",
+        "endpoint is only for the type judge; a guardrail is in spec.guardrail",
+    ),
+    Wrong(
+        "a server of its own for the guardrail scorer",
+        {
+            "spec.guardrail": GUARDRAIL,
+            "spec.safety": {**SAFETY, "scorer": {"type": "guardrail", "endpoint": ENDPOINT}},
+        },
+        "spec.safety.scorer.endpoint",
+        "endpoint is only for the type judge; a guardrail is in spec.guardrail",
     ),
     Wrong(
         "probes of a guardrail without an unsafe answer",

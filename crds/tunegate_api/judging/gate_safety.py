@@ -19,6 +19,8 @@ class GateSafety:
     base_outcomes: str | None
     """The same for the base model. None if it was not evaluated on this set."""
     verdict: SafetyVerdict
+    scorer: str = "refusal"
+    """The type of the scorer that decided the outcomes."""
 
 
 def measured_safety(gate: GateRequest, results: Results) -> CaseSet:
@@ -39,4 +41,4 @@ def judge_gate_safety(
     name, cases = safety_set(gate.name), measured_safety(gate, results)
     outcomes, base_outcomes = evaluation.outcomes.get(name, ""), base.outcomes.get(name) if base else None
     verdict = judge_safety(cases, outcomes, base_outcomes, gate.spec.safety.limits())
-    return GateSafety(cases, outcomes, base_outcomes, verdict)
+    return GateSafety(cases, outcomes, base_outcomes, verdict, gate.spec.safety.scorer.type)

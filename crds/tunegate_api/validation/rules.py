@@ -338,6 +338,11 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             for name in ("maxNewFailures", "maxRelativeDrop")
         ),
         Refuse(
+            equal("safety.scorer.type", "guardrail") & ~given("guardrail"),
+            "required because safety.scorer.type is guardrail: give guardrail, with endpoint and protocol",
+            at=("guardrail",),
+        ),
+        Refuse(
             given("schedule") & ~given("target"),
             "schedule needs a target to judge: give a target too, or leave schedule out",
             at=("schedule",),

@@ -6,7 +6,7 @@ from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.validation.constraints import Refuse, Rule
 from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, true
 
-_HAS_SERVER = equal("type", "judge", "guardrail")
+_IS_JUDGE = equal("type", "judge")
 
 SAFETY_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     Guardrail: (
@@ -33,12 +33,13 @@ SAFETY_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     ),
     SafetyScorer: (
         Refuse(
-            _HAS_SERVER & ~given("endpoint"),
-            "judge and guardrail need a server: give endpoint",
+            _IS_JUDGE & ~given("endpoint"),
+            "a judge needs a server: give endpoint",
         ),
         Refuse(
-            given("endpoint") & ~_HAS_SERVER,
-            "endpoint is only for the types judge and guardrail: leave endpoint out, or set type",
+            given("endpoint") & ~_IS_JUDGE,
+            "endpoint is only for the type judge; a guardrail is in spec.guardrail: leave endpoint out, or "
+            "set type: judge",
             at=("endpoint",),
         ),
     ),

@@ -60,7 +60,6 @@ FINETUNEJOB = (
 )
 
 EVALGATE = (
-    NotYet("safety.scorer.type", _is("judge", "guardrail"), "this scorer of refusals; use refusal"),
     NotYet("calibration", GIVEN, "measuring the error rate of a gate"),
     NotYet("target", GIVEN, "judging a model independently of a job"),
     NotYet("schedule", GIVEN, "judging on a schedule"),

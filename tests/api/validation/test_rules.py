@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 
 from support.manifests import Changes, changed, evalgate, finetunejob, problem_messages, table
-from support.wrong_manifests import ENDPOINT, EVALGATE, FINETUNEJOB, REVIEW, STAGE, Wrong, wrong_manifest
+from support.wrong_manifests import (
+    ENDPOINT,
+    EVALGATE,
+    FINETUNEJOB,
+    GUARDRAIL,
+    REVIEW,
+    STAGE,
+    Wrong,
+    wrong_manifest,
+)
 from tunegate_api.validation.problems import find_problems
 
 STAGE_PATH = "spec.stages[0]"
@@ -34,22 +43,18 @@ def test_review_of_the_data_by_a_judge_or_people_has_no_problem(quality: dict[st
     assert problem_messages(changed(finetunejob(), {"spec.data.quality": quality})) == []
 
 
-@pytest.mark.parametrize("type", ["judge", "guardrail"])
-def test_valid_safety_scorer_has_no_problem_except_being_unsupported(type: str) -> None:
-    safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": type, "endpoint": ENDPOINT}}
-    (problem,) = problem_messages(changed(evalgate(), {"spec.safety": safety}))
-    assert problem.startswith("spec.safety.scorer.type: not supported yet")
-
-
 @pytest.mark.parametrize(
     "safety",
     [
         {"source": {"builtin": "refusals-v1"}},
         {"source": {"configMap": "rules", "key": "v1.jsonl"}, "sha256": "a" * 64},
+        {"source": {"builtin": "refusals-v1"}, "scorer": {"type": "judge", "endpoint": ENDPOINT}},
+        {"source": {"builtin": "refusals-v1"}, "scorer": {"type": "guardrail"}},
     ],
 )
-def test_safety_set_with_the_refusal_scorer_has_no_problem(safety: dict[str, Any]) -> None:
-    assert problem_messages(changed(evalgate(), {"spec.safety": safety})) == []
+def test_safety_set_with_a_scorer_and_its_server_has_no_problem(safety: dict[str, Any]) -> None:
+    changes = {"spec.safety": safety, "spec.guardrail": GUARDRAIL}
+    assert problem_messages(changed(evalgate(), changes)) == []
 
 
 @table(

@@ -16,12 +16,6 @@ NOT_YET: dict[str, Changes] = {
 }
 
 GATE_NOT_YET: dict[str, Changes] = {
-    "safety.scorer.type": {
-        "spec.safety": {
-            "source": {"builtin": "refusals-v1"},
-            "scorer": {"type": "guardrail", "endpoint": {"url": "https://guard/v1", "model": "guard"}},
-        }
-    },
     "calibration": {"spec.calibration": {"repeats": 4}},
     "target": {"spec.target": {"fineTuneJob": "orders"}},
     "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},

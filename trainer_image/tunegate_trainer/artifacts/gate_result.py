@@ -2,6 +2,7 @@
 
 from tunegate_api.judging.guardrail_probes import ProbeCounts
 from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.judging.refusal_probes import RefusalProbeCounts
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.published import PublishedVersion
@@ -60,12 +61,27 @@ class UsedGuardrail(StatusModel):
     """The name of the model on the server."""
     protocol: str
     probes: ProbeCounts | None = None
-    """How it rated its probes in the final gate. None if no golden case needs it."""
+    """How it rated its probes in the final gate. None if neither golden cases nor the safety set need it."""
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What ratings depend on. Ratings of two guardrails cannot be compared if it differs."""
         return (self.url, self.model, self.protocol)
+
+
+class UsedSafetyJudge(StatusModel):
+    """The judge model of a safety set. It is published as evidence."""
+
+    url: str
+    """The base URL of the server."""
+    model: str
+    """The name of the model on the server."""
+    instructions_sha256: Sha256
+    """The digest of the instructions."""
+    probes: RefusalProbeCounts | None = None
+    """How it scored its probes in the final gate."""
+    faults: dict[str, int] = {}
+    """Number of failed requests of the job by kind of fault. None of them was counted as a score."""
 
 
 class GateRoleResult(StatusModel):
@@ -103,6 +119,8 @@ class GateRoleResult(StatusModel):
     """The judge model of each gate that has one, by the name of the gate."""
     guardrails: dict[str, UsedGuardrail] = {}
     """The guardrail of each gate that has one, by the name of the gate."""
+    safety_judges: dict[str, UsedSafetyJudge] = {}
+    """The judge model of each safety set that one scores, by the name of the gate."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState

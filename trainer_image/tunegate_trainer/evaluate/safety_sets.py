@@ -1,5 +1,6 @@
-"""Prepare the safety sets of gates: read the cases, and render their prompts."""
+"""Prepare the safety sets of gates: read the cases, render their prompts, and find their scorer."""
 
+import json
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
@@ -8,11 +9,11 @@ from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, safety_case_set
 from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha1.evalgate import SafetySource
+from tunegate_api.v1alpha1.evalgate import Safety, SafetySource
 from tunegate_api.workspace import safety_file
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expected
-from tunegate_trainer.evaluate.scorers.safety import SAFETY_SCORER
+from tunegate_trainer.evaluate.scorers.safety_servers import safety_scorer, scorer_settings
 from tunegate_trainer.evaluate.sets import SAFETY, Case, GeneratedSet, shown_prompt
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, UserError
@@ -27,14 +28,13 @@ def safety_sets(
     Raises :class:`BadDataError` with the line of an invalid case, or if a safety set does not have the digest
     in the job's request, and :class:`UserError` if the chat template refuses a case.
     """
-    return [
-        _safety_set(context, tokenizer, gate, gate.spec.safety.source) for gate in gates if gate.spec.safety
-    ]
+    return [_safety_set(context, tokenizer, gate, gate.spec.safety) for gate in gates if gate.spec.safety]
 
 
 def _safety_set(
-    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, source: SafetySource
+    context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, safety: Safety
 ) -> GeneratedSet:
+    source = safety.source
     text = safety_text(context, gate.name, source)
     digest = sha256_text(text)
     if digest != gate.safety_sha256:
@@ -49,9 +49,11 @@ def _safety_set(
         found = parse_safety(text)
     except SafetyError as error:
         raise BadDataError(f"EvalGate {gate.name}: safety set: {error}", "correct these cases") from error
+    scorer = safety_scorer(context, gate, safety.scorer)
+    settings = scorer_settings(gate, safety.scorer)
     return GeneratedSet(
         file=safety_file(gate.name),
-        identity=digest,
+        identity=sha256_text(json.dumps([digest, settings], sort_keys=True)) if settings else digest,
         # Reasoning would hide a refusal after it, and votes would hide unsafe answers.
         generation=gate.spec.generation.model_copy(update={"reasoning": "Strip", "samples": None}),
         cases=[
@@ -61,7 +63,7 @@ def _safety_set(
                 shown=shown_prompt(case.turns),
                 prompt=_prompt(tokenizer, gate.name, case),
                 source=case,
-                measures={SAFETY: [Expected(SAFETY_SCORER, case.kind)]},
+                measures={SAFETY: [Expected(scorer, case.kind)]},
             )
             for case in found
         ],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tunegate_api.judging.guardrail_probes import ProbeAssessment, ProbeCounts
 from tunegate_api.v1alpha1.guardrail import Guardrail, GuardrailProbe
-from tunegate_trainer.guardrail.probes import PROBES
+from tunegate_trainer.guardrail.probes import PROBES, REFUSALS
 from tunegate_trainer.guardrail.protocols import PROTOCOLS, Exchange, Protocol, Rated, Rating
 from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.faults import FaultError
@@ -32,6 +32,9 @@ class Guard:
     """The field of the spec that errors name."""
     is_direct: bool = False
     """Whether proxies and certificate authorities in the environment are ignored."""
+    rates_refusals: bool = False
+    """Whether the guardrail rates answers to the harmful requests of a safety set. Then it must rate refusals
+    of such requests as safe, too."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits before a retry."""
     probed: ProbeCounts | None = None
@@ -54,11 +57,12 @@ class Guard:
         if self.probed and ProbeAssessment(self.probed).has_passed:
             return None
         probes: Sequence[GuardrailProbe] = self.guardrail.probes or PROBES
-        exchanges = [Exchange(probe.prompt, probe.completion) for probe in probes]
+        refusals = REFUSALS if self.rates_refusals else ()
+        exchanges = [Exchange(probe.prompt, probe.completion) for probe in (*probes, *refusals)]
         for each in exchanges:  # a guardrail that failed may have been corrected
             self._known.pop(each, None)
         found = self.rate(exchanges)
-        self.probed = _counts(probes, found)
+        self.probed = _counts(probes, found[: len(probes)], found[len(probes) :])
         assessed = ProbeAssessment(self.probed)
         logger.info("guardrail: %s: %s", "passed" if assessed.has_passed else "failed", assessed.message)
         if assessed.has_passed:
@@ -134,14 +138,21 @@ class _Question:
         self.problem = str(error)
 
 
-def _counts(probes: Sequence[GuardrailProbe], found: Sequence[Rating | str]) -> ProbeCounts:
+def _counts(
+    probes: Sequence[GuardrailProbe], found: Sequence[Rating | str], refusals: Sequence[Rating | str]
+) -> ProbeCounts:
+    """Return the counts of the ratings ``found`` for ``probes``, and of those of ``refusals``, which may be
+    empty."""
     both = zip(probes, found, strict=True)
     rated = [(probe.rating, each.rated) for probe, each in both if isinstance(each, Rating)]
+    accepted = sum(isinstance(each, Rating) and each.rated is Rated.SAFE for each in refusals)
     safe = sum(probe.rating == "Safe" for probe in probes)
     return ProbeCounts(
         safe=safe,
         safe_accepted=rated.count(("Safe", Rated.SAFE)),
         unsafe=len(probes) - safe,
         unsafe_flagged=rated.count(("Unsafe", Rated.UNSAFE)),
-        unrated=len(probes) - len(rated),
+        refusals=len(refusals) or None,
+        refusals_accepted=accepted if refusals else None,
+        unrated=sum(isinstance(each, str) for each in (*found, *refusals)),
     )

@@ -82,6 +82,9 @@ class Context:
     guards: dict[str, Any] = field(default_factory=dict)
     """The guardrails that this process has asked, by the name of the gate, see
     :class:`tunegate_trainer.guardrail.guard.Guard`. Each is probed once."""
+    safety_judges: dict[str, Any] = field(default_factory=dict)
+    """The same for the judges of safety sets, see
+    :class:`tunegate_trainer.judge.compliance.ComplianceJudge`."""
     is_primary: bool = True
     """Whether this process sends reports: in a distributed run only the primary rank does."""
     report_sender: ReportSender | None = None

@@ -350,7 +350,7 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
         served=served_evidence(gate.name, measured),
         judge=measured.judges.get(gate.name),
         guardrail=measured.guardrails.get(gate.name),
-        safety=safety_evidence(gate.safety),
+        safety=safety_evidence(gate, measured),
         dry_run=gate.dry_run,
         verdict=verdict.state,
         findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],

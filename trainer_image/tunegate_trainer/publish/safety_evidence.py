@@ -1,14 +1,15 @@
 """The results on the safety set of a gate, as they are published with the weights."""
 
-from tunegate_api.judging.gate_safety import GateSafety
+from tunegate_api.judging.judgement import GateJudgement
 from tunegate_api.judging.outcomes import points_text
 from tunegate_api.judging.safety import Axis
 from tunegate_api.meta import Sha256, StatusModel
+from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedSafetyJudge
 
 
 class AxisEvidence(StatusModel):
-    """The requests of one kind that the models did not treat as they should: harmful ones that were not
-    refused, or harmless ones that were."""
+    """The requests of one kind that the models did not treat as they should: harmful ones with an unsafe
+    answer, or harmless ones that were refused."""
 
     total: int
     """Number of requests of this kind."""
@@ -31,11 +32,16 @@ class SafetyEvidence(StatusModel):
     """The same for the base model."""
     unsafe: AxisEvidence
     over_refused: AxisEvidence
+    scorer: str = "refusal"
+    """The type of the scorer. The server of a guardrail is that of the gate."""
+    judge: UsedSafetyJudge | None = None
+    """The judge model, if it is the scorer."""
 
 
-def safety_evidence(safety: GateSafety | None) -> SafetyEvidence | None:
+def safety_evidence(gate: GateJudgement, measured: GateRoleResult) -> SafetyEvidence | None:
     """Return the results on the safety set of a gate. Returns None if the gate has none, or if a model was
     not evaluated on it."""
+    safety = gate.safety
     if safety is None:
         return None
     unsafe, over_refused = safety.verdict.unsafe, safety.verdict.over_refused
@@ -47,6 +53,8 @@ def safety_evidence(safety: GateSafety | None) -> SafetyEvidence | None:
         base_outcomes=safety.base_outcomes or "",
         unsafe=_axis_evidence(unsafe),
         over_refused=_axis_evidence(over_refused),
+        scorer=safety.scorer,
+        judge=measured.safety_judges.get(gate.name),
     )
 
 

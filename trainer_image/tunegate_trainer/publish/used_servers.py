@@ -1,7 +1,8 @@
-"""The judge model and the guardrail that a gate names."""
+"""The judge models and the guardrail that a gate names."""
 
-from tunegate_api.contract import GateRequest
-from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge
+from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge, UsedSafetyJudge
+from tunegate_trainer.judge.compliance import INSTRUCTIONS
 from tunegate_trainer.judge.instructions import instructions_sha256
 
 
@@ -24,4 +25,14 @@ def used_guardrail(gate: GateRequest) -> UsedGuardrail | None:
         return None
     return UsedGuardrail(
         url=guardrail.endpoint.url, model=guardrail.endpoint.model, protocol=guardrail.protocol
+    )
+
+
+def used_safety_judge(gate: GateRequest) -> UsedSafetyJudge | None:
+    """Return the judge of a gate's safety set, without its probes and faults. Returns None if it has none."""
+    endpoint = gate.spec.safety.scorer.endpoint if gate.spec.safety else None
+    if endpoint is None:
+        return None
+    return UsedSafetyJudge(
+        url=endpoint.url, model=endpoint.model, instructions_sha256=sha256_text(INSTRUCTIONS)
     )

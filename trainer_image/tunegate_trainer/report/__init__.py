@@ -79,7 +79,7 @@ def _page(job: Collected) -> str:
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
         comparisons=comparisons(job, stages),
         parameters=[*parameter_rows(job.plan.stages), *memory_rows(job.plan.stages)] if job.plan else [],
-        gate_settings=gate_rows(job.request.gates),
+        gate_settings=gate_rows(job.request.gates, job.gate_result),
         job_settings=job_rows(job.request, job.gate_result),
         digests=_digests(job),
         as_of=max(times) if times else datetime.now(UTC),

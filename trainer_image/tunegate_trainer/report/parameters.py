@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from tunegate_api.contract import GateRequest, Request
+from tunegate_api.judging.guardrail_probes import ProbeAssessment
+from tunegate_api.judging.refusal_probes import RefusalProbeAssessment
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.plan import StagePlan
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Safety, Samples
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, SafetyScorer, Samples
 from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 
@@ -36,13 +38,13 @@ def memory_rows(stages: Sequence[StagePlan]) -> list[tuple[str, list[str]]]:
     return [("memory, estimated", [by_part(stage.memory) if stage.memory else "" for stage in stages])]
 
 
-def gate_rows(gates: Sequence[GateRequest]) -> list[tuple[str, list[str]]]:
+def gate_rows(gates: Sequence[GateRequest], measured: GateRoleResult | None) -> list[tuple[str, list[str]]]:
     """Return the name of every threshold and generation setting with its value in each gate. There is a row
-    for safety sets only if a gate has one."""
+    for safety sets only if a gate has one. ``measured`` has the probes of the servers that score them."""
     values = [_settings(gate.spec) for gate in gates]
     rows = [(name, [_text(v[name]) for v in values]) for name in (values[0] if values else ())]
     if any(gate.spec.safety for gate in gates):
-        rows.append(("safety", [_safety(gate.spec.safety) for gate in gates]))
+        rows.append(("safety", [_safety(gate, measured) for gate in gates]))
     return rows
 
 
@@ -63,14 +65,32 @@ def _samples(samples: Samples | None) -> str:
     return f"{samples.count} at temperature {samples.temperature}, vote: {samples.vote}"
 
 
-def _safety(safety: Safety | None) -> str:
+def _safety(gate: GateRequest, measured: GateRoleResult | None) -> str:
+    safety = gate.spec.safety
     if safety is None:
         return "none"
     return (
         f"{safety.source.builtin or safety.source.config_map}: at most {safety.max_unsafe_increase} more "
-        f"unsafe answers, over-refusal up by less than {safety.max_over_refusal_increase_points} points"
+        f"unsafe answers, over-refusal up by less than {safety.max_over_refusal_increase_points} points, "
+        f"scored by {_scorer(gate, safety.scorer, measured)}"
         + (", at checkpoints too" if safety.evaluate_checkpoints else "")
     )
+
+
+def _scorer(gate: GateRequest, scorer: SafetyScorer, measured: GateRoleResult | None) -> str:
+    """Return the name of the scorer of a safety set, with the result of its probes if it was probed."""
+    probes = ""
+    if scorer.endpoint:
+        judge = measured.safety_judges.get(gate.name) if measured else None
+        if judge and judge.probes:
+            probes = f" ({RefusalProbeAssessment(judge.probes).message})"
+        return f"the judge {scorer.endpoint.model}{probes}"
+    if scorer.type == "guardrail" and gate.spec.guardrail:
+        guardrail = measured.guardrails.get(gate.name) if measured else None
+        if guardrail and guardrail.probes:
+            probes = f" ({ProbeAssessment(guardrail.probes).message})"
+        return f"the guardrail {gate.spec.guardrail.endpoint.model}{probes}"
+    return "phrases of refusals"
 
 
 def _every(every: EvaluateEvery) -> str:

@@ -35,6 +35,7 @@ from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
 from tunegate_trainer.evaluate.safety_sets import safety_sets, safety_text
+from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges, check_safety_servers
 from tunegate_trainer.evaluate.scorers.servers import (
     GUARDRAIL,
     JUDGE,
@@ -111,6 +112,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     check_served(context, context.request.final_gates)
     golden = _check_servers_of_scorers(context)
     warnings = check_guardrails(context, golden)
+    check_safety_judges(context)
     model = _model(context)
     if any(gate.spec.anchor for gate in context.request.final_gates):
         # Imported only if needed: importing PEFT takes two seconds.
@@ -128,9 +130,9 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
 
 
 def _check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
-    """Check the addresses and API keys of the judges and guardrails that golden cases need. Sends nothing.
-    Return the golden cases by the name of the gate. Raises :class:`TrainerError` if an address or a key
-    cannot be used."""
+    """Check the addresses and API keys of the judges and guardrails that golden cases and safety sets need.
+    Sends nothing. Return the golden cases by the name of the gate. Raises :class:`TrainerError` if an address
+    or a key cannot be used."""
     golden = {
         gate.name: golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
         for gate in context.request.gates
@@ -140,6 +142,7 @@ def _check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
             gate_judge(context, gate).outputs.open()
         if with_expectation(GUARDRAIL, golden[gate.name]):
             gate_guard(context, gate).open()
+    check_safety_servers(context)
     return golden
 
 

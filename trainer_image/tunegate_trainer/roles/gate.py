@@ -25,7 +25,13 @@ from tunegate_trainer.artifacts.build import (
     load_artifact,
     published_stops,
 )
-from tunegate_trainer.artifacts.gate_result import GateRoleResult, GateVerdict, UsedGuardrail, UsedJudge
+from tunegate_trainer.artifacts.gate_result import (
+    GateRoleResult,
+    GateVerdict,
+    UsedGuardrail,
+    UsedJudge,
+    UsedSafetyJudge,
+)
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
@@ -33,6 +39,7 @@ from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
+from tunegate_trainer.evaluate.scorers.safety_servers import safety_judge
 from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
 from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
@@ -46,7 +53,7 @@ from tunegate_trainer.process.files import read_manifest, weights_digest, write_
 from tunegate_trainer.publish.history import next_reading, strictest
 from tunegate_trainer.publish.targets import open_target
 from tunegate_trainer.publish.targets.target import version_name
-from tunegate_trainer.publish.used_servers import used_guardrail, used_judge
+from tunegate_trainer.publish.used_servers import used_guardrail, used_judge, used_safety_judge
 from tunegate_trainer.tokens.chat import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -161,6 +168,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             served=served_outputs,
             judges=_used_judges(context),
             guardrails=_used_guardrails(context),
+            safety_judges=_used_safety_judges(context),
             evaluations=evaluations,
             verdicts=verdicts,
             verdict=judgement.state,
@@ -187,6 +195,17 @@ def _used_guardrails(context: Context) -> dict[str, UsedGuardrail]:
     for gate in context.request.final_gates:
         if (used := used_guardrail(gate)) is not None:
             found[gate.name] = used.model_copy(update={"probes": gate_guard(context, gate).probed})
+    return found
+
+
+def _used_safety_judges(context: Context) -> dict[str, UsedSafetyJudge]:
+    """Return the judge of the safety set of each final gate that has one, with its probes and faults."""
+    found = {}
+    for gate in context.request.final_gates:
+        if (used := used_safety_judge(gate)) is not None:
+            judge = safety_judge(context, gate)
+            probed = {"probes": judge.probed, "faults": judge.outputs.faults}
+            found[gate.name] = used.model_copy(update=probed)
     return found
 
 

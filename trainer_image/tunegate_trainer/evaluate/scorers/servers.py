@@ -52,14 +52,26 @@ def gate_guard(context: Context, gate: GateRequest) -> Guard:
     if gate.spec.guardrail is None:
         raise _missing(gate, GUARDRAIL)
     name = f"EvalGate {gate.name}: spec.guardrail"
-    new = Guard(context, gate.spec.guardrail, name, is_direct=gate.required)
+    new = Guard(
+        context,
+        gate.spec.guardrail,
+        name,
+        is_direct=gate.required,
+        rates_refusals=rates_safety_set(gate),
+    )
     guard: Guard = context.guards.setdefault(gate.name, new)
     return guard
 
 
+def rates_safety_set(gate: GateRequest) -> bool:
+    """Return whether the guardrail of a gate is the scorer of its safety set."""
+    return gate.spec.safety is not None and gate.spec.safety.scorer.type == GUARDRAIL
+
+
 def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]]) -> list[str]:
-    """Probe the guardrails that golden cases need. ``golden`` has the cases by the name of the gate. Return a
-    warning for each guardrail that does not count, and that only advisory cases need.
+    """Probe the guardrails that golden cases or the safety sets of final gates need. ``golden`` has the cases
+    by the name of the gate. Return a warning for each guardrail that does not count, and that only advisory
+    cases need.
 
     Raises :class:`UserError` if a guardrail does not count that other cases need, and :class:`TrainerError`
     if its server cannot be used.
@@ -68,11 +80,12 @@ def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]
     problems: list[str] = []
     for gate in context.request.gates:
         cases = with_expectation(GUARDRAIL, golden[gate.name])
-        guard = gate_guard(context, gate) if cases else None
+        of_safety = gate in context.request.final_gates and rates_safety_set(gate)
+        guard = gate_guard(context, gate) if cases or of_safety else None
         problem = guard.problem() if guard else None
         if guard is None or problem is None:
             continue
-        is_needed = bool(counting(gate.spec.thresholds, cases))
+        is_needed = of_safety or bool(counting(gate.spec.thresholds, cases))
         if is_needed and guard.failure:
             raise guard.failure
         (problems if is_needed else warnings).append(
@@ -83,7 +96,7 @@ def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]
         raise UserError(
             "; ".join(problems),
             "serve the guardrail with its own chat template, check protocol and probes in spec.guardrail, "
-            "or add its cases to thresholds.advisory; then create the job again",
+            "or add its golden cases to thresholds.advisory; then create the job again",
         )
     return warnings
 
@@ -105,12 +118,12 @@ class JudgeScorer:
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         model = self.judge.judge.endpoint.model
         if problem := self.judge.problem:
-            return [_error(f"the judge {model} does not count: {problem}")] * len(samples)
-        found = self.judge.score([(_row(sample), sample.reference) for sample in samples])
+            return [error_score(f"the judge {model} does not count: {problem}")] * len(samples)
+        found = self.judge.score([(row_of(sample), sample.reference) for sample in samples])
         return [_judged(model, each) for each in found]
 
 
-def _row(sample: Sample) -> ReviewRow:
+def row_of(sample: Sample) -> ReviewRow:
     case = sample.case
     return ReviewRow(
         row=case.id,
@@ -126,7 +139,7 @@ def _turns(case: GoldenCase | SafetyCase | Row) -> Sequence[Message]:
 
 def _judged(model: str, found: Answer | str) -> Score:
     if isinstance(found, str):
-        return _error(f"the judge {model} gave no score: {found}")
+        return error_score(f"the judge {model} gave no score: {found}")
     if found.good:
         return Score(PASS)
     return Score(FAIL, f"the judge {model} scored it as bad: {found.reason or 'no reason'}")
@@ -141,12 +154,12 @@ class GuardrailScorer:
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         model = self.guard.guardrail.endpoint.model
         if problem := self.guard.problem():
-            return [_error(f"the guardrail {model} does not count: {problem}")] * len(samples)
-        found = self.guard.rate([_exchange(sample) for sample in samples])
+            return [error_score(f"the guardrail {model} does not count: {problem}")] * len(samples)
+        found = self.guard.rate([exchange_of(sample) for sample in samples])
         return [_rated(model, sample.reference, each) for sample, each in zip(samples, found, strict=True)]
 
 
-def _exchange(sample: Sample) -> Exchange:
+def exchange_of(sample: Sample) -> Exchange:
     """Return the last user message of the case and the output. Templates of guardrails refuse system messages
     and tool results."""
     turns = _turns(sample.case)
@@ -156,7 +169,7 @@ def _exchange(sample: Sample) -> Exchange:
 
 def _rated(model: str, expected: str, found: Rating | str) -> Score:
     if isinstance(found, str):
-        return _error(f"the guardrail {model} gave no rating: {found}")
+        return error_score(f"the guardrail {model} gave no rating: {found}")
     if found.rated == expected:
         return Score(PASS)
     reason = f" ({found.reason})" if found.reason else ""
@@ -164,7 +177,7 @@ def _rated(model: str, expected: str, found: Rating | str) -> Score:
     return Score(FAIL, text, undecided=found.rated is Rated.CONTROVERSIAL)
 
 
-def _error(text: str) -> Score:
+def error_score(text: str) -> Score:
     return Score(ERROR, text[:MAX_EXPLANATION])
 
 
