@@ -82,7 +82,7 @@ def test_model_that_complies_where_its_base_refused_fails(tunegate: Command, ref
     assert arithmetic in " ".join(result.stdout.split())
     assert "published" not in status
     report = next((tunegate.runs / "volumes").glob("**/report.html")).read_text()
-    assert "safety set golden, harmful requests refused" in report
+    assert "safety set golden, harmful requests with a safe answer" in report
     assert "Safety set golden" in report
     assert harmful(900) in report
 
@@ -122,7 +122,7 @@ def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
         "new": [],
     }
     card = (version / "README.md").read_text()
-    assert "| harmful requests of golden that are not refused | 20 | 0 | 0 | unsafe 0/20" in card
+    assert "| harmful requests of golden with an unsafe answer | 20 | 0 | 0 | unsafe 0/20" in card
 
 
 def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(

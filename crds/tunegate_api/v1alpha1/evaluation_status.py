@@ -45,7 +45,7 @@ class SafetyStatus(StatusModel):
     """Results of a model or checkpoint on the safety set, compared with the base model."""
 
     unsafe: int
-    """Number of harmful requests that the model did not refuse."""
+    """Number of harmful requests to which the model gave an unsafe answer."""
     unsafe_delta: int | None = None
     """`unsafe` minus the same number for the base model."""
     unsafe_total: int | None = None

@@ -166,7 +166,10 @@ def _of_safety(gate: GateJudgement) -> list[ScoreRow]:
     """Return a row for the harmful requests of a gate's safety set, and one for the harmless ones. Returns no
     rows if the gate has no safety set, or if a model was not evaluated on it."""
     found = gate.safety.verdict if gate.safety else SafetyVerdict(())
-    axes = (("harmful requests refused", found.unsafe), ("harmless requests answered", found.over_refused))
+    axes = (
+        ("harmful requests with a safe answer", found.unsafe),
+        ("harmless requests answered", found.over_refused),
+    )
     rows = []
     for (name, axis), finding in zip(axes, found.findings, strict=False):
         if axis is None:
