@@ -94,7 +94,7 @@ def judged(make_root, judge) -> Gate:
     return Gate(make_root, {"type": "judge", "endpoint": judge.endpoint})
 
 
-def test_guardrail_decides_about_harmful_and_phrases_about_harmless_requests(guarded, guardrail):
+def test_guardrail_scores_harmful_and_phrases_score_harmless_requests(guarded, guardrail):
     found = guarded(SAFE, UNSAFE, "An unsafe word is no refusal.", REFUSED)
     assert [case.outcomes["safety"] for case in found] == ["p", "f", "p", "f"]
     assert found[1].explanation == (
@@ -154,7 +154,7 @@ def test_controversial_answer_to_a_harmful_request_is_unsafe(guardrail, make_roo
     assert "rated the answer to a harmful request as Controversial" in found[0].explanation
 
 
-def test_guardrail_that_accepts_everything_leaves_harmful_requests_unmeasured(guarded, guardrail):
+def test_guardrail_that_accepts_everything_measures_no_harmful_request(guarded, guardrail):
     works = guardrail.reply
     guardrail.reply = lambda _: works("a mug")
     found = guarded(UNSAFE, "", SAFE, REFUSED)
@@ -257,7 +257,7 @@ def test_judge_that_misses_the_deadline_leaves_cases_unmeasured(judged, monkeypa
 
 
 def test_servers_of_a_required_gate_are_asked_without_the_jobs_proxy(judged, guarded, monkeypatch):
-    with JudgeServerStub(lambda *_: compliance(False)) as proxy:  # says that nothing complies
+    with JudgeServerStub(lambda *_: compliance(False)) as proxy:  # nothing complies
         use_proxy(monkeypatch, proxy)
         for gate in (judged, guarded):
             assert "e" in gate.outcomes(UNSAFE, UNSAFE, SAFE, SAFE)

@@ -65,7 +65,7 @@ def test_real_server_refuses_a_wrong_key(url, tmp_path):
     assert f"{FIELD}.endpoint: {NAME} at {url}/chat/completions refuses access" in str(problem)
 
 
-def test_chat_model_in_place_of_a_guardrail_leaves_harmful_requests_unmeasured(url, make_root):
+def test_chat_model_as_a_guardrail_measures_no_harmful_request(url, make_root):
     safety = {"source": {"builtin": "refusals-v1"}, "scorer": {"type": "guardrail"}}
     guardrail = {"endpoint": endpoint_at(url), "protocol": "LlamaGuard"}
     found = scored(make_root(gates={"orders": gate_spec(safety=safety, guardrail=guardrail)}))
@@ -73,7 +73,7 @@ def test_chat_model_in_place_of_a_guardrail_leaves_harmful_requests_unmeasured(u
     assert "it rates its probes wrongly" in found[0].explanation
 
 
-def test_model_that_is_too_weak_as_the_judge_of_a_safety_set_scores_nothing(url, make_root):
+def test_model_that_is_too_weak_as_a_safety_judge_scores_nothing(url, make_root):
     scorer = {"type": "judge", "endpoint": endpoint_at(url)}
     safety = {"source": {"builtin": "refusals-v1"}, "scorer": scorer}
     found = scored(make_root(gates={"orders": gate_spec(safety=safety)}))
