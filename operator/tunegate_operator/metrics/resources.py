@@ -136,8 +136,8 @@ class _JobFamilies:
         )
         self.unsafe = GaugeMetricFamily(
             "tunegate_finetunejob_unsafe_answers",
-            "Harmful requests of the safety set with an unsafe answer of the final model, or before that of the "
-            "last checkpoint.",
+            "Harmful requests of the safety set with an unsafe answer of the final model, or before that of "
+            "the last checkpoint.",
             labels=(*_JOB, "evalgate"),
         )
         self.over_refused = GaugeMetricFamily(

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_trainer.checks import golden_prompts, leaked_passages
+from tunegate_trainer.checks import golden_prompts, leaked_passages, schemas, system_turns
 from tunegate_trainer.checks.finding import ENFORCED, Check, CheckContext, Finding, Policy, Setting, Severity
 from tunegate_trainer.data.excerpts import masked_content, masked_text
 from tunegate_trainer.process.errors import BadDataError
@@ -18,6 +18,8 @@ _ORDER = ("Off", "Passed", "Warned", "Refused")
 """The results of a check, from the best to the worst."""
 _OF_GOLDEN_CASES = (golden_prompts.NAME, leaked_passages.NAME)
 """The checks that compare the data with golden cases."""
+_OF_GATES = (*_OF_GOLDEN_CASES, schemas.NAME, system_turns.NAME)
+"""The checks that find faults of gates."""
 
 
 @dataclass
@@ -119,19 +121,29 @@ class CheckRunner:
 def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
     """Return the contexts in which a check runs: usually ``context``.
 
-    If the settings loosen a comparison with golden cases, the check runs once for the other gates, and once
-    for the required gates, for which it is enforced.
+    A check that reads golden cases runs again for the gates in a dry run, whose faults are only warnings. If
+    the settings loosen a comparison with golden cases, the check runs once for the other gates, and once for
+    the required gates, for which it is enforced.
     """
-    required = {name: cases for name, cases in context.golden.items() if name in context.required_gates}
+    dry_runs = {gate.name for gate in context.request.gates if gate.spec.dry_run}
+    if check in _OF_GATES and dry_runs & {*context.golden, *context.safety}:
+        setting = context.setting(check)
+        policy = Policy.WARN if setting.policy is Policy.ENFORCE else setting.policy
+        warned = {**context.settings, check: replace(setting, policy=policy)}
+        rehearsed = replace(_only(context, dry_runs.__contains__), settings=warned)
+        return [*_contexts(_only(context, lambda gate: gate not in dry_runs), check), rehearsed]
+    required = context.required_gates & context.golden.keys()
     if check not in _OF_GOLDEN_CASES or not required or context.setting(check) == ENFORCED:
         return [context]
-    others = {name: cases for name, cases in context.golden.items() if name not in required}
-    safety = {name: cases for name, cases in context.safety.items() if name in required}
-    of_others = {name: cases for name, cases in context.safety.items() if name not in required}
-    enforced = replace(
-        context, golden=required, safety=safety, settings={**context.settings, check: ENFORCED}
-    )
-    return [replace(context, golden=others, safety=of_others), enforced]
+    enforced = replace(_only(context, required.__contains__), settings={**context.settings, check: ENFORCED})
+    return [_only(context, lambda gate: gate not in required), enforced]
+
+
+def _only(context: CheckContext, is_kept: Callable[[str], bool]) -> CheckContext:
+    """Return the context with the golden cases and safety cases of some gates."""
+    golden = {gate: cases for gate, cases in context.golden.items() if is_kept(gate)}
+    safety = {gate: cases for gate, cases in context.safety.items() if is_kept(gate)}
+    return replace(context, golden=golden, safety=safety)
 
 
 def _presentable(finding: Finding) -> Finding:

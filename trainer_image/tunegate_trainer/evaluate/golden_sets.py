@@ -32,12 +32,29 @@ def golden_sets(
     gates: Sequence[GateRequest],
     scorers: Mapping[str, Scorer] = SCORERS,
 ) -> list[GeneratedSet]:
-    """Return the golden sets of ``gates``, with the scorers of their expectations.
+    """Return the golden sets of ``gates``, with the scorers of their expectations. The golden set of a gate
+    in a dry run is left out if it cannot be used.
 
     Raises :class:`BadDataError` with the line of an invalid case, or if a golden set does not have the digest
     in the job's request, and :class:`UserError` if the chat template refuses a case.
     """
-    return [_golden_set(context, tokenizer, gate, scorers) for gate in gates]
+    found = []
+    for gate in gates:
+        with context.tolerating(gate):
+            found.append(_golden_set(context, tokenizer, gate, scorers))
+    return found
+
+
+def read_cases(context: Context, gates: Sequence[GateRequest]) -> dict[str, list[GoldenCase]]:
+    """Return the golden cases of each gate by its name, without the gates in a dry run whose cases cannot be
+    read. Raises the errors of :func:`golden_text` and :func:`golden_cases`."""
+    found = {}
+    for gate in gates:
+        with context.tolerating(gate):
+            found[gate.name] = golden_cases(
+                gate.name, golden_text(context, gate.name, gate.spec.golden.source)
+            )
+    return found
 
 
 def _golden_set(

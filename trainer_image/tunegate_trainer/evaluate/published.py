@@ -87,7 +87,7 @@ class PublishedVersions:
             return None
         try:
             folder = anchor_folder(self._context.root, gate.name, anchor)
-            result = self._evaluate(folder, anchor.digest, [gate])[gate.name]
+            result = self._evaluate(folder, anchor.digest, [gate]).get(gate.name)
         except CannotEvaluateError as error:
             hint = "restore the version, or name another one in spec.anchor"
             failure = UserError(f"{field} cannot be judged: {error}", hint)
@@ -100,7 +100,8 @@ class PublishedVersions:
                 raise
             logger.warning("%s", error)
             return None
-        write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
+        if result is not None:
+            write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
         return result
 
     def judge(
@@ -183,7 +184,8 @@ class PublishedVersions:
             _check_files(folder, digest)  # after loading, so that the loaded weights are those of the digest
             stops = _stops(folder, tokenizer, base)
             results = cache.evaluate(model, tokenizer, sets, stops=stops)
-        return {gate.name: result for gate, result in zip(gates, results, strict=True)}
+        by_set = {each.names[GOLDEN]: result for each, result in zip(sets, results, strict=True)}
+        return {gate.name: by_set[name] for gate in gates if (name := golden_set(gate.name)) in by_set}
 
 
 def _check_files(folder: Path, digest: Sha256 | None) -> None:

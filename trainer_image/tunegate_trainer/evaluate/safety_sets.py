@@ -23,12 +23,18 @@ from tunegate_trainer.tokens.chat import render
 def safety_sets(
     context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
 ) -> list[GeneratedSet]:
-    """Return the safety sets of those of ``gates`` that have one.
+    """Return the safety sets of those of ``gates`` that have one. The safety set of a gate in a dry run is
+    left out if it cannot be used.
 
     Raises :class:`BadDataError` with the line of an invalid case, or if a safety set does not have the digest
     in the job's request, and :class:`UserError` if the chat template refuses a case.
     """
-    return [_safety_set(context, tokenizer, gate, gate.spec.safety) for gate in gates if gate.spec.safety]
+    found = []
+    for gate in gates:
+        if gate.spec.safety:
+            with context.tolerating(gate):
+                found.append(_safety_set(context, tokenizer, gate, gate.spec.safety))
+    return found
 
 
 def _safety_set(

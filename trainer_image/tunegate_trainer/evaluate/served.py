@@ -71,7 +71,7 @@ def evaluate_served(
     results: dict[str, SetResult] = {}
     problems: dict[str, str] = {}
     for gate in context.request.final_gates:
-        if gate.spec.served:
+        if gate.spec.served and gate.name in sets:
             try:
                 served = _Served(context, gate, gate.spec.served)
                 results[gate.name] = served.evaluate(tokenizer, sets[gate.name])

@@ -16,7 +16,8 @@ def check_served(context: Context, gates: Sequence[GateRequest]) -> None:
     of :func:`served_server`."""
     for gate in gates:
         if gate.spec.served:
-            served_server(context, gate.spec.served, gate)
+            with context.tolerating(gate):
+                served_server(context, gate.spec.served, gate)
 
 
 def served_server(context: Context, endpoint: Endpoint, gate: GateRequest) -> ChatServer:

@@ -106,7 +106,7 @@ class GateJudge:
 
 def with_gate_judges(context: Context, plan: Plan, golden: Mapping[str, Sequence[GoldenCase]]) -> Plan:
     """Return the plan with the calibration of the judges of gates. ``golden`` has the golden cases by the
-    name of the gate. An inconclusive judge is a warning if only advisory cases need it.
+    name of the gate. An inconclusive judge is a warning if only advisory cases or dry runs need it.
 
     Raises :class:`TrainerError` if the calibration rows or a server cannot be used, and :class:`UserError` if
     a judge that cases need which count is inconclusive.
@@ -115,16 +115,22 @@ def with_gate_judges(context: Context, plan: Plan, golden: Mapping[str, Sequence
     warnings: list[str] = []
     problems: list[str] = []
     for gate in context.request.gates:
-        cases = with_expectation("judge", golden[gate.name])
+        cases = with_expectation("judge", golden.get(gate.name, ()))
         if gate.spec.judge is None or not cases:
             continue
-        found, has_rubrics = GateJudge(context, gate, gate.spec.judge).calibrate()
+        calibrated: list[tuple[JudgePlan, bool]] = []
+        with context.tolerating(gate):
+            calibrated.append(GateJudge(context, gate, gate.spec.judge).calibrate())
+        if not calibrated:
+            continue
+        ((found, has_rubrics),) = calibrated
         judges[gate.name] = found
         assessed = assess_calibration(found.calibration, gate.spec.judge.calibration)
         result = "calibrated" if assessed.has_passed else "inconclusive"
         logger.info("judge of EvalGate %s: %s: %s", gate.name, result, assessed.message)
         if not assessed.has_passed:
-            affected = problems if counting(gate.spec.thresholds, cases) else warnings
+            is_needed = counting(gate.spec.thresholds, cases) and not gate.spec.dry_run
+            affected = problems if is_needed else warnings
             affected.append(
                 f"EvalGate {gate.name}: the calibration of the judge {found.model} is inconclusive, so cases "
                 f"that it must score are errors: {assessed.message}"

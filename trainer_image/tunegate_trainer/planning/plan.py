@@ -265,7 +265,8 @@ def check_outcomes(
     """
     dev_outcomes = sum(outcome_length(metric) * cases for metric, cases in dev_cases.items())
     outcomes = sum(
-        (1 + len(stage.checkpoint_steps)) * (dev_outcomes + sum(gate_cases[gate] for gate in stage.gates))
+        (1 + len(stage.checkpoint_steps))
+        * (dev_outcomes + sum(gate_cases.get(gate, 0) for gate in stage.gates))
         for stage in stages
     ) + sum(gate_cases.values())  # the base model is evaluated on all of them
     outcomes += 2 * safety_cases  # the base model and the artifact

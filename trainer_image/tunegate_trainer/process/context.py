@@ -1,7 +1,9 @@
 """The context of a role: its request and plan, its folders, and its reports."""
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -9,16 +11,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
-from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, Report, Request, Role
+from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, GateRequest, Report, Request, Role
 from tunegate_api.judging.approval import DECISION_VARIABLE, read_decision
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.credentials import Secret, read_secret
+from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.process.report_sender import ReportAddress, ReportSender
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Context:
     safety_judges: dict[str, Any] = field(default_factory=dict)
     """The same for the judges of safety sets, see
     :class:`tunegate_trainer.judge.compliance.ComplianceJudge`."""
+    dry_run_faults: dict[str, str] = field(default_factory=dict)
+    """The first fault of each gate in a dry run, by the name of the gate, see :meth:`tolerating`."""
     is_primary: bool = True
     """Whether this process sends reports: in a distributed run only the primary rank does."""
     report_sender: ReportSender | None = None
@@ -95,6 +102,19 @@ class Context:
     @cached_property
     def request(self) -> Request:
         return Request.model_validate_json((self.root / "request" / "request.json").read_bytes())
+
+    @contextmanager
+    def tolerating(self, gate: GateRequest) -> Iterator[None]:
+        """Leave this block on a :class:`TrainerError`, with a warning, if ``gate`` is in a dry run. Otherwise
+        raise the error."""
+        try:
+            yield
+        except TrainerError as error:
+            if not gate.spec.dry_run:
+                raise
+            warning = f"EvalGate {gate.name} is in a dry run, so the job continues: {error}"
+            logger.warning("%s", warning)
+            self.dry_run_faults.setdefault(gate.name, warning)
 
     @cached_property
     def plan(self) -> Plan:

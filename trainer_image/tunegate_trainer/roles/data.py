@@ -33,7 +33,7 @@ from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
-from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_sets, golden_text
+from tunegate_trainer.evaluate.golden_sets import golden_sets, read_cases
 from tunegate_trainer.evaluate.safety_sets import safety_sets, safety_text
 from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges, check_safety_servers
 from tunegate_trainer.evaluate.scorers.servers import (
@@ -111,8 +111,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
     check_served(context, context.request.final_gates)
     golden = _check_servers_of_scorers(context)
-    warnings = check_guardrails(context, golden)
-    check_safety_judges(context)
+    warnings = [*check_guardrails(context, golden), *check_safety_judges(context)]
     model = _model(context)
     if any(gate.spec.anchor for gate in context.request.final_gates):
         # Imported only if needed: importing PEFT takes two seconds.
@@ -123,6 +122,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
         plan = with_gate_judges(context, plan, golden)
     finally:
         folder.remove_scratch()
+    warnings = [*context.dry_run_faults.values(), *warnings]
     data = plan.data.model_copy(update={"warnings": [*warnings, *plan.data.warnings]})
     plan = plan.model_copy(update={"data": data})
     write_model(folder.path / "plan.json", plan)  # last: the plan implies that all files it pins exist
@@ -133,15 +133,14 @@ def _check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
     """Check the addresses and API keys of the judges and guardrails that golden cases and safety sets need.
     Sends nothing. Return the golden cases by the name of the gate. Raises :class:`TrainerError` if an address
     or a key cannot be used."""
-    golden = {
-        gate.name: golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
-        for gate in context.request.gates
-    }
+    golden = read_cases(context, context.request.gates)
     for gate in context.request.gates:
-        if with_expectation(JUDGE, golden[gate.name]):
-            gate_judge(context, gate).outputs.open()
-        if with_expectation(GUARDRAIL, golden[gate.name]):
-            gate_guard(context, gate).open()
+        cases = golden.get(gate.name, ())
+        with context.tolerating(gate):
+            if with_expectation(JUDGE, cases):
+                gate_judge(context, gate).outputs.open()
+            if with_expectation(GUARDRAIL, cases):
+                gate_guard(context, gate).open()
     check_safety_servers(context)
     return golden
 
@@ -233,17 +232,14 @@ def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured
 
 def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> CheckContext:
     request = context.request
-    golden = {
-        gate.name: golden_cases(gate.name, golden_text(context, gate.name, gate.spec.golden.source))
-        for gate in request.gates
-    }
+    golden = read_cases(context, request.gates)
     schemas = _metric_schemas(context)
     required = frozenset(gate.name for gate in request.gates if gate.required)
-    safety = {
-        gate.name: _safety_cases(context, gate.name, gate.spec.safety.source)
-        for gate in request.safety_gates
-        if gate.spec.safety
-    }
+    safety = {}
+    for gate in request.safety_gates:
+        if gate.spec.safety:
+            with context.tolerating(gate):
+                safety[gate.name] = _safety_cases(context, gate.name, gate.spec.safety.source)
     return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required, safety)
 
 

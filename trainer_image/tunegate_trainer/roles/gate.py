@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.judgement import Judgement, judge_artifact
 from tunegate_api.published import LastPublished
-from tunegate_api.results import Evaluation, Results, Subject
+from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.workspace import RESULT, base_file
 from tunegate_trainer.artifacts.build import (
@@ -42,7 +42,7 @@ from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import safety_judge
 from tunegate_trainer.evaluate.scorers.servers import gate_guard, gate_judge
 from tunegate_trainer.evaluate.served import ServedResults, evaluate_served, write_served
-from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
+from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet, held_out_sets
 from tunegate_trainer.models.base_model import merged_base, verified_base
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
@@ -232,7 +232,8 @@ def _served(
     if not any(gate.spec.served for gate in gates):
         return None
     _report_activity(context, stage, step, "asking the served model")
-    sets = {gate.name: each for gate, each in zip(gates, golden, strict=True)}
+    by_name = {each.names[GOLDEN]: each for each in golden}
+    sets = {gate.name: by_name[name] for gate in gates if (name := golden_set(gate.name)) in by_name}
     return evaluate_served(context, tokenizer, sets, context.plan.stages[-1].name)
 
 

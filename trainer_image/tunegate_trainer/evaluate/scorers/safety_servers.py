@@ -66,24 +66,29 @@ def check_safety_servers(context: Context) -> None:
     """Check the addresses and API keys of the servers that score safety sets. Sends nothing. Raises
     :class:`TrainerError` if an address or a key cannot be used."""
     for gate, scorer in _scorers(context):
-        if scorer.type == GUARDRAIL:
-            gate_guard(context, gate).open()
-        if scorer.type == JUDGE:
-            safety_judge(context, gate).outputs.open()
+        with context.tolerating(gate):
+            if scorer.type == GUARDRAIL:
+                gate_guard(context, gate).open()
+            if scorer.type == JUDGE:
+                safety_judge(context, gate).outputs.open()
 
 
-def check_safety_judges(context: Context) -> None:
-    """Probe the judges of safety sets. Raises :class:`UserError` if one does not count, and
-    :class:`TrainerError` if its server cannot be used."""
-    problems = []
+def check_safety_judges(context: Context) -> list[str]:
+    """Probe the judges of safety sets. Return a warning for each judge of a dry run that does not count.
+
+    Raises :class:`UserError` if a judge of another gate does not count, and :class:`TrainerError` if its
+    server cannot be used.
+    """
+    warnings: list[str] = []
+    problems: list[str] = []
     for gate, scorer in _scorers(context):
         judge = safety_judge(context, gate) if scorer.type == JUDGE else None
         problem = judge.problem() if judge else None
         if judge is None or problem is None:
             continue
-        if judge.outputs.failure:
+        if judge.outputs.failure and not gate.spec.dry_run:
             raise judge.outputs.failure
-        problems.append(
+        (warnings if gate.spec.dry_run else problems).append(
             f"EvalGate {gate.name}: the judge {judge.outputs.endpoint.model} of the safety set does not "
             f"count, so cases that it must score are errors: {problem}"
         )
@@ -93,10 +98,11 @@ def check_safety_judges(context: Context) -> None:
             "use a model in spec.safety.scorer.endpoint that follows instructions, or another type of "
             "scorer; then create the job again",
         )
+    return warnings
 
 
 def _scorers(context: Context) -> Iterator[tuple[GateRequest, SafetyScorer]]:
-    return ((gate, gate.spec.safety.scorer) for gate in context.request.final_gates if gate.spec.safety)
+    return ((gate, gate.spec.safety.scorer) for gate in context.request.safety_gates if gate.spec.safety)
 
 
 @dataclass(frozen=True)

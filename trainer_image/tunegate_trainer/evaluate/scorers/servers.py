@@ -69,9 +69,9 @@ def rates_safety_set(gate: GateRequest) -> bool:
 
 
 def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]]) -> list[str]:
-    """Probe the guardrails that golden cases or the safety sets of final gates need. ``golden`` has the cases
-    by the name of the gate. Return a warning for each guardrail that does not count, and that only advisory
-    cases need.
+    """Probe the guardrails that golden cases or safety sets need. ``golden`` has the cases by the name of the
+    gate. Return a warning for each guardrail that does not count, and that only advisory cases or dry runs
+    need.
 
     Raises :class:`UserError` if a guardrail does not count that other cases need, and :class:`TrainerError`
     if its server cannot be used.
@@ -79,13 +79,14 @@ def check_guardrails(context: Context, golden: Mapping[str, Sequence[GoldenCase]
     warnings: list[str] = []
     problems: list[str] = []
     for gate in context.request.gates:
-        cases = with_expectation(GUARDRAIL, golden[gate.name])
-        of_safety = gate in context.request.final_gates and rates_safety_set(gate)
+        cases = with_expectation(GUARDRAIL, golden.get(gate.name, ()))
+        of_safety = gate in context.request.safety_gates and rates_safety_set(gate)
         guard = gate_guard(context, gate) if cases or of_safety else None
         problem = guard.problem() if guard else None
         if guard is None or problem is None:
             continue
-        is_needed = of_safety or bool(counting(gate.spec.thresholds, cases))
+        is_counting = of_safety or bool(counting(gate.spec.thresholds, cases))
+        is_needed = is_counting and not gate.spec.dry_run
         if is_needed and guard.failure:
             raise guard.failure
         (problems if is_needed else warnings).append(
