@@ -80,7 +80,7 @@ def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]
         VerdictState.PASSED: (
             "Passed",
             "good",
-            "The exact artifact passed every gate and every task metric.",
+            _passed_text(judgement),
         ),
         VerdictState.FAILED: ("Failed", "bad", "It was measured and is not good enough."),
         VerdictState.ERROR: ("Error", "unsure", "It could not be measured, so it does not pass."),
@@ -107,6 +107,16 @@ def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]
     elif judgement.state is not VerdictState.PASSED and decision is None:
         sentence += " Nothing was published."
     return Headline(title, tone, sentence, findings=tuple(judgement.findings), published=published)
+
+
+def _passed_text(judgement: Judgement) -> str:
+    dry_runs = ", ".join(f"{gate.name} {gate.verdict.state}" for gate in judgement.gates if gate.dry_run)
+    text = "The exact artifact passed every gate and every task metric."
+    if not judgement.enforced:
+        text = "No gate is enforced: the exact artifact passed every task metric."
+    elif dry_runs:
+        text = "The exact artifact passed every enforced gate and every task metric."
+    return f"{text} Dry run: {dry_runs}." if dry_runs else text
 
 
 def _in_progress(job: Collected, stages: Sequence[StageHistory]) -> Headline:

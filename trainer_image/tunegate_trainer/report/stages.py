@@ -33,7 +33,8 @@ class Checkpoint:
     tasks: tuple[TaskJudgement, ...]
     """The results of the task metrics on the dev split."""
     verdict: VerdictState
-    """The worst verdict of the checkpoint's gates, without dry runs."""
+    """The worst verdict of the checkpoint's gates, without dry runs. Passed if all gates are in a dry
+    run."""
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,10 @@ def _job_tags(job: Collected, judgement: Judgement | None, failure: str | None) 
     if judgement is not None:
         tags["verdict"] = str(judgement.state)
         tags["verdict.message"] = judgement.message
-        tags |= {f"verdict.{gate.name}": str(gate.verdict.state) for gate in judgement.gates}
+        tags |= {
+            f"verdict.{gate.name}": f"{gate.verdict.state}{' (dry run)' if gate.dry_run else ''}"
+            for gate in judgement.gates
+        }
         tags["verdict.taskMetrics"] = str(judgement.task_state)
         if judgement.evaluation.digest:
             tags["artifact_digest"] = judgement.evaluation.digest
