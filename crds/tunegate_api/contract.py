@@ -175,6 +175,8 @@ class Request(StatusModel):
     uid: str
     spec: FineTuneJobSpec
     gates: list[GateRequest]
+    left_out: dict[str, str] = {}
+    """The gates in a dry run that were not ready when the job started, by name, with the reason."""
     start_from: StartRequest | None = None
     """The model of the job in `model.startFrom`, if the spec has one."""
     trainer_image: str | None = None
@@ -186,12 +188,12 @@ class Request(StatusModel):
     def gates_of(self, stage: str) -> list[GateRequest]:
         """Return the gates of a stage. A stage without gates of its own has the gates of the job."""
         own = next(s for s in self.spec.stages if s.name == stage).gates
-        return [self.gate(g.name) for g in (own or self.spec.gates)]
+        return [self.gate(g.name) for g in (own or self.spec.gates) if g.name not in self.left_out]
 
     @property
     def final_gates(self) -> list[GateRequest]:
-        """The gates that the artifact must pass before it is published."""
-        return [self.gate(g.name) for g in self.spec.gates]
+        """The gates that judge the artifact before it is published."""
+        return [self.gate(g.name) for g in self.spec.gates if g.name not in self.left_out]
 
     @property
     def safety_gates(self) -> list[GateRequest]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from support.job_statuses import succeeded
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.data_status import DataStatus, JudgeStatus, ReviewStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
@@ -126,3 +127,20 @@ def logged(status: FineTuneJobStatus) -> list[str]:
     console = Console(width=160, file=io.StringIO())
     PlainLog(console, "orders").show(status)
     return console.file.getvalue().splitlines()
+
+
+def test_verdict_of_a_dry_run_is_marked_and_changes_no_verdict_of_a_checkpoint():
+    status = FineTuneJobStatus.model_validate(succeeded())
+    assert status.final is not None
+    dry = status.final.gates[0].model_copy(
+        update={"name": "stricter", "verdict": "Failed", "message": "golden 9/20", "dry_run": True}
+    )
+    last = status.checkpoints[-1]
+    last.gates.append(dry)
+    status.final.gates.append(dry)
+    text = shown(status)
+    assert "stricter (dry run, Failed): golden 9/20" in text
+    assert text.count("Failed") == 1
+    assert "no gate is enforced" not in text
+    del status.final.gates[0]
+    assert "no gate is enforced: all gates of this job are in a dry run" in shown(status)

@@ -62,6 +62,19 @@ def test_pods_mount_the_secrets_of_the_servers_that_they_ask(role, secrets):
     assert found == secrets
 
 
+def test_secrets_of_a_gate_in_a_dry_run_are_optional():
+    world = World()
+    world.apply(make_gate("rehearsal").with_spec(served=GUARDRAIL["endpoint"], dryRun=True).obj())
+    served = JUDGE["endpoint"]
+    gate = make_gate().with_spec(served=served).obj()
+    world.apply_all(make_job().with_gates("golden", "rehearsal").obj(), gate)
+    world.until_job("data")
+    (job,) = world.active_jobs()
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    found = {v["secret"]["secretName"]: v["secret"].get("optional") for v in volumes if "secret" in v}
+    assert found == {"judge-key": None, "guard-key": True}
+
+
 def test_only_the_data_pod_mounts_the_claim_of_the_calibration_rows():
     def claims(role: str) -> set[str]:
         claims = [v["persistentVolumeClaim"] for v in volumes_of(role, JUDGE) if "persistentVolumeClaim" in v]

@@ -30,7 +30,7 @@ SAME: dict[str, tuple[str, dict[str, str], int]] = {
     "finetunejob_final_unsafe_answers": ("finetunejob_unsafe_answers", {}, 1),
     "finetunejob_final_over_refused_answers": ("finetunejob_over_refused_answers", {}, 1),
     "finetunejob_gpu_seconds": ("finetunejob_gpu_seconds_total", {}, 1),
-    "evalgate_verdict_info": ("evalgate_verdict", {}, 1),
+    "evalgate_verdict_info": ("evalgate_verdict", {"dry_run": "false"}, 1),
     "evalgate_last_golden_pass_ratio": (OF_GATE, {"subject": "last"}, 1),
     "evalgate_base_golden_pass_ratio": (OF_GATE, {"subject": "base"}, 1),
     "evalgate_published_golden_pass_ratio": (OF_GATE, {"subject": "published"}, 1),
@@ -51,7 +51,7 @@ DELTA = "finetunejob_golden_delta_ratio"
 NEWEST: dict[str, tuple[str, dict[str, str], int]] = {
     "golden_delta_base_model_points": (DELTA, {"baseline": "BaseModel"}, 100),
     "golden_delta_last_published_points": (DELTA, {"baseline": "LastPublished"}, 100),
-    "verdict_info": ("finetunejob_verdict", {}, 1),
+    "verdict_info": ("finetunejob_verdict", {"dry_run": "false"}, 1),
 }
 """The same for the figures of the final model, or before that of the last checkpoint."""
 STARTS: dict[str, tuple[str, dict[str, str]]] = {

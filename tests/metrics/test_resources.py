@@ -54,7 +54,7 @@ def test_succeeded_job_has_phase_pass_ratios_and_verdict():
     rates = {s: scrape.of_job("golden_pass_ratio", evalgate="golden", subject=s) for s in SUBJECTS}
     assert rates == {"start": 0.1, "last": 0.92, "best": 0.94, "final": 0.94}
     assert scrape.of_job("golden_delta_ratio", evalgate="golden", baseline="BaseModel") == 0.84
-    assert scrape.of_job("verdict", evalgate="golden", verdict="Passed") == 1
+    assert scrape.of_job("verdict", evalgate="golden", verdict="Passed", dry_run="false") == 1
     for metric in ("progress_ratio", "last_report_timestamp_seconds", "last_checkpoint_timestamp_seconds"):
         assert scrape.samples(f"finetunejob_{metric}") == [], "it trains no more"
 
@@ -71,7 +71,8 @@ def test_training_job_has_progress_and_time_of_last_report():
     evaluated = world.status().checkpoints[-1].time
     assert evaluated is not None
     assert scrape.of_job("last_checkpoint_timestamp_seconds") == evaluated.timestamp()
-    assert scrape.of_job("verdict", evalgate="golden", verdict="Failed") == 1, "of the checkpoint"
+    labels = {"evalgate": "golden", "verdict": "Failed", "dry_run": "false"}
+    assert scrape.of_job("verdict", **labels) == 1, "of the checkpoint"
     lifecycle = {entry.stage: entry for entry in world.status().lifecycle}
     started = lifecycle["FineTuning"].started
     assert started is not None
@@ -143,7 +144,7 @@ def test_gate_metrics_are_readiness_pass_ratios_and_judged_versions():
     assert scrape.value("evalgate_ready", **gate, reason="GoldenRead") == 1
     assert scrape.value("evalgate_golden_pass_ratio", **gate, subject="last") == 0.94
     assert scrape.value("evalgate_golden_pass_ratio", **gate, subject="base") == 0.1
-    assert scrape.value("evalgate_verdict", **gate, verdict="Passed") == 1
+    assert scrape.value("evalgate_verdict", **gate, verdict="Passed", dry_run="false") == 1
     assert scrape.samples("evalgate_version_golden_pass_ratio") == [
         {**gate, "finetunejob": "orders", "step": "40", "verdict": "Passed", "published": "false"}
     ]

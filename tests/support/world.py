@@ -159,6 +159,8 @@ class Script:
     """The digest of the safety set that the pods report."""
     gate: str = "golden"
     """The gate whose golden set and safety set the pods report."""
+    also: tuple[str, ...] = ()
+    """Further gates with the same golden set."""
     id_suffix: str = ""
     """A suffix of all case ids, to make them longer."""
     behind: list[str] | None = None
@@ -184,7 +186,10 @@ class Script:
         requests = parse_safety(builtin_text("refusals-v1")) if self.safety else []
         return {
             **({safety_set(self.gate): safety_case_set(requests, self.safety_sha256)} if requests else {}),
-            golden_set(self.gate): CaseSet(sha256=self.golden_sha256, ids=ids),
+            **{
+                golden_set(gate): CaseSet(sha256=self.golden_sha256, ids=ids)
+                for gate in (self.gate, *self.also)
+            },
             task_set("dev", "exact_match"): _rows(len(DEV)),
             task_set("test", "exact_match"): _rows(len(self.test)),
         }
@@ -212,7 +217,10 @@ class Script:
             digest=DIGEST,
             outcomes={
                 **self._safety_outcomes(subject, step),
-                golden_set(self.gate): letters(golden) if isinstance(golden, int) else golden,
+                **dict.fromkeys(
+                    map(golden_set, (self.gate, *self.also)),
+                    letters(golden) if isinstance(golden, int) else golden,
+                ),
                 task_set(split, "exact_match"): task,  # type: ignore[arg-type]
             },
             seconds=5.0,

@@ -23,6 +23,13 @@ def test_history_has_a_point_and_a_row_for_each_version(place: Place, pages: Pag
     assert '<a href="/jobs/version-1">' not in html
 
 
+def test_versions_judged_in_a_dry_run_are_marked(place: Place, pages: Pages) -> None:
+    gate = place.create(make_gate("golden").obj())
+    place.set_status(gate, **judging(record(1, 12, verdict="Failed", dryRun=True)))
+    assert "✗ Failed dry run" in text_of(pages.gate("golden"))
+    assert "dry run" in text_of(pages.overview())
+
+
 def test_page_shows_golden_set_thresholds_and_jobs(place: Place, pages: Pages) -> None:
     thresholds = {"mustPass": ["case-1"], "maxDropPoints": "2.5", "requiredTags": ["pii", "style"]}
     gate = make_gate("golden").with_thresholds(**thresholds).obj()

@@ -117,6 +117,21 @@ def test_job_that_awaits_an_approval_shows_the_commands(
         assert f'tunegate {each} orders --reason "…" --runs here' in text
 
 
+def test_verdict_of_a_dry_run_is_marked_and_not_the_verdict_of_the_job(place: Place, pages: Pages) -> None:
+    status = succeeded()
+    dry = gate_result(9, gate="stricter", verdict="Failed", dryRun=True, message="golden 9/20")
+    status["final"]["gates"].append(dry)
+    status["checkpoints"][-1]["gates"].append(dry)
+    create(place, status)
+    text = text_of(pages.job("orders"))
+    assert "Final gate ✓ Passed" in text
+    assert "stricter (dry run) : golden 9/20" in text.replace("(dry run):", "(dry run) :")
+    assert "✗ Failed" not in text
+    status["final"]["gates"].pop(0)
+    place.set_status(place.create(make_job("alone").obj()), **status)
+    assert "No gate is enforced" in text_of(pages.job("alone"))
+
+
 def test_decision_about_the_verdict_is_shown_with_name_and_reason(place: Place, pages: Pages) -> None:
     decision = {"action": "override", "verdict": "d" * 64, "by": "ana", "reason": "<b>retired</b> form"}
     create(place, succeeded(verdictDecision=decision | {"time": "2026-01-01T00:00:00Z"}))

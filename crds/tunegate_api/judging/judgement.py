@@ -116,8 +116,8 @@ class Judgement:
 
     @property
     def gate_state(self) -> VerdictState:
-        """The worst verdict of the enforced gates."""
-        return worst([gate.verdict.state for gate in self.enforced])
+        """The worst verdict of the enforced gates. Passed if all gates are in a dry run."""
+        return worst([gate.verdict.state for gate in self.enforced] or [VerdictState.PASSED])
 
     @property
     def task_state(self) -> VerdictState:
@@ -172,7 +172,7 @@ def judge_checkpoints(request: Request, results: Results, stage: str) -> list[Ju
 
 def best_checkpoint(request: Request, results: Results, stage: str) -> Candidate | None:
     """Return the best checkpoint of the stage ``stage`` that passed its gates. Gates in a dry run are
-    ignored. Returns None if no checkpoint passed."""
+    ignored. If all are, the task metrics select it. Returns None if no checkpoint passed."""
     return best_judged(judge_checkpoints(request, results, stage))
 
 

@@ -335,7 +335,9 @@ class EvalGateSpec(ApiModel):
     Error cannot be overridden, because the model was not measured. If a verdict fails only after publishing
     has started, in comparison with a newer version, the job fails without waiting."""
     dry_run: bool = False
-    """If true, verdicts are recorded, but do not stop training or block publishing."""
+    """If true, the gate is in a dry run: verdicts are recorded and shown, but do not stop training, choose no
+    checkpoint and do not block publishing. Faults of the gate, such as an unreachable judge or golden cases
+    in the training data, are warnings. A running job keeps the setting that it started with."""
 
     @property
     def compared_with(self) -> list[str]:

@@ -80,6 +80,9 @@ class Record(StatusModel):
     overridden: bool | None = None
     """True if the model did not pass this gate, and a person overrode the verdict of its job. If it is
     published, later models are compared with it. Absent otherwise."""
+    dry_run: bool | None = None
+    """True if the gate was in a dry run when the job started: the verdict blocked nothing. Absent
+    otherwise."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
     """URIs that this version was published to. Empty if it was not published. Status keeps at most 12 KiB of
     URIs in total, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""

@@ -97,6 +97,9 @@ class GateResult(StatusModel):
     """Verdict of the gate: Passed, Failed, Error (the model could not be measured) or Inconclusive."""
     message: Message = ""
     """The arithmetic behind the verdict."""
+    dry_run: bool | None = None
+    """True if the gate was in a dry run when the job started: the verdict blocks nothing. Absent
+    otherwise."""
     failed_cases: Annotated[list[str], Field(max_length=MAX_NAMED_CASES)] = []
     """Ids of the first failed cases, at most 10."""
     skipped: Annotated[list[str], Field(max_length=4)] = []
@@ -157,11 +160,21 @@ class FinalStatus(StatusModel):
     gates: Annotated[list[GateResult], Field(max_length=8)] = []
     """Result of each gate."""
     verdict: VerdictState
-    """The worst verdict of the gates and the task metrics."""
+    """The worst verdict of the task metrics and of the gates that are not in a dry run."""
     verdict_digest: Sha256 | None = None
     """Digest of the verdict: of the artifact, the gates, the outcomes, and the rules that are not met. A
     person's decision about the verdict names it, so the decision cannot apply to another verdict. Absent if
     an earlier release judged the artifact."""
+
+    @property
+    def dry_runs(self) -> list[str]:
+        """The names of the gates in a dry run."""
+        return [gate.name for gate in self.gates if gate.dry_run]
+
+    @property
+    def is_unenforced(self) -> bool:
+        """Whether all gates are in a dry run, so that only the task metrics were enforced."""
+        return bool(self.gates) and len(self.dry_runs) == len(self.gates)
 
 
 class VerdictDecision(StatusModel):

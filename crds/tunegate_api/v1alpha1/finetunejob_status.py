@@ -280,11 +280,13 @@ class Display(StatusModel):
     base: str | None = None
     """Golden pass rate of the model that the job starts from, on the gate of `golden`, for example 0.94."""
     golden: str = ""
-    """Golden pass rate of the last checkpoint or of the final model, on its first gate, for example 0.96."""
+    """Golden pass rate of the last checkpoint or of the final model, for example 0.96. It is that of its
+    first gate that is not in a dry run."""
     gate: str = ""
     """Verdict of the gates. Pending: no verdict yet. Failed: a model failed, training was stopped, or no
     checkpoint passed. Error: a model, or the nearest checkpoint, could not be measured. NotReached: the job
-    ended before a gate evaluated a model."""
+    ended before a gate evaluated a model. NotEnforced: the final model passed its task metrics, and all gates
+    are in a dry run."""
     best: str = ""
     """Best checkpoint that passed, and its golden pass rate, for example step 70 (0.96). Names the stage if a
     later stage is training."""

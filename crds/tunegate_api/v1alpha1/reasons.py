@@ -117,8 +117,8 @@ class ConditionType(StrEnum):
     """True once every training stage has ended with a checkpoint that passed. False if the job stopped or
     ended before this, otherwise Unknown."""
     GATE_PASSED = "GatePassed"
-    """True once the final model has passed its task metrics and all gates. False if the job stopped or ended
-    before this, or if a person overrode the verdict, otherwise Unknown."""
+    """True once the final model has passed its task metrics and all gates that are not in a dry run. False if
+    the job stopped or ended before this, or if a person overrode the verdict, otherwise Unknown."""
     PUBLISHED = "Published"
     """True once the model is published to all targets in `publish`. False if the job stopped or ended before
     this, otherwise Unknown."""
@@ -285,6 +285,9 @@ class Reason(StrEnum):
     OVERRIDDEN = "Overridden"
     """A person overrode the verdict of a final model that did not pass. Only used in the condition
     GatePassed, which is False."""
+    NOT_ENFORCED = "NotEnforced"
+    """All gates of the job are in a dry run, so only the task metrics were enforced. Only used in the
+    condition GatePassed, which is True."""
 
 
 _WAIT_FOR_A_PERSON = (Phase.STOPPED, Phase.SUSPENDED, Phase.AWAITING_REVIEW, Phase.AWAITING_APPROVAL)

@@ -63,7 +63,6 @@ EVALGATE = (
     NotYet("calibration", GIVEN, "measuring the error rate of a gate"),
     NotYet("target", GIVEN, "judging a model independently of a job"),
     NotYet("schedule", GIVEN, "judging on a schedule"),
-    NotYet("dryRun", _is(True), "recording verdicts without blocking"),
 )
 
 

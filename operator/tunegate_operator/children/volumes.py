@@ -1,5 +1,6 @@
 """Build the volumes and the mounts of a pod. :mod:`tunegate_api.contract` documents the mount paths."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -40,12 +41,12 @@ class PodVolumes:
         """Add the volume of a PersistentVolumeClaim."""
         self.add(name, {"persistentVolumeClaim": {"claimName": claim}}, path, writes=writes)
 
-    def add_secrets(self, secrets: list[str], *, needed: bool) -> None:
-        """Add each Secret as a volume with one file per key. If the Secrets are ``needed``, a pod waits for a
-        Secret that does not exist."""
-        optional = {} if needed else {"optional": True}
+    def add_secrets(self, secrets: list[str], *, needed: Collection[str]) -> None:
+        """Add each Secret as a volume with one file per key. A pod waits for a ``needed`` Secret that does
+        not exist."""
         for i, name in enumerate(secrets):
             source: Object = {"secretName": name, "defaultMode": SECRET_MODE}
+            optional = {} if name in needed else {"optional": True}
             self.add(f"secret-{i}", {"secret": source | optional}, ROOT / "secrets" / name)
 
     def add_report_token(self, report_key: str) -> None:

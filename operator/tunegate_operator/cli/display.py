@@ -253,7 +253,10 @@ def _final(status: FineTuneJobStatus) -> RenderableType:
     final = status.final
     if final is None:
         return Text()
-    lines = [f"{g.name}: {g.message}" for g in final.gates] + [f"test: {final.task_message}"]
+    names = {g.name: f"{g.name} (dry run, {g.verdict})" if g.dry_run else g.name for g in final.gates}
+    lines = [f"{names[g.name]}: {g.message}" for g in final.gates] + [f"test: {final.task_message}"]
+    if final.is_unenforced:
+        lines.append("no gate is enforced: all gates of this job are in a dry run")
     title = Text.assemble("final gate  ", (final.verdict, f"bold {VERDICT_COLOURS[final.verdict]}"))
     return Group(title, *(Text(f"  {line}") for line in lines))
 
@@ -296,7 +299,8 @@ def _savings(stop: Stop) -> str:
 def _verdict(checkpoint: CheckpointStatus) -> str:
     if checkpoint.step == 0:
         return ""
-    return max((g.verdict for g in checkpoint.gates), key=lambda v: v.severity, default="")
+    enforced = [g.verdict for g in checkpoint.gates if not g.dry_run]
+    return max(enforced, key=lambda v: v.severity, default="Passed" if checkpoint.gates else "")
 
 
 def _line(checkpoint: CheckpointStatus) -> str:

@@ -190,7 +190,8 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         base_passed=None if base is None or is_other else passed_count(counted.of(base)),
         outcomes=measured[0].outcomes.get(name, ""),
         verdict=result.verdict,
-        overridden=_is_overridden(gate, job, result) or None,
+        overridden=_is_overridden(job, result) or None,
+        dry_run=result.dry_run,
         published_uris=[target.uri for target in job.spec.publish if target.uri.rstrip("/") in published],
         time=status.completion_time,
     )
@@ -208,8 +209,8 @@ def _scoring(gate: str, job: FineTuneJob, view: View) -> str | None:
     return next((each.spec.scoring for each in request.gates if each.name == gate), None)
 
 
-def _is_overridden(gate: EvalGate, job: FineTuneJob, result: GateResult) -> bool:
-    """Whether a person overrode this verdict of the gate. A gate in a dry run needs no override."""
+def _is_overridden(job: FineTuneJob, result: GateResult) -> bool:
+    """Whether a person overrode this verdict of the gate. A verdict of a dry run needs no override."""
     decision = job.status.verdict_decision
     is_override = decision is not None and decision.action == "override"
-    return is_override and result.verdict is not VerdictState.PASSED and not gate.spec.dry_run
+    return is_override and result.verdict is not VerdictState.PASSED and not result.dry_run

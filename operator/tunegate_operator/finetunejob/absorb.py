@@ -55,7 +55,7 @@ def absorb_plan(run: Run) -> None:
             test=data.test.rows,
             dropped=data.dropped,
             distribution_auc=data.production.distribution_auc if data.production else None,
-            warnings=[warning[:512] for warning in data.warnings[:8]],
+            warnings=[text[:512] for text in (*run.request.left_out.values(), *data.warnings)][:8],
         )
     )
     digest = plan_digest(plan)

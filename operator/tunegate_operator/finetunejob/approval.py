@@ -55,8 +55,9 @@ def ensure_decided(run: Run, final: FinalStatus) -> bool:
 
 
 def verdict_text(final: FinalStatus) -> str:
-    """Return the messages of the gates and task metrics with the verdict of the artifact."""
-    messages = [f"{g.name}: {g.message}" for g in final.gates if g.verdict is final.verdict]
+    """Return the messages of the enforced gates and of the task metrics with the verdict of the artifact."""
+    enforced = [g for g in final.gates if not g.dry_run]
+    messages = [f"{g.name}: {g.message}" for g in enforced if g.verdict is final.verdict]
     messages += [final.task_message] if final.task_verdict is final.verdict else []
     return "; ".join(messages)
 

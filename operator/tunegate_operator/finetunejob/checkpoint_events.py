@@ -22,7 +22,8 @@ def checkpoint_events(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Ev
     """Return the events about the checkpoints that ``new`` has and ``old`` has not, oldest first.
 
     An event is a warning if a gate could not measure the checkpoint, or if the checkpoint failed although one
-    has passed. Until one has passed, a failed checkpoint is only a step on the way.
+    has passed. Until one has passed, a failed checkpoint is only a step on the way. Gates in a dry run cause
+    no warnings.
     """
     steps = {stage.stage: stage.steps for stage in new.plan.stages} if new.plan else {}
     added = list(_first_of_each_part(old, new, steps))[-MAX_AT_ONCE:]
@@ -51,7 +52,7 @@ def _first_of_each_part(
 
 
 def _event(checkpoint: CheckpointStatus, total_steps: int, bad: Collection[VerdictState]) -> Event:
-    is_bad = any(gate.verdict in bad for gate in checkpoint.gates)
+    is_bad = any(gate.verdict in bad for gate in checkpoint.gates if not gate.dry_run)
     results = "; ".join(_result(gate) for gate in checkpoint.gates)
     return Event(
         "Warning" if is_bad else "Normal",
@@ -61,7 +62,7 @@ def _event(checkpoint: CheckpointStatus, total_steps: int, bad: Collection[Verdi
 
 
 def _result(gate: GateResult) -> str:
-    text = f"{gate.name} {gate.verdict}"
+    text = f"{gate.name} {gate.verdict}" + (" (dry run)" if gate.dry_run else "")
     if gate.golden:
         text += f", golden {gate.golden.passed}/{gate.golden.total} = {gate.golden.rate}"
         if gate.golden.best_so_far:

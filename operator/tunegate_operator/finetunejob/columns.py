@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Display, Phase, Reason
@@ -22,19 +23,22 @@ _TO_AWAIT = (
     Reason.QUEUE_NOT_ADMITTED,
 )
 """Reasons for which a job waits, and which usually end without a person."""
+NOT_ENFORCED = "no gate is enforced"
+"""Text about a job whose gates are all in a dry run."""
 
 
 def columns(status: FineTuneJobStatus, stages: Sequence[str], reason: str) -> Display:
     """Return the texts of all columns. ``stages`` are the names of the job's stages in order, and ``reason``
     is the reason of the condition Ready.
 
-    The columns base, golden and best compare pass rates on one gate: the first of the last checkpoint.
+    The columns base, golden and best compare pass rates on one gate: the first of the last checkpoint,
+    preferably one that is not in a dry run.
     """
     progress = status.progress
     measured = status.final or next(reversed(status.checkpoints), None)
     start = status.start[0].gates if status.start else []
     gates = measured.gates if measured else start
-    gate = next((gate.name for gate in gates if gate.golden), "")
+    gate = next((gate.name for gate in sorted(gates, key=lambda g: bool(g.dry_run)) if gate.golden), "")
     return Display(
         stage=f"{progress.stage} {stages.index(progress.stage) + 1}/{len(stages)}" if progress else "",
         progress=f"{progress.percent}%" if progress else "",
@@ -50,12 +54,25 @@ def gate_text(status: FineTuneJobStatus) -> str:
     """Return the text of the gate column. If a job failed before the final gate and no gate caused it, the
     text is NotReached, not Failed."""
     if status.final:
-        return status.final.verdict
+        return Reason.NOT_ENFORCED if is_unenforced(status) else status.final.verdict
     if status.stop:
         return "Failed"
     if status.failure and status.failure.reason in _JUDGED:
         return _JUDGED[status.failure.reason]
     return "NotReached" if status.phase is Phase.FAILED else "Pending"
+
+
+def is_unenforced(status: FineTuneJobStatus) -> bool:
+    """Whether the final model passed, although no gate was enforced."""
+    final = status.final
+    return final is not None and final.is_unenforced and final.verdict is VerdictState.PASSED
+
+
+def unenforced_text(status: FineTuneJobStatus) -> str:
+    """Return a warning about a final model for which no gate was enforced."""
+    names = status.final.dry_runs if status.final else []
+    gates = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} in a dry run"
+    return f"{NOT_ENFORCED}, because {gates}: only task metrics are checked"
 
 
 def next_text(phase: Phase | None, reason: str) -> str | None:

@@ -6,7 +6,13 @@ from tunegate_api.judging.stages import StageAssessment
 from tunegate_api.meta import Condition, ConditionStatus, with_condition, without_condition
 from tunegate_api.v1alpha1 import FineTuneJob, FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason
-from tunegate_operator.finetunejob.columns import columns, gate_text, next_text
+from tunegate_operator.finetunejob.columns import (
+    columns,
+    gate_text,
+    is_unenforced,
+    next_text,
+    unenforced_text,
+)
 from tunegate_operator.finetunejob.draft import Draft
 
 WORKING = (
@@ -95,6 +101,8 @@ def _conditions(
     for type, value in _milestones(status).items():
         if type is ConditionType.GATE_PASSED and value == "False" and phase is Phase.SUCCEEDED:
             set_condition(type, value, Reason.OVERRIDDEN, status.message)
+        elif type is ConditionType.GATE_PASSED and value == "True" and is_unenforced(status):
+            set_condition(type, value, Reason.NOT_ENFORCED, unenforced_text(status))
         else:
             set_condition(type, value, *_why(value, phase, reason, status.message))
     if regression:

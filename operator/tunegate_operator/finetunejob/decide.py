@@ -33,6 +33,7 @@ from tunegate_operator.finetunejob.absorb import (
     show_progress,
 )
 from tunegate_operator.finetunejob.approval import can_decide, ensure_decided, verdict_text
+from tunegate_operator.finetunejob.columns import NOT_ENFORCED
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.decisions import PAST, decided_text
@@ -242,14 +243,13 @@ def _select(run: Run, stage: str) -> int | None:
     if stage in run.best:
         return run.best[stage]
     tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
-    enforced = {gate.name for gate in run.request.gates_of(stage) if not gate.spec.dry_run}
-    nearest = max(tried, key=lambda c: _nearness([g for g in c.gates if g.name in enforced]))
-    failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and g.name in enforced]
+    nearest = max(tried, key=lambda c: _nearness([g for g in c.gates if not g.dry_run]))
+    failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and not g.dry_run]
     why = "; ".join(g.message for g in failed)
     verdicts = {g.verdict for g in failed}
     is_error = VerdictState.ERROR in verdicts and VerdictState.FAILED not in verdicts
     hint = "The report shows which cases still fail: add more or better rows for them."
-    if any(g.verdict is VerdictState.ERROR for c in tried for g in c.gates if g.name in enforced):
+    if any(g.verdict is VerdictState.ERROR for c in tried for g in c.gates if not g.dry_run):
         hint = "Checkpoints could not be measured: the report has the reason for each case."
     run.draft.fail(
         Failure(
@@ -346,13 +346,20 @@ def _has_ended(run: Run, step: Step, attempt: int) -> bool:
 
 def _success(run: Run) -> str:
     final = run.draft.status.final
-    rates = ", ".join(f"{g.name} {g.golden.rate}" for g in final.gates if g.golden) if final else ""
+    gates = final.gates if final else []
+    rates = ", ".join(f"{g.name} {g.golden.rate}" for g in gates if g.golden and not g.dry_run)
     where = ", ".join(p.uri for p in run.draft.status.published)
     decision = run.draft.status.verdict_decision
     if final and final.verdict is not VerdictState.PASSED and decision:
         verdict = f"{final.verdict} ({rates}), {decided_text(decision)}"
     else:
-        verdict = f"passed ({rates})" + (f", {decided_text(decision)}" if decision else "")
+        passed = f"passed ({rates})" if rates else NOT_ENFORCED
+        verdict = passed + (f", {decided_text(decision)}" if decision else "")
+    verdict += "".join(f", dry run: {g.name} {g.verdict}{_rate(g)}" for g in gates if g.dry_run)
     last = run.request.spec.stages[-1].name
     selected = selection_text(len(run.results.find(Subject.CHECKPOINT, last)), selecting_gates(run.request))
     return verdict + (f", published to {where}" if where else "") + (f"; {selected}" if selected else "")
+
+
+def _rate(gate: GateResult) -> str:
+    return f" {gate.golden.rate}" if gate.golden else ""

@@ -6,6 +6,7 @@ from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events
+from tunegate_operator.finetunejob.columns import is_unenforced, unenforced_text
 from tunegate_operator.finetunejob.decisions import PAST, decided_text
 
 
@@ -37,6 +38,8 @@ def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> 
         events.append(
             Event("Warning" if warns else "Normal", PAST[decision.action].title(), decided_text(decision))
         )
+    if is_unenforced(new) and not is_unenforced(old):
+        events.append(Event("Warning", Reason.NOT_ENFORCED, unenforced_text(new)))
     if new.tracking and new.tracking != old.tracking:
         events.append(_about_trackers(new.tracking))
     if new.cleanup and not old.cleanup:

@@ -1,6 +1,7 @@
 """Make a job's request once its inputs exist: ready gates, the ConfigMaps that pods read, and the job in
 ``model.startFrom``."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
@@ -13,11 +14,15 @@ from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
+from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
 """Interval in seconds at which a job looks again at what it waits for, if no event reports a change: the
 namespace's required gates, or the phase of the job in ``model.startFrom``, which the message shows."""
+DRY_RUN_WAIT = timedelta(minutes=5)
+"""How long after its creation a job waits for a gate in a dry run. Manifests that are applied together may
+arrive in any order."""
 
 
 def ensure_request(run: Run) -> bool:
@@ -36,7 +41,8 @@ def ensure_request(run: Run) -> bool:
     if failure is not None:
         draft.fail(failure)
         return False
-    missing = _missing(observed) or _missing_start_from(observed)
+    left_out = _left_out(run)
+    missing = _missing(observed, left_out) or _missing_start_from(observed)
     if missing is not None:
         reason, message = missing
         draft.wait(Phase.PENDING, reason, message, observed.job.spec.start_timeout_seconds)
@@ -45,7 +51,7 @@ def ensure_request(run: Run) -> bool:
         return False
     if not _has_required_gates(run):
         return False
-    request = _make_request(observed, run.pods.image)
+    request = _make_request(observed, run.pods.image, left_out)
     draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
     _use_request(run, request, request_name(meta.name, meta.uid))
     return True
@@ -80,23 +86,44 @@ def _use_request(run: Run, request: Request, name: str) -> None:
         run.draft.set(request=name, waiting_since=None)
 
 
-def _missing(observed: ObservedJob) -> tuple[Reason, str] | None:
-    for name, gate in observed.gates.items():
+def _left_out(run: Run) -> dict[str, str]:
+    """Return the gates in a dry run that a new job does not wait for, by name, with the reason. A gate that
+    only a person can correct is left out at once, and one that lacks a ConfigMap after a few minutes."""
+    now, found = run.draft.now, dict[str, str]()
+    waits_until = (run.observed.job.metadata.creation_timestamp or now) + DRY_RUN_WAIT
+    for name, gate in run.observed.gates.items():
+        ready = find_condition(gate.status.conditions, "Ready") if gate else None
+        if gate is None or ready is None or not gate.spec.dry_run or _is_ready(gate):
+            continue
+        if ready.observed_generation != gate.metadata.generation:
+            continue
+        if now >= waits_until or find_condition(gate.status.conditions, "Stalled"):
+            found[name] = f"EvalGate {name} is in a dry run and was not ready: {ready.message}"
+        else:
+            run.draft.agenda.look_again_at(waits_until)
+    return found
+
+
+def _missing(observed: ObservedJob, left_out: Collection[str]) -> tuple[Reason, str] | None:
+    used = {name: gate for name, gate in observed.gates.items() if name not in left_out}
+    for name, gate in used.items():
         if gate is None:
             return Reason.GATE_NOT_FOUND, f"EvalGate {name} does not exist in this namespace"
         if not _is_ready(gate):
             ready = find_condition(gate.status.conditions, "Ready")
             why = f": {ready.message}" if ready else ""
             return Reason.GATE_NOT_READY, f"EvalGate {name} is not ready{why}"
-    if observed.missing_config_maps:
-        names = ", ".join(observed.missing_config_maps)
+    needed = input_config_maps(observed.job.spec, [gate.spec for gate in used.values() if gate])
+    missing = [name for name in observed.missing_config_maps if name in needed]
+    if missing:
+        names = ", ".join(missing)
         return Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {names} does not exist in this namespace"
     return None
 
 
 def _local_files(observed: ObservedJob) -> Failure | None:
-    """Return a failure if the job or one of its gates has ``file://`` URIs, which pods on a cluster cannot
-    read."""
+    """Return a failure if the job or one of its enforced gates has ``file://`` URIs, which pods on a cluster
+    cannot read."""
     spec = observed.job.spec
     addresses = {"spec.model.uri": spec.model.uri, "spec.data.train.uri": spec.data.train.uri}
     addresses |= {f"spec.data.mix[{i}].uri": source.uri for i, source in enumerate(spec.data.mix)}
@@ -108,15 +135,16 @@ def _local_files(observed: ObservedJob) -> Failure | None:
         calibration = spec.data.quality.judge.calibration.source
         addresses["spec.data.quality.judge.calibration.source.uri"] = calibration.uri
     addresses |= {f"spec.publish[{i}].uri": target.uri for i, target in enumerate(spec.publish)}
-    golden = {name: gate.spec.golden.source.uri for name, gate in observed.gates.items() if gate}
+    gates = {name: gate for name, gate in observed.gates.items() if gate and not gate.spec.dry_run}
+    golden = {name: gate.spec.golden.source.uri for name, gate in gates.items()}
     addresses |= {f"EvalGate {name}: spec.golden.source.uri": uri for name, uri in golden.items()}
-    judges = {name: gate.spec.judge for name, gate in observed.gates.items() if gate}
+    judges = {name: gate.spec.judge for name, gate in gates.items()}
     addresses |= {
         f"EvalGate {name}: spec.judge.calibration.source.uri": judge.calibration.source.uri
         for name, judge in judges.items()
         if judge
     }
-    anchors = {name: gate.spec.anchor for name, gate in observed.gates.items() if gate}
+    anchors = {name: gate.spec.anchor for name, gate in gates.items()}
     addresses |= {f"EvalGate {name}: spec.anchor.uri": one.uri for name, one in anchors.items() if one}
     local = [field for field, uri in addresses.items() if uri and uri.startswith("file://")]
     if not local:
@@ -187,7 +215,7 @@ def _is_ready(gate: EvalGate) -> bool:
     )
 
 
-def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
+def _make_request(observed: ObservedJob, trainer_image: str, left_out: dict[str, str]) -> Request:
     job = observed.job
     uris = {target.uri for target in job.spec.publish}
     return Request(
@@ -207,8 +235,9 @@ def _make_request(observed: ObservedJob, trainer_image: str) -> Request:
                 last_published=_last_published(gate, uris),
             )
             for name, gate in observed.gates.items()
-            if gate is not None
+            if gate is not None and name not in left_out
         ],
+        left_out=left_out,
     )
 
 

@@ -6,12 +6,14 @@ from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.judging.outcomes import (
     TRUNCATED,
+    VerdictState,
     passed_count,
     points_text,
     rate,
     rate_text,
 )
 from tunegate_api.judging.safety import SafetyVerdict
+from tunegate_api.meta import cut
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
@@ -50,10 +52,16 @@ def final_status(request: Request, results: Results) -> FinalStatus | None:
         task_intervals=_task_intervals(judged),
         task_verdict=judged.task_state,
         task_message=judged.task_message,
-        gates=[_gate_result(gate, results, judged.evaluation) for gate in judged.gates],
+        gates=[_gate_result(gate, results, judged.evaluation) for gate in judged.gates]
+        + [_left_out(request, gate.name) for gate in request.spec.gates if gate.name in request.left_out],
         verdict=judged.state,
         verdict_digest=verdict_digest(judged),
     )
+
+
+def _left_out(request: Request, gate: str) -> GateResult:
+    message = f"not judged: {request.left_out[gate]}"
+    return GateResult(name=gate, verdict=VerdictState.ERROR, message=cut(message), dry_run=True)
 
 
 def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation) -> GateResult:
@@ -71,6 +79,7 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
         safety=_safety_status(judged.safety.verdict) if judged.safety else None,
         verdict=verdict.state,
         message=verdict.message,
+        dry_run=judged.dry_run or None,
         failed_cases=judged.failed_cases[:MAX_NAMED_CASES],
         skipped=list(judged.skipped),
     )

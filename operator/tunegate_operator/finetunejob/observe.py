@@ -121,7 +121,8 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     missing = tuple(name for name in config_maps if not view.has(Key("ConfigMap", meta.namespace, name)))
     request = read_record(view, owner, request_name(meta.name, meta.uid), REQUEST_KEY, Request)
     is_new = request is None and job.status.request is None and job.status.failure is None
-    may_start = is_new and not job.spec.suspend and not missing and all(gates.values())
+    may_lack = any(gate and gate.spec.dry_run for gate in gates.values())
+    may_start = is_new and not job.spec.suspend and (may_lack or not missing) and all(gates.values())
     return ObservedJob(
         job=job,
         gates=gates,

@@ -97,13 +97,20 @@ def _secrets(spec: FineTuneJobSpec, request: Request, step: Step) -> list[str]:
     return sorted({name for name in names if name})
 
 
+def _without_dry_runs(request: Request) -> Request:
+    """Return the request as if its gates in a dry run had been left out."""
+    dry_runs = {gate.name: "" for gate in request.gates if gate.spec.dry_run}
+    gates = [gate for gate in request.gates if gate.name not in dry_runs]
+    return request.model_copy(update={"gates": gates, "left_out": request.left_out | dry_runs})
+
+
 def pod_volumes(
     job: FineTuneJob, request: Request, step: Step, *, reports: bool, secrets_needed: bool
 ) -> PodVolumes:
     """Build the volumes of a step's pods. :mod:`tunegate_api.contract` documents their mount paths.
 
     With ``reports``, pods get a token for the report address. With ``secrets_needed``, a pod waits for a
-    Secret that does not exist.
+    Secret that does not exist, unless only gates in a dry run name it.
     """
     meta, storage, role = job.metadata, job.spec.storage.persistent_volume_claim, step.role
     found = PodVolumes()
@@ -121,7 +128,8 @@ def pod_volumes(
             found.mount("workspace", ROOT / "volumes" / name, writes=writes)
         else:
             found.add_claim(f"volume-{i}", name, ROOT / "volumes" / name, writes=writes)
-    found.add_secrets(_secrets(job.spec, request, step), needed=secrets_needed)
+    needed = _secrets(job.spec, _without_dry_runs(request), step) if secrets_needed else ()
+    found.add_secrets(_secrets(job.spec, request, step), needed=needed)
     if reports:
         found.add_report_token(meta.uid)
     found.add_workspace(storage)

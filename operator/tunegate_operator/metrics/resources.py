@@ -132,7 +132,7 @@ class _JobFamilies:
         self.verdict = GaugeMetricFamily(
             "tunegate_finetunejob_verdict",
             "1 for the verdict of a gate on the final model, or before that on the last checkpoint.",
-            labels=(*_JOB, "evalgate", "verdict"),
+            labels=(*_JOB, "evalgate", "verdict", "dry_run"),
         )
         self.unsafe = GaugeMetricFamily(
             "tunegate_finetunejob_unsafe_answers",
@@ -195,7 +195,7 @@ class _JobFamilies:
         for gate in status.final.gates if status.final else ():
             self._add_pass_ratio((*job, gate.name, "final"), gate)
         for gate in _newest_results(status):
-            self.verdict.add_metric((*job, gate.name, gate.verdict), 1)
+            self.verdict.add_metric((*job, gate.name, gate.verdict, _shown(gate.dry_run)), 1)
             if gate.golden:
                 for baseline, points in sorted(gate.golden.delta_points.items()):
                     ratio = float(Decimal(points) / 100)
@@ -227,7 +227,7 @@ class _GateFamilies:
         self.verdict = GaugeMetricFamily(
             "tunegate_evalgate_verdict",
             "1 for the verdict on the last judged model.",
-            labels=(*_GATE, "verdict"),
+            labels=(*_GATE, "verdict", "dry_run"),
         )
         self.version = GaugeMetricFamily(
             "tunegate_evalgate_version_golden_pass_ratio",
@@ -248,18 +248,23 @@ class _GateFamilies:
             if rate is not None:
                 self.pass_ratio.add_metric((*gate, subject), float(rate))
         if status.last_verdict:
-            self.verdict.add_metric((*gate, status.last_verdict), 1)
+            is_dry_run = status.records[0].dry_run if status.records else None
+            self.verdict.add_metric((*gate, status.last_verdict, _shown(is_dry_run)), 1)
         seen = set()
         for record in status.records:
             labels = (
                 record.job,
                 str(record.step),
                 str(record.verdict),
-                "true" if record.published_uris else "false",
+                _shown(bool(record.published_uris)),
             )
             if record.total and labels not in seen:  # of jobs with one name, the newest
                 seen.add(labels)
                 self.version.add_metric((*gate, *labels), record.passed / record.total)
+
+
+def _shown(value: bool | None) -> str:
+    return "true" if value else "false"
 
 
 def _read(model: type[_Status], obj: Object) -> _Status | None:

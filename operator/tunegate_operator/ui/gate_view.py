@@ -33,6 +33,7 @@ class RecordRow:
     points: str
     """Difference to the base model in percentage points."""
     verdict: str
+    dry_run: bool
     published: tuple[str, ...]
     same_cases: bool
     """Whether the version was judged on the gate's current golden set."""
@@ -141,6 +142,7 @@ def _row(number: int, record: Record, gate: Gate, uids: set[str]) -> RecordRow:
         base="" if base is None else rate_text(base),
         points="" if base is None else points_text(100 * (reached - base)),
         verdict=record.verdict,
+        dry_run=bool(record.dry_run),
         published=tuple(record.published_uris),
         same_cases=gate.status.digest in (None, record.golden_sha256),
         time=record.time,

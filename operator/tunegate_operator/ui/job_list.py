@@ -131,7 +131,7 @@ def gate_row(gate: Gate) -> GateRow:
         message=gate.problem or (ready.message if ready else "The golden set has not been read yet."),
         cases=status.cases,
         verdict=status.last_verdict or "",
-        last=status.last or "",
+        last=(status.last or "") + (", dry run" if status.records and status.records[0].dry_run else ""),
         pass_rate=status.pass_rate or "",
         base_rate=status.base_rate or "",
         published_rate=status.published_rate or "",

@@ -148,6 +148,7 @@ def _row(
 ) -> CheckpointRow:
     results = [_result(checkpoint, gate) for gate in gates]
     judged = [r for r in results if r] if checkpoint.step else []
+    verdicts = [r.verdict for r in judged if not r.dry_run] or [VerdictState.PASSED]
     return CheckpointRow(
         stage=checkpoint.stage,
         name=_name(checkpoint),
@@ -155,7 +156,11 @@ def _row(
         golden=tuple(r.golden if r else None for r in results),
         safety=tuple(r.safety if r else None for r in (_result(checkpoint, name) for name in with_safety)),
         tasks=tuple(checkpoint.task.get(task, "") for task in tasks),
-        verdict=worst([r.verdict for r in judged]) if judged else "",
+        verdict=worst(verdicts) if judged else "",
         marks=marks(status, checkpoint),
-        why=tuple((r.name, r.message) for r in judged if r.verdict is not VerdictState.PASSED and r.message),
+        why=tuple(
+            (r.name + (" (dry run)" if r.dry_run else ""), r.message)
+            for r in judged
+            if r.verdict is not VerdictState.PASSED and r.message
+        ),
     )

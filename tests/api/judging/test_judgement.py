@@ -390,6 +390,20 @@ def test_dry_run_gate_does_not_choose_the_best_checkpoint():
     assert (best.step, best.golden) == (10, Fraction(19, 20))
 
 
+def test_task_metrics_choose_the_checkpoint_if_no_gate_is_enforced():
+    alone = request(gate_request(dry_run=True, minPassRate="1"))
+    measured = results(
+        BASE,
+        evaluation(Subject.CHECKPOINT, 10, 19, **{DEV: "ppff"}),
+        evaluation(Subject.CHECKPOINT, 20, 5, **{DEV: "pppp"}),
+        evaluation(Subject.CHECKPOINT, 30, 9, **{DEV: "pppp"}),
+    )
+    best = best_checkpoint(alone, measured, "sft")
+    assert best is not None
+    assert best.step == 20
+    assert referenced_checkpoints(alone, measured, "sft", 0) == {20}
+
+
 def test_checkpoint_that_is_best_only_by_a_dry_run_gate_may_be_deleted():
     dry = gate_request("dry", dry_run=True)
     measured = results(

@@ -19,7 +19,6 @@ GATE_NOT_YET: dict[str, Changes] = {
     "calibration": {"spec.calibration": {"repeats": 4}},
     "target": {"spec.target": {"fineTuneJob": "orders"}},
     "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},
-    "dryRun": {"spec.dryRun": True},
 }
 
 
