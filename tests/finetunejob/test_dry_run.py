@@ -125,6 +125,20 @@ def test_record_of_a_dry_run_stays_one_after_the_gate_is_enforced():
     assert (record.verdict, record.dry_run, record.is_baseline) == ("Failed", True, False)
 
 
+def test_version_that_passed_a_dry_run_is_a_baseline_only_for_a_dry_run():
+    skipped = {}
+    for dry_run in (True, False):
+        world = World()
+        world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(dryRun=True).obj())
+        world.run()
+        gate = world.gate()
+        gate["spec"]["dryRun"] = dry_run
+        world.cluster.as_user.replace(gate)
+        world.apply(make_job("next").with_publish().obj())
+        skipped[dry_run] = world.run("next").checkpoints[-1].gates[0].skipped
+    assert skipped == {True: [], False: ["LastPublished"]}
+
+
 def test_invalid_gate_in_a_dry_run_is_left_out():
     world = World()
     world.apply(rehearsal(calibration={"repeats": 2}))

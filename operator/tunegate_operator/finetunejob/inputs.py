@@ -249,9 +249,11 @@ def _last_published(gate: EvalGate, uris: set[str]) -> PublishedVersion | None:
     If the gate's status lacks the case outcomes of this version, they are replaced by outcomes with the same
     number of passed cases. The outcomes in the gate's ConfigMap are never used, because more people may write
     to the ConfigMap than to status. A version that was
-    published without passing, because the gate was a dry run, is no baseline.
+    published without passing, because the gate was a dry run, is no baseline. One that passed a dry run is a
+    baseline only for a dry run.
     """
-    record = next((r for r in gate.status.records if r.is_baseline and uris & set(r.published_uris)), None)
+    records = [r for r in gate.status.records if r.is_baseline and (gate.spec.dry_run or not r.dry_run)]
+    record = next((r for r in records if uris & set(r.published_uris)), None)
     if record is None or record.scoring not in (None, gate.spec.scoring):
         return None
     return PublishedVersion(

@@ -88,6 +88,18 @@ def test_artifact_is_compared_with_base_on_golden_and_test_sets(root):
     assert report.outcome is Outcome.COMPLETED
 
 
+def test_changed_golden_set_of_a_dry_run_does_not_end_the_gate(root):
+    path = root.path / "request" / "request.json"
+    request = json.loads(path.read_text())
+    (dry,) = (gate for gate in request["gates"] if gate["name"] == "dry")
+    dry["goldenSha256"] = "0" * 64
+    path.write_text(json.dumps(request))
+    assert gate() == ExitCode.OK
+    verdicts = {v.name: v.state for v in result(root).verdicts}
+    assert verdicts["dry"] is VerdictState.ERROR
+    assert result(root).verdict is verdicts["orders"]
+
+
 def test_dry_run_gate_is_recorded_but_blocks_nothing(root):
     gate()
     verdicts = {v.name: v for v in result(root).verdicts}
