@@ -153,6 +153,13 @@ def request(*, dry_run: bool = False, **safety: Any) -> Request:
     )
 
 
+@pytest.mark.parametrize(("at_checkpoints", "used"), [(False, ["golden"]), (True, ["golden", "late"])])
+def test_stage_gates_use_their_safety_sets_only_at_checkpoints(at_checkpoints, used):
+    asked, late = request(), request(evaluateCheckpoints=at_checkpoints).gates[0]
+    gates = [*asked.gates, late.model_copy(update={"name": "late"})]
+    assert [gate.name for gate in asked.model_copy(update={"gates": gates}).safety_gates] == used
+
+
 def results(*safety: str, golden: Sequence[str] = ()) -> Results:
     """Return evaluations of a starting model and of a checkpoint every ten steps, with these outcomes of the
     safety set."""
