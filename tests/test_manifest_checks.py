@@ -168,6 +168,11 @@ CHECKS: list[tuple[str, Changes, str]] = [
         "gate: 30 golden cases are too few to detect a drop of 2 points, so no model can pass: have at least",
     ),
     (
+        "too few cases that are not sealed",
+        {"gate.spec.golden.sealed": "0.5"},
+        "gate: checkpoints are evaluated on the 15 cases that are not sealed, and 15 golden cases are too",
+    ),
+    (
         "a golden case that needs a judge which is null",
         {
             "gate.spec.golden": {"source": {"inline": JUDGED}},

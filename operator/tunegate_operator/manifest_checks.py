@@ -21,8 +21,8 @@ from tunegate_api.judging.golden import (
     without_server,
 )
 from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
-from tunegate_api.meta import MAX_DNS_NAME
-from tunegate_api.v1alpha1.evalgate import Safety, Thresholds
+from tunegate_api.meta import MAX_DNS_NAME, exact
+from tunegate_api.v1alpha1.evalgate import Golden, Safety, Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
@@ -156,7 +156,7 @@ class _Checks:
         except GoldenError as error:
             yield from (_case_fault("golden", text, problem) for problem in error.problems)
             return
-        yield from _reachable(gate, cases)
+        yield from _reachable(gate, cases, sha256_text(text.text))
         for problem in without_server(_find(gate.obj, ("spec",)), cases):
             yield gate.at(problem.path, str(problem))
 
@@ -310,14 +310,17 @@ def _case_fault(what: str, text: _Text, problem: str) -> Diagnostic:
     )
 
 
-def _reachable(gate: Manifest, cases: list[GoldenCase]) -> Iterator[Diagnostic]:
+def _reachable(gate: Manifest, cases: list[GoldenCase], sha256: str) -> Iterator[Diagnostic]:
     """Check that the thresholds name existing cases, and that the golden set has enough cases for the
-    thresholds."""
+    thresholds, and enough that are not sealed."""
     try:
         thresholds = Thresholds.model_validate(_find(gate.obj, ("spec", "thresholds")) or {})
+        sealed = Golden.model_validate(_find(gate.obj, ("spec", "golden"))).sealed
     except ValidationError:
+        return
+    if sealed is not None and not 0 < exact(sealed) < 1:
         return
     given = _find(gate.obj, ("spec", "baselines"))
     baselines = given if isinstance(given, list) else ["BaseModel"]  # the default
-    for problem in unreachable(thresholds, cases, baselines):
+    for problem in unreachable(thresholds, cases, baselines, sealed=sealed, sha256=sha256):
         yield gate.at(problem.path, problem.message)

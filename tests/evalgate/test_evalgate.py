@@ -187,6 +187,28 @@ def test_ready_message_counts_groups_as_independent_cases():
     assert message.endswith("; for a model with the same outcomes, have at least 59")
 
 
+def sealed_world(cases: int) -> World:
+    world, gate, text = World(), make_gate(), golden_text(cases)
+    gate.spec["golden"] |= {"sealed": "0.3", "sha256": sha256_text(text)}
+    world.apply(make_config_map("cases", golden__jsonl=text), gate.obj())
+    world.settle()
+    return world
+
+
+def test_ready_message_counts_sealed_cases():
+    assert ready(sealed_world(100))[2].startswith(
+        "100 cases, 30 sealed until the final gate; a model that is"
+    )
+
+
+def test_gate_with_too_few_cases_for_checkpoints_is_not_ready():
+    status, reason, message = ready(sealed_world(25))
+    assert (status, reason) == ("False", GateReason.UNREACHABLE_THRESHOLDS)
+    assert message.startswith(
+        "spec.golden.sealed: checkpoints are evaluated on the 18 cases that are not sealed, and "
+    )
+
+
 def test_ready_message_counts_advisory_cases():
     gate = make_gate().with_thresholds(advisory=["case-98", "case-99"]).obj()
     world = World()

@@ -1186,6 +1186,12 @@ EVALGATE = [
         "must be more than 0 and at most 2, as a number in quotes",
     ),
     Wrong(
+        "a golden set with only sealed cases",
+        {"spec.golden.sealed": "1"},
+        "spec.golden.sealed",
+        "must be more than 0 and less than 1, as a number in quotes",
+    ),
+    Wrong(
         "an anchor in a registry",
         {"spec.anchor": {"uri": "oci://registry/orders:v1", "digest": "c" * 64}},
         "spec.anchor.uri",

@@ -60,6 +60,14 @@ def test_page_shows_advisory_cases(place: Place, pages: Pages) -> None:
     assert "New failures at most a number that depends on the number of golden cases" in text
 
 
+def test_page_shows_the_share_of_sealed_cases(place: Place, pages: Pages) -> None:
+    built = make_gate("golden")
+    built.spec["golden"]["sealed"] = "0.3"
+    place.create(built.obj())
+    text = text_of(pages.gate("golden"))
+    assert "Sealed cases a share of 0.3 only the final gate evaluates them" in text
+
+
 def test_page_shows_how_a_drop_is_compared(place: Place, pages: Pages) -> None:
     gate = make_gate("golden").with_thresholds(policy="NonInferior", maxRelativeDrop="0.5")
     place.create(gate.obj())

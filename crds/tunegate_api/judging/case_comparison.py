@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, SEALED, TRUNCATED
 from tunegate_api.workspace import Workspace, base_file, golden_file, pairs_file, rows_file, safety_file
 
 SHOWN_CASES = 100
@@ -188,7 +188,7 @@ def _title(key: str) -> str:
 
 
 def _pairs(before: Lines, after: Lines) -> list[ComparedCase]:
-    earlier = {str(case.get("id")): _answer(case) for case in before}
+    earlier = {str(case.get("id")): _answer(case) for case in before if not _is_sealed(case)}
     return [
         ComparedCase(
             id=str(case.get("id")),
@@ -198,7 +198,12 @@ def _pairs(before: Lines, after: Lines) -> list[ComparedCase]:
             after=_answer(case),
         )
         for case in after
+        if not _is_sealed(case)
     ]
+
+
+def _is_sealed(case: Mapping[str, Any]) -> bool:
+    return SEALED in dict(case.get("outcomes") or {}).values()
 
 
 def _answer(case: Mapping[str, Any]) -> CaseAnswer:

@@ -9,9 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 from tunegate_api.judging.case_lines import CaseError, CaseSetError, parse_case_lines
 from tunegate_api.judging.expectations import Expectation, judgeable, leaves
 from tunegate_api.judging.outcomes import CaseSet, Policy, group_numbers
+from tunegate_api.judging.sealed import sealed_positions
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.messages import Message, Tools
-from tunegate_api.meta import ApiModel, summarize
+from tunegate_api.meta import ApiModel, exact, summarize
 from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
 from tunegate_api.validation.partial import Problem
 
@@ -86,16 +87,47 @@ def counting(thresholds: Thresholds, cases: Sequence[GoldenCase]) -> list[Golden
 
 
 def unreachable(
-    thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
+    thresholds: Thresholds,
+    cases: Sequence[GoldenCase],
+    baselines: Sequence[str],
+    *,
+    sealed: str | None = None,
+    sha256: str = "",
 ) -> list[Problem]:
     """Return the reasons why no model could pass the thresholds: a ``mustPass`` name or a required tag
-    without a case, or too few cases to detect a drop. Each reason has the path of a threshold from the root
-    of the EvalGate.
+    without a case, or too few cases to detect a drop. Each reason has the path of a field from the root of
+    the EvalGate.
 
     ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. With the policy NonInferior, a model
     that fixes enough cases can pass with any number of cases. LastPublished cannot make a threshold
-    unreachable, because it is skipped if no version was published.
+    unreachable, because it is skipped if no version was published. With a share of ``sealed`` cases of the
+    set with the digest ``sha256``, the open cases must be enough for checkpoints.
     """
+    problems = _unreachable(thresholds, cases, baselines)
+    if problems or sealed is None:
+        return problems
+    path, share = ("spec", "golden", "sealed"), exact(sealed)
+    positions = sealed_positions(case_set(cases, sha256), share, thresholds.must_pass)
+    if not positions:
+        message = (
+            f"no golden case can be sealed: {sealed} of {len(cases)} is less than one case, or less than "
+        )
+        message += "the smallest group of cases that are not in mustPass. Add cases, or raise the share"
+        return [Problem(path, message)]
+    opened = [case for i, case in enumerate(cases) if i not in positions]
+    return [
+        Problem(
+            path,
+            f"checkpoints are evaluated on the {len(opened)} cases that are not sealed, and {each.message}. "
+            "Lower the share, or add cases",
+        )
+        for each in _unreachable(thresholds, opened, baselines)
+    ]
+
+
+def _unreachable(
+    thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
+) -> list[Problem]:
     path = ("spec", "thresholds")
     names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
     problems = [

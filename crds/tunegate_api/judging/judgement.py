@@ -26,6 +26,7 @@ from tunegate_api.judging.outcomes import (
     worst,
 )
 from tunegate_api.judging.safety import safety_set
+from tunegate_api.judging.sealed import Parts, measured_parts
 from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.meta import exact
@@ -45,7 +46,7 @@ class GateJudgement:
     """The golden set of the gate. If another set was evaluated, this is an empty set, for which the verdict
     is Error."""
     outcomes: str
-    """The outcome of each case, one letter per case."""
+    """The outcome of each case, one letter per case. Sealed cases have outcomes only for the final model."""
     verdict: Verdict
     baseline_outcomes: dict[str, str]
     """Maps the name of each baseline that was measured to its outcomes of the golden cases."""
@@ -55,7 +56,9 @@ class GateJudgement:
     dry_run: bool
     """Whether the gate is in a dry run, which means that its verdict is recorded, but not enforced."""
     counted: CountedCases
-    """The cases that are not advisory."""
+    """The cases that count: not the advisory ones, and for a checkpoint, not the sealed ones."""
+    parts: Parts | None = None
+    """The results on the open and on the sealed cases. None for a checkpoint, and if no case is sealed."""
     safety: GateSafety | None = None
     """The results on the safety set, whose findings are part of ``verdict``. None if the gate has no safety
     set, and for a checkpoint that is not evaluated on it."""
@@ -67,7 +70,7 @@ class GateJudgement:
 
     @property
     def failed_cases(self) -> list[str]:
-        """Ids of the evaluated cases that did not pass, without advisory cases."""
+        """Ids of the evaluated cases that count and did not pass."""
         count = self.counted
         return [c for c, o in zip(count.counted.ids, count.of(self.outcomes), strict=False) if o != PASS]
 
@@ -234,7 +237,9 @@ def _judge_gate(
 ) -> GateJudgement:
     """Judge an evaluation by one gate, and compare it with each baseline of the gate. The baseline
     LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
-    the served model."""
+    the served model, and judged by the sealed cases."""
+    is_final = evaluation.subject is Subject.FINAL
+    rules = gate.spec.thresholds.rules() if is_final else gate.spec.checkpoint_rules
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
@@ -244,29 +249,36 @@ def _judge_gate(
         baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name] if base else None)
     if "LastPublished" in gate.spec.baselines:
         last = last_published(gate, results, evaluation.subject)
-        if last is None:
+        if last is None or (rules.sealed and not last.by_case):
+            # If only the number of passed cases is known, that of the open cases is not.
             skipped.append("LastPublished")
         else:
             baselines["LastPublished"] = Baseline(
                 last.golden_sha256,
                 last.outcomes,
                 by_case=last.by_case,
-                by_case_later=evaluation.subject is not Subject.FINAL,
+                by_case_later=not is_final,
                 version=shown_version(last),
                 problem=last.problem or "",
             )
     of_artifact = baselines_of_artifact(gate, results)
-    if evaluation.subject is Subject.FINAL:
+    if is_final:
         baselines |= of_artifact
     else:
         skipped += of_artifact
-    rules = gate.spec.thresholds.rules()
-    counted = counted_cases(cases, rules)
+    counted, parts = counted_cases(cases, rules), None
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
     verdict, safety = judge_golden(cases, outcomes, rules, baselines), None
-    if evaluation.subject is Subject.FINAL or gate.safety_at_checkpoints:
+    if is_final:
+        parts = measured_parts(
+            outcomes, counted.positions, counted_cases(cases, gate.spec.checkpoint_rules).sealed
+        )
+    if is_final or gate.safety_at_checkpoints:
         base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)
         safety = judge_gate_safety(gate, results, evaluation, base)
+    if parts:
+        finding = RuleFinding("sealed", VerdictState.PASSED, parts.text)
+        verdict = replace(verdict, findings=(*verdict.findings, finding))
     if safety:
         verdict = replace(verdict, findings=(*verdict.findings, *safety.verdict.findings))
     return GateJudgement(
@@ -278,6 +290,7 @@ def _judge_gate(
         skipped=tuple(skipped),
         dry_run=gate.spec.dry_run,
         counted=counted,
+        parts=parts,
         safety=safety,
     )
 

@@ -14,6 +14,9 @@ from tunegate_api.meta import Listed, StatusModel
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
 """The letters of an outcome string. It has one letter per case, in the order of the cases in the set."""
+SEALED = "s"
+"""The letter of a case that was not evaluated, because it is sealed until the final gate. Wherever the case
+counts, it is not measured."""
 
 MAX_TRUNCATED = Fraction(5, 100)
 """If a larger share of a baseline's outputs was truncated, a comparison with the baseline can be
@@ -116,6 +119,9 @@ class Rules:
     must_pass: tuple[str, ...] = ()
     advisory: tuple[str, ...] = ()
     required_tags: tuple[str, ...] = ()
+    sealed: Fraction | None = None
+    """The share of the cases that are sealed, and so do not count. None for the final model, and if the gate
+    has no sealed cases."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
-"""By which golden sets the final model was selected among checkpoints. No I/O.
+"""By which golden sets the final model was selected among checkpoints, and by how much their rates are too
+high. No I/O.
 
-The best of several noisy rates is too high on average: of ten equally good checkpoints with a true rate of
-92.2 %, the best one on 50 cases reads 94.6 % on average. Only the sets that were used for the selection are
-affected, and the test split never is.
+The best of several noisy rates is too high on average, see :mod:`tunegate_api.judging.optimism`. Only the
+cases that were used for the selection are affected: sealed cases and the test split never are.
 """
 
-from collections.abc import Sequence
-
 from tunegate_api.contract import Request
+from tunegate_api.judging.judgement import GateJudgement, Judgement
+from tunegate_api.judging.optimism import optimism, optimism_text
+from tunegate_api.judging.outcomes import independent_cases
 
 
 def selecting_gates(request: Request) -> list[str]:
@@ -18,10 +19,31 @@ def selecting_gates(request: Request) -> list[str]:
     return [gate.name for gate in request.final_gates if gate.name in selecting]
 
 
-def selection_text(checkpoints: int, gates: Sequence[str]) -> str:
-    """Return that the rates of ``gates`` are optimistic, because they selected one of ``checkpoints``
-    checkpoints; empty if there was nothing to select."""
+def selection_text(checkpoints: int, request: Request, judged: Judgement) -> str:
+    """Return by how much the rates of an artifact are optimistic, because it was selected among
+    ``checkpoints`` checkpoints; empty if there was nothing to select. ``judged`` is the judgement of the
+    artifact."""
+    names = selecting_gates(request)
+    gates = [gate for gate in judged.gates if gate.name in names]
     if checkpoints < 2 or not gates:
         return ""
+    points = " and ".join(optimism_text(_optimism(checkpoints, gate)) for gate in gates)
+    is_sealed = any(gate.parts for gate in gates)
     rates = "its golden rate is" if len(gates) == 1 else "these golden rates are"
-    return f"best of {checkpoints} checkpoints by {' and '.join(gates)}, so {rates} optimistic"
+    if is_sealed:
+        rates = rates.replace("golden rate", "open golden rate")
+    text = (
+        f"best of {checkpoints} checkpoints by {' and '.join(gate.name for gate in gates)}, "
+        f"so {rates} optimistic by up to {points} points"
+    )
+    return f"{text}; the sealed cases are not affected" if is_sealed else text
+
+
+def _optimism(checkpoints: int, gate: GateJudgement) -> float:
+    """Return by how many points the rate of the open cases of a gate is optimistic at most."""
+    counted = gate.counted.counted
+    passed, total, parts = gate.verdict.passed, gate.verdict.total, gate.parts
+    if parts:
+        passed, total = parts.open_passed, parts.open_total
+    independent = independent_cases(counted) * total // max(1, len(counted.ids))
+    return optimism(checkpoints, passed, total, max(1, independent))

@@ -66,7 +66,7 @@ def assess_stage(
         cases = measured_cases(gate, results)
         if cases.ids:
             outcomes = _outcomes(golden_set(gate.name), history)
-            found = assess_checkpoint(cases, gate.spec.thresholds.rules(), outcomes)
+            found = assess_checkpoint(cases, gate.spec.checkpoint_rules, outcomes)
             assessed.append(StageAssessment(step, found, gate=gate.name))
         if safety := _assess_safety(gate, results, history):
             assessed.append(StageAssessment(step, safety, gate=gate.name, safety=True))
@@ -86,7 +86,7 @@ def referenced_checkpoints(request: Request, results: Results, stage: str, accep
     history = _history(results, stage, accepted_step)
     if history:
         for gate in _enforced(request, stage):
-            counted = counted_cases(measured_cases(gate, results), gate.spec.thresholds.rules())
+            counted = counted_cases(measured_cases(gate, results), gate.spec.checkpoint_rules)
             golden = _outcomes(golden_set(gate.name), history)
             outcomes = [StepOutcomes(m.step, counted.of(m.outcomes)) for m in golden]
             steps.add(best_value(golden_values(counted.counted, outcomes)).step)

@@ -84,7 +84,7 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcom
 
     ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
     a person continued the job. The golden pass rate is assessed as :func:`assess_values` describes. If a
-    mustPass case passed before and fails now, training stops at once. Advisory cases do not count.
+    mustPass case passed before and fails now, training stops at once. Advisory and sealed cases do not count.
 
     Raises ValueError if ``history`` is empty.
     """

@@ -1,10 +1,11 @@
 """Tiers of golden cases by their tags or ids: critical, supporting, advisory. No I/O.
 
 Critical cases, ``must_pass``, fail a model at once. Advisory cases are reported, but count in no rate and no
-comparison. All other cases are supporting: the thresholds apply to them.
+comparison. All other cases are supporting: the thresholds apply to them. Sealed cases count only for the
+final model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tunegate_api.judging.outcomes import (
@@ -16,21 +17,24 @@ from tunegate_api.judging.outcomes import (
     Rules,
     VerdictState,
 )
+from tunegate_api.judging.sealed import sealed_positions
 from tunegate_api.meta import summarize
 
 
 @dataclass(frozen=True)
 class CountedCases:
-    """The cases of a golden set that are not advisory."""
+    """The cases of a golden set that are not advisory and not sealed."""
 
     cases: CaseSet
     """All cases of the set."""
     positions: Sequence[int]
     """Positions of the cases that count."""
+    sealed: Collection[int] = frozenset()
+    """Positions of the sealed cases. Empty for the final model."""
 
     @property
     def counted(self) -> CaseSet:
-        """The set without advisory cases. Its digest stays the same."""
+        """The set of the cases that count. Its digest stays the same."""
         if self.is_whole:
             return self.cases
         tags = [self.cases.tags[i] for i in self.positions] if self.cases.tags else []
@@ -68,12 +72,15 @@ class CountedCases:
 
 
 def counted_cases(cases: CaseSet, rules: Rules) -> CountedCases:
-    """Return which cases count: all but the advisory ones. A case that is also in ``must_pass`` counts."""
-    if not rules.advisory:
+    """Return which cases count: all but the advisory and the sealed ones. A case that is also in
+    ``must_pass`` counts."""
+    sealed = sealed_positions(cases, rules.sealed, rules.must_pass)
+    if not rules.advisory and not sealed:
         return CountedCases(cases, range(len(cases.ids)))
     advisory = {i for name in rules.advisory for i in cases.matching(name)}
     advisory -= {i for name in rules.must_pass for i in cases.matching(name)}
-    return CountedCases(cases, [i for i in range(len(cases.ids)) if i not in advisory])
+    left_out = advisory | sealed
+    return CountedCases(cases, [i for i in range(len(cases.ids)) if i not in left_out], sealed)
 
 
 def judge_tiers(counted: CountedCases, outcomes: str, rules: Rules) -> list[RuleFinding]:
@@ -87,9 +94,9 @@ def judge_tiers(counted: CountedCases, outcomes: str, rules: Rules) -> list[Rule
         for tag in rules.required_tags
         if tag not in present
     ]
-    if counted.is_whole:
+    advisory = sorted(set(range(len(counted.cases.ids))) - {*counted.positions, *counted.sealed})
+    if not advisory:
         return findings
-    advisory = sorted(set(range(len(counted.cases.ids))) - set(counted.positions))
     failed = [counted.cases.ids[i] for i in advisory if outcomes[i : i + 1] != PASS]
     message = f"advisory {len(advisory) - len(failed)}/{len(advisory)} passed"
     if failed:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -58,6 +59,12 @@ class Golden(ApiModel):
         Sha256 | None, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
     ] = None
     """SHA-256 digest of the file, as `sha256sum` prints it. Required unless the cases are inline."""
+    sealed: Annotated[Annotated[Decimal, Between(above=0, below=1)] | None, Field(examples=["0.3"])] = None
+    """Share of the cases that only the final gate evaluates, more than 0 and less than 1. Starting models and
+    checkpoints are evaluated on the other cases, so the selection of the best checkpoint does not make the
+    rate of the sealed cases too high. A hash of the golden set and the case id decides which cases are
+    sealed. Cases with the same `group` are sealed together, cases in `thresholds.mustPass` never. If omitted,
+    every case is evaluated at each checkpoint."""
 
 
 class Samples(ApiModel):
@@ -347,6 +354,12 @@ class EvalGateSpec(ApiModel):
             *(["Anchor"] if self.anchor else []),
             *(["Served"] if self.served else []),
         ]
+
+    @property
+    def checkpoint_rules(self) -> Rules:
+        """The thresholds for starting models and checkpoints, for which sealed cases do not count."""
+        share = None if self.golden.sealed is None else exact(self.golden.sealed)
+        return replace(self.thresholds.rules(), sealed=share)
 
     @property
     def servers_of_scorers(self) -> list[Endpoint]:

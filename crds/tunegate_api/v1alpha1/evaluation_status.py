@@ -20,6 +20,11 @@ class GoldenStatus(StatusModel):
     """Number of cases in the golden set."""
     rate: Decimal
     """Pass rate, 0 to 1, truncated to two digits."""
+    sealed_passed: int | None = None
+    """Number of sealed golden cases that passed. It is part of `passed`. Only set for the final model."""
+    sealed_total: int | None = None
+    """Number of sealed golden cases. Checkpoints are evaluated on the other cases. A rate of the sealed cases
+    that is far below that of the others shows that the selection among checkpoints fits the golden set."""
     truncated: int | None = None
     """Number of outputs that `generation.maxNewTokens` truncated. They do not pass. Absent if there are
     none."""

@@ -15,6 +15,7 @@ from tunegate_api.judging.golden import (
 )
 from tunegate_api.judging.power import power_text
 from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
+from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
@@ -83,7 +84,10 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     if problems:
         message = "; ".join(map(str, problems))
         return _not_ready(status, GateReason.INVALID_SPEC, message, generation=generation, now=now)
-    problems = unreachable(gate.spec.thresholds, cases, gate.spec.compared_with)
+    spec = gate.spec
+    problems = unreachable(
+        spec.thresholds, cases, spec.compared_with, sealed=spec.golden.sealed, sha256=digest
+    )
     if problems:
         message = "; ".join(map(str, problems))
         return _not_ready(status, GateReason.UNREACHABLE_THRESHOLDS, message, generation=generation, now=now)
@@ -92,6 +96,9 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     counted = case_set(counting(gate.spec.thresholds, cases), digest)
     if len(counted.ids) < len(cases):
         message += f", {len(cases) - len(counted.ids)} of them advisory"
+    if spec.golden.sealed:
+        sealed = counted_cases(case_set(cases, digest), spec.checkpoint_rules).sealed
+        message += f", {len(sealed)} sealed until the final gate"
     if gate.spec.compared_with:
         message += f"; {power_text(counted, gate.spec.thresholds.rules())}"
     return _ready(status, "True", GateReason.GOLDEN_READ, message, generation=generation, now=now)

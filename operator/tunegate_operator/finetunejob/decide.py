@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.judging.approval import may_publish
+from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.outcomes import VerdictState
-from tunegate_api.judging.selection import selecting_gates, selection_text
+from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.meta import cut
@@ -357,7 +358,11 @@ def _success(run: Run) -> str:
         verdict = passed + (f", {decided_text(decision)}" if decision else "")
     verdict += "".join(f", dry run: {g.name} {g.verdict}{_rate(g)}" for g in gates if g.dry_run)
     last = run.request.spec.stages[-1].name
-    selected = selection_text(len(run.results.find(Subject.CHECKPOINT, last)), selecting_gates(run.request))
+    checkpoints, judged = (
+        len(run.results.find(Subject.CHECKPOINT, last)),
+        judge_final(run.request, run.results),
+    )
+    selected = selection_text(checkpoints, run.request, judged) if judged else ""
     return verdict + (f", published to {where}" if where else "") + (f"; {selected}" if selected else "")
 
 

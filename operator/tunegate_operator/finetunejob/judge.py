@@ -65,13 +65,15 @@ def _left_out(request: Request, gate: str) -> GateResult:
 
 
 def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation) -> GateResult:
-    verdict = judged.verdict
+    verdict, parts = judged.verdict, judged.parts
     return GateResult(
         name=judged.name,
         golden=GoldenStatus(
             passed=verdict.passed,
             total=verdict.total,
             rate=rate_text(rate(verdict.passed, verdict.total)),
+            sealed_passed=parts.sealed_passed if parts else None,
+            sealed_total=parts.sealed_total if parts else None,
             truncated=judged.outcomes.count(TRUNCATED) or None,
             best_so_far=_best_so_far(results, evaluation, judged),
             delta_points={k: points_text(v) for k, v in (verdict.delta_points or {}).items()},

@@ -4,7 +4,10 @@ import pytest
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import GateRequest, Request
+from tunegate_api.judging.judgement import Judgement, judge_final
+from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.selection import selecting_gates, selection_text
+from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 
@@ -39,14 +42,35 @@ def test_only_final_gates_of_the_last_stage_select_its_checkpoint(final, of_stag
     assert selecting_gates(request(final, of_stage, dry_run)) == found
 
 
+def judged(of: Request, groups: tuple[int, ...] = (), **passed: int) -> Judgement:
+    """Return the judgement of a final model that passes this number of 50 cases of each gate."""
+    cases = CaseSet(sha256="a" * 64, ids=[f"case-{i}" for i in range(50)], groups=list(groups))
+    outcomes = {f"golden/{name}": "p" * n + "f" * (50 - n) for name, n in passed.items()}
+    final = Evaluation(subject=Subject.FINAL, stage="sft", step=10, outcomes=outcomes)
+    found = judge_final(of, Results(sets=dict.fromkeys(outcomes, cases), evaluations=[final]))
+    assert found is not None
+    return found
+
+
 def test_text_is_empty_if_nothing_was_selected():
-    assert selection_text(1, ["golden"]) == ""
-    assert selection_text(5, []) == ""
+    of = request(["golden"], [])
+    assert selection_text(1, of, judged(of, golden=45)) == ""
+    of = request(["golden"], ["form"])
+    assert selection_text(5, of, judged(of, golden=45)) == ""
 
 
-def test_text_names_checkpoints_and_gates():
-    expected = "best of 5 checkpoints by golden, so its golden rate is optimistic"
-    assert selection_text(5, ["golden"]) == expected
-    assert "by golden and safety, so these golden rates are optimistic" in selection_text(
-        2, ["golden", "safety"]
+def test_text_names_checkpoints_gates_and_points():
+    of = request(["golden"], [])
+    expected = "best of 5 checkpoints by golden, so its golden rate is optimistic by up to 5.8 points"
+    assert selection_text(5, of, judged(of, golden=45)) == expected
+    of = request(["golden", "safety"], [])
+    assert selection_text(2, of, judged(of, golden=45, safety=48)) == (
+        "best of 2 checkpoints by golden and safety, so these golden rates are optimistic by up to 2.7 and "
+        "1.9 points"
     )
+
+
+def test_groups_of_equal_cases_make_a_rate_more_optimistic():
+    of = request(["golden"], [])
+    pairs = tuple(i // 2 for i in range(50))
+    assert "by up to 8.6 points" in selection_text(5, of, judged(of, pairs, golden=45))

@@ -97,6 +97,20 @@ def test_recorded_baseline_is_reused_without_generating_again(volume, monkeypatc
     assert reported.refused is None
 
 
+def test_results_on_open_cases_are_not_reused_for_all_cases(volume, answers):
+    whole = volume.sets
+    cases = [whole[0].cases[0], replace(whole[0].cases[1], prompt="", shown="", is_sealed=True)]
+    opened = [replace(whole[0], cases=cases)]
+    answers[:] = ["yes"]
+    assert volume.evaluate(opened)[0].outcomes(GOLDEN) == "ps"
+    volume.record()
+    answers[:] = ["no"] * 2
+    assert volume.evaluate(whole)[0].outcomes(GOLDEN) == "ff"
+    assert len(volume.files()) == 2
+    answers[:] = ["no"]
+    assert volume.evaluate(opened)[0].outcomes(GOLDEN) == "ps", "the first result is cached"
+
+
 @pytest.mark.usefixtures("answers")
 def test_forged_baseline_is_evaluated_again_and_reported(volume, caplog):
     (measured,) = volume.evaluate()

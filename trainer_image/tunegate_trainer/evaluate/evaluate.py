@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.counts import NOT_COUNTED
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, SEALED
 from tunegate_api.meta import StatusModel
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import Samples
@@ -68,6 +68,11 @@ class CaseResult(StatusModel):
     def has_error(self) -> bool:
         """Whether the case could not be scored by a measure."""
         return ERROR in self.outcomes.values()
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the case was not evaluated, because it is sealed. Its prompt and output are empty."""
+        return SEALED in self.outcomes.values()
 
     @property
     def outputs(self) -> list[Output]:
@@ -163,7 +168,8 @@ def _measure(
                 score = partial(_compared, pairs, _mean_log_probs(model, pairs, ranks))
             elif isinstance(evaluation_set, GeneratedSet):
                 settings = evaluation_set.generation
-                prompts = tuple(dict.fromkeys(case.prompt for case in evaluation_set.cases))
+                opened = [case for case in evaluation_set.cases if not case.is_sealed]
+                prompts = tuple(dict.fromkeys(case.prompt for case in opened))
                 key = (prompts, settings.model_dump_json())
                 if key not in generated:
                     generated[key] = (
@@ -172,7 +178,7 @@ def _measure(
                         else [(o,) for o in generate(model, tokenizer, prompts, settings, ranks, stops=stops)]
                     )
                 by_prompt = dict(zip(prompts, generated[key], strict=True))
-                outputs = [by_prompt[case.prompt] for case in evaluation_set.cases]
+                outputs = [by_prompt[case.prompt] for case in opened]
                 score = partial(judge_outputs, evaluation_set.cases, outputs, settings.samples)
             else:
                 raise TypeError(f"no evaluator for {type(evaluation_set).__name__}")
@@ -184,9 +190,9 @@ def _score(evaluation_set: EvaluationSet, measured: _Measured) -> SetResult:
     start = time.monotonic()
     cases = measured.score()
     seconds = round(measured.seconds + time.monotonic() - start, 3)
-    passed = sum(case.passed for case in cases)
+    passed, total = sum(case.passed for case in cases), sum(not case.is_sealed for case in cases)
     names = ", ".join(evaluation_set.names.values())
-    logger.info("%s: %d/%d passed in %.1f s", names, passed, len(cases), seconds)
+    logger.info("%s: %d/%d passed in %.1f s", names, passed, total, seconds)
     return SetResult(cases=cases, seconds=seconds)
 
 
@@ -244,15 +250,18 @@ def _preferred(pair: TokenPair, chosen: float, rejected: float) -> CaseResult:
 def judge_outputs(
     cases: Sequence[Case], outputs: Sequence[Sequence[Output]], samples: Samples | None
 ) -> list[CaseResult]:
-    """Return the result of each case. ``outputs`` has the outputs of each case, in the same order: one, or
-    with ``samples`` those that vote."""
-    voted = score_votes(cases, outputs, samples)
-    results = [_case_result(case, *each) for case, each in zip(cases, voted, strict=True)]
-    if samples is None:
-        return results
-    return [
-        _with_votes(*each) if each[0].has_error else each[0] for each in zip(results, outputs, strict=True)
-    ]
+    """Return the result of each case. ``outputs`` has the outputs of each case that is not sealed, in the
+    same order: one, or with ``samples`` those that vote."""
+    opened = [case for case in cases if not case.is_sealed]
+    voted = score_votes(opened, outputs, samples)
+    results = [_case_result(case, *each) for case, each in zip(opened, voted, strict=True)]
+    if samples is not None:
+        results = [
+            _with_votes(*each) if each[0].has_error else each[0]
+            for each in zip(results, outputs, strict=True)
+        ]
+    judged = iter(results)
+    return [_sealed_result(case) if case.is_sealed else next(judged) for case in cases]
 
 
 def score_errors_again(evaluation_set: EvaluationSet, result: SetResult) -> SetResult:
@@ -273,6 +282,12 @@ def score_errors_again(evaluation_set: EvaluationSet, result: SetResult) -> SetR
 def _with_votes(result: CaseResult, outputs: Sequence[Output]) -> CaseResult:
     voted = [StoredOutput(text=output.text, truncated=output.truncated) for output in outputs]
     return result.model_copy(update={"voted": voted})
+
+
+def _sealed_result(case: Case) -> CaseResult:
+    """Return the line of a case that is not evaluated. It keeps the place of the case in the set."""
+    sealed = {measure: Score(SEALED, "sealed until the final gate") for measure in case.measures}
+    return _case_result(case, Output("", truncated=False), sealed)
 
 
 def _case_result(case: Case, output: Output, scores: Mapping[str, Score]) -> CaseResult:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.expectations import CustomExpectation, Leaf, leaves
 from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import golden_set
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.workspace import golden_file
@@ -55,6 +57,24 @@ def read_cases(context: Context, gates: Sequence[GateRequest]) -> dict[str, list
                 gate.name, golden_text(context, gate.name, gate.spec.golden.source)
             )
     return found
+
+
+def open_golden_sets(
+    context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
+) -> list[GeneratedSet]:
+    """Return the golden sets of ``gates`` for starting models and checkpoints: sealed cases keep their place,
+    but not their prompts, and are not evaluated. Raises what :func:`golden_sets` does."""
+    sets = golden_sets(context, tokenizer, gates)
+    return [_without_sealed(each, gate) for each, gate in zip(sets, gates, strict=True)]
+
+
+def _without_sealed(golden: GeneratedSet, gate: GateRequest) -> GeneratedSet:
+    sealed = counted_cases(golden.case_set, gate.spec.checkpoint_rules).sealed
+    cases = [
+        replace(case, shown="", prompt="", is_sealed=True) if position in sealed else case
+        for position, case in enumerate(golden.cases)
+    ]
+    return replace(golden, cases=cases)
 
 
 def _golden_set(

@@ -56,6 +56,9 @@ class Case:
     """The golden case, the safety case or the held-out row of the prompt."""
     measures: Mapping[str, Expectations]
     """The expectations of each measure. The keys are ``golden``, ``safety``, or the names of task metrics."""
+    is_sealed: bool = False
+    """Whether the case is not evaluated now, because only the final gate evaluates it. Then ``shown`` and
+    ``prompt`` are empty."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,10 @@ def _check(context: Context, gate: GateRequest) -> None:
             f"EvalGate {gate.name}: {'; '.join(map(str, missing))}",
             "add these fields to the gate, or remove the expectations in a new EvalGate",
         )
-    problems = unreachable(gate.spec.thresholds, cases, gate.spec.compared_with)
+    spec = gate.spec
+    problems = unreachable(
+        spec.thresholds, cases, spec.compared_with, sealed=spec.golden.sealed, sha256=gate.golden_sha256
+    )
     if problems:
         raise UserError(
             f"EvalGate {gate.name}: {'; '.join(map(str, problems))}",

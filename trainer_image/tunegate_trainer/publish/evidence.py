@@ -17,7 +17,7 @@ from tunegate_api.judging.counts import COUNTED
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.outcomes import VerdictState, points_text, rate, rate_text
 from tunegate_api.judging.safety import SAFETY_RULES
-from tunegate_api.judging.selection import selecting_gates, selection_text
+from tunegate_api.judging.selection import selection_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan
 from tunegate_api.results import golden_set, task_set
@@ -172,7 +172,7 @@ def write_evidence(
         time=datetime.now(UTC),
         stage=measured.stage,
         step=measured.step,
-        selection=selection_text(measured.checkpoints or 0, selecting_gates(request)) or None,
+        selection=selection_text(measured.checkpoints or 0, request, judgement) or None,
         artifact_digest=manifest.digest,
         artifact_files=manifest.files,
         weights_digest=measured.weights,

@@ -7,7 +7,7 @@ from typing import Literal
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
 from tunegate_api.judging.judgement import Judgement
 from tunegate_api.judging.outcomes import RuleFinding, VerdictState
-from tunegate_api.judging.selection import selecting_gates, selection_text
+from tunegate_api.judging.selection import selection_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.review import Review, ReviewState
@@ -92,7 +92,7 @@ def _judged(job: Collected, judgement: Judgement, stages: Sequence[StageHistory]
     }
     title, tone, sentence = texts[judgement.state]
     checkpoints = sum(c.step > 0 for c in stages[-1].checkpoints) if stages else 0
-    selected = selection_text(checkpoints, selecting_gates(job.request))
+    selected = selection_text(checkpoints, job.request, judgement)
     if selected and judgement.state is VerdictState.PASSED:
         sentence += f" It is the {selected}."
     decision = job.decision

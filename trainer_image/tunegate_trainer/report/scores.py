@@ -93,6 +93,7 @@ def scores(job: Collected, stages: Sequence[StageHistory], judgement: Judgement 
         final = job.results.find(Subject.FINAL)[0]
         dev = [t for s in evaluated if s.name == final.stage for t in _dev_of(s, final.step)]
         rows = [_of_gate(job.request, gate) for gate in judgement.gates]
+        rows += [row for gate in judgement.gates for row in _of_parts(gate)]
         rows += [row for gate in judgement.gates for row in _of_safety(gate)]
         rows += [_of_task(task, counts=True) for task in judgement.tasks]
         rows += [_of_task(task, counts=False) for task in dev]
@@ -141,7 +142,9 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
     minimum = request.gate(gate.name).spec.thresholds.min_pass_rate
     total, base_passed = gate.verdict.total, gate.baselines.get("BaseModel")
     return ScoreRow(
-        measure=f"golden set {gate.name}" + (" (dry run)" if gate.dry_run else ""),
+        measure=f"golden set {gate.name}"
+        + (", cases that are not sealed" if gate.counted.sealed else "")
+        + (" (dry run)" if gate.dry_run else ""),
         passed=gate.verdict.passed,
         total=total,
         base_passed=base_passed,
@@ -154,6 +157,34 @@ def _of_gate(request: Request, gate: GateJudgement) -> ScoreRow:
         interval=wilson(gate.verdict.passed, total) if total else None,
         base_interval=wilson(base_passed, total) if total and base_passed is not None else None,
     )
+
+
+def _of_parts(gate: GateJudgement) -> list[ScoreRow]:
+    """Return a row for the open cases of a gate, and one for its sealed cases; no rows if none is sealed."""
+    parts = gate.parts
+    if parts is None:
+        return []
+    measured = (
+        ("open cases", parts.open_passed, parts.open_total),
+        ("sealed cases", parts.sealed_passed, parts.sealed_total),
+    )
+    return [
+        ScoreRow(
+            measure=f"golden set {gate.name}, {name}" + (" (dry run)" if gate.dry_run else ""),
+            passed=passed,
+            total=total,
+            base_passed=None,
+            last_published_passed=None,
+            required=None,
+            state=None,
+            value=rate(passed, total),
+            base_value=None,
+            interval=wilson(passed, total) if total else None,
+            base_interval=None,
+            is_rate=True,
+        )
+        for name, passed, total in measured
+    ]
 
 
 def _without_safety(gate: GateJudgement) -> list[RuleFinding]:

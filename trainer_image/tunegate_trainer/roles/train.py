@@ -20,7 +20,7 @@ from tunegate_api.results import Subject
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
-from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.golden_sets import open_golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
@@ -237,9 +237,9 @@ def evaluation_sets(
 def _sets_of_gates(
     context: Context, tokenizer: PreTrainedTokenizerBase, gates: Sequence[GateRequest]
 ) -> list[EvaluationSet]:
-    """Return the golden sets of gates, and the safety sets on which checkpoints are evaluated."""
+    """Return the open golden cases of gates, and the safety sets on which checkpoints are evaluated."""
     safety = [gate for gate in gates if gate.safety_at_checkpoints]
-    return [*golden_sets(context, tokenizer, gates), *safety_sets(context, tokenizer, safety)]
+    return [*open_golden_sets(context, tokenizer, gates), *safety_sets(context, tokenizer, safety)]
 
 
 Examples = Sequence[Example] | Sequence[ExamplePair]
