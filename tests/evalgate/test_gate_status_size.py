@@ -11,7 +11,15 @@ from support.world import Object, World, letters
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, MAX_RECORDS, Record, RecordedBaseline
+from tunegate_api.v1alpha1.evalgate_status import (
+    MAX_BASELINES,
+    MAX_RECENT_LOOKS,
+    MAX_RECORDS,
+    JobLooks,
+    Looks,
+    Record,
+    RecordedBaseline,
+)
 from tunegate_operator.engine.cluster import Key
 
 LIMIT = 32 * 1024
@@ -37,6 +45,21 @@ def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
     )
 
 
+def full_looks(now: datetime) -> Looks:
+    """Return the largest possible count of evaluations."""
+    job = JobLooks(job_uid="0" * 36, checkpoints=10**9, finals=1, ended=now)
+    return Looks(
+        golden_sha256=make_gate().spec["golden"]["sha256"],
+        since=now,
+        jobs=10**9,
+        checkpoints=10**9,
+        finals=10**9,
+        message="m" * 128,
+        recent=[job] * MAX_RECENT_LOOKS,
+        counted_until=now,
+    )
+
+
 def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) -> World:
     """Return a world whose gate has the largest status that an earlier release could write."""
     world = World()
@@ -52,6 +75,7 @@ def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) ->
         base_rate="1.00",
         published_rate="1.00",
         baselines=baselines,
+        looks=full_looks(now),
     )
     created = world.gate(gate["metadata"]["name"])
     version = created["metadata"]["resourceVersion"]

@@ -60,11 +60,15 @@ def test_page_shows_advisory_cases(place: Place, pages: Pages) -> None:
     assert "New failures at most a number that depends on the number of golden cases" in text
 
 
-def test_page_shows_the_share_of_sealed_cases(place: Place, pages: Pages) -> None:
+def test_page_shows_sealed_cases_and_how_often_the_set_was_looked_at(place: Place, pages: Pages) -> None:
     built = make_gate("golden")
     built.spec["golden"]["sealed"] = "0.3"
-    place.create(built.obj())
+    gate = place.create(built.obj())
+    message = "best of 7 final models 94/100: if all are equally good, optimistic by up to 3.9 points"
+    counts = {"jobs": 8, "checkpoints": 40, "finals": 7, "since": "2026-01-01T00:00:00Z", "message": message}
+    place.set_status(gate, **judging(), looks={"goldenSha256": "a" * 64, **counts})
     text = text_of(pages.gate("golden"))
+    assert f"Evaluated on it 7 final models, 40 checkpoints of 8 jobs; {message}" in text
     assert "Sealed cases a share of 0.3 only the final gate evaluates them" in text
 
 

@@ -115,6 +115,13 @@ def crds() -> dict[str, dict[str, Any]]:
                 _column("Live", ".status.liveVerdict", "Verdict of the last judgement of the gate's target."),
                 _column("Age", ".metadata.creationTimestamp", type="date"),
                 _column(
+                    "Finals",
+                    ".status.looks.finals",
+                    "Number of final models that were evaluated on the golden set.",
+                    type="integer",
+                    priority=1,
+                ),
+                _column(
                     "Message",
                     '.status.conditions[?(@.type=="Ready")].message',
                     "Why the gate is ready or not.",

@@ -11,7 +11,7 @@ from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 
 MAX_RECORDS = 20
 """Maximum number of records in status: of published and unpublished versions together."""
-MAX_URI_BYTES = 12 * 1024
+MAX_URI_BYTES = 10 * 1024
 """Maximum total size of the URIs in status, in bytes, so that status stays below 32 KiB."""
 MAX_OUTCOME_BYTES = 6 * 1024
 """Maximum total size of the outcomes in status, in bytes, so that status stays below 32 KiB."""
@@ -19,6 +19,10 @@ MAX_OUTCOME_BYTES = 6 * 1024
 
 MAX_BASELINES = 10
 """Maximum number of cached baselines in status, of 190 bytes each, so that status stays below 32 KiB."""
+
+
+MAX_RECENT_LOOKS = 8
+"""Maximum number of jobs in status whose looks at the golden set may still increase."""
 
 
 class GateReason(StrEnum):
@@ -84,7 +88,7 @@ class Record(StatusModel):
     """True if the gate was in a dry run when the job started: the verdict blocked nothing. Absent
     otherwise."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
-    """URIs that this version was published to. Empty if it was not published. Status keeps at most 12 KiB of
+    """URIs that this version was published to. Empty if it was not published. Status keeps at most 10 KiB of
     URIs in total, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""
     time: Time
     """Time of the judgement."""
@@ -102,6 +106,44 @@ class RecordedBaseline(BaselineDigest):
 
     time: Time
     """Creation time of the newest FineTuneJob that measured or used these results."""
+
+
+class JobLooks(StatusModel):
+    """How often a job evaluated models on the golden set so far."""
+
+    job_uid: str
+    """UID of the FineTuneJob."""
+    checkpoints: int
+    """Number of its checkpoints that were evaluated."""
+    finals: int
+    """1 if its final model was evaluated, otherwise 0."""
+    ended: Time | None = None
+    """Time at which the job ended. Absent while it runs."""
+
+
+class Looks(StatusModel):
+    """How often models were evaluated on the golden set. The more often the best result on a set is selected,
+    the more it is too high. A repeated job counts again, and so does a deleted one."""
+
+    golden_sha256: Sha256
+    """Digest of the golden set. Another set starts a new count."""
+    since: Time
+    """Creation time of the first job that counts."""
+    jobs: int
+    """Number of FineTuneJobs that evaluated a model on the set."""
+    checkpoints: int
+    """Number of evaluated checkpoints, on the cases that are not sealed. Those of a running job may be
+    counted later."""
+    finals: int
+    """Number of final models that were evaluated, published or not. Only they are evaluated on sealed
+    cases."""
+    message: Annotated[str, Field(max_length=128)] | None = None
+    """By how many percentage points the best of the final models reads too high at most. Absent if there are
+    fewer than two."""
+    recent: Annotated[list[JobLooks], Field(max_length=MAX_RECENT_LOOKS)] = []
+    """Counts of running jobs, and of the jobs that ended last. They are part of the counts above."""
+    counted_until: Time | None = None
+    """All jobs that ended until this time are part of the counts, although `recent` does not list them."""
 
 
 class EvalGateStatus(StatusModel):
@@ -134,6 +176,8 @@ class EvalGateStatus(StatusModel):
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
     """Judged versions, newest first: for each URI, the newest version that passed or was overridden and was
     published to it, and the newest other versions."""
+    looks: Looks | None = None
+    """How often models were evaluated on the golden set. Absent until the first one was."""
     records_config_map: Annotated[str | None, Field(max_length=63)] = None
     """Name of the ConfigMap with the full records: with all URIs, and with the outcome of each case, so that
     versions can be compared case by case. Absent until a model was judged."""

@@ -10,6 +10,7 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.evalgate.baselines import names_gate, with_baselines
 from tunegate_operator.evalgate.decide import decide, refuse
+from tunegate_operator.evalgate.looks import has_new_looks
 from tunegate_operator.evalgate.observe import Unreadable, observe
 from tunegate_operator.evalgate.records import read_records
 
@@ -40,7 +41,7 @@ class EvalGateController:
 
         A ConfigMap concerns the gates whose golden set or safety set it contains. A FineTuneJob concerns the
         gates that judged its final model, and those of its gates that do not list all cached baselines of the
-        job yet."""
+        job, or do not count all models that it evaluated, yet."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
@@ -48,13 +49,13 @@ class EvalGateController:
         if changed["kind"] == "FineTuneJob":
             status = changed.get("status") or {}
             judged = {result["name"] for result in (status.get("final") or {}).get("gates", [])}
-            if not judged and not status.get("baselines"):
+            if not judged and not status.get("baselines") and not status.get("checkpoints"):
                 return []
             gates = view.of_kind(self.kind, namespace)
             return [
                 Key.of(gate)
                 for gate in gates
-                if gate["metadata"]["name"] in judged or _has_new_baselines(gate, changed)
+                if gate["metadata"]["name"] in judged or _has_news(gate, changed)
             ]
         return []
 
@@ -69,15 +70,18 @@ def _about_results(unreadable: Unreadable) -> Event:
     )
 
 
-def _has_new_baselines(gate: Object, job: Object) -> bool:
-    """Whether the status of a job with this gate has baselines that the gate's status does not list yet."""
-    if not names_gate(job, gate["metadata"]["name"]):
+def _has_news(gate: Object, job: Object) -> bool:
+    """Whether the status of a job with this gate has cached baselines or evaluations that the gate's status
+    does not include yet."""
+    name = gate["metadata"]["name"]
+    if not names_gate(job, name):
         return False
     try:
-        known = parse_status(gate, EvalGateStatus).baselines
+        known = parse_status(gate, EvalGateStatus)
     except UnreadableStatusError:
         return False
-    return with_baselines(known, gate["metadata"]["name"], [job]) != known
+    has_baselines = with_baselines(known.baselines, name, [job]) != known.baselines
+    return has_baselines or has_new_looks(known.looks, name, job)
 
 
 def _config_maps(gate: Object) -> list[object]:

@@ -21,6 +21,7 @@ from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
+from tunegate_operator.evalgate.looks import with_message
 from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
 from tunegate_operator.names import records_name
@@ -34,7 +35,8 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     The same input gives the same result."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
-    status = status.model_copy(update={"baselines": list(observed.baselines)})
+    looks = with_message(observed.looks, status.records)
+    status = status.model_copy(update={"baselines": list(observed.baselines), "looks": looks})
     judged = _judge_golden_set(observed, status, now)
     return _judge_safety_set(observed, judged, status, now), actions
 
