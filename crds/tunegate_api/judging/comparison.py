@@ -1,7 +1,7 @@
 """Compare the outcomes of a model with those of one baseline, by the policy of the gate. No I/O."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -99,6 +99,15 @@ def compare(
     return RuleFinding(name, state, message), comparison.delta
 
 
+def passes(baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules) -> bool:
+    """Return whether :func:`compare` finds that the model passes, without the message, which takes much
+    longer."""
+    if _problem("", baseline, cases) or baseline.outcomes is None:
+        return False
+    state, _ = _Comparison("", baseline, baseline.outcomes, cases, outcomes, rules).decide()
+    return state is VerdictState.PASSED
+
+
 def _problem(label: str, baseline: Baseline, cases: CaseSet) -> str:
     """Return why a comparison is not possible; empty if it is."""
     if baseline.problem:
@@ -125,18 +134,15 @@ class _Comparison:
 
     def judge(self) -> tuple[VerdictState, str]:
         """Return the result of the comparison, and its message."""
-        total, rules, policy = len(self.cases.ids), self.rules, POLICIES[self.rules.policy]
-        by_case = self.baseline.by_case
-        is_paired = by_case or rules.policy is Policy.POINTS
-        not_measured = unmeasured(self.cases, self.outcomes) + unmeasured(self.cases, self.before)
-        counts, limit = self._counts(), rules.max_drop_points
-        compared = Compared(self.label, self.delta, counts, is_paired and not not_measured, limit)
+        total, rules, compared = len(self.cases.ids), self.rules, self._compared
         passed, base_passed, label = passed_count(self.outcomes), passed_count(self.before), self.label
-        message = f"golden {passed}/{total}, {label} {base_passed}/{total}: {policy.text(compared)}"
+        message = (
+            f"golden {passed}/{total}, {label} {base_passed}/{total}: {POLICIES[rules.policy].text(compared)}"
+        )
         most, new = allowed(rules.max_new_failures, total), self._new_failures()
         if new:
             message += f"; new failures {len(new)}, at most {most}: {summarize(new, 5)}"
-        if not by_case:
+        if not self.baseline.by_case:
             message += (
                 f"; new failures unknown, because only the number of cases that {label} passes is recorded"
             )
@@ -145,20 +151,52 @@ class _Comparison:
             message += (
                 f"; lost {lost}/{base_passed} = {rate_text(rate(lost, base_passed))}, at most {allowed_share}"
             )
-        loses_too_much = self._loses_too_much(counts, base_passed)
-        if (is_paired and policy.fails(counts, limit)) or loses_too_much or len(new) > most:
-            return VerdictState.FAILED, message
-        if not_measured:
-            return VerdictState.ERROR, f"{message}, {not_measured} not measured"
-        if not is_paired:
-            return VerdictState.INCONCLUSIVE, f"{message}: {_TO_RECORD_CASES}, or set policy: Points"
+        state, completed = self.decide()
+        return state, completed(message)
+
+    @cached_property
+    def _compared(self) -> Compared:
+        is_complete = self._is_paired and not self._not_measured
+        return Compared(self.label, self.delta, self._counts(), is_complete, self.rules.max_drop_points)
+
+    @cached_property
+    def _is_paired(self) -> bool:
+        return self.baseline.by_case or self.rules.policy is Policy.POINTS
+
+    @cached_property
+    def _not_measured(self) -> int:
+        return unmeasured(self.cases, self.outcomes) + unmeasured(self.cases, self.before)
+
+    def decide(self) -> tuple[VerdictState, Callable[[str], str]]:
+        """Return the result of the comparison, and a function that adds the reason to its message. The
+        message is not needed for the result, and takes much longer with bounds."""
+        total, rules, policy = len(self.cases.ids), self.rules, POLICIES[self.rules.policy]
+        compared, by_case, missing = self._compared, self.baseline.by_case, self._not_measured
+        counts, limit = compared.counts, compared.limit
+        loses_too_much = self._loses_too_much(counts, passed_count(self.before))
+        too_many = len(self._new_failures()) > allowed(rules.max_new_failures, total)
+        if loses_too_much or too_many or (self._is_paired and policy.fails(counts, limit)):
+            return VerdictState.FAILED, lambda message: message
+        if missing:
+            return VerdictState.ERROR, lambda message: f"{message}, {missing} not measured"
+        if not self._is_paired:
+            return (
+                VerdictState.INCONCLUSIVE,
+                lambda message: f"{message}: {_TO_RECORD_CASES}, or set policy: Points",
+            )
         if policy.passes(counts, limit) and (reason := self._hidden_by_truncation(policy)):
-            return VerdictState.INCONCLUSIVE, f"{message}, but {reason}: raise generation.maxNewTokens"
-        if undecided := policy.undecided(compared, message):
-            return VerdictState.INCONCLUSIVE, undecided
+            return (
+                VerdictState.INCONCLUSIVE,
+                lambda message: f"{message}, but {reason}: raise generation.maxNewTokens",
+            )
+        if policy.undecided(compared, ""):
+            return VerdictState.INCONCLUSIVE, lambda message: policy.undecided(compared, message)
         if not by_case and not self.baseline.by_case_later and rules.max_new_failures is not None:
-            return VerdictState.INCONCLUSIVE, f"{message}: {_TO_RECORD_CASES}, or remove maxNewFailures"
-        return VerdictState.PASSED, message
+            return (
+                VerdictState.INCONCLUSIVE,
+                lambda message: f"{message}: {_TO_RECORD_CASES}, or remove maxNewFailures",
+            )
+        return VerdictState.PASSED, lambda message: message
 
     def _counts(self, passing: str = PASS) -> PairedCounts:
         total, independent = len(self.cases.ids), independent_cases(self.cases)
