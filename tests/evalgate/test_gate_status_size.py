@@ -11,8 +11,16 @@ from support.world import Object, World, letters
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGateStatus
+from tunegate_api.v1alpha1.error_rate_status import (
+    MAX_FLAKY_CASES,
+    MAX_SIZES,
+    DetectionStatus,
+    FalseAlarmStatus,
+    RecordedErrorRate,
+)
 from tunegate_api.v1alpha1.evalgate_status import (
     MAX_BASELINES,
+    MAX_CALIBRATIONS,
     MAX_RECENT_LOOKS,
     MAX_RECORDS,
     JobLooks,
@@ -68,8 +76,31 @@ def world_with_old_status(gate: Object, uris: int = 4, uri_bytes: int = 1024) ->
     last = f"{records[0].job}/step-{10**9}"
     now = datetime(2026, 1, 1, tzinfo=UTC)
     baselines = [RecordedBaseline(key=f"{n:064}", sha256=SHA, time=now) for n in range(MAX_BASELINES)]
+    rates = [
+        RecordedErrorRate(
+            base_digest=f"{n:064}",
+            golden_sha256=SHA,
+            scoring=SHA[:12],
+            thresholds=SHA[:12],
+            false_alarm=FalseAlarmStatus(share="0.123", high="0.234"),
+            detection=[
+                DetectionStatus(points=f"{i}.125", share="0.123", low="0.012", high="0.345")
+                for i in range(MAX_SIZES)
+            ],
+            flaky=1000,
+            flaky_cases=["c" * 63] * MAX_FLAKY_CASES if n == MAX_CALIBRATIONS - 1 else [],
+            evaluations=28,
+            seconds=100_000,
+            job=f"{n:02}" + "j" * 61,
+            time=now + timedelta(minutes=n),
+        )
+        for n in reversed(range(MAX_CALIBRATIONS))
+    ]
     old = EvalGateStatus(
         records=records,
+        calibrations=rates,
+        error_rate="false alarm 12.3 % (at most 23.4 %), finds a 1.125-point drop in 12 % and a 5-point drop "
+        "in 34 %",
         last=last,
         pass_rate="1.00",
         base_rate="1.00",
@@ -107,7 +138,7 @@ LONGEST_MESSAGES = {
 
 
 @pytest.mark.parametrize("why", LONGEST_MESSAGES)
-@pytest.mark.parametrize(("uris", "uri_bytes", "kept"), [(4, 1024, 3), (1, 614, 6)])
+@pytest.mark.parametrize(("uris", "uri_bytes", "kept"), [(4, 1024, 2), (1, 614, 6)])
 def test_gate_status_with_the_longest_values_is_below_32_kib(
     why: str, uris: int, uri_bytes: int, kept: int
 ) -> None:
@@ -118,6 +149,8 @@ def test_gate_status_with_the_longest_values_is_below_32_kib(
     wire = world.gate("g" * 63)["status"]
     assert len(json.dumps(wire).encode()) < LIMIT
     assert len(wire["baselines"]) == MAX_BASELINES
+    named = [len(rate.get("flakyCases", [])) for rate in wire["calibrations"]]
+    assert named == [MAX_FLAKY_CASES] + [0] * (MAX_CALIBRATIONS - 1)
     messages = [condition["message"] for condition in wire["conditions"]]
     assert [len(message) for message in messages] == [MAX_MESSAGE, MAX_MESSAGE]
     assert [len(r["outcomes"]) for r in wire["records"]] == [1000] * kept + [0] * (MAX_RECORDS - kept)

@@ -9,7 +9,7 @@ from support.world import plan_for
 from tunegate_api.contract import PublishedArtifact, Report, Role
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.published import LastPublished
-from tunegate_api.results import Evaluation, Results, Subject
+from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject
 from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 
@@ -175,3 +175,14 @@ def test_report_with_too_many_targets_or_wrong_start_step_is_refused() -> None:
         ForeignReportError, match="the evaluation of a stage's starting model must have step 0, not 3"
     ):
         sender(SFT).check_report(report(SFT, results=started))
+
+
+@pytest.mark.parametrize("step", [SFT, PUBLISH])
+def test_only_the_gate_role_may_report_calibrations(step: Step):
+    measured = CalibrationOutcomes(
+        golden_sha256="a" * 64, base_digest="b" * 64, scoring="settings", reference="p"
+    )
+    results = Results(calibrations={"golden": measured})
+    sender(GATE).check_report(report(GATE, results=results))
+    with pytest.raises(ForeignReportError, match="results: the report has calibrations"):
+        sender(step).check_report(report(step, results=results))

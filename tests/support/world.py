@@ -44,7 +44,7 @@ from tunegate_api.plan import (
     TrainingParameters,
 )
 from tunegate_api.published import LastPublished
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import DataCheckResult
@@ -165,6 +165,8 @@ class Script:
     """A suffix of all case ids, to make them longer."""
     behind: list[str] | None = None
     """The trackers that pods report as behind; None if pods report no list."""
+    calibrations: dict[str, CalibrationOutcomes] | None = None
+    """The calibrations that the gate pod reports, by gate."""
     gate_reads: LastPublished | None = None
     """The published version that the gate pod finds at the publish targets."""
     publish_reads: LastPublished | None = None
@@ -239,7 +241,12 @@ class Script:
     def final_results(self, step: int, stage: str = STAGE) -> Results:
         """Return the results that the gate pod reports for the artifact of the checkpoint at ``step``."""
         evaluations = [self.evaluation(Subject.BASE, 0, stage), self.evaluation(Subject.FINAL, step, stage)]
-        return Results(sets=self.sets(), evaluations=evaluations, last_published=self.gate_reads)
+        return Results(
+            sets=self.sets(),
+            evaluations=evaluations,
+            calibrations=self.calibrations,
+            last_published=self.gate_reads,
+        )
 
 
 class World:

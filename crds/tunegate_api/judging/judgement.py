@@ -12,6 +12,7 @@ from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
 from tunegate_api.judging.best import Candidate, select_best
 from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
+from tunegate_api.judging.gate_calibration import GateCalibration, judge_calibration
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.judging.intervals import Interval
 from tunegate_api.judging.outcomes import (
@@ -62,6 +63,9 @@ class GateJudgement:
     safety: GateSafety | None = None
     """The results on the safety set, whose findings are part of ``verdict``. None if the gate has no safety
     set, and for a checkpoint that is not evaluated on it."""
+    calibration: GateCalibration | None = None
+    """The error rate of the gate, whose finding is part of ``verdict``. None for a checkpoint, and if the job
+    does not measure it."""
 
     @property
     def baselines(self) -> dict[str, int]:
@@ -276,11 +280,14 @@ def _judge_gate(
     if is_final or gate.safety_at_checkpoints:
         base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)
         safety = judge_gate_safety(gate, results, evaluation, base)
+    calibration = judge_calibration(gate, results, cases) if is_final else None
     if parts:
         finding = RuleFinding("sealed", VerdictState.PASSED, parts.text)
         verdict = replace(verdict, findings=(*verdict.findings, finding))
     if safety:
         verdict = replace(verdict, findings=(*verdict.findings, *safety.verdict.findings))
+    if calibration:
+        verdict = replace(verdict, findings=(*verdict.findings, calibration.finding))
     return GateJudgement(
         name=gate.name,
         cases=cases,
@@ -292,6 +299,7 @@ def _judge_gate(
         counted=counted,
         parts=parts,
         safety=safety,
+        calibration=calibration,
     )
 
 

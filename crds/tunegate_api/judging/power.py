@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import ceil, exp, floor, fsum, lgamma, log, log1p
 
 from tunegate_api.judging.new_failures import FLIPPED, allowed
-from tunegate_api.judging.outcomes import CaseSet, Policy, Rules, independent_cases
+from tunegate_api.judging.outcomes import MAX_CASES, CaseSet, Policy, Rules, independent_cases
 from tunegate_api.judging.paired import ALPHA, PairedCounts, fewest_cases, is_below
 
 MISSED = 0.05
@@ -76,6 +76,18 @@ def passing_share(total: int, limit: Fraction, most: int) -> float:
 
 def _passes(total: int, regressed: int, improved: int, limit: Fraction) -> bool:
     return is_below(PairedCounts(total, regressed, improved), limit)
+
+
+def cases_to_find(rules: Rules, share: float) -> int | None:
+    """Return the smallest number of golden cases with which the policy Points finds at least this share of
+    the models that are worse by the limit, see :func:`missed_share`. Returns None if no golden set can be so
+    large."""
+    limit = rules.max_drop_points
+    for total in range(ceil(100 / limit), MAX_CASES + 1):
+        most = min(ceil(limit * total / 100) - 1, allowed(rules.max_new_failures, total))
+        if 1 - missed_share(total, most, float(limit)) >= share:
+            return total
+    return None
 
 
 def power_text(cases: CaseSet | int, rules: Rules) -> str:

@@ -122,6 +122,9 @@ def crds() -> dict[str, dict[str, Any]]:
                     priority=1,
                 ),
                 _column(
+                    "ErrorRate", ".status.errorRate", "How often the gate is wrong, as measured.", priority=1
+                ),
+                _column(
                     "Message",
                     '.status.conditions[?(@.type=="Ready")].message',
                     "Why the gate is ready or not.",

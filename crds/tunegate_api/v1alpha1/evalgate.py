@@ -273,8 +273,8 @@ class GateCalibration(ApiModel):
     their outcome by chance. Each takes as long as the golden set does."""
     min_detection: Annotated[Share | None, Field(examples=["0.8"])] = None
     """Minimum share, 0 to 1, of models that are worse by `thresholds.maxDropPoints` that the gate must find.
-    If it finds a smaller share, a model that would pass is Inconclusive, and the gate is not Ready for later
-    jobs. If omitted, the error rate is only reported."""
+    The lower 95 % bound of the measured share counts. If it is smaller, a model that would pass is
+    Inconclusive, and the gate is not Ready for later jobs. If omitted, the error rate is only reported."""
 
 
 class GateTarget(ApiModel):

@@ -7,11 +7,12 @@ from pydantic import Field
 
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
+from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 
 MAX_RECORDS = 20
 """Maximum number of records in status: of published and unpublished versions together."""
-MAX_URI_BYTES = 10 * 1024
+MAX_URI_BYTES = 6 * 1024
 """Maximum total size of the URIs in status, in bytes, so that status stays below 32 KiB."""
 MAX_OUTCOME_BYTES = 6 * 1024
 """Maximum total size of the outcomes in status, in bytes, so that status stays below 32 KiB."""
@@ -23,6 +24,9 @@ MAX_BASELINES = 10
 
 MAX_RECENT_LOOKS = 8
 """Maximum number of jobs in status whose looks at the golden set may still increase."""
+MAX_CALIBRATIONS = 3
+"""Maximum number of measured error rates in status, of 900 bytes each without the ids of cases, so that
+status stays below 32 KiB."""
 
 
 class GateReason(StrEnum):
@@ -46,6 +50,9 @@ class GateReason(StrEnum):
     UNREACHABLE_THRESHOLDS = "UnreachableThresholds"
     """No model could pass: `thresholds` name cases that do not exist, or the set has too few cases for
     them."""
+    LOW_DETECTION = "LowDetection"
+    """The newest measured error rate of the gate is below `calibration.minDetection`. The message shows the
+    arithmetic and what to do."""
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or uses a feature that is not supported yet."""
 
@@ -88,7 +95,7 @@ class Record(StatusModel):
     """True if the gate was in a dry run when the job started: the verdict blocked nothing. Absent
     otherwise."""
     published_uris: Annotated[list[str], Field(max_length=4)] = []
-    """URIs that this version was published to. Empty if it was not published. Status keeps at most 10 KiB of
+    """URIs that this version was published to. Empty if it was not published. Status keeps at most 6 KiB of
     URIs in total, for the newest versions. The ConfigMap named by `recordsConfigMap` has all URIs."""
     time: Time
     """Time of the judgement."""
@@ -186,6 +193,13 @@ class EvalGateStatus(StatusModel):
     """Cached results of base models that jobs with this gate measured or used, starting with the newest jobs.
     A pod reuses a baseline that is listed here or in the status of the pod's job. All other baselines are
     measured again."""
+
+    calibrations: Annotated[list[RecordedErrorRate], Field(max_length=MAX_CALIBRATIONS)] = []
+    """Error rates that jobs with this gate measured, starting with the newest job. There is one for each base
+    model, golden set, scoring and thresholds, at most 3."""
+    error_rate: Annotated[str, Field(max_length=256)] | None = None
+    """The newest error rate with the current golden set, scoring and thresholds, in words. Absent if it was
+    not measured."""
 
     def to_wire(self) -> dict[str, Any]:
         """Return the JSON form, without empty values."""

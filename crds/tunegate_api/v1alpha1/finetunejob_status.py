@@ -8,6 +8,7 @@ from pydantic import Field
 from tunegate_api.meta import Condition, Decimal, Message, Sha256, StatusModel, Time, find_condition
 from tunegate_api.v1alpha1.cost import Cost, StageMemory
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataCheckResult, DataStatus
+from tunegate_api.v1alpha1.error_rate_status import JobErrorRate
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     BaselineDigest,
@@ -344,6 +345,9 @@ class FineTuneJobStatus(StatusModel):
     """The published version, with one entry per publish target."""
     baselines: Annotated[list[BaselineDigest], Field(max_length=MAX_BASELINES)] = []
     """Digests of the files in the baseline cache that pods of this job wrote or used, newest last."""
+    calibrations: Annotated[list[JobErrorRate], Field(max_length=8)] = []
+    """Error rates of gates that this job measured. Later jobs with the same base model do not measure them
+    again."""
     stop: Stop | None = None
     """Why a gate or a task metric stopped training."""
     decisions: Annotated[list[StopDecision], Field(max_length=MAX_DECISIONS)] = []

@@ -60,7 +60,6 @@ FINETUNEJOB = (
 )
 
 EVALGATE = (
-    NotYet("calibration", GIVEN, "measuring the error rate of a gate"),
     NotYet("target", GIVEN, "judging a model independently of a job"),
     NotYet("schedule", GIVEN, "judging on a schedule"),
 )

@@ -9,6 +9,7 @@ from tunegate_api.validation.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.evalgate.baselines import names_gate, with_baselines
+from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.decide import decide, refuse
 from tunegate_operator.evalgate.looks import has_new_looks
 from tunegate_operator.evalgate.observe import Unreadable, observe
@@ -40,8 +41,8 @@ class EvalGateController:
         """Return the gates that a changed object concerns.
 
         A ConfigMap concerns the gates whose golden set or safety set it contains. A FineTuneJob concerns the
-        gates that judged its final model, and those of its gates that do not list all cached baselines of the
-        job, or do not count all models that it evaluated, yet."""
+        gates that judged its final model, and those of its gates that do not list all cached baselines and
+        error rates of the job, or do not count all models that it evaluated, yet."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
@@ -49,7 +50,7 @@ class EvalGateController:
         if changed["kind"] == "FineTuneJob":
             status = changed.get("status") or {}
             judged = {result["name"] for result in (status.get("final") or {}).get("gates", [])}
-            if not judged and not status.get("baselines") and not status.get("checkpoints"):
+            if not judged and not any(map(status.get, ("baselines", "calibrations", "checkpoints"))):
                 return []
             gates = view.of_kind(self.kind, namespace)
             return [
@@ -71,8 +72,8 @@ def _about_results(unreadable: Unreadable) -> Event:
 
 
 def _has_news(gate: Object, job: Object) -> bool:
-    """Whether the status of a job with this gate has cached baselines or evaluations that the gate's status
-    does not include yet."""
+    """Whether the status of a job with this gate has baselines, error rates or evaluations that the gate's
+    status does not include yet."""
     name = gate["metadata"]["name"]
     if not names_gate(job, name):
         return False
@@ -80,8 +81,11 @@ def _has_news(gate: Object, job: Object) -> bool:
         known = parse_status(gate, EvalGateStatus)
     except UnreadableStatusError:
         return False
-    has_baselines = with_baselines(known.baselines, name, [job]) != known.baselines
-    return has_baselines or has_new_looks(known.looks, name, job)
+    return (
+        with_baselines(known.baselines, name, [job]) != known.baselines
+        or with_calibrations(known.calibrations, name, [job]) != known.calibrations
+        or has_new_looks(known.looks, name, job)
+    )
 
 
 def _config_maps(gate: Object) -> list[object]:

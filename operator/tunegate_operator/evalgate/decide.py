@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tunegate_api.contract import sha256_text
+from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
 from tunegate_api.judging.golden import (
     GoldenError,
     case_set,
@@ -35,10 +36,35 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     The same input gives the same result."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
-    looks = with_message(observed.looks, status.records)
-    status = status.model_copy(update={"baselines": list(observed.baselines), "looks": looks})
-    judged = _judge_golden_set(observed, status, now)
-    return _judge_safety_set(observed, judged, status, now), actions
+    known = {
+        "baselines": list(observed.baselines),
+        "calibrations": list(observed.calibrations),
+        "looks": with_message(observed.looks, status.records),
+    }
+    status = status.model_copy(update=known)
+    judged = _judge_safety_set(observed, _judge_golden_set(observed, status, now), status, now)
+    return _judge_error_rate(observed, judged, status, now), actions
+
+
+def _judge_error_rate(
+    observed: ObservedGate, judged: EvalGateStatus, status: EvalGateStatus, now: datetime
+) -> EvalGateStatus:
+    """Return the status of a gate whose sets were judged, with its newest error rate in words. If this error
+    rate is below `minDetection`, the gate is not ready. As for the safety set, conditions are those of
+    ``status``, from before the sets were judged."""
+    spec, generation = observed.gate.spec, observed.gate.metadata.generation
+    measured = of_settings(judged.calibrations, spec, judged.digest) if spec.calibration else []
+    if not measured:
+        return judged.model_copy(update={"error_rate": None})
+    text = error_rate_text(measured[0], spec.thresholds.rules().max_drop_points)
+    judged = judged.model_copy(update={"error_rate": text})
+    low = low_detection(measured[0], spec, judged.cases)
+    if not low:
+        return judged
+    message = f"{text}, measured by FineTuneJob {measured[0].job}; {low}"
+    judged = judged.model_copy(update={"conditions": status.conditions})
+    reason = GateReason.LOW_DETECTION
+    return _ready(judged, "False", reason, message, generation=generation, now=now, stalled=True)
 
 
 def _with_records(

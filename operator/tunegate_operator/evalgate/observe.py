@@ -13,12 +13,14 @@ from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import Results, Subject, golden_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Looks, Record, RecordedBaseline
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.evalgate.baselines import with_baselines
+from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.looks import with_looks
 from tunegate_operator.evalgate.records import baseline_jobs, read_records
 from tunegate_operator.names import REQUEST_KEY, RESULTS_KEY, request_name, results_name
@@ -66,13 +68,16 @@ class ObservedGate:
     """Cached baselines that jobs with this gate measured or used, including deleted jobs."""
     looks: Looks | None = None
     """How often jobs evaluated models on the golden set, including deleted jobs."""
+    calibrations: tuple[RecordedErrorRate, ...] = ()
+    """Error rates of this gate that jobs measured, including deleted jobs."""
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
     golden, safety, recorded = _golden(gate, view), _safety(gate, view), read_records(gate.metadata, view)
     if isinstance(golden, Missing):
-        baselines = tuple(gate.status.baselines)
-        return ObservedGate(gate, golden, safety, (), recorded, (), baselines, gate.status.looks)
+        status = gate.status
+        known = tuple(status.baselines), status.looks, tuple(status.calibrations)
+        return ObservedGate(gate, golden, safety, (), recorded, (), *known)
     jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
     digest = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
     found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
@@ -86,6 +91,7 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
         tuple(with_baselines(gate.status.baselines, gate.metadata.name, jobs)),
         # A changed set that is not the pinned one starts no new count.
         with_looks(gate.status.looks, gate.metadata.name, gate.spec.golden.sha256 or digest, jobs, view),
+        tuple(with_calibrations(gate.status.calibrations, gate.metadata.name, jobs)),
     )
 
 

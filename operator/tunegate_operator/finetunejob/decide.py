@@ -40,7 +40,7 @@ from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.decisions import PAST, decided_text
 from tunegate_operator.finetunejob.draft import Draft, Run, last_step
 from tunegate_operator.finetunejob.inputs import ensure_request
-from tunegate_operator.finetunejob.judge import final_status
+from tunegate_operator.finetunejob.judge import final_status, measured_error_rates
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
@@ -281,7 +281,7 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
     if final is None:
         await_report(run, step)
         return False
-    draft.set(final=final)
+    draft.set(final=final, calibrations=measured_error_rates(run.request, run.results))
     decision = draft.status.verdict_decision
     if may_publish(run.request, final.verdict, final.verdict_digest, decision):
         return True

@@ -12,6 +12,7 @@ from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.cost import Cost
 from tunegate_api.v1alpha1.data_status import DataCheckResult, DataStatus
+from tunegate_api.v1alpha1.error_rate_status import JobErrorRate
 from tunegate_api.v1alpha1.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
@@ -64,6 +65,7 @@ class StatusChanges(TypedDict, total=False):
     verdict_decision: VerdictDecision | None
     published: list[Published]
     baselines: list[BaselineDigest]
+    calibrations: list[JobErrorRate]
     stop: Stop | None
     decisions: list[StopDecision]
     failure: Failure | None

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from tunegate_api.contract import GateRequest, Request, StartRequest
+from tunegate_api.judging.gate_calibration import calibrated_bases
 from tunegate_api.judging.outcomes import counted_outcomes
 from tunegate_api.meta import find_condition
 from tunegate_api.published import PublishedVersion
@@ -232,6 +233,7 @@ def _make_request(observed: ObservedJob, trainer_image: str, left_out: dict[str,
                 golden_sha256=gate.status.digest or "",
                 required=observed.required_gates.may_include(name),
                 safety_sha256=gate.status.safety_digest if gate.spec.safety else None,
+                calibrated_bases=calibrated_bases(gate),
                 last_published=_last_published(gate, uris),
             )
             for name, gate in observed.gates.items()

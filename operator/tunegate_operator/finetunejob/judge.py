@@ -15,6 +15,7 @@ from tunegate_api.judging.outcomes import (
 from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.meta import cut
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.v1alpha1.error_rate_status import JobErrorRate
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,
@@ -62,6 +63,17 @@ def final_status(request: Request, results: Results) -> FinalStatus | None:
 def _left_out(request: Request, gate: str) -> GateResult:
     message = f"not judged: {request.left_out[gate]}"
     return GateResult(name=gate, verdict=VerdictState.ERROR, message=cut(message), dry_run=True)
+
+
+def measured_error_rates(request: Request, results: Results) -> list[JobErrorRate]:
+    """Return the error rates of gates that the job measured."""
+    judged = judgement.judge_final(request, results)
+    gates = judged.gates if judged else ()
+    return [
+        JobErrorRate.model_validate({**gate.calibration.error_rate.to_wire(), "gate": gate.name})
+        for gate in gates
+        if gate.calibration and gate.calibration.error_rate
+    ]
 
 
 def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation) -> GateResult:

@@ -16,7 +16,6 @@ NOT_YET: dict[str, Changes] = {
 }
 
 GATE_NOT_YET: dict[str, Changes] = {
-    "calibration": {"spec.calibration": {"repeats": 4}},
     "target": {"spec.target": {"fineTuneJob": "orders"}},
     "schedule": {"spec.target": {"fineTuneJob": "orders"}, "spec.schedule": "0 6 * * *"},
 }

@@ -1,0 +1,212 @@
+"""Judge the error rate of a gate that a job measured, and describe it for status, messages and reports."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+
+from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.judging.calibration import ErrorRates, error_rates
+from tunegate_api.judging.outcomes import CaseSet, RuleFinding, Rules, VerdictState, threshold_text
+from tunegate_api.judging.power import cases_to_find
+from tunegate_api.meta import Sha256, exact
+from tunegate_api.results import CalibrationOutcomes, Results, Subject, golden_set
+from tunegate_api.v1alpha1 import EvalGate
+from tunegate_api.v1alpha1.error_rate_status import (
+    MAX_FLAKY_CASES,
+    DetectionStatus,
+    ErrorRate,
+    FalseAlarmStatus,
+    RecordedErrorRate,
+)
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
+
+MIN_DETECTION = "minDetection"
+CALIBRATION = "calibration"
+"""The name of the rule that states the error rate of a gate without `minDetection`. It always passes."""
+_UNRELATED = {"maxDropBetweenCheckpoints", "onRegression", "requiredTags"}
+"""Thresholds on which the error rate does not depend."""
+
+
+@dataclass(frozen=True)
+class GateCalibration:
+    """The error rate of a gate, or why it was not measured, and what follows for the verdict."""
+
+    finding: RuleFinding
+    error_rate: ErrorRate | None = None
+    """The error rate for status. None if it was not measured."""
+
+
+def thresholds_digest(thresholds: Thresholds) -> str:
+    """Return the first 12 characters of the digest of the thresholds that the error rate depends on."""
+    wire = {name: value for name, value in thresholds.to_wire().items() if name not in _UNRELATED}
+    return sha256_text(json.dumps(wire, sort_keys=True))[:12]
+
+
+def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> GateCalibration | None:
+    """Judge the error rate of a gate that a job measured.
+
+    Returns None if the gate has no calibration, or if the error rate is known for the base model of the job.
+    If `minDetection` is set and the error rate was not measured, the finding is an Error.
+    """
+    wanted = gate.spec.calibration
+    if wanted is None:
+        return None
+    bases = {found.digest for found in results.find(Subject.BASE)}
+    measured, problem = (results.calibrations or {}).get(gate.name), ""
+    if measured is None:
+        if bases & set(gate.calibrated_bases or ()):
+            return None
+        problem = "no evaluations for it were reported"
+    else:
+        problem = _of_others(gate, results, measured, bases)
+    rules = gate.spec.thresholds.rules()
+    if measured is None or problem:
+        return _not_measured(gate, problem)
+    rates = error_rates(cases, rules, measured)
+    if rates.problem:
+        return _not_measured(gate, rates.problem)
+    shown = _error_rate(gate.spec, measured, rates)
+    text = error_rate_text(shown, rules.max_drop_points)
+    if wanted.min_detection is None:
+        return GateCalibration(RuleFinding(CALIBRATION, VerdictState.PASSED, text), shown)
+    minimum = exact(wanted.min_detection)
+    arithmetic = f"{text}; {detection_text(shown, rules.max_drop_points, minimum)}"
+    if (found := detection_at(shown, rules.max_drop_points)) is None:
+        largest = f"the planted regressions are worse by at most {float(rates.largest):.1f} points"
+        message = f"{text}; {largest}, so it is not known how often a model that is worse by "
+        message += f"{float(rules.max_drop_points):g} points is found, required {threshold_text(minimum)}"
+        return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
+    if exact(found.low) < minimum:
+        message = f"{arithmetic}: {advice(rules, len(cases.ids), minimum)}"
+        return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
+    return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.PASSED, arithmetic), shown)
+
+
+def _of_others(
+    gate: GateRequest, results: Results, measured: CalibrationOutcomes, bases: set[Sha256 | None]
+) -> str:
+    """Return why the evaluations are not those of this job and its gate; empty if they are."""
+    if measured.golden_sha256 != gate.golden_sha256 or measured.scoring != gate.spec.scoring:
+        return "its evaluations have another golden set or other settings"
+    if measured.base_digest not in bases:
+        return "its evaluations are of another base model"
+    final = next(iter(results.find(Subject.FINAL)), None)
+    if final is None or final.outcomes.get(golden_set(gate.name)) != measured.reference:
+        return "its evaluations are of another model"
+    return ""
+
+
+def _not_measured(gate: GateRequest, problem: str) -> GateCalibration:
+    is_required = gate.spec.calibration is not None and gate.spec.calibration.min_detection is not None
+    state = VerdictState.ERROR if is_required else VerdictState.PASSED
+    rule = MIN_DETECTION if is_required else CALIBRATION
+    return GateCalibration(RuleFinding(rule, state, f"the error rate was not measured: {problem}"))
+
+
+def _error_rate(spec: EvalGateSpec, measured: CalibrationOutcomes, rates: ErrorRates) -> ErrorRate:
+    return ErrorRate(
+        base_digest=measured.base_digest,
+        golden_sha256=measured.golden_sha256,
+        scoring=measured.scoring,
+        thresholds=thresholds_digest(spec.thresholds),
+        false_alarm=FalseAlarmStatus(
+            share=_share(rates.false_alarm.share), high=_share(max(0.001, rates.false_alarm.high), up=True)
+        ),
+        detection=[
+            DetectionStatus(
+                points=f"{float(one.points):g}",
+                share=_share(one.share),
+                low=_share(one.low),
+                high=_share(one.high, up=True),
+            )
+            for one in rates.detection
+        ],
+        flaky=len(rates.flaky),
+        flaky_cases=list(rates.flaky[:MAX_FLAKY_CASES]),
+        evaluations=measured.evaluations,
+        seconds=round(measured.seconds),
+    )
+
+
+def _share(value: float, *, up: bool = False) -> str:
+    """Return a share with three digits. A bound is rounded to the safe side."""
+    thousandths = ceil(1000 * value - 1e-9) if up else floor(1000 * value + 1e-9)
+    return f"{thousandths / 1000:.3f}"
+
+
+def detection_at(rate: ErrorRate, points: Fraction) -> DetectionStatus | None:
+    """Return the detection rate for a drop of ``points`` percentage points; None if it is not stated."""
+    return next((one for one in rate.detection if exact(one.points) == points), None)
+
+
+def error_rate_text(rate: ErrorRate, limit: Fraction) -> str:
+    """Describe an error rate: "false alarm 1.2 % (at most 2.0 %), finds a 5-point drop in 93 %". ``limit`` is
+    the largest allowed drop of the gate. The rate is stated for it, and for 5 points."""
+    alarm = rate.false_alarm
+    text = f"false alarm {_percent(alarm.share)} % (at most {_percent(alarm.high)} %)"
+    sizes = sorted({limit, Fraction(5)})
+    found = [one for one in (detection_at(rate, size) for size in sizes) if one]
+    if not found:
+        return f"{text}, detection unknown"
+    drops = [f"a {one.points}-point drop in {floor(100 * exact(one.share))} %" for one in found]
+    return f"{text}, finds {' and '.join(drops)}"
+
+
+def _percent(share: str) -> str:
+    return f"{float(100 * exact(share)):.1f}"
+
+
+def detection_text(rate: ErrorRate, limit: Fraction, minimum: Fraction) -> str:
+    """Compare the detection rate at the limit with `minDetection`."""
+    found = detection_at(rate, limit)
+    low = "unknown" if found is None else f"at least {_percent(found.low)} %"
+    return f"detection of a {float(limit):g}-point drop {low}, required {float(100 * minimum):g} %"
+
+
+def advice(rules: Rules, cases: int, minimum: Fraction) -> str:
+    """Return what raises the detection rate of a gate with ``cases`` golden cases to ``minimum``."""
+    if rules.policy == "NonInferior":
+        return "have more golden cases, or lower calibration.minDetection to at most 0.95"
+    needed = cases_to_find(rules, float(minimum))
+    if needed is not None and needed > cases:
+        return f"have at least {needed} golden cases, or set thresholds.policy: NonInferior"
+    return "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
+
+
+def current(gate: EvalGate) -> list[RecordedErrorRate]:
+    """Return the error rates in the status of a gate that were measured with its golden set, its settings and
+    its thresholds, from newest to oldest."""
+    spec, status = gate.spec, gate.status
+    return of_settings(status.calibrations, spec, status.digest)
+
+
+def of_settings(
+    rates: Iterable[RecordedErrorRate], spec: EvalGateSpec, digest: Sha256 | None
+) -> list[RecordedErrorRate]:
+    """Return the error rates with this golden set, and the settings and thresholds of ``spec``."""
+    wanted = (digest, spec.scoring, thresholds_digest(spec.thresholds))
+    return [one for one in rates if (one.golden_sha256, one.scoring, one.thresholds) == wanted]
+
+
+def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str:
+    """Return why the error rate is below `minDetection`, and what to do; empty if it is not, or if the
+    detection rate at the limit is unknown."""
+    minimum = spec.calibration.min_detection if spec.calibration else None
+    rules = spec.thresholds.rules()
+    found = detection_at(rate, rules.max_drop_points)
+    if minimum is None or found is None or exact(found.low) >= exact(minimum):
+        return ""
+    text = detection_text(rate, rules.max_drop_points, exact(minimum))
+    return f"{text}: {advice(rules, cases or 0, exact(minimum))}"
+
+
+def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
+    """Return the digests of the base models for which the error rate of a gate is known; None if there are
+    none. With `minDetection`, the detection rate at the limit must be known."""
+    if gate.spec.calibration is None:
+        return None
+    limit, is_required = gate.spec.thresholds.rules().max_drop_points, gate.spec.calibration.min_detection
+    known = [one for one in current(gate) if not is_required or detection_at(one, limit)]
+    return sorted({one.base_digest for one in known}) or None

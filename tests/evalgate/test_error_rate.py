@@ -1,0 +1,231 @@
+"""A job measures the error rate of a gate; the gate keeps it, shows it, and is not ready if it is too low."""
+
+from typing import Any
+
+import pytest
+
+from support.builders import golden_text, make_gate, make_job
+from support.world import DIGEST, Object, Script, World, letters
+from tunegate_api.contract import Request, sha256_text
+from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.meta import find_condition
+from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
+from tunegate_api.v1alpha1.evalgate_status import MAX_CALIBRATIONS, GateReason
+from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.names import REQUEST_KEY, request_name
+
+POINTS = {"minPassRate": "0.8"}
+NON_INFERIOR = {"minPassRate": "0.8", "policy": "NonInferior"}
+TEXT = "false alarm 0.0 % (at most 0.1 %), finds a 5-point drop in 56 %"
+
+
+def gate(thresholds: dict[str, Any] | None = None, minimum: str | None = None, **spec: Any) -> Object:
+    wanted = {"repeats": 4} | ({"minDetection": minimum} if minimum else {})
+    return make_gate().with_spec(calibration=wanted, thresholds=thresholds or POINTS, **spec).obj()
+
+
+def outcomes(of_gate: Object, worse: int = 20, repeat: str = "", **changes: Any) -> CalibrationOutcomes:
+    """Return a calibration in which ``worse`` cases regress in the planted regression."""
+    found = EvalGate.model_validate(of_gate)
+    reference = letters(94)
+    planted = "f" * worse + reference[worse:]
+    measured = CalibrationOutcomes(
+        golden_sha256=sha256_text(golden_text()),
+        base_digest=DIGEST,
+        scoring=found.spec.scoring,
+        reference=reference,
+        repeats=[repeat or reference] * 4,
+        planted=[PlantedRegression(name="strength 0.5", outcomes=planted)],
+        evaluations=6,
+        seconds=30.4,
+    )
+    return measured.model_copy(update=changes)
+
+
+def run(
+    thresholds: dict[str, Any] | None = None,
+    minimum: str | None = None,
+    worse: int = 20,
+    repeat: str = "",
+    **changes: Any,
+) -> tuple[World, FineTuneJobStatus]:
+    wanted = gate(thresholds, minimum)
+    world = World(Script(calibrations={"golden": outcomes(wanted, worse, repeat, **changes)}))
+    world.apply_all(gate=wanted)
+    return world, world.run()
+
+
+def status(world: World) -> EvalGateStatus:
+    return EvalGateStatus.model_validate(world.gate()["status"])
+
+
+def ready(world: World) -> tuple[str, str, str]:
+    condition = find_condition(status(world).conditions, "Ready")
+    assert condition is not None
+    return condition.status, condition.reason, condition.message
+
+
+def request(world: World, name: str) -> Request:
+    uid = world.job(name)["metadata"]["uid"]
+    found = world.cluster.as_user.get(Key("ConfigMap", "default", request_name(name, uid)))
+    assert found is not None
+    return Request.model_validate_json(found["data"][REQUEST_KEY])
+
+
+def run_another(world: World, name: str, worse: int | None = None) -> FineTuneJobStatus:
+    """Run another job. It measures the error rate if ``worse`` is given."""
+    world.outbox.clear()
+    world.script.calibrations = None
+    if worse is not None:
+        world.script.calibrations = {"golden": outcomes(world.gate(), worse)}
+    world.clock.advance(60)
+    world.apply(make_job(name).obj())
+    return world.run(name)
+
+
+def set_thresholds(world: World, thresholds: dict[str, Any]) -> None:
+    found = world.gate()
+    found["spec"]["thresholds"] = thresholds
+    world.cluster.as_user.replace(found)
+    world.settle()
+
+
+def test_job_and_gate_state_the_measured_error_rate():
+    world, job = run()
+    assert job.phase is Phase.SUCCEEDED
+    assert job.final is not None
+    assert TEXT in job.final.gates[0].message
+    assert [rate.gate for rate in job.calibrations] == ["golden"]
+    assert status(world).error_rate == TEXT
+    (rate,) = status(world).calibrations
+    assert (rate.job, rate.evaluations, rate.seconds, rate.flaky) == ("orders", 6, 30, 0)
+    assert [one.points for one in rate.detection] == ["2.5", "5", "7.5", "10", "15"]
+    assert (rate.false_alarm.share, rate.false_alarm.high) == ("0.000", "0.001")
+
+
+def test_gate_names_the_cases_that_flip():
+    world, _ = run(repeat="f" + letters(93, 99))
+    (rate,) = status(world).calibrations
+    assert (rate.flaky, rate.flaky_cases) == (1, ["case-0"])
+
+
+def test_error_rate_without_minimum_never_blocks():
+    world, job = run(worse=3)
+    assert job.phase is Phase.SUCCEEDED
+    assert status(world).error_rate == "false alarm 0.0 % (at most 0.1 %), detection unknown"
+    assert ready(world)[0] == "True"
+
+
+def test_later_job_with_the_same_base_model_does_not_measure_again():
+    world, _ = run()
+    assert request(world, "orders").gates[0].calibrated_bases is None
+    assert run_another(world, "second").phase is Phase.SUCCEEDED
+    assert request(world, "second").gates[0].calibrated_bases == [DIGEST]
+    assert status(world).error_rate == TEXT
+
+
+def test_job_that_measured_no_error_rate_ends_with_a_gate_error():
+    wanted = gate(NON_INFERIOR, "0.8")
+    world = World()
+    world.apply_all(gate=wanted)
+    job = world.run()
+    assert job.final is not None
+    assert job.final.verdict is VerdictState.ERROR
+    assert job.failure is not None
+    assert "the error rate was not measured: no evaluations for it were reported" in job.failure.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"golden_sha256": "e" * 64}, "its evaluations have another golden set or other settings"),
+        ({"scoring": "other"}, "its evaluations have another golden set or other settings"),
+        ({"base_digest": "e" * 64}, "its evaluations are of another base model"),
+        ({"reference": letters(95)}, "its evaluations are of another model"),
+        ({"repeats": []}, "0 repeats and 1 planted regressions were reported"),
+    ],
+)
+def test_evaluations_of_other_models_measure_no_error_rate(changes: dict[str, Any], problem: str):
+    world, job = run(NON_INFERIOR, "0.8", **changes)
+    assert job.final is not None
+    assert job.final.verdict is VerdictState.ERROR
+    assert problem in job.final.gates[0].message
+    assert (job.calibrations, status(world).calibrations) == ([], [])
+
+
+def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
+    world, job = run(minimum="0.8")
+    assert job.final is not None
+    assert job.final.verdict is VerdictState.INCONCLUSIVE
+    message = (
+        f"{TEXT}; detection of a 5-point drop at least 56.3 %, required 80 %: "
+        "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
+    )
+    assert job.final.gates[0].message == message
+    value, reason, text = ready(world)
+    assert (value, reason) == ("False", GateReason.LOW_DETECTION)
+    assert text == message.replace("; ", ", measured by FineTuneJob orders; ", 1)
+    assert find_condition(status(world).conditions, "Stalled") is not None
+    assert run_another(world, "second").phase is Phase.PENDING
+
+
+def test_gate_with_low_detection_is_ready_after_a_change_of_its_thresholds():
+    world, _ = run(minimum="0.8")
+    set_thresholds(world, NON_INFERIOR | {"maxDropPoints": "10"})
+    assert ready(world)[0] == "True"
+    assert status(world).error_rate is None
+    assert run_another(world, "second", worse=30).phase is Phase.SUCCEEDED
+    assert request(world, "second").gates[0].calibrated_bases is None
+    assert ready(world)[0] == "True"
+
+
+def test_condition_of_a_gate_with_low_detection_keeps_its_transition_time():
+    world, _ = run(minimum="0.8")
+    before = find_condition(status(world).conditions, "Ready")
+    world.clock.advance(3600)
+    world.boot()
+    world.settle()
+    assert find_condition(status(world).conditions, "Ready") == before
+
+
+def test_enough_detection_passes():
+    thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
+    world, job = run(thresholds, "0.9", worse=30)
+    assert job.phase is Phase.SUCCEEDED
+    assert ready(world)[0] == "True"
+
+
+def test_too_small_planted_regressions_are_measured_again_by_the_next_job():
+    world, job = run(NON_INFERIOR | {"maxDropPoints": "10"}, "0.8", worse=3)
+    assert job.final is not None
+    assert job.final.verdict is VerdictState.INCONCLUSIVE
+    assert "the planted regressions are worse by at most 3.0 points" in job.final.gates[0].message
+    assert ready(world)[0] == "True"
+    run_another(world, "second", worse=30)
+    assert request(world, "second").gates[0].calibrated_bases is None
+
+
+def test_error_rates_are_kept_after_their_job_is_deleted():
+    world, _ = run()
+    for obj in (*world.cluster.as_user.list_objects("Job"), world.job()):
+        world.cluster.as_user.delete(Key.of(obj), obj["metadata"]["uid"])
+    world.settle()
+    assert status(world).error_rate == TEXT
+
+
+def test_gate_keeps_the_newest_error_rates():
+    world, _ = run()
+    for number in range(MAX_CALIBRATIONS + 1):
+        set_thresholds(world, POINTS | {"maxNewFailures": str(20 + number)})
+        run_another(world, f"job-{number}", worse=20)
+    jobs = [rate.job for rate in status(world).calibrations]
+    assert jobs == [f"job-{number}" for number in reversed(range(1, MAX_CALIBRATIONS + 1))]
+
+
+def test_gate_ignores_error_rates_of_jobs_with_other_gates():
+    world, _ = run()
+    world.apply(make_gate("other").with_spec(calibration={}).obj())
+    world.settle()
+    assert EvalGateStatus.model_validate(world.gate("other")["status"]).calibrations == []
