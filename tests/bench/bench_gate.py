@@ -4,9 +4,9 @@ For each number of golden cases, pairs of models are drawn: equally good ones, 8
 chance, and models that are worse by the limit. The simulated share that passes is compared with the exact
 probability, and with the gate of NeMo Evaluator, which judges the same pairs. It needs Python 3.12; without
 it, its documented rule is used, a t interval of the differences. Other parts simulate the stop rule, measure
-how many verdicts are computed in a second, and compare the evaluation of a golden set with lm-eval and
-inspect_ai. Writes build/bench/gate.json; the part ``policies`` draws
-docs/gate-policies.png.
+how many verdicts are computed in a second, compare the error rate of a calibration with fresh models, and
+compare the evaluation of a golden set with lm-eval and inspect_ai. Writes build/bench/gate.json; the part
+``policies`` draws docs/gate-policies.png.
 """
 
 import sys
@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nemo_gate
+from error_rates import calibration
 from golden_speed import evaluation
 from measures import Measure, run
 from scipy.stats import t as student
@@ -260,5 +261,11 @@ def _draw(drawn: dict[tuple[str, str], list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    parts = {"policies": policies, "stop-rule": stop_rule, "speed": speed, "evaluation": evaluation}
+    parts = {
+        "policies": policies,
+        "stop-rule": stop_rule,
+        "speed": speed,
+        "calibration": calibration,
+        "evaluation": evaluation,
+    }
     sys.exit(run("gate", parts, versions=nemo_gate.version()))

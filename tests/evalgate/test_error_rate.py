@@ -6,7 +6,7 @@ import pytest
 
 from support.builders import golden_text, make_gate, make_job
 from support.world import DIGEST, Object, Script, World, letters
-from tunegate_api.contract import Request, sha256_text
+from tunegate_api.contract import Report, Request, Role, sha256_text
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import find_condition
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
@@ -14,6 +14,7 @@ from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_CALIBRATIONS, GateReason
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
 from tunegate_operator.engine.cluster import Key
+from tunegate_operator.finetunejob.last_report import POST_SECONDS
 from tunegate_operator.names import REQUEST_KEY, request_name
 
 POINTS = {"minPassRate": "0.8"}
@@ -229,3 +230,35 @@ def test_gate_ignores_error_rates_of_jobs_with_other_gates():
     world.apply(make_gate("other").with_spec(calibration={}).obj())
     world.settle()
     assert EvalGateStatus.model_validate(world.gate("other")["status"]).calibrations == []
+
+
+def test_job_waits_for_the_report_with_the_error_rate():
+    """The gate pod reports the evaluation of the artifact before it measures the error rate."""
+    thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
+    wanted = gate(thresholds, "0.9")
+    world = World(Script(), posts=True)
+    world.apply_all(gate=wanted)
+    world.until_job("gate")
+    (job,) = world.active_jobs()
+    uid = world.job()["metadata"]["uid"]
+    early = Report(
+        job_uid=uid,
+        role=Role.GATE,
+        attempt=1,
+        sequence=1,
+        time=world.clock.now(),
+        results=world.script.final_results(40),
+    )
+    world.cluster.start_pod(job["metadata"]["name"])
+    world.outbox[early.file_name] = early
+    world.reconciler.handle_report(early.to_wire())
+    world.settle()
+    world.script.calibrations = {"golden": outcomes(wanted, 30)}
+    world.is_reachable = False
+    world.tick()
+    world.settle()
+    assert "waiting for its last report" in world.status().message
+    world.advance(POST_SECONDS)
+    world.is_reachable = True
+    assert world.run().phase is Phase.SUCCEEDED
+    assert status(world).error_rate is not None

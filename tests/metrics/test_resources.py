@@ -4,8 +4,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from support.builders import make_gate, make_job
-from support.world import REGRESSING, Script, World
+from support.builders import golden_text, make_gate, make_job
+from support.world import DIGEST, REGRESSING, Script, World, letters
+from tunegate_api.contract import sha256_text
+from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.v1alpha1 import EvalGate
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.metrics.resources import FINISHED_HOURS, ResourceCollector
 
@@ -148,6 +151,26 @@ def test_gate_metrics_are_readiness_pass_ratios_and_judged_versions():
     assert scrape.samples("evalgate_version_golden_pass_ratio") == [
         {**gate, "finetunejob": "orders", "step": "40", "verdict": "Passed", "published": "false"}
     ]
+
+
+def test_gate_metrics_have_the_measured_error_rate():
+    gate = make_gate().with_spec(calibration={}).obj()
+    measured = CalibrationOutcomes(
+        golden_sha256=sha256_text(golden_text()),
+        base_digest=DIGEST,
+        scoring=EvalGate.model_validate(gate).spec.scoring,
+        reference=letters(94),
+        repeats=[letters(94)],
+        planted=[PlantedRegression(name="strength 0.5", outcomes="f" * 8 + letters(94)[8:])],
+    )
+    world = World(Script(calibrations={"golden": measured}))
+    world.apply_all(gate=gate)
+    world.run()
+    scrape, labels = Scrape(world), {"namespace": "default", "evalgate": "golden"}
+    assert scrape.value("evalgate_false_alarm_ratio", **labels, bound="share") == 0
+    assert scrape.value("evalgate_false_alarm_ratio", **labels, bound="high") == 0.006
+    assert scrape.value("evalgate_detection_ratio", **labels, points="5") == 0.564
+    assert len(scrape.samples("evalgate_detection_ratio")) == 3
 
 
 def test_gate_without_its_golden_set_is_not_ready():

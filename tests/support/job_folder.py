@@ -24,7 +24,7 @@ from tunegate_api.plan import (
     StagePlan,
     TrainingParameters,
 )
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
@@ -264,6 +264,7 @@ class JobFolder:
         texts: Texts | None = None,
         step: int = 100,
         checkpoints: int = 1,
+        calibration: CalibrationOutcomes | None = None,
     ) -> str:
         """Write an artifact with the gate's results on the golden set and test rows. Return the artifact's
         digest."""
@@ -314,7 +315,9 @@ class JobFolder:
             golden_set(GATE): self.golden_set,
             task_set("test", "exact_match"): CaseSet(sha256="3" * 64, ids=self._row_ids("test")),
         }
-        self.write_report(Role.GATE, results=Results(sets=sets, evaluations=evaluations))
+        calibrations = {GATE: calibration} if calibration else None
+        results = Results(sets=sets, evaluations=evaluations, calibrations=calibrations)
+        self.write_report(Role.GATE, results=results)
         return digest
 
     def write_report(self, role: Role, *, failure: Failure | None = None, **changes: Any) -> None:

@@ -1,9 +1,11 @@
 """The page of a gate."""
 
 from support.builders import make_gate, make_job
-from support.job_statuses import judging, record
+from support.job_statuses import DIGEST, judging, record
 from support.places import Place
 from support.report_page import text_of
+from tunegate_api.judging.gate_calibration import thresholds_digest
+from tunegate_api.v1alpha1 import EvalGate
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.ui.pages import Pages
 
@@ -93,3 +95,28 @@ def test_version_judged_on_an_earlier_golden_set_is_marked(place: Place, pages: 
     gate = place.create(make_gate("golden").obj())
     place.set_status(gate, **judging(record(1, 19, goldenSha256="e" * 64)))
     assert "judged on an earlier golden set" in text_of(pages.gate("golden"))
+
+
+def test_page_shows_the_error_rate_with_current_thresholds(place: Place, pages: Pages) -> None:
+    gate = make_gate("golden").with_spec(calibration={}).obj()
+    spec = EvalGate.model_validate(gate).spec
+    rate = {
+        "baseDigest": "b" * 64,
+        "goldenSha256": DIGEST,
+        "scoring": spec.scoring,
+        "thresholds": thresholds_digest(spec.thresholds),
+        "falseAlarm": {"share": "0.012", "high": "0.031"},
+        "detection": [{"points": "5", "share": "0.931", "low": "0.900", "high": "0.950"}],
+        "flaky": 21,
+        "flakyCases": [f"case-{i}" for i in range(20)],
+        "job": "version-1",
+        "time": "2026-01-01T00:00:00Z",
+    }
+    earlier = rate | {"thresholds": "other", "job": "version-0"}
+    text = "false alarm 1.2 % (at most 3.1 %), finds a 5-point drop in 93 %"
+    place.set_status(place.create(gate), **judging(calibrations=[rate, earlier], errorRate=text))
+    shown = text_of(pages.gate("golden"))
+    assert f"Error rate: {text}" in shown
+    assert "version-1 base model bbbbbbbbbbbb 0.012 at most 0.031 5 points: 0.931 0.900 to 0.950" in shown
+    assert "21 case-0, case-1" in shown
+    assert "version-0" not in shown

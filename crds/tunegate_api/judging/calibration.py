@@ -29,7 +29,7 @@ differ, and how few cases they changed.
 
 *Groups.* If cases of a group change together, ``s = sum(x²) / sum(x)`` cases change at a time, where ``x`` is
 the number of changed cases of each group (Kish, Survey Sampling, 1965). Then ``n / s`` draws change ``s``
-cases each.
+cases each. If ``s`` is between two numbers, the share is between those of both, and the interval covers both.
 """
 
 from collections import Counter
@@ -126,13 +126,14 @@ def _cached(cases_json: str, rules: Rules, outcomes_json: str) -> ErrorRates:
     planted = [counted.of(one.outcomes) for one in outcomes.planted]
     planted = [letters for letters in planted if not unmeasured(counted.counted, letters)]
     gate = _Gate(counted.counted, reference, rules)
-    together = _changed_together(counted.counted, [(reference, now) for now in evaluations[1:] + planted])
     flips = _flips(gate, evaluations)
+    by_chance = _changed_together(counted.counted, reference, evaluations[1:])
+    together = _changed_together(counted.counted, reference, planted)
     changes = [gate.changes(letters) for letters in planted]
     largest = max([100 * one.drop for one in changes], default=Fraction(0))
     sizes = sorted({*(rules.max_drop_points * each for each in _MULTIPLES), ALWAYS_STATED})
     return ErrorRates(
-        false_alarm=_false_alarm(gate, evaluations, flips, together),
+        false_alarm=_false_alarm(gate, evaluations, flips, by_chance),
         detection=tuple(
             _detection(gate, points, changes, flips, together) for points in sizes if points <= largest
         ),
@@ -236,7 +237,13 @@ class _Gate:
 
     def found_share(self, rates: tuple[float, float, float], together: float) -> float:
         """Return the probability with which a model with these rates of changes is found. The rates are
-        those of regressed cases without critical ones, of critical cases, and of improved cases."""
+        those of regressed cases without critical ones, of critical cases, and of improved cases. If
+        ``together`` is 2.3, three cases change at a time in 30 % of the models, and two in the others."""
+        whole, part = int(together), together % 1
+        found = self._found_share(rates, whole)
+        return found + part * (self._found_share(rates, whole + 1) - found) if part else found
+
+    def _found_share(self, rates: tuple[float, float, float], together: int) -> float:
         regressing, critical, improving = rates
         draws = max(1, round(self.total / together))
         rest = max(1 - critical, 1e-12)
@@ -244,8 +251,8 @@ class _Gate:
         share = min(1.0, regressing / max(1 - improving, 1e-12))
         passing = 0.0
         for improved, chance in _binomial(draws, improving):
-            most = self.most(round(improved * together))
-            passing += chance * _at_most(floor((most + 0.5) / together), draws - improved, share)
+            most = self.most(improved * together)
+            passing += chance * _at_most(most // together, draws - improved, share)
         return min(1.0, max(0.0, 1 - passing * (1 - critical) ** draws))
 
 
@@ -288,7 +295,8 @@ def _detection(
         for _ in range(_TRIES):
             possible = _drawn(rates, gate, together, random)
             if possible[0] + possible[1] - possible[2] >= drop:
-                drawn.append(gate.found_share(_mixed(possible, flips.rates, drop), together))
+                size = int(together + random.random())
+                drawn.append(gate.found_share(_mixed(possible, flips.rates, drop), size))
                 accepted += 1
             if accepted == _DRAWS:
                 break
@@ -324,17 +332,14 @@ def _drawn(
     return weights[0] / whole, weights[1] / whole, weights[2] / whole
 
 
-def _changed_together(cases: CaseSet, pairs: Sequence[tuple[str, str]]) -> float:
-    """Return how many cases change at a time, at least 1."""
+def _changed_together(cases: CaseSet, reference: str, evaluations: Sequence[str]) -> float:
+    """Return how many cases change at a time in these evaluations, at least 1."""
     if len(cases.groups) != len(cases.ids):
         return 1.0
     numbers: list[int] = []
-    for before, now in pairs:
-        changed = (
-            group
-            for group, was, letter in zip(cases.groups, before, now, strict=True)
-            if (was == PASS) != (letter == PASS)
-        )
+    for letters in evaluations:
+        outcomes = zip(cases.groups, reference, letters, strict=True)
+        changed = (group for group, was, letter in outcomes if (was == PASS) != (letter == PASS))
         numbers += Counter(changed).values()
     return sum(number * number for number in numbers) / sum(numbers) if numbers else 1.0
 

@@ -40,7 +40,7 @@ from tunegate_operator.finetunejob.deadlines import enforce_deadline
 from tunegate_operator.finetunejob.decisions import PAST, decided_text
 from tunegate_operator.finetunejob.draft import Draft, Run, last_step
 from tunegate_operator.finetunejob.inputs import ensure_request
-from tunegate_operator.finetunejob.judge import final_status, measured_error_rates
+from tunegate_operator.finetunejob.judge import final_status, lacks_error_rate, measured_error_rates
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
@@ -278,7 +278,7 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
     args = ("--stage", stage, "--step", str(best_step))
     if not ensure_completed(run, step, args, is_known=final is not None):
         return False
-    if final is None:
+    if final is None or _is_error_rate_expected(run, step):
         await_report(run, step)
         return False
     draft.set(final=final, calibrations=measured_error_rates(run.request, run.results))
@@ -302,6 +302,14 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
         )
     )
     return False
+
+
+def _is_error_rate_expected(run: Run, step: Step) -> bool:
+    """Return whether a gate with `minDetection` waits for its error rate, which the last report of the gate
+    role has. An earlier report has the evaluation of the artifact."""
+    report = run.observed.report_of(step)
+    is_last = report is not None and report.outcome is not None
+    return not is_last and lacks_error_rate(run.request, run.results)
 
 
 def _published_text(run: Run) -> str:

@@ -76,6 +76,18 @@ def measured_error_rates(request: Request, results: Results) -> list[JobErrorRat
     ]
 
 
+def lacks_error_rate(request: Request, results: Results) -> bool:
+    """Return whether a gate is an Error only because its error rate was not reported."""
+    judged = judgement.judge_final(request, results)
+    return any(
+        gate.calibration is not None
+        and gate.calibration.finding.state is VerdictState.ERROR
+        and gate.verdict.state is VerdictState.ERROR
+        and gate.name not in (results.calibrations or {})
+        for gate in (judged.gates if judged else ())
+    )
+
+
 def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation) -> GateResult:
     verdict, parts = judged.verdict, judged.parts
     return GateResult(

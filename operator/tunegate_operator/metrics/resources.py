@@ -13,7 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
-from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
+from tunegate_api.judging.gate_calibration import of_settings
+from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJobStatus
+from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
 from tunegate_api.v1alpha1.reasons import LifecycleStage, Phase
 from tunegate_operator.engine.clock import Clock
@@ -234,6 +236,18 @@ class _GateFamilies:
             "Golden cases that passed, 0 to 1, for each model in the gate's records.",
             labels=(*_GATE, "finetunejob", "step", "verdict", "published"),
         )
+        self.false_alarm = GaugeMetricFamily(
+            "tunegate_evalgate_false_alarm_ratio",
+            "Models as good as their baseline that an EvalGate does not pass, 0 to 1, as last measured. The "
+            "bound is share or high, the upper 95 % bound.",
+            labels=(*_GATE, "bound"),
+        )
+        self.detection = GaugeMetricFamily(
+            "tunegate_evalgate_detection_ratio",
+            "Models worse by a number of percentage points that an EvalGate does not pass, 0 to 1, as last "
+            "measured.",
+            labels=(*_GATE, "points"),
+        )
 
     def all(self) -> list[Metric]:
         return list(vars(self).values())
@@ -261,6 +275,11 @@ class _GateFamilies:
             if record.total and labels not in seen:  # of jobs with one name, the newest
                 seen.add(labels)
                 self.version.add_metric((*gate, *labels), record.passed / record.total)
+        for rate in _error_rate(obj, status):
+            self.false_alarm.add_metric((*gate, "share"), float(rate.false_alarm.share))
+            self.false_alarm.add_metric((*gate, "high"), float(rate.false_alarm.high))
+            for one in rate.detection:
+                self.detection.add_metric((*gate, one.points), float(one.share))
 
 
 def _shown(value: bool | None) -> str:
@@ -273,6 +292,18 @@ def _read(model: type[_Status], obj: Object) -> _Status | None:
         return model.model_validate(obj.get("status") or {})
     except ValidationError:
         return None
+
+
+def _error_rate(obj: Object, status: EvalGateStatus) -> list[RecordedErrorRate]:
+    """Return the error rate that the status of a gate shows in words, in a list; an empty list if it shows
+    none."""
+    if not status.error_rate:
+        return []
+    try:
+        spec = EvalGateSpec.model_validate(obj.get("spec"))
+    except ValidationError:
+        return []
+    return of_settings(status.calibrations, spec, status.digest)[:1]
 
 
 def _phase_and_reason(status: FineTuneJobStatus) -> tuple[str, str]:

@@ -6,10 +6,12 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from tunegate_api.judging.gate_calibration import of_settings
 from tunegate_api.judging.new_failures import allowed
 from tunegate_api.judging.outcomes import points_text, rate, rate_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
+from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_operator.ui.charts import Chart, Measured, rate_chart
@@ -53,6 +55,8 @@ class GateView:
     """How many new failures are allowed."""
     chart: Chart | None
     records: tuple[RecordRow, ...]
+    error_rates: tuple[RecordedErrorRate, ...]
+    """The measured error rates with the current golden set, settings and thresholds, newest first."""
     jobs: tuple[Job, ...]
     """The jobs whose stages or final models this gate judges."""
 
@@ -78,6 +82,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
             required=thresholds.min_pass_rate if thresholds else None,
         ),
         records=tuple(_row(number, record, gate, uids) for number, record in reversed(records)),
+        error_rates=tuple(of_settings(gate.status.calibrations, spec, gate.status.digest) if spec else ()),
         jobs=tuple(job for job in jobs if gate.name in _gates_of(job)),
     )
 

@@ -21,6 +21,7 @@ from tunegate_api.judging.selection import selection_text
 from tunegate_api.meta import Sha256, StatusModel, Time
 from tunegate_api.plan import Plan
 from tunegate_api.results import golden_set, task_set
+from tunegate_api.v1alpha1.error_rate_status import ErrorRate
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedGuardrail, UsedJudge
@@ -75,6 +76,8 @@ class GateEvidence(StatusModel):
     guardrail: UsedGuardrail | None = None
     """The guardrail that rated outputs, and its probes. Absent if the gate names none."""
     safety: SafetyEvidence | None = None
+    error_rate: ErrorRate | None = None
+    """The error rate of the gate. Absent if the job did not measure it."""
     dry_run: bool
     verdict: VerdictState
     findings: list[FindingEvidence]
@@ -351,6 +354,7 @@ def _gate_evidence(gate: GateJudgement, measured: GateRoleResult) -> GateEvidenc
         judge=measured.judges.get(gate.name),
         guardrail=measured.guardrails.get(gate.name),
         safety=safety_evidence(gate, measured),
+        error_rate=gate.calibration.error_rate if gate.calibration else None,
         dry_run=gate.dry_run,
         verdict=verdict.state,
         findings=[FindingEvidence(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],

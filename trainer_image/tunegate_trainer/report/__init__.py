@@ -20,6 +20,7 @@ from tunegate_trainer.report.cases import comparisons
 from tunegate_trainer.report.charts import length_chart, loss_chart, rate_chart
 from tunegate_trainer.report.checks import check_results
 from tunegate_trainer.report.collect import Collected, collect
+from tunegate_trainer.report.error_rates import error_rates_of
 from tunegate_trainer.report.headline import headline
 from tunegate_trainer.report.parameters import gate_rows, job_rows, memory_rows
 from tunegate_trainer.report.production import production_match
@@ -76,6 +77,7 @@ def _page(job: Collected) -> str:
         length_chart=length_chart(match) if match else None,
         checks=check_results(job),
         scores=scores(job, stages, judgement),
+        error_rates=error_rates_of(job, judgement),
         stages=[(stage, loss_chart(stage), rate_chart(stage)) for stage in stages],
         comparisons=comparisons(job, stages),
         parameters=[*parameter_rows(job.plan.stages), *memory_rows(job.plan.stages)] if job.plan else [],

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tunegate_api.judging.outcomes import rate
+from tunegate_api.v1alpha1.error_rate_status import DetectionStatus
 from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.production import ProductionMatch
 from tunegate_trainer.report.stages import StageHistory
@@ -33,6 +34,8 @@ _VARIABLES = {_INK: "--muted", _GRID: "--line", _CRITICAL: "--bad"} | {
 _MARKERS = ("o", "s", "^", "D")
 _STYLES: Any = ("-", (0, (4, 2)))
 """The line styles of training inputs and production inputs."""
+
+_DETECTION = ("share", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,29 @@ def length_chart(match: ProductionMatch) -> Markup:
     )
     title = "Lengths of training inputs and production inputs"
     return _svg("lengths", title, f"{words}.", draw, right=edges[-1], label="tokens of an input")
+
+
+def detection_chart(gate: str, detection: Sequence[DetectionStatus], limit: float) -> Markup:
+    """Draw how often a gate finds a model by how much worse the model is, with 95 % intervals and the limit
+    of the gate in percentage points."""
+    points = [float(one.points) for one in detection]
+    shares, lows, highs = ([float(getattr(one, name)) for one in detection] for name in _DETECTION)
+
+    def draw(axes: Any) -> None:
+        axes.fill_between(points, lows, highs, color=_SERIES[0], alpha=0.25, linewidth=0)
+        axes.plot(points, shares, color=_SERIES[0], marker="o", markersize=6, linewidth=2.2, clip_on=False)
+        axes.axvline(limit, color=_INK, linewidth=1.4, linestyle=(0, (5, 3)))
+        axes.set_ylabel("found")
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+    words = "; ".join(
+        f"{share:.0%} of models worse by {size:g} points, 95 % interval {low:.0%} to {high:.0%}"
+        for size, share, low, high in zip(points, shares, lows, highs, strict=True)
+    )
+    title = f"Models that gate {gate} finds, by how much worse they are"
+    words = f"{words}. The limit of the gate is {limit:g} points."
+    return _svg(f"detection-{gate}", title, words, draw, right=points[-1], label="worse by, points")
 
 
 def _lines(stage: StageHistory) -> list[_Line]:
