@@ -275,10 +275,10 @@ class _GateFamilies:
             if record.total and labels not in seen:  # of jobs with one name, the newest
                 seen.add(labels)
                 self.version.add_metric((*gate, *labels), record.passed / record.total)
-        for rate in _error_rate(obj, status):
-            self.false_alarm.add_metric((*gate, "share"), float(rate.false_alarm.share))
-            self.false_alarm.add_metric((*gate, "high"), float(rate.false_alarm.high))
-            for one in rate.detection:
+        for measured in _error_rate(obj, status):
+            self.false_alarm.add_metric((*gate, "share"), float(measured.false_alarm.share))
+            self.false_alarm.add_metric((*gate, "high"), float(measured.false_alarm.high))
+            for one in measured.detection:
                 self.detection.add_metric((*gate, one.points), float(one.share))
 
 
