@@ -198,6 +198,11 @@ def test_enough_detection_passes():
     assert ready(world)[0] == "True"
 
 
+def test_limit_with_many_digits_is_found_in_the_error_rate():
+    _, job = run({"policy": "NonInferior", "maxDropPoints": "9.123456789"}, "0.9", worse=30)
+    assert job.phase is Phase.SUCCEEDED
+
+
 def test_too_small_planted_regressions_are_measured_again_by_the_next_job():
     world, job = run(NON_INFERIOR | {"maxDropPoints": "10"}, "0.8", worse=3)
     assert job.final is not None

@@ -116,7 +116,7 @@ def _error_rate(spec: EvalGateSpec, measured: CalibrationOutcomes, rates: ErrorR
         ),
         detection=[
             DetectionStatus(
-                points=f"{float(one.points):g}",
+                points=_points(one.points),
                 share=_share(one.share),
                 low=_share(one.low),
                 high=_share(one.high, up=True),
@@ -138,7 +138,11 @@ def _share(value: float, *, up: bool = False) -> str:
 
 def detection_at(rate: ErrorRate, points: Fraction) -> DetectionStatus | None:
     """Return the detection rate for a drop of ``points`` percentage points; None if it is not stated."""
-    return next((one for one in rate.detection if exact(one.points) == points), None)
+    return next((one for one in rate.detection if one.points == _points(points)), None)
+
+
+def _points(points: Fraction) -> str:
+    return f"{float(points):g}"
 
 
 def error_rate_text(rate: ErrorRate, limit: Fraction) -> str:
