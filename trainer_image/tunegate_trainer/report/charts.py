@@ -15,9 +15,15 @@ from tunegate_trainer.report.collect import LossPoint
 from tunegate_trainer.report.production import ProductionMatch
 from tunegate_trainer.report.stages import StageHistory
 
-_SIZE = (5.6, 3.6)
-"""Width and height of a chart in inches of 72 points. The page stretches charts to the width of their column;
-this size determines the ratio, and the size of the text, which is readable on a phone."""
+_WIDTH, _HEIGHT = 403, 259
+"""The size of a chart in points. The page stretches charts to the width of their column; this size determines
+the ratio, and the size of the text, which is readable on a phone."""
+_RIGHT, _TOP, _BOTTOM = 16, 14, 37
+"""The space around the axes in points, without a legend."""
+_LEGEND_ROW = 18.4
+"""The height of a row of a legend in points."""
+_LOWEST_AXES = 130
+"""The minimum height of the axes in points. A chart with many rows in its legend is higher than others."""
 _MAX_POINTS = 400
 """The maximum number of points in a curve. With more optimizer steps, each point is the mean of several
 steps."""
@@ -109,7 +115,10 @@ def rate_chart(stage: StageHistory) -> Markup | None:
     )
     title = f"Golden rate and dev metrics by checkpoint, stage {stage.name}"
     words = f"{words}. {_marks_in_words(stage)}"
-    return _svg(f"rates-{stage.name}", title, words, draw, right=stage.last_step, label="step")
+    rows = -(-len(lines) // columns)
+    return _svg(
+        f"rates-{stage.name}", title, words, draw, right=stage.last_step, label="step", legend_rows=rows
+    )
 
 
 def length_chart(match: ProductionMatch) -> Markup:
@@ -134,7 +143,10 @@ def length_chart(match: ProductionMatch) -> Markup:
         for side in match.sides
     )
     title = "Lengths of training inputs and production inputs"
-    return _svg("lengths", title, f"{words}.", draw, right=edges[-1], label="tokens of an input")
+    label = "tokens of an input"
+    return _svg(
+        "lengths", title, f"{words}.", draw, right=edges[-1], label=label, legend_rows=len(match.sides)
+    )
 
 
 def detection_chart(gate: str, detection: Sequence[DetectionStatus], limit: float) -> Markup:
@@ -184,7 +196,14 @@ def _legend(axes: Any, columns: int) -> None:
 
 
 def _svg(
-    name: str, title: str, words: str, draw: Callable[[Any], None], *, right: float, label: str
+    name: str,
+    title: str,
+    words: str,
+    draw: Callable[[Any], None],
+    *,
+    right: float,
+    label: str,
+    legend_rows: int = 0,
 ) -> Markup:
     """Return a chart whose horizontal axis has a ``label`` and ends a little after the value ``right``."""
     # Importing matplotlib takes a second, and only a report with a chart needs it.
@@ -200,7 +219,7 @@ def _svg(
         "text.parse_math": False,
     }
     with mpl.rc_context(settings):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure()
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)
@@ -215,9 +234,26 @@ def _svg(
         axes.yaxis.label.set_color(_INK)
         axes.grid(axis="y", color=_GRID, linewidth=1)
         axes.set_axisbelow(True)
+        _fit(axes, legend_rows)
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     return _inline(drawn.getvalue(), name, title, words)
+
+
+def _fit(axes: Any, legend_rows: int) -> None:
+    """Set the size of the figure and the place of the axes in it.
+
+    Matplotlib's own layout takes as long as drawing, because it measures all text several times, and it
+    measures another font than that of the page.
+    """
+    top = 7 + legend_rows * _LEGEND_ROW if legend_rows else _TOP
+    height = max(_HEIGHT, top + _LOWEST_AXES + _BOTTOM)
+    digits = max(map(len, axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())))
+    left = (28 if axes.get_ylabel() else 12) + 8 * digits
+    axes.figure.set_size_inches(_WIDTH / 72, height / 72)
+    axes.figure.subplots_adjust(
+        left=left / _WIDTH, right=1 - _RIGHT / _WIDTH, bottom=_BOTTOM / height, top=1 - top / height
+    )
 
 
 def _mark(axes: Any, stage: StageHistory, *, at_top: bool) -> None:
