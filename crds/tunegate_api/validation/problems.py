@@ -18,9 +18,10 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJob, FineTuneJobSpec
 from tunegate_api.validation.explain import explain, unknown_field, wrong_choice
 from tunegate_api.validation.metadata import LABEL_NAMES, metadata_problems
 from tunegate_api.validation.partial import Part, Path, Problem
-from tunegate_api.validation.rules import RULES, check
+from tunegate_api.validation.rules import RULES
 from tunegate_api.validation.spec_size import TOO_LARGE, is_too_large, too_large
 from tunegate_api.validation.unsupported import EVALGATE, FINETUNEJOB, NotYet, check_supported
+from tunegate_api.validation.walk import check
 
 __all__ = ["KINDS", "Path", "Problem", "find_problems"]
 

@@ -4,11 +4,6 @@ The CRDs contain the same rules in CEL, so `kubectl apply` and `tunegate validat
 the same messages. Constraints of a single value are declared with its type, as ``Between`` and ``Form``.
 """
 
-from collections.abc import Iterator
-from typing import Any, get_args
-
-from pydantic.fields import FieldInfo
-
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.data import (
     Columns,
@@ -54,12 +49,8 @@ from tunegate_api.v1alpha1.stages import (
     Training,
 )
 from tunegate_api.v1alpha1.tracking import Tracking
-from tunegate_api.v1alpha1.values import ValueRule
 from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
-from tunegate_api.validation.explain import model_of
-from tunegate_api.validation.free_form import FREE_FORM_CHECKS
 from tunegate_api.validation.metric_rules import METRIC_RULES
-from tunegate_api.validation.partial import Part
 from tunegate_api.validation.predicates import (
     any_entry,
     equal,
@@ -350,41 +341,3 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     ),
 }
 """Maps a type to its rules, which apply to every field of this type."""
-
-
-def check(model: type[ApiModel], part: Part) -> None:
-    """Check a mapping of the type ``model`` and the mappings in it, and add a problem to ``part`` for each
-    broken rule."""
-    if not part:
-        return
-    for rule in RULES.get(model, ()):
-        rule.check(part)
-    if model in FREE_FORM_CHECKS:
-        FREE_FORM_CHECKS[model](part)
-    for name, field in model.model_fields.items():
-        _field(part, field.alias or name, field)
-
-
-def _field(part: Part, name: str, field: FieldInfo) -> None:
-    text = part.text(name)
-    if text is not None:
-        for rule in value_rules(field):
-            if not rule.allows(text):
-                part.refuse(f'is "{text}": {rule.message}', name)
-                break
-    inner = model_of(field.annotation)
-    if inner and issubclass(inner, ApiModel):
-        for entry in (part.part(name), *part.parts(name)):
-            check(inner, entry)
-
-
-def value_rules(field: FieldInfo) -> Iterator[ValueRule]:
-    """Yield the constraints of single values that are declared with the type of ``field``."""
-    yield from (rule for rule in field.metadata if isinstance(rule, ValueRule))
-    yield from _annotated(field.annotation)
-
-
-def _annotated(annotation: Any) -> Iterator[ValueRule]:
-    yield from (rule for rule in getattr(annotation, "__metadata__", ()) if isinstance(rule, ValueRule))
-    for inner in get_args(annotation):
-        yield from _annotated(inner)
