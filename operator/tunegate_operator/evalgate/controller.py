@@ -5,9 +5,9 @@ from datetime import datetime
 
 from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
-from tunegate_api.validation.problems import find_problems
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
+from tunegate_operator.engine.problems import problems_of
 from tunegate_operator.evalgate.baselines import names_gate, with_baselines
 from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.decide import decide, refuse
@@ -26,7 +26,7 @@ class EvalGateController:
         None if the gate is being deleted."""
         if "deletionTimestamp" in obj["metadata"]:
             return None
-        status, problems = parse_status(obj, EvalGateStatus), find_problems(obj)
+        status, problems = parse_status(obj, EvalGateStatus), problems_of(obj)
         warnings: tuple[Event, ...] = ()
         if problems:
             meta = ObjectMeta.model_validate(obj["metadata"])

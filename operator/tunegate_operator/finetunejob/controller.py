@@ -6,13 +6,14 @@ from datetime import datetime
 from tunegate_api.meta import cut, find_condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
-from tunegate_api.validation.problems import Problem, find_problems
+from tunegate_api.validation.problems import Problem
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import IgnoredJob
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Agenda, Decision, Event, View, parse_status
 from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.engine.problems import problems_of
 from tunegate_operator.finetunejob.absorb import measured_baselines
 from tunegate_operator.finetunejob.conditions import with_conditions, with_hold, with_refused_spec
 from tunegate_operator.finetunejob.decide import decide
@@ -48,7 +49,7 @@ class FineTuneJobController:
         old, name = parse_status(obj, FineTuneJobStatus), self._command_arguments(obj)
         if old.phase is not None and old.phase.is_final:
             return self._after_the_end(obj, old, view, now)
-        problems, has_started = find_problems(obj), _has_started(obj, old, view)
+        problems, has_started = problems_of(obj), _has_started(obj, old, view)
         if has_started and _holding(problems):
             return self._hold(obj, old, Reason.SPEC_NOT_UNDERSTOOD, _not_understood(problems), now)
         if problems and not has_started:
@@ -92,7 +93,7 @@ class FineTuneJobController:
         """Decide about a job that ended: send the remaining metrics to its trackers, clean up, or do
         nothing."""
         current = _with_generation(obj, old)
-        if not (_has_ttl(obj) or _has_metrics_to_send(current.to_wire())) or _holding(find_problems(obj)):
+        if not (_has_ttl(obj) or _has_metrics_to_send(current.to_wire())) or _holding(problems_of(obj)):
             return Decision(current.to_wire())
         try:
             run = Run(
