@@ -10,11 +10,14 @@ from tunegate_operator.engine.cluster import Object
 
 
 def wire(obj: Object) -> Object:
-    """Return a deep copy with JSON types only: enums become strings, tuples become lists.
+    """Return a deep copy with JSON types only: enums and times become strings, tuples and sets become lists.
 
     Raises TypeError or ValueError for values that JSON cannot represent.
     """
-    copied: Object = json.loads(json.dumps(obj, allow_nan=False))
+    try:
+        copied: Object = from_json(to_json(obj), allow_inf_nan=False)
+    except ValueError:  # nested too deeply for pydantic, or not JSON
+        copied = json.loads(json.dumps(obj, allow_nan=False))
     return copied
 
 
