@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.chat_server import failing
 from support.gate_servers import judge_spec, write_calibration
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, score
@@ -17,6 +18,7 @@ from tunegate_api.judging.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main
+from tunegate_trainer.process.context import Context
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -126,3 +128,44 @@ def test_mistemplated_guardrail_gives_the_verdict_error(root, guardrail):
     probes = judged.guardrails["orders"].probes
     assert probes is not None
     assert (probes.unsafe_flagged, probes.unsafe) == (0, 5)
+
+
+def calibrate(root: TrainerRoot) -> None:
+    """Make the gate measure its error rate."""
+    path = root.path / "request" / "request.json"
+    request = json.loads(path.read_text())
+    request["gates"][0]["spec"]["calibration"] = {"repeats": 2}
+    path.write_text(json.dumps(request))
+
+
+def test_error_rate_costs_no_requests_for_outputs_that_are_known(root, judge, guardrail):
+    run_gate(root)
+    known = len(guardrail.bodies)
+    judge.bodies.clear()
+    guardrail.bodies.clear()
+    calibrate(root)
+    found = run_gate(root).calibrations
+    assert found is not None
+    assert found["orders"].repeats == [found["orders"].reference] * 2
+    assert judge.bodies == []
+    assert len(guardrail.bodies) == known, "a pod remembers its ratings"
+
+
+def test_judge_that_gives_no_scores_leaves_the_error_rate_unknown(root, judge, monkeypatch, caplog):
+    calibrate(root)
+    send = Context.send_report
+
+    def fail_from_then_on(self: Context, **changes: Any) -> None:
+        if "error rate" in (getattr(changes.get("progress"), "activity", None) or ""):
+            for known in (root.workspace / root.paths.job / "judges").iterdir():
+                known.unlink()
+            judge.reply = lambda _row, _number: failing(500)
+        send(self, **changes)
+
+    monkeypatch.setattr(Context, "send_report", fail_from_then_on)
+    judged = run_gate(root)
+    assert judged.calibrations is None
+    assert judged.verdict is VerdictState.PASSED
+    assert (
+        "the error rate of gate orders is not known: 25 cases of repeat 1 could not be scored" in caplog.text
+    )

@@ -1,12 +1,13 @@
 """gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
 from tunegate_api.judging.guardrail_probes import ProbeCounts
+from tunegate_api.judging.judgement import Judgement
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.refusal_probes import RefusalProbeCounts
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.published import PublishedVersion
-from tunegate_api.results import Evaluation
+from tunegate_api.results import CalibrationOutcomes, Evaluation
 from tunegate_api.v1alpha1.evalgate import Generation
 
 
@@ -121,7 +122,20 @@ class GateRoleResult(StatusModel):
     """The guardrail of each gate that has one, by the name of the gate."""
     safety_judges: dict[str, UsedSafetyJudge] = {}
     """The judge model of each safety set that one scores, by the name of the gate."""
+    calibrations: dict[str, CalibrationOutcomes] | None = None
+    """The outcomes from which the error rate of each gate is computed, by the name of the gate. None if no
+    error rate was measured."""
     evaluations: list[Evaluation]
     verdicts: list[GateVerdict]
     verdict: VerdictState
     """The worst of all verdicts that are not dry runs."""
+
+
+def gate_verdicts(judgement: Judgement) -> list[GateVerdict]:
+    """Return a verdict for each gate, and one for all task metrics."""
+    gates = [
+        GateVerdict(name=g.name, state=g.verdict.state, message=g.verdict.message, dry_run=g.dry_run)
+        for g in judgement.gates
+    ]
+    tasks = GateVerdict(name="taskMetrics", state=judgement.task_state, message=judgement.task_message)
+    return [*gates, tasks]

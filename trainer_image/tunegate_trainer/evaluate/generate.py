@@ -58,17 +58,19 @@ def generate_samples(
     ranks: Ranks = SINGLE_RANK,
     *,
     stops: Sequence[int] | None = None,
+    first: int = 0,
 ) -> list[tuple[Output, ...]]:
     """Return the sampled answers to each rendered prompt that vote on its outcome. ``settings`` has
     ``samples``; for ``stops``, see :func:`generate`.
 
-    The sampled answers depend only on the model, the device, the prompts and the settings, not on the ranks.
+    The sampled answers depend only on the model, the device, the prompts, the settings and ``first``, the
+    number of the first sample, not on the ranks.
     """
     drawn = settings.samples
     if drawn is None:
         raise ValueError("settings.samples is not set")
     fixed = settings.model_copy(update={"batching": "Fixed"})
-    decoders = [_sampler(float(drawn.temperature), number) for number in range(drawn.count)]
+    decoders = [_sampler(float(drawn.temperature), number) for number in range(first, first + drawn.count)]
     rounds = _generate(model, tokenizer, prompts, fixed, decoders, ranks=ranks, stops=stops)
     return list(zip(*rounds, strict=True)) if prompts else []
 

@@ -1,7 +1,6 @@
 """Evaluate published versions on today's golden sets: the anchors of gates, and versions at publish targets
 that were published with other sets."""
 
-import gc
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from tunegate_trainer.evaluate.sets import GOLDEN, GeneratedSet
 from tunegate_trainer.models.base_model import verified_model
 from tunegate_trainer.models.loading import generation_config, load_base
 from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.device import free_memory
 from tunegate_trainer.process.errors import (
     CudaOutOfMemoryError,
     SourceNotFoundError,
@@ -178,7 +178,7 @@ class PublishedVersions:
         cache = BaselineCache(context, evidence.dtype, self._device, quantization, digest)
         results = cache.find(sets)
         if results is None:
-            _free_memory()
+            free_memory()
             base_model = load_base(base or folder, evidence.dtype, self._device, quantization)
             model = load_artifact(base_model, folder, evidence.dtype, self._device) if base else base_model
             _check_files(folder, digest)  # after loading, so that the loaded weights are those of the digest
@@ -216,9 +216,3 @@ def _stops(folder: Path, tokenizer: PreTrainedTokenizerBase, base: Path | None) 
     if (folder / "generation_config.json").exists():
         return published_stops(folder)
     return stop_token_ids(tokenizer, generation_config(base or folder))
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

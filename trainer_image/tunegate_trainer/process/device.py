@@ -1,5 +1,7 @@
 """Choose the device that a process computes on."""
 
+import gc
+
 import torch
 
 from tunegate_api.contract import Request
@@ -27,3 +29,10 @@ def choose_device(request: Request, local_rank: int = 0) -> torch.device:
             "several machines",
         )
     return torch.device("cuda", local_rank)
+
+
+def free_memory() -> None:
+    """Free the memory of models that are no longer used, before another model is loaded."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -3,7 +3,8 @@
 Only this role reads the test split. If it can evaluate the model, its outcome is Completed, even if the
 verdict is Failed. The publish targets are read last, so that the artifact is also compared with models that
 other jobs have published in the meantime. A version that was published with another golden set is evaluated
-on today's set. Served models are asked about today's set, too.
+on today's set. Served models are asked about today's set, too. At the end, when the results are written and
+reported, the error rates of gates are measured that are not known yet.
 """
 
 import logging
@@ -13,7 +14,8 @@ from datetime import UTC, datetime
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
-from tunegate_api.judging.judgement import Judgement, judge_artifact
+from tunegate_api.judging.judgement import judge_artifact, judge_final
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.published import LastPublished
 from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
@@ -27,12 +29,13 @@ from tunegate_trainer.artifacts.build import (
 )
 from tunegate_trainer.artifacts.gate_result import (
     GateRoleResult,
-    GateVerdict,
     UsedGuardrail,
     UsedJudge,
     UsedSafetyJudge,
+    gate_verdicts,
 )
 from tunegate_trainer.evaluate.baselines import BaselineCache
+from tunegate_trainer.evaluate.calibration.measure import calibrate
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -76,6 +79,7 @@ def run(context: Context) -> Outcome:
     try:
         with out_of_memory_explained(lambda: _memory_hint(context, stage)):
             _judge(context, stage, step, writer)
+        _measure_error_rates(context, stage, step, writer)
     except BaseException:
         # Also after SIGTERM: a process that took over writes the report, and removes files that this one
         # reads.
@@ -146,7 +150,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     writer.check()
     results = results.model_copy(update={"last_published": last})
     judgement = judge_artifact(request, results, final)
-    verdicts = _verdicts(judgement)
+    verdicts = gate_verdicts(judgement)
     for each in verdicts:
         logger.info("%s: %s, %s%s", each.name, each.state, each.message, " (dry run)" if each.dry_run else "")
     write_model(
@@ -175,6 +179,52 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
         ),
     )
     context.send_report(results=results)
+
+
+def _measure_error_rates(context: Context, stage: str, step: int, writer: Writer) -> None:
+    """Measure the error rates of gates that have ``calibration``, and for which they are not known for this
+    base model. Then judge the artifact again, because a gate that finds too few regressions does not pass
+    it."""
+    path = context.workspace / context.paths.gate / RESULT
+    judged = GateRoleResult.model_validate_json(path.read_bytes())
+    found = calibrate(
+        context,
+        judged,
+        _unknown_error_rates(context),
+        report=lambda activity, end: _report_activity(context, stage, step, activity, end),
+        check=writer.check,
+    )
+    if not found.outcomes:
+        return
+    results = context.report.results.model_copy(update={"calibrations": found.outcomes})
+    judgement = judge_final(context.request, results)
+    if judgement is None:  # cannot happen: the artifact was just evaluated
+        return
+    changes = {"verdicts": gate_verdicts(judgement), "verdict": judgement.state}
+    writer.check()
+    write_model(path, judged.model_copy(update={"calibrations": found.outcomes, **changes}))
+    context.send_report(results=results)
+
+
+def _unknown_error_rates(context: Context) -> dict[str, int]:
+    """Return how often the artifact is evaluated again for each gate whose error rate is to be measured. A
+    gate that the artifact does not pass is left out, because a bad model can hardly become worse."""
+    request = context.request
+    unmeasured = [
+        gate.model_copy(update={"spec": gate.spec.model_copy(update={"calibration": None})})
+        for gate in request.gates
+    ]
+    judgement = judge_final(request.model_copy(update={"gates": unmeasured}), context.report.results)
+    states = {gate.name: gate.verdict.state for gate in judgement.gates} if judgement else {}
+    repeats = {}
+    for gate in request.final_gates:
+        if gate.spec.calibration is None or context.plan.model.digest in (gate.calibrated_bases or ()):
+            continue
+        if states.get(gate.name) in (VerdictState.PASSED, VerdictState.INCONCLUSIVE):
+            repeats[gate.name] = gate.spec.calibration.repeats
+        else:
+            logger.info("%s: the error rate is not measured, because the model does not pass", gate.name)
+    return repeats
 
 
 def _used_judges(context: Context) -> dict[str, UsedJudge]:
@@ -274,24 +324,17 @@ def _memory_hint(context: Context, stage: str) -> str:
     return f"{smaller}request a GPU with more memory"
 
 
-def _report_activity(context: Context, stage: str, step: int, activity: str) -> None:
+def _report_activity(
+    context: Context, stage: str, step: int, activity: str, end: datetime | None = None
+) -> None:
     context.send_report(
         progress=Progress(
             stage=stage,
             step=step,
             total_steps=context.plan.stage(stage).total_steps,
             percent=100,
+            estimated_end=end,
             activity=activity,
             updated=datetime.now(UTC),
         )
     )
-
-
-def _verdicts(judgement: Judgement) -> list[GateVerdict]:
-    """Return a verdict for each gate, and one for all task metrics."""
-    gates = [
-        GateVerdict(name=g.name, state=g.verdict.state, message=g.verdict.message, dry_run=g.dry_run)
-        for g in judgement.gates
-    ]
-    tasks = GateVerdict(name="taskMetrics", state=judgement.task_state, message=judgement.task_message)
-    return [*gates, tasks]
