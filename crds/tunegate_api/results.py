@@ -99,6 +99,15 @@ class CalibrationOutcomes(StatusModel):
     """Duration of these evaluations."""
 
 
+class GateCalibrations(StatusModel):
+    """What ``tunegate gate calibrate`` measured, by the name of the gate."""
+
+    sets: Mapped[CaseSet] = {}
+    outcomes: Mapped[CalibrationOutcomes] = {}
+    problems: Mapped[str] = {}
+    """Why gates could not be measured."""
+
+
 class Results(StatusModel):
     """Measured outcomes of a job. Merging is cumulative and idempotent: merging the same results twice
     changes nothing."""

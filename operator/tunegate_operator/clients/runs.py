@@ -132,8 +132,16 @@ class RunsClient:
         return parse_request(job, self.read_config_map(request_name(job["metadata"]["name"], uid_of(job))))
 
     def read_config_map(self, name: str) -> Object | None:
+        return self.find("ConfigMap", name)
+
+    def volume(self, claim: str) -> Path:
+        """Return the folder of a PersistentVolumeClaim."""
+        return volumes_folder(self.runs) / claim
+
+    def find(self, kind: str, name: str) -> Object | None:
+        """Return a ConfigMap or a Secret; None if it does not exist."""
         try:
-            return self._folder.load_file(self._folder.file(Key("ConfigMap", NAMESPACE, name)))
+            return self._folder.load_file(self._folder.file(Key(kind, NAMESPACE, name)))
         except FileNotFoundError:
             return None
         except ClusterError as error:
@@ -184,7 +192,7 @@ class RunsClient:
             ) from None
 
     def _volume(self, job: Object) -> Path:
-        return volumes_folder(self.runs) / str(job["spec"]["storage"]["persistentVolumeClaim"])
+        return self.volume(str(job["spec"]["storage"]["persistentVolumeClaim"]))
 
     def _jobs(self) -> list[Object]:
         try:

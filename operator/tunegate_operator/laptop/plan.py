@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -73,19 +73,26 @@ def sample(request: SampleRequest, folder: Path, runs: Path) -> Generator[Sample
     spec = {"model": {"uri": request.model}, "storage": {"persistentVolumeClaim": "tuning"}}
     with _pod_folder({"kind": "FineTuneJob", "spec": spec}, [], folder, runs) as root:
         (root / "sample.json").write_text(request.model_dump_json(), encoding="utf-8")
-        with (
-            (root / "stderr").open("w+", encoding="utf-8", errors="replace") as errors,
-            subprocess.Popen(
-                _command("sample"), env=_environment(root), stdout=subprocess.PIPE, stderr=errors, text=True
-            ) as process,
-        ):
-            try:
-                for line in _lines(process):
-                    yield SampledPrompt.model_validate_json(line)
-            finally:
-                process.kill()
-            errors.seek(0)
-            _raise_failure(root, process.wait(), errors.read())
+        with closing(run_role(root, _environment(root), "sample")) as lines:
+            for line in lines:
+                yield SampledPrompt.model_validate_json(line)
+
+
+def run_role(root: Path, environment: dict[str, str], role: str, *options: str) -> Generator[str, None, None]:
+    """Run a role of the trainer in its own process, and yield the lines that it writes. ``root`` has its
+    files. Raises ForecastError if the role fails."""
+    with (
+        (root / "stderr").open("w+", encoding="utf-8", errors="replace") as errors,
+        subprocess.Popen(
+            _command(role, *options), env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        try:
+            yield from _lines(process)
+        finally:
+            process.kill()
+        errors.seek(0)
+        _raise_failure(root, process.wait(), errors.read())
 
 
 def lint_golden(text: str) -> LintedGolden:
