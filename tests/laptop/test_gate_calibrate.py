@@ -33,6 +33,7 @@ def test_gates_of_a_finished_run_are_measured_without_changing_it(ended: Command
     assert "  2 repeats: no case changes its outcome\n" in result.stdout
     assert "  shuffled answers: 20/20, +0.0 points from 20/20: not found\n" in result.stdout
     assert "  strength 0.5: " in result.stdout
+    assert "  as good as this model: 0.0% of models do not pass (at most " in result.stdout
     assert "  4 evaluations in 0." in result.stdout
     assert files(ended.runs) == before
 

@@ -1,11 +1,13 @@
 """The command `tunegate gate calibrate`: measure how often the gates of a job are wrong."""
 
+import signal
 from collections.abc import Iterator, Sequence
 
 import click
 from rich.console import Console
 
 from tunegate_api.contract import Request, Role
+from tunegate_api.judging.calibration import ErrorRates, error_rates
 from tunegate_api.judging.outcomes import (
     PASS,
     Baseline,
@@ -62,6 +64,7 @@ def calibrate(place: Place, *, name: str, gates: tuple[str, ...], repeats: int, 
             "this command measures jobs on this machine; on a cluster, set spec.calibration of the EvalGate: "
             "the final gate of its next job measures it"
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the process of the model ends, too
     client = RunsClient(place.runs)
     job = client.get("FineTuneJob", name)
     request = client.read_request(job)
@@ -125,7 +128,19 @@ def _gate_text(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> I
     yield f"  {len(outcomes.repeats)} repeats: {changing}"
     for planted in outcomes.planted:
         yield f"  {planted.name}: {_planted_text(cases, rules, outcomes.reference, planted.outcomes)}"
+    yield from _rates_text(error_rates(cases, rules, outcomes))
     yield f"  {outcomes.evaluations} evaluations in {outcomes.seconds / 60:.1f} min"
+
+
+def _rates_text(rates: ErrorRates) -> Iterator[str]:
+    if rates.problem:
+        yield f"  the error rate is unknown: {rates.problem}"
+        return
+    alarm = rates.false_alarm
+    yield f"  as good as this model: {alarm.share:.1%} of models do not pass (at most {alarm.high:.1%})"
+    for each in rates.detection:
+        interval = f"{each.low:.1%} to {each.high:.1%}"
+        yield f"  {float(each.points):g} points worse: {each.share:.1%} of models do not pass ({interval})"
 
 
 def _planted_text(cases: CaseSet, rules: Rules, reference: str, outcomes: str) -> str:

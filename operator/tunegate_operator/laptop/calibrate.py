@@ -33,6 +33,8 @@ def calibrate(
             variables = environment(pod, folder, find)
         except CannotStartError as error:
             raise ForecastError(f"the gate's pod cannot be started again: {error}") from error
+        # As in a pod. Otherwise PyTorch's threads wait for each other by spinning.
+        variables.setdefault("GOMP_SPINCOUNT", "10000")
         root = Path(variables[ROOT_VARIABLE])
         options = (*gates, "--repeats", str(repeats))
         with closing(run_role(root, variables, "calibrate", *options)) as lines:

@@ -164,6 +164,15 @@ def test_gate_that_the_artifact_fails_is_not_measured(root, activities):
     assert not activities
 
 
+def test_verdict_depends_on_the_measured_detection(root):
+    """The weaker models pass all cases, so it is not known which share of worse models the gate finds."""
+    change_request(root, lambda each: each["spec"]["calibration"].update(minDetection="0.8"))
+    judged = gate(root)
+    assert judged.calibrations is not None
+    assert judged.verdict is VerdictState.INCONCLUSIVE
+    assert "the planted regressions are worse by at most 0.0 points" in judged.verdicts[0].message
+
+
 def test_pod_reports_which_evaluation_it_makes(root, activities):
     gate(root)
     assert activities == [
