@@ -23,7 +23,7 @@ from tunegate_api.v1alpha1.evalgate_status import (
     MAX_CALIBRATIONS,
     MAX_RECENT_LOOKS,
     MAX_RECORDS,
-    JobLooks,
+    CountedJob,
     Looks,
     Record,
     RecordedBaseline,
@@ -55,7 +55,7 @@ def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
 
 def full_looks(now: datetime) -> Looks:
     """Return the largest possible count of evaluations."""
-    job = JobLooks(job_uid="0" * 36, checkpoints=10**9, finals=1, ended=now)
+    job = CountedJob(job_uid="0" * 36, ended=now)
     return Looks(
         golden_sha256=make_gate().spec["golden"]["sha256"],
         since=now,

@@ -141,7 +141,7 @@ def test_version_that_passed_a_dry_run_is_a_baseline_only_for_a_dry_run():
 
 def test_invalid_gate_in_a_dry_run_is_left_out():
     world = World()
-    world.apply(rehearsal(calibration={"repeats": 2}))
+    world.apply(rehearsal(target={"fineTuneJob": "orders"}))
     world.apply_all(make_job().with_gates("golden", "golden-v2").with_publish().obj())
     status = world.run()
     assert status.phase is Phase.SUCCEEDED

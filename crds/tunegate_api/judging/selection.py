@@ -29,12 +29,10 @@ def selection_text(checkpoints: int, request: Request, judged: Judgement) -> str
         return ""
     points = " and ".join(optimism_text(_optimism(checkpoints, gate)) for gate in gates)
     is_sealed = any(gate.parts for gate in gates)
-    rates = "its golden rate is" if len(gates) == 1 else "these golden rates are"
-    if is_sealed:
-        rates = rates.replace("golden rate", "open golden rate")
+    rates = ("open " if is_sealed else "") + ("rate" if len(gates) == 1 else "rates")
     text = (
-        f"best of {checkpoints} checkpoints by {' and '.join(gate.name for gate in gates)}, "
-        f"so {rates} optimistic by up to {points} points"
+        f"best of {checkpoints} checkpoints by {' and '.join(gate.name for gate in gates)}: "
+        f"{rates} up to {points} points too high"
     )
     return f"{text}; the sealed cases are not affected" if is_sealed else text
 

@@ -23,7 +23,7 @@ MAX_BASELINES = 10
 
 
 MAX_RECENT_LOOKS = 8
-"""Maximum number of jobs in status whose looks at the golden set may still increase."""
+"""Maximum number of jobs in status that were counted last."""
 MAX_CALIBRATIONS = 3
 """Maximum number of measured error rates in status, of 900 bytes each without the ids of cases, so that
 status stays below 32 KiB."""
@@ -115,22 +115,18 @@ class RecordedBaseline(BaselineDigest):
     """Creation time of the newest FineTuneJob that measured or used these results."""
 
 
-class JobLooks(StatusModel):
-    """How often a job evaluated models on the golden set so far."""
+class CountedJob(StatusModel):
+    """An ended FineTuneJob that is part of the counts."""
 
     job_uid: str
     """UID of the FineTuneJob."""
-    checkpoints: int
-    """Number of its checkpoints that were evaluated."""
-    finals: int
-    """1 if its final model was evaluated, otherwise 0."""
-    ended: Time | None = None
-    """Time at which the job ended. Absent while it runs."""
+    ended: Time
+    """Time at which the job ended."""
 
 
 class Looks(StatusModel):
-    """How often models were evaluated on the golden set. The more often the best result on a set is selected,
-    the more it is too high. A repeated job counts again, and so does a deleted one."""
+    """How often ended jobs evaluated models on the golden set. The more often the best result on a set is
+    selected, the more it is too high. A repeated job counts again, and a deleted job stays counted."""
 
     golden_sha256: Sha256
     """Digest of the golden set. Another set starts a new count."""
@@ -139,16 +135,15 @@ class Looks(StatusModel):
     jobs: int
     """Number of FineTuneJobs that evaluated a model on the set."""
     checkpoints: int
-    """Number of evaluated checkpoints, on the cases that are not sealed. Those of a running job may be
-    counted later."""
+    """Number of evaluated checkpoints, on the cases that are not sealed."""
     finals: int
     """Number of final models that were evaluated, published or not. Only they are evaluated on sealed
     cases."""
     message: Annotated[str, Field(max_length=128)] | None = None
     """By how many percentage points the best of the final models reads too high at most. Absent if there are
     fewer than two."""
-    recent: Annotated[list[JobLooks], Field(max_length=MAX_RECENT_LOOKS)] = []
-    """Counts of running jobs, and of the jobs that ended last. They are part of the counts above."""
+    recent: Annotated[list[CountedJob], Field(max_length=MAX_RECENT_LOOKS)] = []
+    """The jobs that ended last, so that each counts once."""
     counted_until: Time | None = None
     """All jobs that ended until this time are part of the counts, although `recent` does not list them."""
 

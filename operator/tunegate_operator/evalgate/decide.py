@@ -36,10 +36,11 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     The same input gives the same result."""
     gate = observed.gate
     status, actions = _with_records(gate.metadata, gate.status, observed.records, observed.recorded)
+    # Looks are counted together with the records, to save a write of the status.
     known = {
         "baselines": list(observed.baselines),
         "calibrations": list(observed.calibrations),
-        "looks": with_message(observed.looks, status.records),
+        "looks": status.looks if actions else with_message(observed.looks, status.records),
     }
     status = status.model_copy(update=known)
     judged = _judge_safety_set(observed, _judge_golden_set(observed, status, now), status, now)

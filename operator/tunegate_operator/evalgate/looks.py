@@ -1,11 +1,12 @@
 """Count how often jobs evaluated models on the golden set of a gate.
 
-A job counts once, however often it is observed: status keeps the counts of running jobs and of the jobs that
-ended last, and only their increase is added. Jobs that ended earlier are not read again. So the counts stay
-correct after a restart of the operator, and when a job is deleted.
+A job counts when it ends, and only once: status lists the jobs that were counted last, and the time until
+which all ended jobs are counted. So the counts stay correct after a restart of the operator, and when a job
+is deleted. A job that is deleted before its end does not count.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from tunegate_api.contract import Request
 from tunegate_api.judging.optimism import optimism, optimism_text
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, JobLooks, Looks, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, CountedJob, Looks, Record
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
@@ -25,44 +26,28 @@ from tunegate_operator.names import REQUEST_KEY, request_name
 def with_looks(
     known: Looks | None, gate: str, digest: Sha256, jobs: Sequence[Object], view: View
 ) -> Looks | None:
-    """Return the counts of the golden set that has this ``digest``, with those of the ``jobs`` that name
-    ``gate``. Returns None until a model was evaluated on it."""
+    """Return the counts of the golden set that has this ``digest``, with those of the ended ``jobs`` that
+    name ``gate``. Returns None until such a job evaluated a model on it."""
     known = known if known and known.golden_sha256 == digest else None
-    entries = {each.job_uid: each for each in known.recent} if known else {}
-    until, since = (known.counted_until, known.since) if known else (None, None)
-    totals = (known.jobs, known.checkpoints, known.finals) if known else (0, 0, 0)
-    present = {job["metadata"]["uid"] for job in jobs}
-    found = [(job, seen) for job in jobs if (seen := _looks(gate, job))]
-    # Ended jobs first: they always fit, because the oldest of them need no entry any more.
-    for job, seen in sorted(found, key=lambda each: (each[1].ended is None, *_age(each[0]))):
-        before = entries.get(seen.job_uid)
-        if not _is_new(seen, before, until):
-            continue
-        if before is None:
-            is_full = (
-                sum(e.ended is None and e.job_uid in present for e in entries.values()) >= MAX_RECENT_LOOKS
-            )
-            if (seen.ended is None and is_full) or not _has_set(gate, digest, job, view):
-                continue
-        checkpoints, finals = (before.checkpoints, before.finals) if before else (0, 0)
-        totals = (
-            totals[0] + (before is None),
-            totals[1] + max(0, seen.checkpoints - checkpoints),
-            totals[2] + max(0, seen.finals - finals),
-        )
-        since = min(since, _age(job)[0]) if since else _age(job)[0]
-        entries[seen.job_uid] = seen.model_copy(
-            update={"checkpoints": max(seen.checkpoints, checkpoints), "finals": max(seen.finals, finals)}
-        )
-    if since is None:
-        return None
-    recent, until = _bounded(entries.values(), present, until)
+    new = [
+        (job, seen)
+        for job in jobs
+        if (seen := _looks(gate, job)) and not _is_counted(known, seen) and _has_set(gate, digest, job, view)
+    ]
+    if not new:
+        return known
+    created = [moment(job["metadata"]["creationTimestamp"]) for job, _ in new]
+    recent, until = _bounded(
+        [*(known.recent if known else ()), *(seen.job for _, seen in new)],
+        {job["metadata"]["uid"] for job in jobs},
+        known.counted_until if known else None,
+    )
     return Looks(
         golden_sha256=digest,
-        since=since,
-        jobs=totals[0],
-        checkpoints=totals[1],
-        finals=totals[2],
+        since=min([*created, *([known.since] if known else [])]),
+        jobs=len(new) + (known.jobs if known else 0),
+        checkpoints=sum(seen.checkpoints for _, seen in new) + (known.checkpoints if known else 0),
+        finals=sum(seen.finals for _, seen in new) + (known.finals if known else 0),
         recent=recent,
         counted_until=until,
     )
@@ -83,33 +68,36 @@ def with_message(looks: Looks | None, records: Iterable[Record]) -> Looks | None
 
 
 def has_new_looks(known: Looks | None, gate: str, job: Object) -> bool:
-    """Whether the status of the gate lacks a job that evaluated a model, or counts it as running although it
-    ended. Further checkpoints of a running job are counted with the next change of the gate, because every
-    decision about a gate reads all jobs."""
+    """Whether the status of the gate lacks an ended job that evaluated a model."""
     seen = _looks(gate, job)
-    if seen is None or known is None:
-        return seen is not None
-    before = next((e for e in known.recent if e.job_uid == seen.job_uid), None)
-    if before is None and seen.ended is None:
-        return sum(e.ended is None for e in known.recent) < MAX_RECENT_LOOKS
-    return seen.ended is not None and _is_new(seen, before, known.counted_until)
+    return seen is not None and not _is_counted(known, seen)
 
 
-def _is_new(seen: JobLooks, before: JobLooks | None, until: datetime | None) -> bool:
-    if before is None:
-        return seen.ended is None or until is None or seen.ended > until
-    return seen.checkpoints > before.checkpoints or seen.finals > before.finals or seen.ended != before.ended
+@dataclass(frozen=True)
+class _JobLooks:
+    """How often an ended job evaluated models."""
+
+    job: CountedJob
+    checkpoints: int
+    finals: int
 
 
-def _looks(gate: str, job: Object) -> JobLooks | None:
-    """Return how often a job evaluated models on the set of a gate; None if it did not, or if another version
-    wrote its status in another form.
+def _is_counted(known: Looks | None, seen: _JobLooks) -> bool:
+    if known is None:
+        return False
+    is_listed = any(each.job_uid == seen.job.job_uid for each in known.recent)
+    return is_listed or (known.counted_until is not None and seen.job.ended <= known.counted_until)
+
+
+def _looks(gate: str, job: Object) -> _JobLooks | None:
+    """Return how often an ended job evaluated models on the set of a gate. Returns None if it runs, if it
+    evaluated none, or if another version wrote its status in another form.
 
     Checkpoints that the status of the job does not list any more count for each gate that it names.
     """
-    if not names_gate(job, gate):
-        return None
     status: Mapping[str, Any] = job.get("status") or {}
+    if not status.get("completionTime") or not names_gate(job, gate):
+        return None
     try:
         listed = sum(_judged(gate, checkpoint) for checkpoint in status.get("checkpoints") or ())
         checkpoints = listed + int(status.get("checkpointsOmitted") or 0)
@@ -118,20 +106,12 @@ def _looks(gate: str, job: Object) -> JobLooks | None:
         return None
     if not checkpoints and not finals:
         return None
-    return JobLooks(job_uid=job["metadata"]["uid"], checkpoints=checkpoints, finals=finals, ended=_ended(job))
+    counted = CountedJob(job_uid=job["metadata"]["uid"], ended=moment(status["completionTime"]))
+    return _JobLooks(counted, checkpoints, finals)
 
 
 def _judged(gate: str, evaluated: Mapping[str, Any]) -> bool:
     return any(result.get("name") == gate for result in evaluated.get("gates") or ())
-
-
-def _ended(job: Object) -> datetime | None:
-    ended = (job.get("status") or {}).get("completionTime")
-    return moment(ended) if ended else None
-
-
-def _age(job: Object) -> tuple[datetime, str]:
-    return moment(job["metadata"]["creationTimestamp"]), job["metadata"]["uid"]
 
 
 def _has_set(gate: str, digest: Sha256, job: Object, view: View) -> bool:
@@ -150,20 +130,12 @@ def _has_set(gate: str, digest: Sha256, job: Object, view: View) -> bool:
 
 
 def _bounded(
-    entries: Iterable[JobLooks], present: set[str], until: datetime | None
-) -> tuple[list[JobLooks], datetime | None]:
+    entries: Iterable[CountedJob], present: set[str], until: datetime | None
+) -> tuple[list[CountedJob], datetime | None]:
     """Return at most MAX_RECENT_LOOKS entries, and the time until which all ended jobs are counted. Entries
-    of deleted jobs are dropped first, because their counts cannot increase, and then those of the jobs that
+    of deleted jobs are dropped first, because they cannot be counted again, and then those of the jobs that
     ended first."""
-    order = sorted(
-        entries,
-        key=lambda e: (
-            e.job_uid in present,
-            e.ended is None,
-            e.ended.timestamp() if e.ended else 0,
-            e.job_uid,
-        ),
-    )
+    order = sorted(entries, key=lambda each: (each.job_uid in present, each.ended, each.job_uid))
     dropped = order[: max(0, len(order) - MAX_RECENT_LOOKS)]
-    times = [e.ended for e in dropped if e.ended and e.job_uid in present]
+    times = [each.ended for each in dropped if each.job_uid in present]
     return order[len(dropped) :], max([*times, *([until] if until else [])], default=None)

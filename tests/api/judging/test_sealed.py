@@ -189,7 +189,7 @@ def test_checkpoint_is_compared_with_the_open_cases_of_a_version(by_case, skippe
 def test_selection_makes_only_the_open_rate_optimistic():
     text = selection_text(10, request(gate()), judged_final(outcomes(68, 25)))
     assert text == (
-        "best of 10 checkpoints by golden, so its open golden rate is optimistic by up to 4.4 points; "
+        "best of 10 checkpoints by golden: open rate up to 4.4 points too high; "
         "the sealed cases are not affected"
     )
 

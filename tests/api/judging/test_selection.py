@@ -61,16 +61,15 @@ def test_text_is_empty_if_nothing_was_selected():
 
 def test_text_names_checkpoints_gates_and_points():
     of = request(["golden"], [])
-    expected = "best of 5 checkpoints by golden, so its golden rate is optimistic by up to 5.8 points"
+    expected = "best of 5 checkpoints by golden: rate up to 5.8 points too high"
     assert selection_text(5, of, judged(of, golden=45)) == expected
     of = request(["golden", "safety"], [])
     assert selection_text(2, of, judged(of, golden=45, safety=48)) == (
-        "best of 2 checkpoints by golden and safety, so these golden rates are optimistic by up to 2.7 and "
-        "1.9 points"
+        "best of 2 checkpoints by golden and safety: rates up to 2.7 and 1.9 points too high"
     )
 
 
 def test_groups_of_equal_cases_make_a_rate_more_optimistic():
     of = request(["golden"], [])
     pairs = tuple(i // 2 for i in range(50))
-    assert "by up to 8.6 points" in selection_text(5, of, judged(of, pairs, golden=45))
+    assert "rate up to 8.6 points" in selection_text(5, of, judged(of, pairs, golden=45))

@@ -46,15 +46,15 @@ def test_hub_library_parses_results_of_gates_and_task_metrics(tmp_path: Path) ->
     assert (rows.metric_type, rows.metric_value) == ("exact_match", 0.9)
 
 
-def test_card_states_that_a_selected_golden_rate_is_optimistic(tmp_path: Path) -> None:
+def test_card_states_that_a_selected_golden_rate_is_too_high(tmp_path: Path) -> None:
     selected = (
-        "The model is the best of 5 checkpoints by invoice-golden, so its golden rate is optimistic by up to "
-        "8.0 points; the test split is not affected."
+        "The model is the best of 5 checkpoints by invoice-golden: rate up to 8.0 points too high; the test "
+        "split is not affected."
     )
     (tmp_path / "five").mkdir()
     (tmp_path / "one").mkdir()
     assert selected in card_of(JobFolder(tmp_path / "five"), checkpoints=5)
-    assert "optimistic" not in card_of(JobFolder(tmp_path / "one"), checkpoints=1)
+    assert "too high" not in card_of(JobFolder(tmp_path / "one"), checkpoints=1)
 
 
 def test_license_of_the_base_model_is_in_the_front_matter(tmp_path: Path) -> None:
