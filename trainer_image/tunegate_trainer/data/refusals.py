@@ -38,6 +38,8 @@ _REFUSED_WITH_OBJECT = (
 """What people also say that they cannot do, with the objects that occur in a refusal."""
 _REFUSALS = (
     rf"{_UNABLE}(?:{_REFUSED_ACTIONS}|{_REFUSED_WITH_OBJECT})",
+    r"\bI (?:do not|don't) (?:actually )?have the (?:ability|capability|capacity) to\b",
+    r"\bI(?:'m| am) not equipped to\b",
     r"\bI (?:must|have to|need to|will have to|would have to) (?:respectfully |politely )?"
     r"(?:decline|refuse)\b",
     r"\b(?:against|violat\w+) my (?:\w+ )?(?:guidelines|programming|principles|polic\w+)",
@@ -48,7 +50,7 @@ _AI_WRITES = (
     rf"\bI(?:'m| am) (?:(?:just|only|merely|simply|also) )?an? {_AI}{_AI_ENDS}",
     r"\bI (?:do not|don't) (?:actually )?have (?:personal (?:opinions?|beliefs|feelings|experiences)|"
     r"access to (?:this|that|your|real|current|live|personal|external|up|the internet|any)\b|"
-    r"the (?:ability|capability|capacity) to|real-?time|up-?to-?date)",
+    r"real-?time|up-?to-?date)",
     r"\bmy knowledge cut-?off\b",
     r"\bas of my last (?:knowledge |training )?(?:update|cut-?off|training)",
 )
