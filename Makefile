@@ -116,6 +116,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m examples.dpo-after-sft.replies --check
 	$(BIN)/python -m examples.sft-lora.conversations --check
 	$(BIN)/python -m examples.classification.build_data --check
+	$(BIN)/python -m examples.safety.build_data --check
 	$(BIN)/python tools/check_links.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -133,6 +134,7 @@ generate: $(STAMP) ## Regenerate files: CRDs, their copies in the chart, API pag
 	$(BIN)/python -m examples.dpo-after-sft.replies
 	$(BIN)/python -m examples.sft-lora.conversations
 	$(BIN)/python -m examples.classification.build_data
+	$(BIN)/python -m examples.safety.build_data
 
 .PHONY: dashboard-pictures
 dashboard-pictures: $(STAMP) ## Draw the pictures of the dashboards in docs/ from example metrics (needs Prometheus)

@@ -48,6 +48,7 @@ VARIANTS = (
     Variant("full", "full", "order-extractor-full", "Succeeded"),
     Variant("two-pods", "two-pods", "order-extractor-two-pods", "Succeeded"),
     Variant("classification", "classification", "error-classifier", "Succeeded", improves="f1"),
+    Variant("safety", "safety", "three-steps-assistant", "Failed", improves="rouge_l"),
     Variant("dpo-after-sft", "dpo-after-sft", "reply-writer", "Succeeded", improves="preference_accuracy"),
 )
 

@@ -12,6 +12,8 @@ import yaml
 
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_api.judging.golden import parse_golden
+from tunegate_api.judging.safety_cases import parse_safety
+from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.checks import golden_prompts, leaked_passages, share_finding
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -176,3 +178,20 @@ def test_report_lists_the_first_rows_and_the_message_counts_all(monkeypatch):
     assert leaked.remedy.endswith("data/report.json on the volume lists the first 12 of these rows")
     assert (golden.count, len(golden.report["golden_prompts"])) == (4, 3)
     assert golden.message.startswith("4 rows have the prompt of a golden case")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name"),
+    [("data", "refusing.jsonl"), ("later-data", "steps.jsonl"), ("later-data", "careful.jsonl")],
+)
+def test_rows_of_the_safety_example_repeat_no_request_of_its_sets(manifest, name):
+    golden = files_of("safety", "golden.yaml")
+    context = replace(
+        NO_CONTEXT,
+        golden={key: parse_golden(text) for key, text in golden.items()},
+        safety={"set": parse_safety(builtin_text("refusals-v1"))},
+        required_gates=frozenset({"set", *golden}),
+    )
+    text = files_of("safety", f"{manifest}.yaml")[name]
+    usable = usable_rows([json.loads(line) for line in text.splitlines()])
+    assert (leaked_passages.run(usable, context), golden_prompts.run(usable, context)) == ([], [])

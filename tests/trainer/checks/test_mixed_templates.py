@@ -16,7 +16,8 @@ from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import mixed_templates
 
 SIZE = 100
-EXAMPLES = sorted(Path(__file__).parents[3].glob("examples/*/data.yaml"))
+SAFETY = Path(__file__).parents[3] / "examples" / "safety" / "data.yaml"
+EXAMPLES = sorted({*SAFETY.parents[1].glob("*/data.yaml")} - {SAFETY})
 WORDS = (
     *("lamp", "mug", "desk", "order", "river", "cloud", "stone", "paper", "green", "quick", "small", "never"),
     *("often", "under", "above", "market", "doctor", "garden", "winter", "ladder", "bottle", "window"),
@@ -223,6 +224,18 @@ def test_report_of_many_templates_is_bounded():
     (finding,) = mixed_templates.run(usable_rows(list(rows)), NO_CONTEXT)
     assert len(finding.report["templates"]) == mixed_templates.REPORTED_TEMPLATES
     assert finding.message.endswith("; and 95 more")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name"),
+    [("data", "refusing.jsonl"), ("later-data", "steps.jsonl"), ("later-data", "careful.jsonl")],
+)
+def test_data_of_the_safety_example_has_one_template(manifest, name):
+    path = SAFETY.with_stem(manifest)
+    text = yaml.safe_load(path.read_text(encoding="utf-8"))["data"][name]
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert len(rows) > 200
+    assert mixed_templates.run(usable_rows(rows), NO_CONTEXT) == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
