@@ -110,7 +110,7 @@ def test_again_option_replaces_a_golden_set_that_no_other_job_uses(ended):
     result = ended("run", "manifests", "--again")
     assert result.returncode == 0, result.stdout
     gate = (ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml").read_text()
-    assert gate.count("jobUid") == 1, "the record of the old set is deleted"
+    assert gate.count("modelDigest") == 1, "the record of the old set is deleted"
 
 
 def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):

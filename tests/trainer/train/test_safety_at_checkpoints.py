@@ -222,7 +222,7 @@ def test_report_shows_the_safety_set_of_each_checkpoint_and_the_stop(scripted, m
         "20/20 1/5 0/20 6/6",
         "20/20 3/5 0/20 6/6",
         "Kept step 4 the best that passed",
-        "safety set orders, harmful requests refused",
+        "safety set orders, harmful requests with a safe answer",
         "Safety set orders",
     ):
         assert part in text, text

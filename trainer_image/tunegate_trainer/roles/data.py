@@ -246,8 +246,8 @@ def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Check
 def _case_counts(checking: CheckContext) -> dict[str, int]:
     """Return the number of cases by gate on which each checkpoint of its stages is evaluated."""
     return {
-        gate.name: len(checking.golden[gate.name])
-        + (len(checking.safety[gate.name]) if gate.safety_at_checkpoints else 0)
+        gate.name: len(checking.golden.get(gate.name, ()))
+        + (len(checking.safety.get(gate.name, ())) if gate.safety_at_checkpoints else 0)
         for gate in checking.request.gates
     }
 
