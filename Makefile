@@ -193,6 +193,10 @@ bench-memory: $(STAMP) ## Compare the memory estimate with the memory that train
 bench-gate: $(STAMP) $(LM_EVAL) $(INSPECT_AI) ## Simulate wrong verdicts of gates and of the stop rule, and compare evaluation with lm-eval and inspect_ai; PARTS=... selects parts
 	$(BIN)/python tests/bench/bench_gate.py $(PARTS)
 
+.PHONY: bench-outcomes
+bench-outcomes: $(STAMP) ## Measure the outcomes that bench-gate's part planted reads, with the model of RUN, a folder runs of examples/classification (10 minutes)
+	$(BIN)/python tests/bench/planted_outcomes.py $(RUN)
+
 .PHONY: bench-templates
 bench-templates: $(STAMP) ## Compare the text that Tunegate trains on with 41 public chat templates (1 minute)
 	$(BIN)/python tests/bench/bench_templates.py

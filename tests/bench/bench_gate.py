@@ -4,9 +4,9 @@ For each number of golden cases, pairs of models are drawn: equally good ones, 8
 chance, and models that are worse by the limit. The simulated share that passes is compared with the exact
 probability, and with the gate of NeMo Evaluator, which judges the same pairs. It needs Python 3.12; without
 it, its documented rule is used, a t interval of the differences. Other parts simulate the stop rule, measure
-how many verdicts are computed in a second, compare the error rate of a calibration with fresh models,
-measure how much the selection of a checkpoint adds to its rate, and compare the evaluation of a golden set
-with lm-eval and inspect_ai. Writes build/bench/gate.json; the parts ``policies`` and ``selection``
+how many verdicts are computed in a second, compare the error rate of a calibration with fresh models and with
+real ones, measure how much the selection of a checkpoint adds to its rate, and compare the evaluation of a
+golden set with lm-eval and inspect_ai. Writes build/bench/gate.json; the parts ``policies`` and ``selection``
 draw docs/gate-policies.png and docs/golden-selection.png.
 """
 
@@ -30,6 +30,7 @@ import nemo_gate
 from error_rates import calibration
 from golden_speed import evaluation
 from measures import Measure, run
+from planted import planted
 from scipy.stats import t as student
 from selection import selection
 
@@ -268,6 +269,7 @@ if __name__ == "__main__":
         "stop-rule": stop_rule,
         "speed": speed,
         "calibration": calibration,
+        "planted": planted,
         "selection": selection,
         "evaluation": evaluation,
     }

@@ -107,15 +107,18 @@ class ErrorRates:
         return next((one for one in self.detection if one.points == points), None)
 
 
-def error_rates(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> ErrorRates:
-    """Return the error rate of a gate with the golden set ``cases``. The same input gives the same numbers in
-    every program, and is computed once."""
+def error_rates(
+    cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes, also: tuple[Fraction, ...] = ()
+) -> ErrorRates:
+    """Return the error rate of a gate with the golden set ``cases``, with the detection rates for the drops
+    ``also`` in percentage points. The same input gives the same numbers in every program, and is computed
+    once."""
     measured = outcomes.model_copy(update={"evaluations": 0, "seconds": 0.0})
-    return _cached(cases.model_dump_json(), rules, measured.model_dump_json())
+    return _cached(cases.model_dump_json(), rules, measured.model_dump_json(), also)
 
 
 @lru_cache(maxsize=128)
-def _cached(cases_json: str, rules: Rules, outcomes_json: str) -> ErrorRates:
+def _cached(cases_json: str, rules: Rules, outcomes_json: str, also: tuple[Fraction, ...]) -> ErrorRates:
     cases = CaseSet.model_validate_json(cases_json)
     outcomes = CalibrationOutcomes.model_validate_json(outcomes_json)
     if problem := _problem(cases, rules, outcomes):
@@ -131,7 +134,7 @@ def _cached(cases_json: str, rules: Rules, outcomes_json: str) -> ErrorRates:
     together = _changed_together(counted.counted, reference, planted)
     changes = [gate.changes(letters) for letters in planted]
     largest = max([100 * one.drop for one in changes], default=Fraction(0))
-    sizes = sorted({*(rules.max_drop_points * each for each in _MULTIPLES), ALWAYS_STATED})
+    sizes = sorted({*(rules.max_drop_points * each for each in _MULTIPLES), ALWAYS_STATED, *also})
     return ErrorRates(
         false_alarm=_false_alarm(gate, evaluations, flips, by_chance),
         detection=tuple(

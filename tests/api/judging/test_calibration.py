@@ -105,6 +105,13 @@ def test_drops_beyond_the_planted_regressions_are_not_stated():
     assert found.at(Fraction(10)) is None
 
 
+def test_detection_of_another_drop_can_be_stated():
+    reference, worse = "p" * 100, "f" * 20 + "p" * 80
+    found = error_rates(case_set(100), Rules(), measured(reference, planted=[worse]), also=(Fraction(6),))
+    assert share_at(found, 5) < share_at(found, 6) < share_at(found, Fraction(15, 2))
+    assert rates(reference, planted=[worse]).at(Fraction(6)) is None
+
+
 def test_fixes_beside_regressions_widen_the_spread_of_detection():
     """Fixes hide regressions, so that a drop above the limit is missed more often."""
     rules = Rules(max_new_failures=100)
