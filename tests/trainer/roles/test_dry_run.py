@@ -1,4 +1,4 @@
-"""Faults of a gate in a dry run are warnings of the data role: they block no job."""
+"""Faults of a gate in a dry run are warnings: they block no job."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ from tunegate_api.plan import Plan
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
+from tunegate_trainer.roles.train import evaluation_sets
+from tunegate_trainer.tokens.chat import load_tokenizer
 
 MakeJob = Callable[..., TrainerRoot]
 ASIDE = "EvalGate rehearsal is in a dry run, so the job continues: "
@@ -124,3 +126,19 @@ def test_changed_golden_set_is_a_warning(make_job):
     write_model(root.path / "request" / "request.json", request.model_copy(update={"gates": gates}))
     (warning, *_) = warnings_of(root)
     assert warning.startswith(f"{ASIDE}EvalGate rehearsal: the golden set has sha256")
+
+
+def test_training_leaves_out_a_dry_run_gate_with_a_changed_golden_set(make_root):
+    sealing = gate_spec(golden_cases(10))
+    sealing["golden"]["sealed"] = "0.3"
+    root = make_root(gates={"rehearsal": gate_spec(dryRun=True), "enforced": sealing})
+    path = root.path / "request" / "request.json"
+    request = json.loads(path.read_text())
+    request["gates"][0]["goldenSha256"] = "0" * 64
+    path.write_text(json.dumps(request))
+    context = root.context()
+    starting, sets = evaluation_sets(context, context.plan.stages[0], load_tokenizer(root.base_model))
+    assert [each.file for each in sets if "golden" in each.names] == ["golden-enforced.jsonl"]
+    assert sum(case.is_sealed for case in sets[0].cases) == 3
+    assert [each.file for each in starting] == [each.file for each in sets]
+    assert context.dry_run_faults["rehearsal"].startswith(f"{ASIDE}EvalGate rehearsal: the golden set has")

@@ -64,8 +64,7 @@ def open_golden_sets(
 ) -> list[GeneratedSet]:
     """Return the golden sets of ``gates`` for starting models and checkpoints: sealed cases keep their place,
     but not their prompts, and are not evaluated. Raises what :func:`golden_sets` does."""
-    sets = golden_sets(context, tokenizer, gates)
-    return [_without_sealed(each, gate) for each, gate in zip(sets, gates, strict=True)]
+    return [_without_sealed(each, gate) for gate in gates for each in golden_sets(context, tokenizer, [gate])]
 
 
 def _without_sealed(golden: GeneratedSet, gate: GateRequest) -> GeneratedSet:
