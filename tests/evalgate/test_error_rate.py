@@ -1,5 +1,6 @@
 """A job measures the error rate of a gate; the gate keeps it, shows it, and is not ready if it is too low."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -267,3 +268,21 @@ def test_job_waits_for_the_report_with_the_error_rate():
     world.is_reachable = True
     assert world.run().phase is Phase.SUCCEEDED
     assert status(world).error_rate is not None
+
+
+def test_base_model_with_low_detection_is_measured_again_by_the_next_job():
+    """The gate is ready, because the newest error rate is that of another base model."""
+    thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
+    world, _ = run(thresholds, "0.9", worse=30)
+    found = world.gate()
+    (rate,) = status(world).calibrations
+    low = [one.model_copy(update={"low": "0.300"}) for one in rate.detection]
+    low_rate = rate.model_copy(update={"detection": low})
+    newer = rate.model_copy(update={"base_digest": "e" * 64, "time": rate.time + timedelta(minutes=1)})
+    changed = status(world).model_copy(update={"calibrations": [newer, low_rate]})
+    world.cluster.as_user.delete(Key.of(world.job()), world.job()["metadata"]["uid"])
+    world.cluster.as_user.patch_status(Key.of(found), changed.to_wire(), found["metadata"]["resourceVersion"])
+    world.settle()
+    assert ready(world)[0] == "True"
+    run_another(world, "second", worse=30)
+    assert request(world, "second").gates[0].calibrated_bases == ["e" * 64]

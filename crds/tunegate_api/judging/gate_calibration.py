@@ -208,9 +208,13 @@ def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str
 
 def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
     """Return the digests of the base models for which the error rate of a gate is known; None if there are
-    none. With `minDetection`, the detection rate at the limit must be known."""
+    none. With `minDetection`, the detection rate at the limit must be known, and not be smaller."""
     if gate.spec.calibration is None:
         return None
     limit, is_required = gate.spec.thresholds.rules().max_drop_points, gate.spec.calibration.min_detection
-    known = [one for one in current(gate) if not is_required or detection_at(one, limit)]
+    known = [
+        one
+        for one in current(gate)
+        if not is_required or (detection_at(one, limit) and not low_detection(one, gate.spec, None))
+    ]
     return sorted({one.base_digest for one in known}) or None
