@@ -238,17 +238,15 @@ def test_gate_ignores_error_rates_of_jobs_with_other_gates():
     assert EvalGateStatus.model_validate(world.gate("other")["status"]).calibrations == []
 
 
-def test_job_waits_for_the_report_with_the_error_rate():
-    """The gate pod reports the evaluation of the artifact before it measures the error rate."""
-    thresholds = NON_INFERIOR | {"maxDropPoints": "10"}
-    wanted = gate(thresholds, "0.9")
-    world = World(Script(), posts=True)
+def gating(wanted: Object, measured: CalibrationOutcomes | None = None) -> World:
+    """Return a world whose gate pod has reported the evaluation of the artifact, which it does before it
+    measures the error rate. It completed with an error rate, but its last report has not arrived."""
+    world = World(Script(calibrations={"golden": measured} if measured else None), posts=True)
     world.apply_all(gate=wanted)
     world.until_job("gate")
     (job,) = world.active_jobs()
-    uid = world.job()["metadata"]["uid"]
     early = Report(
-        job_uid=uid,
+        job_uid=world.job()["metadata"]["uid"],
         role=Role.GATE,
         attempt=1,
         sequence=1,
@@ -263,11 +261,27 @@ def test_job_waits_for_the_report_with_the_error_rate():
     world.is_reachable = False
     world.tick()
     world.settle()
+    return world
+
+
+@pytest.mark.parametrize("earlier", [None, letters(95)])
+def test_job_waits_for_the_report_with_the_error_rate(earlier: str | None):
+    """An earlier attempt, which was interrupted, may have measured it for other outcomes."""
+    wanted = gate(NON_INFERIOR | {"maxDropPoints": "10"}, "0.9")
+    world = gating(wanted, outcomes(wanted, 30, reference=earlier) if earlier else None)
     assert "waiting for its last report" in world.status().message
     world.advance(POST_SECONDS)
     world.is_reachable = True
     assert world.run().phase is Phase.SUCCEEDED
     assert status(world).error_rate is not None
+
+
+def test_job_does_not_wait_for_the_error_rate_of_a_dry_run():
+    world = gating(gate(NON_INFERIOR | {"maxDropPoints": "10"}, "0.9", dryRun=True))
+    job = world.status()
+    assert job.phase is Phase.SUCCEEDED
+    assert job.final is not None
+    assert job.final.gates[0].verdict is VerdictState.ERROR
 
 
 def test_base_model_with_low_detection_is_measured_again_by_the_next_job():

@@ -307,9 +307,8 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
 def _is_error_rate_expected(run: Run, step: Step) -> bool:
     """Return whether a gate with `minDetection` waits for its error rate, which the last report of the gate
     role has. An earlier report has the evaluation of the artifact."""
-    report = run.observed.report_of(step)
-    is_last = report is not None and report.outcome is not None
-    return not is_last and lacks_error_rate(run.request, run.results)
+    has_ended = _has_ended(run, step, run.jobs.latest_number(step))
+    return not has_ended and lacks_error_rate(run.request, run.results)
 
 
 def _published_text(run: Run) -> str:

@@ -77,13 +77,14 @@ def measured_error_rates(request: Request, results: Results) -> list[JobErrorRat
 
 
 def lacks_error_rate(request: Request, results: Results) -> bool:
-    """Return whether a gate is an Error only because its error rate was not reported."""
+    """Return whether a gate is an Error only because its error rate was not reported, or because an earlier
+    attempt reported it for other outcomes. Gates in a dry run are ignored: they block nothing."""
     judged = judgement.judge_final(request, results)
     return any(
         gate.calibration is not None
         and gate.calibration.finding.state is VerdictState.ERROR
         and gate.verdict.state is VerdictState.ERROR
-        and gate.name not in (results.calibrations or {})
+        and not gate.dry_run
         for gate in (judged.gates if judged else ())
     )
 
