@@ -2,15 +2,20 @@
 
 import json
 
-from support.builders import make_job, make_scores
-from support.world import SAMPLE, Script, World
+from support.builders import golden_text, make_gate, make_job, make_scores
+from support.world import DIGEST, SAMPLE, Script, World, letters
 from tunegate_api.baselines import MeasuredBaseline
+from tunegate_api.contract import sha256_text
 from tunegate_api.meta import MAX_MESSAGE
+from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, MAX_REVIEWERS, DataCheckResult
+from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES
 from tunegate_api.v1alpha1.finetunejob_status import MAX_ATTEMPTS, MAX_BASELINES, MAX_DECISIONS, MAX_EVICTIONS
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 LIMIT = 32 * 1024
+MAX_GATES = 8
 DATA_CHECKS = [
     DataCheckResult(
         name=f"{n:02}_bad_completions",
@@ -131,3 +136,35 @@ def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     assert len(status.data_checks) == MAX_DATA_CHECKS
     assert full == (MAX_DECISIONS, MAX_ATTEMPTS, MAX_EVICTIONS - 1)
     assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
+
+
+def test_error_rates_of_the_most_gates_are_below_8_kib():
+    names = [f"{n}" + "g" * 62 for n in range(MAX_GATES)]
+    gates = [make_gate(name).with_spec(calibration={}).obj() for name in names]
+    outcomes = letters(95)
+    measured = CalibrationOutcomes(
+        golden_sha256=sha256_text(golden_text()),
+        base_digest=DIGEST,
+        scoring=EvalGate.model_validate(gates[0]).spec.scoring,
+        reference=outcomes,
+        repeats=["f" * 50 + outcomes[50:]],
+        planted=[PlantedRegression(name="strength 0.5", outcomes="f" * 60 + outcomes[60:])],
+        evaluations=6,
+        seconds=100_000,
+    )
+    script = Script(
+        final=95,
+        gate=names[0],
+        also=tuple(names[1:]),
+        id_suffix="-" + "x" * 50,
+        calibrations=dict.fromkeys(names, measured),
+    )
+    world = World(script)
+    for gate in gates[1:]:
+        world.apply(gate)
+    world.apply_all(job=make_job().with_gates(*names).obj(), gate=gates[0])
+    rates = world.run().calibrations
+    assert [(rate.gate, rate.flaky) for rate in rates] == [(name, 50) for name in names]
+    assert sum(len(rate.flaky_cases) for rate in rates) <= MAX_FLAKY_CASES
+    assert all(rate.flaky_cases for rate in rates)
+    assert len(json.dumps(world.job()["status"]["calibrations"]).encode()) < LIMIT / 4

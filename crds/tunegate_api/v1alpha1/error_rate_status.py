@@ -56,7 +56,8 @@ class ErrorRate(StatusModel):
     flaky: int = 0
     """Number of golden cases whose outcome changed between evaluations of the same model."""
     flaky_cases: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_FLAKY_CASES)] = []
-    """Ids of the first of these cases, at most 20. An EvalGate lists them only for its newest calibration."""
+    """Ids of the first of these cases, at most 20 for all gates of a job. An EvalGate lists them only for its
+    newest calibration."""
     evaluations: int = 0
     """Number of additional evaluations of the golden set."""
     seconds: int = 0

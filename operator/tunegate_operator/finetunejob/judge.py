@@ -15,7 +15,7 @@ from tunegate_api.judging.outcomes import (
 from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.meta import cut
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
-from tunegate_api.v1alpha1.error_rate_status import JobErrorRate
+from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES, JobErrorRate
 from tunegate_api.v1alpha1.evaluation_status import (
     MAX_NAMED_CASES,
     CheckpointStatus,
@@ -66,13 +66,16 @@ def _left_out(request: Request, gate: str) -> GateResult:
 
 
 def measured_error_rates(request: Request, results: Results) -> list[JobErrorRate]:
-    """Return the error rates of gates that the job measured."""
+    """Return the error rates of gates that the job measured. The gates share the room for flaky cases."""
     judged = judgement.judge_final(request, results)
     gates = judged.gates if judged else ()
+    found = {g.name: g.calibration.error_rate for g in gates if g.calibration and g.calibration.error_rate}
+    shown = MAX_FLAKY_CASES // max(1, len(found))
     return [
-        JobErrorRate.model_validate({**gate.calibration.error_rate.to_wire(), "gate": gate.name})
-        for gate in gates
-        if gate.calibration and gate.calibration.error_rate
+        JobErrorRate.model_validate(
+            {**rate.to_wire(), "gate": name, "flakyCases": rate.flaky_cases[:shown]},
+        )
+        for name, rate in found.items()
     ]
 
 
