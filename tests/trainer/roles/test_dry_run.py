@@ -142,3 +142,10 @@ def test_training_leaves_out_a_dry_run_gate_with_a_changed_golden_set(make_root)
     assert sum(case.is_sealed for case in sets[0].cases) == 3
     assert [each.file for each in starting] == [each.file for each in sets]
     assert context.dry_run_faults["rehearsal"].startswith(f"{ASIDE}EvalGate rehearsal: the golden set has")
+
+
+@pytest.mark.parametrize("field", ["judge", "guardrail"])
+def test_golden_case_without_a_server_is_a_warning(make_job, field):
+    """The operator cannot read a golden set that is at an address, so the data role finds this fault."""
+    (warning, *_) = warnings_of(make_job(expecting("order", {"type": field})))
+    assert warning.startswith(f"{ASIDE}EvalGate rehearsal: spec.{field} is missing")
