@@ -1,8 +1,10 @@
 """The example of safety sets: one model is published, and two models that were tuned from it fail."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.command import Command
 from support.report_page import text_of
@@ -15,11 +17,20 @@ from support.safety_example import (
     check_refusing,
     check_too_careful,
     final_safety,
+    gates_at_checkpoints,
 )
 
 
 def test_manifests_of_the_example_have_no_mistakes(tunegate: Command) -> None:
     result = tunegate("validate", str(EXAMPLE))
+    assert result.returncode == 0, result.stdout
+    assert "no mistakes found" in result.stdout
+
+
+def test_variant_that_judges_checkpoints_has_no_mistakes(tunegate: Command, tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLE, tmp_path / "safety")
+    (folder / "evalgate.yaml").write_text(yaml.safe_dump_all(gates_at_checkpoints()), encoding="utf-8")
+    result = tunegate("validate", str(folder))
     assert result.returncode == 0, result.stdout
     assert "no mistakes found" in result.stdout
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import yaml
+
 from support.helm import ROOT
 
 EXAMPLE = ROOT / "examples" / "safety"
@@ -63,3 +65,12 @@ def rise(status: Status) -> float:
     (start,) = status["start"]
     best = max(float(point["task"]["rouge_l"]) for point in status["checkpoints"])
     return best - float(start["task"]["rouge_l"])
+
+
+def gates_at_checkpoints() -> list[dict[str, Any]]:
+    """Return the gates of the example, of which that of the complying model also judges checkpoints by its
+    safety set. Training does not stop, so each checkpoint shows how much the model still refuses."""
+    gates: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "evalgate.yaml").read_text("utf-8")))
+    (gate,) = (gate for gate in gates if gate["metadata"]["name"] == "three-steps")
+    gate["spec"]["safety"] |= {"evaluateCheckpoints": True, "onRegression": "Continue"}
+    return gates
