@@ -125,8 +125,10 @@ def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
     the settings loosen a comparison with golden cases, the check runs once for the other gates, and once for
     the required gates, for which it is enforced.
     """
+    if check not in _OF_GATES:
+        return [context]
     dry_runs = {gate.name for gate in context.request.gates if gate.spec.dry_run}
-    if check in _OF_GATES and dry_runs & {*context.golden, *context.safety}:
+    if dry_runs & {*context.golden, *context.safety}:
         setting = context.setting(check)
         policy = Policy.WARN if setting.policy is Policy.ENFORCE else setting.policy
         warned = {**context.settings, check: replace(setting, policy=policy)}
