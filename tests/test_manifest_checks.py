@@ -333,7 +333,7 @@ def test_invalid_case_in_a_config_map_is_reported_with_its_line(tmp_path: Path) 
 def test_diagnostics_are_sorted_by_file_and_line(tmp_path: Path) -> None:
     messages_of(
         tmp_path,
-        family({"job.spec.colour": "red", "job.spec.gates.0.name": "odd", "gate.spec.schedule": "0 6 * * *"}),
+        family({"job.spec.colour": "red", "job.spec.gates.0.name": "odd", "gate.spec.golden.sealed": "2"}),
     )
     found = validate(load_manifests([tmp_path]))
     assert [(d.file.name, d.line) for d in found] == sorted((d.file.name, d.line) for d in found)
