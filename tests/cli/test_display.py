@@ -129,7 +129,7 @@ def logged(status: FineTuneJobStatus) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_verdict_of_a_dry_run_is_marked_and_changes_no_verdict_of_a_checkpoint():
+def test_dry_run_is_marked_and_changes_no_verdict_of_a_checkpoint():
     status = FineTuneJobStatus.model_validate(succeeded())
     assert status.final is not None
     dry = status.final.gates[0].model_copy(

@@ -40,7 +40,7 @@ def test_optimism_grows_with_measurements_and_falls_with_cases():
     assert optimism(10, 900, 1000) < optimism(10, 90, 100) < optimism(10, 45, 50)
 
 
-def test_model_that_passes_every_case_may_be_optimistic_and_one_that_passes_none_is_not():
+def test_passing_every_case_may_be_optimistic_and_passing_none_is_not():
     assert 3 < optimism(10, 50, 50) < 8
     assert optimism(10, 0, 50) == pytest.approx(0, abs=0.01)
     assert optimism(10, 0, 0) == 0
