@@ -37,9 +37,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import exp, floor, lgamma, log, log1p, sqrt
+from math import floor, sqrt
 from random import Random
 
+from tunegate_api.judging.binomial import binomial
 from tunegate_api.judging.comparison import passes
 from tunegate_api.judging.outcomes import (
     FAIL,
@@ -253,7 +254,7 @@ class _Gate:
         regressing, improving = regressing / rest, improving / rest
         share = min(1.0, regressing / max(1 - improving, 1e-12))
         passing = 0.0
-        for improved, chance in _binomial(draws, improving):
+        for improved, chance in _likely_numbers(draws, improving):
             most = self.most(improved * together)
             passing += chance * _at_most(most // together, draws - improved, share)
         return min(1.0, max(0.0, 1 - passing * (1 - critical) ** draws))
@@ -356,7 +357,7 @@ def _upper_bound(changed: int, total: int) -> float:
     return high
 
 
-def _binomial(total: int, share: float) -> Iterator[tuple[int, float]]:
+def _likely_numbers(total: int, share: float) -> Iterator[tuple[int, float]]:
     """Yield the numbers of ``total`` cases whose probability is not negligible, with their probabilities."""
     share = min(max(share, 0.0), 1.0)
     spread = 7 * sqrt(total * share * (1 - share)) + 10
@@ -364,15 +365,8 @@ def _binomial(total: int, share: float) -> Iterator[tuple[int, float]]:
     yield from (
         (number, chance)
         for number in range(first, last + 1)
-        if (chance := _chance(number, total, share)) > _NEGLIGIBLE
+        if (chance := binomial(number, total, share)) > _NEGLIGIBLE
     )
-
-
-def _chance(number: int, total: int, share: float) -> float:
-    if share <= 0 or share >= 1:
-        return float(number == (total if share >= 1 else 0))
-    ways = lgamma(total + 1) - lgamma(number + 1) - lgamma(total - number + 1)
-    return exp(ways + number * log(share) + (total - number) * log1p(-share))
 
 
 def _at_most(most: int, total: int, share: float) -> float:
@@ -387,7 +381,7 @@ def _at_most(most: int, total: int, share: float) -> float:
     first = max(0, floor(total * share - spread))
     if most < first:
         return 0.0
-    chance, odds = _chance(first, total, share), share / (1 - share)
+    chance, odds = binomial(first, total, share), share / (1 - share)
     found = chance
     for number in range(first, min(most, floor(total * share + spread))):
         chance *= (total - number) / (number + 1) * odds

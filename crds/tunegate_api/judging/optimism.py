@@ -1,7 +1,9 @@
 """By how much the best of several measured pass rates is too high. No I/O."""
 
 from functools import lru_cache
-from math import ceil, comb, exp, log
+from math import ceil, exp, log
+
+from tunegate_api.judging.binomial import log_ways
 
 _HALVINGS = 14
 """The true rate is found to 1/2¹⁴, which is less than 0.01 percentage points."""
@@ -20,16 +22,10 @@ def best_rate(measurements: int, cases: int, true_rate: float) -> float:
         return true_rate
     passes, fails = log(true_rate), log(1 - true_rate)
     below, expected = 0.0, 0.0
-    for k, chances in enumerate(_log_chances(cases)[:-1]):
-        below += exp(chances + k * passes + (cases - k) * fails)
+    for k, ways in enumerate(log_ways(cases)[:-1]):
+        below += exp(ways + k * passes + (cases - k) * fails)
         expected += 1 - min(1.0, below) ** measurements
     return expected / cases
-
-
-@lru_cache(maxsize=16)
-def _log_chances(cases: int) -> tuple[float, ...]:
-    """Return the logarithms of the binomial coefficients of ``cases``."""
-    return tuple(log(comb(cases, k)) for k in range(cases + 1))
 
 
 @lru_cache(maxsize=256)

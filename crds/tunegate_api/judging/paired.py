@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, exp, floor, inf, lgamma, log, log1p, sqrt
+from math import ceil, exp, floor, inf, log, log1p, sqrt
 
+from tunegate_api.judging.binomial import log_ways
 from tunegate_api.judging.outcomes import MAX_CASES
 
 ALPHA = 0.05
@@ -254,7 +255,7 @@ def _probability(total: int, results: Results, regressing: float, improving: flo
     spread = half + sqrt(half * half + 2 * _EXPONENT * total * changing * (1 - changing))
     first = max(0, ceil(total * changing - spread))
     last = min(total, floor(total * changing + spread))
-    weight = exp(_log_ways(total)[first] + first * log(changing) + (total - first) * log1p(-changing))
+    weight = exp(log_ways(total)[first] + first * log(changing) + (total - first) * log1p(-changing))
     changing_odds = changing / (1 - changing)
     improved = 1 - share
     regressed_odds = share / improved if improved else inf
@@ -278,9 +279,3 @@ def _probability(total: int, results: Results, regressing: float, improving: flo
             found += within * weight
             weight *= (total - changed) / (changed + 1) * changing_odds
     return found
-
-
-@lru_cache(maxsize=16)
-def _log_ways(total: int) -> Sequence[float]:
-    """Return the logarithms of the binomial coefficients of ``total``."""
-    return [lgamma(total + 1) - lgamma(k + 1) - lgamma(total - k + 1) for k in range(total + 1)]

@@ -3,8 +3,9 @@
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
-from math import ceil, exp, floor, fsum, lgamma, log, log1p
+from math import ceil, floor, fsum
 
+from tunegate_api.judging.binomial import binomial
 from tunegate_api.judging.new_failures import FLIPPED, allowed
 from tunegate_api.judging.outcomes import MAX_CASES, CaseSet, Policy, Rules, independent_cases
 from tunegate_api.judging.paired import ALPHA, PairedCounts, fewest_cases, is_below
@@ -29,14 +30,7 @@ def missed_share(total: int, most: int, drop: float) -> float:
     if failing >= 1:
         return float(most >= total)
 
-    return fsum(_binomial(number, total, failing) for number in range(min(most, total) + 1))
-
-
-def _binomial(number: int, total: int, share: float) -> float:
-    """Return the probability of ``number`` of ``total`` cases, each with the probability ``share``."""
-    rest = total - number
-    ways = lgamma(total + 1) - lgamma(number + 1) - lgamma(rest + 1)
-    return exp(ways + number * log(share) + rest * log1p(-share))
+    return fsum(binomial(number, total, failing) for number in range(min(most, total) + 1))
 
 
 def detectable_drop(total: int, most: int) -> float:
@@ -62,8 +56,8 @@ def passing_share(total: int, limit: Fraction, most: int) -> float:
     """
     share, passing, refused = float(FLIPPED / 2), 0.0, 0  # with fewer improved cases than this, none passes
     for regressed in range(min(most, total) + 1):
-        here, rest = _binomial(regressed, total, share), total - regressed
-        chances = [_binomial(number, rest, share / (1 - share)) for number in range(rest + 1)]
+        here, rest = binomial(regressed, total, share), total - regressed
+        chances = [binomial(number, rest, share / (1 - share)) for number in range(rest + 1)]
         at_least = [here * chance for chance in accumulate(reversed(chances), initial=0.0)][::-1]
         improved = max(refused, sum(here - chance < _NEGLIGIBLE for chance in at_least) - 1)
         improved = min(improved, rest + 1)

@@ -231,13 +231,18 @@ def test_stored_evaluations_of_another_model_are_not_used(root, activities):
     assert len(activities) == 2 * EVALUATIONS
 
 
-def test_all_gates_of_a_job_are_measured_with_one_loaded_model(adapter, copied, monkeypatch, activities):
-    root = copied(adapter)
+def add_gate(root: TrainerRoot) -> None:
+    """Add a gate that is equal to the first one."""
     path = root.path / "request" / "request.json"
     request = json.loads(path.read_text())
     request["gates"].append(request["gates"][0] | {"name": "second"})
     request["spec"]["gates"].append({"name": "second"})
     path.write_text(json.dumps(request))
+
+
+def test_all_gates_of_a_job_are_measured_with_one_loaded_model(adapter, copied, monkeypatch, activities):
+    root = copied(adapter)
+    add_gate(root)
     loads: list[str] = []
     load = measure.Artifact.model.func
     monkeypatch.setattr(measure.Artifact.model, "func", lambda self: loads.append("") or load(self))
@@ -246,3 +251,21 @@ def test_all_gates_of_a_job_are_measured_with_one_loaded_model(adapter, copied, 
     assert list(found) == ["orders", "second"]
     assert activities[-1] == f"measuring the error rate of second, {2 * EVALUATIONS}/{2 * EVALUATIONS}"
     assert len(loads) == 1
+
+
+def test_gate_after_a_fault_is_measured_with_the_judged_weights(adapter, copied, monkeypatch):
+    root = copied(adapter)
+    add_gate(root)
+    weaken = measure.at_strength
+
+    def fail_once(model: Any, *_: object) -> None:
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        monkeypatch.setattr(measure, "at_strength", weaken)
+        raise StorageError("the volume cannot be read")
+
+    monkeypatch.setattr(measure, "at_strength", fail_once)
+    found = gate(root).calibrations
+    assert found is not None
+    assert list(found) == ["second"]
+    assert set(found["second"].repeats) == {found["second"].reference}

@@ -84,6 +84,7 @@ def calibrate(
         except Exception as error:  # noqa: BLE001 - the verdict is known, and must not be lost
             found.problems[name] = _problem(error)
             logger.warning("the error rate of gate %s is not known: %s", name, found.problems[name])
+            artifact = Artifact(context, judged)  # the weights of a weaker model may still be loaded
         progress.first += _evaluations(count)
     return found
 
