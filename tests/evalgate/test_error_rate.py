@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from support.builders import golden_text, make_gate, make_job
+from support.gate_status import ready, status
 from support.world import DIGEST, Object, Script, World, letters
 from tunegate_api.contract import Report, Request, Role, sha256_text
 from tunegate_api.judging.outcomes import VerdictState
@@ -57,16 +58,6 @@ def run(
     world = World(Script(calibrations={"golden": outcomes(wanted, worse, repeat, **changes)}))
     world.apply_all(gate=wanted)
     return world, world.run()
-
-
-def status(world: World) -> EvalGateStatus:
-    return EvalGateStatus.model_validate(world.gate()["status"])
-
-
-def ready(world: World) -> tuple[str, str, str]:
-    condition = find_condition(status(world).conditions, "Ready")
-    assert condition is not None
-    return condition.status, condition.reason, condition.message
 
 
 def request(world: World, name: str) -> Request:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.gate_status import ready, status
 from support.world import Script, World
 from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract import sha256_text
@@ -21,16 +22,6 @@ HUNDRED = (
     "100 cases; a model that is worse by 5 points passes 44 of 100 comparisons, and one that is worse by "
     "9 points at most 5 of 100"
 )
-
-
-def status(world: World) -> EvalGateStatus:
-    return EvalGateStatus.model_validate(world.gate()["status"])
-
-
-def ready(world: World) -> tuple[str, str, str]:
-    condition = find_condition(status(world).conditions, "Ready")
-    assert condition is not None
-    return condition.status, condition.reason, condition.message
 
 
 def test_gate_is_ready_once_its_golden_set_matches_the_digest():

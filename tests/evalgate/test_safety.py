@@ -5,11 +5,11 @@ import json
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.gate_status import ready, status
 from support.world import Script, World
 from tunegate_api.contract import Request, sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
@@ -26,16 +26,6 @@ GOOD = "p" * 256
 def gate_with(source: dict[str, str], text: str = HOUSE_RULES) -> Object:
     pin = {} if "builtin" in source else {"sha256": sha256_text(text)}
     return make_gate().with_spec(safety={"source": source, **pin}).obj()
-
-
-def status(world: World) -> EvalGateStatus:
-    return EvalGateStatus.model_validate(world.gate()["status"])
-
-
-def ready(world: World) -> tuple[str, str, str]:
-    condition = find_condition(status(world).conditions, "Ready")
-    assert condition is not None
-    return condition.status, condition.reason, condition.message
 
 
 def world_with(gate: Object, *objects: Object, script: Script | None = None) -> World:
