@@ -11,7 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import logging
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ import torch
 from support.smollm2 import prepare_smollm2
 from support.tiny_model import save_tiny_model
 from support.trainer_root import STAGE, TrainerRoot
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as in roles
@@ -34,6 +38,7 @@ with patch("torch.compile", lambda function=None, **_: function or (lambda funct
     import_module("bitsandbytes")
 
 MakeRoot = Callable[..., TrainerRoot]
+FirstStage = Callable[[TrainerRoot, int | None], Path]
 AtStep = Callable[[int, Callable[[], object]], None]
 Judge = Callable[..., GateRoleResult]
 
@@ -87,22 +92,60 @@ def make_root(tmp_path: Path, tiny_model: Path) -> MakeRoot:
     return make
 
 
+@pytest.fixture(scope="session")
+def first_stage(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> FirstStage:
+    """Return a function that trains the first stage of a root, or interrupts it in a step. It returns the
+    workspace, which tests must not change. Roots with equal first stages have one workspace."""
+    made: dict[str, Path] = {}
+
+    def workspace(like: TrainerRoot, interrupted_in: int | None) -> Path:
+        key = repr((like.checkpoint_steps, like.parameters, like.gates, like.spec, interrupted_in))
+        if key not in made:
+            root = replace(like, path=tmp_path_factory.mktemp("first-stage"), later=()).write(tiny_model)
+            made[key] = root.workspace
+            interruption = Interruption()
+            context = root.context(interruption=interruption)
+            if interrupted_in is None:
+                assert train_role.run(context) is Outcome.COMPLETED
+            else:
+                with pytest.MonkeyPatch.context() as patched:
+                    _call_at_step(patched, interrupted_in, interruption.request)
+                    with pytest.raises(Interrupted):
+                        train_role.run(context)
+        return made[key]
+
+    return workspace
+
+
+@pytest.fixture
+def make_trained_root(make_root: MakeRoot, first_stage: FirstStage) -> MakeRoot:
+    """Return a function like ``make_root``, which makes a root whose first stage is trained. With
+    ``interrupted_in``, the training was interrupted in this step."""
+
+    def make(*, interrupted_in: int | None = None, **changes: Any) -> TrainerRoot:
+        root = make_root(**changes)
+        shutil.copytree(first_stage(root, interrupted_in), root.workspace, dirs_exist_ok=True)
+        return root
+
+    return make
+
+
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
     """Return a function that sets up an action, called once after the loss of a step is written."""
+    return lambda step, do: _call_at_step(monkeypatch, step, do)
 
-    def set_up(step: int, do: Callable[[], object]) -> None:
-        append = LossFile.append
 
-        def append_and_do(self: LossFile, line: dict[str, float]) -> None:
-            append(self, line)
-            if line["step"] == step:
-                monkeypatch.setattr(LossFile, "append", append)
-                do()
+def _call_at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], object]) -> None:
+    append = LossFile.append
 
-        monkeypatch.setattr(LossFile, "append", append_and_do)
+    def append_and_do(self: LossFile, line: dict[str, float]) -> None:
+        append(self, line)
+        if line["step"] == step:
+            monkeypatch.setattr(LossFile, "append", append)
+            do()
 
-    return set_up
+    monkeypatch.setattr(LossFile, "append", append_and_do)
 
 
 @pytest.fixture

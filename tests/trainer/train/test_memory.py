@@ -56,10 +56,11 @@ def run(root: TrainerRoot) -> None:
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_halving_the_micro_batch_does_not_change_losses(make_root, limit_examples_per_pass):
+def test_halving_the_micro_batch_does_not_change_losses(
+    make_root, make_trained_root, limit_examples_per_pass
+):
     exact = {"lora_dropout": 0.0}
-    whole, root = (make_root(parameters=exact) for _ in range(2))
-    run(whole)
+    whole, root = make_trained_root(parameters=exact), make_root(parameters=exact)
     tried = limit_examples_per_pass(most=1)
     run(root)
     assert tried[:3] == [4, 2, 1]
@@ -70,9 +71,11 @@ def test_halving_the_micro_batch_does_not_change_losses(make_root, limit_example
     assert whole.report().progress.micro_batch_size is None
 
 
-def test_out_of_memory_resumes_from_last_checkpoint(make_root, limit_examples_per_pass, monkeypatch):
-    whole, root = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
-    run(whole)
+def test_out_of_memory_resumes_from_last_checkpoint(
+    make_root, make_trained_root, limit_examples_per_pass, monkeypatch
+):
+    exact = {"lora_dropout": 0.0}
+    whole, root = make_trained_root(parameters=exact), make_root(parameters=exact)
     trained, append = [], LossFile.append
 
     def append_and_note(self: LossFile, line: dict[str, Any]) -> None:
@@ -288,12 +291,11 @@ def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch,
     assert again.evaluation(4).digest == kept.evaluation(4).digest
 
 
-def test_gradient_checkpointing_does_not_change_dpo(make_root, monkeypatch):
+def test_gradient_checkpointing_does_not_change_dpo(make_trained_root, monkeypatch):
     losses = []
     for again in (False, True):
         monkeypatch.setattr(train_role, "is_checkpointed", lambda *_, again=again: again)
-        root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(3,))])
-        run(root)
+        root = make_trained_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(3,))])
         assert train_role.run(root.context(stage="dpo", start_step=2)) is Outcome.COMPLETED
         losses.append(root.losses("dpo"))
     assert losses[0] == losses[1]

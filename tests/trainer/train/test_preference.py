@@ -197,15 +197,15 @@ def test_preference_losses_match_known_numbers():
     torch.testing.assert_close(ipo, torch.tensor([0.0625, 1.0]))  # (0.5 + 0.25 - 1)^2, (0 - 1)^2
 
 
-def test_dpo_step_does_not_depend_on_micro_batch(make_root):
+def test_dpo_step_does_not_depend_on_micro_batch(make_trained_root):
     runs = []
     for micro_batch_size in (4, 2, 1):
-        root = make_root(
+        root = make_trained_root(
             checkpoint_steps=(2,),
             later=[dpo_plan(checkpoint_steps=(3,), micro_batch_size=micro_batch_size)],
             parameters={"lora_dropout": 0.0},
         )
-        train_both(root, start_step=2)
+        train_dpo(root, start_step=2)
         runs.append(root.loss_lines("dpo"))
     for line, *others in zip(*runs, strict=True):
         for other in others:
@@ -216,15 +216,14 @@ def test_dpo_step_does_not_depend_on_micro_batch(make_root):
             assert other["reward_accuracy"] == line["reward_accuracy"]
 
 
-def train_both(root: TrainerRoot, start_step: int) -> None:
-    assert train_role.run(root.context()) is Outcome.COMPLETED
+def train_dpo(root: TrainerRoot, start_step: int) -> None:
     outcome = train_role.run(root.context(stage="dpo", start_step=start_step))
     assert outcome is Outcome.COMPLETED
 
 
-def test_dpo_loss_starts_at_log_two_and_falls(make_root):
-    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(8,))])
-    train_both(root, start_step=2)
+def test_dpo_loss_starts_at_log_two_and_falls(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(8,))])
+    train_dpo(root, start_step=2)
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx(0.693147, abs=1e-5), "the stage starts at its reference"
     assert losses[-1] < 0.6
@@ -233,14 +232,14 @@ def test_dpo_loss_starts_at_log_two_and_falls(make_root):
     assert (last["reward_margin"] > 0.1, last["reward_accuracy"]) == (True, 1)
 
 
-def test_dpo_in_bfloat16_starts_with_a_reward_margin_near_zero(make_root):
+def test_dpo_in_bfloat16_starts_with_a_reward_margin_near_zero(make_trained_root):
     """The passes that compute the reference have other sizes than the passes of training."""
-    root = make_root(
+    root = make_trained_root(
         checkpoint_steps=(2,),
         later=[dpo_plan(checkpoint_steps=(8,), dtype="bfloat16")],
         parameters={"dtype": "bfloat16"},
     )
-    train_both(root, start_step=2)
+    train_dpo(root, start_step=2)
     first, *_, last = root.loss_lines("dpo")
     assert first["loss"] == pytest.approx(0.693147, abs=1e-2)
     assert first["reward_margin"] == pytest.approx(0, abs=2e-2)
@@ -257,9 +256,9 @@ def test_dpo_can_be_the_first_stage(make_root):
     assert losses[-1] < 0.6
 
 
-def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_root, tiny_model):
-    root = make_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
-    train_both(root, start_step=6)
+def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_trained_root, tiny_model):
+    root = make_trained_root(later=[dpo_plan(checkpoint_steps=(4,))], parameters={"learning_rate": 2e-2})
+    train_dpo(root, start_step=6)
     stored = json.loads((root.workspace / root.paths.stage("dpo") / REFERENCE).read_text())["log_probs"]
     learned = read_pairs(root.workspace / root.paths.data / f"{PAIRS_PREFIX}train.jsonl")
     made = tokenize_pairs(load_tokenizer(tiny_model), learned, 128)
@@ -281,9 +280,9 @@ def test_dpo_reference_of_continued_adapter_is_the_sft_model(make_root, tiny_mod
     assert sum(margins) / len(margins) > 0, "chosen answers gained on rejected ones"
 
 
-def test_loss_and_margin_of_a_dpo_step_after_sft_equal_the_formula(make_root, tiny_model):
-    root = make_root(later=[dpo_plan(checkpoint_steps=(3, 4))], parameters={"learning_rate": 2e-2})
-    train_both(root, start_step=6)
+def test_loss_and_margin_of_a_dpo_step_after_sft_equal_the_formula(make_trained_root, tiny_model):
+    root = make_trained_root(later=[dpo_plan(checkpoint_steps=(3, 4))], parameters={"learning_rate": 2e-2})
+    train_dpo(root, start_step=6)
     stage = root.context(stage="dpo").plan.stage("dpo")
     learned = read_pairs(root.workspace / root.paths.data / f"{PAIRS_PREFIX}train.jsonl")
     made = tokenize_pairs(load_tokenizer(tiny_model), learned, 128)
@@ -317,22 +316,22 @@ def test_loss_and_margin_of_a_dpo_step_after_sft_equal_the_formula(make_root, ti
     ],
     ids=["LoRA", "QLoRA", "all weights"],
 )
-def test_first_ipo_loss_matches_its_formula(make_root, first, method):
+def test_first_ipo_loss_matches_its_formula(make_trained_root, first, method):
     ipo = dpo_plan(checkpoint_steps=(4,), loss="ipo", beta=0.25, **method)
-    root = make_root(checkpoint_steps=(2,), later=[ipo], parameters=first)
-    train_both(root, start_step=2)
+    root = make_trained_root(checkpoint_steps=(2,), later=[ipo], parameters=first)
+    train_dpo(root, start_step=2)
     losses = root.losses("dpo")
     assert losses[0] == pytest.approx((1 / (2 * 0.25)) ** 2, rel=1e-5)
     assert losses[-1] < losses[0]
 
 
-def test_interruption_of_full_dpo_does_not_change_any_weight(make_root, at_step, judge):
+def test_interruption_of_full_dpo_does_not_change_any_weight(make_trained_root, at_step, judge):
     def make() -> TrainerRoot:
         whole_model = ALL_WEIGHTS | {"starts_from": "Merged", "learning_rate": 1e-3}
-        return make_root(later=[dpo_plan(checkpoint_steps=(3, 6), **whole_model)])
+        return make_trained_root(later=[dpo_plan(checkpoint_steps=(3, 6), **whole_model)])
 
     whole, root = make(), make()
-    train_both(whole, start_step=6)
+    train_dpo(whole, start_step=6)
     assert whole.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
     assert whole.losses("dpo")[-1] < 0.6
     trained = load_file(whole.checkpoint(6, "dpo") / "model.safetensors")
@@ -340,7 +339,6 @@ def test_interruption_of_full_dpo_does_not_change_any_weight(make_root, at_step,
     assert trained.keys() == before.keys()
     assert not any(torch.equal(trained[name], before[name]) for name in trained)
 
-    assert train_role.run(root.context()) is Outcome.COMPLETED
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
@@ -363,14 +361,14 @@ def test_dpo_disables_dropout_of_the_base_model(tmp_path, tiny_model):
     root = TrainerRoot(
         tmp_path / "root", checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,), lora_dropout=0.3)]
     ).write(folder)
-    train_both(root, start_step=2)
+    assert train_role.run(root.context()) is Outcome.COMPLETED
+    train_dpo(root, start_step=2)
     assert root.losses("dpo")[0] == pytest.approx(0.693147, abs=1e-5)
 
 
-def test_stored_pairs_give_the_losses_of_pairs_that_are_tokenized_again(make_root, tiny_model):
-    tokenized, stored = (make_root(later=[dpo_plan(checkpoint_steps=(3,))]) for _ in range(2))
-    train_both(tokenized, start_step=6)
-    assert train_role.run(stored.context()) is Outcome.COMPLETED
+def test_stored_pairs_give_the_losses_of_pairs_that_are_tokenized_again(make_trained_root, tiny_model):
+    tokenized, stored = (make_trained_root(later=[dpo_plan(checkpoint_steps=(3,))]) for _ in range(2))
+    train_dpo(tokenized, start_step=6)
     context = stored.context(stage="dpo", start_step=6)
     rows = read_pairs(stored.data / f"{PAIRS_PREFIX}train.jsonl")
     examples = tokenize_pairs(load_tokenizer(tiny_model), rows, 128)
@@ -385,10 +383,9 @@ def test_stored_pairs_give_the_losses_of_pairs_that_are_tokenized_again(make_roo
     assert left.read_bytes() == right.read_bytes()
 
 
-def test_interruption_of_dpo_changes_neither_reference_nor_results(make_root, at_step):
-    whole, root = (make_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
-    train_both(whole, start_step=6)
-    assert train_role.run(root.context()) is Outcome.COMPLETED
+def test_interruption_of_dpo_changes_neither_reference_nor_results(make_trained_root, at_step):
+    whole, root = (make_trained_root(later=[dpo_plan(checkpoint_steps=(3, 6))]) for _ in range(2))
+    train_dpo(whole, start_step=6)
     interruption = Interruption()
     at_step(4, interruption.request)
     with pytest.raises(Interrupted):
@@ -441,9 +438,9 @@ def test_batched_log_probabilities_equal_single_ones(dpo_root, base_model, examp
     assert found == pytest.approx(alone, rel=1e-5)
 
 
-def test_dpo_does_not_change_base_files(make_root, tiny_model):
-    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
-    train_both(root, start_step=2)
+def test_dpo_does_not_change_base_files(make_trained_root, tiny_model):
+    root = make_trained_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
+    train_dpo(root, start_step=2)
     digest = root.context().plan.model.digest
     base = root.workspace / root.paths.base_model(digest) / "model.safetensors"
     assert sha256_file(base) == sha256_file(tiny_model / "model.safetensors")

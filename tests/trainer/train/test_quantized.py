@@ -122,9 +122,8 @@ def test_interruption_of_qlora_does_not_change_any_weight(make_root, at_step):
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_qlora_adapter_is_judged_on_the_quantized_base(make_root, judge):
-    root = make_root(checkpoint_steps=(10,), parameters=NF4)
-    train(root)
+def test_qlora_adapter_is_judged_on_the_quantized_base(make_trained_root, judge):
+    root = make_trained_root(checkpoint_steps=(10,), parameters=NF4)
     result = judge(root, 10)
     assert (result.quantization, result.dtype) == ("NF4", "float32")
     final = result.evaluations[1].outcomes
@@ -132,9 +131,8 @@ def test_qlora_adapter_is_judged_on_the_quantized_base(make_root, judge):
     assert (root.workspace / root.paths.model / "adapter_model.safetensors").exists()
 
 
-def test_baseline_of_full_base_is_not_reused_for_quantized_base(make_root):
-    root = make_root(checkpoint_steps=(1,), parameters=NF4)
-    train(root)
+def test_baseline_of_full_base_is_not_reused_for_quantized_base(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(1,), parameters=NF4)
     evaluations = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
     quantized = set(evaluations.iterdir())
     plan = json.loads((root.path / "plan" / "plan.json").read_text())
@@ -168,10 +166,9 @@ def test_qlora_adapter_is_merged_into_dequantized_base(make_root, judge):
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(10).outcomes["golden/orders"]
 
 
-def test_merge_uses_the_quantization_codes_of_training(make_root, tmp_path):
+def test_merge_uses_the_quantization_codes_of_training(make_trained_root, tmp_path):
     """A base that is stored in float32 but trained in bfloat16 has other codes than its float32 weights."""
-    root = make_root(checkpoint_steps=(1,), parameters=NF4)
-    train(root)
+    root = make_trained_root(checkpoint_steps=(1,), parameters=NF4)
     trained = root.context().plan.stages[0].parameters.model_copy(update={"dtype": "bfloat16"})
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
     write_artifact(root.checkpoint(1), base, tmp_path / "artifact", whole=True, trained=trained)

@@ -60,9 +60,10 @@ def test_training_losses_do_not_depend_on_num_items_in_batch_support(make_root, 
     assert other.losses() == usual.losses()
 
 
-def test_sigterm_saves_progress_and_does_not_change_final_results(make_root, at_step, monkeypatch):
-    whole, root = make_root(), make_root()
-    run(whole)
+def test_sigterm_saves_progress_and_does_not_change_final_results(
+    make_root, make_trained_root, at_step, monkeypatch
+):
+    whole, root = make_trained_root(), make_root()
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
 
@@ -107,10 +108,8 @@ def steps_on_disk(root: TrainerRoot) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_partial_save_of_killed_process_is_ignored_and_removed(make_root, at_step):
-    whole, root = make_root(), make_root()
-    run(whole)
-    interrupt_at(root, at_step, 4)
+def test_partial_save_of_killed_process_is_ignored_and_removed(make_trained_root):
+    whole, root = make_trained_root(), make_trained_root(interrupted_in=4)
     unfinished = root.stage_folder / "scratch-000001" / "checkpoint-6"
     unfinished.mkdir(parents=True)
     (unfinished / "adapter_model.safetensors").write_bytes(b"half of it")
@@ -130,20 +129,16 @@ def interrupt_at(root: TrainerRoot, at_step: Callable[[int, Callable[[], object]
         run(root, interruption)
 
 
-def test_unevaluated_checkpoint_is_evaluated_before_training_resumes(make_root, at_step):
-    whole, root = make_root(), make_root()
-    run(whole)
+def test_unevaluated_checkpoint_is_evaluated_before_training_resumes(make_trained_root):
     # SIGTERM in the step of a checkpoint: it is saved, but the next attempt evaluates it.
-    interrupt_at(root, at_step, 2)
+    whole, root = make_trained_root(), make_trained_root(interrupted_in=2)
     assert (root.evaluated_steps(), is_complete(root.checkpoint(3))) == ([0], True)
     run(root)
     assert_same_run(whole, root)
 
 
-def test_unreadable_checkpoint_is_kept_and_raises_storage_error(make_root, at_step, monkeypatch):
-    whole, root = make_root(), make_root()
-    run(whole)
-    interrupt_at(root, at_step, 4)
+def test_unreadable_checkpoint_is_kept_and_raises_storage_error(make_trained_root, monkeypatch):
+    whole, root = make_trained_root(), make_trained_root(interrupted_in=4)
     before = all_files(root.stage_folder)
 
     def fails(path: Path) -> str:
@@ -161,9 +156,8 @@ def test_unreadable_checkpoint_is_kept_and_raises_storage_error(make_root, at_st
     assert_same_run(whole, root)
 
 
-def test_damaged_evaluation_raises_storage_error(make_root, at_step):
-    root = make_root()
-    interrupt_at(root, at_step, 4)
+def test_damaged_evaluation_raises_storage_error(make_trained_root):
+    root = make_trained_root(interrupted_in=4)
     result = root.workspace / root.paths.evaluation(STAGE, 3) / "result.json"
     result.write_text("{}")
     with pytest.raises(StorageError, match=r"step-000003/result\.json is damaged"):
@@ -171,10 +165,8 @@ def test_damaged_evaluation_raises_storage_error(make_root, at_step):
     assert is_complete(root.checkpoint(3))
 
 
-def test_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
-    whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
-    run(whole)
-    interrupt_at(root, at_step, 5)
+def test_damaged_checkpoint_is_not_resumed_from(make_trained_root, caplog):
+    whole, root = whole_and_interrupted(make_trained_root)
     for step in (6, 4):
         flip_a_bit(root.checkpoint(step) / "adapter_model.safetensors")
 
@@ -184,11 +176,16 @@ def test_damaged_checkpoint_is_not_resumed_from(make_root, at_step, caplog):
     assert_same_run(whole, root)
 
 
+def whole_and_interrupted(make_trained_root: Callable[..., TrainerRoot]) -> tuple[TrainerRoot, TrainerRoot]:
+    """Return the roots of two equal runs with three checkpoints, of which the second was interrupted."""
+    steps = (2, 4, 6)
+    whole = make_trained_root(checkpoint_steps=steps)
+    return whole, make_trained_root(checkpoint_steps=steps, interrupted_in=5)
+
+
 @pytest.mark.parametrize("damage", ["removed", "{", "\xff"])
-def test_checkpoint_with_damaged_manifest_is_not_resumed_from(make_root, at_step, caplog, damage):
-    whole, root = make_root(checkpoint_steps=(2, 4, 6)), make_root(checkpoint_steps=(2, 4, 6))
-    run(whole)
-    interrupt_at(root, at_step, 5)
+def test_checkpoint_with_damaged_manifest_is_not_resumed_from(make_trained_root, caplog, damage):
+    whole, root = whole_and_interrupted(make_trained_root)
     for step in (6, 4):
         manifest = root.checkpoint(step) / "manifest.json"
         manifest.unlink() if damage == "removed" else manifest.write_text(damage, encoding="latin-1")
@@ -317,9 +314,8 @@ def test_write_claim_by_a_second_pod_supersedes_the_first_pod(tmp_path):
         first.check()
 
 
-def test_checkpoint_and_state_contain_only_needed_files(make_root):
-    root = make_root()
-    run(root)
+def test_checkpoint_and_state_contain_only_needed_files(make_trained_root):
+    root = make_trained_root()
     assert sorted(p.name for p in root.checkpoint(6).iterdir()) == [
         "DONE",
         "adapter_config.json",
@@ -363,10 +359,8 @@ def test_run_restarted_from_step_0_resumes_from_its_new_checkpoints(make_root, a
     assert trained == [3, 4, 5, 6]
 
 
-def test_damaged_training_state_is_not_resumed_from(make_root, at_step, caplog):
-    whole, root = make_root(), make_root()
-    run(whole)
-    interrupt_at(root, at_step, 4)
+def test_damaged_training_state_is_not_resumed_from(make_trained_root, caplog):
+    whole, root = make_trained_root(), make_trained_root(interrupted_in=4)
     flip_a_bit(root.stage_folder / "state-000005" / "optimizer.pt")
     run(root)
     assert "not resuming from damaged checkpoint step-000005: optimizer.pt" in caplog.text

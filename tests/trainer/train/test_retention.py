@@ -114,9 +114,8 @@ def test_best_passing_checkpoint_is_always_on_disk(make_root):
         assert len(present) <= 5
 
 
-def test_training_keeps_needed_checkpoints_and_all_evaluations(make_root):
-    root = make_root(checkpoint_steps=STEPS)
-    assert run(root) is Outcome.COMPLETED
+def test_training_keeps_needed_checkpoints_and_all_evaluations(make_trained_root):
+    root = make_trained_root(checkpoint_steps=STEPS)
     assert root.evaluated_steps() == [0, *STEPS]
     best = best_checkpoint(root.context().request, root.report().results, STAGE)
     assert best is not None
@@ -127,9 +126,8 @@ def test_training_keeps_needed_checkpoints_and_all_evaluations(make_root):
         assert (folder / "golden-orders.jsonl").read_text().count("\n") == 20
 
 
-def test_later_stage_does_not_remove_checkpoints_of_previous_stage(make_root):
-    root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
-    run(root)
+def test_later_stage_does_not_remove_checkpoints_of_previous_stage(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
     run(root, "dpo", start_step=3)
     results = root.report().results.merged(root.context(stage="dpo").report.results)
     best = best_checkpoint(root.context().request, results, "dpo")
@@ -139,9 +137,8 @@ def test_later_stage_does_not_remove_checkpoints_of_previous_stage(make_root):
     assert len(on_disk(root, "dpo")) < len(STEPS)
 
 
-def test_no_checkpoint_is_removed_if_the_base_evaluation_is_missing(make_root):
-    root = make_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
-    run(root)
+def test_no_checkpoint_is_removed_if_the_base_evaluation_is_missing(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(3,), later=[dpo_plan(checkpoint_steps=STEPS)])
     shutil.rmtree(root.workspace / root.paths.evaluation(STAGE, 0))
     run(root, "dpo", start_step=3)
     assert on_disk(root, "dpo") == list(STEPS)
@@ -152,9 +149,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("files_gone", [0, 1])
-def test_kill_during_removal_leaves_no_partial_checkpoint(make_root, monkeypatch, files_gone):
-    whole, root = make_root(checkpoint_steps=STEPS), make_root(checkpoint_steps=STEPS)
-    run(whole)
+def test_kill_during_removal_leaves_no_partial_checkpoint(
+    make_root, make_trained_root, monkeypatch, files_gone
+):
+    whole, root = make_trained_root(checkpoint_steps=STEPS), make_root(checkpoint_steps=STEPS)
     rmtree = files.shutil.rmtree
 
     def die(removed, *where, **how):

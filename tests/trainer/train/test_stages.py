@@ -47,9 +47,10 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_root, monkeypatch, judge):
-    root = make_root(checkpoint_steps=(6,), later=[dpo_plan(checkpoint_steps=(4, 8))], spec=PREFERENCE)
-    train(root)
+def test_dpo_continues_sft_adapter_and_reuses_its_evaluation(make_trained_root, monkeypatch, judge):
+    root = make_trained_root(
+        checkpoint_steps=(6,), later=[dpo_plan(checkpoint_steps=(4, 8))], spec=PREFERENCE
+    )
     monkeypatch.setattr(evaluate_module, "generate", None)  # evaluating the starting model must not generate
     with pytest.raises(TypeError):  # evaluating the first checkpoint must
         train(root, "dpo", start_step=6)
@@ -87,10 +88,11 @@ def test_golden_set_of_a_later_stage_runs_on_base_and_starting_model(make_root):
     assert gate.baselines == {"BaseModel": root.evaluation(0).outcomes["golden/late"].count("p")}
 
 
-def test_stage_with_new_adapter_merges_the_old_and_publishes_whole_model(make_root, tiny_model, judge):
+def test_stage_with_new_adapter_merges_the_old_and_publishes_whole_model(
+    make_trained_root, tiny_model, judge
+):
     second = stage_plan("more", (3,), starts_from="Merged", seed=7, lora_dropout=0.0)
-    root = make_root(checkpoint_steps=(6,), later=[second])
-    train(root)
+    root = make_trained_root(checkpoint_steps=(6,), later=[second])
     train(root, "more", start_step=6)
 
     merged, before = root.workspace / root.paths.merged("more"), weights(tiny_model)
@@ -119,14 +121,13 @@ def test_stage_with_new_adapter_merges_the_old_and_publishes_whole_model(make_ro
     )
 
 
-def test_full_fine_tuning_stage_may_be_between_two_adapter_stages(make_root, judge):
+def test_full_fine_tuning_stage_may_be_between_two_adapter_stages(make_trained_root, judge):
     stages = [
         stage_plan("whole", (3,), starts_from="Merged", **ALL_WEIGHTS),
         stage_plan("adapter", (3,), starts_from="Merged"),
         dpo_plan(checkpoint_steps=(2,)),
     ]
-    root = make_root(checkpoint_steps=(3,), later=stages)
-    train(root)
+    root = make_trained_root(checkpoint_steps=(3,), later=stages)
     for stage, start_step in (("whole", 3), ("adapter", 3), ("dpo", 3)):
         train(root, stage, start_step)
     trained = weights(root.checkpoint(3, "whole"))
@@ -160,9 +161,8 @@ def test_bfloat16_merge_rounds_only_once(tiny_model, tmp_path):
         assert torch.equal(found[f"{name}.weight"], exact.to(torch.bfloat16))
 
 
-def test_second_attempt_reuses_merged_model_unless_damaged(make_root):
-    root = make_root(checkpoint_steps=(3,), later=[stage_plan("more", (2, 4), starts_from="Merged")])
-    train(root)
+def test_second_attempt_reuses_merged_model_unless_damaged(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(3,), later=[stage_plan("more", (2, 4), starts_from="Merged")])
     train(root, "more", start_step=3)
     merged = root.workspace / root.paths.merged("more")
     made, digest = (merged / "DONE").stat().st_ino, read_manifest(merged).digest
@@ -180,9 +180,8 @@ def test_second_attempt_reuses_merged_model_unless_damaged(make_root):
     assert not list(merged.parent.glob("scratch*"))
 
 
-def test_gate_refuses_adapter_whose_merged_base_is_damaged(make_root, monkeypatch):
-    root = make_root(checkpoint_steps=(3,), later=[stage_plan("more", (2,), starts_from="Merged")])
-    train(root)
+def test_gate_refuses_adapter_whose_merged_base_is_damaged(make_trained_root, monkeypatch):
+    root = make_trained_root(checkpoint_steps=(3,), later=[stage_plan("more", (2,), starts_from="Merged")])
     train(root, "more", start_step=3)
     (root.workspace / root.paths.merged("more") / "config.json").write_text("{}")
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
@@ -208,9 +207,8 @@ def test_unreadable_merged_model_is_not_reported_as_damaged(make_root, monkeypat
 
 
 @pytest.mark.parametrize("later", [dpo_plan(), stage_plan("dpo", starts_from="Merged")])
-def test_damaged_start_checkpoint_is_refused(make_root, later):
-    root = make_root(checkpoint_steps=(3,), later=[later])
-    train(root)
+def test_damaged_start_checkpoint_is_refused(make_trained_root, later):
+    root = make_trained_root(checkpoint_steps=(3,), later=[later])
     adapter = load_file(root.checkpoint(3) / "adapter_model.safetensors")
     save_file(
         {n: torch.zeros_like(t) for n, t in adapter.items()}, root.checkpoint(3) / "adapter_model.safetensors"
@@ -221,8 +219,7 @@ def test_damaged_start_checkpoint_is_refused(make_root, later):
     train(root, "dpo", start_step=3)
 
 
-def test_later_stage_without_start_step_is_refused(make_root):
-    root = make_root(checkpoint_steps=(3,), later=[dpo_plan()])
-    train(root)
+def test_later_stage_without_start_step_is_refused(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(3,), later=[dpo_plan()])
     with pytest.raises(UserError, match="--start-step is missing: stage dpo is not the first stage"):
         train(root, "dpo")

@@ -74,9 +74,8 @@ def test_frozen_weights_stay_bitwise_the_same(make_root, monkeypatch, changes):
     assert any(after[name].data.any() for name in after if "lora_B" in name), "and something was trained"
 
 
-def test_last_report_has_all_evaluations(make_root):
-    root = make_root(checkpoint_steps=(3, 6))
-    train_role.run(root.context())
+def test_last_report_has_all_evaluations(make_trained_root):
+    root = make_trained_root()
     report = root.report()
     assert [(e.subject, e.step) for e in report.results.evaluations] == [
         (Subject.START, 0),
@@ -101,9 +100,8 @@ def test_every_case_is_stored_with_output_and_explanation(make_root):
     assert len((folder / "dev.jsonl").read_text().splitlines()) == 6
 
 
-def test_losses_are_written_for_every_step_in_full_precision(make_root):
-    root = make_root()
-    train_role.run(root.context())
+def test_losses_are_written_for_every_step_in_full_precision(make_trained_root):
+    root = make_trained_root()
     lines = [json.loads(line) for line in (root.stage_folder / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[0].keys() == {"step", "loss", "learning_rate", "grad_norm", "seconds", "tokens", "time"}
@@ -152,9 +150,8 @@ def test_estimated_end_includes_remaining_steps_and_evaluations(make_root):
     assert reported.estimated_end == reported.updated
 
 
-def test_resumed_attempt_estimates_its_end_from_earlier_evaluations(make_root):
-    root = make_root(checkpoint_steps=(3, 6))
-    train_role.run(root.context())
+def test_resumed_attempt_estimates_its_end_from_earlier_evaluations(make_trained_root):
+    root = make_trained_root()
     first, second = (root.evaluation(step) for step in (0, 3))
     evaluations = [first, second.model_copy(update={"seconds": 30.0})]
     context = root.context(attempt=2)
@@ -173,9 +170,8 @@ def test_training_never_needs_the_test_split(make_root):
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_resource_usage_is_summed_over_all_attempts(make_root):
-    root = make_root()
-    assert train_role.run(root.context()) is Outcome.COMPLETED
+def test_resource_usage_is_summed_over_all_attempts(make_trained_root):
+    root = make_trained_root()
     first = root.report().usage
     assert first.steps == 6
     assert first.tokens == sum(json.loads(line)["tokens"] for line in loss_lines(root))
