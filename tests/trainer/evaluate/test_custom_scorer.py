@@ -1,7 +1,6 @@
 """A scorer of a user that hangs, or that needs packages which roles hide."""
 
 import ctypes
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from threading import Event
+
+import pytest
 
 from tunegate_api.judging.outcomes import ERROR
 from tunegate_api.messages import Message
@@ -51,6 +52,7 @@ def test_outputs_are_errors_if_the_scorer_hangs():
         assert "the scorer took more than 0.05 s for 2 outputs; set timeouts" in scores["custom"].explanation
 
 
+@pytest.mark.usefixtures("warm_roles")
 def test_process_ends_if_the_scorer_cannot_be_stopped():
     code = f"""
         from {Path(__file__).stem} import CustomScorer, Deadlocked
@@ -61,6 +63,7 @@ def test_process_ends_if_the_scorer_cannot_be_stopped():
     assert re.match(r'Timeout .*test_custom_scorer.py", line \d+ in score\n', done.stderr, re.DOTALL)
 
 
+@pytest.mark.usefixtures("warm_roles")
 def test_scorer_can_import_packages_that_roles_hide(tmp_path):
     (tmp_path / "metrics-1.0.dist-info").mkdir()
     (tmp_path / "metrics-1.0.dist-info" / "entry_points.txt").write_text("[tunegate.scorers]\nf1 = our_f1:f1")
@@ -89,11 +92,11 @@ def test_scorer_can_import_packages_that_roles_hide(tmp_path):
 
 def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a new process that can import the modules in ``folder``."""
+    paths = f"import sys\nsys.path[:0] = [{str(folder)!r}]\n"
     return subprocess.run(
-        [sys.executable, "-c", dedent(code)],
+        [sys.executable, "-m", "tunegate_trainer.code", paths + dedent(code)],
         check=False,
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
     )

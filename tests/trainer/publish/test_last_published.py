@@ -240,18 +240,19 @@ def test_version_published_during_the_copy_becomes_the_baseline(
     assert verify(target / second.version) == []
 
 
+@pytest.mark.usefixtures("warm_roles")
 def test_concurrent_processes_get_different_publication_numbers(folder: Path, target: Path) -> None:
     jobs = [Job(folder, f"job-{n}", 18) for n in range(4)]
     code = "import sys; from pathlib import Path; from tunegate_api.contract import Role\n"
     code += "from tunegate_trainer.process.context import Context, Options\n"
     code += "from tunegate_trainer.roles.publish import run\n"
     code += "print(flush=True); sys.stdin.readline()\n"
-    code += "run(Context(role=Role.PUBLISH, options=Options(digest=sys.argv[2]), root=Path(sys.argv[1])))"
+    code += "run(Context(role=Role.PUBLISH, options=Options(digest=sys.argv[3]), root=Path(sys.argv[2])))"
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", code, job.root, job.digest],
+                    [sys.executable, "-m", "tunegate_trainer.code", code, job.root, job.digest],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
