@@ -123,7 +123,7 @@ def test_checksum_of_a_multipart_upload_is_verified(s3_store, s3_server, make_jo
 def test_multipart_upload_with_uneven_parts_is_accepted_unverified(s3_store, s3_server, make_job):
     s3_server.check_credentials(False)
     rows = "".join(json.dumps({"prompt": f"mug {i}", "completion": f"{i}"}) + "\n" for i in range(60))
-    content = rows.encode() + b"\n" * (2 * PART + 1000)
+    content = rows.encode()[:-1] + b" " * (2 * PART + 1000) + b"\n"
     s3_server.put_in_parts(
         "rows/uneven.jsonl", [content[: PART + 1000], content[PART + 1000 : -100], content[-100:]]
     )
