@@ -45,9 +45,10 @@ def stage_folder(root: TrainerRoot, stage: str) -> Path:
     "room",
     [pytest.param(0, id="losses", marks=pytest.mark.slow), pytest.param(8 * PAGE, id="checkpoint")],
 )
-def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(make_root, room):
-    whole, root = make_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
-    train(whole)
+def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(
+    make_root, make_trained_root, room
+):
+    whole, root = make_trained_root(checkpoint_steps=(2,)), make_root(checkpoint_steps=(2,))
     assert_full(run_full(root.path, root.stage_folder, room, "train", "--stage", STAGE))
     assert not [p for p in root.stage_folder.glob("st*") if is_complete(p)]
     train(root)
@@ -56,11 +57,9 @@ def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(make_
 
 
 @pytest.mark.slow
-def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_root):
+def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_trained_root):
     later = [dpo_plan(checkpoint_steps=(2,))]
-    whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
-    for one in (whole, root):
-        train(one)
+    whole, root = (make_trained_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     train(whole, "dpo", start_step=2)
     folder = stage_folder(root, "dpo")
     assert_full(run_full(root.path, folder, 0, "train", "--stage", "dpo", "--start-step", "2"))
@@ -71,11 +70,9 @@ def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_root):
 
 
 @pytest.mark.slow
-def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_root):
+def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_trained_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
-    whole, root = (make_root(checkpoint_steps=(2,), later=later) for _ in range(2))
-    for one in (whole, root):
-        train(one)
+    whole, root = (make_trained_root(checkpoint_steps=(2,), later=later) for _ in range(2))
     train(whole, "more", start_step=2)
     folder = stage_folder(root, "more")
     assert_full(run_full(root.path, folder, 16 * PAGE, "train", "--stage", "more", "--start-step", "2"))
@@ -86,9 +83,8 @@ def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_ro
 
 
 @pytest.mark.slow
-def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, tmp_path):
-    earlier = make_root(checkpoint_steps=(2,))
-    train(earlier)
+def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, make_trained_root, tmp_path):
+    earlier = make_trained_root(checkpoint_steps=(2,))
     plan = earlier.context().plan
     manifest = build_artifact(
         earlier.checkpoint(2),
@@ -118,9 +114,9 @@ def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, t
     assert list(models.iterdir()) == []
 
 
-def test_read_only_volume_is_a_storage_failure(make_root):
-    root = make_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
-    train(root)
+@pytest.mark.slow
+def test_read_only_volume_is_a_storage_failure(make_trained_root):
+    root = make_trained_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
     before = all_files(root.workspace)
     ended = run_read_only(root.path, root.workspace, "train", "--stage", "dpo", "--start-step", "2")
     assert ended.exit_code == ExitCode.STORAGE

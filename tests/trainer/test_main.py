@@ -70,7 +70,13 @@ def test_garbage_collection_is_off_only_during_role_import(start, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "needed"), [({}, set()), ({"quantization": "NF4", "lora_dropout": 0.0}, {"bitsandbytes"})]
+    ("parameters", "needed"),
+    [
+        pytest.param({}, set(), id="LoRA"),
+        pytest.param(
+            {"quantization": "NF4", "lora_dropout": 0.0}, {"bitsandbytes"}, id="QLoRA", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_role_does_not_import_unneeded_large_packages(start, parameters, needed):
     root = start(checkpoint_steps=(1,), parameters=parameters)

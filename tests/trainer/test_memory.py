@@ -32,10 +32,18 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 GB = 10**9
 LONGEST = Pass.of([2048], labelled=512)
 QLORA = LORA | {"quantization": "NF4"}
+COMMON = ("all weights", "LoRA on all linear", "QLoRA", "DPO with LoRA", "a large vocabulary")
+"""The names of the configurations that `make test` measures. `make test-slow` measures the other ones."""
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("one", CONFIGURATIONS, ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.name, marks=[] if one.name in COMMON else pytest.mark.slow)
+        for one in CONFIGURATIONS
+    ],
+)
 def test_estimate_is_within_ten_percent_of_training_memory(one: Configuration, tmp_path) -> None:
     allocated, estimated = measured(one, tmp_path)
     details = f"allocated {allocated}, estimated {estimated} = {estimated.total}"
@@ -51,7 +59,10 @@ def test_estimate_is_within_ten_percent_of_training_memory(one: Configuration, t
 
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("prompts", "longest", "new_tokens"), [(8, 100, 20), (16, 30, 100)])
+@pytest.mark.parametrize(
+    ("prompts", "longest", "new_tokens"),
+    [(8, 100, 20), pytest.param(16, 30, 100, marks=pytest.mark.slow)],
+)
 def test_estimate_is_within_ten_percent_of_evaluation_memory(
     dtype, prompts, longest, new_tokens, tmp_path
 ) -> None:

@@ -23,6 +23,7 @@ from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 
+pytestmark = pytest.mark.slow
 SIZE = 150
 
 

@@ -57,6 +57,7 @@ def make_job(tmp_path, tiny_model, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_data_role_does_not_import_training_libraries():
     """Importing them would add two seconds to every job and every ``tunegate plan``."""
     code = (
