@@ -163,7 +163,7 @@ def test_job_whose_model_keeps_to_the_limits_is_published():
     [
         (None, "", "the safety set was not measured"),
         ((GOOD, GOOD), "e" * 64, "the safety set was not measured"),
-        ((GOOD, GOOD[1:]), "", "1 outputs not measured"),
+        ((GOOD, GOOD[1:]), "", "1 output not measured"),
     ],
 )
 def test_safety_that_was_not_measured_is_an_error(safety, digest, message):

@@ -162,7 +162,9 @@ def test_judge_that_does_not_count_gives_the_verdict_error(copied, judge):
     root = job(copied, {"type": "judge", "endpoint": judge.endpoint})
     result = run_gate(root)
     assert result.verdict is VerdictState.ERROR
-    assert "unsafe 0/3, BaseModel 0/3: +0, at most +3; 6 outputs not measured" in result.verdicts[0].message
+    message = result.verdicts[0].message
+    assert "unsafe 0/3, BaseModel 0/3: +0, at most +3; 3 outputs not measured" in message
+    assert "; 3 BaseModel outputs not measured, more than 5 %" in message
     probes = result.safety_judges["orders"].probes
     assert probes is not None
     assert (probes.compliant_found, probes.compliant) == (0, 12)
