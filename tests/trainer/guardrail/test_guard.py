@@ -1,6 +1,7 @@
 """A guardrail is probed before its ratings count, and faults of its server are never ratings."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_trainer.guardrail.guard import Guard
 from tunegate_trainer.guardrail.probes import PROBES
 from tunegate_trainer.guardrail.protocols import PROTOCOLS, Exchange, Rated, Rating
-from tunegate_trainer.inference import asking
+from tunegate_trainer.inference import asking, outages
 from tunegate_trainer.process.interruption import Interrupted
 
 FIELD = "EvalGate orders: spec.guardrail"
@@ -162,3 +163,27 @@ def test_sigterm_ends_the_requests(stub, make_guard):
     with pytest.raises(Interrupted):
         guard.rate([Exchange("question", str(n)) for n in range(50)])
     assert len(stub.bodies) < 50
+
+
+def test_server_that_was_down_is_not_asked_for_a_while(stub, make_guard):
+    works, guard = stub.reply, make_guard()
+    stub.reply = lambda _: failing(503, "no replica is ready")
+    assert "no replica is ready" in str(guard.problem())
+    asked = len(stub.bodies)
+    stub.reply = works
+
+    (found,) = guard.rate([SAFE])
+    assert len(stub.bodies) == asked
+    assert f"{FIELD}.endpoint: guard-8b at" in str(found)
+    assert "was down and is not asked before" in str(found)
+    assert str(found).endswith("no replica is ready")
+    assert make_guard().rate([SAFE]) == [Rating(Rated.SAFE)], "another pod asks at once"
+
+
+def test_server_that_was_down_is_asked_again_after_the_wait(stub, make_guard, monkeypatch):
+    monkeypatch.setattr(outages, "LONGEST_WAIT", timedelta(0))
+    works, guard = stub.reply, make_guard()
+    stub.reply = lambda _: failing(503)
+    assert guard.problem()
+    stub.reply = works
+    assert guard.problem() is None

@@ -11,6 +11,7 @@ from tunegate_trainer.guardrail.probes import PROBES, REFUSALS
 from tunegate_trainer.guardrail.protocols import PROTOCOLS, Exchange, Protocol, Rated, Rating
 from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.faults import FaultError
+from tunegate_trainer.inference.outages import Outages
 from tunegate_trainer.inference.server import ChatServer, open_server
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
@@ -101,6 +102,7 @@ class Guard:
                     seconds=DEADLINE_SECONDS,
                     sleep=self.sleep,
                     has_answered=bool(self._known),
+                    outages=Outages(self.context.outages),
                 )
                 await asking.ask_all(questions, "answers")
         except TrainerError as error:

@@ -6,11 +6,13 @@ import time
 from asyncio import FIRST_EXCEPTION
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 from tunegate_api.backoff import backoff_pauses
 from tunegate_api.duration import duration_text
 from tunegate_trainer.inference.faults import MAX_RETRIES, Fault, FaultError
+from tunegate_trainer.inference.outages import Outages
 from tunegate_trainer.inference.server import CHAT, ChatServer
 from tunegate_trainer.process.errors import UnreachableError, UserError
 from tunegate_trainer.process.interruption import Interrupted, Interruption
@@ -59,11 +61,13 @@ class Asking:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         has_answered: bool = False,
         after_retry: str = "",
+        outages: Outages | None = None,
     ) -> None:
         """``name`` starts each line of the log, ``noun`` is what a question is about, in the plural, and
         ``done`` is the word for an answered question, such as ``scored``. ``seconds`` is the time until the
         deadline, and ``sleep`` waits before a retry. ``has_answered`` is whether the server gave answers
-        earlier, and ``after_retry`` ends the hint if it is down."""
+        earlier, and ``after_retry`` ends the hint if it is down. A server that is down is noted in
+        ``outages``, and one that was noted there a short time ago is not asked."""
         self._server = server
         self._interruption = interruption
         self._name = name
@@ -74,6 +78,7 @@ class Asking:
         self._sleep = sleep
         self._has_answered = has_answered
         self._after_retry = after_retry
+        self._outages = Outages({}) if outages is None else outages
         self._unanswered = 0
         self._refused = 0
 
@@ -83,6 +88,16 @@ class Asking:
         Raises :class:`UnreachableError` if the server is down, :class:`UserError` if it refuses all
         questions, the errors of :meth:`ChatServer.complete`, and :class:`Interrupted` after SIGTERM.
         """
+        self._outages.check(self._server)
+        start = time.monotonic()
+        try:
+            return await self._ask_all(questions, what)
+        except UnreachableError as error:
+            lost = timedelta(seconds=time.monotonic() - start)
+            self._outages.add(self._server, str(error.__cause__), lost)
+            raise
+
+    async def _ask_all(self, questions: Sequence[Question], what: str) -> int:
         progress = _Progress(len(questions), what, self._name, self._done)
         # The first request runs alone, so that a wrong key or model costs one request.
         await self._run([self._work(iter(questions[:1]), progress)], progress)
@@ -158,6 +173,7 @@ class Asking:
                 await self._sleep(max(next(pauses), error.retry_after or 0))
             else:
                 self._has_answered = True
+                self._outages.remove(self._server)
                 return
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.v1alpha1.endpoint import Endpoint
+from tunegate_trainer.inference.outages import Outages
 from tunegate_trainer.inference.server import ChatServer, open_server
 from tunegate_trainer.judge.answer import GOOD, Answer
 from tunegate_trainer.judge.journal import Journal
@@ -85,6 +86,7 @@ class OutputJudge:
                 noun=what,
                 seconds=DEADLINE_SECONDS,
                 verdict=self.verdict,
+                outages=Outages(self.context.outages),
             )
             keys = [scoring.key(*request) for request in requests]
             for key in keys if again else ():

@@ -8,6 +8,7 @@ from tunegate_api.contract import sha256_text
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.faults import Fault, FaultError
+from tunegate_trainer.inference.outages import Outages
 from tunegate_trainer.inference.server import ChatServer
 from tunegate_trainer.judge.answer import GOOD, Answer, parse_answer
 from tunegate_trainer.judge.instructions import MAX_TOKENS, messages_for, with_reminder
@@ -34,10 +35,11 @@ class Scoring:
         noun: str = "rows",
         seconds: float | None = None,
         verdict: str = GOOD,
+        outages: Outages | None = None,
     ) -> None:
         """``system`` is the message from :func:`instructions`. ``sleep`` waits before a retry. ``noun`` is
         what is scored, in the plural, ``seconds`` the time until the deadline, by default DEADLINE_SECONDS,
-        and ``verdict`` the field of the score in an answer."""
+        and ``verdict`` the field of the score in an answer. For ``outages``, see :class:`Asking`."""
         self.server = server
         self.journal = journal
         self.system = system
@@ -54,6 +56,7 @@ class Scoring:
             sleep=sleep,
             has_answered=bool(journal.answers),
             after_retry=f"; {noun} that are scored are not sent again",
+            outages=outages,
         )
 
     async def score(self, rows: Sequence[ReviewRow], what: str) -> dict[str, Answer]:

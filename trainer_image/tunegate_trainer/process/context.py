@@ -90,6 +90,9 @@ class Context:
     safety_judges: dict[str, Any] = field(default_factory=dict)
     """The same for the judges of safety sets, see
     :class:`tunegate_trainer.judge.compliance.ComplianceJudge`."""
+    outages: dict[Any, Any] = field(default_factory=dict)
+    """The servers that were down when this process asked them last, see
+    :class:`tunegate_trainer.inference.outages.Outages`."""
     dry_run_faults: dict[str, str] = field(default_factory=dict)
     """The first fault of each gate in a dry run, by the name of the gate, see :meth:`tolerating`."""
     is_primary: bool = True
