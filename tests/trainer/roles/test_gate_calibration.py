@@ -19,6 +19,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import CudaOutOfMemoryError, StorageError
 from tunegate_trainer.process.files import read_manifest, verify
 from tunegate_trainer.process.interruption import Interrupted
+from tunegate_trainer.roles import calibrate as calibrate_role
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -269,3 +270,12 @@ def test_gate_after_a_fault_is_measured_with_the_judged_weights(adapter, copied,
     assert found is not None
     assert list(found) == ["second"]
     assert set(found["second"].repeats) == {found["second"].reference}
+
+
+def test_changed_golden_set_of_a_dry_run_is_named_as_the_problem(root):
+    change_request(root, lambda each: each["spec"].update(dryRun=True, calibration=None))
+    gate(root)
+    change_request(root, lambda each: each.update(goldenSha256="0" * 64))
+    found = calibrate_role.measure(root.context(Role.GATE), {"orders": 1}, lambda *_: None)
+    assert found.problems["orders"].startswith("EvalGate orders: the golden set has sha256 ")
+    assert "put changed cases into a new ConfigMap" in found.problems["orders"]

@@ -133,7 +133,9 @@ class _Calibration:
         self._gate = gate
         self._artifact = artifact
         self._progress = progress
-        (self._cases,) = golden_sets(context, artifact.tokenizer, [gate])
+        # The golden set of a gate in a dry run would be left out if it cannot be used. Here it is an error.
+        enforced = gate.model_copy(update={"spec": gate.spec.model_copy(update={"dry_run": False})})
+        (self._cases,) = golden_sets(context, artifact.tokenizer, [enforced])
         self._folder = context.workspace / context.paths.gate
 
     def measure(self, repeats: int) -> CalibrationOutcomes:
