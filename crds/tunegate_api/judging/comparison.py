@@ -1,6 +1,5 @@
 """Compare the outcomes of a model with those of one baseline, by the policy of the gate. No I/O."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,7 +9,6 @@ from typing import Protocol
 from tunegate_api.judging.new_failures import allowed
 from tunegate_api.judging.non_inferior import NonInferior
 from tunegate_api.judging.outcomes import (
-    ERROR,
     FAIL,
     MAX_TRUNCATED,
     PASS,
@@ -68,14 +66,12 @@ _TO_RECORD_CASES = "publish another version, which records them"
 def paired_counts(before: str, now: str, total: int, passing: str = PASS) -> PairedCounts:
     """Return the numbers of changed outcomes. The letters of ``before`` in ``passing`` count as passed, and a
     case of the model that was not measured counts as passed too."""
-    letters = Counter(zip(before.ljust(total, ERROR), now.ljust(total, ERROR), strict=False))
-    regressed = improved = 0
-    for (was, is_now), number in letters.items():
-        if was in passing and is_now in FAIL + TRUNCATED:
-            regressed += number
-        elif was not in passing and is_now not in FAIL + TRUNCATED:
-            improved += number
-    return PairedCounts(total, regressed, improved)
+    before, now, failing = before[:total], now[:total], FAIL + TRUNCATED
+    pairs = zip(before, now, strict=False)
+    regressed = sum(1 for was, is_now in pairs if is_now in failing and was in passing)
+    passed = sum(before.count(letter) for letter in passing)
+    failed = sum(now.count(letter) for letter in failing)
+    return PairedCounts(total, regressed, improved=total - passed - failed + regressed)
 
 
 def compare(
@@ -130,7 +126,7 @@ class _Comparison:
     @cached_property
     def delta(self) -> Fraction:
         total = len(self.cases.ids)
-        return 100 * (rate(passed_count(self.outcomes), total) - rate(passed_count(self.before), total))
+        return 100 * rate(passed_count(self.outcomes) - passed_count(self.before), total)
 
     def judge(self) -> tuple[VerdictState, str]:
         """Return the result of the comparison, and its message."""
@@ -139,7 +135,7 @@ class _Comparison:
         message = (
             f"golden {passed}/{total}, {label} {base_passed}/{total}: {POLICIES[rules.policy].text(compared)}"
         )
-        most, new = allowed(rules.max_new_failures, total), self._new_failures()
+        most, new = allowed(rules.max_new_failures, total), self._new_failures
         if new:
             message += f"; new failures {len(new)}, at most {most}: {summarize(new, 5)}"
         if not self.baseline.by_case:
@@ -174,7 +170,7 @@ class _Comparison:
         compared, by_case, missing = self._compared, self.baseline.by_case, self._not_measured
         counts, limit = compared.counts, compared.limit
         loses_too_much = self._loses_too_much(counts, passed_count(self.before))
-        too_many = len(self._new_failures()) > allowed(rules.max_new_failures, total)
+        too_many = len(self._new_failures) > allowed(rules.max_new_failures, total)
         if loses_too_much or too_many or (self._is_paired and policy.fails(counts, limit)):
             return VerdictState.FAILED, lambda message: message
         if missing:
@@ -203,7 +199,12 @@ class _Comparison:
         counts = paired_counts(self.before, self.outcomes, total, passing)
         return replace(counts, independent=independent) if independent < total else counts
 
-    def _new_failures(self, passing: str = PASS) -> list[str]:
+    @cached_property
+    def _new_failures(self) -> list[str]:
+        return self._failures_of(PASS)
+
+    def _failures_of(self, passing: str) -> list[str]:
+        """Return the new failures if the letters of the baseline in ``passing`` count as passed."""
         if not self.baseline.by_case:
             return []
         return new_failures(self.cases, self.before, self.outcomes, passing)
@@ -223,7 +224,7 @@ class _Comparison:
         consequence = "" if policy.passes(counts, self.rules.max_drop_points) else policy.if_truncated
         if not consequence and self._loses_too_much(counts, passed_count(self.before) + truncated):
             consequence = "too large a relative drop"
-        if not consequence and len(self._new_failures(passing)) > allowed(self.rules.max_new_failures, total):
+        if not consequence and len(self._failures_of(passing)) > allowed(self.rules.max_new_failures, total):
             consequence = "too many new failures"
         reason = f"{truncated} outputs of {self.label} were truncated"
         return consequence and f"{reason}, and if they had passed, this would be {consequence}"

@@ -214,5 +214,6 @@ def unmeasured(cases: CaseSet, outcomes: str) -> int:
 
 def new_failures(cases: CaseSet, before: str, now: str, passing: str = PASS) -> list[str]:
     """Return the ids of the cases that failed, and whose letter in ``before`` is one of ``passing``."""
+    failing = FAIL + TRUNCATED
     letters = zip(cases.ids, before, now, strict=False)
-    return [case for case, was, letter in letters if was in passing and letter in FAIL + TRUNCATED]
+    return [case for case, was, letter in letters if letter in failing and was in passing]

@@ -94,6 +94,8 @@ def judge_tiers(counted: CountedCases, outcomes: str, rules: Rules) -> list[Rule
         for tag in rules.required_tags
         if tag not in present
     ]
+    if counted.is_whole:
+        return findings
     advisory = sorted(set(range(len(counted.cases.ids))) - {*counted.positions, *counted.sealed})
     if not advisory:
         return findings
