@@ -40,7 +40,7 @@ from functools import lru_cache
 from math import floor, sqrt
 from random import Random
 
-from tunegate_api.judging.binomial import binomial
+from tunegate_api.judging.binomial import at_most, binomial
 from tunegate_api.judging.comparison import passes
 from tunegate_api.judging.outcomes import (
     FAIL,
@@ -256,7 +256,7 @@ class _Gate:
         passing = 0.0
         for improved, chance in _likely_numbers(draws, improving):
             most = self.most(improved * together)
-            passing += chance * _at_most(most // together, draws - improved, share)
+            passing += chance * at_most(most // together, draws - improved, share)
         return min(1.0, max(0.0, 1 - passing * (1 - critical) ** draws))
 
 
@@ -353,7 +353,7 @@ def _upper_bound(changed: int, total: int) -> float:
     low, high = changed / total, 1.0
     while high - low > 1e-6 and changed < total:
         middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(changed, total, middle) > 0.05 else (low, middle)
+        low, high = (middle, high) if at_most(changed, total, middle) > 0.05 else (low, middle)
     return high
 
 
@@ -367,23 +367,3 @@ def _likely_numbers(total: int, share: float) -> Iterator[tuple[int, float]]:
         for number in range(first, last + 1)
         if (chance := binomial(number, total, share)) > _NEGLIGIBLE
     )
-
-
-def _at_most(most: int, total: int, share: float) -> float:
-    """Return the probability that at most ``most`` of ``total`` cases change."""
-    if most < 0:
-        return 0.0
-    if most >= total or share <= 0:
-        return 1.0
-    if share >= 1:
-        return 0.0
-    spread = 7 * sqrt(total * share * (1 - share)) + 10
-    first = max(0, floor(total * share - spread))
-    if most < first:
-        return 0.0
-    chance, odds = binomial(first, total, share), share / (1 - share)
-    found = chance
-    for number in range(first, min(most, floor(total * share + spread))):
-        chance *= (total - number) / (number + 1) * odds
-        found += chance
-    return min(1.0, found)
