@@ -157,6 +157,18 @@ def test_gate_counts_that_differ_from_the_gate_report_are_refused(job: JobFolder
         run(job.context(digest=digest))
 
 
+def test_calibration_that_differs_from_the_gate_report_is_refused(job: JobFolder) -> None:
+    digest = job.write_gate(base=PASSING["base"], final=PASSING["final"])
+    path = job.workspace / job.paths.outbox / "gate.json"
+    report, perfect = json.loads(path.read_text()), {"name": "strength 0.5", "outcomes": "f" * 20}
+    forged = {"reference": PASSING["final"][0], "repeats": [PASSING["final"][0]] * 4, "planted": [perfect]}
+    same = {"goldenSha256": job.golden_sha256, "baseDigest": "b" * 64, "scoring": "s"}
+    report["results"]["calibrations"] = {GATE: forged | same}
+    path.write_text(json.dumps(report))
+    with pytest.raises(UserError, match="differ, so one of these files was changed"):
+        run(job.context(digest=digest))
+
+
 def test_artifact_changed_after_judgement_is_refused(job: JobFolder) -> None:
     digest = job.write_gate(**PASSING)
     (job.artifact / "adapter_config.json").write_text('{"r": 999}')
