@@ -15,6 +15,7 @@ from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
+from tunegate_operator.finetunejob.seals import check_seals
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import plan_name, request_name
 
@@ -52,7 +53,12 @@ def ensure_request(run: Run) -> bool:
         return False
     if not _has_required_gates(run):
         return False
-    request = _make_request(observed, run.pods.image, left_out)
+    ready = {name: gate for name, gate in observed.gates.items() if gate and name not in left_out}
+    unsealing, failure = check_seals(observed.job.spec, ready)
+    if failure is not None:
+        draft.fail(failure)
+        return False
+    request = _make_request(observed, run.pods.image, left_out | unsealing)
     draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
     _use_request(run, request, request_name(meta.name, meta.uid))
     return True
