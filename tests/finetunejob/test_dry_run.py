@@ -2,8 +2,11 @@
 
 from typing import Any
 
-from support.builders import make_gate, make_job
+import pytest
+
+from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import REGRESSING, Script, World
+from support.wrong_manifests import JUDGE
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Object
@@ -164,6 +167,83 @@ def test_job_waits_minutes_for_the_golden_set_of_a_dry_run():
     world.advance(1)
     assert world.status().request
     assert world.run().phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_missing_calibration_rows_block_no_job_in_a_dry_run(dry_run):
+    world = World()
+    world.apply(make_gate("golden-v2").with_spec(dryRun=dry_run, judge=JUDGE).obj())
+    world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
+    world.settle()
+    assert world.status().ready_reason == Reason.CONFIG_MAP_NOT_FOUND
+    world.advance(300)
+    if not dry_run:
+        assert world.status().request is None
+        return
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert status.data is not None
+    missing = "ConfigMap scored does not exist in this namespace"
+    assert status.data.warnings[0] == f"EvalGate golden-v2 is in a dry run and was not ready: {missing}"
+
+
+def test_pods_do_not_wait_for_config_maps_that_only_dry_runs_name():
+    world = World(BOTH)
+    world.apply(make_config_map("other-cases", golden__jsonl=golden_text()))
+    world.apply(make_gate("golden-v2", "other-cases").with_spec(dryRun=True).obj())
+    world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
+    world.settle()
+    (job,) = world.active_jobs()
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    optional = {
+        v["configMap"]["name"]: v["configMap"].get("optional", False) for v in volumes if "configMap" in v
+    }
+    assert (optional["rows"], optional["cases"], optional["other-cases"]) == (False, False, True)
+
+
+def claims(world: World) -> set[str]:
+    (job,) = world.active_jobs()
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    return {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
+
+
+def world_without_claim(*, dry_run: bool) -> World:
+    """A job whose data pod waits for the claim ``cases``, which another gate names."""
+    world = World(BOTH)
+    gate = make_gate("golden-v2").with_spec(dryRun=dry_run)
+    gate.spec["golden"]["source"] = {"uri": "pvc://cases/golden.jsonl"}
+    world.apply(gate.obj())
+    world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
+    world.settle()
+    assert claims(world) == {"tuning", "cases"}
+    message = '0/3 nodes are available: persistentvolumeclaim "cases" not found.'
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    (job,) = world.active_jobs()
+    world.cluster.pending_pod(job["metadata"]["name"], status={"phase": "Pending", "conditions": [condition]})
+    world.settle()
+    assert (world.status().ready_reason, world.status().message) == (
+        Reason.VOLUME_NOT_READY,
+        f"data: {message}",
+    )
+    return world
+
+
+def test_missing_claim_of_a_dry_run_blocks_a_job_only_for_minutes():
+    world = world_without_claim(dry_run=True)
+    world.advance(298)
+    assert claims(world) == {"tuning", "cases"}
+    world.advance(5)
+    assert claims(world) == {"tuning"}
+    (ended,) = world.status().attempts
+    assert (ended.role, ended.number, ended.result) == ("data", 1, Reason.VOLUME_NOT_READY)
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_job_waits_for_the_missing_claim_of_an_enforced_gate():
+    world = world_without_claim(dry_run=False)
+    world.advance(600)
+    assert claims(world) == {"tuning", "cases"}
+    assert world.status().ready_reason == Reason.VOLUME_NOT_READY
 
 
 def test_enforced_gate_that_is_not_ready_is_never_left_out():

@@ -126,7 +126,7 @@ def test_resumed_job_waits_until_the_suspended_attempt_has_ended():
         status = world.status()
         assert (status.phase, status.message) == (
             Phase.QUEUED,
-            "train sft: ending attempt 1, which was suspended",
+            "train sft: ending attempt 1 (Suspended)",
         )
     assert world.run().phase is Phase.SUCCEEDED
 

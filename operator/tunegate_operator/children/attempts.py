@@ -170,9 +170,17 @@ def stop_all(jobs: ChildJobs, result: str) -> bool:
     return True
 
 
+def end_attempt(jobs: ChildJobs, child: Child, result: str) -> None:
+    """Record an active Job as ended. The next decision, which follows at once, deletes it with
+    :func:`delete_recorded`, and then the next attempt starts."""
+    _record(jobs, child, result, jobs.agenda.now)
+    jobs.agenda.look_again_at(jobs.agenda.now)
+
+
 def delete_recorded(jobs: ChildJobs) -> Child | None:
-    """Delete active children that are recorded as ended. Such children exist if a suspension recorded them,
-    but ended before it deleted them. Return the first of these children; None if there is none."""
+    """Delete active children that are recorded as ended. Such children exist after :func:`end_attempt`, and
+    if a suspension recorded them, but ended before it deleted them. Return the first of these children; None
+    if there is none."""
     left = [child for child in jobs.active if jobs.is_recorded(child)]
     jobs.agenda.actions += [Delete(child.key, child.uid) for child in left]
     return left[0] if left else None

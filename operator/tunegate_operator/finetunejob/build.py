@@ -92,9 +92,10 @@ def child_job(
     extra_args: tuple[str, ...] = (),
     baselines: Sequence[BaselineDigest] = (),
     decision: VerdictDecision | None = None,
+    leave_out_claims: bool = False,
 ) -> Object:
     """Build the Job that runs one attempt of one step. Its pods may use the cached ``baselines``, and get the
-    ``decision`` about the final verdict."""
+    ``decision`` about the final verdict. For ``leave_out_claims``, see :func:`pod_volumes`."""
     role, wanted = step.role, job.spec.pod_template
     reports = role not in (Role.CLEANUP, Role.TRACK)  # their pods write only a termination message
     volumes = pod_volumes(
@@ -103,6 +104,7 @@ def child_job(
         step,
         reports=reports and pods.report_to is not None,
         secrets_needed=pods.secrets_needed,
+        leave_out_claims=leave_out_claims,
     )
     # A variable, because the job may run a trainer of an earlier release, which refuses unknown arguments.
     known = [{"name": BASELINES_VARIABLE, "value": write_baselines(baselines)}] if baselines else []

@@ -44,7 +44,7 @@ from tunegate_operator.finetunejob.judge import final_status, lacks_error_rate, 
 from tunegate_operator.finetunejob.last_report import await_report
 from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
-from tunegate_operator.finetunejob.steps import delete_suspended, ensure_completed, start_next_attempt
+from tunegate_operator.finetunejob.steps import delete_ended, ensure_completed, start_next_attempt
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
     enter_stopped,
@@ -150,7 +150,7 @@ def _choose_phase(run: Run) -> None:
         return
     elif run.observed.job.spec.suspend:
         _suspend(run)
-    elif not delete_suspended(run):
+    elif not delete_ended(run):
         _advance(run)
         enforce_deadline(run)
 

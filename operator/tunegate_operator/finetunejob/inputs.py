@@ -16,7 +16,7 @@ from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
 from tunegate_operator.finetunejob.seals import check_seals
-from tunegate_operator.finetunejob.volumes import input_config_maps
+from tunegate_operator.finetunejob.volumes import gate_config_maps, input_config_maps
 from tunegate_operator.names import plan_name, request_name
 
 LOOK_AGAIN_SECONDS = 60
@@ -95,17 +95,22 @@ def _use_request(run: Run, request: Request, name: str) -> None:
 
 def _left_out(run: Run) -> dict[str, str]:
     """Return the gates in a dry run that a new job does not wait for, by name, with the reason. A gate that
-    only a person can correct is left out at once, and one that lacks a ConfigMap after a few minutes."""
+    only a person can correct is left out at once, and one that lacks a ConfigMap after a few minutes, also if
+    only the rows are missing with which its judge is calibrated."""
     now, found = run.draft.now, dict[str, str]()
     waits_until = (run.observed.job.metadata.creation_timestamp or now) + DRY_RUN_WAIT
     for name, gate in run.observed.gates.items():
         ready = find_condition(gate.status.conditions, "Ready") if gate else None
-        if gate is None or ready is None or not gate.spec.dry_run or _is_ready(gate):
+        if gate is None or ready is None or not gate.spec.dry_run:
             continue
         if ready.observed_generation != gate.metadata.generation:
             continue
+        missing = set(gate_config_maps(gate.spec)) & set(run.observed.missing_config_maps)
+        if _is_ready(gate) and not missing:
+            continue
         if now >= waits_until or find_condition(gate.status.conditions, "Stalled"):
-            found[name] = f"EvalGate {name} is in a dry run and was not ready: {ready.message}"
+            why = _no_config_maps(missing) if _is_ready(gate) else ready.message
+            found[name] = f"EvalGate {name} is in a dry run and was not ready: {why}"
         else:
             run.draft.agenda.look_again_at(waits_until)
     return found
@@ -122,10 +127,11 @@ def _missing(observed: ObservedJob, left_out: Collection[str]) -> tuple[Reason, 
             return Reason.GATE_NOT_READY, f"EvalGate {name} is not ready{why}"
     needed = input_config_maps(observed.job.spec, [gate.spec for gate in used.values() if gate])
     missing = [name for name in observed.missing_config_maps if name in needed]
-    if missing:
-        names = ", ".join(missing)
-        return Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {names} does not exist in this namespace"
-    return None
+    return (Reason.CONFIG_MAP_NOT_FOUND, _no_config_maps(missing)) if missing else None
+
+
+def _no_config_maps(missing: Collection[str]) -> str:
+    return f"ConfigMap {', '.join(sorted(missing))} does not exist in this namespace"
 
 
 def _local_files(observed: ObservedJob) -> Failure | None:

@@ -22,6 +22,7 @@ from tunegate_operator.children.waiting import PURPOSES
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.build import child_job, node_count, nodes_service
 from tunegate_operator.finetunejob.draft import Run
+from tunegate_operator.finetunejob.dry_run_claims import are_left_out, end_without_claim
 from tunegate_operator.names import Step
 
 PHASES = {
@@ -44,6 +45,7 @@ def ensure_completed(run: Run, step: Step, args: tuple[str, ...] = (), *, is_kno
     Job is removed.
     """
     state = attempts.advance(run.jobs, step, _build(run, step, args), is_known=is_known)
+    end_without_claim(run, step, state)
     _show(run, step, state)
     return isinstance(state, Completed)
 
@@ -58,12 +60,13 @@ def watch(run: Run, child: Child) -> None:
     _show(run, child.step, attempts.watch_attempt(run.jobs, child))
 
 
-def delete_suspended(run: Run) -> bool:
-    """Delete active children that a suspension recorded as ended, and show this in status. Return whether
-    there was such a child."""
+def delete_ended(run: Run) -> bool:
+    """Delete active children that are recorded as ended, such as by a suspension, and show this in status.
+    Return whether there was such a child."""
     left = attempts.delete_recorded(run.jobs)
     if left:
-        message = f"{left.step}: ending attempt {left.attempt}, which was suspended"
+        result = run.jobs.recorded(left.step)[-1].result
+        message = f"{left.step}: ending attempt {left.attempt} ({result})"
         _show(run, left.step, Waiting(Reason.POD_NOT_STARTED, message))
     return left is not None
 
@@ -84,6 +87,7 @@ def _build(run: Run, step: Step, args: tuple[str, ...]) -> Build:
             extra_args=args,
             baselines=baselines,
             decision=run.draft.status.verdict_decision if step.role is Role.PUBLISH else None,
+            leave_out_claims=are_left_out(run),
         )
         return [nodes_service(job), child] if node_count(job, step.role) > 1 else [child]
 

@@ -18,11 +18,16 @@ def input_config_maps(
     sets, and for the data role the calibration rows of the gates' judges."""
     names = [source.config_map for source in _sources(spec)]
     names += [metric.schema_.config_map for metric in spec.task_metrics if metric.schema_]
-    for gate in gates:
-        sources = _sources_of_gate(gate) if role is Role.DATA else [gate.golden.source]
-        names += [source.config_map for source in sources]
-        names.append(gate.safety.source.config_map if gate.safety else None)
+    names += [name for gate in gates for name in gate_config_maps(gate, role)]
     return sorted({name for name in names if name})
+
+
+def gate_config_maps(gate: EvalGateSpec, role: Role = Role.DATA) -> list[str]:
+    """Return the names of the ConfigMaps that the pods of a role read for a gate."""
+    sources = _sources_of_gate(gate) if role is Role.DATA else [gate.golden.source]
+    names = [source.config_map for source in sources]
+    names.append(gate.safety.source.config_map if gate.safety else None)
+    return [name for name in names if name]
 
 
 def _sources(spec: FineTuneJobSpec) -> list[Source]:
@@ -73,6 +78,12 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     return {urlsplit(uri).netloc: writes for uri, writes in uris.items() if uri and uri.startswith("pvc://")}
 
 
+def dry_run_claims(spec: FineTuneJobSpec, request: Request, role: Role) -> set[str]:
+    """Return the claims in the URIs that a role uses that only gates in a dry run name."""
+    enforced = _claims(spec, _without_dry_runs(request), role)
+    return _claims(spec, request, role).keys() - {*enforced, spec.storage.persistent_volume_claim}
+
+
 def _secrets(spec: FineTuneJobSpec, request: Request, step: Step) -> list[str]:
     """Return the names of the Secrets that a step needs for its URIs, for inference servers or for the
     trackers. Its pods get no other Secret."""
@@ -105,12 +116,19 @@ def _without_dry_runs(request: Request) -> Request:
 
 
 def pod_volumes(
-    job: FineTuneJob, request: Request, step: Step, *, reports: bool, secrets_needed: bool
+    job: FineTuneJob,
+    request: Request,
+    step: Step,
+    *,
+    reports: bool,
+    secrets_needed: bool,
+    leave_out_claims: bool = False,
 ) -> PodVolumes:
     """Build the volumes of a step's pods. :mod:`tunegate_api.contract` documents their mount paths.
 
-    With ``reports``, pods get a token for the report address. With ``secrets_needed``, a pod waits for a
-    Secret that does not exist, unless only gates in a dry run name it.
+    With ``reports``, pods get a token for the report address. A pod waits for a ConfigMap that does not exist
+    and, with ``secrets_needed``, for a Secret, unless only gates in a dry run name it. With
+    ``leave_out_claims``, claims that only gates in a dry run name are not mounted.
     """
     meta, storage, role = job.metadata, job.spec.storage.persistent_volume_claim, step.role
     found = PodVolumes()
@@ -120,15 +138,19 @@ def pod_volumes(
         if job.spec.data.quality:  # a job trains on if the record of its review is deleted
             record = review_name(meta.name, meta.uid)
             found.add_config_map("tunegate-review", record, ROOT / "review", needed=False)
+    enforced = _without_dry_runs(request)
     inputs = input_config_maps(job.spec, [gate.spec for gate in request.gates], role)
+    needed_inputs = input_config_maps(job.spec, [gate.spec for gate in enforced.gates], role)
     for i, name in enumerate(() if role.is_chore else inputs):
-        found.add_config_map(f"input-{i}", name, ROOT / "inputs" / name)
-    for i, (name, writes) in enumerate(sorted(_claims(job.spec, request, role).items())):
+        found.add_config_map(f"input-{i}", name, ROOT / "inputs" / name, needed=name in needed_inputs)
+    left_out = dry_run_claims(job.spec, request, role) if leave_out_claims else ()
+    claims = {k: v for k, v in _claims(job.spec, request, role).items() if k not in left_out}
+    for i, (name, writes) in enumerate(sorted(claims.items())):
         if name == storage:  # one claim is one volume of a pod
             found.mount("workspace", ROOT / "volumes" / name, writes=writes)
         else:
             found.add_claim(f"volume-{i}", name, ROOT / "volumes" / name, writes=writes)
-    needed = _secrets(job.spec, _without_dry_runs(request), step) if secrets_needed else ()
+    needed = _secrets(job.spec, enforced, step) if secrets_needed else ()
     found.add_secrets(_secrets(job.spec, request, step), needed=needed)
     if reports:
         found.add_report_token(meta.uid)
