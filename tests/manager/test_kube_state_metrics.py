@@ -30,7 +30,7 @@ SAME: dict[str, tuple[str, dict[str, str], int]] = {
     "finetunejob_final_unsafe_answers": ("finetunejob_unsafe_answers", {}, 1),
     "finetunejob_final_over_refused_answers": ("finetunejob_over_refused_answers", {}, 1),
     "finetunejob_gpu_seconds": ("finetunejob_gpu_seconds_total", {}, 1),
-    "evalgate_verdict_info": ("evalgate_verdict", {"dry_run": "false"}, 1),
+    "evalgate_verdict_info": ("evalgate_verdict", {}, 1),
     "evalgate_last_golden_pass_ratio": (OF_GATE, {"subject": "last"}, 1),
     "evalgate_base_golden_pass_ratio": (OF_GATE, {"subject": "base"}, 1),
     "evalgate_published_golden_pass_ratio": (OF_GATE, {"subject": "published"}, 1),
@@ -51,7 +51,7 @@ DELTA = "finetunejob_golden_delta_ratio"
 NEWEST: dict[str, tuple[str, dict[str, str], int]] = {
     "golden_delta_base_model_points": (DELTA, {"baseline": "BaseModel"}, 100),
     "golden_delta_last_published_points": (DELTA, {"baseline": "LastPublished"}, 100),
-    "verdict_info": ("finetunejob_verdict", {"dry_run": "false"}, 1),
+    "verdict_info": ("finetunejob_verdict", {}, 1),
 }
 """The same for the figures of the final model, or before that of the last checkpoint."""
 STARTS: dict[str, tuple[str, dict[str, str]]] = {
@@ -72,10 +72,12 @@ class Both(NamedTuple):
     theirs: Samples
 
     def of_operator(self, name: str, **labels: str) -> dict[Labels, float]:
-        """Return the series of a metric of the operator that have these labels, without these labels."""
+        """Return the series of a metric of the operator that have these labels, without these labels, and
+        without ``dry_run="false"``, for which kube-state-metrics has no label."""
         wanted = frozenset(labels.items())
         found = labels_of(self.operator, f"tunegate_{name}")
-        return {series - wanted: value for series, value in found.items() if wanted <= series}
+        dropped = wanted | {("dry_run", "false")}
+        return {series - dropped: value for series, value in found.items() if wanted <= series}
 
     def of_theirs(self, name: str, *dropped: str) -> dict[Labels, float]:
         """Return the series of a metric of kube-state-metrics, without labels that the operator's lack."""
@@ -97,7 +99,11 @@ def both(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         BusyKubelet(api).running(),
         kube_state_metrics(server, folder / "kube-state-metrics.log") as port,
     ):
-        start_jobs(Team(api, "busy"))
+        team = Team(api, "busy")
+        start_jobs(team)
+        (gate,) = team.job("billing")["status"]["final"]["gates"]
+        team.set_status({"final": {"gates": [gate | {"dryRun": True}]}}, "billing")
+        dry_run = ("dry_run", "true")
 
         def are_current() -> Both | None:
             read = Both(scrape(command.health_port), scrape(port))
@@ -106,6 +112,8 @@ def both(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 read.of_theirs("finetunejob_final_unsafe_answers"),
                 read.of_operator("evalgate_verdict"),
                 read.of_theirs("evalgate_verdict_info"),
+                read.of_operator("finetunejob_verdict", dry_run="true"),
+                [s for s in read.of_theirs("finetunejob_final_verdict_info") if dry_run in s],
             )
             return read if all(shown) else None
 
@@ -141,6 +149,14 @@ def test_final_model_or_else_last_checkpoint_has_the_operators_value(both):
         newest = {series: value for series, value in last.items() if job(series) not in judged} | final
         expected = both.of_operator(name, **labels)
         assert newest == {series: pytest.approx(value * factor) for series, value in expected.items()}, metric
+
+
+def test_verdict_of_a_dry_run_has_the_label(both):
+    verdicts = [dict(series) for series in both.of_theirs("finetunejob_final_verdict_info")]
+    assert {v["finetunejob"]: v.get("dry_run") for v in verdicts if v["evalgate"] == "golden"} == {
+        "orders": None,
+        "billing": "true",
+    }
 
 
 def test_start_of_each_phase_is_a_time_in_status(both):
