@@ -38,22 +38,23 @@ class Command:
     def runs(self) -> Path:
         return self.folder / "runs"
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        """Start the command in a new process."""
-        return self._start(sys.executable, "-m", PROGRAM, *args)
+    def program(self) -> list[str]:
+        """Return how to start the command: as a fork if the environment has the server of forks, otherwise
+        in a new process."""
+        if COMMAND in self.environment:
+            return [sys.executable, "-S", str(FORK_CLIENT), COMMAND, PROGRAM]
+        return [sys.executable, "-m", PROGRAM]
 
     def __call__(self, *args: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end. It is a fork if the environment has the server of forks."""
-        if COMMAND in self.environment:
-            process = self._start(sys.executable, "-S", str(FORK_CLIENT), COMMAND, PROGRAM, *args)
-        else:
-            process = self.start(*args)
+        """Run the command to its end."""
+        process = self.start(*args)
         output, _ = process.communicate(timeout=seconds)
         return subprocess.CompletedProcess(args, process.returncode, output, "")
 
-    def _start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start the command."""
         process = subprocess.Popen(
-            command,
+            [*self.program(), *args],
             cwd=self.folder,
             env={"OMP_NUM_THREADS": "1", **os.environ, "COLUMNS": "200", **self.environment},
             stdout=subprocess.PIPE,
@@ -146,6 +147,9 @@ SFT: dict[str, Any] = {
     "training": {"maxSteps": 15, "learningRate": "0.01", "batchSize": 4, "maxLength": 128, "seed": 1},
 }
 """A stage in which a tiny model learns the answer."""
+
+FEW_CHECKPOINTS: dict[str, Any] = {"evaluateEvery": {"fraction": "0.5"}}
+"""Changes to a job whose checkpoints a test does not read. It evaluates two instead of five."""
 
 DPO_AFTER_SFT: dict[str, Any] = {
     "stages": [

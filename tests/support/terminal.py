@@ -4,7 +4,6 @@ import os
 import pty
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ def run_in_terminal(command: Command, arguments: Sequence[str], shown: str, keys
     printed."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tunegate_operator.cli.main", *arguments],
+        [*command.program(), *arguments],
         cwd=command.folder,
         env={**os.environ, "COLUMNS": "120", "TERM": "xterm", **command.environment},
         stdin=follower,
