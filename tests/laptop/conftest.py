@@ -1,6 +1,7 @@
 """Fixtures of the laptop tests: a tiny model, the command in its own folder, and a run that passed."""
 
 import fcntl
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def finished(shared: Path, tiny_model: Path, warm: dict[str, str]) -> Command:
             assert result.returncode == 0, result.stdout
             (command.folder / "passed").touch()
     return command
+
+
+@pytest.fixture
+def after_run(tmp_path: Path, finished: Command, warm: dict[str, str]) -> Command:
+    """The command in a copy of this folder."""
+    shutil.copytree(finished.folder, tmp_path / "here", symlinks=True)
+    return Command(tmp_path / "here", dict(warm))
 
 
 @pytest.fixture(scope="session")

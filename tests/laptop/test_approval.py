@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.command import Command
+from support.command import FEW_CHECKPOINTS, Command
 
 pytestmark = pytest.mark.model
 
@@ -19,7 +19,7 @@ def run_until_the_verdict(command: Command, model: Path, gate: dict[str, Any], *
     """Run a job until it waits for a decision. If it ``fails``, every fourth row has a label for which
     nothing in the prompt is a reason, so its f1 is too low."""
     metric = {"name": "f1", "average": "Macro", "min": "0.9"}
-    command.write(model, **({"taskMetrics": [metric]} if fails else {}))
+    command.write(model, **FEW_CHECKPOINTS, **({"taskMetrics": [metric]} if fails else {}))
     path = command.folder / "manifests" / "all.yaml"
     documents = list(yaml.safe_load_all(path.read_text()))
     if fails:

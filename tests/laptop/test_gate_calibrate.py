@@ -1,7 +1,6 @@
 """``tunegate gate calibrate`` measures how often the gates of a finished run are wrong."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,15 @@ from tunegate_api.results import GateCalibrations
 pytestmark = pytest.mark.model
 
 
-@pytest.fixture
-def ended(tmp_path: Path, finished: Command, warm: dict[str, str]) -> Command:
-    """A copy of a run that passed."""
-    shutil.copytree(finished.folder, tmp_path / "here", symlinks=True)
-    return Command(tmp_path / "here", dict(warm))
-
-
 def files(folder: Path) -> dict[str, bytes]:
     """Return the files of a run without those of calibrations."""
     paths = (path for path in folder.rglob("*") if path.is_file() and "calibration" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def test_gates_of_a_finished_run_are_measured_without_changing_it(ended: Command) -> None:
-    before = files(ended.runs)
-    result = ended("gate", "calibrate", "orders", "--repeats", "2")
+def test_gates_of_a_finished_run_are_measured_without_changing_it(after_run: Command) -> None:
+    before = files(after_run.runs)
+    result = after_run("gate", "calibrate", "orders", "--repeats", "2")
     assert result.returncode == 0, result.stdout
     assert "gate golden, 20 golden cases\n" in result.stdout
     assert "  2 repeats: no case changes its outcome\n" in result.stdout
@@ -35,31 +27,31 @@ def test_gates_of_a_finished_run_are_measured_without_changing_it(ended: Command
     assert "  strength 0.5: " in result.stdout
     assert "  as good as this model: 0.0% of models do not pass (at most " in result.stdout
     assert "  4 evaluations in 0." in result.stdout
-    assert files(ended.runs) == before
+    assert files(after_run.runs) == before
 
 
-def test_measured_outcomes_can_be_read_as_json(ended: Command) -> None:
-    result = ended("gate", "calibrate", "orders", "--repeats", "1", "--gate", "golden", "-o", "json")
+def test_measured_outcomes_can_be_read_as_json(after_run: Command) -> None:
+    result = after_run("gate", "calibrate", "orders", "--repeats", "1", "--gate", "golden", "-o", "json")
     assert result.returncode == 0, result.stdout
     found = GateCalibrations.model_validate_json(result.stdout[result.stdout.index("{") :])
     assert found.outcomes["golden"].repeats == [found.outcomes["golden"].reference]
     assert len(found.sets["golden"].ids) == 20
 
 
-def test_gate_of_a_changed_model_is_not_measured(ended: Command) -> None:
-    (artifact,) = (ended.runs / "volumes" / "tuning").glob("*/model")
+def test_gate_of_a_changed_model_is_not_measured(after_run: Command) -> None:
+    (artifact,) = (after_run.runs / "volumes" / "tuning").glob("*/model")
     (artifact / "adapter_config.json").write_text(
         json.dumps(json.loads((artifact / "adapter_config.json").read_text()) | {"r": 8, "lora_alpha": 1})
     )
-    result = ended("gate", "calibrate", "orders")
+    result = after_run("gate", "calibrate", "orders")
     assert result.returncode == 1, result.stdout
     assert "gate golden was not measured: the artifact was changed after it was built" in result.stdout
 
 
-def test_gate_or_job_that_does_not_exist_is_named(ended: Command) -> None:
-    result = ended("gate", "calibrate", "orders", "--gate", "other")
+def test_gate_or_job_that_does_not_exist_is_named(after_run: Command) -> None:
+    result = after_run("gate", "calibrate", "orders", "--gate", "other")
     assert "FineTuneJob orders has no gate other, only golden" in result.stdout
-    result = ended("gate", "calibrate", "missing")
+    result = after_run("gate", "calibrate", "missing")
     assert "FineTuneJob missing" in result.stdout
     assert "for a job on a cluster, add --namespace or --context" in result.stdout
 
@@ -70,9 +62,9 @@ def test_job_on_a_cluster_is_measured_by_its_next_final_gate(tunegate: Command) 
     assert "on a cluster, set spec.calibration of the EvalGate" in result.stdout
 
 
-def test_job_without_a_judged_model_says_what_to_do(ended: Command) -> None:
-    for path in (ended.runs / ".cluster" / "objects" / "Pod").rglob("*gate*"):
+def test_job_without_a_judged_model_says_what_to_do(after_run: Command) -> None:
+    for path in (after_run.runs / ".cluster" / "objects" / "Pod").rglob("*gate*"):
         path.unlink()
-    result = ended("gate", "calibrate", "orders")
+    result = after_run("gate", "calibrate", "orders")
     assert "FineTuneJob orders has no judged model in" in result.stdout
     assert "run it until its final gate has ended" in result.stdout

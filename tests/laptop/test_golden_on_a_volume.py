@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from support.command import Command, manifests
+from support.command import FEW_CHECKPOINTS, Command, manifests
 
 pytestmark = pytest.mark.model
 
 
 def write(tunegate: Command, model: Path, **thresholds: object) -> str:
     """Write manifests whose golden set is on a volume. Returns the name of their folder."""
-    rows, cases, gate, job = manifests(model)
+    rows, cases, gate, job = manifests(model, **FEW_CHECKPOINTS)
     gate["spec"]["golden"]["source"] = {"uri": "pvc://sets/golden.jsonl"}
     gate["spec"]["thresholds"] |= thresholds
     folder = tunegate.write_all([rows, gate, job])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.builders import make_config_map
-from support.command import Command, manifests
+from support.command import FEW_CHECKPOINTS, Command, manifests
 from support.judge_server import JUDGE_KEY, JudgeServerStub, calibration_rows, find_bad_rows, score
 
 pytestmark = pytest.mark.model
@@ -46,7 +46,7 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
         "stringData": {"OPENAI_API_KEY": JUDGE_KEY},
     }
     more = [make_config_map("scored", scored__jsonl=scored), secret]
-    return command.write_all([*more, *manifests(model, data=data)])
+    return command.write_all([*more, *manifests(model, data=data, **FEW_CHECKPOINTS)])
 
 
 def test_calibrated_judge_lets_the_job_train(tunegate, tiny_model, judge):

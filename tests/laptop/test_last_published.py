@@ -1,11 +1,12 @@
 """If two jobs publish to one URI, the second job's model must not be worse than the first job's model."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from support.command import Command
-from support.overlapping import good_and_worse, with_grown_set, with_other_failures
+from support.command import FEW_CHECKPOINTS, SFT, Command
+from support.overlapping import Objects, good_and_worse, with_grown_set, with_other_failures
 
 pytestmark = pytest.mark.model
 LOST = (
@@ -14,10 +15,17 @@ LOST = (
 )
 
 
+def one_after_the_other(model: Path) -> tuple[Objects, Objects]:
+    """Return the manifests of both jobs, which train equally long."""
+    good, worse = good_and_worse(f"file://{model}", **FEW_CHECKPOINTS)
+    worse[0]["spec"]["stages"][0]["training"]["maxSteps"] = SFT["training"]["maxSteps"]
+    return good, worse
+
+
 @pytest.fixture(scope="session")
 def good_run(tmp_path_factory, tiny_model, warm) -> Command:
     """The working folder of the good job's run. Tests must not change this folder."""
-    good, _ = good_and_worse(f"file://{tiny_model}")
+    good, _ = one_after_the_other(tiny_model)
     command = Command(tmp_path_factory.mktemp("good"), dict(warm))
     assert command("run", command.write_all(good), seconds=400).returncode == 0
     return command
@@ -45,7 +53,7 @@ def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
 
 
 def test_recreated_gate_still_finds_its_baseline(published, tiny_model):
-    good, worse = good_and_worse(f"file://{tiny_model}")
+    good, worse = one_after_the_other(tiny_model)
     uid = published.object("good")["metadata"]["uid"][:5]
     for kept in ("EvalGate/*/golden.yaml", "FineTuneJob/*/good.yaml"):  # the job would be recorded again
         (path,) = (published.runs / ".cluster").rglob(kept)
@@ -56,7 +64,7 @@ def test_recreated_gate_still_finds_its_baseline(published, tiny_model):
 
 
 def test_new_gate_with_a_grown_set_judges_the_published_version_again(published, tiny_model):
-    good, worse = good_and_worse(f"file://{tiny_model}")
+    good, worse = one_after_the_other(tiny_model)
     uid = published.object("good")["metadata"]["uid"][:5]
     grown = [*good[:-2], *with_grown_set(good, worse)]
     result = published("run", published.write_all(grown, "grown"), seconds=400)
@@ -67,7 +75,7 @@ def test_new_gate_with_a_grown_set_judges_the_published_version_again(published,
 
 
 def test_ten_fixes_do_not_hide_ten_new_failures(tunegate, tiny_model):
-    good, other = with_other_failures(*good_and_worse(f"file://{tiny_model}"))
+    good, other = with_other_failures(*one_after_the_other(tiny_model))
     assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0
     result = tunegate("run", tunegate.write_all([*good[:-1], *other], "other"), seconds=400)
     assert tunegate.status("worse")["failure"]["message"].endswith(

@@ -2,14 +2,14 @@
 
 import pytest
 
-from support.command import manifests
+from support.command import FEW_CHECKPOINTS, manifests
 
 pytestmark = pytest.mark.model
 
 
 def test_job_on_two_nodes_trains_one_model_in_two_processes(tunegate, tiny_model):
     resources = {"accelerator": "CPU", "cpu": "1", "nodes": 2}
-    tunegate.write_all(manifests(tiny_model, resources=resources))
+    tunegate.write_all(manifests(tiny_model, resources=resources, **FEW_CHECKPOINTS))
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
     status = tunegate.status()

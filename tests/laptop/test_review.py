@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from support.builders import make_config_map
-from support.command import Command
+from support.command import FEW_CHECKPOINTS, Command
 from support.site import Site
 from support.terminal import run_in_terminal
 
@@ -28,7 +28,7 @@ def awaiting(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, warm: d
     command = Command(tmp_path_factory.mktemp("awaiting"), dict(warm))
     data = {"goal": "StyleOrFormat", "sizePolicy": "Warn", "train": {"configMap": "rows"}}
     data |= {"heldOut": {"fraction": "0.25"}, "quality": {"minScore": "0.9"}}
-    result = command("run", command.write(tiny_model, data=data))
+    result = command("run", command.write(tiny_model, data=data, **FEW_CHECKPOINTS))
     assert result.returncode == 4, result.stdout
     assert "0 of 20 rows of the review sample are scored" in result.stdout
     assert "`tunegate review orders`" in result.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.command import FEW_CHECKPOINTS
 from support.waiting import eventually
 from tunegate_api.validation.problems import find_problems
 
@@ -31,7 +32,8 @@ def test_passing_model_is_published_with_its_evidence(finished):
 
 def test_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
     training = {"maxSteps": 15, "learningRate": "0.003", "batchSize": 4, "maxLength": 128, "seed": 1}
-    tunegate.write(tiny_model, stages=[{"name": "sft", "method": "SFT", "training": training}])
+    stages = [{"name": "sft", "method": "SFT", "training": training}]
+    tunegate.write(tiny_model, stages=stages, **FEW_CHECKPOINTS)
     result = tunegate("run", "manifests")
     assert result.returncode == 0, result.stdout
     assert tunegate.status()["final"]["verdict"] == "Passed"
@@ -117,7 +119,8 @@ def test_job_with_bad_rows_fails_before_training(tunegate, tiny_model):
 
 def test_model_with_a_low_f1_is_not_published(tunegate, tiny_model):
     """Every fourth row has the label no, for which nothing in the prompt is a reason."""
-    tunegate.write(tiny_model, taskMetrics=[{"name": "f1", "average": "Macro", "min": "0.9"}])
+    metric = {"name": "f1", "average": "Macro", "min": "0.9"}
+    tunegate.write(tiny_model, taskMetrics=[metric], **FEW_CHECKPOINTS)
     path = tunegate.folder / "manifests" / "all.yaml"
     documents = list(yaml.safe_load_all(path.read_text()))
     rows = documents[0]["data"]["train.jsonl"].splitlines()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command import manifests
+from support.command import FEW_CHECKPOINTS, manifests
 
 
 def write_later(tunegate, model: Path, **changes) -> None:
@@ -15,27 +15,26 @@ def write_later(tunegate, model: Path, **changes) -> None:
 
 
 @pytest.mark.model
-def test_job_starts_from_the_model_of_an_earlier_job(tunegate, tiny_model):
-    first = tunegate("run", tunegate.write(tiny_model))
-    assert first.returncode == 0, first.stdout
+def test_job_starts_from_the_model_of_an_earlier_job(after_run, tiny_model):
     write_later(
-        tunegate,
+        after_run,
         tiny_model,
         storage={"persistentVolumeClaim": "fresh"},
         publish=[{"uri": "pvc://models/later"}],
+        **FEW_CHECKPOINTS,
     )
-    second = tunegate("run", "second")
+    second = after_run("run", "second")
     assert second.returncode == 0, second.stdout
 
-    orders, later = tunegate.status("orders"), tunegate.status("later")
-    uid = tunegate.object("orders")["metadata"]["uid"]
+    orders, later = after_run.status("orders"), after_run.status("later")
+    uid = after_run.object("orders")["metadata"]["uid"]
     assert later["plan"]["model"]["startFrom"] == "orders"
     assert later["plan"]["model"]["uri"] == f"pvc://tuning/{uid}/model"
     assert later["start"][0]["gates"][0]["golden"]["rate"] == orders["final"]["gates"][0]["golden"]["rate"]
     before, after = (float(s["final"]["gates"][0]["golden"]["rate"]) for s in (orders, later))
     drop = later["final"]["gates"][0]["golden"]["deltaPoints"]["BaseModel"]
     assert float(drop) == 100 * (after - before), "the gate compares with the starting model"
-    (version,) = (tunegate.runs / "volumes/models/later").glob("later-*")
+    (version,) = (after_run.runs / "volumes/models/later").glob("later-*")
     names = {path.name for path in version.iterdir()}
     assert "model.safetensors" in names, "an adapter would need a base model that is not published"
     assert "the model of FineTuneJob orders" in (version / "README.md").read_text()
