@@ -162,6 +162,14 @@ def test_bad_production_rows_above_the_limit_are_refused(make_job):
     assert failure.message == "data.production has 1 bad row: line 61: prompt is empty"
 
 
+def test_error_about_a_missing_prompt_names_the_setting(make_job):
+    root = make_job(lines(*({"question": text} for text in REQUESTS)))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    failure = root.report(Role.DATA).failure
+    assert "line 1: prompt is missing; the fields here are: question" in failure.message
+    assert "set data.production.columns.prompt if another field has the prompt" in failure.hint
+
+
 def test_bad_production_rows_up_to_the_limit_are_dropped_and_counted(make_job):
     root = make_job(lines(*REQUESTS, {"prompt": ""}), badRows={"maxShare": "0.02"})
     assert main(["data"]) == ExitCode.OK

@@ -31,7 +31,8 @@ def run(rows: Production, context: CheckContext) -> list[Finding]:
             count=len(rows.bad),
             share=rows.bad_share,
             examples=examples[:SHOWN_EXAMPLES],
-            remedy="correct or remove these rows: a row is a string, or has a prompt or a chat; "
-            "data/report.json on the volume lists all bad rows",
+            remedy="correct or remove these rows: a row is a string, or has a prompt or a chat; set "
+            "data.production.columns.prompt if another field has the prompt; data/report.json on the volume "
+            "lists all bad rows",
         )
     ]
