@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, exp, floor, inf, log, log1p, sqrt
+from math import ceil, floor, inf, log, log1p, sqrt
 
-from tunegate_api.judging.binomial import log_ways
+from tunegate_api.judging.binomial import at_most, binomial
 from tunegate_api.judging.outcomes import MAX_CASES
 
 ALPHA = 0.05
@@ -31,13 +31,16 @@ ALPHA = 0.05
 drop."""
 _ROUNDING = 1e-9
 """More than the error of the sums of floating-point numbers."""
-_EXPONENT = 27.5
-"""Minus the logarithm of a negligible probability, 1e-12."""
+_EXPONENT = 23
+"""Minus the logarithm of a negligible probability, 1e-10."""
+_LEAST, _MOST = 1e-300, 1 - 1e-15
+"""The smallest and the largest probability in a quotient, so that it is finite."""
 _INTERVALS = 1000
 """Maximum number of intervals of ``q`` that a test looks at. With more, it would reject more drops, but never
 one that must not be rejected."""
-_PLACES = [(i / 24) ** 3 for i in range(25)]
-"""Where in the range of ``q`` a bound is computed: more often among small values, which are common."""
+_PLACES = [(i / 24) ** 3 for i in (0, 24, 12, 9, 18, 6, 15, 3, 21, *(i for i in range(24) if i % 3))]
+"""Where in the range of ``q`` a bound is computed: more often among small values, which are common. The first
+places show most drops that are not rejected."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def is_below(counts: PairedCounts, limit: Fraction) -> bool:
     return _boundary(counts.total, float(limit) / 100, _rejects).is_rejected_by(counts)
 
 
+@lru_cache(maxsize=4096)
 def is_at_least(counts: PairedCounts, limit: Fraction) -> bool:
     """Return whether the lower 95 % bound of the drop is at or above ``limit``, in percentage points."""
     return is_below(counts.swapped, -limit)
@@ -138,8 +142,8 @@ def _highest_kept(counts: PairedCounts, limit: Fraction) -> int:
 
 
 Results = Sequence[int]
-"""A set of results: for each number of changed cases, up to how many of them regressed. -1 stands for
-none."""
+"""A set of results: for each number of improved cases, up to how many cases regressed. -1 stands for none. It
+ends with the first number of improved cases for which all other cases may have regressed."""
 Test = Callable[[int, Results, float], bool]
 """Whether the number of all cases and a set of results reject a drop."""
 
@@ -179,12 +183,14 @@ def _boundary(total: int, drop: float, test: Test) -> _Boundary:
     return _Boundary(total, drop, test)
 
 
-def _rejects_at_places(total: int, results: Results, drop: float) -> bool:
+def _rejects_at_places(total: int, results: Results, drop: float, allowed: float = ALPHA) -> bool:
     """Return whether a model with the true drop ``drop`` has one of ``results`` with a probability of at most
-    ``ALPHA``, for the values of ``q`` at ``_PLACES``."""
+    ``allowed``, for the values of ``q`` at ``_PLACES``."""
     low, high = _improving(drop)
+    if not _is_above(allowed, total, results, low + drop, high):  # at least that of each q, see _rejects
+        return True
     places = (low + place * (high - low) for place in _PLACES)
-    return all(_probability(total, results, q + drop, q) <= ALPHA for q in places)
+    return not any(_is_above(allowed, total, results, q + drop, q) for q in places)
 
 
 def _rejects(total: int, results: Results, drop: float) -> bool:
@@ -196,19 +202,16 @@ def _rejects(total: int, results: Results, drop: float) -> bool:
     are halved. The test looks at up to ``_INTERVALS`` of them.
     """
     allowed = ALPHA - _ROUNDING
+    if not _rejects_at_places(total, results, drop, allowed):
+        return False
     intervals, seen = [_improving(drop)], 0
-    while intervals:
+    while intervals and seen < _INTERVALS:
         low, high = intervals.pop()
         seen += 1
-        if seen > _INTERVALS:
-            return False
-        if _probability(total, results, low + drop, high) <= allowed:
-            continue
-        middle = (low + high) / 2
-        if _probability(total, results, middle + drop, middle) > allowed:
-            return False
-        intervals += [(middle, high), (low, middle)]
-    return True
+        if _is_above(allowed, total, results, low + drop, high):
+            middle = (low + high) / 2
+            intervals += [(middle, high), (low, middle)]
+    return not intervals
 
 
 def _improving(drop: float) -> tuple[float, float]:
@@ -219,11 +222,13 @@ def _improving(drop: float) -> tuple[float, float]:
 def _score(total: int, regressed: int, improved: int, drop: float) -> float:
     """Return Tango's score statistic: how many standard errors the observed drop is above ``drop``, with the
     standard error under this drop. It falls with improved cases and rises with regressed cases."""
-    changed = regressed + improved
-    linear = changed * (1 - drop) - 2 * drop * (total - changed + improved)
-    root = sqrt(max(0.0, linear * linear + 8 * total * improved * drop * (1 - drop)))
-    improving = max((linear + root) / (4 * total), 0.0, -drop)
-    variance = 2 * improving + drop - drop * drop
+    unchanged = 1 - drop
+    linear = (regressed + improved) * unchanged - 2 * drop * (total - regressed)
+    square = linear * linear + 8 * total * improved * drop * unchanged
+    improving = (linear + sqrt(square)) / (4 * total) if square > 0 else 0.0
+    if improving < 0 or improving < -drop:
+        improving = max(0.0, -drop)
+    variance = 2 * improving + drop * unchanged
     distance = regressed - improved - total * drop
     if variance <= _ROUNDING:
         return 0.0 if abs(distance) <= _ROUNDING else inf if distance > 0 else -inf
@@ -231,51 +236,70 @@ def _score(total: int, regressed: int, improved: int, drop: float) -> float:
 
 
 def _better_results(total: int, score: float, drop: float) -> Results:
-    """Return the results with at most this score."""
+    """Return the results with at most this score.
+
+    If the score is negative, one more improved case allows at most one more regressed case: with one more of
+    both, the drop is the same, and its standard error is larger, so a negative score gets larger too.
+    """
     most, regressed, highest = [], -1, score + _ROUNDING
-    for changed in range(total + 1):
-        if _score(total, regressed + 1, changed - regressed - 1, drop) <= highest:
+    for improved in range(total + 1):
+        while regressed < total - improved and _score(total, regressed + 1, improved, drop) <= highest:
             regressed += 1
+            if improved and highest < 0:
+                break
         most.append(regressed)
+        if regressed == total - improved:
+            break
     return most
 
 
-def _probability(total: int, results: Results, regressing: float, improving: float) -> float:
-    """Return the probability of ``results``, if a case regresses with the probability
-    ``regressing`` and improves with the probability ``improving``.
+def _is_above(limit: float, total: int, results: Results, regressing: float, improving: float) -> bool:
+    """Return whether the probability of ``results`` is above ``limit``, if a case regresses with the
+    probability ``regressing`` and improves with the probability ``improving``.
 
-    The number of changed cases is binomially distributed, and so is that of regressed cases among them. Both
-    distributions are carried along from each number of changed cases to the next. Numbers that are further
-    from the expected one than ``spread`` are left out. By Bernstein's inequality, their probability is at
-    most ``2 * exp(-_EXPONENT)``.
+    The number of improved cases is binomially distributed, and so is that of regressed cases among the
+    others. The sum begins at the largest number of improved cases that is not negligible, and both
+    distributions are carried along to each smaller number. It ends as soon as the rest cannot change the
+    answer: with fewer improved cases, the probability that few enough cases regressed is smaller.
     """
-    changing = min(max(regressing + improving, 1e-300), 1 - 1e-12)
-    share = min(regressing / changing, 1.0)
-    half = _EXPONENT / 3
-    spread = half + sqrt(half * half + 2 * _EXPONENT * total * changing * (1 - changing))
-    first = max(0, ceil(total * changing - spread))
-    last = min(total, floor(total * changing + spread))
-    weight = exp(log_ways(total)[first] + first * log(changing) + (total - first) * log1p(-changing))
-    changing_odds = changing / (1 - changing)
-    improved = 1 - share
-    regressed_odds = share / improved if improved else inf
-    found = within = here = 0.0  # the results so far; those of this number of changed cases; the last of them
-    regressed = -1
-    for changed, most in enumerate(results[: last + 1]):
-        if share >= 1:
-            within = float(most >= changed)
-        else:
-            if regressed >= 0:
-                within -= share * here
-                here *= changed * improved / (changed - regressed)
-            if most > regressed:
-                regressed = most
-                if regressed == 0:
-                    here = improved**changed
-                else:
-                    here *= (changed - regressed + 1) / regressed * regressed_odds
-                within += here
-        if changed >= first:
-            found += within * weight
-            weight *= (total - changed) / (changed + 1) * changing_odds
-    return found
+    improving = min(max(improving, _LEAST), _MOST)
+    share = min(max(regressing / (1 - improving), _LEAST), _MOST)
+    odds, odds_of_others = (1 - improving) / improving, (1 - share) / share
+    improved = _most_improved(total, improving)
+    weight, found = binomial(improved, total, improving), 0.0
+    while improved >= len(results):
+        found += weight
+        weight *= improved / (total - improved + 1) * odds
+        improved -= 1
+    others, most = total - improved, results[improved]
+    if most < 0:
+        return False
+    # The probability of exactly, and of at most, the number ``most`` of regressed cases.
+    here = binomial(most, others, share)
+    within = at_most(most, others, share, exactly=here)
+    rest = 1 - found - weight
+    found += weight * within
+    while improved and found <= limit < found + rest * within:
+        here = here or binomial(most, others, share)
+        weight *= improved / (total - improved + 1) * odds
+        improved -= 1
+        others += 1
+        within -= share * here
+        here *= others / (others - most) * (1 - share)
+        while most > results[improved]:
+            within -= here
+            here *= most / (others - most + 1) * odds_of_others
+            most -= 1
+        if most < 0:
+            break
+        found += weight * within
+        rest -= weight
+    return found > limit
+
+
+def _most_improved(total: int, improving: float) -> int:
+    """Return a number of improved cases that is exceeded with a negligible probability. The first bound is
+    Bernstein's inequality. The second one is a Newton step of Chernoff's bound, which is convex."""
+    half, mean = _EXPONENT / 3, total * improving
+    number = mean + half + sqrt(half * half + 2 * _EXPONENT * mean * (1 - improving))
+    return min(total, floor(number), floor((number + _EXPONENT - mean) / log(number / mean)))

@@ -142,6 +142,25 @@ def test_bounds_do_not_depend_on_the_comparisons_before(seed):
 @pytest.mark.parametrize(
     ("counts", "low", "high"),
     [
+        ((1, 0, 0), -951, 950),  # the probability at the bound is exactly 5 %
+        ((2, 1, 0), -613, 974),
+        ((20, 0, 0), -140, 139),
+        ((20, 4, 1), -57, 354),
+        ((59, 0, 0), -50, 49),
+        ((60, 1, 12), -289, -80),
+        ((100, 4, 4), -55, 54),
+        ((100, 10, 23), -228, -32),
+        ((300, 12, 9), -17, 37),
+        ((1000, 60, 40), 2, 37),
+    ],
+)
+def test_bounds_are_exact_to_the_tenth_of_a_point(counts, low, high):
+    assert bounds(PairedCounts(*counts), Fraction(5)) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
         # The bounds of the score interval of Tango (1998), which are approximate, but close with many cases.
         (PairedCounts(1000, 60, 40), 0.35, 3.66),
         (PairedCounts(500, 20, 20), -2.09, 2.09),
