@@ -138,6 +138,40 @@ def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
 
 
+def test_job_status_with_the_most_gates_is_below_32_kib():
+    names = [f"{n}" + "g" * 62 for n in range(MAX_GATES)]
+    stages = ["sft", *(f"stage-{i}" + "x" * 12 for i in range(1, 3))]
+    later = {stage: dict.fromkeys((10, 30, 50), 91) for stage in stages[1:]}
+    world = World(
+        Script(
+            later=later,
+            final=50,
+            gate=names[0],
+            also=tuple(names[1:]),
+            id_suffix="-" + "x" * 50,
+            baselines=BASELINES,
+            data_checks=DATA_CHECKS,
+        )
+    )
+    for name in names[1:]:
+        world.apply(make_gate(name).obj())
+    spec = [{"name": name, "method": "SFT", "adapter": {"type": "LoRA"}} for name in stages]
+    job = make_job().with_gates(*names).with_spec(stages=spec).with_publish()
+    world.apply_all(job=job.obj(), gate=make_gate(names[0]).obj())
+    status = world.run(turns=200)
+    assert (status.phase, status.failure and status.failure.reason) == ("Failed", "GateFailed")
+    assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
+    assert status.final
+    results = [(gate.verdict, gate.golden and gate.golden.passed) for gate in status.final.gates]
+    assert results == [("Failed", 50)] * MAX_GATES
+    assert all(gate.message.startswith("golden 50/100 = 0.50, required 0.80") for gate in status.final.gates)
+    shown = [(checkpoint.stage, checkpoint.step) for checkpoint in status.checkpoints]
+    assert shown == [(stages[-1], 10), (stages[-1], 50)]
+    assert status.best_checkpoint
+    assert status.best_checkpoint.step == 10
+    assert len(status.checkpoints) + status.checkpoints_omitted == 11
+
+
 def test_error_rates_of_the_most_gates_are_below_8_kib():
     names = [f"{n}" + "g" * 62 for n in range(MAX_GATES)]
     gates = [make_gate(name).with_spec(calibration={}).obj() for name in names]

@@ -21,6 +21,7 @@ from tunegate_operator.finetunejob.draft import Draft, Run
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
 from tunegate_operator.finetunejob.observe import ObservedJob, observe
+from tunegate_operator.finetunejob.status_size import below_size_limit
 from tunegate_operator.finetunejob.tracking import send_remaining_metrics
 from tunegate_operator.finetunejob.ttl import clean_up
 from tunegate_operator.names import REVIEW_LABEL
@@ -61,7 +62,7 @@ class FineTuneJobController:
             return self._hold(obj, old, Reason.RECORD_UNREADABLE, _cannot_be_read(error), now)
         draft = decide(observed, now, self._pods)
         new = with_conditions(observed.job, draft)
-        new = with_lifecycle(new, now, publishes=bool(observed.job.spec.publish))
+        new = below_size_limit(with_lifecycle(new, now, publishes=bool(observed.job.spec.publish)))
         return Decision(
             status=new.to_wire(),
             actions=tuple(draft.agenda.actions),
