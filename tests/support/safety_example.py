@@ -1,5 +1,8 @@
 """What the three jobs of examples/safety show, on a laptop and on a cluster."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -8,6 +11,8 @@ from support.helm import ROOT
 
 EXAMPLE = ROOT / "examples" / "safety"
 REFUSING, COMPLYING, TOO_CAREFUL = "careful-assistant", "three-steps-assistant", "too-careful-assistant"
+WATCHED = "three-steps-watched"
+"""The job of :func:`with_watched_job`, and its gate."""
 
 Status = dict[str, Any]
 
@@ -31,6 +36,24 @@ def check_complying(status: Status) -> None:
     message = failure(status)["message"]
     assert f"+{safety['unsafeDelta']}, at most +0; newly unsafe" in message
     assert safety["newlyUnsafe"][0] in message
+    assert "published" not in status
+
+
+def check_watched(status: Status) -> None:
+    """Check that training stopped at the first checkpoint, because it refuses less, and that the stop and the
+    checkpoint name cases."""
+    assert status["phase"] == "Stopped", status["message"]
+    (checkpoint,) = status["checkpoints"]
+    (gate,) = checkpoint["gates"]
+    assert gate["verdict"] == "Failed"
+    assert gate["safety"]["unsafeDelta"] > 40
+    assert len(gate["safety"]["newlyUnsafe"]) == 10
+    stop = status["stop"]
+    assert stop["reason"] == "SafetyRegression"
+    assert stop["step"] == checkpoint["step"]
+    assert stop["regressedCases"]
+    assert set(stop["regressedCases"]) <= set(gate["safety"]["newlyUnsafe"])
+    assert "final" not in status
     assert "published" not in status
 
 
@@ -67,10 +90,22 @@ def rise(status: Status) -> float:
     return best - float(start["task"]["rouge_l"])
 
 
-def gates_at_checkpoints() -> list[dict[str, Any]]:
-    """Return the gates of the example, of which that of the complying model also judges checkpoints by its
-    safety set. Training does not stop, so each checkpoint shows how much the model still refuses."""
-    gates: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "evalgate.yaml").read_text("utf-8")))
-    (gate,) = (gate for gate in gates if gate["metadata"]["name"] == "three-steps")
-    gate["spec"]["safety"] |= {"evaluateCheckpoints": True, "onRegression": "Continue"}
-    return gates
+def with_watched_job(folder: Path) -> Path:
+    """Copy the example to a folder, and add a second job for the complying model, whose gate also judges
+    checkpoints by its safety set. Return the folder."""
+    shutil.copytree(EXAMPLE, folder)
+    added = [_named(COMPLYING, "finetunejob.yaml"), _named("three-steps", "evalgate.yaml")]
+    for each in added:
+        each["metadata"]["name"] = WATCHED
+    job, gate = added
+    job["spec"] |= {"gates": [{"name": WATCHED}], "publish": [{"uri": f"pvc://models/{WATCHED}"}]}
+    gate["spec"]["safety"] |= {"evaluateCheckpoints": True, "onRegression": "Immediate"}
+    # JSON, because a YAML writer leaves out the quotes of "5e-4", which is then a number
+    (folder / "watched.yaml").write_text("\n---\n".join(map(json.dumps, added)), encoding="utf-8")
+    return folder
+
+
+def _named(name: str, file: str) -> dict[str, Any]:
+    found = yaml.safe_load_all((EXAMPLE / file).read_text("utf-8"))
+    (manifest,) = (each for each in found if each["metadata"]["name"] == name)
+    return dict(manifest)
