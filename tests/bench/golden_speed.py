@@ -1,6 +1,7 @@
 """Compare the evaluation of a golden set with lm-eval and inspect_ai, which run the same model with
 transformers."""
 
+import json
 import random
 import statistics
 import tempfile
@@ -37,7 +38,7 @@ def evaluation() -> Iterator[Measure]:
         peers: dict[str, Callable[[], Sequence[Answer]]] = {
             lm_eval_version(): lambda: _only(harness.evaluate(job.checkpoint(), job.model)[0]),
             inspect_version(): lambda: inspect_answers(
-                folder / "inspect", golden, job.checkpoint(), job.model, job.dtype
+                folder / "inspect", golden, _with_cache(job.checkpoint(), folder), job.model, job.dtype
             ),
         }
         ours: list[float] = []
@@ -69,6 +70,18 @@ def evaluation() -> Iterator[Measure]:
         yield Measure(
             "  equal pass or fail, of complete outputs", verdicts, "cases", f">= {len(complete)}", peer
         )
+
+
+def _with_cache(checkpoint: Path, folder: Path) -> Path:
+    """Return a folder with the weights of the checkpoint and ``use_cache: true``, as in a published model.
+    The Trainer of transformers sets false, and inspect_ai, unlike the others, generates with this value."""
+    copy = folder / "with-cache"
+    if not copy.exists():
+        copy.mkdir()
+        (copy / "model.safetensors").symlink_to(checkpoint / "model.safetensors")
+        config = json.loads((checkpoint / "config.json").read_text()) | {"use_cache": True}
+        (copy / "config.json").write_text(json.dumps(config))
+    return copy
 
 
 def _only(answers: dict[str, list[Answer]]) -> list[Answer]:
