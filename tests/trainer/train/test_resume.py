@@ -228,14 +228,20 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_finished_stage_is_not_trained_again(make_root):
-    root = make_root()
-    run(root)
-    before = {p: sha256_file(p) for p in root.stage_folder.rglob("*") if p.is_file()}
+def test_finished_stage_is_not_trained_again(make_trained_root):
+    root = make_trained_root()
+    files = [p for p in root.stage_folder.rglob("*") if p.is_file() and p.name != "usage.json"]
+    before, usage = {p: sha256_file(p) for p in files}, root.report().usage
     assert run(root) is Outcome.COMPLETED
     after = {p: sha256_file(p) for p in root.stage_folder.rglob("*") if p.is_file()}
-    assert {p.name for p in after.keys() - before.keys()} == {"epoch-000002"}
+    assert {p.name for p in after.keys() - before.keys()} == {"epoch-000002", "usage.json"}
     assert {p: after[p] for p in before} == before
+    again = root.report().usage
+    assert (again.steps, again.tokens, again.training_seconds) == (
+        usage.steps,
+        usage.tokens,
+        usage.training_seconds,
+    ), "only the peak of this process's memory may change"
 
 
 def test_superseded_process_writes_no_checkpoint_and_no_report(make_root, at_step, monkeypatch):
