@@ -32,7 +32,7 @@ class EvalGateController:
             meta = ObjectMeta.model_validate(obj["metadata"])
             status, actions = refuse(meta, status, read_records(meta, view), problems, now)
         else:
-            observed = observe(EvalGate.model_validate(obj), view)
+            observed = observe(EvalGate.model_validate(obj | {"status": status}), view)
             status, actions = decide(observed, now)
             warnings = tuple(map(_about_results, observed.unreadable[:1]))
         return Decision(status.to_wire(), actions, warnings=warnings)

@@ -2,7 +2,7 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, plan_digest
-from tunegate_api.judging.judgement import best_judged, judge_checkpoint, judge_checkpoints
+from tunegate_api.judging.judgement import Judgement, best_judged, judge_checkpoint, judge_checkpoints
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.meta import Sha256
@@ -135,15 +135,15 @@ def show_progress(run: Run) -> None:
     """Show the starting models, the checkpoints, the best checkpoint, and the progress of training."""
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
-    checkpoints = []
+    judged: list[Judgement] = []
     best = None
     for stage in stages:
-        judged = judge_checkpoints(request, results, stage)
-        checkpoints += [checkpoint_status(each, results) for each in judged]
-        if candidate := best_judged(judged):
+        of_stage = judge_checkpoints(request, results, stage)
+        judged += of_stage
+        if candidate := best_judged(of_stage):
             run.best[stage] = candidate.step
             best = CheckpointReference(stage=stage, step=candidate.step)
-    shown = _bounded(checkpoints, best)
+    shown = [checkpoint_status(each, results) for each in _bounded(judged, best)]
     training = next(
         (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
     )
@@ -162,27 +162,21 @@ def show_progress(run: Run) -> None:
     ]
     draft.set(
         start=[*(_rates_only(s) for s in starts[:-1]), *starts[-1:]],
-        checkpoints=shown,
-        checkpoints_omitted=len(checkpoints) - len(shown),
+        checkpoints=[*map(_without_cases, shown[:-1]), *shown[-1:]],
+        checkpoints_omitted=len(judged) - len(shown),
         best_checkpoint=best,
         progress=next((r.progress for r in reversed(reports) if r.progress), reached),
     )
 
 
-def _bounded(checkpoints: list[CheckpointStatus], best: CheckpointReference | None) -> list[CheckpointStatus]:
+def _bounded(judged: list[Judgement], best: CheckpointReference | None) -> list[Judgement]:
     """Return the newest checkpoints and the best one. Checkpoints with more gates are larger, so fewer of
-    them are returned.
-
-    Only the last checkpoint names its failed cases. The results ConfigMap and the HTML report have the
-    failed cases of every checkpoint.
-    """
-    gates = max((len(c.gates) for c in checkpoints), default=1)
+    them are returned."""
+    gates = max((len(c.gates) for c in judged), default=1)
     room = max(2, MAX_CHECKPOINTS // max(1, gates))
-    kept = checkpoints[-room:]
-    older = [c for c in checkpoints[:-room] if best and (c.stage, c.step) == (best.stage, best.step)]
-    if older:
-        kept = [*older, *kept[1:]]
-    return [*(_without_cases(c) for c in kept[:-1]), *kept[-1:]]
+    kept, older = judged[-room:], [c.evaluation for c in judged[:-room]]
+    found = [i for i, c in enumerate(older) if best and (c.stage, c.step) == (best.stage, best.step)]
+    return [*(judged[i] for i in found), *kept[len(found) :]]
 
 
 def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
@@ -195,6 +189,8 @@ def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
 
 
 def _without_cases(checkpoint: CheckpointStatus) -> CheckpointStatus:
+    """Return the results of a checkpoint that is not the last one. The results ConfigMap and the HTML report
+    have the failed cases of every checkpoint."""
     gates = [
         gate.model_copy(
             update=_no_cases(gate) | ({"message": ""} if gate.verdict is VerdictState.PASSED else {})

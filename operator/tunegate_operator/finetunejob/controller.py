@@ -57,7 +57,7 @@ class FineTuneJobController:
             new = _refused(obj, old, problems, now)
             return Decision(new.to_wire(), events=events_between(name, old, new))
         try:
-            observed = observe(obj, view, self._required_gates)
+            observed = observe(obj | {"status": old}, view, self._required_gates)
         except UnreadableRecordError as error:
             return self._hold(obj, old, Reason.RECORD_UNREADABLE, _cannot_be_read(error), now)
         draft = decide(observed, now, self._pods)
@@ -97,9 +97,7 @@ class FineTuneJobController:
         if not (_has_ttl(obj) or _has_metrics_to_send(current.to_wire())) or _holding(problems_of(obj)):
             return Decision(current.to_wire())
         try:
-            run = Run(
-                observe(obj | {"status": current.to_wire()}, view), Draft(current, Agenda(now)), self._pods
-            )
+            run = Run(observe(obj | {"status": current}, view), Draft(current, Agenda(now)), self._pods)
         except UnreadableRecordError as error:  # the remaining work needs the record
             warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
             return Decision(current.to_wire(), warnings=(warning,))
@@ -212,8 +210,7 @@ def _with_generation(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatu
 
 def _has_started(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
     """Whether a job has started: status names its request, or it owns children."""
-    has_children = any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
-    return has_children or status.request is not None
+    return status.request is not None or any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
 
 
 def _holding(problems: list[Problem]) -> list[Problem]:

@@ -102,8 +102,8 @@ class ObservedJob:
 
 
 def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> ObservedJob:
-    """Read a FineTuneJob with a valid spec, and everything that decisions need, from the cache.
-    ``required_gates`` are the gates that the cluster requires of every job.
+    """Read a FineTuneJob with a valid spec, and everything that decisions need, from the cache. Its status
+    may be parsed already. ``required_gates`` are the gates that the cluster requires of every job.
 
     Raises :class:`UnreadableRecordError` if the recorded request, plan or results were edited or written by
     another version.
