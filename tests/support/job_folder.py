@@ -309,6 +309,7 @@ class JobFolder:
             "evaluations": [e.model_dump(mode="json", by_alias=True) for e in evaluations],
             "verdicts": [],
             "verdict": "Passed",
+            "calibrations": {GATE: calibration.to_wire()} if calibration else None,
         }
         (folder / "result.json").write_text(json.dumps(result))
         sets = {
