@@ -1,18 +1,22 @@
 """A guardrail is probed before its ratings count, and faults of its server are never ratings."""
 
+import asyncio
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from support.chat_server import completion, failing
 from support.guard_server import GuardServerStub, is_flagged
 from support.trainer_root import TrainerRoot
+from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_trainer.guardrail.guard import Guard
 from tunegate_trainer.guardrail.probes import PROBES
 from tunegate_trainer.guardrail.protocols import PROTOCOLS, Exchange, Rated, Rating
 from tunegate_trainer.inference import asking, outages
+from tunegate_trainer.inference.faults import MAX_RETRIES, Fault, FaultError
+from tunegate_trainer.process.errors import UnreachableError
 from tunegate_trainer.process.interruption import Interrupted
 
 FIELD = "EvalGate orders: spec.guardrail"
@@ -31,9 +35,9 @@ def make_guard(stub, tmp_path, monkeypatch) -> MakeGuard:
     monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
     monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
-    def make(**changes: object) -> Guard:
+    def make(role: Role = Role.TRAIN, **changes: object) -> Guard:
         root = TrainerRoot(tmp_path / "root")
-        return Guard(root.context(), Guardrail.model_validate(stub.spec | changes), FIELD)
+        return Guard(root.context(role), Guardrail.model_validate(stub.spec | changes), FIELD)
 
     return make
 
@@ -178,6 +182,54 @@ def test_server_that_was_down_is_not_asked_for_a_while(stub, make_guard):
     assert "was down and is not asked before" in str(found)
     assert str(found).endswith("no replica is ready")
     assert make_guard().rate([SAFE]) == [Rating(Rated.SAFE)], "another pod asks at once"
+
+
+def test_final_gate_always_asks_a_server_that_was_down(stub, make_guard):
+    works, guard = stub.reply, make_guard(role=Role.GATE)
+    stub.reply = lambda _: failing(503)
+    assert guard.problem()
+    stub.reply = works
+    assert guard.rate([SAFE]) == [Rating(Rated.SAFE)]
+
+
+def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
+    """The minutes in which the server answered before it went down do not count."""
+    guard, now = make_guard(), 0.0
+
+    class Answered:
+        async def ask(self) -> None:
+            nonlocal now
+            now += 1000
+
+    class Down:
+        async def ask(self) -> None:
+            nonlocal now
+            now += 10
+            raise FaultError(Fault.UNREACHABLE, "connection refused")
+
+        def note(self, error: FaultError) -> None:
+            pass
+
+    async def ask() -> None:
+        async with guard.open() as server:
+            asking_it = asking.Asking(
+                server,
+                guard.context.interruption,
+                name="guardrail",
+                noun="answers",
+                done="rated",
+                seconds=10_000,
+                outages=outages.Outages.of(guard.context),
+                clock=lambda: now,
+            )
+            await asking_it.ask_all([Answered(), *[Down() for _ in range(asking.MAX_UNANSWERED)]], "answers")
+
+    start = datetime.now(UTC)
+    with pytest.raises(UnreachableError, match="connection refused"):
+        asyncio.run(ask())
+    (outage,) = guard.context.outages.values()
+    requests = asking.MAX_UNANSWERED * (1 + MAX_RETRIES[Fault.UNREACHABLE])
+    assert outage.ends - start <= timedelta(seconds=10 * requests) + (datetime.now(UTC) - start)
 
 
 def test_server_that_was_down_is_asked_again_after_the_wait(stub, make_guard, monkeypatch):

@@ -102,7 +102,7 @@ class Guard:
                     seconds=DEADLINE_SECONDS,
                     sleep=self.sleep,
                     has_answered=bool(self._known),
-                    outages=Outages(self.context.outages),
+                    outages=Outages.of(self.context),
                 )
                 await asking.ask_all(questions, "answers")
         except TrainerError as error:

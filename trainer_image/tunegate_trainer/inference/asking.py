@@ -62,25 +62,28 @@ class Asking:
         has_answered: bool = False,
         after_retry: str = "",
         outages: Outages | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``name`` starts each line of the log, ``noun`` is what a question is about, in the plural, and
         ``done`` is the word for an answered question, such as ``scored``. ``seconds`` is the time until the
         deadline, and ``sleep`` waits before a retry. ``has_answered`` is whether the server gave answers
         earlier, and ``after_retry`` ends the hint if it is down. A server that is down is noted in
-        ``outages``, and one that was noted there a short time ago is not asked."""
+        ``outages``, and one that was noted there a short time ago is not asked. ``clock`` returns seconds."""
         self._server = server
         self._interruption = interruption
         self._name = name
         self._noun = noun
         self._done = done
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._clock = clock
+        self._deadline = clock() + seconds
         self._sleep = sleep
         self._has_answered = has_answered
         self._after_retry = after_retry
         self._outages = Outages({}) if outages is None else outages
         self._unanswered = 0
         self._refused = 0
+        self._answered_at = clock()
 
     async def ask_all(self, questions: Sequence[Question], what: str) -> int:
         """Ask the questions until the deadline. Returns how many were not finished by then.
@@ -89,11 +92,11 @@ class Asking:
         questions, the errors of :meth:`ChatServer.complete`, and :class:`Interrupted` after SIGTERM.
         """
         self._outages.check(self._server)
-        start = time.monotonic()
+        self._answered_at = self._clock()
         try:
             return await self._ask_all(questions, what)
         except UnreachableError as error:
-            lost = timedelta(seconds=time.monotonic() - start)
+            lost = timedelta(seconds=self._clock() - self._answered_at)
             self._outages.add(self._server, str(error.__cause__), lost)
             raise
 
@@ -113,7 +116,7 @@ class Asking:
         :class:`Interrupted` after SIGTERM."""
         pending = tasks = {asyncio.create_task(one) for one in work}
         try:
-            while pending and time.monotonic() < self._deadline:
+            while pending and self._clock() < self._deadline:
                 if self._interruption.requested:
                     raise Interrupted
                 done, pending = await asyncio.wait(
@@ -173,6 +176,7 @@ class Asking:
                 await self._sleep(max(next(pauses), error.retry_after or 0))
             else:
                 self._has_answered = True
+                self._answered_at = self._clock()
                 self._outages.remove(self._server)
                 return
 

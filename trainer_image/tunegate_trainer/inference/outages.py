@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from tunegate_api.backoff import backoff
+from tunegate_api.contract import Role
 from tunegate_trainer.inference.server import ChatServer
+from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UnreachableError
 
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
@@ -28,6 +31,12 @@ class Outages:
     """
 
     _known: dict[tuple[str, bool], _Outage]
+
+    @classmethod
+    def of(cls, context: Context) -> Self:
+        """Return the outages that a process remembers. Only training does: other roles evaluate once, and
+        their errors are final."""
+        return cls(context.outages if context.role is Role.TRAIN else {})
 
     def check(self, server: ChatServer) -> None:
         """Raise :class:`UnreachableError` if the server was down, and is not to be asked yet."""

@@ -86,7 +86,7 @@ class OutputJudge:
                 noun=what,
                 seconds=DEADLINE_SECONDS,
                 verdict=self.verdict,
-                outages=Outages(self.context.outages),
+                outages=Outages.of(self.context),
             )
             keys = [scoring.key(*request) for request in requests]
             for key in keys if again else ():
