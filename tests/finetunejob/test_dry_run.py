@@ -207,13 +207,14 @@ def claims(world: World) -> set[str]:
     return {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
 
 
-def world_without_claim(*, dry_run: bool) -> World:
+def world_without_claim(*, dry_run: bool, **spec: Any) -> World:
     """A job whose data pod waits for the claim ``cases``, which another gate names."""
     world = World(BOTH)
     gate = make_gate("golden-v2").with_spec(dryRun=dry_run)
     gate.spec["golden"]["source"] = {"uri": "pvc://cases/golden.jsonl"}
     world.apply(gate.obj())
-    world.apply_all(make_job().with_gates("golden", "golden-v2").obj())
+    enforced = make_gate().with_spec(baselines=["BaseModel"])
+    world.apply_all(make_job().with_gates("golden", "golden-v2").with_spec(**spec).obj(), enforced.obj())
     world.settle()
     assert claims(world) == {"tuning", "cases"}
     message = '0/3 nodes are available: persistentvolumeclaim "cases" not found.'
@@ -237,6 +238,23 @@ def test_missing_claim_of_a_dry_run_blocks_a_job_only_for_minutes():
     (ended,) = world.status().attempts
     assert (ended.role, ended.number, ended.result) == ("data", 1, Reason.VOLUME_NOT_READY)
     assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_missing_claim_of_a_dry_run_uses_half_of_a_short_start_timeout():
+    world = world_without_claim(dry_run=True, startTimeoutSeconds=120)
+    world.advance(61)
+    assert claims(world) == {"tuning"}
+    world.advance(100)
+    assert world.status().failure is None
+    assert world.run().phase is Phase.SUCCEEDED
+
+
+def test_publish_target_is_mounted_after_another_claim_was_missing():
+    """Only the gate in a dry run compares with the published version, but the job publishes there."""
+    world = world_without_claim(dry_run=True, publish=[{"uri": "pvc://models/orders"}])
+    world.advance(301)
+    world.until_job("gate")
+    assert claims(world) == {"tuning", "models"}
 
 
 def test_job_waits_for_the_missing_claim_of_an_enforced_gate():

@@ -59,6 +59,12 @@ def test_gate_that_only_judges_final_models_may_seal_no_cases():
     assert run(sealing(), sealing("other", None), stage="golden").status().phase is Phase.SUCCEEDED
 
 
+def test_gate_that_only_judges_final_models_may_not_seal_other_cases():
+    failure = run(sealing(), sealing("other", "0.2"), stage="golden").status().failure
+    assert failure is not None
+    assert failure.message == SHOWN
+
+
 @pytest.mark.parametrize("dry", ["golden", "other"])
 def test_gate_in_a_dry_run_that_shows_or_seals_cases_is_left_out(dry):
     gates = [sealing(), sealing("other", None)]

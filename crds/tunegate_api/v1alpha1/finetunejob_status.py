@@ -329,7 +329,8 @@ class FineTuneJobStatus(StatusModel):
     progress: Progress | None = None
     """Progress of the current stage."""
     start: Annotated[list[CheckpointStatus], Field(max_length=8)] = []
-    """Evaluation of the starting model of each stage."""
+    """Evaluation of the starting model of each stage. Only that of the last stage, if status would otherwise
+    be larger than 32 KiB."""
     checkpoints: Annotated[list[CheckpointStatus], Field(max_length=MAX_CHECKPOINTS)] = []
     """Evaluations of the newest checkpoints and of the best checkpoint."""
     checkpoints_omitted: int = 0

@@ -88,7 +88,7 @@ class FineTuneJobController:
         update = {"observed_generation": generation, "message": cut(f"held: {why}"), "waiting_since": None}
         new = with_hold(old.model_copy(update=update), reason, generation=generation, now=now)
         events = events_between(self._command_arguments(obj), old, new)
-        return Decision(new.to_wire(), events=events, acknowledges=False)
+        return Decision(below_size_limit(new).to_wire(), events=events, acknowledges=False)
 
     def _after_the_end(self, obj: Object, old: FineTuneJobStatus, view: View, now: datetime) -> Decision:
         """Decide about a job that ended: send the remaining metrics to its trackers, clean up, or do
@@ -105,7 +105,7 @@ class FineTuneJobController:
             clean_up(run)
         draft = run.draft
         return Decision(
-            status=draft.status.to_wire(),
+            status=below_size_limit(draft.status).to_wire(),
             actions=tuple(draft.agenda.actions),
             events=events_between(self._command_arguments(obj), old, draft.status),
             requeue_after=draft.agenda.requeue_after,

@@ -7,6 +7,7 @@ them.
 """
 
 import re
+from datetime import timedelta
 
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_operator.children.attempts import StepState, Waiting, end_attempt
@@ -25,16 +26,18 @@ def are_left_out(run: Run) -> bool:
 
 
 def end_without_claim(run: Run, step: Step, state: StepState) -> None:
-    """End the attempt of a step if its pod has waited for minutes for a claim that only gates in a dry run
-    name. The next attempt starts without such claims."""
+    """End the attempt of a step if its pod has waited for minutes, or for half of the start timeout, for a
+    claim that only gates in a dry run name. The next attempt starts without such claims."""
     child = run.jobs.latest(step)
     if not isinstance(state, Waiting) or state.reason is not Reason.VOLUME_NOT_READY or child is None:
         return
     missing = set(_NOT_FOUND.findall(state.message))
     if not missing & dry_run_claims(run.observed.job.spec, run.request, step.role):
         return
-    until = child.created + DRY_RUN_WAIT
+    timeout = timedelta(seconds=run.observed.job.spec.start_timeout_seconds)
+    until = child.created + min(DRY_RUN_WAIT, timeout / 2)
     if run.draft.now < until:
         run.draft.agenda.look_again_at(until)
     else:
         end_attempt(run.jobs, child, Reason.VOLUME_NOT_READY)
+        run.draft.set(waiting_since=None)  # the next attempt has a start timeout of its own

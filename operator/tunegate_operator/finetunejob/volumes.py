@@ -80,7 +80,7 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
 
 def dry_run_claims(spec: FineTuneJobSpec, request: Request, role: Role) -> set[str]:
     """Return the claims in the URIs that a role uses that only gates in a dry run name."""
-    enforced = _claims(spec, _without_dry_runs(request), role)
+    enforced = {*_claims(spec, _without_dry_runs(request), role), *_claims(spec, request, Role.PUBLISH)}
     return _claims(spec, request, role).keys() - {*enforced, spec.storage.persistent_volume_claim}
 
 
