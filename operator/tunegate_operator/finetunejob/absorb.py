@@ -3,7 +3,6 @@
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, plan_digest
 from tunegate_api.judging.judgement import Judgement, best_judged, judge_checkpoint, judge_checkpoints
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
@@ -13,8 +12,6 @@ from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
 from tunegate_api.v1alpha1.evaluation_status import (
     BaselineDigest,
     CheckpointReference,
-    CheckpointStatus,
-    GateResult,
 )
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_BASELINES,
@@ -33,6 +30,7 @@ from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.judge import checkpoint_status
 from tunegate_operator.finetunejob.observe import ObservedJob
+from tunegate_operator.finetunejob.status_size import rates_only, without_cases
 from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import Step
 
@@ -161,8 +159,8 @@ def show_progress(run: Run) -> None:
         for e in results.find(Subject.START, stage)
     ]
     draft.set(
-        start=[*(_rates_only(s) for s in starts[:-1]), *starts[-1:]],
-        checkpoints=[*map(_without_cases, shown[:-1]), *shown[-1:]],
+        start=[*(rates_only(s) for s in starts[:-1]), *starts[-1:]],
+        checkpoints=[*map(without_cases, shown[:-1]), *shown[-1:]],
         checkpoints_omitted=len(judged) - len(shown),
         best_checkpoint=best,
         progress=next((r.progress for r in reversed(reports) if r.progress), reached),
@@ -177,31 +175,3 @@ def _bounded(judged: list[Judgement], best: CheckpointReference | None) -> list[
     kept, older = judged[-room:], [c.evaluation for c in judged[:-room]]
     found = [i for i, c in enumerate(older) if best and (c.stage, c.step) == (best.stage, best.step)]
     return [*(judged[i] for i in found), *kept[len(found) :]]
-
-
-def _rates_only(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    """Return the results of a stage's starting model without failed cases and messages. The HTML report has
-    both."""
-    gates = [
-        gate.model_copy(update={**_no_cases(gate), "message": "", "skipped": []}) for gate in checkpoint.gates
-    ]
-    return checkpoint.model_copy(update={"gates": gates})
-
-
-def _without_cases(checkpoint: CheckpointStatus) -> CheckpointStatus:
-    """Return the results of a checkpoint that is not the last one. The results ConfigMap and the HTML report
-    have the failed cases of every checkpoint."""
-    gates = [
-        gate.model_copy(
-            update=_no_cases(gate) | ({"message": ""} if gate.verdict is VerdictState.PASSED else {})
-        )
-        for gate in checkpoint.gates
-    ]
-    return checkpoint.model_copy(update={"gates": gates})
-
-
-def _no_cases(gate: GateResult) -> dict[str, object]:
-    """Return the changes that remove the names of cases from a result."""
-    unnamed = {"newly_unsafe": None, "newly_refused": None}
-    safety = gate.safety.model_copy(update=unnamed) if gate.safety else None
-    return {"failed_cases": [], "safety": safety}

@@ -5,7 +5,8 @@ names of cases and failures come near the limit. The results ConfigMap and the H
 out here.
 """
 
-from tunegate_api.meta import shorten
+from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.meta import MAX_MESSAGE, shorten
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
 
@@ -15,6 +16,25 @@ SHORT_MESSAGE = 160
 """Maximum length of a gate's message in a status that is too large, in characters."""
 FEW_CASES = 2
 """Maximum number of case ids in a list of a status that is too large."""
+
+
+def rates_only(evaluation: CheckpointStatus) -> CheckpointStatus:
+    """Return the results of a starting model or checkpoint without messages and case ids. The HTML report has
+    both."""
+    gates = [
+        _shortened(gate, cases=0, message=0).model_copy(update={"skipped": []}) for gate in evaluation.gates
+    ]
+    return evaluation.model_copy(update={"gates": gates})
+
+
+def without_cases(checkpoint: CheckpointStatus) -> CheckpointStatus:
+    """Return the results of a checkpoint that is not the last one. The results ConfigMap and the HTML report
+    have the failed cases of every checkpoint."""
+    gates = [
+        _shortened(gate, cases=0, message=0 if gate.verdict is VerdictState.PASSED else MAX_MESSAGE)
+        for gate in checkpoint.gates
+    ]
+    return checkpoint.model_copy(update={"gates": gates})
 
 
 def below_size_limit(status: FineTuneJobStatus) -> FineTuneJobStatus:
@@ -33,13 +53,8 @@ def below_size_limit(status: FineTuneJobStatus) -> FineTuneJobStatus:
 
 
 def _shorten_evaluations(status: FineTuneJobStatus) -> FineTuneJobStatus:
-    starts, checkpoints = map(_rates_only, status.start), map(_rates_only, status.checkpoints)
+    starts, checkpoints = map(rates_only, status.start), map(rates_only, status.checkpoints)
     return status.model_copy(update={"start": list(starts), "checkpoints": list(checkpoints)})
-
-
-def _rates_only(evaluation: CheckpointStatus) -> CheckpointStatus:
-    gates = [_shortened(gate, cases=0, message=0) for gate in evaluation.gates]
-    return evaluation.model_copy(update={"gates": gates})
 
 
 def _keep_few_checkpoints(status: FineTuneJobStatus) -> FineTuneJobStatus:
