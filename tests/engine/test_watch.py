@@ -78,13 +78,16 @@ def test_resync_finds_deletions_that_happened_without_a_watch(
 
 
 class ExpiredStart:
-    """A cluster whose first watch starts from an expired resourceVersion."""
+    """A cluster whose first watch of EvalGates starts from an expired resourceVersion.
+
+    For built-in kinds, version 1 never expires if their watch cache was filled before the server's first
+    write. That of EvalGates is filled after their CRD was written.
+    """
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
         self._versions = iter(["1"])
-        # A server that has just started asks etcd, which still has that version.
-        # On a busy machine, that takes long.
+        # A server whose watch cache is not ready asks etcd, which still has that version.
         eventually(lambda: has_expired(cluster, "1"), seconds=90, what="version 1 has expired", pause=0.5)
 
     def __getattr__(self, name: str) -> Any:
@@ -96,7 +99,7 @@ class ExpiredStart:
 
 def has_expired(cluster: KubernetesCluster, version: str) -> bool:
     try:
-        next(iter(cluster.watch_from("ConfigMap", None, version, 1)), None)
+        next(iter(cluster.watch_from("EvalGate", None, version, 1)), None)
     except ExpiredError:
         return True
     except ClusterError:  # not ready yet
@@ -115,12 +118,12 @@ def test_reflector_relists_when_its_resource_version_has_expired(cluster: Kubern
     cache, stop = Cache(), threading.Event()
     cluster.watch(cache.apply)
     expired = cast("KubernetesCluster", ExpiredStart(cluster))
-    reflector = Reflector(expired, "ConfigMap", None, lambda: lists.append(time.monotonic()))
+    reflector = Reflector(expired, "EvalGate", None, lambda: lists.append(time.monotonic()))
     thread = threading.Thread(target=reflector.run, args=(stop,), daemon=True)
     thread.start()
     try:
         eventually(lambda: len(lists) == 2, what="a second list")
-        made = cluster.create(new_config_map())
+        made = cluster.create(new_gate())
         eventually(lambda: cache.by_uid(uid_of(made)), what="the watch goes on")
     finally:
         stop.set()
