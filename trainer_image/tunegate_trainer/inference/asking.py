@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 4
 """How many requests run at the same time."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds to wait before the first retry of a question, and the maximum. The pause doubles with each retry,
-and is at least as long as the server asks for."""
+"""Seconds to wait before the first retry of a question after an outage, and the maximum. The pause doubles
+with each retry, and is at least as long as the server asks for."""
 MAX_UNANSWERED = 5
 """How many questions in a row may have no answer because of faults of the server. After that, it counts as
 down."""
@@ -173,7 +173,8 @@ class Asking:
                 failed[error.fault] += 1
                 if failed[error.fault] > MAX_RETRIES[error.fault]:
                     raise
-                await self._sleep(max(next(pauses), error.retry_after or 0))
+                if error.fault.is_outage:  # a server that gave a wrong answer needs no pause
+                    await self._sleep(max(next(pauses), error.retry_after or 0))
             else:
                 self._has_answered = True
                 self._answered_at = self._clock()
