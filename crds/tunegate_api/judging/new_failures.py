@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, floor
+from math import floor
 
 FLIPPED = Fraction(8, 100)
 """Share of the cases whose outcome is assumed to change between two equally good models, as if by the toss of
@@ -29,11 +29,14 @@ def default_limit(total: int) -> int:
     The number of new failures of an equally good model is binomially distributed, with ``total`` trials and
     the probability ``FLIPPED / 2``. The sum is exact.
     """
-    failing = FLIPPED / 2
+    failing, passing = FLIPPED / 2, 1 - FALSE_ALARMS
     hit, miss = failing.numerator, failing.denominator - failing.numerator
-    within = 0
+    # In units of failing.denominator**-total, all probabilities of the distribution are integers.
+    needed = passing.numerator * failing.denominator**total
+    within, here = 0, miss**total
     for number in range(total + 1):
-        within += comb(total, number) * hit**number * miss ** (total - number)
-        if within >= (1 - FALSE_ALARMS) * failing.denominator**total:
+        within += here
+        if within * passing.denominator >= needed:
             return number
+        here = here * (total - number) * hit // ((number + 1) * miss)
     return total

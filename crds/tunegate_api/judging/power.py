@@ -72,6 +72,7 @@ def _passes(total: int, regressed: int, improved: int, limit: Fraction) -> bool:
     return is_below(PairedCounts(total, regressed, improved), limit)
 
 
+@lru_cache(maxsize=64)
 def cases_to_find(rules: Rules, share: float) -> int | None:
     """Return the smallest number of golden cases with which the policy Points finds at least this share of
     the models that are worse by the limit, see :func:`missed_share`. Returns None if no golden set can be so
