@@ -1,9 +1,12 @@
 """Retry transient network errors, with exponential backoff and a limit."""
 
 import logging
+import os
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -22,6 +25,17 @@ MAX_RETRIES = 5
 TIMEOUT = httpx2.Timeout(60, connect=20)
 """A request fails if its connection takes longer than 20 seconds, or if no byte arrives for 60 seconds."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+
+
+def tls() -> ssl.SSLContext:
+    """Return the TLS settings for connections. To read the certificates of all authorities takes as long as a
+    small request, so they are kept."""
+    return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _tls(*_variables: str | None) -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
 
 
 class TransientError(Exception):

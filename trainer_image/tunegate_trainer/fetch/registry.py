@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 
 from tunegate_trainer.fetch.address import Address
-from tunegate_trainer.fetch.network import TIMEOUT, check_status, is_loopback, transient_http_errors
+from tunegate_trainer.fetch.network import TIMEOUT, check_status, is_loopback, tls, transient_http_errors
 from tunegate_trainer.process.errors import CredentialsError
 
 DOCKER_CONFIG = ".dockerconfigjson"
@@ -90,8 +90,9 @@ class Registry:
     def _request(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
         url = f"{self._repository.url}/v2/{self._repository.name}/{path}"
         authorization = {"Authorization": self._authorization} if self._authorization else {}
+        sent = {**headers, **authorization}
         with httpx2.stream(
-            "GET", url, headers={**headers, **authorization}, follow_redirects=True, timeout=TIMEOUT
+            "GET", url, headers=sent, follow_redirects=True, timeout=TIMEOUT, verify=tls()
         ) as response:
             yield response
 
@@ -132,7 +133,7 @@ class Registry:
             "scope": f"repository:{self._repository.name}:pull",
         }
         headers = {"Authorization": login.header} if login else {}
-        response = httpx2.get(realm, params=asked, headers=headers, timeout=TIMEOUT)
+        response = httpx2.get(realm, params=asked, headers=headers, timeout=TIMEOUT, verify=tls())
         if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
             raise self._address.refused(
                 f"the registry's token service answered with status {response.status_code}"

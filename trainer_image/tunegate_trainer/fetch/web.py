@@ -20,6 +20,7 @@ from tunegate_trainer.fetch.network import (
     TransientError,
     check_status,
     is_loopback,
+    tls,
     transient_http_errors,
     with_retries,
 )
@@ -142,6 +143,7 @@ def _get(address: Address, headers: Mapping[str, str]) -> Iterator[httpx2.Respon
         max_redirects=MAX_REDIRECTS,
         event_hooks={"request": [check_redirect]},
         timeout=TIMEOUT,
+        verify=tls(),
     )
     with transient_http_errors(), client:
         try:
