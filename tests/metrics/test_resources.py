@@ -1,5 +1,7 @@
 """Metrics of FineTuneJobs and EvalGates, from the status that the operator writes in a fake cluster."""
 
+import json
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -11,6 +13,7 @@ from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.metrics.resources import FINISHED_HOURS, ResourceCollector
+from tunegate_operator.names import APPROVE_ANNOTATION
 
 SUBJECTS = ("start", "last", "best", "final")
 JOB = {"namespace": "default", "finetunejob": "orders"}
@@ -113,6 +116,74 @@ def test_suspended_job_has_the_time_of_its_suspension():
     assert ended is not None
     world.advance(50)
     start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="Suspended")
+    assert start == ended.timestamp()
+
+
+def test_queued_later_stage_has_the_time_when_its_own_wait_began():
+    stages = [
+        {"name": name, "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxSteps": 50}}
+        for name in ("sft", "polish")
+    ]
+    world = World(Script(later={"polish": {50: 95}}))
+    world.apply_all(make_job().with_spec(stages=stages).obj())
+    world.until_checkpoint()
+    world.advance(3 * 3600)
+    while not any("-polish-" in name for name in world.jobs()):
+        world.tick()
+        world.settle()
+    assert world.status().phase == "Queued"
+    queued = world.clock.now().timestamp()
+    start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="Queued")
+    assert start == pytest.approx(queued, abs=2)
+
+
+@pytest.mark.parametrize("phase", ["Queued", "Training", "Gating"])
+def test_resumed_job_has_the_time_of_its_resumption(phase):
+    world = World()
+    world.apply_all()
+    world.until_job("gate" if phase == "Gating" else "train")
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.advance(100)
+    world.edit(suspend=True)
+    world.settle()
+    world.advance(7 * 3600)
+    world.edit(suspend=False)
+    world.settle()
+    resumed = world.clock.now().timestamp()
+    if phase == "Training":
+        world.tick()
+        world.settle()
+    assert world.status().phase == phase
+    start = Scrape(world).of_job("phase_start_timestamp_seconds", phase=phase)
+    assert start == pytest.approx(resumed, abs=1)
+
+
+def test_publishing_starts_with_the_approval():
+    world = World()
+    world.apply_all(make_job().with_publish().obj(), make_gate().with_spec(approval="Required").obj())
+    world.run()
+    final = world.status().final
+    assert final is not None
+    world.advance(3 * 24 * 3600)
+    decision = {"verdict": final.verdict_digest, "by": "ana", "reason": "reviewed"}
+    world.edit(annotations={APPROVE_ANNOTATION: json.dumps(decision)})
+    world.settle()
+    assert world.status().phase == "Publishing"
+    start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="Publishing")
+    assert start == pytest.approx(world.clock.now().timestamp(), abs=1)
+
+
+def test_job_that_awaits_its_review_has_the_end_of_its_data_pod():
+    world = World()
+    job = make_job()
+    job.spec["data"]["quality"] = {"minScore": "0.8"}
+    world.apply_all(job.obj())
+    world.run()
+    assert world.status().phase == "AwaitingReview"
+    ended = world.status().attempts[-1].finished
+    assert ended is not None
+    world.advance(3600)
+    start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="AwaitingReview")
     assert start == ended.timestamp()
 
 

@@ -14,10 +14,11 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from tunegate_api.judging.gate_calibration import of_settings
+from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJobStatus
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
-from tunegate_api.v1alpha1.reasons import LifecycleStage, Phase
+from tunegate_api.v1alpha1.reasons import ConditionType, LifecycleStage, Phase
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import moment
@@ -33,6 +34,8 @@ _STAGES = {
     Phase.PUBLISHING: LifecycleStage.DEPLOYMENT,
 }
 """The lifecycle stage that starts with each phase."""
+_AT_REST = (Phase.SUSPENDED, Phase.AWAITING_REVIEW, Phase.AWAITING_APPROVAL)
+"""The phases that start when the last pod ended."""
 
 _Status = TypeVar("_Status", FineTuneJobStatus, EvalGateStatus)
 ListObjects = Callable[[str], Iterable[Object]]
@@ -313,7 +316,11 @@ def _phase_and_reason(status: FineTuneJobStatus) -> tuple[str, str]:
 
 def _phase_start(obj: Object, status: FineTuneJobStatus) -> datetime:
     """Return the time at which the current phase started. If the status has no such time, return the creation
-    time of the job."""
+    time of the job.
+
+    A phase in which the operator or a pod works may follow a phase in which neither did, and the lifecycle
+    stage may have started before that. Then the phase started with the condition Reconciling.
+    """
     phase = status.phase or Phase.PENDING
     lifecycle = {entry.stage: entry for entry in status.lifecycle}
     found: datetime | None = None
@@ -321,12 +328,14 @@ def _phase_start(obj: Object, status: FineTuneJobStatus) -> datetime:
         found = status.completion_time
     elif phase is Phase.STOPPED and status.stop:
         found = status.stop.time
-    elif phase in (Phase.SUSPENDED, Phase.AWAITING_APPROVAL) and status.attempts:
+    elif phase in _AT_REST and status.attempts:
         found = status.attempts[-1].finished
-    elif phase is Phase.PENDING:
+    elif phase is Phase.PENDING or (phase is Phase.QUEUED and status.waiting_since):
         found = status.waiting_since
     elif phase in _STAGES and _STAGES[phase] in lifecycle:
-        found = lifecycle[_STAGES[phase]].started
+        resumed = find_condition(status.conditions, ConditionType.RECONCILING)
+        times = (lifecycle[_STAGES[phase]].started, resumed.last_transition_time if resumed else None)
+        found = max((time for time in times if time), default=None)
     return found or moment(obj["metadata"]["creationTimestamp"])
 
 
