@@ -8,6 +8,7 @@ from support.builders import make_gate, make_job
 from support.world import REGRESSING, Script, World
 from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Phase, Reason
+from tunegate_operator.engine.cluster import Key
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
@@ -94,9 +95,10 @@ def test_decision_about_an_unknown_stop_is_ignored_with_a_message():
     world = stopped()
     decide(world, CONTINUE_ANNOTATION, stop="sft-1-20")
     status = world.status()
+    assert status.stop is not None
     assert status.phase is Phase.STOPPED
     assert status.message.startswith(
-        "annotation tunegate.dev/continue names stop sft-1-20, but the current stop is sft-1-35"
+        f"annotation tunegate.dev/continue names stop sft-1-20, but the current stop is {status.stop.id}"
     )
     assert "golden 85/100 at step 35" in status.message
 
@@ -134,8 +136,9 @@ def test_malformed_annotation_is_ignored_with_the_expected_format(written):
     world.settle()
     status = world.status()
     assert status.phase is Phase.STOPPED
+    assert status.stop is not None
     assert status.message.startswith(
-        'annotation tunegate.dev/discard must be {"stop": "sft-1-35", "reason": "…"}. golden'
+        f'annotation tunegate.dev/discard must be {{"stop": "{status.stop.id}", "reason": "…"}}. golden'
     )
 
 
@@ -205,3 +208,31 @@ def test_every_decision_emits_an_event_and_status_keeps_the_newest():
     assert world.events().count("Decided") == times
     expected = [f"accepted {n}" for n in range(times)][-MAX_DECISIONS:]
     assert [decision.reason for decision in world.status().decisions] == expected
+
+
+def test_decision_in_the_manifest_of_an_earlier_job_does_not_apply_to_a_new_job():
+    world = stopped()
+    decide(world, CONTINUE_ANNOTATION)
+    assert world.run().phase is Phase.SUCCEEDED
+    earlier = world.job()
+    world.cluster.as_user.delete(Key.of(earlier), earlier["metadata"]["uid"])
+    world.outbox.clear()
+    again = make_job().with_publish().obj()
+    again["metadata"]["annotations"] = earlier["metadata"]["annotations"]
+    world.apply(again)
+    status = world.run()
+    assert status.phase is Phase.STOPPED
+    assert status.message.startswith("annotation tunegate.dev/continue names stop sft-1-35-")
+    assert status.decisions == []
+
+
+def test_stop_of_an_earlier_release_can_be_continued():
+    world = stopped()
+    job = world.job()
+    job["status"]["stop"]["id"] = "sft-1-35"
+    world.cluster.as_user.patch_status(Key.of(job), job["status"], job["metadata"]["resourceVersion"])
+    world.settle()
+    decide(world, CONTINUE_ANNOTATION)
+    status = world.run()
+    assert status.phase is Phase.SUCCEEDED
+    assert [(d.stop, d.step) for d in status.decisions] == [("sft-1-35", 35)]

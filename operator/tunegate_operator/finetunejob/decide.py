@@ -51,7 +51,6 @@ from tunegate_operator.finetunejob.stops import (
     is_continued,
     make_stop,
     record_decision,
-    stop_id,
 )
 from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
@@ -210,7 +209,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
     if not ensure_completed(run, step, args, is_known=True):
         return None
     latest, number = run.jobs.latest(step), run.jobs.latest_number(step)
-    if is_continued(decisions, stop_id(stage, number, accepted)):
+    if is_continued(decisions, run.observed.job.metadata.uid, stage, number, accepted):
         start_next_attempt(run, step, args)
         return None
 

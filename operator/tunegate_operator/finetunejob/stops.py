@@ -68,13 +68,21 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
     return ""
 
 
-def stop_id(stage: str, attempt: int, step: int) -> str:
+def stop_id(uid: str, stage: str, attempt: int, step: int) -> str:
+    """Return the id of a stop. It has the first 5 characters of the job's uid, because a new job may be
+    created with the annotations of an earlier one, and stop at the same step."""
+    return f"{_id_of_earlier_release(stage, attempt, step)}-{uid[:5]}"
+
+
+def _id_of_earlier_release(stage: str, attempt: int, step: int) -> str:
     return f"{stage}-{attempt}-{step}"
 
 
-def is_continued(decisions: list[StopDecision], id: str) -> bool:
-    """Whether a person decided to continue after this stop."""
-    return any(d.stop == id and d.action == "continue" for d in decisions)
+def is_continued(decisions: list[StopDecision], uid: str, stage: str, attempt: int, step: int) -> bool:
+    """Whether a person decided to continue after the stop of this attempt at ``step``. An earlier release may
+    have given the stop its id."""
+    ids = (stop_id(uid, stage, attempt, step), _id_of_earlier_release(stage, attempt, step))
+    return any(d.stop in ids and d.action == "continue" for d in decisions)
 
 
 def accepted_step(decisions: list[StopDecision], stage: str) -> int:
@@ -89,7 +97,7 @@ def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) 
     # Safety sets are compared with the starting model, not with the best checkpoint.
     best = run.best.get(stage.name, 0) if found.safety else assessment.best_step
     return Stop(
-        id=stop_id(stage.name, attempt, found.step),
+        id=stop_id(run.observed.job.metadata.uid, stage.name, attempt, found.step),
         stage=stage.name,
         step=found.step,
         gate=found.gate,
