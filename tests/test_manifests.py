@@ -176,6 +176,37 @@ FAULTS = [
         ["a.yaml:2: not a manifest: apiVersion and kind are missing"],
     ),
     ("a file without a kind", "apiVersion: v1\n", ["a.yaml:1: not a manifest: kind is missing"]),
+    ("a kind without a value", "apiVersion: v1\nkind:\n", ["a.yaml:1: not a manifest: kind is missing"]),
+    (
+        "a kind that is a list",
+        "apiVersion: v1\nkind: [ConfigMap]\n",
+        ["a.yaml:1: not a manifest: kind must be text"],
+    ),
+    (
+        "a date that does not exist",
+        "apiVersion: v1\nkind: A\nspec: !!timestamp 2020-13-45\n",
+        ["a.yaml:3: not YAML: 2020-13-45 cannot be read as timestamp"],
+    ),
+    (
+        "a number without digits",
+        "apiVersion: v1\nkind: A\nspec: {r: 0x_}\n",
+        ["a.yaml:3: not YAML: 0x_ cannot be read as int"],
+    ),
+    (
+        "a number with more digits than Python reads",
+        f"apiVersion: v1\nkind: A\nspec:\n  r: {'9' * 5000}\n",
+        [f"a.yaml:4: not YAML: {'9' * 40}… cannot be read as int"],
+    ),
+    (
+        "a tag that the value does not fit",
+        "apiVersion: v1\nkind: A\nspec: !!bool maybe\n",
+        ["a.yaml:3: not YAML: maybe cannot be read as bool"],
+    ),
+    (
+        "lists that are nested too deeply",
+        f"apiVersion: v1\nkind: A\nspec: {'[' * 1000}{']' * 1000}\n",
+        ["a.yaml:1: not a manifest: it is nested too deeply"],
+    ),
     ("a list", "- a\n- b\n", ["a.yaml:1: not a manifest: it must be a mapping"]),
     (
         "a tab as indentation",

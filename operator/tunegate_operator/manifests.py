@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from tunegate_api import GROUP
+from tunegate_api.meta import shorten
 from tunegate_api.validation.problems import KINDS
 
 ObjectPath = tuple[str | int, ...]
@@ -26,6 +27,8 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 """Matches a single surrogate character, which YAML accepts, but which is not valid text."""
 MAX_NODES = 200_000
 """Limit of the values in one document, because a few nested aliases can expand to any number of values."""
+_SHOWN = 40
+"""Maximum length of a value that a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,20 @@ def _load_file(file: Path) -> list[Manifest]:
 
 
 def _is_manifest(manifest: Manifest) -> bool:
-    return manifest.is_ours or manifest.obj.keys() >= IDENTITY
+    return manifest.is_ours or not _unidentified(manifest)
+
+
+def _unidentified(manifest: Manifest) -> list[str]:
+    """Return the fields of ``IDENTITY`` that a manifest lacks, or that are not text."""
+    return sorted(
+        name for name in IDENTITY if not isinstance(manifest.obj.get(name), str) or not manifest.obj[name]
+    )
 
 
 def _missing(manifest: Manifest) -> str:
-    missing = sorted(IDENTITY - manifest.obj.keys())
-    return f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
+    missing = _unidentified(manifest)
+    verb = "are missing" if len(missing) > 1 else "is missing"
+    return f"{' and '.join(missing)} {'must be text' if any(map(manifest.obj.get, missing)) else verb}"
 
 
 def read_documents(file: Path) -> list[Manifest]:
@@ -173,6 +184,8 @@ def read_documents(file: Path) -> list[Manifest]:
         line = text.count("\n", 0, error.position) + 1
         message = f"not YAML: the character U+{ord(text[error.position]):04X} is not allowed"
         raise ManifestError([Diagnostic(file, line, message)]) from error
+    except RecursionError as error:
+        raise ManifestError([Diagnostic(file, 1, "not a manifest: it is nested too deeply")]) from error
 
 
 def _documents(file: Path, text: str) -> Iterator[Manifest]:
@@ -233,6 +246,18 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the value of a node. Raises MarkedYAMLError, also if PyYAML raises another error because the
+        node does not have a value of its type."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError) as error:
+            shown = shorten(str(node.value), _SHOWN)
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                problem=f"{shown} cannot be read as {kind}", problem_mark=node.start_mark
+            ) from error
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Return the number. Unlike PyYAML, accept 0o and upper-case prefixes."""
