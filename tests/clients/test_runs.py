@@ -1,5 +1,6 @@
 """Reading a runs folder while another process works in it."""
 
+import re
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
@@ -55,11 +56,23 @@ def test_unfinished_files_of_a_writer_are_neither_read_nor_removed(runs: Place) 
     assert unfinished.exists()
 
 
-def test_status_file_that_is_not_yaml_is_reported_with_its_folder(runs: Place) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff",
+        b"",
+        b"[]",
+        b"metadata: {name: orders}",
+        b"metadata: {name: a, uid: b}\nspec: {}\nstatus: c",
+    ],
+    ids=["not YAML", "not UTF-8", "empty", "a list", "without uid", "status without fields"],
+)
+def test_status_file_that_is_not_a_job_is_reported_with_its_path(runs: Place, content: bytes) -> None:
     path = status_file(client_of(runs).runs, "orders")
     path.parent.mkdir(parents=True)
-    path.write_text("{")
-    with pytest.raises(ClientError, match=r"a status file in the folder .*runs cannot be read"):
+    path.write_bytes(content)
+    with pytest.raises(ClientError, match=re.escape(f"{path} cannot be read: ")):
         runs.client.list_objects("FineTuneJob")
 
 

@@ -6,8 +6,6 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison, compare, parse_lines
 from tunegate_api.workspace import Workspace
@@ -195,16 +193,10 @@ class RunsClient:
         return self.volume(str(job["spec"]["storage"]["persistentVolumeClaim"]))
 
     def _jobs(self) -> list[Object]:
-        try:
-            return self._load("FineTuneJob", read_job)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ClientError(f"a status file in {self.place} cannot be read: {error}") from error
+        return self._load("FineTuneJob", read_job)
 
     def _stored(self, kind: str) -> list[Object]:
-        try:
-            return self._load(kind, self._folder.load_file)
-        except ClusterError as error:
-            raise ClientError(str(error)) from error
+        return self._load(kind, self._folder.load_file)
 
     def _load(self, kind: str, parse: Callable[[Path], Object]) -> list[Object]:
         """Return the objects of a kind, whose files another process may be changing. A file that has not
@@ -215,8 +207,12 @@ class RunsClient:
             if before and before[0] == version:
                 loaded[path] = before
             else:
-                with suppress(FileNotFoundError):  # deleted meanwhile, by `tunegate run --again`
+                try:
                     loaded[path] = (version, parse(path))
+                except FileNotFoundError:  # deleted meanwhile, by `tunegate run --again`
+                    continue
+                except ClusterError as error:
+                    raise ClientError(str(error)) from error
         self._parsed[kind] = loaded
         return [obj for _, obj in loaded.values()]
 

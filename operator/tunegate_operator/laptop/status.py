@@ -3,9 +3,12 @@
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any, cast
+
+import yaml
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import is_in_use
 from tunegate_operator.laptop.object_folder import from_yaml
@@ -42,9 +45,29 @@ def report_file(runs: Path, name: str) -> Path:
 
 
 def read_job(path: Path) -> Object:
-    """Read a FineTuneJob from its status file."""
-    job: Object = from_yaml(path.read_text(encoding="utf-8"))
-    return job
+    """Read a FineTuneJob from its status file. Raises FileNotFoundError, and ClusterError with the file's
+    name if the file is not a FineTuneJob, for example because it is empty after a power failure."""
+    try:
+        job = from_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ClusterError(f"{path} cannot be read: {error}") from error
+    if not _is_job(job):
+        raise ClusterError(f"{path} cannot be read: it is not a FineTuneJob")
+    return cast("Object", job)
+
+
+def _is_job(obj: Any) -> bool:
+    """Return whether a parsed file has the fields that every stored FineTuneJob has."""
+    if not isinstance(obj, dict):
+        return False
+    metadata, parts = obj.get("metadata"), (obj.get("spec"), obj.get("status", {}))
+    return (
+        isinstance(metadata, dict)
+        and {"name", "uid"} <= metadata.keys()
+        and all(isinstance(part, dict) for part in parts)
+    )
 
 
 def record_running_jobs(runs: Path, names: Collection[str]) -> None:
