@@ -156,6 +156,15 @@ def test_invalid_object_is_refused_in_one_line_and_changes_nothing(ended):
     assert uid(ended) == before
 
 
+def test_runs_folder_that_cannot_be_created_is_reported_without_traceback(quick):
+    quick.write(NOWHERE)
+    (quick.folder / "file").touch()
+    result = quick("run", "manifests", "--runs", "file/runs")
+    assert result.returncode == 1
+    assert "a file in the folder file/runs cannot be used: [Errno 20] Not a directory" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
 def test_damaged_object_file_is_reported_without_traceback(ended):
     path = ended.runs / ".cluster" / "objects" / "EvalGate" / "default" / "golden.yaml"
     path.write_text("{")

@@ -143,6 +143,10 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
         ) from error
     except (RefusedError, ClusterError) as error:
         raise click.ClickException(str(error)) from error
+    except BrokenPipeError:  # the reader of the output has ended; click ends the command silently
+        raise
+    except OSError as error:  # for example, the folder is read-only or the disk is full
+        raise click.ClickException(f"a file in the folder {short(runs)} cannot be used: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(exit_codes.INTERRUPTED) from None
 
