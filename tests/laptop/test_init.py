@@ -100,6 +100,18 @@ def test_init_asks_for_columns_that_it_cannot_guess_and_writes_nothing(tunegate)
     assert columns == {"prompt": "left", "completion": "right"}
 
 
+def test_data_without_a_suffix_needs_another_folder_for_its_manifests(tunegate):
+    data = write(tunegate, "orders", [{"prompt": f"order {i}", "completion": "yes"} for i in range(5)])
+    code, output = init(tunegate, data)
+    assert code == 2
+    assert "orders is a file: choose a folder for the manifests with --output" in output
+    code, output = init(tunegate, data, "--output", "orders/manifests")
+    assert code == 1
+    assert "orders/manifests cannot be written: Not a directory; choose another folder" in output
+    assert "Traceback" not in output
+    assert init(tunegate, data, "--output", "manifests")[0] == 0
+
+
 @pytest.mark.parametrize("rows", [[], [{"text": "order 1", "label": 1}]], ids=["empty", "no-text"])
 def test_init_of_a_file_without_usable_rows_writes_nothing(tunegate, rows):
     code, output = init(tunegate, write(tunegate, "bad.jsonl", rows))

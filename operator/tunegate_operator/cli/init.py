@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast, get_args
 
@@ -104,9 +105,7 @@ def init(
         accelerator=accelerator,
         described=found.described,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / JOB_FILE).write_text(job_text(starter), encoding="utf-8")
-    (folder / GATE_FILE).write_text(gate_text(starter), encoding="utf-8")
+    _write(folder, {JOB_FILE: job_text(starter), GATE_FILE: gate_text(starter)})
     _print_result(folder, found, found.described)
 
 
@@ -127,12 +126,27 @@ def _refuse_options(job: Object) -> None:
 
 
 def _refuse_existing(folder: Path, *, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():  # the data, if the name of its file has no suffix
+        raise click.UsageError(f"{folder} is a file: choose a folder for the manifests with --output")
     existing = [str(path) for path in (folder / JOB_FILE, folder / GATE_FILE) if path.exists()]
     if existing and not force:
         verb = "exists" if len(existing) == 1 else "exist"
         raise click.UsageError(
             f"{' and '.join(existing)} {verb}: choose another folder with --output, or replace with --force"
         )
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files into a folder. Raises ClickException."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        path = error.filename or folder
+        raise click.ClickException(
+            f"{path} cannot be written: {error.strerror}; choose another folder with --output"
+        ) from error
 
 
 def _address_from(folder: Path, given: str) -> str:
