@@ -4,7 +4,7 @@ import pytest
 
 from support.usable_rows import NO_CONTEXT, chat_of, prompted, usable_rows
 from tunegate_trainer.checks import personal_data
-from tunegate_trainer.data.personal_values import is_iban, is_luhn
+from tunegate_trainer.data.personal_values import is_iban, is_luhn, personal_values
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,10 @@ from tunegate_trainer.data.personal_values import is_iban, is_luhn
         ("378282246310005", "payment card number", "3782…"),
         ("DE89 3704 0044 0532 0130 00", "IBAN", "DE89…"),
         ("GB29NWBK60161331926819", "IBAN", "GB29…"),
+        ("https://example.com anna.adams@example.com", "e-mail address", "anna…"),
+        ("BE68 5390 0754 7034 BIC KREDBEBB", "IBAN", "BE68…"),
+        ("BE68539007547034 BIC KREDBEBB", "IBAN", "BE68…"),
+        ("account AB12 3456 BE68 5390 0754 7034", "IBAN", "BE68…"),
     ],
 )
 def test_personal_data_is_found_by_its_type_and_masked(text, type, shown):
@@ -67,6 +71,11 @@ def test_address_in_the_system_turn_is_not_found():
 def test_personal_data_in_a_rejected_answer_is_found():
     pair = {"prompt": "1 mug", "chosen": "yes", "rejected": "Ask luis@example.com."}
     assert personal_data.run(usable_rows(pairs=[pair]), NO_CONTEXT)
+
+
+def test_each_of_two_neighboring_ibans_is_found():
+    text = "BE68 5390 0754 7034 DE89 3704 0044 0532 0130 00"
+    assert [value for _, value in personal_values(text)] == [text[:19], text[20:]]
 
 
 @pytest.mark.parametrize("wrong", range(10))

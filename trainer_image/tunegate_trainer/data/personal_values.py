@@ -15,6 +15,8 @@ _PLACEHOLDERS = re.compile(
     re.IGNORECASE,
 )
 """Names before the @ that belong to nobody."""
+_URL_BEFORE = re.compile(r"://\S*$")
+"""A URL that has not ended yet."""
 
 _CALLING_CODE = r"(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[2-9]\d\d)"
 """The calling codes of countries; see ITU-T E.164."""
@@ -39,6 +41,8 @@ _CARD = re.compile(
     r"(?:([ -]?)\d{4}\1\d{4}\1\d{4}|([ -]?)\d{6}\2\d{4,5})(?![\w-]|[.,]\d)"
 )
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
+_IBAN_START = 4
+"""The length of the country code and the check digits."""
 _NUMBER = re.compile(r"\d[\d ()./-]{5,}\d")
 """What all numbers have in common. Looking for this first is faster."""
 
@@ -62,7 +66,7 @@ def personal_values(text: str) -> Iterator[tuple[str, str]]:
 def _emails(text: str) -> Iterator[str]:
     for match in _EMAIL.finditer(text):
         before = text[max(0, match.start() - 200) : match.start()]
-        in_url = "://" in before and "://" in before.split()[-1]  # of a user with a password
+        in_url = _URL_BEFORE.search(before)  # of a user with a password
         if not in_url and not _PLACEHOLDERS.fullmatch(match[1]):
             yield match[0]
 
@@ -85,9 +89,14 @@ def _cards(text: str) -> Iterator[str]:
 
 
 def _ibans(text: str) -> Iterator[str]:
-    for match in _IBAN.finditer(text):
-        if is_iban(match[0].replace(" ", "")):
-            yield match[0]
+    start = 0
+    while match := _IBAN.search(text, start):
+        value = match[0]
+        while value and not is_iban(value.replace(" ", "")):
+            value = value.rpartition(" ")[0]  # the next word may be in capitals, such as BIC
+        if value:
+            yield value
+        start = match.start() + max(len(value), _IBAN_START)
 
 
 def is_luhn(digits: str) -> bool:
