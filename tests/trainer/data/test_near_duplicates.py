@@ -35,6 +35,13 @@ def test_edited_copies_are_found_and_nothing_else():
     assert found(documents + copies) == {300 + i: i for i in range(40)}
 
 
+def test_documents_of_different_symbols_are_no_near_duplicates():
+    documents = [("👍", "🎉"), ("👎", "😢"), ("🍎", "🍏"), ("+-", "=")]
+    assert found(documents) == {}
+    assert find_near_duplicates(documents).clusters.tolist() == [0, 1, 2, 3]
+    assert found([*documents, ("👎", "😢 ")]) == {4: 1}
+
+
 def test_copies_of_long_documents_are_found_in_smaller_batches(monkeypatch):
     monkeypatch.setattr(near_duplicates, "_COMPARED_WORDS", 100)
     documents = [(text, "yes") for text in texts(20)]
@@ -109,7 +116,7 @@ def test_result_is_the_same_in_every_run():
 
 def test_no_rows_and_empty_rows_are_accepted():
     assert find_near_duplicates([]).repeating == []
-    assert find_near_duplicates([("", ""), ("!", "?"), ("a", "")]).repeating == [1]
+    assert find_near_duplicates([("", ""), ("", " "), ("a", "")]).repeating == [1]
 
 
 def test_result_is_the_same_if_earlier_comparisons_are_forgotten(monkeypatch):

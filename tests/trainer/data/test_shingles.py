@@ -19,6 +19,9 @@ def equal(first: str, second: str) -> bool:
         ("snake_case\tand\nlines", ["snake_case", "and", "lines"]),
         ("Straße ﬁne Élan", ["strasse", "fine", "élan"]),
         ("我爱 Tokyo タワー", ["我", "爱", "tokyo", "タ", "ワ", "ー"]),
+        ("👍 🎉", ["👍", "🎉"]),
+        ("=>", ["=", ">"]),
+        (" \n", []),
         ("", []),
     ],
 )

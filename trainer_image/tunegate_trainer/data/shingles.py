@@ -48,10 +48,11 @@ _MOST_KNOWN_WORDS = 500_000
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, without case, punctuation and differences between equivalent Unicode
-    forms."""
+    forms. In a text of symbols alone, such as emojis, each symbol counts as a word: otherwise all such texts
+    would be equal."""
     if text.isascii():
-        return _ASCII_WORDS.findall(text.lower())
-    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+        return _ASCII_WORDS.findall(text.lower()) or [*"".join(text.split())]
+    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold()) or [*"".join(text.split())]
 
 
 class _WordHashes(dict[str, int]):
