@@ -3,6 +3,7 @@
 import json
 from datetime import date
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 import pyarrow
@@ -169,6 +170,22 @@ def test_bad_completion_row_is_reported_with_its_reason(row, reason):
             answered(tool_calls=[{"function": {"name": "weather", "arguments": "{"}}]),
             "messages[1].tool_calls.0.function.arguments: must be an object or JSON: "
             "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
+        (
+            answered(tool_calls=[{"function": {"name": "weather", "arguments": '{"days": NaN}'}}]),
+            "messages[1].tool_calls.0.function.arguments has a number that is not finite, such as NaN",
+        ),
+        (
+            {
+                **answered(),
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {"name": "f", "description": "f", "parameters": {"x": inf}},
+                    }
+                ],
+            },
+            "tools has a number that is not finite, such as NaN",
         ),
         (
             {"messages": [{"role": [], "content": "a"}]},

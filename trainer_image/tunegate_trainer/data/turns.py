@@ -1,5 +1,6 @@
 """Read the turns and tools of chats in OpenAI's format. Errors say what is wrong with the row."""
 
+import json
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -65,9 +66,12 @@ def read_turn(turn: Any, name: str, i: int) -> Message:
             text_field(given, field, f"{where}.{field}")
     given.pop("weight", None)
     try:
-        return Message.model_validate(given)
+        message = Message.model_validate(given)
     except ValidationError as error:
         raise BadRowError(excerpt(first_problem(error, where))) from None
+    for number, call in enumerate(message.tool_calls or ()):
+        _refuse_not_finite(call.function.arguments, f"{where}.tool_calls.{number}.function.arguments")
+    return message
 
 
 def read_tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -75,6 +79,16 @@ def read_tools(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
     if is_absent(fields, "tools"):
         return None
     try:
-        return _TOOLS.validate_python(fields["tools"])
+        tools = _TOOLS.validate_python(fields["tools"])
     except ValidationError as error:
         raise BadRowError(first_problem(error, "tools")) from None
+    _refuse_not_finite(tools, "tools")
+    return tools
+
+
+def _refuse_not_finite(value: Any, name: str) -> None:
+    """Raise an error for a number that Python reads, but that would be stored as null."""
+    try:
+        json.dumps(value, allow_nan=False, default=str)
+    except ValueError:
+        raise BadRowError(f"{name} has a number that is not finite, such as NaN") from None
