@@ -11,7 +11,9 @@ from support.judge_server import JudgeServerStub, score
 from support.stores.web_server import Response
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract import Outcome
+from tunegate_api.workspace import RESULT
 from tunegate_trainer.inference import asking
+from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
@@ -55,3 +57,20 @@ def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_roo
     assert start.digest == root.evaluation(STEP).digest
     reported = root.context(stage="more").report.results.evaluations
     assert [each.outcomes for each in reported if (each.stage, each.step) == ("more", 0)] == [start.outcomes]
+
+
+def test_scores_are_used_if_the_pod_was_killed_before_it_wrote_the_evaluation(make_root, judge):
+    gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation={"maxNewTokens": 6, "batchSize": 32})
+    root = make_root(checkpoint_steps=(3,), gates={"orders": gate})
+    write_calibration(root)
+    judge.reply = lambda *_: score(True)
+    train(root)
+    start = root.workspace / root.paths.evaluation(STAGE, 0) / RESULT
+    before = root.evaluation(0)
+    outcomes = before.outcomes["golden/orders"]
+    unscored = {"golden/orders": f"{outcomes[:3]}e{outcomes[4:]}"}
+    # The files of the cases have the new scores.
+    write_model(start, before.model_copy(update={"outcomes": before.outcomes | unscored}))
+    (root.workspace / root.paths.evaluation(STAGE, 3) / RESULT).unlink()
+    train(root)
+    assert root.evaluation(0).outcomes == before.outcomes

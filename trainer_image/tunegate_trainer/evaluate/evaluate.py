@@ -323,11 +323,20 @@ def as_evaluation(
         step=weights.step,
         loss=weights.loss,
         digest=weights.digest,
-        outcomes={name: result.outcomes(measure) for name, measure, result in measured},
+        outcomes=outcomes_of(sets, results),
         counts={name: each for name, each in counts.items() if each} or None,
         seconds=round(sum(result.seconds for result in results), 3),
         time=datetime.now(UTC).replace(microsecond=0),
     )
+
+
+def outcomes_of(sets: Sequence[EvaluationSet], results: Sequence[SetResult]) -> dict[str, str]:
+    """Return the outcomes of each set, by the set's name in :class:`~tunegate_api.results.Evaluation`."""
+    return {
+        name: result.outcomes(measure)
+        for evaluation_set, result in zip(sets, results, strict=True)
+        for measure, name in evaluation_set.names.items()
+    }
 
 
 def as_results(sets: Sequence[EvaluationSet], evaluations: Sequence[Evaluation]) -> Results:

@@ -16,6 +16,7 @@ from tunegate_trainer.evaluate.evaluate import (
     Weights,
     as_evaluation,
     as_results,
+    outcomes_of,
     read_cases,
     read_evaluation,
     score_errors_again,
@@ -83,9 +84,12 @@ class StageRecord:
 
     def score_start_again(self, ranks: Ranks) -> None:
         """Score the outputs of the starting model again that could not be scored, for example because a judge
-        did not answer. Checkpoints are compared with it, so an error would stay until the stage ends."""
+        did not answer. Checkpoints are compared with it, so an error would stay until the stage ends.
+
+        If an earlier attempt was killed after it had written the new scores of the cases, but not yet the
+        evaluation, these scores are used."""
         start, folder = self.evaluations[0], self._path(0)
-        results = ranks.broadcast(lambda: _scored_again(folder, self._sets))
+        results = ranks.broadcast(lambda: _scored_again(folder, self._sets, start))
         if start.step or not results:
             return
         self._writer.check()
@@ -127,10 +131,11 @@ class StageRecord:
         return next_checkpoint(self._planned, self.evaluations[-1].step if self.evaluations else 0, action)
 
 
-def _scored_again(folder: Path, sets: Sequence[EvaluationSet]) -> list[SetResult] | None:
-    """Return the results in ``folder`` with their errors scored again; None if no outcome has changed."""
+def _scored_again(folder: Path, sets: Sequence[EvaluationSet], start: Evaluation) -> list[SetResult] | None:
+    """Return the results in ``folder`` with their errors scored again; None if they are those of ``start``,
+    and no outcome has changed."""
     found = [result for each in sets if (result := read_cases(folder / each.file))]
-    if len(found) < len(sets) or not any(result.has_errors for result in found):
+    if len(found) < len(sets):
         return None
     again = [score_errors_again(*each) for each in zip(sets, found, strict=True)]
-    return again if again != found else None
+    return again if again != found or outcomes_of(sets, again) != start.outcomes else None
