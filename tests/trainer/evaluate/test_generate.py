@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import OPTConfig
 
 from support.multimodal_models import save_multimodal_model
+from support.random_models import save_random_model
 from support.tiny_model import END_OF_TURN, PAD
 from support.trainer_root import golden_cases
 from tunegate_api.messages import Message
@@ -273,3 +275,17 @@ def test_samples_do_not_depend_on_the_number_of_ranks(model, tokenizer, prompts,
         generate_samples(model, tokenizer, prompts, settings, Ranks(rank=0, world_size=2))
     assert generate_samples(model, tokenizer, prompts, settings, Ranks(rank=1, world_size=2)) == alone
     assert all(of_ranks)
+
+
+def test_answers_end_with_the_context_of_the_model(tmp_path, prompts):
+    """OPT has a table of positions, so that a longer text would be an error."""
+    lengths = {"ffn_dim": 64, "word_embed_proj_dim": 64, "max_position_embeddings": 64}
+    folder = save_random_model(tmp_path / "opt", OPTConfig, **lengths)
+    model, tokenizer = load_base(folder, "float32", torch.device("cpu")), load_tokenizer(folder)
+    settings = Generation(max_new_tokens=80, batch_size=12)
+    outputs = generate(model, tokenizer, prompts, settings)
+    assert any(output.truncated for output in outputs)
+    limited = [generate(model, tokenizer, [prompt], settings)[0] for prompt in prompts]
+    assert [output.truncated for output in limited] == [output.truncated for output in outputs]
+    with pytest.raises(UserError, match="tokens, but the model's context has 64"):
+        generate(model, tokenizer, [prompts[0] * 20], settings)

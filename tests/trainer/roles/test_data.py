@@ -330,6 +330,14 @@ def stage(**training: object) -> dict[str, object]:
     return {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
 
 
+def test_golden_prompt_without_room_for_an_answer_is_refused_before_training(make_job):
+    case = {"id": "long", "prompt": "mug " * 600, "expect": [{"type": "contains", "value": "mug"}]}
+    root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
+    assert run(root) == ExitCode.USER_ERROR
+    assert failure(root).startswith("golden/orders, case long: the prompt has ")
+    assert failure(root).endswith("tokens, but the model's context has 512")
+
+
 def test_golden_set_with_another_digest_is_refused_before_training(make_job):
     root = make_job(jsonl(100))
     request = json.loads((root.path / "request" / "request.json").read_text())

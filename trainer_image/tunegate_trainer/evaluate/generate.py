@@ -14,7 +14,9 @@ from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.prefill import prefill
 from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.models.architecture import context_length
 from tunegate_trainer.models.loading import is_sharded, no_gradients
+from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, without_reasoning
 
@@ -39,7 +41,8 @@ def generate(
 ) -> list[Output]:
     """Return the greedy answers to rendered prompts, in their order. ``settings.samples`` is ignored.
 
-    An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`.
+    An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`. It is
+    truncated at the end of the model's context. Raises :class:`UserError` if a prompt leaves no room in it.
 
     To avoid padding, prompts are sorted by length and then divided into batches of ``settings.batch_size``.
     Without continuous batching, the batches depend only on prompts and settings, and each rank gets a part of
@@ -107,10 +110,16 @@ def _generate(
     order = sorted(range(total), key=lambda i: (-len(token_ids[i]), i))
     stops = stop_token_ids(tokenizer, model.generation_config) if stops is None else list(stops)
     length, size = settings.max_new_tokens, settings.batch_size
+    longest, context = max(map(len, token_ids), default=0), context_length(model.config)
+    if longest >= context:
+        raise UserError(
+            f"a prompt has {longest} tokens, but the model's context has {context}",
+            "shorten the prompt, or use a model with a longer context",
+        )
     answers: dict[int, list[int]] = {}  # the answer to prompt i by decoder n has the key n * total + i
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
-        if settings.batching == "Continuous" and _supports_continuous(model):
+        if settings.batching == "Continuous" and longest + length <= context and _supports_continuous(model):
             mine = ranks.own_share(order)
             found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
             answers.update(zip(mine, found, strict=True))
@@ -198,7 +207,8 @@ def decode(
     stops: list[int],
     choose: Callable[[torch.Tensor], torch.Tensor],
 ) -> list[list[int]]:
-    """Return the new token ids for each prompt of one batch, up to and including its first stop token.
+    """Return the new token ids for each prompt of one batch, up to and including its first stop token, or
+    up to the end of the model's context.
 
     ``choose`` returns the next token of each row, shape [rows], from its logits, shape [rows, vocabulary].
 
@@ -210,6 +220,7 @@ def decode(
     logits, cache, mask = batch.logits, batch.cache, batch.mask
     positions = mask.sum(-1, keepdim=True)
     answers: list[list[int]] = [[] for _ in prompts]
+    room = [context_length(causal_lm.config) - len(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))  # the index of the prompt of each row in the batch
     done: set[int] = set()
     for length in range(1, max_new_tokens + 1):
@@ -217,7 +228,7 @@ def decode(
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if row not in done:
                 answers[row].append(token)
-                if token in stops:
+                if token in stops or len(answers[row]) >= room[row]:
                     done.add(row)
         alive = [i for i, row in enumerate(rows) if row not in done]
         if not alive or length == max_new_tokens:

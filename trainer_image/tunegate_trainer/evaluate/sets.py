@@ -29,7 +29,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.tokens.answers import example_tokens
-from tunegate_trainer.tokens.chat import render
+from tunegate_trainer.tokens.chat import encode, render
 from tunegate_trainer.tokens.examples import Example, example
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row, read_pairs, read_rows, text_answer
 
@@ -255,6 +255,22 @@ def check_split(path: Path, plan: SplitPlan) -> None:
             f"plan has {plan.sha256}",
             "create a new job, because the plan of this job no longer describes its data",
         )
+
+
+def check_prompt_lengths(
+    tokenizer: PreTrainedTokenizerBase, sets: Sequence[GeneratedSet], longest: int
+) -> None:
+    """Raise :class:`UserError` for a prompt after which there is no room for an answer in the context of a
+    model, which has ``longest`` tokens."""
+    for each in sets:
+        for case in each.cases:
+            tokens = len(encode(tokenizer, case.prompt))
+            if tokens >= longest:
+                raise UserError(
+                    f"{', '.join(each.names.values())}, case {case.id}: the prompt has {tokens} tokens, but "
+                    f"the model's context has {longest}",
+                    "shorten the prompt in a new EvalGate, or use a model with a longer context",
+                )
 
 
 def shown_prompt(turns: Sequence[Message]) -> str:

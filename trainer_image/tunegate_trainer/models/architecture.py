@@ -57,6 +57,12 @@ def sees_all_before(config: Any) -> bool:
     return attention_of(config) == "sdpa" and all(type(layer) is DynamicLayer for layer in layers)
 
 
+def context_length(config: Any) -> int:
+    """Return the maximum number of tokens of a text with its answer, or a very large number if the
+    configuration names none."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
+
+
 def is_mixture(config: Any) -> bool:
     """Return whether a model has several experts. Call it only for an architecture that supports experts,
     because the result is True if the configuration does not contain the number of experts."""

@@ -21,7 +21,7 @@ from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
 from tunegate_trainer.fetch.sources import credentials, locate
-from tunegate_trainer.models.architecture import attention_of, auto_class
+from tunegate_trainer.models.architecture import attention_of, auto_class, context_length
 from tunegate_trainer.models.cache import downloaded_model, is_intact, record_download
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
@@ -301,4 +301,4 @@ def model_length(folder: Path) -> int:
             f"{config.model_type} models cannot separate them",
             "use a model of another architecture",
         )
-    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
+    return context_length(config)

@@ -43,7 +43,7 @@ from tunegate_trainer.evaluate.scorers.servers import (
     gate_guard,
     gate_judge,
 )
-from tunegate_trainer.evaluate.sets import check_metrics, check_split
+from tunegate_trainer.evaluate.sets import check_metrics, check_prompt_lengths, check_split
 from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
 from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.gates import with_gate_judges
@@ -162,6 +162,7 @@ def prepare(
     check_target_modules(model_folder, spec.stages)
     golden = golden_sets(context, tokenizer, request.gates)
     safety = safety_sets(context, tokenizer, request.safety_gates)
+    check_prompt_lengths(tokenizer, [*golden, *safety], longest_chat)
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
