@@ -20,7 +20,7 @@ from enum import IntEnum, StrEnum
 
 from tunegate_api import GROUP
 from tunegate_api.baselines import MeasuredBaseline
-from tunegate_api.meta import Listed, Sha256, StatusModel, Time
+from tunegate_api.meta import Count, Listed, Seconds, Sha256, StatusModel, Time
 from tunegate_api.plan import Plan, TrainingParameters
 from tunegate_api.published import PublishedVersion
 from tunegate_api.results import Results
@@ -220,15 +220,15 @@ class PublishedArtifact(StatusModel):
 class Usage(StatusModel):
     """The cost of training a stage, over all its attempts."""
 
-    steps: int = 0
+    steps: Count = 0
     """Number of computed optimizer steps. A step that was repeated after an interruption counts twice."""
-    tokens: int = 0
-    training_seconds: float = 0.0
+    tokens: Count = 0
+    training_seconds: Seconds = 0.0
     """Seconds spent in optimizer steps."""
-    evaluation_seconds: float = 0.0
-    peak_gpu_bytes: int = 0
+    evaluation_seconds: Seconds = 0.0
+    peak_gpu_bytes: Count = 0
     """Peak memory of tensors on the GPU of rank 0, in bytes."""
-    peak_process_bytes: int = 0
+    peak_process_bytes: Count = 0
     """Peak resident memory of the process with rank 0 in bytes, if the stage trains without GPUs."""
 
 

@@ -86,6 +86,12 @@ DECIMAL_PATTERN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), BeforeValidator(_decimal_text)]
 """A number written as a string ("0.94", "2e-4"), so that no serializer changes its digits."""
 
+Count = Annotated[int, Field(ge=0, le=10**15)]
+"""A number of steps, tokens or bytes that a pod reports. Status can have it and what is computed from it."""
+
+Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+"""A duration that a pod reports."""
+
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]

@@ -1,10 +1,12 @@
 """The outcomes that pods measure and report: the evaluations of a job, and their case sets."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tunegate_api.judging.outcomes import CaseSet
-from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, Time
+from tunegate_api.meta import Count, Listed, Mapped, Seconds, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished
 
 
@@ -44,8 +46,8 @@ class Evaluation(StatusModel):
     subject: Subject
     stage: str
     """The training stage of the model or checkpoint. For the subjects Base and Final, the last stage."""
-    step: int
-    loss: float | None = None
+    step: Count
+    loss: Annotated[float | None, Field(ge=-1e99, le=1e99, allow_inf_nan=False)] = None
     """Training loss at the step ``step``."""
     digest: Sha256 | None = None
     """Digest of the weights. For the subject Final, the digest of all files of the artifact."""
@@ -57,7 +59,7 @@ class Evaluation(StatusModel):
     :func:`tunegate_api.judging.counts.counted_metric`."""
     problems: Mapped[str] | None = None
     """Maps the name of each set on which the model could not be measured to the reason."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     """Duration of the evaluation."""
     time: Time | None = None
     """Time at which the evaluation ended, by the clock of the pod. None in results of earlier releases."""
@@ -92,10 +94,10 @@ class CalibrationOutcomes(StatusModel):
     """The outcomes of the same artifact, evaluated again with other batches, at most 20."""
     planted: Listed[PlantedRegression] = []
     """At most 8 regressions."""
-    evaluations: int = 0
+    evaluations: Count = 0
     """Number of evaluations of the golden set for which outputs were generated, without that of
     ``reference``."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     """Duration of these evaluations."""
 
 

@@ -10,6 +10,7 @@ from tunegate_api.contract import PublishedArtifact, Report, Role
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.published import LastPublished
 from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject
+from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 
@@ -186,3 +187,34 @@ def test_only_the_gate_role_may_report_calibrations(step: Step):
     sender(GATE).check_report(report(GATE, results=results))
     with pytest.raises(ForeignReportError, match="results: the report has calibrations"):
         sender(step).check_report(report(step, results=results))
+
+
+def progress_of(**changes: Any) -> Progress:
+    values = {"stage": "sft", "step": 1, "total_steps": 5, "percent": 20, "updated": datetime.now(UTC)}
+    return Progress.model_validate(values | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "other"}, "progress: other is not a training stage of this report"),
+        ({"stage": "dpo"}, "progress: dpo is not a training stage of this report"),
+        ({"percent": 10**30}, "progress: a number is negative or larger than"),
+        ({"step": -1}, "progress: a number is negative or larger than"),
+        ({"gpu_memory": "9" * 65}, "progress: gpuMemory has more than 64 characters"),
+    ],
+)
+def test_progress_that_status_cannot_show_is_refused(changes, message):
+    with pytest.raises(ForeignReportError, match=message):
+        sender(SFT).check_report(report(SFT, progress=progress_of(**changes)))
+
+
+def test_training_and_gate_pods_may_report_progress():
+    sender(SFT).check_report(report(SFT, progress=progress_of(gpu_memory="70.1 GiB")))
+    sender(GATE).check_report(report(GATE, progress=progress_of(stage="dpo")))
+
+
+@pytest.mark.parametrize("stages", [("sft",), ("dpo", "sft"), ("sft", "other")])
+def test_plan_with_other_stages_than_the_job_is_refused(stages):
+    with pytest.raises(ForeignReportError, match="plan: the stages of the plan are not the training stages"):
+        sender(DATA).check_report(report(DATA, plan=plan_for("1", stages)))

@@ -78,13 +78,14 @@ def seconds_saved(run: Run, stage: StagePlan, step: int) -> int | None:
 
 
 def _stage_cost(stage: str, usage: Usage) -> StageCost:
+    seconds = _seconds(usage.training_seconds)
     return StageCost(
         stage=stage,
         steps=usage.steps,
         tokens=usage.tokens,
-        training_seconds=_text(_seconds(usage.training_seconds)),
+        training_seconds=_text(seconds),
         evaluation_seconds=_text(_seconds(usage.evaluation_seconds)),
-        tokens_per_second=f"{usage.tokens / usage.training_seconds:.0f}" if usage.training_seconds else None,
+        tokens_per_second=f"{usage.tokens / usage.training_seconds:.0f}" if seconds else None,
         peak_gpu_memory=size_text(usage.peak_gpu_bytes) if usage.peak_gpu_bytes else None,
         peak_process_memory=size_text(usage.peak_process_bytes) if usage.peak_process_bytes else None,
     )

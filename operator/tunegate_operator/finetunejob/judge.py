@@ -34,11 +34,16 @@ def checkpoint_status(judged: Judgement, results: Results) -> CheckpointStatus:
     return CheckpointStatus(
         stage=evaluation.stage,
         step=evaluation.step,
-        loss=None if evaluation.loss is None else f"{evaluation.loss:.4g}",
+        loss=None if evaluation.loss is None else _loss_text(evaluation.loss),
         task=_task_values(judged),
         gates=[_gate_result(gate, results, evaluation) for gate in judged.gates],
         time=evaluation.time,
     )
+
+
+def _loss_text(loss: float) -> str:
+    """Return a loss as a Decimal, whose exponent has at most two digits."""
+    return f"{0.0 if abs(loss) < 1e-99 else loss:.4g}"
 
 
 def final_status(request: Request, results: Results) -> FinalStatus | None:

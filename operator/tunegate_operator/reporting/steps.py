@@ -1,11 +1,11 @@
 """Check which reports a pod may send: its own, and those that earlier pods of its job left in the outbox."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tunegate_api.contract import Report, Role
 from tunegate_api.results import Subject
-from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED
+from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, Progress
 from tunegate_operator.names import Step
 
 EVALUATED_SUBJECTS = {
@@ -13,6 +13,10 @@ EVALUATED_SUBJECTS = {
     Role.GATE: {Subject.BASE, Subject.ANCHOR, Subject.SERVED, Subject.FINAL},
 }
 """The subjects that each role evaluates. Roles that are missing here evaluate nothing."""
+MAX_PROGRESS = 10**15
+"""The largest number in the progress of a report."""
+MAX_MEMORY_TEXT = 64
+"""Maximum length of the text for GPU memory in the progress of a report."""
 
 
 class ForeignReportError(Exception):
@@ -65,8 +69,11 @@ class Sender:
 
     def _check_content(self, report: Report) -> None:
         """Raise ForeignReportError if the report has content that pods of its role do not produce,
-        evaluations of another stage, or more than MAX_PUBLISHED published artifacts."""
+        evaluations or progress of another stage, progress that status cannot have, a plan with other stages
+        than the job, or more than MAX_PUBLISHED published artifacts."""
         stages = self.stages if report.stage is None else (report.stage,)
+        if report.progress:
+            _check_progress(report.progress, stages)
         for evaluation in report.results.evaluations:
             if evaluation.subject not in EVALUATED_SUBJECTS.get(report.role, ()):
                 raise ForeignReportError(
@@ -100,6 +107,9 @@ class Sender:
             raise ForeignReportError(
                 f"plan: the report has a plan, which a pod of role {report.role} must not report"
             )
+        planned = tuple(stage.name for stage in report.plan.stages) if report.plan else self.stages
+        if planned != self.stages:
+            raise ForeignReportError("plan: the stages of the plan are not the training stages of this job")
         if report.published and report.role is not Role.PUBLISH:
             raise ForeignReportError(
                 f"published: the report lists published artifacts, which a pod of role {report.role} must "
@@ -107,3 +117,13 @@ class Sender:
             )
         if len(report.published) > MAX_PUBLISHED:
             raise ForeignReportError(f"published: a job has at most {MAX_PUBLISHED} targets")
+
+
+def _check_progress(progress: Progress, stages: Collection[str]) -> None:
+    if progress.stage not in stages:
+        raise ForeignReportError(f"progress: {progress.stage} is not a training stage of this report")
+    counts = (progress.step, progress.total_steps, progress.percent, progress.micro_batch_size or 0)
+    if not all(0 <= count <= MAX_PROGRESS for count in counts):
+        raise ForeignReportError(f"progress: a number is negative or larger than {MAX_PROGRESS}")
+    if len(progress.gpu_memory or "") > MAX_MEMORY_TEXT:
+        raise ForeignReportError(f"progress: gpuMemory has more than {MAX_MEMORY_TEXT} characters")
