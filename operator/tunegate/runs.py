@@ -73,7 +73,7 @@ def run(*resources: Resource, runs: Path | str = RUNS, again: bool = False, chec
 
     ``resources`` are the job and the gates and ConfigMaps that it refers to. Relative file:// addresses are
     relative to the working directory. The files in ``runs`` are those of `tunegate run`, so the commands
-    `tunegate list`, `review`, `continue` and `ui` work on the job, too. If the job has already ended, its
+    `tunegate status`, `review`, `continue` and `ui` work on the job, too. If the job has already ended, its
     result is returned at once; ``again`` deletes the earlier run and starts over.
 
     A terminal and a notebook show the progress. An interrupt saves a checkpoint, and the next call resumes
