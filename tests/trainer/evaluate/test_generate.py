@@ -21,6 +21,7 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.continuous import continuous
 from tunegate_trainer.evaluate.generate import generate, generate_samples, greedy, undisturbed
+from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import encode, end_of_turn, load_tokenizer, render, stop_token_ids
@@ -287,5 +288,5 @@ def test_answers_end_with_the_context_of_the_model(tmp_path, prompts):
     assert any(output.truncated for output in outputs)
     limited = [generate(model, tokenizer, [prompt], settings)[0] for prompt in prompts]
     assert [output.truncated for output in limited] == [output.truncated for output in outputs]
-    with pytest.raises(UserError, match="tokens, but the model's context has 64"):
-        generate(model, tokenizer, [prompts[0] * 20], settings)
+    long, short = generate(model, tokenizer, [prompts[0] * 20, prompts[0]], settings)
+    assert (long, short) == (Output("", truncated=True), outputs[0])

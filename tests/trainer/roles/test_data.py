@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from support.model_shapes import QWEN_7B
-from support.trainer_root import TrainerRoot, gate_spec, orders_spec
+from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass
@@ -336,6 +336,15 @@ def test_golden_prompt_without_room_for_an_answer_is_refused_before_training(mak
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root).startswith("golden/orders, case long: the prompt has ")
     assert failure(root).endswith("tokens, but the model's context has 512")
+
+
+def test_golden_prompt_without_room_for_an_answer_is_a_warning_in_a_dry_run(make_job):
+    case = {"id": "long", "prompt": "mug " * 600, "expect": [{"type": "contains", "value": "mug"}]}
+    gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec([case], dryRun=True)}
+    root = make_job(jsonl(100), gates=gates)
+    assert run(root) == ExitCode.OK
+    warnings = root.report(Role.DATA).plan.data.warnings
+    assert "golden/dry, case long: the prompt has" in warnings[0]
 
 
 def test_golden_set_with_another_digest_is_refused_before_training(make_job):

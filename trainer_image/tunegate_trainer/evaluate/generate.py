@@ -16,7 +16,6 @@ from tunegate_trainer.evaluate.prefill import prefill
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.architecture import context_length
 from tunegate_trainer.models.loading import is_sharded, no_gradients
-from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, without_reasoning
 
@@ -42,7 +41,7 @@ def generate(
     """Return the greedy answers to rendered prompts, in their order. ``settings.samples`` is ignored.
 
     An answer ends at one of ``stops``, by default :func:`~tunegate_trainer.tokens.chat.stop_token_ids`. It is
-    truncated at the end of the model's context. Raises :class:`UserError` if a prompt leaves no room in it.
+    truncated at the end of the model's context, so it is empty if the prompt leaves no room in the context.
 
     To avoid padding, prompts are sorted by length and then divided into batches of ``settings.batch_size``.
     Without continuous batching, the batches depend only on prompts and settings, and each rank gets a part of
@@ -107,24 +106,21 @@ def _generate(
     """Return one answer to each prompt by each decoder. With continuous batching, decoding is greedy."""
     token_ids = [encode(tokenizer, prompt) for prompt in prompts]
     total = len(prompts)
-    order = sorted(range(total), key=lambda i: (-len(token_ids[i]), i))
+    context = context_length(model.config)
+    fitting = [i for i in range(total) if len(token_ids[i]) < context]
+    order = sorted(fitting, key=lambda i: (-len(token_ids[i]), i))
     stops = stop_token_ids(tokenizer, model.generation_config) if stops is None else list(stops)
     length, size = settings.max_new_tokens, settings.batch_size
-    longest, context = max(map(len, token_ids), default=0), context_length(model.config)
-    if longest >= context:
-        raise UserError(
-            f"a prompt has {longest} tokens, but the model's context has {context}",
-            "shorten the prompt, or use a model with a longer context",
-        )
+    fits = not order or len(token_ids[order[0]]) + length <= context
     answers: dict[int, list[int]] = {}  # the answer to prompt i by decoder n has the key n * total + i
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
-        if settings.batching == "Continuous" and longest + length <= context and _supports_continuous(model):
+        if settings.batching == "Continuous" and fits and _supports_continuous(model):
             mine = ranks.own_share(order)
             found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
             answers.update(zip(mine, found, strict=True))
         else:
-            batches = [order[start : start + size] for start in range(0, total, size)]
+            batches = [order[start : start + size] for start in range(0, len(order), size)]
             work = [(number, batch) for number in range(len(decoders)) for batch in batches]
             for number, batch in ranks.own_share(work):
                 found = decoders[number](model, [token_ids[i] for i in batch], length, stops)
@@ -136,7 +132,8 @@ def _generate(
             for key, answer in answers.items()
         }
     )
-    return [[outputs[number * total + i] for i in range(total)] for number in range(len(decoders))]
+    empty = Output("", truncated=True)
+    return [[outputs.get(number * total + i, empty) for i in range(total)] for number in range(len(decoders))]
 
 
 def _supports_continuous(model: Any) -> bool:

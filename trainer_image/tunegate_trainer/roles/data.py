@@ -20,7 +20,7 @@ from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.evalgate import SafetySource
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
-from tunegate_api.workspace import REVIEW_SAMPLE, Workspace
+from tunegate_api.workspace import REVIEW_SAMPLE, Workspace, golden_file, safety_file
 from tunegate_trainer.checks import CHECKS, Checks, settings
 from tunegate_trainer.checks.chat_template import check_template
 from tunegate_trainer.checks.checked_rows import Limits, read_data
@@ -162,7 +162,11 @@ def prepare(
     check_target_modules(model_folder, spec.stages)
     golden = golden_sets(context, tokenizer, request.gates)
     safety = safety_sets(context, tokenizer, request.safety_gates)
-    check_prompt_lengths(tokenizer, [*golden, *safety], longest_chat)
+    for gate in request.gates:
+        files = (golden_file(gate.name), safety_file(gate.name))
+        with context.tolerating(gate):
+            of_gate = [each for each in (*golden, *safety) if each.file in files]
+            check_prompt_lengths(tokenizer, of_gate, longest_chat)
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
