@@ -106,7 +106,7 @@ class _Setting:
             yield Measure(f"{title}, {name}: found", round(100 * found, 1), "%", "", peer)
         within, others = (round(100 * fmean(agree), 1) for agree in (inside, of_pool))
         peer = f"of {len(inside)} detection rates; without repeated cases {others:g} %"
-        yield Measure(f"{title}: found as predicted", within, "%", ">= 90", peer)
+        yield Measure(f"{title}: found as predicted", within, "%", ">= 95", peer)
         yield Measure(f"{title}: mean error", round(fmean(errors), 1), "points")
 
     def _found_share(self, letters: str, *, replacing: bool = True) -> float:

@@ -153,7 +153,7 @@ def test_low_detection_is_inconclusive_and_the_gate_is_not_ready():
     assert job.final is not None
     assert job.final.verdict is VerdictState.INCONCLUSIVE
     message = (
-        f"{TEXT}; detection of a 5-point drop at least 56.3 %, required 80 %: "
+        f"{TEXT}; detection of a 5-point drop at least 56.0 %, required 80 %: "
         "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
     )
     assert job.final.gates[0].message == message

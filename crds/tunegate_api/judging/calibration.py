@@ -25,7 +25,7 @@ So regressions and fixes keep the ratio that was measured. Drops larger than the
 The share is the mean over the planted regressions. Its 95 % interval has the central part of the shares for
 rates drawn from their posterior distributions with the prior of Jeffreys (Brown, Cai and DasGupta, Interval
 Estimation for a Binomial Proportion, 2001), for all planted regressions together. So it covers how these
-differ, and how few cases they changed.
+differ, how few cases they changed, and how few cases changed by chance.
 
 *Groups.* If cases of a group change together, ``s = sum(x²) / sum(x)`` cases change at a time, where ``x`` is
 the number of changed cases of each group (Kish, Survey Sampling, 1965). Then ``n / s`` draws change ``s``
@@ -300,7 +300,8 @@ def _detection(
             possible = _drawn(rates, gate, together, random)
             if possible[0] + possible[1] - possible[2] >= drop:
                 size = int(together + random.random())
-                drawn.append(gate.found_share(_mixed(possible, flips.rates, drop), size))
+                by_chance = _drawn_flips(flips, gate, together, random)
+                drawn.append(gate.found_share(_mixed(possible, by_chance, drop), size))
                 accepted += 1
             if accepted == _DRAWS:
                 break
@@ -334,6 +335,15 @@ def _drawn(
     unchanged = random.gammavariate(max(0.0, 1 - sum(rates)) * draws + 0.5, 1)
     whole = sum(weights) + unchanged
     return weights[0] / whole, weights[1] / whole, weights[2] / whole
+
+
+def _drawn_flips(flips: _Changes, gate: _Gate, together: float, random: Random) -> tuple[float, float, float]:
+    """Draw how often outcomes change by chance from its posterior distribution, a beta distribution."""
+    draws = gate.total / together
+    changed = 2 * float(flips.improved) * draws  # in both directions
+    each = random.betavariate(changed + 0.5, max(0.0, draws - changed) + 0.5) / 2
+    critical = float(flips.critical / flips.improved) if changed else len(gate.critical) / gate.total
+    return each * (1 - critical), each * critical, each
 
 
 def _changed_together(cases: CaseSet, reference: str, evaluations: Sequence[str]) -> float:

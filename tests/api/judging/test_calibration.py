@@ -131,6 +131,21 @@ def test_interval_covers_how_planted_regressions_differ():
     assert second.high - second.low > first.high - first.low
 
 
+@pytest.mark.parametrize("policy", Policy)
+def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: Policy):
+    """No case changes in one calibration, and one of 60 cases does in the other."""
+    reference, planted = "p" * 54 + "f" * 6, "f" * 9 + "p" * 45 + "f" * 6
+    flipped = ["f" + reference[1:], *[reference] * 3]
+    drop = Fraction(1, 2)
+    without, with_one = (
+        error_rates(case_set(60), Rules(policy=policy), measured(reference, repeats, [planted]), (drop,))
+        for repeats in (None, flipped)
+    )
+    stated = without.at(drop)
+    assert stated
+    assert stated.share < share_at(with_one, drop) < stated.high
+
+
 def test_cases_that_change_in_groups_cause_more_false_alarms():
     reference = "p" * 100
     repeats = ["f" * 5 + "p" * 95, "p" * 95 + "f" * 5]
