@@ -38,6 +38,7 @@ TESTS = Path(__file__).parent
 SLOW_FIRST = (
     "trainer/train/test_distributed",
     "laptop/",
+    "reporting/",
     "trainer/train/",
     "finetunejob/test_faults",
     "trainer/",
