@@ -42,6 +42,14 @@ def test_drop_assertions_writes_incomplete_cases_and_names_them() -> None:
     assert "cases written without it: test-2" in result.output
 
 
+def test_report_must_not_be_written_into_the_golden_set() -> None:
+    Path("config.yaml").write_text(CONFIG)
+    result = run("config.yaml", "-o", "golden.jsonl", "--report", "./golden.jsonl")
+    assert result.exit_code == 2
+    assert "--report and --output name the same file" in result.output
+    assert not Path("golden.jsonl").exists()
+
+
 def test_import_fails_if_nothing_can_be_carried_over() -> None:
     Path("config.yaml").write_text("{prompts: [p], tests: [{assert: [{type: javascript, value: 'true'}]}]}")
     result = run("config.yaml", "-o", "golden.jsonl", "--report", "report.json")

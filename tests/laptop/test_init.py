@@ -50,6 +50,13 @@ def test_init_writes_two_manifests_whose_cases_must_be_filled_in(tunegate):
         assert "40 mistakes" in result.stdout
 
 
+def test_next_commands_quote_the_folder(tunegate):
+    rows = [{"question": f"order {i} mugs", "answer": f"{i} mugs"} for i in range(300)]
+    code, output = init(tunegate, write(tunegate, "orders.jsonl", rows), "--output", "my orders")
+    assert code == 0, output
+    assert "tunegate run 'my orders' " in output
+
+
 def test_init_of_chats_writes_the_system_prompt_into_each_case(tunegate):
     def chat(i: int) -> list[dict[str, str]]:
         return [

@@ -92,6 +92,8 @@ def import_(
     _check_options(source, data, scorer, filter_)
     if output.exists():
         raise existing(output)
+    if report and report.resolve() == output.resolve():
+        raise click.UsageError("--report and --output name the same file")
     with _errors_name(file):
         if data:
             found = import_openai(file, data, incomplete=drop_assertions)

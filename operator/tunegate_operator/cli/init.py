@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast, get_args
@@ -174,12 +175,13 @@ def _print_result(folder: Path, found: CheckedData, described: DescribedData) ->
         click.echo(f"columns   {named} (guessed by their names; change them with --column)")
     click.echo(f"answers   {_answers(described)}; task metric {METRICS[described.answers]}")
     click.echo(f"written   {folder / JOB_FILE}, {folder / GATE_FILE}")
+    quoted = shlex.quote(str(folder))
     click.echo(f"""
 Next:
   1. Fill in the {CASES} golden cases in {folder / GATE_FILE}, and remove the todo of each.
-  2. tunegate validate {folder}    lists the cases that are left
-  3. tunegate plan {folder}        estimates rows, steps and memory
-  4. tunegate run {folder}         trains, judges and publishes""")
+  2. tunegate validate {quoted}    lists the cases that are left
+  3. tunegate plan {quoted}        estimates rows, steps and memory
+  4. tunegate run {quoted}         trains, judges and publishes""")
 
 
 def _answers(described: DescribedData) -> str:
