@@ -75,6 +75,17 @@ def test_two_different_layers_with_one_path_are_refused(registry, host, make_job
     assert not any("/blobs/" in request.path for request in registry.server.requests)
 
 
+@pytest.mark.parametrize(
+    "changed", [{"size": "large"}, {"annotations": "x"}, None], ids=["size", "annotations", "no object"]
+)
+def test_manifest_with_a_damaged_layer_is_refused(registry, host, make_job, needed, changed):
+    layers = [registry.push_file(name, content) for name, content in needed.items()]
+    registry.push("v1", *layers, {**layers[0], **changed} if changed else "layer")
+    root = make_job(source(host))
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "is not an OCI manifest" in failure(root).message
+
+
 def test_oci_layer_listed_twice_is_accepted(registry, host, make_job, needed):
     layers = [registry.push_file(name, content) for name, content in needed.items()]
     registry.push("v1", *layers, layers[0])

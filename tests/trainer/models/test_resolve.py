@@ -156,6 +156,7 @@ def test_truncated_weights_are_refused(tmp_path, source):
         (b"PK\x03\x04 something else altogether", "is not a safetensors file, or was not copied completely"),
         ((10).to_bytes(8, "little") + b"not a json", "is not a safetensors file"),
         ((14).to_bytes(8, "little") + b'{"w": {"x": 1}}'[:14], "is not a safetensors file"),
+        ((43).to_bytes(8, "little") + b'{"w": {"shape": [], "data_offsets": [0,0]}}', "is not a safetensors"),
         (b"", "is not a safetensors file"),
     ],
 )

@@ -71,7 +71,8 @@ def find_model(address: Address, choose: Choose) -> RemoteModel:
     reference = Reference.parse(address)
     registry = Registry(address, reference.repository)
     digest, manifest = with_retries(address.field, lambda: _manifest(address, registry, reference))
-    layers = list(dict.fromkeys(_layer(address, entry) for entry in manifest.get("layers", [])))
+    with _damage_reported(address):
+        layers = list(dict.fromkeys(_layer(address, entry) for entry in manifest.get("layers", [])))
     check_paths(address, layers)
     chosen = layers
     if any(layer.is_weights for layer in layers):
@@ -107,7 +108,8 @@ def _manifest(address: Address, registry: Registry, reference: Reference) -> tup
         )
     if "manifests" not in manifest:
         return digest, manifest
-    chosen = _for_this_platform(address, manifest["manifests"])
+    with _damage_reported(address):
+        chosen = _for_this_platform(address, manifest["manifests"])
     found, inner = _document(address, registry, chosen)
     if found != chosen:
         raise BadDataError(
@@ -128,14 +130,21 @@ def _document(address: Address, registry: Registry, name: str) -> tuple[str, Map
                 raise BadDataError(
                     f"{address.field}: the manifest of {address.uri} is larger than 4 MiB", _PUSH_AGAIN
                 )
-    try:
+    with _damage_reported(address):
         manifest = json.loads(content)
         manifest["schemaVersion"]
-    except (ValueError, TypeError, KeyError) as error:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}", manifest
+
+
+@contextmanager
+def _damage_reported(address: Address) -> Iterator[None]:
+    """Raise :class:`BadDataError` if a value in a manifest is missing or has another type."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadDataError(
             f"{address.field}: the manifest of {address.uri} is not an OCI manifest", _PUSH_AGAIN
         ) from error
-    return f"sha256:{hashlib.sha256(content).hexdigest()}", manifest
 
 
 def _for_this_platform(address: Address, manifests: Sequence[Mapping[str, Any]]) -> str:

@@ -87,6 +87,7 @@ def _header(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(length))
         tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
         for tensor in tensors.values():
+            tensor["dtype"].lower()
             prod(tensor["shape"])
             tensor["data_offsets"][1] + 0
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
