@@ -278,6 +278,17 @@ def test_samples_do_not_depend_on_the_number_of_ranks(model, tokenizer, prompts,
     assert all(of_ranks)
 
 
+def test_answer_that_ends_with_the_context_does_not_disturb_its_batch(tmp_path):
+    """One prompt ends with the context, and the others go on: the batch shrinks only with several of them."""
+    lengths = {"ffn_dim": 64, "word_embed_proj_dim": 64, "max_position_embeddings": 32}
+    folder = save_random_model(tmp_path / "opt", OPTConfig, **lengths)
+    model = load_base(folder, "float32", torch.device("cpu"))
+    prompts = [[5 + i % 7 for i in range(28)], *([5 + n, 6, 7, 8, 9] for n in range(15))]
+    together = greedy(model, prompts, 20, stops=[])
+    assert [len(answer) for answer in together] == [4, *[20] * 15]
+    assert together == [greedy(model, [prompt], 20, stops=[])[0] for prompt in prompts]
+
+
 def test_answers_end_with_the_context_of_the_model(tmp_path, prompts):
     """OPT has a table of positions, so that a longer text would be an error."""
     lengths = {"ffn_dim": 64, "word_embed_proj_dim": 64, "max_position_embeddings": 64}

@@ -217,7 +217,8 @@ def decode(
     logits, cache, mask = batch.logits, batch.cache, batch.mask
     positions = mask.sum(-1, keepdim=True)
     answers: list[list[int]] = [[] for _ in prompts]
-    room = [context_length(causal_lm.config) - len(prompt) for prompt in prompts]
+    context = context_length(causal_lm.config)
+    room = [context - len(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))  # the index of the prompt of each row in the batch
     done: set[int] = set()
     for length in range(1, max_new_tokens + 1):
@@ -244,7 +245,7 @@ def decode(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        positions = positions + 1
+        positions = (positions + 1).clamp(max=context - 1)  # done rows may be computed beyond the context
     return answers
 
 
