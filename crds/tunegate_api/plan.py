@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
-from tunegate_api.meta import Decimal, Listed, Mapped, Sha256, StatusModel
+from tunegate_api.meta import Count, Decimal, Listed, Mapped, Sha256, StatusModel
 
 
 class TrainingParameters(StatusModel):
@@ -24,14 +24,14 @@ class TrainingParameters(StatusModel):
     epochs: float
     learning_rate: float
     scheduler: str
-    warmup_steps: int
+    warmup_steps: Count
     weight_decay: float
     max_grad_norm: float
-    batch_size: int
+    batch_size: Count
     """Number of examples per optimizer step; for DPO, number of pairs."""
-    micro_batch_size: int
+    micro_batch_size: Count
     """Number of examples per forward pass; for DPO, number of pairs."""
-    max_length: int
+    max_length: Count
     """Maximum length of an example in tokens."""
     seed: int
     dtype: str
@@ -66,11 +66,11 @@ class StagePlan(StatusModel):
     later stage starts from the best passing checkpoint of the previous stage. Adapter: the stage continues to
     train the adapter of this checkpoint. Merged: the stage starts from the whole model of this checkpoint; an
     adapter in the checkpoint is merged into its base model first."""
-    total_steps: int
+    total_steps: Annotated[Count, Field(ge=1)]
     """Number of optimizer steps."""
-    checkpoint_steps: Listed[int]
+    checkpoint_steps: Listed[Count]
     """Optimizer steps at which a checkpoint is saved and evaluated. The last one is ``total_steps``."""
-    tokens: int
+    tokens: Count
     """Number of tokens in one epoch, including prompts."""
     gates: Listed[str]
     parallelism: Literal["DDP", "FSDP"] | None = None
@@ -88,7 +88,7 @@ class StagePlan(StatusModel):
 class SplitPlan(StatusModel):
     """A file in the workspace with the rows or preference pairs of one split."""
 
-    rows: int
+    rows: Count
     sha256: Sha256
     examples_sha256: Sha256 | None = None
     """Digest of the file with the tokenized rows or pairs. Only the train split has such a file."""
@@ -149,7 +149,7 @@ class JudgePlan(StatusModel):
     """Ids of the rows of the sample with a good score. Empty if the judge is not calibrated, and for the
     judge of a gate."""
     bad: Listed[JudgedBad] = []
-    faults: Mapped[int] = {}
+    faults: Mapped[Count] = {}
     """Number of failed requests by kind of fault, see :class:`tunegate_trainer.inference.faults.Fault`."""
 
 
@@ -168,7 +168,7 @@ class ProductionPlan(StatusModel):
     """The sample of production inputs that the training inputs were compared with."""
 
     source_sha256: Sha256
-    rows: int
+    rows: Count
     """Number of distinct inputs."""
     distribution_auc: Annotated[Decimal | None, Field(alias="distributionAUC")] = None
     """Area under the ROC curve of a classifier that distinguishes training inputs from production inputs.
@@ -179,9 +179,9 @@ class MixedPlan(StatusModel):
     """A source in `data.mix`."""
 
     source_sha256: Sha256
-    rows: int
+    rows: Count
     """Number of its rows that are trained on, each counted once."""
-    rows_per_epoch: int
+    rows_per_epoch: Count
     """Number of its rows in each epoch, each counted as often as `weight` repeats it."""
 
 
@@ -190,7 +190,7 @@ class DataPlan(StatusModel):
     train: SplitPlan
     dev: SplitPlan
     test: SplitPlan
-    dropped: int
+    dropped: Count
     """Number of dropped rows and pairs. data/report.json gives the reason for each."""
     mix: Listed[MixedPlan] = []
     """The sources in `data.mix`, whose rows are a part of `train`."""
@@ -234,7 +234,7 @@ class ModelPlan(StatusModel):
     digest: Sha256
     """Digest of the source files. If these files were converted or merged, the digest also depends on the
     version of the code that did this. The folder of the model in ``models/`` has this name."""
-    parameters: int
+    parameters: Count
     start_from: StartPlan | None = None
     """The artifact of the job in `model.startFrom`. None if the spec has no `model.startFrom`."""
     chat_template_args: Mapped[Any] = {}

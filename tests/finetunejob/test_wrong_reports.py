@@ -36,6 +36,29 @@ def test_report_with_a_number_that_status_cannot_show_is_refused(part, values):
         parse_report(json.dumps(report).encode())
 
 
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("stages", {"totalSteps": 10**400}),
+        ("stages", {"totalSteps": -5}),
+        ("stages", {"totalSteps": 0}),
+        ("stages", {"tokens": 10**30}),
+        ("data", {"dropped": 10**30}),
+        ("model", {"parameters": 10**30}),
+    ],
+)
+def test_plan_with_a_number_that_status_cannot_show_is_refused(part, values):
+    world = World()
+    world.apply_all()
+    world.until_checkpoint()
+    report = json.loads(world.outbox["data.json"].model_dump_json(by_alias=True))
+    parse_report(json.dumps(report).encode())
+    changed = report["plan"][part]
+    (changed[0] if part == "stages" else changed).update(values)
+    with pytest.raises(UnreadableError):
+        parse_report(json.dumps(report).encode())
+
+
 @pytest.mark.parametrize("values", [{"loss": 1e-300}, {"seconds": 1e-300}, {"trainingSeconds": 1e-300}])
 def test_report_with_a_tiny_number_does_not_delay_the_deadline(values):
     world = World()
