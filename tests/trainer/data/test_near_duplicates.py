@@ -42,6 +42,11 @@ def test_documents_of_different_symbols_are_no_near_duplicates():
     assert found([*documents, ("👎", "😢 ")]) == {4: 1}
 
 
+def test_forms_of_the_same_symbols_are_duplicates():
+    documents = [("\u2764\ufe0f", "!!"), ("\u2764", "\uff01\uff01")]
+    assert found(documents) == {1: 0}
+
+
 def test_copies_of_long_documents_are_found_in_smaller_batches(monkeypatch):
     monkeypatch.setattr(near_duplicates, "_COMPARED_WORDS", 100)
     documents = [(text, "yes") for text in texts(20)]

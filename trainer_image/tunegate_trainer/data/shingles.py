@@ -51,8 +51,17 @@ def words_of(text: str) -> list[str]:
     forms. In a text of symbols alone, such as emojis, each symbol counts as a word: otherwise all such texts
     would be equal."""
     if text.isascii():
-        return _ASCII_WORDS.findall(text.lower()) or [*"".join(text.split())]
-    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold()) or [*"".join(text.split())]
+        return _ASCII_WORDS.findall(text.lower()) or _symbols(text)
+    normalized = unicodedata.normalize("NFKC", text).casefold()
+    return _WORDS.findall(normalized) or _symbols(normalized)
+
+
+def _symbols(text: str) -> list[str]:
+    """Return the characters of a text, without spaces and marks, such as those that choose the form of an
+    emoji."""
+    return [
+        character for character in text if not character.isspace() and unicodedata.category(character) != "Mn"
+    ]
 
 
 class _WordHashes(dict[str, int]):
