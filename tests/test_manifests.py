@@ -203,6 +203,16 @@ FAULTS = [
         ["a.yaml:3: not YAML: maybe cannot be read as bool"],
     ),
     (
+        "a time that is none",
+        "apiVersion: v1\nkind: A\nspec: !!timestamp foo\n",
+        ["a.yaml:3: not YAML: foo cannot be read as timestamp"],
+    ),
+    (
+        "an empty number",
+        "apiVersion: v1\nkind: A\nspec: !!float ''\n",
+        ["a.yaml:3: not YAML: an empty value cannot be read as float"],
+    ),
+    (
         "lists that are nested too deeply",
         f"apiVersion: v1\nkind: A\nspec: {'[' * 1000}{']' * 1000}\n",
         ["a.yaml:1: not a manifest: it is nested too deeply"],

@@ -252,8 +252,8 @@ class _Loader(yaml.SafeLoader):
         node does not have a value of its type."""
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, KeyError) as error:
-            shown = shorten(str(node.value), _SHOWN)
+        except (ValueError, KeyError, AttributeError, IndexError) as error:
+            shown = shorten(str(node.value), _SHOWN) or "an empty value"
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
                 problem=f"{shown} cannot be read as {kind}", problem_mark=node.start_mark

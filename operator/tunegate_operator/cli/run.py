@@ -1,5 +1,6 @@
 """The command `tunegate run`, and the commands that run a job on this machine after a decision."""
 
+import errno
 import getpass
 import signal
 import time
@@ -145,7 +146,9 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:  # the reader of the output has ended; click ends the command silently
         raise
-    except OSError as error:  # for example, the folder is read-only or the disk is full
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise  # no file caused it
         raise click.ClickException(f"a file in the folder {short(runs)} cannot be used: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(exit_codes.INTERRUPTED) from None
