@@ -25,6 +25,8 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
 MIN_DETECTION = "minDetection"
 CALIBRATION = "calibration"
 """The name of the rule that states the error rate of a gate without `minDetection`. It always passes."""
+_COMPUTATION = 2
+"""Version of the computation of error rates. Increase it when a change makes earlier rates wrong."""
 _UNRELATED = {"maxDropBetweenCheckpoints", "onRegression", "requiredTags"}
 """Thresholds on which the error rate does not depend."""
 
@@ -39,8 +41,10 @@ class GateCalibration:
 
 
 def thresholds_digest(thresholds: Thresholds) -> str:
-    """Return the first 12 characters of the digest of the thresholds that the error rate depends on."""
+    """Return the first 12 characters of the digest of the thresholds that the error rate depends on, and of
+    the version of its computation."""
     wire = {name: value for name, value in thresholds.to_wire().items() if name not in _UNRELATED}
+    wire["computation"] = _COMPUTATION
     return sha256_text(json.dumps(wire, sort_keys=True))[:12]
 
 
