@@ -66,8 +66,8 @@ class StagePlan(StatusModel):
     later stage starts from the best passing checkpoint of the previous stage. Adapter: the stage continues to
     train the adapter of this checkpoint. Merged: the stage starts from the whole model of this checkpoint; an
     adapter in the checkpoint is merged into its base model first."""
-    total_steps: Annotated[Count, Field(ge=1)]
-    """Number of optimizer steps."""
+    total_steps: Count
+    """Number of optimizer steps. 0 in a forecast for data that cannot be read."""
     checkpoint_steps: Listed[Count]
     """Optimizer steps at which a checkpoint is saved and evaluated. The last one is ``total_steps``."""
     tokens: Count
