@@ -210,7 +210,7 @@ def test_every_decision_emits_an_event_and_status_keeps_the_newest():
     assert [decision.reason for decision in world.status().decisions] == expected
 
 
-def test_decision_in_the_manifest_of_an_earlier_job_does_not_apply_to_a_new_job():
+def test_decision_about_a_stop_of_an_earlier_job_is_not_used():
     world = stopped()
     decide(world, CONTINUE_ANNOTATION)
     assert world.run().phase is Phase.SUCCEEDED

@@ -330,7 +330,7 @@ def stage(**training: object) -> dict[str, object]:
     return {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": training}
 
 
-def test_golden_prompt_without_room_for_an_answer_is_refused_before_training(make_job):
+def test_golden_prompt_as_long_as_the_context_is_refused(make_job):
     case = {"id": "long", "prompt": "mug " * 600, "expect": [{"type": "contains", "value": "mug"}]}
     root = make_job(jsonl(100), gates={"orders": gate_spec([case])})
     assert run(root) == ExitCode.USER_ERROR
@@ -338,7 +338,7 @@ def test_golden_prompt_without_room_for_an_answer_is_refused_before_training(mak
     assert failure(root).endswith("tokens, but the model's context has 512")
 
 
-def test_golden_prompt_without_room_for_an_answer_is_a_warning_in_a_dry_run(make_job):
+def test_golden_prompt_as_long_as_the_context_is_a_warning_in_a_dry_run(make_job):
     case = {"id": "long", "prompt": "mug " * 600, "expect": [{"type": "contains", "value": "mug"}]}
     gates = {"orders": gate_spec(golden_cases()), "dry": gate_spec([case], dryRun=True)}
     root = make_job(jsonl(100), gates=gates)

@@ -59,7 +59,7 @@ def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_roo
     assert [each.outcomes for each in reported if (each.stage, each.step) == ("more", 0)] == [start.outcomes]
 
 
-def test_scores_are_used_if_the_pod_was_killed_before_it_wrote_the_evaluation(make_root, judge):
+def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge):
     gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation={"maxNewTokens": 6, "batchSize": 32})
     root = make_root(checkpoint_steps=(3,), gates={"orders": gate})
     write_calibration(root)
