@@ -104,6 +104,12 @@ def test_waiting_job_exports_the_time_when_its_wait_began():
     assert Scrape(world).of_job("phase_start_timestamp_seconds", phase="Pending") == since.timestamp()
 
 
+def end_of_last_pod(world: World) -> float:
+    ended = world.status().attempts[-1].finished
+    assert ended is not None
+    return ended.timestamp()
+
+
 def test_suspended_job_has_the_time_of_its_suspension():
     world = World()
     world.apply_all()
@@ -112,11 +118,10 @@ def test_suspended_job_has_the_time_of_its_suspension():
     world.edit(suspend=True)
     world.run()
     assert world.status().phase == "Suspended"
-    ended = world.status().attempts[-1].finished
-    assert ended is not None
+    ended = end_of_last_pod(world)
     world.advance(50)
     start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="Suspended")
-    assert start == ended.timestamp()
+    assert start == ended
 
 
 def test_queued_later_stage_has_the_time_when_its_own_wait_began():
@@ -180,11 +185,10 @@ def test_job_that_awaits_its_review_has_the_end_of_its_data_pod():
     world.apply_all(job.obj())
     world.run()
     assert world.status().phase == "AwaitingReview"
-    ended = world.status().attempts[-1].finished
-    assert ended is not None
+    ended = end_of_last_pod(world)
     world.advance(3600)
     start = Scrape(world).of_job("phase_start_timestamp_seconds", phase="AwaitingReview")
-    assert start == ended.timestamp()
+    assert start == ended
 
 
 def test_job_finished_a_day_ago_is_exported_only_in_the_count_by_phase():
