@@ -2,20 +2,15 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, plan_digest
-from tunegate_api.judging.judgement import Judgement, best_judged, judge_checkpoint, judge_checkpoints
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.results import Subject
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.data_status import MAX_DATA_CHECKS, DataStatus
-from tunegate_api.v1alpha1.evaluation_status import (
-    BaselineDigest,
-    CheckpointReference,
-)
+from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
 from tunegate_api.v1alpha1.finetunejob_status import (
     MAX_BASELINES,
-    MAX_CHECKPOINTS,
     MAX_IMAGE_ID,
     ModelStatus,
     PlanStatus,
@@ -26,11 +21,10 @@ from tunegate_operator.children.observed import ChildState
 from tunegate_operator.engine.controller import Create, Put
 from tunegate_operator.finetunejob.advice import advise
 from tunegate_operator.finetunejob.build import plan_config_map, results_config_map
+from tunegate_operator.finetunejob.checkpoints import judged_checkpoints
 from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Run
-from tunegate_operator.finetunejob.judge import checkpoint_status
 from tunegate_operator.finetunejob.observe import ObservedJob
-from tunegate_operator.finetunejob.status_size import rates_only, without_cases
 from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import Step
 
@@ -133,15 +127,8 @@ def show_progress(run: Run) -> None:
     """Show the starting models, the checkpoints, the best checkpoint, and the progress of training."""
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
-    judged: list[Judgement] = []
-    best = None
-    for stage in stages:
-        of_stage = judge_checkpoints(request, results, stage)
-        judged += of_stage
-        if candidate := best_judged(of_stage):
-            run.best[stage] = candidate.step
-            best = CheckpointReference(stage=stage, step=candidate.step)
-    shown = [checkpoint_status(each, results) for each in _bounded(judged, best)]
+    judged = judged_checkpoints(request, results)
+    run.best.update(judged.best_steps)
     training = next(
         (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
     )
@@ -153,25 +140,10 @@ def show_progress(run: Run) -> None:
     reports = [report for step in steps if (report := observed.report_of(step))]
     before = draft.status.progress
     reached = before.model_copy(update={"activity": None}) if before else None
-    starts = [
-        checkpoint_status(judge_checkpoint(request, results, e), results)
-        for stage in stages
-        for e in results.find(Subject.START, stage)
-    ]
     draft.set(
-        start=[*(rates_only(s) for s in starts[:-1]), *starts[-1:]],
-        checkpoints=[*map(without_cases, shown[:-1]), *shown[-1:]],
-        checkpoints_omitted=len(judged) - len(shown),
-        best_checkpoint=best,
+        start=list(judged.start),
+        checkpoints=list(judged.checkpoints),
+        checkpoints_omitted=judged.omitted,
+        best_checkpoint=judged.best,
         progress=next((r.progress for r in reversed(reports) if r.progress), reached),
     )
-
-
-def _bounded(judged: list[Judgement], best: CheckpointReference | None) -> list[Judgement]:
-    """Return the newest checkpoints and the best one. Checkpoints with more gates are larger, so fewer of
-    them are returned."""
-    gates = max((len(c.gates) for c in judged), default=1)
-    room = max(2, MAX_CHECKPOINTS // max(1, gates))
-    kept, older = judged[-room:], [c.evaluation for c in judged[:-room]]
-    found = [i for i, c in enumerate(older) if best and (c.stage, c.step) == (best.stage, best.step)]
-    return [*(judged[i] for i in found), *kept[len(found) :]]
