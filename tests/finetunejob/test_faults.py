@@ -139,6 +139,7 @@ def test_operator_crash_around_any_write_does_not_change_the_end_state(checkpoin
         )
 
 
+@pytest.mark.slow
 @LIVES
 @POSTS
 def test_failed_write_does_not_change_the_end_state(checkpoints, ttl, final, posts):

@@ -124,6 +124,7 @@ def test_passed_verdict_cannot_be_overridden(approvable):
     assert approvable.status()["phase"] == "AwaitingApproval"
 
 
+@pytest.mark.slow
 def test_overridden_model_is_published_with_its_failed_verdict(overridable):
     refused = overridable("approve", "orders", "--reason", "sure")
     assert "the verdict of FineTuneJob orders is Failed: override or reject it" in refused.stdout

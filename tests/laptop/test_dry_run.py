@@ -34,6 +34,7 @@ def write(tunegate: Command, model: Path, job: str, *, dry_run: bool, enforced: 
     return tunegate.write_all([*inputs, gate, stricter, spec], job)
 
 
+@pytest.mark.slow
 def test_failed_dry_run_is_published_and_the_enforced_gate_blocks(
     tunegate: Command, tiny_model: Path
 ) -> None:

@@ -21,6 +21,7 @@ def overdue(
     command.kill()
 
 
+@pytest.mark.slow
 def test_command_waits_for_the_trainer_to_save_after_the_deadline(overdue):
     command, result = overdue
     assert result.returncode == 1, result.stdout

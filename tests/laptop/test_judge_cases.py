@@ -75,6 +75,7 @@ def test_uncalibrated_judge_fails_the_job_before_training(tunegate, tiny_model, 
     assert "checkpoints" not in status
 
 
+@pytest.mark.slow
 def test_judge_that_fails_after_its_calibration_gives_the_verdict_error(tunegate, tiny_model, judge):
     def no_score(row: dict[str, Any], number: int) -> str:
         is_calibration = row["prompt"][0]["content"].startswith("calibration")

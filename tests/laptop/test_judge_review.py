@@ -49,6 +49,7 @@ def write(command: Command, model: Path, judge: JudgeServerStub) -> str:
     return command.write_all([*more, *manifests(model, data=data, **FEW_CHECKPOINTS)])
 
 
+@pytest.mark.slow
 def test_calibrated_judge_lets_the_job_train(tunegate, tiny_model, judge):
     result = tunegate("run", write(tunegate, tiny_model, judge))
     assert result.returncode == 0, result.stdout

@@ -52,6 +52,7 @@ def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
 
+@pytest.mark.slow
 def test_recreated_gate_still_finds_its_baseline(published, tiny_model):
     good, worse = one_after_the_other(tiny_model)
     uid = published.object("good")["metadata"]["uid"][:5]
@@ -74,6 +75,7 @@ def test_new_gate_with_a_grown_set_judges_the_published_version_again(published,
     ), result.stdout
 
 
+@pytest.mark.slow
 def test_ten_fixes_do_not_hide_ten_new_failures(tunegate, tiny_model):
     good, other = with_other_failures(*one_after_the_other(tiny_model))
     assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0

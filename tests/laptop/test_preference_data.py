@@ -46,6 +46,7 @@ def sample(command: Command, model: Path, *options: str) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_commands_of_the_page_lead_to_pairs_that_a_job_accepts(tunegate: Command, tiny_model: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]

@@ -7,7 +7,7 @@ import pytest
 
 from support.command import DPO_AFTER_SFT, manifests, preference_pairs
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 WHOLE = {
     "name": "whole",

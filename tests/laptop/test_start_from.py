@@ -56,6 +56,7 @@ def test_start_from_a_stopped_job_is_refused(quick):
     assert "starts from job orders, which has not ended: its phase is Stopped." in result.stdout
 
 
+@pytest.mark.slow
 def test_jobs_of_one_command_run_in_start_from_order(quick):
     quick.environment["STAND_IN"] = "passes"
     later = manifests(Path("/nowhere"), "later", model={"startFrom": "orders"})[-1]

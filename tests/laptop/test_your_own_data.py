@@ -14,7 +14,7 @@ import yaml
 from support.command import Command
 from tunegate_operator.laptop.object_folder import to_yaml
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
 WORDS = {

@@ -19,9 +19,8 @@ from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.preference import REFERENCE
 
 PAGE = 4096
-pytestmark = pytest.mark.skipif(
-    not has_mounts(), reason="no user namespaces on this machine: unshare --user fails"
-)
+NO_MOUNTS = "no user namespaces on this machine: unshare --user fails"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_mounts(), reason=NO_MOUNTS)]
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:
@@ -41,10 +40,7 @@ def stage_folder(root: TrainerRoot, stage: str) -> Path:
     return root.workspace / root.paths.stage(stage)
 
 
-@pytest.mark.parametrize(
-    "room",
-    [pytest.param(0, id="losses", marks=pytest.mark.slow), pytest.param(8 * PAGE, id="checkpoint")],
-)
+@pytest.mark.parametrize("room", [pytest.param(0, id="losses"), pytest.param(8 * PAGE, id="checkpoint")])
 def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(
     make_root, make_trained_root, room
 ):
@@ -56,7 +52,6 @@ def test_full_volume_is_a_storage_error_while_writing_losses_or_checkpoint(
     assert root.evaluation(2).digest == whole.evaluation(2).digest
 
 
-@pytest.mark.slow
 def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_trained_root):
     later = [dpo_plan(checkpoint_steps=(2,))]
     whole, root = (make_trained_root(checkpoint_steps=(2,), later=later) for _ in range(2))
@@ -69,7 +64,6 @@ def test_full_volume_is_a_storage_error_while_writing_dpo_reference(make_trained
     assert (folder / REFERENCE).read_bytes() == (stage_folder(whole, "dpo") / REFERENCE).read_bytes()
 
 
-@pytest.mark.slow
 def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_trained_root):
     later = [stage_plan("more", (2,), starts_from="Merged")]
     whole, root = (make_trained_root(checkpoint_steps=(2,), later=later) for _ in range(2))
@@ -82,7 +76,6 @@ def test_full_volume_is_a_storage_error_while_merging_the_previous_stage(make_tr
     assert not list(folder.glob("scratch*")), "what did not fit is gone"
 
 
-@pytest.mark.slow
 def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, make_trained_root, tmp_path):
     earlier = make_trained_root(checkpoint_steps=(2,))
     plan = earlier.context().plan
@@ -114,7 +107,6 @@ def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, m
     assert list(models.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_read_only_volume_is_a_storage_failure(make_trained_root):
     root = make_trained_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(2,))])
     before = all_files(root.workspace)
@@ -126,7 +118,6 @@ def test_read_only_volume_is_a_storage_failure(make_trained_root):
     train(root, "dpo", start_step=2)
 
 
-@pytest.mark.slow
 def test_full_volume_is_a_storage_error_while_saving_training_state(make_root):
     """PyTorch writes the state, and raises its own type of error if writing fails."""
     root = make_root(checkpoint_steps=(2,))

@@ -64,6 +64,7 @@ def outcome(found: Finding, limit: Fraction = LIMIT) -> str:
     return "Refused" if found.share is not None and found.share > limit else "Passed"
 
 
+@pytest.mark.slow
 def test_two_parts_of_one_source_pass_nearly_always(compare):
     results = [outcome(compare(orders(seed), orders(100 + seed, 80))) for seed in range(20)]
     assert results.count("Passed") >= 19

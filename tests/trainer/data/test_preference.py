@@ -370,6 +370,7 @@ def test_job_with_only_dpo_stages_needs_enough_pairs(make_job):
     )
 
 
+@pytest.mark.slow
 def test_held_out_rows_or_pairs_above_the_limit_give_warnings(make_job):
     rows = lines(*({"prompt": f"row {i}", "completion": f"{i} mugs"} for i in range(4100)))
     stages = [{"name": "dpo", "method": "DPO", "adapter": {"type": "LoRA"}}]

@@ -116,6 +116,7 @@ def test_review_sample_has_training_rows_and_is_pinned_in_the_plan(make_job):
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_held_out_rows_above_the_maximum_cause_a_warning(make_job):
     root = make_job(jsonl(5000), data={"heldOut": {"fraction": "0.5"}, "checks": NOT_COMPARED})
     assert run(root) == ExitCode.OK
@@ -238,6 +239,7 @@ def test_too_few_rows_are_a_warning_under_warn_policy(make_job):
     assert "data has 80 training rows, but data.goal StyleOrFormat needs at least 200" in warnings
 
 
+@pytest.mark.slow
 def test_more_than_10000_rows_without_a_review_are_refused(make_job):
     many = jsonl(11_000)
     root = make_job(many, data={"sizePolicy": "Refuse", "heldOut": {"fraction": "0.05"}})

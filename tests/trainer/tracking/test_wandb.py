@@ -51,6 +51,7 @@ def start(make_root, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_pods_of_a_job_send_each_point_once_to_one_wandb_group(start, server, at_step):
     root = start()
     server.key = KEY

@@ -157,7 +157,11 @@ def assert_same_run(
 
 
 @pytest.mark.parametrize(
-    "parameters", [WITHOUT_DROPOUT, WITHOUT_DROPOUT | ALL_WEIGHTS], ids=["LoRA", "all weights"]
+    "parameters",
+    [
+        pytest.param(WITHOUT_DROPOUT, id="LoRA"),
+        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, id="all weights", marks=pytest.mark.slow),
+    ],
 )
 def test_two_ranks_give_the_same_results_as_one(make_distributed_root, base_model, exact, parameters):
     parameters = {**parameters, "batch_size": 8}
@@ -218,6 +222,7 @@ def test_two_ranks_with_gradient_checkpointing_give_same_results_as_one(
     assert_same_run(one, two, (3, 6))
 
 
+@pytest.mark.slow
 def test_two_ranks_with_fsdp_give_the_same_results_as_one(make_distributed_root):
     parameters = {**WITHOUT_DROPOUT, **ALL_WEIGHTS, "batch_size": 8}
     one = make_distributed_root(1, parameters=parameters)
@@ -227,14 +232,13 @@ def test_two_ranks_with_fsdp_give_the_same_results_as_one(make_distributed_root)
     assert_same_run(one, two, (3, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "spec"),
     [
         pytest.param(WITHOUT_DROPOUT, {}, id="LoRA"),
-        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, {}, id="all weights", marks=pytest.mark.slow),
-        pytest.param(
-            WITHOUT_DROPOUT | ALL_WEIGHTS, {"parallelism": "FSDP"}, id="FSDP", marks=pytest.mark.slow
-        ),
+        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, {}, id="all weights"),
+        pytest.param(WITHOUT_DROPOUT | ALL_WEIGHTS, {"parallelism": "FSDP"}, id="FSDP"),
     ],
 )
 def test_two_ranks_give_the_same_dpo_results_as_one(make_distributed_root, parameters, spec):
@@ -265,6 +269,7 @@ CompletionTrainer.token_losses = fits
 """
 
 
+@pytest.mark.slow
 def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all_ranks(make_distributed_root):
     parameters = WITHOUT_DROPOUT | {"batch_size": 8, "micro_batch_size": 4}
     whole, root = make_distributed_root(parameters=parameters), make_distributed_root(parameters=parameters)
@@ -452,6 +457,7 @@ def test_only_the_primary_asks_the_judge_and_the_guardrail(make_distributed_root
     assert root.evaluation(20).outcomes["golden/orders"] == "pppppp"
 
 
+@pytest.mark.slow
 def test_primary_keeps_scratch_folder_until_other_ranks_have_read_it(make_distributed_root):
     root = make_distributed_root(parameters=WITHOUT_DROPOUT)
     assert Pods(root, before=LATE_READER).end() == [ExitCode.OK] * 2
