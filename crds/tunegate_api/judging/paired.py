@@ -105,8 +105,10 @@ def is_at_least(counts: PairedCounts, limit: Fraction) -> bool:
 def bounds(counts: PairedCounts, limit: Fraction) -> tuple[int, int]:
     """Return the lower and the upper 95 % bound of the drop in tenths of a percentage point, cut off.
 
-    Each bound is on the wrong side of the true drop with a probability of at most ``ALPHA``. Both agree with
-    :func:`is_below` and :func:`is_at_least`.
+    Each bound is on the wrong side of the true drop with a probability of at most ``ALPHA``, except that the
+    order of the results depends on the drop: for about one of 60 results, a few drops beyond the bound are
+    not rejected, because of a probability of up to 0.064 instead of 0.05. Verdicts only use :func:`is_below`
+    and :func:`is_at_least`, with which both bounds agree.
     """
     return -min(_highest_kept(counts.swapped, -limit) + 1, 1000), _highest_kept(counts, limit)
 
@@ -124,8 +126,9 @@ def fewest_cases(limit: Fraction) -> int:
 
 
 def _highest_kept(counts: PairedCounts, limit: Fraction) -> int:
-    """Return the upper bound of the drop in tenths of a percentage point, cut off: the largest drop that is
-    not rejected. ``q`` has only the values at ``_PLACES``, except for the drop ``limit``."""
+    """Return the upper bound of the drop in tenths of a percentage point, cut off: a drop that is not
+    rejected, while the next larger one is. ``q`` has only the values at ``_PLACES``, except for the drop
+    ``limit``."""
     counts = counts.of_independent
     kept, rejected = floor(10 * counts.drop), 1001
     if is_below(counts, limit):
