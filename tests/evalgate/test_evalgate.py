@@ -164,10 +164,17 @@ def test_inline_cases_make_the_gate_ready():
     assert ready(world) == ("True", GateReason.GOLDEN_READ, "1 case")
 
 
-def test_ready_message_counts_groups_as_independent_cases():
+@pytest.mark.parametrize(
+    ("policy", "end"),
+    [
+        ("NonInferior", "; for a model with the same outcomes, have at least 59"),
+        ("Points", "and one that is worse by 12.1 points at most 5 of 100"),
+    ],
+)
+def test_ready_message_counts_groups_as_independent_cases(policy, end):
     rows = [json.loads(line) for line in golden_text().splitlines()]
     text = "".join(json.dumps(row | {"group": f"template-{i // 2}"}) + "\n" for i, row in enumerate(rows))
-    gate = make_gate().with_thresholds(policy="NonInferior").obj()
+    gate = make_gate().with_thresholds(policy=policy).obj()
     gate["spec"]["golden"]["sha256"] = sha256_text(text)
     world = World()
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
@@ -175,7 +182,7 @@ def test_ready_message_counts_groups_as_independent_cases():
     state, _, message = ready(world)
     assert state == "True"
     assert message.startswith("100 cases; groups count as 50 independent cases; a model that is worse by")
-    assert message.endswith("; for a model with the same outcomes, have at least 59")
+    assert message.endswith(end)
 
 
 def sealed_world(cases: int) -> World:

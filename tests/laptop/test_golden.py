@@ -40,6 +40,15 @@ def test_lint_of_a_good_set_states_what_it_detects(tunegate: Command) -> None:
     )
 
 
+def test_lint_counts_cases_of_a_group_together(tunegate: Command) -> None:
+    cases = [
+        {**TOTAL, "id": f"case-{n}", "prompt": f"Invoice {n}", "group": f"template-{n % 20}"}
+        for n in range(100)
+    ]
+    result = tunegate("golden", "lint", write(tunegate.folder, "golden.jsonl", LEAK, *cases[1:]))
+    assert "100 cases; by default, groups count as 20 independent cases; a model that" in result.stdout
+
+
 def test_lint_shows_weak_cases_and_fails_if_one_is_unpassable(tunegate: Command) -> None:
     broken = {**TOTAL, "id": "broken", "expect": [*TOTAL["expect"], {"type": "equals", "value": "12"}]}
     name = write(tunegate.folder, "golden.jsonl", TOTAL, broken)

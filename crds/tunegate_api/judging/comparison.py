@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Protocol
 
+from tunegate_api.judging.groups import independent_cases
 from tunegate_api.judging.new_failures import allowed
 from tunegate_api.judging.non_inferior import NonInferior
 from tunegate_api.judging.outcomes import (
@@ -19,7 +20,6 @@ from tunegate_api.judging.outcomes import (
     RuleFinding,
     Rules,
     VerdictState,
-    independent_cases,
     new_failures,
     passed_count,
     rate,
@@ -135,7 +135,7 @@ class _Comparison:
         message = (
             f"golden {passed}/{total}, {label} {base_passed}/{total}: {POLICIES[rules.policy].text(compared)}"
         )
-        most, new = allowed(rules.max_new_failures, total), self._new_failures
+        most, new = self._allowed, self._new_failures
         if new:
             message += f"; new failures {len(new)}, at most {most}: {summarize(new, 5)}"
         if not self.baseline.by_case:
@@ -166,11 +166,11 @@ class _Comparison:
     def decide(self) -> tuple[VerdictState, Callable[[str], str]]:
         """Return the result of the comparison, and a function that adds the reason to its message. The
         message is not needed for the result, and takes much longer with bounds."""
-        total, rules, policy = len(self.cases.ids), self.rules, POLICIES[self.rules.policy]
+        rules, policy = self.rules, POLICIES[self.rules.policy]
         compared, by_case, missing = self._compared, self.baseline.by_case, self._not_measured
         counts, limit = compared.counts, compared.limit
         loses_too_much = self._loses_too_much(counts, passed_count(self.before))
-        too_many = len(self._new_failures) > allowed(rules.max_new_failures, total)
+        too_many = len(self._new_failures) > self._allowed
         if loses_too_much or too_many or (self._is_paired and policy.fails(counts, limit)):
             return VerdictState.FAILED, lambda message: message
         if missing:
@@ -195,9 +195,15 @@ class _Comparison:
         return VerdictState.PASSED, lambda message: message
 
     def _counts(self, passing: str = PASS) -> PairedCounts:
-        total, independent = len(self.cases.ids), independent_cases(self.cases)
+        total = len(self.cases.ids)
+        independent = independent_cases(total, self.cases.groups)
         counts = paired_counts(self.before, self.outcomes, total, passing)
         return replace(counts, independent=independent) if independent < total else counts
+
+    @cached_property
+    def _allowed(self) -> int:
+        """How many new failures are allowed."""
+        return allowed(self.rules.max_new_failures, len(self.cases.ids), self.cases.groups)
 
     @cached_property
     def _new_failures(self) -> list[str]:
@@ -224,7 +230,7 @@ class _Comparison:
         consequence = "" if policy.passes(counts, self.rules.max_drop_points) else policy.if_truncated
         if not consequence and self._loses_too_much(counts, passed_count(self.before) + truncated):
             consequence = "too large a relative drop"
-        if not consequence and len(self._failures_of(passing)) > allowed(self.rules.max_new_failures, total):
+        if not consequence and len(self._failures_of(passing)) > self._allowed:
             consequence = "too many new failures"
         reason = f"{truncated} outputs of {self.label} were truncated"
         return consequence and f"{reason}, and if they had passed, this would be {consequence}"

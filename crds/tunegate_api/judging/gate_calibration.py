@@ -25,7 +25,7 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
 MIN_DETECTION = "minDetection"
 CALIBRATION = "calibration"
 """The name of the rule that states the error rate of a gate without `minDetection`. It always passes."""
-_COMPUTATION = 2
+_COMPUTATION = 3
 """Version of the computation of error rates. Increase it when a change makes earlier rates wrong."""
 _UNRELATED = {"maxDropBetweenCheckpoints", "onRegression", "requiredTags"}
 """Thresholds on which the error rate does not depend."""

@@ -26,7 +26,8 @@ class GoldenCase(ApiModel):
     """Tags that group cases. Thresholds can refer to them."""
     group: CaseId | None = None
     """The group of cases that are similar, such as variants of one prompt, or questions about one document.
-    Cases of a group are not counted as independent of each other, see `policy: NonInferior`."""
+    Cases of a group are not counted as independent of each other, see `policy: NonInferior` and
+    `maxNewFailures`."""
     prompt: str | None = None
     """A single user message. Either `prompt` or `messages` must be set."""
     messages: Annotated[list[Message] | None, Field(min_length=1)] = None

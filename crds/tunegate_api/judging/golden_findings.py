@@ -25,6 +25,8 @@ class LintedGolden(ApiModel):
 
     cases: int
     """Number of cases."""
+    groups: list[int] = []
+    """The number of each case's group. Empty if no two cases are in one group."""
     untried: list[str] = []
     """Ids of cases whose expectations were not tried, because only a model's tokenizer or a package in the
     trainer image can evaluate them."""

@@ -36,7 +36,7 @@ def optimism(measurements: int, passed: int, total: int, independent: int | None
     It is the measured rate minus the true rate for which :func:`best_rate` is the measured rate. This is an
     upper bound: measurements of checkpoints are not independent of each other, because most cases pass or
     fail at all of them. ``independent`` is the number of independent cases, see
-    :func:`tunegate_api.judging.outcomes.independent_cases`. If all cases passed, half a case less is taken as
+    :func:`tunegate_api.judging.groups.independent_cases`. If all cases passed, half a case less is taken as
     measured: no true rate below 1 is expected to give the rate 1.
     """
     cases = independent or total

@@ -1,6 +1,5 @@
 """Types of outcomes, rules and verdicts, and how numbers are written in messages. No I/O."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -91,17 +90,6 @@ def group_numbers(groups: Sequence[str | None]) -> list[int]:
         numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups)
     ]
     return found if len(numbers) < len(found) else []
-
-
-def independent_cases(cases: CaseSet) -> int:
-    """Return how many independent cases the cases of a set are worth, if all cases of a group have the same
-    outcome: n² / Σ s² of ``n`` cases in groups of ``s``, rounded down (Kish, Survey Sampling, 1965)."""
-    total = len(cases.ids)
-    if not cases.groups:
-        return total
-    if len(cases.groups) != total:
-        return min(total, 1)
-    return total * total // sum(size * size for size in Counter(cases.groups).values())
 
 
 @dataclass(frozen=True)

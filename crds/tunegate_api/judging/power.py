@@ -1,13 +1,15 @@
 """How well a golden set detects that a model is worse than its baseline."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from math import ceil, floor, fsum
 
 from tunegate_api.judging.binomial import binomial
+from tunegate_api.judging.groups import changed_together, group_sizes, independent_cases
 from tunegate_api.judging.new_failures import FLIPPED, allowed
-from tunegate_api.judging.outcomes import MAX_CASES, CaseSet, Policy, Rules, independent_cases
+from tunegate_api.judging.outcomes import MAX_CASES, Policy, Rules
 from tunegate_api.judging.paired import ALPHA, PairedCounts, fewest_cases, is_below
 
 MISSED = 0.05
@@ -18,28 +20,32 @@ _NEGLIGIBLE = 1e-5
 """Numbers of cases with a smaller probability are left out of sums."""
 
 
-def missed_share(total: int, most: int, drop: float) -> float:
+def missed_share(total: int, most: int, drop: float, sizes: tuple[int, ...] = ()) -> float:
     """Return the probability with which at most ``most`` of ``total`` cases fail on a model that is worse by
-    ``drop`` percentage points, so that a comparison misses the drop.
+    ``drop`` percentage points, so that a comparison misses the drop. ``sizes`` are the numbers of cases in
+    each group; empty if all cases are independent.
 
-    Each case, which passes on the baseline, fails with the probability ``drop / 100``, independently of the
-    others, so the number of failures is binomially distributed. If some cases are fixed at the same time, or
-    fail for the same reason, more drops are missed.
+    Each case, which passes on the baseline, fails with the probability ``drop / 100``. The cases of a group
+    fail together, and groups fail independently of each other. So without groups, the number of failures is
+    binomially distributed. If some cases are fixed at the same time, more drops are missed.
     """
     failing = drop / 100
     if failing >= 1:
         return float(most >= total)
 
-    return fsum(binomial(number, total, failing) for number in range(min(most, total) + 1))
+    def chance(number: int, count: int) -> float:
+        return binomial(number, count, failing)
+
+    return fsum(changed_together(sizes or (1,) * total, chance, min(most, total)))
 
 
-def detectable_drop(total: int, most: int) -> float:
+def detectable_drop(total: int, most: int, sizes: tuple[int, ...] = ()) -> float:
     """Return the smallest drop in percentage points, rounded up to a tenth, that :func:`missed_share` misses
     with a probability of at most ``MISSED``."""
     low, high = 0, round(100 / _STEP)  # in steps
     while high - low > 1:
         middle = (low + high) // 2
-        if missed_share(total, most, middle * _STEP) <= MISSED:
+        if missed_share(total, most, middle * _STEP, sizes) <= MISSED:
             high = middle
         else:
             low = middle
@@ -85,25 +91,28 @@ def cases_to_find(rules: Rules, share: float) -> int | None:
     return None
 
 
-def power_text(cases: CaseSet | int, rules: Rules) -> str:
-    """Return in words how often a comparison misses that a model is worse. ``cases`` may be a number of
-    independent cases."""
-    total = cases if isinstance(cases, int) else len(cases.ids)
-    limit, most = rules.max_drop_points, allowed(rules.max_new_failures, total)
-    if rules.policy is not Policy.NON_INFERIOR:
-        return _of_points(total, limit, most)
-    independent = cases if isinstance(cases, int) else independent_cases(cases)
+def power_text(total: int, rules: Rules, groups: Sequence[int] = ()) -> str:
+    """Return in words how often a comparison of ``total`` cases misses that a model is worse. ``groups`` has
+    the number of each case's group, see :class:`~tunegate_api.judging.outcomes.CaseSet`.
+
+    All cases of a group are assumed to have the same outcome. For ``NonInferior``, the share of equally good
+    models that pass is exact if all groups have the same size, and otherwise that of as many independent
+    cases as the groups are worth.
+    """
+    limit, most = rules.max_drop_points, allowed(rules.max_new_failures, total, groups)
+    independent = independent_cases(total, groups)
     text = f"groups count as {independent} independent cases; " if independent < total else ""
-    return text + _of_non_inferior(independent, limit, -(-most * independent // total))
+    if rules.policy is Policy.NON_INFERIOR:
+        return text + _of_non_inferior(independent, limit, most * independent // total)
+    if independent < ceil(100 / limit):
+        return f"{text}too few to detect a drop of {float(limit):g} points, have at least {ceil(100 / limit)}"
+    return text + _of_points(total, limit, most, group_sizes(total, groups))
 
 
-def _of_points(total: int, limit: Fraction, most: int) -> str:
-    needed = ceil(100 / limit)
-    if total < needed:
-        return f"too few to detect a drop of {float(limit):g} points, have at least {needed}"
+def _of_points(total: int, limit: Fraction, most: int, sizes: tuple[int, ...]) -> str:
     most = min(ceil(limit * total / 100) - 1, most)
-    missed = round(100 * missed_share(total, most, float(limit)))
-    found = detectable_drop(total, most)
+    missed = round(100 * missed_share(total, most, float(limit), sizes))
+    found = detectable_drop(total, most, sizes)
     return (
         f"a model that is worse by {float(limit):g} points passes {missed} of 100 comparisons, "
         f"and one that is worse by {found:g} points at most {round(100 * MISSED)} of 100"

@@ -147,7 +147,8 @@ class Thresholds(ApiModel):
     """Maximum number of cases that a baseline passes and the model fails, as a number of cases ("3") or as a
     share of all cases ("5%"). More of them fail, even if as many other cases were fixed. If omitted, as many
     as equally good models exceed in one of 100 comparisons, if 8 % of the cases change their outcome by
-    chance: 3 of 20 cases, 6 of 50, 9 of 100, 15 of 200, 31 of 500."""
+    chance: 3 of 20 cases, 6 of 50, 9 of 100, 15 of 200, 31 of 500. Cases of a `group` count as if they change
+    together, so the number is larger: 12 of 100 cases in 50 groups of two."""
     max_drop_between_checkpoints: Annotated[Points, Field(examples=["10"])] = "5"
     """Limit for the drop of the pass rate below the best result of the stage so far, in percentage points. A
     drop of this size or more is a regression. More than 0 and at most 100."""

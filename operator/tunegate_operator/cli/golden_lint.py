@@ -49,5 +49,6 @@ def lint_view(found: LintedGolden) -> RenderableType:
     if found.untried:
         message = f"{len(found.untried)} cases with tool calls or a scorer of your own were not tried."
         lines.append(Text(message, style="dim"))
-    lines.append(Text(f"{found.cases} cases; by default, {power_text(found.cases, Thresholds().rules())}."))
+    power = power_text(found.cases, Thresholds().rules(), found.groups)
+    lines.append(Text(f"{found.cases} cases; by default, {power}."))
     return Group(*lines)

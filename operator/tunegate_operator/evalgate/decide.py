@@ -149,7 +149,7 @@ def _check_golden(golden: str, gate_spec: str) -> _Checked:
         sealed = counted_cases(case_set(cases, digest), spec.checkpoint_rules).sealed
         message += f", {len(sealed)} sealed until the final gate"
     if spec.compared_with:
-        message += f"; {power_text(counted, spec.thresholds.rules())}"
+        message += f"; {power_text(len(counted.ids), spec.thresholds.rules(), counted.groups)}"
     return _Checked(GateReason.GOLDEN_READ, message, len(cases))
 
 

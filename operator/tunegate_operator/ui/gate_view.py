@@ -90,7 +90,9 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
 def _new_failures(gate: Gate, thresholds: Thresholds) -> str:
     cases = gate.status.cases
     if cases and not thresholds.advisory:
-        return f"{allowed(thresholds.rules().max_new_failures, cases)} of {cases} cases"
+        limit = thresholds.rules().max_new_failures
+        more = ", more if some are in one group" if limit is None else ""
+        return f"{allowed(limit, cases)} of {cases} cases{more}"
     return thresholds.max_new_failures or "a number that depends on the number of golden cases"
 
 

@@ -22,7 +22,7 @@ from tunegate_api.judging.expectations import (
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.golden_findings import GoldenFinding, LintedGolden
 from tunegate_api.judging.normalize import normalized
-from tunegate_api.judging.outcomes import FAIL, PASS
+from tunegate_api.judging.outcomes import FAIL, PASS, group_numbers
 from tunegate_api.meta import summarize
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
@@ -58,7 +58,8 @@ def lint(cases: Sequence[GoldenCase]) -> LintedGolden:
     ]
     untried = [case.id for case in cases if not _is_triable(case)]
     found.sort(key=lambda finding: finding.severity != "Error")
-    return LintedGolden(cases=len(cases), untried=untried, findings=found)
+    groups = group_numbers([case.group for case in cases])
+    return LintedGolden(cases=len(cases), groups=groups, untried=untried, findings=found)
 
 
 def _is_triable(case: GoldenCase) -> bool:
