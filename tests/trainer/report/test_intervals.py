@@ -5,7 +5,7 @@ import pytest
 
 from tunegate_api.judging.counts import Aggregate, Classification, Counts, Entry, counted_metric
 from tunegate_api.judging.outcomes import CaseSet
-from tunegate_trainer.report.intervals import bootstrap
+from tunegate_trainer.report.intervals import bootstrap, interval_of
 
 MEANS: list[Entry] = [Counts(i % 11, 10) for i in range(110)]
 LABELS: list[Entry] = [
@@ -41,5 +41,54 @@ def test_interval_of_the_same_cases_is_always_the_same():
     assert bootstrap(Aggregate.MACRO, LABELS) == bootstrap(Aggregate.MACRO, LABELS)
 
 
-def test_interval_of_equal_values_has_no_width():
-    assert str(bootstrap(Aggregate.MEAN, [Counts(1, 2)] * 20)) == "0.50 to 0.50"
+@pytest.mark.parametrize(
+    ("entry", "rows", "expected"),
+    [
+        (Counts(1, 1), 20, "0.83 to 1.00"),
+        (Counts(0, 1), 20, "0.00 to 0.17"),
+        (Counts(1, 2), 20, "0.42 to 0.58"),
+        (Counts(1, 4), 500, "0.25 to 0.26"),
+        (Counts(1, 1), 1, "0.03 to 1.00"),
+    ],
+)
+def test_interval_of_equal_means_covers_values_of_unseen_rows(entry, rows, expected):
+    from scipy.stats import binomtest
+
+    entries: list[Entry] = [entry] * rows
+    found = interval_of(Aggregate.MEAN, entries)
+    other = binomtest(0, rows).proportion_ci(method="exact").high
+    least = value(Aggregate.MEAN, entries) * (1 - other)
+    assert (found.low, found.high) == pytest.approx((least, least + other))
+    assert str(found) == expected
+
+
+def test_interval_of_different_counts_with_the_same_value_has_a_width():
+    mixed: list[Entry] = [Counts(1, 2), Counts(2, 4)] * 10
+    assert interval_of(Aggregate.MEAN, mixed) == interval_of(Aggregate.MEAN, [Counts(1, 2)] * 20)
+
+
+@pytest.mark.parametrize("rows", [5, 20, 100])
+def test_interval_of_equal_means_is_wrong_in_at_most_5_of_100_samples(rows):
+    """Rows have the value 1, and a share of them 0. The interval is wrong if it excludes the true mean."""
+    for percent in range(1, 100):
+        mean = percent / 100
+        found = interval_of(Aggregate.MEAN, [Counts(1, 1)] * rows)
+        assert found.low <= mean or mean**rows <= 0.025
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [Classification(0, 0)] * 12 + [Classification(1, 1)] * 8,
+        [Classification(0, None)] * 12 + [Classification(1, None)] * 8,
+        [Classification(0, 0)] * 12 + [Classification(1, None)] * 8,
+    ],
+    ids=["all right", "all wrong", "one label right"],
+)
+def test_macro_f1_without_variation_has_no_interval_and_a_reason(entries):
+    assert interval_of(Aggregate.MACRO, entries) == "no interval: all samples of the rows have this value"
+
+
+def test_values_that_differ_have_the_interval_of_the_bootstrap():
+    for aggregate, entries in ((Aggregate.MEAN, MEANS), (Aggregate.MACRO, LABELS)):
+        assert interval_of(aggregate, entries) == bootstrap(aggregate, entries)

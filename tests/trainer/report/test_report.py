@@ -467,6 +467,23 @@ def test_f1_is_shown_with_its_interval_and_the_score_of_each_label(tmp_path: Pat
     assert "f1 of each label, test Label Rows Base Tuned order 6 0.75 0.92 refund <i> 4 0.00 0.66" in text
 
 
+def test_macro_f1_of_rows_that_are_all_right_shows_why_it_has_no_interval(tmp_path: Path) -> None:
+    metrics = [{"name": "f1", "average": "Macro", "min": "0.5"}]
+    job = JobFolder(tmp_path, spec={"taskMetrics": metrics}).write_data()
+    evaluation = Evaluation(
+        subject=Subject.FINAL,
+        stage="sft",
+        step=100,
+        digest=job.write_artifact(),
+        outcomes={golden_set(GATE): GOOD, task_set("test", "f1"): "p" * 10},
+        counts={task_set("test", "f1"): " ".join(["0>0"] * 6 + ["1>1"] * 4)},
+    )
+    rows = CaseSet(sha256="3" * 64, ids=[f"row-{i}" for i in range(10)], labels=["order", "refund"])
+    sets = {golden_set(GATE): job.golden_set, task_set("test", "f1"): rows}
+    job.write_report(Role.GATE, results=Results(sets=sets, evaluations=[evaluation]))
+    assert "1.00 no interval: all samples of the rows have this value" in text_of(page(job))
+
+
 def test_groups_of_golden_cases_are_read_from_the_results(job: JobFolder) -> None:
     job.write_data().write_checkpoint("sft", 20, GOOD, "p" * 10)
     path = job.workspace / job.paths.evaluation("sft", 20) / f"golden-{GATE}.jsonl"

@@ -6,14 +6,14 @@ from fractions import Fraction
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.counts import CountedMetric, label_scores
-from tunegate_api.judging.intervals import Interval, wilson
+from tunegate_api.judging.intervals import wilson
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
 from tunegate_api.judging.outcomes import RuleFinding, VerdictState, points_text, rate, rate_text, worst
 from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.meta import exact
 from tunegate_api.results import Subject
 from tunegate_trainer.report.collect import Collected
-from tunegate_trainer.report.intervals import task_intervals
+from tunegate_trainer.report.intervals import Shown, task_intervals
 from tunegate_trainer.report.stages import StageHistory
 
 
@@ -34,9 +34,9 @@ class ScoreRow:
     value: Fraction
     """The pass rate, or the value of a metric that is computed from counts."""
     base_value: Fraction | None
-    interval: Interval | None
-    """The confidence interval of ``value``."""
-    base_interval: Interval | None
+    interval: Shown
+    """The confidence interval of ``value``, or why there is none."""
+    base_interval: Shown
     is_rate: bool
     """Whether ``value`` is ``passed`` divided by ``total``."""
 
