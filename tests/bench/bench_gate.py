@@ -6,13 +6,13 @@ probability, and with the gate of NeMo Evaluator, which judges the same pairs. I
 it, its documented rule is used, a t interval of the differences. Other parts simulate the stop rule, measure
 how many verdicts are computed in a second, compare the error rate of a calibration with fresh models and with
 real ones, measure how much the selection of a checkpoint adds to its rate, and compare the evaluation of a
-golden set with lm-eval and inspect_ai. Writes build/bench/gate.json; the parts ``policies`` and ``selection``
-draw docs/gate-policies.png and docs/golden-selection.png.
+golden set with lm-eval and inspect_ai. Writes build/bench/gate.json; the parts ``policies``, ``stop-rule``
+and ``selection`` draw docs/gate-policies.png, docs/gate-stop-rule.png and docs/golden-selection.png.
 """
 
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
@@ -33,6 +33,7 @@ from measures import Measure, run
 from planted import planted
 from scipy.stats import t as student
 from selection import selection
+from stopped_stages import stop_rule
 
 from tunegate_api.judging.new_failures import allowed
 from tunegate_api.judging.outcomes import (
@@ -43,13 +44,11 @@ from tunegate_api.judging.outcomes import (
     VerdictState,
 )
 from tunegate_api.judging.paired import PairedCounts, is_below
-from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.judging.verdict import judge_golden
 
 LIMIT = Fraction(5)
 SIZES = (20, 50, 100, 200, 500)
-ROUNDS, RUNS = 1000, 2000
-EVALUATIONS = 10
+ROUNDS = 1000
 EQUAL, WORSE = (0.04, 0.04), (0.07, 0.02)
 """Shares of the cases that regress and improve: of an equally good model, and of one that is worse by 5
 points."""
@@ -95,21 +94,6 @@ def policies() -> Iterator[Measure]:
     _draw(drawn)
 
 
-def stop_rule() -> Iterator[Measure]:
-    """Simulate stages of ten evaluations: how often chance stops one, and how often a drop of 10 points is
-    missed."""
-    for total in (50, 100, 200):
-        cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
-        for confirm in (False, True):
-            rules, random = Rules(confirm=confirm), Random(total)
-            stopped = fmean(_is_stopped(cases, rules, _history(total, 0, random)) for _ in range(RUNS))
-            missed = 1 - fmean(_is_stopped(cases, rules, _history(total, 10, random)) for _ in range(RUNS))
-            name = f"{total} cases, {'Confirm' if confirm else 'Immediate'}"
-            exact = f"exact: {100 * _exact_stop(total, confirm=confirm):.1f} %"
-            yield Measure(f"{name}: stopped without a drop", round(100 * stopped, 1), "%", "", exact)
-            yield Measure(f"{name}: drop of 10 points missed", round(100 * missed, 1), "%")
-
-
 def speed() -> Iterator[Measure]:
     """Measure the verdicts per second of processor time: of the first comparisons, of the same again, and
     then of other models."""
@@ -123,7 +107,7 @@ def speed() -> Iterator[Measure]:
             for before, now in pairs:
                 judge_golden(cases, now, rules, {"BaseModel": Baseline("golden", before)})
             rate = len(pairs) / (time.process_time() - start)
-            target = ">= 10000" if kind == "again" else ""
+            target = "" if pairs is worse else ">= 10000"
             yield Measure(f"{policy}, 100 cases, {kind}", round(rate), "1/s", target)
 
 
@@ -203,48 +187,6 @@ def _exact(total: int, regressing: float, improving: float, passes: Passes) -> f
             if chance > 1e-7 and passes(total, r, f):
                 found += chance
     return found
-
-
-def _history(total: int, drop: float, random: Random) -> list[StepOutcomes]:
-    """Return ten evaluations of a stage, of which the last five are worse by ``drop`` points. 8 % of the
-    cases pass or fail by the toss of a coin in each."""
-    coins = set(random.sample(range(total), round(0.08 * total)))
-    lost = {i for i in range(total) if i not in coins and random.random() < drop / 92}
-    steps = []
-    for step in range(EVALUATIONS):
-        letters = (
-            "f" if (i in coins and random.random() < 0.5) or (step >= EVALUATIONS // 2 and i in lost) else "p"
-            for i in range(total)
-        )
-        steps.append(StepOutcomes(10 * step, "".join(letters)))
-    return steps
-
-
-def _is_stopped(cases: CaseSet, rules: Rules, history: list[StepOutcomes]) -> bool:
-    return any(
-        assess_checkpoint(cases, rules, history[:end]).action is StopAction.STOP
-        for end in range(2, len(history) + 1)
-    )
-
-
-def _exact_stop(total: int, *, confirm: bool) -> float:
-    """Return the probability that chance stops a stage of :func:`_history` without a drop."""
-    coins, limit = round(0.08 * total), -(-5 * total // 100)
-    chances = [comb(coins, failed) / 2**coins for failed in range(coins + 1)]
-    # The probability of each fewest number of failed cases so far, and whether the last evaluation regressed.
-    states = {(failed, False): chance for failed, chance in enumerate(chances)}
-    stopped = 0.0
-    for _ in range(EVALUATIONS - 1):
-        following: dict[tuple[int, bool], float] = defaultdict(float)
-        for (fewest, regressed), share in states.items():
-            for failed, chance in enumerate(chances):
-                regresses = failed - fewest >= limit
-                if regresses and (regressed or not confirm):
-                    stopped += share * chance
-                else:
-                    following[min(fewest, failed), regresses] += share * chance
-        states = following
-    return stopped
 
 
 def _draw(drawn: dict[tuple[str, str], list[float]]) -> None:
