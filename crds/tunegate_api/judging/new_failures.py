@@ -40,7 +40,8 @@ def default_limit(total: int, sizes: tuple[int, ...] = ()) -> int:
     hit, miss = failing.numerator, failing.denominator - failing.numerator
 
     def chance(number: int, count: int) -> int:
-        return comb(count, number) * hit**number * miss ** (count - number)
+        ways: int = comb(count, number) * hit**number * miss ** (count - number)
+        return ways
 
     # In units of failing.denominator**-len(sizes), all probabilities of the distribution are integers.
     needed = passing.numerator * failing.denominator ** len(sizes)
