@@ -1,7 +1,7 @@
 """Groups of golden cases, such as variants of one prompt, whose outcomes are not independent. No I/O."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 Weight = TypeVar("Weight", int, float)
@@ -25,20 +25,23 @@ def independent_cases(total: int, groups: Sequence[int]) -> int:
     return total * total // sum(size * size for size in Counter(groups).values())
 
 
-def changed_together(sizes: Sequence[int], chance: Callable[[int, int], Weight], most: int) -> list[Weight]:
+def changed_together(
+    sizes: Sequence[int], chances: Callable[[int, int], Iterable[Weight]], most: int
+) -> list[Weight]:
     """Return the probabilities that 0 to ``most`` cases change, if all cases of a group change together, and
     groups are independent.
 
-    ``chance(number, count)`` is the probability that ``number`` of ``count`` groups change. It can be in any
-    unit, so that integers give exact results: the results are in the product of the units of all sizes.
+    ``chances(count, most)`` are the probabilities that 0 to ``most`` of ``count`` groups change. They can be
+    in any unit, so that integers give exact results: the results are in the product of the units of all
+    sizes.
     """
-    found = {0: chance(0, 0)}
+    found: dict[int, Weight] = {0: 1}
     for size, count in Counter(sizes).items():
+        here = list(chances(count, min(count, most // size)))
         longer: dict[int, Weight] = {}
-        chances = [chance(number, count) for number in range(min(count, most // size) + 1)]
         for changed, before in found.items():
-            for number, here in enumerate(chances[: (most - changed) // size + 1]):
+            for number, chance in enumerate(here[: (most - changed) // size + 1]):
                 place = changed + number * size
-                longer[place] = longer.get(place, 0) + before * here
+                longer[place] = longer.get(place, 0) + before * chance
         found = longer
     return [found.get(number, 0) for number in range(most + 1)]

@@ -1,10 +1,10 @@
 """New failures: cases that a baseline passes and a model fails, and how many of them a gate allows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
-from math import comb, floor
+from math import floor
 
 from tunegate_api.judging.groups import changed_together, group_sizes
 
@@ -13,6 +13,9 @@ FLIPPED = Fraction(8, 100)
 a coin: half of them to a failure."""
 FALSE_ALARMS = Fraction(1, 100)
 """Largest probability with which the default limit fails such a model."""
+
+_FIRST_TRIED = 64
+"""Default limits are searched among the numbers up to this one first. With groups, they can be larger."""
 
 Limit = int | Fraction | None
 """How many new failures are allowed: a number of cases, a share of all cases, or :func:`default_limit`."""
@@ -37,15 +40,21 @@ def default_limit(total: int, sizes: tuple[int, ...] = ()) -> int:
     """
     sizes = sizes or (1,) * total
     failing, passing = FLIPPED / 2, 1 - FALSE_ALARMS
-    hit, miss = failing.numerator, failing.denominator - failing.numerator
-
-    def chance(number: int, count: int) -> int:
-        ways: int = comb(count, number) * hit**number * miss ** (count - number)
-        return ways
-
     # In units of failing.denominator**-len(sizes), all probabilities of the distribution are integers.
     needed = passing.numerator * failing.denominator ** len(sizes)
-    for number, within in enumerate(accumulate(changed_together(sizes, chance, total))):
-        if within * passing.denominator >= needed:
-            return number
+    for most in (min(_FIRST_TRIED, total), total):
+        for number, within in enumerate(accumulate(changed_together(sizes, _ways, most))):
+            if within * passing.denominator >= needed:
+                return number
     return total
+
+
+def _ways(count: int, most: int) -> Iterator[int]:
+    """Yield the probability that 0 to ``most`` of ``count`` groups change to a failure, in units of
+    ``denominator**-count`` of the share."""
+    failing = FLIPPED / 2
+    hit, miss = failing.numerator, failing.denominator - failing.numerator
+    here = miss**count
+    for number in range(most + 1):
+        yield here
+        here = here * (count - number) * hit // ((number + 1) * miss)

@@ -33,10 +33,10 @@ def missed_share(total: int, most: int, drop: float, sizes: tuple[int, ...] = ()
     if failing >= 1:
         return float(most >= total)
 
-    def chance(number: int, count: int) -> float:
-        return binomial(number, count, failing)
+    def chances(count: int, most: int) -> list[float]:
+        return [binomial(number, count, failing) for number in range(most + 1)]
 
-    return fsum(changed_together(sizes or (1,) * total, chance, min(most, total)))
+    return fsum(changed_together(sizes or (1,) * total, chances, min(most, total)))
 
 
 def detectable_drop(total: int, most: int, sizes: tuple[int, ...] = ()) -> float:
