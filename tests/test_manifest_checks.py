@@ -18,7 +18,7 @@ from support.manifests import (
 )
 from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_operator.manifest_checks import validate
 from tunegate_operator.manifests import load_manifests
 
@@ -310,7 +310,7 @@ def test_invalid_inline_case_is_reported_with_its_line(tmp_path: Path) -> None:
 
 def test_inline_cases_can_be_pinned_by_digest(tmp_path: Path) -> None:
     cases = [json.loads(line) for line in CASES.splitlines()]
-    pinned = {"source": {"inline": cases}, "sha256": sha256_text(inline_golden(cases))}
+    pinned = {"source": {"inline": cases}, "sha256": sha256_text(inline_text(cases))}
     assert messages_of(tmp_path, family({"gate.spec.golden": pinned})) == []
 
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import sha256_text
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.golden import (
     GoldenCase,
     GoldenError,
-    inline_golden,
     parse_golden,
     unreachable,
     without_server,
@@ -141,7 +141,7 @@ class _Checks:
         inline: ObjectPath = (*golden, "source", "inline")
         written = _list(gate.obj, inline)
         text: _Text | Diagnostic | None = (
-            _Text(inline_golden(written), gate, inline)
+            _Text(inline_text(written), gate, inline)
             if written and all(isinstance(case, dict) for case in written)
             else self._text(gate, (*golden, "source"))
         )

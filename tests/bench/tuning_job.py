@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tunegate_api.contract import ROOT_VARIABLE, GateRequest, Request, Role, sha256_text
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -81,7 +81,7 @@ class TuningJob:
                     name=spec["gates"][0]["name"],
                     spec=EvalGateSpec.model_validate(gate),
                     golden_sha256=golden.get("sha256")
-                    or sha256_text(inline_golden(golden["source"]["inline"])),
+                    or sha256_text(inline_text(golden["source"]["inline"])),
                 )
             ],
         )

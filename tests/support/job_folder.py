@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.contract import GateRequest, Outcome, Report, Request, Role, sha256_text
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import (
@@ -132,7 +132,7 @@ class JobFolder:
 
     @property
     def golden_sha256(self) -> str:
-        return sha256_text(inline_golden(golden_cases(self.golden_ids)))
+        return sha256_text(inline_text(golden_cases(self.golden_ids)))
 
     @property
     def plan(self) -> Plan:

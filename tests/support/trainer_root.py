@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunegate_api.contract import GateRequest, Report, Request, Role, sha256_text
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.messages import Message
 from tunegate_api.plan import (
     DataPlan,
@@ -226,7 +226,7 @@ class TrainerRoot:
     def _gate_request(self, name: str, spec: EvalGateSpec) -> GateRequest:
         source = spec.golden.source
         if source.inline is not None:
-            digest = sha256_text(inline_golden(source.inline))
+            digest = sha256_text(inline_text(source.inline))
         else:
             digest = sha256_file(self.path / "inputs" / str(source.config_map) / str(source.key))
         return GateRequest(

@@ -15,7 +15,7 @@ import torch
 
 from support.trainer_root import STAGE, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_trainer import main as main_module
 from tunegate_trainer.main import End, end_of, main, termination_text
@@ -121,7 +121,7 @@ def test_writable_home_is_kept(start, monkeypatch, tmp_path):
 
 
 def test_error_names_the_broken_line_of_a_golden_file(start):
-    text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
+    text = inline_text([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
         "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
     }
@@ -133,7 +133,7 @@ def test_error_names_the_broken_line_of_a_golden_file(start):
 
 
 def test_changed_golden_file_is_refused(start):
-    text = inline_golden([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
+    text = inline_text([{"id": "a", "prompt": "hi", "expect": [{"type": "equals", "value": "ho"}]}])
     spec = gate_spec() | {
         "golden": {"source": {"configMap": "golden", "key": "cases.jsonl"}, "sha256": "0" * 64}
     }

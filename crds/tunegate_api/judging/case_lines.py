@@ -32,6 +32,12 @@ class CaseSetError(ValueError):
         super().__init__(summarize(self.problems, 5, separator="; "))
 
 
+def inline_text(cases: Sequence[dict[str, Any]]) -> str:
+    """Return inline cases as JSON Lines with sorted keys, so that equal cases have the same text and the same
+    digest."""
+    return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
+
+
 def parse_case_lines(
     text: str, parse: Callable[[Any], CaseType], what: str
 ) -> tuple[list[CaseType], list[str]]:

@@ -1,6 +1,5 @@
 """The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -171,12 +170,6 @@ def without_server(spec: Mapping[str, Any], cases: Sequence[GoldenCase]) -> list
             message = f"required by the expectation {field} of the golden cases {summarize(users, 3)}"
             problems.append(Problem(("spec", field), message))
     return problems
-
-
-def inline_golden(cases: Sequence[dict[str, Any]]) -> str:
-    """Return inline cases as JSON Lines with sorted keys, so that equal cases have the same text and the same
-    digest."""
-    return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
 
 
 def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Request, sha256_text
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.outcomes import VerdictState, passed_count
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import Results, Subject, golden_set
@@ -116,7 +116,7 @@ def _golden(gate: EvalGate, view: View) -> str | Pinned | Missing:
     if source.uri is not None:
         return Pinned(gate.spec.golden.sha256 or "")
     if source.inline is not None:
-        return inline_golden(source.inline)
+        return inline_text(source.inline)
     return _file(gate, view, "golden.source", source.config_map or "", source.key)
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from support.builders import golden_text
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.expectations import leaves
-from tunegate_api.judging.golden import GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.judging.golden import GoldenError, case_set, parse_golden
 from tunegate_api.judging.outcomes import MAX_CASES
 
 YES = {"type": "contains", "value": "yes"}
@@ -150,7 +151,7 @@ def test_placeholder_is_refused_with_what_to_write(fields, problem):
 
 
 def test_case_whose_todo_was_emptied_in_yaml_is_accepted():
-    (case,) = parse_golden(inline_golden([{**CASE, "todo": None}]))
+    (case,) = parse_golden(inline_text([{**CASE, "todo": None}]))
     assert case.todo is None
 
 
@@ -168,5 +169,5 @@ def test_line_separators_in_a_string_do_not_split_lines():
 
 def test_key_order_of_an_inline_case_does_not_change_its_text():
     shuffled = dict(reversed(list(CASE.items())))
-    assert inline_golden([CASE]) == inline_golden([shuffled])
-    assert parse_golden(inline_golden([CASE]))[0].id == "a"
+    assert inline_text([CASE]) == inline_text([shuffled])
+    assert parse_golden(inline_text([CASE]))[0].id == "a"

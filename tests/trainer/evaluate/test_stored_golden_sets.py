@@ -10,7 +10,7 @@ import pytest
 from support.stores.web_server import Request, Response, WebServer
 from support.trainer_root import TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import GateRequest, Role, sha256_text
-from tunegate_api.judging.golden import inline_golden
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.evaluate import stored_golden_sets as module
 from tunegate_trainer.evaluate.golden_sets import golden_sets
@@ -19,7 +19,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
 from tunegate_trainer.tokens.chat import load_tokenizer
 
-TEXT = inline_golden(golden_cases(20))
+TEXT = inline_text(golden_cases(20))
 TOKEN = "golden-token-of-the-test"
 MakeRoot = Callable[..., TrainerRoot]
 

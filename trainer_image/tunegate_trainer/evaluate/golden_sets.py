@@ -9,8 +9,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.expectations import CustomExpectation, Leaf, leaves
-from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, inline_golden, parse_golden
+from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, parse_golden
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import golden_set
 from tunegate_api.v1alpha1.evalgate import GoldenSource
@@ -189,7 +190,7 @@ def golden_text(context: Context, gate: str, source: GoldenSource) -> str:
     """
     root = context.root
     if source.inline is not None:
-        return inline_golden(source.inline)
+        return inline_text(source.inline)
     if source.config_map is not None:
         path = config_map_file(root, f"EvalGate {gate}: spec.golden.source", source.config_map, source.key)
     else:
