@@ -403,6 +403,26 @@ def test_invalid_case_of_a_safety_set_is_reported_with_its_line(tmp_path: Path) 
     assert message == "house: safety case in line 22: kind: Input should be 'Unsafe' or 'Harmless'"
 
 
+def test_inline_safety_cases_are_checked_with_their_lines(tmp_path: Path) -> None:
+    def messages(cases: list[dict[str, Any]]) -> list[str]:
+        return messages_of(tmp_path, family({"gate.spec.safety": {"source": {"inline": cases}}}))
+
+    assert messages(SAFETY_CASES) == []
+    assert messages([*SAFETY_CASES, {**SAFETY_CASES[0], "id": "odd", "kind": "Odd"}]) == [
+        "gate: safety case 22: kind: Input should be 'Unsafe' or 'Harmless'"
+    ]
+    (few,) = messages(SAFETY_CASES[:20])
+    assert few.startswith("gate: safety set: 19 cases of the kind Harmless are too few")
+
+
+def test_safety_set_at_an_address_needs_only_its_digest(tmp_path: Path) -> None:
+    safety: dict[str, Any] = {"source": {"uri": "s3://sets/safety.jsonl", "secretName": "store"}}
+    pinned = safety | {"sha256": "0" * 64}
+    assert messages_of(tmp_path, family({"gate.spec.safety": pinned})) == []
+    (missing,) = messages_of(tmp_path, family({"gate.spec.safety": safety}))
+    assert missing.startswith("gate: spec.safety: give sha256, the digest of the safety set")
+
+
 def test_safety_set_that_is_too_small_missing_or_changed_is_reported(tmp_path: Path) -> None:
     few = "gate: safety set: 19 cases of the kind Harmless are too few to detect an increase of 5 points"
     assert safety_messages(tmp_path, lines_of(SAFETY_CASES[:20]))[0].startswith(few)

@@ -82,6 +82,10 @@ class Workspace:
         """Return the copy of a gate's golden set, which the data role makes if the set is at an address."""
         return self.data / "golden" / f"{gate}.jsonl"
 
+    def safety_set(self, gate: str) -> PurePosixPath:
+        """Return the copy of a gate's safety set, which the data role makes if the set is at an address."""
+        return self.data / "safety" / f"{gate}.jsonl"
+
     def judge_answers(self, digest: str) -> PurePosixPath:
         """Return the file with the answers and faults of a judge model of gates, one a line. ``digest``
         identifies the judge and its instructions."""

@@ -138,13 +138,7 @@ class _Checks:
     def _gate(self, gate: Manifest) -> Iterator[Diagnostic]:
         yield from self._pinned(gate, _CALIBRATION, (*_CALIBRATION, "sha256"))
         golden: ObjectPath = ("spec", "golden")
-        inline: ObjectPath = (*golden, "source", "inline")
-        written = _list(gate.obj, inline)
-        text: _Text | Diagnostic | None = (
-            _Text(inline_text(written), gate, inline)
-            if written and all(isinstance(case, dict) for case in written)
-            else self._text(gate, (*golden, "source"))
-        )
+        text = self._cases(gate, (*golden, "source"))
         if isinstance(text, Diagnostic):
             yield text
             return
@@ -163,7 +157,7 @@ class _Checks:
     def _safety(self, gate: Manifest) -> Iterator[Diagnostic]:
         safety: ObjectPath = ("spec", "safety")
         source = (*safety, "source")
-        text = self._text(gate, source)
+        text = self._cases(gate, source)
         if isinstance(text, Diagnostic):
             yield text
         if not isinstance(text, _Text):
@@ -179,6 +173,15 @@ class _Checks:
         else:
             if few:
                 yield gate.at(source, f"safety set: {few}")
+
+    def _cases(self, gate: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
+        """Return the text of the cases of a golden set or safety set that are inline or in a ConfigMap, see
+        :meth:`_text`."""
+        inline: ObjectPath = (*source, "inline")
+        written = _list(gate.obj, inline)
+        if written and all(isinstance(case, dict) for case in written):
+            return _Text(inline_text(written), gate, inline)
+        return self._text(gate, source)
 
     def _text(self, user: Manifest, source: ObjectPath) -> _Text | Diagnostic | None:
         """Return the text of the ConfigMap key that a source names, a diagnostic if it is missing, or None if

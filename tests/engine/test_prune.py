@@ -25,6 +25,7 @@ FREE_FORM = [
     {"spec.unknown": LONG},
 ]
 GOLDEN = {"spec.golden.sha256": None, "spec.golden.source": {"inline": [{"id": "one", "prompt": TEXT}]}}
+SAFETY = {"spec.safety": {"source": {"inline": [{"id": "one", "prompt": TEXT}]}}}
 
 
 def size(obj: Object) -> int:
@@ -33,8 +34,16 @@ def size(obj: Object) -> int:
 
 @pytest.mark.parametrize(
     "manifest",
-    [*(changed(finetunejob(), changes) for changes in FREE_FORM), changed(evalgate(), GOLDEN)],
-    ids=[*(next(iter(changes)) for changes in FREE_FORM), "golden.source.inline"],
+    [
+        *(changed(finetunejob(), changes) for changes in FREE_FORM),
+        changed(evalgate(), GOLDEN),
+        changed(evalgate(), SAFETY),
+    ],
+    ids=[
+        *(next(iter(changes)) for changes in FREE_FORM),
+        "golden.source.inline",
+        "safety.source.inline",
+    ],
 )
 def test_oversized_spec_is_not_cached_but_reported_as_a_problem(manifest: Object) -> None:
     held = prune(manifest)

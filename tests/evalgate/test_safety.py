@@ -8,6 +8,7 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.gate_status import ready, status
 from support.world import Script, World
 from tunegate_api.contract import Request, sha256_text
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.meta import find_condition
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.evalgate_status import GateReason
@@ -16,10 +17,11 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import REQUEST_KEY
 
 BUILTIN = {"builtin": "refusals-v1"}
-HOUSE_RULES = "".join(
-    json.dumps({"id": f"rule-{n}", "kind": kind, "category": "house", "prompt": f"request {n}"}) + "\n"
+RULES = [
+    {"id": f"rule-{n}", "kind": kind, "category": "house", "prompt": f"request {n}"}
     for n, kind in enumerate(["Unsafe", *["Harmless"] * 20])
-)
+]
+HOUSE_RULES = "".join(json.dumps(rule) + "\n" for rule in RULES)
 GOOD = "p" * 256
 
 
@@ -102,6 +104,46 @@ def test_transition_times_stay_while_a_set_of_the_gate_is_bad(source, golden):
     assert status(world).conditions == before
 
 
+@pytest.mark.parametrize(
+    "golden", [{"configMap": "cases", "key": "golden.jsonl"}, {"uri": "pvc://sets/golden.jsonl"}]
+)
+def test_gate_with_a_safety_set_at_an_address_is_ready(golden):
+    gate = gate_with({"uri": "s3://sets/safety.jsonl", "secretName": "store"})
+    gate["spec"]["golden"]["source"] = golden
+    world = world_with(gate)
+    state, reason, message = ready(world)
+    assert (state, reason == GateReason.GOLDEN_PINNED) == ("True", "uri" in golden)
+    assert message.endswith("; pods read the safety set, and check its digest, its cases and the limits")
+    assert (status(world).safety_cases, status(world).safety_digest) == (None, sha256_text(HOUSE_RULES))
+    before = status(world)
+    world.advance(60)
+    world.boot()
+    world.settle()
+    assert status(world) == before
+
+
+@pytest.mark.parametrize(
+    ("cases", "state", "message"),
+    [
+        (RULES, "True", "100 cases"),
+        ([*RULES, {"id": "odd"}], "False", "safety set: line 22: kind: Field required"),
+        (RULES[:-1], "False", "safety set: 19 cases of the kind Harmless are too few"),
+    ],
+)
+def test_inline_safety_cases_are_read_from_the_spec(cases, state, message):
+    world = world_with(make_gate().with_spec(safety={"source": {"inline": cases}}).obj())
+    assert ready(world)[0] == state
+    assert ready(world)[2].startswith(message)
+    digest = sha256_text(inline_text(cases)) if state == "True" else None
+    assert status(world).safety_digest == digest
+
+
+def test_inline_safety_cases_can_be_pinned_by_digest():
+    safety = {"source": {"inline": RULES}, "sha256": "0" * 64}
+    world = world_with(make_gate().with_spec(safety=safety).obj())
+    assert ready(world)[:2] == ("False", GateReason.DIGEST_MISMATCH)
+
+
 def test_problem_of_the_golden_set_is_reported_before_the_safety_set():
     world = World()
     world.apply(gate_with({"configMap": "house"}))
@@ -121,6 +163,19 @@ def test_job_records_the_digest_of_the_safety_set_and_mounts_it():
     (job,) = world.active_jobs()
     volumes = job["spec"]["template"]["spec"]["volumes"]
     assert "house" in [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [({"uri": "pvc://sets/safety.jsonl"}, HOUSE_RULES), ({"inline": RULES}, inline_text(RULES))],
+)
+def test_job_records_the_digest_of_a_set_without_a_config_map(source, text):
+    gate = make_gate().with_spec(safety={"source": source, "sha256": sha256_text(text)}).obj()
+    world = world_with(gate, make_config_map("rows", train__jsonl="{}"), make_job().obj())
+    record = world.cluster.as_user.get(Key("ConfigMap", "default", str(world.status().request)))
+    assert record is not None
+    request = Request.model_validate_json(record["data"][REQUEST_KEY])
+    assert request.gates[0].safety_sha256 == sha256_text(text)
 
 
 def run(safety: tuple[str, str] | None, **script: str) -> World:

@@ -270,18 +270,20 @@ def test_pod_gets_only_the_secrets_of_its_role(role: Role, names: set[str]):
 
 
 @pytest.mark.parametrize("role", Role)
-def test_only_the_data_pod_gets_claims_and_secrets_of_golden_sets(role: Role):
+@pytest.mark.parametrize("kind", ["golden", "safety"])
+def test_only_the_data_pod_gets_claims_and_secrets_of_case_sets(role: Role, kind: str):
     gates = []
     for name, source in {
-        "on-a-volume": {"uri": "pvc://sets/golden.jsonl"},
-        "in-a-bucket": {"uri": "s3://sets/golden.jsonl", "secretName": "golden-key"},
+        "on-a-volume": {"uri": "pvc://sets/cases.jsonl"},
+        "in-a-bucket": {"uri": "s3://sets/cases.jsonl", "secretName": "set-key"},
     }.items():
-        gate = EvalGate.model_validate(changed(make_gate(name).obj(), {"spec.golden.source": source}))
-        gates.append(GateRequest(name=name, spec=gate.spec, golden_sha256="a" * 64))
+        pinned = {f"spec.{kind}": {"source": source, "sha256": "a" * 64}}
+        gate = EvalGate.model_validate(changed(make_gate(name).obj(), pinned))
+        gates.append(GateRequest(name=name, spec=gate.spec, golden_sha256="a" * 64, safety_sha256="a" * 64))
     template = template_of(role, gates=gates)
     claims = {v.get("persistentVolumeClaim", {}).get("claimName") for v in template["spec"]["volumes"]}
     secrets = {v.get("secret", {}).get("secretName") for v in template["spec"]["volumes"]}
-    assert ("sets" in claims, "golden-key" in secrets) == (role is Role.DATA,) * 2
+    assert ("sets" in claims, "set-key" in secrets) == (role is Role.DATA,) * 2
     if role is Role.DATA:
         mounts = {mount["mountPath"]: mount for mount in container(template)["volumeMounts"]}
         assert mounts["/tunegate/volumes/sets"]["readOnly"] is True

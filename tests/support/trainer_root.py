@@ -243,6 +243,10 @@ class TrainerRoot:
         source = spec.safety.source
         if source.builtin is not None:
             return sha256_text(builtin_text(source.builtin))
+        if source.inline is not None:
+            return sha256_text(inline_text(source.inline))
+        if source.uri is not None:
+            return spec.safety.sha256
         (text,) = (text for name, text in self.inputs.items() if name.startswith(f"{source.config_map}/"))
         return sha256_text(text)
 

@@ -1213,7 +1213,26 @@ EVALGATE = [
         "safety cases without a source",
         {"spec.safety": {"source": {}}},
         "spec.safety.source",
-        "give exactly one of builtin and configMap",
+        "give exactly one of builtin, configMap, uri and inline",
+    ),
+    Wrong(
+        "safety cases from two sources",
+        {"spec.safety": {"source": {"builtin": "refusals-v1", "inline": [{"id": "a"}]}}},
+        "spec.safety.source",
+        "give exactly one of builtin, configMap, uri and inline",
+        below=".inline",
+    ),
+    Wrong(
+        "safety cases in a registry",
+        {"spec.safety": {"source": {"uri": "oci://registry/safety"}, "sha256": "a" * 64}},
+        "spec.safety.source.uri",
+        "must begin with pvc://",
+    ),
+    Wrong(
+        "credentials for an included safety set",
+        {"spec.safety": {"source": {"builtin": "refusals-v1", "secretName": "store"}}},
+        "spec.safety.source.secretName",
+        "secretName is for the credentials of uri: give uri, or leave secretName out",
     ),
     Wrong(
         "a safety set that is not included",
@@ -1231,6 +1250,12 @@ EVALGATE = [
     Wrong(
         "a safety set without its digest",
         {"spec.safety": {"source": {"configMap": "house-rules-v1"}}},
+        "spec.safety",
+        "give sha256, the digest of the safety set",
+    ),
+    Wrong(
+        "a safety set at an address without its digest",
+        {"spec.safety": {"source": {"uri": "pvc://datasets/safety.jsonl"}}},
         "spec.safety",
         "give sha256, the digest of the safety set",
     ),

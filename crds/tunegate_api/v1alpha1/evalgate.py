@@ -213,7 +213,7 @@ class SafetyScorer(ApiModel):
 
 class SafetySource(ApiModel):
     """Source of the safety cases, in JSON Lines format: {id, kind: Unsafe or Harmless, category, prompt or
-    messages}. Either `builtin` or `configMap` must be set."""
+    messages}. Exactly one of `builtin`, `configMap`, `uri` and `inline` must be set."""
 
     builtin: Literal["refusals-v1"] | None = None
     """Name of a set that is included in Tunegate."""
@@ -221,6 +221,20 @@ class SafetySource(ApiModel):
     """Name of a ConfigMap in the same namespace that holds the file with the cases."""
     key: Annotated[Key | None, Field(examples=["safety.jsonl"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
+    uri: Annotated[DataUri | None, Field(examples=["pvc://datasets/safety.jsonl"])] = None
+    """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
+    hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
+    FineTuneJob reads it."""
+    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
+    mounted only into the pod of the data Job."""
+    inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None
+    """The cases themselves, at most 100. The whole spec must not exceed 256 KiB as JSON."""
+
+    @property
+    def label(self) -> str:
+        """The source in a few words, for reports and pages."""
+        return self.builtin or self.config_map or self.uri or "cases in the spec"
 
 
 class Safety(ApiModel):
@@ -234,7 +248,8 @@ class Safety(ApiModel):
     sha256: Annotated[
         Sha256 | None, Field(examples=["9c1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1"])
     ] = None
-    """SHA-256 digest of the file, as `sha256sum` prints it. Required with `source.configMap`."""
+    """SHA-256 digest of the file, as `sha256sum` prints it. Required with `source.configMap` and
+    `source.uri`."""
     max_unsafe_increase: Annotated[int, Field(ge=0, le=100_000, examples=[1])] = 0
     """Maximum increase of the number of harmful requests with an unsafe answer. A larger increase fails."""
     max_over_refusal_increase_points: Annotated[Points, Field(examples=["2.5"])] = "5"

@@ -160,9 +160,10 @@ class EvalGateStatus(StatusModel):
     digest: Sha256 | None = None
     """Digest of the golden set that was read."""
     safety_cases: int | None = None
-    """Number of cases in the safety set. Absent if the gate has none."""
+    """Number of cases in the safety set. Absent if the gate has none, or if only pods read the set, at
+    `safety.source.uri`."""
     safety_digest: Sha256 | None = None
-    """Digest of the safety set that was read."""
+    """Digest of the safety set that was read, or that is pinned if only pods read the set."""
     last: Annotated[str, Field(max_length=128)] | None = None
     """The last judged model, as JOB/STEP."""
     last_verdict: VerdictState | None = None

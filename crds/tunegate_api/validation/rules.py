@@ -306,7 +306,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
     ),
     Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
-    SafetySource: (Choice(("builtin", "configMap")), _KEY),
+    SafetySource: (Choice(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
     **SAFETY_RULES,
     GateTarget: (Choice(("fineTuneJob", "model", "endpoint")),),
     EvalGateSpec: (

@@ -21,7 +21,7 @@ SAFETY_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
     ),
     Safety: (
         Refuse(
-            given("source.configMap") & ~given("sha256"),
+            (given("source.configMap") | given("source.uri")) & ~given("sha256"),
             "give sha256, the digest of the safety set: without sha256, changed cases are not detected",
         ),
         Refuse(

@@ -14,7 +14,8 @@ TOO_LARGE = "left out, because it is too large"
 """Value that the operator's cache stores instead of a spec that is too large. A valid spec is never a string,
 but a mapping."""
 _ADVICE = {
-    "EvalGate": "move the cases to a ConfigMap, and name it in golden.source.configMap",
+    "EvalGate": "move inline cases to a ConfigMap, and name it in configMap of golden.source or "
+    "safety.source",
     "FineTuneJob": "shorten podTemplate, and move JSON schemas to ConfigMaps (schema.configMap)",
 }
 

@@ -19,7 +19,13 @@ from tunegate_api.judging.golden import (
 from tunegate_api.judging.power import power_text
 from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
 from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.meta import ConditionStatus, ObjectMeta, with_condition, without_condition
+from tunegate_api.meta import (
+    ConditionStatus,
+    ObjectMeta,
+    find_condition,
+    with_condition,
+    without_condition,
+)
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
@@ -30,6 +36,7 @@ from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
 from tunegate_operator.names import records_name
 
+_SAFETY_PINNED = "pods read the safety set, and check its digest, its cases and the limits"
 Decided = tuple[EvalGateStatus, tuple[Action, ...]]
 """The next status of a gate, and the actions that record judged models."""
 
@@ -156,9 +163,9 @@ def _check_golden(golden: str, gate_spec: str) -> _Checked:
 def _judge_safety_set(
     observed: ObservedGate, judged: EvalGateStatus, status: EvalGateStatus, now: datetime
 ) -> EvalGateStatus:
-    """Return the status of a gate whose golden set was judged, with the safety set that was read. If this set
-    is not valid, return ``status``, from before both sets were judged, with a Ready condition that shows why.
-    So transition times change only if the result of both sets changes."""
+    """Return the status of a gate whose golden set was judged, with the safety set that was read or pinned.
+    If this set is not valid, return ``status``, from before both sets were judged, with a Ready condition
+    that shows why. So transition times change only if the result of both sets changes."""
     safety, gate, generation = observed.safety, observed.gate, observed.gate.metadata.generation
     if safety is None or gate.spec.safety is None:
         return judged.model_copy(update={"safety_digest": None, "safety_cases": None})
@@ -168,6 +175,9 @@ def _judge_safety_set(
         return _not_ready(
             status, safety.reason, safety.message, generation=generation, now=now, stalled=False
         )
+    if isinstance(safety, Pinned):
+        judged = judged.model_copy(update={"safety_digest": safety.sha256, "safety_cases": None})
+        return _with_ready_note(judged, _SAFETY_PINNED, generation=generation, now=now)
     digest, pinned = sha256_text(safety), gate.spec.safety.sha256
     if pinned is not None and digest != pinned:
         message = f"the safety set was changed: it has sha256 {digest}, but safety.sha256 pins {pinned}"
@@ -195,6 +205,16 @@ def refuse(
     message = "; ".join(str(problem) for problem in problems)
     reason = GateReason.INVALID_SPEC
     return _not_ready(status, reason, message, generation=meta.generation, now=now), actions
+
+
+def _with_ready_note(status: EvalGateStatus, note: str, *, generation: int, now: datetime) -> EvalGateStatus:
+    """Return the status of a gate that is ready, with ``note`` added to the message of its Ready
+    condition."""
+    ready = find_condition(status.conditions, "Ready")
+    if ready is None:
+        return status
+    message = f"{ready.message}; {note}"
+    return _ready(status, "True", GateReason(ready.reason), message, generation=generation, now=now)
 
 
 def _not_ready(

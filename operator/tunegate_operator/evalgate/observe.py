@@ -36,7 +36,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Pinned:
-    """A golden set at an address, which only pods read. They check that it has this digest."""
+    """A golden set or safety set at an address, which only pods read. They check that it has this digest."""
 
     sha256: str
 
@@ -55,8 +55,9 @@ class ObservedGate:
     gate: EvalGate
     golden: str | Pinned | Missing
     """The text of the golden set, its digest if only pods read it, or why it cannot be read."""
-    safety: str | Missing | None
-    """The text of the safety set, or why it cannot be read. None if the gate has none."""
+    safety: str | Pinned | Missing | None
+    """The text of the safety set, its digest if only pods read it, or why it cannot be read. None if the gate
+    has none."""
     records: tuple[Record, ...]
     """New records, which the gate's status does not list yet: one for each ended job whose final model this
     gate judged."""
@@ -120,12 +121,16 @@ def _golden(gate: EvalGate, view: View) -> str | Pinned | Missing:
     return _file(gate, view, "golden.source", source.config_map or "", source.key)
 
 
-def _safety(gate: EvalGate, view: View) -> str | Missing | None:
+def _safety(gate: EvalGate, view: View) -> str | Pinned | Missing | None:
     if gate.spec.safety is None:
         return None
     source = gate.spec.safety.source
     if source.builtin is not None:
         return builtin_text(source.builtin)
+    if source.uri is not None:
+        return Pinned(gate.spec.safety.sha256 or "")
+    if source.inline is not None:
+        return inline_text(source.inline)
     return _file(gate, view, "safety.source", source.config_map or "", source.key)
 
 

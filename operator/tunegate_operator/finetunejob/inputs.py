@@ -151,6 +151,10 @@ def _local_files(observed: ObservedJob) -> Failure | None:
     gates = {name: gate for name, gate in observed.gates.items() if gate and not gate.spec.dry_run}
     golden = {name: gate.spec.golden.source.uri for name, gate in gates.items()}
     addresses |= {f"EvalGate {name}: spec.golden.source.uri": uri for name, uri in golden.items()}
+    safety = {name: gate.spec.safety for name, gate in gates.items()}
+    addresses |= {
+        f"EvalGate {name}: spec.safety.source.uri": one.source.uri for name, one in safety.items() if one
+    }
     judges = {name: gate.spec.judge for name, gate in gates.items()}
     addresses |= {
         f"EvalGate {name}: spec.judge.calibration.source.uri": judge.calibration.source.uri

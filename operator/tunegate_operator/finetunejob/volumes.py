@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from tunegate_api.contract import GateRequest, Request, Role
 from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.data import Judge, Source
-from tunegate_api.v1alpha1.evalgate import GoldenSource
+from tunegate_api.v1alpha1.evalgate import GoldenSource, SafetySource
 from tunegate_operator.children.volumes import ROOT, PodVolumes
 from tunegate_operator.names import Step, plan_name, request_name, review_name
 
@@ -24,10 +24,8 @@ def input_config_maps(
 
 def gate_config_maps(gate: EvalGateSpec, role: Role = Role.DATA) -> list[str]:
     """Return the names of the ConfigMaps that the pods of a role read for a gate."""
-    sources = _sources_of_gate(gate) if role is Role.DATA else [gate.golden.source]
-    names = [source.config_map for source in sources]
-    names.append(gate.safety.source.config_map if gate.safety else None)
-    return [name for name in names if name]
+    sources = _sources_of_gate(gate) if role is Role.DATA else _case_sources(gate)
+    return [source.config_map for source in sources if source.config_map]
 
 
 def _sources(spec: FineTuneJobSpec) -> list[Source]:
@@ -39,9 +37,14 @@ def _sources(spec: FineTuneJobSpec) -> list[Source]:
     return [source for source in sources if source]
 
 
-def _sources_of_gate(gate: EvalGateSpec) -> list[Source | GoldenSource]:
+def _case_sources(gate: EvalGateSpec) -> list[GoldenSource | SafetySource]:
+    """Return the sources of the golden set and the safety set of a gate."""
+    return [gate.golden.source, *([gate.safety.source] if gate.safety else [])]
+
+
+def _sources_of_gate(gate: EvalGateSpec) -> list[Source | GoldenSource | SafetySource]:
     """Return the sources of a gate that the data role reads."""
-    return [gate.golden.source, *([gate.judge.calibration.source] if gate.judge else [])]
+    return [*_case_sources(gate), *([gate.judge.calibration.source] if gate.judge else [])]
 
 
 def _judge(spec: FineTuneJobSpec) -> Judge | None:
@@ -65,9 +68,9 @@ def _claims(spec: FineTuneJobSpec, request: Request, role: Role) -> dict[str, bo
     anchors = [gate.spec.anchor.uri for gate in request.gates if gate.spec.anchor]
     if role is Role.DATA:
         start = request.start_from.uri if request.start_from else None
-        golden = [source.uri for gate in request.gates for source in _sources_of_gate(gate.spec)]
+        of_gates = [source.uri for gate in request.gates for source in _sources_of_gate(gate.spec)]
         rows = [source.uri for source in _sources(spec)]
-        uris = dict.fromkeys([spec.model.uri, start, *rows, *golden, *anchors], False)
+        uris = dict.fromkeys([spec.model.uri, start, *rows, *of_gates, *anchors], False)
     elif role is Role.PUBLISH:
         uris = {target.uri: True for target in spec.publish}
     elif role is Role.GATE:

@@ -217,10 +217,11 @@ def test_invalid_manifests_do_not_match_the_schema(changes: dict[str, Any]) -> N
 def test_free_form_values_keep_unknown_fields() -> None:
     for path in (".spec.taskMetrics[].schema.inline", ".spec.podTemplate.affinity"):
         assert field_of("FineTuneJob", path)["x-kubernetes-preserve-unknown-fields"] is True
-    assert field_of("EvalGate", ".spec.golden.source.inline")["items"] == {
-        "type": "object",
-        "x-kubernetes-preserve-unknown-fields": True,
-    }
+    for path in (".spec.golden.source.inline", ".spec.safety.source.inline"):
+        assert field_of("EvalGate", path)["items"] == {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": True,
+        }
 
 
 def test_crds_have_short_names_and_a_category() -> None:

@@ -1,4 +1,5 @@
-"""The data role probes the servers that score safety sets, so that a job fails before it requests a GPU."""
+"""The data role reads safety sets and probes the servers that score them, so that a job fails before it
+requests a GPU."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,12 +12,18 @@ from support.chat_server import failing
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, compliance, find_refusals
 from support.trainer_root import TrainerRoot, gate_spec, orders_spec
-from tunegate_api.contract import ExitCode, Role
+from tunegate_api.contract import ExitCode, Role, sha256_text
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main
+from tunegate_trainer.process.files import sha256_file
 
 MakeJob = Callable[..., TrainerRoot]
+ADDRESS = {"uri": "pvc://sets/safety.jsonl"}
+CASES = [
+    {"id": f"case-{n}", "kind": "Harmless" if n else "Unsafe", "category": "a", "prompt": f"request {n}"}
+    for n in range(21)
+]
 
 
 @pytest.fixture
@@ -37,9 +44,10 @@ def make_job(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(asking, "FIRST_PAUSE", 0)
     monkeypatch.setattr(asking, "LONGEST_PAUSE", 0)
 
-    def make(scorer: dict[str, Any], **spec: Any) -> TrainerRoot:
+    def make(scorer: dict[str, Any] | None = None, **spec: Any) -> TrainerRoot:
         rows = [{"prompt": f"order {n} mugs", "completion": f"mugs: {n}"} for n in range(40)]
-        safety = {"source": {"builtin": "refusals-v1"}, "scorer": scorer}
+        safety = {"source": {"builtin": "refusals-v1"}} | spec.pop("safety", {})
+        safety |= {"scorer": scorer} if scorer else {}
         root = TrainerRoot(
             tmp_path / "root",
             gates={"safe": gate_spec(safety=safety, **spec)},
@@ -56,6 +64,65 @@ def failure_of(root: TrainerRoot) -> str:
     failure = root.report(Role.DATA).failure
     assert failure is not None
     return f"{failure.reason}: {failure.message} {failure.hint}"
+
+
+def at_an_address(root: TrainerRoot, cases: list[dict[str, Any]]) -> str:
+    """Write cases to the file that ``ADDRESS`` names, and return their digest."""
+    path = root.path / "volumes" / "sets" / "safety.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    return sha256_file(path)
+
+
+def pinned(text: str) -> dict[str, Any]:
+    return {"source": ADDRESS, "sha256": sha256_text(text)}
+
+
+def test_safety_set_on_a_volume_is_stored_for_later_pods(make_job):
+    text = "".join(json.dumps(case) + "\n" for case in CASES)
+    root = make_job(safety=pinned(text))
+    at_an_address(root, CASES)
+    assert main(["data"]) == ExitCode.OK
+    context = root.context(Role.DATA)
+    assert (context.workspace / context.paths.safety_set("safe")).read_text() == text
+
+
+@pytest.mark.parametrize("is_inline", [True, False])
+def test_row_that_repeats_a_request_of_a_safety_set_is_refused(make_job, is_inline):
+    leaked = [*CASES, {**CASES[0], "id": "leaked", "prompt": "order 7 mugs"}]
+    text = "".join(json.dumps(case) + "\n" for case in leaked)
+    root = make_job(safety={"source": {"inline": leaked}} if is_inline else pinned(text))
+    at_an_address(root, leaked)
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert "leaked" in failure_of(root)
+    assert "safety" in failure_of(root)
+
+
+def test_changed_set_at_an_address_fails_the_job(make_job):
+    root = make_job(safety=pinned("another text"))
+    digest = at_an_address(root, CASES)
+    assert main(["data"]) == ExitCode.BAD_DATA
+    assert failure_of(root).startswith(
+        f"{Reason.BAD_DATA}: EvalGate safe: the safety set was changed: {ADDRESS['uri']} has sha256 "
+        f"{digest}, but safety.sha256 pins {sha256_text('another text')} "
+    )
+
+
+@pytest.mark.parametrize("is_inline", [True, False])
+def test_bad_case_of_a_safety_set_fails_the_job_with_its_line(make_job, is_inline):
+    bad = [*CASES, {"id": "odd", "kind": "Odd", "category": "a", "prompt": "a"}]
+    text = "".join(json.dumps(case) + "\n" for case in bad)
+    root = make_job(safety={"source": {"inline": bad}} if is_inline else pinned(text))
+    at_an_address(root, bad)
+    assert main(["data"]) == ExitCode.BAD_DATA
+    line = "EvalGate safe: safety set: line 22: kind: Input should be 'Unsafe' or 'Harmless'"
+    assert failure_of(root).startswith(f"{Reason.BAD_DATA}: {line}")
+
+
+def test_missing_set_at_an_address_fails_the_job_with_its_field(make_job):
+    root = make_job(safety=pinned("a text"))
+    assert main(["data"]) == ExitCode.NOT_FOUND
+    assert f"EvalGate safe: spec.safety.source: {ADDRESS['uri']}" in failure_of(root)
 
 
 def test_job_whose_servers_recognize_their_probes_is_prepared(make_job, judge, guardrail):

@@ -1,6 +1,6 @@
 """All parameters of a job are sent to trackers, whatever their length."""
 
-from support.trainer_root import dpo_plan, stage_plan
+from support.trainer_root import dpo_plan, gate_spec, stage_plan
 from tunegate_trainer.tracking.mlflow_tracker import VALUE_LENGTH, parameter_texts
 from tunegate_trainer.tracking.runs import job_parameters, stage_parameters
 
@@ -39,3 +39,13 @@ def test_tracker_run_has_digests_and_the_parameters_of_every_stage(make_root):
     assert parameters["dpo.beta"] == "0.1"
     assert len(parameters["plan_sha256"]) == 64
     assert max(map(len, parameters)) <= MAX_ENTITY_KEY_LENGTH
+
+
+def test_trackers_do_not_get_inline_safety_cases(make_root):
+    case = {"id": "a", "kind": "Unsafe", "category": "house", "prompt": "the secret request"}
+    root = make_root(gates={"safe": gate_spec(safety={"source": {"inline": [case]}})})
+    context = root.context()
+    parameters = job_parameters(context.request, context.plan)
+    assert parameters["gate.safe.safety_sha256"] == context.request.gates[0].safety_sha256
+    assert parameters["gate.safe.safety.max_unsafe_increase"] == 0
+    assert "the secret request" not in str(parameters)

@@ -183,7 +183,7 @@ def golden_cases(gate: str, text: str) -> list[GoldenCase]:
 
 def golden_text(context: Context, gate: str, source: GoldenSource) -> str:
     """Read the text of a gate's golden set. If the set is at an address, read its copy on the storage volume,
-    which :func:`store_golden_sets` makes.
+    which :func:`store_sets` makes.
 
     Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
     and :class:`UserError` if permission to read it is denied.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest, sha256_text
+from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, safety_case_set
 from tunegate_api.safety_sets import builtin_text
@@ -40,21 +41,15 @@ def safety_sets(
 def _safety_set(
     context: Context, tokenizer: PreTrainedTokenizerBase, gate: GateRequest, safety: Safety
 ) -> GeneratedSet:
-    source = safety.source
-    text = safety_text(context, gate.name, source)
+    text = safety_text(context, gate.name, safety.source)
     digest = sha256_text(text)
     if digest != gate.safety_sha256:
         raise BadDataError(
             f"EvalGate {gate.name}: the safety set has sha256 {digest}, but the job was started with "
             f"{gate.safety_sha256}",
-            "put changed cases into a new ConfigMap, and set safety.source and safety.sha256 of the EvalGate"
-            if source.config_map
-            else "use the same release of Tunegate for the operator and the trainer image",
+            _how_to_fix(safety.source),
         )
-    try:
-        found = parse_safety(text)
-    except SafetyError as error:
-        raise BadDataError(f"EvalGate {gate.name}: safety set: {error}", "correct these cases") from error
+    found = _parsed(gate.name, text)
     scorer = safety_scorer(context, gate, safety.scorer)
     settings = scorer_settings(gate, safety.scorer)
     return GeneratedSet(
@@ -85,14 +80,44 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, gate: str, case: SafetyCase) -> 
         raise UserError(f"EvalGate {gate}, safety case {case.id}: {error}", error.hint) from error
 
 
+def _how_to_fix(source: SafetySource) -> str:
+    """Return what to do if a safety set has another digest than the one that the job was started with."""
+    if source.config_map is not None:
+        return (
+            "put changed cases into a new ConfigMap, and set safety.source and safety.sha256 of the EvalGate"
+        )
+    if source.uri is not None:
+        return "the copy of the set on the storage volume is damaged: create the job again"
+    return "use the same release of Tunegate for the operator and the trainer image"
+
+
+def safety_cases(context: Context, gate: str, source: SafetySource) -> list[SafetyCase]:
+    """Read the cases of a gate's safety set. Raises :class:`BadDataError` with the line of each invalid case,
+    and the errors of :func:`safety_text`."""
+    return _parsed(gate, safety_text(context, gate, source))
+
+
+def _parsed(gate: str, text: str) -> list[SafetyCase]:
+    try:
+        return parse_safety(text)
+    except SafetyError as error:
+        raise BadDataError(f"EvalGate {gate}: safety set: {error}", "correct these cases") from error
+
+
 def safety_text(context: Context, gate: str, source: SafetySource) -> str:
-    """Read the text of a gate's safety set.
+    """Read the text of a gate's safety set. If the set is at an address, read its copy on the storage volume,
+    which :func:`~tunegate_trainer.evaluate.stored_sets.store_sets` makes.
 
     Raises :class:`SourceNotFoundError` if the file does not exist, :class:`BadDataError` if it is not UTF-8,
     and :class:`UserError` if permission to read it is denied.
     """
     if source.builtin is not None:
         return builtin_text(source.builtin)
-    field = f"EvalGate {gate}: spec.safety.source"
-    path = config_map_file(context.root, field, str(source.config_map), source.key)
+    if source.inline is not None:
+        return inline_text(source.inline)
+    if source.config_map is not None:
+        field = f"EvalGate {gate}: spec.safety.source"
+        path = config_map_file(context.root, field, source.config_map, source.key)
+    else:
+        path = context.workspace / context.paths.safety_set(gate)
     return read_case_file(context.root, path, gate, "safety")

@@ -70,8 +70,8 @@ def _safety(gate: GateRequest, measured: GateRoleResult | None) -> str:
     if safety is None:
         return "none"
     return (
-        f"{safety.source.builtin or safety.source.config_map}: at most {safety.max_unsafe_increase} more "
-        f"unsafe answers, over-refusal up by less than {safety.max_over_refusal_increase_points} points, "
+        f"{safety.source.label}: at most {safety.max_unsafe_increase} more unsafe answers, over-refusal up "
+        f"by less than {safety.max_over_refusal_increase_points} points, "
         f"scored by {_scorer(gate, safety.scorer, measured)}"
         + (", at checkpoints too" if safety.evaluate_checkpoints else "")
     )

@@ -33,7 +33,7 @@ from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.shapes import ROW_SHAPES, openai_chat, recognize, sharegpt
 from tunegate_trainer.data.usable import SourceRows
-from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
+from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.process.context import Context
@@ -87,7 +87,7 @@ def check(
                 job = _with_train(job, train.path, first.columns)
                 context.request = make_request(root, job, gates)
             tokenizer, longest = _tokenizer(context, job, any_model=any_model)
-            store_golden_sets(context)
+            store_sets(context)
             runner = CheckRunner(check_context(context, tokenizer), folder.note)
             read_data(context, folder, length_limits(job.spec.stages, longest), checks, runner)
     except TrainerError as error:

@@ -14,10 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.golden import GoldenCase, with_expectation
-from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
-from tunegate_api.v1alpha1.evalgate import SafetySource
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.workspace import REVIEW_SAMPLE, Workspace, golden_file, safety_file
@@ -34,7 +32,7 @@ from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_sets, read_cases
-from tunegate_trainer.evaluate.safety_sets import safety_sets, safety_text
+from tunegate_trainer.evaluate.safety_sets import safety_cases, safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges, check_safety_servers
 from tunegate_trainer.evaluate.scorers.servers import (
     GUARDRAIL,
@@ -44,7 +42,7 @@ from tunegate_trainer.evaluate.scorers.servers import (
     gate_judge,
 )
 from tunegate_trainer.evaluate.sets import check_metrics, check_prompt_lengths, check_split
-from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
+from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.gates import with_gate_judges
 from tunegate_trainer.judge.review import judge_server, with_judge
@@ -59,7 +57,7 @@ from tunegate_trainer.models.target_modules import (
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_gate_memory, with_memory
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import BadDataError, TrainerError, UserError
+from tunegate_trainer.process.errors import TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row
@@ -75,7 +73,7 @@ def run(context: Context) -> Outcome:
     Raises :class:`TrainerError` if the job cannot be trained.
     """
     folder = context.workspace / context.paths.data
-    store_golden_sets(context)
+    store_sets(context)
     plan = _earlier_plan(context.workspace, folder) or _create_plan(context, DataFolder(folder))
     context.send_report(plan=plan)
     data = plan.data
@@ -244,7 +242,7 @@ def check_context(context: Context, tokenizer: PreTrainedTokenizerBase) -> Check
     for gate in request.safety_gates:
         if gate.spec.safety:
             with context.tolerating(gate):
-                safety[gate.name] = _safety_cases(context, gate.name, gate.spec.safety.source)
+                safety[gate.name] = safety_cases(context, gate.name, gate.spec.safety.source)
     return CheckContext(request, tokenizer, golden, schemas, settings(request.spec.data), required, safety)
 
 
@@ -255,13 +253,6 @@ def _case_counts(checking: CheckContext) -> dict[str, int]:
         + (len(checking.safety.get(gate.name, ())) if gate.safety_at_checkpoints else 0)
         for gate in checking.request.gates
     }
-
-
-def _safety_cases(context: Context, gate: str, source: SafetySource) -> list[SafetyCase]:
-    try:
-        return parse_safety(safety_text(context, gate, source))
-    except SafetyError as error:
-        raise BadDataError(f"EvalGate {gate}: safety set: {error}", "correct these cases") from error
 
 
 def _metric_schemas(context: Context) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.golden_sets import golden_text
 from tunegate_trainer.evaluate.safety_sets import safety_text
-from tunegate_trainer.evaluate.stored_golden_sets import store_golden_sets
+from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
@@ -180,8 +180,11 @@ def _golden_sha256(root: Path, gate: str, golden: Golden) -> str:
 
 
 def _safety_sha256(root: Path, gate: str, safety: Safety | None) -> str | None:
+    """Return the digest of a gate's safety set, see :func:`_golden_sha256`."""
     if safety is None:
         return None
+    if safety.source.uri is not None:
+        return safety.sha256 or ""
     return sha256_text(safety_text(Context(role=Role.DATA, root=root), gate, safety.source))
 
 
@@ -195,7 +198,7 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     """Return the forecast with the plan of the data role. The rows and golden sets must be available."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
-    store_golden_sets(context)
+    store_sets(context)
     model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
     data = DataFolder(context.workspace / context.paths.data)
     plan = prepare(context, data, model, folder)
