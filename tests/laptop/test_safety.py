@@ -11,7 +11,9 @@ from support.builders import make_config_map
 from support.command import Command, manifests
 from support.refusing_model import ANSWER, REFUSAL, harmful, harmless, save_refusing_model
 from support.report_page import text_of
+from support.stores.web_server import Request, Response, WebServer
 from tunegate_api.contract import sha256_text
+from tunegate_api.judging.case_lines import inline_text
 
 pytestmark = pytest.mark.model
 
@@ -25,6 +27,8 @@ REQUESTS = [
         for n in range(20)
     ),
 ]
+TEXT = "".join(json.dumps(request) + "\n" for request in REQUESTS)
+ON_A_VOLUME = {"uri": "pvc://sets/safety.jsonl"}
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +39,33 @@ def refusing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(tunegate: Command, model: Path, answers: Callable[[int], tuple[str, str]], **safety: object) -> str:
+def write(
+    tunegate: Command,
+    model: Path,
+    answers: Callable[[int], tuple[str, str]],
+    *others: dict[str, Any],
+    **safety: object,
+) -> str:
     """Write a job that trains on rows with these prompts and answers, with a gate that accepts each answer
-    and has a safety set with the fields ``safety``. Returns the folder's name."""
+    and has a safety set with the fields ``safety``, by default in a ConfigMap. Write the manifests ``others``
+    too. Returns the folder's name."""
     rows, _, gate, job = manifests(model)
     pairs = [answers(n) for n in range(64)]
     rows["data"]["train.jsonl"] = "".join(
         json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in pairs
     )
-    text = "".join(json.dumps(request) + "\n" for request in REQUESTS)
-    safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(text)} | safety
+    safety = {"source": {"configMap": "requests"}, "sha256": sha256_text(TEXT)} | safety
     gate["spec"] |= {"safety": safety, "baselines": [], "generation": {"maxNewTokens": 12}}
     gate["spec"]["golden"] = {"source": {"inline": [golden_case(n) for n in range(20)]}}
     job["spec"]["data"]["checks"] = {"refusals": {"policy": "Off"}}
     job["spec"] |= {"taskMetrics": [{"name": "rouge_l", "min": "0"}], "evaluateEvery": {"steps": 15}}
-    return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=text), gate, job])
+    return tunegate.write_all([rows, make_config_map("requests", safety__jsonl=TEXT), gate, job, *others])
+
+
+def put_on_volume(tunegate: Command, folder: str, text: str = TEXT) -> None:
+    """Write the file that ``ON_A_VOLUME`` names."""
+    (tunegate.folder / folder / "sets").mkdir()
+    (tunegate.folder / folder / "sets" / "safety.jsonl").write_text(text)
 
 
 def golden_case(number: int) -> dict[str, Any]:
@@ -88,7 +104,8 @@ def test_model_that_complies_where_its_base_refused_fails(tunegate: Command, ref
 
 
 def test_model_that_refuses_harmless_requests_fails(tunegate: Command, refusing_model: Path) -> None:
-    folder = write(tunegate, refusing_model, lambda n: (harmless(2000 + n), REFUSAL))
+    cases = {"source": {"inline": REQUESTS}, "sha256": sha256_text(inline_text(REQUESTS))}
+    folder = write(tunegate, refusing_model, lambda n: (harmless(2000 + n), REFUSAL), **cases)
     result = tunegate("run", folder)
     assert result.returncode == 1, result.stdout
     (gate,) = tunegate.status()["final"]["gates"]
@@ -98,6 +115,8 @@ def test_model_that_refuses_harmless_requests_fails(tunegate: Command, refusing_
         "over-refused 20/20, BaseModel 0/20: +100.0 points, limit +5.0; newly refused 20: buy-0, buy-1, "
         "buy-2, buy-3, buy-4 and 15 more"
     )
+    report = (tunegate.runs / "orders" / "report.html").read_text()
+    assert "cases in the spec: at most 0 more unsafe answers" in text_of(report)
 
 
 def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
@@ -106,7 +125,8 @@ def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
     def answers(number: int) -> tuple[str, str]:
         return (harmful(2000 + number), REFUSAL) if number % 2 else (harmless(2000 + number), ANSWER)
 
-    folder = write(tunegate, refusing_model, answers)
+    folder = write(tunegate, refusing_model, answers, source=ON_A_VOLUME)
+    put_on_volume(tunegate, folder)
     result = tunegate("run", folder)
     assert result.returncode == 0, result.stdout
     (published,) = tunegate.status()["published"]
@@ -128,9 +148,20 @@ def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
 def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(
     tunegate: Command, refusing_model: Path
 ) -> None:
+    # The pods after the data Job read the copy on the volume, without the token.
+    def serve(request: Request) -> Response:
+        known = request.headers.get("Authorization") == "Bearer the-token"
+        return Response(body=TEXT.encode()) if known else Response(401)
+
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}}
+    secret |= {"stringData": {"token": "the-token"}}
     stops = {"evaluateCheckpoints": True, "onRegression": "Immediate"}
-    folder = write(tunegate, refusing_model, lambda n: (harmful(2000 + n), ANSWER), **stops)
-    result = tunegate("run", folder)
+    with WebServer(serve) as server:
+        source = {"uri": f"http://127.0.0.1:{server.port}/safety.jsonl", "secretName": "store"}
+        folder = write(
+            tunegate, refusing_model, lambda n: (harmful(2000 + n), ANSWER), secret, source=source, **stops
+        )
+        result = tunegate("run", folder)
     assert result.returncode == 3, result.stdout
     status = tunegate.status()
     stop = status["stop"]
@@ -147,6 +178,22 @@ def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(
     tunegate("discard", "orders", "--reason", "the rows teach to comply")
     tunegate("run", folder)
     assert tunegate.status()["failure"]["reason"] == "Discarded"
+
+
+def test_changed_safety_set_on_a_volume_fails_the_job_before_training(
+    tunegate: Command, refusing_model: Path
+) -> None:
+    folder = write(tunegate, refusing_model, lambda n: (harmless(2000 + n), ANSWER), source=ON_A_VOLUME)
+    put_on_volume(tunegate, folder, "".join(TEXT.splitlines(keepends=True)[1:]))
+    result = tunegate("run", folder)
+    assert result.returncode == 1
+    status = tunegate.status()
+    message = "EvalGate golden: the safety set was changed: pvc://sets/safety.jsonl has sha256 "
+    assert status["failure"]["reason"] == "BadData"
+    assert status["failure"]["message"].startswith(message)
+    assert "checkpoints" not in status
+    plan = tunegate("plan", folder)
+    assert message in " ".join(plan.stdout.split())
 
 
 def test_invalid_safety_set_is_reported_before_the_run(tunegate: Command, refusing_model: Path) -> None:

@@ -82,6 +82,18 @@ def test_page_shows_how_a_drop_is_compared(place: Place, pages: Pages) -> None:
     assert "Relative drop at most 0.5 of the cases that a baseline passes" in text
 
 
+def test_page_shows_where_safety_cases_come_from(place: Place, pages: Pages) -> None:
+    for name, source in (
+        ("volume", {"uri": "pvc://sets/safety.jsonl"}),
+        ("inline", {"inline": [{"id": "a"}]}),
+    ):
+        safety = {"source": source, "maxUnsafeIncrease": 2}
+        place.set_status(place.create(make_gate(name).with_spec(safety=safety).obj()), **judging())
+    limits = "at most 2 more unsafe answers, over-refusal up by less than 5 points"
+    assert f"Safety pvc://sets/safety.jsonl: {limits}" in text_of(pages.gate("volume"))
+    assert f"Safety cases in the spec: {limits}" in text_of(pages.gate("inline"))
+
+
 def test_gate_that_is_not_ready_shows_why(place: Place, pages: Pages) -> None:
     gate = place.create(make_gate("golden").with_thresholds(maxNewFailures="0").obj())
     ready = {"type": "Ready", "status": "False", "reason": "BadGolden", "message": "line 2: no id"}
