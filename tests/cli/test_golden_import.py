@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from tunegate_api.judging.golden import parse_golden
@@ -73,6 +74,35 @@ def test_a_file_that_is_not_yaml_is_an_error_with_the_place() -> None:
     result = run("config.yaml", "-o", "golden.jsonl")
     assert result.exit_code == 1
     assert "config.yaml is not valid" in result.output
+
+
+def test_unpaired_surrogate_in_a_reference_is_an_error_in_one_line() -> None:
+    Path("config.json").write_text(r'{"prompts": ["p"], "tests": [], "defaultTest": "\ud800"}')
+    result = run("config.json", "-o", "golden.jsonl")
+    assert result.exit_code == 1
+    message = r"config.json contains an unpaired surrogate, which is not a character, in '\ud800'"
+    assert result.output == f"Error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (
+            {"vars": {"x": "\ud800"}, "assert": [{"type": "contains", "value": "a"}]},
+            "golden case: contains an unpaired surrogate, which is not a character",
+        ),
+        ({"assert": [{"type": "\ud800", "value": "a"}]}, "Not carried over once: \\ud800"),
+    ],
+    ids=["prompt", "unknown assertion"],
+)
+def test_case_with_an_unpaired_surrogate_is_left_out_and_reported(test: object, message: str) -> None:
+    good = {"vars": {"x": "y"}, "assert": [{"type": "contains", "value": "a"}]}
+    Path("config.json").write_text(json.dumps({"prompts": ["p {{x}}"], "tests": [test, good]}))
+    result = run("config.json", "-o", "golden.jsonl", "--report", "report.json")
+    assert result.exit_code == 0, result.output
+    assert message in result.output
+    assert "golden.jsonl has 1 of 2 cases of config.json." in result.output
+    assert json.loads(Path("report.json").read_text())["notCarriedOver"][0]["casesLeftOut"] == ["test-1"]
 
 
 def test_more_cases_than_a_golden_set_may_have_are_refused() -> None:

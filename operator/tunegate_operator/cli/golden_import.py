@@ -144,6 +144,9 @@ def _errors_name(file: Path) -> Iterator[None]:
         raise click.ClickException(f"{file}: not carried over: {error.kind}: {error.reason}") from error
     except UnicodeDecodeError as error:
         raise click.ClickException(f"{file} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except UnicodeEncodeError as error:
+        message = f"{file} contains an unpaired surrogate, which is not a character, in {error.object!a}"
+        raise click.ClickException(message) from error
     except OSError as error:
         raise click.ClickException(f"{file} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -9,17 +9,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.meta import printable
 
 MAX_ID = 63
 """Maximum length of the id of a golden case."""
 
 
 class NotCarriedError(Exception):
-    """Something has no exact equivalent in golden sets. ``kind`` is its name in the other format."""
+    """Something has no exact equivalent in golden sets. ``kind`` is its name in the other format. Control
+    characters and unpaired surrogates are escaped, because both texts may quote the file."""
 
     def __init__(self, kind: str, reason: str) -> None:
-        self.kind, self.reason = kind, reason
-        super().__init__(f"{kind}: {reason}")
+        self.kind, self.reason = printable(kind), printable(reason)
+        super().__init__(f"{self.kind}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,9 @@ class Imported:
         faults = list(faults)
         carried = bool(written.get("expect")) and (not faults or incomplete)
         if carried:
-            try:
-                GoldenCase.model_validate(written)
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(str(part) for part in first["loc"])
-                faults.append(NotCarriedError("golden case", f"{place}: {first['msg']}"))
+            fault = _fault(written)
+            if fault:
+                faults.append(NotCarriedError("golden case", fault))
                 carried = False
         if carried:
             self.cases.append(written)
@@ -93,6 +92,19 @@ class Imported:
     def text(self) -> str:
         """The golden set as JSON Lines."""
         return "".join(json.dumps(case, ensure_ascii=False) + "\n" for case in self.cases)
+
+
+def _fault(case: Mapping[str, Any]) -> str | None:
+    """Return why a case is no valid golden case, or None if it is."""
+    try:
+        json.dumps(case, ensure_ascii=False).encode()
+        GoldenCase.model_validate(case)
+    except UnicodeEncodeError:
+        return "contains an unpaired surrogate, which is not a character"
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return None
 
 
 class Ids:
