@@ -38,20 +38,32 @@ def found(*cases: GoldenCase) -> list[GoldenFinding]:
         ),
         (
             [{"type": "label", "value": "refund"}, {"type": "label", "value": "order"}],
-            "Warning",
+            "Error",
             "case a: the expected answer 'refund' is 'refund', expected 'order'",
         ),
         (
-            [
-                {"type": "json_equals", "value": {"a": 1}},
-                {"type": "json_schema", "schema": {"type": "array"}},
-            ],
-            "Warning",
+            [{"type": "json_equals", "value": {"a": 1}}, ARRAY],
+            "Error",
             "case a: the expected answer '{\"a\": 1}' $: {'a': 1} is not of type 'array'",
+        ),
+        (
+            [{"type": "json_equals", "value": {"a": 1}}, {"type": "length", "max": 5}],
+            "Warning",
+            "case a: the expected answer '{\"a\": 1}' has 8 characters, expected at most 5",
+        ),
+        (
+            [YES, {"type": "not_contains", "value": "yes"}],
+            "Error",
+            "case a: no output passes both contains 'yes' and not contains 'yes'",
+        ),
+        (
+            [{"type": "judge"}, {"type": "length", "max": 0}],
+            "Error",
+            "case a: no output passes length of at most 0 characters without allowEmpty",
         ),
     ],
 )
-def test_expected_answer_that_fails_another_expectation_is_found(expectations, severity, message):
+def test_expectations_that_contradict_each_other_are_found(expectations, severity, message):
     (finding,) = found(case(*expectations))
     assert (finding.check, finding.severity, finding.cases) == ("Unpassable", severity, ["a"])
     assert finding.message == message
@@ -66,6 +78,8 @@ def test_expected_answer_that_fails_another_expectation_is_found(expectations, s
         [{"type": "json_equals", "value": {"a": 1}}, {"type": "contains", "value": '{"a":1}'}],
         [{"type": "equals", "value": "no", "not": True}, YES],
         [{"type": "equals", "value": "4", "extract": {"pattern": "= (.)"}}],
+        [{"type": "equals", "value": "4", "until": [" EUR"]}, {"type": "contains", "value": "EUR"}],
+        [{"type": "equals", "value": "yes", "normalize": ["Case"]}, {"type": "contains", "value": "YES"}],
         [{"type": "not_contains", "value": "You are"}],
         [{"type": "refusal", "not": True}],
         [{"type": "length", "max": 20}],

@@ -1,5 +1,4 @@
-"""Find weak golden cases by trying outputs: no output can pass, almost every output passes, or the case is
-there twice."""
+"""Find weak golden cases: no output can pass, almost every output passes, or the case is there twice."""
 
 import json
 import re
@@ -24,6 +23,7 @@ from tunegate_api.judging.golden_findings import GoldenFinding, LintedGolden
 from tunegate_api.judging.normalize import normalized
 from tunegate_api.judging.outcomes import FAIL, PASS, group_numbers
 from tunegate_api.meta import summarize
+from tunegate_trainer.evaluate.contradictions import contradiction
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
@@ -51,7 +51,7 @@ def lint(cases: Sequence[GoldenCase]) -> LintedGolden:
     """Return the weaknesses of a golden set."""
     tried = [case for case in cases if _is_triable(case)]
     found = [
-        *_unpassable(tried, golden_labels(cases)),
+        *_unpassable(cases, golden_labels(cases)),
         *_unfailable(tried, golden_labels(cases)),
         *_duplicates(cases),
         *_tags(cases),
@@ -69,39 +69,60 @@ def _is_triable(case: GoldenCase) -> bool:
 
 
 def _unpassable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Iterator[GoldenFinding]:
-    """Find cases whose expected answer does not meet the other expectations of the case."""
+    """Find cases whose expectations contradict each other, and those whose expected answer does not meet the
+    other expectations in its usual forms."""
     for case in cases:
-        for forms in _only_answers(case.expect):
-            scores = [_score(case, form, labels) for form in forms]
-            if all(score.outcome == FAIL for score in scores):
-                yield GoldenFinding(
-                    check="Unpassable",
-                    severity="Error" if len(forms) == 1 else "Warning",
-                    message=f"case {case.id}: the expected answer {quoted(forms[0])} {scores[0].explanation}",
-                    cases=[case.id],
-                    remedy="correct the expectations, which contradict each other",
-                )
-                break
+        reason = contradiction(case)
+        failing = _failing_answer(case, labels) if _is_triable(case) else None
+        if reason:
+            yield GoldenFinding(
+                check="Unpassable",
+                severity="Error",
+                message=f"case {case.id}: {failing or f'no output passes {reason}'}",
+                cases=[case.id],
+                remedy="correct the expectations, which contradict each other",
+            )
+        elif failing:
+            yield GoldenFinding(
+                check="Unpassable",
+                severity="Warning",
+                message=f"case {case.id}: {failing}",
+                cases=[case.id],
+                remedy="correct the expectations if the answer can have no other form that passes",
+            )
 
 
-def _only_answers(expectations: Sequence[Expectation]) -> Iterator[list[str]]:
-    """Return the usual forms of each answer that an expectation requires as the whole output. If there is
-    only one form, no other output passes. Outputs from which an answer is extracted have no usual form."""
+def _failing_answer(case: GoldenCase, labels: Mapping[str, int]) -> str | None:
+    """Return why an expected answer fails the case in all its usual forms, or None if none fails."""
+    for forms in _usual_answers(case.expect):
+        scores = [_score(case, form, labels) for form in forms]
+        if all(score.outcome == FAIL for score in scores):
+            return f"the expected answer {quoted(forms[0])} {scores[0].explanation}"
+    return None
+
+
+def _usual_answers(expectations: Sequence[Expectation]) -> Iterator[list[str]]:
+    """Return the usual forms of each answer that an expectation requires as the whole output. Outputs of
+    which only a part is compared have no usual form."""
     for each in expectations:
-        if each.not_ or (isinstance(each, TextExpectation) and each.extract):
+        if each.not_:
             continue
-        if isinstance(each, TextExpectation) and each.type == "equals" and not each.normalize:
-            yield [each.value]
-        elif isinstance(each, TextExpectation) and each.type == "equals":
-            yield [each.value, each.value.lower(), normalized(each.value, each.normalize)]
+        if isinstance(each, TextExpectation) and each.type == "equals":
+            if not (each.until or each.extract or each.ignore):
+                others = [*_in_other_case(each.value), normalized(each.value, each.normalize)]
+                yield [each.value, *(others if each.normalize else [])]
         elif isinstance(each, LabelExpectation):
-            yield [each.value, each.value.lower(), each.value.upper(), each.value.capitalize()]
+            yield [each.value, *_in_other_case(each.value)]
         elif isinstance(each, JsonExpectation):
             yield [
                 json.dumps(each.value, ensure_ascii=False),
                 json.dumps(each.value, ensure_ascii=False, separators=(",", ":")),
                 json.dumps(each.value, ensure_ascii=False, indent=2),
             ]
+
+
+def _in_other_case(text: str) -> list[str]:
+    return [text.lower(), text.upper(), text.capitalize()]
 
 
 def _unfailable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Iterator[GoldenFinding]:
