@@ -140,6 +140,8 @@ def test_expectations_that_no_output_passes_are_named(expectations, reason):
         ("a ", [A, expect("contains", "a ")]),
         ("a\nb", [expect("equals", "a", **FIRST_LINE), HAS_B]),
         ("12.5", [expect("numeric", "12", **NEAR), expect("numeric", "13", **NEAR)]),
+        ("11", [expect("numeric", "12", **NEAR), negated(expect("numeric", "13", **NEAR))]),
+        ("a", [expect("length", min=1, unit="Lines"), expect("length", max=1)]),
         ("12 13", [expect("numeric", "12"), expect("contains", "13")]),
         ("no", [negated(expect("numeric", "12")), negated(expect("numeric", "13"))]),
         ("1.0", [expect("json_equals", 1), schema(type="number")]),
