@@ -66,5 +66,5 @@ def test_gate_with_a_large_golden_set_is_not_ready() -> None:
     assert found is not None
     ready = next(c for c in found["status"]["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
-    assert ready["message"].startswith("spec: larger than 256 KiB as JSON: move the cases to a ConfigMap")
+    assert ready["message"].startswith("spec: larger than 256 KiB as JSON: move inline cases to a ConfigMap")
     assert world.status().phase is Phase.PENDING
