@@ -173,16 +173,22 @@ def published_stops(artifact: Path) -> list[int]:
     return [named] if isinstance(named, int) else list(named)
 
 
-def load_artifact(base_model: PreTrainedModel, artifact: Path, dtype: str, device: torch.device) -> Any:
+def load_artifact(
+    base_model: PreTrainedModel | None, artifact: Path, dtype: str, device: torch.device
+) -> Any:
     """Load an artifact. Returns a whole model, or for an adapter, a ``peft.PeftModel`` around ``base_model``.
 
-    In both cases, the caller must not use ``base_model`` afterwards. Raises :class:`StorageError` if a file
+    In both cases, the caller must not use ``base_model`` afterwards. It may be None for a whole model.
+    Raises :class:`StorageError` if a file
     of the artifact, including its tokenizer, has changed since the artifact was built or cannot be read.
     """
     if is_adapter(artifact):
+        if base_model is None:
+            raise TypeError("an adapter is loaded around its base model")
         model = load_adapter(base_model, artifact, trainable=False)
     else:
-        torch.nn.Module.to(base_model, "meta")  # frees memory for the artifact's weights
+        if base_model is not None:
+            torch.nn.Module.to(base_model, "meta")  # frees memory for the artifact's weights
         model = load_base(artifact, dtype, device)
     problems = verify(artifact)  # after loading, so that the loaded weights are those of the digest
     refuse_unreadable("the artifact", problems)

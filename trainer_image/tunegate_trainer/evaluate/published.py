@@ -2,7 +2,7 @@
 that were published with other sets."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import GateRequest
 from tunegate_api.meta import Sha256
-from tunegate_api.published import PublishedVersion
-from tunegate_api.results import Evaluation, Subject, golden_set
+from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.workspace import golden_file, published_file
 from tunegate_trainer.artifacts.build import is_adapter, load_artifact, published_stops
 from tunegate_trainer.evaluate.baselines import BaselineCache
@@ -38,8 +38,9 @@ from tunegate_trainer.publish.anchor import (
     evaluated_digest,
     read_model_evidence,
 )
-from tunegate_trainer.publish.history import with_rejudged
-from tunegate_trainer.publish.targets.target import Target
+from tunegate_trainer.publish.history import next_reading, strictest, with_rejudged
+from tunegate_trainer.publish.targets import open_target
+from tunegate_trainer.publish.targets.target import Target, version_name
 from tunegate_trainer.tokens.chat import load_tokenizer, stop_token_ids
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,29 @@ class PublishedVersions:
         if result is not None:
             write_cases(self._outputs / published_file(folder.name, golden_file(gate.name)), result)
         return result
+
+    def newest(self, results: Results, report: Callable[[], None]) -> LastPublished | None:
+        """Return the newest versions at the publish targets of the job. The artifact is compared with these
+        versions.
+
+        ``results`` have the golden cases. Versions that were not published with the golden sets of the job
+        are evaluated on these sets; ``report`` is called before that. Returns None if there is no version
+        yet. Raises :class:`StorageError` if a target cannot be read now.
+        """
+        context, found = self._context, []
+        request = context.request
+        for entry in request.spec.publish if request.compares_with_published else ():
+            try:
+                target = open_target(context.root, entry.uri)
+            except TrainerError as error:  # an earlier version of the operator does not mount its volume
+                logger.warning("not comparing with a publish target before publishing: %s", error)
+                continue
+            versions = target.newest_versions(request.final_gates, version_name(request.name, request.uid))
+            if any(version.unjudged for each in versions.values() for version in each):
+                report()
+            found.append(self.judge(target, versions))
+        known = context.report.results.last_published
+        return next_reading(known, strictest(found, request.final_gates, results))
 
     def judge(
         self, target: Target, versions: Mapping[str, Sequence[PublishedVersion]]
@@ -182,7 +206,7 @@ class PublishedVersions:
             base_model = load_base(base or folder, evidence.dtype, self._device, quantization)
             model = load_artifact(base_model, folder, evidence.dtype, self._device) if base else base_model
             _check_files(folder, digest)  # after loading, so that the loaded weights are those of the digest
-            stops = _stops(folder, tokenizer, base)
+            stops = stops_of(folder, tokenizer, base)
             results = cache.evaluate(model, tokenizer, sets, stops=stops)
         by_set = {each.names[GOLDEN]: result for each, result in zip(sets, results, strict=True)}
         return {gate.name: by_set[name] for gate in gates if (name := golden_set(gate.name)) in by_set}
@@ -211,7 +235,7 @@ def _base_model(context: Context, evidence: ModelEvidence) -> Path:
         raise SourceNotFoundError(OTHER_BASE.format(digest=digest), RUN_ITS_BASE) from error
 
 
-def _stops(folder: Path, tokenizer: PreTrainedTokenizerBase, base: Path | None) -> list[int]:
+def stops_of(folder: Path, tokenizer: PreTrainedTokenizerBase, base: Path | None) -> list[int]:
     """Return the ids of the stop tokens. Artifacts of early releases do not name them all."""
     if (folder / "generation_config.json").exists():
         return published_stops(folder)

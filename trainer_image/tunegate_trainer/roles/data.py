@@ -108,7 +108,7 @@ def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
 def _create_plan(context: Context, folder: DataFolder) -> Plan:
     judge = judge_server(context)  # first, because a wrong address needs no download
     check_served(context, context.request.final_gates)
-    golden = _check_servers_of_scorers(context)
+    golden = check_servers_of_scorers(context)
     warnings = [*check_guardrails(context, golden), *check_safety_judges(context)]
     model = _model(context)
     if any(gate.spec.anchor for gate in context.request.final_gates):
@@ -127,7 +127,7 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
     return plan
 
 
-def _check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
+def check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
     """Check the addresses and API keys of the judges and guardrails that golden cases and safety sets need.
     Sends nothing. Return the golden cases by the name of the gate. Raises :class:`TrainerError` if an address
     or a key cannot be used."""

@@ -8,7 +8,6 @@ reported, the error rates of gates are measured that are not known yet.
 """
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from transformers import PreTrainedTokenizerBase
@@ -16,8 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.judgement import judge_artifact, judge_final
 from tunegate_api.judging.outcomes import VerdictState
-from tunegate_api.published import LastPublished
-from tunegate_api.results import Evaluation, Results, Subject, golden_set
+from tunegate_api.results import Evaluation, Subject, golden_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.workspace import RESULT, base_file
 from tunegate_trainer.artifacts.build import (
@@ -51,11 +49,8 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.process.errors import TrainerError, UserError, out_of_memory_explained
+from tunegate_trainer.process.errors import UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, weights_digest, write_model
-from tunegate_trainer.publish.history import next_reading, strictest
-from tunegate_trainer.publish.targets import open_target
-from tunegate_trainer.publish.targets.target import version_name
 from tunegate_trainer.publish.used_servers import used_guardrail, used_judge, used_safety_judge
 from tunegate_trainer.tokens.chat import load_tokenizer
 
@@ -144,9 +139,7 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     served_outputs = write_served(folder, request, served) if served else {}
     evaluations = [base, *anchors, *([served.evaluation] if served else []), final]
     results = as_results(sets, evaluations)
-    last = _last_published(
-        context, results, published, lambda: _report_activity(context, stage, step, JUDGING_AGAIN)
-    )
+    last = published.newest(results, lambda: _report_activity(context, stage, step, JUDGING_AGAIN))
     writer.check()
     results = results.model_copy(update={"last_published": last})
     judgement = judge_artifact(request, results, final)
@@ -285,29 +278,6 @@ def _served(
     by_name = {each.names[GOLDEN]: each for each in golden}
     sets = {gate.name: by_name[name] for gate in gates if (name := golden_set(gate.name)) in by_name}
     return evaluate_served(context, tokenizer, sets, context.plan.stages[-1].name)
-
-
-def _last_published(
-    context: Context, results: Results, published: PublishedVersions, report: Callable[[], None]
-) -> LastPublished | None:
-    """Return the newest versions at the publish targets. The artifact is compared with these versions.
-
-    ``results`` have the golden cases. Versions that were not published with the golden sets of the job are
-    evaluated on these sets; ``report`` is called before that. Returns None if there is no version yet. Raises
-    :class:`StorageError` if a target cannot be read now.
-    """
-    request, found = context.request, []
-    for entry in request.spec.publish if request.compares_with_published else ():
-        try:
-            target = open_target(context.root, entry.uri)
-        except TrainerError as error:  # an earlier version of the operator does not mount the target's volume
-            logger.warning("not comparing with a publish target before publishing: %s", error)
-            continue
-        versions = target.newest_versions(request.final_gates, version_name(request.name, request.uid))
-        if any(version.unjudged for each in versions.values() for version in each):
-            report()
-        found.append(published.judge(target, versions))
-    return next_reading(context.report.results.last_published, strictest(found, request.final_gates, results))
 
 
 def _memory_hint(context: Context, stage: str) -> str:
