@@ -25,7 +25,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.evaluate.generate import generate
 from tunegate_trainer.models import resolve as model_resolution
 from tunegate_trainer.models.loading import load_base
-from tunegate_trainer.models.resolve import model_length, resolve_model, save_tokenizer
+from tunegate_trainer.models.resolve import model_digest, model_length, resolve_model, save_tokenizer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError, UserError
 from tunegate_trainer.process.files import verify
@@ -51,6 +51,14 @@ def test_model_is_copied_and_its_parameters_counted(tmp_path, source):
         p.numel() for p in load_base(folder, "float32", torch.device("cpu")).parameters()
     )
     assert [entry.name for entry in folder.parent.iterdir()] == [plan.digest]
+
+
+def test_digest_of_a_local_model_is_known_without_a_copy(tmp_path, source):
+    plan, _ = resolve(tmp_path, f"file://{source}")
+    assert model_digest("file:///source", source) == plan.digest
+    (source / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(BadDataError):
+        model_digest("file:///source", source)
 
 
 @pytest.mark.parametrize(

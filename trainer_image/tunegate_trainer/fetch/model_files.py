@@ -7,6 +7,7 @@ from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError, U
 from tunegate_trainer.process.files import MANIFEST
 
 _WEIGHTS_INDEX = ".safetensors.index.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
 _UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SHOWN = 8
@@ -37,6 +38,16 @@ def choose(uri: str, names: Sequence[str]) -> list[str]:
         raise _no_config(uri, here)
     own = [name for name in weights if name.startswith("model")]
     return sorted({*(own or weights), *_matching(here, _BESIDE_WEIGHTS)})
+
+
+def choose_adapter(uri: str, names: Sequence[str]) -> list[str]:
+    """Select the needed files in an adapter's folder: weights, configuration and, if it has some, tokenizer
+    files. Raises :class:`UserError` if the weights could run code when they are loaded, and
+    :class:`SourceNotFoundError` if there are none."""
+    here = sorted(name for name in names if "/" not in name and name != MANIFEST)
+    if _ADAPTER_WEIGHTS not in here:
+        raise _no_weights(uri, here, ())
+    return sorted({_ADAPTER_WEIGHTS, *_matching(here, _BESIDE_WEIGHTS)})
 
 
 def choose_description(uri: str, names: Sequence[str]) -> list[str]:

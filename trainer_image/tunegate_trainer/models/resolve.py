@@ -13,6 +13,7 @@ from typing import Any
 
 import gguf
 
+from tunegate_api.meta import Sha256
 from tunegate_api.plan import ModelLicense, ModelPlan
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
@@ -130,8 +131,17 @@ def store_model(workspace: Path, uri: str, folder: Path, transfer: Transfer) -> 
         digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf)}".encode()).hexdigest()
         return store(workspace, digest, lambda into: _convert_gguf(gguf, into))
     check_weights(folder)
-    digest = _digest({name: sha256_file(folder / name) for name in files})
+    digest = _files_digest(folder, files)
     return store(workspace, digest, lambda into: _fill(folder, files, into, digest, transfer))
+
+
+def model_digest(uri: str, folder: Path) -> Sha256:
+    """Return the digest with which :func:`store_model` would store the model of ``folder``, which is not a
+    GGUF file. Nothing is copied. Raises the errors of :func:`resolve_model`."""
+    with unreadable_explained(uri, folder):
+        files = choose(uri, [path.name for path in folder.iterdir() if path.is_file()])
+        check_weights(folder)
+        return _files_digest(folder, files)
 
 
 def require_bitsandbytes(what: str) -> None:
@@ -256,6 +266,10 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     for option in ("local_files_only", "is_local"):
         tokenizer.init_kwargs.pop(option, None)
     tokenizer.save_pretrained(folder)
+
+
+def _files_digest(folder: Path, files: Sequence[str]) -> Sha256:
+    return _digest({name: sha256_file(folder / name) for name in files})
 
 
 def _digest(files: Mapping[str, str]) -> str:
