@@ -29,7 +29,10 @@ from typing import Any, NoReturn
 
 PACKAGES = Path(__file__).with_name("forks")
 """A folder with the client and a package that makes trainer commands forks, if it is first on the path."""
-ROLES = ("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample", "lint", "calibrate")
+ROLES = (
+    *("data", "train", "gate", "publish", "cleanup", "forecast", "check", "sample", "lint", "calibrate"),
+    "gate_run",
+)
 TRAINER, STAND_IN, COMMAND = "TRAINER_FORKS", "STAND_IN_FORKS", "COMMAND_FORKS"
 """The programs. The variables with these names have the paths of their servers' sockets."""
 STAND_IN_PACKAGES = Path(__file__).with_name("stand_in")

@@ -1,9 +1,10 @@
 """Exit codes of the commands."""
 
+from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 
-FAILED, USAGE, STOPPED, SUSPENDED, INTERRUPTED = 1, 2, 3, 4, 130
+FAILED, USAGE, STOPPED, SUSPENDED, NOT_MEASURED, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _OF_PHASES = {
     Phase.SUCCEEDED: 0,
     Phase.STOPPED: STOPPED,
@@ -18,6 +19,11 @@ _SEVERITY = (0, SUSPENDED, FAILED, USAGE, STOPPED)
 def of_job(status: FineTuneJobStatus) -> int:
     """Return the exit code for the phase of a job."""
     return _OF_PHASES.get(status.phase or Phase.PENDING, FAILED)
+
+
+def of_verdict(state: VerdictState) -> int:
+    """Return the exit code for a verdict. Only Passed gives 0."""
+    return {VerdictState.PASSED: 0, VerdictState.FAILED: FAILED}.get(state, NOT_MEASURED)
 
 
 def worst(*codes: int) -> int:

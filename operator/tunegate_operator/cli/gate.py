@@ -4,13 +4,18 @@ import click
 
 from tunegate_operator.cli.lazy import LazyGroup
 
-COMMANDS = {"calibrate": "tunegate_operator.cli.gate_calibrate"}
+COMMANDS = {
+    "run": "tunegate_operator.cli.gate_run",
+    "calibrate": "tunegate_operator.cli.gate_calibrate",
+}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def gate() -> None:
-    """Measure how often gates are wrong.
+    """Judge a model by gates without a job, and measure how often gates are wrong.
 
     \b
+      tunegate gate run gates/ --model ./model --base ./base --junit gate.xml
+                                         judge a model, for CI pipelines
       tunegate gate calibrate orders     measure the gates of a job that has run on this machine
     """

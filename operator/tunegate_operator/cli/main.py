@@ -52,7 +52,7 @@ def main() -> None:
       tunegate run examples/quickstart         prepare data, train, judge, publish
       tunegate status                          show runs and their results
       tunegate golden --help                   check and extend golden sets
-      tunegate gate --help                     measure how often a gate is wrong
+      tunegate gate --help                     judge a model in CI; measure how often a gate is wrong
       tunegate pairs --help                    make preference pairs from completions that people rank
 
     A run that a gate stopped waits for your decision: `tunegate continue` or `tunegate discard`. A run with

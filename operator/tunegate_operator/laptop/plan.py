@@ -1,4 +1,5 @@
-"""Run the trainer's forecast or data checks for a job, or let it sample, in a temporary folder.
+"""Run the trainer's forecast or data checks for a job, let it sample, or let it evaluate a model, in a
+temporary folder.
 
 The folder has the layout of a pod's file system, see :mod:`tunegate_api.contract`. It contains the job's
 volumes that exist on this machine.
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 from tunegate_api.contract import ROOT_VARIABLE
 from tunegate_api.forecast import CheckedData, Forecast
+from tunegate_api.gate_run import GateRun, GateRunRequest
 from tunegate_api.judging.golden_findings import LintedGolden
 from tunegate_api.preference import SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob_status import Failure
@@ -78,6 +80,28 @@ def sample(request: SampleRequest, folder: Path, runs: Path) -> Generator[Sample
                 yield SampledPrompt.model_validate_json(line)
 
 
+def run_gates(
+    wanted: GateRunRequest,
+    job: Object,
+    objects: Sequence[Object],
+    folder: Path,
+    runs: Path,
+    *,
+    show: Callable[[str], None],
+) -> GateRun:
+    """Return the outcomes of a model on the sets of the gates that ``job`` names, see :func:`forecast`.
+    ``show`` gets a text before each evaluation. Raises ForecastError."""
+    models = {"kind": "GateRunRequest", "spec": wanted.to_wire()}
+    with _pod_folder(job, objects, folder, runs, others=[models]) as root:
+        (root / "gate_run.json").write_text(wanted.model_dump_json(by_alias=True), encoding="utf-8")
+        # As in a pod. Otherwise PyTorch's threads wait for each other by spinning.
+        environment = {"GOMP_SPINCOUNT": "10000", **_environment(root)}
+        with closing(run_role(root, environment, "gate_run")) as lines:
+            for line in lines:
+                show(line.strip())
+        return GateRun.model_validate_json((root / "gate_run_result.json").read_bytes())
+
+
 def run_role(root: Path, environment: dict[str, str], role: str, *options: str) -> Generator[str, None, None]:
     """Run a role of the trainer in its own process, and yield the lines that it writes. ``root`` has its
     files. Raises ForecastError if the role fails."""
@@ -136,8 +160,11 @@ def _raise_failure(root: Path, code: int, errors: str) -> None:
 
 
 @contextmanager
-def _pod_folder(job: Object, objects: Sequence[Object], folder: Path, runs: Path) -> Iterator[Path]:
-    """Create the temporary folder with the job's inputs, and remove it afterwards."""
+def _pod_folder(
+    job: Object, objects: Sequence[Object], folder: Path, runs: Path, others: Sequence[Object] = ()
+) -> Iterator[Path]:
+    """Create the temporary folder with the job's inputs, and remove it afterwards. It has the claims of the
+    job, of the gates in ``objects``, and of ``others``."""
     gates = [obj for obj in objects if obj["kind"] == "EvalGate"]
     with tempfile.TemporaryDirectory(prefix="tunegate-plan-") as temporary:
         root = Path(temporary)
@@ -147,7 +174,7 @@ def _pod_folder(job: Object, objects: Sequence[Object], folder: Path, runs: Path
             if obj["kind"] in _FOLDERS:
                 _write_keys(obj, root / _FOLDERS[obj["kind"]] / obj["metadata"]["name"])
         (root / "volumes").mkdir()
-        for claim in claims_of([job, *gates]):
+        for claim in claims_of([job, *gates, *others]):
             found = _claim_folder(claim, folder, runs)
             if found:
                 (root / "volumes" / claim).symlink_to(found)

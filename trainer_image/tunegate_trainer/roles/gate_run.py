@@ -1,0 +1,373 @@
+"""Evaluate a model on the sets of gates for ``tunegate gate run``: ``python -m
+tunegate_trainer.roles.gate_run``.
+
+This module reads the same files below ``$TUNEGATE_ROOT`` as :mod:`tunegate_trainer.roles.forecast`, and
+``gate_run.json``, a :class:`GateRunRequest`. It evaluates the models with the functions of the final gate,
+:mod:`tunegate_trainer.roles.gate`. It writes what it does to stdout, one line per evaluation, and a
+:class:`GateRun` to ``gate_run_result.json``. If it fails, the reason is in ``failure.json``.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Request, Role
+from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan
+from tunegate_api.results import Evaluation, Subject, golden_set
+from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
+from tunegate_trainer.artifacts.build import is_adapter, load_artifact
+from tunegate_trainer.evaluate.evaluate import SetResult, Weights, as_evaluation, as_results, evaluate
+from tunegate_trainer.evaluate.generate import device_name
+from tunegate_trainer.evaluate.given_artifact import GivenArtifact, given_base, link_artifact
+from tunegate_trainer.evaluate.golden_sets import golden_sets
+from tunegate_trainer.evaluate.published import PublishedVersions, stops_of
+from tunegate_trainer.evaluate.safety_sets import safety_sets
+from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges
+from tunegate_trainer.evaluate.scorers.servers import check_guardrails
+from tunegate_trainer.evaluate.served import evaluate_served
+from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, check_prompt_lengths
+from tunegate_trainer.evaluate.stored_sets import store_sets
+from tunegate_trainer.inference.served import check_served
+from tunegate_trainer.judge.gates import with_gate_judges
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.models.resolve import model_length, require_bitsandbytes
+from tunegate_trainer.models.safetensors import stored_dtype
+from tunegate_trainer.planning.plan import base_dtype, library_versions
+from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.device import choose_device, free_memory
+from tunegate_trainer.process.errors import (
+    TrainerError,
+    UserError,
+    is_out_of_memory,
+    out_of_memory_explained,
+)
+from tunegate_trainer.process.files import write_model
+from tunegate_trainer.publish.targets import open_target
+from tunegate_trainer.roles.data import check_servers_of_scorers, load_model_tokenizer
+from tunegate_trainer.roles.forecast import make_request
+from tunegate_trainer.tokens.chat import load_tokenizer
+
+REQUEST, RESULT = "gate_run.json", "gate_run_result.json"
+_NO_ROWS = SplitPlan(rows=0, sha256="0" * 64)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_OUT_OF_MEMORY = "lower generation.batchSize of the EvalGate, or use a GPU with more memory"
+
+
+def main() -> int:
+    """Write the outcomes, and return the exit code."""
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries may print, but stdout has only the progress
+    root = Path(os.environ[ROOT_VARIABLE])
+
+    def report(activity: str) -> None:
+        print(activity, file=output, flush=True)
+
+    try:
+        with out_of_memory_explained(lambda: _OUT_OF_MEMORY):
+            write_model(root / RESULT, run_gates(root, report))
+    except TrainerError as error:
+        write_model(root / "failure.json", error.failure)
+        return error.exit_code
+    return ExitCode.OK
+
+
+@dataclass(frozen=True)
+class _Base:
+    folder: Path
+    measured: MeasuredModel
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models to evaluate, and how to load them."""
+
+    artifact: GivenArtifact
+    base: _Base | None
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: str
+    quantization: str | None
+
+    @property
+    def base_folder(self) -> Path | None:
+        return self.base.folder if self.base else None
+
+    @property
+    def length(self) -> int:
+        """The maximum number of tokens of the model."""
+        is_whole = self.base is None or not is_adapter(self.artifact.folder)
+        return model_length(self.artifact.folder if is_whole or self.base is None else self.base.folder)
+
+
+def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
+    """Evaluate the model and its base model on the sets of the gates whose manifests are below ``root``.
+    ``report`` is called before each evaluation. Raises :class:`TrainerError` if a model, a set or a server of
+    scorers cannot be used."""
+    wanted = GateRunRequest.model_validate_json((root / REQUEST).read_bytes())
+    context = Context(role=Role.GATE, root=root)
+    context.request = request = _request(root)
+    golden_cases, warnings = _check_servers(context)
+    report("reading the model")
+    models = _models(context, wanted)
+    base = models.base.measured if models.base else None
+    context.plan = with_gate_judges(
+        context, _plan(request, base.digest if base else models.artifact.digest), golden_cases
+    )
+    golden = golden_sets(context, models.tokenizer, request.final_gates)
+    sets = [*golden, *safety_sets(context, models.tokenizer, request.final_gates)]
+    check_prompt_lengths(models.tokenizer, sets, models.length)
+
+    base_results, final_results = _evaluate(models, sets, report)
+    stage = request.spec.stages[-1].name
+    evaluations = []
+    if base and base_results:
+        weights = Weights(Subject.BASE, stage, step=0, digest=base.digest)
+        evaluations.append(as_evaluation(weights, sets, base_results))
+    weights = Weights(Subject.FINAL, stage, step=0, digest=models.artifact.digest)
+    evaluations.append(as_evaluation(weights, sets, final_results))
+    evaluations += _other_baselines(context, models, golden, stage, report)
+    results = as_results(sets, evaluations)
+    published = PublishedVersions(context, models.device, root / "published")
+    last = published.newest(results, lambda: report("evaluating the last published version"))
+    return GateRun(
+        request=request,
+        results=results.model_copy(update={"last_published": last}),
+        cases=_cases(sets, final_results, base_results),
+        model=MeasuredModel(
+            uri=str(wanted.model.uri),
+            digest=models.artifact.digest,
+            is_adapter=is_adapter(models.artifact.folder),
+        ),
+        base=base,
+        device=device_name(models.device),
+        dtype=models.dtype,
+        quantization=models.quantization,
+        warnings=[*context.dry_run_faults.values(), *warnings, *context.plan.data.warnings],
+    )
+
+
+def _check_servers(context: Context) -> tuple[dict[str, list[GoldenCase]], list[str]]:
+    """Check what needs no model: the sets at addresses, the servers and the publish target. Return the
+    golden cases by the name of the gate, and warnings. Raises :class:`TrainerError`."""
+    store_sets(context)
+    check_served(context, context.request.final_gates)
+    golden = check_servers_of_scorers(context)
+    for target in context.request.spec.publish:
+        with _named("--published", "spec.publish: "):
+            open_target(context.root, target.uri)
+    return golden, [*check_guardrails(context, golden), *check_safety_judges(context)]
+
+
+def _models(context: Context, wanted: GateRunRequest) -> _Models:
+    request = context.request
+    with _named("--model"):
+        artifact = link_artifact(context, wanted.model, context.root / "artifact")
+    base = _base(context, wanted, artifact)
+    with _named("--model"):
+        tokenizer = _tokenizer(artifact, base)
+    _refuse_other_tokenizer(tokenizer, base)
+    device = choose_device(request)
+    return _Models(artifact, base, tokenizer, device, *_precision(request, wanted, artifact, device))
+
+
+def _evaluate(
+    models: _Models, sets: Sequence[GeneratedSet], report: Callable[[str], None]
+) -> tuple[list[SetResult] | None, list[SetResult]]:
+    """Return the results of the base model, None if there is none, and those of the model."""
+    base_model, base_results, artifact = None, None, models.artifact
+    if models.base:
+        report("evaluating the base model")
+        with _loading("--base"):
+            base_model = load_base(models.base.folder, models.dtype, models.device, models.quantization)
+        base_results = evaluate(base_model, models.tokenizer, sets)
+    report("evaluating the model")
+    with _loading("--model"):
+        model = load_artifact(base_model, artifact.folder, models.dtype, models.device)
+    # A model of others may not name the end of a turn in its generation_config.json, as a version does.
+    stops = stops_of(artifact.folder, models.tokenizer, models.base_folder) if artifact.evidence else None
+    final_results = evaluate(model, models.tokenizer, sets, stops=stops)
+    del model, base_model
+    free_memory()  # a published version may need the memory
+    return base_results, final_results
+
+
+def _request(root: Path) -> Request:
+    """Return the request with the gates. Their error rates are not measured: this takes as long as many
+    evaluations, and the result depends only on gate and base model."""
+    job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
+    gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
+    request = make_request(root, job, gates)
+    measured = [
+        gate.model_copy(update={"spec": gate.spec.model_copy(update={"calibration": None})})
+        for gate in request.gates
+    ]
+    accelerator = "GPU" if torch.cuda.is_available() else "CPU"
+    resources = request.spec.resources.model_copy(update={"accelerator": accelerator})
+    spec = request.spec.model_copy(update={"resources": resources})
+    return request.model_copy(update={"gates": measured, "spec": spec})
+
+
+def _base(context: Context, wanted: GateRunRequest, artifact: GivenArtifact) -> _Base | None:
+    """Return the base model. Raises :class:`UserError` if an adapter has none or another one."""
+    if wanted.base is None:
+        if is_adapter(artifact.folder):
+            raise UserError("--model is an adapter", "name its base model with --base")
+        return None
+    has_versions = bool(context.request.spec.publish)
+    has_anchors = any(gate.spec.anchor for gate in context.request.final_gates)
+    with _named("--base"):
+        folder, digest = given_base(context, wanted.base, stored=has_versions or has_anchors)
+    known = artifact.evidence.base_model_digest if artifact.evidence else digest
+    if known != digest and is_adapter(artifact.folder):
+        raise UserError(
+            f"--base has the digest {digest}, but the adapter was trained on the base model {known}",
+            "name the base model with which the adapter was trained",
+        )
+    return _Base(folder, MeasuredModel(uri=str(wanted.base.uri), digest=digest))
+
+
+def _tokenizer(artifact: GivenArtifact, base: _Base | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the model. An adapter without a tokenizer has that of its base model."""
+    if base is None or not is_adapter(artifact.folder):
+        return load_model_tokenizer(artifact.folder, {})
+    if any((artifact.folder / name).is_file() for name in _TOKENIZER_FILES):
+        return load_tokenizer(artifact.folder, base.folder)
+    return load_model_tokenizer(base.folder, {})
+
+
+def _refuse_other_tokenizer(tokenizer: PreTrainedTokenizerBase, base: _Base | None) -> None:
+    """Raise :class:`UserError` if the base model cannot read the tokens of ``tokenizer``. Both models get the
+    same tokens."""
+    if base is None:
+        return
+    with _named("--base"):
+        of_base = load_model_tokenizer(base.folder, {})
+    if of_base.get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            "--base and --model have tokenizers with different tokens, so their outputs cannot be compared",
+            "name the base model with which the model was trained",
+        )
+
+
+def _precision(
+    request: Request, wanted: GateRunRequest, artifact: GivenArtifact, device: torch.device
+) -> tuple[str, str | None]:
+    """Return dtype and quantization with which the models are loaded. A published version is loaded as it was
+    evaluated before it was published, another model as the final gate of a job would load it."""
+    adapter, evidence = is_adapter(artifact.folder), artifact.evidence
+    quantization = wanted.quantization if adapter else None
+    if wanted.quantization and not adapter:
+        raise UserError("--quantization needs an adapter, but --model is a whole model")
+    if quantization:
+        require_bitsandbytes("--quantization is NF4")
+    if evidence:
+        return evidence.dtype, quantization or (evidence.quantization if adapter else None)
+    if adapter:
+        return base_dtype(request, request.spec.stages[-1]), quantization
+    return (stored_dtype(artifact.folder) if device.type != "cpu" else "float32"), None
+
+
+def _plan(request: Request, digest: str) -> Plan:
+    """Return a plan without data and stages: only the base model and the judges of gates are read from it."""
+    return Plan(
+        job_uid=request.uid,
+        model=ModelPlan(uri=str(request.spec.model.uri), digest=digest, parameters=0),
+        data=DataPlan(source_sha256="0" * 64, train=_NO_ROWS, dev=_NO_ROWS, test=_NO_ROWS, dropped=0),
+        stages=[],
+        versions=library_versions(),
+    )
+
+
+def _other_baselines(
+    context: Context,
+    models: _Models,
+    golden: Sequence[GeneratedSet],
+    stage: str,
+    report: Callable[[str], None],
+) -> list[Evaluation]:
+    """Return the evaluations of the anchors and of the served models of the gates."""
+    gates = context.request.final_gates
+    found = []
+    if any(gate.spec.anchor for gate in gates):
+        report("evaluating the anchor")
+        published = PublishedVersions(context, models.device, context.root / "published")
+        found.append(published.anchors(stage))
+    if any(gate.spec.served for gate in gates):
+        report("asking the served model")
+        by_name = {each.names[GOLDEN]: each for each in golden}
+        sets = {gate.name: by_name[name] for gate in gates if (name := golden_set(gate.name)) in by_name}
+        found.append(evaluate_served(context, models.tokenizer, sets, stage).evaluation)
+    return [each for each in found if each]
+
+
+def _cases(
+    sets: Sequence[GeneratedSet], results: Sequence[SetResult], base_results: Sequence[SetResult] | None
+) -> dict[str, list[MeasuredCase]]:
+    """Return the results of all cases by the name of their set."""
+    found = {}
+    for index, (each, result) in enumerate(zip(sets, results, strict=True)):
+        ((measure, name),) = each.names.items()
+        before = base_results[index].outcomes(measure) if base_results else None
+        found[name] = [
+            MeasuredCase(
+                id=case.id,
+                tags=list(case.tags),
+                prompt=case.shown,
+                expected=_expected(case),
+                output=measured.output,
+                outcome=measured.outcomes[measure],
+                base_outcome=before[position] if before else None,
+                explanation=measured.explanation,
+            )
+            for position, (case, measured) in enumerate(zip(each.cases, result.cases, strict=True))
+        ]
+    return found
+
+
+def _expected(case: Case) -> str:
+    source: Any = case.source
+    if isinstance(source, GoldenCase):
+        written = [one.model_dump(mode="json", by_alias=True, exclude_unset=True) for one in source.expect]
+        return json.dumps(written, ensure_ascii=False)
+    return str(source.kind) if isinstance(source, SafetyCase) else ""
+
+
+@contextmanager
+def _named(option: str, field: str = "model.uri: ") -> Iterator[None]:
+    """Name the option instead of the field of a job in errors."""
+    try:
+        yield
+    except TrainerError as error:
+        raise type(error)(f"{option}: {str(error).removeprefix(field)}", error.hint) from error
+
+
+@contextmanager
+def _loading(option: str) -> Iterator[None]:
+    """Raise :class:`UserError` if a model cannot be loaded."""
+    try:
+        yield
+    except TrainerError:
+        raise
+    except Exception as error:  # libraries raise many kinds of errors for a model that they cannot load
+        if is_out_of_memory(error):
+            raise
+        lines = str(error).strip().splitlines() or [""]
+        reason = " ".join(line.strip() for line in lines[:2])
+        raise UserError(f"{option} cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
