@@ -249,6 +249,14 @@ def test_more_gates_than_a_job_can_have_must_be_chosen(tmp_path: Path) -> None:
     assert "9 EvalGates, but at most 8 can judge a model: choose with --gate" in output
 
 
+def test_junit_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    gates = [gate(baselines=["LastPublished"])]
+    code, output = run_gates(tmp_path, gates, "--junit", str(tmp_path / "file" / "out.xml"))
+    assert code == exit_codes.USAGE
+    assert "cannot be written" in output
+
+
 def test_manifests_without_a_gate_are_refused(tmp_path: Path) -> None:
     code, output = run_gates(tmp_path, manifests(Path("/model"))[:2])
     assert code == exit_codes.USAGE

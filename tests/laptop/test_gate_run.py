@@ -123,6 +123,17 @@ def test_models_that_cannot_be_measured_end_with_exit_code_5(
         assert error in message
 
 
+def test_published_version_on_a_volume_is_compared_with_an_anchor(
+    after_run: Command, version: Path, tiny_model: Path
+) -> None:
+    digest = after_run.status()["final"]["modelDigest"]
+    anchor = {"uri": f"pvc://models/orders/{version.name}", "digest": digest}
+    after_run.edit(lambda found: found["golden"]["spec"].update(anchor=anchor))
+    result = after_run("gate", "run", "manifests", "--model", anchor["uri"], "--base", str(tiny_model))
+    assert result.returncode == 0, result.stdout
+    assert f"✓ Anchor: golden 20/20, Anchor ({version.name}) 20/20: +0.0 points" in result.stdout
+
+
 def test_live_model_is_a_baseline_and_one_that_cannot_be_asked_an_error(
     tunegate: Command, gate_run: Any, version: Path, tiny_model: Path
 ) -> None:
