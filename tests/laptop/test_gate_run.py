@@ -99,6 +99,17 @@ def damaged(version: Path, folder: Path) -> Path:
     return copy
 
 
+def other_tokens(model: Path, folder: Path) -> Path:
+    """Return a copy of a model in which two tokens have each other's ids."""
+    copy = Path(shutil.copytree(model, folder / "tokens"))
+    path = copy / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(tokenizer))
+    return copy
+
+
 def test_models_that_cannot_be_measured_end_with_exit_code_5(
     tunegate: Command, gate_run: Any, version: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +125,7 @@ def test_models_that_cannot_be_measured_end_with_exit_code_5(
         ),
         (version, other, "but the adapter was trained on the base model"),
         (empty, tiny_model, "--model: file://"),
+        (tiny_model, other_tokens(tiny_model, tmp_path), "have tokenizers with different tokens"),
     ):
         result = gate_run(model, "--base", str(base))
         assert result.returncode == 5, result.stdout
