@@ -228,3 +228,25 @@ def test_safety_that_was_not_measured_is_an_error(safety, digest, message):
     assert job.failure is not None
     assert job.failure.reason == Reason.GATE_ERROR
     assert message in job.failure.message
+
+
+def nested_schema(depth: int) -> Object:
+    schema: Object = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize("depth", [90, 110])
+def test_deeply_nested_inline_cases_get_a_status(depth):
+    case = {
+        "id": "nested",
+        "prompt": "x",
+        "expect": [{"type": "json_schema", "schema": nested_schema(depth)}],
+    }
+    cases = [*(json.loads(line) for line in golden_text().splitlines()[1:]), case]
+    world = world_with(make_gate().with_spec(golden={"source": {"inline": cases}}).obj())
+    assert ready(world)[1] == GateReason.GOLDEN_READ
+    rules = [*RULES, {"id": "nested", "extra": nested_schema(depth)}]
+    world = world_with(gate_with({"inline": rules}, inline_text(rules)))
+    assert ready(world)[1] == GateReason.BAD_SAFETY

@@ -233,8 +233,9 @@ class SafetySource(ApiModel):
 
     @property
     def label(self) -> str:
-        """The source in a few words, for reports and pages."""
-        return self.builtin or self.config_map or self.uri or "cases in the spec"
+        """The source in a few words, for reports and pages. A signed URL is without its signature."""
+        address = self.uri.partition("?")[0] if self.uri else None
+        return self.builtin or self.config_map or address or "cases in the spec"
 
 
 class Safety(ApiModel):

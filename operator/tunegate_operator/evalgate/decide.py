@@ -4,7 +4,6 @@ the gate judged."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
@@ -31,6 +30,7 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
+from tunegate_operator.engine.memo import Memo
 from tunegate_operator.evalgate.looks import with_message
 from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
@@ -115,7 +115,8 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
     if pinned is not None and digest != pinned:
         message = f"the golden set was changed: it has sha256 {digest}, but golden.sha256 pins {pinned}"
         return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
-    found = _check_golden(golden, gate.spec.model_dump_json())
+    spec = gate.spec
+    found = _CHECKED.get(gate.metadata.uid, (golden, spec), lambda: _check_golden(golden, spec))
     if found.reason is not GateReason.GOLDEN_READ:
         return _not_ready(status, found.reason, found.message, generation=generation, now=now)
     status = status.model_copy(update={"cases": found.cases, "digest": digest})
@@ -131,11 +132,12 @@ class _Checked:
     cases: int | None = None
 
 
-@lru_cache(maxsize=64)
-def _check_golden(golden: str, gate_spec: str) -> _Checked:
-    """Return whether the golden set is valid and the thresholds can be reached. ``gate_spec`` is the spec of
-    the gate in JSON. Parsing 500 cases takes 25 ms, and a gate decides many times about the same set."""
-    spec = EvalGateSpec.model_validate_json(gate_spec)
+_CHECKED: Memo[_Checked] = Memo(256)
+"""Parsing 500 cases takes 25 ms, and a gate decides many times about the same set."""
+
+
+def _check_golden(golden: str, spec: EvalGateSpec) -> _Checked:
+    """Return whether the golden set is valid and the thresholds can be reached."""
     try:
         cases = parse_golden(golden)
     except GoldenError as error:

@@ -3,18 +3,15 @@ again at each decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.judgement import Judgement, best_judged, judge_checkpoint, judge_checkpoints
 from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1.evaluation_status import CheckpointReference, CheckpointStatus
 from tunegate_api.v1alpha1.finetunejob_status import MAX_CHECKPOINTS
+from tunegate_operator.engine.memo import Memo
 from tunegate_operator.finetunejob.judge import checkpoint_status
 from tunegate_operator.finetunejob.status_size import rates_only, without_cases
-
-_MOST = 64
-"""How many jobs are remembered with their results. Most have less than 20 KB of results."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +29,16 @@ class JudgedCheckpoints:
     """The best checkpoint of the last of these stages."""
 
 
+_JUDGED: Memo[JudgedCheckpoints] = Memo(256)
+
+
 def judged_checkpoints(request: Request, results: Results) -> JudgedCheckpoints:
-    """Judge all starting models and checkpoints of a job."""
-    return _judged(request.model_dump_json(), results.model_dump_json())
+    """Judge all starting models and checkpoints of a job. Judging 20 checkpoints takes 5 ms, and most
+    decisions about a job are about other changes."""
+    return _JUDGED.get(request.uid, (request, results), lambda: _judge(request, results))
 
 
-@lru_cache(_MOST)
-def _judged(request_json: str, results_json: str) -> JudgedCheckpoints:
-    """Judge a job whose request and results are given in JSON. Judging 20 checkpoints takes 5 ms."""
-    request = Request.model_validate_json(request_json)
-    results = Results.model_validate_json(results_json)
+def _judge(request: Request, results: Results) -> JudgedCheckpoints:
     judged: list[Judgement] = []
     best_steps: dict[str, int] = {}
     best = None

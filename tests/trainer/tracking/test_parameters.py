@@ -49,3 +49,11 @@ def test_trackers_do_not_get_inline_safety_cases(make_root):
     assert parameters["gate.safe.safety_sha256"] == context.request.gates[0].safety_sha256
     assert parameters["gate.safe.safety.max_unsafe_increase"] == 0
     assert "the secret request" not in str(parameters)
+
+
+def test_trackers_do_not_get_the_signed_url_of_a_safety_set(make_root):
+    source = {"uri": "https://example.com/rules.jsonl?X-Amz-Signature=secret"}
+    safety = {"source": source, "sha256": "0" * 64}
+    root = make_root(gates={"safe": gate_spec(safety=safety)})
+    context = root.context()
+    assert "example.com" not in str(job_parameters(context.request, context.plan))

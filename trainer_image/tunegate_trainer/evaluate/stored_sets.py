@@ -57,7 +57,7 @@ def store_sets(context: Context, schemes: Schemes = SCHEMES) -> None:
                 copy = context.paths.golden_set(gate.name)
                 _store(context, _Pinned(gate.name, "golden", source, gate.golden_sha256, copy), schemes)
                 _check_golden(context, gate)
-            if safety is not None and safety.source.uri is not None:
+            if gate in context.request.safety_gates and safety and safety.source.uri is not None:
                 source = Source(uri=safety.source.uri, secret_name=safety.source.secret_name)
                 copy, sha256 = context.paths.safety_set(gate.name), gate.safety_sha256 or ""
                 _store(context, _Pinned(gate.name, "safety", source, sha256, copy), schemes)

@@ -28,8 +28,9 @@ EVALUATED = "checkpoint/step"
 
 GATE_SETTINGS = {"baselines", "thresholds", "generation", "safety", "dry_run"}
 """The fields of a gate that are parameters of the job's run."""
-_CASES = {"safety": {"source": {"inline"}}}
-"""The cases among these fields. They are not sent to trackers, as golden cases are not."""
+_NOT_SENT = {"safety": {"source": {"inline", "uri", "secret_name"}}}
+"""The source among these fields, which is not sent to trackers, as that of golden cases is not: it can have
+prompts, or a signed URL."""
 ATTEMPT_SECONDS = 20
 """Time limit in seconds for one attempt to send, independent of the client's own timeouts."""
 
@@ -117,7 +118,7 @@ def job_parameters(request: Request, plan: Plan | None) -> dict[str, Value]:
             gate.name: {
                 "golden_sha256": gate.golden_sha256,
                 "safety_sha256": gate.safety_sha256,
-                **gate.spec.model_dump(include=GATE_SETTINGS, exclude=_CASES),
+                **gate.spec.model_dump(include=GATE_SETTINGS, exclude=_NOT_SENT),
             }
             for gate in request.gates
         },
