@@ -8,6 +8,7 @@ from math import ceil, floor
 
 from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.calibration import ErrorRates, error_rates
+from tunegate_api.judging.groups import independent_cases
 from tunegate_api.judging.outcomes import CaseSet, RuleFinding, Rules, VerdictState, threshold_text
 from tunegate_api.judging.power import cases_to_find
 from tunegate_api.meta import Sha256, exact
@@ -83,7 +84,7 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ga
         message += f"{float(rules.max_drop_points):g} points is found, required {threshold_text(minimum)}"
         return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
     if exact(found.low) < minimum:
-        message = f"{arithmetic}: {advice(rules, len(cases.ids), minimum)}"
+        message = f"{arithmetic}: {advice(rules, independent_cases(len(cases.ids), cases.groups), minimum)}"
         return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
     return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.PASSED, arithmetic), shown)
 
@@ -174,12 +175,13 @@ def detection_text(rate: ErrorRate, limit: Fraction, minimum: Fraction) -> str:
 
 
 def advice(rules: Rules, cases: int, minimum: Fraction) -> str:
-    """Return what raises the detection rate of a gate with ``cases`` golden cases to ``minimum``."""
+    """Return what raises the detection rate of a gate with ``cases`` independent golden cases to
+    ``minimum``."""
     if rules.policy == "NonInferior":
         return "have more golden cases, or lower calibration.minDetection to at most 0.95"
     needed = cases_to_find(rules, float(minimum))
     if needed is not None and needed > cases:
-        return f"have at least {needed} golden cases, or set thresholds.policy: NonInferior"
+        return f"have at least {needed} independent golden cases, or set thresholds.policy: NonInferior"
     return "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
 
 

@@ -80,15 +80,17 @@ def _passes(total: int, regressed: int, improved: int, limit: Fraction) -> bool:
 
 @lru_cache(maxsize=64)
 def cases_to_find(rules: Rules, share: float) -> int | None:
-    """Return the smallest number of golden cases with which the policy Points finds at least this share of
-    the models that are worse by the limit, see :func:`missed_share`. Returns None if no golden set can be so
-    large."""
+    """Return the smallest number of independent golden cases with which, and with all larger numbers, the
+    policy Points finds at least this share of the models that are worse by the limit, see
+    :func:`missed_share`. Returns None if no golden set can be so large."""
     limit = rules.max_drop_points
-    for total in range(ceil(100 / limit), MAX_CASES + 1):
+    needed = None
+    for total in range(MAX_CASES, ceil(100 / limit) - 1, -1):
         most = min(ceil(limit * total / 100) - 1, allowed(rules.max_new_failures, total))
-        if 1 - missed_share(total, most, float(limit)) >= share:
-            return total
-    return None
+        if 1 - missed_share(total, most, float(limit)) < share:
+            break
+        needed = total
+    return needed
 
 
 def power_text(total: int, rules: Rules, groups: Sequence[int] = ()) -> str:
@@ -103,7 +105,7 @@ def power_text(total: int, rules: Rules, groups: Sequence[int] = ()) -> str:
     independent = independent_cases(total, groups)
     text = f"groups count as {independent} independent cases; " if independent < total else ""
     if rules.policy is Policy.NON_INFERIOR:
-        return text + _of_non_inferior(independent, limit, most * independent // total)
+        return text + _of_non_inferior(independent, limit, most * independent // max(1, total))
     if independent < ceil(100 / limit):
         return f"{text}too few to detect a drop of {float(limit):g} points, have at least {ceil(100 / limit)}"
     return text + _of_points(total, limit, most, group_sizes(total, groups))

@@ -170,7 +170,7 @@ def test_one_of_100_equal_models_exceeds_the_limit_of_groups(sizes, together):
 
 @pytest.mark.parametrize("sizes", [*EQUAL_SIZES, *DIFFERENT_SIZES, [20] * 10])
 def test_three_of_100_equal_models_exceed_the_limit_if_some_groups_change(sizes):
-    """With 10 groups of 20 cases, the share is the largest that was found, 2.6 %."""
+    """Each group changes together with the probability 0.8."""
     found = distribution(sizes, 0.04, 0.0, 0.8)
     assert sum(chance for (regressed, _), chance in found.items() if regressed > limit_of(*sizes)) <= 0.026
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import pytest
@@ -155,6 +156,13 @@ def test_expectations_that_no_output_passes_are_named(expectations, reason):
         ("[]", [schema(**DRAFT_7, **{"$ref": "#/definitions/x"}, type="object"), schema(type="array")]),
         ("b c", [group("any", HAS_A, HAS_B, expect("contains", "c"), min=2), expect("not_contains", "a")]),
         ("b", [negated(group("all", HAS_A, HAS_B)), HAS_B]),
+        ("1e999", [expect("json_equals", inf), {"type": "json_equals", "value": None, "not": True}]),
+        ("1e999", [expect("json_equals", inf), negated(expect("json_equals", -inf))]),
+        ("1e999", [schema(const=inf), negated(schema(const=None))]),
+        (
+            '{"maxLength": 1}',
+            [expect("json_equals", {"maxLength": 1.0}), schema(**{"$ref": DRAFT_4["$schema"]})],
+        ),
     ],
 )
 def test_expectations_that_an_unusual_output_passes_do_not_contradict(output, expectations):

@@ -36,8 +36,9 @@ class Condition:
 
     @cached_property
     def fields(self) -> str:
-        """The fields of the expectation, except ``not``. As JSON, because 1 and true are equal in Python."""
-        return self.leaf.model_dump_json(exclude={"not_"})
+        """The fields of the expectation, except ``not``. As JSON, because 1 and true are equal in Python.
+        Infinite numbers have Python's names."""
+        return json.dumps(self.leaf.model_dump(by_alias=True, exclude={"not_"}), sort_keys=True, default=str)
 
     @property
     def is_repeatable(self) -> bool:

@@ -59,11 +59,16 @@ def _ignores_white_space(condition: Condition) -> bool:
             return False
 
 
+_OF_TEXT = ("$schema", "$ref", "$dynamicRef", "multipleOf")
+"""Keywords of a schema that may distinguish texts of the same JSON value."""
+
+
 def _compares_value(condition: Condition) -> bool:
     """Whether a condition gives all texts of the same JSON value the same score. 1 and 1.0 have the same
-    value, but differ in early drafts, and may differ as multiples of a large number."""
+    value, but differ in early drafts, which a schema can also refer to, and may differ as multiples of a
+    large number."""
     if isinstance(condition.leaf, SchemaExpectation):
-        return not any(f'"{keyword}"' in condition.fields for keyword in ("$schema", "multipleOf"))
+        return not any(f'"{keyword}"' in condition.fields for keyword in _OF_TEXT)
     return isinstance(condition.leaf, JsonExpectation)
 
 
