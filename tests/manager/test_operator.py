@@ -26,7 +26,13 @@ from tunegate_api.contract import Outcome, Report, Role, report_audience
 from tunegate_operator.engine.lease import DURATION, RETRY
 from tunegate_operator.manager import LEASE, STOP_SECONDS
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    # A simulated pod may be connecting when the operator is killed. Then urllib3 leaves the socket open.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 def test_applied_job_succeeds(server, team, kubelet, tmp_path):
