@@ -88,6 +88,7 @@ def test_override_publishes_a_failed_model_and_a_rejection_does_not(node: Node, 
     assert status["phase"] == "Succeeded", status["message"]
     found = evidence(one)
     assert (found["verdict"], found["decision"]["by"]) == ("Failed", "otto")
-    assert [each["rule"] for each in found["findings"] if each["state"] == "Failed"] == ["f1"]
+    assert {gate["verdict"] for gate in found["gates"]} == {"Passed"}
+    assert {metric["name"]: metric["verdict"] for metric in found["taskMetrics"]} == {"f1": "Failed"}
     assert other.wait_for("Failed")["failure"]["reason"] == "Rejected"
     assert not (other.models / "other").exists()
