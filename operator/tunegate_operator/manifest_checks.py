@@ -22,8 +22,9 @@ from tunegate_api.judging.golden import (
 )
 from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
 from tunegate_api.meta import MAX_DNS_NAME, exact
-from tunegate_api.v1alpha1.evalgate import Golden, Safety, Thresholds
+from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN
+from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems

@@ -16,14 +16,7 @@ from tunegate_api.v1alpha1.data import (
     RowColumns,
     Source,
 )
-from tunegate_api.v1alpha1.evalgate import (
-    EvalGateSpec,
-    GateTarget,
-    Golden,
-    GoldenSource,
-    SafetySource,
-    Thresholds,
-)
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, GateTarget, Golden, GoldenSource, Thresholds
 from tunegate_api.v1alpha1.finetunejob import (
     FineTuneJob,
     FineTuneJobSpec,
@@ -39,6 +32,7 @@ from tunegate_api.v1alpha1.pods import (
     Resources,
     Volume,
 )
+from tunegate_api.v1alpha1.safety import SafetySource
 from tunegate_api.v1alpha1.stages import (
     FIELDS_FOR_ARGS,
     OPTIMIZERS,

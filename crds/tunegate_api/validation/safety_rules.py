@@ -1,8 +1,8 @@
 """The rules of safety sets and guardrails."""
 
 from tunegate_api.meta import ApiModel
-from tunegate_api.v1alpha1.evalgate import Safety, SafetyScorer
 from tunegate_api.v1alpha1.guardrail import Guardrail
+from tunegate_api.v1alpha1.safety import Safety, SafetyScorer
 from tunegate_api.validation.constraints import Refuse, Rule
 from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, true
 

@@ -10,7 +10,7 @@ from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, safety_case_set
 from tunegate_api.safety_sets import builtin_text
-from tunegate_api.v1alpha1.evalgate import Safety, SafetySource
+from tunegate_api.v1alpha1.safety import Safety, SafetySource
 from tunegate_api.workspace import safety_file
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expected

@@ -10,7 +10,7 @@ from tunegate_api.contract import GateRequest
 from tunegate_api.judging.golden import unreachable, without_server
 from tunegate_api.judging.safety_cases import too_few
 from tunegate_api.v1alpha1.data import Source
-from tunegate_api.v1alpha1.evalgate import Safety
+from tunegate_api.v1alpha1.safety import Safety
 from tunegate_trainer.evaluate.golden_sets import golden_cases, golden_text
 from tunegate_trainer.evaluate.safety_sets import safety_cases
 from tunegate_trainer.fetch import SCHEMES, Schemes

@@ -7,7 +7,8 @@ from tunegate_api.judging.guardrail_probes import ProbeAssessment
 from tunegate_api.judging.refusal_probes import RefusalProbeAssessment
 from tunegate_api.memory.fitting import by_part
 from tunegate_api.plan import StagePlan
-from tunegate_api.v1alpha1.evalgate import EvalGateSpec, SafetyScorer, Samples
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Samples
+from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_api.v1alpha1.stages import EvaluateEvery
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 

@@ -24,8 +24,9 @@ from tunegate_api.forecast import Forecast, ModelForecast
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
-from tunegate_api.v1alpha1.evalgate import Golden, Safety
+from tunegate_api.v1alpha1.evalgate import Golden
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.evaluate.golden_sets import golden_text

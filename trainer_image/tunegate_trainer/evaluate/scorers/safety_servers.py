@@ -11,7 +11,7 @@ from typing import Any
 from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.outcomes import FAIL, PASS
 from tunegate_api.judging.safety import SafetyKind
-from tunegate_api.v1alpha1.evalgate import SafetyScorer
+from tunegate_api.v1alpha1.safety import SafetyScorer
 from tunegate_trainer.evaluate.scorers.safety import SAFETY_SCORER
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, Scorer, quoted
 from tunegate_trainer.evaluate.scorers.servers import (
