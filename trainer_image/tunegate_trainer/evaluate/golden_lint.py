@@ -74,22 +74,18 @@ def _unpassable(cases: Sequence[GoldenCase], labels: Mapping[str, int]) -> Itera
     for case in cases:
         reason = contradiction(case)
         failing = _failing_answer(case, labels) if _is_triable(case) else None
-        if reason:
-            yield GoldenFinding(
-                check="Unpassable",
-                severity="Error",
-                message=f"case {case.id}: {failing or f'no output passes {reason}'}",
-                cases=[case.id],
-                remedy="correct the expectations, which contradict each other",
-            )
-        elif failing:
-            yield GoldenFinding(
-                check="Unpassable",
-                severity="Warning",
-                message=f"case {case.id}: {failing}",
-                cases=[case.id],
-                remedy="correct the expectations if the answer can have no other form that passes",
-            )
+        if not reason and not failing:
+            continue
+        remedy = "correct the expectations"
+        yield GoldenFinding(
+            check="Unpassable",
+            severity="Error" if reason else "Warning",
+            message=f"case {case.id}: {failing or f'no output passes {reason}'}",
+            cases=[case.id],
+            remedy=f"{remedy}, which contradict each other"
+            if reason
+            else f"{remedy} if the answer can have no other form that passes",
+        )
 
 
 def _failing_answer(case: GoldenCase, labels: Mapping[str, int]) -> str | None:
