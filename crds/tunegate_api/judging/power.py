@@ -105,7 +105,7 @@ def power_text(total: int, rules: Rules, groups: Sequence[int] = ()) -> str:
     independent = independent_cases(total, groups)
     text = f"groups count as {independent} independent cases; " if independent < total else ""
     if rules.policy is Policy.NON_INFERIOR:
-        return text + _of_non_inferior(independent, limit, most * independent // max(1, total))
+        return text + _of_non_inferior(independent, limit, most * independent // total)
     if independent < ceil(100 / limit):
         return f"{text}too few to detect a drop of {float(limit):g} points, have at least {ceil(100 / limit)}"
     return text + _of_points(total, limit, most, group_sizes(total, groups))

@@ -1,18 +1,28 @@
 """How often a drop is missed, compared with scipy and with simulated comparisons."""
 
 from fractions import Fraction
+from math import ceil
 from random import Random
 
 import pytest
 
+from tunegate_api.judging.new_failures import allowed
 from tunegate_api.judging.outcomes import (
+    MAX_CASES,
     Baseline,
     CaseSet,
     Policy,
     Rules,
     VerdictState,
 )
-from tunegate_api.judging.power import MISSED, detectable_drop, missed_share, passing_share, power_text
+from tunegate_api.judging.power import (
+    MISSED,
+    cases_to_find,
+    detectable_drop,
+    missed_share,
+    passing_share,
+    power_text,
+)
 from tunegate_api.judging.verdict import judge_golden
 
 FIVE = Fraction(5)
@@ -99,3 +109,17 @@ def test_text_of_non_inferior_names_errors_and_passes():
 def test_text_of_non_inferior_states_how_many_cases_are_needed():
     assert power_text(58, NON_INFERIOR).endswith("; for a model with the same outcomes, have at least 59")
     assert "have at least" not in power_text(59, NON_INFERIOR)
+
+
+@pytest.mark.parametrize(("limit", "share"), [(10, 0.9), (8, 0.7), (20, 0.5)])
+def test_all_larger_sets_find_the_share_too(limit, share):
+    rules = Rules(max_drop_points=Fraction(limit))
+
+    def found(total: int) -> float:
+        most = min(ceil(Fraction(limit * total, 100)) - 1, allowed(None, total))
+        return 1 - missed_share(total, most, limit)
+
+    needed = cases_to_find(rules, share)
+    assert needed is not None
+    assert found(needed - 1) < share
+    assert min(map(found, range(needed, MAX_CASES + 1))) >= share

@@ -15,6 +15,7 @@ from tunegate_api.judging.safety import SAFETY_RULES, SafetyLimits, judge_safety
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.v1alpha1.safety import SafetySource
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = (
     VerdictState.PASSED,
@@ -333,3 +334,8 @@ def test_decision_about_a_safety_failure_covers_the_base_outcomes():
     failed = verdict_digest(judge(outcomes("fp"), outcomes("ff")))
     assert verdict_digest(judge(outcomes("pf"), outcomes("ff"))) != failed
     assert verdict_digest(judge(outcomes("fp"), outcomes("ff"))) == failed
+
+
+def test_signature_of_a_url_is_not_shown():
+    source = SafetySource(uri="https://example.com/rules.jsonl?X-Amz-Signature=secret")
+    assert source.label == "https://example.com/rules.jsonl"

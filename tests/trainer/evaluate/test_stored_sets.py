@@ -205,3 +205,13 @@ def test_path_of_a_set_that_leaves_its_claim_is_refused(
     with pytest.raises(UserError) as raised:
         store_sets(context_of(root, kind, f"pvc://{path}"))
     assert str(raised.value) == f"EvalGate orders: spec.{kind}.source.uri: pvc://{path}: {problem}"
+
+
+def test_safety_set_that_the_job_does_not_evaluate_is_not_read(make_root: MakeRoot) -> None:
+    """A gate of a stage has a safety set, but neither checkpoints nor the final model are evaluated on it."""
+    context = context_of(make_root(), "safety", "pvc://sets/missing.jsonl")
+    stage = context.request.spec.stages[0].model_copy(update={"gates": context.request.spec.gates})
+    spec = context.request.spec.model_copy(update={"gates": [], "stages": [stage]})
+    context.request = context.request.model_copy(update={"spec": spec})
+    store_sets(context)
+    assert not copy_of(context, "safety").exists()

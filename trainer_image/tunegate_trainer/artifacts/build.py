@@ -178,9 +178,9 @@ def load_artifact(
 ) -> Any:
     """Load an artifact. Returns a whole model, or for an adapter, a ``peft.PeftModel`` around ``base_model``.
 
-    In both cases, the caller must not use ``base_model`` afterwards. It may be None for a whole model.
-    Raises :class:`StorageError` if a file
-    of the artifact, including its tokenizer, has changed since the artifact was built or cannot be read.
+    In both cases, the caller must not use ``base_model`` afterwards. It may be None for a whole model. Raises
+    :class:`StorageError` if a file of the artifact, including its tokenizer, has changed since the artifact
+    was built or cannot be read.
     """
     if is_adapter(artifact):
         if base_model is None:
