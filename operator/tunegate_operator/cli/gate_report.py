@@ -13,7 +13,7 @@ from tunegate_api.results import golden_set
 _SKIPPED = {"LastPublished": "no published version: name its address with --published"}
 
 
-class Finding(StatusModel):
+class JudgedRule(StatusModel):
     """The result of one rule of a gate."""
 
     rule: str
@@ -36,7 +36,7 @@ class JudgedCase(MeasuredCase):
         return self.outcome == ERROR
 
 
-class GateResult(StatusModel):
+class JudgedGate(StatusModel):
     """The verdict of one gate."""
 
     name: str
@@ -48,7 +48,7 @@ class GateResult(StatusModel):
     passed: int
     """Number of golden cases that passed, without advisory cases."""
     total: int
-    findings: Listed[Finding]
+    findings: Listed[JudgedRule]
     skipped: Mapped[str] = {}
     """Maps the name of each baseline that was not compared with to the reason."""
     cases: Listed[JudgedCase]
@@ -77,7 +77,7 @@ class ModelResult(StatusModel):
     tunegate: str = __version__
     notes: Listed[str] = []
     """What was not measured, and faults of gates in a dry run."""
-    gates: Listed[GateResult]
+    gates: Listed[JudgedGate]
 
 
 def model_result(run: GateRun, notes: Sequence[str] = ()) -> ModelResult:
@@ -100,10 +100,10 @@ def model_result(run: GateRun, notes: Sequence[str] = ()) -> ModelResult:
     )
 
 
-def _gates(run: GateRun, judgement: Judgement) -> Iterator[GateResult]:
+def _gates(run: GateRun, judgement: Judgement) -> Iterator[JudgedGate]:
     for gate in judgement.gates:
         request, verdict = run.request.gate(gate.name), gate.verdict
-        yield GateResult(
+        yield JudgedGate(
             name=gate.name,
             verdict=verdict.state,
             message=verdict.message,
@@ -112,7 +112,7 @@ def _gates(run: GateRun, judgement: Judgement) -> Iterator[GateResult]:
             safety_sha256=request.safety_sha256,
             passed=verdict.passed,
             total=verdict.total,
-            findings=[Finding(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],
+            findings=[JudgedRule(rule=f.rule, state=f.state, message=f.message) for f in verdict.findings],
             skipped={name: _SKIPPED[name] for name in gate.skipped},
             cases=_cases(run.cases.get(golden_set(gate.name), ()), gate),
             safety_cases=_cases(run.cases.get(safety_set(gate.name), ())),

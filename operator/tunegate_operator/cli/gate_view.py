@@ -10,7 +10,7 @@ from rich.text import Text
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import printable, shorten
 from tunegate_operator.cli.display import VERDICT_COLOURS
-from tunegate_operator.cli.gate_report import GateResult, ModelResult
+from tunegate_operator.cli.gate_report import JudgedGate, ModelResult
 
 _MARKS = {VerdictState.PASSED: "✓", VerdictState.FAILED: "✗"}
 _SHOWN_CASES = 10
@@ -43,7 +43,7 @@ def _head(result: ModelResult) -> RenderableType:
     return table
 
 
-def _gate(gate: GateResult) -> Iterator[RenderableType]:
+def _gate(gate: JudgedGate) -> Iterator[RenderableType]:
     verdict = str(gate.verdict)
     dry_run = "  (dry run)" if gate.dry_run else ""
     yield Text.assemble(

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import printable, shorten
-from tunegate_operator.cli.gate_report import Finding, GateResult, JudgedCase, ModelResult
+from tunegate_operator.cli.gate_report import JudgedCase, JudgedGate, JudgedRule, ModelResult
 
 _LONGEST = 2000
 """Maximum length of a prompt, an expectation or an output, in characters."""
@@ -32,7 +32,7 @@ def junit_of_error(gates: Sequence[str], message: str) -> str:
     )
 
 
-def _suite(result: ModelResult, gate: GateResult) -> ET.Element:
+def _suite(result: ModelResult, gate: JudgedGate) -> ET.Element:
     rules = [_finding(gate, finding) for finding in gate.findings]
     skipped = [_case(f"{gate.name}.rules", name, "skipped", why) for name, why in gate.skipped.items()]
     properties = {
@@ -54,7 +54,7 @@ def _suite(result: ModelResult, gate: GateResult) -> ET.Element:
     return _suite_of(name, [*cases, *_with_unique_names(rules), *skipped], properties)
 
 
-def _golden_case(gate: GateResult, case: JudgedCase) -> ET.Element:
+def _golden_case(gate: JudgedGate, case: JudgedCase) -> ET.Element:
     if case.passed:
         return _case(f"{gate.name}.golden", case.id)
     kind = "error" if case.has_error else "failure"
@@ -66,7 +66,7 @@ def _golden_case(gate: GateResult, case: JudgedCase) -> ET.Element:
     return _case(f"{gate.name}.golden", case.id, kind, message, details)
 
 
-def _finding(gate: GateResult, finding: Finding) -> ET.Element:
+def _finding(gate: JudgedGate, finding: JudgedRule) -> ET.Element:
     if finding.state is VerdictState.PASSED:
         case = _case(f"{gate.name}.rules", finding.rule)
         ET.SubElement(case, "system-out").text = _valid(finding.message)
