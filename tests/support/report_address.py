@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from support.api_server import free_port
@@ -76,7 +77,7 @@ def serving(
     limits: Limits = LIMITS,
     clock: Clock | None = None,
 ) -> Iterator[None]:
-    """Run the report server at ``engine.url``."""
+    """Run the report server at ``engine.url``. It does not wait long for clients that do not end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="report server")
     thread.start()
@@ -87,7 +88,7 @@ def serving(
         engine.take,
         is_known=engine.jobs.__contains__,
         clock=clock or SystemClock(),
-        limits=limits,
+        limits=replace(limits, linger=1.0, shutdown=0.2),
     )
     try:
         engine.port = port or free_port()

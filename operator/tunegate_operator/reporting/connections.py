@@ -55,6 +55,11 @@ class Limits:
     acknowledgement together."""
     tls_close: float = 5.0
     """Timeout for the client's answer to the TLS close."""
+    linger: float = 5.0
+    """How long the remaining bytes of a refused body are read and dropped. If the connection were closed at
+    once, the sender might not read the answer."""
+    shutdown: float = 5.0
+    """How long shutdown waits for requests that are being answered."""
 
 
 LIMITS = Limits()

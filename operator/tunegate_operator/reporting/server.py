@@ -34,11 +34,6 @@ logger = logging.getLogger(__name__)
 _silent = logger.getChild("http")
 _silent.setLevel(logging.CRITICAL)
 
-SHUTDOWN_SECONDS = 5.0
-"""How long shutdown waits for requests that are being answered, in seconds."""
-LINGER_SECONDS = 5.0
-"""How long the remaining bytes of a refused body are read and dropped, in seconds. If the connection were
-closed at once, the sender might not read the answer."""
 READ_BUFFER_BYTES = 16 * 1024
 """The most bytes of a body that are read before the sender is authenticated."""
 MAX_MESSAGE = 2000
@@ -101,8 +96,8 @@ class ReportServer:
         self._runner = runner = web.AppRunner(
             app,
             access_log=None,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            lingering_time=LINGER_SECONDS,
+            shutdown_timeout=self._limits.shutdown,
+            lingering_time=self._limits.linger,
             read_bufsize=READ_BUFFER_BYTES,
             auto_decompress=False,
             logger=_silent,
