@@ -37,11 +37,14 @@ def _with_field(value: object) -> object:
 
 
 def _without_surrogates(value: object) -> object:
-    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        raise PydanticCustomError(
-            "half_character",
-            "has half of a surrogate pair (such as \\ud83d), which is not a character",
-        )
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise PydanticCustomError(
+                "half_character",
+                "has half of a surrogate pair (such as \\ud83d), which is not a character",
+            ) from None
     return value
 
 

@@ -235,16 +235,7 @@ def model_card(
     """
     uri = plan.model.uri
     is_adapter = "adapter_config.json" in verdict.artifact_files
-    environment = Environment(
-        loader=PackageLoader("tunegate_trainer.publish"),
-        autoescape=select_autoescape(("html",)),  # not for Markdown: the filter `cell` escapes table cells
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
-    environment.filters["cell"] = _cell
-    return environment.get_template("README.md.j2").render(
+    return _TEMPLATES.get_template("README.md.j2").render(
         request=request,
         plan=plan,
         verdict=verdict,
@@ -392,3 +383,14 @@ def _stops(folder: Path) -> list[int]:
 def _cell(text: object) -> str:
     """Return text that is escaped for a cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("tunegate_trainer.publish"),
+    autoescape=select_autoescape(("html",)),  # not for Markdown: the filter `cell` escapes table cells
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_TEMPLATES.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
+_TEMPLATES.filters["cell"] = _cell

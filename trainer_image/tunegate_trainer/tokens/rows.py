@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import Field
+
 from tunegate_api.messages import Message, ToolCall
 from tunegate_api.meta import ApiModel
 from tunegate_api.workspace import PAIRS_PREFIX as PAIRS_PREFIX  # noqa: PLC0414 - a public name of this module too
@@ -26,7 +28,7 @@ class Row(ApiModel):
     """The tool calls of the answer."""
     tools: list[dict[str, Any]] | None = None
     """Functions that the model may call, in OpenAI's format."""
-    unlearned: list[int] = []
+    unlearned: list[int] = Field(default_factory=list)  # a default of [] would be copied for each row
     """Indices of assistant turns in ``prompt`` that are not trained on, because the turns before them are a
     held-out prompt, or because the row gives them weight 0."""
 
