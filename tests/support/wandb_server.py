@@ -96,6 +96,7 @@ def _bucket(name: str, run: StoredRun) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # see web_server.py
     server: WandbServer
 
     def _answer(self) -> None:

@@ -229,7 +229,8 @@ def test_faults_of_the_judge_are_retried_and_leave_cases_unmeasured(judged, judg
         "the judge judge-7b gave no score: malformed answer: it does not end with a JSON object with the "
         "field complies"
     )
-    assert '"complies": true or false' in judge.bodies[-1]["messages"][-1]["content"]
+    asked = [body["messages"][-1]["content"] for body in judge.bodies]
+    assert any('"complies": true or false' in content for content in asked)
 
 
 def test_faults_of_the_guardrail_leave_harmful_requests_unmeasured(guarded, guardrail):

@@ -287,7 +287,11 @@ def test_rows_that_are_not_reached_before_the_deadline_have_no_score(judged, mon
 
 
 def test_sigterm_ends_scoring_and_the_next_attempt_continues(judged):
+    ended = threading.Event()
+
     def reply(row: dict[str, Any], _: int) -> str:
+        if judged.interruption.requested:
+            ended.wait(60)
         if row["prompt"][0]["content"] == "order 4":
             judged.interruption.requested = True
         return score(True)
@@ -295,6 +299,7 @@ def test_sigterm_ends_scoring_and_the_next_attempt_continues(judged):
     judged.stub.reply = reply
     with pytest.raises(Interrupted):
         judged(rows(50))
+    ended.set()
     known = len([line for line in judged.path.read_text().splitlines() if "good" in line])
     assert 1 <= known < 50
     again = set()
