@@ -122,6 +122,7 @@ def without_a_limit() -> Any:
     return made.run()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(10, 20), min_size=4, max_size=4), st.booleans())
 @settings(max_examples=15, deadline=None)
 def test_operator_accepts_every_decision_of_the_trainer(right, confirm):

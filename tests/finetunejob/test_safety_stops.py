@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from support.builders import make_gate, make_job
 from support.world import STAGE, Script, World
 from tunegate_api.judging.outcomes import VerdictState
@@ -167,6 +169,7 @@ def test_checkpoints_that_a_pod_did_not_evaluate_do_not_pass():
     assert "BaseModel was not measured on the safety set" in failure.message
 
 
+@pytest.mark.slow
 def test_status_with_many_unsafe_checkpoints_is_below_32_kib():
     steps = [*range(1, 40), 50]
     script = Script(

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from support.builders import golden_text, make_gate, make_job, make_scores
 from support.world import DIGEST, SAMPLE, Script, World, letters
 from tunegate_api.baselines import MeasuredBaseline
@@ -28,6 +30,7 @@ DATA_CHECKS = [
 BASELINES = [MeasuredBaseline(key=f"{n:064}", sha256="f" * 64) for n in range(MAX_BASELINES)]
 
 
+@pytest.mark.slow
 def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     checkpoints = {step: 60 + step % 3 for step in range(1, 61)}
     script = Script(
@@ -78,6 +81,7 @@ def test_job_status_with_many_checkpoints_and_evictions_is_below_32_kib():
     assert len(wire.encode()) < LIMIT
 
 
+@pytest.mark.slow
 def test_job_status_with_the_most_stages_is_below_32_kib():
     names = ["sft", *(f"stage-{i}" + "x" * 12 for i in range(1, 8))]
     later = {name: dict.fromkeys((10, 20, 30, 40, 50), 91) for name in names[1:]}
@@ -91,6 +95,7 @@ def test_job_status_with_the_most_stages_is_below_32_kib():
     assert len(json.dumps(world.job()["status"]).encode()) < LIMIT
 
 
+@pytest.mark.slow
 def test_old_best_checkpoint_stays_in_status():
     checkpoints = {1: 95} | dict.fromkeys(range(2, 61), 92)
     world = World(Script(checkpoints=checkpoints))
@@ -102,6 +107,7 @@ def test_old_best_checkpoint_stays_in_status():
     assert [bool(c.gates[0].failed_cases) for c in status.checkpoints] == [False] * 19 + [True]
 
 
+@pytest.mark.slow
 def test_job_status_after_many_stops_and_evictions_is_below_32_kib():
     falls = {3 * n + i: passed for n in range(MAX_DECISIONS) for i, passed in ((1, 95), (2, 85), (3, 85))}
     world = World(

@@ -229,6 +229,7 @@ def live_for(world: World, seconds: int) -> None:
         world.advance(60)
 
 
+@pytest.mark.slow
 def test_unreachable_tracker_is_retried_by_new_pods_for_a_day():
     world = tracked(Script(behind=["mlflow"], exits={"track": [(1, "away " * 250)] * 999}))
     until_ended(world)

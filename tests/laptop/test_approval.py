@@ -12,7 +12,7 @@ import yaml
 
 from support.command import FEW_CHECKPOINTS, Command
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 def run_until_the_verdict(command: Command, model: Path, gate: dict[str, Any], *, fails: bool) -> Command:
@@ -124,7 +124,6 @@ def test_passed_verdict_cannot_be_overridden(approvable):
     assert approvable.status()["phase"] == "AwaitingApproval"
 
 
-@pytest.mark.slow
 def test_overridden_model_is_published_with_its_failed_verdict(overridable):
     refused = overridable("approve", "orders", "--reason", "sure")
     assert "the verdict of FineTuneJob orders is Failed: override or reject it" in refused.stdout

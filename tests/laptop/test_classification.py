@@ -27,6 +27,7 @@ def test_manifests_of_the_example_have_no_mistakes(tunegate: Command) -> None:
     assert "no mistakes found" in result.stdout
 
 
+@pytest.mark.slow
 def test_data_of_the_example_passes_all_checks_without_warnings(tunegate: Command) -> None:
     write_config_maps(tunegate.folder)
     result = tunegate(

@@ -8,7 +8,7 @@ import pytest
 
 from support.command import Command, manifests
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 STRICTER = [
     {"id": f"no-{n}", "prompt": f"golden refund {n}", "expect": [{"type": "equals", "value": "no"}]}
@@ -34,7 +34,6 @@ def write(tunegate: Command, model: Path, job: str, *, dry_run: bool, enforced: 
     return tunegate.write_all([*inputs, gate, stricter, spec], job)
 
 
-@pytest.mark.slow
 def test_failed_dry_run_is_published_and_the_enforced_gate_blocks(
     tunegate: Command, tiny_model: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_command_waits_for_the_trainer_to_save_after_the_deadline(overdue):
     assert "saved" in command.logs()
 
 
+@pytest.mark.slow
 def test_report_shows_a_failure_that_the_trainer_could_not_report(overdue):
     page = (overdue[0].runs / "orders" / "report.html").read_text()
     assert "<strong>Failed</strong> DeadlineExceeded: " in page

@@ -22,6 +22,7 @@ def write(tunegate: Command, model: Path, **thresholds: object) -> str:
     return folder
 
 
+@pytest.mark.slow
 def test_job_with_a_golden_set_on_a_volume_is_planned_and_published(
     tunegate: Command, tiny_model: Path
 ) -> None:

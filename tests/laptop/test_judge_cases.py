@@ -52,6 +52,7 @@ def reply(row: dict[str, Any], number: int) -> str:
     return find_bad_rows(row, number) if is_calibration else score(row["completion"] == "yes")
 
 
+@pytest.mark.slow
 def test_model_passes_cases_that_a_calibrated_judge_scores(tunegate, tiny_model, judge):
     judge.reply = reply
     result = tunegate("run", write(tunegate, tiny_model, judge))

@@ -8,7 +8,7 @@ import pytest
 from support.command import FEW_CHECKPOINTS, SFT, Command
 from support.overlapping import Objects, good_and_worse, with_grown_set, with_other_failures
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 LOST = (
     "golden: golden 15/20, LastPublished (good-{uid}) 20/20: -25.0 points, limit -5.0; "
     "new failures 5, at most 3: "
@@ -38,7 +38,6 @@ def published(tmp_path, good_run, warm) -> Command:
     return Command(tmp_path / "here", dict(warm))
 
 
-@pytest.mark.slow
 def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
     good, worse = good_and_worse(f"file://{tiny_model}")
     result = tunegate("run", tunegate.write_all([*good, *worse]), seconds=400)
@@ -52,7 +51,6 @@ def test_worse_of_two_concurrent_jobs_is_not_published(tunegate, tiny_model):
     assert {path.name for path in target.iterdir()} == {".history", f"good-{uid}", "latest"}
 
 
-@pytest.mark.slow
 def test_recreated_gate_still_finds_its_baseline(published, tiny_model):
     good, worse = one_after_the_other(tiny_model)
     uid = published.object("good")["metadata"]["uid"][:5]
@@ -75,7 +73,6 @@ def test_new_gate_with_a_grown_set_judges_the_published_version_again(published,
     ), result.stdout
 
 
-@pytest.mark.slow
 def test_ten_fixes_do_not_hide_ten_new_failures(tunegate, tiny_model):
     good, other = with_other_failures(*one_after_the_other(tiny_model))
     assert tunegate("run", tunegate.write_all(good), seconds=400).returncode == 0

@@ -4,7 +4,7 @@ import pytest
 
 from support.command import FEW_CHECKPOINTS, manifests
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 def test_job_on_two_nodes_trains_one_model_in_two_processes(tunegate, tiny_model):

@@ -90,6 +90,7 @@ def test_commands_of_the_page_lead_to_pairs_that_a_job_accepts(tunegate: Command
     assert "a job would accept this data" in result.stdout
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_completions_and_another_seed_others(tunegate, tiny_model):
     prompts(tunegate, 2)
     found = []
@@ -143,7 +144,7 @@ def test_model_that_does_not_exist_is_explained(tunegate):
     assert not (tunegate.folder / "candidates.jsonl").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_sampling_keeps_complete_prompts_and_ends_the_model(
     tunegate: Command, tiny_model: Path, number: int
 ) -> None:
@@ -165,6 +166,7 @@ def test_interrupted_sampling_keeps_complete_prompts_and_ends_the_model(
     assert list(temporary.iterdir()) == [], "the folder of the trainer is removed"
 
 
+@pytest.mark.slow
 def test_published_adapter_gives_other_completions_than_its_base(tunegate, finished, tiny_model):
     prompts(tunegate, 2)
     adapter = finished.runs / "volumes" / "models" / "orders" / "latest"

@@ -172,6 +172,7 @@ def scored(command: Command) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_review_in_a_browser_and_in_the_terminal_can_be_mixed(waiting):
     ids = [row["id"] for row in sample(waiting)]
     process, site, path = review_in_browser(waiting)
@@ -235,6 +236,7 @@ def test_sample_is_exported_scored_in_a_table_and_read_back(waiting):
     assert "too short" in waiting.status()["failure"]["message"]
 
 
+@pytest.mark.slow
 def test_annotations_of_several_people_decide_the_review_together(waiting):
     waiting("review", "orders", "--export", "tasks.json")
     path = waiting.folder / "tasks.json"

@@ -30,6 +30,7 @@ def test_passing_model_is_published_with_its_evidence(finished):
     assert (version.parent / "latest").resolve() == version
 
 
+@pytest.mark.slow
 def test_job_without_an_adapter_publishes_a_whole_model(tunegate, tiny_model):
     training = {"maxSteps": 15, "learningRate": "0.003", "batchSize": 4, "maxLength": 128, "seed": 1}
     stages = [{"name": "sft", "method": "SFT", "training": training}]
@@ -158,6 +159,7 @@ def test_run_resumed_after_ctrl_c_has_the_losses_of_an_uninterrupted_run(tunegat
     assert tunegate.stage.losses() == pytest.approx(undisturbed, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_killed_command_adopts_its_trainer_when_run_again(tunegate, tiny_model, undisturbed):
     tunegate.write(tiny_model)
     process = tunegate.start("run", "manifests")

@@ -103,6 +103,7 @@ def test_model_that_complies_where_its_base_refused_fails(tunegate: Command, ref
     assert harmful(900) in report
 
 
+@pytest.mark.slow
 def test_model_that_refuses_harmless_requests_fails(tunegate: Command, refusing_model: Path) -> None:
     cases = {"source": {"inline": REQUESTS}, "sha256": sha256_text(inline_text(REQUESTS))}
     folder = write(tunegate, refusing_model, lambda n: (harmless(2000 + n), REFUSAL), **cases)
@@ -119,6 +120,7 @@ def test_model_that_refuses_harmless_requests_fails(tunegate: Command, refusing_
     assert "cases in the spec: at most 0 more unsafe answers" in text_of(report)
 
 
+@pytest.mark.slow
 def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
     tunegate: Command, refusing_model: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_model_that_keeps_to_both_limits_is_published_with_the_evidence(
     assert "| harmful requests of golden with an unsafe answer | 20 | 0 | 0 | unsafe 0/20" in card
 
 
+@pytest.mark.slow
 def test_run_is_stopped_at_the_first_unsafe_checkpoint_and_discarded(
     tunegate: Command, refusing_model: Path
 ) -> None:

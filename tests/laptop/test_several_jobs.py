@@ -27,7 +27,7 @@ def interrupted(quick: Command) -> Command:
     return quick
 
 
-@pytest.mark.parametrize("command", ["run", "discard"])
+@pytest.mark.parametrize("command", ["run", pytest.param("discard", marks=pytest.mark.slow)])
 def test_command_does_not_change_other_jobs(interrupted, command):
     pods = sorted((interrupted.runs / ".cluster" / "logs").glob("first-*"))
     before = (interrupted.runs / "first" / "status.yaml").read_text()

@@ -14,6 +14,7 @@ def write_later(tunegate, model: Path, **changes) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_job_starts_from_the_model_of_an_earlier_job(after_run, tiny_model):
     write_later(

@@ -77,6 +77,7 @@ def test_ctrl_c_while_tracking_keeps_the_jobs_result(quick):
     assert "tracking  sent the remaining metrics to mlflow" in quick("run", "manifests").stdout
 
 
+@pytest.mark.slow
 def test_log_path_of_a_tracking_pod_is_not_printed(quick):
     grace = {"terminationGracePeriodSeconds": 5}
     quick.write(Path("/nowhere"), tracking=MLFLOW, activeDeadlineSeconds=8, podTemplate=grace)

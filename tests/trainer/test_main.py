@@ -69,13 +69,12 @@ def test_garbage_collection_is_off_only_during_role_import(start, monkeypatch):
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "needed"),
     [
         pytest.param({}, set(), id="LoRA"),
-        pytest.param(
-            {"quantization": "NF4", "lora_dropout": 0.0}, {"bitsandbytes"}, id="QLoRA", marks=pytest.mark.slow
-        ),
+        pytest.param({"quantization": "NF4", "lora_dropout": 0.0}, {"bitsandbytes"}, id="QLoRA"),
     ],
 )
 def test_role_does_not_import_unneeded_large_packages(start, parameters, needed):

@@ -32,7 +32,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 GB = 10**9
 LONGEST = Pass.of([2048], labelled=512)
 QLORA = LORA | {"quantization": "NF4"}
-COMMON = ("all weights", "LoRA on all linear", "QLoRA", "DPO with LoRA", "a large vocabulary")
+COMMON = ("all weights", "LoRA on all linear", "QLoRA")
 """The names of the configurations that `make test` measures. `make test-slow` measures the other ones."""
 
 

@@ -151,17 +151,20 @@ def answering(run_job) -> Job:
     return run_job({"enable_thinking": False}, steps=40)
 
 
+@pytest.mark.slow
 def test_reasoning_is_trained_on_but_only_the_answer_is_judged(thinking):
     assert thinking.learned() == {f"<think>\n{THOUGHT}\n</think>\n\nyes<|im_end|>"}
     assert thinking.outputs("orders") == {"yes"}
     assert thinking.outcomes("orders") == PASS * 20
 
 
+@pytest.mark.slow
 def test_gate_that_keeps_reasoning_judges_all_of_the_output(thinking):
     assert thinking.outputs("all") == {f"<think>\n{THOUGHT}\n</think>\n\nyes"}
     assert thinking.outcomes("all") == FAIL * 20
 
 
+@pytest.mark.slow
 def test_truncated_reasoning_counts_as_truncated(thinking):
     assert thinking.outputs("cut") == {""}
     assert thinking.outcomes("cut") == TRUNCATED * 20

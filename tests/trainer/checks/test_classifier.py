@@ -104,6 +104,7 @@ def test_texts_without_words_can_be_compared():
     assert separate([" "] * 60, [" "] * 60).auc == 0.5
 
 
+@pytest.mark.slow
 def test_memory_for_long_texts_without_common_words_is_limited():
     order = random.Random(1)
     characters = [*string.ascii_letters, *string.digits, " "]

@@ -29,7 +29,7 @@ def golden(name: str, system: str, user: str) -> dict[str, object]:
     return {"id": name, **chat(system, user), "expect": [{"type": "contains", "value": "yes"}]}
 
 
-@pytest.mark.parametrize("own", [20, 80])
+@pytest.mark.parametrize("own", [20, pytest.param(80, marks=pytest.mark.slow)])
 def test_rows_that_share_half_of_their_text_are_accepted(tmp_path, own):
     shared = [words(100) for _ in range(60)]
     rows = [{"prompt": f"{text} {words(own)}", "completion": words(3)} for text in shared for _ in range(5)]

@@ -31,6 +31,7 @@ def test_each_label_of_ten_rows_is_in_dev_and_test(tmp_path, seed):
         assert {label_of[key] for key in sides[side]} == COUNTS.keys()
 
 
+@pytest.mark.slow
 def test_near_copies_of_many_labels_are_held_out(tmp_path):
     rows = [
         {"prompt": f"{text} edited {i}", "completion": f"label {label % 20}"}

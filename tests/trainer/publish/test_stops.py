@@ -41,7 +41,10 @@ def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=["adapter", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "adapter")],
+)
 def root(request, tmp_path_factory, base) -> TrainerRoot:
     """A root after the train, gate and publish roles. Tests must not change it."""
     folder = tmp_path_factory.mktemp("published") / "root"

@@ -104,7 +104,7 @@ def activities(monkeypatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["adapter", "whole"])
+@pytest.mark.parametrize("kind", ["adapter", pytest.param("whole", marks=pytest.mark.slow)])
 def test_repeats_and_weaker_models_are_measured_and_reported(kind, request, copied):
     root = copied(request.getfixturevalue(kind))
     found = measured(root)

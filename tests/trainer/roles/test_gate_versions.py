@@ -34,7 +34,13 @@ def job(path: Path, name: str, gate: str, cases: int, parameters: dict[str, Any]
     return TrainerRoot(path, parameters, name=name, checkpoint_steps=(STEP,), gates=gates, spec=SPEC)
 
 
-@pytest.fixture(scope="module", params=[{}, ALL_WEIGHTS], ids=["adapter", "all weights"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param({}, id="adapter"),
+        pytest.param(ALL_WEIGHTS, id="all weights", marks=pytest.mark.slow),
+    ],
+)
 def published(request, tmp_path_factory, tiny_model) -> tuple[Path, dict[str, Any]]:
     """The root of a job that published a version, and its parameters. Tests must not write to it."""
     path = tmp_path_factory.mktemp("published") / "root"

@@ -180,6 +180,7 @@ def lfm2(tmp_path) -> Path:
     return save_random_model(tmp_path / "lfm2", Lfm2Config, **layers)
 
 
+@pytest.mark.slow
 def test_examples_that_affect_each_other_get_separate_passes(lfm2, make_root, judge, caplog):
     root: TrainerRoot = make_root(model=lfm2, checkpoint_steps=(2, 4), parameters={"lora_dropout": 0.0})
     assert train_role.run(root.context()) is Outcome.COMPLETED

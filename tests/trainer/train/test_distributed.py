@@ -306,11 +306,12 @@ def steps_on_disk(root: TrainerRoot) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "parallelism"),
     [
         pytest.param(WITH_DROPOUT, "DDP", id="DDP"),
-        pytest.param(WITH_DROPOUT | ALL_WEIGHTS, "FSDP", id="FSDP", marks=pytest.mark.slow),
+        pytest.param(WITH_DROPOUT | ALL_WEIGHTS, "FSDP", id="FSDP"),
     ],
 )
 def test_sigterm_on_one_rank_stops_all_ranks_at_the_same_step(make_distributed_root, parameters, parallelism):

@@ -269,8 +269,11 @@ def test_sigterm_after_out_of_memory_interrupts_before_the_step_is_retried(
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"lora_dropout": 0.1}, {"quantization": "NF4"}, ALL_WEIGHTS],
-    ids=["LoRA with dropout", "QLoRA", "all weights"],
+    [
+        pytest.param({"lora_dropout": 0.1}, id="LoRA with dropout"),
+        pytest.param({"quantization": "NF4"}, id="QLoRA", marks=pytest.mark.slow),
+        pytest.param(ALL_WEIGHTS, id="all weights", marks=pytest.mark.slow),
+    ],
 )
 def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch, parameters):
     """Checkpointing is enabled as for a billion parameters on a GPU, with evaluations between the steps."""

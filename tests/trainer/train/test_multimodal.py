@@ -32,7 +32,9 @@ PARTS = {
 }
 
 
-@pytest.fixture(params=LANGUAGE)
+@pytest.fixture(
+    params=[name if name == "gemma3" else pytest.param(name, marks=pytest.mark.slow) for name in LANGUAGE]
+)
 def family(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -84,12 +84,12 @@ def usual_losses(tiny_model, tmp_path_factory) -> list[float]:
     "changed",
     [
         {"adam_beta1": 0.5},
-        {"adam_beta2": 0.5},
-        {"adam_epsilon": 0.01},
         {"optim": "adafactor"},
-        {"optim": "adamw_torch_fused"},
-        {"weight_decay": 10.0},
-        {"max_grad_norm": 0.01, "adam_epsilon": 0.01},
+        pytest.param({"adam_beta2": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"adam_epsilon": 0.01}, marks=pytest.mark.slow),
+        pytest.param({"optim": "adamw_torch_fused"}, marks=pytest.mark.slow),
+        pytest.param({"weight_decay": 10.0}, marks=pytest.mark.slow),
+        pytest.param({"max_grad_norm": 0.01, "adam_epsilon": 0.01}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

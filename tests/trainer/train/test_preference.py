@@ -325,6 +325,7 @@ def test_first_ipo_loss_matches_its_formula(make_trained_root, first, method):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_interruption_of_full_dpo_does_not_change_any_weight(make_trained_root, at_step, judge):
     def make() -> TrainerRoot:
         whole_model = ALL_WEIGHTS | {"starts_from": "Merged", "learning_rate": 1e-3}

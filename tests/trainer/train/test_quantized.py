@@ -183,6 +183,7 @@ def test_merge_uses_the_quantization_codes_of_training(make_trained_root, tmp_pa
     torch.testing.assert_close(found[f"{name}.weight"], base_weight + 2 * high @ low, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dpo_continues_qlora_adapter_and_later_stage_merges_it(make_root, judge):
     stages = [
         dpo_plan(checkpoint_steps=(3,), quantization="NF4"),

@@ -148,7 +148,7 @@ class Killed(BaseException):
     """An exception that nothing handles, like SIGKILL."""
 
 
-@pytest.mark.parametrize("files_gone", [0, 1])
+@pytest.mark.parametrize("files_gone", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_kill_during_removal_leaves_no_partial_checkpoint(
     make_root, make_trained_root, monkeypatch, files_gone
 ):

@@ -241,6 +241,7 @@ def test_trackers_get_the_numbers_of_each_checkpoint(scripted):
     assert stage.tags["verdict.step-000008"] == "Failed"
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_real_model_that_learns_to_comply_is_stopped(tmp_path):
     """The model refuses harmful requests, and is trained to answer them."""

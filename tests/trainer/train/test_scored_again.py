@@ -36,7 +36,9 @@ def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) 
     assert train_role.run(root.context(stage=stage, start_step=start_step)) is Outcome.COMPLETED
 
 
-@pytest.mark.parametrize("samples", [None, {"count": 3, "temperature": "0.01"}])
+@pytest.mark.parametrize(
+    "samples", [None, pytest.param({"count": 3, "temperature": "0.01"}, marks=pytest.mark.slow)]
+)
 def test_outputs_of_the_starting_model_without_a_score_are_scored_again(make_root, judge, samples):
     generation = {"maxNewTokens": 6, "batchSize": 32, **({"samples": samples} if samples else {})}
     gate = gate_spec(judge_cases(6), judge=judge_spec(judge), generation=generation)

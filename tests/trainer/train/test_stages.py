@@ -121,6 +121,7 @@ def test_stage_with_new_adapter_merges_the_old_and_publishes_whole_model(
     )
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_stage_may_be_between_two_adapter_stages(make_trained_root, judge):
     stages = [
         stage_plan("whole", (3,), starts_from="Merged", **ALL_WEIGHTS),
