@@ -17,7 +17,7 @@ from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.data import DataSource
 from tunegate_operator.reporting.certificates import make_authority, make_serving
 from tunegate_trainer.data.records import read_records
-from tunegate_trainer.fetch import web
+from tunegate_trainer.fetch import network, web
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.credentials import Secret
@@ -178,6 +178,15 @@ def test_redirect_from_https_to_http_is_refused(tmp_path, monkeypatch):
         moved = replace(address, uri=f"https://localhost:{server.port}/moved")
         with pytest.raises(UserError, match="the server redirects to an address without https"):
             web.find_data(moved)
+
+
+def test_direct_connections_ignore_authorities_in_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "authority.pem").write_bytes(make_authority(datetime.now(UTC)).certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    (own,) = network.tls().get_ca_certs(binary_form=True)
+    assert own not in network.tls(is_direct=True).get_ca_certs(binary_form=True)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert own not in network.tls().get_ca_certs(binary_form=True), "the variable is read each time"
 
 
 def test_broken_download_resumes(proxy, root):

@@ -27,15 +27,18 @@ TIMEOUT = httpx2.Timeout(60, connect=20)
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
-def tls() -> ssl.SSLContext:
-    """Return the TLS settings for connections. To read the certificates of all authorities takes as long as a
-    small request, so they are kept."""
+def tls(*, is_direct: bool = False) -> ssl.SSLContext:
+    """Return the TLS settings for connections. With ``is_direct``, certificate authorities in the environment
+    are ignored. To read the certificates of all authorities takes as long as a small request, so they are
+    kept."""
+    if is_direct:
+        return _tls(trust_env=False)
     return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @cache
-def _tls(*_variables: str | None) -> ssl.SSLContext:
-    return httpx2.create_ssl_context()
+def _tls(*_variables: str | None, trust_env: bool = True) -> ssl.SSLContext:
+    return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 class TransientError(Exception):

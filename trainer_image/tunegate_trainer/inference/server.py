@@ -13,7 +13,7 @@ import httpx2
 
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.data.excerpts import masked_text, one_line
-from tunegate_trainer.fetch.network import is_loopback
+from tunegate_trainer.fetch.network import is_loopback, tls
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Secret
@@ -96,7 +96,9 @@ class ChatServer:
             headers["Authorization"] = f"Bearer {self._key}"
         self._seconds = seconds or REQUEST_SECONDS
         timeout = httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS)
-        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=not is_direct)
+        self._client = httpx2.AsyncClient(
+            headers=headers, timeout=timeout, trust_env=not is_direct, verify=tls(is_direct=is_direct)
+        )
 
     async def __aenter__(self) -> Self:
         return self
