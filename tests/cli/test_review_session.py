@@ -113,7 +113,7 @@ def test_session_continues_at_the_first_row_without_a_score():
     assert scores[ROWS[0].id].note == "typo"
 
 
-def test_comments_are_kept_with_their_rows():
+def test_reviewers_comment_stays_with_its_row():
     scores = play("cnynbcq", comments=(" wrong total ", "date is missing"))
     assert {row.row: scores[row.id].note for row in ROWS if row.id in scores} == {
         "0": "wrong total",

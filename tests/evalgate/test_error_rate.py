@@ -174,7 +174,7 @@ def test_gate_with_low_detection_is_ready_after_a_change_of_its_thresholds():
     assert ready(world)[0] == "True"
 
 
-def test_condition_of_a_gate_with_low_detection_keeps_its_transition_time():
+def test_restart_keeps_the_transition_time_of_a_gates_ready_condition():
     world, _ = run(minimum="0.8")
     before = find_condition(status(world).conditions, "Ready")
     world.clock.advance(3600)

@@ -186,7 +186,7 @@ def test_variable_reference_in_a_failure_is_escaped_for_the_track_pod():
 
 
 @pytest.mark.parametrize("sender", [0, 1])
-def test_tracking_result_comes_from_the_pod_that_sent_the_metrics(sender: int):
+def test_status_takes_the_tracking_result_of_the_pod_that_sent_metrics(sender: int):
     worst = dict.fromkeys((10, 20, 30, 40, 50), 10)
     world = tracked(Script(behind=[], checkpoints=worst), resources={"accelerator": "CPU", "nodes": 2})
     world.metrics_sender = sender

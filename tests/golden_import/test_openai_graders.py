@@ -71,7 +71,9 @@ def test_a_formula_that_gives_1_or_0_is_carried_over(tmp_path: Path, formula: st
         (check("like"), "It is Hardware.", "It is hardware."),
     ],
 )
-def test_string_check_passes_the_same_outputs(tmp_path: Path, grader: Any, passes: str, fails: str) -> None:
+def test_imported_string_check_passes_the_outputs_that_openai_documents(
+    tmp_path: Path, grader: Any, passes: str, fails: str
+) -> None:
     (case,) = imported(tmp_path, grader).cases
     assert (outcome(case, passes), outcome(case, fails)) == ("p", "f")
 

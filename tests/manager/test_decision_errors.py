@@ -12,7 +12,7 @@ def tunegate(server, tmp_path) -> Command:
     return Command(tmp_path, {"KUBECONFIG": str(server.kubeconfig)})
 
 
-def test_missing_job_is_named(team, tunegate):
+def test_error_of_a_missing_job_has_its_name(team, tunegate):
     result = tunegate("continue", "orders", "--namespace", team.namespace, "--reason", "why not")
     assert result.returncode == 1
     assert f"there is no FineTuneJob orders in namespace {team.namespace}" in result.stdout

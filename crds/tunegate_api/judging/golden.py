@@ -161,8 +161,8 @@ def with_expectation(type_: str, cases: Sequence[GoldenCase]) -> list[GoldenCase
 
 
 def without_server(spec: Mapping[str, Any], cases: Sequence[GoldenCase]) -> list[Problem]:
-    """Return a problem for each server that cases need and that the gate's ``spec`` does not name. Each
-    problem has the path of the missing field."""
+    """Return a problem for each server, a judge model or a guardrail, that scores some of the cases and is
+    missing in the gate's ``spec``. Each problem has the path of the missing field."""
     problems = []
     for field in ("judge", "guardrail"):
         users = [case.id for case in with_expectation(field, cases)]

@@ -120,7 +120,7 @@ def run(
 
 
 def _read(paths: Sequence[Path], names: Sequence[str]) -> tuple[list[Object], dict[str, EvalGateSpec]]:
-    """Return the objects in the manifests, and the chosen gates. Raises UsageError."""
+    """Return the objects in the manifests, and the gates that the options choose. Raises UsageError."""
     try:
         found = in_laptop_namespace([obj for path in paths for obj in read_project(path).objects])
     except RefusedError as error:

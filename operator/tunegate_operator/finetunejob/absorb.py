@@ -124,7 +124,8 @@ def measured_baselines(observed: ObservedJob) -> list[MeasuredBaseline]:
 
 
 def show_progress(run: Run) -> None:
-    """Show the starting models, the checkpoints, the best checkpoint, and the progress of training."""
+    """Write into the status: the starting model of each stage, the checkpoints, the best checkpoint, and the
+    progress of training."""
     observed, draft, request, results = run.observed, run.draft, run.request, run.results
     stages = [stage.name for stage in observed.job.spec.stages]
     judged = judged_checkpoints(request, results)

@@ -104,8 +104,8 @@ class Connections:
             self._open[protocol].has_headers.set()
 
     def has_sender(self, protocol: asyncio.Protocol, job_uid: str) -> None:
-        """Record that the sender of this connection is authenticated. Up to ``per_job`` such connections per
-        job cannot be replaced by new connections."""
+        """Record that the sender of this connection is authenticated. Up to ``per_job`` such connections of
+        a job are never closed to make room for new connections."""
         of_job = sum(connection.job_uid == job_uid for connection in self._open.values())
         if protocol in self._open and of_job < self._limits.per_job:
             self._open[protocol].job_uid = job_uid

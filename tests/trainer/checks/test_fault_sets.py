@@ -99,7 +99,7 @@ def test_cut_answers_are_the_only_answers_without_a_full_stop():
         assert ends == (_expected(name)["lines"] if name == "cut_texts" else []), name
 
 
-def test_near_equal_pairs_are_the_expected_lines():
+def test_near_equal_pairs_are_found_at_the_expected_line_numbers():
     for name in ("pairs", "pairs_length_bias"):
         rows = _rows(name, "pairs.jsonl")
         near = [

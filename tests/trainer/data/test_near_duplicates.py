@@ -47,7 +47,7 @@ def test_forms_of_the_same_symbols_are_duplicates():
     assert found(documents) == {1: 0}
 
 
-def test_copies_of_long_documents_are_found_in_smaller_batches(monkeypatch):
+def test_long_documents_are_compared_in_smaller_batches_with_equal_results(monkeypatch):
     monkeypatch.setattr(near_duplicates, "_COMPARED_WORDS", 100)
     documents = [(text, "yes") for text in texts(20)]
     copies = [(edited(documents[i][0], 2, i), "yes") for i in range(20)]

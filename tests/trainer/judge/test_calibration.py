@@ -122,7 +122,7 @@ def test_line_that_is_no_json_is_reported(read):
 def test_rows_with_which_no_judge_could_pass_are_refused(read, bad, good, problem):
     with pytest.raises(BadDataError) as raised:
         read(jsonl(calibration_rows(bad, good)))
-    assert f"{FIELD}: no judge could pass with these rows: {problem}" in str(raised.value)
+    assert f"{FIELD}: too few rows for any judge to pass: {problem}" in str(raised.value)
     assert "let people score more rows" in raised.value.hint
 
 

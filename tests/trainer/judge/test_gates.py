@@ -217,7 +217,7 @@ def test_too_few_calibration_rows_are_refused_before_the_judge_is_asked(make_job
     scored = calibration_rows(bad=3, good=80)
     root = make_job(scored, quality=gate_spec(judge_cases(), judge=judge_spec(judge)))
     assert main(["data"]) == ExitCode.BAD_DATA
-    assert "EvalGate quality: spec.judge.calibration: no judge could pass with these rows" in failure_of(root)
+    assert "EvalGate quality: spec.judge.calibration: too few rows for any judge to pass" in failure_of(root)
     assert judge.bodies == []
 
 

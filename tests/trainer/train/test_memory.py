@@ -99,7 +99,7 @@ def test_later_attempt_starts_with_reduced_micro_batch(make_root, limit_examples
     assert set(tried) == {2}
 
 
-def test_superseded_process_does_not_halve_micro_batch(make_root, monkeypatch):
+def test_out_of_memory_in_a_replaced_process_keeps_the_micro_batch(make_root, monkeypatch):
     root = make_root()
 
     def replaced(*_: Any) -> None:

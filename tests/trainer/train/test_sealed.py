@@ -97,7 +97,7 @@ def test_open_outcomes_keep_the_places_of_sealed_cases(root):
     assert report.outcome is Outcome.COMPLETED
 
 
-def test_checkpoint_report_lists_every_case_and_judges_open_ones(root):
+def test_checkpoint_report_lists_all_cases_but_judges_no_sealed_ones(root):
     train()
     job = collect(root.workspace, root.context().request)
     assert job.results.sets[SET].ids == [f"case-{i}" for i in range(20)]

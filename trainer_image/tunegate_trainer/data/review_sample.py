@@ -43,8 +43,8 @@ class _Candidate:
 
 
 def write_sample(path: Path, rows: Sequence[Measured[Row]], share: Fraction) -> SamplePlan:
-    """Choose about ``share`` of the training rows, write them as JSON Lines, and return their entry in the
-    plan."""
+    """Choose about ``share`` of the training rows for the review, and write them as JSON Lines. Return what
+    the plan records about the sample."""
     chosen = [review_row(rows[position].labelled.row) for position in choose_rows(rows, share)]
     chosen.sort(key=lambda row: row.id)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -107,8 +107,8 @@ def _check_numbers(found: CalibrationRows, wanted: Calibration, field: str) -> N
     ]
     if problems:
         raise BadDataError(
-            f"{field}: no judge could pass with these rows: {'; '.join(problems)}",
-            "let people score more rows (100 rows are enough if 20 of them are bad), or lower the minimum",
+            f"{field}: too few rows for any judge to pass: {'; '.join(problems)}",
+            "let people score more rows (100 are enough if 20 are scored as bad), or lower the minimum",
         )
 
 

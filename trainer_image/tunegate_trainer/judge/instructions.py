@@ -74,8 +74,8 @@ def messages_for(row: ReviewRow, system: str) -> Messages:
 
 def with_reminder(messages: Messages, answer: str, verdict: str = GOOD) -> Messages:
     """Return the messages that ask again after a malformed answer. At temperature 0, the same messages would
-    have the same answer. The answer may repeat text of the row, so it is escaped, too. ``verdict`` is the
-    field of the score."""
+    have the same answer. The answer may repeat text of the row, so it is escaped as the row is. ``verdict``
+    is the name of the field that has the score."""
     quoted = answer.encode("utf-8", "replace").decode()[:_MAX_QUOTED].strip().translate(_ESCAPES)
     if not quoted:  # some servers refuse an empty turn
         return messages[:2]
