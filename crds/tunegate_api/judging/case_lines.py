@@ -38,6 +38,16 @@ def inline_text(cases: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
 
 
+def _without_repetition(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of an object. Raises :class:`CaseError` if a field is given twice, because only the
+    last one would count."""
+    found = dict(fields)
+    if len(found) < len(fields):
+        names = [name for name, _ in fields]
+        raise CaseError(f"{next(name for name in names if names.count(name) > 1)} is given twice")
+    return found
+
+
 def parse_case_lines(
     text: str, parse: Callable[[Any], CaseType], what: str
 ) -> tuple[list[CaseType], list[str]]:
@@ -55,7 +65,7 @@ def parse_case_lines(
         if not line.strip():
             continue
         try:
-            case = parse(json.loads(line))
+            case = parse(json.loads(line, object_pairs_hook=_without_repetition))
             json.dumps(case.to_wire(), ensure_ascii=False).encode()
         except CaseError as problem:
             problems.append(f"line {number}: {problem}")

@@ -121,6 +121,11 @@ def test_chat_messages_are_kept_unchanged():
         ("[" * 100_000 + "\n", "line 1:"),
         ('{"id": ' + "9" * 5000 + "}\n", "line 1:"),
         (line(prompt="\\").replace("\\\\", "\\ud800"), "line 1: contains an unpaired surrogate"),
+        (line().replace('"expect"', '"expect": [], "expect"'), "line 1: expect is given twice"),
+        (
+            line().replace('"type": "contains"', '"type": "contains", "type": "contains"'),
+            "line 1: type is given twice",
+        ),
         ("\n\n", "the golden set has no cases"),
         (golden_text(MAX_CASES + 1), f"{MAX_CASES + 1} cases, but at most {MAX_CASES} are supported"),
     ],

@@ -78,7 +78,9 @@ def test_truncated_output_does_not_pass_and_is_not_scored():
     recorder = Recorder()
     outputs = [Output("yes", truncated=True), Output("yes", truncated=False)]
     cut, whole = score_cases([case(golden=[(recorder, None)])] * 2, outputs)
-    assert cut["golden"] == Score(TRUNCATED, "truncated at maxNewTokens before the end of the turn")
+    assert cut["golden"] == Score(
+        TRUNCATED, "truncated before the end of the turn, by maxNewTokens or the context of the model"
+    )
     assert whole["golden"] == Score(PASS)
     assert recorder.batches == [["yes"]]
 

@@ -16,7 +16,7 @@ from tunegate_trainer.evaluate.sets import SAFETY, Case
 from tunegate_trainer.tokens.rows import Row
 
 EMPTY = "is empty, which the case does not allow"
-CUT = "truncated at maxNewTokens before the end of the turn"
+CUT = "truncated before the end of the turn, by maxNewTokens or the context of the model"
 
 
 def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mapping[str, Score]]:
