@@ -85,6 +85,9 @@ def test_file_that_cannot_be_read_or_written_is_named(tunegate: Command) -> None
     assert "latin.json is not UTF-8 at byte 8: save it as UTF-8" in result.stdout
     result = tunegate("golden", "add", "v1.jsonl", "deep.json", "-o", "v2.jsonl")
     assert "deep.json: line 1: " in result.stdout
+    (tunegate.folder / "twice.json").write_text(f'{{"expect": [], {json.dumps(INCIDENT, indent=2)[1:]}')
+    result = tunegate("golden", "add", "v1.jsonl", "twice.json", "-o", "v2.jsonl")
+    assert "twice.json: expect is given twice" in result.stdout
     result = tunegate("golden", "add", "v1.jsonl", "incident.json", "-o", "missing/v2.jsonl")
     assert "missing/v2.jsonl cannot be written: No such file or directory" in result.stdout
     assert "Traceback" not in result.stdout

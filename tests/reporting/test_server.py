@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -292,6 +293,14 @@ def test_unknown_token_is_refused_before_the_body_is_sent(engine):
     with tls_connection(engine) as connection:
         connection.sendall(head("unknown", 1000))
         assert b" 403 " in answer(connection)
+
+
+def test_refused_sender_that_never_sends_its_body_is_disconnected(engine):
+    with serving(engine, linger=0.3), tls_connection(engine) as connection:
+        connection.sendall(head("unknown", 1000))
+        began = time.monotonic()
+        assert b" 403 " in answer(connection)
+        assert 0.2 < time.monotonic() - began < Limits().linger, "as the limit says, not as its default does"
 
 
 def test_many_unknown_auth_tokens_do_not_delay_a_known_pod(engine):

@@ -76,8 +76,12 @@ def serving(
     port: int = 0,
     limits: Limits = LIMITS,
     clock: Clock | None = None,
+    *,
+    linger: float = 2.0,
+    shutdown: float = 0.2,
 ) -> Iterator[None]:
-    """Run the report server at ``engine.url``. It does not wait long for clients that do not end."""
+    """Run the report server at ``engine.url``. ``linger`` and ``shutdown`` replace those of ``limits``,
+    because many tests have clients that never end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="report server")
     thread.start()
@@ -88,7 +92,7 @@ def serving(
         engine.take,
         is_known=engine.jobs.__contains__,
         clock=clock or SystemClock(),
-        limits=replace(limits, linger=1.0, shutdown=0.2),
+        limits=replace(limits, linger=linger, shutdown=shutdown),
     )
     try:
         engine.port = port or free_port()

@@ -7,7 +7,10 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 
 from tunegate_api.judging.outcomes import MAX_CASES
-from tunegate_api.meta import summarize
+from tunegate_api.meta import shorten, summarize
+
+_SHOWN_NAME = 80
+"""Maximum length of a field name in a message."""
 
 
 class _HasId(Protocol):
@@ -38,13 +41,14 @@ def inline_text(cases: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(case, sort_keys=True, ensure_ascii=False) + "\n" for case in cases)
 
 
-def _without_repetition(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the fields of an object. Raises :class:`CaseError` if a field is given twice, because only the
-    last one would count."""
-    found = dict(fields)
-    if len(found) < len(fields):
-        names = [name for name, _ in fields]
-        raise CaseError(f"{next(name for name in names if names.count(name) > 1)} is given twice")
+def without_repetition(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object with these fields, as ``object_pairs_hook`` of :mod:`json`. Raises :class:`CaseError`
+    if a field is given twice, because only the last one would count."""
+    found: dict[str, Any] = {}
+    for name, value in fields:
+        if name in found:
+            raise CaseError(f"{shorten(name, _SHOWN_NAME)} is given twice")
+        found[name] = value
     return found
 
 
@@ -65,7 +69,7 @@ def parse_case_lines(
         if not line.strip():
             continue
         try:
-            case = parse(json.loads(line, object_pairs_hook=_without_repetition))
+            case = parse(json.loads(line, object_pairs_hook=without_repetition))
             json.dumps(case.to_wire(), ensure_ascii=False).encode()
         except CaseError as problem:
             problems.append(f"line {number}: {problem}")

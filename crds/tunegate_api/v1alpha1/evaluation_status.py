@@ -26,8 +26,8 @@ class GoldenStatus(StatusModel):
     """Number of sealed golden cases. Checkpoints are evaluated on the other cases. A rate of the sealed cases
     that is far below that of the others shows that the selection among checkpoints fits the golden set."""
     truncated: int | None = None
-    """Number of outputs that `generation.maxNewTokens` truncated. They do not pass. Absent if there are
-    none."""
+    """Number of outputs that `generation.maxNewTokens` or the context of the model truncated. They do not
+    pass. Absent if there are none."""
     best_so_far: Decimal | None = None
     """Highest pass rate of the stage up to this checkpoint, with that of its starting model. Only set for a
     checkpoint."""

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import click
 
+from tunegate_api.judging.case_lines import CaseError, without_repetition
 from tunegate_operator.cli.golden import GOLDEN, OUTPUT, decode, parse, read_golden, write_new
 
 
@@ -22,7 +23,7 @@ def add(golden: Path, cases: BinaryIO, output: Path) -> None:
     JSON Lines; - reads stdin.
     """
     text, before = read_golden(golden)
-    lines = _lines(decode(cases.read(), cases.name))
+    lines = _lines(decode(cases.read(), cases.name), cases.name)
     added = parse("\n".join(lines), cases.name)
     known = {case.id for case in before}
     repeated = [case.id for case in added if case.id in known]
@@ -38,10 +39,12 @@ def add(golden: Path, cases: BinaryIO, output: Path) -> None:
     click.echo(f"Put it into a new ConfigMap and a new EvalGate, with golden.sha256: {digest}")
 
 
-def _lines(text: str) -> list[str]:
+def _lines(text: str, name: str) -> list[str]:
     """Return one line for each case of JSON Lines, of a list, or of a single case over several lines."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=without_repetition)
+    except CaseError as error:
+        raise click.ClickException(f"{name}: {error}") from error
     except (ValueError, RecursionError):
         return [line for line in text.split("\n") if line.strip()]
     return [json.dumps(case, ensure_ascii=False) for case in (value if isinstance(value, list) else [value])]

@@ -126,6 +126,10 @@ def test_chat_messages_are_kept_unchanged():
             line().replace('"type": "contains"', '"type": "contains", "type": "contains"'),
             "line 1: type is given twice",
         ),
+        (
+            "{" + ", ".join(f'"{n:01000}": 0' for n in [*range(500), 499]) + "}\n",
+            f"line 1: {'0' * 80}… is given twice",
+        ),
         ("\n\n", "the golden set has no cases"),
         (golden_text(MAX_CASES + 1), f"{MAX_CASES + 1} cases, but at most {MAX_CASES} are supported"),
     ],

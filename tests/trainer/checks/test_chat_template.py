@@ -195,7 +195,7 @@ def test_answer_trimmed_by_the_template_does_not_count_as_rewritten(name):
     assert not is_rewritten(tokenizer, chat("mug", "\nyes\n", "lamp", "no").prompt)
 
 
-def test_earlier_answer_whose_reasoning_a_template_drops_is_not_learned():
+def test_earlier_answer_is_not_trained_on_if_its_reasoning_is_dropped():
     tokenizer = tokenizer_of(FAMILIES["reasoning"])
     row = chat("mug", "<think>2</think>yes", "lamp", "<think>3</think>no")
     assert is_rewritten(tokenizer, row.prompt)

@@ -181,10 +181,13 @@ def test_redirect_from_https_to_http_is_refused(tmp_path, monkeypatch):
 
 
 def test_direct_connections_ignore_authorities_in_the_environment(tmp_path, monkeypatch):
-    (tmp_path / "authority.pem").write_bytes(make_authority(datetime.now(UTC)).certificate)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(make_authority(datetime.now(UTC)).certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     (own,) = network.tls().get_ca_certs(binary_form=True)
     assert own not in network.tls(is_direct=True).get_ca_certs(binary_form=True)
+    authority.write_bytes(make_authority(datetime.now(UTC)).certificate)
+    assert network.tls().get_ca_certs(binary_form=True) != [own], "a renewed authority is read again"
     monkeypatch.delenv("SSL_CERT_FILE")
     assert own not in network.tls().get_ca_certs(binary_form=True), "the variable is read each time"
 

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -30,14 +30,25 @@ _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 def tls(*, is_direct: bool = False) -> ssl.SSLContext:
     """Return the TLS settings for connections. With ``is_direct``, certificate authorities in the environment
     are ignored. To read the certificates of all authorities takes as long as a small request, so they are
-    kept."""
+    kept until they are replaced."""
     if is_direct:
         return _tls(trust_env=False)
-    return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _tls(_version("SSL_CERT_FILE"), _version("SSL_CERT_DIR"))
 
 
-@cache
-def _tls(*_variables: str | None, trust_env: bool = True) -> ssl.SSLContext:
+def _version(variable: str) -> tuple[str, int] | None:
+    """Return the path in an environment variable, and when it was changed."""
+    path = os.environ.get(variable)
+    if not path:
+        return None
+    try:
+        return path, os.stat(path).st_mtime_ns
+    except OSError:  # reading it fails, or is ignored, in the same way
+        return path, 0
+
+
+@lru_cache(maxsize=4)
+def _tls(*_versions: tuple[str, int] | None, trust_env: bool = True) -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=trust_env)
 
 
