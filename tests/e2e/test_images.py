@@ -13,7 +13,7 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-CODE_BYTES = 4 * 2**20
+CODE_BYTES = 8 * 2**20
 """Limit for the uncompressed image layer with Tunegate's code, in bytes. Every node pulls this layer after a
 change of the code."""
 
