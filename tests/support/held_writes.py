@@ -2,17 +2,15 @@
 
 import base64
 import json
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from kubernetes import client
 
-from tunegate_operator.reporting.certificates import make_authority, make_serving
+from support.own_authority import own_authority
 
 NAME = "held-writes.test.tunegate.dev"
 LONGEST_SECONDS = 20
@@ -45,19 +43,13 @@ def held_status_writes(api: client.ApiClient, folder: Path) -> Iterator[threadin
         def log_message(self, format: str, *args: object) -> None:
             """Log nothing."""
 
-    authority = make_authority(datetime.now(UTC))
-    serving = make_serving(authority, "localhost", datetime.now(UTC))
-    key, certificate = folder / "webhook.key", folder / "webhook.crt"
-    key.write_bytes(serving.key)
-    certificate.write_bytes(serving.certificate)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
+    tls, authority = own_authority(folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         configurations = client.AdmissionregistrationV1Api(api)
         configurations.create_validating_webhook_configuration(
-            _configuration(server.server_address[1], authority.certificate)
+            _configuration(server.server_address[1], authority.read_bytes())
         )
         try:
             yield is_held

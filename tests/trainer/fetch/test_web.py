@@ -2,20 +2,18 @@
 
 import base64
 import hashlib
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from support.own_authority import own_authority
 from support.stores.faulty_proxy import FaultyProxy
 from support.stores.web_server import Request, Response, WebServer
 from support.trainer_root import TrainerRoot
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.data import DataSource
-from tunegate_operator.reporting.certificates import make_authority, make_serving
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.fetch import network, web
 from tunegate_trainer.fetch.address import Address
@@ -160,13 +158,8 @@ def test_wrong_redirect_is_refused(files, root, to, error):
 
 
 def test_redirect_from_https_to_http_is_refused(tmp_path, monkeypatch):
-    authority = make_authority(datetime.now(UTC))
-    serving = make_serving(authority, "localhost", datetime.now(UTC))
-    (tmp_path / "serving.pem").write_bytes(serving.key + serving.certificate)
-    (tmp_path / "authority.pem").write_bytes(authority.certificate)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "serving.pem")
+    tls, authority = own_authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
 
     def answer(request: Request) -> Response:
         to = {"Location": f"http://localhost:{server.port}/rows.jsonl"}
@@ -181,12 +174,11 @@ def test_redirect_from_https_to_http_is_refused(tmp_path, monkeypatch):
 
 
 def test_direct_connections_ignore_authorities_in_the_environment(tmp_path, monkeypatch):
-    authority = tmp_path / "authority.pem"
-    authority.write_bytes(make_authority(datetime.now(UTC)).certificate)
+    _, authority = own_authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     (own,) = network.tls().get_ca_certs(binary_form=True)
     assert own not in network.tls(is_direct=True).get_ca_certs(binary_form=True)
-    authority.write_bytes(make_authority(datetime.now(UTC)).certificate)
+    own_authority(tmp_path)
     assert network.tls().get_ca_certs(binary_form=True) != [own], "a renewed authority is read again"
     monkeypatch.delenv("SSL_CERT_FILE")
     assert own not in network.tls().get_ca_certs(binary_form=True), "the variable is read each time"

@@ -2,15 +2,14 @@
 
 import asyncio
 import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from support.chat_server import completion
+from support.own_authority import own_authority
 from support.stores.web_server import WebServer
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_operator.reporting.certificates import make_authority, make_serving
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.inference.server import ChatServer
 
@@ -18,13 +17,8 @@ from tunegate_trainer.inference.server import ChatServer
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """The TLS settings of a server whose certificate authority is only trusted by the environment."""
-    authority = make_authority(datetime.now(UTC))
-    serving = make_serving(authority, "localhost", datetime.now(UTC))
-    (tmp_path / "serving.pem").write_bytes(serving.key + serving.certificate)
-    (tmp_path / "authority.pem").write_bytes(authority.certificate)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "serving.pem")
+    tls, certificate = own_authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     return tls
 
 
