@@ -11,6 +11,8 @@ from tunegate_trainer.data.personal_values import is_iban, is_luhn, personal_val
     ("text", "type", "shown"),
     [
         ("anna.adams@example.com", "e-mail address", "anna…"),
+        ("PEDRO.PEREZ@EXAMPLE.COM", "e-mail address", "PEDR…"),
+        ("Pedro@Example.De", "e-mail address", "Pedr…"),
         ("<mailto:luis@mail.example.de>", "e-mail address", "luis…"),
         ("E-mail:mei_chen+orders@example.org.", "e-mail address", "mei_…"),
         ("+1 202-555-0123", "telephone number", "+1 2…"),

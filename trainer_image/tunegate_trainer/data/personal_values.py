@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 _EMAIL = re.compile(
     r"(?<![\w.%+@-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9-]{1,63}\.){1,8}"
-    r"(?:[a-z]{2}|com|org|net|edu|gov|mil|int|info|biz|name|pro|app|dev|cloud|email|online|shop|tech|xyz))"
+    r"(?i:[a-z]{2}|com|org|net|edu|gov|mil|int|info|biz|name|pro|app|dev|cloud|email|online|shop|tech|xyz))"
     r"(?![\w@-]|\.\w|\()"
 )
 """An address in a domain with a usual top level: other texts with an @ are decorators, matrix products, or
