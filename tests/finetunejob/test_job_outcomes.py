@@ -339,6 +339,20 @@ def test_deadline_deletes_pods_even_if_results_cannot_be_recorded():
     assert status.failure.reason == Reason.DEADLINE_EXCEEDED
 
 
+@pytest.mark.parametrize(("role", "may_be_published"), [("gate", False), ("publish", True)])
+def test_deadline_while_publishing_warns_that_the_version_may_be_published(role, may_be_published):
+    world = World()
+    world.apply_all(make_job().with_publish().with_spec(activeDeadlineSeconds=300).obj())
+    world.until_job(role)
+    world.cluster.start_pod(world.active_jobs()[0]["metadata"]["name"])
+    world.settle()
+    world.advance(300)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.DEADLINE_EXCEEDED
+    assert ("may be at a publish target" in failure.hint) is may_be_published
+
+
 def test_permanent_exit_code_fails_the_job_with_the_pods_message_and_hint():
     world = World(Script(exits={"data": [failed(ExitCode.BAD_DATA, "BadData", "line 17: not JSON")]}))
     world.apply_all()

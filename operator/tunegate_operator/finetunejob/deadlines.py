@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_operator.children.observed import ChildState
 from tunegate_operator.finetunejob.draft import Run
@@ -22,10 +23,13 @@ def enforce_deadline(run: Run) -> None:
         if any(c.is_running for c in active):
             draft.agenda.look_again_at(draft.now + timedelta(seconds=limit - used))
         return
+    hint = "Delete the job, and create it with a longer activeDeadlineSeconds: training starts over."
+    if any(c.step.role is Role.PUBLISH for c in active):
+        hint += " A pod was publishing: the version may be at a publish target that the status does not list."
     draft.fail(
         Failure(
             reason=Reason.DEADLINE_EXCEEDED,
             message=f"pods ran {used} s in total, but activeDeadlineSeconds is {limit}",
-            hint="Delete the job, and create it with a longer activeDeadlineSeconds: training starts over.",
+            hint=hint,
         )
     )
