@@ -51,6 +51,24 @@ def test_check_names_leaked_golden_cases_and_exits_with_1(tunegate):
     assert finding["message"] in found["failure"]["message"]
 
 
+def test_report_of_check_lists_all_bad_rows_and_messages_name_it(tunegate, tmp_path):
+    path, report = rows(tmp_path, 40, question="order a mug"), tmp_path / "found" / "report.json"
+    path.write_text(path.read_text() + "no json\n" * 12)
+    columns = ["--column", "prompt=question", "--column", "completion=answer"]
+    found = checked(tunegate, str(path), *columns, "--report", str(report))
+    assert found["failure"]["hint"] == f"correct or remove these rows; {report} lists all bad rows"
+    assert [row["line"] for row in json.loads(report.read_text())["bad"]] == [*range(41, 53)]
+    found = checked(tunegate, str(path), *columns)
+    assert "the file that `tunegate check --report FILE` writes lists all" in found["failure"]["hint"]
+
+
+def test_check_refuses_a_report_that_cannot_be_written(tunegate, tmp_path):
+    path = rows(tmp_path, 40)
+    result = tunegate("check", str(path), "--report", str(path / "report.json"))
+    assert result.returncode == 2
+    assert f"--report {path}/report.json cannot be written" in " ".join(result.stdout.split())
+
+
 def test_check_uses_fields_of_the_job_that_are_set(tunegate):
     folder = SETS / "leakage"
     leaked = (str(folder / "train.jsonl"), "--golden", str(folder / "golden.jsonl"))

@@ -16,6 +16,7 @@ from tunegate_api.forecast import CheckedData
 from tunegate_api.v1alpha1.data import Goal
 from tunegate_operator.cli import exit_codes
 from tunegate_operator.cli.data_job import COLUMNS, FIELDS, REVISION, data_job, refuse_problems
+from tunegate_operator.cli.output_file import prepare
 from tunegate_operator.laptop.plan import ForecastError
 from tunegate_operator.laptop.plan import check as check_data
 
@@ -46,6 +47,11 @@ _MARKS = {"Refused": "✗", "Warned": "!", "Passed": "✓"}
 @REVISION
 @COLUMNS
 @FIELDS
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the rows with faults to this JSON file.",
+)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def check(
     data: str,
@@ -58,6 +64,7 @@ def check(
     revision: str | None,
     columns: tuple[str, ...],
     fields: tuple[str, ...],
+    report: Path | None,
     output: str,
 ) -> None:
     """Check training data, without a manifest and without a GPU.
@@ -81,9 +88,16 @@ def check(
     objects = [obj for i, path in enumerate(golden_sets, start=1) for obj in _gate(f"golden-{i}", path)]
     job["spec"]["gates"] = [{"name": f"golden-{i}"} for i, _ in enumerate(golden_sets or ("",), start=1)]
     refuse_problems(job)
+    prepare("--report", report)
     try:
         found = check_data(
-            job, objects, Path.cwd(), Path("runs"), any_model=model is None, any_goal=goal is None
+            job,
+            objects,
+            Path.cwd(),
+            Path("runs"),
+            any_model=model is None,
+            any_goal=goal is None,
+            report=report,
         )
     except ForecastError as error:
         raise click.ClickException(str(error)) from error

@@ -20,6 +20,7 @@ from tunegate_operator.cli.gate_report import ModelResult, model_result
 from tunegate_operator.cli.gate_view import gate_view
 from tunegate_operator.cli.junit import junit_of_error, junit_text
 from tunegate_operator.cli.manifests import PATHS, print_diagnostics
+from tunegate_operator.cli.output_file import prepare
 from tunegate_operator.cli.place import RUNS
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.manifests import RefusedError, in_laptop_namespace, read_project
@@ -104,7 +105,7 @@ def run(
     jobs = [_job(option, source, list(gates), published) for option, source in models.items() if source]
     wanted = GateRunRequest.model_validate({**models, "quantization": quantization})
     folder = paths[0] if paths[0].is_dir() else paths[0].parent
-    _prepare(junit)
+    prepare("--junit", junit)
     try:
         with Console(stderr=True).status("starting") as status:
             found = run_gates(wanted, jobs[-1], objects, folder, runs, show=status.update)
@@ -196,18 +197,6 @@ def _notes(gates: dict[str, EvalGateSpec], found: GateRun) -> list[str]:
     if found.base is None:
         notes.append("the model is not compared with a base model")
     return notes
-
-
-def _prepare(path: Path | None) -> None:
-    """Create the folder of the JUnit file, and remove an older file, so that a CI system never reads it as
-    the result of this run. Raises UsageError."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise click.UsageError(f"--junit {path} cannot be written: {error}") from error
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -56,15 +56,17 @@ def check(
     any_model: bool = False,
     any_goal: bool = False,
     describe: bool = False,
+    report: Path | None = None,
 ) -> CheckedData:
     """Return what the data checks find in the data of ``job``, see :func:`forecast`.
 
     With ``any_model``, rows are measured in words, and the model of the job is not used. With ``any_goal``,
     the number of rows is not checked. With ``describe``, the rows are described, and columns that the job
-    does not set are guessed.
+    does not set are guessed. With ``report``, all rows that the checks find are written to this file.
     """
     given = {"--any-model": any_model, "--any-goal": any_goal, "--describe": describe}
     options = [option for option, is_given in given.items() if is_given]
+    options += ["--report", str(report.absolute())] if report else []
     with _pod_folder(job, objects, folder, runs) as root:
         return CheckedData.model_validate_json(_run(root, "check", *options))
 

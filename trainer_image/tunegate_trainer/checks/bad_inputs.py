@@ -1,6 +1,13 @@
 """Check for rows of ``data.production`` that cannot be parsed, or that the model's chat template refuses."""
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import (
+    DATA_REPORT,
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Severity,
+    listed,
+)
 from tunegate_trainer.data.production import Production
 
 NAME = "bad_inputs"
@@ -32,7 +39,7 @@ def run(rows: Production, context: CheckContext) -> list[Finding]:
             share=rows.bad_share,
             examples=examples[:SHOWN_EXAMPLES],
             remedy="correct or remove these rows: a row is a string, or has a prompt or a chat; set "
-            "data.production.columns.prompt if another field has the prompt; data/report.json on the volume "
-            "lists all bad rows",
+            "data.production.columns.prompt if another field has the prompt; "
+            f"{DATA_REPORT} lists all bad rows",
         )
     ]

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Policy, Severity, listed
+from tunegate_trainer.checks.finding import (
+    DATA_REPORT,
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Policy,
+    Severity,
+    listed,
+)
 from tunegate_trainer.data.parse import RowProblem, in_order
 from tunegate_trainer.data.usable import SourceRows
 
@@ -16,7 +24,7 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     parsed = rows.parsed
     setting = context.setting(NAME)
     if parsed.bad and setting.policy is Policy.ENFORCE and rows.share(parsed.bad) > setting.limit:
-        hint = "correct or remove these rows; data/report.json on the volume lists all bad rows"
+        hint = f"correct or remove these rows; {DATA_REPORT} lists all bad rows"
         return [_finding(rows, parsed.bad, hint)]
     bad = in_order([*parsed.bad, *rows.tokenized.refused])
     return [_finding(rows, bad, rows.tokenized.hint)] if bad else []

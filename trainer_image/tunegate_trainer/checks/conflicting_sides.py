@@ -1,6 +1,6 @@
 """Check for rows that an earlier job held out while it trained on other rows of the same groups."""
 
-from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
+from tunegate_trainer.checks.finding import DATA_REPORT, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 
 NAME = "conflicting_sides"
@@ -20,8 +20,8 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
             check=NAME,
             severity=Severity.WARNING,
             message=f"{rows.conflicts} rows or pairs are excluded: FineTuneJob {start.job}, or a job that it "
-            "started from, held them out but trained on other rows of their groups; data/report.json on the "
-            "volume lists them",
+            "started from, held them out but trained on other rows of their groups; "
+            f"{DATA_REPORT} lists them",
             count=rows.conflicts,
         )
     ]

@@ -14,6 +14,8 @@ from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 
+DATA_REPORT = "data/report.json on the volume"
+"""The file with all rows that the checks found, as messages name it."""
 SHOWN_EXAMPLES = 10
 """Maximum number of examples in a finding. data/report.json on the volume has all of them."""
 

@@ -13,7 +13,14 @@ from typing import Any
 from rapidfuzz.distance import OSA, Levenshtein
 
 from tunegate_api.preference import json_notation
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import (
+    DATA_REPORT,
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Severity,
+    listed,
+)
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.split import normalize
 
@@ -66,7 +73,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             share=share,
             examples=examples,
             remedy="remove these pairs, or replace one of their answers by one that is clearly better or "
-            "worse; data/report.json on the volume lists "
+            f"worse; {DATA_REPORT} lists "
             + ("these pairs" if count <= REPORTED else f"the first {REPORTED} of these pairs"),
             report={NAME: entries},
         )

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
+from tunegate_trainer.checks.finding import (
+    DATA_REPORT,
+    SHOWN_EXAMPLES,
+    CheckContext,
+    Finding,
+    Severity,
+    listed,
+)
 from tunegate_trainer.data.usable import SourceRows
 
 NAME = "no_rows"
@@ -20,8 +27,8 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     else:
         message = f"{rows.field}: no row is left to train on: {listed(examples, len(dropped))}"
         remedy = (
-            "correct these rows, or check that uri or key names the right file; data/report.json on the "
-            "volume lists all of them"
+            "correct these rows, or check that uri or key names the right file; "
+            f"{DATA_REPORT} lists all of them"
         )
     return [
         Finding(

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any
 
-from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, Finding, Severity, listed
+from tunegate_trainer.checks.finding import DATA_REPORT, SHOWN_EXAMPLES, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.usable import Measured
 
@@ -20,7 +20,7 @@ Examine = Callable[[Measured[Any]], str | None]
 def where_listed(count: int) -> str:
     """Return where the user finds the rows of a finding with this number of entries."""
     listed = "these rows" if count <= REPORTED else f"the first {REPORTED} of these rows"
-    return f"data/report.json on the volume lists {listed}"
+    return f"{DATA_REPORT} lists {listed}"
 
 
 def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, remedy: str) -> list[Finding]:

@@ -3,19 +3,21 @@
 This module reads the same files below ``$TUNEGATE_ROOT`` as :mod:`tunegate_trainer.roles.forecast`, and
 writes ``check.json``. With ``--any-model``, the model of the manifest is not used, and rows are measured in
 words instead of tokens. With ``--any-goal``, the number of rows is not checked. With ``--describe``, the
-result also describes the rows, and columns that the manifest does not set are guessed.
+result also describes the rows, and columns that the manifest does not set are guessed. ``--report FILE``
+keeps what a job would write to ``data/report.json``.
 """
 
 import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -23,9 +25,10 @@ from tunegate_api.contract import ROOT_VARIABLE, Role
 from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.checks import CHECKS, few_rows, unreviewed_rows
 from tunegate_trainer.checks.checked_rows import read_data
-from tunegate_trainer.checks.finding import CheckContext, Finding
+from tunegate_trainer.checks.finding import DATA_REPORT, CheckContext, Finding
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.columns import guess_columns
 from tunegate_trainer.data.description import describe as describe_rows
@@ -44,10 +47,14 @@ from tunegate_trainer.roles.forecast import make_request, model_folder, without_
 from tunegate_trainer.tokens.plain import plain_tokenizer
 
 FILE = "check.json"
+_NO_REPORT = "the file that `tunegate check --report FILE` writes"
+"""The file with all rows that the checks found, if it was not kept."""
 _LONGEST = 1_000_000
 """The maximum length of a row in words if the model is not known."""
 _TRIED_ROWS = 100
 """Number of rows that are read before columns are guessed."""
+
+FoundT = TypeVar("FoundT", CheckFinding, Failure)
 
 
 def main() -> int:
@@ -57,6 +64,7 @@ def main() -> int:
     parser.add_argument("--any-model", action="store_true")
     parser.add_argument("--any-goal", action="store_true")
     parser.add_argument("--describe", action="store_true")
+    parser.add_argument("--report", type=Path)
     options = vars(parser.parse_args())
     root = Path(os.environ[ROOT_VARIABLE])
     write_model(root / FILE, check(root, **options))
@@ -64,9 +72,15 @@ def main() -> int:
 
 
 def check(
-    root: Path, *, any_model: bool = False, any_goal: bool = False, describe: bool = False
+    root: Path,
+    *,
+    any_model: bool = False,
+    any_goal: bool = False,
+    describe: bool = False,
+    report: Path | None = None,
 ) -> CheckedData:
-    """Run the data checks for the job whose manifests are below ``root``, and return what they found."""
+    """Run the data checks for the job whose manifests are below ``root``, and return what they found.
+    ``report`` is the file for all rows that they found; None if it is not needed."""
     job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
     gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
     context, checks = Context(role=Role.DATA, root=root), CHECKS
@@ -94,17 +108,29 @@ def check(
         failure = error.failure
     finally:
         folder.write_report()
-    report: dict[str, Any] = folder.report
+    if report:
+        shutil.copyfile(folder.path / "report.json", report)
+    found: dict[str, Any] = folder.report
+    where = str(report or _NO_REPORT)
     return CheckedData(
-        rows=report.get("rows"),
-        shape=report.get("shape"),
+        rows=found.get("rows"),
+        shape=found.get("shape"),
         results=[one for one in runner.results if one.name != _Describer.NAME] if runner else [],
-        findings=[CheckFinding.model_validate(one) for one in report.get("checks", ())],
-        failure=failure,
+        findings=[
+            _naming(CheckFinding.model_validate(one), where, "message", "remedy")
+            for one in found.get("checks", ())
+        ],
+        failure=_naming(failure, where, "message", "hint") if failure else None,
         fields=first.fields,
         guessed_columns=first.columns,
         described=describer.described,
     )
+
+
+def _naming(found: FoundT, report: str, *fields: str) -> FoundT:
+    """Return a finding or failure whose text fields name ``report``, because there is no volume."""
+    texts = {field: getattr(found, field).replace(DATA_REPORT, report) for field in fields}
+    return found.model_copy(update=texts)
 
 
 @dataclass
