@@ -14,6 +14,7 @@ from tunegate_api.contract import sha256_text
 from tunegate_api.schema.crd import MUTABLE
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.laptop.trainer import missing_trainer
 from tunegate_operator.manifests import load_manifests
 
 NAMESPACE = "default"
@@ -72,6 +73,12 @@ def in_laptop_namespace(objects: Iterable[Object]) -> list[Object]:
             )
         moved[Key.of(new)] = new
     return list(moved.values())
+
+
+def refuse_missing_trainer() -> None:
+    """Raise RefusedError if the libraries of the trainer are not installed."""
+    if missing := missing_trainer():
+        raise RefusedError(missing)
 
 
 def refuse_reserved(names: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ from tunegate_api.preference import SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.pod_folder import content_of
+from tunegate_operator.laptop.trainer import missing_trainer
 from tunegate_operator.laptop.volumes import claims_of
 
 SECONDS = 3600
@@ -240,6 +241,9 @@ def _run(root: Path, role: str, *options: str) -> bytes:
 
 
 def _command(role: str, *options: str) -> list[str]:
+    """Return the command of a role. Raises ForecastError if the trainer is not installed."""
+    if missing := missing_trainer():
+        raise ForecastError(missing)
     return [sys.executable, "-m", f"tunegate_trainer.roles.{role}", *options]
 
 

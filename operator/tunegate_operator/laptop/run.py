@@ -49,6 +49,7 @@ from tunegate_operator.laptop.manifests import (
     refuse_changed_spec,
     refuse_immutable_change,
     refuse_missing_start_job,
+    refuse_missing_trainer,
     refuse_reserved,
 )
 from tunegate_operator.laptop.object_folder import to_yaml
@@ -259,6 +260,7 @@ class Laptop:
 
     def _refuse(self, objects: list[Object], *, again: bool) -> None:
         """Raise RefusedError or InvalidError for any object that a cluster would refuse."""
+        refuse_missing_trainer()
         names = job_names(objects)
         refuse_reserved(names)
         dry_run = ObjectStore(SystemClock())

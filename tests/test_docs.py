@@ -1,0 +1,39 @@
+"""The manifests in the documentation are valid YAML."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+BLOCK = re.compile(r"^( *)```(yaml|sh)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+HEREDOC = re.compile(r"<<'?EOF'?\n(.*?)^ *EOF$", re.MULTILINE | re.DOTALL)
+
+
+def manifests(page: Path) -> list[str]:
+    """Return the YAML blocks of a page, and the YAML that its commands pass to kubectl."""
+    found = []
+    for block in BLOCK.finditer(page.read_text()):
+        text = re.sub(f"^{block[1]}", "", block[3], flags=re.MULTILINE)
+        found += [text] if block[2] == "yaml" else HEREDOC.findall(text)
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if manifests(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_manifests_of_a_page_are_yaml(page):
+    for text in manifests(page):
+        try:
+            list(yaml.safe_load_all(text))
+        except yaml.YAMLError as error:
+            pytest.fail(f"{error}\n{text}")
+
+
+def test_manifests_are_found_in_blocks_and_commands():
+    assert "kind: PersistentVolumeClaim" in "".join(manifests(ROOT / "docs" / "install.md"))
+    assert "safety:" in "".join(manifests(ROOT / "docs" / "safety-sets.md"))
