@@ -37,3 +37,15 @@ def test_manifests_of_a_page_are_yaml(page):
 def test_manifests_are_found_in_blocks_and_commands():
     assert "kind: PersistentVolumeClaim" in "".join(manifests(ROOT / "docs" / "install.md"))
     assert "safety:" in "".join(manifests(ROOT / "docs" / "safety-sets.md"))
+
+
+def test_examples_do_not_overwrite_each_others_objects():
+    """All examples may be applied to one namespace. Jobs of a model in two sizes have one name."""
+    specs: dict[tuple[str, str], list[object]] = {}
+    for path in sorted((ROOT / "examples").rglob("*.yaml")):
+        for obj in yaml.safe_load_all(path.read_text()):
+            if obj["kind"] != "FineTuneJob":
+                content = {key: value for key, value in obj.items() if key != "metadata"}
+                specs.setdefault((obj["kind"], obj["metadata"]["name"]), []).append(content)
+    assert ("EvalGate", "order-golden") in specs
+    assert [name for name, found in specs.items() if any(one != found[0] for one in found)] == []

@@ -254,7 +254,7 @@ def _not_understood(problems: list[Problem]) -> str:
 def _cannot_be_read(error: UnreadableRecordError) -> str:
     return (
         f"{error}; the ConfigMap was edited, or another version of the operator wrote it: restore the "
-        "ConfigMap, upgrade the operator, or delete the job"
+        "ConfigMap (see Restoring records in docs/install.md), upgrade the operator, or delete the job"
     )
 
 
