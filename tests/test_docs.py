@@ -25,7 +25,9 @@ def manifests(page: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if manifests(page)], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if manifests(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_manifests_of_a_page_are_yaml(page):
     for text in manifests(page):
         try:

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tunegate_api.judging import golden, verdict
-from tunegate_api.meta import DECIMAL_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
+from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
 from tunegate_api.v1alpha1 import (
     environment,
     evalgate,
@@ -45,6 +45,7 @@ FORMS = {
     CASE_ID_PATTERN: "id",
     CASES_OR_SHARE_PATTERN: "number or percentage in quotes",
     DECIMAL_PATTERN: "number in quotes",
+    DNS_NAME_PATTERN: "name",
     NAME_PATTERN: "name",
     QUANTITY_PATTERN: "quantity",
     SHA256_PATTERN: "SHA-256",

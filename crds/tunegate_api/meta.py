@@ -95,13 +95,16 @@ Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63)]
-"""The name of an object in the same namespace."""
+"""The name of a FineTuneJob, an EvalGate or a volume of a pod."""
 
 DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 """Pattern of the names of most Kubernetes objects, such as ConfigMaps and PersistentVolumeClaims."""
 MAX_DNS_NAME = 253
 DNS_NAME_DESCRIPTION = "lower-case letters, digits, dashes and dots, each part between letters or digits"
 """The format of a DNS name, for error messages."""
+
+ObjectName = Annotated[str, Field(pattern=DNS_NAME_PATTERN, min_length=1, max_length=MAX_DNS_NAME)]
+"""The name of an object of another kind in the same namespace, such as a ConfigMap or a Secret."""
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 

@@ -296,7 +296,7 @@ FINETUNEJOB = [
         "an invalid ConfigMap name",
         {"spec.data.train.configMap": "Orders"},
         "spec.data.train.configMap",
-        "must be lower-case letters, digits and dashes",
+        "must be lower-case letters, digits, dashes and dots",
     ),
     Wrong(
         "credentials for data in a ConfigMap",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, Name, Sha256
+from tunegate_api.meta import ApiModel, Decimal, ObjectName, Sha256
 from tunegate_api.v1alpha1.data_checks import DataChecks
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Share, Uri
@@ -71,7 +71,7 @@ class Source(ApiModel):
     """Address of a file or folder: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
     hf://datasets/ORG/NAME[@REVISION][/PATH], s3://BUCKET/KEY or s3://BUCKET/FOLDER/; or of a file,
     https://HOST/PATH."""
-    config_map: Annotated[Name | None, Field(examples=["invoices"])] = None
+    config_map: Annotated[ObjectName | None, Field(examples=["invoices"])] = None
     """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["train.jsonl"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
@@ -80,7 +80,7 @@ class Source(ApiModel):
     ] = None
     """SHA-256 digest that the content must have, for a file as `sha256sum` prints it. If omitted, any
     content is accepted."""
-    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`. Keys: those of `model.secretName`; for https://,
     token, or username and password."""
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Name
+from tunegate_api.meta import ApiModel, ObjectName
 
 HTTP_PATTERN = r"^https?://"
 BASE_URL_PATTERN = "^https?://[^@?#]+$"
@@ -19,5 +19,5 @@ class Endpoint(ApiModel):
     """Base URL of the API, to which /chat/completions is appended."""
     model: Annotated[str, Field(max_length=256, examples=["invoice-extractor"])]
     """Name of the model on the server."""
-    secret_name: Annotated[Name | None, Field(examples=["serving-key"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["serving-key"])] = None
     """Name of the Secret with the API key. Key: OPENAI_API_KEY."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tunegate_api.judging.new_failures import Limit
 from tunegate_api.judging.outcomes import Policy, Rules
-from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, Sha256, exact
+from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri, Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.evalgate_status import EvalGateStatus
@@ -34,7 +34,7 @@ class GoldenSource(ApiModel):
     """Source of the golden cases, in JSON Lines format: {id, tags, prompt or messages, expect: [{type,
     …}]}."""
 
-    config_map: Annotated[Name | None, Field(examples=["invoice-golden-v1"])] = None
+    config_map: Annotated[ObjectName | None, Field(examples=["invoice-golden-v1"])] = None
     """Name of a ConfigMap in the same namespace that holds the file."""
     key: Annotated[Key | None, Field(examples=["golden.jsonl"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
@@ -42,7 +42,7 @@ class GoldenSource(ApiModel):
     """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
     hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
     FineTuneJob reads it."""
-    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
     mounted only into the pod of the data Job."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta
+from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName
 from tunegate_api.v1alpha1.data import Data
 from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
@@ -57,7 +57,7 @@ class ModelSource(ApiModel):
     """Commit, branch or tag of an hf:// repository. Required for hf://, because the content of a repository
     can change, and not allowed for other schemes. For a branch or tag, the plan records its commit when the
     job starts. For every scheme, the plan records the digest of the weights."""
-    secret_name: Annotated[Name | None, Field(examples=["hub-token"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["hub-token"])] = None
     """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod. Keys for
     hf://: HF_TOKEN; for s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and optionally AWS_SESSION_TOKEN,
     AWS_REGION and AWS_ENDPOINT_URL; for oci://: .dockerconfigjson, or username and password. If
@@ -80,7 +80,7 @@ class SchemaSource(ApiModel):
         None
     )
     """The JSON schema itself."""
-    config_map: Annotated[Name | None, Field(examples=["invoice-schema"])] = None
+    config_map: Annotated[ObjectName | None, Field(examples=["invoice-schema"])] = None
     """Name of a ConfigMap in the same namespace that holds the JSON schema."""
     key: Annotated[Key | None, Field(examples=["schema.json"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
@@ -156,7 +156,7 @@ class TaskMetric(ApiModel):
 class Storage(ApiModel):
     """The volume for data, checkpoints and evaluations. Each job has a folder on it."""
 
-    persistent_volume_claim: Annotated[Name, Field(examples=["tuning"])]
+    persistent_volume_claim: Annotated[ObjectName, Field(examples=["tuning"])]
     """Name of a PersistentVolumeClaim in the same namespace. With `tunegate run`, a local folder is used
     instead."""
 
@@ -171,7 +171,7 @@ class PublishTarget(ApiModel):
     ]
     """Address of the model: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`), s3://, oci://, hf:// or
     mlflow://. Each version is stored in a folder below this address."""
-    secret_name: Annotated[Name | None, Field(examples=["registry-login"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["registry-login"])] = None
     """Name of the Secret with the credentials for `uri`. It is mounted only into the publish pod."""
 
 

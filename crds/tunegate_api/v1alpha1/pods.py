@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Name
+from tunegate_api.meta import ApiModel, Name, ObjectName
 from tunegate_api.v1alpha1.environment import ALLOWED_PATTERN, ALLOWED_WORDS
 from tunegate_api.v1alpha1.values import Form
 
@@ -43,7 +43,7 @@ VariableName = Annotated[
 """The name of an environment variable that a user may set. Only variables that cannot forge a result are
 allowed."""
 PriorityClassName = Annotated[
-    Name,
+    ObjectName,
     Form("^system-", "must not be a priority class of the system: choose another priority class", never=True),
 ]
 VolumeName = Annotated[
@@ -104,7 +104,7 @@ class Resources(ApiModel):
 class SecretReference(ApiModel):
     """Reference to a Secret."""
 
-    name: Annotated[Name, Field(examples=["registry-login"])]
+    name: Annotated[ObjectName, Field(examples=["registry-login"])]
     """Name of a Secret in the same namespace."""
 
 
@@ -170,7 +170,7 @@ class PodTemplate(ApiModel):
     """Scheduling constraints of the pods, as in a Pod."""
     priority_class_name: Annotated[PriorityClassName | None, Field(examples=["batch-low"])] = None
     """Name of the PriorityClass of the pods. Names that begin with system- are refused."""
-    service_account_name: Annotated[Name | None, Field(examples=["tuning"])] = None
+    service_account_name: Annotated[ObjectName | None, Field(examples=["tuning"])] = None
     """Name of the ServiceAccount of the pods. Its API token is not mounted."""
     image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=8)] = None
     """Secrets to pull the trainer image with."""

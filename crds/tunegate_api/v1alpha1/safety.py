@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tunegate_api.judging.safety import SafetyLimits
-from tunegate_api.meta import ApiModel, Name, Sha256, exact
+from tunegate_api.meta import ApiModel, ObjectName, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Points
@@ -31,7 +31,7 @@ class SafetySource(ApiModel):
 
     builtin: Literal["refusals-v1"] | None = None
     """Name of a set that is included in Tunegate."""
-    config_map: Annotated[Name | None, Field(examples=["house-rules-v2"])] = None
+    config_map: Annotated[ObjectName | None, Field(examples=["house-rules-v2"])] = None
     """Name of a ConfigMap in the same namespace that holds the file with the cases."""
     key: Annotated[Key | None, Field(examples=["safety.jsonl"])] = None
     """Key in the ConfigMap. Defaults to its only key."""
@@ -39,7 +39,7 @@ class SafetySource(ApiModel):
     """Address of the file: pvc://CLAIM/PATH, file://PATH (only with `tunegate run`),
     hf://datasets/ORG/NAME[@REVISION]/PATH, s3://BUCKET/KEY or https://HOST/PATH. The data Job of each
     FineTuneJob reads it."""
-    secret_name: Annotated[Name | None, Field(examples=["bucket-credentials"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["bucket-credentials"])] = None
     """Name of the Secret with the credentials for `uri`, with the keys of `data.train.secretName`. It is
     mounted only into the pod of the data Job."""
     inline: Annotated[list[dict[str, Any]] | None, Field(min_length=1, max_length=100)] = None

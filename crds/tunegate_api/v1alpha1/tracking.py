@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Name
+from tunegate_api.meta import ApiModel, ObjectName
 from tunegate_api.v1alpha1.endpoint import HTTP_PATTERN
 from tunegate_api.v1alpha1.values import Form
 
@@ -20,7 +20,7 @@ class Mlflow(ApiModel):
     """Address of the tracking server."""
     experiment: Annotated[str, Field(min_length=1, max_length=256, examples=["invoices"])]
     """Name of the experiment in which runs are recorded. The experiment is created if it does not exist."""
-    secret_name: Annotated[Name | None, Field(examples=["mlflow-token"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["mlflow-token"])] = None
     """Name of the Secret with the credentials for `uri`. Keys: MLFLOW_TRACKING_TOKEN, or
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
@@ -32,7 +32,7 @@ class WeightsAndBiases(ApiModel):
     """Name of the project in which runs are recorded."""
     entity: Annotated[str | None, Field(max_length=256, examples=["document-team"])] = None
     """Name of the team or user that owns the project."""
-    secret_name: Annotated[Name | None, Field(examples=["wandb-key"])] = None
+    secret_name: Annotated[ObjectName | None, Field(examples=["wandb-key"])] = None
     """Name of the Secret with the API key. Key: WANDB_API_KEY."""
 
 

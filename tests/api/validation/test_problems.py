@@ -55,6 +55,19 @@ GOOD: list[tuple[str, Changes]] = [
     ("a folder of a data set", {"spec.data.train": {"uri": "hf://datasets/org/orders/data"}}),
     ("a folder in a bucket", {"spec.data.train": {"uri": "s3://bucket/orders/"}}),
     ("a claim with dots", {"spec.publish.0.uri": "pvc://models.team-a/orders"}),
+    (
+        "objects whose names have dots",
+        {
+            "spec.data.train": {"configMap": "orders.v2"},
+            "spec.storage.persistentVolumeClaim": "tuning.fast",
+            "spec.model.secretName": "hub.token",
+            "spec.podTemplate": {
+                "serviceAccountName": "tuning.team-a",
+                "imagePullSecrets": [{"name": "registry.internal"}],
+                "priorityClassName": "batch.low",
+            },
+        },
+    ),
     ("the prompt column as the id column", {"spec.data.train.columns": {"prompt": "text", "id": "text"}}),
     (
         "a schema of schemas",
