@@ -1,8 +1,9 @@
 """A report that its pod could not send is sent by a report pod, or the job fails with reason
 ReportMissing."""
 
-from support.world import Script, World
-from tunegate_api.contract import ExitCode
+from support.builders import make_gate
+from support.world import DIGEST, Script, World
+from tunegate_api.contract import ExitCode, Outcome, Termination
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import uid_of
@@ -112,3 +113,53 @@ def test_failed_report_pod_is_named_in_the_failure():
     assert failure is not None
     assert failure.reason == Reason.REPORT_MISSING
     assert "no route to host" in failure.message
+
+
+def restarted_before_the_pod_ended(role: str, outcome: Outcome, *, wrote_report: bool = True) -> World:
+    """Return a world whose operator was restarted after it had acknowledged the reports of a pod, and before
+    the pod ended with ``outcome``. The new operator has started a report pod, which finds nothing to send."""
+    thresholds = {"minPassRate": "0.8", "policy": "NonInferior"}
+    gate = make_gate().with_spec(calibration={"repeats": 4, "minDetection": "0.8"}, thresholds=thresholds)
+    world = World(posts=True)
+    world.apply_all(gate=gate.obj())
+    world.until_job(role)
+    (job,) = world.active_jobs()
+    world.tick()
+    while role == "train" and max((c.step for c in world.status().checkpoints), default=0) < 50:
+        world.tick()
+        world.settle()
+    results = world.script.final_results(40) if role == "gate" else None
+    world.report_outcome(job, outcome if wrote_report else None, results)
+    world.settle()
+    world = world.without_operator()
+    world.boot()
+    ended = Termination(exit_code=0, outcome=outcome, report_sha256=DIGEST if wrote_report else None)
+    world.cluster.finish_pod(job["metadata"]["name"], 0, ended.model_dump_json(by_alias=True))
+    world.settle()
+    world.advance(POST_SECONDS)
+    world.run()
+    assert pods(world, "report")
+    return world
+
+
+def test_gate_without_an_error_rate_ends_the_same_after_a_restart():
+    status = restarted_before_the_pod_ended("gate", Outcome.COMPLETED).status()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.GATE_ERROR
+    assert "the error rate was not measured" in status.failure.message
+    assert status.final is not None
+
+
+def test_training_that_stops_for_no_reason_is_found_after_a_restart():
+    failure = restarted_before_the_pod_ended("train", Outcome.STOPPED).status().failure
+    assert failure is not None
+    assert failure.reason == Reason.GATE_ERROR
+    assert "give no reason to stop" in failure.message
+
+
+def test_last_report_that_was_never_written_is_missing_after_a_restart():
+    world = restarted_before_the_pod_ended("gate", Outcome.COMPLETED, wrote_report=False)
+    world.advance(POST_SECONDS)
+    failure = world.status().failure
+    assert failure is not None
+    assert failure.reason == Reason.REPORT_MISSING

@@ -56,7 +56,7 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Observe, Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
-from tunegate_operator.names import REQUEST_KEY, request_name
+from tunegate_operator.names import REQUEST_KEY, ROLE_LABEL, request_name
 
 DIGEST = "d" * 64
 MOST_DECISIONS = 60
@@ -546,11 +546,11 @@ class World:
         )
         self._write_report(job, Role.GATE, job["metadata"]["ownerReferences"][0]["uid"], progress=progress)
 
-    def report_outcome(self, job: Object, outcome: Outcome) -> None:
-        """Report how a training pod ended, without new results."""
-        uid = job["metadata"]["ownerReferences"][0]["uid"]
-        known = self.outbox[f"train-{_stage(job)}.json"].results
-        self._write_report(job, Role.TRAIN, uid, outcome=outcome, results=known)
+    def report_outcome(self, job: Object, outcome: Outcome | None, results: Results | None = None) -> None:
+        """Report how a pod ended, with ``results``, or as a training pod without new results."""
+        uid, role = job["metadata"]["ownerReferences"][0]["uid"], Role(job["metadata"]["labels"][ROLE_LABEL])
+        known = results or self.outbox[f"train-{_stage(job)}.json"].results
+        self._write_report(job, role, uid, outcome=outcome, results=known)
 
     def _is_stopped(self, results: Results, job: Object) -> bool:
         """As a training pod, apply the stop rule to the recorded request."""
@@ -566,12 +566,18 @@ class World:
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object
     ) -> None:
         self._write_report(job, role, uid, outcome=outcome, **report)
+        if self._posts and self.is_reachable:
+            self.settle()  # the pod waits for the acknowledgement
         pods = job["spec"].get("completions", 1)
         for number in range(pods):
             behind = self.script.behind if number == self.metrics_sender % pods else None
             measured = self.script.baselines if role in (Role.TRAIN, Role.GATE) else []
             termination = Termination(
-                exit_code=0, outcome=outcome, trackers_behind=behind, baselines=measured
+                exit_code=0,
+                outcome=outcome,
+                report_sha256=DIGEST,
+                trackers_behind=behind,
+                baselines=measured,
             )
             self.cluster.finish_pod(job["metadata"]["name"], 0, termination.model_dump_json(by_alias=True))
 

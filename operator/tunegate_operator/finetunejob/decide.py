@@ -41,7 +41,7 @@ from tunegate_operator.finetunejob.decisions import PAST, decided_text
 from tunegate_operator.finetunejob.draft import Draft, Run, last_step
 from tunegate_operator.finetunejob.inputs import ensure_request
 from tunegate_operator.finetunejob.judge import final_status, lacks_error_rate, measured_error_rates
-from tunegate_operator.finetunejob.last_report import await_report
+from tunegate_operator.finetunejob.last_report import await_report, has_last_report
 from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
 from tunegate_operator.finetunejob.steps import delete_ended, ensure_completed, start_next_attempt
@@ -222,7 +222,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         return None
     if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
         return _select(run, stage)
-    if not _has_ended(run, step, number):
+    if not has_last_report(run, step):
         await_report(run, step)
         return None
     draft.fail(
@@ -306,8 +306,7 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
 def _is_error_rate_expected(run: Run, step: Step) -> bool:
     """Return whether a gate with `minDetection` waits for its error rate, which the last report of the gate
     role has. An earlier report has the evaluation of the artifact."""
-    has_ended = _has_ended(run, step, run.jobs.latest_number(step))
-    return not has_ended and lacks_error_rate(run.request, run.results)
+    return not has_last_report(run, step) and lacks_error_rate(run.request, run.results)
 
 
 def _published_text(run: Run) -> str:
@@ -343,12 +342,6 @@ def _is_fully_published(run: Run) -> bool:
 def _outcome(child: Child) -> Outcome | None:
     ended = child.decisive_pod.termination if child.decisive_pod else None
     return ended.outcome if ended else None
-
-
-def _has_ended(run: Run, step: Step, attempt: int) -> bool:
-    """Whether the last report of an attempt has arrived."""
-    report = run.observed.report_of(step)
-    return report is not None and report.attempt == attempt and report.outcome is not None
 
 
 def _success(run: Run) -> str:

@@ -25,6 +25,23 @@ again after the report pod completed."""
 REPORT_SENDER = Step(Role.REPORT)
 
 
+def has_last_report(run: Run, step: Step) -> bool:
+    """Return whether the last report of the latest attempt of ``step`` has arrived.
+
+    A new operator does not get a report that was acknowledged before it started. It knows that the report has
+    arrived if the attempt wrote it, and a report pod has completed since: then every report in the outbox is
+    acknowledged. The termination message alone is not enough, because a pod writes it before it sends the
+    report.
+    """
+    report, latest, since = run.observed.report_of(step), run.jobs.latest(step), run.jobs.finished(step)
+    if report and report.attempt == run.jobs.latest_number(step) and report.outcome:
+        return True
+    sender = _report_sender(run, since) if since else None
+    if sender is None or sender.state is not ChildState.COMPLETE or latest is None:
+        return False
+    return any(end.report_sha256 is not None for pod in latest.pods if (end := pod.termination))
+
+
 def await_report(run: Run, step: Step) -> None:
     """Wait for the last report of ``step``, which completed. Fail the job if the report does not arrive."""
     since = run.jobs.finished(step) or run.draft.now
