@@ -69,6 +69,16 @@ def test_job_waits_for_a_missing_start_from_job(world):
     assert world.status("later").phase is Phase.PENDING
 
 
+def test_job_sees_at_once_that_its_start_from_job_is_created():
+    world = World()
+    world.apply_all(LATER.obj())
+    world.settle()
+    assert ready(world)[0] == Reason.START_FROM_NOT_FOUND
+    world.apply(make_job().obj())
+    world.settle()
+    assert ready(world)[0] == Reason.START_FROM_NOT_READY
+
+
 def test_job_waits_until_the_start_from_job_succeeds(world):
     world.apply(LATER.obj())
     world.settle()

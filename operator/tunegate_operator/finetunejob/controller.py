@@ -117,7 +117,7 @@ class FineTuneJobController:
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the jobs that may wait for a changed object: an EvalGate that they name, a ConfigMap that
-        pods read or that has scores for their review, or an ended job that they start from."""
+        pods read or that has scores for their review, or a new or ended job that they start from."""
         namespace = changed["metadata"].get("namespace", "default")
         if changed["kind"] == "EvalGate":  # a job that has its request needs no gate
             name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
@@ -127,7 +127,7 @@ class FineTuneJobController:
             labels = changed["metadata"].get("labels") or {}
             reviewed = Key(self.kind, namespace, labels.get(REVIEW_LABEL, ""))
             return [*keys, reviewed] if view.has(reviewed) else keys
-        if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in _FINAL:
+        if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in (None, *_FINAL):
             name = changed["metadata"]["name"]
             pending = view.of_kind(self.kind, namespace, Phase.PENDING)
             return [Key.of(job) for job in pending if start_from(job) == name]
