@@ -182,6 +182,18 @@ def test_too_many_score_config_maps_block_the_decision(world):
     assert "at most 10 ConfigMaps with the label tunegate.dev/review" in world.status().message
 
 
+@pytest.mark.parametrize("labels", [{}, {"tunegate.dev/review": "another"}])
+def test_config_map_that_loses_its_label_no_longer_blocks_the_review(world, labels):
+    world.apply(*(scores(f"scores-{n}") for n in range(11)))
+    world.settle()
+    assert "at most 10 ConfigMaps" in world.status().message
+    last = world.cluster.as_user.get(Key("ConfigMap", "default", "scores-9"))
+    assert last is not None
+    world.cluster.as_user.replace(last | {"metadata": last["metadata"] | {"labels": labels}})
+    world.settle()
+    assert world.status().phase is Phase.QUEUED
+
+
 def test_scores_that_change_after_the_decision_have_no_effect(world):
     world.apply(scores())
     world.settle()
