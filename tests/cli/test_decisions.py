@@ -10,6 +10,13 @@ from support.places import STOP, CommandAt
 from tunegate_operator.cli.main import main
 from tunegate_operator.engine.cluster import Object
 
+PASSED: Object = {
+    "modelDigest": "a" * 64,
+    "taskVerdict": "Passed",
+    "verdict": "Passed",
+    "verdictDigest": "b" * 64,
+}
+
 
 def annotations(command: CommandAt) -> Object:
     found: Object = command.place.client.get("FineTuneJob", "orders")["metadata"].get("annotations", {})
@@ -76,6 +83,45 @@ def test_ended_job_is_not_suspended(on_cluster: CommandAt) -> None:
     result = on_cluster("suspend", "orders")
     assert result.exit_code == 1
     assert "has ended in phase Failed: it can neither be suspended nor resumed" in result.output
+
+
+STATUSES = {
+    "continue": {"phase": "Stopped", "stop": STOP},
+    "discard": {"phase": "Stopped", "stop": STOP},
+    "approve": {"phase": "AwaitingApproval", "final": PASSED},
+    "override": {"phase": "AwaitingApproval", "final": PASSED | {"verdict": "Failed"}},
+    "reject": {"phase": "AwaitingApproval", "final": PASSED},
+}
+
+
+@pytest.mark.parametrize("decision", STATUSES)
+def test_reason_that_is_too_long_is_refused_on_this_machine(on_laptop: CommandAt, decision: str) -> None:
+    assert_refuses_a_long_reason(on_laptop, decision)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("decision", STATUSES)
+def test_reason_that_is_too_long_is_refused_on_a_cluster(on_cluster: CommandAt, decision: str) -> None:
+    assert_refuses_a_long_reason(on_cluster, decision)
+
+
+def assert_refuses_a_long_reason(command: CommandAt, decision: str) -> None:
+    job = command.place.create(manifests.finetunejob())
+    command.place.set_status(job, **STATUSES[decision])
+    result = command(decision, "orders", "--reason", "理" * 2000)
+    assert result.exit_code == 1
+    assert "the reason is too long" in result.output
+    assert "at most 4096 bytes" in result.output
+    assert annotations(command) == {}
+
+
+@pytest.mark.cluster
+def test_long_reason_in_any_alphabet_is_recorded(on_cluster: CommandAt) -> None:
+    job = on_cluster.place.create(manifests.finetunejob())
+    on_cluster.place.set_status(job, phase="Stopped", stop=STOP)
+    result = on_cluster("continue", "orders", "--reason", "理" * 600)
+    assert result.exit_code == 0, result.output
+    assert "理" * 600 in annotations(on_cluster)["tunegate.dev/continue"]
 
 
 @pytest.mark.parametrize("command", ["suspend", "resume"])

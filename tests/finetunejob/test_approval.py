@@ -219,7 +219,12 @@ def test_one_gate_that_allows_no_override_is_enough():
         ("[]", "annotation tunegate.dev/approve must be"),
         ("5", "annotation tunegate.dev/approve must be"),
         ("true", "annotation tunegate.dev/approve must be"),
-        pytest.param("[" * 100_000, "annotation tunegate.dev/approve must be", id="nested deeply"),
+        pytest.param("[" * 4000, "annotation tunegate.dev/approve must be", id="nested deeply"),
+        pytest.param(
+            json.dumps({"verdict": "DIGEST", "by": "ana", "reason": "x" * 4096}),
+            "annotation tunegate.dev/approve is empty, or longer than 4096 bytes as JSON: give a shorter rea",
+            id="too long",
+        ),
         ('{"verdict": "DIGEST", "by": "ana"}', "annotation tunegate.dev/approve must be"),
         ('{"verdict": "DIGEST", "by": "ana", "reason": 1}', "annotation tunegate.dev/approve must be"),
         (

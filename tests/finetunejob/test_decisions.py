@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from tunegate_operator.finetunejob.decisions import is_at_rest
+from tunegate_operator.engine.prune import MAX_ANNOTATION
+from tunegate_operator.finetunejob.decisions import (
+    ReasonTooLongError,
+    is_at_rest,
+    stop_decision,
+    verdict_decision,
+)
 from tunegate_operator.names import APPROVE_ANNOTATION, CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 
@@ -50,3 +56,33 @@ def test_job_with_a_malformed_approval_still_waits(written: str) -> None:
     assert is_at_rest(
         {"metadata": metadata, "spec": {}, "status": {"phase": "AwaitingApproval", "final": final}}
     )
+
+
+@pytest.mark.parametrize(
+    ("phase", "annotation", "decision"),
+    [
+        ("Stopped", CONTINUE_ANNOTATION, {"stop": "sft-1-20"}),
+        ("AwaitingApproval", APPROVE_ANNOTATION, {"verdict": "d" * 64, "by": "ana"}),
+    ],
+)
+def test_job_with_a_decision_that_the_operator_drops_still_waits(
+    phase: str, annotation: str, decision: dict[str, str]
+) -> None:
+    final = {"verdict": "Passed", "verdictDigest": "d" * 64}
+    status = {"phase": phase, "stop": {"id": "sft-1-20"}, "final": final}
+    for length, expected in ((100, False), (MAX_ANNOTATION, True)):
+        metadata = {"annotations": {annotation: json.dumps(decision | {"reason": "x" * length})}}
+        assert is_at_rest({"metadata": metadata, "spec": {}, "status": status}) is expected
+
+
+@pytest.mark.parametrize("letter", ["x", "理", '"', "\n"])
+def test_decision_is_written_only_if_the_operator_reads_all_of_it(letter: str) -> None:
+    def written(length: int) -> tuple[str, str]:
+        reason = "because" + letter * length
+        return stop_decision("sft-1-20", reason), verdict_decision("d" * 64, "ana", reason)
+
+    for text in written(600):
+        assert "because" + letter * 600 == json.loads(text)["reason"]
+        assert len(json.dumps(text, ensure_ascii=False).encode()) <= MAX_ANNOTATION
+    with pytest.raises(ReasonTooLongError, match=f"at most {MAX_ANNOTATION} bytes"):
+        written(MAX_ANNOTATION)

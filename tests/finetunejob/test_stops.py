@@ -126,7 +126,7 @@ def test_decision_without_a_reason_is_ignored_with_a_message(decision):
     assert status.message.startswith("annotation tunegate.dev/continue gives no reason. golden 85/100")
 
 
-NESTED = pytest.param("[" * 100_000, id="nested deeply")
+NESTED = pytest.param("[" * 4000, id="nested deeply")
 
 
 @pytest.mark.parametrize("written", ["{", "null", "[]", "5", '"go on"', "{}", NESTED])
@@ -139,6 +139,20 @@ def test_malformed_annotation_is_ignored_with_the_expected_format(written):
     assert status.stop is not None
     assert status.message.startswith(
         f'annotation tunegate.dev/discard must be {{"stop": "{status.stop.id}", "reason": "…"}}. golden'
+    )
+
+
+@pytest.mark.parametrize("annotation", [CONTINUE_ANNOTATION, DISCARD_ANNOTATION])
+def test_decision_that_is_too_long_is_ignored_with_the_limit(annotation):
+    world = stopped()
+    stop = world.status().stop
+    assert stop is not None
+    world.edit(annotations={annotation: json.dumps({"stop": stop.id, "reason": "x" * 4096})})
+    world.settle()
+    status = world.status()
+    assert status.phase is Phase.STOPPED
+    assert status.message.startswith(
+        f"annotation {annotation} is empty, or longer than 4096 bytes as JSON: give a shorter reason. golden"
     )
 
 

@@ -20,7 +20,12 @@ from tunegate_operator.cli.place import RUNS, Place, short
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import verdict_to_decide
 from tunegate_operator.engine.cluster import ClusterError, Object
-from tunegate_operator.finetunejob.decisions import is_at_rest, verdict_decision
+from tunegate_operator.finetunejob.decisions import (
+    ReasonTooLongError,
+    is_at_rest,
+    stop_decision,
+    verdict_decision,
+)
 from tunegate_operator.laptop.cluster import RootInUseError
 from tunegate_operator.laptop.manifests import RefusedError, job_names, read_project
 from tunegate_operator.laptop.run import REFRESH_SECONDS, EarlierRun, Laptop
@@ -142,7 +147,7 @@ def _open(runs: Path, names: list[str]) -> Iterator[Laptop]:
         raise click.ClickException(
             f"{error}: wait until it ends, or choose another folder with --runs"
         ) from error
-    except (RefusedError, ClusterError) as error:
+    except (RefusedError, ClusterError, ReasonTooLongError) as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:  # the reader of the output has ended; click ends the command silently
         raise
@@ -162,7 +167,7 @@ def _record_decision(laptop: Laptop, name: str, annotation: str, reason: str) ->
         raise click.ClickException(_NO_OBJECT.format(name=name, what="continued or discarded")) from None
     if found.stop is None or found.completion_time:
         raise click.ClickException(f"job {name} is not stopped by a gate: there is nothing to decide")
-    laptop.annotate(name, annotation, {"stop": found.stop.id, "reason": reason})
+    laptop.annotate_text(name, annotation, stop_decision(found.stop.id, reason))
     laptop.step(0)
 
 

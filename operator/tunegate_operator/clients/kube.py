@@ -1,6 +1,5 @@
 """Read and change the jobs and gates in a namespace of a cluster, with a user's kubeconfig."""
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -46,7 +45,7 @@ from tunegate_operator.engine.connection import connect_user
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
-from tunegate_operator.finetunejob.decisions import verdict_decision
+from tunegate_operator.finetunejob.decisions import ReasonTooLongError, stop_decision, verdict_decision
 from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.laptop.report_page import with_status
 from tunegate_operator.names import (
@@ -232,8 +231,8 @@ class KubernetesClient:
             raise ClientError(
                 f"FineTuneJob {name} in {self.place} is not stopped by a gate: there is nothing to decide"
             )
-        value = json.dumps({"stop": stop["id"], "reason": reason})
         with self._explained(f"the decision about FineTuneJob {name} was not recorded"):
+            value = stop_decision(stop["id"], reason)
             self._cluster.patch(
                 self._key("FineTuneJob", name), {"metadata": {"annotations": {annotation: value}}}
             )
@@ -308,6 +307,8 @@ class KubernetesClient:
         cannot be read"."""
         try:
             yield
+        except ReasonTooLongError as error:
+            raise ClientError(f"{problem}: {error}") from error
         except _PERMANENT as error:
             raise ClientError(f"{problem}: {error} ({self.place}){_advice(error)}") from error
         except ClusterError as error:

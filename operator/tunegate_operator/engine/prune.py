@@ -79,8 +79,13 @@ def prune(obj: Object) -> Object:
     return result
 
 
+def is_kept(value: str) -> bool:
+    """Return whether the value of a label or annotation is short enough to be cached."""
+    return len(write_json(value)) <= MAX_ANNOTATION
+
+
 def _text(value: str) -> str:
-    return value if len(write_json(value)) <= MAX_ANNOTATION else ""
+    return value if is_kept(value) else ""
 
 
 def _spec(kind: str, spec: Any) -> Any:

@@ -11,6 +11,8 @@ from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.objects import write_json
+from tunegate_operator.engine.prune import MAX_ANNOTATION, is_kept
 from tunegate_operator.names import (
     APPROVE_ANNOTATION,
     CONTINUE_ANNOTATION,
@@ -22,6 +24,10 @@ from tunegate_operator.names import (
 PAST = {"approve": "approved", "override": "overridden", "reject": "rejected"}
 """The participle of each decision about the final verdict, for messages."""
 _VERDICT_KEYS = {"verdict", "by", "reason"}
+
+
+class ReasonTooLongError(ValueError):
+    """The annotation with a decision would be so long that the operator does not read it."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,24 @@ def decision_about(stop: str, annotations: Mapping[str, str]) -> tuple[str, str]
     return None
 
 
+def stop_decision(stop: str, reason: str) -> str:
+    """Return the annotation with a decision about the stop with this id. Raises ReasonTooLongError."""
+    return _written({"stop": stop, "reason": reason})
+
+
+def size_problem(name: str, text: str) -> str | None:
+    """Return why an annotation cannot be read; None if it can. The cache has an empty text for one that is
+    too long."""
+    if text and is_kept(text):
+        return None
+    return f"annotation {name} is empty, or longer than {MAX_ANNOTATION} bytes as JSON: give a shorter reason"
+
+
 def parse_decision(text: str) -> dict[str, object] | None:
-    """Parse the value of an annotation; None if the value is not a JSON object."""
+    """Parse the value of an annotation; None if the value is not a JSON object, or longer than the operator
+    reads."""
+    if not is_kept(text):
+        return None
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
@@ -110,9 +132,20 @@ def verdict_annotations(
 
 
 def verdict_decision(digest: str, by: str, reason: str) -> str:
-    """Return the annotation with a decision about the final verdict. The admission policy looks for the name
-    as it is, so only quotes and backslashes are escaped."""
-    return json.dumps({"verdict": digest, "by": by, "reason": reason}, ensure_ascii=False)
+    """Return the annotation with a decision about the final verdict. Raises ReasonTooLongError."""
+    return _written({"verdict": digest, "by": by, "reason": reason})
+
+
+def _written(decision: Mapping[str, str]) -> str:
+    """Return a decision as an annotation. The admission policy looks for the name as it is, so only quotes,
+    backslashes and control characters are escaped. Raises ReasonTooLongError."""
+    text = json.dumps(decision, ensure_ascii=False)
+    if not is_kept(text):
+        raise ReasonTooLongError(
+            f"the reason is too long: the annotation with the decision may have at most {MAX_ANNOTATION} "
+            f"bytes as JSON, and would have {len(write_json(text))}"
+        )
+    return text
 
 
 def _verdict_annotation(
@@ -121,6 +154,9 @@ def _verdict_annotation(
     annotations: Mapping[str, str],
     digest: str | None,
 ) -> VerdictAnnotation | str:
+    problem = size_problem(name, annotations[name])
+    if problem:
+        return problem
     try:
         pairs = json.loads(annotations[name], object_pairs_hook=tuple)  # a dict would hide repeated keys
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Pha
 from tunegate_operator.children.child_jobs import newest
 from tunegate_operator.finetunejob.build import gpus
 from tunegate_operator.finetunejob.cost import seconds_saved
-from tunegate_operator.finetunejob.decisions import decision_about, parse_decision
+from tunegate_operator.finetunejob.decisions import decision_about, parse_decision, size_problem
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
@@ -58,6 +58,8 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
         text = job.metadata.annotations.get(annotation)
         if text is None:
             continue
+        if problem := size_problem(annotation, text):
+            return problem
         parsed = parse_decision(text)
         if parsed is None or "stop" not in parsed:
             return f'annotation {annotation} must be {{"stop": "{stop.id}", "reason": "…"}}'
