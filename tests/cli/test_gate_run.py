@@ -257,6 +257,16 @@ def test_junit_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) ->
     assert "cannot be written" in output
 
 
+def test_runs_folder_that_cannot_be_created_ends_with_exit_code_5(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    gates = [gate(baselines=["LastPublished"])]
+    options = ("--junit", str(tmp_path / "out.xml"), "--runs", str(tmp_path / "file" / "runs"))
+    code, output = run_gates(tmp_path, gates, *options)
+    assert code == exit_codes.NOT_MEASURED
+    assert "Not a directory" in output
+    assert "Not a directory" in (tmp_path / "out.xml").read_text()
+
+
 def test_manifests_without_a_gate_are_refused(tmp_path: Path) -> None:
     code, output = run_gates(tmp_path, manifests(Path("/model"))[:2])
     assert code == exit_codes.USAGE

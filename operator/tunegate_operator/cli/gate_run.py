@@ -109,7 +109,7 @@ def run(
     try:
         with Console(stderr=True).status("starting") as status:
             found = run_gates(wanted, jobs[-1], objects, folder, runs, show=status.update)
-    except ForecastError as error:
+    except (ForecastError, OSError) as error:
         _write(junit, junit_of_error(list(gates), str(error)))
         raise NotMeasuredError(str(error)) from error
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from tunegate_api.judging.golden_findings import LintedGolden
 from tunegate_api.preference import SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.laptop.models_folder import models_folder
 from tunegate_operator.laptop.pod_folder import content_of
 from tunegate_operator.laptop.trainer import missing_trainer
 from tunegate_operator.laptop.volumes import claims_of
@@ -182,13 +183,10 @@ def _pod_folder(
             if found:
                 (root / "volumes" / claim).symlink_to(found)
         models = _models(job, folder, runs)
-        models.mkdir(parents=True, exist_ok=True)
         (root / "workspace").mkdir()
         (root / "workspace" / "models").symlink_to(models)
-        try:
+        with models_folder(models, runs):
             yield root
-        finally:
-            _remove_if_empty(models, runs)
 
 
 def _write_keys(found: Object, folder: Path) -> None:
@@ -211,14 +209,6 @@ def _models(job: Object, beside: Path, runs: Path) -> Path:
     claim = job["spec"]["storage"]["persistentVolumeClaim"]
     storage = _claim_folder(claim, beside, runs) or (runs / "volumes" / claim).absolute()
     return storage / "models"
-
-
-def _remove_if_empty(folder: Path, runs: Path) -> None:
-    """Remove ``folder`` if it is empty, then each parent that is empty, up to and including ``runs``. Do
-    nothing if ``folder`` is not inside ``runs``."""
-    while (folder == runs.absolute() or runs.absolute() in folder.parents) and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
 
 
 def _run(root: Path, role: str, *options: str) -> bytes:
