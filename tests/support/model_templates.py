@@ -1,6 +1,7 @@
 """The chat templates of public model families, from TRL's package."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import trl
@@ -21,17 +22,18 @@ def model_templates() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in paths}
 
 
-def tokenizer_for(template: str) -> PreTrainedTokenizerBase:
-    """Return a small tokenizer with a chat template and its tokens."""
+def tokenizer_for(template: str, kept: Sequence[str] = _KEPT) -> PreTrainedTokenizerBase:
+    """Return a small tokenizer with a chat template and its tokens. Tokens whose name has one of the words
+    ``kept`` are not special."""
     tokenizer = make_tokenizer()
     found = sorted(set(_TOKEN.findall(template)))
     tokenizer.add_special_tokens(
         {
             "eos_token": "<eos>",
             "bos_token": "<bos>",
-            "additional_special_tokens": [t for t in found if not any(kept in t for kept in _KEPT)],
+            "additional_special_tokens": [t for t in found if not any(word in t for word in kept)],
         }
     )
-    tokenizer.add_tokens([token for token in found if any(kept in token for kept in _KEPT)])
+    tokenizer.add_tokens([token for token in found if any(word in token for word in kept)])
     tokenizer.chat_template = template
     return tokenizer

@@ -174,17 +174,37 @@ def test_labelled_answers_that_break_the_schema_are_named_by_line(sound):
     assert found(sound, metric, *[['{"total": 1}']] * 3, json_schema=schema) == []
 
 
-def test_tool_calls_in_both_held_out_splits_have_no_finding(sound):
-    context = replace(sound.context, tokenizer=tokenizer_for(model_templates()["qwen3"]))
-    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
-    turns = [{"role": "user", "content": "Is it cold?"}, {"role": "assistant", "tool_calls": [call]}]
-    rows = replace(sound, context=context).rows_of({"messages": turns})
-    assert rows
-    metrics = [TaskMetric(name="tool_calls", min="0.5")]
-    spec = context.request.spec.model_copy(update={"task_metrics": metrics})
+CALLS = [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}]
+
+
+def found_in_calls(sound, template: str, *answers: dict[str, object]) -> list[Finding]:
+    """Return the findings for tool_calls on dev and test rows with these answers, on lines 1, 2, ..."""
+    context = replace(sound.context, tokenizer=tokenizer_for(model_templates()[template]))
+    question = {"role": "user", "content": "Is it cold?"}
+    chats = [{"messages": [question, {"role": "assistant", **answer}]} for answer in answers]
+    source = replace(sound, context=context).source_of(*map(json.dumps, chats))
+    rows = replace(source, longest=Limit(5000, "sft")).tokenized.kept
+    assert len(rows) == len(answers)
+    spec = context.request.spec.model_copy(
+        update={"task_metrics": [TaskMetric(name="tool_calls", min="0.5")]}
+    )
     context = replace(context, request=context.request.model_copy(update={"spec": spec}))
-    split = replace(sound.split, rows=Split([], rows, rows))
-    assert unusable_metrics.run(split, context) == []
+    return unusable_metrics.run(replace(sound.split, rows=Split([], rows, rows)), context)
+
+
+@pytest.mark.parametrize("template", ["qwen3", "llama3_1", "gptoss"])
+def test_tool_calls_in_both_held_out_splits_have_no_finding(sound, template):
+    prose = {"content": 'Send {"city": "Oslo"}, see [the manual](https://x.example).'}
+    assert found_in_calls(sound, template, {"tool_calls": CALLS}, prose) == []
+
+
+def test_labelled_answer_that_looks_like_a_tool_call_is_refused(sound):
+    prose = {"content": 'Send {"name": "Oslo"}.'}
+    (finding,) = found_in_calls(sound, "llama3_1", {"tool_calls": CALLS}, prose)
+    assert finding.severity is ERROR
+    assert finding.count == 2
+    assert finding.examples == ["line 2: has a tool call, but none is expected"] * 2
+    assert found_in_calls(sound, "qwen3", {"tool_calls": CALLS}, prose) == []
 
 
 @pytest.mark.parametrize("schema", [{"type": "no-such-type"}, {"$ref": "https://example.com/schema"}])

@@ -1,5 +1,6 @@
 """Conformance tests for every scorer in the table: batches, order, errors, explanations."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -83,7 +84,9 @@ EXAMPLES = {
     "f1": Example(ExpectedLabel("yes", {"no": 0, "yes": 1}), passes="Yes ", fails="no", broken=None),
     "rouge_l": Example(ExpectedOverlap("the red mug"), passes="The red mug!", fails="a red mug", broken=None),
     "numeric": Example(ExpectedNumber("42"), passes="it is 42.0", fails="41", broken=ExpectedNumber("many")),
-    "tool_calls": Example(ExpectedCalls(CALL, "<tool_call>"), passes=CALL, fails="cold", broken=None),
+    "tool_calls": Example(
+        ExpectedCalls(CALL, re.compile("<tool_call>")), passes=CALL, fails="cold", broken=None
+    ),
     "custom": Example("yes", passes="yes", fails="yet", broken=5),
     "judge": Example(None, passes="yes", fails="bad", broken=ANY),
     "guardrail": Example("Safe", passes="yes", fails="unsafe", broken=ANY),

@@ -164,7 +164,7 @@ def test_exact_match_ignores_only_the_named_differences(output, normalize, outco
     ],
 )
 def test_tool_calls_must_be_exactly_the_expected_ones(output, expected, explanation):
-    scored = score("tool_calls", output, ExpectedCalls(expected, "<tool_call>"))
+    scored = score("tool_calls", output, ExpectedCalls(expected, re.compile("<tool_call>")))
     assert scored.outcome == (FAIL if explanation else PASS)
     assert scored.explanation.startswith(explanation)
 

@@ -19,11 +19,13 @@ from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.records.record import Place
 from tunegate_trainer.data.split import HELD_OUT, SIDES
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.evaluate.references import labelled_answer
+from tunegate_trainer.evaluate.references import labelled_answer, task_references
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
 from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, f1_label
 from tunegate_trainer.evaluate.scorers.numeric import numbers_of
 from tunegate_trainer.evaluate.scorers.rouge import rouge_tokens
+from tunegate_trainer.evaluate.scorers.scorer import Sample
+from tunegate_trainer.evaluate.scorers.tool_calls import tool_calls
 from tunegate_trainer.tokens.rows import Row
 
 NAME = "unusable_metrics"
@@ -37,8 +39,6 @@ class Answer:
 
     place: Place
     text: str
-    has_calls: bool
-    """Whether the answer has tool calls."""
 
 
 class _SideAnswers:
@@ -51,11 +51,15 @@ class _SideAnswers:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def rows(self) -> list[Row]:
+        """All rows of the side."""
+        return [measured.labelled.row for measured in self._rows]
+
     def __iter__(self) -> Iterator[Answer]:
         for measured in self._rows:
-            row = measured.labelled.row
-            text = labelled_answer(self._tokenizer, row)
-            yield Answer(measured.labelled.place, text, bool(row.tool_calls))
+            text = labelled_answer(self._tokenizer, measured.labelled.row)
+            yield Answer(measured.labelled.place, text)
 
 
 Answers = Mapping[str, _SideAnswers]
@@ -177,15 +181,34 @@ def _numeric(metric: TaskMetric, answers: Answers, context: CheckContext) -> Ite
 
 
 def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:
-    del metric, context
+    failing: list[str] = []
     for side in HELD_OUT:
-        if answers[side] and not any(answer.has_calls for answer in islice(answers[side], MAX_CASES)):
+        rows = answers[side].rows[:MAX_CASES]
+        if any(row.tool_calls for row in rows):
+            failing += _failing_calls(metric, answers[side], rows, context)
+        elif rows:
             yield _error(
                 f"taskMetrics tool_calls: no row of the {side} split has tool calls",
                 len(answers[side]),
                 [],
                 "add rows whose answer has tool_calls, or use exact_match",
             )
+    yield from _bad_answers(
+        "tool_calls: the labelled answers of {} held-out rows would fail as outputs of a model",
+        failing,
+        "change these answers so that they have no text like a tool call, or use exact_match",
+    )
+
+
+def _failing_calls(
+    metric: TaskMetric, answers: _SideAnswers, rows: Sequence[Row], context: CheckContext
+) -> Iterator[str]:
+    """Score the labelled answers of ``rows``, the first rows of ``answers``. Return those that fail, with the
+    reason."""
+    references = task_references(context.tokenizer, rows, metric, None)
+    for answer, row, reference in zip(answers, rows, references, strict=False):
+        if problem := tool_calls(Sample("", answer.text, reference, row)):
+            yield f"{answer.place}: {problem}"
 
 
 def _rouge_l(metric: TaskMetric, answers: Answers, context: CheckContext) -> Iterator[Finding]:

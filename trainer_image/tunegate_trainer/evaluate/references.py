@@ -1,5 +1,6 @@
 """The references of golden cases and held-out rows, which outputs are compared with."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,15 +8,16 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.judging.expectations import CallsExpectation, Leaf
 from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.messages import FunctionCall, ToolCall
+from tunegate_api.messages import ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_trainer.evaluate.call_start import call_start
 from tunegate_trainer.evaluate.golden_references import expected_number, plain_reference
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import ExpectedLabel, f1_label, label_indices
 from tunegate_trainer.evaluate.scorers.rouge import ExpectedOverlap
 from tunegate_trainer.evaluate.scorers.tool_calls import ExpectedCalls
 from tunegate_trainer.tokens.answers import calls_text
-from tunegate_trainer.tokens.chat import common_prefix, render
+from tunegate_trainer.tokens.chat import render
 from tunegate_trainer.tokens.reasoning import reasoning_marks, split_reasoning
 from tunegate_trainer.tokens.rows import Row
 
@@ -79,21 +81,10 @@ def task_references(
 
 def _expected_calls(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[ExpectedCalls]:
     calling = next((row for row in rows if row.tool_calls), None)
-    start = _start_of_calls(tokenizer, calling) if calling else "{"
+    start = call_start(tokenizer, calling) if calling else re.compile(r"\{")
     return [
         ExpectedCalls(
             calls_text(tokenizer, row.prompt, row.tool_calls, row.tools) if row.tool_calls else "", start
         )
         for row in rows
     ]
-
-
-def _start_of_calls(tokenizer: PreTrainedTokenizerBase, row: Row) -> str:
-    """Return the text with which the chat template starts tool calls, such as ``<tool_call>``. If it starts
-    them with a JSON object, return ``{``."""
-    texts = [
-        calls_text(tokenizer, row.prompt, [ToolCall(function=FunctionCall(name=name))], row.tools)
-        for name in ("first_tunegate_function", "other_tunegate_function")
-    ]
-    words = common_prefix(*texts).partition("{")[0].split()
-    return words[0] if words else "{"

@@ -22,20 +22,26 @@ class ExpectedCalls:
 
     calls: str
     """The tool calls as the chat template renders them. Empty if the row has none."""
-    start: str
-    """The text with which the chat template starts tool calls."""
+    start: re.Pattern[str]
+    """Matches the start of a tool call."""
 
 
 def tool_calls(sample: Sample) -> str | None:
     """Pass if the output has exactly the expected tool calls. If none is expected, pass if the output has
     none. Text before the first tool call is ignored."""
     expected: ExpectedCalls = sample.reference
-    at = sample.output.find(expected.start)
+    calls = _from_start(sample.output, expected.start)
     if not expected.calls:
-        return None if at < 0 else "has a tool call, but none is expected"
-    if at < 0:
+        return None if calls is None else "has a tool call, but none is expected"
+    if calls is None:
         return f"has no tool call, expected {quoted(expected.calls)}"
-    return same_calls(sample.output[at:], expected.calls[expected.calls.find(expected.start) :])
+    return same_calls(calls, _from_start(expected.calls, expected.start) or expected.calls)
+
+
+def _from_start(text: str, start: re.Pattern[str]) -> str | None:
+    """Return a text without everything before its first tool call. None if it has no tool call."""
+    found = start.search(text)
+    return text[found.start() :] if found else None
 
 
 def same_calls(output: str, expected: str) -> str | None:
