@@ -65,3 +65,38 @@ def test_texts_that_share_only_the_template_are_not_similar():
     assert SimilarTexts(words(f"{frame} one"), template).similar_to(
         words(f"{frame} two", f"{frame} ONE")
     ) == [(1, 0)]
+
+
+CHINESE = "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心,并应以兄弟关系的精神相对待。"
+THAI = (
+    "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ "
+    "ต่างมีเหตุผลและมโนธรรม และควรปฏิบัติต่อกันด้วยเจตนารมณ์แห่งภราดรภาพ"
+)
+
+
+@pytest.mark.parametrize("name", ["กรุงเทพมหานคร", "中华人民共和国国家标准化管理委员会"])
+def test_long_name_in_a_script_without_spaces_is_no_passage(name):
+    assert shared(f"{name} is old", f"We met in {name}") == 0
+
+
+@pytest.mark.parametrize("text", [CHINESE, THAI])
+def test_copied_text_in_a_script_without_spaces_shares_passages(text):
+    assert shared(text, f"Translate: {text} Thanks.") == Passages(words(text), NO_TEMPLATE).counts[0] > 5
+
+
+@pytest.mark.parametrize(("script", "length"), [(CHINESE.replace(",", "").replace("。", ""), 30), (THAI, 50)])
+def test_passage_in_a_script_without_spaces_has_this_many_characters(script, length):
+    ends = [i + 1 for i, character in enumerate(script) if character.isalpha()]
+    assert shared(script, script[: ends[length - 1]]) == 1
+    assert shared(script, script[: ends[length - 2]]) == 0
+
+
+def test_marks_do_not_belong_to_a_passage():
+    assert shared(THAI, THAI.replace("\u0e48", "").replace("\u0e34", "")) > 0
+    assert shared(THAI, "\u0e48" * 1000 + THAI) == shared(THAI, THAI)
+
+
+def test_passage_of_a_mixed_text_adds_up_words_and_characters():
+    text = f"{' '.join(LETTERS[:7])} {CHINESE[:6]}{CHINESE[7:15]}"  # 7 words and 14 characters
+    assert shared(text, text) == 1
+    assert shared(text, text[:-1]) == 0

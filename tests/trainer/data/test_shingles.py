@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tunegate_trainer.data import shingles
-from tunegate_trainer.data.shingles import BATCH_ROWS, Document, Template, Words, batches, words_of
+from tunegate_trainer.data.shingles import BATCH_ROWS, Document, Template, Words, batches
+from tunegate_trainer.data.words import words_of
 
 
 def equal(first: str, second: str) -> bool:

@@ -10,7 +10,7 @@ from tunegate_api.meta import summarize
 from tunegate_trainer.data.excerpts import masked
 from tunegate_trainer.data.personal_values import personal_values
 from tunegate_trainer.data.secret_values import secret_values
-from tunegate_trainer.data.shingles import words_of
+from tunegate_trainer.data.words import words_of
 
 _SHOWN_WORDS = 6
 """Maximum number of words in a description of a difference."""

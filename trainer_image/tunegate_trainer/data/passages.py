@@ -5,7 +5,8 @@ Passages are compared by the rule of GPT-3 (Brown et al., Language Models are Fe
 appendix C) and of lm-evaluation-harness (docs/decontamination.md): a text is contaminated if it has 13
 consecutive words in common with training data, whatever their case and punctuation. Both ignore runs that
 many training documents have. Here, a run counts if at most three of its words belong to the template, because
-in a templated task a run often consists of the template and a few words of the row.
+in a templated task a run often consists of the template and a few words of the row. In scripts without spaces
+between words, a run has more characters, see :attr:`~tunegate_trainer.data.shingles.Words.weights`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegate_trainer.data.near_duplicates import SIMILARITY, are_similar, shingle_sets
-from tunegate_trainer.data.shingles import Hashes, Indices, Template, Words, is_in, places, unique_pairs
+from tunegate_trainer.data.shingles import (
+    Hashes,
+    Indices,
+    Template,
+    Words,
+    is_in,
+    places,
+    unique_pairs,
+)
+from tunegate_trainer.data.words import WORD_WEIGHT
 
 PASSAGE_WORDS = 13
 _OWN_WORDS = 10
@@ -115,12 +125,12 @@ class Index:
 def passages_of(words: Words, template: Template, known: Hashes | None = None) -> tuple[Hashes, Indices]:
     """Return the passages with enough words outside the template, and the document of each. If ``known`` is
     given, return only passages in it; it is sorted."""
-    hashes, first = words.runs(PASSAGE_WORDS)
+    hashes, first, ends = words.passages(PASSAGE_WORDS)
     if known is not None:
         found = is_in(hashes, known)
-        hashes, first = hashes[found], first[found]
+        hashes, first, ends = hashes[found], first[found], ends[found]
     if not len(hashes):
         return hashes, first
-    own = np.concatenate([np.zeros(1, np.int64), np.cumsum(~template.covers(words))])
-    enough = own[first + PASSAGE_WORDS] - own[first] >= _OWN_WORDS
+    own = np.concatenate([np.zeros(1, np.int64), np.cumsum(words.weights * ~template.covers(words))])
+    enough = own[ends] - own[first] >= _OWN_WORDS * WORD_WEIGHT
     return hashes[enough], words.owners[first[enough]]

@@ -3,8 +3,6 @@
 A shingle is a run of :data:`SHINGLE_WORDS` consecutive words. All hashes are the same in every process.
 """
 
-import re
-import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegate_trainer.data.words import WORD_WEIGHT, hash_of, words_of
 from tunegate_trainer.process.batching import batched
 
 Hashes = NDArray[np.uint64]
@@ -31,51 +30,10 @@ SAMPLED_SHINGLES = 20_000_000
 BATCH_ROWS = 2048
 """Maximum number of rows that are hashed at a time. There are fewer if the rows are long."""
 
-_SPACELESS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003ffff"
-)
-"""Characters of scripts without spaces between words, such as Chinese, Japanese and Thai. Each counts as a
-word."""
-_ASCII_WORDS = re.compile(r"\w+", re.ASCII)
-_WORDS = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])\w)+")
 _START, _END = (
     np.uint64(int.from_bytes(blake2b(mark, digest_size=8).digest(), "big")) for mark in (b"^", b"$")
 )
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_MOST_KNOWN_WORDS = 500_000
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text, without case, punctuation and differences between equivalent Unicode
-    forms. In a text of symbols alone, such as emojis, each symbol counts as a word: otherwise all such texts
-    would be equal."""
-    if text.isascii():
-        return _ASCII_WORDS.findall(text.lower()) or _symbols(text)
-    normalized = unicodedata.normalize("NFKC", text).casefold()
-    return _WORDS.findall(normalized) or _symbols(normalized)
-
-
-def _symbols(text: str) -> list[str]:
-    """Return the characters of a text, without spaces and marks, such as those that choose the form of an
-    emoji."""
-    return [
-        character for character in text if not character.isspace() and unicodedata.category(character) != "Mn"
-    ]
-
-
-class _WordHashes(dict[str, int]):
-    """The hashes of words that were seen before."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _MOST_KNOWN_WORDS:
-            self.clear()
-        found = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-        self[word] = found
-        return found
-
-
-_hash_of = _WordHashes()
 
 Document = tuple[str, str]
 """The prompt and the answer of a row, or of a pair."""
@@ -97,9 +55,9 @@ class Words:
         hashes: array[int] = array("Q")
         starts, prompts = [0], []
         for prompt, answer in documents:
-            hashes.extend(map(_hash_of.__getitem__, words_of(prompt)))
+            hashes.extend(map(hash_of.__getitem__, words_of(prompt)))
             prompts.append(len(hashes) - starts[-1])
-            hashes.extend(map(_hash_of.__getitem__, words_of(answer)))
+            hashes.extend(map(hash_of.__getitem__, words_of(answer)))
             starts.append(len(hashes))
         of_words = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
         return cls(of_words, np.array(starts, np.int64), np.array(prompts, np.int64))
@@ -154,6 +112,33 @@ class Words:
         for place in range(length):
             hashes = hashes * _FACTOR + self.hashes[first + place]
         return _mix(hashes), first
+
+    @cached_property
+    def weights(self) -> Indices:
+        """The weight of each word. A character of a script without spaces weighs less than a word."""
+        found = np.full(len(self.hashes), WORD_WEIGHT)
+        if hash_of.weights:
+            known, weights = np.array(sorted(hash_of.weights.items()), np.uint64).T
+            is_known = is_in(self.hashes, known)
+            found[is_known] = weights[np.searchsorted(known, self.hashes[is_known])]
+        return found
+
+    def passages(self, length: int) -> tuple[Hashes, Indices, Indices]:
+        """Return a hash of each run that weighs at least ``length`` words, the index of its first word, and
+        that after its last word. A run of words without lighter characters has ``length`` words."""
+        if not len(self.hashes) or self.weights.min() == WORD_WEIGHT:
+            hashes, first = self.runs(length)
+            return hashes, first, first + length
+        weighing = np.flatnonzero(self.weights)  # without marks, of which a text may have any number
+        words, sums = self.hashes[weighing], _starts(self.weights[weighing])
+        ends = np.searchsorted(sums, sums[:-1] + length * WORD_WEIGHT)
+        first = np.flatnonzero(ends <= np.searchsorted(weighing, self.starts[1:])[self.owners[weighing]])
+        ends = ends[first]
+        hashes = np.zeros(len(first), np.uint64)
+        for place in range(int((ends - first).max(initial=0))):
+            longer = first + place < ends
+            hashes[longer] = hashes[longer] * _FACTOR + words[first[longer] + place]
+        return _mix(hashes), weighing[first], weighing[ends - 1] + 1
 
     @cached_property
     def shingles(self) -> tuple[Hashes, Indices]:
