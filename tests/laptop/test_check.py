@@ -62,11 +62,22 @@ def test_report_of_check_lists_all_bad_rows_and_messages_name_it(tunegate, tmp_p
     assert "the file that `tunegate check --report FILE` writes lists all" in found["failure"]["hint"]
 
 
-def test_check_refuses_a_report_that_cannot_be_written(tunegate, tmp_path):
-    path = rows(tmp_path, 40)
-    result = tunegate("check", str(path), "--report", str(path / "report.json"))
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ("rows.jsonl/report.json", "cannot be written"),
+        ("rows.jsonl", "is an input of this command: choose another file"),
+        ("golden.jsonl", "is an input of this command: choose another file"),
+    ],
+)
+def test_check_refuses_a_report_that_it_must_not_write(tunegate, tmp_path, report, message):
+    data, golden = rows(tmp_path, 40), tmp_path / "golden.jsonl"
+    golden.write_text('{"id": "a", "prompt": "1 mug", "expect": {"type": "equals", "value": "1"}}\n')
+    before = data.read_bytes(), golden.read_bytes()
+    result = tunegate("check", str(data), "--golden", str(golden), "--report", str(tmp_path / report))
     assert result.returncode == 2
-    assert f"--report {path}/report.json cannot be written" in " ".join(result.stdout.split())
+    assert f"--report {tmp_path / report} {message}" in " ".join(result.stdout.split())
+    assert (data.read_bytes(), golden.read_bytes()) == before
 
 
 def test_check_uses_fields_of_the_job_that_are_set(tunegate):

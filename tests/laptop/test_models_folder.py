@@ -38,6 +38,16 @@ def test_models_folder_outside_the_runs_folder_is_kept(tmp_path: Path, runs: Pat
     assert (tmp_path / "tuning" / "models").is_dir()
 
 
+def test_linked_runs_folder_is_one_folder_with_its_target(tmp_path: Path, runs: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    runs.symlink_to(tmp_path / "disk")
+    with models_folder(models(runs), runs):
+        with models_folder(models(tmp_path / "disk"), runs):
+            pass
+        assert models(runs).is_dir()
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
 def test_models_folder_is_kept_while_a_job_runs(runs: Path) -> None:
     with Laptop(runs, []), models_folder(models(runs), runs):
         pass

@@ -16,12 +16,13 @@ _MOST_TRIES = 100
 @contextmanager
 def models_folder(folder: Path, runs: Path) -> Iterator[None]:
     """Create ``folder``. Afterwards, remove it if it is empty, then each parent that is empty, up to and
-    including ``runs``.
+    including ``runs`` unless this is a link.
 
     Nothing is removed outside ``runs``, or while another command uses the folder: each command holds a shared
     lock on the folder, and only a command that gets the exclusive lock removes it.
     """
-    runs = runs.absolute()
+    kept = 1 if runs.is_symlink() else 0
+    runs, folder = runs.resolve(), folder.resolve()
     if runs not in folder.parents:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -33,7 +34,7 @@ def models_folder(folder: Path, runs: Path) -> Iterator[None]:
         with suppress(OSError):  # in use, not empty, or removed by a person
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(folder, descriptor) and not is_in_use(cluster_folder(runs)):
-                for empty in (folder, *folder.parents[: folder.parents.index(runs) + 1]):
+                for empty in (folder, *folder.parents[: folder.parents.index(runs) + 1 - kept]):
                     empty.rmdir()
         os.close(descriptor)
 
