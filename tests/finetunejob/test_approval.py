@@ -222,7 +222,7 @@ def test_one_gate_that_allows_no_override_is_enough():
         pytest.param("[" * 4000, "annotation tunegate.dev/approve must be", id="nested deeply"),
         pytest.param(
             json.dumps({"verdict": "DIGEST", "by": "ana", "reason": "x" * 4096}),
-            "annotation tunegate.dev/approve is empty, or longer than 4096 bytes as JSON: give a shorter rea",
+            'annotation tunegate.dev/approve is empty, or longer than 4096 bytes as JSON: write {"verdict"',
             id="too long",
         ),
         ('{"verdict": "DIGEST", "by": "ana"}', "annotation tunegate.dev/approve must be"),

@@ -1,6 +1,8 @@
 """A report that its pod could not send is sent by a report pod, or the job fails with reason
 ReportMissing."""
 
+import pytest
+
 from support.builders import make_gate
 from support.world import DIGEST, Script, World
 from tunegate_api.contract import ExitCode, Outcome, Termination
@@ -115,9 +117,12 @@ def test_failed_report_pod_is_named_in_the_failure():
     assert "no route to host" in failure.message
 
 
-def restarted_before_the_pod_ended(role: str, outcome: Outcome, *, wrote_report: bool = True) -> World:
+def restarted_before_the_pod_ended(
+    role: str, outcome: Outcome, *, wrote_report: bool = True, after_an_eviction: bool = False
+) -> World:
     """Return a world whose operator was restarted after it had acknowledged the reports of a pod, and before
-    the pod ended with ``outcome``. The new operator has started a report pod, which finds nothing to send."""
+    the pod ended with ``outcome``. The new operator has started a report pod, which finds nothing to send.
+    With ``after_an_eviction``, another pod of the Job had written a last report before."""
     thresholds = {"minPassRate": "0.8", "policy": "NonInferior"}
     gate = make_gate().with_spec(calibration={"repeats": 4, "minDetection": "0.8"}, thresholds=thresholds)
     world = World(posts=True)
@@ -125,6 +130,12 @@ def restarted_before_the_pod_ended(role: str, outcome: Outcome, *, wrote_report:
     world.until_job(role)
     (job,) = world.active_jobs()
     world.tick()
+    if after_an_eviction:
+        evicted = Termination(exit_code=1, outcome=Outcome.INTERRUPTED, report_sha256=DIGEST)
+        message = evicted.model_dump_json(by_alias=True)
+        world.cluster.finish_pod(job["metadata"]["name"], 1, message, disruption="EvictionByEvictionAPI")
+        world.advance(10)
+        world.cluster.start_pod(job["metadata"]["name"])
     while role == "train" and max((c.step for c in world.status().checkpoints), default=0) < 50:
         world.tick()
         world.settle()
@@ -157,8 +168,11 @@ def test_training_that_stops_for_no_reason_is_found_after_a_restart():
     assert "give no reason to stop" in failure.message
 
 
-def test_last_report_that_was_never_written_is_missing_after_a_restart():
-    world = restarted_before_the_pod_ended("gate", Outcome.COMPLETED, wrote_report=False)
+@pytest.mark.parametrize("after_an_eviction", [False, True])
+def test_last_report_that_was_never_written_is_missing_after_a_restart(after_an_eviction):
+    world = restarted_before_the_pod_ended(
+        "gate", Outcome.COMPLETED, wrote_report=False, after_an_eviction=after_an_eviction
+    )
     world.advance(POST_SECONDS)
     failure = world.status().failure
     assert failure is not None

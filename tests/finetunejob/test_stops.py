@@ -152,7 +152,7 @@ def test_decision_that_is_too_long_is_ignored_with_the_limit(annotation):
     status = world.status()
     assert status.phase is Phase.STOPPED
     assert status.message.startswith(
-        f"annotation {annotation} is empty, or longer than 4096 bytes as JSON: give a shorter reason. golden"
+        f"annotation {annotation} is empty, or longer than 4096 bytes as JSON: write "
     )
 
 

@@ -125,10 +125,10 @@ class FineTuneJobController:
         if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
             # A ConfigMap that lost the label of scores does not name the job that it had scores for.
             phases = (Phase.PENDING, Phase.AWAITING_REVIEW)
-            keys = {Key.of(job) for phase in phases for job in view.of_kind(self.kind, namespace, phase)}
+            keys = [Key.of(job) for phase in phases for job in view.of_kind(self.kind, namespace, phase)]
             labels = changed["metadata"].get("labels") or {}
             reviewed = Key(self.kind, namespace, labels.get(REVIEW_LABEL, ""))
-            return keys | {reviewed} if view.has(reviewed) else keys
+            return [*keys, reviewed] if view.has(reviewed) and reviewed not in keys else keys
         if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in (None, *_FINAL):
             name = changed["metadata"]["name"]
             pending = view.of_kind(self.kind, namespace, Phase.PENDING)

@@ -80,12 +80,15 @@ def stop_decision(stop: str, reason: str) -> str:
     return _written({"stop": stop, "reason": reason})
 
 
-def size_problem(name: str, text: str) -> str | None:
-    """Return why an annotation cannot be read; None if it can. The cache has an empty text for one that is
-    too long."""
+def size_problem(name: str, text: str, form: str) -> str | None:
+    """Return why an annotation, which must have this form, cannot be read; None if it can. The cache has an
+    empty text for one that is too long."""
     if text and is_kept(text):
         return None
-    return f"annotation {name} is empty, or longer than {MAX_ANNOTATION} bytes as JSON: give a shorter reason"
+    return (
+        f"annotation {name} is empty, or longer than {MAX_ANNOTATION} bytes as JSON: write {form}, with a "
+        "shorter reason"
+    )
 
 
 def parse_decision(text: str) -> dict[str, object] | None:
@@ -154,7 +157,8 @@ def _verdict_annotation(
     annotations: Mapping[str, str],
     digest: str | None,
 ) -> VerdictAnnotation | str:
-    problem = size_problem(name, annotations[name])
+    form = f'{{"verdict": "{digest}", "by": "<your user name>", "reason": "…"}}'
+    problem = size_problem(name, annotations[name], form)
     if problem:
         return problem
     try:
@@ -166,10 +170,7 @@ def _verdict_annotation(
     fields = dict(pairs)
     is_plain = all(isinstance(value, str) for value in fields.values())
     if len(fields) != len(pairs) or fields.keys() != _VERDICT_KEYS or not is_plain:
-        return (
-            f'annotation {name} must be {{"verdict": "{digest}", "by": "<your user name>", "reason": "…"}}, '
-            "with these keys only"
-        )
+        return f"annotation {name} must be {form}, with these keys only"
     if not fields["by"].strip() or len(fields["by"]) > MAX_MESSAGE:
         return f"annotation {name} must name the person in `by`, with at most {MAX_MESSAGE} characters"
     if not fields["reason"].strip():

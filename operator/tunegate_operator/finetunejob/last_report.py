@@ -39,7 +39,8 @@ def has_last_report(run: Run, step: Step) -> bool:
     sender = _report_sender(run, since) if since else None
     if sender is None or sender.state is not ChildState.COMPLETE or latest is None:
         return False
-    return any(end.report_sha256 is not None for pod in latest.pods if (end := pod.termination))
+    pods = latest.pods if latest.nodes > 1 else latest.pods[-1:]
+    return any(end.report_sha256 is not None for pod in pods if (end := pod.termination))
 
 
 def await_report(run: Run, step: Step) -> None:

@@ -58,11 +58,12 @@ def _ignored_annotation(job: FineTuneJob, stop: Stop, decisions: list[StopDecisi
         text = job.metadata.annotations.get(annotation)
         if text is None:
             continue
-        if problem := size_problem(annotation, text):
+        form = f'{{"stop": "{stop.id}", "reason": "…"}}'
+        if problem := size_problem(annotation, text, form):
             return problem
         parsed = parse_decision(text)
         if parsed is None or "stop" not in parsed:
-            return f'annotation {annotation} must be {{"stop": "{stop.id}", "reason": "…"}}'
+            return f"annotation {annotation} must be {form}"
         if parsed["stop"] == stop.id:
             return f"annotation {annotation} gives no reason"
         if parsed["stop"] not in [decision.stop for decision in decisions]:
