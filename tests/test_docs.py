@@ -1,10 +1,13 @@
-"""The manifests in the documentation are valid YAML."""
+"""The manifests in the documentation are valid."""
 
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tunegate_api import API_VERSION
+from tunegate_api.validation.problems import find_problems
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -28,12 +31,14 @@ def manifests(page: Path) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if manifests(page)], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_manifests_of_a_page_are_yaml(page):
+def test_manifests_of_a_page_are_valid(page):
     for text in manifests(page):
         try:
-            list(yaml.safe_load_all(text))
+            objects = list(yaml.safe_load_all(text))
         except yaml.YAMLError as error:
             pytest.fail(f"{error}\n{text}")
+        ours = [obj for obj in objects if isinstance(obj, dict) and obj.get("apiVersion") == API_VERSION]
+        assert [problem for obj in ours for problem in find_problems(obj)] == [], text
 
 
 def test_manifests_are_found_in_blocks_and_commands():
