@@ -178,8 +178,9 @@ CALLS = [{"type": "function", "function": {"name": "weather", "arguments": {"cit
 
 
 def found_in_calls(sound, template: str, *answers: dict[str, object]) -> list[Finding]:
-    """Return the findings for tool_calls on dev and test rows with these answers, on lines 1, 2, ..."""
-    context = replace(sound.context, tokenizer=tokenizer_for(model_templates()[template]))
+    """Return the findings for tool_calls on dev and test rows with these answers, on lines 1, 2, ...
+    ``template`` is a chat template or the name of one."""
+    context = replace(sound.context, tokenizer=tokenizer_for(model_templates().get(template, template)))
     question = {"role": "user", "content": "Is it cold?"}
     chats = [{"messages": [question, {"role": "assistant", **answer}]} for answer in answers]
     source = replace(sound, context=context).source_of(*map(json.dumps, chats))
@@ -203,8 +204,20 @@ def test_labelled_answer_that_looks_like_a_tool_call_is_refused(sound):
     (finding,) = found_in_calls(sound, "llama3_1", {"tool_calls": CALLS}, prose)
     assert finding.severity is ERROR
     assert finding.count == 2
-    assert finding.examples == ["line 2: has a tool call, but none is expected"] * 2
+    assert finding.examples == ['line 2: has the tool call \'{"name": "Oslo"}.\', but none is expected'] * 2
+    assert "change this text" in str(finding.remedy)
     assert found_in_calls(sound, "qwen3", {"tool_calls": CALLS}, prose) == []
+
+
+def test_labelled_tool_call_that_cannot_be_found_is_refused(sound):
+    glued = (
+        "{% for m in messages %}<|im_start|>{{ m.content }}"
+        "{% for call in m.tool_calls or [] %}{{ call.function.name }}<|is|>{{ call.function.arguments.city }}"
+        "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+    )
+    (finding,) = found_in_calls(sound, glued, {"tool_calls": CALLS}, {"content": "cold"})
+    assert finding.examples == ["line 1: has no tool call, expected 'weatherOslo'"] * 2
+    assert "use exact_match" in str(finding.remedy)
 
 
 @pytest.mark.parametrize("schema", [{"type": "no-such-type"}, {"$ref": "https://example.com/schema"}])

@@ -1,5 +1,7 @@
 """The task metric tool_calls finds the start of tool calls of each style of chat templates."""
 
+import time
+
 import pytest
 from transformers import PreTrainedTokenizerBase
 
@@ -12,6 +14,7 @@ from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.tokens.rows import Row
 
 CHAT = (
+    "{{ tools | tojson if tools }}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
     "{% for call in m.tool_calls or [] %}EACH{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -28,6 +31,9 @@ TEMPLATES = {
     "mistral with arguments": "[TOOL_CALLS]{{ call.function.name }}[ARGS]" + ARGUMENTS,
     "pythonic": IN_LIST.replace("CALL", PYTHONIC),
     "call expression": "call:{{ call.function.name }}{{ '{' }}" + KEYWORDS + "}",
+    "deepseek": "[TOOL_CALLS]function[ARGS]{{ call.function.name }}\n```json\n" + ARGUMENTS + "\n```",
+    "lines": "\n[TOOL_CALLS]{{ call.function.name }}\n" + KEYWORDS + "\n",
+    "argument tags": "[TOOL_CALLS]{{ call.function.name }}\n<tool_arg>" + KEYWORDS + "</tool_arg>",
 }
 """How a template of each style renders a tool call."""
 SAME_CALLS = [
@@ -43,10 +49,13 @@ SAME_CALLS = [
     ("pythonic", "[weather(city='Oslo')]"),
     ("pythonic", "[ weather(city='Oslo') ]"),
     ("call expression", "call:weather{city='Oslo'}"),
+    ("deepseek", 'functionweather\n```json\n{"city": "Oslo"}\n```'),
+    ("argument tags", "weather\n<tool_arg>city='Oslo'</tool_arg>"),
+    ("argument tags", "weather <tool_arg> city='Oslo' </tool_arg>"),
+    ("lines", "\nweather\ncity='Oslo'"),
 ]
 """Outputs that make the labelled call, with different white space, order of keys and ids."""
 MANUAL = "See [the manual](https://x.example)."
-CALL = ToolCall(function=FunctionCall(name="weather", arguments={"city": "Oslo"}))
 METRIC = TaskMetric(name="tool_calls", min="0.5")
 
 
@@ -56,21 +65,26 @@ def tokenizer_of(style: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def rows(prose: str) -> list[Row]:
-    """Return a row with a tool call, and one with the answer ``prose``."""
+def rows(prose: str, function: str = "weather", tools: list[str] | None = None) -> list[Row]:
+    """Return a row with a call of ``function`` and one with the answer ``prose``. Both have the ``tools``."""
     prompt = [Message(role="user", content="cold?")]
+    call = ToolCall(function=FunctionCall(name=function, arguments={"city": "Oslo"}))
+    definitions = [{"type": "function", "function": {"name": name}} for name in tools or ()] or None
     return [
-        Row(id="calls", prompt=prompt, completion="", tool_calls=[CALL]),
-        Row(id="prose", prompt=prompt, completion=prose),
+        Row(id="calls", prompt=prompt, completion="", tool_calls=[call], tools=definitions),
+        Row(id="prose", prompt=prompt, completion=prose, tools=definitions),
     ]
 
 
-def outcomes(tokenizer: PreTrainedTokenizerBase, outputs: list[str], prose: str = MANUAL) -> list[str]:
-    """Return the outcomes of outputs for the row with a tool call, and for the one without."""
-    given = rows(prose)
+def outcomes_for(tokenizer: PreTrainedTokenizerBase, given: list[Row], outputs: list[str]) -> list[str]:
     references = task_references(tokenizer, given, METRIC, None)
     samples = [Sample("", *each) for each in zip(outputs, references, given, strict=True)]
     return [score.outcome for score in SCORERS["tool_calls"].score(samples)]
+
+
+def outcomes(tokenizer: PreTrainedTokenizerBase, outputs: list[str], prose: str = MANUAL) -> list[str]:
+    """Return the outcomes of outputs for the row with a call of ``weather``, and for the one without."""
+    return outcomes_for(tokenizer, rows(prose), outputs)
 
 
 @pytest.mark.parametrize("style", TEMPLATES)
@@ -87,7 +101,19 @@ def test_labelled_answers_of_each_template_style_pass(style):
         ("llama json", 'Use {"city": "Oslo"}, see {x}.'),
         ("pythonic", "f(x) is in [1, 2], see [1](https://x.example)."),
         ("mistral with arguments", 'The body: {"city": "Oslo"}'),
+        ("mistral with arguments", 'Send {"city": "Oslo"} for the weather.'),
+        ("mistral with arguments", r"class Foo { int x; } has \frac{1}{2} of interface{}, \phi{} in f{x}."),
+        ("mistral with arguments", 'string s{"a"}; []string{"a"}; body{color: red}'),
         ("call expression", "call: it is {cold}."),
+        ("call expression", "call:it {cold}."),
+        (
+            "pythonic",
+            "See [f(x)](https://x.example) and [main()](https://x.example): [sin(0), 1] has [g(x) = 2].",
+        ),
+        ("deepseek", "The functions `map` and `filter`, and the function `weather`."),
+        ("deepseek", 'These are functions:\n```json\n{"city": "Oslo"}\n```'),
+        ("lines", "Let me look.\nThe weather\nweather in Oslo:\nclock\nzone='Oslo'"),
+        ("argument tags", "weather and clock\n<b>cold</b>"),
         ("hermes", '{"name": "weather", "arguments": {}} is a call.'),
     ],
 )
@@ -99,7 +125,7 @@ def test_prose_with_brackets_is_not_a_tool_call(style, prose):
 @pytest.mark.parametrize(("style", "output"), SAME_CALLS)
 def test_call_in_another_format_is_found_after_text(style, output):
     tokenizer = tokenizer_of(style)
-    for text in (output, f"As noted in [1]: {output}"):
+    for text in (output, f"As noted in [1]: {output}", f"As noted.{output}"):
         assert outcomes(tokenizer, [text, text]) == [PASS, FAIL]
 
 
@@ -116,7 +142,14 @@ def test_broken_call_does_not_pass_a_row_without_calls(style, output):
         ("llama json", "{'name': 'weather', 'parameters': {}}"),
         ("mistral", '{"name": "weather", "arguments": {}}'),
         ("mistral", '[{"name": "weather", "parameters": {}}]'),
-        ("pythonic", "[clock(), weather()]"),
+        ("pythonic", "[clock(zone='Oslo'), weather()]"),
+        ("pythonic", "[clock()]"),
+        ("mistral with arguments", "clock{}"),
+        ("mistral with arguments", 'Done.clock{"zone": "Oslo"}'),
+        ("mistral with arguments", 'time.zone/clock{"zone": "Oslo"}'),
+        ("call expression", "call:weather (city='Oslo')"),
+        ("call expression", "call:time.zone/clock{zone='Oslo'}"),
+        ("deepseek", "functionclock\n```json\n{}\n```"),
     ],
 )
 def test_call_of_a_usual_other_form_does_not_pass_as_prose(style, output):
@@ -126,13 +159,84 @@ def test_call_of_a_usual_other_form_does_not_pass_as_prose(style, output):
 @pytest.mark.parametrize(("style", "output"), SAME_CALLS)
 def test_call_of_another_function_fails(style, output):
     other = output.replace("weather", "clock")
+    found = rows(MANUAL, tools=["weather", "clock"])
+    assert outcomes_for(tokenizer_of(style), found, [other, other]) == [FAIL, FAIL]
+
+
+@pytest.mark.parametrize(
+    ("style", "output"),
+    [case for case in SAME_CALLS if case[0] != "lines" and "weather {" not in case[1]],
+)
+def test_call_of_a_function_that_no_row_has_fails(style, output):
+    other = output.replace("weather", "clock")
     assert outcomes(tokenizer_of(style), [other, other]) == [FAIL, FAIL]
 
 
-@pytest.mark.parametrize("name", ["deepseekv3", "gemma4", "gptoss", "lfm2_2_5", "llama3_1", "muse_glimmer"])
-def test_prose_is_not_a_call_if_all_tokens_of_calls_are_special(name):
-    tokenizer = tokenizer_for(model_templates()[name], kept=["think"])
-    prose = 'These functions call [f](https://x.example): to="home".'
+NAMES = [
+    ("mail.create", "calendar.create"),
+    ("ns/get", "other/get"),
+    ("ns:get", "other:get"),
+    ("a b(c)", "b(c)"),
+]
+
+
+@pytest.mark.parametrize(("name", "other"), NAMES)
+@pytest.mark.parametrize("style", TEMPLATES)
+def test_call_with_any_text_as_name_must_have_the_whole_name(style, name, other):
+    tokenizer, given = tokenizer_of(style), rows(MANUAL, name)
+    right, prose = (labelled_answer(tokenizer, row) for row in given)
+    wrong = right.replace(name, other)
+    assert wrong != right
+    assert outcomes_for(tokenizer, given, [right, prose]) == [PASS, PASS]
+    assert outcomes_for(tokenizer, given, [f"As noted in [1]:\n{right}", right]) == [PASS, FAIL]
+    assert outcomes_for(tokenizer, given, [wrong, prose]) == [FAIL, PASS]
+
+
+def test_longest_known_name_is_the_name_of_a_call():
+    tokenizer, given = (
+        tokenizer_of("mistral with arguments"),
+        rows(MANUAL, "create", ["create", "create-all"]),
+    )
+    assert outcomes_for(tokenizer, given, ['create-all{"city": "Oslo"}'] * 2) == [FAIL, FAIL]
+    assert outcomes_for(tokenizer, given, ['create{"city": "Oslo"}'] * 2) == [PASS, FAIL]
+
+
+@pytest.mark.parametrize("style", TEMPLATES)
+def test_time_to_score_long_repetitive_output_is_linear(style):
+    tokenizer = tokenizer_of(style)
+    repeated = [
+        "a",
+        "\n",
+        "{",
+        "[",
+        "[ ",
+        "call:",
+        "function",
+        "function-",
+        'a{"',
+        "[a(",
+        "weather ",
+        "weather\n",
+    ]
+    for text in repeated:
+        long = (text * 64_000)[:64_000]
+        started = time.process_time()
+        outcomes(tokenizer, [long, long])
+        assert time.process_time() - started < 2, text  # quadratic time would be more than 30 s
+
+
+PUBLIC = ["deepseekv3", "gemma4", "glm4moe", "gptoss", "lfm2_2_5", "llama3_1", "muse_glimmer", "qwen3"]
+
+
+@pytest.mark.parametrize("kept", [["think"], ["think", "arg"], ["think", "tool"]])
+@pytest.mark.parametrize("name", PUBLIC)
+def test_prose_is_not_a_call_with_public_templates(name, kept):
+    """The tokens of calls are special tokens if their names have none of the words ``kept``."""
+    tokenizer = tokenizer_for(model_templates()[name], kept=kept)
+    prose = (
+        'The functions `map` and `filter` call [f](https://x.example), [f(x)](https://x.example): to="home".'
+    )
     right = labelled_answer(tokenizer, rows(prose)[0])
     assert outcomes(tokenizer, [right, prose], prose) == [PASS, PASS]
     assert outcomes(tokenizer, [prose, right], prose) == [FAIL, FAIL]
+    assert outcomes(tokenizer, [f"Let me look.\n{right}", prose], prose) == [PASS, PASS]

@@ -196,14 +196,15 @@ def _tool_calls(metric: TaskMetric, answers: Answers, context: CheckContext) -> 
     yield from _bad_answers(
         "tool_calls: the labelled answers of {} held-out rows would fail as outputs of a model",
         failing,
-        "change these answers so that they have no text like a tool call, or use exact_match",
+        "if the found tool call is other text, change this text; if a labelled tool call is not found, the "
+        "chat template has too little text around it, so use exact_match",
     )
 
 
 def _failing_calls(
     metric: TaskMetric, answers: _SideAnswers, rows: Sequence[Row], context: CheckContext
 ) -> Iterator[str]:
-    """Score the labelled answers of ``rows``, the first rows of ``answers``. Return those that fail, with the
+    """Score the labelled answers of ``rows``, the first rows of ``answers``. Yield those that fail, with the
     reason."""
     references = task_references(context.tokenizer, rows, metric, None)
     for answer, row, reference in zip(answers, rows, references, strict=False):

@@ -1,6 +1,5 @@
 """The references of golden cases and held-out rows, which outputs are compared with."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,8 +79,7 @@ def task_references(
 
 
 def _expected_calls(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[ExpectedCalls]:
-    calling = next((row for row in rows if row.tool_calls), None)
-    start = call_start(tokenizer, calling) if calling else re.compile(r"\{")
+    start = call_start(tokenizer, rows)
     return [
         ExpectedCalls(
             calls_text(tokenizer, row.prompt, row.tool_calls, row.tools) if row.tool_calls else "", start

@@ -32,7 +32,7 @@ def tool_calls(sample: Sample) -> str | None:
     expected: ExpectedCalls = sample.reference
     calls = _from_start(sample.output, expected.start)
     if not expected.calls:
-        return None if calls is None else "has a tool call, but none is expected"
+        return None if calls is None else f"has the tool call {quoted(calls)}, but none is expected"
     if calls is None:
         return f"has no tool call, expected {quoted(expected.calls)}"
     return same_calls(calls, _from_start(expected.calls, expected.start) or expected.calls)
