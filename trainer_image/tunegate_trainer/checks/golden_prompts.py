@@ -19,13 +19,17 @@ from tunegate_trainer.checks.finding import (
 )
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
-from tunegate_trainer.data.held_out import answered_prompts
-from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.held_out import answered_prompts, answered_questions
+from tunegate_trainer.data.parse import prompt_key, without_system
 from tunegate_trainer.data.records.record import Place
-from tunegate_trainer.data.split import normalize, text_key
 from tunegate_trainer.data.usable import Measured
 
 NAME = "golden_prompts"
+APART_FROM_SYSTEM = ", apart from the system turn"
+"""How a message ends if only one of two prompts has a system turn."""
+
+GateCase = tuple[str, GoldenCase | SafetyCase]
+"""The name of a gate, and one of its cases."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class GoldenPrompt:
     place: Place
     gate: str
     case: GoldenCase | SafetyCase
+    one_has_a_system_turn: bool = False
+    """Whether the prompts are equal apart from a system turn that only one of them has."""
 
     @property
     def shown_place(self) -> str:
@@ -52,10 +58,11 @@ class GoldenPrompt:
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows and pairs that have the prompt of a golden case or safety case.
 
-    Whole prompts, with all their turns, are compared after :func:`normalize`. The check leaked_passages finds
-    similar prompts.
+    Whole prompts, with all their turns, are compared after :func:`~tunegate_trainer.data.split.normalize`. If
+    only the row or only the case has a system turn, it is left out. The check leaked_passages finds similar
+    prompts.
     """
-    cases = golden_prompts(context)
+    cases = CasePrompts.of(context)
     sources: Mapping[str, Sequence[Measured[Any]]] = {
         "data.train": rows.rows,
         "data.preference": rows.pairs,
@@ -64,7 +71,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     total = count = 0
     for source, measured_rows in sources.items():
         for measured in measured_rows:
-            of_row = [case for prompt in answered_prompts(measured) for case in cases.get(prompt, ())]
+            of_row = cases.of_row(measured)
             total, count = total + len(of_row), count + bool(of_row)
             found += [
                 GoldenPrompt(source, measured.labelled.place, *case)
@@ -72,7 +79,11 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             ]
     if not found:
         return []
-    examples = [f"{one.shown_place} is {case_name(one.gate, one.case)}" for one in found[:SHOWN_EXAMPLES]]
+    examples = [
+        f"{one.shown_place} is {case_name(one.gate, one.case)}"
+        + (APART_FROM_SYSTEM if one.one_has_a_system_turn else "")
+        for one in found[:SHOWN_EXAMPLES]
+    ]
     rows_have = "1 row has" if count == 1 else f"{count} rows have"
     return [
         Finding(
@@ -89,10 +100,40 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     ]
 
 
-def golden_prompts(context: CheckContext) -> dict[str, list[tuple[str, GoldenCase | SafetyCase]]]:
-    """Return each golden case and safety case with its gate, by the key of the case's
-    prompt, see :func:`~tunegate_trainer.data.split.text_key`."""
-    cases: dict[str, list[tuple[str, GoldenCase | SafetyCase]]] = defaultdict(list)
-    for gate, case in context.gate_cases:
-        cases[text_key(normalize(prompt_text(case.turns)))].append((gate, case))
-    return cases
+@dataclass(frozen=True)
+class CasePrompts:
+    """The golden cases and safety cases with their gates, by the :func:`prompt_key` of their prompts."""
+
+    whole: Mapping[str, list[GateCase]]
+    """All cases, by their whole prompt."""
+    bare: Mapping[str, list[GateCase]]
+    """The cases without a system turn."""
+    questions: Mapping[str, list[GateCase]]
+    """The cases with a system turn, by their prompt without it."""
+
+    @classmethod
+    def of(cls, context: CheckContext) -> "CasePrompts":
+        whole: dict[str, list[GateCase]] = defaultdict(list)
+        bare: dict[str, list[GateCase]] = defaultdict(list)
+        questions: dict[str, list[GateCase]] = defaultdict(list)
+        for gate, case in context.gate_cases:
+            whole[prompt_key(case.turns)].append((gate, case))
+            of_kind = questions if has_system(case) else bare
+            of_kind[prompt_key(without_system(case.turns))].append((gate, case))
+        return cls(whole, bare, questions)
+
+    def of_row(self, measured: Measured[Any]) -> list[tuple[str, GoldenCase | SafetyCase, bool]]:
+        """Return the cases whose prompts a row or pair has, each with whether only one of the two has a
+        system turn."""
+        prompts = answered_prompts(measured)
+        found = [(*case, False) for prompt in prompts for case in self.whole.get(prompt, ())]
+        if measured.labelled.system:
+            others = [case for asked in answered_questions(measured) for case in self.bare.get(asked, ())]
+        else:
+            others = [case for prompt in prompts for case in self.questions.get(prompt, ())]
+        return found + [(*case, True) for case in others]
+
+
+def has_system(case: GoldenCase | SafetyCase) -> bool:
+    """Whether the prompt of a case has a system turn."""
+    return case.turns[0].role == "system"

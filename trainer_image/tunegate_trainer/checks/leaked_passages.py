@@ -18,6 +18,7 @@ from tunegate_api.judging.expectations import (
 )
 from tunegate_api.judging.golden import GoldenCase
 from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_api.messages import Message
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
@@ -27,11 +28,11 @@ from tunegate_trainer.checks.finding import (
     case_name,
     listed,
 )
-from tunegate_trainer.checks.golden_prompts import golden_prompts
+from tunegate_trainer.checks.golden_prompts import APART_FROM_SYSTEM, CasePrompts, has_system
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
-from tunegate_trainer.data.held_out import answered_prompts
-from tunegate_trainer.data.parse import prompt_text
+from tunegate_trainer.data.documents import Documents
+from tunegate_trainer.data.parse import prompt_text, without_system
 from tunegate_trainer.data.passages import Passages, SimilarTexts
 from tunegate_trainer.data.shingles import Document, Template, Words, batches, unique_pairs
 
@@ -115,12 +116,14 @@ def _leaks(
         _Search.of(cases, others, template, ignore_frequent=True),
         _Search.of(cases, required, common, ignore_frequent=False),
     ]
-    equal = golden_prompts(context)
+    equal = CasePrompts.of(context)
     start = 0
     for words in batches(rows.documents):
         found = {leak: similar for one in searches if one.cases for leak, similar in one.leaks(words).items()}
+        for one in searches:
+            found |= dict.fromkeys(one.questions.leaks(rows.documents, start, words), True)
         for (row, case), is_similar in sorted(found.items()):
-            if not equal.keys() & set(answered_prompts(rows.documents.measured(start + row))):
+            if not equal.of_row(rows.documents.measured(start + row)):
                 yield start + row, case, is_similar
         start += len(words)
 
@@ -132,6 +135,7 @@ class _Search:
     cases: Sequence[int]
     passages: Passages
     prompts: SimilarTexts
+    questions: "_Questions"
 
     @classmethod
     def of(
@@ -145,7 +149,8 @@ class _Search:
         """Return the search for the cases with these indices."""
         golden = Words.of(_document(cases[i][1]) for i in numbers)
         passages = Passages(golden, template, ignore_frequent=ignore_frequent)
-        return cls(numbers, passages, SimilarTexts(golden.without_answers(), template))
+        questions = _Questions.of(cases, numbers, template)
+        return cls(numbers, passages, SimilarTexts(golden.without_answers(), template), questions)
 
     def leaks(self, words: Words) -> dict[tuple[int, int], bool]:
         """Return the indices of each row and case with something in common, and whether their prompts are
@@ -153,6 +158,48 @@ class _Search:
         found = dict.fromkeys(((one.row, one.text) for one in self.passages.shared_with(words)), False)
         found |= dict.fromkeys(self.prompts.similar_to(words.without_answers()), True)
         return {(row, self.cases[number]): similar for (row, number), similar in found.items()}
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """The search for prompts that are near-duplicates apart from a system turn that only one of them has."""
+
+    bare_cases: Sequence[int]
+    """The indices of the cases without a system turn."""
+    bare: SimilarTexts
+    asked_cases: Sequence[int]
+    """The indices of the other cases."""
+    asked: SimilarTexts
+    """Their prompts without the system turns."""
+
+    @classmethod
+    def of(
+        cls, cases: Sequence[tuple[str, GoldenCase | SafetyCase]], numbers: Sequence[int], template: Template
+    ) -> "_Questions":
+        def texts(numbers: Sequence[int]) -> SimilarTexts:
+            return SimilarTexts(Words.of((_question(cases[i][1].turns), "") for i in numbers), template)
+
+        bare = [i for i in numbers if not has_system(cases[i][1])]
+        asked = [i for i in numbers if has_system(cases[i][1])]
+        return cls(bare, texts(bare), asked, texts(asked))
+
+    def leaks(self, documents: Documents, start: int, words: Words) -> Iterator[tuple[int, int]]:
+        """Yield the index of each row in ``words``, and of each case with a similar prompt. ``start`` is the
+        index of the first row in ``words``."""
+        rows = [documents.measured(start + i) for i in range(len(words))]
+        if self.asked_cases and not all(row.labelled.system for row in rows):
+            for row, case in self.asked.similar_to(words.without_answers()):
+                if not rows[row].labelled.system:
+                    yield row, self.asked_cases[case]
+        with_system = [i for i, row in enumerate(rows) if row.labelled.system]
+        if self.bare_cases and with_system:
+            questions = Words.of((_question(rows[i].labelled.row.prompt), "") for i in with_system)
+            for row, case in self.bare.similar_to(questions):
+                yield with_system[row], self.bare_cases[case]
+
+
+def _question(prompt: list[Message]) -> str:
+    return prompt_text(without_system(prompt))
 
 
 def _template_of(cases: Sequence[GoldenCase | SafetyCase]) -> Template:
@@ -191,6 +238,10 @@ def _example(rows: UsableRows, row: int, gate: str, case: GoldenCase | SafetyCas
     of_row, of_case = rows.documents[row], _document(case)
     name = case_name(gate, case)
     if similar:
-        return f"{rows.documents.place(row)} has the prompt of {name} {difference(of_row[0], of_case[0])}"
+        place, measured = rows.documents.place(row), rows.documents.measured(row)
+        if bool(measured.labelled.system) == has_system(case):
+            return f"{place} has the prompt of {name} {difference(of_row[0], of_case[0])}"
+        different = difference(_question(measured.labelled.row.prompt), _question(case.turns))
+        return f"{place} has the prompt of {name} {different}{APART_FROM_SYSTEM}"
     passage = common_passage("\n".join(of_row), "\n".join(of_case))
     return f"{rows.documents.place(row)} has {passage} of {name}"

@@ -3,8 +3,7 @@
 from tunegate_api.meta import summarize
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
-from tunegate_trainer.data.parse import prompt_text
-from tunegate_trainer.data.split import normalize, text_key
+from tunegate_trainer.data.parse import prompt_key
 
 NAME = "trained_prompts"
 
@@ -16,7 +15,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         f"{case.id} of EvalGate {gate}"
         for gate, golden in context.golden.items()
         for case in golden
-        if text_key(normalize(prompt_text(case.turns))) in trained
+        if prompt_key(case.turns) in trained
     ]
     if not found:
         return []

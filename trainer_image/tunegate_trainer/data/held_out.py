@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from tunegate_trainer.data.parse import prompt_text
-from tunegate_trainer.data.split import find_overlaps, join_groups, largest_side, normalize, text_key
+from tunegate_api.messages import Message
+from tunegate_trainer.data.parse import prompt_key
+from tunegate_trainer.data.split import find_overlaps, join_groups, largest_side
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 
 def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
-    """Return the :func:`text_key` of the normalized prompt of each row or pair."""
+    """Return the :func:`prompt_key` of each row or pair."""
     return [measured.labelled.prompt for measured in rows]
 
 
@@ -83,7 +84,7 @@ def without_held_out_turns(
 ) -> tuple[list[Measured[Row]], list[int]]:
     """Mask each earlier answer in a chat if the turns before it are a held-out prompt.
 
-    ``held`` has the :func:`text_key` of each held-out prompt. A chat can start with the same turns as a
+    ``held`` has the :func:`prompt_key` of each held-out prompt. A chat can start with the same turns as a
     held-out chat, and the answer to these turns must not be trained on. Returns the rows to train on, and the
     number of masked answers in each row.
     """
@@ -98,11 +99,7 @@ def _without_turns(measured: Measured[Row], held: Collection[str]) -> tuple[Meas
     if not labelled.has_answers:
         return measured, 0
     row = labelled.row
-    turns = [
-        i
-        for i in _answers(row)
-        if i not in row.unlearned and text_key(normalize(prompt_text(row.prompt[:i]))) in held
-    ]
+    turns = [i for i in _answers(row) if i not in row.unlearned and prompt_key(row.prompt[:i]) in held]
     if not turns:
         return measured, 0
     changed = row.model_copy(update={"unlearned": sorted([*row.unlearned, *turns])})
@@ -115,17 +112,28 @@ def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
 
 
 def answered_prompts(measured: Measured[Any]) -> list[str]:
-    """Return the :func:`text_key` of each prompt whose answer is trained on, for one row or pair.
+    """Return the :func:`prompt_key` of each prompt whose answer is trained on, for one row or pair.
 
     The first is the prompt of the row or pair. In a chat, the turns before an earlier answer are a prompt
     too, unless this answer is masked.
     """
-    whole = measured.labelled.prompt
-    if not measured.labelled.has_answers:
-        return [whole]
-    row: Row | Pair = measured.labelled.row
-    turns = [i for i in _answers(row) if i not in row.unlearned] if isinstance(row, Row) else []
-    return [whole, *(text_key(normalize(prompt_text(row.prompt[:i]))) for i in turns)]
+    return [measured.labelled.prompt, *map(prompt_key, _earlier_prompts(measured))]
+
+
+def answered_questions(measured: Measured[Any]) -> list[str]:
+    """Return the :func:`answered_prompts` without their system turn. Empty if there is none."""
+    if not measured.labelled.question:
+        return []
+    earlier = (prompt_key(prompt[1:]) for prompt in _earlier_prompts(measured))
+    return [measured.labelled.question, *earlier]
+
+
+def _earlier_prompts(measured: Measured[Any]) -> list[list[Message]]:
+    """Return the turns before each earlier answer of a chat that is trained on."""
+    row: Row | Pair | None = measured.labelled.row if measured.labelled.has_answers else None
+    if not isinstance(row, Row):
+        return []
+    return [row.prompt[:i] for i in _answers(row) if i not in row.unlearned]
 
 
 def _answers(row: Row) -> list[int]:

@@ -61,6 +61,8 @@ class Labelled(Generic[RowT]):
     rows: RowFile[RowT]
     system: int = 0
     """A hash of the system turn, which equal turns have in common in this process. 0 if there is none."""
+    question: str = ""
+    """The :attr:`prompt` without its system turn. Empty if there is none."""
 
     @property
     def row(self) -> RowT:
@@ -186,9 +188,10 @@ class _Parser(Generic[RowT]):
         has_answers = any(turn.role == "assistant" for turn in row.prompt)
         first = row.prompt[0]
         system = hash(first.content) if first.role == "system" else 0
+        question = prompt_key(row.prompt[1:]) if system else ""
         number = stored.add(row)
         self._parsed.rows.append(
-            Labelled(place, group, text_key(prompt), has_answers, number, stored, system)
+            Labelled(place, group, text_key(prompt), has_answers, number, stored, system, question)
         )
 
 
@@ -202,6 +205,16 @@ def prompt_text(prompt: list[Message]) -> str:
     return "\n".join(
         part for message in prompt for part in (message.content, *map(_call_text, message.tool_calls or ()))
     )
+
+
+def without_system(prompt: list[Message]) -> list[Message]:
+    """Return the turns of a prompt after its system turn; all turns if it has none."""
+    return prompt[1:] if prompt[0].role == "system" else prompt
+
+
+def prompt_key(prompt: list[Message]) -> str:
+    """Return the :func:`~tunegate_trainer.data.split.text_key` of the normalized prompt."""
+    return text_key(normalize(prompt_text(prompt)))
 
 
 def _call_text(call: ToolCall) -> str:
