@@ -200,11 +200,14 @@ def test_tool_calls_in_both_held_out_splits_have_no_finding(sound, template):
 
 
 def test_labelled_answer_that_looks_like_a_tool_call_is_refused(sound):
-    prose = {"content": 'Send {"name": "Oslo"}.'}
+    prose = {"content": 'Send {"parameters": "Oslo"}.'}
     (finding,) = found_in_calls(sound, "llama3_1", {"tool_calls": CALLS}, prose)
     assert finding.severity is ERROR
     assert finding.count == 2
-    assert finding.examples == ['line 2: has the tool call \'{"name": "Oslo"}.\', but none is expected'] * 2
+    assert (
+        finding.examples
+        == ['line 2: has the tool call \'{"parameters": "Oslo"}.\', but none is expected'] * 2
+    )
     assert "change this text" in str(finding.remedy)
     assert found_in_calls(sound, "qwen3", {"tool_calls": CALLS}, prose) == []
 

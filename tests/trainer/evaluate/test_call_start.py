@@ -99,6 +99,10 @@ def test_labelled_answers_of_each_template_style_pass(style):
     [
         ("mistral", 'Send [{"id": 7}], see [1] and {x}.'),
         ("llama json", 'Use {"city": "Oslo"}, see {x}.'),
+        ("llama json", '{"name": "Ana", "age": 3}'),
+        ("mistral", 'The schema is {"type": "object", "name": "Person"}.'),
+        ("mistral with arguments", "The weather {cold} is bad."),
+        ("call expression", "call:weathering is slow."),
         ("pythonic", "f(x) is in [1, 2], see [1](https://x.example)."),
         ("mistral with arguments", 'The body: {"city": "Oslo"}'),
         ("mistral with arguments", 'Send {"city": "Oslo"} for the weather.'),
