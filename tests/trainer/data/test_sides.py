@@ -267,14 +267,16 @@ def test_data_with_only_held_out_rows_is_refused(run_job):
 def test_golden_prompt_trained_on_by_the_earlier_job_gives_a_warning(run_job):
     first = run_job(orders(0, 120))
     trained, held_out = sorted(first.prompts("train"))[0], sorted(first.held_out)[0]
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": trained}]
     expect = [{"type": "contains", "value": "mug"}]
     golden: Rows = [
         {"id": "seen", "prompt": trained.upper(), "expect": expect},
         {"id": "held-out", "prompt": held_out, "expect": expect},
         {"id": "new", "prompt": "any mugs?", "expect": expect},
+        {"id": "in-system", "messages": asked, "expect": expect},
     ]
     second = run_job(orders(1000, 1120), start=first, golden=golden)
     assert (
         "the model that the job starts from was trained on the prompts of these golden cases, so they "
-        "measure memorization: seen of EvalGate orders"
+        "measure memorization: seen of EvalGate orders, in-system of EvalGate orders"
     ) in second.plan.data.warnings

@@ -28,6 +28,10 @@ NAME = "golden_prompts"
 APART_FROM_SYSTEM = ", apart from the system turn"
 """How a message ends if only one of two prompts has a system turn."""
 
+_OTHER_QUESTION = (
+    "or if it is another question without the system turn, give the row or the case a system turn too; "
+)
+
 GateCase = tuple[str, GoldenCase | SafetyCase]
 """The name of a gate, and one of its cases."""
 
@@ -59,8 +63,8 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse rows and pairs that have the prompt of a golden case or safety case.
 
     Whole prompts, with all their turns, are compared after :func:`~tunegate_trainer.data.split.normalize`. If
-    only the row or only the case has a system turn, it is left out. The check leaked_passages finds similar
-    prompts.
+    only the row or only the case has a system turn, the system turn is ignored. The check leaked_passages
+    finds similar prompts.
     """
     cases = CasePrompts.of(context)
     sources: Mapping[str, Sequence[Measured[Any]]] = {
@@ -94,6 +98,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
             share=Fraction(count, max(1, len(rows.rows) + len(rows.pairs))),
             examples=examples,
             remedy="remove these rows: a golden case whose prompt is trained on measures only memorization; "
+            + (_OTHER_QUESTION if any(one.one_has_a_system_turn for one in found) else "")
             + where_listed(total),
             report={"golden_prompts": [one.entry for one in found]},
         )

@@ -3,7 +3,7 @@
 from tunegate_api.meta import summarize
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
-from tunegate_trainer.data.parse import prompt_key
+from tunegate_trainer.data.parse import prompt_key, without_system
 
 NAME = "trained_prompts"
 
@@ -15,7 +15,7 @@ def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
         f"{case.id} of EvalGate {gate}"
         for gate, golden in context.golden.items()
         for case in golden
-        if prompt_key(case.turns) in trained
+        if {prompt_key(case.turns), prompt_key(without_system(case.turns))} & trained
     ]
     if not found:
         return []
