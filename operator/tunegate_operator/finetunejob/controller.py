@@ -128,7 +128,7 @@ class FineTuneJobController:
             keys = [Key.of(job) for phase in phases for job in view.of_kind(self.kind, namespace, phase)]
             labels = changed["metadata"].get("labels") or {}
             reviewed = Key(self.kind, namespace, labels.get(REVIEW_LABEL, ""))
-            return [*keys, reviewed] if view.has(reviewed) and reviewed not in keys else keys
+            return dict.fromkeys([*keys, reviewed] if view.has(reviewed) else keys)
         if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in (None, *_FINAL):
             name = changed["metadata"]["name"]
             pending = view.of_kind(self.kind, namespace, Phase.PENDING)
