@@ -74,10 +74,11 @@ def test_check_refuses_a_report_that_it_must_not_write(tunegate, tmp_path, repor
     data, golden = rows(tmp_path, 40), tmp_path / "golden.jsonl"
     golden.write_text('{"id": "a", "prompt": "1 mug", "expect": {"type": "equals", "value": "1"}}\n')
     before = data.read_bytes(), golden.read_bytes()
-    result = tunegate("check", str(data), "--golden", str(golden), "--report", str(tmp_path / report))
-    assert result.returncode == 2
-    assert f"--report {tmp_path / report} {message}" in " ".join(result.stdout.split())
-    assert (data.read_bytes(), golden.read_bytes()) == before
+    for source in (str(data), data.as_uri()):
+        result = tunegate("check", source, "--golden", str(golden), "--report", str(tmp_path / report))
+        assert result.returncode == 2
+        assert f"--report {tmp_path / report} {message}" in " ".join(result.stdout.split())
+        assert (data.read_bytes(), golden.read_bytes()) == before
 
 
 def test_check_uses_fields_of_the_job_that_are_set(tunegate):

@@ -88,7 +88,7 @@ def check(
     objects = [obj for i, path in enumerate(golden_sets, start=1) for obj in _gate(f"golden-{i}", path)]
     job["spec"]["gates"] = [{"name": f"golden-{i}"} for i, _ in enumerate(golden_sets or ("",), start=1)]
     refuse_problems(job)
-    sources = (Path(source) for source in (data, preference, production) if source)
+    sources = (Path(one.removeprefix("file://")) for one in (data, preference, production) if one)
     prepare("--report", report, [*sources, *golden_sets])
     try:
         found = check_data(

@@ -105,7 +105,7 @@ def run(
     jobs = [_job(option, source, list(gates), published) for option, source in models.items() if source]
     wanted = GateRunRequest.model_validate({**models, "quantization": quantization})
     folder = paths[0] if paths[0].is_dir() else paths[0].parent
-    prepare("--junit", junit, (file for path in paths for file in [path, *path.rglob("*")]))
+    prepare("--junit", junit, paths)
     try:
         with Console(stderr=True).status("starting") as status:
             found = run_gates(wanted, jobs[-1], objects, folder, runs, show=status.update)
