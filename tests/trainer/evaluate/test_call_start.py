@@ -33,6 +33,7 @@ TEMPLATES = {
     "call expression": "call:{{ call.function.name }}{{ '{' }}" + KEYWORDS + "}",
     "deepseek": "[TOOL_CALLS]function[ARGS]{{ call.function.name }}\n```json\n" + ARGUMENTS + "\n```",
     "lines": "\n[TOOL_CALLS]{{ call.function.name }}\n" + KEYWORDS + "\n",
+    "name as key": '{"{{ call.function.name }}": ' + ARGUMENTS + "}",
     "argument tags": "[TOOL_CALLS]{{ call.function.name }}\n<tool_arg>" + KEYWORDS + "</tool_arg>",
 }
 """How a template of each style renders a tool call."""
@@ -50,6 +51,8 @@ SAME_CALLS = [
     ("pythonic", "[ weather(city='Oslo') ]"),
     ("call expression", "call:weather{city='Oslo'}"),
     ("deepseek", 'functionweather\n```json\n{"city": "Oslo"}\n```'),
+    ("name as key", '{"weather": {"city": "Oslo"}}'),
+    ("name as key", '{ "weather": {"city": "Oslo"} }'),
     ("argument tags", "weather\n<tool_arg>city='Oslo'</tool_arg>"),
     ("argument tags", "weather <tool_arg> city='Oslo' </tool_arg>"),
     ("lines", "\nweather\ncity='Oslo'"),

@@ -49,14 +49,16 @@ def call_start(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> re.Pa
 
 def _json_object(rendered: str, known: str) -> str | None:
     """Return the regular expression for a call that is a JSON object with the keys of ``rendered``; None if
-    it is no such object. ``known`` matches the name of a known function."""
+    it is no such object, or has the name as a key. ``known`` matches the name of a known function."""
     _, brace, rest = rendered.partition("{")
     try:
         call, _ = json.JSONDecoder().raw_decode(brace + rest)
     except ValueError:
         return None
+    if any(_NAME in key for key in call):
+        return None
     names = [re.escape(key) for key, value in call.items() if value == _NAME]
-    others = [re.escape(key) for key, value in call.items() if key not in names and _is_of_call(value)]
+    others = [re.escape(key) for key, value in call.items() if value != _NAME and _is_of_call(value)]
     keys = [rf"(?:{'|'.join(others)})[\"']\s*:"] if others else []
     keys += [rf"(?:{'|'.join(names)})[\"']\s*:\s*[\"']{known}[\"']"] if names else []
     return rf"(?:\[\s*)?\{{[^{{}}\[\]]*[\"'](?:{'|'.join(keys)})" if keys else None
@@ -64,7 +66,7 @@ def _json_object(rendered: str, known: str) -> str | None:
 
 def _is_of_call(value: object) -> bool:
     """Whether a value in a rendered call has the name or the arguments of the call."""
-    return value != _NAME and (_NAME in str(value) or _ARGUMENT in str(value))
+    return _NAME in str(value) or _ARGUMENT in str(value)
 
 
 def _functions(rows: Sequence[Row]) -> set[str]:
