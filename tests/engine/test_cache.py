@@ -1,6 +1,8 @@
 """The cache ends up with the cluster's state, whatever the order of events, lists and answers to requests."""
 
+import timeit
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -240,6 +242,34 @@ def test_object_without_a_phase_matches_every_phase() -> None:
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Pending")] == ["1", "2"]
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["2"]
     assert [uid_of(obj) for obj in cache.of_kind("Job", "default")] == ["1", "2"]
+
+
+def test_object_whose_phase_is_not_a_string_matches_every_phase() -> None:
+    """Without the schema of the CRD, a status may have any JSON."""
+    cache = Cache()
+    cache.put(make("a", "1", 1) | {"status": {"phase": ["Pending"]}})
+    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["1"]
+
+
+def test_search_by_phase_takes_no_longer_with_many_finished_objects() -> None:
+    """Each finished job in a list causes one search for the jobs that wait for it."""
+
+    def seconds(finished: int) -> float:
+        cache = Cache()
+        for n in range(finished):
+            cache.put(make(f"job-{n}", str(n), n + 1) | {"status": {"phase": "Succeeded"}})
+        search = partial(cache.of_kind, "Job", "default", "Pending")
+        return min(timeit.repeat(search, number=20, repeat=5))
+
+    assert seconds(5000) < 10 * seconds(5)
+
+
+def test_list_entry_with_other_fields_in_the_cached_version_is_found_by_a_resync() -> None:
+    """The API server serves the same version with other fields if the CRD changed."""
+    cache = Cache()
+    cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
+    changed = make("a", "1", 5) | {"status": {"phase": "Pending"}}
+    assert [event.type for event in resync(cache, [changed], cache.mark())] == ["MODIFIED"]
 
 
 def test_child_moves_to_its_new_owner() -> None:

@@ -56,6 +56,7 @@ class Cache:
         self._contents = ContentCache(content_bytes)
         self._uids: dict[Key, str] = {}
         self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._by_phase: dict[tuple[str, str, str | None], set[str]] = defaultdict(set)
         self._by_owner: dict[Owner, set[str]] = defaultdict(set)
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
@@ -86,8 +87,12 @@ class Cache:
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
         with self._lock:
-            found = [self._objects[uid] for uid in self._by_kind.get((kind, namespace), ())]
-        return _sorted(held.read() for held in found if phase is None or held.phase in (None, phase))
+            if phase is None:
+                groups = [self._by_kind.get((kind, namespace), set())]
+            else:
+                groups = [self._by_phase.get((kind, namespace, each), set()) for each in (None, phase)]
+            found = [self._objects[uid] for uids in groups for uid in uids]
+        return _sorted(held.read() for held in found)
 
     def all_of_kind(self, kind: str) -> list[Object]:
         """Return the objects of a kind in all namespaces."""
@@ -152,18 +157,19 @@ class Cache:
         """Apply a watch event. Returns whether the objects that the event concerns must be reconciled.
 
         Returns False for an event with an older state, for a repeated deletion, and for a LISTED event with
-        the cached state. Returns True for the first event after the operator itself wrote an object, even if
+        the cached version. Returns True for the first event after the operator itself wrote an object, even if
         the cache has this state already, because decisions made before the write have to be repeated.
         """
         with self._lock:
             if event.type == "DELETED":
                 return self._apply_deletion(event.obj)
-            freshness = self._apply_object(event.obj)
-            if freshness is _Freshness.OLD:
+            # The fields of listed objects are not compared, because there may be thousands: a resync does that.
+            if event.type == "LISTED" and self._is_confirmed(event.obj):
                 return False
-            is_known = freshness is _Freshness.SAME and uid_of(event.obj) not in self._unconfirmed
+            if self._apply_object(event.obj) is _Freshness.OLD:
+                return False
             self._unconfirmed.discard(uid_of(event.obj))
-            return not (is_known and event.type == "LISTED")
+            return True
 
     def put(self, obj: Object) -> bool:
         """Store the whole object that the operator's own write or read returned. Returns False if the cache
@@ -270,14 +276,14 @@ class Cache:
         return not is_known
 
     def _apply_object(self, obj: Object) -> "_Freshness":
-        obj = prune(obj)
+        obj, text = prune(obj)
         uid, key, version, owner = uid_of(obj), Key.of(obj), resource_version(obj), controlling_owner(obj)
         if uid in self._deleted and version < self._deleted[uid].version:
             return _Freshness.OLD
         held = self._objects.get(uid)
         if held and version < held.version:
             return _Freshness.OLD
-        if held and version == held.version and held.read() == obj:
+        if held and version == held.version and (held.text == text or held.read() == obj):
             return _Freshness.SAME  # otherwise the CRD changed, and serves the same version with other fields
         namesake = self._namesake(obj)
         if namesake:
@@ -294,12 +300,20 @@ class Cache:
             self._added += 1
         first_seen = held.first_seen if held else self._added
         phase = (obj.get("status") or {}).get("phase")
-        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, write_json(obj))
+        phase = phase if isinstance(phase, str) else None  # the schema that requires a string may be missing
+        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, text)
         self._uids[key] = uid
         self._by_kind[key.kind, key.namespace].add(uid)
+        self._by_phase[key.kind, key.namespace, phase].add(uid)
         if owner:
             self._by_owner[owner].add(uid)
         return _Freshness.NEW
+
+    def _is_confirmed(self, obj: Object) -> bool:
+        """Return whether the cache has this version of the object, from a watch or a list."""
+        held = self._objects.get(uid_of(obj))
+        is_cached = held is not None and held.version == resource_version(obj)
+        return is_cached and uid_of(obj) not in self._unconfirmed
 
     def _namesake(self, obj: Object) -> "_Held | None":
         """Return the cached object that has the same name but another uid, or None."""
@@ -321,6 +335,7 @@ class Cache:
         if self._uids.get(held.key) == held.uid:
             del self._uids[held.key]
         _discard_from(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
+        _discard_from(self._by_phase, (held.key.kind, held.key.namespace, held.phase), held.uid)
         if held.owner:
             _discard_from(self._by_owner, held.owner, held.uid)
 

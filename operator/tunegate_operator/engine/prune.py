@@ -53,12 +53,26 @@ MAX_STATUS = 128 * 1024
 write it: its statuses have at most 32 KiB."""
 
 
-def prune(obj: Object) -> Object:
-    """Return the fields of an object that decisions read.
+def prune(obj: Object) -> tuple[Object, bytes]:
+    """Return the fields of an object that decisions read, and the same as JSON.
 
     Never write the result to the cluster: it lacks, for example, the labels and annotations that other
     clients set.
     """
+    small = _with_read_fields(obj)
+    text = write_json(small)
+    if len(text) > MAX_STATUS and "status" in small and len(write_json(small["status"])) > MAX_STATUS:
+        del small["status"]
+        text = write_json(small)
+    return small, text
+
+
+def is_kept(value: str) -> bool:
+    """Return whether the value of a label or annotation is short enough to be cached."""
+    return len(write_json(value)) <= MAX_ANNOTATION
+
+
+def _with_read_fields(obj: Object) -> Object:
     metadata = obj["metadata"]
     small: Object = {field: value for field, value in metadata.items() if field in _FIELDS}
     for field, ours in (("labels", _LABELS), ("annotations", _ANNOTATIONS)):
@@ -70,18 +84,11 @@ def prune(obj: Object) -> Object:
         small["ownerReferences"] = owners
     if obj["kind"] in FETCHED_KINDS:
         return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": small}
-    result = {field: value for field, value in obj.items() if field not in ("metadata", "spec", "status")}
+    result = {field: value for field, value in obj.items() if field not in ("metadata", "spec")}
     result["metadata"] = small
     if "spec" in obj and obj["kind"] not in _STATUS_ONLY:
         result["spec"] = _spec(obj["kind"], obj["spec"])
-    if "status" in obj and len(write_json(obj["status"])) <= MAX_STATUS:
-        result["status"] = obj["status"]
     return result
-
-
-def is_kept(value: str) -> bool:
-    """Return whether the value of a label or annotation is short enough to be cached."""
-    return len(write_json(value)) <= MAX_ANNOTATION
 
 
 def _text(value: str) -> str:
