@@ -264,6 +264,37 @@ def test_search_by_phase_takes_no_longer_with_many_finished_objects() -> None:
     assert seconds(5000) < 10 * seconds(5)
 
 
+def test_objects_are_found_by_the_objects_that_they_name() -> None:
+    cache = Cache()
+    cache.index_references("FineTuneJob", lambda job: [Key("EvalGate", "default", job["spec"]["gate"])])
+
+    def put(name: str, version: int, gate: str, phase: str | None = None) -> None:
+        job = make(name, name, version, kind="FineTuneJob")
+        cache.put(job | {"spec": {"gate": gate}, "status": {"phase": phase} if phase else {}})
+
+    def found(gate: str) -> list[str]:
+        jobs = cache.referring_to(Key("EvalGate", "default", gate), "FineTuneJob", "Pending")
+        return [uid_of(job) for job in jobs]
+
+    put("new", 1, "golden")
+    put("pending", 2, "golden", "Pending")
+    put("ended", 3, "golden", "Failed")
+    put("other", 4, "safety", "Pending")
+    assert found("golden") == ["new", "pending"]
+    put("other", 5, "golden", "Pending")
+    put("pending", 6, "golden", "Training")
+    cache.remove("new")
+    assert found("golden") == ["other"]
+    assert found("safety") == []
+
+
+def test_references_of_objects_cannot_be_indexed_later() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1))
+    with pytest.raises(RuntimeError, match="would be missing"):
+        cache.index_references("Job", lambda _: [])
+
+
 def test_list_entry_with_other_fields_in_the_cached_version_is_found_by_a_resync() -> None:
     """The API server serves the same version with other fields if the CRD changed."""
     cache = Cache()

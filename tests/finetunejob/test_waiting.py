@@ -1,5 +1,7 @@
 """A job waits for missing inputs, and shows the reason, until the start timeout."""
 
+import timeit
+
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
@@ -158,16 +160,59 @@ def test_unavailable_api_server_is_shown_until_the_start_timeout():
     assert failure.reason == Reason.START_TIMEOUT
 
 
+def test_ended_job_is_compared_with_no_job_that_does_not_start_from_it():
+    """An operator that starts lists thousands of ended jobs while others may be pending."""
+    controller = FineTuneJobController(PodSettings("trainer"))
+
+    def make(name, version, phase=None):
+        job = make_job(name).obj() | {"status": {"phase": phase} if phase else {}}
+        job["metadata"] |= {"namespace": "default", "uid": name, "resourceVersion": str(version)}
+        return job
+
+    def seconds(pending):
+        cache = Cache()
+        cache.index_references(controller.kind, controller.references)
+        for n in range(pending):
+            cache.put(make(f"pending-{n}", n + 1, "Pending"))
+        ended = make("ended", pending + 1, "Succeeded")
+        return min(timeit.repeat(lambda: list(controller.concerns(ended, cache)), number=20, repeat=5))
+
+    assert seconds(1000) < 10 * seconds(1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [None, "left out", {"gates": 1, "stages": 2, "model": 3}, {"gates": [1], "model": {"startFrom": [1]}}],
+)
+def test_invalid_spec_names_no_object(spec):
+    job = make_job().obj() | {"spec": spec}
+    assert list(FineTuneJobController(PodSettings("trainer")).references(job)) == []
+
+
+def test_job_names_its_gates_and_the_job_that_it_starts_from():
+    stages = [{"name": "sft", "gates": [{"name": "format"}]}, {"name": "dpo"}]
+    spec = {"gates": [{"name": "golden"}], "stages": stages, "model": {"startFrom": "base"}}
+    job = make_job().obj() | {"spec": spec}
+    job["metadata"]["namespace"] = "team"
+    assert set(FineTuneJobController(PodSettings("trainer")).references(job)) == {
+        Key("EvalGate", "team", "golden"),
+        Key("EvalGate", "team", "format"),
+        Key("FineTuneJob", "team", "base"),
+    }
+
+
 @pytest.mark.parametrize("late", [ROWS, make_gate().obj()], ids=["rows", "gate"])
 def test_input_created_during_the_first_status_write_ends_the_wait(late):
     """The cache contains the response to the status write before the job's watch event, so this event
     triggers no decision."""
     cache, metadata = Cache(), {"namespace": "default", "uid": "uid", "resourceVersion": "1"}
+    controller = FineTuneJobController(PodSettings("trainer"))
+    cache.index_references(controller.kind, controller.references)
     job = make_job().obj()
     job["metadata"] |= metadata
     cache.put(job)
     changed = late | {"metadata": metadata | late["metadata"]}
-    assert [*FineTuneJobController(PodSettings("trainer")).concerns(changed, cache)] == [Key.of(job)]
+    assert [*controller.concerns(changed, cache)] == [Key.of(job)]
 
 
 def test_wait_for_data_ends_at_once_if_the_configmap_has_an_owner():

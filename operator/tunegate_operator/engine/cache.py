@@ -9,8 +9,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeVar
 
+from tunegate_operator.engine.cached_object import CachedObject, IndexEntry, References, read_sorted
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.content_cache import CONTENT_BYTES, ContentCache
 from tunegate_operator.engine.controller import EventsAbout, Refusal
@@ -18,8 +18,6 @@ from tunegate_operator.engine.objects import read_json, resource_version, uid_of
 from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
-
-_Entry = TypeVar("_Entry")
 
 REMEMBERED_DELETIONS = 10_000
 """Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
@@ -52,12 +50,11 @@ class Cache:
         self.report_store = ReportStore()
         self._read = read
         self._lock = threading.RLock()
-        self._objects: dict[str, _Held] = {}
+        self._objects: dict[str, CachedObject] = {}
         self._contents = ContentCache(content_bytes)
         self._uids: dict[Key, str] = {}
-        self._by_kind: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._by_phase: dict[tuple[str, str, str | None], set[str]] = defaultdict(set)
-        self._by_owner: dict[Owner, set[str]] = defaultdict(set)
+        self._index: dict[IndexEntry, set[str]] = defaultdict(set)
+        self._references: dict[str, References] = {}
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
@@ -74,36 +71,30 @@ class Cache:
                 return None
             held = self._objects[uid]
             text = self._contents.get(uid) if key.kind in FETCHED_KINDS else held.text
-        return self._fetch(key) if text is None else _object(text)
+        found: Object | None = self._fetch(key) if text is None else read_json(text)
+        return found
 
     def has(self, key: Key) -> bool:
         with self._lock:
             return key in self._uids
 
     def children(self, owner: Object, kind: str) -> list[Object]:
-        with self._lock:
-            children = [self._objects[uid] for uid in self._by_owner.get(Owner.of(owner), ())]
-        return _sorted(child.read() for child in children if child.key.kind == kind)
+        return read_sorted(child for child in self._find(Owner.of(owner)) if child.key.kind == kind)
 
     def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        with self._lock:
-            if phase is None:
-                groups = [self._by_kind.get((kind, namespace), set())]
-            else:
-                groups = [self._by_phase.get((kind, namespace, each), set()) for each in (None, phase)]
-            found = [self._objects[uid] for uids in groups for uid in uids]
-        return _sorted(held.read() for held in found)
+        if phase is None:
+            return read_sorted(self._find((kind, namespace)))
+        return read_sorted(self._find((kind, namespace, None), (kind, namespace, phase)))
+
+    def referring_to(self, key: Key, kind: str, phase: str) -> list[Object]:
+        found = self._find((kind, key))
+        return read_sorted(held for held in found if held.phase in (None, phase))
 
     def all_of_kind(self, kind: str) -> list[Object]:
         """Return the objects of a kind in all namespaces."""
         with self._lock:
-            found = [
-                self._objects[uid]
-                for (each, _), uids in self._by_kind.items()
-                if each == kind
-                for uid in uids
-            ]
-        return _sorted(held.read() for held in found)
+            found = [held for held in self._objects.values() if held.key.kind == kind]
+        return read_sorted(found)
 
     def read_namespace(self, name: str) -> Object | None:
         return self._read_from_cluster(Key("Namespace", name, name))
@@ -151,19 +142,30 @@ class Cache:
                 owner = above if above and above.key.namespace == owner.key.namespace else None
         return found
 
+    def _find(self, *entries: IndexEntry) -> list[CachedObject]:
+        with self._lock:
+            return [self._objects[uid] for entry in entries for uid in self._index.get(entry, ())]
+
     # Writing
+
+    def index_references(self, kind: str, references: References) -> None:
+        """Index the objects of ``kind`` by the objects that they name, for :meth:`referring_to`. The cache
+        must be empty."""
+        if self._objects:
+            raise RuntimeError("the references of cached objects would be missing in the index")
+        self._references[kind] = references
 
     def apply(self, event: WatchEvent) -> bool:
         """Apply a watch event. Returns whether the objects that the event concerns must be reconciled.
 
         Returns False for an event with an older state, for a repeated deletion, and for a LISTED event with
-        the cached version. Returns True for the first event after the operator itself wrote an object, even if
-        the cache has this state already, because decisions made before the write have to be repeated.
+        the cached version. Returns True for the first event after the operator itself wrote an object, even
+        if the cache has this state already, because decisions made before the write have to be repeated.
         """
         with self._lock:
             if event.type == "DELETED":
                 return self._apply_deletion(event.obj)
-            # The fields of listed objects are not compared, because there may be thousands: a resync does that.
+            # A resync compares the fields of listed objects. Here this would delay new objects.
             if event.type == "LISTED" and self._is_confirmed(event.obj):
                 return False
             if self._apply_object(event.obj) is _Freshness.OLD:
@@ -301,12 +303,12 @@ class Cache:
         first_seen = held.first_seen if held else self._added
         phase = (obj.get("status") or {}).get("phase")
         phase = phase if isinstance(phase, str) else None  # the schema that requires a string may be missing
-        self._objects[uid] = _Held(uid, key, version, owner, phase, first_seen, text)
+        references = tuple(self._references[key.kind](obj)) if key.kind in self._references else ()
+        new = CachedObject(uid, key, version, owner, phase, references, first_seen, text)
+        self._objects[uid] = new
         self._uids[key] = uid
-        self._by_kind[key.kind, key.namespace].add(uid)
-        self._by_phase[key.kind, key.namespace, phase].add(uid)
-        if owner:
-            self._by_owner[owner].add(uid)
+        for entry in new.index_entries():
+            self._index[entry].add(uid)
         return _Freshness.NEW
 
     def _is_confirmed(self, obj: Object) -> bool:
@@ -315,7 +317,7 @@ class Cache:
         is_cached = held is not None and held.version == resource_version(obj)
         return is_cached and uid_of(obj) not in self._unconfirmed
 
-    def _namesake(self, obj: Object) -> "_Held | None":
+    def _namesake(self, obj: Object) -> CachedObject | None:
         """Return the cached object that has the same name but another uid, or None."""
         uid = self._uids.get(Key.of(obj), uid_of(obj))
         return self._objects[uid] if uid != uid_of(obj) else None
@@ -330,36 +332,20 @@ class Cache:
         self._events.pop(uid, None)
         self._record_deletion(uid, owner or (held.owner if held else None), version)
 
-    def _unlink(self, held: "_Held") -> None:
-        """Remove an object from the indexes, and remove index entries that are then empty."""
+    def _unlink(self, held: CachedObject) -> None:
+        """Remove an object from the index, and remove index entries that are then empty."""
         if self._uids.get(held.key) == held.uid:
             del self._uids[held.key]
-        _discard_from(self._by_kind, (held.key.kind, held.key.namespace), held.uid)
-        _discard_from(self._by_phase, (held.key.kind, held.key.namespace, held.phase), held.uid)
-        if held.owner:
-            _discard_from(self._by_owner, held.owner, held.uid)
+        for entry in held.index_entries():
+            self._index[entry].discard(held.uid)
+            if not self._index[entry]:
+                del self._index[entry]
 
     def _record_deletion(self, uid: str, owner: Owner | None, version: int) -> None:
         before = self._deleted.get(uid, _NO_DELETION)
         self._deleted[uid] = _Deletion(owner or before.owner, max(version, before.version))
         if len(self._deleted) > REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A cached object as JSON text, with the fields that the indexes use."""
-
-    uid: str
-    key: Key
-    version: int
-    owner: Owner | None
-    phase: str | None
-    first_seen: int
-    text: bytes
-
-    def read(self) -> Object:
-        return _object(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,20 +366,3 @@ class _Freshness(Enum):
     NEW = auto()
     SAME = auto()
     OLD = auto()
-
-
-def _object(text: bytes) -> Object:
-    obj: Object = read_json(text)
-    return obj
-
-
-def _discard_from(index: dict[_Entry, set[str]], entry: _Entry, uid: str) -> None:
-    uids = index.get(entry, set())
-    uids.discard(uid)
-    if not uids:
-        index.pop(entry, None)
-
-
-def _sorted(objects: Iterable[Object]) -> list[Object]:
-    """Sort by creation time, oldest first. Objects created in the same second are sorted by name."""
-    return sorted(objects, key=lambda o: (o["metadata"].get("creationTimestamp", ""), o["metadata"]["name"]))

@@ -181,6 +181,11 @@ class View(Protocol):
         there are thousands of finished jobs."""
         ...
 
+    def referring_to(self, key: Key, kind: str, phase: str) -> list[Object]:
+        """Return the objects of ``kind`` that name the object ``key`` (:meth:`Controller.references`), and
+        whose status has this phase or no phase yet."""
+        ...
+
     def read_namespace(self, name: str) -> Object | None:
         """Read a Namespace from the cluster; None if it does not exist. On a laptop there are no Namespaces.
 
@@ -212,6 +217,11 @@ class Controller(Protocol):
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """Return what to do about ``obj``, or None if the controller leaves it alone, for example because it
         is being deleted."""
+        ...
+
+    def references(self, obj: Object) -> Iterable[Key]:
+        """Return the keys of the objects that ``obj``, an object of this controller's kind, names and may
+        wait for. The spec may be invalid."""
         ...
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:

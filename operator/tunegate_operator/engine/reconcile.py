@@ -94,6 +94,8 @@ class Reconciler:
         self._cache = cache
         self._queue = queue
         self._controllers = {controller.kind: controller for controller in controllers}
+        for controller in self._controllers.values():
+            cache.index_references(controller.kind, controller.references)
         self._clock = clock
         self._progress_interval = progress_interval
         self._observe = observe

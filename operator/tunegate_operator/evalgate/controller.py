@@ -37,6 +37,10 @@ class EvalGateController:
             warnings = tuple(map(_about_results, observed.unreadable[:1]))
         return Decision(status.to_wire(), actions, warnings=warnings)
 
+    def references(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
+        """Return no keys: :meth:`concerns` finds the gates of a changed object."""
+        return ()
+
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the gates that a changed object concerns.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from tunegate_api.meta import cut, find_condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -115,24 +116,30 @@ class FineTuneJobController:
         """Return the arguments that name the job in a ``tunegate`` command."""
         return self._pods.command_arguments(obj["metadata"]["name"], obj["metadata"]["namespace"])
 
+    def references(self, obj: Object) -> Iterable[Key]:
+        """Return the keys of the gates of a job, and of the job in its ``model.startFrom``."""
+        namespace, started_from = obj["metadata"].get("namespace", "default"), start_from(obj)
+        if isinstance(started_from, str):
+            yield Key(self.kind, namespace, started_from)
+        for name in _gate_names(obj):
+            yield Key("EvalGate", namespace, name)
+
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the jobs that may wait for a changed object: an EvalGate that they name, a ConfigMap that
         pods read or that has scores for their review, or a new or ended job that they start from."""
-        namespace = changed["metadata"].get("namespace", "default")
-        if changed["kind"] == "EvalGate":  # a job that has its request needs no gate
-            name, pending = changed["metadata"]["name"], view.of_kind(self.kind, namespace, Phase.PENDING)
-            return [Key.of(job) for job in pending if name in _gate_names(job)]
+        phase = (changed.get("status") or {}).get("phase")
+        is_new_or_ended_job = changed["kind"] == self.kind and phase in (None, *_FINAL)
+        if changed["kind"] == "EvalGate" or is_new_or_ended_job:
+            # A job that is no longer pending needs neither its gates nor the job that it starts from.
+            return [Key.of(job) for job in view.referring_to(Key.of(changed), self.kind, Phase.PENDING)]
         if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
             # A ConfigMap that lost the label of scores does not name the job that it had scores for.
+            namespace = changed["metadata"].get("namespace", "default")
             phases = (Phase.PENDING, Phase.AWAITING_REVIEW)
             keys = [Key.of(job) for phase in phases for job in view.of_kind(self.kind, namespace, phase)]
             labels = changed["metadata"].get("labels") or {}
             reviewed = Key(self.kind, namespace, labels.get(REVIEW_LABEL, ""))
             return dict.fromkeys([*keys, reviewed] if view.has(reviewed) else keys)
-        if changed["kind"] == self.kind and (changed.get("status") or {}).get("phase") in (None, *_FINAL):
-            name = changed["metadata"]["name"]
-            pending = view.of_kind(self.kind, namespace, Phase.PENDING)
-            return [Key.of(job) for job in pending if start_from(job) == name]
         return []
 
 
@@ -295,7 +302,10 @@ def start_from(job: Object) -> str | None:
 def _gate_names(job: Object) -> set[str]:
     """Return the names of a job's gates. The spec may be invalid."""
     spec = job.get("spec")
-    spec = spec if isinstance(spec, dict) else {}
-    stages = [stage for stage in spec.get("stages") or [] if isinstance(stage, dict)]
-    lists = [spec.get("gates"), *(stage.get("gates") for stage in stages)]
-    return {str(g.get("name")) for gates in lists for g in gates or [] if isinstance(g, dict)}
+    stages = [spec, *_dicts(spec.get("stages"))] if isinstance(spec, dict) else []
+    return {str(gate.get("name")) for stage in stages for gate in _dicts(stage.get("gates"))}
+
+
+def _dicts(value: Any) -> list[Object]:
+    """Return the dicts of a list; no dicts if the value is not a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

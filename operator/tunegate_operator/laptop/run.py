@@ -395,5 +395,8 @@ class _FilteredController:
             return None
         return self._controller.decide(obj, view, now)
 
+    def references(self, obj: Object) -> Iterable[Key]:
+        return self._controller.references(obj)
+
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         return self._controller.concerns(changed, view)

@@ -1,0 +1,49 @@
+"""One object of the cache, and the entries of the index that find it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import read_json
+from tunegate_operator.engine.owners import Owner
+
+References = Callable[[Object], Iterable[Key]]
+"""Returns the keys of the objects that an object names in its spec. The spec may be invalid."""
+IndexEntry = tuple[str, str] | tuple[str, str, str | None] | Owner | tuple[str, Key]
+"""What objects are found by: kind and namespace, also with a phase; the controlling owner; or kind, and the
+key of an object that they name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedObject:
+    """A cached object as JSON text, with the fields that the index uses."""
+
+    uid: str
+    key: Key
+    version: int
+    owner: Owner | None
+    phase: str | None
+    references: tuple[Key, ...]
+    """Keys of the objects that this object names in its spec."""
+    first_seen: int
+    text: bytes
+
+    def read(self) -> Object:
+        obj: Object = read_json(self.text)
+        return obj
+
+    def index_entries(self) -> Iterator[IndexEntry]:
+        """Yield the entries of the index that contain the uid of this object."""
+        yield self.key.kind, self.key.namespace
+        yield self.key.kind, self.key.namespace, self.phase
+        if self.owner:
+            yield self.owner
+        for key in self.references:
+            yield self.key.kind, key
+
+
+def read_sorted(found: Iterable[CachedObject]) -> list[Object]:
+    """Read objects, and sort them by creation time, oldest first. Objects created in the same second are
+    sorted by name."""
+    objects = (held.read() for held in found)
+    return sorted(objects, key=lambda o: (o["metadata"].get("creationTimestamp", ""), o["metadata"]["name"]))
