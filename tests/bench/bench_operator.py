@@ -385,12 +385,12 @@ def cost_of_stored_jobs() -> list[Measure]:
 
 def wait_after_a_long_list() -> list[Measure]:
     """Measure the time from a job's creation to its first status, while Kopf still handles a list of 5,000
-    finished jobs."""
+    finished jobs, and the time from the operator's start to this status."""
     with cluster(controllers="garbage-collector-controller,serviceaccount-controller") as (server, api):
         finished = run_one_job()[:1]
         with ThreadPoolExecutor(32) as pool:
             list(pool.map(lambda n: copy_job(api, finished, n), range(LISTED_JOBS)))
-        log = server.folder / "operator.log"
+        log, started = server.folder / "operator.log", time.monotonic()
         with operator(server, log) as command:
             eventually(
                 lambda: "started reconciling" in log.read_text(), seconds=120, what="the operator leads"
@@ -400,12 +400,13 @@ def wait_after_a_long_list() -> list[Measure]:
             eventually(
                 lambda: "phase" in _job(api, "after-the-list").get("status", {}), seconds=120, what="decided"
             )
-            waited = time.monotonic() - began
+            decided = time.monotonic()
             time.sleep(RESYNC_SECONDS)
             memory = psutil.Process(command.process.pid).memory_info().rss / 10**6
     name = f"{LISTED_JOBS} listed jobs"
     return [
-        Measure(f"job applied to its first status, {name}", round(waited, 2), "s", "< 3"),
+        Measure(f"job applied to its first status, {name}", round(decided - began, 2), "s", "< 3"),
+        Measure(f"operator started to this status, {name}", round(decided - started, 2), "s", ""),
         Measure(f"memory, {name}", round(memory), "MB", "<= 200"),
     ]
 
