@@ -1,10 +1,12 @@
-"""Names and labels of the objects that the operator creates.
+"""Names and labels of the objects that the operator creates, and names of gates in specs.
 
 Names are deterministic, so a decision that is repeated finds the objects that it created before.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tunegate_api import GROUP
 from tunegate_api.contract import Role
@@ -105,6 +107,19 @@ def scores_name(job: str, reviewer: str) -> str:
     the same for every job of this name. The digest includes the job's name, because a long name is cut."""
     digest = hashlib.sha256(f"{job}/{reviewer}".encode()).hexdigest()
     return _bounded(job, ["scores", digest[:10]])
+
+
+def gate_names(job: Mapping[str, Any]) -> set[str]:
+    """Return the names of the EvalGates of a FineTuneJob and of its stages. The spec may be invalid."""
+    spec = job.get("spec")
+    stages = [spec, *_dicts(spec.get("stages"))] if isinstance(spec, dict) else []
+    names = [gate.get("name") for stage in stages for gate in _dicts(stage.get("gates"))]
+    return {name for name in names if isinstance(name, str)}
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    """Return the dicts of a list; no dicts if the value is not a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def records_name(gate: str, uid: str) -> str:

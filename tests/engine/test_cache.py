@@ -252,7 +252,7 @@ def test_object_whose_phase_is_not_a_string_matches_every_phase() -> None:
 
 
 def test_search_by_phase_takes_no_longer_with_many_finished_objects() -> None:
-    """Each finished job in a list causes one search for the jobs that wait for it."""
+    """Each ConfigMap that changes causes a search for pending jobs."""
 
     def seconds(finished: int) -> float:
         cache = Cache()
@@ -264,42 +264,41 @@ def test_search_by_phase_takes_no_longer_with_many_finished_objects() -> None:
     assert seconds(5000) < 10 * seconds(5)
 
 
-def test_objects_are_found_by_the_objects_that_they_name() -> None:
+def test_objects_are_found_by_the_objects_that_they_wait_for() -> None:
     cache = Cache()
-    cache.index_references("FineTuneJob", lambda job: [Key("EvalGate", "default", job["spec"]["gate"])])
+    cache.index_waiting("FineTuneJob", lambda job: [Key("EvalGate", "default", each) for each in job["spec"]])
 
-    def put(name: str, version: int, gate: str, phase: str | None = None) -> None:
-        job = make(name, name, version, kind="FineTuneJob")
-        cache.put(job | {"spec": {"gate": gate}, "status": {"phase": phase} if phase else {}})
+    def put(name: str, version: int, *gates: str) -> None:
+        cache.put(make(name, name, version, kind="FineTuneJob") | {"spec": list(gates)})
 
-    def found(gate: str) -> list[str]:
-        jobs = cache.referring_to(Key("EvalGate", "default", gate), "FineTuneJob", "Pending")
-        return [uid_of(job) for job in jobs]
+    def waiting(gate: str) -> list[str]:
+        return [key.name for key in cache.waiting_for(Key("EvalGate", "default", gate), "FineTuneJob")]
 
-    put("new", 1, "golden")
-    put("pending", 2, "golden", "Pending")
-    put("ended", 3, "golden", "Failed")
-    put("other", 4, "safety", "Pending")
-    assert found("golden") == ["new", "pending"]
-    put("other", 5, "golden", "Pending")
-    put("pending", 6, "golden", "Training")
-    cache.remove("new")
-    assert found("golden") == ["other"]
-    assert found("safety") == []
+    put("second", 2, "golden")
+    put("first", 1, "golden", "safety")
+    assert waiting("golden") == ["second", "first"]
+    put("second", 3, "safety")
+    put("first", 4, "safety")
+    assert waiting("golden") == []
+    cache.remove("second")
+    assert waiting("safety") == ["first"]
 
 
-def test_references_of_objects_cannot_be_indexed_later() -> None:
+def test_objects_that_wait_must_be_indexed_from_the_beginning() -> None:
     cache = Cache()
+    with pytest.raises(LookupError, match="call index_waiting"):
+        cache.waiting_for(Key("EvalGate", "default", "golden"), "FineTuneJob")
     cache.put(make("a", "1", 1))
     with pytest.raises(RuntimeError, match="would be missing"):
-        cache.index_references("Job", lambda _: [])
+        cache.index_waiting("Job", lambda _: [])
 
 
-def test_list_entry_with_other_fields_in_the_cached_version_is_found_by_a_resync() -> None:
+def test_other_fields_in_the_cached_version_are_found_by_a_resync_only() -> None:
     """The API server serves the same version with other fields if the CRD changed."""
     cache = Cache()
     cache.apply(WatchEvent("LISTED", make("a", "1", 5)))
     changed = make("a", "1", 5) | {"status": {"phase": "Pending"}}
+    assert not cache.apply(WatchEvent("LISTED", changed))
     assert [event.type for event in resync(cache, [changed], cache.mark())] == ["MODIFIED"]
 
 

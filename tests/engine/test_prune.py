@@ -32,6 +32,12 @@ def size(obj: Object) -> int:
     return len(write_json(obj))
 
 
+def pruned(obj: Object) -> Object:
+    small, text = prune(obj)
+    assert text == write_json(small)
+    return small
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
@@ -46,7 +52,7 @@ def size(obj: Object) -> int:
     ],
 )
 def test_oversized_spec_is_not_cached_but_reported_as_a_problem(manifest: Object) -> None:
-    held = prune(manifest)[0]
+    held = pruned(manifest)
     assert size(held) < 1024
     (problem,) = find_problems(manifest)
     assert problem.where == "spec"
@@ -61,8 +67,8 @@ def test_spec_is_kept_up_to_the_size_limit(manifest: Object) -> None:
         return changed(manifest, {"spec.note": "x" * (total - rest)})
 
     limit = MAX_SPEC_BYTES[manifest["kind"]]
-    assert prune(with_bytes(limit))[0] == with_bytes(limit)
-    assert prune(with_bytes(limit + 1))[0]["spec"] != with_bytes(limit + 1)["spec"]
+    assert pruned(with_bytes(limit)) == with_bytes(limit)
+    assert pruned(with_bytes(limit + 1))["spec"] != with_bytes(limit + 1)["spec"]
 
 
 @pytest.mark.parametrize("name", [CONTINUE_ANNOTATION, DISCARD_ANNOTATION])
@@ -71,8 +77,8 @@ def test_long_annotation_is_replaced_by_an_empty_text(name: str) -> None:
         return changed(finetunejob(), {"metadata.annotations": {name: text}})
 
     short = annotated("x" * (MAX_ANNOTATION - 2))
-    assert prune(short)[0] == short
-    assert prune(annotated("x" * (MAX_ANNOTATION - 1)))[0] == annotated("")
+    assert pruned(short) == short
+    assert pruned(annotated("x" * (MAX_ANNOTATION - 1))) == annotated("")
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "EvalGate", "Job", "Pod"])
@@ -81,5 +87,5 @@ def test_oversized_status_is_dropped(kind: str) -> None:
         metadata = {"name": "orders", "namespace": "default"}
         return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "status": {"message": message}}
 
-    assert prune(reporting("x"))[0] == reporting("x")
-    assert size(prune(reporting("x" * MAX_STATUS))[0]) < 1024
+    assert pruned(reporting("x")) == reporting("x")
+    assert size(pruned(reporting("x" * MAX_STATUS))) < 1024

@@ -62,7 +62,7 @@ class FunctionController:
         self.decisions += 1
         return self._decide(obj, view, now)
 
-    def references(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
+    def waits_for(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
         return []
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's

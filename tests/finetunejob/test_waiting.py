@@ -171,7 +171,7 @@ def test_ended_job_is_compared_with_no_job_that_does_not_start_from_it():
 
     def seconds(pending):
         cache = Cache()
-        cache.index_references(controller.kind, controller.references)
+        cache.index_waiting(controller.kind, controller.waits_for)
         for n in range(pending):
             cache.put(make(f"pending-{n}", n + 1, "Pending"))
         ended = make("ended", pending + 1, "Succeeded")
@@ -182,23 +182,34 @@ def test_ended_job_is_compared_with_no_job_that_does_not_start_from_it():
 
 @pytest.mark.parametrize(
     "spec",
-    [None, "left out", {"gates": 1, "stages": 2, "model": 3}, {"gates": [1], "model": {"startFrom": [1]}}],
+    [
+        None,
+        "left out",
+        {"gates": 1, "stages": 2, "model": 3},
+        {"gates": [1, {"name": 2}], "stages": [3], "model": {"startFrom": [4]}},
+    ],
 )
-def test_invalid_spec_names_no_object(spec):
+def test_job_with_an_invalid_spec_waits_for_no_object(spec):
     job = make_job().obj() | {"spec": spec}
-    assert list(FineTuneJobController(PodSettings("trainer")).references(job)) == []
+    assert list(FineTuneJobController(PodSettings("trainer")).waits_for(job)) == []
 
 
-def test_job_names_its_gates_and_the_job_that_it_starts_from():
+@pytest.mark.parametrize("status", [{}, {"phase": Phase.PENDING}], ids=["new", "pending"])
+def test_job_waits_for_its_gates_and_the_job_that_it_starts_from(status):
     stages = [{"name": "sft", "gates": [{"name": "format"}]}, {"name": "dpo"}]
     spec = {"gates": [{"name": "golden"}], "stages": stages, "model": {"startFrom": "base"}}
-    job = make_job().obj() | {"spec": spec}
+    job = make_job().obj() | {"spec": spec, "status": status}
     job["metadata"]["namespace"] = "team"
-    assert set(FineTuneJobController(PodSettings("trainer")).references(job)) == {
+    assert set(FineTuneJobController(PodSettings("trainer")).waits_for(job)) == {
         Key("EvalGate", "team", "golden"),
         Key("EvalGate", "team", "format"),
         Key("FineTuneJob", "team", "base"),
     }
+
+
+def test_job_that_has_started_waits_for_no_object():
+    job = make_job().obj() | {"status": {"phase": Phase.TRAINING}}
+    assert list(FineTuneJobController(PodSettings("trainer")).waits_for(job)) == []
 
 
 @pytest.mark.parametrize("late", [ROWS, make_gate().obj()], ids=["rows", "gate"])
@@ -207,7 +218,7 @@ def test_input_created_during_the_first_status_write_ends_the_wait(late):
     triggers no decision."""
     cache, metadata = Cache(), {"namespace": "default", "uid": "uid", "resourceVersion": "1"}
     controller = FineTuneJobController(PodSettings("trainer"))
-    cache.index_references(controller.kind, controller.references)
+    cache.index_waiting(controller.kind, controller.waits_for)
     job = make_job().obj()
     job["metadata"] |= metadata
     cache.put(job)

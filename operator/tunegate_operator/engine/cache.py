@@ -1,4 +1,4 @@
-"""Cache the objects of the cluster, indexed by name, kind and owner.
+"""Cache the objects of the cluster, indexed by name, kind, phase, owner, and what they wait for.
 
 Watches, lists and the answers to the operator's own requests update the cache.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tunegate_operator.engine.cached_object import CachedObject, IndexEntry, References, read_sorted
+from tunegate_operator.engine.cached_object import CachedObject, IndexEntry, WaitsFor, read_sorted
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.content_cache import CONTENT_BYTES, ContentCache
 from tunegate_operator.engine.controller import EventsAbout, Refusal
@@ -54,7 +54,7 @@ class Cache:
         self._contents = ContentCache(content_bytes)
         self._uids: dict[Key, str] = {}
         self._index: dict[IndexEntry, set[str]] = defaultdict(set)
-        self._references: dict[str, References] = {}
+        self._waits_for: dict[str, WaitsFor] = {}
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
@@ -86,9 +86,10 @@ class Cache:
             return read_sorted(self._find((kind, namespace)))
         return read_sorted(self._find((kind, namespace, None), (kind, namespace, phase)))
 
-    def referring_to(self, key: Key, kind: str, phase: str) -> list[Object]:
-        found = self._find((kind, key))
-        return read_sorted(held for held in found if held.phase in (None, phase))
+    def waiting_for(self, key: Key, kind: str) -> list[Key]:
+        if kind not in self._waits_for:
+            raise LookupError(f"call index_waiting to find the {kind}s that wait for another object")
+        return [held.key for held in sorted(self._find((kind, key)), key=lambda held: held.first_seen)]
 
     def all_of_kind(self, kind: str) -> list[Object]:
         """Return the objects of a kind in all namespaces."""
@@ -148,24 +149,25 @@ class Cache:
 
     # Writing
 
-    def index_references(self, kind: str, references: References) -> None:
-        """Index the objects of ``kind`` by the objects that they name, for :meth:`referring_to`. The cache
-        must be empty."""
-        if self._objects:
-            raise RuntimeError("the references of cached objects would be missing in the index")
-        self._references[kind] = references
+    def index_waiting(self, kind: str, waits_for: WaitsFor) -> None:
+        """Index the objects of ``kind`` by the objects that they may wait for, for :meth:`waiting_for`. The
+        cache must be empty."""
+        with self._lock:
+            if self._objects:
+                raise RuntimeError("cached objects would be missing in the index")
+            self._waits_for[kind] = waits_for
 
     def apply(self, event: WatchEvent) -> bool:
         """Apply a watch event. Returns whether the objects that the event concerns must be reconciled.
 
-        Returns False for an event with an older state, for a repeated deletion, and for a LISTED event with
-        the cached version. Returns True for the first event after the operator itself wrote an object, even
-        if the cache has this state already, because decisions made before the write have to be repeated.
+        Returns True for the first event after the operator itself wrote an object, even if the cache has this
+        state already, because decisions made before the write have to be repeated. Otherwise returns False
+        for an event with an older state, for a repeated deletion, and for a LISTED event with the cached
+        version, whose fields are compared only by :meth:`resync`.
         """
         with self._lock:
             if event.type == "DELETED":
                 return self._apply_deletion(event.obj)
-            # A resync compares the fields of listed objects. Here this would delay new objects.
             if event.type == "LISTED" and self._is_confirmed(event.obj):
                 return False
             if self._apply_object(event.obj) is _Freshness.OLD:
@@ -287,6 +289,9 @@ class Cache:
             return _Freshness.OLD
         if held and version == held.version and (held.text == text or held.read() == obj):
             return _Freshness.SAME  # otherwise the CRD changed, and serves the same version with other fields
+        phase = (obj.get("status") or {}).get("phase")
+        phase = phase if isinstance(phase, str) else None  # the schema that requires a string may be missing
+        waits_for = tuple(self._waits_for[key.kind](obj)) if key.kind in self._waits_for else ()
         namesake = self._namesake(obj)
         if namesake:
             # Two objects with one name: the older one was deleted, even if no event reported it.
@@ -301,10 +306,7 @@ class Cache:
         else:
             self._added += 1
         first_seen = held.first_seen if held else self._added
-        phase = (obj.get("status") or {}).get("phase")
-        phase = phase if isinstance(phase, str) else None  # the schema that requires a string may be missing
-        references = tuple(self._references[key.kind](obj)) if key.kind in self._references else ()
-        new = CachedObject(uid, key, version, owner, phase, references, first_seen, text)
+        new = CachedObject(uid, key, version, owner, phase, waits_for, first_seen, text)
         self._objects[uid] = new
         self._uids[key] = uid
         for entry in new.index_entries():
@@ -312,7 +314,8 @@ class Cache:
         return _Freshness.NEW
 
     def _is_confirmed(self, obj: Object) -> bool:
-        """Return whether the cache has this version of the object, from a watch or a list."""
+        """Return whether the cache has this version of the object, and no write of the operator waits for its
+        first event."""
         held = self._objects.get(uid_of(obj))
         is_cached = held is not None and held.version == resource_version(obj)
         return is_cached and uid_of(obj) not in self._unconfirmed

@@ -7,11 +7,11 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import read_json
 from tunegate_operator.engine.owners import Owner
 
-References = Callable[[Object], Iterable[Key]]
-"""Returns the keys of the objects that an object names in its spec. The spec may be invalid."""
+WaitsFor = Callable[[Object], Iterable[Key]]
+"""Returns the keys of the objects that an object may wait for, see ``controller.Controller.waits_for``."""
 IndexEntry = tuple[str, str] | tuple[str, str, str | None] | Owner | tuple[str, Key]
 """What objects are found by: kind and namespace, also with a phase; the controlling owner; or kind, and the
-key of an object that they name."""
+key of an object that they may wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,10 @@ class CachedObject:
     version: int
     owner: Owner | None
     phase: str | None
-    references: tuple[Key, ...]
-    """Keys of the objects that this object names in its spec."""
+    waits_for: tuple[Key, ...]
+    """Keys of the objects that this object may wait for."""
     first_seen: int
+    """Number of objects that the cache had added when it added this object."""
     text: bytes
 
     def read(self) -> Object:
@@ -38,7 +39,7 @@ class CachedObject:
         yield self.key.kind, self.key.namespace, self.phase
         if self.owner:
             yield self.owner
-        for key in self.references:
+        for key in self.waits_for:
             yield self.key.kind, key
 
 

@@ -181,9 +181,9 @@ class View(Protocol):
         there are thousands of finished jobs."""
         ...
 
-    def referring_to(self, key: Key, kind: str, phase: str) -> list[Object]:
-        """Return the objects of ``kind`` that name the object ``key`` (:meth:`Controller.references`), and
-        whose status has this phase or no phase yet."""
+    def waiting_for(self, key: Key, kind: str) -> list[Key]:
+        """Return the keys of the objects of ``kind`` that wait for the object ``key``, see
+        :meth:`Controller.waits_for`. The object need not exist."""
         ...
 
     def read_namespace(self, name: str) -> Object | None:
@@ -219,9 +219,9 @@ class Controller(Protocol):
         is being deleted."""
         ...
 
-    def references(self, obj: Object) -> Iterable[Key]:
-        """Return the keys of the objects that ``obj``, an object of this controller's kind, names and may
-        wait for. The spec may be invalid."""
+    def waits_for(self, obj: Object) -> Iterable[Key]:
+        """Return the keys of objects that ``obj``, an object of this controller's kind, names and may wait
+        for. The cache indexes ``obj`` by these keys for :meth:`View.waiting_for`. The spec may be invalid."""
         ...
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:

@@ -95,7 +95,7 @@ class Reconciler:
         self._queue = queue
         self._controllers = {controller.kind: controller for controller in controllers}
         for controller in self._controllers.values():
-            cache.index_references(controller.kind, controller.references)
+            cache.index_waiting(controller.kind, controller.waits_for)
         self._clock = clock
         self._progress_interval = progress_interval
         self._observe = observe

@@ -7,15 +7,7 @@ from pydantic import ValidationError
 
 from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, RecordedBaseline
 from tunegate_operator.engine.cluster import Object
-
-
-def names_gate(job: Object, gate: str) -> bool:
-    """Whether a FineTuneJob names the gate. The spec of the job may be invalid."""
-    spec = job.get("spec")
-    spec = spec if isinstance(spec, dict) else {}
-    stages = [stage for stage in spec.get("stages") or () if isinstance(stage, dict)]
-    lists = [spec.get("gates"), *(stage.get("gates") for stage in stages)]
-    return any(isinstance(g, dict) and g.get("name") == gate for gates in lists for g in gates or ())
+from tunegate_operator.names import gate_names
 
 
 def with_baselines(
@@ -27,7 +19,7 @@ def with_baselines(
     creation time of the newest job that lists it, so the same jobs always give the same list. The status of a
     job can be trusted, because only the operator writes it.
     """
-    found = [baseline for job in jobs if names_gate(job, gate) for baseline in _baselines(job)]
+    found = [baseline for job in jobs if gate in gate_names(job) for baseline in _baselines(job)]
     latest: dict[tuple[str, str], RecordedBaseline] = {}
     for baseline in (*known, *found):
         identity = (baseline.key, baseline.sha256)

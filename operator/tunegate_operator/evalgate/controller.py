@@ -8,12 +8,13 @@ from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.engine.problems import problems_of
-from tunegate_operator.evalgate.baselines import names_gate, with_baselines
+from tunegate_operator.evalgate.baselines import with_baselines
 from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.decide import decide, refuse
 from tunegate_operator.evalgate.looks import has_new_looks
 from tunegate_operator.evalgate.observe import Unreadable, observe
 from tunegate_operator.evalgate.records import read_records
+from tunegate_operator.names import gate_names
 
 
 class EvalGateController:
@@ -37,8 +38,8 @@ class EvalGateController:
             warnings = tuple(map(_about_results, observed.unreadable[:1]))
         return Decision(status.to_wire(), actions, warnings=warnings)
 
-    def references(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
-        """Return no keys: :meth:`concerns` finds the gates of a changed object."""
+    def waits_for(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
+        """Return no keys: :meth:`concerns` finds the gates that a changed object concerns."""
         return ()
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
@@ -56,12 +57,9 @@ class EvalGateController:
             judged = {result["name"] for result in (status.get("final") or {}).get("gates", [])}
             if not judged and not any(map(status.get, ("baselines", "calibrations", "checkpoints"))):
                 return []
-            gates = view.of_kind(self.kind, namespace)
-            return [
-                Key.of(gate)
-                for gate in gates
-                if gate["metadata"]["name"] in judged or _has_news(gate, changed)
-            ]
+            named = [view.get(Key(self.kind, namespace, gate)) for gate in gate_names(changed) - judged]
+            new = {gate["metadata"]["name"] for gate in named if gate and _has_news(gate, changed)}
+            return [Key(self.kind, namespace, gate) for gate in sorted(judged | new)]
         return []
 
 
@@ -76,11 +74,9 @@ def _about_results(unreadable: Unreadable) -> Event:
 
 
 def _has_news(gate: Object, job: Object) -> bool:
-    """Whether the status of a job with this gate has baselines, error rates or evaluations that the gate's
-    status does not include yet."""
+    """Whether the status of a job that names this gate has baselines, error rates or evaluations that the
+    gate's status does not include yet."""
     name = gate["metadata"]["name"]
-    if not names_gate(job, name):
-        return False
     try:
         known = parse_status(gate, EvalGateStatus)
     except UnreadableStatusError:

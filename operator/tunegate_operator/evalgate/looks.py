@@ -19,8 +19,7 @@ from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, CountedJob, 
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
-from tunegate_operator.evalgate.baselines import names_gate
-from tunegate_operator.names import REQUEST_KEY, request_name
+from tunegate_operator.names import REQUEST_KEY, gate_names, request_name
 
 
 def with_looks(
@@ -96,7 +95,7 @@ def _looks(gate: str, job: Object) -> _JobLooks | None:
     Checkpoints that the status of the job does not list any more count for each gate that it names.
     """
     status: Mapping[str, Any] = job.get("status") or {}
-    if not status.get("completionTime") or not names_gate(job, gate):
+    if not status.get("completionTime") or gate not in gate_names(job):
         return None
     try:
         listed = sum(_judged(gate, checkpoint) for checkpoint in status.get("checkpoints") or ())

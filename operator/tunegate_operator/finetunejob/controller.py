@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from tunegate_api.meta import cut, find_condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -25,9 +24,9 @@ from tunegate_operator.finetunejob.observe import ObservedJob, observe
 from tunegate_operator.finetunejob.status_size import below_size_limit
 from tunegate_operator.finetunejob.tracking import send_remaining_metrics
 from tunegate_operator.finetunejob.ttl import clean_up
-from tunegate_operator.names import REVIEW_LABEL
+from tunegate_operator.names import REVIEW_LABEL, gate_names
 
-_FINAL = {phase.value for phase in Phase if phase.is_final}
+_FINAL = tuple(phase.value for phase in Phase if phase.is_final)
 MAX_PROBLEMS = 10
 """How many problems of a spec the status message lists. The message counts the remaining problems."""
 
@@ -116,12 +115,15 @@ class FineTuneJobController:
         """Return the arguments that name the job in a ``tunegate`` command."""
         return self._pods.command_arguments(obj["metadata"]["name"], obj["metadata"]["namespace"])
 
-    def references(self, obj: Object) -> Iterable[Key]:
-        """Return the keys of the gates of a job, and of the job in its ``model.startFrom``."""
+    def waits_for(self, obj: Object) -> Iterable[Key]:
+        """Return the keys of the gates of a pending or new job, and of the job in its ``model.startFrom``.
+        Other jobs have recorded the gates, and need them no more."""
+        if (obj.get("status") or {}).get("phase") not in (None, Phase.PENDING):
+            return
         namespace, started_from = obj["metadata"].get("namespace", "default"), start_from(obj)
         if isinstance(started_from, str):
             yield Key(self.kind, namespace, started_from)
-        for name in _gate_names(obj):
+        for name in gate_names(obj):
             yield Key("EvalGate", namespace, name)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
@@ -130,8 +132,7 @@ class FineTuneJobController:
         phase = (changed.get("status") or {}).get("phase")
         is_new_or_ended_job = changed["kind"] == self.kind and phase in (None, *_FINAL)
         if changed["kind"] == "EvalGate" or is_new_or_ended_job:
-            # A job that is no longer pending needs neither its gates nor the job that it starts from.
-            return [Key.of(job) for job in view.referring_to(Key.of(changed), self.kind, Phase.PENDING)]
+            return view.waiting_for(Key.of(changed), self.kind)
         if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
             # A ConfigMap that lost the label of scores does not name the job that it had scores for.
             namespace = changed["metadata"].get("namespace", "default")
@@ -297,15 +298,3 @@ def start_from(job: Object) -> str | None:
     spec = job.get("spec")
     model = spec.get("model") if isinstance(spec, dict) else None
     return model.get("startFrom") if isinstance(model, dict) else None
-
-
-def _gate_names(job: Object) -> set[str]:
-    """Return the names of a job's gates. The spec may be invalid."""
-    spec = job.get("spec")
-    stages = [spec, *_dicts(spec.get("stages"))] if isinstance(spec, dict) else []
-    return {str(gate.get("name")) for stage in stages for gate in _dicts(stage.get("gates"))}
-
-
-def _dicts(value: Any) -> list[Object]:
-    """Return the dicts of a list; no dicts if the value is not a list."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

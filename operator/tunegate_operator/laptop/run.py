@@ -395,8 +395,8 @@ class _FilteredController:
             return None
         return self._controller.decide(obj, view, now)
 
-    def references(self, obj: Object) -> Iterable[Key]:
-        return self._controller.references(obj)
+    def waits_for(self, obj: Object) -> Iterable[Key]:
+        return self._controller.waits_for(obj)
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         return self._controller.concerns(changed, view)
