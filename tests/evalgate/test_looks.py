@@ -59,6 +59,20 @@ def test_checkpoints_and_final_models_of_all_jobs_count():
     )
 
 
+def test_cases_of_one_group_make_the_best_rate_more_optimistic():
+    world = World()
+    world.script.groups = [i // 4 for i in range(100)]
+    world.apply_all(make_job("first").obj())
+    world.run("first")
+    world.script.final = 92
+    run_job(world, "second")
+    found = looks(world)
+    assert found is not None
+    assert found.message == (
+        "best of 2 final models 94/100: if all are equally good, optimistic by up to 3.2 points"
+    )
+
+
 def test_deleted_job_stays_counted_and_a_restarted_operator_counts_it_once():
     world = World()
     world.apply_all(make_job("first").obj())

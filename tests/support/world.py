@@ -149,6 +149,8 @@ class Script:
     """Case outcomes of the task metric on the test rows."""
     golden_sha256: str = field(default_factory=lambda: sha256_text(golden_text()))
     """The digest of the golden set that the pods report."""
+    groups: list[int] = field(default_factory=list)
+    """The number of each golden case's group; empty if the cases have no groups."""
     safety: tuple[str, str] | None = None
     """Case outcomes of the base model and the final model on the built-in safety set; None if they are not
     evaluated on it."""
@@ -189,7 +191,7 @@ class Script:
         return {
             **({safety_set(self.gate): safety_case_set(requests, self.safety_sha256)} if requests else {}),
             **{
-                golden_set(gate): CaseSet(sha256=self.golden_sha256, ids=ids)
+                golden_set(gate): CaseSet(sha256=self.golden_sha256, ids=ids, groups=self.groups)
                 for gate in (self.gate, *self.also)
             },
             task_set("dev", "exact_match"): _rows(len(DEV)),

@@ -156,8 +156,9 @@ def _problem(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> str
     for name, letters in (named | {one.name: one.outcomes for one in planted}).items():
         if len(letters) != total:
             return f"{len(letters)} outcomes of {name} were reported for {total} golden cases"
+    counted = counted_cases(cases, rules)
     for name, letters in named.items():
-        if missing := unmeasured(cases, letters):
+        if missing := unmeasured(counted.counted, counted.of(letters)):
             return f"{missing} golden cases of {name} could not be measured"
     verdict = judge_golden(
         cases, outcomes.reference, rules, {REFERENCE: Baseline(cases.sha256, outcomes.reference)}

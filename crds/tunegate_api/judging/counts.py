@@ -92,7 +92,8 @@ class Counts:
         return f"{self.numerator}/{self.denominator}"
 
     def is_valid(self) -> bool:
-        return 0 <= self.numerator <= self.denominator <= MAX_COUNT and self.denominator >= 1
+        are_whole = type(self.numerator) is int and type(self.denominator) is int
+        return are_whole and 0 <= self.numerator <= self.denominator <= MAX_COUNT and self.denominator >= 1
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,12 @@ def independent_cases(total: int, groups: Sequence[int]) -> int:
     return total * total // sum(size * size for size in Counter(groups).values())
 
 
+def independent_among(part: int, total: int, groups: Sequence[int]) -> int:
+    """Return how many independent cases ``part`` of ``total`` cases are worth, see
+    :func:`independent_cases`: at least 1."""
+    return max(1, independent_cases(total, groups) * part // max(1, total))
+
+
 def changed_together(
     sizes: Sequence[int], chances: Callable[[int, int], Iterable[Weight]], most: int
 ) -> list[Weight]:

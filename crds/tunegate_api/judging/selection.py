@@ -6,7 +6,7 @@ cases that were used for the selection are affected: sealed cases and the test s
 """
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.groups import independent_cases
+from tunegate_api.judging.groups import independent_among
 from tunegate_api.judging.judgement import GateJudgement, Judgement
 from tunegate_api.judging.optimism import optimism, optimism_text
 
@@ -43,5 +43,5 @@ def _optimism(checkpoints: int, gate: GateJudgement) -> float:
     passed, total, parts = gate.verdict.passed, gate.verdict.total, gate.parts
     if parts:
         passed, total = parts.open_passed, parts.open_total
-    independent = independent_cases(len(counted.ids), counted.groups) * total // max(1, len(counted.ids))
-    return optimism(checkpoints, passed, total, max(1, independent))
+    independent = independent_among(total, len(counted.ids), counted.groups)
+    return optimism(checkpoints, passed, total, independent)

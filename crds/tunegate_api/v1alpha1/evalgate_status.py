@@ -78,6 +78,9 @@ class Record(StatusModel):
     """Number of golden cases that passed."""
     total: int
     """Number of cases in the golden set."""
+    independent: int | None = None
+    """Number of independent cases that the `total` cases are worth, if all cases of a group pass or fail
+    together. Absent if no cases have groups, and in records of earlier releases."""
     base_passed: int | None = None
     """Number of golden cases that the base model passed, out of `total`. Absent if the final gate did not
     evaluate the base model."""

@@ -58,7 +58,7 @@ def with_message(looks: Looks | None, records: Iterable[Record]) -> Looks | None
     if looks is None or looks.finals < 2 or not rates:
         return looks
     best = max(rates, key=lambda record: record.passed / record.total)
-    points = optimism_text(optimism(looks.finals, best.passed, best.total))
+    points = optimism_text(optimism(looks.finals, best.passed, best.total, best.independent))
     message = (
         f"best of {looks.finals} final models {best.passed}/{best.total}: if all are equally good, "
         f"optimistic by up to {points} points"

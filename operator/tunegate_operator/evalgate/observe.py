@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Request, sha256_text
 from tunegate_api.judging.case_lines import inline_text
+from tunegate_api.judging.groups import independent_among
 from tunegate_api.judging.outcomes import VerdictState, passed_count
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import Results, Subject, golden_set
@@ -192,9 +193,10 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         return None
     published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
-    counted = counted_cases(cases, gate.spec.thresholds.rules())
+    counted, total = counted_cases(cases, gate.spec.thresholds.rules()), result.golden.total
+    groups = counted.counted.groups
     # The advisory cases of the gate may have changed since the job read it.
-    is_other = len(counted.positions) != result.golden.total
+    is_other = len(counted.positions) != total
     return Record(
         job=job.metadata.name,
         job_uid=job.metadata.uid,
@@ -203,7 +205,8 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         golden_sha256=cases.sha256,
         scoring=_scoring(gate.metadata.name, job, view),
         passed=result.golden.passed,
-        total=result.golden.total,
+        total=total,
+        independent=independent_among(total, len(counted.positions), groups) if groups else None,
         base_passed=None if base is None or is_other else passed_count(counted.of(base)),
         outcomes=measured[0].outcomes.get(name, ""),
         verdict=result.verdict,

@@ -175,6 +175,15 @@ def test_advisory_cases_do_not_count():
     assert found.largest == 100
 
 
+def test_advisory_case_that_could_not_be_measured_changes_nothing():
+    def found(first: str) -> ErrorRates:
+        good, worse = first + "p" * 39, first + "f" * 10 + "p" * 29
+        return error_rates(case_set(40), Rules(advisory=("case-0",)), measured(good, planted=[worse]))
+
+    assert found("p").problem == ""
+    assert found("e") == found("p")
+
+
 @pytest.mark.parametrize("policy", list(Policy))
 @pytest.mark.parametrize("limit", [None, 2])
 def test_comparison_without_message_agrees_with_the_verdict(policy: Policy, limit: int | None):

@@ -10,9 +10,11 @@ from pathlib import Path
 from textwrap import dedent
 from threading import Event
 
+import numpy as np
 import pytest
 
-from tunegate_api.judging.outcomes import ERROR
+from tunegate_api.judging.counts import Counts
+from tunegate_api.judging.outcomes import ERROR, PASS
 from tunegate_api.messages import Message
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score
@@ -50,6 +52,29 @@ def test_outputs_are_errors_if_the_scorer_hangs():
     for scores in score_cases([case] * 2, [Output("yes", truncated=False)] * 2):
         assert scores["custom"].outcome == ERROR
         assert "the scorer took more than 0.05 s for 2 outputs; set timeouts" in scores["custom"].explanation
+
+
+class Counting:
+    """A scorer that returns these counts for each output."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        return [Score(PASS, counts=self._counts) for _ in samples]
+
+
+@pytest.mark.parametrize("counts", [Counts(True, 1), Counts(np.int64(1), np.int64(1))])
+def test_counts_of_other_integer_types_are_whole_numbers(counts):
+    (score,) = CustomScorer(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
+    assert str(score.counts) == "1/1"
+
+
+@pytest.mark.parametrize("counts", [Counts(0.83, 1), Counts(5.0, 10)])
+def test_counts_that_are_not_whole_numbers_are_an_error_with_the_reason(counts):
+    (score,) = CustomScorer(Counting(counts)).score([Sample("?", "yes", "yes", ROW)])
+    assert score.outcome == ERROR
+    assert f"counts that are not whole numbers: {counts}" in score.explanation
 
 
 @pytest.mark.usefixtures("warm_roles")

@@ -190,6 +190,21 @@ def test_referenced_schema_is_not_fetched_from_the_network():
     assert reference in result.explanation
 
 
+@pytest.mark.parametrize(
+    ("text", "reference", "outcome"),
+    [
+        ('refund[ARGS]{"id": 7, "name": "Ann"}', 'refund[ARGS]{"id": 5, "name": "Ann"}', "f"),
+        ('<function=delete>{"name": "Ann"}', '<function=delete>{"name": "Ann", "id": 5}', "f"),
+        ('[{"name": "f", "arguments": {"id": 7}}]', '[{"name": "f", "arguments": {"id": 5}}]', "f"),
+        ('{"name": "f", "parameters": {}, "id": "1"}', '{"name": "f", "parameters": {}, "id": "2"}', "p"),
+    ],
+)
+def test_only_the_id_of_a_tool_call_is_ignored_not_an_argument_named_id(text, reference, outcome):
+    case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
+    (score,) = SCORERS["tool_calls_equal"].score([Sample("?", text, reference, case)])
+    assert score.outcome == outcome
+
+
 def test_missing_space_in_a_tool_call_argument_that_is_not_json_fails():
     case = GoldenCase(id="case", prompt="?", expect=[EXISTS])
     reference = "<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>New York</arg_value>\n</tool_call>"

@@ -130,7 +130,9 @@ def test_truncated_output_is_scored_by_a_count_metric():
     assert passes.batches == []
 
 
-@pytest.mark.parametrize("counts", [None, Counts(5, 4), Counts(-1, 4), Counts(0, MAX_COUNT + 1)])
+@pytest.mark.parametrize(
+    "counts", [None, Counts(5, 4), Counts(-1, 4), Counts(0, MAX_COUNT + 1), Counts(0.5, 1)]
+)
 @pytest.mark.parametrize("truncated", [False, True])
 def test_invalid_counts_of_a_count_metric_give_outcome_error(counts, truncated):
     scorer = Returns(Score(PASS, counts=counts))

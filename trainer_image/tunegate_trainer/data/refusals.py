@@ -29,13 +29,22 @@ _REFUSED_ACTIONS = (
     r"continue (?:with )?(?:this|that|our) (?:conversation|chat|discussion|request|story|topic))\b"
 )
 """What only a refusal says that it cannot do."""
-_REFUSED_WITH_OBJECT = (
-    r"(?:do|share|sharing|give|write|writing|create|creating|make|offer|recommend|discuss\w*|access|"
-    r"open|view|browse|perform|complete|process|support|predict|advise|carry out)\s+"
-    r"(?:so|that|this|these|those|your|such|any|personal|real-time|external|the (?:internet|web)|medical|"
-    r"legal|financial|investment|content|an? (?:fake|false|forged))\b"
+_OBJECTS = (
+    r"your|such|personal|real-time|external|the (?:internet|web)|medical|legal|financial|investment|content|"
+    r"an? (?:fake|false|forged)"
 )
-"""What people also say that they cannot do, with the objects that occur in a refusal."""
+_POINTED_AT = (
+    r"(?:that|this|these|those)(?: (?:kinds?|types?|sorts?|requests?|actions?|activit(?:y|ies)|behaviou?rs?|"
+    r"topics?|content|approach(?:es)?|you|anyone)\b|(?=\s*(?:[.,;:!?]|$)))"
+)
+"""What a refusal names with "this" or "that"."""
+_REFUSED_WITH_OBJECT = (
+    r"(?:(?:do|share|sharing|give|write|writing|create|creating|make|offer|discuss\w*|access|open|view|"
+    r"browse|perform|complete|process|predict|advise|carry out)\s+(?:so|that|this|these|those|any|"
+    rf"{_OBJECTS})|(?:recommend|support)\s+(?:{_POINTED_AT}|any (?!of\b)|{_OBJECTS}))\b"
+)
+"""What people also say that they cannot do, with the objects that occur in a refusal. Who reviews a place
+writes "I can't recommend this place enough", so after some verbs fewer objects count."""
 _REFUSALS = (
     rf"{_UNABLE}(?:{_REFUSED_ACTIONS}|{_REFUSED_WITH_OBJECT})",
     r"\bI (?:do not|don't) (?:actually )?have the (?:ability|capability|capacity) to\b",

@@ -37,7 +37,7 @@ GOLDEN = "golden"
 """The name of the measure in golden sets. Every golden set has only this measure."""
 SAFETY = "safety"
 """The name of the measure in safety sets. Every safety set has only this measure."""
-SCORING = 8
+SCORING = 9
 """Version of the scorers and of generation. Increase it when a change to them can change outcomes, so that
 older cached results are not used."""
 

@@ -4,6 +4,7 @@ import faulthandler
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
+from operator import index
 from typing import Any
 
 from tunegate_api.judging.counts import Counts
@@ -118,4 +119,9 @@ def _with_counts(score: Any) -> Score:
         return not_scored(ValueError(f"the scorer returned {score!r}"))
     explanation = "" if score.outcome == PASS else score.explanation[:MAX_EXPLANATION] or "no explanation"
     counts = score.counts or Counts(int(score.outcome == PASS), 1)
+    if isinstance(counts, Counts):
+        try:  # bool, or an integer of NumPy
+            counts = Counts(index(counts.numerator), index(counts.denominator))
+        except TypeError:
+            return not_scored(ValueError(f"the scorer returned counts that are not whole numbers: {counts}"))
     return replace(score, explanation=explanation, counts=counts)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 
+_KEYS_OF_CALL = ({"id", "name", "arguments"}, {"id", "name", "parameters"})
+"""The keys of a call that is a JSON object with an id. An object with other keys has the arguments of a
+function, which may be named id and name."""
 _BESIDE_MARKS = re.compile(r" ?([<>{}\[\]]) ?")
 
 
@@ -64,7 +67,7 @@ def _canonical(text: str) -> str:
             value, end = decoder.raw_decode(text, start)
         except ValueError:
             value, end = "{", start + 1
-        if isinstance(value, dict) and {"id", "name"} <= value.keys():
+        if isinstance(value, dict) and any(value.keys() - {"type"} == keys for keys in _KEYS_OF_CALL):
             value = {key: one for key, one in value.items() if key != "id"}  # random for each call
         parts += [text[at:start], json.dumps(value, sort_keys=True)]
         at = end
