@@ -7,9 +7,12 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job, make_namespace
 from support.world import World
+from tunegate_api.contract import Request
+from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import ClusterError, ForbiddenError, Key, Object
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.finetunejob.build import request_config_map
 
 BOTH = [{"name": "golden"}, {"name": "policy"}]
 
@@ -56,6 +59,24 @@ def test_job_without_a_required_gate_fails_before_any_pod_starts(
     assert "to spec.gates, and create the job again." in status.failure.hint
     assert world.jobs() == []
     assert world.condition("Stalled").reason == Reason.REQUIRED_GATES_MISSING
+
+
+def test_forged_request_without_gates_is_not_used() -> None:
+    """The policies of the chart let users write ConfigMaps without an owner of the group tunegate.dev."""
+    world = world_of("policy")
+    world.apply(make_job().with_spec(suspend=True).obj())
+    world.settle()
+    job = FineTuneJob.model_validate(world.job())
+    request = Request(
+        name=job.metadata.name, namespace="default", uid=job.metadata.uid, spec=job.spec, gates=[]
+    )
+    forged = request_config_map(job, request)
+    forged["metadata"]["ownerReferences"][0]["apiVersion"] = "example.com/v1"
+    world.apply(forged)
+    world.edit(suspend=False)
+    world.settle()
+    assert world.status().failure.reason == Reason.REQUIRED_GATES_MISSING
+    assert world.jobs() == []
 
 
 @pytest.mark.parametrize("annotation", ["policy", "policy, golden,", "", " , ", None])

@@ -7,7 +7,7 @@ common: names, labels, restarts, the report address and the security settings.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tunegate_api import API_VERSION
+from tunegate_api import API_VERSION, GROUP
 from tunegate_api.contract import (
     DEFAULT_ROOT,
     MASTER_VARIABLE,
@@ -21,7 +21,8 @@ from tunegate_api.contract import (
 from tunegate_api.v1alpha1.pods import PodTemplate
 from tunegate_operator.children.pod_template import with_user_settings
 from tunegate_operator.children.volumes import PodVolumes
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.owners import Owner
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     MANAGED_LABELS,
@@ -70,6 +71,10 @@ class JobOwner:
     uid: str
     labels: Mapping[str, str]
     """Labels that select the owner's children. Children also get MANAGED_LABELS."""
+
+    @property
+    def as_owner(self) -> Owner:
+        return Owner(Key(self.kind, self.namespace, self.name), self.uid, GROUP)
 
     def metadata(self, name: str) -> Object:
         """Return the metadata of an object called ``name`` that belongs to this owner."""

@@ -9,7 +9,7 @@ from tunegate_api.meta import StatusModel, first_problem
 from tunegate_operator.children.job import JobOwner
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
-from tunegate_operator.engine.owners import owner_uids
+from tunegate_operator.engine.owners import Owner, controlling_owner
 
 ModelT = TypeVar("ModelT", bound=StatusModel)
 
@@ -34,14 +34,21 @@ def record_config_map(
     } | ({"immutable": True} if immutable else {})
 
 
+def owned_config_map(view: View, owner: Owner, name: str) -> Object | None:
+    """Return a ConfigMap; None if it does not exist or ``owner`` does not control it. Only the operator may
+    write ConfigMaps that a FineTuneJob or an EvalGate owns."""
+    obj = view.get(Key("ConfigMap", owner.key.namespace, name))
+    return obj if obj and controlling_owner(obj) == owner else None
+
+
 def read_record(view: View, owner: JobOwner, name: str, key: str, model: type[ModelT]) -> ModelT | None:
     """Return what a ConfigMap of ``owner`` records under ``key``; None if the ConfigMap does not exist or
     belongs to another owner.
 
     Raises :class:`UnreadableRecordError` if the content was edited or written by another version.
     """
-    obj = view.get(Key("ConfigMap", owner.namespace, name))
-    if obj is None or owner.uid not in owner_uids(obj):
+    obj = owned_config_map(view, owner.as_owner, name)
+    if obj is None:
         return None
     text = (obj.get("data") or {}).get(key)
     if text is None:

@@ -39,8 +39,11 @@ def _ours(existing: Object, desired: Object) -> Object:
     if is_being_deleted(existing):
         raise AlreadyExistsError(f"{name} is still being deleted")
     theirs, mine = controlling_owner(existing), controlling_owner(desired)
-    if (theirs and theirs.uid) != (mine and mine.uid):
-        whose = f"belongs to {theirs.key.kind} {theirs.key.name} ({theirs.uid})" if theirs else "has no owner"
+    if theirs != mine:
+        whose = "has no owner"
+        if theirs:
+            kind = f"{theirs.key.kind}.{theirs.group}" if theirs.group else theirs.key.kind
+            whose = f"belongs to {kind} {theirs.key.name} ({theirs.uid})"
         raise AlreadyExistsError(f"{name} already exists, but it {whose}")
     return existing
 

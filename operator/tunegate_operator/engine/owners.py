@@ -11,11 +11,13 @@ class Owner:
 
     key: Key
     uid: str
+    group: str
+    """The API group of the owner's kind, without a version. Empty for the core group."""
 
     @classmethod
     def of(cls, obj: Object) -> "Owner":
         """Return ``obj`` as an owner."""
-        return cls(Key.of(obj), obj["metadata"]["uid"])
+        return cls(Key.of(obj), obj["metadata"]["uid"], _group(obj))
 
 
 def controlling_owner(obj: Object) -> Owner | None:
@@ -24,13 +26,19 @@ def controlling_owner(obj: Object) -> Owner | None:
     namespace = metadata.get("namespace", "default")
     for reference in metadata.get("ownerReferences") or ():
         if reference.get("controller"):
-            return Owner(Key(reference["kind"], namespace, reference["name"]), reference["uid"])
+            key = Key(reference["kind"], namespace, reference["name"])
+            return Owner(key, reference["uid"], _group(reference))
     return None
 
 
 def owner_uids(obj: Object) -> set[str]:
     """Return the uids of all owners, controlling or not."""
     return {reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ()}
+
+
+def _group(obj: Object) -> str:
+    group, slash, _ = str(obj.get("apiVersion", "")).partition("/")
+    return group if slash else ""
 
 
 def owner_reference(owner: Object) -> Object:

@@ -16,9 +16,11 @@ from tunegate_api.contract import Request
 from tunegate_api.judging.optimism import optimism, optimism_text
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, CountedJob, Looks, Record
-from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.children.records import owned_config_map
+from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
+from tunegate_operator.engine.owners import Owner
 from tunegate_operator.names import REQUEST_KEY, gate_names, request_name
 
 
@@ -117,7 +119,7 @@ def _has_set(gate: str, digest: Sha256, job: Object, view: View) -> bool:
     """Whether the job evaluates models on the set with this digest. An earlier gate with the same name may
     have had another one."""
     meta = job["metadata"]
-    found = view.get(Key("ConfigMap", meta["namespace"], request_name(meta["name"], meta["uid"]))) or {}
+    found = owned_config_map(view, Owner.of(job), request_name(meta["name"], meta["uid"])) or {}
     text = (found.get("data") or {}).get(REQUEST_KEY, "")
     if digest not in text:  # checked before parsing, because there may be thousands of jobs
         return False

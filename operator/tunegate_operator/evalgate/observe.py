@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from tunegate_api import GROUP
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Request, sha256_text
 from tunegate_api.judging.case_lines import inline_text
@@ -17,9 +18,11 @@ from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Looks, Record, RecordedBaseline
 from tunegate_api.v1alpha1.evaluation_status import GateResult
+from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
+from tunegate_operator.engine.owners import Owner
 from tunegate_operator.evalgate.baselines import with_baselines
 from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.looks import with_looks
@@ -166,7 +169,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
     """
     meta = obj["metadata"]
     config_map_name = results_name(meta["name"], meta["uid"])
-    config_map = view.get(Key("ConfigMap", meta["namespace"], config_map_name))
+    config_map = owned_config_map(view, Owner.of(obj), config_map_name)
     if config_map is None:
         return None
     text: str | None = (config_map.get("data") or {}).get(RESULTS_KEY)
@@ -221,7 +224,8 @@ def _scoring(gate: str, job: FineTuneJob, view: View) -> str | None:
     """Return the short digest of the gate's settings when the job started; None if its request cannot be
     read."""
     meta = job.metadata
-    found = view.get(Key("ConfigMap", meta.namespace, request_name(meta.name, meta.uid))) or {}
+    owner = Owner(Key("FineTuneJob", meta.namespace, meta.name), meta.uid, GROUP)
+    found = owned_config_map(view, owner, request_name(meta.name, meta.uid)) or {}
     try:
         request = Request.model_validate_json((found.get("data") or {}).get(REQUEST_KEY, ""))
     except ValidationError:

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
-from tunegate_api import API_VERSION
+from tunegate_api import API_VERSION, GROUP
 from tunegate_api.contract import canonical_json
 from tunegate_api.judging.outcomes import rate, rate_text
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record
+from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
-from tunegate_operator.engine.owners import controlling_owner
+from tunegate_operator.engine.owners import Owner
 from tunegate_operator.names import MANAGED_LABELS, RECORDS_KEY, records_name
 
 
@@ -29,9 +30,9 @@ def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
 
     No verdict depends on these records, because more people may write a ConfigMap than the status of a gate.
     """
-    found = view.get(Key("ConfigMap", meta.namespace, records_name(meta.name, meta.uid)))
-    owner = controlling_owner(found) if found else None
-    if found is None or owner is None or owner.uid != meta.uid:
+    owner = Owner(Key("EvalGate", meta.namespace, meta.name), meta.uid, GROUP)
+    found = owned_config_map(view, owner, records_name(meta.name, meta.uid))
+    if found is None:
         return ()
     try:
         return tuple(Records.model_validate_json((found.get("data") or {}).get(RECORDS_KEY, "")).records)
