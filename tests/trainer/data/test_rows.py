@@ -344,6 +344,16 @@ def test_rows_are_grouped_by_dates_and_decimal_numbers_of_parquet_files(tmp_path
         assert first == second != third
 
 
+def test_group_is_the_same_number_in_every_format():
+    """CSV has text only, and integers in a Parquet column with nulls are floats."""
+
+    def group(customer: object) -> str:
+        return parse_rows(records_of({**PAIR, "customer": customer}), Columns(), "customer").rows[0].group
+
+    assert group("5") == group(5) == group(5.0)
+    assert group("2.5") == group(2.5) != group("5")
+
+
 def test_row_without_the_group_field_is_bad():
     parsed = parse_rows(records_of(PAIR), Columns(), "customer")
     assert parsed.bad[0].reason == "the field customer, which heldOut.groupBy names, is missing or empty"

@@ -205,6 +205,40 @@ def test_bad_alpaca_row_is_reported_with_its_reason(changes, reason):
 # ShareGPT
 
 
+SYSTEM = [("system", "Be brief."), ("user", "2 + 2?")]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_system_field_of_a_row_of_any_shape_is_the_first_turn(name):
+    assert texts(row({**ROWS[name][0], "system": "Be brief."}).prompt) == SYSTEM
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_system_field_of_a_pair_of_any_shape_is_the_first_turn_or_refused(name):
+    parsed = parse_pairs(records_of({**PAIRS[name][0], "system": "Be brief."}), PLAIN, None)
+    prompts = [texts(labelled.row.prompt) for labelled in parsed.rows]
+    assert prompts == [SYSTEM] or "system" in parsed.bad[0].reason
+
+
+def test_system_field_that_the_spec_names_for_something_else_is_no_system_turn():
+    found = row({"system": "2 + 2?", "completion": "4"}, Columns(prompt="system"))
+    assert texts(found.prompt) == [("user", "2 + 2?")]
+
+
+def test_system_field_shifts_the_turns_with_weight_0():
+    turns = [
+        *ASKED,
+        message("assistant", "5") | {"weight": 0},
+        message("user", "Sure?"),
+        message("assistant", "4"),
+    ]
+    assert row({"messages": turns, "system": "Be brief."}).unlearned == [2]
+
+
+def test_alpaca_row_with_a_reasoning_field_is_refused():
+    assert "reasoning_content" in bad_row({**ROWS["Alpaca"][0], "reasoning_content": "2 + 2"})
+
+
 def test_sharegpt_system_field_is_the_first_turn():
     found = row({**SHAREGPT, "system": "Be brief."})
     assert texts(found.prompt) == [("system", "Be brief."), ("user", "2 + 2?")]
@@ -296,7 +330,13 @@ def test_answer_to_avoid_in_the_format_of_kto_is_not_trained_on():
         "label is false: in the format of KTO, the completion is then one to avoid"
     )
     assert row({**KTO, "label": True}).completion == "5"
-    assert row({**KTO, "label": "false"}).completion == "5"
+    assert row({**KTO, "label": "wrong"}).completion == "5"
+
+
+@pytest.mark.parametrize("label", ["False", "false", " FALSE "])
+def test_label_of_kto_may_be_text_as_in_csv(label):
+    assert bad_row({**KTO, "label": label}).startswith("label is false: in the format of KTO")
+    assert row({**KTO, "label": "True"}).completion == "5"
 
 
 @pytest.mark.parametrize("columns", [Columns(prompt="prompt"), Columns(completion="completion")])

@@ -582,11 +582,37 @@ sys.exit(1)
 """A trainer whose first rank waits forever for the second rank, which has failed."""
 
 
-def test_launcher_reports_failed_rank_not_the_killed_straggler(tmp_path):
-    trainer = tmp_path / "fake" / "tunegate_trainer"
+def make_fake_trainer(folder: Path, code: str) -> Path:
+    """Write a package ``tunegate_trainer`` that runs ``code``. Returns the folder for PYTHONPATH."""
+    trainer = folder / "fake" / "tunegate_trainer"
     trainer.mkdir(parents=True)
     (trainer / "__init__.py").touch()
-    (trainer / "__main__.py").write_text(HANGING_TRAINER)
+    (trainer / "__main__.py").write_text(code)
+    return trainer.parent
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("8", "4"), ("1", "1")])
+def test_ranks_of_a_pod_share_its_cpu_limit(tmp_path, limit, threads):
+    fake = make_fake_trainer(
+        tmp_path,
+        "import os, pathlib, sys\n"
+        "path = pathlib.Path(sys.argv[1], os.environ['TUNEGATE_LOCAL_RANK'])\n"
+        "path.write_text(os.environ['OMP_NUM_THREADS'])\n",
+    )
+    code = f"""
+import os
+from pathlib import Path
+from tunegate_trainer.distributed import launcher
+
+os.environ |= {{"PYTHONPATH": {str(fake)!r}, "OMP_NUM_THREADS": {limit!r}}}
+launcher.launch([{str(tmp_path)!r}], 2, Path({str(tmp_path)!r}))
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == [threads] * 2
+
+
+def test_launcher_reports_failed_rank_not_the_killed_straggler(tmp_path):
+    fake = make_fake_trainer(tmp_path, HANGING_TRAINER)
     failure = Failure(reason=Reason.CUDA_OUT_OF_MEMORY, message="of memory")
     termination = Termination(exit_code=1, outcome=Outcome.FAILED, failure=failure).model_dump_json(
         by_alias=True
@@ -597,7 +623,7 @@ from pathlib import Path
 from tunegate_trainer.distributed import launcher
 
 launcher.STRAGGLER_SECONDS = 0.5
-os.environ["PYTHONPATH"] = {str(trainer.parent)!r}
+os.environ["PYTHONPATH"] = {str(fake)!r}
 sys.exit(launcher.launch([{termination!r}], 2, Path({str(tmp_path)!r})))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 1

@@ -10,7 +10,7 @@ from tunegate_trainer.data.fields import BadRowError, excerpt, text_field
 from tunegate_trainer.data.parse import RowProblem
 from tunegate_trainer.data.records.record import Place, Record
 from tunegate_trainer.data.shapes import ROW_SHAPES, alpaca, recognize, sharegpt
-from tunegate_trainer.data.shapes.shape import Fields, chat_field
+from tunegate_trainer.data.shapes.shape import Fields, chat_field, system_turn
 from tunegate_trainer.data.turns import read_tools, read_turns
 
 
@@ -45,12 +45,11 @@ def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[P
 def _read(place: Place, fields: Fields, columns: Columns) -> ParsedInput:
     shape = recognize(ROW_SHAPES, fields, columns)
     if shape is alpaca.ROWS:
-        return ParsedInput(place, alpaca.prompt_of(fields), read_tools(fields))
-    if shape is not sharegpt.ROWS:
-        return ParsedInput(place, _prompt(fields, columns), read_tools(fields))
-    converted = sharegpt.as_openai_chat(fields, columns)
-    prompt = _prompt(converted, columns)
-    return ParsedInput(place, [*sharegpt.system_turn(fields, prompt), *prompt], read_tools(converted))
+        return ParsedInput(place, alpaca.prompt_of(fields, columns), read_tools(fields))
+    if shape is sharegpt.ROWS:
+        fields = sharegpt.as_openai_chat(fields, columns)
+    prompt = _prompt(fields, columns)
+    return ParsedInput(place, [*system_turn(fields, columns, prompt), *prompt], read_tools(fields))
 
 
 def _prompt(fields: Fields, columns: Columns) -> list[Message]:

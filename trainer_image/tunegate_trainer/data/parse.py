@@ -244,6 +244,10 @@ def _group(fields: dict[str, Any], group_by: str | None, prompt: str, *, require
     """Return the group of a row. Only if ``required`` is false, the field of the group may be missing."""
     value = None if group_by is None else fields.get(group_by)
     if value not in (None, ""):
+        if isinstance(value, float) and value.is_integer():  # integers in a Parquet column with nulls
+            value = int(value)
+        if isinstance(value, int | float):  # CSV has text only
+            value = str(value)
         # Parquet and Arrow have values that JSON does not have, such as dates.
         return group_of(json.dumps(value, sort_keys=True, default=str))
     if group_by is not None and required:

@@ -1,6 +1,5 @@
 """Tokenize all rows of a source once, in several processes if there are many rows."""
 
-import os
 import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_trainer.data import tokenize_process
 from tunegate_trainer.process.batching import batched
+from tunegate_trainer.process.cpus import cpu_count
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.example_file import SCHEMA, to_batch
 from tunegate_trainer.tokens.examples import Example, answer_tokens, completion_tokens, examples_of
@@ -89,7 +89,7 @@ def processes_for(rows: int) -> int:
     are fewer than ``PARALLEL_FROM`` rows. In a pod, the number of CPUs is the limit of the container."""
     if rows < PARALLEL_FROM:
         return 1
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return cpu_count()
 
 
 def _chunks(rows: Iterable[Row | Pair]) -> Iterator[list[Row | Pair]]:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from tunegate_api.contract import MASTER_VARIABLE, Termination, cause_priority
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_trainer.distributed.topology import LOCAL_RANK_VARIABLE, TERMINATION_VARIABLE
+from tunegate_trainer.process.cpus import cpu_count
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ def launch(arguments: Sequence[str], processes: int, root: Path) -> int:
         messages = [Path(folder) / f"{rank}.json" for rank in range(processes)]
         environment = {
             MASTER_VARIABLE: f"127.0.0.1:{_free_port()}",
-            "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes)),
             **os.environ,
+            "OMP_NUM_THREADS": str(max(1, cpu_count() // processes)),
         }
         children = [
             subprocess.Popen(

@@ -213,6 +213,17 @@ def test_csv_row_after_a_bad_one_is_read(tmp_path):
     assert (records[0].fields, records[1].fields) == (None, {"a": "3", "b": "4"})
 
 
+@pytest.mark.parametrize("later", ['last,"quoted, text"', "last,no quote"])
+def test_stray_quote_in_a_csv_row_loses_no_other_row(tmp_path, later):
+    rows = [f"{i},text" for i in range(1000)]
+    records = read(tmp_path / "a.csv", "\n".join(["a,b", "first,row", 'broken,"no end', *rows, later, "x,y"]))
+    found = [record.fields["a"] for record in records if record.fields]
+    assert found == ["first", *map(str, range(1000)), "last", "x"]
+    (bad,) = [record for record in records if record.fields is None]
+    assert str(bad.place).endswith("line 3")
+    assert str(records[-1].place).endswith("line 1005")
+
+
 def test_text_in_a_csv_field_may_be_long(tmp_path):
     (record,) = read(tmp_path / "a.csv", "a,b\n" + "x" * 200_000 + ",y\n")
     assert record.fields == {"a": "x" * 200_000, "b": "y"}
@@ -249,6 +260,14 @@ def test_rows_of_all_batches_are_numbered(tmp_path):
         records = list(read_records(tmp_path / name, "data.train"))
         assert [record.fields for record in records] == rows
         assert str(records[-1].place) == "row 2500"
+
+
+def test_date_that_python_cannot_represent_is_read_as_text(tmp_path):
+    days = pyarrow.array([1, 3_000_000], pyarrow.int32()).cast(pyarrow.date32())
+    pyarrow.parquet.write_table(pyarrow.table({"a": ["x", "y"], "day": days}), tmp_path / "a.parquet")
+    first, second = read_records(tmp_path / "a.parquet", "data.train")
+    assert (first.fields["a"], str(first.fields["day"])) == ("x", "1970-01-02")
+    assert second.fields == {"a": "y", "day": "10183-09-21"}
 
 
 def test_arrow_text_that_is_not_utf_8_is_a_bad_row(tmp_path):

@@ -53,23 +53,33 @@ def records_of(batches: Iterable[Any], file: str) -> Iterator[Record]:
             for fields in _rows(batch.slice(start, BATCH)):
                 number += 1
                 place = Place(number, "row", file)
-                if fields is None:
-                    yield Record(place, None, NOT_UTF8)
+                if isinstance(fields, str):
+                    yield Record(place, None, fields)
                     continue
                 for name in nested:
                     fields[name] = _without_nulls(fields[name])
                 yield Record(place, fields)
 
 
-def _rows(batch: Any) -> list[dict[str, Any] | None]:
-    """Return the rows of a batch. A row with text that is not UTF-8 is None."""
+def _rows(batch: Any) -> list[dict[str, Any] | str]:
+    """Return the rows of a batch. In place of a row that Python cannot represent, return why it cannot."""
     try:
-        rows: list[dict[str, Any] | None] = batch.to_pylist(maps_as_pydicts="lossy")
-    except UnicodeDecodeError:
-        if batch.num_rows == 1:
-            return [None]
-        return [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
+        rows: list[dict[str, Any] | str] = batch.to_pylist(maps_as_pydicts="lossy")
+    except (UnicodeDecodeError, OverflowError) as error:
+        if batch.num_rows > 1:
+            return [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
+        times = [i for i, field in enumerate(batch.schema) if pyarrow.types.is_temporal(field.type)]
+        if isinstance(error, OverflowError) and times:  # such as a date after the year 9999
+            return _rows(_with_text(batch, times))
+        return [NOT_UTF8 if isinstance(error, UnicodeDecodeError) else f"the row has a value with {error}"]
     return rows
+
+
+def _with_text(batch: Any, columns: Iterable[int]) -> Any:
+    """Return a batch with the values of some columns as text."""
+    for i in columns:
+        batch = batch.set_column(i, batch.schema.field(i).name, batch.column(i).cast(pyarrow.string()))
+    return batch
 
 
 def _without_nulls(value: Any) -> Any:

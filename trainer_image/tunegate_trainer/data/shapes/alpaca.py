@@ -6,12 +6,11 @@ See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 """
 
 from tunegate_api.messages import Message
-from tunegate_api.v1alpha1.data import Columns
+from tunegate_api.v1alpha1.data import Columns, InputColumns
 from tunegate_trainer.data.fields import BadRowError, is_absent, kind, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, refuse_chat_fields
-from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt
-from tunegate_trainer.data.shapes.sharegpt import system_turn
+from tunegate_trainer.data.shapes.shape import Fields, Shape, has_prompt, system_turn
 from tunegate_trainer.tokens.rows import Pair, Row
 
 
@@ -20,23 +19,24 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
-    refuse_fields(fields, *CHAT_FIELDS)
-    return Row(id="", prompt=prompt_of(fields), completion=text_field(fields, columns.completion or "output"))
+    refuse_fields(fields, *CHAT_FIELDS, "reasoning_content")
+    completion = text_field(fields, columns.completion or "output")
+    return Row(id="", prompt=prompt_of(fields, columns), completion=completion)
 
 
 def _read_pair(fields: Fields, columns: Columns) -> Pair:
     refuse_chat_fields(fields)
     chosen = read_answer(fields, columns.chosen or "chosen")
     rejected = read_answer(fields, columns.rejected or "rejected")
-    return make_pair(prompt_of(fields), chosen, rejected)
+    return make_pair(prompt_of(fields, columns), chosen, rejected)
 
 
-def prompt_of(fields: Fields) -> list[Message]:
+def prompt_of(fields: Fields, columns: InputColumns) -> list[Message]:
     """Read the prompt of a row or pair: its system turn, history, instruction and input."""
     text = text_field(fields, "instruction")
     if not is_absent(fields, "input"):
         text += "\n" + text_field(fields, "input")
-    return [*system_turn(fields, []), *_history(fields), Message(role="user", content=text)]
+    return [*system_turn(fields, columns, []), *_history(fields), Message(role="user", content=text)]
 
 
 def _history(fields: Fields) -> list[Message]:

@@ -1,4 +1,4 @@
-"""OpenAI's chat format: {messages: [{role, content}, ...]}, with ``tools`` and ``weight``.
+"""OpenAI's chat format: {messages: [{role, content}, ...]}, with ``tools``, ``weight`` and ``system``.
 
 See https://developers.openai.com/api/docs/guides/supervised-fine-tuning. The field ``conversations``, which
 many data sets use, is read as well.
@@ -6,7 +6,7 @@ many data sets use, is read as well.
 
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, refuse_fields
-from tunegate_trainer.data.shapes.shape import Fields, Shape, chat_field, first_turn
+from tunegate_trainer.data.shapes.shape import Fields, Shape, chat_field, first_turn, system_turn
 from tunegate_trainer.data.turns import read_tools, read_turns
 from tunegate_trainer.tokens.rows import Row
 
@@ -22,10 +22,10 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
-    return read_chat(fields, chat_field(fields, columns) or "messages")
+    return read_chat(fields, columns, chat_field(fields, columns) or "messages")
 
 
-def read_chat(fields: Fields, name: str) -> Row:
+def read_chat(fields: Fields, columns: Columns, name: str) -> Row:
     """Read the row whose turns are in the field ``name``. The last turn is the answer to train on."""
     refuse_fields(fields, "functions", "function_call", "reasoning_content", "weight")
     *prompt, answer = read_turns(fields, name)
@@ -37,14 +37,15 @@ def read_chat(fields: Fields, name: str) -> Row:
             f"{name}[{len(prompt)}].weight is 0, but the last turn is the answer to train on: remove the "
             "weight or the row"
         )
+    system = system_turn(fields, columns, prompt)
     return Row(
         id="",
-        prompt=prompt,
+        prompt=[*system, *prompt],
         completion=answer.content,
         reasoning=answer.reasoning_content,
         tool_calls=answer.tool_calls,
         tools=read_tools(fields),
-        unlearned=weightless,
+        unlearned=[i + len(system) for i in weightless],
     )
 
 

@@ -10,7 +10,7 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.fields import BadRowError, is_absent, refuse_fields, text_field
 from tunegate_trainer.data.shapes.openai_chat import CHAT_FIELDS
-from tunegate_trainer.data.shapes.shape import Fields, Shape, first_turn, has_prompt, is_kto
+from tunegate_trainer.data.shapes.shape import Fields, Shape, first_turn, has_prompt, kto_label, system_turn
 from tunegate_trainer.data.turns import read_turn, read_turns
 from tunegate_trainer.tokens.rows import Pair
 
@@ -20,14 +20,15 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Pair:
-    if is_kto(fields, columns) and fields.keys().isdisjoint(_answers(columns)):
+    if kto_label(fields, columns) is not None and fields.keys().isdisjoint(_answers(columns)):
         raise BadRowError(
             "the row has the format of KTO, {prompt, completion, label}, which is not supported: "
             "a pair needs a chosen and a rejected answer to the same prompt"
         )
     refuse_chat_fields(fields)
     prompt = read_prompt(fields, columns.prompt or "prompt")
-    return make_pair(prompt, *(read_answer(fields, name) for name in _answers(columns)))
+    system = system_turn(fields, columns, prompt)
+    return make_pair([*system, *prompt], *(read_answer(fields, name) for name in _answers(columns)))
 
 
 def _answers(columns: Columns) -> tuple[str, str]:
@@ -58,7 +59,8 @@ def _read_chats(fields: Fields, columns: Columns) -> Pair:
             f"the turn before the answer must be a user turn, but it is a {prompt[-1].role} turn"
         )
     _check_prompt(fields, columns.prompt or "prompt", prompt)
-    return make_pair(prompt, *(read_answer({name: fields[name][-1:]}, name) for name in names))
+    system = system_turn(fields, columns, prompt)
+    return make_pair([*system, *prompt], *(read_answer({name: fields[name][-1:]}, name) for name in names))
 
 
 def _check_prompt(fields: Fields, name: str, turns: list[Message]) -> None:

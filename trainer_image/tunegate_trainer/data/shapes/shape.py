@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns, InputColumns
+from tunegate_trainer.data.fields import BadRowError, is_absent, text_field
 from tunegate_trainer.tokens.rows import RowT
 
 Fields = dict[str, Any]
@@ -42,9 +44,24 @@ def has_prompt(fields: Fields, columns: InputColumns) -> bool:
     return (columns.prompt or "prompt") in fields
 
 
-def is_kto(fields: Fields, columns: Columns) -> bool:
-    """Return whether a row has the format of KTO (https://huggingface.co/docs/trl/kto_trainer): a prompt, a
-    completion, and whether the completion is a good one."""
-    completion = columns.completion or "completion"
-    has_label = isinstance(fields.get("label"), bool) and completion != "label"
-    return has_label and has_prompt(fields, columns) and completion in fields
+def system_turn(fields: Fields, columns: InputColumns, turns: list[Message]) -> list[Message]:
+    """Return the system turn in the field ``system``. It goes before ``turns``. Return no turn if the row has
+    no such field, or the spec names it for something else."""
+    if is_absent(fields, "system") or "system" in columns.model_dump().values():
+        return []
+    system = Message(role="system", content=text_field(fields, "system"))
+    if turns and turns[0].role == "system":
+        raise BadRowError("the row has a field system, but its first turn is a system turn too")
+    return [system]
+
+
+def kto_label(fields: Fields, columns: Columns) -> bool | None:
+    """Return the label of a row in the format of KTO (https://huggingface.co/docs/trl/kto_trainer): whether
+    its completion is a good one. Return None if the row has another format.
+
+    In CSV, the label is text."""
+    completion, label = columns.completion or "completion", fields.get("label")
+    if isinstance(label, str):
+        label = {"true": True, "false": False}.get(label.strip().lower())
+    is_kto = isinstance(label, bool) and completion != "label"
+    return label if is_kto and has_prompt(fields, columns) and completion in fields else None

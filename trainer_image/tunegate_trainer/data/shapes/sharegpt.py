@@ -9,12 +9,11 @@ See https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md.
 import json
 from typing import Any
 
-from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_trainer.data.fields import BadRowError, excerpt, is_absent, kind, text_field
+from tunegate_trainer.data.fields import BadRowError, excerpt, kind, text_field
 from tunegate_trainer.data.shapes.openai_chat import read_chat
 from tunegate_trainer.data.shapes.preference import make_pair, read_answer, read_prompt, refuse_chat_fields
-from tunegate_trainer.data.shapes.shape import Fields, Shape, chat_field, first_turn, has_prompt
+from tunegate_trainer.data.shapes.shape import Fields, Shape, chat_field, first_turn, has_prompt, system_turn
 from tunegate_trainer.tokens.rows import Pair, Row
 
 _ROLES = {
@@ -40,14 +39,7 @@ def _matches(fields: Fields, columns: Columns) -> bool:
 
 
 def _read(fields: Fields, columns: Columns) -> Row:
-    row = read_chat(as_openai_chat(fields, columns), _chat_field(fields, columns))
-    system = system_turn(fields, row.prompt)
-    if not system:
-        return row
-    # After the checks, so that errors have the indices of the row's own turns.
-    return row.model_copy(
-        update={"prompt": [*system, *row.prompt], "unlearned": [i + 1 for i in row.unlearned]}
-    )
+    return read_chat(as_openai_chat(fields, columns), columns, _chat_field(fields, columns))
 
 
 def as_openai_chat(fields: Fields, columns: Columns) -> Fields:
@@ -72,17 +64,7 @@ def _read_pair(fields: Fields, columns: Columns) -> Pair:
         read_answer({answer: _answer(fields, answer)} if answer in fields else fields, answer)
         for answer in (columns.chosen or "chosen", columns.rejected or "rejected")
     ]
-    return make_pair([*system_turn(fields, prompt), *prompt], *answers)
-
-
-def system_turn(fields: Fields, turns: list[Message]) -> list[Message]:
-    """Return the system turn in the field ``system``, if the row has one. It goes before ``turns``."""
-    if is_absent(fields, "system"):
-        return []
-    system = Message(role="system", content=text_field(fields, "system"))
-    if turns and turns[0].role == "system":
-        raise BadRowError("the row has a field system, but its first turn is a system turn too")
-    return [system]
+    return make_pair([*system_turn(fields, columns, prompt), *prompt], *answers)
 
 
 def _turns(fields: Fields, name: str) -> Any:
