@@ -140,6 +140,10 @@ def test_only_the_operator_writes_the_records_of_a_job(
         assert forged in refusal(
             lambda name=name, change=change: core.patch_namespaced_config_map(name, "default", change)
         )
+    unlabelled = {"metadata": {"labels": dict.fromkeys(MANAGED_LABELS)}}
+    assert "the labels managed-by, job and gate" in refusal(
+        lambda: core.patch_namespaced_config_map("record", "default", unlabelled)
+    )
     for allowed in ({"metadata": {"labels": {"team": "a"}}}, {"metadata": {"ownerReferences": None}}):
         assert not refusal(
             lambda allowed=allowed: core.patch_namespaced_config_map("record", "default", allowed)
