@@ -252,6 +252,11 @@ CHECKS: list[tuple[str, Changes, str]] = [
         {"pod": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}},
         "pod: Pod a is ignored",
     ),
+    (
+        "a list of objects, as kubectl get writes it",
+        {"list": {"apiVersion": "v1", "kind": "List", "items": [finetunejob()]}},
+        "list: the items of a List are not read: write each as a document of its own",
+    ),
     ("an unknown field", {"job.spec.colour": "red"}, "job: spec.colour: unknown field"),
 ]
 

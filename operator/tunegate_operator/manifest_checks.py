@@ -94,6 +94,9 @@ class _Checks:
                 yield from _config_map(manifest)
             elif manifest.kind == "Secret":
                 yield from _secret(manifest)
+            elif manifest.kind == "List":
+                message = "the items of a List are not read: write each as a document of its own, after ---"
+                yield manifest.at(("kind",), message)
             elif not manifest.is_ours:
                 yield manifest.at(("kind",), f"{manifest.kind} {manifest.name} is ignored", "note")
 

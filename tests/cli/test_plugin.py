@@ -58,6 +58,14 @@ def test_missing_kubeconfig_is_reported_with_what_to_set(
     assert "no cluster is configured: there is no kubeconfig; set KUBECONFIG" in result.output
 
 
+@pytest.mark.parametrize("content", ["[1]", "text", "clusters: 1"])
+def test_kubeconfig_that_is_not_one_is_reported(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config").write_text(content)
+    result = CliRunner().invoke(plugin, ["status", "--kubeconfig", str(tmp_path / "config")])
+    assert result.exit_code == 1
+    assert "no cluster is configured" in result.output
+
+
 def test_folder_and_cluster_cannot_both_be_selected() -> None:
     result = CliRunner().invoke(main, ["status", "--runs", "here", "--namespace", "team"])
     assert result.exit_code == 2

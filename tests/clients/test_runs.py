@@ -47,6 +47,16 @@ def test_folder_that_does_not_exist_has_no_jobs(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_unreadable_status_of_a_job_does_not_hide_another_job(runs: Place) -> None:
+    for name in ("a", "b"):
+        runs.create(manifests.changed(manifests.finetunejob(), {"metadata.name": name}))
+    client = client_of(runs)
+    status_file(client.runs, "a").write_text("")
+    assert client.get("FineTuneJob", "b")["metadata"]["name"] == "b"
+    with pytest.raises(ClientError, match="it is not a FineTuneJob"):
+        client.get("FineTuneJob", "a")
+
+
 def test_unfinished_files_of_a_writer_are_neither_read_nor_removed(runs: Place) -> None:
     runs.create(manifests.evalgate())
     folder = objects_folder(cluster_folder(client_of(runs).runs)) / "EvalGate" / "default"

@@ -1,6 +1,5 @@
 """The command `tunegate pairs rank`."""
 
-import getpass
 import shlex
 import signal
 import sys
@@ -16,6 +15,7 @@ from tunegate_operator.cli import exit_codes
 from tunegate_operator.cli.keyboard import Keyboard
 from tunegate_operator.cli.pairs import CANDIDATES, OUTPUT
 from tunegate_operator.cli.pairs_session import rank_prompts
+from tunegate_operator.cli.person import user_name
 from tunegate_operator.pairs.exchange import read_ranked, write_completions
 from tunegate_operator.pairs.files import read_candidates, read_rankings, write_models
 from tunegate_operator.pairs.session import RankingSession, rankings_of, start_ranking
@@ -63,7 +63,7 @@ def rank(
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is restored
         signal.signal(number, signal.default_int_handler)
-    person = (rater or getpass.getuser()).strip()
+    person = (rater or user_name("give yours with --rater")).strip()
     if not 0 < len(person) <= MAX_RATER:
         raise click.BadParameter(f"must have 1 to {MAX_RATER} characters", param_hint="--rater")
     if output.exists() and output.samefile(candidates):

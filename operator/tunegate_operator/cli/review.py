@@ -1,6 +1,5 @@
 """The command `tunegate review`."""
 
-import getpass
 import shlex
 import signal
 import sys
@@ -18,6 +17,7 @@ from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.cli import exit_codes
 from tunegate_operator.cli.keyboard import Keyboard
+from tunegate_operator.cli.person import user_name
 from tunegate_operator.cli.place import NAME, Place, at_place, notice
 from tunegate_operator.cli.review_session import score_rows
 from tunegate_operator.cli.review_web import score_in_browser
@@ -73,7 +73,7 @@ def review(
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the scores are saved
         signal.signal(number, signal.default_int_handler)
-    person = (reviewer or getpass.getuser()).strip()[:MAX_REVIEWER]
+    person = (reviewer or user_name("give yours with --reviewer")).strip()[:MAX_REVIEWER]
     if not person or printable(person) != person:
         raise click.BadParameter("must not be blank or have control characters", param_hint="--reviewer")
     ways = [way for way, given in (("--web", web), ("--export", export), ("--scores", file)) if given]

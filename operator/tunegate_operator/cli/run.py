@@ -1,7 +1,6 @@
 """The command `tunegate run`, and the commands that run a job on this machine after a decision."""
 
 import errno
-import getpass
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from tunegate_operator.cli import exit_codes
 from tunegate_operator.cli.display import earlier_note, job_view, tracking_line, utc_now
 from tunegate_operator.cli.live import LiveView
 from tunegate_operator.cli.manifests import PATHS, print_diagnostics
+from tunegate_operator.cli.person import user_name
 from tunegate_operator.cli.place import RUNS, Place, short
 from tunegate_operator.clients.caller import Caller
 from tunegate_operator.clients.client import verdict_to_decide
@@ -118,14 +118,13 @@ def discard_run(runs: Path, name: str, reason: str) -> None:
 def decide_verdict_run(runs: Path, name: str, action: str, reason: str, caller: Caller) -> None:
     """Record a decision about the final verdict of a job by the user of the operating system, and run the job
     until it has ended."""
+    person = user_name("set the environment variable USER to your name")
     with _open(runs, [name]) as laptop:
         try:
             digest = verdict_to_decide(laptop.job(name), action, f"the folder {short(runs)}")
         except KeyError:
             raise click.ClickException(_NO_OBJECT.format(name=name, what="decided about")) from None
-        laptop.annotate_text(
-            name, VERDICT_ANNOTATIONS[action], verdict_decision(digest, getpass.getuser(), reason)
-        )
+        laptop.annotate_text(name, VERDICT_ANNOTATIONS[action], verdict_decision(digest, person, reason))
         if action != "reject":
             _live(laptop, [name], {}, caller)
         laptop.run_until_rest(lambda _: None)

@@ -102,7 +102,8 @@ class KubernetesClient:
         yet."""
         try:
             found = connect_user(kubeconfig, context, CONNECTIONS)
-        except (config.ConfigException, yaml.YAMLError, OSError) as error:
+        # The client library raises TypeError or AttributeError for a file that is not a mapping.
+        except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError) as error:
             raise ClientError(
                 f"no cluster is configured: {error}; set KUBECONFIG or --kubeconfig to the path of a "
                 "kubeconfig, and --context to one of its contexts"

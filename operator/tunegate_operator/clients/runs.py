@@ -32,6 +32,7 @@ from tunegate_operator.laptop.status import (
     interrupted_jobs,
     read_job,
     report_file,
+    status_file,
     status_files,
     volumes_folder,
 )
@@ -62,6 +63,8 @@ class RunsClient:
         return sorted(self._stored(kind), key=Key.of)
 
     def get(self, kind: Kind, name: str) -> Object:
+        if kind == "FineTuneJob" and (file := status_file(self.runs, name)) in status_files(self.runs):
+            return self._read(file)
         found = {obj["metadata"]["name"]: obj for obj in self.list_objects(kind)}
         if name not in found:
             raise unknown_name(kind, name, self.place, list(found))
@@ -194,6 +197,13 @@ class RunsClient:
 
     def _jobs(self) -> list[Object]:
         return self._load("FineTuneJob", read_job)
+
+    def _read(self, file: Path) -> Object:
+        """Read one job, so that the files of other jobs need not be readable."""
+        try:
+            return read_job(file)
+        except (FileNotFoundError, ClusterError) as error:
+            raise ClientError(str(error)) from error
 
     def _stored(self, kind: str) -> list[Object]:
         return self._load(kind, self._folder.load_file)
