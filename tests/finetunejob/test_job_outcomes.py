@@ -314,6 +314,23 @@ def test_job_waits_for_results_configmap_before_it_ends():
     assert Results.model_validate_json(results["data"]["results.json"]).find(Subject.FINAL)
 
 
+def test_job_that_passed_waits_for_its_record_and_shows_why():
+    world = World()
+    world.apply_all()
+    world.until_job("gate")
+    world.cluster.fail("ConfigMap", "failed calling webhook")
+    world.run()
+    world.advance(3600)
+    assert world.status().phase is Phase.GATING
+    assert world.status().message.endswith("; not recorded yet: failed calling webhook")
+    assert world.status().completion_time is None
+    assert world.condition("Ready").reason == Reason.PROGRESSING
+    world.cluster.fail("ConfigMap", None)
+    world.advance(3600)
+    world.advance(10)
+    assert world.status().phase is Phase.SUCCEEDED
+
+
 def test_wait_for_acknowledgement_ends_if_the_namespace_terminates():
     world = World(posts=True)
     world.apply_all()

@@ -56,7 +56,7 @@ from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
 
 RECORD_AGAIN = timedelta(seconds=10)
-"""Pause before a failed job retries to write its record, if the cluster was unavailable."""
+"""Pause before a job that would end retries to write its record, which the cluster refused."""
 
 
 def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
@@ -91,6 +91,8 @@ def _decide_with_request(run: Run) -> None:
     _choose_phase(run)
     if run.draft.status.failure:
         _end(run, run.draft.status.failure)
+    elif run.draft.status.phase is Phase.SUCCEEDED and run.observed.refusal:
+        _await_record(run, run.observed.refusal)
     _save_ledger(run)
     if run.draft.status.phase and run.draft.status.phase.is_final:
         record_trackers_behind(run)
@@ -121,10 +123,21 @@ def _end(run: Run, failure: Failure) -> None:
         key=lambda action: not isinstance(action, Delete)
     )  # no deletion waits for a record
     if unrecorded:
-        draft.set(message=cut(f"{draft.status.message}; not recorded yet: {unrecorded.message}"))
-        draft.agenda.look_again_at(draft.now + RECORD_AGAIN)
-    if unrecorded or not all_asked:
+        _await_record(run, unrecorded)
+    elif not all_asked:
         draft.set(phase=before.phase, completion_time=before.completion_time)
+
+
+def _await_record(run: Run, refusal: Refusal) -> None:
+    """Keep the phase of a job that would end, and show why the cluster refused to record its results."""
+    draft, before = run.draft, run.observed.job.status
+    draft.reason = Reason.PROGRESSING
+    draft.set(
+        message=cut(f"{draft.status.message}; not recorded yet: {refusal.message}"),
+        phase=before.phase,
+        completion_time=before.completion_time,
+    )
+    draft.agenda.look_again_at(draft.now + RECORD_AGAIN)
 
 
 def _may_succeed_later(refusal: Refusal, failure: Failure) -> bool:
