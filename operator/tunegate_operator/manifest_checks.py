@@ -28,7 +28,7 @@ from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.validation.explain import PATTERN_DESCRIPTIONS
 from tunegate_api.validation.json_schema import schema_faults
 from tunegate_api.validation.metadata import DNS_NAMES, metadata_problems
-from tunegate_api.validation.problems import Problem, find_problems
+from tunegate_api.validation.problems import KINDS, Problem, find_problems
 from tunegate_operator.manifests import Diagnostic, Manifest, ObjectPath
 
 CONFIG_MAP = "ConfigMap"
@@ -78,7 +78,7 @@ class _Checks:
     def run(self) -> Iterator[Diagnostic]:
         for manifest in self._manifests:
             first = self._by_id[_id(manifest)]
-            if first is not manifest and manifest.kind:
+            if first is not manifest and manifest.kind and manifest.name:
                 where = f"{first.file}:{first.line_of(('metadata', 'name'))}"
                 yield manifest.at(
                     ("metadata", "name"), f"{manifest.kind} {manifest.name} is already defined at {where}"
@@ -94,7 +94,7 @@ class _Checks:
                 yield from _config_map(manifest)
             elif manifest.kind == "Secret":
                 yield from _secret(manifest)
-            elif manifest.kind == "List":
+            elif manifest.kind == "List" and _has_item_that_is_read(manifest):
                 message = "the items of a List are not read: write each as a document of its own, after ---"
                 yield manifest.at(("kind",), message)
             elif not manifest.is_ours:
@@ -227,6 +227,13 @@ def _find(obj: Any, path: ObjectPath) -> Any:
 def _list(obj: Any, path: ObjectPath) -> list[Any]:
     found = _find(obj, path)
     return found if isinstance(found, list) else []
+
+
+def _has_item_that_is_read(manifest: Manifest) -> bool:
+    """Whether a List contains an object of a kind that manifests may have."""
+    items = _list(manifest.obj, ("items",))
+    kinds = (*KINDS, CONFIG_MAP, "Secret")
+    return any(isinstance(item, Mapping) and item.get("kind") in kinds for item in items)
 
 
 def _positions(manifest: Manifest, name: str) -> range:

@@ -135,6 +135,8 @@ def test_only_the_operator_writes_the_records_of_a_job(
     for name, change in (
         ("record", {"data": {"a": "2"}}),
         ("record", {"binaryData": {"b": "eA=="}}),
+        ("record", {"immutable": True}),
+        ("record", {"metadata": {"ownerReferences": None}, "data": {"a": "2"}}),
         ("free", {"metadata": {"ownerReferences": owners}}),
     ):
         assert forged in refusal(

@@ -69,6 +69,11 @@ _PERMANENT = (ForbiddenError, InvalidError, NotFoundError, RequestRefusedError)
 """Errors that a retry does not fix."""
 
 
+_UNUSABLE = (config.ConfigException, yaml.YAMLError, OSError, AttributeError, TypeError, ValueError)
+"""What the client library raises for a missing or wrong kubeconfig. The last three are for a file that is no
+kubeconfig."""
+
+
 class KubernetesClient:
     """Implements :class:`tunegate_operator.clients.client.Client` with an API server. Thread-safe.
 
@@ -102,8 +107,7 @@ class KubernetesClient:
         yet."""
         try:
             found = connect_user(kubeconfig, context, CONNECTIONS)
-        # The client library raises TypeError or AttributeError for a file that is not a mapping.
-        except (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError) as error:
+        except _UNUSABLE as error:
             raise ClientError(
                 f"no cluster is configured: {error}; set KUBECONFIG or --kubeconfig to the path of a "
                 "kubeconfig, and --context to one of its contexts"

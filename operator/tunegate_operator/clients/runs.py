@@ -12,6 +12,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_operator.clients.client import (
     ClientError,
     Kind,
+    UnknownNameError,
     age_key,
     compared_models,
     has_ended,
@@ -78,11 +79,14 @@ class RunsClient:
             versions = self._versions(kind)
             if versions != seen:
                 seen = versions
-                current = [one for one in self.list_objects(kind) if uid_of(one) == uid_of(obj)]
-                if not current:
+                try:
+                    current = self.get(kind, name)
+                except UnknownNameError:
                     return
-                if current[0] != obj:
-                    obj = current[0]
+                if uid_of(current) != uid_of(obj):
+                    return
+                if current != obj:
+                    obj = current
                     yield obj
             if is_run != is_in_use(self._cluster):  # so the job is interrupted, or no longer interrupted
                 is_run = not is_run

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from tunegate_api import GROUP
 from tunegate_api.meta import cut, find_condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Failure, Phase, Reason
@@ -148,7 +149,7 @@ def _is_of_a_job(config_map: Object) -> bool:
     """Whether the controlling owner of a ConfigMap is a FineTuneJob. ConfigMaps of users may have other
     owners."""
     owner = controlling_owner(config_map)
-    return owner is not None and owner.key.kind == FineTuneJobController.kind
+    return owner is not None and (owner.group, owner.key.kind) == (GROUP, FineTuneJobController.kind)
 
 
 def _is_unschedulable(status: FineTuneJobStatus) -> bool:

@@ -350,7 +350,8 @@ def test_group_is_the_same_number_in_every_format():
     def group(customer: object) -> str:
         return parse_rows(records_of({**PAIR, "customer": customer}), Columns(), "customer").rows[0].group
 
-    assert group("5") == group(5) == group(5.0)
+    assert group("5") == group(5) == group(5.0) == group("5.0")
+    assert group("True") == group(True) == group("true") != group(1)
     assert group("2.5") == group(2.5) != group("5")
 
 

@@ -214,10 +214,15 @@ def test_system_field_of_a_row_of_any_shape_is_the_first_turn(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_system_field_of_a_pair_of_any_shape_is_the_first_turn_or_refused(name):
+def test_system_field_of_a_pair_of_any_shape_is_the_first_turn(name):
     parsed = parse_pairs(records_of({**PAIRS[name][0], "system": "Be brief."}), PLAIN, None)
-    prompts = [texts(labelled.row.prompt) for labelled in parsed.rows]
-    assert prompts == [SYSTEM] or "system" in parsed.bad[0].reason
+    assert [texts(labelled.row.prompt) for labelled in parsed.rows] == [SYSTEM]
+
+
+@pytest.mark.parametrize(("system", "first"), [("Be  brief. ", "system"), (3, "system"), ("", "system")])
+def test_system_field_may_repeat_the_system_turn_or_be_a_number(system, first):
+    turns = [message("system", "Be brief."), *ANSWERED["messages"]]
+    assert [turn.role for turn in row({"messages": turns, "system": system}).prompt] == [first, "user"]
 
 
 def test_system_field_that_the_spec_names_for_something_else_is_no_system_turn():
@@ -284,7 +289,7 @@ def test_sharegpt_tool_calls_are_read(tools, call):
         ),
         (
             {"conversations": [said("system", "x"), *SHAREGPT["conversations"]], "system": "y"},
-            "the row has a field system, but its first turn is a system turn too",
+            "the row has a field system, but its first turn is another system turn",
         ),
         ({"tools": "x"}, "tools must be JSON: Expecting value: line 1 column 1 (char 0)"),
     ],

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -244,12 +245,19 @@ def _group(fields: dict[str, Any], group_by: str | None, prompt: str, *, require
     """Return the group of a row. Only if ``required`` is false, the field of the group may be missing."""
     value = None if group_by is None else fields.get(group_by)
     if value not in (None, ""):
-        if isinstance(value, float) and value.is_integer():  # integers in a Parquet column with nulls
-            value = int(value)
-        if isinstance(value, int | float):  # CSV has text only
-            value = str(value)
+        if isinstance(value, str | int | float):
+            value = _scalar_text(value)
         # Parquet and Arrow have values that JSON does not have, such as dates.
         return group_of(json.dumps(value, sort_keys=True, default=str))
     if group_by is not None and required:
         raise BadRowError(f"the field {group_by}, which heldOut.groupBy names, is missing or empty")
     return group_of(prompt)
+
+
+def _scalar_text(value: str | float) -> str:
+    """Return the same text for the same value in every format: CSV has text only, and integers in a column
+    with missing values are often written as ``5.0``."""
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    return text.removesuffix(".0") if re.fullmatch(r"-?\d+\.0", text) else text

@@ -29,22 +29,19 @@ _REFUSED_ACTIONS = (
     r"continue (?:with )?(?:this|that|our) (?:conversation|chat|discussion|request|story|topic))\b"
 )
 """What only a refusal says that it cannot do."""
-_OBJECTS = (
-    r"your|such|personal|real-time|external|the (?:internet|web)|medical|legal|financial|investment|content|"
-    r"an? (?:fake|false|forged)"
+_REVIEWED = (
+    r"(?:\s+\w+)?\s+(?:place|restaurant|hotel|caf[eé]|bar|shop|store|business|company|brand|seller|product|"
+    r"book|film|movie|show)s?\b|[^.!?\n]{0,80}\b(?:enough|more highly|to anyone|again|any ?more)\b"
 )
-_POINTED_AT = (
-    r"(?:that|this|these|those)(?: (?:kinds?|types?|sorts?|requests?|actions?|activit(?:y|ies)|behaviou?rs?|"
-    r"topics?|content|approach(?:es)?|you|anyone)\b|(?=\s*(?:[.,;:!?]|$)))"
-)
-"""What a refusal names with "this" or "that"."""
+"""What follows in a review: "I can't recommend this place enough", "I won't support them again"."""
 _REFUSED_WITH_OBJECT = (
     r"(?:(?:do|share|sharing|give|write|writing|create|creating|make|offer|discuss\w*|access|open|view|"
-    r"browse|perform|complete|process|predict|advise|carry out)\s+(?:so|that|this|these|those|any|"
-    rf"{_OBJECTS})|(?:recommend|support)\s+(?:{_POINTED_AT}|any (?!of\b)|{_OBJECTS}))\b"
+    r"browse|perform|complete|process|predict|advise|carry out)|"
+    rf"(?:recommend|support)(?!\s+\S+(?:{_REVIEWED})))\s+"
+    r"(?:so|that|this|these|those|your|such|any|personal|real-time|external|the (?:internet|web)|medical|"
+    r"legal|financial|investment|content|an? (?:fake|false|forged))\b"
 )
-"""What people also say that they cannot do, with the objects that occur in a refusal. Who reviews a place
-writes "I can't recommend this place enough", so after some verbs fewer objects count."""
+"""What people also say that they cannot do, with the objects that occur in a refusal."""
 _REFUSALS = (
     rf"{_UNABLE}(?:{_REFUSED_ACTIONS}|{_REFUSED_WITH_OBJECT})",
     r"\bI (?:do not|don't) (?:actually )?have the (?:ability|capability|capacity) to\b",

@@ -1,8 +1,7 @@
 """CSV: text with a header line, with the delimiter comma, semicolon or tab."""
 
 import csv
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tunegate_trainer.data.records.record import (
@@ -30,51 +29,26 @@ def read(path: Path, file: str) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text.readline(MAX_ROW_SIZE))
         text.seek(0)
-        lines = _Lines(text)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
         names = _header(reader)
         while True:
-            lines.begin_row()
-            place = Place(lines.number + 1, "line", file)
+            first = reader.line_num + 1
+            place = Place(first, "line", file)
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
                 yield Record(place, None, f"the row is not CSV: {error}")
-                lines.return_to_second_line()
+                # A stray quote takes all lines up to the next quote, which may be thousands of rows.
+                for number in range(first + 1, reader.line_num + 1):
+                    problem = (
+                        f"a row that is not CSV begins in line {first}; if it ends before, check its quotes"
+                    )
+                    yield Record(Place(number, "line", file), None, problem)
                 continue
             if cells:  # a blank line has no cells
                 yield _record(place, names, cells)
-
-
-class _Lines:
-    """The lines of a file. A row that is not CSV may begin with a stray quote, so that it seems to have many
-    lines; the lines after its first one are then read again."""
-
-    def __init__(self, text: Iterable[str]) -> None:
-        self._rest = iter(text)
-        self._again: deque[str] = deque()
-        self._of_row: list[str] = []
-        self.number = 0
-        """Number of the last line that was read."""
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._rest)
-        self._of_row.append(line)
-        self.number += 1
-        return line
-
-    def begin_row(self) -> None:
-        self._of_row = []
-
-    def return_to_second_line(self) -> None:
-        """Continue with the second line of the row."""
-        self._again.extendleft(reversed(self._of_row[1:]))
-        self.number -= len(self._of_row[1:])
 
 
 def _delimiter(line: str) -> str:

@@ -14,6 +14,7 @@ _PREFERRED, _NON_PREFERRED = "preferred_output", "non_preferred_output"
 
 
 def _matches(fields: Fields, columns: Columns) -> bool:
+    del columns
     return _PREFERRED in fields or _NON_PREFERRED in fields
 
 
@@ -23,7 +24,7 @@ def _read(fields: Fields, columns: Columns) -> Pair:
         raise BadRowError(f"input must be {{messages}}, but it is {kind_of(fields, 'input')}")
     refuse_chat_fields(given)
     prompt = read_prompt(given, "messages", "input.messages")
-    system = system_turn(fields, columns, prompt)
+    system = system_turn({**fields, **given}, columns, prompt)
     return make_pair([*system, *prompt], read_answer(fields, _PREFERRED), read_answer(fields, _NON_PREFERRED))
 
 

@@ -46,13 +46,16 @@ def has_prompt(fields: Fields, columns: InputColumns) -> bool:
 
 def system_turn(fields: Fields, columns: InputColumns, turns: list[Message]) -> list[Message]:
     """Return the system turn in the field ``system``. It goes before ``turns``. Return no turn if the row has
-    no such field, or the spec names it for something else."""
-    if is_absent(fields, "system") or "system" in columns.model_dump().values():
+    no such field, if it is a number, or if ``columns`` names it for something else."""
+    is_number = isinstance(fields.get("system"), int | float)
+    if is_absent(fields, "system") or is_number or "system" in columns.model_dump().values():
         return []
     system = Message(role="system", content=text_field(fields, "system"))
-    if turns and turns[0].role == "system":
-        raise BadRowError("the row has a field system, but its first turn is a system turn too")
-    return [system]
+    if not turns or turns[0].role != "system":
+        return [system]
+    if turns[0].content.split() != system.content.split():
+        raise BadRowError("the row has a field system, but its first turn is another system turn")
+    return []
 
 
 def kto_label(fields: Fields, columns: Columns) -> bool | None:

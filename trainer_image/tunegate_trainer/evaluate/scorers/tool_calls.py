@@ -67,7 +67,7 @@ def _canonical(text: str) -> str:
             value, end = decoder.raw_decode(text, start)
         except ValueError:
             value, end = "{", start + 1
-        if isinstance(value, dict) and any(value.keys() - {"type"} == keys for keys in _KEYS_OF_CALL):
+        if isinstance(value, dict) and value.keys() - {"index", "type"} in _KEYS_OF_CALL:
             value = {key: one for key, one in value.items() if key != "id"}  # random for each call
         parts += [text[at:start], json.dumps(value, sort_keys=True)]
         at = end
