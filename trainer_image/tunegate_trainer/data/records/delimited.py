@@ -43,7 +43,7 @@ def read(path: Path, file: str) -> Iterator[Record]:
                 # A stray quote takes all lines up to the next quote, which may be thousands of rows.
                 for number in range(first + 1, reader.line_num + 1):
                     problem = (
-                        f"a row that is not CSV begins in line {first}; if it ends before, check its quotes"
+                        f"the row in line {first} is not CSV; if it ends before this line, check its quotes"
                     )
                     yield Record(Place(number, "line", file), None, problem)
                 continue
