@@ -163,17 +163,17 @@ class Cache:
         Returns True for the first event after the operator itself wrote an object, even if the cache has this
         state already, because decisions made before the write have to be repeated. Otherwise returns False
         for an event with an older state, for a repeated deletion, and for a LISTED event with the cached
-        version, whose fields are compared only by :meth:`resync`.
+        state.
         """
         with self._lock:
             if event.type == "DELETED":
                 return self._apply_deletion(event.obj)
-            if event.type == "LISTED" and self._is_confirmed(event.obj):
+            freshness = self._apply_object(event.obj)
+            if freshness is _Freshness.OLD:
                 return False
-            if self._apply_object(event.obj) is _Freshness.OLD:
-                return False
+            is_known = freshness is _Freshness.SAME and uid_of(event.obj) not in self._unconfirmed
             self._unconfirmed.discard(uid_of(event.obj))
-            return True
+            return not (is_known and event.type == "LISTED")
 
     def put(self, obj: Object) -> bool:
         """Store the whole object that the operator's own write or read returned. Returns False if the cache
@@ -312,13 +312,6 @@ class Cache:
         for entry in new.index_entries():
             self._index[entry].add(uid)
         return _Freshness.NEW
-
-    def _is_confirmed(self, obj: Object) -> bool:
-        """Return whether the cache has this version of the object, and no write of the operator waits for its
-        first event."""
-        held = self._objects.get(uid_of(obj))
-        is_cached = held is not None and held.version == resource_version(obj)
-        return is_cached and uid_of(obj) not in self._unconfirmed
 
     def _namesake(self, obj: Object) -> CachedObject | None:
         """Return the cached object that has the same name but another uid, or None."""
