@@ -62,7 +62,8 @@ class FunctionController:
         self.decisions += 1
         return self._decide(obj, view, now)
 
-    def waits_for(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
+    def waits_for(self, obj: Object) -> Iterable[Key]:
+        del obj
         return []
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's

@@ -38,8 +38,9 @@ class EvalGateController:
             warnings = tuple(map(_about_results, observed.unreadable[:1]))
         return Decision(status.to_wire(), actions, warnings=warnings)
 
-    def waits_for(self, obj: Object) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
+    def waits_for(self, obj: Object) -> Iterable[Key]:
         """Return no keys: :meth:`concerns` finds the gates that a changed object concerns."""
+        del obj
         return ()
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:

@@ -11,7 +11,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -389,14 +389,9 @@ class _FilteredController:
         self.kind = controller.kind
         self._controller = controller
         self._is_ours = is_ours
+        self.waits_for, self.concerns = controller.waits_for, controller.concerns
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         if not self._is_ours(obj, obj["metadata"]["name"]):
             return None
         return self._controller.decide(obj, view, now)
-
-    def waits_for(self, obj: Object) -> Iterable[Key]:
-        return self._controller.waits_for(obj)
-
-    def concerns(self, changed: Object, view: View) -> Iterable[Key]:
-        return self._controller.concerns(changed, view)

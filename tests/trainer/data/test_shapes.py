@@ -225,7 +225,7 @@ def test_system_field_may_repeat_the_system_turn_or_be_a_number(system, first):
     assert [turn.role for turn in row({"messages": turns, "system": system}).prompt] == [first, "user"]
 
 
-def test_system_field_that_the_spec_names_for_something_else_is_no_system_turn():
+def test_system_field_that_columns_name_is_no_system_turn():
     found = row({"system": "2 + 2?", "completion": "4"}, Columns(prompt="system"))
     assert texts(found.prompt) == [("user", "2 + 2?")]
 
