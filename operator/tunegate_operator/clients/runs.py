@@ -65,7 +65,8 @@ class RunsClient:
 
     def get(self, kind: Kind, name: str) -> Object:
         if kind == "FineTuneJob" and (file := status_file(self.runs, name)) in status_files(self.runs):
-            return self._read(file)
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                return self._read(file)
         found = {obj["metadata"]["name"]: obj for obj in self.list_objects(kind)}
         if name not in found:
             raise unknown_name(kind, name, self.place, list(found))
@@ -203,10 +204,10 @@ class RunsClient:
         return self._load("FineTuneJob", read_job)
 
     def _read(self, file: Path) -> Object:
-        """Read one job, so that the files of other jobs need not be readable."""
+        """Read one job, so that the files of other jobs need not be readable. Raises FileNotFoundError."""
         try:
             return read_job(file)
-        except (FileNotFoundError, ClusterError) as error:
+        except ClusterError as error:
             raise ClientError(str(error)) from error
 
     def _stored(self, kind: str) -> list[Object]:
