@@ -15,7 +15,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tracking import process
 from tunegate_trainer.tracking.__main__ import OutOfTime
-from tunegate_trainer.tracking.runs import JOB, RunState, TrackedRun
+from tunegate_trainer.tracking.runs import EVALUATED, JOB, Point, RunState, TrackedRun
 from tunegate_trainer.tracking.wandb_tracker import WandbTracker
 
 pytestmark = pytest.mark.model
@@ -117,6 +117,17 @@ def test_wrong_wandb_key_does_not_fail_training(start, server, capfd):
     assert "b" * 40 not in log
     left = [path for path in root.workspace.rglob("*") if path.is_file()]
     assert not [path for path in left if b"b" * 40 in path.read_bytes()]
+
+
+def test_every_evaluation_metric_is_plotted_by_the_step_of_the_checkpoint(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    server.key = KEY
+    point = Point(3, 0, {EVALUATED: 3.0, "golden/orders/rate": 1.0, "safety/orders/unsafe": 0.0})
+    run = TrackedRun(JOB, "orders", 0, {}, (), (point,), {}, RunState.RUNNING)
+    WandbTracker("orders", None, UID, tmp_path).send([run])
+    defined = json.loads(server.runs[UID].config)["_wandb"]["value"]["m"]
+    x_axis = {each["2"]: defined[each["5"] - 1]["1"] for each in defined if "5" in each}
+    assert x_axis.items() >= {"golden/*": EVALUATED, "safety/*": EVALUATED}.items()
 
 
 def test_interrupted_offline_write_keeps_the_wandb_run_written_before(tmp_path, monkeypatch):

@@ -116,8 +116,8 @@ def _log_run(tracked: Any, run: TrackedRun) -> None:
     tracked.define_metric(TRAINED, hidden=True)
     tracked.define_metric(EVALUATED, hidden=True)
     tracked.define_metric("train/*", step_metric=TRAINED)
-    for name in ("checkpoint/*", "gate/*", "golden/*", "dev/*", "test/*"):
-        tracked.define_metric(name, step_metric=EVALUATED)
+    for group in sorted({name.partition("/")[0] for point in run.evaluations for name in point.metrics}):
+        tracked.define_metric(f"{group}/*", step_metric=EVALUATED)
     for marker, points in ((TRAINED, run.training), (EVALUATED, run.evaluations)):
         last = tracked.summary.get(marker)
         for point in points:
