@@ -24,6 +24,7 @@ class FaultyProxy:
         self._limit: int | None = None
         self._at_limit: Callable[[], object] | None = None
         self._is_down = False
+        self._answer = b""
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -52,12 +53,20 @@ class FaultyProxy:
     def come_up(self) -> None:
         self._is_down, self._limit = False, None
 
+    def answer_next(self, status: str, headers: str) -> None:
+        """Answer the next request of a new connection with an empty response, instead of the server."""
+        lines = (f"HTTP/1.1 {status}", headers, "Content-Length: 0", "Connection: close", "", "")
+        self._answer = "\r\n".join(lines).encode()
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 if self._is_down:
                     _reset(client)
+                elif self._answer:
+                    _respond(client, self._answer)
+                    self._answer = b""
                 else:
                     self._threads.append(threading.Thread(target=self._connect, args=(client,), daemon=True))
                     self._threads[-1].start()
@@ -90,6 +99,16 @@ def _forward(client: socket.socket, server: socket.socket) -> None:
         while block := client.recv(_BLOCK):
             server.sendall(block)
         server.shutdown(socket.SHUT_WR)
+
+
+def _respond(client: socket.socket, answer: bytes) -> None:
+    """Send ``answer`` to a request without a body."""
+    with client:
+        request = b""
+        while not request.endswith(b"\r\n\r\n") and (block := client.recv(_BLOCK)):
+            request += block
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
 
 
 def _reset(connection: socket.socket) -> None:

@@ -68,7 +68,7 @@ class HubProxies:
 
     def __init__(self, api: FaultyProxy, files: FaultyProxy) -> None:
         self._api, self._files = api, files
-        self.break_after = files.break_after
+        self.break_after, self.answer_next = files.break_after, api.answer_next
 
     @property
     def served(self) -> int:

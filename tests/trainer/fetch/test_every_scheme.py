@@ -116,6 +116,15 @@ def test_broken_download_resumes_in_the_same_pod(store, job, model_files):
     assert store.proxy.served < len(model_files[WEIGHTS]) + SMALL, "the download did not resume"
 
 
+def test_server_is_asked_again_after_the_wait_that_it_asks_for(store, job, caplog):
+    caplog.set_level("WARNING")
+    root = job(store)
+    store.proxy.answer_next("503 Service Unavailable", "Retry-After: 1")
+    assert main(["data"]) == ExitCode.OK
+    assert "model.uri: the server answered with status 503; retrying in 1 s" in caplog.text
+    assert verify(model_folder(root)) == []
+
+
 def test_next_pod_resumes_the_download(store, job, model_files):
     root = job(store)
     store.proxy.break_after(CUT, then=store.proxy.go_down)

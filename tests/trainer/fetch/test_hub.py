@@ -37,6 +37,14 @@ def test_weights_in_the_layout_of_another_library_are_not_downloaded(model_hub, 
     assert not any("original" in request.path for request in model_hub.cdn.requests)
 
 
+def test_exhausted_rate_limit_is_awaited(hf_store, make_job, caplog):
+    caplog.set_level("WARNING")
+    hf_store.proxy.answer_next("429 Too Many Requests", 'RateLimit: "api";r=0;t=1')
+    root = make_job(hf_store.source(), hf_store.secret)
+    assert run(root) == "OK"
+    assert "model.uri: the server answered with status 429; retrying in 1 s" in caplog.text
+
+
 def test_token_is_sent_only_to_the_hub(model_hub, make_job, caplog):
     caplog.set_level("INFO")  # as in a pod
     root = make_job(SOURCE | {"secretName": "store"}, {"HF_TOKEN": TOKEN})

@@ -44,6 +44,8 @@ KEY = "HF_TOKEN"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODEL = re.compile(r"[^/@]+(/[^/@]+)?")
 _DATA = re.compile(r"datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
+_RESET = re.compile(r";\s*t\s*=\s*(\d+)")
+"""Matches the seconds until the hub counts requests anew, in the header RateLimit: ``"api";r=0;t=55``."""
 
 MAX_PAGES = 1_000
 """Maximum number of pages of a listing. A page may have only folders, and no files."""
@@ -228,8 +230,11 @@ def _refusals(address: Address, revision: str | None) -> Iterator[None]:
             "check the repository's files on the hub",
         ) from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        check_status(status)
+        status, headers = error.response.status_code, error.response.headers
+        reset = _RESET.search(headers.get("RateLimit", ""))
+        if status == httpx2.codes.TOO_MANY_REQUESTS and reset is not None:
+            headers = httpx2.Headers({"Retry-After": reset[1]})
+        check_status(status, headers)
         if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
             raise address.refused(f"the hub answered with status {status}") from error
         raise address.wrong(f"the hub does not accept this request (status {status})") from error

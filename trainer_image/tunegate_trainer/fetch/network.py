@@ -2,9 +2,10 @@
 
 import logging
 import os
+import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import ip_address
@@ -22,6 +23,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 16.0
 """Seconds to wait before the first retry, and the maximum. The pause doubles with each retry."""
 MAX_RETRIES = 5
 """Maximum number of retries in a row. If a download makes progress, the count restarts at 0."""
+MAX_RETRY_AFTER = 300.0
+"""The longest wait in seconds that a server can ask for: as long as the intervals in which the Hugging Face
+Hub counts requests."""
 TIMEOUT = httpx2.Timeout(60, connect=20)
 """A request fails if its connection takes longer than 20 seconds, or if no byte arrives for 60 seconds."""
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
@@ -55,6 +59,11 @@ def _tls(*_versions: tuple[str, int] | None, trust_env: bool = True) -> ssl.SSLC
 class TransientError(Exception):
     """An error that a retry may fix. Its text is an error class or a status, and never has a URL."""
 
+    def __init__(self, text: str, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+        """The number of seconds that the server asks to wait; None if it does not."""
+
 
 class Retries:
     """Counts failed attempts in a row, and waits between them."""
@@ -69,14 +78,15 @@ class Retries:
         self._pauses = backoff_pauses(FIRST_PAUSE, LONGEST_PAUSE)
 
     def wait(self, error: TransientError) -> None:
-        """Wait before the next retry. Raises :class:`UnreachableError` after the last one."""
+        """Wait before the next retry, and at least as long as the server asks. Raises
+        :class:`UnreachableError` after the last one."""
         self._failed += 1
         if self._failed > MAX_RETRIES:
             raise UnreachableError(
                 f"{self._field}: {self._failed} attempts failed in a row: {error}",
                 "check the pod's network (proxy, NetworkPolicy, DNS) and whether the server is running",
             ) from error
-        pause = next(self._pauses)
+        pause = max(next(self._pauses), error.retry_after or 0.0)
         logger.warning("%s: %s; retrying in %d s", self._field, error, pause)
         time.sleep(pause)
 
@@ -108,7 +118,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_status(status: int) -> None:
+def check_status(status: int, headers: Mapping[str, str]) -> None:
     """Raise :class:`TransientError` for a status that a retry may fix."""
     if status in _TRANSIENT_STATUSES:
-        raise TransientError(f"the server answered with status {status}")
+        raise TransientError(
+            f"the server answered with status {status}", retry_after(headers, MAX_RETRY_AFTER)
+        )
+
+
+def retry_after(headers: Mapping[str, str], longest: float) -> float | None:
+    """Return how many seconds the server asks to wait in the header Retry-After, at most ``longest``. A date
+    instead of a number is ignored. The names in ``headers`` are in lower case, or their case does not
+    matter."""
+    value = headers.get("retry-after", "").strip()
+    return min(float(value), longest) if re.fullmatch(r"\d{1,9}(\.\d+)?", value, re.ASCII) else None

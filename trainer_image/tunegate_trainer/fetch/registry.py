@@ -102,7 +102,7 @@ class Registry:
             raise self._address.refused(f"the registry answered with status {status}")
         if status == httpx2.codes.NOT_FOUND:
             raise self._address.not_found(f"{self._address.uri} does not exist")
-        check_status(status)
+        check_status(status, response.headers)
         if not response.is_success:
             raise self._address.wrong(f"the registry answered with status {status}")
         return response
@@ -138,7 +138,7 @@ class Registry:
             raise self._address.refused(
                 f"the registry's token service answered with status {response.status_code}"
             )
-        check_status(response.status_code)
+        check_status(response.status_code, response.headers)
         try:
             answer = response.json()
             return f"Bearer {answer.get('token') or answer['access_token']}"

@@ -5,7 +5,7 @@ identity that the cluster gives the pod's service account.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -198,7 +198,7 @@ class _Bucket:
                 for number in (1, count)
             )
         except ClientError as error:
-            check_status(_status(error))
+            _check_status(error)
             return None
         return Checksum("md5-parts", etag, first) if first * (count - 1) + last == size else None
 
@@ -276,8 +276,12 @@ def _checksum(head: "HeadObjectOutputTypeDef") -> Checksum | None:
     return Checksum("md5-parts", etag) if parts else Checksum("md5", etag)
 
 
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def _check_status(error: ClientError) -> int:
+    """Return the status of a response. Raises :class:`TransientError` if a retry may fix it."""
+    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    status = int(metadata.get("HTTPStatusCode", 0))
+    check_status(status, metadata.get("HTTPHeaders", {}))
+    return status
 
 
 @contextmanager
@@ -287,8 +291,7 @@ def _refusals(address: Address, bucket: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        status = _status(error)
-        check_status(status)
+        status = _check_status(error)
         # A HEAD request has no error code, only a status, which is 400 for an expired token.
         has_token = address.secret is not None and address.secret.get(SESSION_TOKEN)
         is_expired = code in _EXPIRED or (code == "400" and has_token)

@@ -164,7 +164,7 @@ def _check(address: Address, response: httpx2.Response) -> None:
         raise address.refused(f"the server answered with status {status}")
     if status in (httpx2.codes.NOT_FOUND, httpx2.codes.GONE):
         raise address.not_found(f"{address.uri} does not exist")
-    check_status(status)
+    check_status(status, response.headers)
     is_empty = status == httpx2.codes.RANGE_NOT_SATISFIABLE
     if not response.is_success and not is_empty:
         raise address.wrong(f"the server answered with status {status}")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import httpx2
 
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.data.excerpts import masked_text, one_line
-from tunegate_trainer.fetch.network import is_loopback, tls
+from tunegate_trainer.fetch.network import is_loopback, retry_after, tls
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Secret
@@ -164,11 +163,11 @@ class ChatServer:
         if status == httpx2.codes.UNAUTHORIZED:
             return self._no_access(answered)
         if status == httpx2.codes.TOO_MANY_REQUESTS:
-            return FaultError(Fault.RATE_LIMITED, with_detail, _retry_after(response))
+            return FaultError(Fault.RATE_LIMITED, with_detail, retry_after(response.headers, MAX_RETRY_AFTER))
         if status == httpx2.codes.REQUEST_TIMEOUT:
             return FaultError(Fault.TIMED_OUT, answered)
         if status >= httpx2.codes.INTERNAL_SERVER_ERROR:
-            return FaultError(Fault.SERVER_ERROR, with_detail, _retry_after(response))
+            return FaultError(Fault.SERVER_ERROR, with_detail, retry_after(response.headers, MAX_RETRY_AFTER))
         mistake = self._mistake(response, with_detail)
         return FaultError(Fault.REFUSED, with_detail, before_answers=mistake)
 
@@ -251,10 +250,3 @@ def completion(content: bytes) -> Completion:
     if not isinstance(message, dict):
         raise FaultError(Fault.MALFORMED, "the response has no chat completion")
     return Completion(message, ended)
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    """Return how many seconds the server asks to wait, at most ``MAX_RETRY_AFTER``. A date instead of a
-    number is ignored."""
-    value = response.headers.get("Retry-After", "").strip()
-    return min(float(value), MAX_RETRY_AFTER) if re.fullmatch(r"\d{1,9}(\.\d+)?", value) else None
