@@ -1,10 +1,14 @@
-"""Full fine-tuning has float32 weights, and computes in bfloat16 on a GPU. The tests use autocast on the
+"""A GPU trains float32 weights, of a model or of an adapter, in bfloat16. The tests use autocast on the
 CPU."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
+from peft.helpers import disable_input_dtype_casting
+from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_hook
 
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, gate_spec, golden_cases
@@ -25,11 +29,18 @@ Computed = set[tuple[bool, torch.dtype]]
 def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
     """The computations of MLPs: each in training or evaluation, and in which dtype."""
 
-    def on_a_cpu(_: torch.device, *, whole: bool) -> torch.autocast:
+    @contextmanager
+    def training(model: Any) -> Iterator[None]:
+        with torch.autocast("cpu", torch.bfloat16), disable_input_dtype_casting(model):
+            yield
+
+    def evaluation(_: torch.device, *, whole: bool) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=whole)
 
-    for module in (preference, train_role, start, trainer):
-        monkeypatch.setattr(module, "mixed_precision", on_a_cpu)
+    for module in (preference, start, trainer):
+        monkeypatch.setattr(module, "training_precision", training)
+    for module in (train_role, start):
+        monkeypatch.setattr(module, "evaluation_precision", evaluation)
     found: Computed = set()
 
     def note(module: torch.nn.Module, _: object, output: object) -> None:
@@ -66,9 +77,20 @@ def test_dpo_reference_is_computed_in_mixed_precision(make_root, computed):
     assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
 
 
-def test_adapter_is_trained_and_evaluated_in_the_dtype_of_its_base(make_root, computed):
-    train(make_root())
-    assert computed == {(TRAINING, torch.float32), (EVALUATION, torch.float32)}
+def test_adapter_is_trained_in_bfloat16_and_evaluated_in_the_dtypes_of_its_weights(make_root, computed):
+    root = make_root()
+    train(root)
+    assert (EVALUATION, torch.float32) in computed
+    assert {dtype for training, dtype in computed if training} == {torch.bfloat16}
+    adapter = load_file(root.stage_folder / "step-000006" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+
+
+@pytest.mark.usefixtures("computed")
+def test_losses_of_an_adapter_in_bfloat16_are_those_in_float32(make_root, make_trained_root):
+    root = make_root()
+    train(root)
+    assert root.losses() == pytest.approx(make_trained_root().losses(), rel=0.01)
 
 
 @pytest.mark.parametrize(("precision", "measured"), [("Auto", 2), ("Float32", 1)])

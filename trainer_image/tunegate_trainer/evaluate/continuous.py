@@ -1,6 +1,8 @@
 """Greedy generation with the continuous batching of transformers: a finished prompt is replaced by a new one
 at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import Any
 
@@ -42,9 +44,10 @@ def continuous(
         seed=0,
     )
     try:
-        found = causal_lm.generate_batch(
-            prompts, generation_config=generation, continuous_batching_config=batching
-        )
+        with _known_attention(causal_lm):
+            found = causal_lm.generate_batch(
+                prompts, generation_config=generation, continuous_batching_config=batching
+            )
     except MemoryError as error:  # raised if the cache does not fit the GPU
         raise torch.OutOfMemoryError(str(error)) from error
     errors = {one.error for one in found.values() if one.error}
@@ -54,3 +57,15 @@ def continuous(
         unanswered = len(prompts) - len(found)
         raise RuntimeError(f"continuous batching: {unanswered} prompts without an answer; errors: {errors}")
     return [one.generated_tokens for one in found.values()]
+
+
+@contextmanager
+def _known_attention(model: Any) -> Iterator[None]:
+    """Set ``sdpa`` within this block instead of an implementation that is based on it, because continuous
+    batching knows only the implementations of transformers."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa" if before.startswith("sdpa") else before)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -1,13 +1,14 @@
 """Load a base model, an adapter or the weights of a checkpoint, with the right dtype and precision."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from peft import PeftModel, set_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from transformers import (
@@ -138,11 +139,21 @@ def is_sharded(model: Any) -> bool:
     return is_fsdp_managed_module(model)
 
 
-def mixed_precision(device: torch.device, *, whole: bool) -> torch.autocast:
+@contextmanager
+def training_precision(model: Any) -> Iterator[None]:
+    """Within this block, a GPU computes losses in bfloat16, also with weights in float32: those of a model or
+    of an adapter. Their gradients and the optimizer stay in float32."""
+    on_gpu = model.device.type == "cuda"
+    # Otherwise PEFT would cast the inputs of an adapter to float32.
+    with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu), disable_input_dtype_casting(model, on_gpu):
+        yield
+
+
+def evaluation_precision(device: torch.device, *, whole: bool) -> torch.autocast:
     """Return a context in which a GPU multiplies float32 weights in bfloat16, if all weights are trained.
 
-    ``whole`` is True if all weights are trained. Otherwise the context changes nothing: the base model under
-    an adapter is already stored in its compute dtype, and autocast would only cast back and forth.
+    ``whole`` is True if all weights are trained. Otherwise the context changes nothing: a model with an
+    adapter is evaluated as a server would load it, with a base in its own data type.
     """
     return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and whole)
 

@@ -49,9 +49,10 @@ def share_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
     once.
 
     ``inputs`` has the format of :func:`tunegate_trainer.tokens.likelihood.flatten`. If a prefix is shared,
-    the result also has ``shared_prefixes``, which :func:`tunegate_trainer.train.attention.attend_by_example`
-    reads: for each segment, the indices of the segments that are its prefix. A prefix ends before the token
-    that predicts the first label, so no label is shared.
+    the result also has ``shared_prefixes``, for each segment the indices of the segments that are its prefix,
+    and ``shared_keys``, the indices of the tokens that the segments attend to, one segment after another.
+    :mod:`tunegate_trainer.train.attention` reads them. A prefix ends before the token that predicts the first
+    label, so no label is shared.
     """
     edges = inputs["cu_seq_lens_q"].tolist()
     ids, labels = inputs["input_ids"][0].tolist(), inputs["labels"][0].tolist()
@@ -66,13 +67,19 @@ def share_prefixes(inputs: dict[str, Any]) -> dict[str, Any]:
     ).to(inputs["input_ids"].device)
     rows = {name: inputs[name][:, kept] for name in ("input_ids", "labels", "position_ids", "seq_idx")}
     ends = [0, *accumulate(s.end - s.start for s in segments)]
-    cu_seq_lens = torch.tensor(ends, dtype=inputs["cu_seq_lens_q"].dtype)
+    read = [
+        torch.cat([torch.arange(*ends[n : n + 2]) for n in (*segment.prefix, i)])
+        for i, segment in enumerate(segments)
+    ]
+    edges_like = inputs["cu_seq_lens_q"].new_tensor
     return {
         **inputs,
         **rows,
-        "cu_seq_lens_q": cu_seq_lens,
-        "cu_seq_lens_k": cu_seq_lens,
+        "cu_seq_lens_q": edges_like(ends),
+        "cu_seq_lens_k": edges_like([0, *accumulate(map(len, read))]),
+        "max_length_k": max(map(len, read)),
         "shared_prefixes": [segment.prefix for segment in segments],
+        "shared_keys": torch.cat(read).to(inputs["input_ids"].device),
     }
 
 

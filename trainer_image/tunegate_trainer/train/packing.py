@@ -6,20 +6,20 @@ For a model that does not keep them apart, each example is computed in a separat
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from tunegate_trainer.models.architecture import sees_all_before
+from tunegate_trainer.models.architecture import attention_of, sees_all_before
 from tunegate_trainer.models.loading import no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, Example, example
 from tunegate_trainer.tokens.likelihood import flatten, token_losses
 from tunegate_trainer.tokens.shared_prefix import share_prefixes
-from tunegate_trainer.train.attention import BY_EXAMPLE
+from tunegate_trainer.train.attention import BY_EXAMPLE, PACKED
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,39 @@ _NOISE = 4
 """Tolerance of the check. If the next example changes, only noise can change an example's losses, because
 tokens do not attend to later tokens. If the previous example changes, the losses may change by at most this
 many times the noise, plus rounding."""
+
+
+def set_attention(model: Any) -> None:
+    """Set the fastest attention for packed examples that the architecture supports on the model's device. If
+    a kernel of the GPU gives other losses than ``sdpa``, log why, and keep ``sdpa``."""
+    if attention_of(model.config) != "sdpa":
+        return
+    if model.device.type == "cpu":
+        model.set_attn_implementation(BY_EXAMPLE)
+    else:
+        try_packed_attention(model)
+
+
+def try_packed_attention(model: Any) -> bool:
+    """Set the attention ``PACKED``, and return whether the losses stay the same. If not, log why, and set the
+    attention that the model had."""
+    before = model.config._attn_implementation
+    inputs = _two_examples(model)
+    with _state_preserved(model):
+        model.train()
+        expected = token_losses(model, dict(inputs)).losses
+        model.set_attn_implementation(PACKED)
+        try:
+            change = (token_losses(model, inputs).losses - expected).abs().mean().item()
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+        else:
+            if change <= _rounding_tolerance(model):
+                return True
+            reason = f"the losses change by {change:.2g} per token"
+        model.set_attn_implementation(before)
+    logger.warning("attention for packed examples is not used, which is slower: %s", reason)
+    return False
 
 
 def isolates_examples(model: Any) -> bool:
@@ -71,10 +104,10 @@ def can_share(model: Any, share: Callable[[dict[str, Any]], dict[str, Any]] = sh
     False for models with sliding windows, and for models with dropout, which is random for each example.
     ``share`` is the function that replaces shared prefixes in training.
     """
-    if model.config._attn_implementation != BY_EXAMPLE or not sees_all_before(model.config):
+    is_packed = model.config._attn_implementation in (BY_EXAMPLE, PACKED)
+    if not is_packed or not sees_all_before(model.config):
         return False
-    same = [i % model.config.get_text_config().vocab_size for i in range(2 * _TOKENS)]
-    inputs = flatten([example(same, end) for end in (same[:_TOKENS], same[_TOKENS - 1 :: -1])])
+    inputs = _two_examples(model)
     with _state_preserved(model):
         model.train()
         apart = token_losses(model, dict(inputs)).losses
@@ -112,11 +145,20 @@ def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
         Example(input_ids=each, labels=[IGNORED, *each[1:]] if i == 1 else [IGNORED] * len(each))
         for i, each in enumerate(ids)
     ]
-    inputs = {
+    return token_losses(model, _on_device(model, packed)).losses
+
+
+def _two_examples(model: Any) -> dict[str, Any]:
+    """Return a row of two examples with the same prompt."""
+    same = [i % model.config.get_text_config().vocab_size for i in range(2 * _TOKENS)]
+    return _on_device(model, [example(same, end) for end in (same[:_TOKENS], same[_TOKENS - 1 :: -1])])
+
+
+def _on_device(model: Any, examples: Sequence[Example]) -> dict[str, Any]:
+    return {
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-        for name, value in flatten(packed).items()
+        for name, value in flatten(examples).items()
     }
-    return token_losses(model, inputs).losses
 
 
 def _not_isolated(model: Any, reason: str) -> bool:

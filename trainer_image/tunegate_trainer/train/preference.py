@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch.nn.functional import logsigmoid
 from trl.trainer.utils import disable_dropout_in_model
 
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import undisturbed
-from tunegate_trainer.models.loading import mixed_precision
+from tunegate_trainer.models.loading import training_precision
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.tokens.example_file import PairFile
 from tunegate_trainer.tokens.examples import Example, ExamplePair
@@ -75,7 +74,7 @@ def reference_log_probs(
     if known is not None:
         return known
     start = time.monotonic()
-    with undisturbed(model), mixed_precision(model.device, whole=not isinstance(model, PeftModel)):
+    with undisturbed(model), training_precision(model):
         model.eval()
         flat = log_probs(model, _examples_of(pairs), ranks)
     found = list(zip(flat[::2], flat[1::2], strict=True))

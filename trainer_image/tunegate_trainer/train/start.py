@@ -16,9 +16,8 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
-from tunegate_trainer.models.architecture import attention_of
 from tunegate_trainer.models.base_model import merged_base
-from tunegate_trainer.models.loading import hub_name, load_base, mixed_precision
+from tunegate_trainer.models.loading import evaluation_precision, hub_name, load_base, training_precision
 from tunegate_trainer.models.target_modules import ALL_LINEAR, excluded_pattern
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
@@ -26,8 +25,7 @@ from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, remove, verify, weights_digest
 from tunegate_trainer.tokens.likelihood import compute_singly
 from tunegate_trainer.tokens.shared_prefix import allow_shared_prefixes
-from tunegate_trainer.train.attention import BY_EXAMPLE
-from tunegate_trainer.train.packing import can_share, isolates_examples
+from tunegate_trainer.train.packing import can_share, isolates_examples, set_attention
 
 logger = logging.getLogger(__name__)
 
@@ -91,12 +89,11 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
     apart, the model is set up to compute each example in a separate pass.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
-    if device.type == "cpu" and attention_of(base.config) == "sdpa":
-        base.set_attn_implementation(BY_EXAMPLE)
-    with mixed_precision(device, whole=parameters.adapter == "None"):
+    with training_precision(base):
+        set_attention(base)
         if not isolates_examples(base):
             compute_singly(base)
-        elif device.type == "cpu" and not parameters.lora_dropout and can_share(base):
+        elif not parameters.lora_dropout and can_share(base):
             allow_shared_prefixes(base)
     if start.adapter is None:
         return base
@@ -154,7 +151,7 @@ def score_start(
     Cached results of the base model, or results of the previous stage's checkpoint, are used if available.
     """
     parameters, measured = stage.parameters, start.measured
-    with mixed_precision(model.device, whole=parameters.adapter == "None"):
+    with evaluation_precision(model.device, whole=parameters.adapter == "None"):
         if stage.starts_from is None:
             cache = BaselineCache(context, parameters.dtype, model.device, parameters.quantization)
             return cache.evaluate(model, tokenizer, sets, ranks)

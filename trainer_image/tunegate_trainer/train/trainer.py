@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks, is_peer_lost, peer_lost_error
 from tunegate_trainer.models.architecture import is_mixture
-from tunegate_trainer.models.loading import FROM_FIRST, is_sharded, load_weights, mixed_precision
+from tunegate_trainer.models.loading import FROM_FIRST, is_sharded, load_weights, training_precision
 from tunegate_trainer.process.errors import UserError, is_out_of_memory
 from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses
 from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_prefixes
@@ -92,7 +92,7 @@ class StageTrainer(SFTTrainer):
             inputs["output_router_logits"] = True
         elif allows_shared_prefixes(self.model):
             inputs = share_prefixes(inputs)
-        with mixed_precision(self.args.device, whole=not isinstance(self.model, PeftModel)):
+        with training_precision(self.model):
             return token_losses(model, inputs)
 
     def add_balance_loss(
