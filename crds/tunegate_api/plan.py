@@ -79,6 +79,9 @@ class StagePlan(StatusModel):
     trains in one process."""
     largest_pass: Pass | None = None
     """A forward pass in which all examples have the maximum length. No pass needs more memory."""
+    activation_checkpointing: bool | None = None
+    """Whether the backward pass recomputes the activations of each block, because they do not fit the memory
+    of the GPU. None if the memory or the shape of the model is not known: the trainer then decides."""
     largest_generation: GenerationBatch | None = None
     """The largest generation batch of all evaluations."""
     memory: Memory | None = None

@@ -55,7 +55,7 @@ def measure(
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
         disable_dropout(model)
-    arguments = trainer_arguments(stage, plan, torch.device("cpu"), scratch)
+    arguments = trainer_arguments(stage, torch.device("cpu"), scratch)
     if checkpointing:  # a plan enables it for a GPU
         arguments.activation_checkpointing = arguments.gradient_checkpointing = True
     examples = _examples(parameters.method, lengths)

@@ -109,6 +109,8 @@ class TrainerRoot:
     """The texts of mounted ConfigMaps, by NAME/KEY."""
     parallelism: Literal["DDP", "FSDP"] | None = None
     """How the first stage is distributed."""
+    activation_checkpointing: bool | None = None
+    """Whether the first stage recomputes activations."""
     later: Sequence[StagePlan] = ()
     """The plans of the stages after the first stage."""
 
@@ -256,7 +258,12 @@ class TrainerRoot:
         preference = PreferencePlan(source_sha256="1" * 64, **pairs)
         gates = list(self.gates) or ["orders"]
         first = stage_plan(STAGE, self.checkpoint_steps, gates=gates, **self.parameters)
-        first = first.model_copy(update={"parallelism": self.parallelism})
+        first = first.model_copy(
+            update={
+                "parallelism": self.parallelism,
+                "activation_checkpointing": self.activation_checkpointing,
+            }
+        )
         return Plan(
             job_uid=UID,
             model=ModelPlan(uri="package://tiny", digest=digest, parameters=100_000),

@@ -20,7 +20,16 @@ from support.tensor_memory import (
 from support.trainer_root import stage_plan
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.fitting import by_part, fits, needed, remedies, smallest_card
+from tunegate_api.memory.fitting import (
+    ENOUGH_TOKENS,
+    Fit,
+    by_part,
+    fit,
+    fits,
+    needed,
+    remedies,
+    smallest_card,
+)
 from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
@@ -134,6 +143,41 @@ def test_hint_names_fields_that_reduce_memory() -> None:
     assert not fits(before, 80 * GB)
     assert fits(found[0].memory, 24 * GB)
     assert needed(found[0].memory) > found[0].memory.total + 10**9
+
+
+def fit_lora_of_7b(gpu_bytes: int, **changes: Any) -> Fit | None:
+    """Return how passes of up to 16 examples of 512 tokens fit a GPU."""
+    stage = stage_plan("sft", **(LORA | {"batch_size": 16, "micro_batch_size": 16} | changes))
+    return fit(QWEN_7B, stage, gpu_bytes, processes=1, largest=lambda size: Pass.of([512] * size, 128 * size))
+
+
+def test_activations_are_recomputed_only_if_memory_is_short() -> None:
+    found = {size: fit_lora_of_7b(size * GB) for size in (16, 20, 24, 80, 141)}
+    assert found[16] is None
+    assert {size: one.checkpointing for size, one in found.items() if one} == {
+        20: True,
+        24: True,
+        80: False,
+        141: False,
+    }
+    sizes = [one.micro_batch_size for one in found.values() if one]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 16
+    assert all(one.largest.tokens == 512 * one.micro_batch_size for one in found.values() if one)
+    assert all(fits(one.memory, size * GB) for size, one in found.items() if one)
+
+
+def test_activations_are_not_recomputed_for_passes_that_are_large_already() -> None:
+    found = fit_lora_of_7b(48 * GB)
+    assert found is not None
+    assert ENOUGH_TOKENS <= found.largest.tokens < 16 * 512
+    assert not found.checkpointing
+
+
+def test_micro_batch_that_fits_divides_the_batch_of_each_rank() -> None:
+    found = fit_lora_of_7b(20 * GB, batch_size=12, micro_batch_size=12)
+    assert found is not None
+    assert found.micro_batch_size == 6
 
 
 @pytest.mark.parametrize(

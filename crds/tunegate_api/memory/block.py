@@ -31,9 +31,10 @@ class Block:
         self._on_gpu = accelerator == "GPU"
         self.has_adapter = stage.adapter != "None"
         self._stored = _BYTES[stage.dtype]
-        # In full fine-tuning, weights and hidden states are float32, and a GPU multiplies bfloat16 copies.
-        self._autocast = self._on_gpu and not self.has_adapter
-        self._computed = BFLOAT16 if self._autocast else self._stored
+        # A GPU multiplies in bfloat16. In full fine-tuning, weights and hidden states are float32, so it
+        # multiplies copies.
+        self._multiplies_copies = self._on_gpu and not self.has_adapter
+        self._computed = BFLOAT16 if self._on_gpu else self._stored
         self._query = model.heads * model.head_size
 
     # Needed in every step
@@ -67,11 +68,11 @@ class Block:
 
     @property
     def update(self) -> int:
-        """Temporary tensors of an optimizer update. AdamW on a GPU updates all weight tensors at once
-        (``foreach`` of torch.optim.AdamW), so it needs temporary tensors for all of them. Otherwise, one
-        weight tensor is updated at a time."""
+        """Temporary tensors of an optimizer update. On a GPU, the fused AdamW needs none, and the other AdamW
+        updates all weight tensors at once (``foreach`` of torch.optim.AdamW), so it needs temporary tensors
+        for all of them. Otherwise, one weight tensor is updated at a time."""
         if self._on_gpu and not self._is_adafactor:
-            return FLOAT32 * self.trained
+            return 0 if self._stage.optim == "adamw_torch_fused" else FLOAT32 * self.trained
         sizes = [one.inputs * one.outputs for one in self._model.linears] + [self._model.embedding]
         if self.has_adapter:
             sizes = [max(one.inputs, one.outputs) * self._rank for one in self._targets]
@@ -83,7 +84,7 @@ class Block:
     def stream(self) -> int:
         """Hidden states before a block. With activation checkpointing, no other activations of the block are
         kept."""
-        return self._hidden(FLOAT32 if self._autocast else self._stored)
+        return self._hidden(FLOAT32 if self._multiplies_copies else self._stored)
 
     @cached_property
     def saved(self) -> int:
@@ -97,19 +98,17 @@ class Block:
 
     @property
     def _attention(self) -> int:
-        """Activations of attention: queries, keys, values and the output. Keys and values are repeated for
-        each query head, unless the pass has a single example and runs on a GPU, or a single example that is
-        longer than ``_SHORT``."""
+        """Activations of attention: queries, keys, values and the output. On a CPU, keys and values are
+        repeated for each query head, unless the pass has a single example that is longer than ``_SHORT``."""
         each = self._pass.tokens * self._query
         read = 2 * (self._pass.keys or self._pass.tokens) * self._query
         if not self._on_gpu and self._pass.longest <= _SHORT:  # in float32, with all probabilities
             return FLOAT32 * (each + read + self._model.heads * self._pass.squares)
         sums = FLOAT32 * self._model.heads * self._pass.tokens
-        if self._pass.examples == 1:  # needs no mask, and no repeated keys and values
+        if self._on_gpu or self._pass.examples == 1:  # needs no mask, and no repeated keys and values
             keys = self._pass.tokens * self._model.key_value_heads * self._model.head_size
             return self._computed * (2 * each + 2 * keys) + sums
-        mask = self._pass.tokens**2 if self._on_gpu else self._pass.squares
-        return self._computed * (2 * each + read + mask) + sums
+        return self._computed * (2 * each + read + self._pass.squares) + sums
 
     @property
     def _gate(self) -> int:
@@ -125,32 +124,38 @@ class Block:
         layers, of_adapter = self._model.layers, 0
         each = sum(one.inputs * one.count for one in trained) // layers
         shared = sum(inputs for _, inputs in {(one.reads, one.inputs) for one in trained})
-        if self._autocast:
+        if self._multiplies_copies:
             return self._pass.tokens * BFLOAT16 * each  # a copy for each layer
+        of_number = BFLOAT16 if self._on_gpu else FLOAT32
         if self.has_adapter:  # the input of the second factor
-            of_adapter = FLOAT32 * self._rank * sum(one.count for one in trained) // layers
+            of_adapter = of_number * self._rank * sum(one.count for one in trained) // layers
         if self._stage.lora_dropout:  # the input of each adapter after dropout, and the dropout mask
-            inputs = each * (FLOAT32 + (1 if self._on_gpu else FLOAT32))
-        else:  # if the base has another type than the adapter, a copy for each layer
-            inputs = FLOAT32 * (shared if self._stored == FLOAT32 else each)
+            inputs = each * (of_number + (1 if self._on_gpu else FLOAT32))
+        else:  # on a CPU, if the base has another type than the adapter, a copy for each layer
+            inputs = of_number * (shared if self._on_gpu or self._stored == FLOAT32 else each)
         return self._pass.tokens * (of_adapter + inputs)
 
     # Outside the blocks
 
     @property
     def ends(self) -> int:
-        """Activations outside the transformer blocks: the last norm, the rotary position embeddings, and the
-        mask that separates examples. In full fine-tuning, also the hidden states of the tokens with loss."""
-        tokens = self._pass.tokens
-        mask = tokens**2 if self._pass.examples > 1 else 0
-        hidden = 0 if self.has_adapter else self._pass.labelled * self._model.hidden_size * FLOAT32
-        return self._norm + 2 * tokens * self._model.head_size * self._stored + mask + hidden
+        """Activations outside the transformer blocks: the last norm and the rotary position embeddings. On a
+        CPU, also the mask that separates examples; on a GPU, the copy of an adapter in bfloat16. In full
+        fine-tuning, also the hidden states of the tokens with loss."""
+        tokens, more = self._pass.tokens, 0
+        if not self._on_gpu and self._pass.examples > 1:
+            more += tokens**2
+        if self._on_gpu and self.has_adapter:
+            more += BFLOAT16 * self.trained
+        if not self.has_adapter:
+            more += self._pass.labelled * self._model.hidden_size * FLOAT32
+        return self._norm + 2 * tokens * self._model.head_size * self._stored + more
 
     @property
     def copies(self) -> int:
         """Copies of all weight matrices in bfloat16. A GPU computes with them in full fine-tuning. 0 with an
         adapter or without a GPU."""
-        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._autocast else 0
+        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._multiplies_copies else 0
 
     @property
     def head_gradient(self) -> int:
@@ -170,7 +175,7 @@ class Block:
         needed in addition to the kept activations."""
         inner, hidden = self._pass.tokens * self._model.intermediate_size, self._hidden(1)
         of_weights = self._dequantized
-        if self.has_adapter and self._stored < FLOAT32:
+        if self.has_adapter and self._stored < FLOAT32 and not self._on_gpu:
             return (2 * inner + 2 * hidden) * FLOAT32 + of_weights
         return (2 * inner + 2 * hidden) * self._computed + of_weights
 

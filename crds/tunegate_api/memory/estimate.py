@@ -6,20 +6,11 @@ from tunegate_api.memory.block import FLOAT32, Block
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.plan import TrainingParameters
 
-CHECKPOINTING_FROM = 1_000_000_000
-"""Number of parameters from which activation checkpointing is used on a GPU. Activation checkpointing makes
-an optimizer step about 20 % slower."""
 _LOGITS = 3
 """Number of float32 values per logit when the backward pass starts: its log-probability, the gradient of the
 log-probability, and the gradient of the logit."""
 
 _NO_PASS = Pass.of([0], 0)
-
-
-def is_checkpointed(parameters: int, accelerator: Accelerator) -> bool:
-    """Return whether activation checkpointing is used, which recomputes activations block by block (arXiv
-    1604.06174)."""
-    return accelerator == "GPU" and parameters >= CHECKPOINTING_FROM
 
 
 def estimate(
@@ -34,13 +25,14 @@ def estimate(
 ) -> Memory:
     """Return the memory that a stage needs for its ``largest`` pass and its largest ``generation`` batch.
 
-    ``checkpointing`` defaults to :func:`is_checkpointed`. With several FSDP ``shards``, the result is for one
-    GPU: a shard of weights, gradients and optimizer state, the weights of the current and the next block, and
-    the gradients of one block (arXiv 2304.11277). The memory is computed at several moments of an optimizer
-    step, and the largest is returned.
+    With activation ``checkpointing``, activations are recomputed block by block (arXiv 1604.06174). By
+    default, the result for a GPU is with it: the least memory with which the stage can run. With several FSDP
+    ``shards``, the result is for one GPU: a shard of weights, gradients and optimizer state, the weights of
+    the current and the next block, and the gradients of one block (arXiv 2304.11277). The memory is computed
+    at several moments of an optimizer step, and the largest is returned.
     """
     if checkpointing is None:
-        checkpointing = is_checkpointed(model.parameters, accelerator)
+        checkpointing = accelerator == "GPU"
     block = Block(model, stage, largest, accelerator)
     everywhere = FLOAT32 * block.trained // shards
     of_block = (FLOAT32 * block.trained // model.layers) if shards > 1 else 0

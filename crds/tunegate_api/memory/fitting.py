@@ -1,11 +1,11 @@
 """Decide by the memory estimate whether a stage fits on a GPU, and suggest changes if it does not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import Memory, ModelShape, Pass
+from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.plan import StagePlan, TrainingParameters
 
 GIB = 2**30
@@ -19,6 +19,9 @@ KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
 """The memory that is kept free on a GPU, as text."""
 CARDS = (16, 24, 40, 80)
 """Common sizes of GPU memory, in GB of 10^9 bytes."""
+ENOUGH_TOKENS = 4096
+"""Number of tokens in a pass from which larger passes are hardly faster on a GPU, so that recomputing
+activations for a larger pass does not pay."""
 _SHOWN = 0.01
 """Minimum share of the total memory that a part must have to be shown."""
 _DEFAULT_RANK = 16
@@ -55,6 +58,66 @@ def by_part(memory: Memory) -> str:
     parts |= {"evaluation": memory.evaluation} if is_evaluation else training
     shown = [f"{name} {size_text(size)}" for name, size in parts.items() if size >= _SHOWN * memory.total]
     return f"{' + '.join(shown)} = {size_text(memory.total)}"
+
+
+LargestPass = Callable[[int], Pass]
+"""A function that takes a number of rows or pairs per pass. It returns the forward pass with this number that
+needs the most memory."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the passes of a stage are computed."""
+
+    micro_batch_size: int
+    checkpointing: bool
+    """Whether activations are recomputed, see :func:`~tunegate_api.memory.estimate.estimate`."""
+    largest: Pass
+    memory: Memory
+
+
+def micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
+    """Return the micro-batch sizes to try: the planned size first, then smaller divisors of each rank's
+    batch."""
+    sizes = range(planned.micro_batch_size, 0, -1)
+    return [size for size in sizes if planned.batch_size % (size * processes) == 0]
+
+
+def fit(
+    model: ModelShape,
+    stage: StagePlan,
+    gpu_bytes: int,
+    *,
+    processes: int,
+    largest: LargestPass,
+    generation: GenerationBatch | None = None,
+) -> Fit | None:
+    """Return the fastest way to compute the passes of a stage that fits a GPU with ``gpu_bytes``: the largest
+    micro-batch up to the planned size, and activation checkpointing only where it allows a larger one.
+    Returns None if a single row or pair does not fit."""
+
+    def largest_fit(checkpointing: bool) -> Fit | None:
+        for size in micro_batches(stage.parameters, processes):
+            parameters = stage.parameters.model_copy(update={"micro_batch_size": size})
+            one = largest(size)
+            memory = estimate(
+                model,
+                parameters,
+                one,
+                accelerator="GPU",
+                generation=generation,
+                checkpointing=checkpointing,
+                shards=shards(stage, processes),
+            )
+            if fits(memory, gpu_bytes):
+                return Fit(size, checkpointing, one, memory)
+        return None
+
+    kept, recomputed = largest_fit(False), largest_fit(True)
+    if kept is None or recomputed is None:
+        return kept or recomputed
+    is_enough = kept.largest.tokens >= ENOUGH_TOKENS or kept.micro_batch_size == recomputed.micro_batch_size
+    return kept if is_enough else recomputed
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Training(ApiModel):
     ] = None
     """Arguments of TRL's trainer: optim, adam_beta1, adam_beta2 and adam_epsilon. optim is adamw_torch,
     adamw_torch_fused or adafactor. adafactor needs less memory; without an adapter, it supports only one GPU.
-    Defaults to optim adamw_torch, adam_beta1 0.9, adam_beta2 0.999 and adam_epsilon 1e-8."""
+    Defaults to optim adamw_torch_fused on GPUs and adamw_torch on CPUs, adam_beta1 0.9, adam_beta2 0.999 and
+    adam_epsilon 1e-8."""
 
 
 class GateReference(ApiModel):

@@ -167,7 +167,21 @@ def test_max_steps_replaces_epochs(tmp_path, tiny_model):
     [(8, 60, 8), (32, 60, 16), (8, 600, 1), (6, 300, 3), (7, 300, 1), (1, 9000, 1)],
 )
 def test_micro_batch_divides_batch_and_has_about_1000_tokens(batch, mean, micro):
-    assert micro_batch_size(batch, mean) == micro
+    assert micro_batch_size(batch, mean, 1024) == micro
+
+
+def test_gpu_gets_larger_passes_and_the_fused_optimizer(tmp_path, tiny_model):
+    def parameters_on(resources):
+        root = TrainerRoot(tmp_path / resources["accelerator"], spec={"resources": resources})
+        request = root.write(tiny_model).context().request
+        stage = request.spec.stages[0]
+        lengths = [200] * 160
+        return plan_stage(request, stage, lengths, model_length=4096, model_size=7 * BILLION).parameters
+
+    cpu = parameters_on({"accelerator": "CPU"})
+    gpu = parameters_on({"accelerator": "GPU", "gpu": {"count": 1}})
+    assert (cpu.micro_batch_size, cpu.optim) == (4, "adamw_torch")
+    assert (gpu.micro_batch_size, gpu.optim) == (16, "adamw_torch_fused")
 
 
 @pytest.mark.parametrize(

@@ -606,17 +606,17 @@ def test_stage_too_large_for_the_gpu_fails_in_data_role(make_job):
     assert root.report(Role.DATA).plan is None
 
 
-def test_micro_batch_is_as_large_as_fits_the_gpu(make_job):
+def test_activations_are_recomputed_if_the_gpu_is_slightly_too_small(make_job):
     stages = [{"name": "sft", "method": "SFT", "training": {"batchSize": 12}}]
     root = make_job(jsonl(100), stages=stages, resources=gpu("8Gi"))
     assert run(root) == ExitCode.OK
     (planned,) = root.report(Role.DATA).plan.stages
-    assert planned.parameters.micro_batch_size == 12
+    assert (planned.parameters.micro_batch_size, planned.activation_checkpointing) == (12, False)
     shutil.rmtree(root.path)
     root = make_job(jsonl(100), stages=stages, resources=gpu(str(needed(planned.memory) - 1)))
     assert run(root) == ExitCode.OK
     (fitted,) = root.report(Role.DATA).plan.stages
-    assert fitted.parameters.micro_batch_size == 6
+    assert (fitted.parameters.micro_batch_size, fitted.activation_checkpointing) == (12, True)
     assert needed(fitted.memory) < needed(planned.memory)
     assert fitted.parameters.batch_size == 12
 

@@ -58,7 +58,7 @@ def make_trainer(folder: Path, root: TrainerRoot) -> CompletionTrainer:
     tokenizer = load_tokenizer(folder)
     trainer = CompletionTrainer(
         model=trainable(load_base(folder, "float32", CPU), plan.model, stage.parameters),
-        args=train_role.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        args=train_role.trainer_arguments(stage, CPU, root.path / "scratch"),
         train_dataset=training_dataset(
             tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
         ),

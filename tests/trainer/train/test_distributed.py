@@ -190,13 +190,6 @@ def test_two_ranks_give_the_same_results_as_one_for_other_architectures(
     assert_same_run(one, two, (2,), loss=1e-5)
 
 
-GRADIENT_CHECKPOINTING = """
-from tunegate_trainer.roles import train
-train.is_checkpointed = lambda *_: True
-"""
-"""Code that enables gradient checkpointing, as for large models on a GPU."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "spec"),
@@ -209,16 +202,12 @@ train.is_checkpointed = lambda *_: True
     ids=["LoRA", "all weights", "FSDP", "QLoRA"],
 )
 def test_two_ranks_with_gradient_checkpointing_give_same_results_as_one(
-    make_distributed_root, monkeypatch, parameters, spec
+    make_distributed_root, parameters, spec
 ):
-    monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
-    parameters = {**parameters, "batch_size": 8}
-    one, two = (
-        make_distributed_root(1, parameters=parameters),
-        make_distributed_root(2, parameters=parameters, **spec),
-    )
+    settings = {"parameters": {**parameters, "batch_size": 8}, "activation_checkpointing": True}
+    one, two = make_distributed_root(1, **settings), make_distributed_root(2, **settings, **spec)
     train_on_one_rank(one)
-    assert Pods(two, before=GRADIENT_CHECKPOINTING).end() == [ExitCode.OK] * 2
+    train(two)
     assert_same_run(one, two, (3, 6))
 
 

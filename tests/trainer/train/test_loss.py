@@ -41,7 +41,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
             torch.nn.init.normal_(parameter, std=0.02)
     return CompletionTrainer(
         model=model,
-        args=train_role.trainer_arguments(stage, plan, cpu, root.path / "scratch"),
+        args=train_role.trainer_arguments(stage, cpu, root.path / "scratch"),
         train_dataset=training_dataset(
             tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
         ),

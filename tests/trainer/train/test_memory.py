@@ -276,8 +276,11 @@ def test_sigterm_after_out_of_memory_interrupts_before_the_step_is_retried(
     ],
 )
 def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch, parameters):
-    """Checkpointing is enabled as for a billion parameters on a GPU, with evaluations between the steps."""
-    kept, again = (make_root(checkpoint_steps=(2, 4), parameters=parameters) for _ in range(2))
+    """Checkpointing is enabled as on a GPU, with evaluations between the steps."""
+    kept, again = (
+        make_root(checkpoint_steps=(2, 4), parameters=parameters, activation_checkpointing=recomputed)
+        for recomputed in (False, True)
+    )
     computed, mlp = [], LlamaMLP.forward
 
     def counted(self: LlamaMLP, x: torch.Tensor) -> torch.Tensor:
@@ -287,18 +290,17 @@ def test_gradient_checkpointing_does_not_change_training(make_root, monkeypatch,
     monkeypatch.setattr(LlamaMLP, "forward", counted)
     run(kept)
     once = len(computed)
-    monkeypatch.setattr(train_role, "is_checkpointed", lambda *_: True)
     run(again)
     assert len(computed) > 2 * once, "else this test shows nothing"
     assert again.losses() == kept.losses()
     assert again.evaluation(4).digest == kept.evaluation(4).digest
 
 
-def test_gradient_checkpointing_does_not_change_dpo(make_trained_root, monkeypatch):
+def test_gradient_checkpointing_does_not_change_dpo(make_trained_root):
     losses = []
     for again in (False, True):
-        monkeypatch.setattr(train_role, "is_checkpointed", lambda *_, again=again: again)
-        root = make_trained_root(checkpoint_steps=(2,), later=[dpo_plan(checkpoint_steps=(3,))])
+        dpo = dpo_plan(checkpoint_steps=(3,)).model_copy(update={"activation_checkpointing": again})
+        root = make_trained_root(checkpoint_steps=(2,), later=[dpo])
         assert train_role.run(root.context(stage="dpo", start_step=2)) is Outcome.COMPLETED
         losses.append(root.losses("dpo"))
     assert losses[0] == losses[1]

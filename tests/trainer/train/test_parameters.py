@@ -61,7 +61,7 @@ def test_seed_determines_row_order_initial_adapter_and_losses(make_root, tiny_mo
         base = load_base(tiny_model, "float32", CPU)
         model = trainable(base, context.plan.model, stage.parameters)
         adapters.append(torch.cat([p.flatten() for p in model.parameters() if p.requires_grad]).tolist())
-        seeds.append(train_role.trainer_arguments(stage, context.plan, CPU, root.path).seed)
+        seeds.append(train_role.trainer_arguments(stage, CPU, root.path).seed)
         losses.append([line["loss"] for line in train(root)])
     for first, other, again in (orders, adapters, losses):
         assert first == again
@@ -97,9 +97,7 @@ def test_each_trainer_argument_takes_effect_also_after_resume(make_root, at_step
     whole, root = (make_root(parameters=PLAIN | changed) for _ in range(2))
     train(whole)
     if changed == {"optim": "adamw_torch_fused"}:  # the same arithmetic in another order
-        args = train_role.trainer_arguments(
-            whole.context().plan.stages[0], whole.context().plan, CPU, whole.path
-        )
+        args = train_role.trainer_arguments(whole.context().plan.stages[0], CPU, whole.path)
         assert args.optim == "adamw_torch_fused"
         assert whole.losses() == pytest.approx(usual_losses, rel=1e-4)
     else:

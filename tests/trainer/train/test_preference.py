@@ -72,7 +72,7 @@ def make_trainer(
     model: Any, root: TrainerRoot, base_model: Any, examples: list[tuple[Example, Example]], loss: str
 ) -> PreferenceTrainer:
     """Return a trainer whose reference is the model without its adapter."""
-    stage, plan = root.context().plan.stages[-1], root.context().plan
+    stage = root.context().plan.stages[-1]
     with model.disable_adapter():
         given = log_probs(model, [one for pair in examples for one in pair])
     packed = [
@@ -83,7 +83,7 @@ def make_trainer(
         loss=loss,
         beta=BETA,
         model=model,
-        args=train_role.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        args=train_role.trainer_arguments(stage, CPU, root.path / "scratch"),
         train_dataset=training_dataset(packed, steps=6, batch_size=4, seed=1),
         processing_class=load_tokenizer(base_model),
     )

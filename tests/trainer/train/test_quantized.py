@@ -94,7 +94,7 @@ def test_trl_does_not_replace_the_qlora_adapter_weights(make_root, tiny_model):
     train_role.make_trainer(
         stage.parameters,
         model=model,
-        args=train_role.trainer_arguments(stage, plan, CPU, root.path / "scratch"),
+        args=train_role.trainer_arguments(stage, CPU, root.path / "scratch"),
         train_dataset=train_role.training_dataset(
             [{"input_ids": [1, 2], "labels": [-100, 2]}], steps=1, batch_size=4, seed=1
         ),

@@ -3,6 +3,7 @@
 docs/parameters.md has the reasons and the sources.
 """
 
+from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import Stage
 
 BATCH_SIZE = 16
@@ -33,6 +34,11 @@ def epochs(stage: Stage, rows: int) -> int:
     if rows < FEW_ROWS:
         return 5
     return 3 if rows <= MANY_ROWS else 2 if rows <= MOST_ROWS else 1
+
+
+def adamw(resources: Resources) -> str:
+    """Return the name of AdamW in transformers: on GPUs the one that updates all weights in one kernel."""
+    return "adamw_torch_fused" if resources.accelerator == "GPU" else "adamw_torch"
 
 
 def lora_rank(rows: int) -> int:

@@ -86,13 +86,17 @@ def plan_stage(
         weight_decay=float(training.weight_decay or 0),
         max_grad_norm=float(training.max_grad_norm or 1),
         batch_size=batch_size,
-        micro_batch_size=micro_batch_size(batch_size // processes, sum(lengths) / rows),
+        micro_batch_size=micro_batch_size(
+            batch_size // processes,
+            sum(lengths) / rows,
+            TOKENS_PER_PASS[request.spec.resources.accelerator],
+        ),
         max_length=stage_max_length(stage, model_length),
         seed=stage_seed(stage),
         dtype=base_dtype(request, stage),
         quantization=_quantization(stage, before),
         **_preference_parameters(stage),
-        **_optimizer_parameters(training),
+        **_optimizer_parameters(training, request.spec.resources),
     )
     shared = parallelism(request.spec.resources, stage)
     if shared == "FSDP" and parameters.optim == "adafactor":
@@ -173,12 +177,12 @@ def _preference_parameters(stage: Stage) -> dict[str, Any]:
     return {"beta": float(stage.training.beta or "0.1"), "loss": stage.training.loss or "sigmoid"}
 
 
-def _optimizer_parameters(training: Training) -> dict[str, Any]:
+def _optimizer_parameters(training: Training, resources: Resources) -> dict[str, Any]:
     trainer_args = training.trainer_args or {}
     if trainer_args.get("optim") == "adafactor":
         return {"optim": "adafactor"}
     return {
-        "optim": trainer_args.get("optim", "adamw_torch"),
+        "optim": trainer_args.get("optim", defaults.adamw(resources)),
         **{name: float(trainer_args.get(name, value)) for name, value in ADAMW.items()},
     }
 
@@ -220,12 +224,10 @@ def stage_max_length(stage: Stage, model_length: int) -> int:
     return requested or min(DEFAULT_MAX_LENGTH, model_length)
 
 
-def micro_batch_size(batch_size: int, mean_tokens: float) -> int:
+def micro_batch_size(batch_size: int, mean_tokens: float, most_tokens: int) -> int:
     """Return the number of examples per forward pass: the largest divisor of ``batch_size`` with which a pass
-    has at most ``TOKENS_PER_PASS`` tokens on average, or 1."""
-    fitting = [
-        n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= TOKENS_PER_PASS
-    ]
+    has at most ``most_tokens`` on average, or 1."""
+    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= most_tokens]
     return max(fitting, default=1)
 
 

@@ -1,14 +1,24 @@
 """Estimate whether each stage fits the requested GPU, before a GPU is allocated."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Request
 from tunegate_api.memory.block import Block
 from tunegate_api.memory.estimate import estimate, judging
-from tunegate_api.memory.fitting import KEPT_FREE, by_part, fits, hint, needed, shards, size_text
-from tunegate_api.memory.shapes import GenerationBatch, ModelShape, Pass
+from tunegate_api.memory.fitting import (
+    KEPT_FREE,
+    LargestPass,
+    by_part,
+    fit,
+    fits,
+    hint,
+    needed,
+    shards,
+    size_text,
+)
+from tunegate_api.memory.shapes import Accelerator, GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import Plan, StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
 from tunegate_trainer.data.usable import Measured
@@ -18,10 +28,6 @@ from tunegate_trainer.tokens.chat import encode
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
 from tunegate_trainer.tokens.shared_prefix import segment_sizes
-
-LargestPass = Callable[[int], Pass]
-"""A function that takes a number of rows or pairs per pass. It returns the forward pass with this number that
-needs the most memory."""
 
 
 def with_memory(
@@ -35,7 +41,7 @@ def with_memory(
     batches: Sequence[GenerationBatch],
 ) -> list[StagePlan]:
     """Return the stages with memory estimates. If the planned examples per pass do not fit
-    ``resources.gpu.memory``, fewer are used.
+    ``resources.gpu.memory``, fewer are used, or activations are recomputed.
 
     ``batches`` are the largest batches of the evaluations, see :func:`generation_batches`. Raises
     :class:`GpuTooSmallError` if a single example does not fit.
@@ -60,12 +66,41 @@ def _fitted(
     largest: LargestPass,
     batches: Sequence[GenerationBatch],
 ) -> StagePlan:
-    sized = stage
-    for size in _micro_batches(stage.parameters, request.spec.resources.processes):
-        sized = with_estimate(request, stage, model, size, largest=largest(size), batches=batches)
-        if not is_too_small(request, sized):
-            return sized
-    raise too_small_error(request, sized, model)
+    planned, gpu_bytes = stage.parameters.micro_batch_size, _gpu_bytes(request)
+    if gpu_bytes is None:
+        return with_estimate(request, stage, model, planned, largest=largest(planned), batches=batches)
+    found = fit(
+        model,
+        stage,
+        gpu_bytes,
+        processes=request.spec.resources.processes,
+        largest=largest,
+        generation=_largest_generation(model, stage.parameters, largest(1), batches, "GPU"),
+    )
+    if found is None:
+        least = with_estimate(request, stage, model, 1, largest=largest(1), batches=batches)
+        raise too_small_error(request, least, model)
+    return with_estimate(
+        request,
+        stage,
+        model,
+        found.micro_batch_size,
+        largest=found.largest,
+        batches=batches,
+        checkpointing=found.checkpointing,
+    )
+
+
+def _largest_generation(
+    model: ModelShape,
+    parameters: TrainingParameters,
+    largest: Pass,
+    batches: Sequence[GenerationBatch],
+    accelerator: Accelerator,
+) -> GenerationBatch | None:
+    """Return the batch that needs the most memory, or None if there are none."""
+    block = Block(model, parameters, largest, accelerator)
+    return max(batches, key=block.generating, default=None)
 
 
 def with_estimate(
@@ -76,27 +111,31 @@ def with_estimate(
     *,
     largest: Pass,
     batches: Sequence[GenerationBatch] = (),
+    checkpointing: bool | None = None,
 ) -> StagePlan:
     """Return the stage with ``micro_batch_size`` examples per pass, and with the memory estimate for it.
 
-    ``batches`` are the largest batches of prompts in the stage's evaluations.
+    ``batches`` are the largest batches of prompts in the stage's evaluations. Without ``checkpointing``, the
+    trainer decides whether activations are recomputed, and the estimate for a GPU is the least memory with
+    which the stage can run.
     """
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     resources = request.spec.resources
-    block = Block(model, parameters, largest, resources.accelerator)
-    generation = max(batches, key=block.generating, default=None)
+    generation = _largest_generation(model, parameters, largest, batches, resources.accelerator)
     memory = estimate(
         model,
         parameters,
         largest,
         accelerator=resources.accelerator,
         generation=generation,
+        checkpointing=checkpointing,
         shards=shards(stage, resources.processes),
     )
     return stage.model_copy(
         update={
             "parameters": parameters,
             "largest_pass": largest,
+            "activation_checkpointing": checkpointing,
             "largest_generation": generation,
             "memory": memory,
         }
@@ -173,13 +212,6 @@ def too_small_error(request: Request, stage: StagePlan, model: ModelShape) -> Gp
 def _gpu_bytes(request: Request) -> int | None:
     gpu = request.spec.resources.gpu
     return int(quantity_value(gpu.memory)) if gpu and gpu.memory else None
-
-
-def _micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
-    """Return the micro-batch sizes to try: the planned size first, then smaller divisors of each rank's
-    batch."""
-    sizes = range(planned.micro_batch_size, 0, -1)
-    return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
 def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:

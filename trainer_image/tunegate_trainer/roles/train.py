@@ -14,8 +14,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import GateRequest, Outcome
 from tunegate_api.judging.stop_rule import StopAction
-from tunegate_api.memory.estimate import is_checkpointed
-from tunegate_api.plan import Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.plan import SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Subject
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
@@ -24,10 +23,10 @@ from tunegate_trainer.evaluate.golden_sets import open_golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
-from tunegate_trainer.models.loading import load_weights, mixed_precision
+from tunegate_trainer.models.loading import evaluation_precision, load_weights
 from tunegate_trainer.planning.plan import ADAMW
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.device import choose_device
+from tunegate_trainer.process.device import choose_device, memory_bytes
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import (
     FewerExamplesError,
@@ -45,6 +44,7 @@ from tunegate_trainer.train.dataset import PairExamples, training_dataset
 from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import (
     MicroBatchTooLargeError,
+    fitted,
     halve_micro_batch,
     memory_hint,
     with_micro_batch,
@@ -80,6 +80,8 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     stage = context.plan.stage(context.stage)
     check_parameters(stage.parameters, ranks.world_size)
     device = choose_device(context.request, ranks.local_rank)
+    smallest = min(ranks.gather(memory_bytes(device) or 0))
+    stage = fitted(stage, context.plan.model, smallest or None, ranks.world_size)
     folder = context.workspace / context.paths.stage(stage.name)
     writer = ranks.claim(folder)
     try:
@@ -168,7 +170,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     def evaluate_checkpoint(step: int) -> None:
         progress.report(activity="evaluating")
         weights = ranks.broadcast(lambda: checkpoint_weights(stage.name, step, checkpoints, losses))
-        with mixed_precision(device, whole=parameters.adapter == "None"):
+        with evaluation_precision(device, whole=parameters.adapter == "None"):
             evaluation = record.add(weights, sets, evaluate(model, tokenizer, sets, evaluation_ranks))
         record.score_start_again(ranks)
         progress.evaluated(step, evaluation.seconds, record.results)
@@ -196,7 +198,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         callback,
         model=model,
         ranks=ranks,
-        args=trainer_arguments(stage, plan, device, checkpoints.scratch, ranks.world_size),
+        args=trainer_arguments(stage, device, checkpoints.scratch, ranks.world_size),
         train_dataset=dataset,
         processing_class=tokenizer,
     )
@@ -333,9 +335,7 @@ def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None
         )
 
 
-def trainer_arguments(
-    stage: StagePlan, plan: Plan, device: torch.device, scratch: Path, processes: int = 1
-) -> SFTConfig:
+def trainer_arguments(stage: StagePlan, device: torch.device, scratch: Path, processes: int = 1) -> SFTConfig:
     """Return the stage's parameters as arguments of TRL.
 
     The micro-batches of each optimizer step are divided evenly among the ``processes``.
@@ -366,7 +366,7 @@ def trainer_arguments(
         max_length=None,
         # bf16 would change the model's forward, also in evaluations; the loss uses autocast where needed.
         bf16=False,
-        activation_checkpointing=is_checkpointed(plan.model.parameters, "CPU" if on_cpu else "GPU"),
+        activation_checkpointing=bool(stage.activation_checkpointing),
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         ddp_backend="gloo" if on_cpu and processes > 1 else None,

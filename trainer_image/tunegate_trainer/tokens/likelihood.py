@@ -74,7 +74,7 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
     ``inputs`` is one row of concatenated examples. Its ``labels`` are removed. The LM head is applied only at
     positions that predict a label. If completions are short, logits of all tokens would take most of the time
     on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. The caller's precision is
-    used, see :func:`tunegate_trainer.models.loading.mixed_precision`.
+    used, see :func:`tunegate_trainer.models.loading.training_precision`.
     """
     if computes_singly(getattr(model, "module", model)):
         return _token_losses_singly(model, inputs)
@@ -137,7 +137,7 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = SINGLE_RAN
     """
     found: dict[int, float] = {}
     with no_gradients(model):
-        pending = deque(ranks.own_share(list(_batches(examples))))
+        pending = deque(ranks.own_share(list(_batches(examples, model.device))))
         while pending:
             # Sorted, so that examples with a common prefix are neighbors.
             batch = sorted(pending.popleft(), key=lambda i: examples[i]["input_ids"])
@@ -170,12 +170,13 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
     return sums
 
 
-def _batches(examples: Sequence[Example]) -> Iterator[list[int]]:
-    """Return batches of indices of examples, longest examples first. A batch has at most ``TOKENS_PER_PASS``
-    tokens.
+def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[list[int]]:
+    """Return batches of indices of examples, longest examples first. A batch has at most the
+    ``TOKENS_PER_PASS`` of the device.
 
     An example with more tokens gets a separate batch.
     """
     lengths = [len(example["input_ids"]) for example in examples]
+    most = TOKENS_PER_PASS["GPU" if device.type == "cuda" else "CPU"]
     longest_first = sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
-    return batched(longest_first, len(examples), lengths.__getitem__, TOKENS_PER_PASS)
+    return batched(longest_first, len(examples), lengths.__getitem__, most)

@@ -1,20 +1,73 @@
-"""Reduce the examples per forward pass if the planned number does not fit the GPU."""
+"""Choose the examples per forward pass that fit the GPU, and reduce them if a pass does not fit it."""
 
 import logging
 from pathlib import Path
 
-from tunegate_api.plan import StagePlan
+from tunegate_api.memory.fitting import fit
+from tunegate_api.memory.shapes import Pass
+from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_trainer.process.errors import CudaOutOfMemoryError
 from tunegate_trainer.process.files import write_atomic
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINTING_FROM = 1_000_000_000
+"""Number of parameters from which activation checkpointing is used if nothing is known about the memory of a
+stage."""
 FILE = "micro-batch"
 """Name of the file with the reduced number of examples per pass, with which a later attempt starts."""
 
 
 class MicroBatchTooLargeError(Exception):
     """A forward or backward pass did not fit the memory of the GPU."""
+
+
+def fitted(stage: StagePlan, model: ModelPlan, gpu_bytes: int | None, processes: int = 1) -> StagePlan:
+    """Return the stage with the examples per pass and the activation checkpointing that fit a GPU with
+    ``gpu_bytes``, if the data role has not decided about them, because it did not know the GPU.
+
+    ``gpu_bytes`` is None on a CPU: the stage is then returned unchanged.
+    """
+    if gpu_bytes is None or stage.activation_checkpointing is not None:
+        return stage
+    largest, parameters = stage.largest_pass, stage.parameters
+    if model.shape is None or largest is None:
+        return stage.model_copy(update={"activation_checkpointing": model.parameters >= CHECKPOINTING_FROM})
+    found = fit(
+        model.shape,
+        stage,
+        gpu_bytes,
+        processes=processes,
+        largest=lambda size: _part(largest, size, parameters.micro_batch_size),
+        generation=stage.largest_generation,
+    )
+    size = found.micro_batch_size if found else 1
+    logger.info(
+        "%d examples per pass, activations are %s",
+        size,
+        "kept" if found and not found.checkpointing else "recomputed",
+    )
+    return stage.model_copy(
+        update={
+            "activation_checkpointing": found is None or found.checkpointing,
+            "parameters": parameters.model_copy(update={"micro_batch_size": size}),
+        }
+    )
+
+
+def _part(largest: Pass, size: int, planned: int) -> Pass:
+    """Return a pass with ``size`` instead of ``planned`` rows or pairs that needs at least as much memory as
+    each such pass of the stage, given the ``largest`` pass of the planned size."""
+    examples, longest = size * largest.examples // planned, largest.longest
+    return largest.model_copy(
+        update={
+            "examples": examples,
+            "tokens": min(examples * longest, largest.tokens),
+            "squares": min(examples * longest**2, largest.squares),
+            "keys": 0,
+            "labelled": min(examples * longest, largest.labelled),
+        }
+    )
 
 
 def with_micro_batch(stage: StagePlan, folder: Path) -> StagePlan:
