@@ -81,6 +81,10 @@ test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo, inspect_a
 test-resume: $(STAMP) ## Interrupt training twenty times at random moments; compare with an uninterrupted run
 	$(BIN)/python -m pytest -m resume
 
+.PHONY: test-gpu
+test-gpu: $(STAMP) ## Run the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## Run the tests that need a real API server (the first call builds it with Go, 10 minutes)
 	@tests/cluster/build.sh kube-state-metrics > /dev/null # takes longer than the time limit of a test

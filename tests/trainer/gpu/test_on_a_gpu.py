@@ -1,0 +1,118 @@
+"""Training and evaluation on a real GPU, compared with the same on the CPU: ``make test-gpu``."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from support.random_models import save_random_model
+from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_trainer.main import main
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.train.attention import PACKED
+from tunegate_trainer.train.packing import set_attention
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU on this machine"),
+]
+GPU = {"resources": {"accelerator": "GPU", "gpu": {"count": 1}}}
+EXACT = {"lora_dropout": 0.0}
+LORA = EXACT | {"dtype": "bfloat16"}
+METHODS = {
+    "LoRA": LORA,
+    "QLoRA": LORA | {"quantization": "NF4"},
+    "all weights": ALL_WEIGHTS,
+    "all weights by the fused AdamW": ALL_WEIGHTS | {"optim": "adamw_torch_fused"},
+}
+
+
+def run(root: TrainerRoot, **options: Any) -> TrainerRoot:
+    assert train_role.run(root.context(**options)) is Outcome.COMPLETED
+    return root
+
+
+@pytest.mark.parametrize("parameters", METHODS.values(), ids=METHODS)
+def test_losses_on_a_gpu_are_those_on_the_cpu(make_root, parameters):
+    found = run(make_root(parameters=parameters, spec=GPU))
+    expected = run(make_root(parameters=parameters))
+    assert found.losses()[0] == pytest.approx(expected.losses()[0], rel=0.01)
+    assert found.losses() == pytest.approx(expected.losses(), rel=0.05)
+
+
+def test_reward_margins_of_dpo_on_a_gpu_are_those_on_the_cpu(make_root):
+    margins = []
+    for spec in (GPU, {}):
+        root = run(make_root(parameters=LORA, spec=spec, later=[dpo_plan(**LORA)]))
+        run(root, stage="dpo", start_step=6)
+        margins.append([line["reward_margin"] for line in root.loss_lines("dpo")])
+    assert margins[0] == pytest.approx(margins[1], rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)], ids=["multi-head", "grouped queries"])
+def test_packed_examples_use_the_kernel_for_different_lengths(tmp_path, heads):
+    settings = dict(zip(("num_attention_heads", "num_key_value_heads"), heads, strict=True))
+    folder = save_random_model(tmp_path / "model", LlamaConfig, intermediate_size=128, **settings)
+    model = load_base(folder, "bfloat16", torch.device("cuda"))
+    set_attention(model)
+    assert model.config._attn_implementation == PACKED
+
+
+@pytest.mark.parametrize("parameters", METHODS.values(), ids=METHODS)
+def test_recomputed_activations_do_not_change_losses(make_root, parameters):
+    kept, recomputed = (
+        run(make_root(parameters=parameters, spec=GPU, activation_checkpointing=recomputes))
+        for recomputes in (False, True)
+    )
+    assert recomputed.losses() == pytest.approx(kept.losses(), rel=1e-3)
+
+
+def test_micro_batch_is_halved_if_the_gpu_is_full(make_root, monkeypatch):
+    root = make_root(parameters=LORA, spec=GPU)
+    tokens, whole = [], train_role.CompletionTrainer.token_losses
+
+    def fills_the_gpu(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
+        examples = int((inputs["position_ids"] == 0).sum())
+        tokens.append(examples)
+        if examples > 2:
+            torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
+        return whole(self, model, inputs)
+
+    monkeypatch.setattr(train_role.CompletionTrainer, "token_losses", fills_the_gpu)
+    run(root)
+    assert tokens[0] == 4
+    assert set(tokens[1:]) == {2}
+    assert root.report().progress.micro_batch_size == 2
+
+
+@pytest.mark.parametrize("parameters", [LORA, ALL_WEIGHTS], ids=["LoRA", "all weights"])
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(make_root, at_step, parameters):
+    whole, root = (make_root(parameters=parameters, spec=GPU) for _ in range(2))
+    run(whole)
+    interruption = Interruption()
+    at_step(4, interruption.request)
+    with pytest.raises(Interrupted):
+        train_role.run(root.context(interruption=interruption))
+    run(root)
+    assert root.losses() == pytest.approx(whole.losses(), rel=1e-3)
+
+
+@pytest.mark.parametrize("batching", ["Fixed", "Continuous"])
+def test_gate_on_a_gpu_decides_as_on_the_cpu(make_root, monkeypatch, batching):
+    gate = gate_spec(golden_cases())
+    gate["generation"] |= {"batching": batching}
+    settings = {"checkpoint_steps": (20,), "parameters": LORA, "gates": {"orders": gate}}
+    outcomes = []
+    for spec in (GPU, {}):
+        root = run(make_root(spec=spec, **settings))
+        monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+        assert main(["gate", "--stage", STAGE, "--step", "20"]) == ExitCode.OK
+        lines = (root.workspace / root.paths.gate / "golden-orders.jsonl").read_text().splitlines()
+        outcomes.append([json.loads(line)["passed"] for line in lines])
+    differing = sum(one != other for one, other in zip(*outcomes, strict=True))
+    assert differing <= 1, "a case whose two best tokens are almost equally likely may differ"
