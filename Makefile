@@ -181,6 +181,10 @@ $(VLLM): requirements/vllm.txt
 	VIRTUAL_ENV=build/vllm $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r $<
 	@touch $@
 
+.PHONY: bench-gpu
+bench-gpu: $(STAMP) ## Compare training on a GPU with TRL (without a GPU, small sizes on the CPU); PARTS=... selects parts
+	$(BIN)/python tests/bench/bench_gpu.py $(PARTS)
+
 .PHONY: bench-checks
 bench-checks: $(STAMP) ## Measure how well data checks find generated faults in text of installed packages (5 minutes)
 	$(BIN)/python tests/bench/bench_checks.py $(PARTS)

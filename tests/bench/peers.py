@@ -33,6 +33,8 @@ SHARED_FLAGS = [
 DEFAULTS = ["--use_cpu", "true", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1"]
 """Flags for TRL with its defaults. They are needed on a machine without a GPU, and for measuring time."""
 TRIAL_STEPS = 6
+PEAK = Path(__file__).with_name("peak")
+"""The folder of a module that prints the peak memory of a process."""
 
 
 def lm_eval_version() -> str:
@@ -55,40 +57,55 @@ class BatchMode:
     """A way in which ``trl sft`` combines the rows of a step into a batch."""
 
     name: str
-    flags: list[str]
+    flags: tuple[str, ...]
 
 
-def fastest_batch_mode(folder: Path, model: Path, data: Path, *flags: str) -> BatchMode:
+def fastest_batch_mode(
+    folder: Path, model: Path, data: Path, *flags: str, adapter: Sequence[str] = LORA
+) -> BatchMode:
     """Return the batch mode with the fastest steps on this machine, measured in a short trial.
 
-    Packing is not compared: it combines several rows into one, so its steps have more rows than ours.
+    Packing is not compared: it combines several rows into one, so its steps have more rows than ours. Modes
+    that fail, such as for lack of memory, are left out.
     """
     modes = [_batch_mode(folder, "padding-free", "padding_free: true\n"), _batch_mode(folder, "padded", "")]
     trial = ["--max_steps", str(TRIAL_STEPS), "--save_strategy", "no"]
-
-    def seconds(mode: BatchMode) -> float:
-        return median_step([trl("sft", model, data, folder / "trial", *flags, *mode.flags, *trial)], 1)
-
-    return min(modes, key=seconds)
+    seconds: dict[BatchMode, float] = {}
+    errors = []
+    for mode in modes:
+        try:
+            turn = trl("sft", model, data, folder / "trial", *flags, *mode.flags, *trial, adapter=adapter)
+        except PeerError as error:
+            errors.append(error)
+        else:
+            seconds[mode] = median_step([turn], 1)
+    if not seconds:
+        raise errors[0]
+    return min(seconds, key=lambda mode: seconds[mode])
 
 
 def _batch_mode(folder: Path, name: str, setting: str) -> BatchMode:
     path = folder / f"{name}.yaml"
     path.write_text(f"{setting}completion_only_loss: true\nmax_length: null\n")  # a flag cannot set null
-    return BatchMode(name, ["--config", str(path)])
+    return BatchMode(name, ("--config", str(path)))
 
 
-def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
+class PeerError(SystemExit):
+    """A tool failed. The text is the end of its output."""
+
+
+def trl(command: str, model: Path, data: Path, out: Path, *flags: str, adapter: Sequence[str] = LORA) -> Turn:
     """Run TRL's command on ``train.jsonl`` in the folder ``data``. Returns the losses and times of the
-    steps."""
+    steps. Raises :class:`PeerError` if the command fails."""
     turn = Turn()
+    paths = [str(PEAK), *filter(None, [os.environ.get("PYTHONPATH")])]
     start = last = time.monotonic()
     process = subprocess.Popen(
         [
-            *(str(Path(sys.executable).with_name("trl")), command, "--model_name_or_path", str(model)),
-            *("--dataset_name", str(data), "--output_dir", str(out), *LORA, *flags),
+            *(sys.executable, "-m", "trl.cli.main", command, "--model_name_or_path", str(model)),
+            *("--dataset_name", str(data), "--output_dir", str(out), *adapter, *flags),
         ],
-        env=os.environ | ENVIRONMENT,
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -96,6 +113,8 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
     log = []
     for line in process.stdout or ():
         log.append(line)
+        if line.startswith("{'peak'"):
+            turn.peak = max(turn.peak, ast.literal_eval(line)["peak"])
         if line.startswith("{'loss'"):
             now = time.monotonic()
             output = ast.literal_eval(line)
@@ -107,7 +126,7 @@ def trl(command: str, model: Path, data: Path, out: Path, *flags: str) -> Turn:
                 turn.first_step = now - start
             last = now
     if process.wait():
-        raise SystemExit("".join(log)[-3000:])
+        raise PeerError("".join(log)[-3000:])
     return turn
 
 

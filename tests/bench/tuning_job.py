@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,16 @@ from typing import Any
 
 import yaml
 
-from tunegate_api.contract import ROOT_VARIABLE, GateRequest, Request, Role, sha256_text
+from tunegate_api.contract import (
+    ROOT_VARIABLE,
+    ExitCode,
+    GateRequest,
+    Report,
+    Request,
+    Role,
+    Usage,
+    sha256_text,
+)
 from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
@@ -23,7 +33,7 @@ from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.evaluate.sets import GeneratedSet, held_out_sets
-from tunegate_trainer.process.context import Context
+from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.tokens.answers import example_tokens
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, read_pairs, read_rows, text_answer
@@ -51,6 +61,10 @@ class Turn:
     """Seconds from the start of the process to the end of its first optimizer step."""
     reference: float = 0.0
     """Seconds that computing DPO's reference log-probabilities needed, before the first optimizer step."""
+    tokens: list[int] = field(default_factory=list)
+    """Tokens of each optimizer step, including prompts. Empty for TRL."""
+    peak: int = 0
+    """Peak memory of tensors on the GPU in bytes; 0 on a CPU."""
 
 
 def median_step(turns: Sequence[Turn], skipped: int) -> float:
@@ -157,9 +171,10 @@ class TuningJob:
         if process.wait():
             raise SystemExit((self.folder / "log.txt").read_text()[-3000:])
 
-    def train(self) -> Turn:
+    def train(self, interrupted_in: int | None = None) -> Turn:
         """Train from the start again. The first training also evaluates the baseline; later ones use the
-        cached result."""
+        cached result. With ``interrupted_in``, SIGTERM interrupts the training in this step, and another
+        process resumes it."""
         for kind in ("stages", "evals"):
             shutil.rmtree(self.workspace / UID / kind, ignore_errors=True)
         path = self.workspace / Workspace(UID).stage(self.stage) / "losses.jsonl"
@@ -167,17 +182,34 @@ class TuningJob:
         start = time.monotonic()
         process = self._start("train", "--stage", self.stage)
         while process.poll() is None:
-            if not turn.first_step and path.exists() and path.stat().st_size:
+            steps = path.read_text().count("\n") if path.exists() else 0
+            if steps and not turn.first_step:
                 turn.first_step = time.monotonic() - start
+            if interrupted_in and steps >= interrupted_in - 1:
+                process.send_signal(signal.SIGTERM)
+                if process.wait() != ExitCode.INTERRUPTED:
+                    break
+                process, interrupted_in = self._start("train", "--stage", self.stage), None
             time.sleep(0.02)
         self._wait(process)
+        if interrupted_in:
+            raise SystemExit("the training ended before it was interrupted")
+        turn.peak = self.usage.peak_gpu_bytes
         for line in map(json.loads, path.read_text().splitlines()):
             turn.losses.append(line["loss"])
             turn.norms.append(line["grad_norm"])
             turn.seconds.append(line["seconds"])
+            turn.tokens.append(line["tokens"])
         said = [line for line in (self.folder / "log.txt").read_text().splitlines() if "reference" in line]
         turn.reference = float(said[-1].split(" in ")[1].split()[0]) if said else 0.0
         return turn
+
+    @property
+    def usage(self) -> Usage:
+        """What the last training used, from its report."""
+        context = Context(Role.TRAIN, options=Options(stage=self.stage), root=self.folder)
+        report = Report.model_validate_json(context.report_file.read_bytes())
+        return report.usage or Usage()
 
     def evaluate(self) -> float:
         """Evaluate the last checkpoint again, like a pod that finds a checkpoint without an evaluation.
