@@ -79,6 +79,9 @@ class StagePlan(StatusModel):
     trains in one process."""
     largest_pass: Pass | None = None
     """A forward pass in which all examples have the maximum length. No pass needs more memory."""
+    least_pass: Pass | None = None
+    """A forward pass with one example of the maximum length; for DPO, with one pair. None in plans of earlier
+    releases."""
     activation_checkpointing: bool | None = None
     """Whether the backward pass recomputes the activations of each block, because they do not fit the memory
     of the GPU. None if the memory or the shape of the model is not known: the trainer then decides."""

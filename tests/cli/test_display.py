@@ -38,7 +38,7 @@ def test_progress_shows_loss_speed_eta_and_a_reduced_micro_batch():
     assert "step 20/50 · loss 0.41 · 1800 tokens/s · ETA 1 min 30 s" in text
     smaller = progress.model_copy(update={"micro_batch_size": 2})
     text = shown(FineTuneJobStatus(phase=Phase.TRAINING, progress=smaller))
-    assert "1800 tokens/s · 2 examples per pass, more did not fit · ETA" in text
+    assert "1800 tokens/s · 2 examples per pass, fewer than planned · ETA" in text
 
 
 def test_commands_include_the_runs_folder_unless_it_is_the_default():

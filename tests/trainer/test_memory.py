@@ -26,6 +26,7 @@ from tunegate_api.memory.fitting import (
     by_part,
     fit,
     fits,
+    least_memory,
     needed,
     remedies,
     smallest_card,
@@ -145,10 +146,14 @@ def test_hint_names_fields_that_reduce_memory() -> None:
     assert needed(found[0].memory) > found[0].memory.total + 10**9
 
 
-def fit_lora_of_7b(gpu_bytes: int, **changes: Any) -> Fit | None:
-    """Return how passes of up to 16 examples of 512 tokens fit a GPU."""
+def fit_lora_of_7b(gpu_bytes: int, longest: int = 512, **changes: Any) -> Fit | None:
+    """Return how passes of up to 16 examples of 512 tokens, of which one is longer, fit a GPU."""
     stage = stage_plan("sft", **(LORA | {"batch_size": 16, "micro_batch_size": 16} | changes))
-    return fit(QWEN_7B, stage, gpu_bytes, processes=1, largest=lambda size: Pass.of([512] * size, 128 * size))
+
+    def largest(size: int) -> Pass:
+        return Pass.of([longest, *[512] * (size - 1)], 128 * size)
+
+    return fit(QWEN_7B, stage, gpu_bytes, processes=1, largest=largest, mean_tokens=512)
 
 
 def test_activations_are_recomputed_only_if_memory_is_short() -> None:
@@ -172,6 +177,24 @@ def test_activations_are_not_recomputed_for_passes_that_are_large_already() -> N
     assert found is not None
     assert ENOUGH_TOKENS <= found.largest.tokens < 16 * 512
     assert not found.checkpointing
+
+
+def test_activations_are_recomputed_if_only_small_average_passes_fit_with_them() -> None:
+    found = fit_lora_of_7b(48 * GB, longest=4096)
+    assert found is not None
+    assert found.largest.tokens > ENOUGH_TOKENS
+    assert found.checkpointing
+
+
+def test_least_memory_is_that_of_one_recomputed_example() -> None:
+    stage = stage_plan("sft", **(LORA | {"batch_size": 16, "micro_batch_size": 16, "lora_r": 16}))
+    whole = Pass.of([512] * 16, 128 * 16)
+    one = Pass.of([512], 128)
+    stage = stage.model_copy(update={"largest_pass": whole, "least_pass": one})
+    least = least_memory(QWEN_7B, stage)
+    assert least == estimate_7b(QWEN_7B, LORA, one)
+    assert least.total < estimate_7b(QWEN_7B, LORA, whole).total
+    assert least_memory(QWEN_7B, stage.model_copy(update={"largest_pass": None, "least_pass": None})) is None
 
 
 def test_micro_batch_that_fits_divides_the_batch_of_each_rank() -> None:

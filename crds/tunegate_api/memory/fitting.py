@@ -20,8 +20,8 @@ KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
 CARDS = (16, 24, 40, 80)
 """Common sizes of GPU memory, in GB of 10^9 bytes."""
 ENOUGH_TOKENS = 4096
-"""Number of tokens in a pass from which larger passes are hardly faster on a GPU, so that recomputing
-activations for a larger pass does not pay."""
+"""Number of tokens in an average pass from which larger passes are hardly faster on a GPU, so that
+recomputing activations for a larger pass is not worth its time."""
 _SHOWN = 0.01
 """Minimum share of the total memory that a part must have to be shown."""
 _DEFAULT_RANK = 16
@@ -90,11 +90,12 @@ def fit(
     *,
     processes: int,
     largest: LargestPass,
+    mean_tokens: float,
     generation: GenerationBatch | None = None,
 ) -> Fit | None:
     """Return the fastest way to compute the passes of a stage that fits a GPU with ``gpu_bytes``: the largest
     micro-batch up to the planned size, and activation checkpointing only where it allows a larger one.
-    Returns None if a single row or pair does not fit."""
+    ``mean_tokens`` is the mean length of a row or pair. Returns None if a single row or pair does not fit."""
 
     def largest_fit(checkpointing: bool) -> Fit | None:
         for size in micro_batches(stage.parameters, processes):
@@ -116,7 +117,8 @@ def fit(
     kept, recomputed = largest_fit(False), largest_fit(True)
     if kept is None or recomputed is None:
         return kept or recomputed
-    is_enough = kept.largest.tokens >= ENOUGH_TOKENS or kept.micro_batch_size == recomputed.micro_batch_size
+    size = kept.micro_batch_size
+    is_enough = size * mean_tokens >= ENOUGH_TOKENS or size == recomputed.micro_batch_size
     return kept if is_enough else recomputed
 
 
@@ -134,10 +136,22 @@ def shards(stage: StagePlan, processes: int) -> int:
     return processes if stage.parallelism == "FSDP" else 1
 
 
+def least_memory(model: ModelShape, stage: StagePlan, processes: int = 1) -> Memory | None:
+    """Return the least memory with which a stage runs on a GPU: that with one row or pair per pass and
+    recomputed activations. Returns None if the passes of the stage are not known."""
+    largest = stage.least_pass or stage.largest_pass
+    if largest is None:
+        return None
+    parameters = stage.parameters.model_copy(update={"micro_batch_size": 1})
+    generation, among = stage.largest_generation, shards(stage, processes)
+    return estimate(model, parameters, largest, accelerator="GPU", generation=generation, shards=among)
+
+
 def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
-    """Yield single changes of the stage that reduce the memory on each GPU, beginning with the smallest
-    change. Yields nothing if the largest pass of the stage is not known."""
-    parameters, largest, generation = stage.parameters, stage.largest_pass, stage.largest_generation
+    """Yield single changes of the stage that reduce its :func:`least_memory` on each GPU, beginning with the
+    smallest change. Yields nothing if the passes of the stage are not known."""
+    largest, generation = stage.least_pass or stage.largest_pass, stage.largest_generation
+    parameters = stage.parameters.model_copy(update={"micro_batch_size": 1})
     if largest is None:
         return
     among = shards(stage, processes)

@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tunegate_api.forecast import Forecast
-from tunegate_api.memory.fitting import KEPT_FREE, needed, size_text
+from tunegate_api.memory.fitting import CARDS, KEPT_FREE, least_memory, needed, size_text
+from tunegate_api.memory.shapes import Memory
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.advice import advise, fitting_cards
 from tunegate_operator.laptop.object_folder import to_yaml
@@ -51,7 +53,7 @@ def plan_view(job: Object, forecast: Forecast) -> RenderableType:
     if forecast.stages:
         sections += [Text(), _stages(forecast.stages)]
         if any(stage.memory for stage in forecast.stages):
-            sections += [Text(), _memory(forecast.stages, on_gpu=on_gpu)]
+            sections += [Text(), _memory(forecast.stages, _least(spec, forecast), on_gpu=on_gpu)]
             sections.append(Text(_memory_note(forecast.stages, on_gpu=on_gpu), style="dim"))
         sections += [
             Text(),
@@ -78,8 +80,8 @@ def plan_text(job: Object, forecast: Forecast, form: str) -> str:
         "job": job["metadata"]["name"],
         **forecast.to_wire(),
         "fits": {
-            stage.name: {f"{card}GB": fits for card, fits in fitting_cards(stage).items()}
-            for stage in forecast.stages
+            stage.name: {f"{card}GB": fits for card, fits in fitting_cards(memory).items()}
+            for stage, memory in zip(forecast.stages, _least(spec, forecast), strict=True)
         },
         "advice": advise(spec, forecast.model.shape, forecast.stages, forecast.judging),
     }
@@ -115,7 +117,15 @@ def _trained(stage: StagePlan) -> str:
     return f"{name} r {parameters.lora_r} on {', '.join(parameters.target_modules or [])}{without}"
 
 
-def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
+def _least(spec: FineTuneJobSpec, forecast: Forecast) -> list[Memory | None]:
+    """Return for each stage the least memory with which it runs on the accelerator; None if it is unknown."""
+    if spec.resources.accelerator == "CPU":
+        return [stage.memory for stage in forecast.stages]
+    shape, processes = forecast.model.shape, spec.resources.processes
+    return [least_memory(shape, stage, processes) if shape else None for stage in forecast.stages]
+
+
+def _memory(stages: list[StagePlan], least: list[Memory | None], *, on_gpu: bool) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title_justify="left")
     table.add_column("ESTIMATED MEMORY")
     for stage in stages:
@@ -125,10 +135,10 @@ def _memory(stages: list[StagePlan], *, on_gpu: bool) -> Table:
         table.add_row(part, *(_size(getattr(memory, part) if memory else None) for memory in known))
     table.add_row("peak", *(_size(memory.total if memory else None) for memory in known), style="bold")
     if on_gpu:
-        table.add_row("GPU needed", *(_size(needed(memory) if memory else None) for memory in known))
-        for card in fitting_cards(stages[0]):
+        table.add_row("GPU needed", *(_size(needed(memory) if memory else None) for memory in least))
+        for card in CARDS:
             table.add_row(
-                f"fits {card} GB", *("yes" if fitting_cards(stage)[card] else "no" for stage in stages)
+                f"fits {card} GB", *("yes" if fitting_cards(memory)[card] else "no" for memory in least)
             )
     return table
 
@@ -141,11 +151,18 @@ def _memory_note(stages: list[StagePlan], *, on_gpu: bool) -> str:
     largest = ", ".join(
         f"{stage.name} {one.examples} x {one.longest}" for stage in stages if (one := stage.largest_pass)
     )
-    kept_free = f"; the GPU needed includes {KEPT_FREE} kept free" if on_gpu else ""
-    return (
+    notes = [
         "memory by part at the peak of a step, for the largest pass (examples x tokens of the longest): "
-        f"{largest}{kept_free}"
-    )
+        f"{largest}"
+    ]
+    if on_gpu and any(stage.activation_checkpointing is None for stage in stages):
+        notes.append("if they fit the GPU, the trainer keeps activations, and needs more")
+    if on_gpu:
+        notes.append(
+            "the GPU needed is for one example per pass with recomputed activations, and "
+            f"{KEPT_FREE} kept free"
+        )
+    return "; ".join(notes)
 
 
 def _millions(count: int) -> str:

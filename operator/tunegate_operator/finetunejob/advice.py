@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tunegate_api.memory.fitting import CARDS, fits, needed, remedies, size_text, smallest_card
+from tunegate_api.memory.fitting import CARDS, fits, least_memory, needed, remedies, size_text, smallest_card
 from tunegate_api.memory.shapes import Memory, ModelShape
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -18,7 +18,7 @@ def advise(
     ``model`` is the shape of the model, and ``judging`` the memory that the final gate needs. Each is None if
     it is unknown.
     """
-    return [*_on_method(stages), *_on_gpus(spec, model, stages), *_on_judging(spec, stages, judging)]
+    return [*_on_method(stages), *_on_gpus(spec, model, stages), *_on_judging(spec, model, stages, judging)]
 
 
 def _on_method(stages: list[StagePlan]) -> Iterator[str]:
@@ -43,9 +43,10 @@ def _on_gpus(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[Stage
                 f"stage {stage.name} is sharded by FSDP, which has not run on a GPU yet: compare its first "
                 "losses with those of an adapter"
             )
-        if stage.memory is None:
+        least = least_memory(model, stage, spec.resources.processes)
+        if least is None:
             continue
-        card = smallest_card(stage.memory)
+        card = smallest_card(least)
         smaller = _smaller_cards(stage, model, card, spec.resources.processes)
         if card is None:
             yield f"stage {stage.name} does not fit a GPU of {_listed(CARDS)} GB" + (
@@ -57,12 +58,15 @@ def _on_gpus(spec: FineTuneJobSpec, model: ModelShape | None, stages: list[Stage
         yield "set resources.gpu.memory: a job that does not fit is then refused before it requests a GPU"
 
 
-def _on_judging(spec: FineTuneJobSpec, stages: list[StagePlan], judging: Memory | None) -> Iterator[str]:
-    trained = max((needed(stage.memory) for stage in stages if stage.memory), default=0)
+def _on_judging(
+    spec: FineTuneJobSpec, model: ModelShape | None, stages: list[StagePlan], judging: Memory | None
+) -> Iterator[str]:
+    least = [least_memory(model, stage, spec.resources.processes) for stage in stages if model]
+    trained = max((needed(memory) for memory in least if memory), default=0)
     if judging and spec.resources.accelerator == "GPU" and needed(judging) > trained:
         yield (
-            f"the gate needs {size_text(needed(judging))}, more than training: it judges the artifact on "
-            "one GPU"
+            f"the gate needs {size_text(needed(judging))}, more than training needs at least: it judges the "
+            "artifact on one GPU"
         )
 
 
@@ -76,10 +80,9 @@ def _smaller_cards(stage: StagePlan, model: ModelShape, card: int | None, proces
     return "; ".join(found)
 
 
-def fitting_cards(stage: StagePlan) -> dict[int, bool]:
-    """Return for each common GPU memory size in GB whether a stage fits into it: False for all sizes if the
-    memory that the stage needs is unknown."""
-    memory = stage.memory
+def fitting_cards(memory: Memory | None) -> dict[int, bool]:
+    """Return for each common GPU memory size in GB whether a stage that needs ``memory`` fits into it: False
+    for all sizes if the memory is unknown."""
     return {card: memory is not None and fits(memory, card * GB) for card in CARDS}
 
 

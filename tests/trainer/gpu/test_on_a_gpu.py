@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, MistralConfig
 
 from support.random_models import save_random_model
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
@@ -14,6 +14,8 @@ from tunegate_trainer.main import main
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
+from tunegate_trainer.tokens.examples import example
+from tunegate_trainer.tokens.likelihood import flatten, token_losses
 from tunegate_trainer.train.attention import PACKED
 from tunegate_trainer.train.packing import set_attention
 
@@ -63,6 +65,21 @@ def test_packed_examples_use_the_kernel_for_different_lengths(tmp_path, heads):
     assert model.config._attn_implementation == PACKED
 
 
+@pytest.mark.parametrize("window", [None, 8])
+def test_packed_examples_have_the_losses_of_masked_attention(tmp_path, window):
+    settings = {"sliding_window": window, "num_key_value_heads": 2, "intermediate_size": 128}
+    folder = save_random_model(tmp_path / "model", MistralConfig, initializer_range=0.1, **settings)
+    rows = flatten([example(list(range(5, 5 + n)), [7, 8] * 20) for n in (40, 9)])
+    inputs = {k: v.to("cuda") if isinstance(v, torch.Tensor) else v for k, v in rows.items()}
+    losses = {}
+    for name in ("sdpa", PACKED):
+        model = load_base(folder, "bfloat16", torch.device("cuda"))
+        model.set_attn_implementation(name)
+        with torch.no_grad():
+            losses[name] = token_losses(model, dict(inputs)).losses.mean().item()
+    assert losses[PACKED] == pytest.approx(losses["sdpa"], rel=0.005)
+
+
 @pytest.mark.parametrize("parameters", METHODS.values(), ids=METHODS)
 def test_recomputed_activations_do_not_change_losses(make_root, parameters):
     kept, recomputed = (
@@ -85,8 +102,8 @@ def test_micro_batch_is_halved_if_the_gpu_is_full(make_root, monkeypatch):
 
     monkeypatch.setattr(train_role.CompletionTrainer, "token_losses", fills_the_gpu)
     run(root)
-    assert tokens[0] == 4
-    assert set(tokens[1:]) == {2}
+    assert tokens[:2] == [4, 4], "activations are recomputed first"
+    assert set(tokens[2:]) == {2}
     assert root.report().progress.micro_batch_size == 2
 
 

@@ -255,13 +255,13 @@ def test_sigterm_after_out_of_memory_interrupts_before_the_step_is_retried(
 ):
     root, interruption = make_root(), Interruption()
     limit_examples_per_pass(most=1)
-    halve = train_role.halve_micro_batch
+    reduce = train_role.need_less_memory
 
     def sigterm_meanwhile(*arguments: Any) -> None:
-        halve(*arguments)
+        reduce(*arguments)
         interruption.requested = True
 
-    monkeypatch.setattr(train_role, "halve_micro_batch", sigterm_meanwhile)
+    monkeypatch.setattr(train_role, "need_less_memory", sigterm_meanwhile)
     with pytest.raises(Interrupted):
         train_role.run(root.context(interruption=interruption))
     assert not (root.stage_folder / "losses.jsonl").read_text()

@@ -39,6 +39,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
 
     for module in (preference, start, trainer):
         monkeypatch.setattr(module, "training_precision", training)
+    monkeypatch.setattr(trainer, "adapter_precision", disable_input_dtype_casting)
     for module in (train_role, start):
         monkeypatch.setattr(module, "evaluation_precision", evaluation)
     found: Computed = set()
@@ -60,6 +61,18 @@ def train(root: TrainerRoot, stage: str = "sft", start_step: int | None = None) 
 def test_full_fine_tuning_trains_and_evaluates_in_mixed_precision(make_root, computed):
     train(make_root(parameters=ALL_WEIGHTS))
     assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
+
+
+@pytest.mark.usefixtures("computed")
+def test_recomputed_adapter_with_dropout_has_the_same_losses(make_root):
+    kept, recomputed = (
+        make_root(parameters={"dtype": "bfloat16"}, activation_checkpointing=recomputes)
+        for recomputes in (False, True)
+    )
+    train(kept)
+    train(recomputed)
+    assert kept.context().plan.stages[0].parameters.lora_dropout
+    assert recomputed.losses() == kept.losses()
 
 
 def test_evaluation_precision_can_be_set_by_the_gate(make_root, computed):

@@ -1,5 +1,5 @@
-"""Attention for packed examples on a GPU. In the place of the GPU's kernel is a function that computes one
-example after another."""
+"""Attention for packed examples on a GPU. A function that computes one example after another replaces the
+GPU's kernel."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import MistralConfig
+from transformers import AttentionInterface, MistralConfig
 
 from support.random_models import save_random_model
 from tunegate_trainer.evaluate.generate import greedy
@@ -16,7 +16,7 @@ from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.tokens.examples import Example, example
 from tunegate_trainer.tokens.likelihood import flatten, token_losses
 from tunegate_trainer.tokens.shared_prefix import share_prefixes
-from tunegate_trainer.train import attention
+from tunegate_trainer.train import attention, packing
 from tunegate_trainer.train.attention import PACKED
 from tunegate_trainer.train.packing import can_share, isolates_examples, try_packed_attention
 
@@ -34,7 +34,7 @@ def example_by_example(
     *,
     scale: float | None,
     window_size: tuple[int, int],
-    enable_gqa: bool,
+    enable_gqa: bool = False,
 ) -> torch.Tensor:
     """Compute what ``varlen_attn`` computes, whose first tensors have the shape (tokens, heads, size)."""
     assert longest >= edges.diff().max()
@@ -56,9 +56,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "varlen_attn", example_by_example)
 
 
-def mistral(folder: Path, window: int | None = None) -> Any:
+def mistral(folder: Path, window: int | None = None, **changes: Any) -> Any:
     """Return a model with two query heads for each head of keys and values."""
-    settings = {"sliding_window": window, "num_key_value_heads": 2, "intermediate_size": 64}
+    settings = {"sliding_window": window, "num_key_value_heads": 2, "intermediate_size": 64, **changes}
     return load_base(save_random_model(folder / "model", MistralConfig, **settings), "float32", CPU)
 
 
@@ -129,11 +129,44 @@ def test_generation_is_not_changed_by_packed_attention(tmp_path, window):
     assert [greedy(model, [one], 8, stops=[])[0] for one in prompts] == expected
 
 
+@pytest.mark.usefixtures("kernel")
+def test_model_with_attention_dropout_keeps_its_attention(tmp_path, caplog):
+    model = mistral(tmp_path, attention_dropout=0.1)
+    assert not try_packed_attention(model)
+    assert model.config._attn_implementation == "sdpa"
+    assert "attention has dropout" in caplog.text
+
+
+def test_model_that_rejects_packed_examples_keeps_its_attention(tmp_path, monkeypatch, caplog):
+    def rejected(*_: Any, **__: Any) -> Any:
+        raise ValueError("packed sequences are not supported")
+
+    monkeypatch.setattr(packing, "token_losses", rejected)
+    model = mistral(tmp_path)
+    assert not try_packed_attention(model)
+    assert model.config._attn_implementation == "sdpa"
+    assert "packed sequences are not supported" in caplog.text
+
+
 def test_device_without_the_kernel_keeps_its_attention(tmp_path, caplog):
     model = mistral(tmp_path)
     assert not try_packed_attention(model)
     assert model.config._attn_implementation == "sdpa"
     assert "attention for packed examples is not used, which is slower: " in caplog.text
+
+
+@pytest.mark.usefixtures("kernel")
+def test_model_whose_layers_do_not_name_their_window_keeps_its_attention(tmp_path, monkeypatch, caplog):
+    named = attention.attend_packed
+
+    def unnamed(*arguments: Any, **settings: Any) -> Any:
+        return named(*arguments, **(settings | {"sliding_window": None}))
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, PACKED, unnamed)
+    model = mistral(tmp_path, window=1000)
+    assert not try_packed_attention(model)
+    assert model.config._attn_implementation == "sdpa"
+    assert "not all layers name the window" in caplog.text
 
 
 def test_kernel_that_gives_other_losses_is_not_used(tmp_path, monkeypatch, caplog):

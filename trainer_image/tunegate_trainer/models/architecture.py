@@ -9,7 +9,7 @@ from transformers import (
     AutoModelForImageTextToText,
     DynamicCache,
 )
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 
 def auto_class(config: Any) -> Any:
@@ -55,6 +55,12 @@ def sees_all_before(config: Any) -> bool:
     """
     layers = DynamicCache(config=config.get_text_config()).layers
     return attention_of(config) == "sdpa" and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def windows_of(config: Any) -> list[int]:
+    """Return the window of each layer in which a token attends only to a limited number of tokens."""
+    layers = DynamicCache(config=config.get_text_config()).layers
+    return [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
 
 
 def context_length(config: Any) -> int:

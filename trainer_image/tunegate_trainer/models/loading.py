@@ -144,9 +144,17 @@ def training_precision(model: Any) -> Iterator[None]:
     """Within this block, a GPU computes losses in bfloat16, also with weights in float32: those of a model or
     of an adapter. Their gradients and the optimizer stay in float32."""
     on_gpu = model.device.type == "cuda"
-    # Otherwise PEFT would cast the inputs of an adapter to float32.
-    with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu), disable_input_dtype_casting(model, on_gpu):
+    with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu), adapter_precision(model):
         yield
+
+
+def adapter_precision(model: Any) -> AbstractContextManager[Any]:
+    """Return a context in which PEFT does not cast the inputs of an adapter to float32 on a GPU.
+
+    The backward pass needs it too: it may compute activations again, with the same data types as before.
+    """
+    context: AbstractContextManager[Any] = disable_input_dtype_casting(model, model.device.type == "cuda")
+    return context
 
 
 def evaluation_precision(device: torch.device, *, whole: bool) -> torch.autocast:

@@ -35,12 +35,19 @@ LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate
 
 
 def plan_stages(
-    request: Request, lengths: Mapping[str, Sequence[int]], model_length: int, model_size: int
+    request: Request,
+    lengths: Mapping[str, Sequence[int]],
+    model_length: int,
+    model_size: int,
+    *,
+    has_fast_attention: bool = True,
 ) -> list[StagePlan]:
     """Return the plan of each stage.
 
     ``lengths`` has, for each training method, the number of tokens of each training example. ``model_length``
-    is the model's maximum input length in tokens, and ``model_size`` its number of parameters.
+    is the model's maximum input length in tokens, and ``model_size`` its number of parameters. Without
+    ``has_fast_attention``, attention computes and stores all pairs of tokens in a pass, so passes are small
+    on a GPU too.
 
     Raises :class:`UserError` for parameters that contradict each other.
     """
@@ -55,6 +62,7 @@ def plan_stages(
                 model_length=model_length,
                 model_size=model_size,
                 before=before,
+                has_fast_attention=has_fast_attention,
             )
         )
     return stages
@@ -68,6 +76,7 @@ def plan_stage(
     model_length: int,
     model_size: int,
     before: StagePlan | None = None,
+    has_fast_attention: bool = True,
 ) -> StagePlan:
     """Return the plan of a stage. ``before`` is the plan of the previous stage, None for the first one."""
     training, rows = stage.training, len(lengths)
@@ -89,7 +98,7 @@ def plan_stage(
         micro_batch_size=micro_batch_size(
             batch_size // processes,
             sum(lengths) / rows,
-            TOKENS_PER_PASS[request.spec.resources.accelerator],
+            TOKENS_PER_PASS[request.spec.resources.accelerator if has_fast_attention else "CPU"],
         ),
         max_length=stage_max_length(stage, model_length),
         seed=stage_seed(stage),

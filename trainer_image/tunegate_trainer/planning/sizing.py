@@ -56,7 +56,17 @@ def with_memory(
             tokenizer, pairs, shares_prompts=shares_prompts and not parameters.lora_dropout
         )
 
-    return [_fitted(request, one, model, largest(one.parameters), batches) for one in stages]
+    means = {"SFT": _mean_tokens(rows), "DPO": _mean_tokens(pairs)}
+    return [
+        _fitted(
+            request, one, model, largest(one.parameters), batches, mean_tokens=means[one.parameters.method]
+        )
+        for one in stages
+    ]
+
+
+def _mean_tokens(measured: Sequence[Measured[RowT]]) -> float:
+    return sum(one.tokens for one in measured) / len(measured) if measured else 0.0
 
 
 def _fitted(
@@ -65,16 +75,21 @@ def _fitted(
     model: ModelShape,
     largest: LargestPass,
     batches: Sequence[GenerationBatch],
+    *,
+    mean_tokens: float,
 ) -> StagePlan:
     planned, gpu_bytes = stage.parameters.micro_batch_size, _gpu_bytes(request)
     if gpu_bytes is None:
-        return with_estimate(request, stage, model, planned, largest=largest(planned), batches=batches)
+        return with_estimate(
+            request, stage, model, planned, largest=largest(planned), least=largest(1), batches=batches
+        )
     found = fit(
         model,
         stage,
         gpu_bytes,
         processes=request.spec.resources.processes,
         largest=largest,
+        mean_tokens=mean_tokens,
         generation=_largest_generation(model, stage.parameters, largest(1), batches, "GPU"),
     )
     if found is None:
@@ -86,6 +101,7 @@ def _fitted(
         model,
         found.micro_batch_size,
         largest=found.largest,
+        least=largest(1),
         batches=batches,
         checkpointing=found.checkpointing,
     )
@@ -110,14 +126,16 @@ def with_estimate(
     micro_batch_size: int,
     *,
     largest: Pass,
+    least: Pass | None = None,
     batches: Sequence[GenerationBatch] = (),
     checkpointing: bool | None = None,
 ) -> StagePlan:
     """Return the stage with ``micro_batch_size`` examples per pass, and with the memory estimate for it.
 
-    ``batches`` are the largest batches of prompts in the stage's evaluations. Without ``checkpointing``, the
-    trainer decides whether activations are recomputed, and the estimate for a GPU is the least memory with
-    which the stage can run.
+    ``largest`` is the largest pass with these examples, and ``least`` the one with a single row or pair, by
+    default the same. ``batches`` are the largest batches of prompts in the stage's evaluations. Without
+    ``checkpointing``, the trainer decides whether activations are recomputed, and the estimate for a GPU
+    assumes it.
     """
     parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     resources = request.spec.resources
@@ -135,6 +153,7 @@ def with_estimate(
         update={
             "parameters": parameters,
             "largest_pass": largest,
+            "least_pass": least or largest,
             "activation_checkpointing": checkpointing,
             "largest_generation": generation,
             "memory": memory,

@@ -14,7 +14,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import GateRequest, Outcome
 from tunegate_api.judging.stop_rule import StopAction
-from tunegate_api.plan import SplitPlan, StagePlan, TrainingParameters
+from tunegate_api.plan import DataPlan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Subject
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
@@ -45,8 +45,8 @@ from tunegate_trainer.train.losses import LossFile
 from tunegate_trainer.train.micro_batch import (
     MicroBatchTooLargeError,
     fitted,
-    halve_micro_batch,
     memory_hint,
+    need_less_memory,
     with_micro_batch,
 )
 from tunegate_trainer.train.preference import disable_dropout, reference_log_probs
@@ -72,7 +72,8 @@ def run(context: Context) -> Outcome:
 def train_stage(context: Context, ranks: Ranks) -> Outcome:
     """Train ``context.stage`` as one of ``ranks``. Only the primary rank writes files.
 
-    If a pass does not fit the GPU, training resumes from the last checkpoint with fewer examples per pass.
+    If a pass does not fit the GPU, training resumes from the last checkpoint with recomputed activations or
+    fewer examples per pass.
     With several ranks, this attempt ends with :class:`FewerExamplesError`, and the next attempt resumes.
     """
     if context.stage is None:
@@ -81,7 +82,13 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     check_parameters(stage.parameters, ranks.world_size)
     device = choose_device(context.request, ranks.local_rank)
     smallest = min(ranks.gather(memory_bytes(device) or 0))
-    stage = fitted(stage, context.plan.model, smallest or None, ranks.world_size)
+    stage = fitted(
+        stage,
+        context.plan.model,
+        smallest or None,
+        mean_tokens=stage.tokens / max(1, _rows(context.plan.data, stage.parameters.method)),
+        processes=ranks.world_size,
+    )
     folder = context.workspace / context.paths.stage(stage.name)
     writer = ranks.claim(folder)
     try:
@@ -94,9 +101,9 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
                 message = str(error)
             # Outside of the handler, the error and the tensors in its frames are freed. Resume from disk.
             writer.check()
-            halve_micro_batch(used, folder, message, ranks.world_size)
+            need_less_memory(used, folder, message, ranks.world_size)
             if ranks.world_size > 1:  # the other ranks are in the middle of a step, so all start again
-                raise FewerExamplesError(f"the next attempt computes fewer examples per pass: {message}")
+                raise FewerExamplesError(f"the next attempt needs less memory: {message}")
             # If SIGTERM came in the step that did not fit, there is nothing to save.
             context.interruption.check()
             gc.collect()
@@ -206,6 +213,11 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
         trainer.train_from(checkpoints, resumed_step)
     checkpoints.close()
     return _outcome(record)
+
+
+def _rows(data: DataPlan, method: str) -> int:
+    """Return the number of rows or pairs that a stage with this training method trains on."""
+    return (data.preference.train if method == "DPO" and data.preference else data.train).rows
 
 
 def checkpoint_weights(stage: str, step: int, checkpoints: CheckpointFolder, losses: LossFile) -> Weights:

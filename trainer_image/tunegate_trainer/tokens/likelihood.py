@@ -137,7 +137,7 @@ def log_probs(model: Any, examples: Sequence[Example], ranks: Ranks = SINGLE_RAN
     """
     found: dict[int, float] = {}
     with no_gradients(model):
-        pending = deque(ranks.own_share(list(_batches(examples, model.device))))
+        pending = deque(ranks.own_share(list(_batches(examples, _tokens_per_pass(model)))))
         while pending:
             # Sorted, so that examples with a common prefix are neighbors.
             batch = sorted(pending.popleft(), key=lambda i: examples[i]["input_ids"])
@@ -170,13 +170,17 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
     return sums
 
 
-def _batches(examples: Sequence[Example], device: torch.device) -> Iterator[list[int]]:
-    """Return batches of indices of examples, longest examples first. A batch has at most the
-    ``TOKENS_PER_PASS`` of the device.
+def _tokens_per_pass(model: Any) -> int:
+    """Return the maximum number of tokens in a pass. It is small for a sharded model, whose passes cannot be
+    split if they do not fit."""
+    return TOKENS_PER_PASS["GPU" if model.device.type == "cuda" and not is_sharded(model) else "CPU"]
+
+
+def _batches(examples: Sequence[Example], most: int) -> Iterator[list[int]]:
+    """Return batches of indices of examples, longest examples first. A batch has at most ``most`` tokens.
 
     An example with more tokens gets a separate batch.
     """
     lengths = [len(example["input_ids"]) for example in examples]
-    most = TOKENS_PER_PASS["GPU" if device.type == "cuda" else "CPU"]
     longest_first = sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
     return batched(longest_first, len(examples), lengths.__getitem__, most)

@@ -16,6 +16,8 @@ from transformers.masking_utils import sdpa_mask
 
 BY_EXAMPLE, PACKED = "sdpa_by_example", "sdpa_packed"
 """The names of the implementations for CPUs and for GPUs in transformers."""
+_NOT_COMPUTED = ("dropout", "position_bias", "s_aux", "softcap")
+"""Arguments of attention that :func:`attend_packed` does not support."""
 _SHORT = 256
 """Maximum length in tokens of examples for which plain matrix products are faster than the blocked CPU
 kernel. With nine heads of size 64 in bfloat16, forward and backward take 1.2 ms instead of 2.4 ms for 80
@@ -97,9 +99,11 @@ def attend_packed(
     On the whole row, sdpa would need a mask with an entry for each pair of tokens, and its kernels for masks
     are slower and repeat the keys and values for each query head. Arguments are those of
     :func:`attend_by_example`. ``shared_keys`` has the indices of the keys that all segments read, one segment
-    after another; without it, each example reads its own keys.
+    after another; without it, each example reads its own keys. The window of the layer is added to the list
+    ``windows``, if there is one.
 
-    Raises RuntimeError for a device, a data type or a head size that the kernels do not support.
+    Raises ValueError for what the kernels do not compute, such as dropout, and RuntimeError for a device, a
+    data type or a head size that they do not support.
     """
     boundaries = kwargs.get("cu_seq_lens_q")
     if boundaries is None:
@@ -107,12 +111,18 @@ def attend_packed(
             module, query, key, value, attention_mask, **kwargs
         )
         return whole
+    for name in _NOT_COMPUTED:
+        given = kwargs.get(name)
+        if isinstance(given, torch.Tensor) or given:
+            raise ValueError(f"attention has {name}")
     read, window = kwargs.get("shared_keys"), kwargs.get("sliding_window")
+    kwargs.get("windows", []).append(window)
     if read is not None:
         key, value = key[:, :, read], value[:, :, read]
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     query, key, value = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
+    grouped: dict[str, Any] = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
     output: Any = varlen_attn(
         query,
         key,
@@ -123,7 +133,7 @@ def attend_packed(
         kwargs["max_length_k"],
         scale=kwargs.get("scaling"),
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **grouped,
     )
     return output[None], None
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from tunegate_trainer.models.architecture import attention_of, sees_all_before
+from tunegate_trainer.models.architecture import attention_of, sees_all_before, windows_of
 from tunegate_trainer.models.loading import no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, Example, example
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _TOKENS = 16
 """Number of tokens in each example of the check."""
+_PACKED_LAYERS = {"full_attention", "sliding_attention"}
+"""The kinds of layers whose attention can be computed without a mask."""
 _NOISE = 4
 """Tolerance of the check. If the next example changes, only noise can change an example's losses, because
 tokens do not attend to later tokens. If the previous example changes, the losses may change by at most this
@@ -33,33 +35,44 @@ many times the noise, plus rounding."""
 
 def set_attention(model: Any) -> None:
     """Set the fastest attention for packed examples that the architecture supports on the model's device. If
-    a kernel of the GPU gives other losses than ``sdpa``, log why, and keep ``sdpa``."""
+    the attention ``PACKED`` cannot be used on a GPU, log why, and keep ``sdpa``."""
     if attention_of(model.config) != "sdpa":
         return
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
     if model.device.type == "cpu":
         model.set_attn_implementation(BY_EXAMPLE)
-    else:
+    elif kinds <= _PACKED_LAYERS:
         try_packed_attention(model)
 
 
 def try_packed_attention(model: Any) -> bool:
-    """Set the attention ``PACKED``, and return whether the losses stay the same. If not, log why, and set the
-    attention that the model had."""
+    """Set the attention ``PACKED``, and return whether the losses of two short examples stay the same, and
+    each layer names its window to the attention. If not, log why, and set the attention that the model
+    had."""
     before = model.config._attn_implementation
     inputs = _two_examples(model)
-    with _state_preserved(model):
-        model.train()
-        expected = token_losses(model, dict(inputs)).losses
-        model.set_attn_implementation(PACKED)
-        try:
-            change = (token_losses(model, inputs).losses - expected).abs().mean().item()
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0]
-        else:
-            if change <= _rounding_tolerance(model):
-                return True
+    windows: list[int | None] = []
+    try:
+        with _state_preserved(model):
+            model.eval()
+            expected = token_losses(model, dict(inputs)).losses
+            model.set_attn_implementation(PACKED)
+            found = token_losses(model, {**inputs, "windows": windows}).losses
+            model.train()
+            token_losses(model, dict(inputs))  # raises if attention has dropout
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+    else:
+        change = (found - expected).abs().mean().item()
+        if change > _rounding_tolerance(model):
             reason = f"the losses change by {change:.2g} per token"
-        model.set_attn_implementation(before)
+        elif sorted(filter(None, windows)) != sorted(windows_of(model.config)):
+            reason = "not all layers name the window in which a token attends to others"
+        else:
+            return True
+    model.set_attn_implementation(before)
     logger.warning("attention for packed examples is not used, which is slower: %s", reason)
     return False
 

@@ -17,7 +17,13 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks, is_peer_lost, peer_lost_error
 from tunegate_trainer.models.architecture import is_mixture
-from tunegate_trainer.models.loading import FROM_FIRST, is_sharded, load_weights, training_precision
+from tunegate_trainer.models.loading import (
+    FROM_FIRST,
+    adapter_precision,
+    is_sharded,
+    load_weights,
+    training_precision,
+)
 from tunegate_trainer.process.errors import UserError, is_out_of_memory
 from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses
 from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_prefixes
@@ -83,6 +89,13 @@ class StageTrainer(SFTTrainer):
                 raise peer_lost_error(error) from error
             raise
         self._ranks.barrier()  # the primary rank removes the scratch folder, which the others still read
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """Compute the loss and the gradients of a micro-batch."""
+        step: Any = super().training_step
+        with adapter_precision(self.model):
+            loss: torch.Tensor = step(*arguments, **named)
+        return loss
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
         """Return the result of :func:`tunegate_trainer.tokens.likelihood.token_losses`, and count the
