@@ -108,6 +108,8 @@ def interrupt_repeatedly(attempts: Attempts, rng: random.Random, start_seconds: 
         # At a start, there may be partial files of an earlier attempt.
         cut_short = attempts.is_saving() and not at_start
         assert not (cut_short and kind is signal.SIGTERM), "what is being written is finished"
+        if in_write and kind is signal.SIGKILL and not cut_short:
+            continue  # the write was complete before the signal came: try the next one
         where = "inside the checkpoint after" if cut_short or (in_write and kind is signal.SIGTERM) else "at"
         done.append(f"{kind.name} {where} step {attempts.lines()}")
     return done
