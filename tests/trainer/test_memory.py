@@ -179,7 +179,7 @@ def test_activations_are_not_recomputed_for_passes_that_are_large_already() -> N
     assert not found.checkpointing
 
 
-def test_activations_are_recomputed_if_only_small_average_passes_fit_with_them() -> None:
+def test_activations_are_recomputed_if_only_small_passes_fit_with_them() -> None:
     found = fit_lora_of_7b(48 * GB, longest=4096)
     assert found is not None
     assert found.largest.tokens > ENOUGH_TOKENS

@@ -10,13 +10,14 @@ from tunegate_api.contract import Request
 from tunegate_trainer.process.device import OLDEST_DRIVERS, choose_device, memory_bytes
 from tunegate_trainer.process.errors import NoAcceleratorError
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu Oct 19 18:56:32 UTC 2023\nGCC version:\n"
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (root@machine)\n"
 
 
 @pytest.fixture
-def request_for_a_gpu(tmp_path: Path, tiny_model: Path) -> Request:
+def request_for_a_gpu(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
+    """A request for a GPU, on a machine where PyTorch finds none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     root = TrainerRoot(tmp_path / "root", spec={"resources": {"accelerator": "GPU", "gpu": {"count": 1}}})
     return root.write(tiny_model).context().request
 

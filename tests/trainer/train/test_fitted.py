@@ -75,7 +75,7 @@ def test_plan_for_few_pairs_is_fitted_to_the_pairs_that_exist() -> None:
     assert fitted(few, model(), 8 * GB).parameters.micro_batch_size == 1
 
 
-def test_pass_that_does_not_fit_is_recomputed_before_it_gets_fewer_examples(tmp_path) -> None:
+def test_pass_that_does_not_fit_is_recomputed_before_it_gets_smaller(tmp_path) -> None:
     used = stage(activation_checkpointing=False)
     sizes = []
     while True:

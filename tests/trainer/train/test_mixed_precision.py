@@ -90,7 +90,7 @@ def test_dpo_reference_is_computed_in_mixed_precision(make_root, computed):
     assert computed == {(TRAINING, torch.bfloat16), (EVALUATION, torch.bfloat16)}
 
 
-def test_adapter_is_trained_in_bfloat16_and_evaluated_in_the_dtypes_of_its_weights(make_root, computed):
+def test_adapter_is_trained_in_bfloat16_and_evaluated_in_its_dtypes(make_root, computed):
     root = make_root()
     train(root)
     assert (EVALUATION, torch.float32) in computed
