@@ -26,10 +26,10 @@ def estimate(
     """Return the memory that a stage needs for its ``largest`` pass and its largest ``generation`` batch.
 
     With activation ``checkpointing``, activations are recomputed block by block (arXiv 1604.06174). By
-    default, the result for a GPU is with it: the least memory with which the stage can run. With several FSDP
-    ``shards``, the result is for one GPU: a shard of weights, gradients and optimizer state, the weights of
-    the current and the next block, and the gradients of one block (arXiv 2304.11277). The memory is computed
-    at several moments of an optimizer step, and the largest is returned.
+    default, the result for a GPU is with it. With several FSDP ``shards``, the result is for one GPU: a shard
+    of weights, gradients and optimizer state, the weights of the current and the next block, and the
+    gradients of one block (arXiv 2304.11277). The memory is computed at several moments of an optimizer step,
+    and the largest is returned.
     """
     if checkpointing is None:
         checkpointing = accelerator == "GPU"
