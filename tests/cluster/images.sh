@@ -112,7 +112,8 @@ image() {
   if ! ctr images list --quiet | grep -xF "$image" > /dev/null; then
     ctr images list --quiet | grep "^$name:$installed-" > /dev/null || ./space.sh "$space" "$name"
     say "building $image"
-    dockerfile_image "$image" "$dockerfile" --build-arg EXTRA_REQUIREMENTS="${*:2}"
+    # Without a compiler, because the node has no GPU.
+    dockerfile_image "$image" "$dockerfile" --build-arg EXTRA_REQUIREMENTS="${*:2}" --build-arg COMPILER=
     load "$image"
     remove_older "$name" "$image"
   fi

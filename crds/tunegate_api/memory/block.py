@@ -93,8 +93,9 @@ class Block:
 
     @property
     def _norm(self) -> int:
-        """Activations of a norm: the input in float32 and, if the norm is trained, the normalized values."""
-        return self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
+        """Activations of a norm. On a CPU: the input in float32 and, if the norm is trained, the normalized
+        values. The kernel of a GPU keeps the input as it is."""
+        return self.stream if self._on_gpu else self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
 
     @property
     def _attention(self) -> int:
@@ -112,9 +113,9 @@ class Block:
 
     @property
     def _gate(self) -> int:
-        """Activations of the gated MLP: the gate before and after its activation function, and the values
-        that the gate is multiplied with."""
-        return 3 * self._pass.tokens * self._model.intermediate_size * self._computed
+        """Activations of the gated MLP: the gate before its activation function, the values that the gate is
+        multiplied with and, on a CPU, the gate after its activation function."""
+        return (2 if self._on_gpu else 3) * self._pass.tokens * self._model.intermediate_size * self._computed
 
     @property
     def _linear_inputs(self) -> int:

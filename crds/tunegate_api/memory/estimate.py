@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tunegate_api.memory.block import FLOAT32, Block
+from tunegate_api.memory.block import BFLOAT16, FLOAT32, Block
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, Memory, ModelShape, Pass
 from tunegate_api.plan import TrainingParameters
 
@@ -10,6 +10,11 @@ _LOGITS = 3
 """Number of float32 values per logit when the backward pass starts: its log-probability, the gradient of the
 log-probability, and the gradient of the logit."""
 
+MOST_LOGITS = 2**26
+"""Number of logits in a pass up to which a GPU keeps them all: 256 MiB in float32. More logits are computed
+in tiles, without sharding."""
+_TILE = (4096, 32_768)
+"""Number of tokens and of vocabulary entries in a tile of logits, from TRL's fused LM head."""
 _NO_PASS = Pass.of([0], 0)
 
 
@@ -36,16 +41,19 @@ def estimate(
     block = Block(model, stage, largest, accelerator)
     everywhere = FLOAT32 * block.trained // shards
     of_block = (FLOAT32 * block.trained // model.layers) if shards > 1 else 0
-    borrowed = (2 * block.weights // model.layers) if shards > 1 else 0
+    gathered = BFLOAT16 * model.parameters if accelerator == "GPU" else block.weights
+    borrowed = (2 * gathered // model.layers) if shards > 1 else 0
+    copies = block.copies if shards == 1 else 0  # sharded weights are gathered in bfloat16
     # Gradients of earlier passes of the same step.
     before = everywhere if stage.batch_size > stage.micro_batch_size else 0
-    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
+    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + copies
     last_layer = kept + block.backward + (block.saved if checkpointing else 0)
-    logits = FLOAT32 * largest.labelled * model.vocabulary
+    in_tiles = accelerator == "GPU" and shards == 1
+    in_loss, in_head = _logits(model, largest, in_tiles=in_tiles, copies=not block.has_adapter)
     # Gradients, activations, logits, and temporary tensors of the update.
     moments = [
-        (before, kept, _LOGITS * logits, 0),  # the loss: all activations are kept
-        (before + block.head_gradient + of_block, kept, logits, 0),
+        (before, kept, in_loss, 0),  # all activations are kept
+        (before + block.head_gradient + of_block, kept, in_head, 0),
         ((before or block.head_gradient) + of_block, last_layer, 0, 0),
         (everywhere + block.embedding_gradient + of_block, block.ends + block.saved + block.backward, 0, 0),
         (everywhere, 0, 0, block.update // shards),
@@ -58,8 +66,22 @@ def estimate(
         gradients=gradients,
         activations=activations,
         logits=at_loss,
-        evaluation=block.generating(generation) if generation else 0,
+        evaluation=block.generating(generation) - block.copies + copies if generation else 0,
     )
+
+
+def _logits(model: ModelShape, largest: Pass, *, in_tiles: bool, copies: bool) -> tuple[int, int]:
+    """Return the bytes of logits when the loss is computed, and in the backward pass of the LM head.
+
+    ``in_tiles`` is whether many logits are computed in tiles, and ``copies`` whether a tile needs a copy of
+    its weights in bfloat16.
+    """
+    logits = FLOAT32 * largest.labelled * model.vocabulary
+    if not in_tiles or largest.labelled * model.vocabulary <= MOST_LOGITS:
+        return _LOGITS * logits, logits
+    tokens, entries = min(largest.labelled, _TILE[0]), min(model.vocabulary, _TILE[1])
+    tile = BFLOAT16 * entries * (tokens + (model.hidden_size if copies else 0))
+    return tile, tile + FLOAT32 * largest.labelled * model.hidden_size
 
 
 def judging(

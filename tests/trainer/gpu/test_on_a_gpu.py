@@ -1,6 +1,7 @@
 """Training and evaluation on a real GPU, compared with the same on the CPU: ``make test-gpu``."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -11,13 +12,13 @@ from support.random_models import save_random_model
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.main import main
-from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.models.loading import load_base, training_precision
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.examples import example
-from tunegate_trainer.tokens.likelihood import flatten, token_losses
+from tunegate_trainer.tokens.likelihood import flatten, fuse_head, token_losses
 from tunegate_trainer.train.attention import PACKED
-from tunegate_trainer.train.packing import set_attention
+from tunegate_trainer.train.packing import set_attention, try_fused_head
 
 pytestmark = [
     pytest.mark.gpu,
@@ -78,6 +79,35 @@ def test_packed_examples_have_the_losses_of_masked_attention(tmp_path, window):
         with torch.no_grad():
             losses[name] = token_losses(model, dict(inputs)).losses.mean().item()
     assert losses[PACKED] == pytest.approx(losses["sdpa"], rel=0.005)
+
+
+def test_norms_and_mlps_use_kernels(tmp_path):
+    folder = save_random_model(tmp_path / "model", LlamaConfig, intermediate_size=128, initializer_range=0.1)
+    model, on_the_cpu = (load_base(folder, "bfloat16", torch.device(name)) for name in ("cuda", "cpu"))
+    replaced = {type(layer).__name__ for layer in model.modules() if "forward" in vars(layer)}
+    assert replaced == {"LlamaRMSNorm", "LlamaMLP"}
+    ids = torch.arange(5, 45)[None]
+    with torch.no_grad():
+        found, expected = model(ids.to("cuda")).logits.cpu(), on_the_cpu(ids).logits
+    assert (found - expected).float().abs().mean() < 0.02 * expected.float().abs().mean()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_fused_head_has_the_losses_and_gradients_of_kept_logits(tmp_path, dtype):
+    folder = save_random_model(tmp_path / "model", LlamaConfig, intermediate_size=128, initializer_range=0.1)
+    model = load_base(folder, dtype, torch.device("cuda"))
+    rows = flatten([example(list(range(5, 45)), [7, 8] * 20)])
+    inputs = {k: v.to("cuda") if isinstance(v, torch.Tensor) else v for k, v in rows.items()}
+    assert try_fused_head(model)
+    found = []
+    for above in (sys.maxsize, 0):
+        fuse_head(model, above)
+        model.zero_grad()
+        with training_precision(model):
+            losses = token_losses(model, dict(inputs)).losses
+        losses.mean().backward()
+        found.append((losses.mean().item(), model.lm_head.weight.grad.norm().item()))
+    assert found[1] == pytest.approx(found[0], rel=0.01)
 
 
 @pytest.mark.parametrize("parameters", METHODS.values(), ids=METHODS)

@@ -221,6 +221,27 @@ def test_two_ranks_with_fsdp_give_the_same_results_as_one(make_distributed_root)
     assert_same_run(one, two, (3, 6))
 
 
+AS_ON_A_GPU = """
+from tunegate_trainer.models import loading
+loading.gathers_in_bfloat16 = lambda device: True
+"""
+
+
+@pytest.mark.slow
+def test_fsdp_in_bfloat16_keeps_weights_and_optimizer_in_float32(make_distributed_root):
+    parameters = {**WITHOUT_DROPOUT, **ALL_WEIGHTS, "batch_size": 8}
+    one = make_distributed_root(1, parameters=parameters)
+    two = make_distributed_root(2, parameters=parameters, parallelism="FSDP")
+    train_on_one_rank(one)
+    assert Pods(two, before=AS_ON_A_GPU).end() == [ExitCode.OK] * 2
+    assert two.losses() != pytest.approx(one.losses(), rel=1e-6), "else bfloat16 was not used"
+    assert two.losses() == pytest.approx(one.losses(), rel=0.02)
+    assert {each.dtype for each in weights(two, 6).values()} == {torch.float32}
+    optimizer = torch.load(two.stage_folder / "state-000006" / "optimizer.pt", weights_only=True)
+    moments = [state["exp_avg_sq"] for state in optimizer["state"].values()]
+    assert {each.dtype for each in moments} == {torch.float32}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "spec"),

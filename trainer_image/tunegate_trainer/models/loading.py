@@ -22,6 +22,7 @@ from transformers.distributed.fsdp import is_fsdp_managed_module
 from transformers.utils.logging import disable_progress_bar
 
 from tunegate_trainer.models.architecture import attention_of, auto_class
+from tunegate_trainer.models.fused_layers import fuse_layers
 from tunegate_trainer.process.errors import SourceNotFoundError
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -56,16 +57,28 @@ def load_base(
         local_files_only=True,
         attn_implementation=attention_of(config),
         **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
-        **({"distributed_config": DistributedConfig(fsdp_size=shards)} if shards > 1 else {}),
+        **({"distributed_config": _sharded(shards, device)} if shards > 1 else {}),
     )
     model.generation_config = _special_tokens(model.generation_config)
     if quantization is None and shards == 1:  # otherwise the weights are already on the device
         torch.nn.Module.to(model, device)
+    if shards == 1:
+        fuse_layers(model)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would repack weights at the first evaluation, and then compute no gradients.
             vars(module)["support_avx512bf16_for_cpu"] = False
     return model
+
+
+def _sharded(shards: int, device: torch.device) -> DistributedConfig:
+    return DistributedConfig(fsdp_size=shards, fsdp_mixed_precision=gathers_in_bfloat16(device))
+
+
+def gathers_in_bfloat16(device: torch.device) -> bool:
+    """Return whether each rank gathers the weights of a block in bfloat16 instead of float32. Shards,
+    gradients between ranks and the optimizer stay in float32."""
+    return device.type == "cuda"
 
 
 def generation_config(folder: Path) -> GenerationConfig:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy, pad
 
+from tunegate_api.memory.estimate import MOST_LOGITS
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.batching import batched
@@ -56,6 +57,29 @@ def computes_singly(model: Any) -> bool:
     return bool(getattr(model, _FLAG, False))
 
 
+_MOST_LOGITS = "fuses_head_above"
+
+
+def fuse_head(model: Any, above: int = MOST_LOGITS) -> None:
+    """Record that TRL's ``add_fused_lm_head`` was applied to a model, and that it computes the losses of a
+    pass with more than ``above`` logits.
+
+    The fused head computes logits in tiles, and computes them again in the backward pass. This takes half as
+    much time again as an LM head that is not trained, so logits are kept if there are few of them.
+    """
+    setattr(model, _MOST_LOGITS, above)
+
+
+def _fuses_head(model: Any, rows: int) -> bool:
+    """Return whether the fused head computes the losses of a pass with ``rows`` labelled tokens. False if
+    :func:`fuse_head` was not called, or if an adapter changes the LM head."""
+    base = getattr(model, "module", model)
+    above = getattr(base, _MOST_LOGITS, None)
+    if above is None or rows * base.config.get_text_config().vocab_size <= above:
+        return False
+    return type(base.get_output_embeddings()) is torch.nn.Linear
+
+
 class TokenLosses(NamedTuple):
     """The losses of all labelled tokens in one pass. ``losses`` and ``examples`` have the shape (labelled
     tokens,)."""
@@ -73,16 +97,22 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
 
     ``inputs`` is one row of concatenated examples. Its ``labels`` are removed. The LM head is applied only at
     positions that predict a label. If completions are short, logits of all tokens would take most of the time
-    on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. The caller's precision is
-    used, see :func:`tunegate_trainer.models.loading.training_precision`.
+    on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. If there are too many, a fused
+    LM head does not keep them, see :func:`fuse_head`. The caller's precision is used, see
+    :func:`tunegate_trainer.models.loading.training_precision`.
     """
     if computes_singly(getattr(model, "module", model)):
         return _token_losses_singly(model, inputs)
-    labels = inputs.pop("labels")[0, 1:]
+    row = inputs.pop("labels")
+    labels = row[0, 1:]
     inputs |= _positions(model, inputs["position_ids"])
     predictors = (labels != IGNORED).nonzero().flatten()
-    outputs = model(**inputs, logits_to_keep=_padded(predictors), use_cache=False)
-    losses = _cross_entropy(outputs.logits, labels[predictors])
+    if _fuses_head(model, len(predictors)):
+        outputs = model(**inputs, labels=row, fused_lm_head=True)
+        losses = -outputs.log_probs[0, predictors]
+    else:
+        outputs = model(**inputs, logits_to_keep=_padded(predictors), use_cache=False)
+        losses = _cross_entropy(outputs.logits, labels[predictors])
     return TokenLosses(losses, inputs["seq_idx"][0, predictors], getattr(outputs, "aux_loss", None))
 
 

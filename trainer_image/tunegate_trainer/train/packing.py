@@ -1,23 +1,25 @@
-"""Check whether a model keeps packed examples apart: no example may influence another example in the same
-row.
+"""Check which ways to compute packed examples leave the losses of a model as they are.
 
-For a model that does not keep them apart, each example is computed in a separate pass.
+No example may influence another example in the same row. For a model that does not keep them apart, each
+example is computed in a separate pass.
 """
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
+from trl.trainer.utils import add_fused_lm_head
 
 from tunegate_trainer.models.architecture import attention_of, sees_all_before, windows_of
-from tunegate_trainer.models.loading import no_gradients
+from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, Example, example
-from tunegate_trainer.tokens.likelihood import flatten, token_losses
+from tunegate_trainer.tokens.likelihood import flatten, fuse_head, token_losses
 from tunegate_trainer.tokens.shared_prefix import share_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE, PACKED
 
@@ -74,6 +76,36 @@ def try_packed_attention(model: Any) -> bool:
             return True
     model.set_attn_implementation(before)
     logger.warning("attention for packed examples is not used, which is slower: %s", reason)
+    return False
+
+
+def set_head(model: Any) -> None:
+    """Let the fused LM head of TRL compute the losses of large passes on a GPU. If it cannot, log why."""
+    if model.device.type == "cuda" and not is_sharded(model):
+        try_fused_head(model)
+
+
+def try_fused_head(model: Any) -> bool:
+    """Use TRL's fused LM head for large passes, and return whether the losses of two short examples stay the
+    same. If not, log why, and keep all logits of a pass."""
+    inputs = _two_examples(model)
+    try:
+        with _state_preserved(model):
+            expected = token_losses(model.eval(), dict(inputs)).losses
+            add_fused_lm_head(model)
+            fuse_head(model, above=0)
+            found = token_losses(model, dict(inputs)).losses
+        change = (found - expected).abs().mean().item()
+        if change <= _rounding_tolerance(model):
+            fuse_head(model)
+            return True
+        reason = f"the losses change by {change:.2g} per token"
+    except Exception as error:  # compilers of kernels raise many kinds of errors
+        if is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    fuse_head(model, above=sys.maxsize)
+    logger.warning("the fused LM head is not used, which needs more memory: %s", reason)
     return False
 
 

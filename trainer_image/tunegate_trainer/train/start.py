@@ -25,7 +25,7 @@ from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, remove, verify, weights_digest
 from tunegate_trainer.tokens.likelihood import compute_singly
 from tunegate_trainer.tokens.shared_prefix import allow_shared_prefixes
-from tunegate_trainer.train.packing import can_share, isolates_examples, set_attention
+from tunegate_trainer.train.packing import can_share, isolates_examples, set_attention, set_head
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,10 @@ def load_start(start: Start, parameters: TrainingParameters, device: torch.devic
         set_attention(base)
         if not isolates_examples(base):
             compute_singly(base)
-        elif not parameters.lora_dropout and can_share(base):
-            allow_shared_prefixes(base)
+        else:
+            set_head(base)
+            if not parameters.lora_dropout and can_share(base):
+                allow_shared_prefixes(base)
     if start.adapter is None:
         return base
     config = LoraConfig.from_pretrained(str(start.adapter))

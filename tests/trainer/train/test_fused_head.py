@@ -1,0 +1,121 @@
+"""TRL's fused LM head, which keeps no logits. On a GPU it computes the losses of large passes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Gemma2Config, GraniteConfig, LlamaConfig, MixtralConfig
+
+from support.random_models import save_random_model
+from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.tokens.examples import example
+from tunegate_trainer.tokens.likelihood import flatten, fuse_head, token_losses
+from tunegate_trainer.train import packing
+from tunegate_trainer.train.packing import try_fused_head
+
+CPU = torch.device("cpu")
+
+
+def random_model(folder: Path, kind: type = LlamaConfig, **settings: Any) -> Any:
+    return load_base(save_random_model(folder / "model", kind, **settings), "float32", CPU)
+
+
+def two_examples() -> dict[str, Any]:
+    return flatten([example(list(range(5, 45)), [3, 4, 7]), example([9, 8], [5] * 20)])
+
+
+def losses_and_gradients(model: Any, **more: Any) -> list[torch.Tensor]:
+    model.zero_grad()
+    losses, _, balance = token_losses(model, two_examples() | more)
+    losses.square().sum().backward()
+    found = [losses.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+    return found if balance is None else [*found, balance.detach()]
+
+
+def count_fused_passes(model: Any) -> list[bool]:
+    """Return a list to which each pass adds whether the fused head computes its losses."""
+    passes: list[bool] = []
+    model.register_forward_pre_hook(
+        lambda _, __, named: passes.append(named.get("fused_lm_head", False)), with_kwargs=True
+    )
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (LlamaConfig, {}),
+        (Gemma2Config, {"final_logit_softcapping": 2.0}),
+        (GraniteConfig, {"logits_scaling": 4.0}),
+    ],
+    ids=["Llama", "Gemma 2 caps logits", "Granite scales logits"],
+)
+def test_fused_head_changes_neither_losses_nor_gradients(tmp_path, kind, settings):
+    model = random_model(tmp_path, kind, **settings)
+    expected = losses_and_gradients(model)
+    assert try_fused_head(model)
+    fuse_head(model, above=0)
+    passes = count_fused_passes(model)
+    found = losses_and_gradients(model)
+    assert passes == [True]
+    assert len(found) == len(expected) > 10
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_fused_head_keeps_the_balance_loss_of_experts(tmp_path):
+    model = random_model(tmp_path, MixtralConfig, num_key_value_heads=2)
+    expected = losses_and_gradients(model, output_router_logits=True)
+    assert try_fused_head(model)
+    fuse_head(model, above=0)
+    found = losses_and_gradients(model, output_router_logits=True)
+    torch.testing.assert_close(found[-1], expected[-1])
+
+
+def test_logits_are_kept_if_there_are_few_of_them(tmp_path):
+    model = random_model(tmp_path)
+    assert try_fused_head(model)
+    passes = count_fused_passes(model)
+    losses_and_gradients(model)
+    vocabulary = model.config.vocab_size
+    fuse_head(model, above=23 * vocabulary)
+    losses_and_gradients(model)
+    fuse_head(model, above=23 * vocabulary - 1)
+    losses_and_gradients(model)
+    assert passes == [False, False, True], "23 tokens have a label"
+
+
+def test_fused_head_is_not_used_with_an_adapter_on_the_head(tmp_path):
+    model = random_model(tmp_path)
+    assert try_fused_head(model)
+    fuse_head(model, above=0)
+    passes = count_fused_passes(model)
+    tuned = get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head", "q_proj"]))
+    losses_and_gradients(tuned)
+    assert not any(passes)
+    assert all(p.grad is not None for name, p in tuned.named_parameters() if "lm_head.lora_A" in name)
+
+
+def test_logits_are_kept_if_the_fused_head_changes_losses(tmp_path, monkeypatch, caplog):
+    model = random_model(tmp_path)
+    add = packing.add_fused_lm_head
+    monkeypatch.setattr(packing, "add_fused_lm_head", lambda model: add(model, temperature=2.0))
+    assert not try_fused_head(model)
+    assert "the losses change by" in caplog.text
+    passes = count_fused_passes(model)
+    losses_and_gradients(model)
+    assert passes == [False]
+
+
+def test_logits_are_kept_without_a_compiler_for_the_kernels(tmp_path, monkeypatch, caplog):
+    model = random_model(tmp_path)
+
+    def refuse(_: Any) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    monkeypatch.setattr(packing, "add_fused_lm_head", refuse)
+    assert not try_fused_head(model)
+    assert "needs more memory: RuntimeError: Failed to find C compiler." in caplog.text
+    losses_and_gradients(model)
