@@ -93,6 +93,14 @@ def test_packed_attention_changes_neither_losses_nor_gradients(tmp_path, window)
     assert isolates_examples(model)
 
 
+def test_kernel_of_an_older_pytorch_takes_groups_as_they_are(tmp_path, monkeypatch):
+    def older(*tensors: Any, scale: float | None, window_size: tuple[int, int]) -> torch.Tensor:
+        return example_by_example(*tensors, scale=scale, window_size=window_size, enable_gqa=True)
+
+    monkeypatch.setattr(attention, "varlen_attn", older)
+    assert try_packed_attention(mistral(tmp_path))
+
+
 @pytest.mark.usefixtures("kernel")
 def test_shared_prefix_is_read_by_both_examples(tmp_path):
     model = mistral(tmp_path)
@@ -170,8 +178,9 @@ def test_model_whose_layers_do_not_name_their_window_keeps_its_attention(tmp_pat
 
 
 def test_kernel_that_gives_other_losses_is_not_used(tmp_path, monkeypatch, caplog):
-    def own_token_only(*arguments: Any, **settings: Any) -> torch.Tensor:
-        return example_by_example(*arguments, **(settings | {"window_size": (0, 0)}))
+    def own_token_only(*tensors: Any, enable_gqa: bool, **settings: Any) -> torch.Tensor:
+        settings |= {"window_size": (0, 0), "enable_gqa": enable_gqa}
+        return example_by_example(*tensors, **settings)
 
     monkeypatch.setattr(attention, "varlen_attn", own_token_only)
     model = mistral(tmp_path)

@@ -3,7 +3,9 @@
 There is one implementation for CPUs, :func:`attend_by_example`, and one for GPUs, :func:`attend_packed`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -122,7 +124,8 @@ def attend_packed(
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     query, key, value = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
-    grouped: dict[str, Any] = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
+    is_grouped = query.shape[1] != key.shape[1] and _takes_groups(varlen_attn)
+    grouped: dict[str, Any] = {"enable_gqa": True} if is_grouped else {}
     output: Any = varlen_attn(
         query,
         key,
@@ -136,6 +139,13 @@ def attend_packed(
         **grouped,
     )
     return output[None], None
+
+
+@cache
+def _takes_groups(kernel: Callable[..., Any]) -> bool:
+    """Return whether the kernel must be told that several query heads share keys. In older versions of
+    PyTorch, it has no such argument."""
+    return "enable_gqa" in signature(kernel).parameters
 
 
 def _packed_mask(**arguments: Any) -> torch.Tensor | None:
