@@ -149,6 +149,20 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(make_root, at_step, 
     assert root.losses() == pytest.approx(whole.losses(), rel=1e-3)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has fewer than two GPUs")
+@pytest.mark.parametrize(
+    ("parameters", "parallelism"), [(LORA, None), (ALL_WEIGHTS, None), (ALL_WEIGHTS, "FSDP")]
+)
+def test_two_gpus_have_the_losses_of_one(make_root, monkeypatch, parameters, parallelism):
+    parameters = parameters | {"batch_size": 8, "micro_batch_size": 2}
+    two_gpus = {"resources": {"accelerator": "GPU", "gpu": {"count": 2}}}
+    root = make_root(parameters=parameters, parallelism=parallelism, spec=two_gpus)
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["train", "--stage", STAGE]) == ExitCode.OK
+    one = run(make_root(parameters=parameters, spec=GPU))
+    assert root.losses() == pytest.approx(one.losses(), rel=0.02)
+
+
 @pytest.mark.parametrize("batching", ["Fixed", "Continuous"])
 def test_gate_on_a_gpu_decides_as_on_the_cpu(make_root, monkeypatch, batching):
     gate = gate_spec(golden_cases())

@@ -109,9 +109,9 @@ class CudaOutOfMemoryError(TrainerError):
     exit_code, reason = ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY
 
 
-class FewerExamplesError(TrainerError):
-    """In multi-GPU training, a pass did not fit the memory of a GPU. In the next attempt, all ranks use fewer
-    examples per pass."""
+class LessMemoryNeededError(TrainerError):
+    """In multi-GPU training, a pass did not fit the memory of a GPU. In the next attempt, all ranks recompute
+    activations or use fewer examples per pass."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
 
