@@ -44,6 +44,7 @@ def llama_like(
         intermediate_size=intermediate,
         linears=linears,
         sees_all_before=True,
+        takes_kernels=True,
     )
 
 

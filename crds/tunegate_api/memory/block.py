@@ -25,15 +25,22 @@ class Block:
     otherwise."""
 
     def __init__(
-        self, model: ModelShape, stage: TrainingParameters, largest: Pass, accelerator: Accelerator
+        self,
+        model: ModelShape,
+        stage: TrainingParameters,
+        largest: Pass,
+        accelerator: Accelerator,
+        shards: int = 1,
     ) -> None:
         self._model, self._stage, self._pass = model, stage, largest
         self._on_gpu = accelerator == "GPU"
         self.has_adapter = stage.adapter != "None"
         self._stored = _BYTES[stage.dtype]
+        self._has_kernels = self._on_gpu and model.takes_kernels and shards == 1
         # A GPU multiplies in bfloat16. In full fine-tuning, weights and hidden states are float32, so it
-        # multiplies copies.
-        self._multiplies_copies = self._on_gpu and not self.has_adapter
+        # multiplies copies, unless sharded weights are gathered in bfloat16.
+        self._gathers = self._on_gpu and shards > 1
+        self._multiplies_copies = self._on_gpu and not self.has_adapter and not self._gathers
         self._computed = BFLOAT16 if self._on_gpu else self._stored
         self._query = model.heads * model.head_size
 
@@ -84,6 +91,8 @@ class Block:
     def stream(self) -> int:
         """Hidden states before a block. With activation checkpointing, no other activations of the block are
         kept."""
+        if self._gathers:
+            return self._hidden(BFLOAT16)
         return self._hidden(FLOAT32 if self._multiplies_copies else self._stored)
 
     @cached_property
@@ -93,9 +102,9 @@ class Block:
 
     @property
     def _norm(self) -> int:
-        """Activations of a norm. On a CPU: the input in float32 and, if the norm is trained, the normalized
-        values. The kernel of a GPU keeps the input as it is."""
-        return self.stream if self._on_gpu else self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
+        """Activations of a norm: the input in float32 and, if the norm is trained, the normalized values. A
+        kernel keeps the input as it is."""
+        return self.stream if self._has_kernels else self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
 
     @property
     def _attention(self) -> int:
@@ -114,8 +123,13 @@ class Block:
     @property
     def _gate(self) -> int:
         """Activations of the gated MLP: the gate before its activation function, the values that the gate is
-        multiplied with and, on a CPU, the gate after its activation function."""
-        return (2 if self._on_gpu else 3) * self._pass.tokens * self._model.intermediate_size * self._computed
+        multiplied with and, without a kernel, the gate after its activation function."""
+        return (
+            (2 if self._has_kernels else 3)
+            * self._pass.tokens
+            * self._model.intermediate_size
+            * self._computed
+        )
 
     @property
     def _linear_inputs(self) -> int:

@@ -38,17 +38,18 @@ def estimate(
     """
     if checkpointing is None:
         checkpointing = accelerator == "GPU"
-    block = Block(model, stage, largest, accelerator)
+    block = Block(model, stage, largest, accelerator, shards)
     everywhere = FLOAT32 * block.trained // shards
     of_block = (FLOAT32 * block.trained // model.layers) if shards > 1 else 0
     gathered = BFLOAT16 * model.parameters if accelerator == "GPU" else block.weights
-    borrowed = (2 * gathered // model.layers) if shards > 1 else 0
-    copies = block.copies if shards == 1 else 0  # sharded weights are gathered in bfloat16
+    # The weights of the current and the next block, and those of the head, which stay gathered.
+    head = gathered * model.embedding // model.parameters
+    borrowed = (2 * gathered // model.layers + head) if shards > 1 else 0
     # Gradients of earlier passes of the same step.
     before = everywhere if stage.batch_size > stage.micro_batch_size else 0
-    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + copies
+    kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
     last_layer = kept + block.backward + (block.saved if checkpointing else 0)
-    in_tiles = accelerator == "GPU" and shards == 1
+    in_tiles = accelerator == "GPU" and shards == 1 and "lm_head" not in (stage.target_modules or [])
     in_loss, in_head = _logits(model, largest, in_tiles=in_tiles, copies=not block.has_adapter)
     # Gradients, activations, logits, and temporary tensors of the update.
     moments = [
@@ -66,7 +67,7 @@ def estimate(
         gradients=gradients,
         activations=activations,
         logits=at_loss,
-        evaluation=block.generating(generation) - block.copies + copies if generation else 0,
+        evaluation=block.generating(generation) if generation else 0,
     )
 
 
@@ -79,9 +80,10 @@ def _logits(model: ModelShape, largest: Pass, *, in_tiles: bool, copies: bool) -
     logits = FLOAT32 * largest.labelled * model.vocabulary
     if not in_tiles or largest.labelled * model.vocabulary <= MOST_LOGITS:
         return _LOGITS * logits, logits
-    tokens, entries = min(largest.labelled, _TILE[0]), min(model.vocabulary, _TILE[1])
-    tile = BFLOAT16 * entries * (tokens + (model.hidden_size if copies else 0))
-    return tile, tile + FLOAT32 * largest.labelled * model.hidden_size
+    tile = BFLOAT16 * _TILE[1] * (min(largest.labelled, _TILE[0]) + (model.hidden_size if copies else 0))
+    of_head = tile + FLOAT32 * largest.labelled * model.hidden_size
+    # Other passes of the stage may have just as many logits as are kept.
+    return max(tile, _LOGITS * FLOAT32 * MOST_LOGITS), max(of_head, FLOAT32 * MOST_LOGITS)
 
 
 def judging(

@@ -45,6 +45,8 @@ class ModelShape(StatusModel):
     sees_all_before: bool = False
     """Whether each token attends to all tokens before it, and the model has no other way to pass information
     between tokens."""
+    takes_kernels: bool = False
+    """Whether norms and MLPs use fused kernels on a GPU, see the trainer's ``models/fused_layers.py``."""
 
     @property
     def embedding(self) -> int:

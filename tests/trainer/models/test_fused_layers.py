@@ -7,7 +7,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import rms_norm, silu
-from transformers import Gemma2Config, LlamaConfig, Qwen3Config
+from transformers import Gemma2Config, LlamaConfig, Qwen3Config, SeedOssConfig
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from support.random_models import save_random_model
 from tunegate_trainer.models.fused_layers import Kernels, replace_layers
@@ -67,9 +68,13 @@ def test_adapters_of_mlps_are_trained_with_kernels(tmp_path):
 def test_layer_keeps_its_own_computation_if_the_output_changes(tmp_path, caplog):
     model = random_model(tmp_path, LlamaConfig)
     expected = logits_and_gradients(model)[0]
-    replaced = replace_layers(model, Kernels(lambda *_, **__: torch.ones(1, 8, 64), gated))
-    assert replaced == {"LlamaMLP"}
-    assert "LlamaRMSNorm uses no fused kernel, which is slower: the output changes by" in caplog.text
+
+    def wrong(x: torch.Tensor, *_: Any, in_place: bool) -> torch.Tensor:
+        assert not in_place
+        return x * 2
+
+    assert replace_layers(model, Kernels(wrong, gated)) == {"LlamaMLP"}
+    assert "LlamaRMSNorm uses no fused kernel, which is slower: the results change by" in caplog.text
     torch.testing.assert_close(logits_and_gradients(model)[0], expected)
 
 
@@ -82,10 +87,35 @@ def test_layer_keeps_its_own_computation_if_the_kernel_fails(tmp_path, caplog):
     assert "slower: RuntimeError: Failed to find C compiler.\n" in caplog.text
 
 
+def test_layer_keeps_its_own_computation_if_only_gradients_change(tmp_path, caplog):
+    def detached(gate: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return gated(gate.detach(), values)
+
+    model = random_model(tmp_path, LlamaConfig)
+    assert replace_layers(model, Kernels(norm, detached)) == {"LlamaRMSNorm"}
+    assert "LlamaMLP uses no fused kernel" in caplog.text
+
+
 @pytest.mark.parametrize(
-    ("kind", "settings"), [(LlamaConfig, {"hidden_act": "gelu"}), (Gemma2Config, {})], ids=["GELU", "Gemma 2"]
+    ("kind", "settings", "replaced"),
+    [
+        (LlamaConfig, {"hidden_act": "gelu"}, {"LlamaRMSNorm"}),
+        (SeedOssConfig, {"residual_dropout": 0.1, "num_key_value_heads": 2}, {"SeedOssRMSNorm"}),
+        (Gemma2Config, {}, set()),
+    ],
+    ids=["GELU", "dropout in the MLP", "norm with an offset"],
 )
-def test_other_activations_and_norms_are_left_alone(tmp_path, kind, settings):
+def test_layers_with_other_code_are_left_alone(tmp_path, kind, settings, replaced):
     model = random_model(tmp_path, kind, **settings)
-    assert not {name for name in replace_layers(model, KERNELS) if name.endswith("MLP")}
-    assert kind is LlamaConfig or not replace_layers(model, KERNELS)
+    assert replace_layers(model, KERNELS) == replaced
+
+
+def test_norms_of_heads_are_compared_on_many_rows():
+    rows = set()
+
+    def noted(x: torch.Tensor, weight: torch.Tensor, eps: float, *, in_place: bool) -> torch.Tensor:
+        rows.add((x.shape[1], x.shape[2]))
+        return norm(x, weight, eps, in_place=in_place)
+
+    replace_layers(torch.nn.ModuleList([LlamaRMSNorm(32), LlamaRMSNorm(512)]), Kernels(noted, gated))
+    assert rows == {(32_768, 32), (8, 512)}

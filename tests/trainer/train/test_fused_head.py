@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Gemma2Config, GraniteConfig, LlamaConfig, MixtralConfig
+from transformers import Gemma2Config, GraniteConfig, GraniteMoeConfig, LlamaConfig, MixtralConfig
+from trl.kernels import ChunkedLogProbFunction
 
 from support.random_models import save_random_model
+from tunegate_api.contract import Outcome
 from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.examples import example
 from tunegate_trainer.tokens.likelihood import flatten, fuse_head, token_losses
-from tunegate_trainer.train import packing
+from tunegate_trainer.train import packing, start
 from tunegate_trainer.train.packing import try_fused_head
 
 CPU = torch.device("cpu")
@@ -65,13 +68,19 @@ def test_fused_head_changes_neither_losses_nor_gradients(tmp_path, kind, setting
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_fused_head_keeps_the_balance_loss_of_experts(tmp_path):
-    model = random_model(tmp_path, MixtralConfig, num_key_value_heads=2)
+@pytest.mark.parametrize("kind", [MixtralConfig, GraniteMoeConfig])
+def test_logits_are_kept_if_router_logits_are_requested(tmp_path, kind):
+    model = random_model(tmp_path, kind, num_key_value_heads=2)
     expected = losses_and_gradients(model, output_router_logits=True)
     assert try_fused_head(model)
     fuse_head(model, above=0)
+    passes = count_fused_passes(model)
     found = losses_and_gradients(model, output_router_logits=True)
-    torch.testing.assert_close(found[-1], expected[-1])
+    model.config.output_router_logits = True
+    losses_and_gradients(model)
+    assert not any(passes)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_logits_are_kept_if_there_are_few_of_them(tmp_path):
@@ -101,7 +110,9 @@ def test_fused_head_is_not_used_with_an_adapter_on_the_head(tmp_path):
 def test_logits_are_kept_if_the_fused_head_changes_losses(tmp_path, monkeypatch, caplog):
     model = random_model(tmp_path)
     add = packing.add_fused_lm_head
-    monkeypatch.setattr(packing, "add_fused_lm_head", lambda model: add(model, temperature=2.0))
+    monkeypatch.setattr(
+        packing, "add_fused_lm_head", lambda model, outputs: add(model, temperature=2.0, outputs=outputs)
+    )
     assert not try_fused_head(model)
     assert "the losses change by" in caplog.text
     passes = count_fused_passes(model)
@@ -112,10 +123,31 @@ def test_logits_are_kept_if_the_fused_head_changes_losses(tmp_path, monkeypatch,
 def test_logits_are_kept_without_a_compiler_for_the_kernels(tmp_path, monkeypatch, caplog):
     model = random_model(tmp_path)
 
-    def refuse(_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
 
     monkeypatch.setattr(packing, "add_fused_lm_head", refuse)
     assert not try_fused_head(model)
     assert "needs more memory: RuntimeError: Failed to find C compiler." in caplog.text
     losses_and_gradients(model)
+
+
+def test_stage_trained_with_the_fused_head_has_the_same_losses(make_root, make_trained_root, monkeypatch):
+    exact = {"lora_dropout": 0.0}
+    expected = make_trained_root(parameters=exact).losses()
+    computed, apply = [], ChunkedLogProbFunction.apply
+
+    def counted(*arguments: Any) -> Any:
+        computed.append(arguments)
+        return apply(*arguments)
+
+    def always(model: Any) -> None:
+        assert try_fused_head(model)
+        fuse_head(model, above=0)
+
+    monkeypatch.setattr(start, "set_head", always)
+    monkeypatch.setattr(ChunkedLogProbFunction, "apply", counted)
+    root = make_root(parameters=exact)
+    assert train_role.run(root.context()) is Outcome.COMPLETED
+    assert len(computed) > 6, "a pass for each step, and others for evaluations"
+    assert root.losses() == pytest.approx(expected, rel=1e-4)

@@ -1,7 +1,8 @@
 """Liger's kernels for the norms and the gated MLPs of a model on a GPU.
 
 A kernel computes in one pass over memory what a layer of transformers computes in several, and keeps fewer
-activations for the backward pass. A layer uses a kernel only if its output on a few tokens stays the same.
+activations for the backward pass. A layer uses a kernel only if its code is that of Llama's layer, and if its
+output and gradients on a few tokens stay the same.
 """
 
 import logging
@@ -13,13 +14,15 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers.activations import ACT2FN
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from tunegate_trainer.process.errors import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-_TOKENS = 8
-"""Number of tokens on which a kernel is compared with a layer."""
+_ROWS, _NARROW, _ROWS_IF_NARROW = 8, 256, 32_768
+"""Number of rows on which a kernel is compared with a layer. For norms with at most ``_NARROW`` columns, as
+those of attention heads, Liger has another kernel for ``_ROWS_IF_NARROW`` rows or more."""
 _ROUNDING = 8
 """How many times the rounding of a single number the mean output of a kernel may differ."""
 _SILU = (torch.nn.SiLU, type(ACT2FN["silu"]))
@@ -39,35 +42,55 @@ def fuse_layers(model: Any) -> None:
     cannot be used for a kind of layer, log why."""
     if model.device.type != "cuda" or find_spec("liger_kernel") is None:
         return
-    functional = import_module("liger_kernel.transformers.functional")  # imports Triton, for a GPU only
+    try:
+        functional = import_module("liger_kernel.transformers.functional")  # imports Triton
+    except ImportError as error:
+        logger.warning("fused kernels are not used, which is slower: %s", error)
+        return
     replace_layers(model, Kernels(functional.liger_rms_norm, functional.liger_swiglu))
 
 
 def replace_layers(model: Any, kernels: Kernels) -> set[str]:
-    """Let all layers use ``kernels`` whose output stays the same. Return the names of their classes."""
-    usable: dict[type, bool] = {}
-    with torch.no_grad():
-        for layer in list(model.modules()):
-            forward = _fused(layer, kernels)
-            if forward is None:
-                continue
-            if type(layer) not in usable:
-                usable[type(layer)] = _same_output(layer, forward)
-            if usable[type(layer)]:
-                layer.forward = forward
-    return {kind.__name__ for kind, is_used in usable.items() if is_used}
+    """Let all layers use ``kernels`` that have a kernel whose results stay the same. Return the names of
+    their classes."""
+    usable: dict[tuple[type, torch.Size], bool] = {}
+    for layer in list(model.modules()):
+        if is_norm(layer):
+            forward, kind = partial(_norm, layer, kernels), (type(layer), layer.weight.shape)
+        elif is_gated_mlp(layer):
+            forward, kind = partial(_gated_mlp, layer, kernels), (type(layer), torch.Size())
+        else:
+            continue
+        if kind not in usable:
+            usable[kind] = _has_same_results(layer, forward)
+        if usable[kind]:
+            layer.forward = forward
+    return {layer.__name__ for (layer, _), is_used in usable.items() if is_used}
 
 
-def _fused(layer: Any, kernels: Kernels) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Return a forward function for a norm or an MLP that uses a kernel. Return None for other layers."""
-    if type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon"):
-        return partial(_rms_norm, layer, kernels)
-    if type(getattr(layer, "act_fn", None)) in _SILU and hasattr(layer, "gate_proj"):
-        return partial(_gated_mlp, layer, kernels)
-    return None
+def is_norm(layer: Any) -> bool:
+    """Return whether a layer computes what Llama's norm computes."""
+    return _has_code_of(layer, LlamaRMSNorm)
 
 
-def _rms_norm(layer: Any, kernels: Kernels, hidden_states: torch.Tensor) -> torch.Tensor:
+def is_gated_mlp(layer: Any) -> bool:
+    """Return whether a layer computes what Llama's MLP with SiLU computes."""
+    return _has_code_of(layer, LlamaMLP) and type(layer.act_fn) in _SILU
+
+
+def _has_code_of(layer: Any, like: Any) -> bool:
+    """Return whether the forward function of ``layer`` is that of the class ``like``, under any name.
+
+    The code of a layer is repeated in transformers for each architecture. Layers that differ, for example by
+    dropout or a limit for values, could have the same output on a few tokens.
+    """
+    code, other = getattr(type(layer).forward, "__code__", None), like.forward.__code__
+    return code is not None and all(
+        getattr(code, part) == getattr(other, part) for part in ("co_code", "co_names", "co_consts")
+    )
+
+
+def _norm(layer: Any, kernels: Kernels, hidden_states: torch.Tensor) -> torch.Tensor:
     return kernels.rms_norm(hidden_states, layer.weight, layer.variance_epsilon, in_place=False)
 
 
@@ -77,23 +100,42 @@ def _gated_mlp(layer: Any, kernels: Kernels, hidden_states: torch.Tensor) -> tor
     return output
 
 
-def _same_output(layer: Any, forward: Callable[[torch.Tensor], torch.Tensor]) -> bool:
-    """Return whether ``forward`` computes the output of ``layer``. If not, log why."""
-    size = layer.gate_proj.in_features if hasattr(layer, "gate_proj") else layer.weight.shape[-1]
-    weight = next(layer.parameters())
-    dtype = weight.dtype if weight.is_floating_point() else torch.bfloat16  # weights in 4 bits
-    numbers = torch.arange(_TOKENS * size, dtype=torch.float32, device=weight.device)
-    inputs = numbers.sin().view(1, _TOKENS, size).to(dtype)
+def _has_same_results(layer: Any, forward: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    """Return whether ``forward`` has the output of ``layer`` and the gradient of its input. If not, log
+    why."""
     try:
-        expected, found = layer(inputs), forward(inputs)
+        inputs = _example(layer)
+        change = max(
+            ((found - expected).abs().mean() / expected.abs().mean()).item()
+            for expected, found in zip(_results(layer, inputs), _results(forward, inputs), strict=True)
+        )
     except Exception as error:  # compilers of kernels raise many kinds of errors
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     else:
-        change = ((found - expected).abs().mean() / expected.abs().mean()).item()
-        if change <= _ROUNDING * torch.finfo(dtype).eps:
+        if change <= _ROUNDING * torch.finfo(inputs.dtype).eps:
             return True
-        reason = f"the output changes by {change:.2g}"
+        reason = f"the results change by {change:.2g}"
     logger.warning("%s uses no fused kernel, which is slower: %s", type(layer).__name__, reason)
     return False
+
+
+def _example(layer: Any) -> torch.Tensor:
+    """Return an input for a layer, of shape (1, rows, columns)."""
+    weight = next(layer.parameters())
+    columns = weight.shape[-1] if is_norm(layer) else layer.gate_proj.in_features
+    rows = _ROWS_IF_NARROW if is_norm(layer) and columns <= _NARROW else _ROWS
+    dtype = weight.dtype if weight.is_floating_point() else torch.bfloat16  # weights in 4 bits
+    numbers = torch.arange(rows * columns, dtype=torch.float32, device=weight.device)
+    return numbers.sin().view(1, rows, columns).to(dtype)
+
+
+def _results(
+    forward: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the output, and the gradient of the input for some gradient of the output."""
+    inputs = inputs.detach().requires_grad_()
+    output = forward(inputs)
+    (gradient,) = torch.autograd.grad(output, inputs, inputs.detach().roll(1, dims=-1).to(output.dtype))
+    return output.detach(), gradient

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -28,19 +28,31 @@ from tunegate_trainer.process.errors import SourceNotFoundError
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
+class Shards(NamedTuple):
+    """How FSDP shards a model over several ranks."""
+
+    ranks: int
+    in_bfloat16: bool
+    """Whether each rank gathers weights and computes in bfloat16 instead of float32. Shards, sums of
+    gradients and the optimizer are in float32."""
+
+    def config(self) -> DistributedConfig:
+        return DistributedConfig(fsdp_size=self.ranks, fsdp_mixed_precision=self.in_bfloat16)
+
+
 def load_base(
     folder: Path,
     dtype: str,
     device: torch.device,
     quantization: str | None = None,
-    shards: int = 1,
+    shards: Shards | None = None,
 ) -> PreTrainedModel:
     """Load the model in ``folder`` to ``device``.
 
     ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and ``quantization`` is ``NF4`` or None. If
-    ``shards`` is greater than 1, the weights are sharded over this number of ranks. Weights are read only
-    from safetensors, and no custom code of the model runs. From the model's generation config, only the
-    special tokens are kept: settings such as temperature are dropped, because gates evaluate greedy outputs.
+    ``shards`` is given, the weights are sharded over several ranks. Weights are read only from safetensors,
+    and no custom code of the model runs. From the model's generation config, only the special tokens are
+    kept: settings such as temperature are dropped, because gates evaluate greedy outputs.
     """
     if not any(folder.glob("*.safetensors")):
         raise SourceNotFoundError(
@@ -57,28 +69,18 @@ def load_base(
         local_files_only=True,
         attn_implementation=attention_of(config),
         **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
-        **({"distributed_config": _sharded(shards, device)} if shards > 1 else {}),
+        **({"distributed_config": shards.config()} if shards else {}),
     )
     model.generation_config = _special_tokens(model.generation_config)
-    if quantization is None and shards == 1:  # otherwise the weights are already on the device
+    if quantization is None and not shards:  # otherwise the weights are already on the device
         torch.nn.Module.to(model, device)
-    if shards == 1:
+    if not shards:
         fuse_layers(model)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would repack weights at the first evaluation, and then compute no gradients.
             vars(module)["support_avx512bf16_for_cpu"] = False
     return model
-
-
-def _sharded(shards: int, device: torch.device) -> DistributedConfig:
-    return DistributedConfig(fsdp_size=shards, fsdp_mixed_precision=gathers_in_bfloat16(device))
-
-
-def gathers_in_bfloat16(device: torch.device) -> bool:
-    """Return whether each rank gathers the weights of a block in bfloat16 instead of float32. Shards,
-    gradients between ranks and the optimizer stay in float32."""
-    return device.type == "cuda"
 
 
 def generation_config(folder: Path) -> GenerationConfig:

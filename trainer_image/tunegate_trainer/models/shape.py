@@ -10,6 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunegate_api.memory.shapes import LinearShape, ModelShape
 from tunegate_trainer.models.architecture import sees_all_before
+from tunegate_trainer.models.fused_layers import is_gated_mlp, is_norm
 from tunegate_trainer.models.target_modules import language_model, output_head, skeleton
 
 
@@ -54,6 +55,7 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
             for (name, reads, inputs, outputs), count in found.items()
         ],
         sees_all_before=sees_all_before(model.config),
+        takes_kernels=any(map(is_norm, model.modules())) and any(map(is_gated_mlp, model.modules())),
     )
 
 

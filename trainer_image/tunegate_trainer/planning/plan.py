@@ -31,7 +31,19 @@ MAX_OUTCOMES = 700_000
 must fit into one ConfigMap of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Instruction sets for bfloat16 as named by ``torch.cpu.get_capabilities``, on x86-64 and on Arm."""
-LIBRARIES = ("bitsandbytes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+LIBRARIES = (
+    *(
+        "accelerate",
+        "bitsandbytes",
+        "datasets",
+        "liger-kernel",
+        "peft",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ),
+    *("triton", "trl"),
+)
 
 
 def plan_stages(
@@ -293,7 +305,7 @@ def check_outcomes(
 def _version(name: str) -> str | None:
     try:
         return version(name)
-    except PackageNotFoundError:  # bitsandbytes is for Linux only
+    except PackageNotFoundError:  # some are for Linux only
         return None
 
 

@@ -21,9 +21,9 @@ from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ra
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.golden_sets import open_golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
+from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
-from tunegate_trainer.models.loading import evaluation_precision, load_weights
+from tunegate_trainer.models.loading import Shards, evaluation_precision, load_weights
 from tunegate_trainer.planning.plan import ADAMW
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device, memory_bytes
@@ -152,16 +152,23 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     # Load and evaluate the starting weights: the first point of the stop rule's history.
     start = ranks.primary_first(lambda: find_start(context, stage, writer, base_model, options.start_step))
     evaluation_ranks = replace(ranks, splits_evaluation=stage.parallelism != "FSDP")
-    model = load_start(
-        start, parameters, device, 1 if evaluation_ranks.splits_evaluation else ranks.world_size
-    )
+    shards = find_shards(stage, device, ranks, start_sets)
+    model = load_start(start, parameters, device, shards)
     if not record.has(0):
         progress.report(activity="evaluating")
-        weights = Weights(Subject.START, stage.name, step=0, digest=start.digest)
         scores = score_start(
-            context, stage, start, model, tokenizer=tokenizer, sets=start_sets, ranks=evaluation_ranks
+            context,
+            stage,
+            start,
+            model,
+            tokenizer=tokenizer,
+            sets=start_sets,
+            ranks=evaluation_ranks,
+            shards=shards,
         )
-        evaluation = record.add(weights, start_sets, scores)
+        evaluation = record.add(
+            Weights(Subject.START, stage.name, step=0, digest=start.digest), start_sets, scores
+        )
         progress.evaluated(0, evaluation.seconds, record.results)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
@@ -232,6 +239,21 @@ def _outcome(record: StageRecord) -> Outcome:
         logger.warning("stopped by %s: %s", found.source, found.assessment.message)
         return Outcome.STOPPED
     return Outcome.COMPLETED
+
+
+def find_shards(
+    stage: StagePlan, device: torch.device, ranks: Ranks, sets: Sequence[EvaluationSet]
+) -> Shards | None:
+    """Return how the model of a stage is sharded, or None if it is not."""
+    if stage.parallelism != "FSDP":
+        return None
+    return Shards(ranks.world_size, in_bfloat16=gathers_in_bfloat16(device, sets))
+
+
+def gathers_in_bfloat16(device: torch.device, sets: Sequence[EvaluationSet]) -> bool:
+    """Return whether FSDP gathers weights in bfloat16: on a GPU, unless a gate evaluates in float32."""
+    exact = any(isinstance(one, GeneratedSet) and one.generation.precision == "Float32" for one in sets)
+    return device.type == "cuda" and not exact
 
 
 def evaluation_sets(

@@ -64,18 +64,24 @@ def fuse_head(model: Any, above: int = MOST_LOGITS) -> None:
     """Record that TRL's ``add_fused_lm_head`` was applied to a model, and that it computes the losses of a
     pass with more than ``above`` logits.
 
-    The fused head computes logits in tiles, and computes them again in the backward pass. This takes half as
-    much time again as an LM head that is not trained, so logits are kept if there are few of them.
+    The fused head computes logits in tiles, and again in the backward pass: three products of matrices
+    instead of two, if the LM head is not trained. So logits are kept if there are few of them.
     """
     setattr(model, _MOST_LOGITS, above)
 
 
 def _fuses_head(model: Any, rows: int) -> bool:
-    """Return whether the fused head computes the losses of a pass with ``rows`` labelled tokens. False if
-    :func:`fuse_head` was not called, or if an adapter changes the LM head."""
+    """Return whether the fused head computes the losses of a pass with ``rows`` labelled tokens.
+
+    False if :func:`fuse_head` was not called, if an adapter changes the LM head, or if the model's
+    configuration asks for router logits: the fused head would compute another load-balancing loss than some
+    models have.
+    """
     base = getattr(model, "module", model)
-    above = getattr(base, _MOST_LOGITS, None)
-    if above is None or rows * base.config.get_text_config().vocab_size <= above:
+    config, above = base.config.get_text_config(), getattr(base, _MOST_LOGITS, None)
+    if above is None or rows * config.vocab_size <= above:
+        return False
+    if getattr(config, "output_router_logits", False):
         return False
     return type(base.get_output_embeddings()) is torch.nn.Linear
 
@@ -107,7 +113,7 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
     labels = row[0, 1:]
     inputs |= _positions(model, inputs["position_ids"])
     predictors = (labels != IGNORED).nonzero().flatten()
-    if _fuses_head(model, len(predictors)):
+    if not inputs.get("output_router_logits") and _fuses_head(model, len(predictors)):
         outputs = model(**inputs, labels=row, fused_lm_head=True)
         losses = -outputs.log_probs[0, predictors]
     else:

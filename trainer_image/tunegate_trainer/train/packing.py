@@ -29,6 +29,8 @@ _TOKENS = 16
 """Number of tokens in each example of the check."""
 _PACKED_LAYERS = {"full_attention", "sliding_attention"}
 """The kinds of layers whose attention can be computed without a mask."""
+_OUTPUTS = ("log_probs", "entropy", "is_top1")
+"""What the fused LM head computes. SFTTrainer adds the same head again, so this is the one that trains."""
 _NOISE = 4
 """Tolerance of the check. If the next example changes, only noise can change an example's losses, because
 tokens do not attend to later tokens. If the previous example changes, the losses may change by at most this
@@ -92,7 +94,7 @@ def try_fused_head(model: Any) -> bool:
     try:
         with _state_preserved(model):
             expected = token_losses(model.eval(), dict(inputs)).losses
-            add_fused_lm_head(model)
+            add_fused_lm_head(model, outputs=_OUTPUTS)
             fuse_head(model, above=0)
             found = token_losses(model, dict(inputs)).losses
         change = (found - expected).abs().mean().item()

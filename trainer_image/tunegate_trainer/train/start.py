@@ -17,7 +17,13 @@ from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.models.base_model import merged_base
-from tunegate_trainer.models.loading import evaluation_precision, hub_name, load_base, training_precision
+from tunegate_trainer.models.loading import (
+    Shards,
+    evaluation_precision,
+    hub_name,
+    load_base,
+    training_precision,
+)
 from tunegate_trainer.models.target_modules import ALL_LINEAR, excluded_pattern
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
@@ -81,12 +87,14 @@ def find_start(
     return Start(folder, read_manifest(folder).digest)
 
 
-def load_start(start: Start, parameters: TrainingParameters, device: torch.device, shards: int = 1) -> Any:
+def load_start(
+    start: Start, parameters: TrainingParameters, device: torch.device, shards: Shards | None = None
+) -> Any:
     """Load the model that a stage starts from, with the adapter that it trains further, if any.
 
-    If ``shards`` is greater than 1, the model is sharded over this number of ranks. Return a transformers
-    model, or a ``peft.PeftModel`` with a float32 adapter. If the architecture does not keep packed examples
-    apart, the model is set up to compute each example in a separate pass.
+    If ``shards`` is given, the model is sharded over several ranks. Return a transformers model, or a
+    ``peft.PeftModel`` with a float32 adapter. If the architecture does not keep packed examples apart, the
+    model is set up to compute each example in a separate pass.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     with training_precision(base):
@@ -147,15 +155,17 @@ def score_start(
     tokenizer: PreTrainedTokenizerBase,
     sets: Sequence[EvaluationSet],
     ranks: Ranks,
+    shards: Shards | None = None,
 ) -> list[SetResult]:
-    """Return the results of the starting model on ``sets``.
+    """Return the results of the starting model on ``sets``. ``shards`` is how ``model`` is sharded, if it is.
 
     Cached results of the base model, or results of the previous stage's checkpoint, are used if available.
     """
     parameters, measured = stage.parameters, start.measured
     with evaluation_precision(model.device, whole=parameters.adapter == "None"):
         if stage.starts_from is None:
-            cache = BaselineCache(context, parameters.dtype, model.device, parameters.quantization)
+            dtype = "bfloat16 of float32" if shards and shards.in_bfloat16 else parameters.dtype
+            cache = BaselineCache(context, dtype, model.device, parameters.quantization)
             return cache.evaluate(model, tokenizer, sets, ranks)
         if measured is not None:
             found = ranks.broadcast(lambda: [read_cases(measured / each.file) for each in sets])
