@@ -13,8 +13,9 @@ import random
 import statistics
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -154,6 +155,8 @@ def make_job(
     *,
     cases: int = 1,
     new_tokens: int = 1,
+    every: Mapping[str, str] = types.MappingProxyType({"fraction": "1"}),
+    batching: str = "Fixed",
 ) -> TuningJob:
     """Prepare a job with a minimal evaluation, unless more ``cases`` are wanted."""
     for name, lines in {"rows": rows, "pairs": pairs}.items():
@@ -178,7 +181,7 @@ def make_job(
         },
         "taskMetrics": [{"name": "preference_accuracy" if pairs else "exact_match", "min": "0"}],
         "stages": [{"name": "stage", "method": "DPO" if pairs else "SFT", **stage, "training": training}],
-        "evaluateEvery": {"fraction": "1"},
+        "evaluateEvery": dict(every),
         "gates": [{"name": "gate"}],
         "resources": resources,
         "storage": {"persistentVolumeClaim": "tuning"},
@@ -187,7 +190,7 @@ def make_job(
     inline = [{"id": str(i), "prompt": f"order {i}", "expect": expect} for i in range(cases)]
     gate = {
         "golden": {"source": {"inline": inline}},
-        "generation": {"maxNewTokens": new_tokens},
+        "generation": {"maxNewTokens": new_tokens, "batching": batching},
         "thresholds": {"minPassRate": "0"},
     }
     return TuningJob(folder, spec, gate, {})
@@ -298,15 +301,25 @@ def resume(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
 
 
 def evaluation(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
-    """Measure the evaluation of a checkpoint on 200 cases with up to 64 new tokens each."""
+    """Measure the evaluation of a checkpoint on 200 cases with up to 64 new tokens each, for each way to fill
+    batches, and the share of a run of 100 steps that evaluations take at the default cadence."""
     rng, cases = random.Random(SEED), 200 if ON_GPU else 8
-    with tempfile.TemporaryDirectory() as temporary:
-        rows = [long_answer(rng, size) for _ in range(2 * size.steps * size.batch)]
-        job = make_job(Path(temporary), size, stage, rows, cases=cases, new_tokens=64)
-        job.train()
-        seconds = job.usage.evaluation_seconds / 2  # of the base model and of the checkpoint
-        total = cases + job.plan.data.dev.rows
-        yield Measure(f"evaluation of {total} cases and dev rows", round(seconds, 1), "s")
+    size = replace(size, steps=100 if ON_GPU else size.steps)
+    rows = [long_answer(rng, size) for _ in range(2 * size.steps * size.batch)]
+    for batching in ("Fixed", "Continuous"):
+        with tempfile.TemporaryDirectory() as temporary:
+            job = make_job(
+                Path(temporary), size, stage, rows, cases=cases, new_tokens=64, every={}, batching=batching
+            )
+            job.train()  # afterwards the baseline is cached
+            job.train()
+            usage, steps = job.usage, job.plan.stages[0].checkpoint_steps
+            total = cases + job.plan.data.dev.rows
+        seconds = usage.evaluation_seconds / len(steps)
+        share = usage.evaluation_seconds / (usage.evaluation_seconds + usage.training_seconds)
+        name = f"evaluation of {total} cases and dev rows, {batching}"
+        yield Measure(name, round(seconds, 1), "s")
+        yield Measure("  share of a run with the default cadence", round(share, 2), "", "<= 0.2")
 
 
 def best_of_trl(
