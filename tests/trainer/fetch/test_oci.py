@@ -237,3 +237,18 @@ def test_all_host_names_of_docker_hub_are_one_registry(host, written):
     config = json.loads(docker_config(written))
     assert login_of(config, host) == Login(USER, PASSWORD)
     assert login_of(config, "registry.elsewhere") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme"),
+    [
+        *(
+            (f"{name}{port}", "http")
+            for name in ("localhost", "127.0.0.1", "[::1]")
+            for port in ("", ":5000")
+        ),
+        *((host, "https") for host in ("registry.example", "registry.example:5000", "[2001:db8::1]:5000")),
+    ],
+)
+def test_only_a_registry_on_this_machine_is_reached_without_tls(host, scheme):
+    assert Repository(host, "org/tiny").url == f"{scheme}://{host}"

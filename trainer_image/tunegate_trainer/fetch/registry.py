@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -41,7 +42,7 @@ class Repository:
     @property
     def is_local(self) -> bool:
         """Whether the host is this machine. Like other clients, we use plain HTTP for it."""
-        return is_loopback(self.host.rpartition(":")[0] or self.host)
+        return is_loopback(urlsplit(f"//{self.host}").hostname or "")
 
 
 @dataclass(frozen=True)
