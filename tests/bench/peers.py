@@ -63,16 +63,12 @@ class BatchMode:
 def fastest_batch_mode(
     folder: Path, model: Path, data: Path, *flags: str, adapter: Sequence[str] = LORA
 ) -> BatchMode:
-    """Return the batch mode with the fastest steps on this machine, measured in a short trial.
-
-    Packing is not compared: it combines several rows into one, so its steps have more rows than ours. Modes
-    that fail, such as for lack of memory, are left out.
-    """
-    modes = [_batch_mode(folder, "padding-free", "padding_free: true\n"), _batch_mode(folder, "padded", "")]
+    """Return the batch mode with the fastest steps on this machine, measured in a short trial. Modes that
+    fail, such as for lack of memory, are left out."""
     trial = ["--max_steps", str(TRIAL_STEPS), "--save_strategy", "no"]
     seconds: dict[BatchMode, float] = {}
     errors = []
-    for mode in modes:
+    for mode in batch_modes(folder):
         try:
             turn = trl("sft", model, data, folder / "trial", *flags, *mode.flags, *trial, adapter=adapter)
         except PeerError as error:
@@ -82,6 +78,14 @@ def fastest_batch_mode(
     if not seconds:
         raise errors[0]
     return min(seconds, key=lambda mode: seconds[mode])
+
+
+def batch_modes(folder: Path) -> list[BatchMode]:
+    """Return the batch modes of ``trl sft``.
+
+    Packing is left out: it combines several rows into one, so its steps have more rows than ours.
+    """
+    return [_batch_mode(folder, "padding-free", "padding_free: true\n"), _batch_mode(folder, "padded", "")]
 
 
 def _batch_mode(folder: Path, name: str, setting: str) -> BatchMode:

@@ -46,6 +46,7 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",  # the arrival of a step's line is its time
     "OMP_NUM_THREADS": str(os.cpu_count()),  # accelerate would make it 1
     "TOKENIZERS_PARALLELISM": "false",
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",  # as the train role sets it
 }
 
 
@@ -200,7 +201,9 @@ class TuningJob:
             turn.norms.append(line["grad_norm"])
             turn.seconds.append(line["seconds"])
             turn.tokens.append(line["tokens"])
-        said = [line for line in (self.folder / "log.txt").read_text().splitlines() if "reference" in line]
+        said = [
+            line for line in (self.folder / "log.txt").read_text().splitlines() if "reference of " in line
+        ]
         turn.reference = float(said[-1].split(" in ")[1].split()[0]) if said else 0.0
         return turn
 

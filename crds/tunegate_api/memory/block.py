@@ -38,9 +38,10 @@ class Block:
         self._stored = _BYTES[stage.dtype]
         self._has_kernels = self._on_gpu and model.takes_kernels and shards == 1
         # A GPU multiplies in bfloat16. In full fine-tuning, weights and hidden states are float32, so it
-        # multiplies copies, unless sharded weights are gathered in bfloat16.
-        self._gathers = self._on_gpu and shards > 1
-        self._multiplies_copies = self._on_gpu and not self.has_adapter and not self._gathers
+        # multiplies copies. Sharded weights and their hidden states are in bfloat16, unless a gate evaluates
+        # in float32; for these, there is enough memory either way.
+        self._multiplies_copies = self._on_gpu and not self.has_adapter
+        self._copies_all = self._multiplies_copies and shards == 1
         self._computed = BFLOAT16 if self._on_gpu else self._stored
         self._query = model.heads * model.head_size
 
@@ -91,8 +92,6 @@ class Block:
     def stream(self) -> int:
         """Hidden states before a block. With activation checkpointing, no other activations of the block are
         kept."""
-        if self._gathers:
-            return self._hidden(BFLOAT16)
         return self._hidden(FLOAT32 if self._multiplies_copies else self._stored)
 
     @cached_property
@@ -169,8 +168,8 @@ class Block:
     @property
     def copies(self) -> int:
         """Copies of all weight matrices in bfloat16. A GPU computes with them in full fine-tuning. 0 with an
-        adapter or without a GPU."""
-        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._multiplies_copies else 0
+        adapter, without a GPU, or if weights are sharded."""
+        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._copies_all else 0
 
     @property
     def head_gradient(self) -> int:

@@ -41,10 +41,9 @@ def estimate(
     block = Block(model, stage, largest, accelerator, shards)
     everywhere = FLOAT32 * block.trained // shards
     of_block = (FLOAT32 * block.trained // model.layers) if shards > 1 else 0
-    gathered = BFLOAT16 * model.parameters if accelerator == "GPU" else block.weights
     # The weights of the current and the next block, and those of the head, which stay gathered.
-    head = gathered * model.embedding // model.parameters
-    borrowed = (2 * gathered // model.layers + head) if shards > 1 else 0
+    head = block.weights * model.embedding // model.parameters
+    borrowed = (2 * block.weights // model.layers + head) if shards > 1 else 0
     # Gradients of earlier passes of the same step.
     before = everywhere if stage.batch_size > stage.micro_batch_size else 0
     kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies

@@ -74,7 +74,7 @@ def test_layer_keeps_its_own_computation_if_the_output_changes(tmp_path, caplog)
         return x * 2
 
     assert replace_layers(model, Kernels(wrong, gated)) == {"LlamaMLP"}
-    assert "LlamaRMSNorm uses no fused kernel, which is slower: the results change by" in caplog.text
+    assert "LlamaRMSNorm uses no fused kernel, which is slower: output and gradient change by" in caplog.text
     torch.testing.assert_close(logits_and_gradients(model)[0], expected)
 
 
@@ -87,12 +87,20 @@ def test_layer_keeps_its_own_computation_if_the_kernel_fails(tmp_path, caplog):
     assert "slower: RuntimeError: Failed to find C compiler.\n" in caplog.text
 
 
-def test_layer_keeps_its_own_computation_if_only_gradients_change(tmp_path, caplog):
-    def detached(gate: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        return gated(gate.detach(), values)
+def without_gradient(gate: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return gated(gate.detach(), values)
 
+
+def with_nan_gradient(gate: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    output = gated(gate, values)
+    output.register_hook(lambda gradient: gradient * torch.nan)
+    return output
+
+
+@pytest.mark.parametrize("wrong", [without_gradient, with_nan_gradient])
+def test_layer_keeps_its_own_computation_if_only_gradients_change(tmp_path, caplog, wrong):
     model = random_model(tmp_path, LlamaConfig)
-    assert replace_layers(model, Kernels(norm, detached)) == {"LlamaRMSNorm"}
+    assert replace_layers(model, Kernels(norm, wrong)) == {"LlamaRMSNorm"}
     assert "LlamaMLP uses no fused kernel" in caplog.text
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunegate_api.contract import GateRequest, Outcome
+from tunegate_api.contract import GateRequest, Outcome, Request
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import DataPlan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Subject
@@ -21,7 +21,7 @@ from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ra
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate
 from tunegate_trainer.evaluate.golden_sets import open_golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets
-from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet, check_split, held_out_sets
+from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
 from tunegate_trainer.models.loading import Shards, evaluation_precision, load_weights
 from tunegate_trainer.planning.plan import ADAMW
@@ -152,7 +152,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     # Load and evaluate the starting weights: the first point of the stop rule's history.
     start = ranks.primary_first(lambda: find_start(context, stage, writer, base_model, options.start_step))
     evaluation_ranks = replace(ranks, splits_evaluation=stage.parallelism != "FSDP")
-    shards = find_shards(stage, device, ranks, start_sets)
+    shards = find_shards(context.request, stage, device)
     model = load_start(start, parameters, device, shards)
     if not record.has(0):
         progress.report(activity="evaluating")
@@ -241,18 +241,17 @@ def _outcome(record: StageRecord) -> Outcome:
     return Outcome.COMPLETED
 
 
-def find_shards(
-    stage: StagePlan, device: torch.device, ranks: Ranks, sets: Sequence[EvaluationSet]
-) -> Shards | None:
+def find_shards(request: Request, stage: StagePlan, device: torch.device) -> Shards | None:
     """Return how the model of a stage is sharded, or None if it is not."""
     if stage.parallelism != "FSDP":
         return None
-    return Shards(ranks.world_size, in_bfloat16=gathers_in_bfloat16(device, sets))
+    in_bfloat16 = gathers_in_bfloat16(device, request.gates)
+    return Shards(request.spec.resources.processes, in_bfloat16)
 
 
-def gathers_in_bfloat16(device: torch.device, sets: Sequence[EvaluationSet]) -> bool:
+def gathers_in_bfloat16(device: torch.device, gates: Sequence[GateRequest]) -> bool:
     """Return whether FSDP gathers weights in bfloat16: on a GPU, unless a gate evaluates in float32."""
-    exact = any(isinstance(one, GeneratedSet) and one.generation.precision == "Float32" for one in sets)
+    exact = any(gate.spec.generation.precision == "Float32" for gate in gates)
     return device.type == "cuda" and not exact
 
 
