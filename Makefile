@@ -187,7 +187,7 @@ bench-gpu: $(STAMP) ## Compare training on a GPU with TRL (without a GPU, small 
 	$(BIN)/python tests/bench/bench_gpu.py $(PARTS)
 
 .PHONY: gpu-bundle
-gpu-bundle: $(STAMP) ## Pack what bench-gpu needs beside PyTorch into build/, for a machine without network; GPU_PYTHON=3.12
+gpu-bundle: $(STAMP) ## Pack the packages that bench-gpu needs besides PyTorch, for a machine without network; GPU_PYTHON=3.12
 	tests/bench/gpu_bundle.sh $(or $(GPU_PYTHON),3.12)
 
 .PHONY: bench-checks

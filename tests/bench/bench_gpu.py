@@ -258,8 +258,9 @@ class Peers:
         self._flags = [*flags, "--max_steps", str(size.steps), *passes, str(size.batch // rows)]
 
     def fastest(self) -> tuple[str, Turn]:
-        """Run all ways, and return the name and the turn of the fastest one. Activations are recomputed, and
-        Liger's kernels are not used, only if no way works otherwise, such as for lack of memory."""
+        """Run TRL in each batch mode, and return the name and the result of the fastest one. If all modes
+        fail, try again without Liger's kernels, then with recomputed activations (with Liger, then without).
+        """
         errors = []
         liger = [["--use_liger_kernel", "true"]] if ON_GPU and find_spec("liger_kernel") else []
         for more in [[*kernels, *memory] for memory in (KEPT, RECOMPUTED) for kernels in [*liger, []]]:
@@ -328,8 +329,8 @@ def resume(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
 
 
 def evaluation(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
-    """Measure the evaluation of a checkpoint on 200 cases with up to 64 new tokens each, for each way to fill
-    batches, and the share of a run of 60 steps that evaluations take at the default cadence."""
+    """Measure evaluations of 200 cases with up to 64 new tokens, for each ``generation.batching``: seconds
+    per evaluation, and their share of a run of 60 steps with the default ``evaluateEvery``."""
     rng, cases = random.Random(SEED), 200 if ON_GPU else 8
     size = replace(size, steps=60 if ON_GPU else size.steps)
     rows = [long_answer(rng, size) for _ in range(2 * size.steps * size.batch)]
@@ -345,7 +346,7 @@ def evaluation(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
         share = usage.evaluation_seconds / (usage.evaluation_seconds + usage.training_seconds)
         name = f"evaluation of {total} cases and dev rows, {batching}"
         yield Measure(name, round(seconds, 1), "s")
-        yield Measure("  share of a run with the default cadence", round(share, 2), "", "<= 0.2")
+        yield Measure("  share of the run time, default evaluateEvery", round(share, 2), "", "<= 0.2")
 
 
 def shared_flags(dtype: str) -> list[str]:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Pack what `make bench-gpu` needs beside PyTorch, for a machine without network: gpu_bundle.sh PYTHON-VERSION
+# Pack the packages that `make bench-gpu` needs besides PyTorch, for a machine without network:
+# gpu_bundle.sh PYTHON-VERSION
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

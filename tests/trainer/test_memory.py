@@ -156,7 +156,7 @@ def test_hint_names_fields_that_reduce_memory() -> None:
     ],
     ids=["GPU", "adapter of the head", "sharded", "CPU"],
 )
-def test_gpu_does_not_keep_the_logits_of_many_tokens(where, settings, keeps_all) -> None:
+def test_only_unsharded_gpus_compute_many_logits_in_tiles(where, settings, keeps_all) -> None:
     stage = stage_plan("sft", **settings).parameters
     totals = [
         estimate(SMOLLM2, stage, Pass.of([8192], labelled), checkpointing=True, **where).total

@@ -182,8 +182,8 @@ def _set_up_libraries(role: Role) -> None:
     # them.
     if not topology.is_launched():
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    # Passes differ in length. If segments of GPU memory can grow, fewer gaps remain that no tensor fits. For
-    # a driver without this, as of some virtual GPUs, a variable of the job can turn it off.
+    # Passes differ in length, which fragments GPU memory. Expandable segments reduce this. If a driver does
+    # not support them (some virtual GPUs), set PYTORCH_ALLOC_CONF in podTemplate.env.
     if role is Role.TRAIN and not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     # Warnings that a user cannot act on: a kernel that bitsandbytes lacks, and an old name that peft 0.21

@@ -38,8 +38,8 @@ class Block:
         self._stored = _BYTES[stage.dtype]
         self._has_kernels = self._on_gpu and model.takes_kernels and shards == 1
         # A GPU multiplies in bfloat16. In full fine-tuning, weights and hidden states are float32, so it
-        # multiplies copies. Sharded weights and their hidden states are in bfloat16, unless a gate evaluates
-        # in float32; for these, there is enough memory either way.
+        # multiplies copies. Sharded models compute in bfloat16, or in float32 if a gate evaluates in float32:
+        # the estimate counts float32 weights and hidden states in both cases.
         self._multiplies_copies = self._on_gpu and not self.has_adapter
         self._copies_all = self._multiplies_copies and shards == 1
         self._computed = BFLOAT16 if self._on_gpu else self._stored

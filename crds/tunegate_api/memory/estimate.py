@@ -11,8 +11,8 @@ _LOGITS = 3
 log-probability, and the gradient of the logit."""
 
 MOST_LOGITS = 2**26
-"""Number of logits in a pass up to which a GPU keeps them all: 256 MiB in float32. More logits are computed
-in tiles, without sharding."""
+"""The largest number of logits that a pass on a GPU keeps: 256 MiB in float32. If a pass has more, and the
+model is not sharded, they are computed in tiles."""
 _TILE = (4096, 32_768)
 """Number of tokens and of vocabulary entries in a tile of logits, from TRL's fused LM head."""
 _NO_PASS = Pass.of([0], 0)
@@ -32,9 +32,9 @@ def estimate(
 
     With activation ``checkpointing``, activations are recomputed block by block (arXiv 1604.06174). By
     default, the result for a GPU is with it. With several FSDP ``shards``, the result is for one GPU: a shard
-    of weights, gradients and optimizer state, the weights of the current and the next block, and the
-    gradients of one block (arXiv 2304.11277). The memory is computed at several moments of an optimizer step,
-    and the largest is returned.
+    of weights, gradients and optimizer state, the weights of the current and the next block and of the LM
+    head, and the gradients of one block (arXiv 2304.11277). The memory is computed at several moments of an
+    optimizer step, and the largest is returned.
     """
     if checkpointing is None:
         checkpointing = accelerator == "GPU"
@@ -81,7 +81,7 @@ def _logits(model: ModelShape, largest: Pass, *, in_tiles: bool, copies: bool) -
         return _LOGITS * logits, logits
     tile = BFLOAT16 * _TILE[1] * (min(largest.labelled, _TILE[0]) + (model.hidden_size if copies else 0))
     of_head = tile + FLOAT32 * largest.labelled * model.hidden_size
-    # Other passes of the stage may have just as many logits as are kept.
+    # A smaller pass of the stage may keep MOST_LOGITS logits, which can need more memory than the tiles.
     return max(tile, _LOGITS * FLOAT32 * MOST_LOGITS), max(of_head, FLOAT32 * MOST_LOGITS)
 
 

@@ -93,7 +93,7 @@ def test_packed_attention_changes_neither_losses_nor_gradients(tmp_path, window)
     assert isolates_examples(model)
 
 
-def test_kernel_of_an_older_pytorch_takes_groups_as_they_are(tmp_path, monkeypatch):
+def test_grouped_queries_work_with_kernels_without_enable_gqa(tmp_path, monkeypatch):
     def older(*tensors: Any, scale: float | None, window_size: tuple[int, int]) -> torch.Tensor:
         return example_by_example(*tensors, scale=scale, window_size=window_size, enable_gqa=True)
 

@@ -24,7 +24,8 @@ _ROWS, _NARROW, _ROWS_IF_NARROW = 8, 256, 32_768
 """Number of rows on which a kernel is compared with a layer. For norms with at most ``_NARROW`` columns, as
 those of attention heads, Liger has another kernel for ``_ROWS_IF_NARROW`` rows or more."""
 _ROUNDING = 8
-"""How many times the rounding of a single number the mean output of a kernel may differ."""
+"""Tolerance for output and gradients: the mean difference divided by the mean magnitude, in multiples of the
+data type's machine epsilon."""
 _SILU = (torch.nn.SiLU, type(ACT2FN["silu"]))
 
 
@@ -47,14 +48,14 @@ def fuse_layers(model: Any) -> None:
     except Exception as error:  # also versions that do not fit together
         if is_out_of_memory(error):
             raise
-        logger.warning("fused kernels are not used, which is slower: %s", error)
+        logger.warning("fused kernels are not used: %s", error)
         return
     replace_layers(model, Kernels(functional.liger_rms_norm, functional.liger_swiglu))
 
 
 def replace_layers(model: Any, kernels: Kernels) -> set[str]:
-    """Let all layers use ``kernels`` that have a kernel whose results stay the same. Return the names of
-    their classes."""
+    """Use a kernel in each layer that has one, if it does not change the layer's results. Return the names
+    of the classes of these layers."""
     usable: dict[tuple[type, torch.Size], bool] = {}
     for layer in list(model.modules()):
         if is_norm(layer):
@@ -120,7 +121,7 @@ def _has_same_results(layer: Any, forward: Callable[[torch.Tensor], torch.Tensor
         if all(change <= most for change in changes):  # not the maximum, because a number may be NaN
             return True
         reason = f"output and gradient change by {changes[0]:.2g} and {changes[1]:.2g}"
-    logger.warning("%s uses no fused kernel, which is slower: %s", type(layer).__name__, reason)
+    logger.warning("%s uses no fused kernel: %s", type(layer).__name__, reason)
     return False
 
 

@@ -109,7 +109,7 @@ class CudaOutOfMemoryError(TrainerError):
     exit_code, reason = ExitCode.CUDA_OUT_OF_MEMORY, Reason.CUDA_OUT_OF_MEMORY
 
 
-class LessMemoryNeededError(TrainerError):
+class RetryWithLessMemoryError(TrainerError):
     """In multi-GPU training, a pass did not fit the memory of a GPU. In the next attempt, all ranks recompute
     activations or use fewer examples per pass."""
 

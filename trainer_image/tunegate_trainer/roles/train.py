@@ -29,7 +29,7 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device, memory_bytes
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import (
-    LessMemoryNeededError,
+    RetryWithLessMemoryError,
     UserError,
     out_of_memory_explained,
 )
@@ -73,8 +73,8 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     """Train ``context.stage`` as one of ``ranks``. Only the primary rank writes files.
 
     If a pass does not fit the GPU, training resumes from the last checkpoint with recomputed activations or
-    fewer examples per pass.
-    With several ranks, this attempt ends with :class:`LessMemoryNeededError`, and the next attempt resumes.
+    fewer examples per pass. With several ranks, this attempt ends with :class:`RetryWithLessMemoryError`, and
+    the next attempt resumes.
     """
     if context.stage is None:
         raise UserError("the train role needs --stage")
@@ -103,7 +103,7 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
             writer.check()
             need_less_memory(used, folder, message, ranks.world_size)
             if ranks.world_size > 1:  # the other ranks are in the middle of a step, so all start again
-                raise LessMemoryNeededError(f"the next attempt needs less memory: {message}")
+                raise RetryWithLessMemoryError(f"the next attempt needs less memory: {message}")
             # If SIGTERM came in the step that did not fit, there is nothing to save.
             context.interruption.check()
             gc.collect()

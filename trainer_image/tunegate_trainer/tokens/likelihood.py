@@ -57,28 +57,28 @@ def computes_singly(model: Any) -> bool:
     return bool(getattr(model, _FLAG, False))
 
 
-_MOST_LOGITS = "fuses_head_above"
+_FUSES_ABOVE = "fuses_head_above"
 
 
 def fuse_head(model: Any, above: int = MOST_LOGITS) -> None:
     """Record that TRL's ``add_fused_lm_head`` was applied to a model, and that it computes the losses of a
     pass with more than ``above`` logits.
 
-    The fused head computes logits in tiles, and again in the backward pass: three products of matrices
+    The fused head computes logits in tiles, and again in the backward pass: three matrix multiplications
     instead of two, if the LM head is not trained. So logits are kept if there are few of them.
     """
-    setattr(model, _MOST_LOGITS, above)
+    setattr(model, _FUSES_ABOVE, above)
 
 
 def _fuses_head(model: Any, rows: int) -> bool:
     """Return whether the fused head computes the losses of a pass with ``rows`` labelled tokens.
 
     False if :func:`fuse_head` was not called, if an adapter changes the LM head, or if the model's
-    configuration asks for router logits: the fused head would compute another load-balancing loss than some
-    models have.
+    configuration asks for router logits: the fused head computes a load-balancing loss that differs from that
+    of some models.
     """
     base = getattr(model, "module", model)
-    config, above = base.config.get_text_config(), getattr(base, _MOST_LOGITS, None)
+    config, above = base.config.get_text_config(), getattr(base, _FUSES_ABOVE, None)
     if above is None or rows * config.vocab_size <= above:
         return False
     if getattr(config, "output_router_logits", False):
@@ -103,8 +103,8 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
 
     ``inputs`` is one row of concatenated examples. Its ``labels`` are removed. The LM head is applied only at
     positions that predict a label. If completions are short, logits of all tokens would take most of the time
-    on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. If there are too many, a fused
-    LM head does not keep them, see :func:`fuse_head`. The caller's precision is used, see
+    on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. A pass with many logits
+    uses a fused LM head, which does not keep them, see :func:`fuse_head`. The caller's precision is used, see
     :func:`tunegate_trainer.models.loading.training_precision`.
     """
     if computes_singly(getattr(model, "module", model)):

@@ -143,8 +143,8 @@ def attend_packed(
 
 @cache
 def _takes_groups(kernel: Callable[..., Any]) -> bool:
-    """Return whether the kernel must be told that several query heads share keys. In older versions of
-    PyTorch, it has no such argument."""
+    """Return whether ``kernel`` has the argument ``enable_gqa``, for grouped-query attention. In older
+    versions of PyTorch, grouped queries need no argument."""
     return "enable_gqa" in signature(kernel).parameters
 
 

@@ -1,4 +1,4 @@
-"""Check which ways to compute packed examples leave the losses of a model as they are.
+"""Check that faster ways to compute packed examples do not change a model's losses.
 
 No example may influence another example in the same row. For a model that does not keep them apart, each
 example is computed in a separate pass.
@@ -30,7 +30,8 @@ _TOKENS = 16
 _PACKED_LAYERS = {"full_attention", "sliding_attention"}
 """The kinds of layers whose attention can be computed without a mask."""
 _OUTPUTS = ("log_probs", "entropy", "is_top1")
-"""What the fused LM head computes. SFTTrainer adds the same head again, so this is the one that trains."""
+"""The outputs of the fused LM head. SFTTrainer adds the head with the same outputs, so the check covers the
+head that training uses."""
 _NOISE = 4
 """Tolerance of the check. If the next example changes, only noise can change an example's losses, because
 tokens do not attend to later tokens. If the previous example changes, the losses may change by at most this
@@ -107,7 +108,7 @@ def try_fused_head(model: Any) -> bool:
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     fuse_head(model, above=sys.maxsize)
-    logger.warning("the fused LM head is not used, which needs more memory: %s", reason)
+    logger.warning("the fused LM head is not used, logits are kept: %s", reason)
     return False
 
 

@@ -164,6 +164,7 @@ def score_start(
     parameters, measured = stage.parameters, start.measured
     with evaluation_precision(model.device, whole=parameters.adapter == "None"):
         if stage.starts_from is None:
+            # Results in bfloat16 differ slightly from float32, so they have their own cache key.
             dtype = "bfloat16 of float32" if shards and shards.in_bfloat16 else parameters.dtype
             cache = BaselineCache(context, dtype, model.device, parameters.quantization)
             return cache.evaluate(model, tokenizer, sets, ranks)
