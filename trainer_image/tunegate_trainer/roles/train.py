@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
-from tunegate_api.contract import GateRequest, Outcome, Request
+from tunegate_api.contract import GateRequest, Outcome
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import DataPlan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Subject
@@ -23,7 +23,7 @@ from tunegate_trainer.evaluate.golden_sets import open_golden_sets
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.sets import EvaluationSet, check_split, held_out_sets
 from tunegate_trainer.models.base_model import verified_base
-from tunegate_trainer.models.loading import Shards, evaluation_precision, load_weights
+from tunegate_trainer.models.loading import evaluation_precision, load_weights
 from tunegate_trainer.planning.plan import ADAMW
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device, memory_bytes
@@ -53,7 +53,7 @@ from tunegate_trainer.train.preference import disable_dropout, reference_log_pro
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
 from tunegate_trainer.train.retention import remove_unneeded
-from tunegate_trainer.train.start import find_start, load_start, score_start, trainable
+from tunegate_trainer.train.start import find_shards, find_start, load_start, score_start, trainable
 from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
 
 logger = logging.getLogger(__name__)
@@ -239,20 +239,6 @@ def _outcome(record: StageRecord) -> Outcome:
         logger.warning("stopped by %s: %s", found.source, found.assessment.message)
         return Outcome.STOPPED
     return Outcome.COMPLETED
-
-
-def find_shards(request: Request, stage: StagePlan, device: torch.device) -> Shards | None:
-    """Return how the model of a stage is sharded, or None if it is not."""
-    if stage.parallelism != "FSDP":
-        return None
-    in_bfloat16 = gathers_in_bfloat16(device, request.gates)
-    return Shards(request.spec.resources.processes, in_bfloat16)
-
-
-def gathers_in_bfloat16(device: torch.device, gates: Sequence[GateRequest]) -> bool:
-    """Return whether FSDP gathers weights in bfloat16: on a GPU, unless a gate evaluates in float32."""
-    exact = any(gate.spec.generation.precision == "Float32" for gate in gates)
-    return device.type == "cuda" and not exact
 
 
 def evaluation_sets(

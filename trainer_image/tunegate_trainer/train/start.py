@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from tunegate_api.contract import GateRequest, Request
 from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
 from tunegate_trainer.artifacts.build import check_checkpoint, write_artifact
 from tunegate_trainer.distributed.ranks import Ranks
@@ -85,6 +86,20 @@ def find_start(
         remove(folder)
         scratch.rename(folder)
     return Start(folder, read_manifest(folder).digest)
+
+
+def find_shards(request: Request, stage: StagePlan, device: torch.device) -> Shards | None:
+    """Return how the model of a stage is sharded, or None if it is not."""
+    if stage.parallelism != "FSDP":
+        return None
+    in_bfloat16 = gathers_in_bfloat16(device, request.gates)
+    return Shards(request.spec.resources.processes, in_bfloat16)
+
+
+def gathers_in_bfloat16(device: torch.device, gates: Sequence[GateRequest]) -> bool:
+    """Return whether FSDP gathers weights in bfloat16: on a GPU, unless a gate evaluates in float32."""
+    exact = any(gate.spec.generation.precision == "Float32" for gate in gates)
+    return device.type == "cuda" and not exact
 
 
 def load_start(
