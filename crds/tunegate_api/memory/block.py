@@ -123,12 +123,8 @@ class Block:
     def _gate(self) -> int:
         """Activations of the gated MLP: the gate before its activation function, the values that the gate is
         multiplied with and, without a kernel, the gate after its activation function."""
-        return (
-            (2 if self._has_kernels else 3)
-            * self._pass.tokens
-            * self._model.intermediate_size
-            * self._computed
-        )
+        kept = 2 if self._has_kernels else 3
+        return kept * self._pass.tokens * self._model.intermediate_size * self._computed
 
     @property
     def _linear_inputs(self) -> int:

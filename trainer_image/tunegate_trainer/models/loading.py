@@ -37,6 +37,7 @@ class Shards(NamedTuple):
     gradients and the optimizer are in float32."""
 
     def config(self) -> DistributedConfig:
+        """Return the configuration with which transformers shards a model while it loads it."""
         return DistributedConfig(fsdp_size=self.ranks, fsdp_mixed_precision=self.in_bfloat16)
 
 

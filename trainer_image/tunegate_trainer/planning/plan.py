@@ -32,17 +32,8 @@ must fit into one ConfigMap of 1 MiB."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Instruction sets for bfloat16 as named by ``torch.cpu.get_capabilities``, on x86-64 and on Arm."""
 LIBRARIES = (
-    *(
-        "accelerate",
-        "bitsandbytes",
-        "datasets",
-        "liger-kernel",
-        "peft",
-        "tokenizers",
-        "torch",
-        "transformers",
-    ),
-    *("triton", "trl"),
+    *("accelerate", "bitsandbytes", "datasets", "liger-kernel", "peft"),
+    *("tokenizers", "torch", "transformers", "triton", "trl"),
 )
 
 
