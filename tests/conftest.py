@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from hypothesis import settings
 from support.api_server import ApiServer, api_server
 from support.fork_server import STAND_IN, TRAINER, forks
 from support.laptop import Laptop
+
+# A background job of a script is started with SIGINT ignored. Tests interrupt themselves and their child
+# processes, which inherit this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines: tests must not fail because a machine is busy.
 settings.register_profile("untimed", deadline=None)

@@ -1,5 +1,6 @@
 """The repository layout: the folder ``operator`` must not shadow the module of the standard library."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,25 @@ def test_python_can_start_in_the_repository_root(isolation: str) -> None:
 def test_pytest_can_start_in_the_repository_root() -> None:
     done = run("-m", "pytest", "--version")
     assert done.returncode == 0, done.stderr
+
+
+def test_sigint_interrupts_tests() -> None:
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_sigint_interrupts_tests_in_a_background_job_of_a_script() -> None:
+    """Such a job is started with SIGINT ignored, which its children inherit."""
+    test = f"{__file__}::{test_sigint_interrupts_tests.__name__}"
+    command = [sys.executable, "-m", "pytest", test]
+    done = subprocess.run(
+        ["bash", "-c", "trap '' INT; exec \"$@\"", "bash", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_kopf_can_start_in_the_repository_root() -> None:

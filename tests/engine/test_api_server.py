@@ -17,10 +17,9 @@ pytestmark = pytest.mark.cluster
 
 TESTS = Path(__file__).parents[1]
 HOLD = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
 from support.api_server import api_server
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 with api_server(Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(120)

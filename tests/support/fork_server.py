@@ -186,9 +186,6 @@ def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         sys.argv = [request["module"], *request["arguments"]]
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # as in a terminal, not as in a background job
         if request["module"] == "code":
             exec(request["arguments"][0], {"__name__": "__main__"})  # noqa: S102 - a test's own
         else:
