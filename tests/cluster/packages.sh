@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Install the Debian packages that the test cluster needs, if they are missing.
+# Install the Debian packages that the test cluster and its tests need, if they are missing.
 set -euo pipefail
 packages=(
-  buildah containerd containernetworking-plugins debootstrap iproute2 iptables nftables openssl procps runc
-  skopeo util-linux
+  buildah containerd containernetworking-plugins debootstrap iproute2 iptables nftables openssl procps
+  prometheus runc skopeo util-linux
 )
 missing=()
 for package in "${packages[@]}"; do
