@@ -113,7 +113,7 @@ def test_pod_template_is_applied_to_every_pod(role: Role):
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(role, podTemplate=wanted)
     metadata, spec = template["metadata"], template["spec"]
-    assert metadata["labels"]["team"] == "orders"
+    assert metadata["labels"]["labels.tunegate.dev/team"] == "orders"
     assert metadata["labels"]["tunegate.dev/job"] == "orders"
     assert metadata["annotations"] == {"example.com/cost": "low"}
     for field in (

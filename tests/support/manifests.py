@@ -50,7 +50,7 @@ def finetunejob() -> dict[str, Any]:
             "gates": [{"name": "orders-golden"}],
             "resources": {"accelerator": "CPU", "cpu": "2", "memory": "4Gi"},
             "podTemplate": {
-                "labels": {"team": "orders"},
+                "labels": {"labels.tunegate.dev/team": "orders"},
                 "annotations": {"example.com/cost": "low"},
                 "nodeSelector": {"pool": "batch"},
                 "tolerations": [{"key": "batch", "operator": "Exists"}],

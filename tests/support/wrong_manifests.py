@@ -864,7 +864,7 @@ FINETUNEJOB = [
     ),
     Wrong(
         "too many labels",
-        {f"{POD}.labels": {f"label-{i}": "x" for i in range(33)}},
+        {f"{POD}.labels": {f"labels.tunegate.dev/{i}": "x" for i in range(33)}},
         f"{POD}.labels",
         "must have at most 32 items",
         "must have at most 32",
@@ -874,14 +874,26 @@ FINETUNEJOB = [
             f"{what} in {field}",
             {f"{POD}.{field}": {key: "x"}},
             f"{POD}.{field}",
-            "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out",
+            remedy,
             below=f".{key}",
         )
-        for field, what, key in (
-            ("labels", "a key of ours", "tunegate.dev/job"),
-            ("labels", "who manages", "app.kubernetes.io/managed-by"),
-            ("labels", "a key of Jobs", "job-name"),
-            ("annotations", "a key of Kueue", "kueue.x-k8s.io/queue-name"),
+        for remedy, field, what, key in (
+            *(
+                ("use a key that begins with labels.tunegate.dev/, or a key of an add-on", "labels", *row)
+                for row in (
+                    ("a key of ours", "tunegate.dev/job"),
+                    ("a key of Jobs", "job-name"),
+                    ("a key without a prefix", "app"),
+                    ("a key of many selectors", "app.kubernetes.io/name"),
+                    ("a longer key than that of an add-on", "azure.workload.identity/use2"),
+                )
+            ),
+            (
+                "the operator or the cluster sets keys of tunegate.dev, of Jobs and of Kueue: leave them out",
+                "annotations",
+                "a key of Kueue",
+                "kueue.x-k8s.io/queue-name",
+            ),
         )
     ),
     Wrong(
@@ -1369,7 +1381,7 @@ FINETUNEJOB_EDITS = [
     ),
     Edit(
         "pod settings added",
-        {"spec.podTemplate": {"labels": {"team": "a"}}},
+        {"spec.podTemplate": {"labels": {"labels.tunegate.dev/team": "a"}}},
         "spec.podTemplate",
         before={"spec.podTemplate": LEAVE_OUT},
     ),

@@ -26,9 +26,29 @@ def quantity_value(quantity: Quantity) -> Fraction:
 
 
 OWNED_KEYS = r"^(.*\.)?(tunegate\.dev|kueue\.x-k8s\.io|batch\.kubernetes\.io)/|^job-name$|^controller-uid$"
-"""Pattern of the labels and annotations that the operator, the Job controller and Kueue use to find their
-pods. Users may not set these."""
-OWNED_LABELS = rf"{OWNED_KEYS}|^app\.kubernetes\.io/managed-by$"
+"""Pattern of the annotations that belong to the operator, the Job controller and Kueue. Users may not set
+these."""
+LABEL_PREFIX = "labels.tunegate.dev/"
+"""Prefix of the labels that users may choose freely."""
+ADD_ON_LABELS = (
+    "admission.datadoghq.com/enabled",
+    "azure.workload.identity/use",
+    "istio.io/dataplane-mode",
+    "istio.io/rev",
+    "kuma.io/sidecar-injection",
+    "sidecar.istio.io/inject",
+    "tags.datadoghq.com/env",
+    "tags.datadoghq.com/service",
+    "tags.datadoghq.com/version",
+)
+"""Labels that users may also set, because add-ons of a cluster read them from pods. Other labels are refused:
+they could match the selector of a Service or a NetworkPolicy, so that a job's pods would receive the requests
+of another workload, or have its network access."""
+ALLOWED_LABELS = f"^{LABEL_PREFIX}|^({'|'.join(ADD_ON_LABELS)})$".replace(".", r"\.")
+LABELS_MESSAGE = (
+    f"a label of a pod could match the selector of a Service or a NetworkPolicy: use a key that begins with "
+    f"{LABEL_PREFIX}, or a key of an add-on that docs/security.md lists"
+)
 CONFINEMENT_KEYS = r"^container\.apparmor\.security\.beta\.kubernetes\.io/"
 """Pattern of the annotations that can disable the AppArmor profile of a container. Users may not set
 these."""
@@ -156,7 +176,8 @@ class PodTemplate(ApiModel):
     """Settings that a user may add to the pods. The operator controls all other settings."""
 
     labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
-    """Labels to add to the pods. Labels of the operator, of Jobs and of Kueue are refused."""
+    """Labels to add to the pods: with keys that begin with labels.tunegate.dev/, or keys that add-ons of a
+    cluster read, which docs/security.md lists. Other labels could match the selector of a Service."""
     annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
     """Annotations to add to the pods. Annotations of the operator, of Jobs, of Kueue and of AppArmor are
     refused."""

@@ -82,22 +82,25 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Keys:
-    """The rule that no key of the map ``field`` matches the pattern ``never``."""
+    """The rule that each key of the map ``field`` contains a match of ``pattern`` or, with ``never``, that no
+    key contains one."""
 
     field: str
-    never: str
+    pattern: str
     message: str
+    never: bool = False
 
     def check(self, part: Part) -> None:
         for key in part.part(self.field).value or {}:
-            if isinstance(key, str) and re.search(self.never, key):
+            if isinstance(key, str) and bool(re.search(self.pattern, key)) is self.never:
                 part.refuse(self.message, self.field, key)
 
     @property
     def cel(self) -> CelRule:
         name = f"self.{self.field}"
+        test = f"{'!' if self.never else ''}{cel_matches('key', self.pattern)}"
         return {
-            "rule": f"!has({name}) || {name}.all(key, !{cel_matches('key', self.never)})",
+            "rule": f"!has({name}) || {name}.all(key, {test})",
             "message": self.message,
             "fieldPath": f".{self.field}",
         }

@@ -24,9 +24,10 @@ from tunegate_api.v1alpha1.finetunejob import (
     SchemaSource,
 )
 from tunegate_api.v1alpha1.pods import (
+    ALLOWED_LABELS,
     CONFINEMENT_KEYS,
+    LABELS_MESSAGE,
     OWNED_KEYS,
-    OWNED_LABELS,
     EnvVar,
     PodTemplate,
     Resources,
@@ -235,9 +236,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
     ),
     PodTemplate: (
-        Keys("labels", OWNED_LABELS, _OWNED),
-        Keys("annotations", OWNED_KEYS, _OWNED),
-        Keys("annotations", CONFINEMENT_KEYS, "the AppArmor profile cannot be changed: leave it out"),
+        Keys("labels", ALLOWED_LABELS, LABELS_MESSAGE),
+        Keys("annotations", OWNED_KEYS, _OWNED, never=True),
+        Keys(
+            "annotations",
+            CONFINEMENT_KEYS,
+            "the AppArmor profile cannot be changed: leave it out",
+            never=True,
+        ),
         Unique("env", "name"),
         Unique("volumes", "name"),
         Unique("volumeMounts", "mountPath"),

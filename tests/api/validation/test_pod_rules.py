@@ -9,6 +9,7 @@ from support.manifests import changed, finetunejob, problem_messages
 from tunegate_api.contract import Request, Role
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.environment import ALLOWED, pods_of
+from tunegate_api.v1alpha1.pods import ADD_ON_LABELS
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.finetunejob.build import child_job
 from tunegate_operator.names import Step
@@ -42,6 +43,32 @@ def test_users_cannot_use_volume_and_variable_names_of_the_operator(role: Role) 
     variables = [v["name"] for v in template["containers"][0]["env"] if v["name"] != "HTTPS_PROXY"]
     env = [{"name": name, "value": "x"} for name in variables]
     assert len(problem_messages(changed(manifest, {f"{POD}.env": env}))) == len(variables)
+
+
+SECURITY = Path(__file__).parents[3] / "docs" / "security.md"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("app", "team", "app.kubernetes.io/name", "app.kubernetes.io/managed-by", "example.com/app"),
+        *("tunegate.dev/job", "xlabels.tunegate.dev/team", "istio.io/revision", "azure/use"),
+    ],
+)
+def test_label_that_a_selector_could_match_is_refused(key: str) -> None:
+    (problem,) = problem_messages(changed(finetunejob(), {f"{POD}.labels": {key: "x"}}))
+    assert problem.startswith(f"{POD}.labels.{key}: ")
+    assert "use a key that begins with labels.tunegate.dev/" in problem
+
+
+def test_own_labels_and_labels_of_add_ons_are_accepted() -> None:
+    labels = dict.fromkeys(("labels.tunegate.dev/cost-center", *ADD_ON_LABELS), "x")
+    assert problem_messages(changed(finetunejob(), {f"{POD}.labels": labels})) == []
+
+
+def test_every_allowed_label_is_documented() -> None:
+    page = SECURITY.read_text(encoding="utf-8")
+    assert [key for key in ADD_ON_LABELS if f"`{key}`" not in page] == []
 
 
 DANGEROUS = (
