@@ -9,7 +9,7 @@ from support.world import World
 from tunegate_api.contract import GateRequest, Request, sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJob
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, Looks
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, MAX_RUNNING_LOOKS, Looks
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
@@ -86,16 +86,19 @@ def test_deleted_job_stays_counted_and_a_restarted_operator_counts_it_once():
     assert counts(world) == (2, 10, 2)
 
 
-def test_job_that_is_deleted_before_its_end_does_not_count():
+def test_job_that_is_deleted_before_its_end_counts():
     world = World()
     world.apply_all(make_job("first").obj())
     world.until_job("gate")
     world.settle()
+    found = looks(world)
+    assert found is not None
+    assert (found.jobs, found.finals) == (1, 0)
     delete(world, "FineTuneJob", "first")
     world.settle()
-    assert counts(world) is None
+    assert looks(world) == found
     run_job(world, "first")
-    assert counts(world) == (1, 5, 1)
+    assert counts(world) == (2, found.checkpoints + 5, 1)
 
 
 def test_another_golden_set_starts_a_new_count():
@@ -208,12 +211,38 @@ def test_jobs_count_once_in_whatever_order_their_ends_are_observed(seed):
         number = numbers.choice([n for n, each in running.items() if "completionTime" not in each["status"]])
         running[number] = job(number, 3, ended=ended, finals=1)
         found = count(found, list(running.values()))
-        assert shown(found) == (ended + 1, 3 * (ended + 1), ended + 1)
+        started = min(MAX_RUNNING_LOOKS, 11 - ended)
+        assert shown(found) == (ended + 1 + started, 3 * (ended + 1 + started), ended + 1)
 
 
-def test_running_job_does_not_count():
-    assert count(None, [job(1, 4)]) is None
-    assert not has_new_looks(None, "golden", job(1, 4))
+def test_running_job_counts_at_its_first_evaluation_and_again_only_at_its_end():
+    assert count(None, [job(1, 0)]) is None
+    assert not has_new_looks(None, "golden", job(1, 0))
+    assert has_new_looks(None, "golden", job(1, 1))
+    first = count(None, [job(1, 1)])
+    assert shown(first) == (1, 1, 0)
+    assert not has_new_looks(first, "golden", job(1, 4))  # not one status of the gate for each checkpoint
+    assert count(first, [job(1, 4)]) == first
+    ended = job(1, 4, ended=1, finals=1)
+    assert has_new_looks(first, "golden", ended)
+    last = count(first, [ended])
+    assert shown(last) == (1, 4, 1)
+    assert not has_new_looks(last, "golden", ended)
+
+
+def test_more_running_jobs_than_status_lists_count_at_their_end():
+    jobs = [job(n, 1) for n in range(MAX_RUNNING_LOOKS + 3)]
+    found = count(None, jobs)
+    assert shown(found) == (MAX_RUNNING_LOOKS, MAX_RUNNING_LOOKS, 0)
+    assert not any(has_new_looks(found, "golden", each) for each in jobs)
+    ended = [job(n, 2, ended=n, finals=1) for n in range(len(jobs))]
+    assert shown(count(found, ended)) == (len(jobs), 2 * len(jobs), len(jobs))
+
+
+def test_running_job_that_was_deleted_leaves_room_for_another():
+    found = count(None, [job(n, 1) for n in range(MAX_RUNNING_LOOKS)])
+    found = count(found, [job(20 + n, 1) for n in range(MAX_RUNNING_LOOKS)])
+    assert shown(found) == (2 * MAX_RUNNING_LOOKS, 2 * MAX_RUNNING_LOOKS, 0)
 
 
 def test_job_of_an_earlier_gate_with_the_same_name_does_not_count():

@@ -4,14 +4,14 @@ from support.builders import make_job
 from support.world import World
 
 
-def test_passing_job_with_five_checkpoints_costs_29_writes():
-    """The documented limit is 30, because on a cluster a last report may arrive before its pod ends, which
-    adds a write."""
+def test_passing_job_with_five_checkpoints_costs_30_writes():
+    """One of them is the gate's first status. On a cluster, the reports of the data pod and the publish pod
+    arrive before these pods end, so docs/benchmarks.md counts 31 for a job."""
     world = World()
     world.apply_all(make_job().with_publish().obj())
     assert len(world.run().checkpoints) == 5
     writes = [w for w in world.cluster.writes if w.verb != "event"]
-    assert len(writes) <= 29, writes
+    assert len(writes) <= 30, writes
 
 
 def test_pod_start_costs_one_status_write():

@@ -24,6 +24,8 @@ MAX_BASELINES = 10
 
 MAX_RECENT_LOOKS = 8
 """Maximum number of jobs in status that were counted last."""
+MAX_RUNNING_LOOKS = 4
+"""Maximum number of them that run. Further running jobs are counted when they end."""
 MAX_CALIBRATIONS = 3
 """Maximum number of measured error rates in status, of 900 bytes each without the ids of cases, so that
 status stays below 32 KiB."""
@@ -119,17 +121,23 @@ class RecordedBaseline(BaselineDigest):
 
 
 class CountedJob(StatusModel):
-    """An ended FineTuneJob that is part of the counts."""
+    """A FineTuneJob that is part of the counts."""
 
     job_uid: str
     """UID of the FineTuneJob."""
-    ended: Time
-    """Time at which the job ended."""
+    ended: Time | None = None
+    """Time at which the job ended. Absent while it runs."""
+    checkpoints: int | None = None
+    """Number of its checkpoints that are part of the counts while it runs. The others are added when it
+    ends."""
+    finals: int | None = None
+    """Number of its final models that are part of the counts while it runs."""
 
 
 class Looks(StatusModel):
-    """How often ended jobs evaluated models on the golden set. The more often the best result on a set is
-    selected, the more it is too high. A repeated job counts again, and a deleted job stays counted."""
+    """How often jobs evaluated models on the golden set. The more often the best result on a set is selected,
+    the more it is too high. A job counts at its first evaluation, and its later evaluations are added when it
+    ends. A repeated job counts again, and a deleted job stays counted."""
 
     golden_sha256: Sha256
     """Digest of the golden set. Another set starts a new count."""
@@ -146,7 +154,7 @@ class Looks(StatusModel):
     """By how many percentage points the best of the final models reads too high at most. Absent if there are
     fewer than two."""
     recent: Annotated[list[CountedJob], Field(max_length=MAX_RECENT_LOOKS)] = []
-    """The jobs that ended last, so that each counts once."""
+    """The jobs that run or ended last, so that each counts once."""
     counted_until: Time | None = None
     """All jobs that ended until this time are part of the counts, although `recent` does not list them."""
 

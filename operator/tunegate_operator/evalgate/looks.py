@@ -1,13 +1,14 @@
 """Count how often jobs evaluated models on the golden set of a gate.
 
-A job counts when it ends, and only once: status lists the jobs that were counted last, and the time until
-which all ended jobs are counted. So the counts stay correct after a restart of the operator, and when a job
-is deleted. A job that is deleted before its end does not count.
+A job counts at its first evaluation, and its later evaluations are added when it ends. So a job that is
+deleted before its end counts too. Status lists the jobs that were counted last, and the time until which all
+ended jobs are counted. So the counts stay correct after a restart of the operator, and when a job is deleted.
+The list has room for MAX_RUNNING_LOOKS running jobs; further ones count when they end.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +16,13 @@ from pydantic import ValidationError
 from tunegate_api.contract import Request
 from tunegate_api.judging.optimism import optimism, optimism_text
 from tunegate_api.meta import Sha256
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, CountedJob, Looks, Record
+from tunegate_api.v1alpha1.evalgate_status import (
+    MAX_RECENT_LOOKS,
+    MAX_RUNNING_LOOKS,
+    CountedJob,
+    Looks,
+    Record,
+)
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import View
@@ -27,28 +34,40 @@ from tunegate_operator.names import REQUEST_KEY, gate_names, request_name
 def with_looks(
     known: Looks | None, gate: str, digest: Sha256, jobs: Sequence[Object], view: View
 ) -> Looks | None:
-    """Return the counts of the golden set that has this ``digest``, with those of the ended ``jobs`` that
-    name ``gate``. Returns None until such a job evaluated a model on it."""
+    """Return the counts of the golden set that has this ``digest``, with those of the ``jobs`` that name
+    ``gate``. Returns None until such a job evaluated a model on it."""
     known = known if known and known.golden_sha256 == digest else None
     new = [
         (job, seen)
         for job in jobs
         if (seen := _looks(gate, job)) and not _is_counted(known, seen) and _has_set(gate, digest, job, view)
     ]
+    present = {job["metadata"]["uid"] for job in jobs}
+    listed = {each.job_uid: each for each in known.recent} if known else {}
+    ended = [(job, seen) for job, seen in new if seen.ended]
+    gone = listed.keys() - present | {seen.job_uid for _, seen in ended}
+    running = sum(each.ended is None and uid not in gone for uid, each in listed.items())
+    started = [(job, seen) for job, seen in new if not seen.ended]
+    new = ended + started[: max(0, MAX_RUNNING_LOOKS - running)]
     if not new:
         return known
+    before = [listed[seen.job_uid] for _, seen in new if seen.job_uid in listed]
     created = [moment(job["metadata"]["creationTimestamp"]) for job, _ in new]
     recent, until = _bounded(
-        [*(known.recent if known else ()), *(seen.job for _, seen in new)],
-        {job["metadata"]["uid"] for job in jobs},
+        [*(listed | {seen.job_uid: seen.entry for _, seen in new}).values()],
+        present,
         known.counted_until if known else None,
     )
     return Looks(
         golden_sha256=digest,
         since=min([*created, *([known.since] if known else [])]),
-        jobs=len(new) + (known.jobs if known else 0),
-        checkpoints=sum(seen.checkpoints for _, seen in new) + (known.checkpoints if known else 0),
-        finals=sum(seen.finals for _, seen in new) + (known.finals if known else 0),
+        jobs=len(new) - len(before) + (known.jobs if known else 0),
+        checkpoints=sum(seen.checkpoints for _, seen in new)
+        - sum(each.checkpoints or 0 for each in before)
+        + (known.checkpoints if known else 0),
+        finals=sum(seen.finals for _, seen in new)
+        - sum(each.finals or 0 for each in before)
+        + (known.finals if known else 0),
         recent=recent,
         counted_until=until,
     )
@@ -69,35 +88,51 @@ def with_message(looks: Looks | None, records: Iterable[Record]) -> Looks | None
 
 
 def has_new_looks(known: Looks | None, gate: str, job: Object) -> bool:
-    """Whether the status of the gate lacks an ended job that evaluated a model."""
+    """Whether the status of the gate lacks a job that evaluated a model, or the end of such a job. A running
+    job is ignored if status has no room for it, so that its progress causes no work."""
     seen = _looks(gate, job)
-    return seen is not None and not _is_counted(known, seen)
+    if seen is None or _is_counted(known, seen):
+        return False
+    running = sum(each.ended is None for each in known.recent) if known else 0
+    return seen.ended is not None or running < MAX_RUNNING_LOOKS
 
 
 @dataclass(frozen=True)
 class _JobLooks:
-    """How often an ended job evaluated models."""
+    """How often a job evaluated models until now."""
 
-    job: CountedJob
+    job_uid: str
+    ended: datetime | None
+    """None while the job runs."""
     checkpoints: int
     finals: int
+
+    @property
+    def entry(self) -> CountedJob:
+        """The job's entry in the status of the gate. That of an ended job needs no counts, because it never
+        counts again."""
+        if self.ended:
+            return CountedJob(job_uid=self.job_uid, ended=self.ended)
+        return CountedJob(job_uid=self.job_uid, checkpoints=self.checkpoints, finals=self.finals)
 
 
 def _is_counted(known: Looks | None, seen: _JobLooks) -> bool:
     if known is None:
         return False
-    is_listed = any(each.job_uid == seen.job.job_uid for each in known.recent)
-    return is_listed or (known.counted_until is not None and seen.job.ended <= known.counted_until)
+    listed = next((each for each in known.recent if each.job_uid == seen.job_uid), None)
+    if seen.ended is None or (listed is not None and listed.ended is None):
+        return listed is not None and seen.ended is None
+    return listed is not None or (known.counted_until is not None and seen.ended <= known.counted_until)
 
 
 def _looks(gate: str, job: Object) -> _JobLooks | None:
-    """Return how often an ended job evaluated models on the set of a gate. Returns None if it runs, if it
-    evaluated none, or if another version wrote its status in another form.
+    """Return how often a job evaluated models on the set of a gate. Returns None if it evaluated none, or if
+    another version wrote its status in another form.
 
     Checkpoints that the status of the job does not list any more count for each gate that it names.
     """
     status: Mapping[str, Any] = job.get("status") or {}
-    if not status.get("completionTime") or gate not in gate_names(job):
+    if gate not in gate_names(job):
         return None
     try:
         listed = sum(_judged(gate, checkpoint) for checkpoint in status.get("checkpoints") or ())
@@ -107,8 +142,8 @@ def _looks(gate: str, job: Object) -> _JobLooks | None:
         return None
     if not checkpoints and not finals:
         return None
-    counted = CountedJob(job_uid=job["metadata"]["uid"], ended=moment(status["completionTime"]))
-    return _JobLooks(counted, checkpoints, finals)
+    ended = status.get("completionTime")
+    return _JobLooks(job["metadata"]["uid"], moment(ended) if ended else None, checkpoints, finals)
 
 
 def _judged(gate: str, evaluated: Mapping[str, Any]) -> bool:
@@ -135,8 +170,13 @@ def _bounded(
 ) -> tuple[list[CountedJob], datetime | None]:
     """Return at most MAX_RECENT_LOOKS entries, and the time until which all ended jobs are counted. Entries
     of deleted jobs are dropped first, because they cannot be counted again, and then those of the jobs that
-    ended first."""
-    order = sorted(entries, key=lambda each: (each.job_uid in present, each.ended, each.job_uid))
+    ended first. Running jobs are never dropped."""
+
+    def key(entry: CountedJob) -> tuple[bool, bool, datetime, str]:
+        ended = entry.ended or datetime.max.replace(tzinfo=UTC)
+        return entry.job_uid in present, entry.ended is None, ended, entry.job_uid
+
+    order = sorted(entries, key=key)
     dropped = order[: max(0, len(order) - MAX_RECENT_LOOKS)]
-    times = [each.ended for each in dropped if each.job_uid in present]
+    times = [each.ended for each in dropped if each.job_uid in present and each.ended]
     return order[len(dropped) :], max([*times, *([until] if until else [])], default=None)
