@@ -27,6 +27,11 @@ def test_required_gates_are_separated_by_commas():
     assert read_settings(LEAST | {"TUNEGATE_REQUIRED_GATES": "a, b,"}).required_gates == ("a", "b")
 
 
+def test_allowed_local_addresses_are_networks():
+    given = LEAST | {"TUNEGATE_ALLOWED_LOCAL_ADDRESSES": "169.254.20.10, fe80::/64"}
+    assert read_settings(given).allowed_local_addresses == ("169.254.20.10/32", "fe80::/64")
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
@@ -35,6 +40,7 @@ def test_required_gates_are_separated_by_commas():
         ({"TUNEGATE_LOG_FORMAT": "xml"}, "TUNEGATE_LOG_FORMAT"),
         ({"TUNEGATE_WORKER": "4"}, "TUNEGATE_WORKER"),
         ({"TUNEGATE_REQUIRED_GATES": "Gate_A"}, "TUNEGATE_REQUIRED_GATES"),
+        ({"TUNEGATE_ALLOWED_LOCAL_ADDRESSES": "localhost"}, "TUNEGATE_ALLOWED_LOCAL_ADDRESSES"),
         ({"POD_IP": ""}, "POD_IP"),
     ],
 )

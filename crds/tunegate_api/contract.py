@@ -43,6 +43,9 @@ MASTER_VARIABLE = "TUNEGATE_MASTER"
 """Environment variable with HOST:PORT of the pod with rank 0 in distributed training."""
 NODE_VARIABLE = "TUNEGATE_NODE"
 """Environment variable with the number of this pod in distributed training, from 0."""
+LOCAL_ADDRESSES_VARIABLE = "TUNEGATE_LOCAL_ADDRESSES"
+"""Environment variable with the networks among loopback and link-local addresses to which a pod may connect,
+separated by commas. If the variable is not set, as on a laptop, a pod may connect to all addresses."""
 REPORT_TOKEN_SECONDS = 3600
 """Lifetime of a token for reports, in seconds. The kubelet renews the token before it expires."""
 

@@ -97,7 +97,11 @@ class Manager:
         await asyncio.to_thread(self._retry, "the CustomResourceDefinitions", self._find_definitions)
         host = report_host(self._settings.report_service, self._settings.pod_namespace)
         report_to = ReportTo(f"https://{host}", authority.certificate.decode())
-        pods = PodSettings(self._settings.trainer_image, report_to)
+        pods = PodSettings(
+            self._settings.trainer_image,
+            report_to,
+            allowed_local_addresses=self._settings.allowed_local_addresses,
+        )
         reconciler = Reconciler(
             self._cluster,
             self._cache,

@@ -3,9 +3,10 @@ explains."""
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tunegate_api.meta import Name
 
@@ -19,6 +20,13 @@ class SettingsError(Exception):
 
 def _comma_list(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _network(text: str) -> str:
+    return str(ip_network(text))
+
+
+LocalNetwork = Annotated[str, AfterValidator(_network)]
 
 
 class Settings(BaseModel):
@@ -38,6 +46,9 @@ class Settings(BaseModel):
     required_gates: Annotated[tuple[Name, ...], BeforeValidator(_comma_list)] = ()
     """The EvalGates that every FineTuneJob must name in ``spec.gates``. The environment variable separates
     them by commas."""
+    allowed_local_addresses: Annotated[tuple[LocalNetwork, ...], BeforeValidator(_comma_list)] = ()
+    """The networks among loopback and link-local addresses, such as 127.0.0.1/32, to which trainer pods may
+    connect. The environment variable separates them by commas."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     workers: int = Field(default=4, ge=1, le=64)

@@ -120,6 +120,7 @@ def test_operator_accepts_the_settings_of_the_chart(helm: Helm) -> None:
         "replicas=2",
         "watchNamespaces={team-a,team-b}",
         "requiredGates={privacy,policy}",
+        "allowedLocalAddresses={169.254.20.10/32,::1/128}",
         "log.level=DEBUG",
         "workers=8",
     )
@@ -127,6 +128,7 @@ def test_operator_accepts_the_settings_of_the_chart(helm: Helm) -> None:
     settings = read_settings(given)
     assert settings.watch_namespaces == ("team-a", "team-b")
     assert settings.required_gates == ("privacy", "policy")
+    assert settings.allowed_local_addresses == ("169.254.20.10/32", "::1/128")
     assert (settings.log_format, settings.log_level, settings.workers) == ("json", "DEBUG", 8)
     assert settings.report_service == "tunegate-reports"
 

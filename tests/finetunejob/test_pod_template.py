@@ -1,6 +1,7 @@
 """The specs of pods have the security settings of the operator and the settings of ``spec.podTemplate``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from support.world import World, plan_for
 from tunegate_api.contract import GateRequest, Request, Role
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import find_problems
-from tunegate_operator.children.job import PodSettings, ReportTo
+from tunegate_operator.children.job import JobOwner, PodNeeds, PodSettings, ReportTo, build_job
+from tunegate_operator.children.volumes import PodVolumes
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.build import child_job
 from tunegate_operator.names import Step
 
 PODS = PodSettings("trainer:test", ReportTo("https://tunegate.default:443", "PEM"))
 UID = "0f7c9c1e-0000-4000-8000-000000000001"
+LOCAL_ADDRESSES = {"name": "TUNEGATE_LOCAL_ADDRESSES", "value": ""}
+"""The variable with which a pod refuses connections to all loopback and link-local addresses."""
 
 
 def template_of(role: Role, *, gates: Sequence[GateRequest] = (), **spec: Any) -> Object:
@@ -179,13 +183,15 @@ def test_cleanup_pod_keeps_node_selector_but_no_user_volumes():
     spec = template_of(Role.CLEANUP, podTemplate=wanted)["spec"]
     assert spec["nodeSelector"] == wanted["nodeSelector"]
     assert {volume["name"] for volume in spec["volumes"]} == {"request", "workspace", "tmp"}
-    assert spec["containers"][0]["env"] == []
+    assert spec["containers"][0]["env"] == [LOCAL_ADDRESSES]
 
 
 def test_track_pod_is_small_and_has_the_tracker_variables():
     wanted = finetunejob()["spec"]["podTemplate"]
     template = template_of(Role.TRACK, podTemplate=wanted, resources={"accelerator": "GPU", "cpu": "8"})
-    assert wanted["env"] == container(template)["env"], "a proxy or an address, and no report address"
+    assert [LOCAL_ADDRESSES, *wanted["env"]] == container(template)["env"], (
+        "a proxy or an address, and no report address"
+    )
     assert wanted["volumes"][0] in template["spec"]["volumes"], "a certificate"
     assert container(template)["resources"]["limits"] == {"memory": "1Gi"}
 
@@ -196,7 +202,21 @@ def test_pod_without_a_pod_template_has_no_extra_fields():
     assert "nodeSelector" not in template["spec"]
     assert template["spec"]["terminationGracePeriodSeconds"] == 120
     names = [variable["name"] for variable in container(template)["env"]]
-    assert names == ["TUNEGATE_REPORT_URL", "TUNEGATE_REPORT_CA"]
+    assert names == ["TUNEGATE_REPORT_URL", "TUNEGATE_REPORT_CA", "TUNEGATE_LOCAL_ADDRESSES"]
+
+
+def test_pod_gets_the_local_addresses_that_an_administrator_allows():
+    owner = JobOwner("FineTuneJob", "orders", "default", UID, {})
+    needs = PodNeeds("trainer:test", PodVolumes())
+
+    def variables(pods: PodSettings) -> list[Object]:
+        job = build_job(owner, Step(Role.DATA), 1, needs, pods)
+        found: list[Object] = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        return found
+
+    allowed = replace(PODS, allowed_local_addresses=("169.254.20.10/32", "::1/128"))
+    assert variables(allowed) == [LOCAL_ADDRESSES | {"value": "169.254.20.10/32,::1/128"}]
+    assert variables(replace(allowed, on_one_machine=True)) == [], "on a laptop, local servers are normal"
 
 
 def test_cpu_training_sets_threads_to_the_cpu_limit():

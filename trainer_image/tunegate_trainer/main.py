@@ -35,6 +35,7 @@ from tunegate_trainer.process.errors import (
     is_out_of_memory,
 )
 from tunegate_trainer.process.interruption import Interrupted, Interruption, Superseded
+from tunegate_trainer.process.local_addresses import refuse_local_addresses
 from tunegate_trainer.process.packages import hide
 from tunegate_trainer.tracking.process import start_trackers
 
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
+    refuse_local_addresses()
     context = Context(
         role=Role(parsed.role),
         attempt=parsed.attempt,

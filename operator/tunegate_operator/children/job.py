@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from tunegate_api import API_VERSION, GROUP
 from tunegate_api.contract import (
     DEFAULT_ROOT,
+    LOCAL_ADDRESSES_VARIABLE,
     MASTER_VARIABLE,
     NODE_VARIABLE,
     PERMANENT_EXIT_CODES,
@@ -117,7 +118,9 @@ class PodSettings:
     in the user's environment instead."""
     on_one_machine: bool = False
     """Whether all pods run on this machine, as on a laptop: they share its network and its files, and have no
-    DNS names."""
+    DNS names. They may connect to servers on this machine."""
+    allowed_local_addresses: tuple[str, ...] = ()
+    """The networks among loopback and link-local addresses to which pods in a cluster may connect."""
 
     def command_arguments(self, name: str, namespace: str) -> str:
         """Return the arguments that name a job in a ``tunegate`` command. On a laptop, there are no
@@ -185,6 +188,7 @@ def _pod_template(
         "args": [str(step.role), *stage_args, "--attempt", str(attempt), *needs.args],
         "env": [
             *_report_address(needs, settings),
+            *_local_addresses(settings),
             *_threads(needs),
             *(_master(owner, step, attempt, settings) if needs.nodes > 1 else []),
             *needs.environment,
@@ -251,6 +255,12 @@ def _report_address(needs: PodNeeds, settings: PodSettings) -> list[Object]:
         {"name": REPORT_URL_VARIABLE, "value": url},
         {"name": REPORT_CA_VARIABLE, "value": settings.report_to.authority},
     ]
+
+
+def _local_addresses(settings: PodSettings) -> list[Object]:
+    if settings.on_one_machine:
+        return []
+    return [{"name": LOCAL_ADDRESSES_VARIABLE, "value": ",".join(settings.allowed_local_addresses)}]
 
 
 def _threads(needs: PodNeeds) -> list[Object]:

@@ -14,7 +14,8 @@ from typing import TypeVar
 import httpx2
 
 from tunegate_api.backoff import backoff_pauses
-from tunegate_trainer.process.errors import UnreachableError
+from tunegate_trainer.process.errors import UnreachableError, UserError
+from tunegate_trainer.process.local_addresses import LocalAddressError, find_local_address
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -79,7 +80,10 @@ class Retries:
 
     def wait(self, error: TransientError) -> None:
         """Wait before the next retry, and at least as long as the server asks. Raises
-        :class:`UnreachableError` after the last one."""
+        :class:`UnreachableError` after the last one, and :class:`UserError` if this pod may not connect to
+        the server."""
+        if refused := find_local_address(error):
+            raise local_address_refused(self._field, refused) from error
         self._failed += 1
         if self._failed > MAX_RETRIES:
             raise UnreachableError(
@@ -108,6 +112,15 @@ def transient_http_errors() -> Iterator[None]:
         yield
     except httpx2.RequestError as error:
         raise TransientError(f"the connection failed ({type(error).__name__})") from error
+
+
+def local_address_refused(field: str, refused: LocalAddressError) -> UserError:
+    """Return the error for an address that pods may not connect to. ``field`` names the address."""
+    return UserError(
+        f"{field}: {refused}",
+        "use the address of another server, or ask an administrator to allow this one with the Helm value "
+        "allowedLocalAddresses",
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -12,11 +12,12 @@ import httpx2
 
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.data.excerpts import masked_text, one_line
-from tunegate_trainer.fetch.network import is_loopback, retry_after, tls
+from tunegate_trainer.fetch.network import is_loopback, local_address_refused, retry_after, tls
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, TrainerError, UserError
+from tunegate_trainer.process.local_addresses import find_local_address
 
 KEY = "OPENAI_API_KEY"
 """The key of the Secret with the API key."""
@@ -145,13 +146,16 @@ class ChatServer:
 
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:
-        """Limit the duration of a request, and turn errors of the connection into :class:`FaultError`."""
+        """Limit the duration of a request, and turn errors of the connection into :class:`FaultError`. Raises
+        :class:`UserError` for a server that pods may not connect to."""
         try:
             async with asyncio.timeout(self._seconds):
                 yield
         except (TimeoutError, httpx2.ReadTimeout) as error:
             raise FaultError(Fault.TIMED_OUT, "the server did not answer in time") from error
         except httpx2.RequestError as error:
+            if refused := find_local_address(error):
+                raise local_address_refused(f"{self.field}.url", refused) from error
             text = f"the connection failed ({type(error).__name__})"
             raise FaultError(Fault.UNREACHABLE, text) from error
 

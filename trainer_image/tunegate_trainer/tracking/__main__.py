@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from tunegate_api.contract import Role
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import CredentialsError
+from tunegate_trainer.process.local_addresses import refuse_local_addresses
 from tunegate_trainer.report.collect import collect
 from tunegate_trainer.tracking.runs import runs_of
 from tunegate_trainer.tracking.trackers import Tracker, open_tracker, prepare_environment
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     for number in (signal.SIGINT, signal.SIGTERM):  # the pod's main process decides when to end
         signal.signal(number, signal.SIG_IGN)
+    refuse_local_addresses()
     context = Context(options.role)
     try:
         credentials = prepare_environment(context, name)
