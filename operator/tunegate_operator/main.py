@@ -9,7 +9,7 @@ from typing import Any
 import kopf
 
 from tunegate_operator.engine.clock import SystemClock
-from tunegate_operator.engine.connection import connect
+from tunegate_operator.engine.connection import OPERATOR_AGENT, connect
 from tunegate_operator.engine.kubernetes import OWN_RESOURCES, REQUEST_SECONDS, KubernetesCluster, Resource
 from tunegate_operator.logs import set_up_logs
 from tunegate_operator.manager import Manager
@@ -67,7 +67,7 @@ def main() -> int:
     )
     manager = Manager(settings, cluster, clock, give_up)
     registry = routes(cluster)
-    kopf.on.login(registry=registry)(kopf.login_via_client)
+    kopf.on.login(registry=registry)(log_in)
     kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(_calling(start))
     kopf.on.cleanup(registry=registry)(_calling(end))
     kopf.run(
@@ -79,6 +79,20 @@ def main() -> int:
         stop_flag=stop,
     )
     return 1 if lost.is_set() else 0
+
+
+class _Connection(kopf.ConnectionInfo):
+    """The connection of Kopf, whose requests name the operator instead of Kopf."""
+
+    def as_http_headers(self) -> dict[str, str]:
+        return super().as_http_headers() | {"User-Agent": OPERATOR_AGENT}
+
+
+def log_in(**arguments: Any) -> kopf.ConnectionInfo | None:
+    """Return the credentials for Kopf: those of the pod's service account or, outside a pod, of the user's
+    kubeconfig."""
+    found = kopf.login_via_client(**arguments)
+    return found and _Connection(**vars(found))
 
 
 def routes(cluster: KubernetesCluster) -> kopf.OperatorRegistry:

@@ -7,6 +7,12 @@ from pathlib import Path
 from kubernetes import client, config
 from kubernetes.config import kube_config
 
+from tunegate_api import __version__
+
+OPERATOR_AGENT = f"tunegate-operator/{__version__}"
+USER_AGENT = f"tunegate/{__version__}"
+"""The names of the operator and of the command in the header User-Agent, in the API server's audit log. The
+part before the slash is also the field manager of what they write."""
 DEFAULT_NAMESPACE = "default"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _IN_CLUSTER = "in-cluster"
@@ -33,7 +39,7 @@ def connect(threads: int) -> client.ApiClient:
         config.load_incluster_config(configuration)
     except config.ConfigException:
         config.load_kube_config(client_configuration=configuration)
-    return _api_client(configuration, threads)
+    return _api_client(configuration, threads, OPERATOR_AGENT)
 
 
 def connect_user(kubeconfig: str | None, context: str | None, threads: int) -> UserConnection:
@@ -49,7 +55,9 @@ def connect_user(kubeconfig: str | None, context: str | None, threads: int) -> U
             config.load_incluster_config(configuration)
         except config.ConfigException as error:
             raise config.ConfigException("there is no kubeconfig") from error
-        return UserConnection(_api_client(configuration, threads), _IN_CLUSTER, _namespace_of_pod())
+        return UserConnection(
+            _api_client(configuration, threads, USER_AGENT), _IN_CLUSTER, _namespace_of_pod()
+        )
     merged = kube_config.KubeConfigMerger(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)
     if merged.config is None:
         raise config.ConfigException(f"there is no kubeconfig {kubeconfig or ''}".strip())
@@ -59,13 +67,15 @@ def connect_user(kubeconfig: str | None, context: str | None, threads: int) -> U
     loader.load_and_set(configuration)
     chosen = loader.current_context
     namespace = chosen["context"].get("namespace") or DEFAULT_NAMESPACE
-    return UserConnection(_api_client(configuration, threads), chosen["name"], namespace)
+    return UserConnection(_api_client(configuration, threads, USER_AGENT), chosen["name"], namespace)
 
 
-def _api_client(configuration: client.Configuration, threads: int) -> client.ApiClient:
+def _api_client(configuration: client.Configuration, threads: int, agent: str) -> client.ApiClient:
     configuration.connection_pool_maxsize = threads
     configuration.retries = False
-    return client.ApiClient(configuration)
+    api = client.ApiClient(configuration)
+    api.user_agent = agent
+    return api
 
 
 def _has_kubeconfig() -> bool:

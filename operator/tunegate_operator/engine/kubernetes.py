@@ -94,6 +94,7 @@ which are deleted with their owner, and Namespaces, which are read when a job st
 _RESOURCES = OWN_RESOURCES | CHILD_RESOURCES | _UNWATCHED
 _EVENTS = Resource("v1", "events")
 _JSON = "application/json"
+_WRITES = ("POST", "PUT", "PATCH")
 _MERGE_PATCH = "application/merge-patch+json"
 _METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -107,7 +108,8 @@ class KubernetesCluster:
 
     Lists read only the objects in ``namespaces``; if this is empty, they read all namespaces.
     ``instance`` names this process in Events, for example by its pod. ``seconds`` is the timeout of a
-    request.
+    request. The user agent of ``api`` names the program, and its part before the slash the field manager of
+    what it writes.
     ``on_request`` is called after each request with its method, the resource such as "jobs", and the HTTP
     status, which is 0 if there was no answer.
     """
@@ -348,7 +350,13 @@ class KubernetesCluster:
     ) -> Any:
         """Send a request and return the open response, whatever its status. Raises ApiException and urllib3's
         errors."""
-        headers = {"Accept": accept, "Content-Type": content_type}
+        headers = {
+            "Accept": accept,
+            "Content-Type": content_type,
+            "User-Agent": self._api.user_agent,
+        }
+        if method in _WRITES:
+            query = {**(query or {}), "fieldManager": self._api.user_agent.partition("/")[0]}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._api.configuration.host + path
         if query:
