@@ -190,7 +190,7 @@ def test_unauthenticated_connection_uses_little_memory(engine):
                 connection.sendall(body)
         gc.collect()
         held_bytes, _ = tracemalloc.get_traced_memory()
-    assert held_bytes / count < 160_000
+    assert held_bytes / count < 400_000, "256 KiB of it are the buffer of asyncio's TLS"
 
 
 class BlockedReviews(FakeAuthenticator):

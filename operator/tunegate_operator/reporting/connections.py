@@ -8,7 +8,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ ACCEPT_PAUSE = 1.0
 
 
 BUFFER_BYTES = 16 * 1024
-"""Size of the TLS and socket buffers of each connection. With asyncio's default of 256 KiB, 500 unknown
-clients would need 266 MB."""
+"""Size of the buffers of a connection before and after TLS. The buffer of asyncio's TLS itself has 256 KiB
+and cannot be changed, so a connection takes 335 KB."""
 
 MAX_HEADER_BYTES = 64 * 1024
 """Limit for the bytes that a connection sends up to the end of its request's headers. A pod's token has about
@@ -34,7 +33,8 @@ MAX_HEADER_BYTES = 64 * 1024
 class Limits:
     """Limits for the clients of the report address. Times are in seconds."""
 
-    connections: int = 512
+    connections: int = 256
+    """The most connections, which take 86 MB."""
     per_source: int = 128
     """The most connections from one source address. All pods of a node may share one address, so a hundred
     pods behind one address can report at once."""
@@ -157,21 +157,16 @@ class Connections:
         """Serve one connection until it is closed or a deadline expires."""
         loop, limits, inner = asyncio.get_running_loop(), self._limits, self._protocol()
         connection = self._open[inner] = _Connection(inner, source)
-        handshake: asyncio.Future[None] = loop.create_future()
-        tls = _Tls(
-            loop,
-            connection,
-            self._tls,
-            handshake,
-            server_side=True,
-            ssl_handshake_timeout=limits.handshake,  # type: ignore[arg-type]  # a float is fine
-            ssl_shutdown_timeout=limits.tls_close,
-        )
         transport: asyncio.Transport | None = None
         try:
             async with asyncio.timeout(limits.connection):
-                transport, _ = await loop.connect_accepted_socket(lambda: tls, connected)
-                await handshake
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: connection,
+                    connected,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=limits.handshake,
+                    ssl_shutdown_timeout=limits.tls_close,
+                )
                 async with asyncio.timeout(limits.headers):
                     await connection.has_headers.wait()
                 if connection.has_too_large_headers:
@@ -183,12 +178,6 @@ class Connections:
             if transport:
                 transport.abort()
             del self._open[inner]
-
-
-class _Tls(SSLProtocol):
-    """asyncio's TLS protocol with a smaller read buffer."""
-
-    max_size = BUFFER_BYTES
 
 
 class _Connection(asyncio.Protocol):
