@@ -117,6 +117,15 @@ def gate_names(job: Mapping[str, Any]) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
+def judged_names(job: Mapping[str, Any]) -> set[str]:
+    """Return the names of the EvalGates that judged the final model of a FineTuneJob. The status may be
+    invalid."""
+    status = job.get("status")
+    final = status.get("final") if isinstance(status, dict) else None
+    names = [gate.get("name") for gate in _dicts(final.get("gates") if isinstance(final, dict) else None)]
+    return {name for name in names if isinstance(name, str)}
+
+
 def _dicts(value: object) -> list[dict[str, Any]]:
     """Return the dicts of a list; no dicts if the value is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -284,6 +284,38 @@ def test_objects_are_found_by_the_objects_that_they_wait_for() -> None:
     assert waiting("safety") == ["first"]
 
 
+def test_objects_are_found_by_the_objects_whose_decisions_read_them_in_order() -> None:
+    cache = Cache()
+    gate = Key("EvalGate", "default", "golden")
+    cache.add_index(lambda obj: [(gate, obj["spec"])] if obj["kind"] == "FineTuneJob" else [])
+
+    def put(name: str, version: int, ended: str) -> None:
+        cache.put(make(name, name, version, kind="FineTuneJob") | {"spec": ended})
+
+    def indexed(after: str = "") -> list[tuple[str, str]]:
+        return [(key.name, position) for key, position in cache.indexed(gate, "FineTuneJob", after)]
+
+    put("late", 1, "12:00")
+    put("early", 2, "10:00")
+    put("same", 3, "10:00")
+    cache.put(make("pod", "pod", 4, kind="Pod") | {"spec": "11:00"})
+    assert indexed() == [("early", "10:00"), ("same", "10:00"), ("late", "12:00")]
+    assert indexed(after="10:00") == [("late", "12:00")]
+    put("early", 5, "13:00")
+    cache.remove("same")
+    assert indexed() == [("late", "12:00"), ("early", "13:00")]
+    cache.remove("late")
+    cache.remove("early")
+    assert indexed() == []
+
+
+def test_index_must_be_added_to_an_empty_cache() -> None:
+    cache = Cache()
+    cache.put(make("a", "1", 1))
+    with pytest.raises(RuntimeError, match="would be missing"):
+        cache.add_index(lambda _: [])
+
+
 def test_objects_that_wait_must_be_indexed_from_the_beginning() -> None:
     cache = Cache()
     with pytest.raises(LookupError, match="call index_waiting"):

@@ -66,6 +66,10 @@ class FunctionController:
         del obj
         return []
 
+    def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
+        del obj
+        return []
+
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
         return self.concerned if changed["kind"] == "EvalGate" else []
 

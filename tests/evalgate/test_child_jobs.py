@@ -115,6 +115,9 @@ class JudgingController:
     def waits_for(self, _obj: Object) -> Iterable[Key]:
         return []
 
+    def index(self, _obj: Object) -> Iterable[tuple[Key, str]]:
+        return []
+
     def concerns(self, _changed: Object, _view: View) -> Iterable[Key]:
         return []
 

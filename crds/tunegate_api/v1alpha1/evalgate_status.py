@@ -154,9 +154,10 @@ class Looks(StatusModel):
     """By how many percentage points the best of the final models reads too high at most. Absent if there are
     fewer than two."""
     recent: Annotated[list[CountedJob], Field(max_length=MAX_RECENT_LOOKS)] = []
-    """The jobs that run or ended last, so that each counts once."""
+    """The jobs that run or ended last, so that each is read and counted once."""
     counted_until: Time | None = None
-    """All jobs that ended until this time are part of the counts, although `recent` does not list them."""
+    """All jobs that ended until this time were read. They are part of the counts if they evaluated a model on
+    the set, although `recent` does not list them."""
 
 
 class EvalGateStatus(StatusModel):

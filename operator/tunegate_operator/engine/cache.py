@@ -1,4 +1,5 @@
-"""Cache the objects of the cluster, indexed by name, kind, phase, owner, and what they wait for.
+"""Cache the objects of the cluster, indexed by name, kind, phase, owner, what they wait for, and whose
+decisions read them.
 
 Watches, lists and the answers to the operator's own requests update the cache.
 """
@@ -10,11 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tunegate_operator.engine.cached_object import CachedObject, IndexEntry, WaitsFor, read_sorted
+from tunegate_operator.engine.cached_object import (
+    CachedObject,
+    IndexEntry,
+    IndexFunction,
+    WaitsFor,
+    read_sorted,
+)
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.content_cache import CONTENT_BYTES, ContentCache
 from tunegate_operator.engine.controller import EventsAbout, Refusal
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
+from tunegate_operator.engine.ordered_index import OrderedIndex
 from tunegate_operator.engine.owners import Owner, controlling_owner
 from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
@@ -55,6 +63,8 @@ class Cache:
         self._uids: dict[Key, str] = {}
         self._index: dict[IndexEntry, set[str]] = defaultdict(set)
         self._waits_for: dict[str, WaitsFor] = {}
+        self._index_functions: list[IndexFunction] = []
+        self._ordered: OrderedIndex[tuple[str, Key]] = OrderedIndex()
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
@@ -90,6 +100,11 @@ class Cache:
         if kind not in self._waits_for:
             raise LookupError(f"call index_waiting to find the {kind}s that wait for another object")
         return [held.key for held in sorted(self._find((kind, key)), key=lambda held: held.first_seen)]
+
+    def indexed(self, key: Key, kind: str, after: str = "") -> list[tuple[Key, str]]:
+        with self._lock:
+            found = self._ordered.after((kind, key), after)
+            return [(self._objects[uid].key, position) for position, uid in found]
 
     def all_of_kind(self, kind: str) -> list[Object]:
         """Return the objects of a kind in all namespaces."""
@@ -153,9 +168,18 @@ class Cache:
         """Index the objects of ``kind`` by the objects that they may wait for, for :meth:`waiting_for`. The
         cache must be empty."""
         with self._lock:
-            if self._objects:
-                raise RuntimeError("cached objects would be missing in the index")
+            self._check_empty()
             self._waits_for[kind] = waits_for
+
+    def add_index(self, index: IndexFunction) -> None:
+        """Index objects for :meth:`indexed`. The cache must be empty."""
+        with self._lock:
+            self._check_empty()
+            self._index_functions.append(index)
+
+    def _check_empty(self) -> None:
+        if self._objects:
+            raise RuntimeError("cached objects would be missing in the index")
 
     def apply(self, event: WatchEvent) -> bool:
         """Apply a watch event. Returns whether the objects that the event concerns must be reconciled.
@@ -306,11 +330,14 @@ class Cache:
         else:
             self._added += 1
         first_seen = held.first_seen if held else self._added
-        new = CachedObject(uid, key, version, owner, phase, waits_for, first_seen, text)
+        indexed = tuple(entry for index in self._index_functions for entry in index(obj))
+        new = CachedObject(uid, key, version, owner, phase, waits_for, indexed, first_seen, text)
         self._objects[uid] = new
         self._uids[key] = uid
         for entry in new.index_entries():
             self._index[entry].add(uid)
+        for reader, position in indexed:
+            self._ordered.add((key.kind, reader), position, uid)
         return _Freshness.NEW
 
     def _namesake(self, obj: Object) -> CachedObject | None:
@@ -336,6 +363,8 @@ class Cache:
             self._index[entry].discard(held.uid)
             if not self._index[entry]:
                 del self._index[entry]
+        for reader, position in held.indexed:
+            self._ordered.discard((held.key.kind, reader), position, held.uid)
 
     def _record_deletion(self, uid: str, owner: Owner | None, version: int) -> None:
         before = self._deleted.get(uid, _NO_DELETION)

@@ -9,6 +9,8 @@ from tunegate_operator.engine.owners import Owner
 
 WaitsFor = Callable[[Object], Iterable[Key]]
 """Returns the keys of the objects that an object may wait for, see ``controller.Controller.waits_for``."""
+IndexFunction = Callable[[Object], Iterable[tuple[Key, str]]]
+"""Returns the keys and positions of an object in the index, see ``controller.Controller.index``."""
 IndexEntry = tuple[str, str] | tuple[str, str, str | None] | Owner | tuple[str, Key]
 """What objects are found by: kind and namespace, also with a phase; the controlling owner; or kind, and the
 key of an object that they may wait for."""
@@ -25,6 +27,8 @@ class CachedObject:
     phase: str | None
     waits_for: tuple[Key, ...]
     """Keys of the objects that this object may wait for."""
+    indexed: tuple[tuple[Key, str], ...]
+    """Keys of objects whose decisions read this object, each with the position of this object."""
     first_seen: int
     """Number of objects that the cache had added when it added this object."""
     text: bytes

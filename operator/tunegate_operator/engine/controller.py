@@ -186,6 +186,12 @@ class View(Protocol):
         :meth:`Controller.waits_for`. The object need not exist."""
         ...
 
+    def indexed(self, key: Key, kind: str, after: str = "") -> list[tuple[Key, str]]:
+        """Return the keys of the objects of ``kind`` that the decision about the object ``key`` reads, with
+        their positions, in order: see :meth:`Controller.index`. With ``after``, return only those with a
+        higher position. The object need not exist."""
+        ...
+
     def read_namespace(self, name: str) -> Object | None:
         """Read a Namespace from the cluster; None if it does not exist. On a laptop there are no Namespaces.
 
@@ -222,6 +228,13 @@ class Controller(Protocol):
     def waits_for(self, obj: Object) -> Iterable[Key]:
         """Return the keys of objects that ``obj``, an object of this controller's kind, names and may wait
         for. The cache indexes ``obj`` by these keys for :meth:`View.waiting_for`. The spec may be invalid."""
+        ...
+
+    def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
+        """Return the keys of objects of this controller's kind whose decisions read ``obj``, an object of any
+        kind, each with the position of ``obj`` among the objects that this decision reads. The cache indexes
+        ``obj`` by these keys for :meth:`View.indexed`, so no decision looks through a namespace. The spec and
+        the status may be invalid."""
         ...
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:

@@ -96,6 +96,7 @@ class Reconciler:
         self._controllers = {controller.kind: controller for controller in controllers}
         for controller in self._controllers.values():
             cache.index_waiting(controller.kind, controller.waits_for)
+            cache.add_index(controller.index)
         self._clock = clock
         self._progress_interval = progress_interval
         self._observe = observe

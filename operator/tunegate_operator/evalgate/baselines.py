@@ -7,19 +7,16 @@ from pydantic import ValidationError
 
 from tunegate_api.v1alpha1.evalgate_status import MAX_BASELINES, RecordedBaseline
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.names import gate_names
 
 
-def with_baselines(
-    known: Sequence[RecordedBaseline], gate: str, jobs: Iterable[Object]
-) -> list[RecordedBaseline]:
-    """Return the ``known`` baselines, and the baselines in the status of the ``jobs`` that name ``gate``.
+def with_baselines(known: Sequence[RecordedBaseline], jobs: Iterable[Object]) -> list[RecordedBaseline]:
+    """Return the ``known`` baselines, and the baselines in the status of the ``jobs``, which name the gate.
 
     The baselines of the newest jobs come first, and at most MAX_BASELINES are kept. A baseline has the
     creation time of the newest job that lists it, so the same jobs always give the same list. The status of a
     job can be trusted, because only the operator writes it.
     """
-    found = [baseline for job in jobs if gate in gate_names(job) for baseline in _baselines(job)]
+    found = [baseline for job in jobs for baseline in _baselines(job)]
     latest: dict[tuple[str, str], RecordedBaseline] = {}
     for baseline in (*known, *found):
         identity = (baseline.key, baseline.sha256)

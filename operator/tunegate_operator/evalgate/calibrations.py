@@ -7,19 +7,18 @@ from pydantic import ValidationError
 from tunegate_api.v1alpha1.error_rate_status import JobErrorRate, RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate_status import MAX_CALIBRATIONS
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.names import gate_names
 
 
 def with_calibrations(
     known: Sequence[RecordedErrorRate], gate: str, jobs: Iterable[Object]
 ) -> list[RecordedErrorRate]:
-    """Return the ``known`` error rates, and those in the status of the ``jobs`` that name ``gate``.
+    """Return the ``known`` error rates, and those in the status of the ``jobs``.
 
     There is one for each base model, golden set, scoring and thresholds: that of the newest job. The newest
     come first, and at most MAX_CALIBRATIONS are kept. Only the newest lists flaky cases. The same jobs always
     give the same list. The status of a job can be trusted, because only the operator writes it.
     """
-    found = [rate for job in jobs if gate in gate_names(job) for rate in _measured(job, gate)]
+    found = [rate for job in jobs for rate in _measured(job, gate)]
     latest: dict[tuple[str, str, str, str], RecordedErrorRate] = {}
     for rate in (*known, *found):
         measured = (rate.base_digest, rate.golden_sha256, rate.scoring, rate.thresholds)

@@ -11,10 +11,11 @@ from tunegate_operator.engine.problems import problems_of
 from tunegate_operator.evalgate.baselines import with_baselines
 from tunegate_operator.evalgate.calibrations import with_calibrations
 from tunegate_operator.evalgate.decide import decide, refuse
+from tunegate_operator.evalgate.jobs import index_job
 from tunegate_operator.evalgate.looks import has_new_looks
 from tunegate_operator.evalgate.observe import Unreadable, observe
 from tunegate_operator.evalgate.records import read_records
-from tunegate_operator.names import gate_names
+from tunegate_operator.names import judged_names
 
 
 class EvalGateController:
@@ -29,6 +30,7 @@ class EvalGateController:
             return None
         status, problems = parse_status(obj, EvalGateStatus), problems_of(obj)
         warnings: tuple[Event, ...] = ()
+        is_more = False
         if problems:
             meta = ObjectMeta.model_validate(obj["metadata"])
             status, actions = refuse(meta, status, read_records(meta, view), problems, now)
@@ -36,31 +38,39 @@ class EvalGateController:
             observed = observe(EvalGate.model_validate(obj | {"status": status}), view)
             status, actions = decide(observed, now)
             warnings = tuple(map(_about_results, observed.unreadable[:1]))
-        return Decision(status.to_wire(), actions, warnings=warnings)
+            is_more = observed.is_more and not actions  # after the actions, there is another decision
+        requeue_after = 0.0 if is_more else None
+        return Decision(status.to_wire(), actions, warnings=warnings, requeue_after=requeue_after)
 
     def waits_for(self, obj: Object) -> Iterable[Key]:
         """Return no keys: :meth:`concerns` finds the gates that a changed object concerns."""
         del obj
         return ()
 
+    def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
+        """Return the gates that have something to record from a FineTuneJob."""
+        return index_job(obj) if obj["kind"] == "FineTuneJob" else ()
+
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the gates that a changed object concerns.
 
         A ConfigMap concerns the gates whose golden set or safety set it contains. A FineTuneJob concerns the
-        gates that judged its final model, and those of its gates that do not list all cached baselines and
-        error rates of the job, or do not count all models that it evaluated, yet."""
+        gates that have something to record from it: if it ended, all of them; otherwise those that judged its
+        final model, and those that do not list all cached baselines and error rates of the job, or do not
+        count all models that it evaluated, yet."""
         namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
         if changed["kind"] == "ConfigMap":
             gates = view.of_kind(self.kind, namespace)
             return [Key.of(gate) for gate in gates if name in _config_maps(gate)]
         if changed["kind"] == "FineTuneJob":
-            status = changed.get("status") or {}
-            judged = {result["name"] for result in (status.get("final") or {}).get("gates", [])}
-            if not judged and not any(map(status.get, ("baselines", "calibrations", "checkpoints"))):
-                return []
-            named = [view.get(Key(self.kind, namespace, gate)) for gate in gate_names(changed) - judged]
-            new = {gate["metadata"]["name"] for gate in named if gate and _has_news(gate, changed)}
-            return [Key(self.kind, namespace, gate) for gate in sorted(judged | new)]
+            keys, judged = [key for key, _ in self.index(changed)], judged_names(changed)
+            if (changed.get("status") or {}).get("completionTime"):
+                return keys  # not compared, because an operator that starts lists thousands of ended jobs
+            return [
+                key
+                for key in keys
+                if key.name in judged or ((gate := view.get(key)) and _has_news(gate, changed))
+            ]
         return []
 
 
@@ -83,7 +93,7 @@ def _has_news(gate: Object, job: Object) -> bool:
     except UnreadableStatusError:
         return False
     return (
-        with_baselines(known.baselines, name, [job]) != known.baselines
+        with_baselines(known.baselines, [job]) != known.baselines
         or with_calibrations(known.calibrations, name, [job]) != known.calibrations
         or has_new_looks(known.looks, name, job)
     )

@@ -1,9 +1,10 @@
 """Count how often jobs evaluated models on the golden set of a gate.
 
 A job counts at its first evaluation, and its later evaluations are added when it ends. So a job that is
-deleted before its end counts too. Status lists the jobs that were counted last, and the time until which all
-ended jobs are counted. So the counts stay correct after a restart of the operator, and when a job is deleted.
-The list has room for MAX_RUNNING_LOOKS running jobs; further ones count when they end.
+deleted before its end counts too. Status lists the jobs that were read last, and the time until which all
+ended jobs were read. So the counts stay correct after a restart of the operator, and when a job is deleted,
+and no decision reads all jobs again. The list has room for MAX_RUNNING_LOOKS running jobs; further ones count
+when they end.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,20 +29,22 @@ from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment
 from tunegate_operator.engine.owners import Owner
-from tunegate_operator.names import REQUEST_KEY, gate_names, request_name
+from tunegate_operator.names import REQUEST_KEY, request_name
 
 
 def with_looks(
     known: Looks | None, gate: str, digest: Sha256, jobs: Sequence[Object], view: View
 ) -> Looks | None:
-    """Return the counts of the golden set that has this ``digest``, with those of the ``jobs`` that name
-    ``gate``. Returns None until such a job evaluated a model on it."""
+    """Return the counts of the golden set that has this ``digest``, with those of the ``jobs``, which name
+    ``gate``. Ended jobs must be complete: from the time of :func:`counted_until` to the end of the last one.
+
+    Returns None until such a job evaluated a model on the set. Ended jobs that evaluated none are listed too
+    once they are so many that they would be read too often.
+    """
     known = known if known and known.golden_sha256 == digest else None
-    new = [
-        (job, seen)
-        for job in jobs
-        if (seen := _looks(gate, job)) and not _is_counted(known, seen) and _has_set(gate, digest, job, view)
-    ]
+    unread = [(job, seen) for job in jobs if (seen := _looks(gate, job)) and not _is_counted(known, seen)]
+    new = [(job, seen) for job, seen in unread if seen.has_any and _has_set(gate, digest, job, view)]
+    others = [(job, seen) for job, seen in unread if seen.ended and (job, seen) not in new]
     present = {job["metadata"]["uid"] for job in jobs}
     listed = {each.job_uid: each for each in known.recent} if known else {}
     ended = [(job, seen) for job, seen in new if seen.ended]
@@ -49,18 +52,18 @@ def with_looks(
     running = sum(each.ended is None and uid not in gone for uid, each in listed.items())
     started = [(job, seen) for job, seen in new if not seen.ended]
     new = ended + started[: max(0, MAX_RUNNING_LOOKS - running)]
-    if not new:
+    if not new and len(listed) + len(others) <= MAX_RECENT_LOOKS:
         return known
     before = [listed[seen.job_uid] for _, seen in new if seen.job_uid in listed]
-    created = [moment(job["metadata"]["creationTimestamp"]) for job, _ in new]
+    created = [moment(job["metadata"]["creationTimestamp"]) for job, _ in new or others]
     recent, until = _bounded(
-        [*(listed | {seen.job_uid: seen.entry for _, seen in new}).values()],
+        [*(listed | {seen.job_uid: seen.entry for _, seen in (*others, *new)}).values()],
         present,
         known.counted_until if known else None,
     )
     return Looks(
         golden_sha256=digest,
-        since=min([*created, *([known.since] if known else [])]),
+        since=min([*created, *([known.since] if known and known.jobs else [])]),
         jobs=len(new) - len(before) + (known.jobs if known else 0),
         checkpoints=sum(seen.checkpoints for _, seen in new)
         - sum(each.checkpoints or 0 for each in before)
@@ -71,6 +74,11 @@ def with_looks(
         recent=recent,
         counted_until=until,
     )
+
+
+def counted_until(known: Looks | None, digest: Sha256) -> datetime | None:
+    """Return the time until which all ended jobs were read for the golden set that has this ``digest``."""
+    return known.counted_until if known and known.golden_sha256 == digest else None
 
 
 def with_message(looks: Looks | None, records: Iterable[Record]) -> Looks | None:
@@ -91,7 +99,7 @@ def has_new_looks(known: Looks | None, gate: str, job: Object) -> bool:
     """Whether the status of the gate lacks a job that evaluated a model, or the end of such a job. A running
     job is ignored if status has no room for it, so that its progress causes no work."""
     seen = _looks(gate, job)
-    if seen is None or _is_counted(known, seen):
+    if seen is None or not seen.has_any or _is_counted(known, seen):
         return False
     running = sum(each.ended is None for each in known.recent) if known else 0
     return seen.ended is not None or running < MAX_RUNNING_LOOKS
@@ -106,6 +114,10 @@ class _JobLooks:
     """None while the job runs."""
     checkpoints: int
     finals: int
+
+    @property
+    def has_any(self) -> bool:
+        return bool(self.checkpoints or self.finals)
 
     @property
     def entry(self) -> CountedJob:
@@ -126,24 +138,22 @@ def _is_counted(known: Looks | None, seen: _JobLooks) -> bool:
 
 
 def _looks(gate: str, job: Object) -> _JobLooks | None:
-    """Return how often a job evaluated models on the set of a gate. Returns None if it evaluated none, or if
-    another version wrote its status in another form.
+    """Return how often a job evaluated models on the set of a gate. Returns None if it runs and evaluated
+    none. If another version wrote its status in another form, it counts as one that evaluated none.
 
     Checkpoints that the status of the job does not list any more count for each gate that it names.
     """
     status: Mapping[str, Any] = job.get("status") or {}
-    if gate not in gate_names(job):
-        return None
+    ended = moment(text) if (text := status.get("completionTime")) else None
     try:
         listed = sum(_judged(gate, checkpoint) for checkpoint in status.get("checkpoints") or ())
         checkpoints = listed + int(status.get("checkpointsOmitted") or 0)
         finals = int(_judged(gate, status.get("final") or {}))
     except (AttributeError, TypeError, ValueError):
+        checkpoints = finals = 0
+    if not ended and not checkpoints and not finals:
         return None
-    if not checkpoints and not finals:
-        return None
-    ended = status.get("completionTime")
-    return _JobLooks(job["metadata"]["uid"], moment(ended) if ended else None, checkpoints, finals)
+    return _JobLooks(job["metadata"]["uid"], ended, checkpoints, finals)
 
 
 def _judged(gate: str, evaluated: Mapping[str, Any]) -> bool:
@@ -156,7 +166,7 @@ def _has_set(gate: str, digest: Sha256, job: Object, view: View) -> bool:
     meta = job["metadata"]
     found = owned_config_map(view, Owner.of(job), request_name(meta["name"], meta["uid"])) or {}
     text = (found.get("data") or {}).get(REQUEST_KEY, "")
-    if digest not in text:  # checked before parsing, because there may be thousands of jobs
+    if digest not in text:  # checked before parsing, which takes longer
         return False
     try:
         request = Request.model_validate_json(text)

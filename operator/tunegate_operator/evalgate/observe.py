@@ -25,9 +25,16 @@ from tunegate_operator.engine.objects import moment
 from tunegate_operator.engine.owners import Owner
 from tunegate_operator.evalgate.baselines import with_baselines
 from tunegate_operator.evalgate.calibrations import with_calibrations
-from tunegate_operator.evalgate.looks import with_looks
+from tunegate_operator.evalgate.jobs import read_new_jobs
+from tunegate_operator.evalgate.looks import counted_until, with_looks
 from tunegate_operator.evalgate.records import baseline_jobs, read_records
-from tunegate_operator.names import REQUEST_KEY, RESULTS_KEY, request_name, results_name
+from tunegate_operator.names import (
+    REQUEST_KEY,
+    RESULTS_KEY,
+    judged_names,
+    request_name,
+    results_name,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class ObservedGate:
     """How often jobs evaluated models on the golden set, including deleted jobs."""
     calibrations: tuple[RecordedErrorRate, ...] = ()
     """Error rates of this gate that jobs measured, including deleted jobs."""
+    is_more: bool = False
+    """Whether further ended jobs are left for the next decision."""
 
 
 def observe(gate: EvalGate, view: View) -> ObservedGate:
@@ -83,9 +92,13 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
         status = gate.status
         known = tuple(status.baselines), status.looks, tuple(status.calibrations)
         return ObservedGate(gate, golden, safety, (), recorded, (), *known)
-    jobs = view.of_kind("FineTuneJob", gate.metadata.namespace)
-    digest = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
-    found = [_record(gate, job, digest, view) for job in jobs if may_be_new(gate, job)]
+    read = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
+    digest = gate.spec.golden.sha256 or read  # a changed set that is not the pinned one starts no new count
+    new_jobs, is_more = read_new_jobs(gate, counted_until(gate.status.looks, digest), view)
+    jobs, found = list[Object](), list[Record | Unreadable | None]()
+    for job in new_jobs:
+        found += [_record(gate, job, digest, view)] if may_be_new(gate, job) else []
+        jobs.append({field: value for field, value in job.items() if field != "spec"})  # may have megabytes
     return ObservedGate(
         gate,
         golden,
@@ -93,20 +106,18 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
         tuple(record for record in found if isinstance(record, Record)),
         recorded,
         tuple(record for record in found if isinstance(record, Unreadable)),
-        tuple(with_baselines(gate.status.baselines, gate.metadata.name, jobs)),
-        # A changed set that is not the pinned one starts no new count.
-        with_looks(gate.status.looks, gate.metadata.name, gate.spec.golden.sha256 or digest, jobs, view),
+        tuple(with_baselines(gate.status.baselines, jobs)),
+        with_looks(gate.status.looks, gate.metadata.name, digest, jobs, view),
         tuple(with_calibrations(gate.status.calibrations, gate.metadata.name, jobs)),
+        is_more,
     )
 
 
 def may_be_new(gate: EvalGate, job: Object) -> bool:
-    """Whether a job may have a new record for this gate. The job is not validated, because there may be
-    thousands of jobs."""
+    """Whether a job may have a new record for this gate. The job is not validated."""
     status = job.get("status") or {}
-    judged = {result.get("name") for result in (status.get("final") or {}).get("gates") or ()}
     records = gate.status.records
-    if gate.metadata.name not in judged or not status.get("completionTime"):
+    if gate.metadata.name not in judged_names(job) or not status.get("completionTime"):
         return False
     if job["metadata"]["uid"] in {record.job_uid for record in records}:
         return False
@@ -175,7 +186,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
     text: str | None = (config_map.get("data") or {}).get(RESULTS_KEY)
     if text is None:
         return Unreadable(meta["name"], config_map_name)
-    if digest not in text:  # checked before parsing, because there may be thousands of jobs
+    if digest not in text:  # checked before parsing, which takes longer
         return None
     try:
         job = FineTuneJob.model_validate(obj)

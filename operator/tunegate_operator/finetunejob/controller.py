@@ -127,6 +127,11 @@ class FineTuneJobController:
         for name in gate_names(obj):
             yield Key("EvalGate", namespace, name)
 
+    def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
+        """Return no keys: a decision about a job reads only objects that it names or owns."""
+        del obj
+        return ()
+
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the jobs that may wait for a changed object: an EvalGate that they name, a ConfigMap that
         pods read or that has scores for their review, or a new or ended job that they start from."""

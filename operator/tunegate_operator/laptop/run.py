@@ -389,7 +389,8 @@ class _FilteredController:
         self.kind = controller.kind
         self._controller = controller
         self._is_ours = is_ours
-        self.waits_for, self.concerns = controller.waits_for, controller.concerns
+        self.waits_for, self.index = controller.waits_for, controller.index
+        self.concerns = controller.concerns
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         if not self._is_ours(obj, obj["metadata"]["name"]):
