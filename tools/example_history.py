@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -16,9 +16,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from tools.example_jobs import END, START, objects_at  # noqa: E402
 
 from support.clock import FakeClock  # type: ignore[import-not-found] # noqa: E402 - mypy knows no tests
+from tunegate_operator.metrics.page import ResourcePage  # noqa: E402
 from tunegate_operator.metrics.process import OperatorMetrics  # noqa: E402
-from tunegate_operator.metrics.resources import ResourceCollector  # noqa: E402
 
+KINDS = ("FineTuneJob", "EvalGate")
 SCRAPE_SECONDS = 120
 REFUSED = (19.4, 19.7)
 """The hours between which the API server refuses all writes except those of the Lease."""
@@ -36,7 +37,7 @@ class Replica:
         self._random = random.Random(pod)
         self._queue = 0
         self._cpu = 0.0
-        self.metrics = OperatorMetrics(["FineTuneJob", "EvalGate"], lambda: self._queue, self.is_leader)
+        self.metrics = OperatorMetrics(KINDS, lambda: self._queue, self.is_leader)
 
     def is_leader(self) -> bool:
         return self._leads(self.hour)
@@ -82,25 +83,30 @@ def write_history(path: Path) -> None:
         Replica("tunegate-7d9c6b-m4fqz", "10.42.1.9:8080", lambda hour: hour >= HANDOVER),
     )
     clock = FakeClock(START)
-    for replica in replicas:
-        replica.metrics.registry.register(
-            ResourceCollector(lambda kind, r=replica: objects_at(kind, r.hour), clock, replica.is_leader)  # type: ignore[misc]
-        )
     with path.open("w") as file:
         while clock.now() <= END:
             hour = (clock.now() - START).total_seconds() / 3600
             for replica in replicas:
                 replica.advance(hour)
-                file.writelines(_lines(replica, clock.now().timestamp()))
+                file.writelines(_lines(replica, clock))
             clock.advance(SCRAPE_SECONDS)
         file.write("# EOF\n")
 
 
-def _lines(replica: Replica, timestamp: float) -> Iterator[str]:
+def _lines(replica: Replica, clock: FakeClock) -> Iterator[str]:
+    timestamp = clock.now().timestamp()
+    objects = {
+        f"{kind}-{n}": {"kind": kind, **obj}
+        for kind in KINDS
+        for n, obj in enumerate(objects_at(kind, replica.hour))
+    }
+    resources = ResourcePage(objects.get, clock, replica.is_leader)
+    for uid, obj in objects.items():
+        resources.changed(obj["kind"], uid)
     for name, value in replica.process().items():
         yield _line(name, replica.labels, value, timestamp)
-    registry: CollectorRegistry = replica.metrics.registry
-    for family in registry.collect():
+    page = replica.metrics.page() + resources.text()
+    for family in text_string_to_metric_families(page.decode()):
         for sample in family.samples:
             if not sample.name.startswith("process_"):
                 yield _line(sample.name, sample.labels | replica.labels, sample.value, timestamp)

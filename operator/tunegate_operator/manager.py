@@ -23,8 +23,8 @@ from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
+from tunegate_operator.metrics.page import ResourcePage
 from tunegate_operator.metrics.process import CONTENT_TYPE, OperatorMetrics
-from tunegate_operator.metrics.resources import ResourceCollector
 from tunegate_operator.reporting.address import publish_address, report_host
 from tunegate_operator.reporting.certificates import KeyPair, load_authority
 from tunegate_operator.reporting.senders import SenderAuthenticator
@@ -45,6 +45,9 @@ SYNC_POLL_SECONDS = 0.5
 FRESH_SECONDS = 10.0
 """How old, in seconds, the last list of a kind may be when a process starts to lead. Kinds with an older list
 are listed again, because a watch may hang for over a minute."""
+METRICS_BATCH, METRICS_PAUSE_SECONDS, METRICS_SECONDS = 20, 0.03, 5.0
+"""How many changed objects are read at once for their metrics, the pause before further ones, and the pause
+if there are no more, in seconds. A scrape reads the objects that changed since."""
 STOP_SECONDS = 10.0
 """How many seconds a stopping process waits for each of its threads."""
 
@@ -77,10 +80,14 @@ class Manager:
         self._threads: list[threading.Thread] = []
         self._reflectors: list[Reflector] = []
         self._leads = threading.Event()
-        """Set once this replica holds the Lease and has the first lists. Metrics of resources are exported
-        only after that."""
+        """Set once this replica holds the Lease and has the first lists."""
+        self._has_metrics = threading.Event()
+        """Set once all listed objects were read for their metrics, which are exported only after that."""
         self._metrics = OperatorMetrics(OWN_RESOURCES, self._queue.depth, self._is_leader)
-        self._metrics.registry.register(ResourceCollector(self._cache.all_of_kind, clock, self._is_leader))
+        self._resources = ResourcePage(
+            self._cache.by_uid, clock, lambda: self._has_metrics.is_set() and self._is_leader()
+        )
+        self._cache.on_change = self._resources.changed
         cluster.on_request = self._metrics.requested
         self._probes: web.AppRunner | None = None
         self._server: ReportServer | None = None
@@ -196,6 +203,7 @@ class Manager:
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))
         self._listen_for_reports(server)
         self._run("resync", lambda: self._resync_periodically(reconciler))
+        self._run("metrics", self._refresh_metrics)
         self._retry("the report address", self._publish_address)
         logger.info("started reconciling %.1f s after the Lease was acquired", time.monotonic() - began)
 
@@ -207,6 +215,15 @@ class Manager:
                     work()
                 except ClusterError as error:  # watches continue, and the next resync comes soon
                     logger.warning("%s: %s", what, error)
+
+    def _refresh_metrics(self) -> None:
+        """Read the changed objects for their metrics, few at a time, so that thousands of listed objects do
+        not delay the first decisions."""
+        is_last = False
+        while not self._stop.wait(METRICS_SECONDS if is_last else METRICS_PAUSE_SECONDS):
+            is_last = self._resources.refresh(METRICS_BATCH)
+            if is_last:
+                self._has_metrics.set()
 
     def _listen_for_reports(self, server: ReportServer) -> None:
         starting = server.start(self._settings.report_port)
@@ -266,7 +283,7 @@ class Manager:
         return self._leads.is_set() and not self._stop.is_set()
 
     async def _serve_metrics(self, _: web.Request) -> web.Response:
-        page = await asyncio.to_thread(self._metrics.page)
+        page = await asyncio.to_thread(lambda: self._metrics.page() + self._resources.text())
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
 
     async def _healthz(self, _: web.Request) -> web.Response:

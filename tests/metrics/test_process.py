@@ -7,11 +7,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.builders import make_job
-from support.fake_cluster import FakeCluster
 from support.world import World
 from tunegate_operator.engine.kubernetes import resource_name
+from tunegate_operator.metrics.page import ResourcePage
 from tunegate_operator.metrics.process import OperatorMetrics
-from tunegate_operator.metrics.resources import ResourceCollector
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -69,10 +68,8 @@ def test_metrics_docs_page_lists_every_metric_with_its_labels(metrics):
     world.apply_all(make_job().obj())
     world.run()
     metrics.requested("GET", "jobs", 200)
-    metrics.registry.register(
-        ResourceCollector(FakeCluster(world.clock).list_objects, world.clock, lambda: True)
-    )
-    families = list(text_string_to_metric_families(metrics.page().decode()))
+    page = metrics.page() + ResourcePage(world.cache.by_uid, world.clock, lambda: True).text()
+    families = list(text_string_to_metric_families(page.decode()))
     exported = {family.name + ("_total" if family.type == "counter" else "") for family in families}
     listed = set(re.findall(r"^\| `((?:tunegate|process)_\w+)` \|", PAGE.read_text(), re.MULTILINE))
     assert listed == exported

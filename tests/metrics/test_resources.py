@@ -3,16 +3,17 @@
 import json
 
 import pytest
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.builders import golden_text, make_gate, make_job
 from support.world import DIGEST, REGRESSING, Script, World, letters
 from tunegate_api.contract import sha256_text
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate
-from tunegate_operator.engine.cluster import Key
-from tunegate_operator.metrics.resources import FINISHED_HOURS, ResourceCollector
+from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.metrics.page import FINISHED_HOURS, ResourcePage
 from tunegate_operator.names import APPROVE_ANNOTATION
 
 SUBJECTS = ("start", "last", "best", "final")
@@ -20,25 +21,31 @@ JOB = {"namespace": "default", "finetunejob": "orders"}
 
 
 class Scrape:
-    """What Prometheus would store of a world."""
+    """What Prometheus stores of a world if an operator starts and is scraped now."""
 
     def __init__(self, world: World, *, is_leader: bool = True) -> None:
-        self.registry = CollectorRegistry()
-        self.registry.register(
-            ResourceCollector(world.cluster.as_user.list_objects, world.clock, lambda: is_leader)
-        )
+        self.page = ResourcePage(world.cache.by_uid, world.clock, lambda: is_leader)
+        for kind in ("FineTuneJob", "EvalGate"):
+            for obj in world.cluster.as_user.list_objects(kind):
+                self.page.changed(kind, uid_of(obj))
+
+    def families(self) -> list[Metric]:
+        return list(text_string_to_metric_families(self.page.text().decode()))
 
     def value(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(f"tunegate_{name}", labels)
+        samples = [sample for family in self.families() for sample in family.samples]
+        return next((s.value for s in samples if (s.name, s.labels) == (f"tunegate_{name}", labels)), None)
 
     def of_job(self, name: str, **labels: str) -> float | None:
         return self.value(f"finetunejob_{name}", **JOB, **labels)
 
     def samples(self, metric: str) -> list[dict[str, str]]:
         """Return the labels of all samples of a metric."""
-        found: list[Metric] = list(self.registry.collect())
         return [
-            sample.labels for each in found for sample in each.samples if each.name == f"tunegate_{metric}"
+            sample.labels
+            for each in self.families()
+            for sample in each.samples
+            if each.name == f"tunegate_{metric}"
         ]
 
 
@@ -199,9 +206,57 @@ def test_job_finished_a_day_ago_is_exported_only_in_the_count_by_phase():
     assert scrape.samples("finetunejob_phase") == []
 
 
+class Reads:
+    """The operator's cache, which counts the objects that are read for their metrics."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.count = 0
+
+    def by_uid(self, uid: str) -> Object | None:
+        self.count += 1
+        return self._world.cache.by_uid(uid)
+
+
+def test_scrape_reads_only_objects_that_changed():
+    world = finished()
+    reads = Reads(world)
+    page = ResourcePage(reads.by_uid, world.clock, lambda: True)
+    world.cache.on_change = page.changed
+    world.apply(make_job("other").obj())
+    world.settle()
+    first, count = page.text(), reads.count
+    assert b'finetunejob="other"' in first
+    assert page.text() == first
+    assert reads.count == count
+    world.edit("other", suspend=True)
+    world.settle()
+    assert b'finetunejob="other",namespace="default",phase="Suspended"' in page.text()
+    assert reads.count == count + 1
+
+
+def test_deleted_job_and_gate_have_no_metrics():
+    world = finished()
+    scrape = Scrape(world)
+    assert scrape.samples("finetunejob_phase")
+    world.cache.on_change = scrape.page.changed
+    for kind, obj in (("FineTuneJob", world.job()), ("EvalGate", world.gate())):
+        world.cluster.as_user.delete(Key(kind, "default", obj["metadata"]["name"]), uid_of(obj))
+    assert [sample for metric in scrape.families() for sample in metric.samples] == []
+
+
+def test_jobs_are_read_a_few_at_a_time_until_none_is_left():
+    world = finished()
+    world.apply(make_job("second").obj(), make_job("third").obj())
+    world.settle()
+    page = Scrape(world).page
+    assert [page.refresh(2), page.refresh(1), page.refresh(1)] == [False, False, True]
+    assert page.text() == Scrape(world).page.text()
+
+
 def test_replica_that_is_not_leader_exports_no_resource():
     scrape = Scrape(finished(), is_leader=False)
-    assert [sample for metric in scrape.registry.collect() for sample in metric.samples] == []
+    assert [sample for metric in scrape.families() for sample in metric.samples] == []
 
 
 def test_job_with_an_unreadable_status_is_counted_as_unknown():
@@ -260,6 +315,6 @@ def test_gate_without_its_golden_set_is_not_ready():
 @pytest.mark.parametrize("script", [Script(), Script(checkpoints=REGRESSING)], ids=["passes", "stopped"])
 def test_no_two_samples_have_the_same_labels(script):
     world = finished(script)
-    for metric in Scrape(world).registry.collect():
+    for metric in Scrape(world).families():
         labels = [(sample.name, *sorted(sample.labels.items())) for sample in metric.samples]
         assert len(labels) == len(set(labels)), metric.name

@@ -56,6 +56,8 @@ class Cache:
         content_bytes: int = CONTENT_BYTES,
     ) -> None:
         self.report_store = ReportStore()
+        self.on_change: Callable[[str, str], None] = lambda *_: None
+        """Called with the kind and the uid of each object that was added, changed or removed."""
         self._read = read
         self._lock = threading.RLock()
         self._objects: dict[str, CachedObject] = {}
@@ -105,12 +107,6 @@ class Cache:
         with self._lock:
             found = self._ordered.after((kind, key), after)
             return [(self._objects[uid].key, position) for position, uid in found]
-
-    def all_of_kind(self, kind: str) -> list[Object]:
-        """Return the objects of a kind in all namespaces."""
-        with self._lock:
-            found = [held for held in self._objects.values() if held.key.kind == kind]
-        return read_sorted(found)
 
     def read_namespace(self, name: str) -> Object | None:
         return self._read_from_cluster(Key("Namespace", name, name))
@@ -338,6 +334,7 @@ class Cache:
             self._index[entry].add(uid)
         for reader, position in indexed:
             self._ordered.add((key.kind, reader), position, uid)
+        self.on_change(key.kind, uid)
         return _Freshness.NEW
 
     def _namesake(self, obj: Object) -> CachedObject | None:
@@ -349,6 +346,7 @@ class Cache:
         held = self._objects.pop(uid, None)
         if held:
             self._unlink(held)
+            self.on_change(held.key.kind, uid)
         self._contents.discard(uid)
         self._unconfirmed.discard(uid)
         self._refusals.pop(uid, None)

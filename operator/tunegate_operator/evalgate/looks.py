@@ -43,8 +43,9 @@ def with_looks(
     """
     known = known if known and known.golden_sha256 == digest else None
     unread = [(job, seen) for job in jobs if (seen := _looks(gate, job)) and not _is_counted(known, seen)]
-    new = [(job, seen) for job, seen in unread if seen.has_any and _has_set(gate, digest, job, view)]
-    others = [(job, seen) for job, seen in unread if seen.ended and (job, seen) not in new]
+    uids = {s.job_uid for job, s in unread if s.has_any and _has_set(gate, digest, job, view)}
+    new = [(job, seen) for job, seen in unread if seen.job_uid in uids]
+    others = [(job, seen) for job, seen in unread if seen.ended and seen.job_uid not in uids]
     present = {job["metadata"]["uid"] for job in jobs}
     listed = {each.job_uid: each for each in known.recent} if known else {}
     ended = [(job, seen) for job, seen in new if seen.ended]

@@ -1,16 +1,13 @@
-"""Metrics of FineTuneJobs and EvalGates, computed from their status when Prometheus scrapes.
+"""Metrics of one FineTuneJob or EvalGate, computed from its status.
 
-Nothing is counted in memory, so a restart of the operator loses no figure.
+Nothing is counted over time, so a restart of the operator loses no figure.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from tunegate_api.judging.gate_calibration import of_settings
@@ -19,13 +16,9 @@ from tunegate_api.v1alpha1 import EvalGateSpec, EvalGateStatus, FineTuneJobStatu
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
 from tunegate_api.v1alpha1.reasons import ConditionType, LifecycleStage, Phase
-from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import moment
 
-FINISHED_HOURS = 24
-"""How long a FineTuneJob has metrics of its own after its end, in hours. This limits the number of series.
-Afterwards, only ``tunegate_finetunejobs`` counts the job."""
 _STAGES = {
     Phase.VALIDATING: LifecycleStage.DATA_PREPARATION,
     Phase.QUEUED: LifecycleStage.TRAINING_SETUP,
@@ -38,53 +31,13 @@ _AT_REST = (Phase.SUSPENDED, Phase.AWAITING_REVIEW, Phase.AWAITING_APPROVAL)
 """The phases that start when the last pod ended."""
 
 _Status = TypeVar("_Status", FineTuneJobStatus, EvalGateStatus)
-ListObjects = Callable[[str], Iterable[Object]]
-"""Returns all objects of a kind."""
-
-
-class ResourceCollector(Collector):
-    """Metrics of all FineTuneJobs and EvalGates.
-
-    Only the leader exports them, so that a sum over all replicas counts each resource once. ``is_leader``
-    returns whether this replica is the leader.
-    """
-
-    def __init__(self, list_objects: ListObjects, clock: Clock, is_leader: Callable[[], bool]) -> None:
-        self._list_objects = list_objects
-        self._clock = clock
-        self._is_leader = is_leader
-
-    def describe(self) -> Iterable[Metric]:
-        """Return the metrics without samples, so that registering them reads nothing."""
-        return [*_JobFamilies().all(), *_GateFamilies().all()]
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of one scrape."""
-        jobs, gates = _JobFamilies(), _GateFamilies()
-        if self._is_leader():
-            counts: Counter[tuple[str, str, str]] = Counter()
-            oldest = self._clock.now() - timedelta(hours=FINISHED_HOURS)
-            for obj in self._list_objects("FineTuneJob"):
-                status = _read(FineTuneJobStatus, obj)
-                phase_and_reason = _phase_and_reason(status) if status else ("Unknown", "")
-                counts[obj["metadata"]["namespace"], *phase_and_reason] += 1
-                if status and (status.completion_time is None or status.completion_time > oldest):
-                    jobs.add(obj, status)
-            for labels, count in sorted(counts.items()):
-                jobs.count.add_metric(labels, count)
-            for obj in self._list_objects("EvalGate"):
-                gate_status = _read(EvalGateStatus, obj)
-                if gate_status:
-                    gates.add(obj, gate_status)
-        yield from jobs.all()
-        yield from gates.all()
 
 
 _JOB = ("namespace", "finetunejob")
 _GATE = ("namespace", "evalgate")
 
 
-class _JobFamilies:
+class JobFamilies:
     """The metrics of FineTuneJobs, one family for each name."""
 
     def __init__(self) -> None:
@@ -172,7 +125,7 @@ class _JobFamilies:
 
     def add(self, obj: Object, status: FineTuneJobStatus) -> None:
         job = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        phase, reason = _phase_and_reason(status)
+        phase, reason = phase_and_reason(status)
         self.phase.add_metric((*job, phase, reason), 1)
         self.phase_start.add_metric((*job, phase), _phase_start(obj, status).timestamp())
         self.gpu_seconds.add_metric(job, status.gpu_seconds)
@@ -214,7 +167,7 @@ class _JobFamilies:
             self.pass_ratio.add_metric(labels, gate.golden.passed / gate.golden.total)
 
 
-class _GateFamilies:
+class GateFamilies:
     """The metrics of EvalGates, one family for each name."""
 
     def __init__(self) -> None:
@@ -289,6 +242,17 @@ def _shown(value: bool | None) -> str:
     return "true" if value else "false"
 
 
+def read_job_status(obj: Object) -> FineTuneJobStatus | None:
+    """Return the status of a FineTuneJob, or None if another version of Tunegate wrote one that this version
+    cannot read."""
+    return _read(FineTuneJobStatus, obj)
+
+
+def read_gate_status(obj: Object) -> EvalGateStatus | None:
+    """Return the status of an EvalGate, or None if this version cannot read it."""
+    return _read(EvalGateStatus, obj)
+
+
 def _read(model: type[_Status], obj: Object) -> _Status | None:
     """Return the status, or None if another version of Tunegate wrote one that this version cannot read."""
     try:
@@ -309,7 +273,8 @@ def _error_rate(obj: Object, status: EvalGateStatus) -> list[RecordedErrorRate]:
     return of_settings(status.calibrations, spec, status.digest)[:1]
 
 
-def _phase_and_reason(status: FineTuneJobStatus) -> tuple[str, str]:
+def phase_and_reason(status: FineTuneJobStatus) -> tuple[str, str]:
+    """Return the phase of a job, and the reason of its condition Ready."""
     ready = next((c for c in status.conditions if c.type == "Ready"), None)
     return str(status.phase or Phase.PENDING), ready.reason if ready else ""
 
