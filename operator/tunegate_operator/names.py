@@ -4,7 +4,7 @@ Names are deterministic, so a decision that is repeated finds the objects that i
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,10 +120,42 @@ def gate_names(job: Mapping[str, Any]) -> set[str]:
 def judged_names(job: Mapping[str, Any]) -> set[str]:
     """Return the names of the EvalGates that judged the final model of a FineTuneJob. The status may be
     invalid."""
-    status = job.get("status")
-    final = status.get("final") if isinstance(status, dict) else None
-    names = [gate.get("name") for gate in _dicts(final.get("gates") if isinstance(final, dict) else None)]
+    names = [gate.get("name") for gate in _dicts(nested(job, "status", "final", "gates"))]
     return {name for name in names if isinstance(name, str)}
+
+
+def start_from(job: Mapping[str, Any]) -> str | None:
+    """Return the name of the job in ``model.startFrom``; None if there is none. The spec may be invalid."""
+    name = nested(job, "spec", "model", "startFrom")
+    return name if isinstance(name, str) else None
+
+
+def config_map_names(job: Mapping[str, Any]) -> set[str]:
+    """Return the names of the ConfigMaps that the spec of a FineTuneJob names: data and schemas, but not the
+    sets of its gates. The spec may be invalid."""
+    data = nested(job, "spec", "data")
+    sources = [nested(data, field) for field in ("train", "preference", "production")]
+    sources += [*_dicts(nested(data, "mix")), nested(data, "quality", "judge", "calibration", "source")]
+    sources += [nested(metric, "schema") for metric in _dicts(nested(job, "spec", "taskMetrics"))]
+    return _config_maps(sources)
+
+
+def config_map_names_of_gate(gate: Mapping[str, Any]) -> set[str]:
+    """Return the names of the ConfigMaps that an EvalGate names. The spec may be invalid."""
+    sets = [nested(gate, "spec", field, "source") for field in ("golden", "safety")]
+    return _config_maps([*sets, nested(gate, "spec", "judge", "calibration", "source")])
+
+
+def _config_maps(sources: Iterable[object]) -> set[str]:
+    names = [nested(source, "configMap") for source in sources]
+    return {name for name in names if isinstance(name, str)}
+
+
+def nested(value: object, *path: str) -> object:
+    """Return the value at a path of fields; None if a field is missing or its parent is no object."""
+    for field in path:
+        value = value.get(field) if isinstance(value, Mapping) else None
+    return value
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:

@@ -264,24 +264,24 @@ def test_search_by_phase_takes_no_longer_with_many_finished_objects() -> None:
     assert seconds(5000) < 10 * seconds(5)
 
 
-def test_objects_are_found_by_the_objects_that_they_wait_for() -> None:
+def test_objects_are_found_by_the_objects_that_they_reference() -> None:
     cache = Cache()
-    cache.index_waiting("FineTuneJob", lambda job: [Key("EvalGate", "default", each) for each in job["spec"]])
+    cache.index_references(lambda job: [Key("EvalGate", "default", each) for each in job["spec"]])
 
     def put(name: str, version: int, *gates: str) -> None:
         cache.put(make(name, name, version, kind="FineTuneJob") | {"spec": list(gates)})
 
-    def waiting(gate: str) -> list[str]:
-        return [key.name for key in cache.waiting_for(Key("EvalGate", "default", gate), "FineTuneJob")]
+    def naming(gate: str) -> list[str]:
+        return [key.name for key in cache.referrers(Key("EvalGate", "default", gate), "FineTuneJob")]
 
     put("second", 2, "golden")
     put("first", 1, "golden", "safety")
-    assert waiting("golden") == ["second", "first"]
+    assert naming("golden") == ["second", "first"]
     put("second", 3, "safety")
     put("first", 4, "safety")
-    assert waiting("golden") == []
+    assert naming("golden") == []
     cache.remove("second")
-    assert waiting("safety") == ["first"]
+    assert naming("safety") == ["first"]
 
 
 def test_objects_are_found_by_the_objects_whose_decisions_read_them_in_order() -> None:
@@ -316,13 +316,30 @@ def test_index_must_be_added_to_an_empty_cache() -> None:
         cache.add_index(lambda _: [])
 
 
-def test_objects_that_wait_must_be_indexed_from_the_beginning() -> None:
+def test_references_include_those_before_the_last_change() -> None:
     cache = Cache()
-    with pytest.raises(LookupError, match="call index_waiting"):
-        cache.waiting_for(Key("EvalGate", "default", "golden"), "FineTuneJob")
+    cache.index_references(lambda job: [Key("EvalGate", "default", each) for each in job["spec"]])
+
+    def referenced(version: int, *gates: str, uid: str = "1") -> list[str]:
+        job = make("a", uid, version, kind="FineTuneJob") | {"spec": list(gates)}
+        cache.put(job)
+        return [key.name for key in cache.references(job)]
+
+    assert referenced(1, "golden") == ["golden"]
+    assert referenced(2) == ["golden"]
+    assert referenced(2) == ["golden"], "the same state once more, as from a watch after a request"
+    assert referenced(3, "safety") == ["safety"]
+    assert referenced(4, "golden", uid="2") == ["golden", "safety"], "recreated with the same name"
+    assert [key.name for key in cache.referrers(Key("EvalGate", "default", "safety"), "FineTuneJob")] == []
+
+
+def test_references_must_be_indexed_from_the_beginning() -> None:
+    cache = Cache()
+    with pytest.raises(LookupError, match="call index_references"):
+        cache.referrers(Key("EvalGate", "default", "golden"), "FineTuneJob")
     cache.put(make("a", "1", 1))
     with pytest.raises(RuntimeError, match="would be missing"):
-        cache.index_waiting("Job", lambda _: [])
+        cache.index_references(lambda _: [])
 
 
 def test_list_entry_with_other_fields_in_the_cached_version_is_a_change() -> None:

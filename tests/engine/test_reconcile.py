@@ -62,7 +62,7 @@ class FunctionController:
         self.decisions += 1
         return self._decide(obj, view, now)
 
-    def waits_for(self, obj: Object) -> Iterable[Key]:
+    def references(self, obj: Object) -> Iterable[Key]:
         del obj
         return []
 

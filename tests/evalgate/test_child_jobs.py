@@ -112,7 +112,7 @@ class JudgingController:
         new = shown.model_copy(update=remembered)
         return Decision(new.to_wire(), tuple(agenda.actions), requeue_after=agenda.requeue_after)
 
-    def waits_for(self, _obj: Object) -> Iterable[Key]:
+    def references(self, _obj: Object) -> Iterable[Key]:
         return []
 
     def index(self, _obj: Object) -> Iterable[tuple[Key, str]]:

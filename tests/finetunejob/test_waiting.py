@@ -1,7 +1,5 @@
 """A job waits for missing inputs, and shows the reason, until the start timeout."""
 
-import timeit
-
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
@@ -9,11 +7,8 @@ from support.manifests import changed
 from support.world import World
 from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.children.job import PodSettings
-from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.finetunejob.controller import FineTuneJobController
 
 ROWS = make_config_map("rows", train__jsonl="{}")
 CASES = make_config_map("cases", golden__jsonl=golden_text())
@@ -158,72 +153,6 @@ def test_unavailable_api_server_is_shown_until_the_start_timeout():
     failure = world.status().failure
     assert failure is not None
     assert failure.reason == Reason.START_TIMEOUT
-
-
-def test_ended_job_is_compared_with_no_job_that_does_not_start_from_it():
-    """An operator that starts lists thousands of ended jobs while others may be pending."""
-    controller = FineTuneJobController(PodSettings("trainer"))
-
-    def make(name, version, phase=None):
-        job = make_job(name).obj() | {"status": {"phase": phase} if phase else {}}
-        job["metadata"] |= {"namespace": "default", "uid": name, "resourceVersion": str(version)}
-        return job
-
-    def seconds(pending):
-        cache = Cache()
-        cache.index_waiting(controller.kind, controller.waits_for)
-        for n in range(pending):
-            cache.put(make(f"pending-{n}", n + 1, "Pending"))
-        ended = make("ended", pending + 1, "Succeeded")
-        return min(timeit.repeat(lambda: list(controller.concerns(ended, cache)), number=20, repeat=5))
-
-    assert seconds(1000) < 10 * seconds(1)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        None,
-        "left out",
-        {"gates": 1, "stages": 2, "model": 3},
-        {"gates": [1, {"name": 2}], "stages": [3], "model": {"startFrom": [4]}},
-    ],
-)
-def test_job_with_an_invalid_spec_waits_for_no_object(spec):
-    job = make_job().obj() | {"spec": spec}
-    assert list(FineTuneJobController(PodSettings("trainer")).waits_for(job)) == []
-
-
-@pytest.mark.parametrize("status", [{}, {"phase": Phase.PENDING}], ids=["new", "pending"])
-def test_job_waits_for_its_gates_and_the_job_that_it_starts_from(status):
-    stages = [{"name": "sft", "gates": [{"name": "format"}]}, {"name": "dpo"}]
-    spec = {"gates": [{"name": "golden"}], "stages": stages, "model": {"startFrom": "base"}}
-    job = make_job().obj() | {"spec": spec, "status": status}
-    job["metadata"]["namespace"] = "team"
-    assert set(FineTuneJobController(PodSettings("trainer")).waits_for(job)) == {
-        Key("EvalGate", "team", "golden"),
-        Key("EvalGate", "team", "format"),
-        Key("FineTuneJob", "team", "base"),
-    }
-
-
-def test_job_that_has_started_waits_for_no_object():
-    job = make_job().obj() | {"status": {"phase": Phase.TRAINING}}
-    assert list(FineTuneJobController(PodSettings("trainer")).waits_for(job)) == []
-
-
-@pytest.mark.parametrize("late", [ROWS, make_gate().obj()], ids=["rows", "gate"])
-def test_input_created_during_the_first_status_write_ends_the_wait(late):
-    """The cache contains the response to the status write before the job's watch event, so this event
-    triggers no decision."""
-    cache, metadata = Cache(), {"namespace": "default", "uid": "uid", "resourceVersion": "1"}
-    controller = FineTuneJobController(PodSettings("trainer"))
-    cache.index_waiting(controller.kind, controller.waits_for)
-    job = make_job().obj()
-    job["metadata"] |= metadata
-    cache.put(job)
-    changed = late | {"metadata": metadata | late["metadata"]}
-    assert [*controller.concerns(changed, cache)] == [Key.of(job)]
 
 
 def test_wait_for_data_ends_at_once_if_the_configmap_has_an_owner():

@@ -1,4 +1,4 @@
-"""Cache the objects of the cluster, indexed by name, kind, phase, owner, what they wait for, and whose
+"""Cache the objects of the cluster, indexed by name, kind, phase, owner, what they reference, and whose
 decisions read them.
 
 Watches, lists and the answers to the operator's own requests update the cache.
@@ -15,7 +15,7 @@ from tunegate_operator.engine.cached_object import (
     CachedObject,
     IndexEntry,
     IndexFunction,
-    WaitsFor,
+    References,
     read_sorted,
 )
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
@@ -64,7 +64,7 @@ class Cache:
         self._contents = ContentCache(content_bytes)
         self._uids: dict[Key, str] = {}
         self._index: dict[IndexEntry, set[str]] = defaultdict(set)
-        self._waits_for: dict[str, WaitsFor] = {}
+        self._references: References | None = None
         self._index_functions: list[IndexFunction] = []
         self._ordered: OrderedIndex[tuple[str, Key]] = OrderedIndex()
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
@@ -98,10 +98,16 @@ class Cache:
             return read_sorted(self._find((kind, namespace)))
         return read_sorted(self._find((kind, namespace, None), (kind, namespace, phase)))
 
-    def waiting_for(self, key: Key, kind: str) -> list[Key]:
-        if kind not in self._waits_for:
-            raise LookupError(f"call index_waiting to find the {kind}s that wait for another object")
+    def referrers(self, key: Key, kind: str) -> list[Key]:
+        if self._references is None:
+            raise LookupError(f"call index_references to find the {kind}s that reference another object")
         return [held.key for held in sorted(self._find((kind, key)), key=lambda held: held.first_seen)]
+
+    def references(self, obj: Object) -> list[Key]:
+        now = self._references(obj) if self._references else ()
+        with self._lock:
+            held = self._objects.get(uid_of(obj))
+        return list(dict.fromkeys((*now, *(held.referenced_before if held else ()))))
 
     def indexed(self, key: Key, kind: str, after: str = "") -> list[tuple[Key, str]]:
         with self._lock:
@@ -160,12 +166,12 @@ class Cache:
 
     # Writing
 
-    def index_waiting(self, kind: str, waits_for: WaitsFor) -> None:
-        """Index the objects of ``kind`` by the objects that they may wait for, for :meth:`waiting_for`. The
-        cache must be empty."""
+    def index_references(self, references: References) -> None:
+        """Index objects by the objects that they reference, for :meth:`referrers`. The cache must be
+        empty."""
         with self._lock:
             self._check_empty()
-            self._waits_for[kind] = waits_for
+            self._references = references
 
     def add_index(self, index: IndexFunction) -> None:
         """Index objects for :meth:`indexed`. The cache must be empty."""
@@ -311,7 +317,7 @@ class Cache:
             return _Freshness.SAME  # otherwise the CRD changed, and serves the same version with other fields
         phase = (obj.get("status") or {}).get("phase")
         phase = phase if isinstance(phase, str) else None  # the schema that requires a string may be missing
-        waits_for = tuple(self._waits_for[key.kind](obj)) if key.kind in self._waits_for else ()
+        references = tuple(self._references(obj)) if self._references else ()
         namesake = self._namesake(obj)
         if namesake:
             # Two objects with one name: the older one was deleted, even if no event reported it.
@@ -326,13 +332,24 @@ class Cache:
         else:
             self._added += 1
         first_seen = held.first_seen if held else self._added
-        indexed = tuple(entry for index in self._index_functions for entry in index(obj))
-        new = CachedObject(uid, key, version, owner, phase, waits_for, indexed, first_seen, text)
+        before = held or namesake
+        new = CachedObject(
+            uid,
+            key,
+            version,
+            owner,
+            phase,
+            references=references,
+            referenced_before=before.references if before else (),
+            indexed=tuple(entry for index in self._index_functions for entry in index(obj)),
+            first_seen=first_seen,
+            text=text,
+        )
         self._objects[uid] = new
         self._uids[key] = uid
         for entry in new.index_entries():
             self._index[entry].add(uid)
-        for reader, position in indexed:
+        for reader, position in new.indexed:
             self._ordered.add((key.kind, reader), position, uid)
         self.on_change(key.kind, uid)
         return _Freshness.NEW

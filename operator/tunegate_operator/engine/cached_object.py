@@ -7,13 +7,13 @@ from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import read_json
 from tunegate_operator.engine.owners import Owner
 
-WaitsFor = Callable[[Object], Iterable[Key]]
-"""Returns the keys of the objects that an object may wait for, see ``controller.Controller.waits_for``."""
+References = Callable[[Object], Iterable[Key]]
+"""Returns the keys of the objects that an object references, see ``controller.Controller.references``."""
 IndexFunction = Callable[[Object], Iterable[tuple[Key, str]]]
 """Returns the keys and positions of an object in the index, see ``controller.Controller.index``."""
 IndexEntry = tuple[str, str] | tuple[str, str, str | None] | Owner | tuple[str, Key]
 """What objects are found by: kind and namespace, also with a phase; the controlling owner; or kind, and the
-key of an object that they may wait for."""
+key of an object that they reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,10 @@ class CachedObject:
     version: int
     owner: Owner | None
     phase: str | None
-    waits_for: tuple[Key, ...]
-    """Keys of the objects that this object may wait for."""
+    references: tuple[Key, ...]
+    """Keys of the objects that this object references."""
+    referenced_before: tuple[Key, ...]
+    """Keys of the objects that it referenced before its last change."""
     indexed: tuple[tuple[Key, str], ...]
     """Keys of objects whose decisions read this object, each with the position of this object."""
     first_seen: int
@@ -43,7 +45,7 @@ class CachedObject:
         yield self.key.kind, self.key.namespace, self.phase
         if self.owner:
             yield self.owner
-        for key in self.waits_for:
+        for key in self.references:
             yield self.key.kind, key
 
 

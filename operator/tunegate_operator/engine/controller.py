@@ -181,9 +181,14 @@ class View(Protocol):
         there are thousands of finished jobs."""
         ...
 
-    def waiting_for(self, key: Key, kind: str) -> list[Key]:
-        """Return the keys of the objects of ``kind`` that wait for the object ``key``, see
-        :meth:`Controller.waits_for`. The object need not exist."""
+    def referrers(self, key: Key, kind: str) -> list[Key]:
+        """Return the keys of the objects of ``kind`` that reference the object ``key``, see
+        :meth:`Controller.references`. The object need not exist."""
+        ...
+
+    def references(self, obj: Object) -> list[Key]:
+        """Return the keys of the objects that ``obj`` references, and of those that it referenced before its
+        last change."""
         ...
 
     def indexed(self, key: Key, kind: str, after: str = "") -> list[tuple[Key, str]]:
@@ -225,9 +230,10 @@ class Controller(Protocol):
         is being deleted."""
         ...
 
-    def waits_for(self, obj: Object) -> Iterable[Key]:
-        """Return the keys of objects that ``obj``, an object of this controller's kind, names and may wait
-        for. The cache indexes ``obj`` by these keys for :meth:`View.waiting_for`. The spec may be invalid."""
+    def references(self, obj: Object) -> Iterable[Key]:
+        """Return the keys of the objects that ``obj``, an object of any kind, names, as far as decisions of
+        this controller depend on it. The cache indexes ``obj`` by these keys for :meth:`View.referrers`. The
+        spec may be invalid, and ConfigMaps come with their metadata only."""
         ...
 
     def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
@@ -242,5 +248,6 @@ class Controller(Protocol):
         an object of any kind, has changed.
 
         Owners of ``changed`` need not be returned, because they are always reconciled. Do not read the
-        content of ConfigMaps here, because this is called for every change that a watch reports."""
+        content of ConfigMaps or all objects of a namespace here, because this is called for every change
+        that a watch reports."""
         ...

@@ -94,8 +94,8 @@ class Reconciler:
         self._cache = cache
         self._queue = queue
         self._controllers = {controller.kind: controller for controller in controllers}
+        cache.index_references(self._references)
         for controller in self._controllers.values():
-            cache.index_waiting(controller.kind, controller.waits_for)
             cache.add_index(controller.index)
         self._clock = clock
         self._progress_interval = progress_interval
@@ -105,6 +105,10 @@ class Reconciler:
         self._event_limit = EventLimit()
         self._logged_failures: dict[Key, str] = {}
         self._lock = threading.Lock()  # guards _event_limit
+
+    def _references(self, obj: Object) -> Iterable[Key]:
+        for controller in self._controllers.values():
+            yield from controller.references(obj)
 
     # Input: watch events, reports, lists
 

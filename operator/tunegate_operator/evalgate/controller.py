@@ -15,7 +15,7 @@ from tunegate_operator.evalgate.jobs import index_job
 from tunegate_operator.evalgate.looks import has_new_looks
 from tunegate_operator.evalgate.observe import Unreadable, observe
 from tunegate_operator.evalgate.records import read_records
-from tunegate_operator.names import judged_names
+from tunegate_operator.names import config_map_names_of_gate, judged_names
 
 
 class EvalGateController:
@@ -42,10 +42,12 @@ class EvalGateController:
         requeue_after = 0.0 if is_more else None
         return Decision(status.to_wire(), actions, warnings=warnings, requeue_after=requeue_after)
 
-    def waits_for(self, obj: Object) -> Iterable[Key]:
-        """Return no keys: :meth:`concerns` finds the gates that a changed object concerns."""
-        del obj
-        return ()
+    def references(self, obj: Object) -> Iterable[Key]:
+        """Yield the keys of the ConfigMaps that a gate names."""
+        if obj["kind"] == self.kind:
+            namespace = obj["metadata"].get("namespace", "default")
+            for name in config_map_names_of_gate(obj):
+                yield Key("ConfigMap", namespace, name)
 
     def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
         """Return the gates that have something to record from a FineTuneJob."""
@@ -54,14 +56,12 @@ class EvalGateController:
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the gates that a changed object concerns.
 
-        A ConfigMap concerns the gates whose golden set or safety set it contains. A FineTuneJob concerns the
-        gates that have something to record from it: if it ended, all of them; otherwise those that judged its
-        final model, and those that do not list all cached baselines and error rates of the job, or do not
-        count all models that it evaluated, yet."""
-        namespace, name = changed["metadata"].get("namespace", "default"), changed["metadata"]["name"]
+        A ConfigMap concerns the gates that name it. A FineTuneJob concerns the gates that have something to
+        record from it: if it ended, all of them; otherwise those that judged its final model, and those that
+        do not list all cached baselines and error rates of the job, or do not count all models that it
+        evaluated, yet."""
         if changed["kind"] == "ConfigMap":
-            gates = view.of_kind(self.kind, namespace)
-            return [Key.of(gate) for gate in gates if name in _config_maps(gate)]
+            return view.referrers(Key.of(changed), self.kind)
         if changed["kind"] == "FineTuneJob":
             keys, judged = [key for key, _ in self.index(changed)], judged_names(changed)
             if (changed.get("status") or {}).get("completionTime"):
@@ -97,14 +97,3 @@ def _has_news(gate: Object, job: Object) -> bool:
         or with_calibrations(known.calibrations, name, [job]) != known.calibrations
         or has_new_looks(known.looks, name, job)
     )
-
-
-def _config_maps(gate: Object) -> list[object]:
-    """Return ``configMap`` in the sources of a gate's golden set and safety set. The spec may be invalid."""
-    return [_value(gate, "spec", which, "source", "configMap") for which in ("golden", "safety")]
-
-
-def _value(found: object, *path: str) -> object:
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found

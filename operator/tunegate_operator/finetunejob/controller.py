@@ -25,9 +25,11 @@ from tunegate_operator.finetunejob.observe import ObservedJob, observe
 from tunegate_operator.finetunejob.status_size import below_size_limit
 from tunegate_operator.finetunejob.tracking import send_remaining_metrics
 from tunegate_operator.finetunejob.ttl import clean_up
-from tunegate_operator.names import REVIEW_LABEL, gate_names
+from tunegate_operator.names import JOB_LABEL, REVIEW_LABEL, config_map_names, gate_names, start_from
 
 _FINAL = tuple(phase.value for phase in Phase if phase.is_final)
+_JOB_LABELS = {"ConfigMap": REVIEW_LABEL, "Pod": JOB_LABEL}
+"""By kind, the label whose value is the name of the job that an object is about."""
 MAX_PROBLEMS = 10
 """How many problems of a spec the status message lists. The message counts the remaining problems."""
 
@@ -116,16 +118,21 @@ class FineTuneJobController:
         """Return the arguments that name the job in a ``tunegate`` command."""
         return self._pods.command_arguments(obj["metadata"]["name"], obj["metadata"]["namespace"])
 
-    def waits_for(self, obj: Object) -> Iterable[Key]:
-        """Return the keys of the gates of a pending or new job, and of the job in its ``model.startFrom``.
-        Other jobs have recorded the gates, and need them no more."""
-        if (obj.get("status") or {}).get("phase") not in (None, Phase.PENDING):
+    def references(self, obj: Object) -> Iterable[Key]:
+        """Yield the keys of the gates and ConfigMaps that a pending or new job names, and of the job in its
+        ``model.startFrom``; other jobs have recorded them, and need them no more. A pod, and a ConfigMap with
+        scores, reference the job of their label."""
+        metadata = obj["metadata"]
+        namespace, labels = metadata.get("namespace", "default"), metadata.get("labels") or {}
+        if (label := _JOB_LABELS.get(obj["kind"])) in labels:
+            yield Key(self.kind, namespace, labels[label])
+        if obj["kind"] != self.kind or (obj.get("status") or {}).get("phase") not in (None, Phase.PENDING):
             return
-        namespace, started_from = obj["metadata"].get("namespace", "default"), start_from(obj)
-        if isinstance(started_from, str):
+        if (started_from := start_from(obj)) is not None:
             yield Key(self.kind, namespace, started_from)
-        for name in gate_names(obj):
-            yield Key("EvalGate", namespace, name)
+        for kind, names in (("EvalGate", gate_names(obj)), ("ConfigMap", config_map_names(obj))):
+            for name in names:
+                yield Key(kind, namespace, name)
 
     def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
         """Return no keys: a decision about a job reads only objects that it names or owns."""
@@ -134,19 +141,18 @@ class FineTuneJobController:
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         """Return the jobs that may wait for a changed object: an EvalGate that they name, a ConfigMap that
-        pods read or that has scores for their review, or a new or ended job that they start from."""
-        phase = (changed.get("status") or {}).get("phase")
-        is_new_or_ended_job = changed["kind"] == self.kind and phase in (None, *_FINAL)
-        if changed["kind"] == "EvalGate" or is_new_or_ended_job:
-            return view.waiting_for(Key.of(changed), self.kind)
-        if changed["kind"] == "ConfigMap" and not _is_of_a_job(changed):
-            # A ConfigMap that lost the label of scores does not name the job that it had scores for.
-            namespace = changed["metadata"].get("namespace", "default")
-            phases = (Phase.PENDING, Phase.AWAITING_REVIEW)
-            keys = [Key.of(job) for phase in phases for job in view.of_kind(self.kind, namespace, phase)]
-            labels = changed["metadata"].get("labels") or {}
-            reviewed = Key(self.kind, namespace, labels.get(REVIEW_LABEL, ""))
-            return dict.fromkeys([*keys, reviewed] if view.has(reviewed) else keys)
+        they or their gates name or that has scores for their review, or a new or ended job that they start
+        from."""
+        key, phase = Key.of(changed), (changed.get("status") or {}).get("phase")
+        is_new_or_ended_job = key.kind == self.kind and phase in (None, *_FINAL)
+        if key.kind == "EvalGate" or is_new_or_ended_job:
+            return view.referrers(key, self.kind)
+        if key.kind == "ConfigMap" and not _is_of_a_job(changed):
+            named = [key, *view.referrers(key, "EvalGate")]
+            waiting = [job for each in named for job in view.referrers(each, self.kind)]
+            # A ConfigMap that lost the label of scores concerns the job that it had scores for.
+            reviewed = [job for job in view.references(changed) if job.kind == self.kind and view.has(job)]
+            return dict.fromkeys([*waiting, *reviewed])
         return []
 
 
@@ -297,10 +303,3 @@ def _refused(
     spec = obj.get("spec")
     ended = with_refused_spec(ended, generation=generation, now=now)
     return with_lifecycle(ended, now, publishes=isinstance(spec, dict) and bool(spec.get("publish")))
-
-
-def start_from(job: Object) -> str | None:
-    """Return the name of the job in ``model.startFrom``; None if there is none. The spec may be invalid."""
-    spec = job.get("spec")
-    model = spec.get("model") if isinstance(spec, dict) else None
-    return model.get("startFrom") if isinstance(model, dict) else None

@@ -20,12 +20,10 @@ from tunegate_operator.finetunejob.build import grace_seconds, node_count, owner
 from tunegate_operator.finetunejob.required_gates import NOT_READ, RequiredGates, read_required_gates
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
-    JOB_LABEL,
     PLAN_KEY,
     REQUEST_KEY,
     RESULTS_KEY,
     REVIEW_KEY,
-    REVIEW_LABEL,
     Step,
     plan_name,
     request_name,
@@ -164,19 +162,13 @@ def _review(view: View, job: FineTuneJob, plan: Plan | None) -> ReviewRecord | N
 def _scores(view: View, job: FineTuneJob) -> list[Key]:
     """Return the keys of the ConfigMaps that have scores for the review sample of a job, sorted by name."""
     meta = job.metadata
-    return sorted(
-        Key.of(obj)
-        for obj in view.of_kind("ConfigMap", meta.namespace)
-        if obj["metadata"].get("labels", {}).get(REVIEW_LABEL) == meta.name
-    )
+    return sorted(view.referrers(Key("FineTuneJob", meta.namespace, meta.name), "ConfigMap"))
 
 
 def _has_pods(namespace: str, name: str, view: View) -> bool:
     """Whether any pod of the FineTuneJob ``name`` is still running or pending."""
-    pods = view.of_kind("Pod", namespace)
-    return any(
-        pod["metadata"].get("labels", {}).get(JOB_LABEL) == name and not is_terminal(pod) for pod in pods
-    )
+    pods = view.referrers(Key("FineTuneJob", namespace, name), "Pod")
+    return any(pod and not is_terminal(pod) for pod in map(view.get, pods))
 
 
 def _gate(obj: Object | None) -> EvalGate | None:

@@ -34,7 +34,7 @@ from tunegate_operator.engine.owners import owner_uids
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
-from tunegate_operator.finetunejob.controller import FineTuneJobController, start_from
+from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.laptop.cluster import LocalCluster
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION, owner_name
@@ -65,7 +65,7 @@ from tunegate_operator.laptop.status import (
 )
 from tunegate_operator.laptop.store import ObjectStore
 from tunegate_operator.laptop.volumes import make_links, plan_links
-from tunegate_operator.names import ROLE_LABEL
+from tunegate_operator.names import ROLE_LABEL, start_from
 
 logger = logging.getLogger(__name__)
 
@@ -389,7 +389,7 @@ class _FilteredController:
         self.kind = controller.kind
         self._controller = controller
         self._is_ours = is_ours
-        self.waits_for, self.index = controller.waits_for, controller.index
+        self.references, self.index = controller.references, controller.index
         self.concerns = controller.concerns
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
