@@ -73,7 +73,7 @@ class Manager:
         self._clock = clock
         self._lost = lost
         self._cache = Cache(cluster.get)
-        self._queue = WorkQueue(clock)
+        self._queue = WorkQueue(clock, at_once=max(1, settings.workers - 1))
         self._stop = threading.Event()
         self._is_idle = threading.Event()
         """Set once no decision is in progress. The Lease may then be released."""

@@ -1,8 +1,12 @@
-"""The queue contains each key at most once. One worker at a time processes a key. Failures delay a key."""
+"""The queue contains each key at most once. One worker at a time processes a key. Failures delay a key, and
+namespaces take turns."""
 
 import threading
+from typing import Any
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from support.clock import FakeClock
 from support.waiting import eventually
@@ -213,3 +217,154 @@ def test_no_key_is_returned_after_shutdown(queue: WorkQueue) -> None:
     queue.shut_down()
     queue.add(B)
     assert queue.get(0) is None
+
+
+# Namespaces take turns
+
+
+def key(namespace: str, number: int) -> Key:
+    return Key("FineTuneJob", namespace, f"job-{number}")
+
+
+def take_all(queue: WorkQueue) -> list[Key]:
+    """Process all ready keys, one after the other."""
+    taken = []
+    while (found := queue.get(0)) is not None:
+        queue.done(found)
+        taken.append(found)
+    return taken
+
+
+def test_namespace_with_many_keys_does_not_delay_another(queue: WorkQueue) -> None:
+    for number in range(1000):
+        queue.add(key("busy", number))
+    assert queue.get(0) == key("busy", 0)
+    queue.add(key("quiet", 1))
+    assert queue.depth() == 1000
+    assert [queue.get(0), queue.get(0)] == [key("busy", 1), key("quiet", 1)]
+
+
+@pytest.mark.parametrize(
+    ("added", "taken"),
+    [
+        ("a1 a2 a3 b1 b2 c1", "a1 b1 c1 a2 b2 a3"),
+        ("a1 b1 a2 b2", "a1 b1 a2 b2"),
+        ("b1 a1 a2 a3", "b1 a1 a2 a3"),
+        ("a2 a1 b2 b1", "a2 b2 a1 b1"),
+        ("a1 a2 a1 b1 a1", "a1 b1 a2"),
+    ],
+)
+def test_namespaces_take_turns_and_keep_their_order(queue: WorkQueue, added: str, taken: str) -> None:
+    for namespace, number in added.split():
+        queue.add(key(namespace, int(number)))
+    assert [f"{k.namespace}{k.name[-1]}" for k in take_all(queue)] == taken.split()
+
+
+def test_delayed_keys_take_turns_when_they_are_due(queue: WorkQueue, clock: FakeClock) -> None:
+    for number in range(3):
+        queue.add_after(key("busy", number), 1)
+    queue.add_after(key("quiet", 0), 2)
+    clock.advance(3)
+    assert [k.namespace for k in take_all(queue)] == ["busy", "quiet", "busy", "busy"]
+
+
+def test_namespace_leaves_a_worker_for_others(clock: FakeClock) -> None:
+    """Its decisions may be slow, for example because their requests time out."""
+    queue = WorkQueue(clock, at_once=2)
+    for number in range(5):
+        queue.add(key("slow", number))
+    assert [queue.get(0), queue.get(0), queue.get(0)] == [key("slow", 0), key("slow", 1), None]
+    assert queue.next_due() is None
+    queue.add(key("quiet", 0))
+    assert queue.get(0) == key("quiet", 0)
+    queue.add(key("slow", 1))
+    queue.done(key("slow", 1))
+    assert [queue.get(0), queue.get(0)] == [key("slow", 2), None]
+    queue.done(key("slow", 0))
+    queue.done(key("slow", 2))
+    assert len(take_all(queue)) == 3
+
+
+def test_worker_that_waits_for_its_turn_wakes_when_another_is_done() -> None:
+    queue = WorkQueue(SystemClock(), at_once=1)
+    queue.add(key("slow", 0))
+    queue.add(key("slow", 1))
+    assert queue.get(0) == key("slow", 0)
+    got: list[Key | None] = []
+    worker = threading.Thread(target=lambda: got.append(queue.get(None)))
+    worker.start()
+    eventually(lambda: len(queue._changed._waiters) == 1, what="the worker waits")  # type: ignore[attr-defined]
+    queue.done(key("slow", 0))
+    worker.join(10)
+    queue.shut_down()
+    worker.join()
+    assert got == [key("slow", 1)]
+
+
+class Fairness(RuleBasedStateMachine):
+    """Keys of three namespaces are added, taken and released in any order, by up to three workers for one
+    namespace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = WorkQueue(FakeClock(), at_once=3)
+        self.waiting: dict[str, list[Key]] = {name: [] for name in "abc"}
+        """The keys of each namespace that wait, those first that were ready first."""
+        self.again: list[Key] = []
+        """Keys that were added while they were processed."""
+        self.processing: list[Key] = []
+        self.overtaken = dict.fromkeys("abc", 0)
+        """How many keys were taken since a namespace was ready."""
+
+    @rule(namespace=st.sampled_from("abc"), number=st.integers(0, 6))
+    def add(self, namespace: str, number: int) -> None:
+        added = key(namespace, number)
+        self.queue.add(added)
+        if added in self.processing:
+            self.again += [added] if added not in self.again else []
+        elif added not in self.waiting[namespace]:
+            self.waiting[namespace].append(added)
+
+    @rule()
+    def take(self) -> None:
+        ready = [name for name in "abc" if self.is_ready(name)]
+        taken = self.queue.get(0)
+        if not ready:
+            assert taken is None
+            return
+        assert taken is not None
+        assert taken.namespace in ready
+        assert taken == self.waiting[taken.namespace].pop(0), "a namespace keeps its order"
+        self.processing.append(taken)
+        for name in ready:
+            self.overtaken[name] += 1
+        self.overtaken[taken.namespace] = 0
+        assert max(self.overtaken.values()) < 3, "each other namespace had its turn"
+
+    @precondition(lambda self: self.processing)
+    @rule(data=st.data())
+    def release(self, data: Any) -> None:
+        released = self.processing.pop(data.draw(st.integers(0, len(self.processing) - 1)))
+        self.queue.done(released)
+        if released in self.again:
+            self.again.remove(released)
+            self.waiting[released.namespace].append(released)
+
+    def is_ready(self, name: str) -> bool:
+        return bool(self.waiting[name]) and sum(k.namespace == name for k in self.processing) < 3
+
+    @invariant()
+    def each_waiting_key_counts_once(self) -> None:
+        assert self.queue.depth() == sum(map(len, self.waiting.values())) + len(self.again)
+        assert self.queue.next_due() == (0.0 if any(map(self.is_ready, "abc")) else None)
+
+    def teardown(self) -> None:
+        for each in self.processing:
+            self.queue.done(each)
+        left = [*self.again, *(k for keys in self.waiting.values() for k in keys)]
+        assert sorted(take_all(self.queue)) == sorted(left), "no key is lost"
+        assert not self.queue._ready._taken, "no namespace is remembered after its last key"
+        assert not self.queue._ready._ready
+
+
+TestFairness = Fairness.TestCase

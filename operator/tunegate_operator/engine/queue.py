@@ -1,13 +1,14 @@
-"""A work queue with delays and backoff, like client-go's. Its items are the keys of objects to reconcile."""
+"""A work queue with delays and backoff, like client-go's, in which namespaces take turns. Its items are the
+keys of objects to reconcile."""
 
 import heapq
 import random
 import threading
-from collections import deque
 
 from tunegate_api.backoff import backoff
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.turns import Turns
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.005, 1000.0
 """The shortest and the longest time between retries of a key, in seconds. The time doubles with each
@@ -23,13 +24,15 @@ rebuilt."""
 class WorkQueue:
     """A queue that contains each key at most once. Only one worker processes a key at a time. Thread-safe.
 
-    If a key is added while a worker processes it, it is queued again when the worker is done.
+    If a key is added while a worker processes it, it is queued again when the worker is done. Namespaces take
+    turns, so a namespace with many keys does not delay the keys of others. Workers process at most
+    ``at_once`` keys of one namespace at the same time, without limit if it is None.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, at_once: int | None = None) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._ready: deque[Key] = deque()
+        self._ready = Turns(at_once)
         self._waiting: set[Key] = set()  # in _ready, or to be put there by done()
         self._processing: set[Key] = set()
         self._due: dict[Key, float] = {}
@@ -104,9 +107,13 @@ class WorkQueue:
     def done(self, key: Key) -> None:
         """Finish processing ``key``. If it was added in the meantime, it is queued again."""
         with self._changed:
+            if key not in self._processing:
+                return
             self._processing.discard(key)
+            self._ready.release(key)
             if key in self._waiting:
-                self._ready.append(key)
+                self._ready.put(key)
+            if self._ready:
                 self._changed.notify()
 
     def depth(self) -> int:
@@ -115,7 +122,8 @@ class WorkQueue:
             return len(self._waiting)
 
     def next_due(self) -> float | None:
-        """Return the seconds until the next key is due: 0 if a key is ready, None if no key is queued."""
+        """Return the seconds until a worker can take the next key: 0 if a key is ready, None if no key is
+        queued."""
         with self._changed:
             now = self._clock.monotonic()
             self._add_due(now)
@@ -134,11 +142,11 @@ class WorkQueue:
             return
         self._waiting.add(key)
         if key not in self._processing:
-            self._ready.append(key)
+            self._ready.put(key)
             self._changed.notify()
 
     def _take(self) -> Key:
-        key = self._ready.popleft()
+        key = self._ready.take()
         self._waiting.discard(key)
         self._processing.add(key)
         # Processing the key now replaces the delay: its decision sets a new one.
