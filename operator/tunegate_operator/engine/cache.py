@@ -10,6 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any, TypeVar
 
 from tunegate_operator.engine.cached_object import (
     CachedObject,
@@ -24,8 +25,11 @@ from tunegate_operator.engine.controller import EventsAbout, Refusal
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.ordered_index import OrderedIndex
 from tunegate_operator.engine.owners import Owner, controlling_owner
+from tunegate_operator.engine.parsed import PARSED_BYTES, Parsed
 from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
+
+Result = TypeVar("Result")
 
 REMEMBERED_DELETIONS = 10_000
 """Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
@@ -62,6 +66,7 @@ class Cache:
         self._lock = threading.RLock()
         self._objects: dict[str, CachedObject] = {}
         self._contents = ContentCache(content_bytes)
+        self._parsed: Parsed[Any] = Parsed(PARSED_BYTES)
         self._uids: dict[Key, str] = {}
         self._index: dict[IndexEntry, set[str]] = defaultdict(set)
         self._references: References | None = None
@@ -84,6 +89,16 @@ class Cache:
             held = self._objects[uid]
             text = self._contents.get(uid) if key.kind in FETCHED_KINDS else held.text
         found: Object | None = self._fetch(key) if text is None else read_json(text)
+        return found
+
+    def parsed(self, key: Key, parse: Callable[[Object], Result]) -> Result | None:
+        with self._lock:
+            uid = self._uids.get(key)
+            held = self._objects[uid] if uid else None
+        if held is None:
+            return None
+        # The text, not the version: after a change of the CRD, a version may have other fields.
+        found: Result = self._parsed.get((held.text, parse), len(held.text), lambda: parse(held.read()))
         return found
 
     def has(self, key: Key) -> bool:

@@ -1,7 +1,7 @@
 """The interface of a controller: its decision about one object, and the objects that a change concerns."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
@@ -12,6 +12,7 @@ from tunegate_api.meta import first_problem
 from tunegate_operator.engine.cluster import Key, Object
 
 StatusT = TypeVar("StatusT", bound=BaseModel)
+Result = TypeVar("Result")
 
 
 class UnreadableStatusError(Exception):
@@ -163,6 +164,13 @@ class View(Protocol):
 
         Raises ClusterError if a ConfigMap's content is not cached and cannot be read from the cluster. Use
         :meth:`has` if only the existence of a ConfigMap matters."""
+        ...
+
+    def parsed(self, key: Key, parse: Callable[[Object], Result]) -> Result | None:
+        """Return ``parse`` of the object, or None if the object does not exist.
+
+        The result is remembered until the object changes, so all decisions that read the object share it: do
+        not change it. Not for ConfigMaps, whose content is not watched."""
         ...
 
     def has(self, key: Key) -> bool:

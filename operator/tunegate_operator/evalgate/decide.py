@@ -8,6 +8,7 @@ from datetime import datetime
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
 from tunegate_api.judging.golden import (
+    GoldenCase,
     GoldenError,
     case_set,
     counting,
@@ -16,11 +17,12 @@ from tunegate_api.judging.golden import (
     without_server,
 )
 from tunegate_api.judging.power import power_text
-from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
+from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
 from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.meta import (
     ConditionStatus,
     ObjectMeta,
+    Sha256,
     find_condition,
     with_condition,
     without_condition,
@@ -31,6 +33,7 @@ from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
 from tunegate_operator.engine.memo import Memo
+from tunegate_operator.engine.parsed import PARSED_BYTES, Parsed
 from tunegate_operator.evalgate.looks import with_message
 from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
@@ -116,7 +119,7 @@ def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datet
         message = f"the golden set was changed: it has sha256 {digest}, but golden.sha256 pins {pinned}"
         return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
     spec = gate.spec
-    found = _CHECKED.get(gate.metadata.uid, (golden, spec), lambda: _check_golden(golden, spec))
+    found = _CHECKED.get(gate.metadata.uid, (digest, spec), lambda: _check_golden(golden, digest, spec))
     if found.reason is not GateReason.GOLDEN_READ:
         return _not_ready(status, found.reason, found.message, generation=generation, now=now)
     status = status.model_copy(update={"cases": found.cases, "digest": digest})
@@ -133,18 +136,32 @@ class _Checked:
 
 
 _CHECKED: Memo[_Checked] = Memo(256)
-"""Parsing 500 cases takes 25 ms, and a gate decides many times about the same set."""
+_GOLDEN: Parsed[list[GoldenCase] | GoldenError] = Parsed(PARSED_BYTES)
+_SAFETY: Parsed[list[SafetyCase] | SafetyError] = Parsed(PARSED_BYTES)
+"""Parsing 500 cases takes 25 ms. A gate decides many times about the same set, and many gates may name it."""
 
 
-def _check_golden(golden: str, spec: EvalGateSpec) -> _Checked:
-    """Return whether the golden set is valid and the thresholds can be reached."""
+def _parse_golden(text: str) -> list[GoldenCase] | GoldenError:
     try:
-        cases = parse_golden(golden)
+        return parse_golden(text)
     except GoldenError as error:
-        return _Checked(GateReason.BAD_GOLDEN, str(error))
+        return error
+
+
+def _parse_safety(text: str) -> list[SafetyCase] | SafetyError:
+    try:
+        return parse_safety(text)
+    except SafetyError as error:
+        return error
+
+
+def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
+    """Return whether the golden set is valid and the thresholds can be reached."""
+    cases = _GOLDEN.get(digest, len(golden), lambda: _parse_golden(golden))
+    if isinstance(cases, GoldenError):
+        return _Checked(GateReason.BAD_GOLDEN, str(cases))
     if problems := without_server(spec.to_wire(), cases):
         return _Checked(GateReason.INVALID_SPEC, "; ".join(map(str, problems)))
-    digest = sha256_text(golden)
     problems = unreachable(
         spec.thresholds, cases, spec.compared_with, sealed=spec.golden.sealed, sha256=digest
     )
@@ -184,11 +201,10 @@ def _judge_safety_set(
     if pinned is not None and digest != pinned:
         message = f"the safety set was changed: it has sha256 {digest}, but safety.sha256 pins {pinned}"
         return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
-    try:
-        cases = parse_safety(safety)
-    except SafetyError as error:
+    cases = _SAFETY.get(digest, len(safety), lambda: _parse_safety(safety))
+    if isinstance(cases, SafetyError):
         return _not_ready(
-            status, GateReason.BAD_SAFETY, f"safety set: {error}", generation=generation, now=now
+            status, GateReason.BAD_SAFETY, f"safety set: {cases}", generation=generation, now=now
         )
     if few := too_few(cases, gate.spec.safety.limits()):
         return _not_ready(status, GateReason.BAD_SAFETY, f"safety set: {few}", generation=generation, now=now)

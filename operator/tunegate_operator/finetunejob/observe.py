@@ -109,7 +109,7 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     job = FineTuneJob.model_validate(obj)
     meta = job.metadata
     names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
-    gates = {name: _gate(view.get(Key("EvalGate", meta.namespace, name))) for name in sorted(names)}
+    gates = {name: view.parsed(Key("EvalGate", meta.namespace, name), _gate) for name in sorted(names)}
     config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
     children, ignored_jobs = observe_children(obj, view, _steps(job))
     owner = owner_of(job)
@@ -171,10 +171,10 @@ def _has_pods(namespace: str, name: str, view: View) -> bool:
     return any(pod and not is_terminal(pod) for pod in map(view.get, pods))
 
 
-def _gate(obj: Object | None) -> EvalGate | None:
-    """Return a gate; None if it does not exist or is invalid. The gate's own status shows what is invalid."""
+def _gate(obj: Object) -> EvalGate | None:
+    """Return a gate; None if it is invalid. The gate's own status shows what is invalid."""
     try:
-        return EvalGate.model_validate(obj) if obj else None
+        return EvalGate.model_validate(obj)
     except ValidationError:
         return None
 
