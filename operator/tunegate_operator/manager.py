@@ -116,6 +116,7 @@ class Manager:
             [FineTuneJobController(pods, self._settings.required_gates), EvalGateController()],
             self._clock,
             observe=self._metrics.reconciled,
+            count_failure=self._metrics.failed,
         )
         self._cluster.watch(reconciler.handle)
         authenticator = SenderAuthenticator(self._cluster.review_token, self._cache, self._clock)

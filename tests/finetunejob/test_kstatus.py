@@ -14,11 +14,14 @@ import yaml
 from lupa import lua51
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.fake_cluster import FakeCluster
 from support.world import World
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
-from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.cache import Cache
+from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Agenda
+from tunegate_operator.engine.internal_errors import STALLED_AFTER, InternalErrors
 from tunegate_operator.finetunejob.conditions import with_conditions
 from tunegate_operator.finetunejob.draft import Draft
 
@@ -118,6 +121,21 @@ def test_held_job_is_stalled_and_degraded() -> None:
     world.settle()
     assert described(world.job()) == ["False", "", "True", "Failed", "Degraded"]
     assert "spec.mixing" in argo_health(world.job())["message"]
+
+
+@pytest.mark.parametrize("phase", [None, Phase.PENDING, Phase.TRAINING, Phase.SUCCEEDED])
+def test_object_that_cannot_be_reconciled_is_stalled_and_degraded(phase: Phase | None) -> None:
+    cluster = FakeCluster()
+    obj = cluster.as_user.create(job_in(phase) if phase else make_job().obj())
+    cache, key = Cache(), Key.of(obj)
+    cache.put(obj)
+    errors = InternalErrors(cluster, cache, cluster.clock, lambda *_: None)
+    for _ in range(STALLED_AFTER):
+        errors.report(key, ValueError())
+    found = cluster.as_user.get(key)
+    assert found is not None
+    assert described(found)[1:] == ["", "True", "Failed", "Degraded"]
+    assert "internal error ValueError" in argo_health(found)["message"]
 
 
 def test_docs_table_has_one_row_for_each_phase() -> None:

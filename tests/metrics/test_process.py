@@ -39,6 +39,36 @@ def test_each_reconciliation_is_recorded_with_its_result(metrics):
     assert count(metrics, "FineTuneJob", "success") == succeeded
 
 
+def failures(metrics: OperatorMetrics) -> dict[tuple[str, str], float]:
+    """Return the numbers of failures that are not 0, by kind and reason."""
+    (family,) = (each for each in metrics.registry.collect() if each.name == "tunegate_reconcile_failures")
+    samples = {(s.labels["kind"], s.labels["reason"]): s.value for s in family.samples}
+    return {labels: value for labels, value in samples.items() if value}
+
+
+def test_failures_are_counted_by_reason(metrics):
+    world = World()
+    world.count_failure = metrics.failed
+    world.apply_all()
+    world.settle()
+    assert failures(metrics) == {}
+    world.cluster.conflict(1)
+    world.edit(suspend=True)
+    world.settle()
+    assert failures(metrics) == {("FineTuneJob", "Conflict"): 1}
+    with world.cluster.unavailable():
+        world.edit(suspend=False)
+        world.settle()
+    assert failures(metrics) == {("FineTuneJob", "Conflict"): 1, ("FineTuneJob", "Unreachable"): 1}
+
+
+def test_internal_errors_have_a_series_before_the_first_one(metrics):
+    """Otherwise, the first error would be no increase."""
+    for kind in ("FineTuneJob", "EvalGate"):
+        labels = {"kind": kind, "reason": "InternalError"}
+        assert metrics.registry.get_sample_value("tunegate_reconcile_failures_total", labels) == 0
+
+
 def test_queue_depth_and_leadership_are_read_at_each_scrape(metrics):
     assert metrics.registry.get_sample_value("tunegate_workqueue_depth") == 3
     assert metrics.registry.get_sample_value("tunegate_leader") == 1

@@ -53,7 +53,7 @@ from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.queue import WorkQueue
-from tunegate_operator.engine.reconcile import Observe, Reconciler
+from tunegate_operator.engine.reconcile import CountFailure, Observe, Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
 from tunegate_operator.names import REQUEST_KEY, ROLE_LABEL, request_name
@@ -267,6 +267,8 @@ class World:
         end."""
         self.observe: Observe = lambda *_: None
         """Called after each reconciliation."""
+        self.count_failure: CountFailure = lambda *_: None
+        """Called after each failure."""
         self.trainer_image = "trainer:test"
         """The trainer image in the operator's settings."""
         self.required_gates: tuple[str, ...] = ()
@@ -293,6 +295,7 @@ class World:
             ],
             self.clock,
             observe=self._observe,
+            count_failure=self._count_failure,
         )
         self.cluster.watch(self._hear)
         self.reconciler.resync()
@@ -300,6 +303,9 @@ class World:
 
     def _observe(self, kind: str, seconds: float, succeeded: bool) -> None:
         self.observe(kind, seconds, succeeded)
+
+    def _count_failure(self, kind: str, reason: str) -> None:
+        self.count_failure(kind, reason)
 
     def without_operator(self) -> "World":
         """Return a copy of this world, in which the operator has just crashed. ``boot`` starts a new one."""

@@ -57,6 +57,9 @@ class GateReason(StrEnum):
     arithmetic and what to do."""
     INVALID_SPEC = "InvalidSpec"
     """The spec contradicts itself, or uses a feature that is not supported yet."""
+    INTERNAL_ERROR = "InternalError"
+    """Only in the condition Stalled and in an event: the operator cannot reconcile the gate because of a bug,
+    and retries. The condition Ready is that of the last decision."""
 
 
 class Record(StatusModel):

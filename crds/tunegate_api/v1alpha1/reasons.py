@@ -105,8 +105,8 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"
     """True while work is in progress, otherwise absent."""
     STALLED = "Stalled"
-    """True if the job failed, is stopped or held, or awaits a review or an approval: it cannot continue
-    unless a person acts. Otherwise absent, also while the job is suspended."""
+    """True if the job failed, is stopped or held, awaits a review or an approval, or cannot be reconciled: it
+    cannot continue unless a person acts. Otherwise absent, also while the job is suspended."""
     FAILED = "Failed"
     """True if the job failed, with the reason and message of the failure. False if the job succeeded. Absent
     until the job has ended."""
@@ -263,7 +263,8 @@ class Reason(StrEnum):
     """Something other than Tunegate killed the pods of a child Job, and the Job has no retries left."""
     INTERNAL_ERROR = "InternalError"
     """A bug in Tunegate, or a child Job failed and no pod reported why. The message contains the last lines
-    of the log, if there is one."""
+    of the log, if there is one. If the job has not failed: the operator cannot reconcile it because of a bug.
+    It retries, and shows this in the condition Stalled and in an event."""
     REPORT_MISSING = "ReportMissing"
     """The pods of a child Job ended, but the operator did not receive their results."""
     TRACKER_BEHIND = "TrackerBehind"

@@ -10,7 +10,10 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
 
+from tunegate_api.v1alpha1.reasons import Reason
 from tunegate_operator.engine.apply import apply, create_ours
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
@@ -47,10 +50,13 @@ from tunegate_operator.engine.controller import (
 )
 from tunegate_operator.engine.decision_log import log_decision
 from tunegate_operator.engine.event_limit import EventLimit
+from tunegate_operator.engine.internal_errors import InternalErrors, without_internal_error
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 PROGRESS_INTERVAL = 30.0
 """Seconds between status writes that only update progress."""
@@ -74,6 +80,8 @@ that is refused whatever its content."""
 
 Observe = Callable[[str, float, bool], None]
 """Called after each reconciliation with the kind, its time in seconds, and whether it succeeded."""
+CountFailure = Callable[[str, str], None]
+"""Called after each failure with the kind, and the reason that docs/metrics.md explains."""
 
 
 class Reconciler:
@@ -89,26 +97,24 @@ class Reconciler:
         *,
         progress_interval: float = PROGRESS_INTERVAL,
         observe: Observe = lambda *_: None,
+        count_failure: CountFailure = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._queue = queue
         self._controllers = {controller.kind: controller for controller in controllers}
-        cache.index_references(self._references)
-        for controller in self._controllers.values():
-            cache.add_index(controller.index)
+        cache.index_references(lambda obj: self._ask_all(lambda controller: controller.references(obj), obj))
+        cache.add_index(lambda obj: self._ask_all(lambda controller: controller.index(obj), obj))
         self._clock = clock
         self._progress_interval = progress_interval
         self._observe = observe
+        self._count_failure = count_failure
+        self._internal_errors = InternalErrors(cluster, cache, clock, self._record_event)
         self._kinds = (*CHILD_KINDS, *self._controllers)
         self._status_written: dict[str, float] = {}
         self._event_limit = EventLimit()
         self._logged_failures: dict[Key, str] = {}
         self._lock = threading.Lock()  # guards _event_limit
-
-    def _references(self, obj: Object) -> Iterable[Key]:
-        for controller in self._controllers.values():
-            yield from controller.references(obj)
 
     # Input: watch events, reports, lists
 
@@ -154,16 +160,22 @@ class Reconciler:
         if event.type == "DELETED" and key.kind in self._controllers:
             self._forget(uid_of(changed))
         concerned = [key, *(owner.key for owner in self._cache.owners(changed))]
-        for controller in self._controllers.values():
-            try:
-                concerned += controller.concerns(changed, self._cache)
-            except Exception:
-                logger.exception(
-                    "%s: internal error while finding the objects that %s concerns", controller.kind, key
-                )
+        concerned += self._ask_all(lambda controller: controller.concerns(changed, self._cache), changed)
         for one in concerned:
             if one.kind in self._controllers:
                 self._queue.add(one)
+
+    def _ask_all(self, ask: Callable[[Controller], Iterable[_Found]], obj: Object) -> list[_Found]:
+        """Return what each controller relates to an object. A bug in one does not affect others."""
+        found: list[_Found] = []
+        for controller in self._controllers.values():
+            try:
+                found += ask(controller)
+            except Exception:
+                self._count_failure(controller.kind, Reason.INTERNAL_ERROR)
+                kind, key = controller.kind, Key.of(obj)
+                logger.exception("%s: internal error while finding the objects that %s concerns", kind, key)
+        return found
 
     def _forget(self, uid: str) -> None:
         """Drop the reports of a deleted object, and the time of its last status write."""
@@ -208,12 +220,16 @@ class Reconciler:
             succeeded = True
         except (ClusterError, UnreadableStatusError) as error:
             self._log_failure(key, error)
+            self._count_failure(key.kind, _reason_of(error))
             self._queue.add_failed(key, outage=type(error) in OUTAGES)
-        except Exception:  # a bug in the decision about one object must not affect the others
+        except Exception as error:  # a bug in the decision about one object must not affect the others
             logger.exception("%s %s/%s: internal error", key.kind, key.namespace, key.name)
+            self._count_failure(key.kind, Reason.INTERNAL_ERROR)
+            self._internal_errors.report(key, error)
             self._queue.add_failed(key)
         else:
             self._logged_failures.pop(key, None)
+            self._internal_errors.forget(key)
             self._queue.forget(key)
             if requeue_after is not None:
                 self._queue.add_after(key, requeue_after)
@@ -231,6 +247,7 @@ class Reconciler:
             self._cache.report_store.acknowledge(uid_of(obj), reports)
             self._cache.report_store.forget(uid_of(obj))
             return None
+        decision = replace(decision, status=without_internal_error(decision.status))
         failure: ClusterError | None = None
         try:
             self._act(uid_of(obj), decision.actions)
@@ -358,6 +375,10 @@ class Reconciler:
             return
         self._logged_failures[key] = message
         logger.warning("%s %s/%s: %s; retrying", key.kind, key.namespace, key.name, message)
+
+
+def _reason_of(error: Exception) -> str:
+    return "Unreachable" if type(error) is ClusterError else type(error).__name__.removesuffix("Error")
 
 
 def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:

@@ -13,6 +13,7 @@ from tunegate_operator.children.observed import IgnoredJob
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Agenda, Decision, Event, View, parse_status
+from tunegate_operator.engine.internal_errors import has_internal_error
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.engine.problems import problems_of
 from tunegate_operator.finetunejob.absorb import measured_baselines
@@ -204,6 +205,7 @@ def _is_done(obj: Object, view: View) -> bool:
         status.get("phase") in _FINAL
         and status.get("observedGeneration") == obj["metadata"].get("generation", 1)
         and not _has_metrics_to_send(status)
+        and not has_internal_error(status)
         and (not _has_ttl(obj) or ("cleanup" in status and not view.children(obj, "Job")))
     )
 
@@ -224,7 +226,7 @@ def _with_generation(obj: Object, status: FineTuneJobStatus) -> FineTuneJobStatu
     """Return the status of a job that ended, with the generation of its current spec. A change of the spec
     has no other effect after the end."""
     generation = obj["metadata"].get("generation", 1)
-    if status.observed_generation == generation:
+    if {status.observed_generation, *(c.observed_generation for c in status.conditions)} == {generation}:
         return status
     conditions = [c.model_copy(update={"observed_generation": generation}) for c in status.conditions]
     return status.model_copy(update={"observed_generation": generation, "conditions": conditions})

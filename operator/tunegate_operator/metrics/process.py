@@ -13,6 +13,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from tunegate_api.v1alpha1.reasons import Reason
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -40,7 +42,14 @@ class OperatorMetrics:
             ("method", "resource", "code"),
             registry=self.registry,
         )
+        self._failures = Counter(
+            "tunegate_reconcile_failures",
+            "Reconciliations that failed, by kind and by the reason of the failure.",
+            ("kind", "reason"),
+            registry=self.registry,
+        )
         for kind in kinds:
+            self._failures.labels(kind, Reason.INTERNAL_ERROR)
             for result in ("success", "error"):
                 self._reconciles.labels(kind, result)
         depth = Gauge(
@@ -57,6 +66,10 @@ class OperatorMetrics:
     def reconciled(self, kind: str, seconds: float, succeeded: bool) -> None:
         """Record one reconciliation."""
         self._reconciles.labels(kind, "success" if succeeded else "error").observe(seconds)
+
+    def failed(self, kind: str, reason: str) -> None:
+        """Record that a reconciliation failed."""
+        self._failures.labels(kind, reason).inc()
 
     def requested(self, method: str, resource: str, code: int) -> None:
         """Record one request to the API server; ``code`` is 0 if there was no answer."""
