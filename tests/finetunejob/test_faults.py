@@ -8,12 +8,14 @@ import pytest
 
 from support.builders import make_gate, make_job
 from support.fake_cluster import Crash
+from support.recorded import request_of
 from support.world import REGRESSING, Script, World
+from tunegate_api.contract import sha256_text
 from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.finetunejob.last_report import POST_SECONDS
-from tunegate_operator.names import CONTINUE_ANNOTATION, VERDICT_ANNOTATIONS
+from tunegate_operator.names import CONTINUE_ANNOTATION, REQUEST_KEY, VERDICT_ANNOTATIONS
 
 TTL = 600
 APPROVED, OVERRIDDEN = 93, 50
@@ -88,7 +90,9 @@ def end_state(world: World) -> dict[str, Any]:
     status = masked(world.job()["status"])
     for field in ("runningSeconds", "gpuSeconds"):
         status.pop(field, None)
-    status["plan"].pop("sha256")  # the plan names the job's uid
+    status["plan"].pop("sha256")  # the plan and the request name the job's uid
+    digest = sha256_text(request_of(world)["data"][REQUEST_KEY])
+    status["requestSha256"] = "same" if status["requestSha256"] == digest else "another"
     status["attempts"] = [attempt for attempt in status["attempts"] if attempt["role"] != "report"]
     children = {
         kind: sorted(

@@ -384,22 +384,6 @@ def test_request_configmap_is_immutable_and_complete():
     assert request.final_gates[0].golden_sha256 == make_gate().spec["golden"]["sha256"]
 
 
-def test_job_whose_request_and_data_are_deleted_fails_and_leaves_no_pod():
-    world = World()
-    world.apply_all(make_job().with_spec(startTimeoutSeconds=60).obj())
-    world.until_job("train")
-    for name in (world.status().request, "rows"):
-        found = world.cluster.as_user.get(Key("ConfigMap", "default", name))
-        world.cluster.as_user.delete(Key.of(found), uid_of(found))
-    world.settle()
-    assert "ConfigMap rows does not exist" in world.status().message
-    world.advance(61)
-    failure = world.status().failure
-    assert failure is not None
-    assert failure.reason == Reason.START_TIMEOUT
-    assert world.active_jobs() == []
-
-
 @pytest.mark.parametrize(
     ("kind", "name", "field"), [("FineTuneJob", "orders", "phase"), ("EvalGate", "golden", "lastVerdict")]
 )

@@ -3,6 +3,7 @@
 import pytest
 
 from support.builders import make_job
+from support.recorded import replace_record
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import Key, Object
@@ -28,16 +29,6 @@ def config_map(world: World, name: str) -> Object:
     return found
 
 
-def put(world: World, record: Object, data: dict[str, str]) -> None:
-    """Delete a ConfigMap, and create a new one with the same name. A user can do this even if the ConfigMap
-    is immutable."""
-    user, found = world.cluster.as_user, config_map(world, record["metadata"]["name"])
-    user.delete(Key.of(found), found["metadata"]["uid"])
-    kept = ("name", "namespace", "labels", "ownerReferences")
-    metadata = {field: record["metadata"][field] for field in kept}
-    user.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-
-
 @RECORDS
 @pytest.mark.parametrize(
     ("edit", "problem"),
@@ -53,7 +44,7 @@ def test_unreadable_record_holds_the_job_until_it_is_restored(name, key, edit, p
     record = config_map(world, name(meta["name"], meta["uid"]))
     good, jobs = record["data"], world.jobs()
     changed = edit(good[key])
-    put(world, record, {} if changed is None else {key: changed})
+    replace_record(world, record, {} if changed is None else {key: changed})
     world.settle()
 
     stalled = world.condition("Stalled")
@@ -63,6 +54,6 @@ def test_unreadable_record_holds_the_job_until_it_is_restored(name, key, edit, p
     assert world.status().phase is Phase.TRAINING
     assert world.jobs() == jobs, "no child is deleted or created"
 
-    put(world, record, good)
+    replace_record(world, record, good)
     assert world.run().phase is Phase.SUCCEEDED
     assert world.condition("Stalled") is None

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job, make_namespace
+from support.recorded import request_of
 from support.world import World
 from tunegate_api.contract import Request
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_operator.engine.cluster import ClusterError, ForbiddenError, Key, Object
-from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.finetunejob.build import request_config_map
 
 BOTH = [{"name": "golden"}, {"name": "policy"}]
@@ -180,40 +180,11 @@ def test_later_annotation_does_not_affect_a_job_that_has_started() -> None:
     assert world.status().published
 
 
-def test_job_that_lost_its_request_is_not_checked_again() -> None:
-    world = world_of("golden")
-    world.apply(make_job().obj())
-    world.until_job("train")
-    annotate(world, "golden,policy")
-    request = request_of(world)
-    world.cluster.as_user.delete(Key.of(request), uid_of(request))
-    assert world.run().phase is Phase.SUCCEEDED
-
-
 def test_request_lists_which_gates_are_required() -> None:
     world = world_of("policy")
     world.apply(make_job().with_spec(gates=BOTH).obj())
     world.settle()
     assert required_in(request_of(world)) == {"golden": False, "policy": True}
-
-
-def test_all_gates_are_required_in_a_request_that_is_made_again() -> None:
-    world = world_of("policy")
-    world.apply(make_job().with_spec(gates=BOTH).obj())
-    world.settle()
-    request = request_of(world)
-    world.cluster.as_user.delete(Key.of(request), uid_of(request))
-    world.settle()
-    assert required_in(request_of(world)) == {"golden": True, "policy": True}
-
-
-def request_of(world: World) -> Object:
-    """Return the ConfigMap with the request of the job."""
-    name = world.status().request
-    (found,) = [
-        one for one in world.cluster.as_user.list_objects("ConfigMap") if one["metadata"]["name"] == name
-    ]
-    return found
 
 
 def required_in(request: Object) -> dict[str, bool]:

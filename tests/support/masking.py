@@ -16,6 +16,7 @@ _DIFFERS = frozenset(
             "time",
             "updated",
         ),
+        "requestSha256",  # the request contains the uid
         *("gpuSeconds", "gpuSecondsSaved", "runningSeconds", "secondsSaved", "tokensPerSecond"),
         *("trainingSeconds", "evaluationSeconds", "evaluationShare", "peakProcessMemory", "peakGpuMemory"),
     }

@@ -38,6 +38,7 @@ class Transcript:
             text = text.replace(uid, f"{name}-uid").replace(f"-{uid[:5]}", "-uid")
         text = re.sub(r"(-uid-\d+)-[a-z0-9]{5}\b", r"\1-pod", text)
         text = re.sub(r"(plan: \{sha256:) [0-9a-f]{64}", r"\1 plan-digest", text)
+        text = re.sub(r"(requestSha256:) [0-9a-f]{64}", r"\1 request-digest", text)
         return text.replace(DIGEST, "digest").replace(self._world.script.golden_sha256, "golden-digest")
 
     def _see(self, change: WatchEvent) -> None:

@@ -275,6 +275,8 @@ class World:
         """The required gates in the operator's settings."""
         self._late: list[WatchEvent] | None = None
         self._late_kinds: tuple[str, ...] = ()
+        self._mounted: dict[str, str] = {}
+        """The requests that pods of the role train read, as JSON, by the uid of their Job."""
         self.outbox: dict[str, Report] = {}
         """The reports on the volume, by file name."""
         self.boot()
@@ -459,6 +461,7 @@ class World:
         role = Role(labels["tunegate.dev/role"])
         running = [p for p in self.cluster.pods_of(name) if p["status"].get("phase") == "Running"]
         if len(running) < job["spec"].get("completions", 1):
+            self._mount(job)
             self.cluster.start_pod(name)
             return
         bad_ends = self.script.exits.get(role, [])
@@ -560,13 +563,16 @@ class World:
         known = results or self.outbox[f"train-{_stage(job)}.json"].results
         self._write_report(job, role, uid, outcome=outcome, results=known)
 
-    def _is_stopped(self, results: Results, job: Object) -> bool:
-        """As a training pod, apply the stop rule to the recorded request."""
+    def _mount(self, job: Object) -> None:
+        """Mount the request in a pod that starts. The pod keeps it if the ConfigMap is deleted later."""
         owner = job["metadata"]["ownerReferences"][0]
         key = Key("ConfigMap", "default", request_name(owner["name"], owner["uid"]))
-        recorded = self.cluster.as_user.get(key)
-        assert recorded is not None
-        request = Request.model_validate_json(recorded["data"][REQUEST_KEY])
+        if recorded := self.cluster.as_user.get(key):
+            self._mounted[job["metadata"]["uid"]] = recorded["data"].get(REQUEST_KEY, "")
+
+    def _is_stopped(self, results: Results, job: Object) -> bool:
+        """As a training pod, apply the stop rule to the recorded request."""
+        request = Request.model_validate_json(self._mounted[job["metadata"]["uid"]])
         found = assess_stage(request, results, _stage(job), _argument(job, "--accepted-step"))
         return found is not None and found.assessment.action is StopAction.STOP
 

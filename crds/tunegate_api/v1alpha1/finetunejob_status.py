@@ -320,6 +320,9 @@ class FineTuneJobStatus(StatusModel):
     waiting."""
     request: str | None = None
     """Name of the ConfigMap with the spec and the gates as the operator read them when the job started."""
+    request_sha256: Sha256 | None = None
+    """Digest of the `request.json` in this ConfigMap. If the ConfigMap is deleted or has another digest, the
+    job is held."""
     plan: PlanStatus | None = None
     """Summary of the plan, which records every resolved parameter before training."""
     data: DataStatus | None = None
@@ -388,7 +391,8 @@ class FineTuneJobStatus(StatusModel):
 
     @property
     def is_held(self) -> bool:
-        """Return whether the operator holds the job, because it does not understand the spec or a record."""
+        """Return whether the operator holds the job, because it does not understand the spec, or because a
+        record is unreadable or is not the one with which the job started."""
         return self.ready_reason in HELD
 
     def to_wire(self) -> dict[str, Any]:

@@ -194,6 +194,9 @@ class Reason(StrEnum):
     """A ConfigMap with the job's request, plan or results is unreadable, because it was edited, or written by
     another version of the operator. The operator starts and deletes nothing until the ConfigMap is
     readable."""
+    REQUEST_CHANGED = "RequestChanged"
+    """The ConfigMap with the request of a job that has started was deleted, or does not have the digest in
+    `status.requestSha256`. The operator starts, judges and deletes nothing until it is restored."""
     # stopped by a gate or a task metric
     GOLDEN_REGRESSION = "GoldenRegression"
     """The golden pass rate of a checkpoint is below the best so far by at least the gate's limit."""
@@ -293,7 +296,7 @@ class Reason(StrEnum):
 
 _WAIT_FOR_A_PERSON = (Phase.STOPPED, Phase.SUSPENDED, Phase.AWAITING_REVIEW, Phase.AWAITING_APPROVAL)
 """Phases that end only when a person acts."""
-HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE)
+HELD = (Reason.SPEC_NOT_UNDERSTOOD, Reason.RECORD_UNREADABLE, Reason.REQUEST_CHANGED)
 """Reasons for which the operator holds a job that has started."""
 TO_FIX = (
     Reason.GATE_NOT_FOUND,

@@ -34,10 +34,12 @@ def record_config_map(
     } | ({"immutable": True} if immutable else {})
 
 
-def owned_config_map(view: View, owner: Owner, name: str) -> Object | None:
+def owned_config_map(view: View, owner: Owner, name: str, *, is_cached: bool = True) -> Object | None:
     """Return a ConfigMap; None if it does not exist or ``owner`` does not control it. Only the operator may
-    write ConfigMaps that a FineTuneJob or an EvalGate owns."""
-    obj = view.get(Key("ConfigMap", owner.key.namespace, name))
+    write ConfigMaps that a FineTuneJob or an EvalGate owns. Without ``is_cached``, it is read from the
+    cluster."""
+    key = Key("ConfigMap", owner.key.namespace, name)
+    obj = view.get(key) if is_cached else view.read(key)
     return obj if obj and controlling_owner(obj) == owner else None
 
 
@@ -47,12 +49,27 @@ def read_record(view: View, owner: JobOwner, name: str, key: str, model: type[Mo
 
     Raises :class:`UnreadableRecordError` if the content was edited or written by another version.
     """
-    obj = owned_config_map(view, owner.as_owner, name)
+    text = record_text(view, owner, name, key)
+    return None if text is None else parse_record(name, key, text, model)
+
+
+def record_text(view: View, owner: JobOwner, name: str, key: str, *, is_cached: bool = True) -> str | None:
+    """Return the text under ``key`` in a ConfigMap of ``owner``; None if the ConfigMap does not exist or
+    belongs to another owner. Without ``is_cached``, it is read from the cluster.
+
+    Raises :class:`UnreadableRecordError` if the ConfigMap has no such key.
+    """
+    obj = owned_config_map(view, owner.as_owner, name, is_cached=is_cached)
     if obj is None:
         return None
-    text = (obj.get("data") or {}).get(key)
+    text: str | None = (obj.get("data") or {}).get(key)
     if text is None:
         raise UnreadableRecordError(name, f"it has no key {key}")
+    return text
+
+
+def parse_record(name: str, key: str, text: str, model: type[ModelT]) -> ModelT:
+    """Parse the text under ``key`` in the ConfigMap ``name``. Raises :class:`UnreadableRecordError`."""
     try:
         return model.model_validate_json(text)
     except ValidationError as error:

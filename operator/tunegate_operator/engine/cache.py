@@ -88,7 +88,7 @@ class Cache:
                 return None
             held = self._objects[uid]
             text = self._contents.get(uid) if key.kind in FETCHED_KINDS else held.text
-        found: Object | None = self._fetch(key) if text is None else read_json(text)
+        found: Object | None = self.read(key) if text is None else read_json(text)
         return found
 
     def parsed(self, key: Key, parse: Callable[[Object], Result]) -> Result | None:
@@ -129,8 +129,20 @@ class Cache:
             found = self._ordered.after((kind, key), after)
             return [(self._objects[uid].key, position) for position, uid in found]
 
-    def read_namespace(self, name: str) -> Object | None:
-        return self._read_from_cluster(Key("Namespace", name, name))
+    def read(self, key: Key) -> Object | None:
+        """Read an object from the cluster; None if it does not exist. The content of a ConfigMap is cached.
+
+        The metadata of a deleted ConfigMap stays cached until a watch or a list reports the deletion, because
+        the keys that the deletion concerns are enqueued only then."""
+        if self._read is None:
+            raise LookupError(
+                f"the content of {key.kind} {key.namespace}/{key.name} is not cached, and this cache has no "
+                "function to read it from the cluster"
+            )
+        found = self._read(key)
+        if found and key.kind in FETCHED_KINDS:
+            self.put(found)
+        return found
 
     def reports(self, job_uid: str) -> list[Object]:
         return self.report_store.latest(job_uid)
@@ -288,25 +300,6 @@ class Cache:
         with self._lock:
             if uid in self._objects:
                 self._events[uid] = found
-
-    def _fetch(self, key: Key) -> Object | None:
-        """Read an object from the cluster, because its content is not cached. Returns None if the object no
-        longer exists.
-
-        The metadata of a deleted object stays cached until a watch or a list reports the deletion, because
-        the keys that the deletion concerns are enqueued only then."""
-        found = self._read_from_cluster(key)
-        if found:
-            self.put(found)
-        return found
-
-    def _read_from_cluster(self, key: Key) -> Object | None:
-        if self._read is None:
-            raise LookupError(
-                f"the content of {key.kind} {key.namespace}/{key.name} is not cached, and this cache has no "
-                "function to read it from the cluster"
-            )
-        return self._read(key)
 
     def _apply_deletion(self, last: Object) -> bool:
         """Apply a deletion. Returns whether the deletion is new.

@@ -33,7 +33,8 @@ def parse_status(obj: Object, model: type[StatusT]) -> StatusT:
 
 @dataclass(frozen=True)
 class Create:
-    """Create this child, unless a child of this name exists with the same controlling owner."""
+    """Create this child, unless a child of this name exists with the same controlling owner. If this is a
+    ConfigMap with other content, the decision is repeated."""
 
     obj: Object
 
@@ -104,9 +105,9 @@ class Decision:
     """Events that are recorded even if the status does not change, so they may repeat."""
     requeue_after: float | None = None
     """Seconds after which to decide again even if nothing changed."""
-    is_last: bool = False
-    """Whether no later decision repeats these actions. If True, the status is written only after all actions
-    succeeded."""
+    needed_actions: int = 0
+    """How many of the first actions must have succeeded before the status is written, because it says what
+    they did, or because no later decision repeats them."""
     message_is_progress: bool = False
     """Whether a changed message counts as progress: a status in which only progress changed is written at
     most once per interval. For example, a scheduler's message changes whenever a node joins or leaves."""
@@ -205,10 +206,11 @@ class View(Protocol):
         higher position. The object need not exist."""
         ...
 
-    def read_namespace(self, name: str) -> Object | None:
-        """Read a Namespace from the cluster; None if it does not exist. On a laptop there are no Namespaces.
+    def read(self, key: Key) -> Object | None:
+        """Read an object from the cluster instead of the cache; None if it does not exist.
 
-        Namespaces are neither watched nor cached, so every call is a request. Raises ClusterError."""
+        Every call is a request: use it for Namespaces, which are not watched and do not exist on a laptop,
+        and where an object that the cache lacks must not count as deleted. Raises ClusterError."""
         ...
 
     def reports(self, job_uid: str) -> list[Object]:
@@ -229,7 +231,7 @@ class View(Protocol):
 
 class Controller(Protocol):
     """Decides about the objects of one kind. Its methods do no I/O, except that :meth:`View.get` may read a
-    ConfigMap, and :meth:`View.read_namespace` reads a Namespace."""
+    ConfigMap, and :meth:`View.read` reads an object."""
 
     kind: str
 

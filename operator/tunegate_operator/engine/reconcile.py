@@ -248,13 +248,9 @@ class Reconciler:
             self._cache.report_store.forget(uid_of(obj))
             return None
         decision = replace(decision, status=without_internal_error(decision.status))
-        failure: ClusterError | None = None
-        try:
-            self._act(uid_of(obj), decision.actions)
-        except ClusterError as error:
-            failure = error
+        done, failure = self._act(uid_of(obj), decision.actions)
         throttled = None
-        if not (failure and decision.is_last):
+        if done >= decision.needed_actions:
             throttled = self._write_status(key, obj, decision)
             for warning in decision.warnings:
                 self._record_event(obj, warning)
@@ -273,9 +269,10 @@ class Reconciler:
             return 0
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
-    def _act(self, owner_uid: str, actions: Iterable[Action]) -> None:
+    def _act(self, owner_uid: str, actions: Iterable[Action]) -> tuple[int, ClusterError | None]:
         """Carry out actions in order. Stop at the first action that fails, because later ones may depend on
-        it."""
+        it. Return how many succeeded, and the error of the one that failed."""
+        done = 0
         for action in actions:
             try:
                 self._carry_out(action)
@@ -284,8 +281,10 @@ class Reconciler:
                 if cause and isinstance(action, Create | Put):
                     refusal = Refusal(action.obj["kind"], str(error), cause, self._clock.now())
                     self._cache.set_refusal(owner_uid, refusal.after(self._cache.refusal(owner_uid)))
-                raise
+                return done, error
+            done += 1
         self._cache.set_refusal(owner_uid, None)
+        return done, None
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -293,6 +292,8 @@ class Reconciler:
                 created = create_ours(self._cluster, obj)
                 if obj["kind"] in self._kinds:  # other kinds are not watched: they would become stale
                     self._cache.put(created)
+                if created.get("data") != obj.get("data"):  # the decision did not know this record
+                    raise ConflictError(f"{obj['kind']} {obj['metadata']['name']} has other content")
             case Put(obj):
                 key = Key.of(obj)
                 try:

@@ -12,7 +12,7 @@ from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import IgnoredJob
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Agenda, Decision, Event, View, parse_status
+from tunegate_operator.engine.controller import Action, Agenda, Create, Decision, Event, View, parse_status
 from tunegate_operator.engine.internal_errors import has_internal_error
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.engine.problems import problems_of
@@ -23,6 +23,7 @@ from tunegate_operator.finetunejob.draft import Draft, Run
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
 from tunegate_operator.finetunejob.observe import ObservedJob, observe
+from tunegate_operator.finetunejob.recorded_request import RequestChangedError
 from tunegate_operator.finetunejob.status_size import below_size_limit
 from tunegate_operator.finetunejob.tracking import send_remaining_metrics
 from tunegate_operator.finetunejob.ttl import clean_up
@@ -62,8 +63,8 @@ class FineTuneJobController:
             return Decision(new.to_wire(), events=events_between(name, old, new))
         try:
             observed = observe(obj | {"status": old}, view, self._required_gates)
-        except UnreadableRecordError as error:
-            return self._hold(obj, old, Reason.RECORD_UNREADABLE, _cannot_be_read(error), now)
+        except (UnreadableRecordError, RequestChangedError) as error:
+            return self._hold(obj, old, *_held_because(error), now)
         draft = decide(observed, now, self._pods)
         new = with_conditions(observed.job, draft)
         new = below_size_limit(with_lifecycle(new, now, publishes=bool(observed.job.spec.publish)))
@@ -77,7 +78,7 @@ class FineTuneJobController:
                 *_about_baselines(observed),
             ),
             requeue_after=draft.agenda.requeue_after,
-            is_last=new.phase is not None and new.phase.is_final,
+            needed_actions=_needed_actions(draft.agenda.actions, old, new),
             message_is_progress=_is_unschedulable(new),
         )
 
@@ -102,9 +103,8 @@ class FineTuneJobController:
             return Decision(current.to_wire())
         try:
             run = Run(observe(obj | {"status": current}, view), Draft(current, Agenda(now)), self._pods)
-        except UnreadableRecordError as error:  # the remaining work needs the record
-            warning = Event("Warning", Reason.RECORD_UNREADABLE, _cannot_be_read(error))
-            return Decision(current.to_wire(), warnings=(warning,))
+        except (UnreadableRecordError, RequestChangedError) as error:  # the remaining work needs the record
+            return Decision(current.to_wire(), warnings=(Event("Warning", *_held_because(error)),))
         if send_remaining_metrics(run) and _has_ttl(obj):
             clean_up(run)
         draft = run.draft
@@ -237,6 +237,16 @@ def _has_started(obj: Object, status: FineTuneJobStatus, view: View) -> bool:
     return status.request is not None or any(view.children(obj, kind) for kind in ("ConfigMap", "Job"))
 
 
+def _needed_actions(actions: list[Action], old: FineTuneJobStatus, new: FineTuneJobStatus) -> int:
+    """Return how many of the first actions must have succeeded before the new status is written: all if the
+    job ends, and the creation of the request if the status has the digest of a new request."""
+    if new.phase is not None and new.phase.is_final:
+        return len(actions)
+    is_new = new.request_sha256 != old.request_sha256
+    is_request = actions and isinstance(actions[0], Create) and actions[0].obj["kind"] == "ConfigMap"
+    return 1 if is_new and is_request else 0
+
+
 def _holding(problems: list[Problem]) -> list[Problem]:
     """Return the problems because of which a job that has started is held.
 
@@ -275,10 +285,15 @@ def _not_understood(problems: list[Problem]) -> str:
     )
 
 
-def _cannot_be_read(error: UnreadableRecordError) -> str:
-    return (
-        f"{error}; the ConfigMap was edited, or another version of the operator wrote it: restore the "
-        "ConfigMap (see Restoring records in docs/install.md), upgrade the operator, or delete the job"
+def _held_because(error: UnreadableRecordError | RequestChangedError) -> tuple[Reason, str]:
+    """Return the reason why a job with such a record is held, and what happened and what to do."""
+    restore = "restore the ConfigMap (see Restoring records in docs/install.md)"
+    if isinstance(error, RequestChangedError):
+        what_to_do = f"{restore} from a backup, or delete the job and apply it again"
+        return Reason.REQUEST_CHANGED, f"{error}; {what_to_do}"
+    return Reason.RECORD_UNREADABLE, (
+        f"{error}; the ConfigMap was edited, or another version of the operator wrote it: {restore}, upgrade "
+        "the operator, or delete the job"
     )
 
 

@@ -23,7 +23,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all
 from tunegate_operator.children.child_jobs import SUSPENDED
 from tunegate_operator.children.job import PodSettings
-from tunegate_operator.children.observed import Child, ChildState
+from tunegate_operator.children.observed import Child
 from tunegate_operator.engine.controller import Agenda, Delete, Refusal
 from tunegate_operator.finetunejob.absorb import (
     absorb_baselines,
@@ -65,18 +65,14 @@ def decide(observed: ObservedJob, now: datetime, pods: PodSettings) -> Draft:
     job = observed.job
     status = job.status.model_copy(update={"observed_generation": job.metadata.generation})
     run = Run(observed, Draft(status, Agenda(now)), pods)
-    draft = run.draft
     absorb_results(run)
     absorb_baselines(run)
     absorb_data_checks(run)
-    if job.spec.suspend and observed.request is None and not observed.children:
+    if job.spec.suspend and observed.request is None:
         _enter_suspended(run, "suspended by spec.suspend; set it to false to start the job")
     elif ensure_request(run):
         _decide_with_request(run)
-    elif draft.status.failure:  # a job whose request was removed may have pods
-        active = [child for child in observed.children if child.state is ChildState.ACTIVE]
-        draft.agenda.actions += [Delete(child.key, child.uid) for child in active]
-    return draft
+    return run.draft
 
 
 def _decide_with_request(run: Run) -> None:

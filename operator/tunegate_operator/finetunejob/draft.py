@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 
 from tunegate_api.contract import Request, Role
 from tunegate_api.judging.stages import StageAssessment
-from tunegate_api.meta import cut
+from tunegate_api.meta import Sha256, cut
 from tunegate_api.plan import Plan
 from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1 import FineTuneJobStatus
@@ -53,6 +53,7 @@ class StatusChanges(TypedDict, total=False):
     start_time: datetime | None
     completion_time: datetime | None
     request: str | None
+    request_sha256: Sha256 | None
     plan: PlanStatus | None
     data: DataStatus | None
     data_checks: list[DataCheckResult]

@@ -4,10 +4,10 @@
 from collections.abc import Collection
 from datetime import timedelta
 
-from tunegate_api.contract import GateRequest, Request, StartRequest
+from tunegate_api.contract import GateRequest, Request, StartRequest, canonical_json, sha256_text
 from tunegate_api.judging.gate_calibration import calibrated_bases
 from tunegate_api.judging.outcomes import counted_outcomes
-from tunegate_api.meta import find_condition
+from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.published import PublishedVersion
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
@@ -35,9 +35,8 @@ def ensure_request(run: Run) -> bool:
     job.
     """
     observed, draft = run.observed, run.draft
-    meta = observed.job.metadata
     if observed.request is not None:
-        _use_request(run, observed.request, request_name(meta.name, meta.uid))
+        _use_request(run, observed.request, observed.request_sha256)
         return True
     failure = _failed_start_from(observed) or (None if run.pods.on_one_machine else _local_files(observed))
     if failure is not None:
@@ -60,20 +59,18 @@ def ensure_request(run: Run) -> bool:
         return False
     request = _make_request(observed, run.pods.image, left_out | unsealing)
     draft.agenda.actions.append(Create(request_config_map(observed.job, request)))
-    _use_request(run, request, request_name(meta.name, meta.uid))
+    if observed.refusal is None:
+        _use_request(run, request, sha256_text(canonical_json(request)))
+    else:  # status names the request once the cluster accepted it
+        run.made_request = request
     return True
 
 
 def _has_required_gates(run: Run) -> bool:
     """Return whether the job names all gates that are required of it. If not, fail the job; if they are
-    unknown, show that the job waits for them.
-
-    A job that started before is not checked again if its request was removed.
-    """
+    unknown, show that the job waits for them."""
     observed, draft = run.observed, run.draft
     required = observed.required_gates
-    if draft.status.request is not None:
-        return True
     if required.problem:
         timeout = observed.job.spec.start_timeout_seconds
         draft.wait(Phase.PENDING, Reason.REQUIRED_GATES_UNKNOWN, required.problem, timeout)
@@ -85,12 +82,15 @@ def _has_required_gates(run: Run) -> bool:
     return failure is None
 
 
-def _use_request(run: Run, request: Request, name: str) -> None:
-    """Use this request. If it is new, show its name in status and end the wait for inputs, so that the next
-    wait has the full start timeout."""
+def _use_request(run: Run, request: Request, sha256: Sha256 | None) -> None:
+    """Use this request, and record its digest in status. If it is new, also record its name and end the wait
+    for inputs, so that the next wait has the full start timeout."""
+    meta = run.observed.job.metadata
     run.made_request = request
     if run.draft.status.request is None:
-        run.draft.set(request=name, waiting_since=None)
+        run.draft.set(request=request_name(meta.name, meta.uid), waiting_since=None)
+    if run.draft.status.request_sha256 is None:
+        run.draft.set(request_sha256=sha256)
 
 
 def _left_out(run: Run) -> dict[str, str]:
@@ -247,7 +247,7 @@ def _make_request(observed: ObservedJob, trainer_image: str, left_out: dict[str,
                 name=name,
                 spec=gate.spec,
                 golden_sha256=gate.status.digest or "",
-                required=observed.required_gates.may_include(name),
+                required=observed.required_gates.includes(name),
                 safety_sha256=gate.status.safety_digest if gate.spec.safety else None,
                 calibrated_bases=calibrated_bases(gate),
                 last_published=_last_published(gate, uris),

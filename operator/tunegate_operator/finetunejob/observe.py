@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Request, Role
 from tunegate_api.judging.review import ReviewRecord
+from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
@@ -17,16 +18,15 @@ from tunegate_operator.children.records import UnreadableRecordError, read_recor
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
 from tunegate_operator.finetunejob.build import grace_seconds, node_count, owner_of
+from tunegate_operator.finetunejob.recorded_request import read_request
 from tunegate_operator.finetunejob.required_gates import NOT_READ, RequiredGates, read_required_gates
 from tunegate_operator.finetunejob.volumes import input_config_maps
 from tunegate_operator.names import (
     PLAN_KEY,
-    REQUEST_KEY,
     RESULTS_KEY,
     REVIEW_KEY,
     Step,
     plan_name,
-    request_name,
     results_name,
     review_name,
 )
@@ -57,6 +57,9 @@ class ObservedJob:
     """The job in ``model.startFrom``; None if the spec names no job, or the job does not exist or is
     invalid."""
     request: Request | None
+    """The recorded request; None before the job has started."""
+    request_sha256: Sha256 | None
+    """Digest of the text of the recorded request."""
     plan: Plan | None
     results: Results
     """The recorded results; ``reports`` may contain newer results."""
@@ -104,7 +107,7 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     may be parsed already. ``required_gates`` are the gates that the cluster requires of every job.
 
     Raises :class:`UnreadableRecordError` if the recorded request, plan or results were edited or written by
-    another version.
+    another version, and RequestChangedError if the request is not the one with which the job started.
     """
     job = FineTuneJob.model_validate(obj)
     meta = job.metadata
@@ -117,8 +120,8 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     review = _review(view, job, plan) if job.spec.data.quality else None
     scores = _scores(view, job) if job.spec.data.quality and review is None else []
     missing = tuple(name for name in config_maps if not view.has(Key("ConfigMap", meta.namespace, name)))
-    request = read_record(view, owner, request_name(meta.name, meta.uid), REQUEST_KEY, Request)
-    is_new = request is None and job.status.request is None and job.status.failure is None
+    recorded = read_request(job, view, has_children=bool(children))
+    is_new = recorded is None and job.status.failure is None
     may_lack = any(gate and gate.spec.dry_run for gate in gates.values())
     may_start = is_new and not job.spec.suspend and (may_lack or not missing) and all(gates.values())
     return ObservedJob(
@@ -126,7 +129,8 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
         gates=gates,
         missing_config_maps=missing,
         start_from=_earlier_job(view, job),
-        request=request,
+        request=recorded[0] if recorded else None,
+        request_sha256=recorded[1] if recorded else None,
         plan=plan,
         results=read_record(view, owner, results_name(meta.name, meta.uid), RESULTS_KEY, Results)
         or Results(),

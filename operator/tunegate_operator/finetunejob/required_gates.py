@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tunegate_api.meta import NAME_PATTERN
 from tunegate_api.v1alpha1 import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_operator.engine.cluster import ForbiddenError
+from tunegate_operator.engine.cluster import ForbiddenError, Key
 from tunegate_operator.engine.controller import View
 from tunegate_operator.names import REQUIRED_GATES_ANNOTATION
 
@@ -27,10 +27,9 @@ class RequiredGates:
     problem: str = ""
     """Why the gates that the namespace requires are unknown; empty if they are known."""
 
-    def may_include(self, name: str) -> bool:
-        """Return whether the gate of this name is required, or may be, because the required gates are
-        unknown."""
-        return bool(self.problem) or name in (*self.cluster, *self.namespace)
+    def includes(self, name: str) -> bool:
+        """Return whether the gate of this name is required."""
+        return name in (*self.cluster, *self.namespace)
 
     def failure(self, spec: FineTuneJobSpec) -> Failure | None:
         """Return the failure of a job that does not name all of these gates; None if it names them."""
@@ -59,7 +58,7 @@ def read_required_gates(view: View, namespace: str, cluster: tuple[str, ...]) ->
     Raises ClusterError if the request fails for a reason that may pass, such as a timeout.
     """
     try:
-        found = view.read_namespace(namespace)
+        found = view.read(Key("Namespace", namespace, namespace))
     except ForbiddenError as error:
         return RequiredGates(
             cluster,
