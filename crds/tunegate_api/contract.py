@@ -160,7 +160,7 @@ class StartRequest(StatusModel):
     digest: Sha256
     """Digest of the artifact that passed the gates of the job ``job``."""
     base_digest: Sha256
-    """Digest of the base model of the job ``job``. The base model is in ``models/`` of the claim."""
+    """Digest of the base model of the job ``job``. The base model is on the claim, too."""
     trained: TrainingParameters
     """Training parameters of the stage that trained the artifact."""
 

@@ -2,6 +2,10 @@
 
 from pathlib import PurePosixPath
 
+RESERVED = "tunegate"
+"""Name of the folder of a claim with everything that Tunegate stores there, except published versions. No
+address in a spec may lead into it."""
+
 RESULT = "result.json"
 """Name of the file with the result of an evaluation. It is written last, so a folder without this file is
 incomplete."""
@@ -62,10 +66,19 @@ def calibration_file(gate: str, run: str) -> str:
 
 class Workspace:
     """Paths on the storage volume, relative to its root. Each job has a folder, whose name is the job's
-    UID."""
+    UID. The other folders are shared by the jobs of the volume."""
+
+    root = PurePosixPath(RESERVED)
+    jobs = root / "jobs"
+    models = root / "models"
+    """Resolved models. Only the data role writes to it."""
+    baselines = root / "baselines"
+    """Cached results of models. Each is used only if the operator recorded its digest."""
+    test_sets = root / "test-sets"
+    """Records of which final gates have read which test sets."""
 
     def __init__(self, uid: str) -> None:
-        self.job = PurePosixPath(uid)
+        self.job = self.jobs / uid
         self.data = self.job / "data"
         self.review_sample = self.data / REVIEW_SAMPLE
         self.download = self.job / "download"
@@ -91,22 +104,28 @@ class Workspace:
         identifies the judge and its instructions."""
         return self.job / "judges" / f"{digest}.jsonl"
 
-    @staticmethod
-    def base_model(digest: str) -> PurePosixPath:
+    @classmethod
+    def base_model(cls, digest: str) -> PurePosixPath:
         """Return the folder of a resolved model, which all jobs on the volume share."""
-        return PurePosixPath("models") / digest
+        return cls.models / digest
 
-    @staticmethod
-    def source(key: str) -> PurePosixPath:
+    @classmethod
+    def source(cls, key: str) -> PurePosixPath:
         """Return the file that records which model was downloaded from a source. ``key`` identifies the
         source."""
-        return PurePosixPath("models") / ".sources" / f"{key}.json"
+        return cls.models / ".sources" / f"{key}.json"
 
-    @staticmethod
-    def openings(test_sha256: str) -> PurePosixPath:
+    @classmethod
+    def baseline(cls, key: str) -> PurePosixPath:
+        """Return the file with the cached results of a model. ``key`` identifies the model, the cases and how
+        they were evaluated."""
+        return cls.baselines / f"{key}.json"
+
+    @classmethod
+    def openings(cls, test_sha256: str) -> PurePosixPath:
         """Return the folder of a test set, with one file for each final gate that read the test set.
         ``test_sha256`` is the digest of the test set."""
-        return PurePosixPath("test-sets") / test_sha256
+        return cls.test_sets / test_sha256
 
     def stage(self, stage: str) -> PurePosixPath:
         return self.job / "stages" / stage

@@ -97,7 +97,7 @@ def test_job_waits_until_the_start_from_job_succeeds(world):
     assert (start.job, start.uid, start.claim) == ("orders", uid, "tuning")
     assert start.digest == world.status("orders").final.model_digest
     assert (start.base_digest, start.trained) == (DIGEST, plan_for(uid).stages[0].parameters)
-    assert start.uri == f"pvc://tuning/{uid}/model"
+    assert start.uri == f"pvc://tuning/tunegate/jobs/{uid}/model"
 
 
 def test_job_starts_as_soon_as_the_start_from_job_succeeds(world):

@@ -72,8 +72,8 @@ def test_cleanup_without_the_jobs_request_reports_that_files_remain():
     assert cleanup is not None
     assert cleanup.result == "NotFound"
     assert cleanup.message == (
-        f"files remain in the folder {world.job()['metadata']['uid']} on the claim tuning: the job's request "
-        "was removed, so no cleanup Job can be created"
+        f"files remain in the folder tunegate/jobs/{world.job()['metadata']['uid']} on the claim tuning: the "
+        "job's request was removed, so no cleanup Job can be created"
     )
 
 
@@ -177,7 +177,7 @@ def test_failed_file_removal_is_shown_and_child_jobs_are_still_deleted():
     assert cleanup.result == Reason.STORAGE
     uid = world.job()["metadata"]["uid"]
     assert cleanup.message == (
-        f"files remain in the folder {uid} on the claim tuning: the volume cannot be written"
+        f"files remain in the folder tunegate/jobs/{uid} on the claim tuning: the volume cannot be written"
     )
     assert owned(world) == EVIDENCE
     assert world.events()[-1] == "CleanupFailed"

@@ -12,6 +12,7 @@ import pytest
 
 from support.laptop import TINY_TRAINER, Laptop, terminated
 from support.waiting import eventually
+from tunegate_api.workspace import Workspace
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import InvalidError, Key, Object
 from tunegate_operator.engine.objects import has_condition, uid_of
@@ -325,7 +326,7 @@ def test_unchanged_report_is_not_read_again(laptop: Laptop) -> None:
 def test_broken_report_is_skipped(laptop: Laptop) -> None:
     laptop.create_job("train")
     laptop.until_training()
-    outbox = laptop.volume / uid_of(laptop.owner) / "outbox"
+    outbox = laptop.volume / Workspace(uid_of(laptop.owner)).outbox
     (outbox / "broken.json").write_text("{")
     (outbox / "train.json").write_text(json.dumps({"sequence": 9}))
     laptop.cluster.step()

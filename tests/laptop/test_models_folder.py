@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tunegate_api.workspace import Workspace
 from tunegate_operator.laptop.models_folder import models_folder
 from tunegate_operator.laptop.run import Laptop
 
@@ -15,7 +16,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def models(runs: Path) -> Path:
-    return runs / "volumes" / "tuning" / "models"
+    return runs / "volumes" / "tuning" / Workspace.models
 
 
 def test_empty_models_folder_is_removed_with_its_last_user(runs: Path) -> None:
@@ -33,9 +34,9 @@ def test_downloaded_models_are_kept(runs: Path) -> None:
 
 
 def test_models_folder_outside_the_runs_folder_is_kept(tmp_path: Path, runs: Path) -> None:
-    with models_folder(tmp_path / "tuning" / "models", runs):
+    with models_folder(tmp_path / "tuning" / Workspace.models, runs):
         pass
-    assert (tmp_path / "tuning" / "models").is_dir()
+    assert (tmp_path / "tuning" / Workspace.models).is_dir()
 
 
 def test_linked_runs_folder_is_one_folder_with_its_target(tmp_path: Path, runs: Path) -> None:

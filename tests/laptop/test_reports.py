@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tunegate_api.workspace import Workspace
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.reports import ReportStore
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
@@ -17,7 +18,7 @@ def pod_of(job_uid: str) -> Object:
 
 
 def leave(volume: Path, job_uid: str, size: int) -> None:
-    outbox = volume / job_uid / "outbox"
+    outbox = volume / Workspace(job_uid).outbox
     outbox.mkdir(parents=True)
     report = {"jobUid": job_uid, "role": "train", "sequence": 1, "results": "x" * size}
     (outbox / "train.json").write_text(json.dumps(report))

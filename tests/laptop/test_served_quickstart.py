@@ -16,6 +16,7 @@ from support.answers import Answer, differences
 from support.command import Command
 from support.model_card import load_as_the_card_says
 from support.vllm_server import ask_all, vllm_server
+from tunegate_api.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.story, pytest.mark.timeout(3000)]
@@ -45,7 +46,7 @@ class Judged:
 def judged(quickstart: Command) -> Judged:
     volumes = quickstart.runs / "volumes"
     (gate,) = (volumes / "tuning").glob("*/gate")
-    (base,) = (volumes / "tuning" / "models").iterdir()
+    (base,) = (volumes / "tuning" / Workspace.models).iterdir()
     cases = [json.loads(line) for line in (gate / "golden-order-golden.jsonl").read_text().splitlines()]
     generation = json.loads((gate / "result.json").read_text())["generation"]["golden/order-golden"]
     assert len(cases) == 64
@@ -90,7 +91,7 @@ def test_vllm_stops_at_end_tokens_named_only_in_published_files(judged, tokenize
 def base_with_another_end(base: Path, folder: Path) -> Path:
     """Copy the base model, but name another end token in its files. As with many instruct models, the files
     then do not name the end-of-turn token of the chat template."""
-    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("evals"))
+    shutil.copytree(base, folder)
     for name, end in {
         "config.json": {"eos_token_id": 0},
         "generation_config.json": {"eos_token_id": 0},

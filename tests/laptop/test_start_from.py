@@ -30,7 +30,7 @@ def test_job_starts_from_the_model_of_an_earlier_job(after_run, tiny_model):
     orders, later = after_run.status("orders"), after_run.status("later")
     uid = after_run.object("orders")["metadata"]["uid"]
     assert later["plan"]["model"]["startFrom"] == "orders"
-    assert later["plan"]["model"]["uri"] == f"pvc://tuning/{uid}/model"
+    assert later["plan"]["model"]["uri"] == f"pvc://tuning/tunegate/jobs/{uid}/model"
     assert later["start"][0]["gates"][0]["golden"]["rate"] == orders["final"]["gates"][0]["golden"]["rate"]
     before, after = (float(s["final"]["gates"][0]["golden"]["rate"]) for s in (orders, later))
     drop = later["final"]["gates"][0]["golden"]["deltaPoints"]["BaseModel"]

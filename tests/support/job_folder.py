@@ -87,7 +87,7 @@ class JobFolder:
     @property
     def folder(self) -> Path:
         """The folder of this job on the volume."""
-        return self.workspace / self.uid
+        return self.workspace / self.paths.job
 
     @property
     def artifact(self) -> Path:

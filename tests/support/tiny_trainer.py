@@ -25,7 +25,7 @@ def leave_message(code, outcome):
 
 
 def report(sequence, **more):
-    outbox = ROOT / "workspace" / os.environ["OWNER_UID"] / "outbox"
+    outbox = ROOT / "workspace" / "tunegate" / "jobs" / os.environ["OWNER_UID"] / "outbox"
     outbox.mkdir(parents=True, exist_ok=True)
     content = {"jobUid": os.environ["OWNER_UID"], "role": "train", "attempt": 1, "sequence": sequence, **more}
     temporary = outbox / ".train.json.tmp"

@@ -100,7 +100,7 @@ def test_full_volume_is_a_storage_error_while_copying_a_start_model(make_root, m
     write_model(root.path / "request" / "request.json", request)
     (root.path / "volumes").mkdir()
     (root.path / "volumes" / "tuning").symlink_to(earlier.workspace)
-    models = root.workspace / "models"
+    models = root.workspace / Workspace.models
     for path in models.iterdir():
         path.rename(tmp_path / path.name)  # too large for the small volume, so it is moved away
     assert_full(run_full(root.path, models, 16 * PAGE, "data"))

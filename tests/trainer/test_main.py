@@ -17,6 +17,7 @@ from support.trainer_root import STAGE, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
 from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.workspace import Workspace
 from tunegate_trainer import main as main_module
 from tunegate_trainer.main import End, end_of, main, termination_text
 from tunegate_trainer.process.errors import BadDataError
@@ -165,7 +166,7 @@ def test_diverged_training_is_a_user_error_that_names_the_learning_rate(start):
 
 def test_missing_base_model_is_reported_as_not_found(start):
     root = start()
-    (root.workspace / "models").rename(root.workspace / "elsewhere")
+    (root.workspace / Workspace.models).rename(root.workspace / "elsewhere")
     assert main(["train", "--stage", STAGE]) == ExitCode.NOT_FOUND
     assert root.report().failure.reason == Reason.NOT_FOUND
 

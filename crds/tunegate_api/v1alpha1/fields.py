@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tunegate_api.meta import DNS_NAME_DESCRIPTION, DNS_NAME_PATTERN, MAX_DNS_NAME, NAME_PATTERN, Decimal
 from tunegate_api.v1alpha1.values import Between, Form
+from tunegate_api.workspace import RESERVED
 
 URI_PATTERN = r"^[a-z][a-z0-9+.-]*://\S+$"
 KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
@@ -22,6 +23,13 @@ Uri = Annotated[
         rf"^pvc://[^/]{{{MAX_DNS_NAME + 1}}}|/\.\.(/|$)",
         f"the claim must have at most {MAX_DNS_NAME} characters, and the path must stay inside the claim, "
         'without ".."',
+        never=True,
+        start="pvc://",
+    ),
+    Form(
+        rf"^pvc://[^/]+/+(\./+)*(?i:{RESERVED})(/|$)",
+        f"the path must not lead into the folder {RESERVED} of a claim, where Tunegate keeps the files of "
+        "jobs: choose another path",
         never=True,
         start="pvc://",
     ),

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from tunegate_api.contract import Role
 from tunegate_api.v1alpha1.finetunejob_status import Cleanup, Phase, Reason
+from tunegate_api.workspace import Workspace
 from tunegate_operator.children.after_end import has_run, is_final_refusal
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.failures import classify
@@ -80,5 +81,6 @@ def _record(run: Run, result: str, message: str) -> None:
 
 def _record_failure(run: Run, reason: str, why: str) -> None:
     """Record in status that files remain, where they are, and why they were not removed."""
-    uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
-    _record(run, reason, f"files remain in the folder {uid} on the claim {claim}: {why}")
+    job = run.observed.job
+    folder, claim = Workspace(job.metadata.uid).job, job.spec.storage.persistent_volume_claim
+    _record(run, reason, f"files remain in the folder {folder} on the claim {claim}: {why}")

@@ -22,6 +22,7 @@ from tunegate_api.gate_run import GateRun, GateRunRequest
 from tunegate_api.judging.golden_findings import LintedGolden
 from tunegate_api.preference import SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.workspace import Workspace
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.laptop.models_folder import models_folder
 from tunegate_operator.laptop.pod_folder import content_of
@@ -183,8 +184,9 @@ def _pod_folder(
             if found:
                 (root / "volumes" / claim).symlink_to(found)
         models = _models(job, folder, runs)
-        (root / "workspace").mkdir()
-        (root / "workspace" / "models").symlink_to(models)
+        linked = root / "workspace" / Workspace.models
+        linked.parent.mkdir(parents=True)
+        linked.symlink_to(models)
         with models_folder(models, runs):
             yield root
 
@@ -208,7 +210,7 @@ def _models(job: Object, beside: Path, runs: Path) -> Path:
     """Return the folder in which ``tunegate run`` stores models for the job."""
     claim = job["spec"]["storage"]["persistentVolumeClaim"]
     storage = _claim_folder(claim, beside, runs) or (runs / "volumes" / claim).absolute()
-    return storage / "models"
+    return storage / Workspace.models
 
 
 def _run(root: Path, role: str, *options: str) -> bytes:

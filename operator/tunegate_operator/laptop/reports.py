@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tunegate_api.workspace import Workspace
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
@@ -12,7 +13,6 @@ from tunegate_operator.laptop.pod_folder import FindVolume
 
 logger = logging.getLogger(__name__)
 
-OUTBOX = "outbox"
 ReportListener = Callable[[Object], None]
 
 
@@ -50,7 +50,7 @@ class Outboxes:
                     root = self._find_volume(volume["persistentVolumeClaim"]["claimName"])
                 except (KeyError, OSError):  # the pod's status reports it
                     continue
-                yield root / owner / OUTBOX
+                yield root / Workspace(owner).outbox
 
     def _read(self, path: Path) -> None:
         was_deferred = path in self._deferred

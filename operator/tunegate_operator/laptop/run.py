@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Role
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, TrackingStatus
+from tunegate_api.workspace import Workspace
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.pod_status import is_terminal
@@ -370,7 +371,7 @@ class Laptop:
             write_if_changed(self.status_file(name), to_yaml(job))
             self._written[name] = metadata["resourceVersion"]
         claim = job["spec"].get("storage", {}).get("persistentVolumeClaim")
-        report = self._volumes / str(claim) / metadata["uid"] / "report.html"
+        report = self._volumes / str(claim) / Workspace(metadata["uid"]).report
         if report.exists():
             page = report.read_text(encoding="utf-8")
             write_if_changed(self.report_file(name), with_status(page, name, read_status(job)))

@@ -240,7 +240,7 @@ def test_job_is_refused_if_the_split_record_of_the_earlier_job_is_missing(run_jo
     first = run_job(orders(0, 120))
     (first.data / SIDES_FILE).unlink()
     second = run_job(orders(0, 120), start=first, code=ExitCode.NOT_FOUND)
-    uri = f"pvc://tuning/{first.uid}/data/sides.json"
+    uri = f"pvc://tuning/tunegate/jobs/{first.uid}/data/sides.json"
     assert second.failure.message == (
         f"model.startFrom: {uri}, the record of the rows that FineTuneJob job-0 trained on, is missing"
     )

@@ -167,7 +167,7 @@ def test_content_with_a_wrong_checksum_is_refused_and_removed(store, job, model_
     store.content.damage(WEIGHTS)
     assert main(["data"]) == ExitCode.BAD_DATA
     assert "does not match the checksum that the server reports" in failure(root).message
-    assert list((root.workspace / "models").glob("*")) == []
+    assert list((root.workspace / Workspace.models).glob("*")) == []
     store.content.mend(WEIGHTS)
     before = store.proxy.served
     assert main(["data", "--attempt", "2"]) == ExitCode.OK
@@ -239,7 +239,7 @@ def test_model_with_a_read_error_is_not_removed(store, job, monkeypatch):
     assert main(["data"]) == ExitCode.STORAGE
     assert f"{WEIGHTS} cannot be read: Stale file handle" in failure(root).message
     monkeypatch.undo()
-    assert verify(folder, ignoring=("evals",)) == []
+    assert verify(folder) == []
 
 
 def test_download_larger_than_the_volume_does_not_start(store, job, monkeypatch):

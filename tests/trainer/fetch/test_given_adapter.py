@@ -51,7 +51,7 @@ def test_adapter_whose_weights_could_run_code_is_refused(model_hub: ModelHub, co
 @pytest.mark.usefixtures("model_hub")
 def test_whole_model_on_a_hub_is_kept_on_the_volume(context: Context) -> None:
     artifact = given(context)
-    (stored,) = (context.workspace / "models").glob("[0-9a-f]*")
+    (stored,) = (context.workspace / Workspace.models).glob("[0-9a-f]*")
     weights = artifact.folder / "model.safetensors"
     assert weights.resolve() == (stored / "model.safetensors").resolve()
     assert verify(artifact.folder) == []

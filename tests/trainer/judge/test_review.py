@@ -13,6 +13,7 @@ from support.trainer_root import TrainerRoot, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.inference import asking
 from tunegate_trainer.judge.instructions import DEFAULT_RUBRIC
 from tunegate_trainer.main import main
@@ -197,7 +198,7 @@ def test_unusable_address_of_a_judge_is_found_before_any_download(make_job):
     failure = root.report(Role.DATA).failure
     assert failure is not None
     assert failure.message.startswith("data.quality.judge.endpoint.url is not a valid address")
-    assert not (root.workspace / "models").exists()
+    assert not (root.workspace / Workspace.models).exists()
 
 
 def test_rubric_of_the_spec_replaces_the_general_criteria(make_job, judge):

@@ -125,8 +125,38 @@ def test_incomplete_model_folder_is_replaced(tmp_path, source):
     assert verify(folder) == []
 
 
+def test_shared_model_with_an_additional_file_is_kept(tmp_path, source):
+    _, folder = resolve(tmp_path, f"file://{source}")
+    weights = (folder / "model.safetensors").stat().st_ino
+    (folder / "orders-ab12c").mkdir()
+    (folder / "orders-ab12c" / "adapter_model.safetensors").write_bytes(b"published here")
+    with pytest.raises(StorageError, match=r"orders-ab12c/.*\.safetensors is not in the manifest") as refused:
+        resolve(tmp_path, f"file://{source}")
+    assert refused.value.hint == "remove these files from the storage volume: Tunegate did not write them"
+    assert (folder / "model.safetensors").stat().st_ino == weights
+    assert (folder / "orders-ab12c" / "adapter_model.safetensors").exists()
+
+
+def test_damaged_model_is_replaced_without_removing_files_that_are_read(tmp_path, source):
+    _, folder = resolve(tmp_path, f"file://{source}")
+    (folder / "config.json").write_text("damaged")
+    readers = os.open(folder, os.O_RDONLY)  # a pod that has the folder open, and has yet to read the weights
+    try:
+        resolve(tmp_path, f"file://{source}")
+        assert verify(folder) == []
+        weights = os.open("model.safetensors", os.O_RDONLY, dir_fd=readers)
+        os.close(weights)
+    finally:
+        os.close(readers)
+    (replaced,) = (path for path in folder.parent.iterdir() if path != folder)
+    os.utime(replaced, (time.time() - 100_000,) * 2)
+    (source / "config.json").write_text((source / "config.json").read_text() + "\n")
+    resolve(tmp_path, f"file://{source}")  # stores another model
+    assert not replaced.exists()
+
+
 def test_stale_folders_of_killed_processes_are_removed(tmp_path, source):
-    old, new = (tmp_path / "workspace" / "models" / f".0123456789ab-{age}" for age in ("old", "new"))
+    old, new = (tmp_path / "workspace" / Workspace.models / f".0123456789ab-{age}" for age in ("old", "new"))
     for folder in (old, new):
         folder.mkdir(parents=True)
     os.utime(old, (time.time() - 100_000,) * 2)
@@ -145,7 +175,7 @@ def test_model_that_changes_during_the_copy_is_refused(tmp_path, source, monkeyp
     monkeypatch.setattr(model_resolution.shutil, "copyfile", change_first)
     with pytest.raises(StorageError, match="changed while it was copied"):
         resolve(tmp_path, f"file://{source}")
-    assert list((tmp_path / "workspace" / "models").iterdir()) == []
+    assert list((tmp_path / "workspace" / Workspace.models).iterdir()) == []
 
 
 def test_truncated_weights_are_refused(tmp_path, source):

@@ -83,14 +83,6 @@ def test_verify_reports_every_difference_from_the_manifest(folder):
     ]
 
 
-def test_verify_ignores_the_named_folders(folder):
-    seal(folder)
-    (folder / "evals").mkdir()
-    (folder / "evals" / "x.json").write_text("{}")
-    assert verify(folder, ignoring=("evals",)) == []
-    assert verify(folder) == ["evals/x.json is not in the manifest"]
-
-
 def test_verify_returns_a_missing_or_damaged_manifest_as_a_fault(folder):
     seal(folder)
     (folder / "manifest.json").write_text('{"files": ')

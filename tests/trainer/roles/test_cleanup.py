@@ -9,6 +9,7 @@ import pytest
 from support.job_folder import JobFolder
 from support.unprivileged import unprivileged
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.main import end_of, main
 from tunegate_trainer.roles.cleanup import run
 
@@ -38,7 +39,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
     """The folder of a finished job, with folders of another job and of a base model."""
     made = JobFolder(tmp_path)
     made.write_request()
-    for name in (*LEFT, *MODEL, "../other-job/stages/sft/losses.jsonl", "../models/base/DONE"):
+    for name in (*LEFT, *MODEL, "../other-job/stages/sft/losses.jsonl", "../../models/base/DONE"):
         path = made.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -71,8 +72,8 @@ def test_cleanup_keeps_model_and_results_but_no_rows_or_checkpoints(job: JobFold
     assert main(["cleanup", "--digest", DIGEST]) == ExitCode.OK
     assert files(job.folder) == {name for name, stays in LEFT.items() if stays} | set(MODEL)
     assert (job.folder / "report.html").read_text() == "report.html", "it is not rendered again"
-    assert files(job.workspace / "other-job") == {"stages/sft/losses.jsonl"}
-    assert files(job.workspace / "models") == {"base/DONE"}
+    assert files(job.workspace / Workspace("other-job").job) == {"stages/sft/losses.jsonl"}
+    assert files(job.workspace / Workspace.models) == {"base/DONE"}
     termination = Termination.model_validate_json((job.root / "termination.json").read_bytes())
     assert termination == Termination(exit_code=0, outcome=Outcome.COMPLETED)
 
@@ -95,10 +96,10 @@ def test_repeated_cleanup_changes_nothing(job: JobFolder) -> None:
 
 
 def test_cleanup_removes_a_link_but_not_its_target(job: JobFolder) -> None:
-    (job.folder / "elsewhere").symlink_to(job.workspace / "other-job")
+    (job.folder / "elsewhere").symlink_to(job.workspace / Workspace("other-job").job)
     main(["cleanup"])
     assert not (job.folder / "elsewhere").exists()
-    assert files(job.workspace / "other-job") == {"stages/sft/losses.jsonl"}
+    assert files(job.workspace / Workspace("other-job").job) == {"stages/sft/losses.jsonl"}
 
 
 def test_failed_removal_is_a_storage_failure() -> None:

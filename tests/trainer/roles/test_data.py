@@ -751,4 +751,4 @@ def test_anchor_of_a_missing_base_model_is_refused_before_training(make_job):
     root.gates["golden"]["anchor"]["digest"] = evaluated_digest(version)
     root.write_request()
     assert run(root) == ExitCode.NOT_FOUND
-    assert f"not on the job's volume: models/{'b' * 64}" in failure(root)
+    assert f"not on the job's volume: tunegate/models/{'b' * 64}" in failure(root)

@@ -64,7 +64,7 @@ def test_full_fine_tuning_changes_all_weights_but_not_base_files(trained, tiny_m
     assert not [name for name in before if torch.equal(before[name], after[name])]
     assert trained.losses()[-1] < trained.losses()[0] / 2
     base = trained.workspace / trained.paths.base_model(trained.context().plan.model.digest)
-    assert not verify(base, ignoring=("evals",))
+    assert not verify(base)
 
 
 def test_checkpoint_contains_only_config_manifest_and_weights(trained):
@@ -140,10 +140,8 @@ def test_whole_model_is_published_in_dtype_of_base(root):
     base = root.workspace / root.paths.base_model(root.context().plan.model.digest)
     stored = {name: t.to(torch.bfloat16) for name, t in load_file(base / "model.safetensors").items()}
     save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
-    shutil.move(base / "evals", root.path / "evals")
     (base / "DONE").unlink()
     seal(base)
-    shutil.move(root.path / "evals", base / "evals")
     assert gate() == ExitCode.OK
     weights = load_file(artifact(root) / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}

@@ -118,5 +118,5 @@ def test_base_evaluation_is_reused_only_in_same_precision(make_root, tiny_model,
     cache.evaluate(model, tokenizer, sets)
     with torch.autocast("cpu", torch.bfloat16):
         cache.evaluate(model, tokenizer, sets)
-    folder = context.workspace / context.paths.base_model(context.plan.model.digest) / "evals"
+    folder = context.workspace / context.paths.baselines
     assert len(list(folder.iterdir())) == measured

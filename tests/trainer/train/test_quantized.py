@@ -133,7 +133,7 @@ def test_qlora_adapter_is_judged_on_the_quantized_base(make_trained_root, judge)
 
 def test_baseline_of_full_base_is_not_reused_for_quantized_base(make_trained_root):
     root = make_trained_root(checkpoint_steps=(1,), parameters=NF4)
-    evaluations = root.workspace / root.paths.base_model(root.context().plan.model.digest) / "evals"
+    evaluations = root.workspace / root.paths.baselines
     quantized = set(evaluations.iterdir())
     plan = json.loads((root.path / "plan" / "plan.json").read_text())
     del plan["stages"][0]["parameters"]["quantization"]

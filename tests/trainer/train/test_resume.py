@@ -204,7 +204,7 @@ def test_damaged_base_model_is_not_trained_on(make_root, monkeypatch):
     failure = root.report().failure
     assert failure is not None
     assert "model.safetensors does not match its digest" in failure.message
-    assert f"remove the folder models/{folder.name} from the volume" in failure.hint
+    assert failure.hint == "create the job again: its data Job fetches the model again"
 
 
 def test_incomplete_base_model_is_not_trained_on(make_root):

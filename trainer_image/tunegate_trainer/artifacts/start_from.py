@@ -10,8 +10,7 @@ from tunegate_api.contract import StartRequest, files_digest
 from tunegate_api.plan import ModelPlan, StartPlan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.artifacts.build import is_adapter, write_artifact
-from tunegate_trainer.fetch.sources import locate
-from tunegate_trainer.models.base_model import EVALUATIONS
+from tunegate_trainer.fetch.address import volume_folder
 from tunegate_trainer.models.resolve import require_bitsandbytes, store, store_model, unreadable_explained
 from tunegate_trainer.models.safetensors import count_parameters
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, StorageError
@@ -35,7 +34,7 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
     artifact that passed that job's gates, :class:`UserError` if permission to read its files is denied, and
     :class:`StorageError` if files of the artifact or of its base are missing or damaged.
     """
-    artifact = locate(root, start.uri)
+    artifact = _artifact(root, start)
     with unreadable_explained(start.uri, artifact, _FIELD):
         _check_artifact(artifact, start)
         merges = is_adapter(artifact)
@@ -49,6 +48,11 @@ def resolve_start(root: Path, workspace: Path, start: StartRequest) -> ModelPlan
         parameters=count_parameters(target),
         start_from=StartPlan(job=start.job, uid=start.uid, digest=start.digest, merged=merges),
     )
+
+
+def _artifact(root: Path, start: StartRequest) -> Path:
+    """Return the folder of the artifact, which the operator names, not the spec."""
+    return volume_folder(root, start.claim) / Workspace(start.uid).model
 
 
 def _check_artifact(artifact: Path, start: StartRequest) -> None:
@@ -77,8 +81,8 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
     if trained.quantization:
         require_bitsandbytes(f"{_FIELD}: the adapter of FineTuneJob {start.job} has an NF4 base")
     name = Workspace.base_model(start.base_digest)
-    base = locate(root, f"pvc://{start.claim}/{name}")
-    problems = verify(base, ignoring=(EVALUATIONS,)) if is_complete(base) else ["the folder does not exist"]
+    base = volume_folder(root, start.claim) / name
+    problems = verify(base) if is_complete(base) else ["the folder does not exist"]
     if problems:
         raise StorageError(
             f"{_FIELD}: the base model of FineTuneJob {start.job}, {name} on claim {start.claim}, cannot be "
@@ -91,7 +95,7 @@ def _merge(root: Path, workspace: Path, start: StartRequest) -> Path:
 
     def fill(folder: Path) -> None:
         logger.info("merging the adapter of FineTuneJob %s into its base", start.job)
-        artifact = locate(root, start.uri)
+        artifact = _artifact(root, start)
         # The chat template of the artifact may have arguments, that of the base has none.
         write_artifact(artifact, base, folder, whole=True, trained=trained, tokenizer=artifact)
 

@@ -13,7 +13,7 @@ from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, check_disjoint, learned_prompts, prompts_of
 from tunegate_trainer.data.split import HELD_OUT, SIDES, Split, group_key
 from tunegate_trainer.data.usable import Measured
-from tunegate_trainer.fetch.sources import locate
+from tunegate_trainer.fetch.address import volume_folder
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, unreadable
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
@@ -79,14 +79,15 @@ def read_sides(root: Path, start: StartRequest | None) -> Sides:
     """
     if start is None:
         return Sides({})
-    uri = f"pvc://{start.claim}/{Workspace(start.uid).data}/{SIDES_FILE}"
+    path = Workspace(start.uid).data / SIDES_FILE
+    uri = f"pvc://{start.claim}/{path}"
     what = f"model.startFrom: {uri}, the record of the rows that FineTuneJob {start.job} trained on,"
     hint = (
         "without this record, rows that were trained on could be held out: "
         f"run {start.job} again under another name, and start from the new job"
     )
     try:
-        content = json.loads(locate(root, uri).read_bytes())
+        content = json.loads((volume_folder(root, start.claim) / path).read_bytes())
         return Sides({str(key): side for side in SIDES for key in content[side]})
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{what} is missing", hint) from error

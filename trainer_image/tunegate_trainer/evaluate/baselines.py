@@ -19,11 +19,11 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Sha256
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.sets import EvaluationSet, GeneratedSet
-from tunegate_trainer.models.base_model import EVALUATIONS
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import write_atomic
 
@@ -47,7 +47,6 @@ class BaselineCache:
         model: Sha256 | None = None,
     ) -> None:
         self._context = context
-        self._folder = context.workspace / context.paths.base_model(context.plan.model.digest) / EVALUATIONS
         self._device = device
         self._depends_on = {
             "model": model or context.plan.model.digest,
@@ -100,7 +99,7 @@ class BaselineCache:
         return sha256_text(json.dumps(key, sort_keys=True))
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
+        return self._context.workspace / Workspace.baseline(key)
 
     def _record(self, key: str, result: SetResult) -> None:
         """Cache a new result, and note its digest for the operator."""
@@ -124,7 +123,7 @@ class BaselineCache:
             content = self._path(key).read_bytes()
         except FileNotFoundError:
             return None
-        digest, name = hashlib.sha256(content).hexdigest(), "/".join(self._path(key).parts[-4:])
+        digest, name = hashlib.sha256(content).hexdigest(), "/".join(self._path(key).parts[-2:])
         if digest not in recorded:
             if recorded:
                 self._refused[key] = digest

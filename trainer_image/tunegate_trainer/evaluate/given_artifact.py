@@ -12,7 +12,6 @@ from tunegate_trainer.artifacts.build import is_adapter
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.model_files import choose, choose_adapter
-from tunegate_trainer.models.base_model import EVALUATIONS
 from tunegate_trainer.models.resolve import (
     model_address,
     model_digest,
@@ -102,7 +101,7 @@ def _is_usable(folder: Path) -> bool:
 
 
 def _sealed_files(folder: Path) -> list[str]:
-    problems = verify(folder, ignoring=(EVALUATIONS,)) if is_complete(folder) else ["DONE is missing"]
+    problems = verify(folder) if is_complete(folder) else ["DONE is missing"]
     refuse_unreadable(folder.name, problems)
     if problems:
         raise StorageError(

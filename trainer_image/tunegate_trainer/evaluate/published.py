@@ -31,11 +31,11 @@ from tunegate_trainer.process.errors import (
 )
 from tunegate_trainer.process.files import refuse_unreadable, verify
 from tunegate_trainer.publish.anchor import (
-    OTHER_BASE,
     RUN_ITS_BASE,
     ModelEvidence,
     anchor_folder,
     evaluated_digest,
+    other_base,
     read_model_evidence,
 )
 from tunegate_trainer.publish.history import next_reading, strictest, with_rejudged
@@ -232,7 +232,7 @@ def _base_model(context: Context, evidence: ModelEvidence) -> Path:
     try:
         return verified_model(context.workspace, digest)
     except SourceNotFoundError as error:
-        raise SourceNotFoundError(OTHER_BASE.format(digest=digest), RUN_ITS_BASE) from error
+        raise SourceNotFoundError(other_base(digest), RUN_ITS_BASE) from error
 
 
 def stops_of(folder: Path, tokenizer: PreTrainedTokenizerBase, base: Path | None) -> list[int]:

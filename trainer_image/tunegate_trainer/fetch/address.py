@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tunegate_api.plan import ModelLicense
+from tunegate_api.workspace import RESERVED, Workspace
 from tunegate_trainer.fetch.checksum import Checksum
 from tunegate_trainer.process.credentials import Secret
 from tunegate_trainer.process.errors import CredentialsError, SourceNotFoundError, UserError
@@ -44,13 +45,36 @@ class Address:
     def on_volume(self, root: Path) -> Path:
         """Return the path of ``pvc://CLAIM/PATH`` below ``root``.
 
-        Raises :class:`UserError` for a path that leaves its claim, and for an address without a claim.
+        Raises :class:`UserError` for a path that leaves its claim or leads into the reserved folder, and for
+        an address without a claim.
         """
         if self.has_parent_part:
             raise self.wrong("the path must not contain ..")
-        if not self.rest.partition("/")[0]:
+        claim, _, path = self.rest.partition("/")
+        if not claim:
             raise self.wrong("name the claim, as in pvc://CLAIM/PATH")
-        return root / "volumes" / self.rest
+        # A volume may ignore case.
+        inside = PurePosixPath(path.lstrip("/"))
+        if inside.parts[:1] and inside.parts[0].casefold() == RESERVED:
+            raise self._reserved()
+        found = volume_folder(root, claim) / inside
+        self.refuse_reserved(root, found)
+        return found
+
+    def refuse_reserved(self, root: Path, path: Path) -> None:
+        """Raise :class:`UserError` if ``path`` leads into the reserved folder of a mounted claim, for example
+        through a symbolic link."""
+        real = path.resolve()
+        for reserved in _reserved_folders(root):
+            if any(parent.exists() and parent.samefile(reserved) for parent in (real, *real.parents)):
+                raise self._reserved()
+
+    def _reserved(self) -> UserError:
+        """Return the error for an address in the reserved folder of a claim."""
+        return self.wrong(
+            f"the path leads into the folder {RESERVED} of a claim, where Tunegate keeps the files of jobs",
+            "use a path outside this folder",
+        )
 
     def on_machine(self, example: str) -> Path:
         """Return the path of ``file://PATH``. If it is relative, raise :class:`UserError` with ``example``,
@@ -81,6 +105,22 @@ class Address:
         return (
             f"set {self.field.removesuffix('.uri')}.secretName to a Secret with credentials for this address"
         )
+
+
+def volume_folder(root: Path, claim: str) -> Path:
+    """Return the folder of the claim in a URI, where :mod:`tunegate_api.contract` documents it."""
+    return root / "volumes" / claim
+
+
+def _reserved_folders(root: Path) -> Iterator[Path]:
+    """Yield the existing reserved folders of the claims that are mounted below ``root``.
+
+    On a laptop, the folders of the workspace are links into the folder of the storage claim.
+    """
+    yield from (root / "volumes").glob(f"*/{RESERVED}")
+    yield from (root / "workspace").glob(RESERVED)
+    for job in (root / "workspace").glob(f"{Workspace.jobs}/*"):
+        yield job.resolve().parent.parent
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,9 @@ from tunegate_api.plan import Plan
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError
-from tunegate_trainer.process.files import is_complete, refuse_unreadable, verify
+from tunegate_trainer.process.files import is_complete, refuse_additional, refuse_unreadable, verify
 
 logger = logging.getLogger(__name__)
-
-EVALUATIONS = "evals"
-"""Name of the sub-folder with cached evaluations, in the folder of a base model."""
 
 
 def verified_base(workspace: Path, plan: Plan) -> Path:
@@ -32,18 +29,18 @@ def verified_model(workspace: Path, digest: Sha256) -> Path:
     every file.
 
     Raises :class:`SourceNotFoundError` if the model does not exist or is incomplete, and
-    :class:`StorageError` if a file of the model is damaged or cannot be read.
+    :class:`StorageError` if a file of the model is damaged or cannot be read, or if there are additional
+    files.
     """
     folder = _base_folder(workspace, digest)
     name = Workspace.base_model(digest)
-    hint = (
-        f"remove the folder {name} from the volume and create the job again: its data Job fetches the model"
-    )
+    hint = "create the job again: its data Job fetches the model again"
     if not is_complete(folder):
         raise SourceNotFoundError(f"the base model in {name} is incomplete", hint)
     start = time.monotonic()
-    problems = verify(folder, ignoring=(EVALUATIONS,))
+    problems = verify(folder)
     refuse_unreadable(f"the base model in {name}", problems)
+    refuse_additional(f"the base model in {name}", problems)
     if problems:
         raise StorageError(f"the base model in {name} is damaged: {'; '.join(problems)}", hint)
     logger.info("base model: verified the digest of every file in %.1f s", time.monotonic() - start)

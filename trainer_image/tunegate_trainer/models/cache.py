@@ -9,8 +9,13 @@ from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.plan import ModelLicense
 from tunegate_api.workspace import Workspace
-from tunegate_trainer.models.base_model import EVALUATIONS
-from tunegate_trainer.process.files import is_complete, refuse_unreadable, remove, verify, write_model
+from tunegate_trainer.process.files import (
+    is_complete,
+    refuse_additional,
+    refuse_unreadable,
+    verify,
+    write_model,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +34,8 @@ class DownloadRecord(StatusModel):
 def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
     """Return the folder and the license of the model if it was already downloaded from ``uri`` at ``pin``.
 
-    Returns None if there is no valid record of a download, or if the model is missing or damaged. A damaged
-    model is removed, see :func:`is_intact`.
+    Returns None if there is no valid record of a download, or if the model is missing or damaged. Raises the
+    errors of :func:`is_intact`.
     """
     try:
         record = DownloadRecord.model_validate_json(_file(workspace, uri, pin).read_bytes())
@@ -44,18 +49,18 @@ def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLi
 
 
 def is_intact(folder: Path) -> bool:
-    """Return whether a model exists and every file matches its manifest. A damaged model is removed.
+    """Return whether a model exists and every file matches its manifest. Nothing is removed, because other
+    jobs may be reading the model.
 
-    Raises :class:`StorageError` if a file cannot be read. The model is kept in this case, because other jobs
-    may use it.
+    Raises :class:`StorageError` if a file cannot be read, or if there are additional files.
     """
     if not is_complete(folder):
         return False
-    problems = verify(folder, ignoring=(EVALUATIONS,))
-    refuse_unreadable(str(Workspace.base_model(folder.name)), problems)
+    name, problems = str(Workspace.base_model(folder.name)), verify(folder)
+    refuse_unreadable(name, problems)
+    refuse_additional(name, problems)
     if problems:
-        logger.warning("%s is damaged: %s", Workspace.base_model(folder.name), "; ".join(problems))
-        remove(folder)  # otherwise its DONE marker would keep other jobs from replacing it
+        logger.warning("%s is damaged: %s", name, "; ".join(problems))
     return not problems
 
 

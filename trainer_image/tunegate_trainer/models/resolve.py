@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import shutil
 import time
 import uuid
@@ -27,7 +28,7 @@ from tunegate_trainer.models.cache import downloaded_model, is_intact, record_do
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError, unreadable
-from tunegate_trainer.process.files import is_complete, link_or_move, seal, sha256_file
+from tunegate_trainer.process.files import link_or_move, seal, sha256_file
 
 Transfer = Callable[[Path, Path], object]
 """Copies or moves a file to a path in another folder."""
@@ -35,8 +36,8 @@ GGUF_CONVERSION = "gguf-to-safetensors-2"
 """Part of a converted model's digest. Increase its number when a change to the code makes the conversion give
 other weights."""
 _STALE_SECONDS = 24 * 3600
-"""Age in seconds from which an incomplete folder is removed, because the process that wrote it must have
-ended."""
+"""Age in seconds from which an incomplete or replaced folder is removed, because the processes that wrote or
+read it must have ended."""
 
 
 def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHEMES) -> ModelPlan:
@@ -175,7 +176,8 @@ def _find_package(name: str) -> Path | None:
 
 
 def store(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
-    """Store a model at ``models/<digest>`` of the workspace, unless an intact one is already there.
+    """Store a model at ``models/<digest>`` of the workspace, unless an intact one is already there. A damaged
+    one is replaced.
 
     ``fill`` fills and seals an empty folder, which is then renamed. Returns the model's folder.
     """
@@ -183,25 +185,45 @@ def store(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
     if is_intact(target):
         return target
     _remove_stale(target.parent)
-    # The name is random, because pods of several jobs share the volume and may have the same process ids.
-    fresh = target.with_name(f".{digest[:12]}-{uuid.uuid4().hex[:8]}")
+    fresh = _scratch_name(target)
     fresh.mkdir(parents=True)
     try:
         fill(fresh)
-        if target.exists() and not is_complete(target):  # left over by an unfinished removal
-            shutil.rmtree(target, ignore_errors=True)
-        try:
-            fresh.rename(target)
-        except OSError:  # another job stored it first
-            if not is_complete(target):
-                raise
+        _put_in_place(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 
+def _scratch_name(target: Path) -> Path:
+    """Return a random name beside a model. Process ids would not do, because pods of several jobs share the
+    volume and may have the same ones."""
+    return target.with_name(f".{target.name[:12]}-{uuid.uuid4().hex[:8]}")
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    """Rename a complete model to its final name, unless another job has stored an intact one there.
+
+    A damaged model there is renamed, not removed, because pods of other jobs may be reading it. A later job
+    removes it, see :func:`_remove_stale`.
+    """
+    while True:
+        try:
+            fresh.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            if is_intact(target):
+                return
+        else:
+            return
+        with suppress(FileNotFoundError):  # if another job has just renamed it
+            os.utime(target)
+            target.rename(_scratch_name(target))
+
+
 def _remove_stale(models: Path) -> None:
-    """Remove the incomplete folders of killed processes."""
+    """Remove the incomplete folders of killed processes, and the folders of models that were replaced."""
     for folder in models.glob(".*-*"):
         with suppress(FileNotFoundError):  # if its process has just renamed it
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:

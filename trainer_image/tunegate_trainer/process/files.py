@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +23,8 @@ DONE = "DONE"
 UNREADABLE = "cannot be read"
 """The words in a problem from :func:`verify` that mean that reading a file failed. The file itself may be
 undamaged."""
+_ADDITIONAL = "is not in the manifest"
+"""The words in a problem from :func:`verify` about an additional file."""
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """Errors of file systems that cannot flush a folder, for example because they are backed by an object
 store."""
@@ -142,13 +144,12 @@ def read_manifest(folder: Path) -> FileManifest:
     return FileManifest.model_validate_json((folder / MANIFEST).read_bytes())
 
 
-def verify(folder: Path, *, ignoring: Collection[str] = ()) -> list[str]:
+def verify(folder: Path) -> list[str]:
     """Return how a sealed folder differs from its manifest: missing, changed, unreadable and additional
     files.
 
-    The sub-folders in ``ignoring``, which are written after sealing, are ignored. Each difference is a text
-    of one line. Nothing is raised, even for a damaged manifest, because the caller may use another folder
-    instead.
+    Each difference is a text of one line. Nothing is raised, even for a damaged manifest, because the caller
+    may use another folder instead.
     """
     try:
         manifest = read_manifest(folder)
@@ -158,9 +159,9 @@ def verify(folder: Path, *, ignoring: Collection[str] = ()) -> list[str]:
         return [f"{MANIFEST} {UNREADABLE}: {error.strerror}"]
     except ValidationError as error:
         return [f"{MANIFEST} is damaged: {str(error).splitlines()[0]}"]
-    found = {name for name in _names(folder) if name.partition("/")[0] not in ignoring}
+    found = set(_names(folder))
     problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
-    problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
+    problems += [f"{name} {_ADDITIONAL}" for name in sorted(found - manifest.files.keys())]
     for name in sorted(found & manifest.files.keys()):
         problems += _content_problem(folder, name, manifest.files[name])
     return problems
@@ -169,11 +170,21 @@ def verify(folder: Path, *, ignoring: Collection[str] = ()) -> list[str]:
 def refuse_unreadable(what: str, problems: list[str]) -> None:
     """Raise :class:`StorageError` if :func:`verify` could not read a file.
 
-    Call this before the folder is removed as damaged, because the file may be undamaged.
+    Call this before the folder is replaced as damaged, because the file may be undamaged.
     """
     if any(UNREADABLE in problem for problem in problems):
         raise StorageError(
             f"{what}: {'; '.join(problems)}", "check the storage volume, and the node that it is mounted on"
+        )
+
+
+def refuse_additional(what: str, problems: list[str]) -> None:
+    """Raise :class:`StorageError` if :func:`verify` found additional files, but no damaged ones. A library
+    that loads the folder could read these files."""
+    if problems and all(_ADDITIONAL in problem for problem in problems):
+        raise StorageError(
+            f"{what}: {'; '.join(problems)}",
+            "remove these files from the storage volume: Tunegate did not write them",
         )
 
 

@@ -18,7 +18,6 @@ from tunegate_trainer.publish.evidence import CARD, EVIDENCE, VERDICT
 
 logger = logging.getLogger(__name__)
 
-OTHER_BASE = "it is an adapter of another base model, which is not on the job's volume: models/{digest}"
 RUN_ITS_BASE = "run a job that starts from that base model on this volume first"
 
 
@@ -28,6 +27,12 @@ class ModelEvidence(StatusModel):
     dtype: str
     quantization: str | None = None
     base_model_digest: Sha256
+
+
+def other_base(digest: Sha256) -> str:
+    """Return the problem of an adapter whose base model ``digest`` is not on the job's volume."""
+    folder = Workspace.base_model(digest)
+    return f"it is an adapter of another base model, which is not on the job's volume: {folder}"
 
 
 def read_model_evidence(folder: Path) -> ModelEvidence:
@@ -77,7 +82,7 @@ def _check_anchor(context: Context, gate: GateRequest, base_model: Sha256) -> No
         raise UserError(f"{field}.uri: {error}", "name another version in spec.anchor") from error
     is_there = digest == base_model or is_complete(context.workspace / Workspace.base_model(digest))
     if is_adapter(folder) and not is_there:
-        raise SourceNotFoundError(f"{field}.uri: {OTHER_BASE.format(digest=digest)}", RUN_ITS_BASE)
+        raise SourceNotFoundError(f"{field}.uri: {other_base(digest)}", RUN_ITS_BASE)
 
 
 def anchor_folder(root: Path, gate: str, anchor: Anchor) -> Path:

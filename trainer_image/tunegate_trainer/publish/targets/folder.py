@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunegate_api.contract import FileManifest, GateRequest
 from tunegate_api.published import PublishedVersion
-from tunegate_trainer.fetch.address import Address
+from tunegate_trainer.fetch.address import Address, volume_folder
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, refuse_unreadable, remove, seal, verify
@@ -46,16 +46,18 @@ class FolderTarget:
         """Return the target at a pvc:// or file:// address. The volume must exist, but the folder may be
         missing.
 
-        Raises :class:`UserError` for an address that leaves its volume or is not absolute, and
-        :class:`SourceNotFoundError` for a claim that does not exist.
+        Raises :class:`UserError` for an address that leaves its volume, leads into the reserved folder or is
+        not absolute, and :class:`SourceNotFoundError` for a claim that does not exist.
         """
         if address.scheme == "file":
             if address.has_parent_part:
                 raise address.wrong("a path must not contain ..")
-            return cls(address.uri, address.on_machine("file:///models/name"))
+            folder = address.on_machine("file:///models/name")
+            address.refuse_reserved(root, folder)
+            return cls(address.uri, folder)
         folder = address.on_volume(root)
         claim = address.rest.partition("/")[0]
-        if not (root / "volumes" / claim).is_dir():
+        if not volume_folder(root, claim).is_dir():
             raise address.not_found(f"{address.uri}: the PersistentVolumeClaim {claim} is not mounted")
         return cls(address.uri, folder)
 
