@@ -29,6 +29,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from tuning_job import TuningJob
 
 from tunegate_api.contract import ROOT_VARIABLE
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.near_duplicates import SIMILARITY, find_near_duplicates
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -217,9 +218,10 @@ def checked(folder: Path, rows: Path, size: int) -> tuple[float, int]:
             "storage": {"persistentVolumeClaim": "bench"},
         },
     }
-    (root / "workspace").mkdir(parents=True)
     MODELS.mkdir(parents=True, exist_ok=True)
-    (root / "workspace" / "models").symlink_to(MODELS)
+    models = root / "workspace" / Workspace.models
+    models.parent.mkdir(parents=True)
+    models.symlink_to(MODELS)
     (root / "job.json").write_text(json.dumps(job))
     (root / "gates.json").write_text("[]")
     environment = {**os.environ, ROOT_VARIABLE: str(root)}

@@ -55,7 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="the folder runs")
     folder = parser.parse_args().run / "volumes" / "tuning"
-    (judged_file,) = folder.glob("*/gate/result.json")
+    (judged_file,) = folder.glob("tunegate/jobs/*/gate/result.json")
     models = Models(judged_file.parents[1])
     outcomes: dict[str, str] = {}
     for name, result in models.evaluations():

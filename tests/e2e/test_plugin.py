@@ -46,6 +46,6 @@ def test_plugin_through_the_life_of_a_job(node: Node, namespace: str, tmp_path: 
     assert "no pod with a log" in node.plugin("logs", "orders", *there, code=1)
     page = tmp_path / "report.html"
     node.plugin("report", "orders", "--output", str(page), *there)
-    (written,) = job.storage.glob("*/report.html")
+    (written,) = job.storage.glob("tunegate/jobs/*/report.html")
     assert page.read_bytes() == written.read_bytes()
     eventually(lambda: not node.items("pods", namespace, READERS), seconds=30, what="the reader is deleted")

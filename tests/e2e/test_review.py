@@ -21,7 +21,7 @@ def test_review_that_arrives_by_kubectl_lets_a_waiting_job_continue(
     manifests[-1]["spec"]["data"]["quality"] = {"sample": "0.1", "minScore": "0.9"}
     node.apply(namespace, *manifests)
     review = job.wait_for("AwaitingReview")["data"]["review"]
-    (path,) = job.storage.glob("*/data/review/sample.jsonl")
+    (path,) = job.storage.glob("tunegate/jobs/*/data/review/sample.jsonl")
     ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
     assert (len(ids), review["rows"]) == (20, 20)
     assert job.child_jobs() == ["data 1"]

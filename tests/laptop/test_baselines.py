@@ -15,7 +15,7 @@ def test_forged_baseline_does_not_change_a_later_jobs_verdict(tunegate, tiny_mod
     good, _ = good_and_worse(f"file://{tiny_model}", publish=[])
     first = tunegate("run", tunegate.write_all(good), seconds=400)
     assert first.returncode == 0, first.stdout
-    cached = sorted((tunegate.runs / "volumes").rglob("models/*/evals/*.json"))
+    cached = sorted((tunegate.runs / "volumes").rglob("tunegate/baselines/*.json"))
     (gate,) = (tunegate.runs / ".cluster").rglob("EvalGate/*/golden.yaml")
     recorded = yaml.safe_load(gate.read_text())["status"]["baselines"]
     assert {path.stem for path in cached} == {baseline["key"] for baseline in recorded}

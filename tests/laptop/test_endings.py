@@ -89,5 +89,5 @@ def test_decision_on_an_unknown_job_suggests_the_namespace_option(quick):
 def test_report_of_a_passed_run_is_a_copy_of_the_trainers_report(quick):
     quick.write(Path("/nowhere"))
     assert quick("run", "manifests").returncode == 0
-    (page,) = (quick.runs / "volumes" / "tuning").glob("*/report.html")
+    (page,) = (quick.runs / "volumes" / "tuning").glob("tunegate/jobs/*/report.html")
     assert (quick.runs / "orders" / "report.html").read_text() == page.read_text()

@@ -39,7 +39,7 @@ def test_measured_outcomes_can_be_read_as_json(after_run: Command) -> None:
 
 
 def test_gate_of_a_changed_model_is_not_measured(after_run: Command) -> None:
-    (artifact,) = (after_run.runs / "volumes" / "tuning").glob("*/model")
+    (artifact,) = (after_run.runs / "volumes" / "tuning").glob("tunegate/jobs/*/model")
     (artifact / "adapter_config.json").write_text(
         json.dumps(json.loads((artifact / "adapter_config.json").read_text()) | {"r": 8, "lora_alpha": 1})
     )

@@ -85,7 +85,7 @@ def test_people_review_the_sample_if_the_calibration_is_inconclusive(tunegate, t
     assert "0 of 20 rows of the review sample are scored" in result.stdout
     assert tunegate.status()["data"]["review"]["judge"]["calibration"] == "Inconclusive"
 
-    (sample,) = (tunegate.runs / "volumes" / "tuning").glob("*/data/review/sample.jsonl")
+    (sample,) = (tunegate.runs / "volumes" / "tuning").glob("tunegate/jobs/*/data/review/sample.jsonl")
     ids = [json.loads(line)["id"] for line in sample.read_text().splitlines()]
     scores = "".join(json.dumps({"id": id, "good": False}) + "\n" for id in ids)
     (tunegate.folder / "scores.jsonl").write_text(scores)

@@ -44,7 +44,7 @@ def waiting(tmp_path: Path, awaiting: Path, warm: dict[str, str]) -> Command:
 
 
 def sample(command: Command) -> list[dict[str, object]]:
-    (path,) = (command.runs / "volumes" / "tuning").glob("*/data/review/sample.jsonl")
+    (path,) = (command.runs / "volumes" / "tuning").glob("tunegate/jobs/*/data/review/sample.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -149,7 +149,7 @@ def test_mistake_in_a_scores_file_is_reported_and_nothing_is_saved(waiting, line
 
 
 def test_changed_sample_on_the_volume_is_refused(waiting):
-    (path,) = (waiting.runs / "volumes" / "tuning").glob("*/data/review/sample.jsonl")
+    (path,) = (waiting.runs / "volumes" / "tuning").glob("tunegate/jobs/*/data/review/sample.jsonl")
     path.write_text(path.read_text().replace("yes", "no"))
     result = waiting("review", "orders", "--scores", scores_file(waiting))
     assert result.returncode == 1

@@ -45,7 +45,7 @@ class Judged:
 @pytest.fixture(scope="module")
 def judged(quickstart: Command) -> Judged:
     volumes = quickstart.runs / "volumes"
-    (gate,) = (volumes / "tuning").glob("*/gate")
+    (gate,) = (volumes / "tuning").glob("tunegate/jobs/*/gate")
     (base,) = (volumes / "tuning" / Workspace.models).iterdir()
     cases = [json.loads(line) for line in (gate / "golden-order-golden.jsonl").read_text().splitlines()]
     generation = json.loads((gate / "result.json").read_text())["generation"]["golden/order-golden"]

@@ -46,7 +46,7 @@ def tracked(tmp_path_factory, tiny_model, mlflow, warm) -> Command:
 
 
 def job_folder(tunegate: Command) -> Path:
-    (plan,) = (tunegate.runs / "volumes" / "tuning").glob("*/data/plan.json")
+    (plan,) = (tunegate.runs / "volumes" / "tuning").glob("tunegate/jobs/*/data/plan.json")
     return plan.parents[1]
 
 

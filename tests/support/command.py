@@ -110,7 +110,7 @@ class Command:
     @property
     def stage(self) -> StageFolder:
         """The folder of the only job's stage. Raises AssertionError if it does not exist yet."""
-        found = list((self.runs / "volumes" / "tuning").glob("*/stages/sft"))
+        found = list((self.runs / "volumes" / "tuning").glob("tunegate/jobs/*/stages/sft"))
         assert len(found) == 1, f"{len(found)} folders of a stage"
         return StageFolder(found[0])
 

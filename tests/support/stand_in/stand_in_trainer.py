@@ -21,6 +21,7 @@ from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.workspace import Workspace
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])
 REQUEST = Request.model_validate_json((ROOT / "request" / "request.json").read_text())
@@ -33,7 +34,7 @@ DIGEST, CASES, ROWS, STEPS = "d" * 64, 20, 8, 50
 
 
 def send_report(**content):
-    folder = ROOT / "workspace" / REQUEST.uid
+    folder = ROOT / "workspace" / Workspace(REQUEST.uid).job
     (folder / "outbox").mkdir(parents=True, exist_ok=True)
     report = Report(
         job_uid=REQUEST.uid,
@@ -151,7 +152,7 @@ def main():
         while UNREACHABLE:
             signal.pause()
     elif ROLE is Role.CLEANUP:
-        outbox = ROOT / "workspace" / REQUEST.uid / "outbox"
+        outbox = ROOT / "workspace" / Workspace(REQUEST.uid).job / "outbox"
         while outbox.exists():
             with suppress(FileNotFoundError):  # the command removes the reports that it has read
                 shutil.rmtree(outbox)
