@@ -192,6 +192,18 @@ FINETUNEJOB = [
         'the path must stay inside the claim, without ".."',
     ),
     Wrong(
+        "a model in the folder of another job",
+        {"spec.model.uri": "pvc://tuning/tunegate/jobs/0f7c9d1e/model"},
+        "spec.model.uri",
+        "the path must not lead into the folder tunegate of a claim",
+    ),
+    Wrong(
+        "a digest of the model of another job",
+        {"spec.model": {"startFrom": "orders-1", "sha256": "c" * 64}},
+        "spec.model.sha256",
+        "sha256 pins the model at uri, and the model of startFrom is pinned by its job",
+    ),
+    Wrong(
         "a revision of a model on a volume",
         {"spec.model.revision": "main"},
         "spec.model.revision",
@@ -1016,6 +1028,20 @@ FINETUNEJOB = [
         "each uri must be unique: change or remove the duplicate",
         below="[1].uri",
     ),
+    *(
+        Wrong(
+            f"a publish target in {what}",
+            {"spec.publish.0.uri": uri},
+            "spec.publish[0].uri",
+            "the path must not lead into the folder tunegate of a claim, where Tunegate keeps the files of "
+            "jobs: choose another path",
+        )
+        for what, uri in (
+            ("the folder of another job", "pvc://tuning/tunegate/jobs/0f7c9d1e/stages/sft"),
+            ("the folder of shared models", f"pvc://tuning//./TuneGate/models/{'a' * 64}"),
+            ("the whole reserved folder", "pvc://tuning/tunegate"),
+        )
+    ),
     Wrong(
         "too many publish targets",
         {"spec.publish": [{"uri": f"pvc://models/orders-{i}"} for i in range(5)]},
@@ -1202,6 +1228,18 @@ EVALGATE = [
         {"spec.golden.sealed": "1"},
         "spec.golden.sealed",
         "must be more than 0 and less than 1, as a number in quotes",
+    ),
+    Wrong(
+        "an anchor in the folder of a job",
+        {"spec.anchor": {"uri": "pvc://tuning/tunegate/jobs/0f7c9d1e/model", "digest": "c" * 64}},
+        "spec.anchor.uri",
+        "the path must not lead into the folder tunegate of a claim",
+    ),
+    Wrong(
+        "golden cases in the folder of a job",
+        {"spec.golden": {"source": {"uri": "pvc://tuning/tunegate/jobs/0f7c9d1e/data"}, "sha256": "c" * 64}},
+        "spec.golden.source.uri",
+        "the path must not lead into the folder tunegate of a claim",
     ),
     Wrong(
         "an anchor in a registry",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName
+from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256
 from tunegate_api.v1alpha1.data import Data
 from tunegate_api.v1alpha1.fields import Key, Points, Share, Uri
 from tunegate_api.v1alpha1.finetunejob_status import MAX_PUBLISHED, FineTuneJobStatus
@@ -57,6 +57,12 @@ class ModelSource(ApiModel):
     """Commit, branch or tag of an hf:// repository. Required for hf://, because the content of a repository
     can change, and not allowed for other schemes. For a branch or tag, the plan records its commit when the
     job starts. For every scheme, the plan records the digest of the weights."""
+    sha256: Annotated[
+        Sha256 | None, Field(examples=["9f2c4b1de07a5c3f86e1d94ab3705c2e8d6f19a0b4c7e3521f8a6d0c9e7b3142"])
+    ] = None
+    """SHA-256 digest that the model at `uri` must have, as in `status.plan.model` of an earlier job, or for a
+    GGUF file as `sha256sum` prints it. The data pod compares it, also for a model that is already on the
+    volume. If omitted, any content is accepted."""
     secret_name: Annotated[ObjectName | None, Field(examples=["hub-token"])] = None
     """Name of the Secret with the credentials for `uri`. It is mounted only into the data pod. Keys for
     hf://: HF_TOKEN; for s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and optionally AWS_SESSION_TOKEN,

@@ -112,6 +112,12 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             ~given("revision") & matches("uri", "^hf://"),
             "the content of an hf:// repository can change: give revision, the commit to pin",
         ),
+        Refuse(
+            given("sha256") & ~given("uri"),
+            "sha256 pins the model at uri, and the model of startFrom is pinned by its job: give uri, or "
+            "leave sha256 out",
+            at=("sha256",),
+        ),
         _SECRET,
     ),
     Source: _SOURCE,

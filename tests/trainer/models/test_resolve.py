@@ -38,8 +38,8 @@ def source(tmp_path: Path, tiny_model: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "source"))
 
 
-def resolve(root: Path, uri: str) -> tuple[ModelPlan, Path]:
-    plan = resolve_model(Context(Role.DATA, root=root), ModelSource(uri=uri))
+def resolve(root: Path, uri: str, sha256: str | None = None) -> tuple[ModelPlan, Path]:
+    plan = resolve_model(Context(Role.DATA, root=root), ModelSource(uri=uri, sha256=sha256))
     return plan, root / "workspace" / Workspace.base_model(plan.digest)
 
 
@@ -85,6 +85,19 @@ def test_license_is_read_from_the_model_card(tmp_path, source, card, license):
     plan, folder = resolve(tmp_path, f"file://{source}")
     assert plan.license == license
     assert not (folder / "README.md").exists()
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_model_without_the_pinned_digest_is_refused(tmp_path, source, is_stored):
+    digest = model_digest("file:///source", source)
+    if is_stored:
+        resolve(tmp_path, f"file://{source}")
+    plan, _ = resolve(tmp_path, f"file://{source}", sha256=digest)
+    assert plan.digest == digest
+    with pytest.raises(
+        BadDataError, match=f"model.sha256: .* has digest {digest}, but the spec pins {'c' * 64}"
+    ):
+        resolve(tmp_path, f"file://{source}", sha256="c" * 64)
 
 
 def test_existing_model_is_not_copied_again(tmp_path, source):

@@ -1,6 +1,7 @@
 """Records of the models that were downloaded to this volume, so that no model is downloaded twice."""
 
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -26,25 +27,40 @@ class DownloadRecord(StatusModel):
     uri: str
     pin: str
     """The commit or digest of the source, or else a digest of the list of its files."""
+    origin: str
+    """What decided which servers the files came from, see :func:`tunegate_trainer.fetch.origin.origin`."""
     digest: Sha256
     """The digest of the model, see :class:`tunegate_api.plan.ModelPlan`."""
     license: ModelLicense | None = None
 
 
-def downloaded_model(workspace: Path, uri: str, pin: str) -> tuple[Path, ModelLicense | None] | None:
-    """Return the folder and the license of the model if it was already downloaded from ``uri`` at ``pin``.
+@dataclass(frozen=True)
+class Download:
+    """A source at one version. Jobs share a downloaded model only if all fields are equal."""
+
+    uri: str
+    pin: str
+    origin: str
+
+    def file(self, workspace: Path) -> Path:
+        """Return the file with the record of this download."""
+        return workspace / Workspace.source(sha256_text(f"{self.uri}\n{self.pin}\n{self.origin}"))
+
+
+def downloaded_model(workspace: Path, download: Download) -> tuple[Path, ModelLicense | None] | None:
+    """Return the folder and the license of the model if it was already downloaded.
 
     Returns None if there is no valid record of a download, or if the model is missing or damaged. Raises the
     errors of :func:`is_intact`.
     """
     try:
-        record = DownloadRecord.model_validate_json(_file(workspace, uri, pin).read_bytes())
+        record = DownloadRecord.model_validate_json(download.file(workspace).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     folder = workspace / Workspace.base_model(record.digest)
-    if (record.uri, record.pin) != (uri, pin) or not is_intact(folder):
+    if Download(record.uri, record.pin, record.origin) != download or not is_intact(folder):
         return None
-    logger.info("%s is already on the volume", uri)
+    logger.info("%s is already on the volume", download.uri)
     return folder, record.license
 
 
@@ -65,12 +81,8 @@ def is_intact(folder: Path) -> bool:
 
 
 def record_download(
-    workspace: Path, uri: str, pin: str, digest: Sha256, license: ModelLicense | None = None
+    workspace: Path, download: Download, digest: Sha256, license: ModelLicense | None = None
 ) -> None:
     """Record a downloaded model. Call it when the model is complete at ``models/<digest>``."""
-    record = DownloadRecord(uri=uri, pin=pin, digest=digest, license=license)
-    write_model(_file(workspace, uri, pin), record)
-
-
-def _file(workspace: Path, uri: str, pin: str) -> Path:
-    return workspace / Workspace.source(sha256_text(f"{uri}\n{pin}"))
+    record = DownloadRecord(**asdict(download), digest=digest, license=license)
+    write_model(download.file(workspace), record)

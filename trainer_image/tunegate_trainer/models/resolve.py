@@ -22,12 +22,19 @@ from tunegate_trainer.fetch import SCHEMES, Schemes, fetch_model, find_model, pi
 from tunegate_trainer.fetch.address import Address
 from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
+from tunegate_trainer.fetch.origin import origin
 from tunegate_trainer.fetch.sources import credentials, locate
 from tunegate_trainer.models.architecture import attention_of, auto_class, context_length
-from tunegate_trainer.models.cache import downloaded_model, is_intact, record_download
+from tunegate_trainer.models.cache import Download, downloaded_model, is_intact, record_download
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, UserError, unreadable
+from tunegate_trainer.process.errors import (
+    BadDataError,
+    SourceNotFoundError,
+    StorageError,
+    UserError,
+    unreadable,
+)
 from tunegate_trainer.process.files import link_or_move, seal, sha256_file
 
 Transfer = Callable[[Path, Path], object]
@@ -48,7 +55,8 @@ def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHE
 
     Raises :class:`SourceNotFoundError` if there is no model, :class:`BadDataError` for damaged weights,
     :class:`UserError` for an adapter, for weights that could run code when they are loaded, or if
-    permission to read a file is denied, and the errors of :mod:`tunegate_trainer.fetch`.
+    permission to read a file is denied, :class:`BadDataError` if the model does not have ``source.sha256``,
+    and the errors of :mod:`tunegate_trainer.fetch`.
     """
     uri, address = source.uri or "", model_address(context, source)
     if address.scheme in schemes:
@@ -58,12 +66,24 @@ def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHE
         with unreadable_explained(uri, folder):
             target, revision = store_model(context.workspace, uri, folder, shutil.copyfile), None
         found = read_license(folder)
+    _check_digest(uri, target.name, source.sha256)
     return ModelPlan(
         uri=uri,
         revision=revision,
         digest=target.name,
         parameters=count_parameters(target),
         license=found,
+    )
+
+
+def _check_digest(uri: str, digest: Sha256, pinned_digest: Sha256 | None) -> None:
+    """Raise :class:`BadDataError` unless a model has the pinned digest. For a GGUF file, this may also be the
+    digest of the file itself."""
+    if pinned_digest is None or digest in (pinned_digest, _gguf_digest(pinned_digest)):
+        return
+    raise BadDataError(
+        f"model.sha256: the model at {uri} has digest {digest}, but the spec pins {pinned_digest}",
+        "it is not the model that was pinned: check where it comes from, or set the new digest in a new job",
     )
 
 
@@ -77,20 +97,21 @@ def _fetch_remote(
 ) -> tuple[Path, str | None, ModelLicense | None]:
     """Fetch a model from another machine. Return its folder in the workspace, its revision and its
     license."""
-    workspace = context.workspace
+    workspace, from_servers = context.workspace, origin(address)
     pin = pinned(address, schemes)
-    known = downloaded_model(workspace, address.uri, pin) if pin else None
+    known = downloaded_model(workspace, Download(address.uri, pin, from_servers)) if pin else None
     if known is not None:
         return known[0], pin, known[1]
     model = find_model(address, partial(choose, address.uri), schemes)
-    known = downloaded_model(workspace, address.uri, model.pin)
+    download = Download(address.uri, model.pin, from_servers)
+    known = downloaded_model(workspace, download)
     if known is not None:
         return known[0], model.revision, model.license
     downloads = workspace / context.paths.download / "model"
     folder = downloads / model.pin.removeprefix("sha256:")
     remove_others(downloads, folder)
     target = store_model(workspace, address.uri, fetch_model(address, model, folder), link_or_move)
-    record_download(workspace, address.uri, model.pin, target.name, model.license)
+    record_download(workspace, download, target.name, model.license)
     shutil.rmtree(downloads, ignore_errors=True)
     return target, model.revision, model.license
 
@@ -129,11 +150,16 @@ def store_model(workspace: Path, uri: str, folder: Path, transfer: Transfer) -> 
     files = choose(uri, [path.name for path in folder.iterdir() if path.is_file()])
     if files[0].endswith(".gguf"):
         gguf = folder / files[0]
-        digest = hashlib.sha256(f"{GGUF_CONVERSION} {sha256_file(gguf)}".encode()).hexdigest()
+        digest = _gguf_digest(sha256_file(gguf))
         return store(workspace, digest, lambda into: _convert_gguf(gguf, into))
     check_weights(folder)
     digest = _files_digest(folder, files)
     return store(workspace, digest, lambda into: _fill(folder, files, into, digest, transfer))
+
+
+def _gguf_digest(file_sha256: Sha256) -> Sha256:
+    """Return the digest of the model that a GGUF file is converted to."""
+    return hashlib.sha256(f"{GGUF_CONVERSION} {file_sha256}".encode()).hexdigest()
 
 
 def model_digest(uri: str, folder: Path) -> Sha256:
