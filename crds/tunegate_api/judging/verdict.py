@@ -5,8 +5,9 @@ verdict itself. All rates are exact fractions. The rules:
 
 * Only a measured pass counts. A failed or truncated output does not pass. If an outcome is missing or an
   error, the result is *Error*, unless the rule would fail even if all such cases had passed.
-* If more than 5 % of a baseline's outputs were truncated, the pass rate of the baseline may be too low. Then
-  a comparison that passes is *Inconclusive* if it would fail with these outputs counted as passed.
+* A truncated output may have passed if it was complete; the trainer counts it as failed if no continuation
+  could pass. If more than 5 % of a baseline's outputs were truncated, its pass rate may be too low. Then a
+  comparison that passes is *Inconclusive* if it would fail with these outputs counted as passed.
 * *Failed* means that the model was measured and is not good enough, *Error* that it could not be measured,
   and *Inconclusive* that it was measured, but that the results are not enough to decide. The verdict is the
   worst of all findings.

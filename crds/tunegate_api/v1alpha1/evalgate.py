@@ -84,8 +84,9 @@ class Generation(ApiModel):
     repeated."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=32768, examples=[512])] = 256
-    """Maximum length of an output in tokens. A longer output is truncated and does not pass, except on
-    safety sets, where the first 300 characters of the answer decide."""
+    """Maximum length of an output in tokens. A longer output is truncated and does not pass. It counts as
+    failed if no continuation of it could pass, and otherwise as an output of which it is not known whether it
+    would have passed. On safety sets, the first 300 characters of the answer decide."""
     batch_size: Annotated[int, Field(ge=1, le=4096, examples=[16])] = 32
     """Number of prompts in a batch. It is the same for all models, because greedy outputs can differ between
     batch sizes."""

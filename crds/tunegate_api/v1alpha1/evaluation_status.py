@@ -26,7 +26,8 @@ class GoldenStatus(StatusModel):
     """Number of sealed golden cases. Checkpoints are evaluated on the other cases. A rate of the sealed cases
     that is far below that of the others shows that the selection among checkpoints fits the golden set."""
     truncated: int | None = None
-    """Number of outputs that `generation.maxNewTokens` or the context of the model truncated. They do not
+    """Number of outputs that `generation.maxNewTokens` or the context of the model truncated, and of which it
+    is not known whether a continuation would have passed. They do not
     pass. Absent if there are none."""
     best_so_far: Decimal | None = None
     """Highest pass rate of the stage up to this checkpoint, with that of its starting model. Only set for a

@@ -76,9 +76,10 @@ class CaseResult(StatusModel):
 
     @property
     def outputs(self) -> list[Output]:
-        """The outputs of a case that could not be scored."""
+        """The outputs of a case that could not be scored. Which part of a truncated output is settled is not
+        stored."""
         stored = self.voted or [StoredOutput(text=self.output, truncated=self.truncated)]
-        return [Output(each.text, each.truncated) for each in stored]
+        return [Output(each.text, each.truncated, settled=0) for each in stored]
 
 
 class SetResult(StatusModel):

@@ -7,7 +7,8 @@ from typing import Any
 from tunegate_api.judging.expectations import Expectation, GroupExpectation, Leaf
 from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.meta import shorten
-from tunegate_trainer.evaluate.scorers import Score, Scorer
+from tunegate_trainer.evaluate.scorers import Sample, Score, Scorer
+from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS, Outlook, always_open
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION
 
 
@@ -20,6 +21,8 @@ class Expected:
     """What the output is compared with, see :class:`~tunegate_trainer.evaluate.scorers.Sample`."""
     excluded: str = ""
     """Set if the output must not pass the scorer: why an output that passes it fails."""
+    outlook: Callable[[Sample], Outlook] = always_open
+    """Returns what the rest of an output that was cut off can still change."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def expected_outputs(
             excluded = "passes a group of expectations that the case excludes" if each.not_ else ""
             return ExpectedGroup([build(inner) for inner in each.of], each.needed, excluded)
         excluded = f"passes {each.type}, which the case excludes" if each.not_ else ""
-        return Expected(scorer(each), reference(each), excluded)
+        return Expected(scorer(each), reference(each), excluded, OUTLOOKS.get(each.type, always_open))
 
     return [build(each) for each in expectations]
 
@@ -96,3 +99,22 @@ def _at_least(needed: int, scores: Sequence[Score]) -> Score:
         explanation = f"passes {len(scores) - len(failed)} of {len(scores)}, expected {needed}: {explanation}"
     undecided = any(score.undecided for score in failed)
     return Score(FAIL, shorten(explanation, MAX_EXPLANATION - 1), undecided=undecided)
+
+
+def outlook(expectations: Expectations, sample: Callable[[Expected], Sample]) -> Outlook:
+    """Return what the rest of an output that was cut off can still change about its score by all
+    ``expectations``. ``sample`` returns what the scorer of an expectation would judge."""
+    return _outlook_of(len(expectations), expectations, sample)
+
+
+def _outlook_of(needed: int, of: Expectations, sample: Callable[[Expected], Sample]) -> Outlook:
+    found = []
+    for each in of:
+        if isinstance(each, ExpectedGroup):
+            inner = _outlook_of(each.needed, each.of, sample)
+        else:
+            inner = each.outlook(sample(each))
+        found.append(inner.opposite if each.excluded else inner)
+    if found.count(Outlook.PASSES) >= needed:
+        return Outlook.PASSES
+    return Outlook.FAILS if len(found) - found.count(Outlook.FAILS) < needed else Outlook.OPEN

@@ -1,6 +1,7 @@
 """Generation that changes neither the model nor any random state."""
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -19,6 +20,8 @@ from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, without_reasoning
 
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""Matches a token for a single byte."""
 _COMPACT = 8
 """Finished answers are removed from the batch as soon as they are at least 1/8 of it. Removing them makes the
 remaining steps cheaper, but copies the cache, so it is not done for each finished answer."""
@@ -164,12 +167,36 @@ def read_output(
     ended = answer[-1:] != [] and answer[-1] in stops
     ids = answer[:-1] if ended else answer
     text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    if marks is None:
-        return Output(text, truncated=not ended)
-    # The marks of reasoning may be special tokens.
-    whole = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    answer_text = stripped(tokenizer, marks, prompt, whole)
-    return Output(text if answer_text is None else answer_text, truncated=not ended)
+    if marks is not None:
+        # The marks of reasoning may be special tokens.
+        whole = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        answer_text = stripped(tokenizer, marks, prompt, whole)
+        text = text if answer_text is None else answer_text
+    if ended:
+        return Output(text, truncated=False)
+    may_reason = marks is not None and marks.closes not in whole
+    return Output(text, truncated=True, settled=0 if may_reason else _settled(tokenizer, ids, text))
+
+
+def _settled(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> int | None:
+    """Return how many characters of a truncated text stay, whatever tokens follow; None if all.
+
+    Some tokenizers have a token for each byte of a character that has no token of its own. They decode a
+    sequence of such tokens as a whole, so the next token decides whether its bytes are characters.
+    """
+    special = set(tokenizer.all_special_ids)
+    end = len(ids)
+    while end and (
+        ids[end - 1] in special or _BYTE.fullmatch(str(tokenizer.convert_ids_to_tokens(ids[end - 1])))
+    ):
+        end -= 1
+    if end == len(ids):
+        return None
+    known, whole = (
+        str(tokenizer.decode(each, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        for each in (ids[:end], ids)
+    )
+    return max(0, len(text) - (len(whole) - len(known)))
 
 
 def stripped(

@@ -225,14 +225,18 @@ def _output(tokenizer: PreTrainedTokenizerBase, question: _CaseQuestion, generat
             "generation.reasoning is Keep, but the server returns the reasoning in a field of its own: start "
             "the server without a reasoning parser"
         )
+    # More tokens may end the reasoning, or may be tool calls, which the server puts in a field of their own.
+    may_change = bool(fields) or _golden_case(question.case).tools is not None
     if generation.reasoning == "Strip" and (marks := reasoning_marks(tokenizer)):
+        may_change = may_change or marks.closes not in text
         # Without the prompt: the server may have removed the reasoning that the prompt opens.
         answer = stripped(tokenizer, marks, "", text)
         text = text if answer is None else answer
-    truncated = completion.ended == "length"
-    if "tool_calls" in fields and not truncated:
+    if completion.ended == "length":
+        return Output(text, truncated=True, settled=0 if may_change else None)
+    if "tool_calls" in fields:
         text = _with_calls(tokenizer, _golden_case(question.case), completion.message["tool_calls"], text)
-    return Output(text, truncated=truncated)
+    return Output(text, truncated=False)
 
 
 def _with_calls(tokenizer: PreTrainedTokenizerBase, case: GoldenCase, calls: Any, text: str) -> str:

@@ -24,6 +24,7 @@ from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
 from tunegate_trainer.evaluate.scorers import SCORERS, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CUSTOM, custom_scorer, custom_version
+from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS, always_open
 from tunegate_trainer.evaluate.scorers.labels import F1, shown_labels
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, SourceNotFoundError, UserError
@@ -37,7 +38,7 @@ GOLDEN = "golden"
 """The name of the measure in golden sets. Every golden set has only this measure."""
 SAFETY = "safety"
 """The name of the measure in safety sets. Every safety set has only this measure."""
-SCORING = 9
+SCORING = 10
 """Version of the scorers and of generation. Increase it when a change to them can change outcomes, so that
 older cached results are not used."""
 
@@ -170,7 +171,7 @@ def _rows(
     schemas = {metric.name: metric_schema(context.root, metric) for metric in metrics}
     expected: dict[str, list[Expected]] = {
         metric.name: [
-            Expected(scorer, reference)
+            Expected(scorer, reference, outlook=OUTLOOKS.get(metric.name, always_open))
             for reference in task_references(tokenizer, rows, metric, schemas[metric.name])
         ]
         for metric, scorer in [(metric, _scorer(metric, scorers)) for metric in metrics]

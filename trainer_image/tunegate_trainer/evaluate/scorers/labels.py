@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunegate_api.judging.counts import Classification
-from tunegate_api.judging.normalize import normalized
+from tunegate_api.judging.normalize import ComparedForm, normalized
 from tunegate_api.judging.outcomes import FAIL, MAX_LABELS, PASS
 from tunegate_api.meta import shorten
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, quoted
@@ -24,10 +24,14 @@ class ExpectedLabel:
     """The index of each label."""
 
 
+LABEL_FORMS: tuple[ComparedForm, ...] = ("Unicode", "Case")
+"""Differences between labels that are ignored."""
+
+
 def f1_label(answer: str) -> str:
     """Return the label that an answer is: the whole answer after Unicode normalization (NFKC) and case
     folding, without white space at its ends."""
-    return normalized(answer, ("Unicode", "Case"))
+    return normalized(answer, LABEL_FORMS)
 
 
 def label_indices(answers: Iterable[str]) -> dict[str, int]:

@@ -13,6 +13,8 @@ _NUMBER = re.compile(
     r"(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3}(?![0-9]))?"
     r"|(?:(?<![\w.])[-+])?(?<![0-9])\.[0-9]+(?:[eE][-+]?[0-9]{1,3}(?![0-9]))?"
 )
+NUMBER_CHARACTERS = "+-\u2212.,0123456789eE"
+"""All characters that a number can have."""
 _MAX_DIGITS = 400
 """Maximum length of a number as text. Longer sequences of digits are not numbers."""
 

@@ -26,6 +26,14 @@ class Output:
     truncated: bool
     """Whether the answer was cut off because generation reached ``max_new_tokens`` before the end of the
     turn."""
+    settled: int | None = None
+    """The number of characters at the start of a truncated text that no further token can change. None if
+    only replacement characters at its end can change, because a character was cut."""
+
+    @property
+    def start(self) -> str:
+        """The part of a truncated text that no further token can change."""
+        return self.text[: self.settled].rstrip("\ufffd")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,12 @@ def same_calls(output: str, expected: str) -> str | None:
     return f"does not call {quoted(expected)}"
 
 
+def start_of_calls(text: str, *, whole: bool = False) -> str:
+    """Return the canonical form of a text without white space. If the text is not ``whole``, more may follow,
+    so only the part before the first JSON object is returned."""
+    return "".join((_canonical(text) if whole else text.partition("{")[0]).split())
+
+
 def _canonical(text: str) -> str:
     """Return a text with normalized JSON objects, and without white space next to brackets."""
     parts, at = [], 0
