@@ -190,3 +190,19 @@ def test_request_lists_which_gates_are_required() -> None:
 def required_in(request: Object) -> dict[str, bool]:
     """Return whether each gate is required, by its name."""
     return {gate["name"]: gate["required"] for gate in json.loads(request["data"]["request.json"])["gates"]}
+
+
+def test_namespace_is_not_read_for_a_job_whose_gate_is_not_ready() -> None:
+    """Each read is a request, and hundreds of jobs may wait for one gate."""
+    world = World()
+    changed = make_config_map("cases", golden__jsonl=golden_text(3))
+    world.cluster.fail_to_read("Namespace", ForbiddenError("forbidden"))
+    world.apply(make_config_map("rows", train__jsonl="{}"), changed, make_gate().obj(), make_job().obj())
+    world.settle()
+    assert world.condition("Ready").reason == Reason.GATE_NOT_READY
+    found = world.cluster.as_user.get(Key.of(changed))
+    assert found is not None
+    world.cluster.fail_to_read("Namespace", None)
+    world.cluster.as_user.replace(found | {"data": {"golden.jsonl": golden_text()}})
+    world.settle()
+    assert len(world.active_jobs()) == 1

@@ -14,7 +14,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_operator.engine.controller import Create
 from tunegate_operator.finetunejob.build import request_config_map
 from tunegate_operator.finetunejob.draft import Run
-from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob
+from tunegate_operator.finetunejob.observe import EarlierJob, ObservedJob, is_ready
 from tunegate_operator.finetunejob.seals import check_seals
 from tunegate_operator.finetunejob.volumes import gate_config_maps, input_config_maps
 from tunegate_operator.names import plan_name, request_name
@@ -106,10 +106,10 @@ def _left_out(run: Run) -> dict[str, str]:
         if ready.observed_generation != gate.metadata.generation:
             continue
         missing = set(gate_config_maps(gate.spec)) & set(run.observed.missing_config_maps)
-        if _is_ready(gate) and not missing:
+        if is_ready(gate) and not missing:
             continue
         if now >= waits_until or find_condition(gate.status.conditions, "Stalled"):
-            why = _no_config_maps(missing) if _is_ready(gate) else ready.message
+            why = _no_config_maps(missing) if is_ready(gate) else ready.message
             found[name] = f"EvalGate {name} is in a dry run and was not ready: {why}"
         else:
             run.draft.agenda.look_again_at(waits_until)
@@ -121,7 +121,7 @@ def _missing(observed: ObservedJob, left_out: Collection[str]) -> tuple[Reason, 
     for name, gate in used.items():
         if gate is None:
             return Reason.GATE_NOT_FOUND, f"EvalGate {name} does not exist in this namespace"
-        if not _is_ready(gate):
+        if not is_ready(gate):
             ready = find_condition(gate.status.conditions, "Ready")
             why = f": {ready.message}" if ready else ""
             return Reason.GATE_NOT_READY, f"EvalGate {name} is not ready{why}"
@@ -218,17 +218,6 @@ def _start_request(earlier: EarlierJob | None) -> StartRequest | None:
         digest=earlier.job.status.final.model_digest,
         base_digest=earlier.plan.model.digest,
         trained=earlier.plan.stages[-1].parameters,
-    )
-
-
-def _is_ready(gate: EvalGate) -> bool:
-    ready = find_condition(gate.status.conditions, "Ready")
-    return (
-        gate.status.digest is not None
-        and (gate.spec.safety is None or gate.status.safety_digest is not None)
-        and ready is not None
-        and ready.status == "True"
-        and ready.observed_generation == gate.metadata.generation
     )
 
 

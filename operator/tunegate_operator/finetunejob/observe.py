@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Request, Role
 from tunegate_api.judging.review import ReviewRecord
-from tunegate_api.meta import Sha256
+from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.plan import Plan
 from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
@@ -123,7 +123,8 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     recorded = read_request(job, view, has_children=bool(children))
     is_new = recorded is None and job.status.failure is None
     may_lack = any(gate and gate.spec.dry_run for gate in gates.values())
-    may_start = is_new and not job.spec.suspend and (may_lack or not missing) and all(gates.values())
+    may_be_ready = all(gate and (gate.spec.dry_run or is_ready(gate)) for gate in gates.values())
+    may_start = is_new and not job.spec.suspend and (may_lack or not missing) and may_be_ready
     return ObservedJob(
         job=job,
         gates=gates,
@@ -181,6 +182,18 @@ def _gate(obj: Object) -> EvalGate | None:
         return EvalGate.model_validate(obj)
     except ValidationError:
         return None
+
+
+def is_ready(gate: EvalGate) -> bool:
+    """Whether jobs can use a gate: its status is about its current spec, and says so."""
+    ready = find_condition(gate.status.conditions, "Ready")
+    return (
+        gate.status.digest is not None
+        and (gate.spec.safety is None or gate.status.safety_digest is not None)
+        and ready is not None
+        and ready.status == "True"
+        and ready.observed_generation == gate.metadata.generation
+    )
 
 
 def _earlier_job(view: View, job: FineTuneJob) -> EarlierJob | None:
