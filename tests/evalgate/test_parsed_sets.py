@@ -1,11 +1,10 @@
 """A golden set and a safety set are parsed once for each version, however many gates and jobs name them."""
 
-import cProfile
 import json
-import pstats
 import uuid
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.call_counts import count_calls
 from support.gate_status import ready
 from support.world import World
 from tunegate_api.contract import sha256_text
@@ -17,12 +16,7 @@ GATES = 20
 
 def calls(world: World, *names: str) -> list[int]:
     """Let the operator decide until nothing is due. Return how often functions with these names ran."""
-    profile = cProfile.Profile()
-    profile.runcall(world.reconciler.run_ready, 1000)
-    found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    return [
-        sum(count for (_, _, called), (_, count, *_) in found.items() if called == name) for name in names
-    ]
+    return count_calls(lambda: world.reconciler.run_ready(1000), *names)
 
 
 def golden() -> str:

@@ -5,6 +5,7 @@ import timeit
 import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.call_counts import count_calls
 from support.manifests import changed
 from support.world import World
 from support.wrong_manifests import JUDGE
@@ -194,3 +195,12 @@ def test_change_is_compared_with_no_job_that_does_not_name_the_object(kind):
         return min(timeit.repeat(lambda: list(JOBS.concerns(other, cache)), number=20, repeat=5))
 
     assert seconds(1000) < 10 * seconds(1)
+
+
+def test_spec_is_checked_once_however_many_jobs_wait():
+    world = BusyWorld()
+    world.apply(make_gate().obj(), *(make_job(f"job-{n}").obj() for n in range(4 * MANY)))
+    world.reconciler.run_ready(20 * MANY)
+    decisions, checks = count_calls(lambda: world.decisions_about(CASES), "problems_of", "find_problems")
+    assert decisions >= 4 * MANY
+    assert checks == 0

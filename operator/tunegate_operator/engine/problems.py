@@ -1,13 +1,12 @@
 """Find the problems of objects in the cache, without checking a spec again at each decision."""
 
-from functools import lru_cache
-
 from tunegate_api.validation.problems import Problem, find_problems
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.objects import read_json, write_json
+from tunegate_operator.engine.memo import Memo
+from tunegate_operator.engine.objects import read_json, uid_of, write_json
 
-_MOST = 256
-"""How many specs are remembered with their problems. The API limits a spec to 256 KiB; most have 3 KB."""
+_PROBLEMS: Memo[tuple[Problem, ...]] = Memo(4096)
+"""Problems of more objects than wait at the same time. Most objects have none."""
 _CHECKED_METADATA = ("name", "namespace", "labels", "annotations")
 
 
@@ -15,10 +14,6 @@ def problems_of(obj: Object) -> list[Problem]:
     """Return the problems of an object like :func:`find_problems`."""
     metadata = {field: obj["metadata"][field] for field in _CHECKED_METADATA if field in obj["metadata"]}
     checked = {field: value for field, value in obj.items() if field != "status"}
-    return list(_problems_in(write_json(checked | {"metadata": metadata})))
-
-
-@lru_cache(_MOST)
-def _problems_in(text: bytes) -> tuple[Problem, ...]:
-    """Return the problems of an object in JSON."""
-    return tuple(find_problems(read_json(text)))
+    text = write_json(checked | {"metadata": metadata})
+    found = _PROBLEMS.get(uid_of(obj), (text.decode(),), lambda: tuple(find_problems(read_json(text))))
+    return list(found)

@@ -135,7 +135,7 @@ class _Checked:
     cases: int | None = None
 
 
-_CHECKED: Memo[_Checked] = Memo(256)
+_CHECKED: Memo[_Checked] = Memo(4096)
 _GOLDEN: Parsed[list[GoldenCase] | GoldenError] = Parsed(PARSED_BYTES)
 _SAFETY: Parsed[list[SafetyCase] | SafetyError] = Parsed(PARSED_BYTES)
 """Parsing 500 cases takes 25 ms. A gate decides many times about the same set, and many gates may name it."""
