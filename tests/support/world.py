@@ -28,6 +28,7 @@ from tunegate_api.contract import (
     sha256_text,
 )
 from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.safety_cases import parse_safety, safety_case_set
 from tunegate_api.judging.stages import assess_stage
@@ -136,8 +137,8 @@ def letters(passed: int, total: int = GOLDEN_CASES) -> str:
 class Script:
     """The results that pods report and how the pods end."""
 
-    base: int = 10
-    """How many of the 100 golden cases the base model passes."""
+    base: int | str = 10
+    """How many of the 100 golden cases the base model passes, or its case outcomes."""
     checkpoints: dict[int, int] = field(default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92})
     """How many of the 100 golden cases pass at each checkpoint step of the first stage."""
     later: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -515,6 +516,9 @@ class World:
         done = [e.step for e in known.find(Subject.CHECKPOINT)]
         if not known.find(Subject.START):
             new = self.script.evaluation(Subject.START, 0, stage, time=self.clock.now())
+        elif not done and no_checkpoint_can_pass(self._request(job), known, stage):
+            self._finish(job, Role.TRAIN, uid, results=known)
+            return
         else:
             due = [s for s in sorted(self.script.checkpoints_of(stage)) if s > max(done, default=0)]
             if self._is_stopped(known, job):
@@ -572,9 +576,15 @@ class World:
 
     def _is_stopped(self, results: Results, job: Object) -> bool:
         """As a training pod, apply the stop rule to the recorded request."""
-        request = Request.model_validate_json(self._mounted[job["metadata"]["uid"]])
-        found = assess_stage(request, results, _stage(job), _argument(job, "--accepted-step"))
+        found = assess_stage(self._request(job), results, _stage(job), _argument(job, "--accepted-step"))
         return found is not None and found.assessment.action is StopAction.STOP
+
+    def _request(self, job: Object) -> Request:
+        """Return the recorded request that is mounted in the pod of a child Job."""
+        uid = job["metadata"]["uid"]
+        if uid not in self._mounted:
+            self._mount(job)
+        return Request.model_validate_json(self._mounted[uid])
 
     def _finish(
         self, job: Object, role: Role, uid: str, outcome: Outcome = Outcome.COMPLETED, **report: object

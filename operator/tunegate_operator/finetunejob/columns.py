@@ -9,6 +9,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Display, Phase, Reason
 from tunegate_api.v1alpha1.reasons import TO_FIX
 
 _JUDGED: Mapping[str, str] = {
+    Reason.NO_CHECKPOINT_CAN_PASS: "Failed",
     Reason.NO_PASSING_CHECKPOINT: "Failed",
     Reason.DISCARDED: "Failed",
     Reason.GATE_ERROR: "Error",

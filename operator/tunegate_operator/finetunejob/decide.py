@@ -12,6 +12,7 @@ from tunegate_api.contract import Outcome, Role
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
 from tunegate_api.judging.stop_rule import StopAction
@@ -222,6 +223,8 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         start_next_attempt(run, step, args)
         return None
 
+    if not run.results.find(Subject.CHECKPOINT, stage) and _is_hopeless(run, stage):
+        return None
     reached, total = last_step(run.results, step), plan.stage(stage).total_steps
     found = assess_stage(run.request, run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
@@ -243,6 +246,20 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         )
     )
     return None
+
+
+def _is_hopeless(run: Run, stage: str) -> bool:
+    """Fail a job if no checkpoint of a stage can pass. Return whether it failed."""
+    problem = no_checkpoint_can_pass(run.request, run.results, stage)
+    if problem:
+        run.draft.fail(
+            Failure(
+                reason=Reason.NO_CHECKPOINT_CAN_PASS,
+                message=f"stage {stage} was not trained: {problem}",
+                hint="Change what the message names in a new EvalGate, and create the job again.",
+            )
+        )
+    return bool(problem)
 
 
 def _select(run: Run, stage: str) -> int | None:

@@ -37,7 +37,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=2)
 LOOK_SECONDS = 5
 """How often to check whether the job's own pods have ended."""
 _JUDGED = {
-    Role.TRAIN: (Reason.NO_PASSING_CHECKPOINT,),
+    Role.TRAIN: (Reason.NO_CHECKPOINT_CAN_PASS, Reason.NO_PASSING_CHECKPOINT),
     Role.GATE: (Reason.GATE_FAILED, Reason.GATE_INCONCLUSIVE, Reason.GATE_ERROR),
 }
 """For each role, the failure reasons of a job that a pod of this role knows before it ends, because its own

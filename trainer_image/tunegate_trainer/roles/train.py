@@ -62,7 +62,8 @@ logger = logging.getLogger(__name__)
 def run(context: Context) -> Outcome:
     """Train ``context.stage``, distributed over several ranks if the job requests them.
 
-    Return Completed, or Stopped if the stop rule ended the stage. Raises :class:`TrainerError` if training
+    Return Completed, or Stopped if the stop rule ended the stage. A stage in which no checkpoint can pass is
+    Completed without any. Raises :class:`TrainerError` if training
     fails, and :class:`Interrupted` after SIGTERM.
     """
     with process_group(context.request) as ranks:
@@ -156,20 +157,23 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     model = load_start(start, parameters, device, shards)
     if not record.has(0):
         progress.report(activity="evaluating")
-        scores = score_start(
-            context,
-            stage,
-            start,
-            model,
-            tokenizer=tokenizer,
-            sets=start_sets,
-            ranks=evaluation_ranks,
-            shards=shards,
-        )
         evaluation = record.add(
-            Weights(Subject.START, stage.name, step=0, digest=start.digest), start_sets, scores
+            Weights(Subject.START, stage.name, step=0, digest=start.digest),
+            start_sets,
+            score_start(
+                context,
+                stage,
+                start,
+                model,
+                tokenizer=tokenizer,
+                sets=start_sets,
+                ranks=evaluation_ranks,
+                shards=shards,
+            ),
         )
         progress.evaluated(0, evaluation.seconds, record.results)
+        if record.next_step() is None:
+            return _outcome(record)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
         disable_dropout(model)

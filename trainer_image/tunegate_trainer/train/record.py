@@ -1,11 +1,13 @@
 """The evaluations of one stage on disk. The stop rule and the step of the next checkpoint depend only on
 them."""
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunegate_api.contract import Request
+from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import StagePlan
@@ -25,6 +27,8 @@ from tunegate_trainer.evaluate.evaluate import (
 from tunegate_trainer.evaluate.sets import EvaluationSet
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.train.schedule import next_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 class StageRecord:
@@ -121,9 +125,17 @@ class StageRecord:
         """
         return assess_stage(self._request, self.results, self.stage, self.accepted_step)
 
+    def hopeless(self) -> str:
+        """Return why no checkpoint of the stage can pass, if this is known before the first one is trained.
+        Otherwise empty."""
+        return no_checkpoint_can_pass(self._request, self.results, self.stage) if self.steps == [0] else ""
+
     def next_step(self) -> int | None:
-        """Return the step of the next checkpoint to evaluate. Returns None after the last checkpoint or after
-        a stop."""
+        """Return the step of the next checkpoint to evaluate. Returns None after the last checkpoint, after a
+        stop, and if no checkpoint can pass."""
+        if problem := self.hopeless():
+            logger.warning("not trained: %s", problem)
+            return None
         found = self.assessment()
         action = found.assessment.action if found else StopAction.CONTINUE
         if action is StopAction.STOP:

@@ -1,0 +1,40 @@
+"""A stage in which no checkpoint can pass is not trained."""
+
+from typing import Any
+
+import pytest
+
+from support.trainer_root import STAGE, gate_spec, golden_cases
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
+from tunegate_trainer.evaluate import evaluate
+from tunegate_trainer.evaluate.scorers import Output
+from tunegate_trainer.main import main
+
+NON_INFERIOR = {"policy": "NonInferior"}
+
+
+@pytest.mark.parametrize(
+    ("text", "thresholds", "steps"),
+    [
+        ("yes", NON_INFERIOR, [0]),
+        ("y", NON_INFERIOR, [0]),
+        ("no", NON_INFERIOR, [0, 3, 6]),
+        ("y", {}, [0, 3, 6]),
+    ],
+    ids=["passes-all", "all-truncated", "room", "points"],
+)
+def test_stage_ends_after_its_starting_model_if_no_checkpoint_can_pass(
+    make_root, monkeypatch, text: str, thresholds: dict[str, Any], steps: list[int]
+):
+    root = make_root(gates={"orders": gate_spec(golden_cases(20), thresholds=thresholds)})
+    answer = Output(text, truncated=text == "y")
+    # The outcomes of a real model cannot be chosen.
+    monkeypatch.setattr(
+        evaluate, "generate", lambda _model, _tokenizer, prompts, *_, **__: [answer] * len(prompts)
+    )
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    for _ in range(2):  # a restarted pod decides the same
+        assert main(["train", "--stage", STAGE]) == ExitCode.OK
+        assert root.report().outcome is Outcome.COMPLETED
+        assert root.evaluated_steps() == steps
+    assert len(root.losses()) == steps[-1]
