@@ -18,6 +18,7 @@ from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError
 from tunegate_operator.engine.kubernetes import CHILD_RESOURCES, OWN_RESOURCES, KubernetesCluster
 from tunegate_operator.engine.lease import Lease
+from tunegate_operator.engine.listing import Listing, WatchStarts
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.engine.reflector import Reflector
@@ -52,11 +53,11 @@ STOP_SECONDS = 10.0
 """How many seconds a stopping process waits for each of its threads."""
 
 
-def kinds_to_list(reflectors: Iterable[Reflector], now: float) -> list[str]:
-    """Return the kinds that a new leader lists before its first decision, in this order: the kinds of
-    children whose last list is too old at the monotonic time ``now``, then FineTuneJob and EvalGate."""
-    old = {reflector.kind for reflector in reflectors if reflector.listed_at < now - FRESH_SECONDS}
-    return [*(kind for kind in CHILD_RESOURCES if kind in old), *OWN_RESOURCES]
+def kinds_to_list(listings: Iterable[Listing], now: float) -> list[str]:
+    """Return the kinds that a new leader lists before its first decision: those whose last list is too old at
+    the monotonic time ``now``, children first."""
+    old = {listing.kind for listing in listings if listing.listed_at < now - FRESH_SECONDS}
+    return [kind for kind in (*CHILD_RESOURCES, *OWN_RESOURCES) if kind in old]
 
 
 class Manager:
@@ -78,7 +79,8 @@ class Manager:
         self._is_idle = threading.Event()
         """Set once no decision is in progress. The Lease may then be released."""
         self._threads: list[threading.Thread] = []
-        self._reflectors: list[Reflector] = []
+        self._listings: list[Listing] = []
+        self._watch_starts: dict[tuple[str, str | None], WatchStarts] = {}
         self._leads = threading.Event()
         """Set once this replica holds the Lease and has the first lists."""
         self._has_metrics = threading.Event()
@@ -128,14 +130,27 @@ class Manager:
             is_known=authenticator.is_known_job,
             clock=self._clock,
         )
-        self._reflectors = [
-            Reflector(self._cluster, kind, namespace, partial(reconciler.resync, kind, namespace=namespace))
-            for kind in CHILD_RESOURCES
-            for namespace in self._cluster.namespaces
-        ]
-        for reflector in self._reflectors:
-            self._run(f"watch-{reflector.kind}", partial(reflector.run, self._stop))
+        for kind in (*CHILD_RESOURCES, *OWN_RESOURCES):
+            for namespace in self._cluster.namespaces:
+                self._keep_current(
+                    Listing(kind, namespace, partial(reconciler.resync, kind, namespace=namespace))
+                )
         self._run("lease", lambda: self._run_election(reconciler, server))
+
+    def _keep_current(self, listing: Listing) -> None:
+        """Watch a kind of children. Kopf watches the other kinds, which are only listed here."""
+        self._listings.append(listing)
+        watch: Reflector | WatchStarts
+        if listing.kind in CHILD_RESOURCES:
+            watch = Reflector(self._cluster, listing)
+        else:
+            watch = self._watch_starts[listing.kind, listing.namespace] = WatchStarts(listing)
+        self._run(f"watch-{listing.kind}", partial(watch.run, self._stop))
+
+    def watch_starts(self, kind: str, namespace: str | None) -> None:
+        """List one of Tunegate's kinds, because Kopf starts to watch it from the current version. Returns at
+        once."""
+        self._watch_starts[kind, namespace].note()
 
     async def stop(self) -> None:
         """Finish the decisions in progress, then release the Lease, then close the health probes. If a
@@ -193,12 +208,12 @@ class Manager:
 
     def _start_leading(self, reconciler: Reconciler, server: ReportServer) -> None:
         began = time.monotonic()
-        # Children first: the first decision about an owner should already see them.
-        for reflector in self._reflectors:
-            while not (reflector.is_synced.wait(SYNC_POLL_SECONDS) or self._stop.is_set()):
+        for listing in self._listings:
+            while not (listing.is_synced.wait(SYNC_POLL_SECONDS) or self._stop.is_set()):
                 pass
-        kinds = kinds_to_list(self._reflectors, began)
-        self._retry("the first list", lambda: reconciler.resync(*kinds))
+        kinds = kinds_to_list(self._listings, began)
+        if kinds:  # without kinds, resync would list all
+            self._retry("the first list", lambda: reconciler.resync(*kinds))
         self._leads.set()
         for n in range(self._settings.workers):
             self._run(f"worker-{n}", lambda: reconciler.run_worker(self._stop))

@@ -384,8 +384,8 @@ def cost_of_stored_jobs() -> list[Measure]:
 
 
 def wait_after_a_long_list() -> list[Measure]:
-    """Measure the time from a job's creation to its first status, while Kopf still handles a list of 5,000
-    finished jobs, and the time from the operator's start to this status."""
+    """Measure the time from a job's creation to its first status, when an operator with 5,000 finished jobs
+    begins to decide, and the time from the operator's start to this status."""
     with cluster(controllers="garbage-collector-controller,serviceaccount-controller") as (server, api):
         finished = run_one_job()[:1]
         with ThreadPoolExecutor(32) as pool:

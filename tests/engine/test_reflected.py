@@ -19,6 +19,7 @@ from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.kubernetes import PAGE_BYTES, AnswerTooLargeError, KubernetesCluster
+from tunegate_operator.engine.listing import Listing
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.names import MANAGED_LABELS
@@ -61,10 +62,11 @@ def reflecting(cluster: KubernetesCluster, cache: Cache, kind: str, namespace: s
 
     cluster.watch(cache.apply)
     stop = threading.Event()
-    reflector = Reflector(cluster, kind, namespace, relist)
+    listing = Listing(kind, namespace, relist)
+    reflector = Reflector(cluster, listing)
     threading.Thread(target=reflector.run, args=(stop,), daemon=True).start()
     try:
-        assert reflector.is_synced.wait(60)
+        assert listing.is_synced.wait(60)
         yield
     finally:
         stop.set()

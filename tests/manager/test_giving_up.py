@@ -14,6 +14,7 @@ from support.fake_cluster import FakeCluster
 from support.waiting import eventually
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
+from tunegate_operator.engine.kubernetes import OWN_RESOURCES
 from tunegate_operator.manager import Manager
 from tunegate_operator.settings import Settings
 
@@ -69,6 +70,8 @@ class Process:
     def start(self) -> None:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self.manager.start(), self._loop).result(30)
+        for kind in OWN_RESOURCES:  # as Kopf does
+            self.manager.watch_starts(kind, None)
 
     def stop(self) -> None:
         self.cluster.closed.set()

@@ -17,7 +17,7 @@ GROUP = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
 JOBS, JOB_BYTES = 100, 1_200_000
 MOST_GROWTH = 60_000_000
 MOST_AT_START = 200_000_000
-"""Limit of the operator's memory in bytes while it lists the jobs in pages of 10."""
+"""Limit of the operator's memory in bytes while it lists the jobs."""
 
 
 @contextmanager

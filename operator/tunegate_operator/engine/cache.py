@@ -75,7 +75,7 @@ class Cache:
         self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
-        self._unconfirmed: set[str] = set()  # uids of our own writes that no watch has reported yet
+        self._unconfirmed: set[str] = set()  # uids of our own writes that no watch or list has reported yet
         self._added = 0  # counts the objects that were added
 
     # Reading: controller.View
@@ -213,20 +213,17 @@ class Cache:
     def apply(self, event: WatchEvent) -> bool:
         """Apply a watch event. Returns whether the objects that the event concerns must be reconciled.
 
-        Returns True for the first event after the operator itself wrote an object, even if the cache has this
-        state already, because decisions made before the write have to be repeated. Otherwise returns False
-        for an event with an older state, for a repeated deletion, and for a LISTED event with the cached
-        state.
+        Returns False for an event with an older state, and for a repeated deletion. Returns True for an event
+        with the cached state, because it may report the operator's own write: decisions made before the write
+        have to be repeated.
         """
         with self._lock:
             if event.type == "DELETED":
                 return self._apply_deletion(event.obj)
             freshness = self._apply_object(event.obj)
-            if freshness is _Freshness.OLD:
-                return False
-            is_known = freshness is _Freshness.SAME and uid_of(event.obj) not in self._unconfirmed
-            self._unconfirmed.discard(uid_of(event.obj))
-            return not (is_known and event.type == "LISTED")
+            if freshness is not _Freshness.OLD:
+                self._unconfirmed.discard(uid_of(event.obj))
+            return freshness is not _Freshness.OLD
 
     def put(self, obj: Object) -> bool:
         """Store the whole object that the operator's own write or read returned. Returns False if the cache
@@ -254,7 +251,8 @@ class Cache:
     ) -> Iterator[WatchEvent]:
         """Update the cache from a complete list of one kind, in all namespaces or in ``namespace``.
 
-        Yields an event for each change that the watch missed, while ``listed`` is read. The list must be
+        Yields an event for each change that the watch missed, while ``listed`` is read, and for each of the
+        operator's own writes that no watch has reported yet. The list must be
         requested after :meth:`mark` returned ``since``, and must be a consistent read, not one from a stale
         cache. A cached object that is not in the list counts as deleted, unless it was added to the cache
         after ``since``, because it may be newer than the list. If iterating over ``listed`` raises an
@@ -266,10 +264,14 @@ class Cache:
             present.add(uid_of(obj))
             with self._lock:
                 is_known, replaced = uid_of(obj) in self._objects, self._namesake(obj)
-                is_new = self._apply_object(obj) is _Freshness.NEW
-            if is_new and replaced:
+                freshness = self._apply_object(obj)
+                is_unconfirmed = freshness is _Freshness.SAME and uid_of(obj) in self._unconfirmed
+                is_change = freshness is _Freshness.NEW or is_unconfirmed
+                if is_change:
+                    self._unconfirmed.discard(uid_of(obj))
+            if is_change and replaced:
                 yield WatchEvent("DELETED", replaced.read())
-            if is_new:
+            if is_change:
                 yield WatchEvent("MODIFIED" if is_known else "ADDED", obj)
         with self._lock:
             gone = [

@@ -27,9 +27,7 @@ class Key:
 
 @dataclass(frozen=True)
 class WatchEvent:
-    type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"]
-    """LISTED means that the object was in a list, so it may be unchanged. The Kubernetes API has no such
-    type."""
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
     obj: Object
 
 

@@ -192,8 +192,8 @@ class KubernetesCluster:
         path = _RESOURCES["Pod"].path(pod.namespace, pod.name) + "/log"
         return self._lines(path, query, seconds, accept=f"{_JSON}, */*")
 
-    def deliver(self, type: Literal["LISTED", "ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
-        """Call the listeners with an event from a watch, or from the list with which a watch starts."""
+    def deliver(self, type: Literal["ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
+        """Call the listeners with an event from a watch."""
         for listener in self._listeners:
             listener(WatchEvent(type, obj))
 
