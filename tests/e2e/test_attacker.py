@@ -81,7 +81,6 @@ def test_attacker_in_another_namespace_cannot_affect_a_training_job(
     job = TinyJob(node, namespaces.victim)
     leader = node.leader()
     with ExitStack() as held, memory_of(node, leader) as memory, ThreadPoolExecutor(2) as attacks:
-        held.callback(attacker.leave)
         job.apply(LONG)
         target = target_of(node, job)
         attacker.claim(target)

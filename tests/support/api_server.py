@@ -41,7 +41,8 @@ AUDIT_POLICY = {
 
 
 class ApiServer:
-    """A running API server. ``folder`` has its logs, ``admin.kubeconfig`` and ``operator.kubeconfig``."""
+    """A running API server. ``folder`` has its logs, and the kubeconfigs of the administrator, the operator
+    and the controllers."""
 
     def __init__(self, folder: Path, token: str) -> None:
         self.folder = folder
@@ -50,6 +51,7 @@ class ApiServer:
         self._token = token
         self.kubeconfig = folder / "admin.kubeconfig"
         self.operator_kubeconfig = folder / "operator.kubeconfig"
+        self.controllers_kubeconfig = folder / "controllers.kubeconfig"
         self.audit_log = folder / "audit.log"
         self._programs: dict[str, _Program] = {}
 
@@ -57,10 +59,12 @@ class ApiServer:
         """Write the kubeconfigs of kubectl, Kopf and the controllers. Call it when the server is ready,
         because the server creates its certificate at the start."""
         certificate = base64.b64encode(self._certificate.read_bytes()).decode()
-        self.kubeconfig.write_text(yaml.safe_dump(self._config(certificate, self._token)))
-        self.operator_kubeconfig.write_text(
-            yaml.safe_dump(self._config(certificate, f"{self._token}-operator"))
-        )
+        for path, suffix in (
+            (self.kubeconfig, ""),
+            (self.operator_kubeconfig, "-operator"),
+            (self.controllers_kubeconfig, "-controllers"),
+        ):
+            path.write_text(yaml.safe_dump(self._config(certificate, self._token + suffix)))
 
     def client(self, **settings: Any) -> client.ApiClient:
         """Return a client with the administrator's permissions."""
@@ -156,6 +160,7 @@ def api_server(
     token = secrets.token_urlsafe()
     (folder / "tokens.csv").write_text(
         f"{token},admin,admin,system:masters\n{token}-operator,{OPERATOR},operator\n"
+        f"{token}-controllers,system:kube-controller-manager,controllers\n"
     )
     (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
     keys = folder / "service-accounts.key"
@@ -198,7 +203,8 @@ def api_server(
             _Program(
                 bin / "kube-controller-manager",
                 folder,
-                f"--kubeconfig={server.kubeconfig}",
+                f"--kubeconfig={server.controllers_kubeconfig}",
+                "--use-service-account-credentials",  # as in most clusters: each controller has its account
                 f"--controllers={controllers}",
                 f"--secure-port={free_port()}",
                 f"--service-account-private-key-file={keys}",

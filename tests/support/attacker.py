@@ -18,6 +18,7 @@ from kubernetes import client, utils
 from kubernetes.client import ApiException
 from kubernetes.config import new_client_from_config_dict
 
+from support.child_attacks import JOB_REFUSED, POD_REFUSED, refusal
 from support.fake_kubelet import Address, FakePod
 from support.waiting_job import waiting_job
 from tunegate_api.contract import (
@@ -34,7 +35,6 @@ from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 
 ACCOUNT = "attacker"
-FINALIZER = "attacker.example/stay"
 FORGED_DIGEST = "f" * 64
 MAP_BYTES = 1_000_000
 JOB_BYTES = 1_200_000
@@ -72,8 +72,9 @@ class Attacker:
         """The status codes of the posted reports; 0 if there was no answer."""
 
     def claim(self, target: Target) -> None:
-        """Create Jobs that name the target job as their owner, one of them without a role label, and pods of
-        these Jobs."""
+        """Try to create Jobs that name the target job as their owner, one of them without a role label, and a
+        pod with the labels of its pods. The API server must refuse them. Then create pods without labels,
+        which send the reports."""
         labels = {
             **MANAGED_LABELS,
             JOB_LABEL: target.name,
@@ -81,14 +82,14 @@ class Attacker:
             STAGE_LABEL: target.stage,
             ATTEMPT_LABEL: "1",
         }
-        without_role = self._create_job("without-role", dict(MANAGED_LABELS), target)
-        with_all = self._create_job("with-all-labels", labels, target)
-        gate = {**labels, ROLE_LABEL: Role.GATE.value}
-        self._pods = [
-            self._create_pod("train-of-without-role", without_role, labels, target),
-            self._create_pod("train", with_all, labels, target),
-            self._create_pod("gate", with_all, gate, target),
-        ]
+        for refused in (
+            refusal(lambda: self._create_job("without-role", dict(MANAGED_LABELS), target)),
+            refusal(lambda: self._create_job("with-all-labels", labels, target)),
+        ):
+            assert JOB_REFUSED in refused, refused or "a forged Job was created"
+        refused = refusal(lambda: self._create_pod("labelled", labels, target))
+        assert POD_REFUSED in refused, refused or "a forged pod was created"
+        self._pods = [self._create_pod(f"plain-{n}", {}, target) for n in range(3)]
 
     def forge_reports(self, target: Target) -> None:
         """Send forged reports from each pod. They claim that every role of the target has ended, and that all
@@ -149,16 +150,6 @@ class Attacker:
 
         return _repeat(create, count, seconds)
 
-    def leave(self) -> None:
-        """Remove the finalizers of the forged Jobs, because they would block the deletion of the
-        namespace."""
-        batch = client.BatchV1Api(self._admin)
-        for job in batch.list_namespaced_job(self._namespace).items:
-            with suppress(ApiException):  # deleted in the meantime
-                batch.patch_namespaced_job(
-                    job.metadata.name, self._namespace, {"metadata": {"finalizers": None}}
-                )
-
     def _grant_rights(self) -> None:
         rbac = "rbac.authorization.k8s.io"
         metadata = {"name": ACCOUNT, "namespace": self._namespace}
@@ -198,30 +189,15 @@ class Attacker:
             "controller": True,
         }
         job = {
-            # The garbage collector deletes it, because the owner does not exist here; the finalizer keeps it.
-            "metadata": {
-                "name": name,
-                "labels": labels,
-                "finalizers": [FINALIZER],
-                "ownerReferences": [owner],
-            },
-            # The test creates its pods, so another controller than the Job controller manages it.
-            "spec": {"managedBy": "attacker.example/nobody", "template": {"spec": self._pod_spec(target)}},
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+            "spec": {"template": {"spec": self._pod_spec(target)}},
         }
         return client.BatchV1Api(self._api).create_namespaced_job(self._namespace, job)
 
-    def _create_pod(self, name: str, job: Any, labels: dict[str, str], target: Target) -> FakePod:
-        owner = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "name": job.metadata.name,
-            "uid": job.metadata.uid,
-            "controller": True,
-        }
-        metadata = {"name": name, "labels": labels, "ownerReferences": [owner]}
-        pod = {"metadata": metadata, "spec": self._pod_spec(target)}
+    def _create_pod(self, name: str, labels: dict[str, str], target: Target) -> FakePod:
+        pod = {"metadata": {"name": name, "labels": labels}, "spec": self._pod_spec(target)}
         made = self._core.create_namespaced_pod(self._namespace, pod)
-        return FakePod(self._api, self._address, made)
+        return FakePod(self._admin, self._address, made)
 
     def _pod_spec(self, target: Target) -> dict[str, Any]:
         container = {

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ import urllib3
 from kubernetes import client
 from kubernetes.client import ApiException
 
+from support.impersonation import acting_as
+from support.waiting import eventually
 from support.world import STAGE, Script, plan_for
 from tunegate_api.contract import (
     REPORT_CA_VARIABLE,
@@ -48,6 +51,7 @@ class Address:
     """The report address: the Service's name and its EndpointSlice."""
 
     def __init__(self, api: client.ApiClient, namespace: str, service: str) -> None:
+        self._api = api
         self._slices = client.DiscoveryV1Api(api)
         self._namespace, self._service = namespace, service
 
@@ -55,6 +59,30 @@ class Address:
         """Return IP and port. Raises ApiException if there is no endpoint yet."""
         found = self._slices.read_namespaced_endpoint_slice(self._service, self._namespace)
         return found.endpoints[0].addresses[0], found.ports[0].port
+
+    @cached_property
+    def node(self) -> client.CoreV1Api:
+        """A client with an account of the group of nodes, which may request the tokens of pods."""
+        name, rbac = "fake-kubelet", client.RbacAuthorizationV1Api(self._api)
+        group = "rbac.authorization.k8s.io"
+        tokens = {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]}
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": name}],
+        }
+        with suppress(ApiException):  # another test of this API server has created them
+            rbac.create_cluster_role({"metadata": {"name": name}, "rules": [tokens]})
+            rbac.create_cluster_role_binding(binding)
+        account = acting_as(self._api, name, "system:nodes")
+        wanted = {"verb": "create", "resource": "serviceaccounts", "subresource": "token"}
+        review = {"spec": {"resourceAttributes": wanted}}
+        reviews = client.AuthorizationV1Api(account)
+        eventually(
+            lambda: reviews.create_self_subject_access_review(review).status.allowed,
+            what="the node may request tokens",
+        )
+        return client.CoreV1Api(account)
 
 
 class FakePod:
@@ -67,8 +95,7 @@ class FakePod:
         self._core = client.CoreV1Api(api)
         self._address = address
         self._pod = pod
-        self.labels = pod.metadata.labels
-        self.role = Role(self.labels[ROLE_LABEL])
+        self.labels = pod.metadata.labels or {}
         environment = {e.name: e.value for e in pod.spec.containers[0].env or []}
         self._url = environment[REPORT_URL_VARIABLE]
         self._authority = environment[REPORT_CA_VARIABLE]
@@ -76,6 +103,10 @@ class FakePod:
         self.args: list[str] = pod.spec.containers[0].args
         self._started = _now()
         self._token = ""
+
+    @property
+    def role(self) -> Role:
+        return Role(self.labels[ROLE_LABEL])
 
     def start(self) -> None:
         state = {"running": {"startedAt": self._started}}
@@ -139,7 +170,8 @@ class FakePod:
         meta = self._pod.metadata
         bound = {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}
         spec = {"audiences": [audience], "expirationSeconds": 3600, "boundObjectRef": bound}
-        made = self._core.create_namespaced_service_account_token("default", meta.namespace, {"spec": spec})
+        make = self._address.node.create_namespaced_service_account_token
+        made = make("default", meta.namespace, {"spec": spec})
         token: str = made.status.token
         return token
 

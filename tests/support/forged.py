@@ -1,12 +1,18 @@
-"""An attacker's Job in another namespace, which has the uid of a FineTuneJob in its owner reference."""
+"""An attacker's Job in another namespace, which has the uid of a FineTuneJob in its owner reference.
+
+The policies of the chart let only the operator create such a Job: the attacker uses the operator's account.
+"""
 
 from typing import Any
 
 from kubernetes import client
 
+from support.api_server import OPERATOR
 from support.fake_kubelet import Address, FakePod
+from support.impersonation import acting_as
 from support.waiting import eventually
 from tunegate_api import API_VERSION
+from tunegate_operator.children.job import CONTAINER_SECURITY, POD_SECURITY
 
 FINALIZER = "example.com/hold"
 """A finalizer that keeps the forged Job. The garbage collector would delete the Job, because its owner is not
@@ -19,7 +25,13 @@ def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, ad
     environment = [{"name": e.name, "value": e.value} for e in pod.spec.containers[0].env or [] if e.value]
     owner = {"apiVersion": API_VERSION, "kind": "FineTuneJob", "name": "forged", "uid": job_uid}
     container = {"name": "trainer", "image": "forged", "args": ["data"], "env": environment}
-    template = {"restartPolicy": "Never", "containers": [container], "nodeSelector": {"no": "node"}}
+    template = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": POD_SECURITY,
+        "containers": [container | {"securityContext": CONTAINER_SECURITY}],
+        "nodeSelector": {"no": "node"},
+    }
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -31,7 +43,7 @@ def forged_pod(api: client.ApiClient, namespace: str, pod: Any, job_uid: str, ad
         },
         "spec": {"template": {"metadata": {"labels": labels}, "spec": template}},
     }
-    client.BatchV1Api(api).create_namespaced_job(namespace, job)
+    client.BatchV1Api(acting_as(api, OPERATOR)).create_namespaced_job(namespace, job)
     core = client.CoreV1Api(api)
 
     def made() -> Any:

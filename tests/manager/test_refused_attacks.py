@@ -1,0 +1,197 @@
+"""Users with Kubernetes' role ``edit`` attack a running job on a real API server with the chart's policies.
+Each attack is refused with advice, and the job ends like an undisturbed one."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from support.api_server import OPERATOR, ApiServer
+from support.child_attacks import (
+    EVIL,
+    JOB_CHANGE_REFUSED,
+    JOB_REFUSED,
+    POD_REFUSED,
+    RECORD_REFUSED,
+    TOKEN_REFUSED,
+    User,
+    attack,
+)
+from support.fake_kubelet import Address, FakeKubelet, FakePod
+from support.helm import NAMESPACE
+from support.impersonation import acting_as
+from support.masking import masked_status
+from support.operator_command import SERVICE, operator
+from support.team import GROUP, Team
+from support.waiting import eventually
+from tunegate_api.contract import Outcome, Role
+
+pytestmark = pytest.mark.cluster
+
+KUEUE = "system:serviceaccount:kueue-system:kueue-controller-manager"
+CONTROLLERS = "system:kube-controller-manager"
+LABELS = {"app.kubernetes.io/managed-by": "tunegate", "tunegate.dev/job": "orders"}
+LABELLED = {"metadata": {"labels": LABELS}, "spec": EVIL}
+
+
+class PausedKubelet(FakeKubelet):
+    """A kubelet whose training pods run, but do nothing until ``may_train`` is set."""
+
+    def __init__(self, api: client.ApiClient, address: Address) -> None:
+        super().__init__(api, address)
+        self.may_train = threading.Event()
+
+    def run_role(self, pod: FakePod) -> Outcome:
+        if pod.role is Role.TRAIN:
+            assert self.may_train.wait(120)
+        return super().run_role(pod)
+
+
+@pytest.fixture
+def kubelet(api: client.ApiClient) -> PausedKubelet:
+    return PausedKubelet(api, Address(api, NAMESPACE, SERVICE))
+
+
+@pytest.fixture
+def editor(team: Team) -> User:
+    """A user with Kubernetes' role ``edit``, who may also debug pods, in the team's namespace. The policies
+    are in force."""
+    name, rbac = f"editor-of-{team.namespace}", "rbac.authorization.k8s.io"
+
+    def bind(kind: str, role: str) -> None:
+        binding = {
+            "metadata": {"name": role},
+            "roleRef": {"kind": kind, "apiGroup": rbac, "name": role},
+            "subjects": [{"kind": "User", "apiGroup": rbac, "name": name}],
+        }
+        client.RbacAuthorizationV1Api(team.api).create_namespaced_role_binding(team.namespace, binding)
+
+    for role_of_edit in ("system:aggregate-to-edit", "system:aggregate-to-view"):
+        bind("ClusterRole", role_of_edit)  # no controller of this cluster aggregates them
+    debugger = {"apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"]}
+    role = {"metadata": {"name": "debugger"}, "rules": [debugger]}
+    client.RbacAuthorizationV1Api(team.api).create_namespaced_role(team.namespace, role)
+    bind("Role", "debugger")
+    user = User(acting_as(team.api, name), team.namespace, dry_run=True)
+    probe = {"generateName": "probe-"}
+    owner = {"apiVersion": "tunegate.dev/v1", "kind": "FineTuneJob", "name": "a", "uid": "1"}
+    record = {"metadata": probe | {"ownerReferences": [owner]}}
+    for advice, act in (
+        (POD_REFUSED, lambda: user.create_pod(probe | {"labels": LABELS})),
+        (JOB_REFUSED, lambda: user.create_job(probe, LABELLED)),
+        (RECORD_REFUSED, lambda: user.create_record(record)),
+        (TOKEN_REFUSED, lambda: user.request_token("tunegate.dev/probe")),
+    ):
+        eventually(lambda advice=advice, act=act: advice in act(), what=advice, pause=0.2)
+    return User(acting_as(team.api, name), team.namespace)
+
+
+@contextmanager
+def training(server: ApiServer, team: Team, kubelet: PausedKubelet, log: Path) -> Iterator[str]:
+    """Run the job ``orders`` until its training pod runs. Yields the name of this pod."""
+    with operator(server, log), kubelet.running():
+        team.apply_all()
+        core = client.CoreV1Api(team.api)
+
+        def pod() -> str | None:
+            pods = core.list_namespaced_pod(team.namespace, label_selector="tunegate.dev/role=train").items
+            return next((p.metadata.name for p in pods if p.status.phase == "Running"), None)
+
+        try:
+            yield eventually(pod, seconds=40, what="the training pod runs")
+        finally:
+            kubelet.may_train.set()
+
+
+@pytest.mark.parametrize("is_admin", [False, True], ids=["edit", "administrator"])
+def test_attacks_are_refused_and_the_job_succeeds(server, team, kubelet, editor, tmp_path, is_admin):
+    undisturbed = Team(team.api, f"{team.namespace}-undisturbed")
+    user = User(team.api, team.namespace) if is_admin else editor
+    with training(server, team, kubelet, tmp_path / "operator.log") as pod:
+        undisturbed.apply_all()
+        for name, (answer, advice) in attack(user, team.job(), pod).items():
+            assert advice in answer, f"{name}: {answer or 'not refused'}"
+        kubelet.may_train.set()
+        for each in (team, undisturbed):
+            each.wait_for("Succeeded", "Failed")
+    assert team.phase() == "Succeeded", team.job()["status"]["message"]
+    assert masked_status(team.job()) == masked_status(undisturbed.job())
+    assert kubelet.failures == []
+
+
+@pytest.mark.usefixtures("editor")
+def test_other_controllers_cannot_create_labelled_jobs_and_pods(team):
+    """In some clusters, all controllers have one account. A CronJob or a ReplicaSet could use it."""
+    controllers = User(acting_as(team.api, CONTROLLERS, "system:masters"), team.namespace)
+    assert JOB_REFUSED in controllers.create_job({"name": "of-a-cron-job"}, LABELLED)
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "1", "controller": True}
+    assert POD_REFUSED in controllers.create_pod({"name": "a", "labels": LABELS, "ownerReferences": [owner]})
+
+
+def test_only_kueue_changes_the_template_of_a_suspended_job(server, team, kubelet, editor, tmp_path):
+    kueue = User(acting_as(team.api, KUEUE, "system:masters"), team.namespace)
+    as_operator = User(acting_as(team.api, OPERATOR), team.namespace)
+    with training(server, team, kubelet, tmp_path / "operator.log") as pod:
+        name = editor.core.read_namespaced_pod(pod, team.namespace).metadata.labels["job-name"]
+        found = editor.batch.read_namespaced_job(name, team.namespace)
+        job = team.api.sanitize_for_serialization(found)
+        labels, spec = job["metadata"]["labels"], job["spec"]["template"]["spec"]
+        metadata = {"name": "queued", "labels": labels, "ownerReferences": job["metadata"]["ownerReferences"]}
+        template = {"metadata": {"labels": labels}, "spec": spec}
+        assert as_operator.create_job(metadata, template, suspend=True) == ""
+        placed = {"spec": {"template": {"spec": {"nodeSelector": {"gpu": "a100"}}}}}
+        assert JOB_CHANGE_REFUSED in editor.patch_job("queued", placed)
+        assert kueue.patch_job("queued", placed) == ""
+
+
+def test_objects_that_are_not_ours_are_not_affected(editor):
+    assert editor.create_job({"name": "a"}, {"spec": EVIL}, suspend=True) == ""
+    template = {"spec": {"nodeSelector": {"a": "b"}}}
+    changed = {"metadata": {"labels": {"a": "b"}}, "spec": {"template": template}}
+    assert editor.patch_job("a", changed) == ""
+    assert editor.create_pod({"name": "a"}) == ""
+    image = {"containers": [{"name": "trainer", "image": "other"}]}
+    assert editor.patch_pod("a", {"metadata": {"labels": {"a": "b"}}, "spec": image}) == ""
+    assert editor.debug("a") == ""
+    assert editor.create_record({"metadata": {"name": "a"}, "data": {"a": "b"}}) == ""
+    assert editor.delete_record("a") == ""
+    assert editor.request_token("https://kubernetes.default.svc") == ""
+
+
+@pytest.mark.parametrize("propagation", ["Background", "Foreground", "Orphan"])
+def test_job_can_be_deleted_with_its_records(server, team, kubelet, editor, tmp_path, propagation):
+    core = client.CoreV1Api(team.api)
+    with training(server, team, kubelet, tmp_path / "operator.log"):
+        request = team.job()["status"]["request"]
+        client.CustomObjectsApi(team.api).delete_namespaced_custom_object(
+            *GROUP, team.namespace, "finetunejobs", "orders", propagation_policy=propagation
+        )
+        kubelet.may_train.set()
+        if propagation == "Orphan":
+
+            def is_orphaned() -> bool:
+                return not core.read_namespaced_config_map(request, team.namespace).metadata.owner_references
+
+            eventually(is_orphaned, seconds=60, what="the request has no owner")
+            assert editor.delete_record(request) == ""
+        else:
+            eventually(lambda: not team.children(), seconds=60, what="all children are deleted")
+
+
+@pytest.mark.usefixtures("editor")
+def test_namespace_can_be_deleted_with_its_jobs(server, team, kubelet, tmp_path):
+    core = client.CoreV1Api(team.api)
+    with training(server, team, kubelet, tmp_path / "operator.log"):
+        core.delete_namespace(team.namespace)
+        kubelet.may_train.set()
+
+        def is_gone() -> bool:
+            for pod in core.list_namespaced_pod(team.namespace).items:  # no kubelet ends its containers
+                if pod.metadata.deletion_timestamp:
+                    core.delete_namespaced_pod(pod.metadata.name, team.namespace, grace_period_seconds=0)
+            return team.namespace not in [one.metadata.name for one in core.list_namespace().items]
+
+        eventually(is_gone, seconds=90, what="the namespace is deleted", pause=0.5)
