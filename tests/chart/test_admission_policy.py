@@ -302,6 +302,7 @@ def test_operator_cannot_delete_a_foreign_job(
 ) -> None:
     foreign = child_job(job, request_of, Step(Role.DATA), 1, pods=PODS)
     foreign["metadata"] = {"name": "foreign"}
+    del foreign["spec"]["template"]["metadata"]
     foreign["spec"]["suspend"] = True
     client.BatchV1Api(admin).create_namespaced_job("default", foreign)
     batch = client.BatchV1Api(operator)
