@@ -17,7 +17,7 @@ from support.operator_command import grant_rights
 from support.team import GROUP
 from tunegate_api.contract import Role
 from tunegate_operator.children.job import JobOwner, PodNeeds, PodSettings, build_job
-from tunegate_operator.children.volumes import PodVolumes
+from tunegate_operator.children.volumes import WHOLE, PodVolumes
 from tunegate_operator.names import GATE_LABEL, Step
 
 pytestmark = pytest.mark.cluster
@@ -96,7 +96,7 @@ def test_operator_can_create_a_job_owned_by_an_evalgate(tmp_path: Path) -> None:
         meta = made["metadata"]
         owner = JobOwner("EvalGate", meta["name"], "default", meta["uid"], {GATE_LABEL: meta["name"]})
         volumes = PodVolumes()
-        volumes.add_workspace("runs")
+        volumes.add_workspace("runs", {WHOLE: True})
         needs = PodNeeds(image="trainer:test", volumes=volumes)
         job = build_job(owner, Step(Role.GATE), 1, needs, PodSettings("trainer:test"))
         with new_client_from_config_dict(yaml.safe_load(server.operator_kubeconfig.read_text())) as operator:

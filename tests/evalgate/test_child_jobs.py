@@ -33,7 +33,7 @@ from tunegate_operator.children.attempts import (
 from tunegate_operator.children.child_jobs import SUSPENDED, ChildJobs, Ledger
 from tunegate_operator.children.job import BACKOFF_LIMIT, JobOwner, PodNeeds, PodSettings, ReportTo, build_job
 from tunegate_operator.children.observed import observe_children
-from tunegate_operator.children.volumes import ROOT, PodVolumes
+from tunegate_operator.children.volumes import ROOT, WHOLE, PodVolumes
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock, SystemClock
 from tunegate_operator.engine.cluster import Cluster, Key, Object
@@ -128,7 +128,7 @@ class JudgingController:
         volumes.add_config_map("golden", "cases", ROOT / "inputs" / "cases")
         if self._settings.report_to:
             volumes.add_report_token(meta.uid)
-        volumes.add_workspace("runs")
+        volumes.add_workspace("runs", {WHOLE: True})
         needs = PodNeeds(
             image=self._settings.image,
             volumes=volumes,

@@ -206,6 +206,25 @@ def test_pod_has_its_volumes_and_environment(laptop: Laptop, monkeypatch: pytest
     assert seen["PATH"] == os.environ["PATH"]
 
 
+def test_mount_that_makes_a_folder_of_a_volume_read_only_changes_nothing(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEGATE_TEST_CREDENTIAL", "from the shell")
+    (laptop.volume / "tunegate").mkdir(parents=True)
+    (laptop.volume / "tunegate" / "file").write_text("{1}")
+    runs, folder = {"name": "runs", "mountPath": "/tunegate/runs"}, "tunegate"
+    reserved = {**runs, "mountPath": f"/tunegate/runs/{folder}", "subPath": folder, "readOnly": True}
+    pod = pod_that_prints(
+        "runs/tunegate/file",
+        mounts=[runs, reserved],
+        volumes=[{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}],
+    )
+    laptop.create_job(pod=pod)
+    assert laptop.until_finished()["type"] == "Complete"
+    name = laptop.pod()["metadata"]["name"]
+    assert "runs/tunegate/file = {1}" in laptop.cluster.log_file(name).read_text()
+
+
 @pytest.mark.parametrize(("limit", "threads"), [("2", "2"), ("1500m", "2"), ("0.5", "1")])
 def test_environment_variable_with_the_cpu_limit_is_in_whole_cores(
     laptop: Laptop, limit: str, threads: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunegate_api.contract import ROOT_VARIABLE, Termination
 from tunegate_trainer.process.files import sha256_file
 
-_OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
+OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 _SIZE = 64 * 1024
 """Size of the small volume in bytes."""
 _FULL = """
@@ -44,14 +44,14 @@ def run_read_only(root: Path, folder: Path, *args: str) -> Termination:
 
 def has_mounts() -> bool:
     """Return whether this machine lets users mount volumes; some hardened machines do not."""
-    tried = subprocess.run([*_OWN_MOUNTS, "true"], capture_output=True, check=False)
+    tried = subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False)
     return tried.returncode == 0
 
 
 def _run(root: Path, script: str, *parameters: str, args: tuple[str, ...]) -> Termination:
     trainer = [sys.executable, "-m", "tunegate_trainer", *args]
     done = subprocess.run(
-        [*_OWN_MOUNTS, "sh", "-uc", script, "sh", *parameters, *trainer],
+        [*OWN_MOUNTS, "sh", "-uc", script, "sh", *parameters, *trainer],
         env=os.environ | {ROOT_VARIABLE: str(root)},
         capture_output=True,
         text=True,

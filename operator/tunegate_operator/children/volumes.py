@@ -1,6 +1,6 @@
 """Build the volumes and the mounts of a pod. :mod:`tunegate_api.contract` documents the mount paths."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -8,6 +8,8 @@ from tunegate_api.contract import DEFAULT_ROOT, REPORT_TOKEN_SECONDS, report_aud
 from tunegate_operator.engine.cluster import Object
 
 ROOT = PurePosixPath(DEFAULT_ROOT)
+WHOLE = PurePosixPath()
+"""The root of a volume, where a folder of it is expected."""
 TMP_SIZE = "10Gi"
 """Size limit of /tmp, where libraries keep caches. A pod that writes more is evicted."""
 SECRET_MODE = 0o440
@@ -21,10 +23,17 @@ class PodVolumes:
     volumes: list[Object] = field(default_factory=list)
     mounts: list[Object] = field(default_factory=list)
 
-    def mount(self, name: str, path: PurePosixPath, *, writes: bool = False) -> None:
-        """Mount the pod's volume ``name``, read-only unless the pod ``writes`` to it. A volume may be mounted
-        several times."""
-        self.mounts.append({"name": name, "mountPath": str(path)} | ({} if writes else {"readOnly": True}))
+    def mount(
+        self, name: str, path: PurePosixPath, *, writes: bool = False, folder: PurePosixPath = WHOLE
+    ) -> None:
+        """Mount a folder of the pod's volume ``name``, read-only unless the pod ``writes`` to it. A volume
+        may be mounted several times."""
+        mount: Object = {"name": name, "mountPath": str(path)}
+        if not writes:
+            mount["readOnly"] = True
+        if folder != WHOLE:
+            mount["subPath"] = str(folder)
+        self.mounts.append(mount)
 
     def add(self, name: str, source: Object, path: PurePosixPath, *, writes: bool = False) -> None:
         """Add a volume, and mount it at ``path``."""
@@ -58,8 +67,11 @@ class PodVolumes:
         }
         self.add("report", {"projected": {"sources": [{"serviceAccountToken": token}]}}, ROOT / "report")
 
-    def add_workspace(self, claim: str) -> None:
-        """Add the job's storage claim as the workspace, and a volume for /tmp."""
-        self.add_claim("workspace", claim, ROOT / "workspace", writes=True)
+    def add_workspace(self, claim: str, folders: Mapping[PurePosixPath, bool]) -> None:
+        """Add the job's storage claim as the workspace, and a volume for /tmp. The pod sees only ``folders``
+        of the claim, each with whether it writes to it."""
+        self.volumes.append({"name": "workspace", "persistentVolumeClaim": {"claimName": claim}})
+        for folder, writes in folders.items():
+            self.mount("workspace", ROOT / "workspace" / folder, writes=writes, folder=folder)
         tmp = {"emptyDir": {"sizeLimit": TMP_SIZE}}
         self.add("tmp", tmp, PurePosixPath("/tmp"), writes=True)  # noqa: S108 - the pod's own

@@ -1,6 +1,7 @@
 """Build the volumes of a FineTuneJob's pods. Each role gets only the volumes that it needs."""
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from tunegate_api.contract import GateRequest, Request, Role
@@ -8,8 +9,16 @@ from tunegate_api.v1alpha1 import EvalGateSpec, FineTuneJob, FineTuneJobSpec
 from tunegate_api.v1alpha1.data import Judge, Source
 from tunegate_api.v1alpha1.evalgate import GoldenSource
 from tunegate_api.v1alpha1.safety import SafetySource
-from tunegate_operator.children.volumes import ROOT, PodVolumes
+from tunegate_api.workspace import Workspace
+from tunegate_operator.children.volumes import ROOT, WHOLE, PodVolumes
 from tunegate_operator.names import Step, plan_name, request_name, review_name
+
+_SHARED_FOLDERS = {
+    Role.TRAIN: {Workspace.models: False, Workspace.baselines: True},
+    Role.GATE: {Workspace.models: False, Workspace.baselines: True, Workspace.test_sets: True},
+}
+"""The folders of the workspace that jobs share, by the role that needs them, each with whether the role
+writes to it. The data role sees the whole storage claim, because it creates all folders."""
 
 
 def input_config_maps(
@@ -152,11 +161,24 @@ def pod_volumes(
     for i, (name, writes) in enumerate(sorted(claims.items())):
         if name == storage:  # one claim is one volume of a pod
             found.mount("workspace", ROOT / "volumes" / name, writes=writes)
+            if writes:  # whatever a link in the target leads to, the files of jobs stay read-only
+                reserved = ROOT / "volumes" / name / Workspace.root
+                found.mount("workspace", reserved, folder=Workspace.root)
         else:
             found.add_claim(f"volume-{i}", name, ROOT / "volumes" / name, writes=writes)
     needed = _secrets(job.spec, enforced, step) if secrets_needed else ()
     found.add_secrets(_secrets(job.spec, request, step), needed=needed)
     if reports:
         found.add_report_token(meta.uid)
-    found.add_workspace(storage)
+    found.add_workspace(storage, _workspace_folders(meta.uid, role))
     return found
+
+
+def _workspace_folders(uid: str, role: Role) -> dict[PurePosixPath, bool]:
+    """Return the folders of the storage claim that a role sees, each with whether it writes to it.
+
+    A kubelet creates a missing folder as root, so all of them are created by the data role.
+    """
+    if role is Role.DATA:
+        return {WHOLE: True}
+    return {Workspace(uid).job: True, **_SHARED_FOLDERS.get(role, {})}

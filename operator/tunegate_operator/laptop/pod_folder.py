@@ -79,6 +79,8 @@ def build(pod: Object, folder: Path, find: FindObject, find_volume: FindVolume) 
             target.mkdir(parents=True)
         link = below(folder, mount["mountPath"])
         if any(parent.is_symlink() for parent in link.parents if parent != folder):
+            if link.resolve() == target.resolve():
+                continue  # on a cluster, this mount only makes a folder read-only
             problem = f"{mount['mountPath']} is inside another mount, which works on a cluster only"
             raise CannotStartError("CreateContainerError", problem)
         link.parent.mkdir(parents=True, exist_ok=True)

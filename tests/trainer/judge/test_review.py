@@ -198,7 +198,7 @@ def test_unusable_address_of_a_judge_is_found_before_any_download(make_job):
     failure = root.report(Role.DATA).failure
     assert failure is not None
     assert failure.message.startswith("data.quality.judge.endpoint.url is not a valid address")
-    assert not (root.workspace / Workspace.models).exists()
+    assert list((root.workspace / Workspace.models).iterdir()) == []
 
 
 def test_rubric_of_the_spec_replaces_the_general_criteria(make_job, judge):

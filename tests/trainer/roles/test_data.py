@@ -738,6 +738,14 @@ def test_unusable_server_of_a_gate_is_refused_before_training(make_job, url, key
     assert "EvalGate golden: spec.served" in failure(root) or "Secret serving-key" in failure(root)
 
 
+def test_folders_that_other_pods_mount_are_created_even_if_the_data_is_refused(make_job):
+    """A kubelet would create a missing one as root."""
+    root = make_job("no rows")
+    assert run(root) == ExitCode.BAD_DATA
+    for folder in (root.paths.job, Workspace.models, Workspace.baselines, Workspace.test_sets):
+        assert (root.workspace / folder).is_dir()
+
+
 def test_anchor_of_a_missing_base_model_is_refused_before_training(make_job):
     folder = Path("models", "orders", "v1")
     anchor = {"uri": f"pvc://{folder}", "digest": "0" * 64}

@@ -74,6 +74,7 @@ def run(context: Context) -> Outcome:
     Raises :class:`TrainerError` if the job cannot be trained.
     """
     folder = context.workspace / context.paths.data
+    _create_folders(context)
     store_sets(context)
     plan = _earlier_plan(context.workspace, folder) or _create_plan(context, DataFolder(folder))
     context.send_report(plan=plan)
@@ -83,6 +84,14 @@ def run(context: Context) -> Outcome:
         pairs = data.preference
         logger.info("pairs: %d train, %d dev, %d test", pairs.train.rows, pairs.dev.rows, pairs.test.rows)
     return Outcome.COMPLETED
+
+
+def _create_folders(context: Context) -> None:
+    """Create the folders of the workspace that pods of other roles mount. A kubelet would create them as
+    root."""
+    paths = context.paths
+    for folder in (paths.job, paths.models, paths.baselines, paths.test_sets):
+        (context.workspace / folder).mkdir(parents=True, exist_ok=True)
 
 
 def _earlier_plan(workspace: Path, folder: Path) -> Plan | None:
