@@ -8,6 +8,7 @@ files.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tunegate_api.contract import files_digest
@@ -41,7 +42,8 @@ def origin(address: Address) -> str:
         value = os.environ.get(name)
         if value:
             known[name] = _content(Path(value)) if name in PATHS else value
-    known |= {f"Secret {name}": value for name in VALUES if (value := (address.secret or {}).get(name))}
+    secret: Mapping[str, str] = address.secret or {}
+    known |= {f"Secret {name}": secret[name] for name in VALUES if secret.get(name)}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest() if known else ""
 
 
