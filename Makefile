@@ -159,8 +159,8 @@ examples: $(STAMP) ## Run the examples, and print the results that their pages r
 	$(BIN)/python tools/examples.py
 
 .PHONY: bench-operator
-bench-operator: $(STAMP) ## Measure API writes, latency, memory and start-up time of the operator (real API server)
-	$(BIN)/python tests/bench/bench_operator.py
+bench-operator: $(STAMP) ## Measure API writes, latency, memory and start-up time of the operator (real API server); PARTS=... selects parts
+	$(BIN)/python tests/bench/bench_operator.py $(PARTS)
 
 .PHONY: bench-train
 bench-train: $(STAMP) $(LM_EVAL) ## Compare training, evaluation and time to a verdict with TRL and lm-eval; PARTS=... selects parts

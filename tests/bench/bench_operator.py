@@ -6,46 +6,53 @@ collection and the audit log are real. Prints a table, and writes build/bench/op
 """
 
 import itertools
-import json
-import statistics
 import sys
-import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
-import urllib3
-from kubernetes import client, watch
+from kubernetes import client
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from crowded_namespace import crowded_namespace, growth
 from judged_jobs import LAST_STEP, WaitingKubelet, final_results, stage_results
 from measures import RESULTS, Measure, run
+from operator_cluster import (
+    COUNTED_SEPARATELY,
+    GROUP,
+    apply,
+    apply_inputs,
+    apply_jobs,
+    cluster,
+    jobs,
+    our_writes,
+    percentiles,
+    phases,
+    post,
+    processor_seconds,
+    put_status,
+    run_one_job,
+    watched,
+)
 
-from support.api_server import OPERATOR, ApiServer, api_server
-from support.builders import golden_text, make_config_map, make_gate, make_job
+from support.api_server import ApiServer
+from support.builders import golden_text
 from support.fake_kubelet import Address, FakeKubelet, FakePod
 from support.helm import NAMESPACE
-from support.operator_command import SERVICE, OperatorCommand, grant_rights, operator
+from support.operator_command import SERVICE, OperatorCommand, operator
 from support.waiting import eventually
 from support.world import STAGE
-from tunegate_api.contract import Outcome, Role, sha256_text
+from tunegate_api.contract import Outcome, Role
 from tunegate_api.v1alpha1.finetunejob_status import Progress
 
-GROUP = ("tunegate.dev", "v1alpha1")
-COUNTED_SEPARATELY = {"leases", "events", "tokenreviews"}
-"""Kinds of objects whose writes are counted separately, because their number depends on time, on recorded
-events or on the number of pods."""
-WRITES = {"create", "update", "patch", "delete"}
 RESYNC_SECONDS = 10
 RUNNING_JOBS, STORED_JOBS, LISTED_JOBS = 100, 1000, 5000
 PODS_PER_SECOND = 20
@@ -62,59 +69,11 @@ def main() -> int:
             "verdict": latency_of_a_verdict,
             "stored": cost_of_stored_jobs,
             "listed": wait_after_a_long_list,
+            "crowded": crowded_namespace,
+            "growth": growth,
         },
         versions=f"kubernetes client {version('kubernetes')}, kopf {version('kopf')}",
     )
-
-
-@contextmanager
-def cluster(**options: Any) -> Iterator[tuple[ApiServer, client.ApiClient]]:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        api_server(Path(folder), **options) as server,
-        server.client(connection_pool_maxsize=64) as api,
-    ):
-        grant_rights(api)
-        yield server, api
-
-
-def apply(api: client.ApiClient, *names: str) -> None:
-    """Create the shared inputs, wait until the gate is ready, then create one job for each name."""
-    apply_inputs(api)
-    apply_jobs(api, *names)
-
-
-def apply_inputs(api: client.ApiClient, golden: str = golden_text()) -> None:
-    """Create ConfigMaps and the gate in the default namespace, and wait until the gate is ready."""
-    core, custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
-    core.create_namespaced_config_map("default", make_config_map("rows", train__jsonl="{}"))
-    core.create_namespaced_config_map("default", make_config_map("cases", golden__jsonl=golden))
-    source = {"source": {"configMap": "cases"}, "sha256": sha256_text(golden)}
-    gate = make_gate().with_spec(golden=source).obj()
-    custom.create_namespaced_custom_object(*GROUP, "default", "evalgates", gate)
-    eventually(lambda: _gate_is_ready(custom), seconds=60, what="the gate is ready")
-
-
-def _gate_is_ready(custom: client.CustomObjectsApi) -> bool:
-    gate = custom.get_namespaced_custom_object(*GROUP, "default", "evalgates", "golden")
-    return any(c["status"] == "True" for c in gate.get("status", {}).get("conditions", ()))
-
-
-def apply_jobs(api: client.ApiClient, *names: str) -> None:
-    custom = client.CustomObjectsApi(api)
-    for name in names:
-        job = make_job(name).with_publish().obj()
-        custom.create_namespaced_custom_object(*GROUP, "default", "finetunejobs", job)
-
-
-def jobs(api: client.ApiClient) -> list[dict[str, Any]]:
-    found = client.CustomObjectsApi(api).list_namespaced_custom_object(*GROUP, "default", "finetunejobs")
-    items: list[dict[str, Any]] = found["items"]
-    return items
-
-
-def phases(api: client.ApiClient) -> Counter[str]:
-    return Counter(job.get("status", {}).get("phase", "") for job in jobs(api))
 
 
 # API writes
@@ -197,18 +156,6 @@ def writes_of_a_job() -> list[Measure]:
     return lines
 
 
-def our_writes(server: ApiServer) -> Counter[tuple[str, str]]:
-    """Return the number of the operator's writes so far, by verb and resource, from the audit log."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for line in server.audit_log.read_text().splitlines():
-        event = json.loads(line)
-        what = event.get("objectRef", {})
-        if event["user"]["username"] == OPERATOR and event["verb"] in WRITES:
-            resource = what.get("resource", "") + (f"/{what['subresource']}" if "subresource" in what else "")
-            counts[event["verb"], resource] += 1
-    return counts
-
-
 # Latency
 
 
@@ -244,43 +191,6 @@ def latency_at_running_jobs() -> list[Measure]:
     return percentiles(f"pod started to status, {RUNNING_JOBS} jobs running", seconds, "<= 2")
 
 
-def percentiles(name: str, seconds: list[float], target: str) -> list[Measure]:
-    ranked = sorted(seconds)
-    p99 = ranked[max(0, round(0.99 * len(ranked)) - 1)]
-    return [
-        Measure(f"{name}, p50", round(statistics.median(ranked), 3), "s"),
-        Measure(f"{name}, p99", round(p99, 3), "s", target),
-    ]
-
-
-@contextmanager
-def watched(api: client.ApiClient, is_shown: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, float]]:
-    """Watch the jobs. Yields the times at which ``is_shown`` was first true of each job's status, by uid."""
-    seen: dict[str, float] = {}
-    stop = threading.Event()
-
-    def watch_jobs() -> None:
-        stream = watch.Watch().stream(
-            client.CustomObjectsApi(api).list_namespaced_custom_object,
-            *GROUP,
-            "default",
-            "finetunejobs",
-            timeout_seconds=300,
-        )
-        with suppress(urllib3.exceptions.HTTPError):  # the server is stopped first
-            for event in stream:
-                obj = event["object"]
-                if is_shown(obj.get("status", {})):
-                    seen.setdefault(obj["metadata"]["uid"], time.monotonic())
-                if stop.is_set():
-                    return
-
-    threading.Thread(target=watch_jobs, daemon=True).start()
-    time.sleep(2)
-    yield seen
-    stop.set()
-
-
 def timed_starts(api: client.ApiClient, pods: list[FakePod]) -> list[float]:
     """Start pods at an even rate. Returns the seconds from each pod's start to its job's status."""
     started = {}
@@ -310,11 +220,11 @@ def latency_of_a_verdict() -> Iterator[Measure]:
             for pod in training:
                 pod.report(1, results=stage_results(golden, JUDGED_CASES, JUDGED_CHECKPOINTS - 1))
             results = stage_results(golden, JUDGED_CASES, JUDGED_CHECKPOINTS)
-            before = _processor_seconds(process)
+            before = processor_seconds(process)
             seconds = timed_reports(
                 api, training, lambda status: _last_step(status) == LAST_STEP, results=results
             )
-            used = (_processor_seconds(process) - before) / JUDGED_JOBS
+            used = (processor_seconds(process) - before) / JUDGED_JOBS
             yield from percentiles(f"checkpoint's report {name}", seconds, "< 2")
             yield Measure("  the operator's processor time for each report", round(used, 3), "s")
             for pod in training:
@@ -343,11 +253,6 @@ def timed_reports(
             eventually(lambda uid=pod.job_uid: uid in seen, seconds=60, what="the verdict", pause=0.005)
             seconds.append(max(0.0, seen[pod.job_uid] - began))
     return seconds
-
-
-def _processor_seconds(process: psutil.Process) -> float:
-    used = process.cpu_times()
-    return float(used.user + used.system)
 
 
 def _last_step(status: dict[str, Any]) -> int:
@@ -438,31 +343,6 @@ def store(api: client.ApiClient) -> None:
         list(pool.map(lambda n: copy_job(api, finished, n), range(STORED_JOBS)))
 
 
-def run_one_job() -> list[dict[str, Any]]:
-    """Run one job. Returns its objects as the API server has them, the FineTuneJob first."""
-    with cluster() as (server, api):
-        kubelet = FakeKubelet(api, Address(api, NAMESPACE, SERVICE))
-        with operator(server, server.folder / "operator.log"), kubelet.running():
-            apply(api, "orders")
-            eventually(lambda: phases(api)["Succeeded"] == 1, seconds=120, what="Succeeded")
-            kinds = {"Job": "/apis/batch/v1", "Pod": "/api/v1", "ConfigMap": "/api/v1"}
-            found = jobs(api)
-            for kind, root in kinds.items():
-                path = f"{root}/namespaces/default/{kind.lower()}s"
-                known = {obj["metadata"]["uid"] for obj in found}
-                for item in _send(api, "GET", path)["items"]:
-                    owners = item["metadata"].get("ownerReferences", [])
-                    if any(owner["uid"] in known for owner in owners):  # not the records of the EvalGate
-                        found.append(
-                            {
-                                "apiVersion": root.removeprefix("/apis/").removeprefix("/api/"),
-                                "kind": kind,
-                                **item,
-                            }
-                        )
-            return found
-
-
 def allow_copies(api: client.ApiClient) -> None:
     """Remove the binding of the policy that lets only the operator write ConfigMaps of jobs. The API server
     notices it within seconds."""
@@ -485,46 +365,10 @@ def copy_job(api: client.ApiClient, finished: list[dict[str, Any]], n: int) -> N
             metadata["ownerReferences"] = [
                 owner | {"name": f"{owner['name'][:50]}-{n}", "uid": uids[owner["uid"]]}
             ]
-        made = _post(api, obj | {"metadata": metadata})
+        made = post(api, obj | {"metadata": metadata})
         uids[meta["uid"]] = made["metadata"]["uid"]
         if "status" in obj:
-            _put_status(api, made | {"status": obj["status"]})
-
-
-def _path(obj: dict[str, Any]) -> str:
-    root = "/api/v1" if obj["apiVersion"] == "v1" else f"/apis/{obj['apiVersion']}"
-    return f"{root}/namespaces/default/{obj['kind'].lower()}s"
-
-
-def _post(api: client.ApiClient, obj: dict[str, Any]) -> dict[str, Any]:
-    if obj["kind"] == "Job":
-        obj = obj | {"spec": _fresh_job_spec(obj["spec"])}
-    return _send(api, "POST", _path(obj), {k: v for k, v in obj.items() if k != "status"})
-
-
-def _put_status(api: client.ApiClient, obj: dict[str, Any]) -> None:
-    _send(api, "PUT", f"{_path(obj)}/{obj['metadata']['name']}/status", obj)
-
-
-def _send(
-    api: client.ApiClient, method: str, path: str, body: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    headers = {"Accept": "application/json", "Content-Type": "application/json"}
-    api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-    answer = api.call_api(method, api.configuration.host + path, headers, body)
-    text: dict[str, Any] = json.loads(answer.read())
-    assert answer.status < 300, text
-    return text
-
-
-def _fresh_job_spec(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a Job's spec without the fields that the API server generated."""
-    template = json.loads(json.dumps(spec["template"]))
-    labels = template["metadata"].get("labels", {})
-    template["metadata"]["labels"] = {
-        k: v for k, v in labels.items() if "controller-uid" not in k and "job-name" not in k
-    }
-    return {k: v for k, v in spec.items() if k != "selector"} | {"template": template}
+            put_status(api, made | {"status": obj["status"]})
 
 
 if __name__ == "__main__":
