@@ -41,9 +41,22 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def save_rambling_model(folder: Path) -> None:
+    """Write a tiny model that answers each prompt with colons without end. A random model repeats the last
+    token of its prompt, which in the chat template of this one is a colon."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE.replace("'\n' + message", "':' + message").replace(
+        "assistant\n", "assistant:"
+    )
+    _save(folder, tokenizer)
+
+
 def save_tiny_model(folder: Path) -> None:
     """Write a model with its tokenizer, as the data role does."""
-    tokenizer = make_tokenizer()
+    _save(folder, make_tokenizer())
+
+
+def _save(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
