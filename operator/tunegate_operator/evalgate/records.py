@@ -72,10 +72,13 @@ def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> l
 
 def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateStatus:
     """Return the status with ``found`` added to its records, newest first. A record in ``found`` replaces the
-    record of the same job. Records of deleted jobs stay, up to MAX_RECORDS."""
+    record of the same job. Records of deleted jobs stay, up to MAX_RECORDS.
+
+    The uid decides about equal times, so that the order is always the same: another one would be written.
+    """
     known = {r.job_uid for r in found}
-    records = sorted([*found, *(r for r in status.records if r.job_uid not in known)], key=lambda r: r.time)
-    records.reverse()
+    records = [*found, *(r for r in status.records if r.job_uid not in known)]
+    records.sort(key=lambda r: (r.time, r.job_uid), reverse=True)
     kept = _bounded(records)
     if not kept:
         return status
