@@ -39,6 +39,9 @@ class GateReason(StrEnum):
     GOLDEN_PINNED = "GoldenPinned"
     """Ready: the golden set is at `golden.source.uri`, which the operator does not read, and is pinned by
     `golden.sha256`. The data Job of each FineTuneJob checks its digest, its cases and the thresholds."""
+    READING_RECORDS = "ReadingRecords"
+    """Not ready yet: the operator reads which models of ended jobs this gate judged, a hundred jobs at a
+    time. Without them, a job could be compared with an old published version."""
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     """The ConfigMap with the golden set or the safety set does not exist yet, or lacks the key in
     `source.key`. Or that field is omitted, and the ConfigMap does not have exactly one key."""

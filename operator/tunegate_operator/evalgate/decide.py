@@ -57,7 +57,22 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
     }
     status = status.model_copy(update=known)
     judged = _judge_safety_set(observed, _judge_golden_set(observed, status, now), status, now)
-    return _judge_error_rate(observed, judged, status, now), actions
+    judged = _judge_error_rate(observed, judged, status, now)
+    if (actions or observed.is_more) and _turns_ready(observed, judged):
+        # A job that started now would compare its model with an old published version, or with none.
+        message = "reading which models of ended jobs this gate judged"
+        generation = gate.metadata.generation
+        reason = GateReason.READING_RECORDS
+        judged = _ready(judged, "Unknown", reason, message, generation=generation, now=now)
+    return judged, actions
+
+
+def _turns_ready(observed: ObservedGate, judged: EvalGateStatus) -> bool:
+    """Whether the gate is ready now, and was not ready with its current spec before."""
+    before, ready = (find_condition(s.conditions, "Ready") for s in (observed.gate.status, judged))
+    generation = observed.gate.metadata.generation
+    was_ready = before and before.status == "True" and before.observed_generation == generation
+    return bool(ready and ready.status == "True" and not was_ready)
 
 
 def _judge_error_rate(
