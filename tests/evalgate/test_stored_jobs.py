@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,7 +11,8 @@ from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.gate_status import status
 from support.world import World
 from tunegate_api.contract import sha256_text
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, MAX_RECORDS
+from tunegate_api.meta import find_condition
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS, MAX_RECORDS, GateReason
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View
 from tunegate_operator.engine.objects import moment, timestamp
@@ -19,6 +20,9 @@ from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.evalgate.jobs import MOST_JOBS
 
 STORED = MOST_JOBS + 30
+READ_AGAIN = MAX_RECENT_LOOKS + 1
+"""How many recorded jobs a decision reads at most, if they end a minute apart: those that the status lists,
+and the one before, because others may have ended in the same second."""
 
 
 class CountingView:
@@ -61,19 +65,20 @@ def world() -> World:
     return world
 
 
-def store(world: World, numbers: Iterable[int]) -> None:
-    """Create copies of the ended job with its ConfigMaps, each ended a minute after the one before."""
+def store(world: World, numbers: Iterable[int], ended: datetime | None = None) -> None:
+    """Create copies of the ended job with its ConfigMaps, each ended a minute after the one before, or all at
+    ``ended``."""
     user, job = world.cluster.as_user, world.job()
     maps = [
         obj
         for obj in user.list_objects("ConfigMap")
         if any(owner["uid"] == job["metadata"]["uid"] for owner in obj["metadata"].get("ownerReferences", ()))
     ]
-    ended = moment(job["status"]["completionTime"])
+    first = moment(job["status"]["completionTime"])
     for number in numbers:
         made = user.create({**job, "metadata": {"name": f"copy-{number}", "namespace": "default"}})
         new = copy.deepcopy(job["status"])
-        new["completionTime"] = timestamp(ended + timedelta(minutes=number + 1))
+        new["completionTime"] = timestamp(ended or first + timedelta(minutes=number + 1))
         user.patch_status(Key.of(made), new, made["metadata"]["resourceVersion"])
         uid, old = made["metadata"]["uid"], job["metadata"]
         for obj in maps:
@@ -96,14 +101,14 @@ def test_jobs_in_the_status_of_a_gate_are_not_read_again(world):
     assert [record.job for record in status(world).records] == [
         f"copy-{number}" for number in range(STORED - 1, STORED - 1 - MAX_RECORDS, -1)
     ]
-    assert reads_of_a_decision(world)["FineTuneJob"] <= MAX_RECENT_LOOKS
+    assert reads_of_a_decision(world)["FineTuneJob"] <= READ_AGAIN
 
 
 def test_restarted_operator_reads_no_job_that_the_status_includes(world):
     store(world, range(STORED))
     decide_all(world)
     world.boot()
-    assert reads_of_a_decision(world)["FineTuneJob"] <= MAX_RECENT_LOOKS
+    assert reads_of_a_decision(world)["FineTuneJob"] <= READ_AGAIN
     before = status(world)
     decide_all(world)
     assert status(world) == before
@@ -116,10 +121,47 @@ def test_first_decision_about_a_recreated_gate_reads_a_bounded_number_of_jobs(wo
     before, found = status(world), world.gate()
     world.cluster.as_user.delete(Key.of(found), found["metadata"]["uid"])
     world.apply(make_gate().obj())
-    assert MAX_RECENT_LOOKS < reads_of_a_decision(world)["FineTuneJob"] <= MOST_JOBS
+    assert READ_AGAIN < reads_of_a_decision(world)["FineTuneJob"] <= MOST_JOBS
     decide_all(world)
     assert status(world).looks == before.looks
     assert status(world).records == before.records
+
+
+def test_recreated_gate_is_not_ready_before_it_has_read_all_ended_jobs(world):
+    """A job that started earlier would be compared with an old published version, or with none."""
+    store(world, range(STORED))
+    decide_all(world)
+    newest, found = status(world).records[0], world.gate()
+    world.cluster.as_user.delete(Key.of(found), found["metadata"]["uid"])
+    world.apply(make_gate().obj())
+    states = set()
+    while world.reconciler.run_ready(1):
+        now = status(world)
+        if ready := find_condition(now.conditions, "Ready"):
+            states.add((ready.status, ready.reason, now.records[:1] == [newest]))
+    assert states - {("Unknown", GateReason.READING_RECORDS, True)} == {
+        ("Unknown", GateReason.READING_RECORDS, False),
+        ("True", GateReason.GOLDEN_READ, True),
+    }
+
+
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_job_whose_end_is_observed_late_is_recorded(world, seconds):
+    store(world, range(STORED))
+    decide_all(world)
+    last = status(world).looks.counted_until
+    ended = moment(world.job()["status"]["completionTime"])
+    store(world, [STORED], ended=last - timedelta(seconds=seconds))
+    decide_all(world)
+    assert last > ended
+    assert f"copy-{STORED}" in [record.job for record in status(world).records]
+
+
+def test_jobs_that_end_in_the_same_second_are_recorded_once(world):
+    ended = moment(world.job()["status"]["completionTime"]) + timedelta(minutes=5)
+    store(world, range(3), ended=ended)
+    decide_all(world)
+    assert len(status(world).records) == 4
 
 
 def test_jobs_of_an_earlier_gate_with_the_same_name_are_read_once(world):
@@ -134,8 +176,8 @@ def test_jobs_of_an_earlier_gate_with_the_same_name_are_read_once(world):
     world.apply(make_config_map("cases", golden__jsonl=text), gate)
     decide_all(world)
     reads = reads_of_a_decision(world)
-    assert reads["FineTuneJob"] <= MAX_RECENT_LOOKS
-    assert reads["ConfigMap"] <= 3 * MAX_RECENT_LOOKS
+    assert reads["FineTuneJob"] <= READ_AGAIN
+    assert reads["ConfigMap"] <= 3 * READ_AGAIN
     assert status(world).records == []
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from tunegate_api.meta import ObjectMeta
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECENT_LOOKS
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Decision, Event, UnreadableStatusError, View, parse_status
 from tunegate_operator.engine.problems import problems_of
@@ -80,7 +81,7 @@ def _about_results(unreadable: Unreadable) -> Event:
         "RecordUnreadable",
         f"ConfigMap {unreadable.config_map} cannot be read, because it was edited or another version of the "
         f"operator wrote it. So the model of FineTuneJob {unreadable.job} is not recorded. Restore the "
-        "ConfigMap.",
+        f"ConfigMap before {MAX_RECENT_LOOKS} more jobs with this gate end: later, it is not read again.",
     )
 
 

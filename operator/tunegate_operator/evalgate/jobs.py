@@ -2,7 +2,7 @@
 the namespace."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_operator.engine.cluster import Key, Object
@@ -13,6 +13,9 @@ from tunegate_operator.names import gate_names, judged_names
 MOST_JOBS = 100
 """The most ended jobs that one decision reads. The next decision reads further jobs, so that a gate with
 thousands of new jobs delays no other object for long."""
+LATE = timedelta(minutes=1)
+"""How late the end of a job may be observed, after those of jobs that ended later: for example because
+another worker wrote its status, or a leader whose clock differs."""
 _RUNNING = "~"
 """The position of a job that has not ended. It sorts after all times."""
 _RECORDED = ("baselines", "calibrations", "checkpoints", "final")
@@ -38,16 +41,20 @@ def read_new_jobs(
     """Read the jobs that did not end until ``counted_until`` and from which the gate has something to record,
     first those that ended first. Also return whether further ended jobs are left for the next decision.
 
-    The number of jobs that have not ended is limited by the pods that the cluster can run.
+    Jobs that ended shortly before ``counted_until`` are read again, because the end of one may be observed
+    late. The number of jobs that have not ended is limited by the pods that the cluster can run.
     """
     key = Key("EvalGate", gate.metadata.namespace, gate.metadata.name)
-    entries = view.indexed(key, "FineTuneJob", timestamp(counted_until) if counted_until else "")
-    ended = [position for _, position in entries if position != _RUNNING]
+    until = timestamp(counted_until) if counted_until else ""
+    start = timestamp(counted_until - LATE) if counted_until else ""
+    entries = view.indexed(key, "FineTuneJob", start)
+    again = [entry for entry in entries if entry[1] <= until]
+    ended = [position for _, position in entries[len(again) :] if position != _RUNNING]
     is_more = len(ended) > MOST_JOBS
-    if is_more:  # with all jobs that ended in the same second, because the next decision starts after it
-        last = ended[MOST_JOBS - 1]
-        entries = [entry for entry in entries if entry[1] <= last or entry[1] == _RUNNING]
-    return (job for key, _ in entries if (job := view.get(key))), is_more
+    # All jobs that ended in the same second are read together, because the next decision starts after it.
+    last = ended[MOST_JOBS - 1] if is_more else ""
+    new = [e for e in entries[len(again) :] if not is_more or e[1] <= last or e[1] == _RUNNING]
+    return (job for key, _ in (*again[-MOST_JOBS:], *new) if (job := view.get(key))), is_more
 
 
 def _position(status: Object) -> str:
