@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tunegate_api.contract import Role
+from tunegate_api.v1alpha1.data import DataSource
 from tunegate_api.workspace import RESERVED, Workspace
-from tunegate_trainer.fetch.sources import locate
+from tunegate_trainer.fetch.sources import locate, open_source
+from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.publish.targets import open_target
 
@@ -76,6 +79,24 @@ def test_link_from_another_claim_into_the_workspace_is_refused(tmp_path: Path, c
     (tmp_path / "volumes" / "models" / "orders").symlink_to(storage / Workspace.models)
     with pytest.raises(UserError, match="the files of jobs"):
         open_target(tmp_path, "pvc://models/orders")
+
+
+def test_loop_of_links_is_refused(tmp_path: Path, claim: Path) -> None:
+    (claim / "loop").symlink_to(claim / "loop")
+    with pytest.raises(UserError, match=r"data\.train: pvc://tuning/loop/x: .* loop of symbolic links"):
+        locate(tmp_path, "pvc://tuning/loop/x", "data.train")
+
+
+@pytest.mark.parametrize("uri", ["pvc://tuning", "pvc://tuning/", "pvc://tuning/mine"])
+def test_folder_with_files_of_jobs_is_refused_as_a_source(tmp_path: Path, claim: Path, uri: str) -> None:
+    held_out = claim / VICTIM.data / "test.jsonl"
+    held_out.parent.mkdir()
+    held_out.write_text('{"prompt": "a", "completion": "b"}\n')
+    (claim / "mine").mkdir()
+    (claim / "mine" / "train.jsonl").symlink_to(held_out)
+    source = open_source(Context(Role.DATA, root=tmp_path), DataSource(uri=uri), "data.train")
+    with pytest.raises(UserError, match=r"data\.train.*the files of jobs"), source:
+        pass
 
 
 @pytest.mark.parametrize("path", ["%74unegate/jobs", "orders/tunegate", "tunegate-models", "tunegate.old/x"])

@@ -64,7 +64,10 @@ class Address:
     def refuse_reserved(self, root: Path, path: Path) -> None:
         """Raise :class:`UserError` if ``path`` leads into the reserved folder of a mounted claim, for example
         through a symbolic link."""
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError):  # Python before 3.13 raises RuntimeError
+            raise self.wrong("the path leads through a loop of symbolic links") from None
         for reserved in _reserved_folders(root):
             if any(parent.exists() and parent.samefile(reserved) for parent in (real, *real.parents)):
                 raise self._reserved()

@@ -99,7 +99,10 @@ def _local_path(context: Context, source: Source, field: str, schemes: Schemes) 
         return
     address = Address(f"{field}.uri", source.uri or "", secret=credentials(context, source.secret_name))
     if not has_files(address, schemes):
-        yield locate(context.root, address.uri, address.field)
+        path = locate(context.root, address.uri, address.field)
+        for folder in _real_folders(path):
+            address.refuse_reserved(context.root, folder)
+        yield path
         return
     folder = context.workspace / context.paths.download / field
     path = fetch_data(address, folder, schemes)  # if this fails, the next attempt resumes the download
@@ -117,6 +120,15 @@ def source_files(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _real_folders(path: Path) -> set[Path]:
+    """Return the folders that contain the files of a source, also those to which links in it lead. Returns
+    none for a source that is no folder or cannot be read, which is reported when it is read."""
+    try:
+        return {file.resolve().parent for file in source_files(path)} if path.is_dir() else set()
+    except (OSError, RuntimeError):  # RuntimeError: a loop of links, in Python before 3.13
+        return set()
 
 
 def _raise(error: OSError) -> None:
