@@ -58,6 +58,7 @@ def resolve_model(context: Context, source: ModelSource, schemes: Schemes = SCHE
     permission to read a file is denied, :class:`BadDataError` if the model does not have ``source.sha256``,
     and the errors of :mod:`tunegate_trainer.fetch`.
     """
+    _remove_stale(context.workspace / Workspace.models)
     uri, address = source.uri or "", model_address(context, source)
     if address.scheme in schemes:
         target, revision, found = _fetch_remote(context, address, schemes)
@@ -210,7 +211,6 @@ def store(workspace: Path, digest: str, fill: Callable[[Path], None]) -> Path:
     target = workspace / Workspace.base_model(digest)
     if is_intact(target):
         return target
-    _remove_stale(target.parent)
     fresh = _scratch_name(target)
     fresh.mkdir(parents=True)
     try:
@@ -250,6 +250,8 @@ def _put_in_place(fresh: Path, target: Path) -> None:
 
 def _remove_stale(models: Path) -> None:
     """Remove the incomplete folders of killed processes, and the folders of models that were replaced."""
+    if not os.access(models, os.R_OK | os.X_OK):  # also if it does not exist yet
+        return
     for folder in models.glob(".*-*"):
         with suppress(FileNotFoundError):  # if its process has just renamed it
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
