@@ -27,6 +27,7 @@ REFUSED = "an address of the pod or its node"
     [
         *("127.0.0.1", "127.255.0.9", "::1", UNSPECIFIED, "::", "169.254.169.254", "fe80::1", "fe80::1%2"),
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "fd00:ec2::254", "100.100.100.200"),
+        *("64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "168.63.129.16"),
         *("localhost", "127.1", "2130706433", ""),
     ],
 )
@@ -34,7 +35,9 @@ def test_local_address_and_unresolved_name_are_refused(host: str) -> None:
     assert is_refused(host, ())
 
 
-@pytest.mark.parametrize("host", ["10.96.0.10", "192.168.1.1", "8.8.8.8", "2001:db8::1", "fd12::1"])
+@pytest.mark.parametrize(
+    "host", ["10.96.0.10", "192.168.1.1", "8.8.8.8", "2001:db8::1", "fd12::1", "64:ff9b::808:808"]
+)
 def test_address_of_another_machine_is_not_refused(host: str) -> None:
     assert not is_refused(host, ())
 

@@ -17,9 +17,21 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from tunegate_api.contract import LOCAL_ADDRESSES_VARIABLE, MASTER_VARIABLE
 
 _METADATA_SERVERS = tuple(
-    map(ip_network, ("100.100.100.200/32", "192.0.0.192/32", "fd00:ec2::254/128", "fd20:ce::254/128"))
+    map(
+        ip_network,
+        (
+            "100.100.100.200/32",
+            "168.63.129.16/32",
+            "192.0.0.192/32",
+            "fd00:ec2::254/128",
+            "fd20:ce::254/128",
+        ),
+    )
 )
-"""Metadata servers that have no link-local address: of Alibaba Cloud, Oracle Cloud, AWS and Google Cloud."""
+"""Metadata servers that have no link-local address: of Alibaba Cloud, Azure, Oracle Cloud, AWS and Google
+Cloud."""
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""Addresses that a gateway translates to the IPv4 address in their last four bytes (RFC 6052)."""
 _POD_IDENTITY = tuple(map(ip_network, ("169.254.170.23/32", "fd00:ec2::23/128")))
 """The agent of EKS Pod Identity. It answers only requests with the token of the pod's ServiceAccount, which
 botocore reads from a file in the pod, so a server that a user chose learns nothing from it."""
@@ -77,8 +89,13 @@ def is_local(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address in an IPv4-mapped IPv6 address, and any other address unchanged."""
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+    """Return the IPv4 address to which an IPv6 address leads: IPv4-mapped, 6to4 or NAT64. Return any other
+    address unchanged."""
+    if not isinstance(address, IPv6Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def find_local_address(error: BaseException | None) -> LocalAddressError | None:
