@@ -243,7 +243,7 @@ def test_unreachable_tracker_is_retried_by_new_pods_for_a_day():
     tracking, uid = world.status().tracking, world.job()["metadata"]["uid"]
     assert tracking.result == "TrackerBehind"
     assert tracking.message.startswith(
-        f"mlflow may lack metrics, which are in the folder {uid} on the claim "
+        f"mlflow may lack metrics, which are in the folder tunegate/jobs/{uid} on the claim "
     )
     assert len(world.job()["status"]["tracking"]["message"]) == MAX_MESSAGE, "the limit of the API"
     assert world.events()[-1] == "TrackersBehind"

@@ -17,6 +17,7 @@ from tunegate_api.backoff import backoff
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.meta import cut
 from tunegate_api.v1alpha1.finetunejob_status import Attempt, Failure, Reason, TrackingStatus
+from tunegate_api.workspace import Workspace
 from tunegate_operator.children.after_end import has_run, is_final_refusal
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.failures import DEADLINE, classify
@@ -175,7 +176,7 @@ def _end(run: Run, tracking: TrackingStatus, result: str, message: str) -> None:
 
 
 def _give_up(run: Run, tracking: TrackingStatus, why: str) -> None:
-    uid, claim = run.observed.job.metadata.uid, run.observed.job.spec.storage.persistent_volume_claim
-    names = " and ".join(tracking.behind)
-    message = f"{names} may lack metrics, which are in the folder {uid} on the claim {claim}: {why}"
+    job, names = run.observed.job, " and ".join(tracking.behind)
+    folder, claim = Workspace(job.metadata.uid).job, job.spec.storage.persistent_volume_claim
+    message = f"{names} may lack metrics, which are in the folder {folder} on the claim {claim}: {why}"
     _end(run, tracking, Reason.TRACKER_BEHIND, message)

@@ -50,7 +50,7 @@ def render(
     review: ReviewRecord | None = None,
     decision: VerdictDecision | None = None,
 ) -> Path:
-    """Write ``<uid>/report.html`` below ``workspace``, the storage volume, and return its path.
+    """Write the report into the job's folder below ``workspace``, the storage volume, and return its path.
 
     ``review`` has the scores with which the review of the data was decided, and ``decision`` is a person's
     decision about the final verdict. Sections without data are left out. Text from models and users is
