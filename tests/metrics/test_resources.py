@@ -318,3 +318,37 @@ def test_no_two_samples_have_the_same_labels(script):
     for metric in Scrape(world).families():
         labels = [(sample.name, *sorted(sample.labels.items())) for sample in metric.samples]
         assert len(labels) == len(set(labels)), metric.name
+
+
+def test_object_that_cannot_be_read_does_not_hide_the_others(caplog):
+    world = finished()
+    world.apply(make_job("second").obj(), make_job("third").obj())
+    world.settle()
+    broken = uid_of(world.job("second"))
+
+    def read(uid: str) -> Object | None:
+        if uid == broken:
+            raise RecursionError("broken")
+        return world.cache.by_uid(uid)
+
+    page = ResourcePage(read, world.clock, lambda: True)
+    for obj in world.cluster.as_user.list_objects("FineTuneJob"):
+        page.changed("FineTuneJob", uid_of(obj))
+    assert page.refresh()
+    text = page.text().decode()
+    assert 'finetunejob="orders"' in text
+    assert 'finetunejob="third"' in text
+    assert 'finetunejob="second"' not in text
+    assert broken in caplog.text
+
+
+def test_replica_that_does_not_lead_forgets_deleted_objects():
+    world = World()
+    reads = Reads(world)
+    page = ResourcePage(reads.by_uid, world.clock, lambda: True)
+    world.cache.on_change = page.changed
+    for name in ("deleted", "stays"):
+        world.apply(make_job(name).obj())
+    world.cluster.as_user.delete(Key("FineTuneJob", "default", "deleted"), uid_of(world.job("deleted")))
+    assert page.refresh()
+    assert reads.count == 1, "nothing was read before this replica leads"

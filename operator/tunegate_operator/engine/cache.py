@@ -60,8 +60,9 @@ class Cache:
         content_bytes: int = CONTENT_BYTES,
     ) -> None:
         self.report_store = ReportStore()
-        self.on_change: Callable[[str, str], None] = lambda *_: None
-        """Called with the kind and the uid of each object that was added, changed or removed."""
+        self.on_change: Callable[[str, str, bool], None] = lambda *_: None
+        """Called with the kind and the uid of each object that was added, changed or removed, and whether it
+        was removed."""
         self._read = read
         self._lock = threading.RLock()
         self._objects: dict[str, CachedObject] = {}
@@ -361,7 +362,7 @@ class Cache:
             self._index[entry].add(uid)
         for reader, position in new.indexed:
             self._ordered.add((key.kind, reader), position, uid)
-        self.on_change(key.kind, uid)
+        self.on_change(key.kind, uid, False)
         return _Freshness.NEW
 
     def _namesake(self, obj: Object) -> CachedObject | None:
@@ -373,7 +374,7 @@ class Cache:
         held = self._objects.pop(uid, None)
         if held:
             self._unlink(held)
-            self.on_change(held.key.kind, uid)
+            self.on_change(held.key.kind, uid, True)
         self._contents.discard(uid)
         self._unconfirmed.discard(uid)
         self._refusals.pop(uid, None)

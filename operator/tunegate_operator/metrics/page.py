@@ -1,6 +1,7 @@
 """The page with the metrics of all FineTuneJobs and EvalGates. An object is read when it changed, not at each
 scrape."""
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,6 +22,8 @@ from tunegate_operator.metrics.resources import (
     read_gate_status,
     read_job_status,
 )
+
+logger = logging.getLogger(__name__)
 
 FINISHED_HOURS = 24
 """How long a FineTuneJob has metrics of its own after its end, in hours. This limits the number of series.
@@ -45,29 +48,39 @@ class ResourcePage:
         self._clock = clock
         self._is_leader = is_leader
         self._changed: dict[str, None] = {}  # the uids of changed objects, in order
-        self._changed_lock = threading.Lock()
+        self._known: set[str] = set()  # the uids of objects that were read, and not found deleted
+        self._changed_lock = threading.Lock()  # guards the two fields above
         self._lock = threading.Lock()  # guards the fields below
         self._counts: Counter[Count] = Counter()
         self._counted: dict[str, Count] = {}
         self._shown: dict[str, _Shown] = {}
 
-    def changed(self, kind: str, uid: str) -> None:
-        """Note that the object with this uid was added, changed or deleted. It is read later, because this is
-        called for every change."""
+    def changed(self, kind: str, uid: str, is_removed: bool = False) -> None:
+        """Note that the object with this uid was added, changed or removed. It is read later, because this is
+        called for every change. A removed object that was never read is forgotten, because replicas that do
+        not lead read none."""
         if kind in ("FineTuneJob", "EvalGate"):
             with self._changed_lock:
-                self._changed[uid] = None
+                if is_removed and uid not in self._known:
+                    self._changed.pop(uid, None)
+                else:
+                    self._changed[uid] = None
 
     def refresh(self, most: int | None = None) -> bool:
-        """Read the changed objects, ``most`` of them if given. Return whether none is left."""
+        """Read the changed objects, ``most`` of them if given. Return whether none is left. An object that
+        cannot be read has no metrics until it changes again."""
         with self._lock:
             with self._changed_lock:
                 uids = list(islice(self._changed, most))
                 for uid in uids:  # before they are read, because they may change again meanwhile
                     del self._changed[uid]
+                self._known.update(uids)
                 is_last = not self._changed
             for uid in uids:
-                self._refresh(uid)
+                try:
+                    self._refresh(uid)
+                except Exception:
+                    logger.exception("the metrics of the object with uid %s cannot be read", uid)
         return is_last
 
     def text(self) -> bytes:
@@ -97,6 +110,9 @@ class ResourcePage:
         self._shown.pop(uid, None)
         obj = self._read(uid)
         if obj is None:
+            with self._changed_lock:
+                if uid not in self._changed:  # it did not come back meanwhile
+                    self._known.discard(uid)
             return
         ended = None
         families: JobFamilies | GateFamilies
