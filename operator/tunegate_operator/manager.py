@@ -43,6 +43,8 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 failure, up to the longest."""
 SYNC_POLL_SECONDS = 0.5
 """Interval in seconds at which a leader that waits for the first lists checks whether it must stop."""
+SYNC_WARNING_SECONDS = 30.0
+"""Seconds between two warnings of a leader that waits for the first lists."""
 FRESH_SECONDS = 10.0
 """How old, in seconds, the last list of a kind may be when a process starts to lead. Kinds with an older list
 are listed again, because a watch may hang for over a minute."""
@@ -209,8 +211,7 @@ class Manager:
     def _start_leading(self, reconciler: Reconciler, server: ReportServer) -> None:
         began = time.monotonic()
         for listing in self._listings:
-            while not (listing.is_synced.wait(SYNC_POLL_SECONDS) or self._stop.is_set()):
-                pass
+            self._wait_for(listing)
         kinds = kinds_to_list(self._listings, began)
         if kinds:  # without kinds, resync would list all
             self._retry("the first list", lambda: reconciler.resync(*kinds))
@@ -222,6 +223,17 @@ class Manager:
         self._run("metrics", self._refresh_metrics)
         self._retry("the report address", self._publish_address)
         logger.info("started reconciling %.1f s after the Lease was acquired", time.monotonic() - began)
+
+    def _wait_for(self, listing: Listing) -> None:
+        """Wait until the first list is complete, or the process is stopped."""
+        warn_at = time.monotonic() + SYNC_WARNING_SECONDS
+        while not (listing.is_synced.wait(SYNC_POLL_SECONDS) or self._stop.is_set()):
+            if time.monotonic() >= warn_at:
+                where = f" in namespace {listing.namespace}" if listing.namespace else ""
+                logger.warning(
+                    "this replica leads, but still waits for the first list of %ss%s", listing.kind, where
+                )
+                warn_at += SYNC_WARNING_SECONDS
 
     def _resync_periodically(self, reconciler: Reconciler) -> None:
         while not self._stop.wait(self._settings.resync_seconds):
