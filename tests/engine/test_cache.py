@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tunegate_api.validation.spec_size import MAX_SPEC_LEVELS
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import ClusterError, Key, Object, WatchEvent
 from tunegate_operator.engine.objects import resource_version, uid_of
@@ -218,7 +219,7 @@ def test_read_returns_a_copy() -> None:
 
 def test_deeply_nested_object_is_cached() -> None:
     cache, deep = Cache(), {}
-    for _ in range(500):
+    for _ in range(MAX_SPEC_LEVELS - 1):
         deep = {"deeper": deep}
     made = make("a", "1", 1, kind="FineTuneJob") | {"spec": deep}
     cache.put(made)

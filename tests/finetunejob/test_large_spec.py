@@ -13,7 +13,7 @@ from tunegate_operator.cli.main import main
 from tunegate_operator.engine.cluster import Key
 
 FREE_FORM = {"affinity": {"nodeAffinity": {"x": "y" * 1_200_000}}}
-FIRST_PROBLEM = "spec: larger than 64 KiB as JSON: shorten podTemplate"
+FIRST_PROBLEM = "spec: larger than 64 KiB as JSON, or nested in more than 300 levels: shorten podTemplate"
 
 
 def test_job_with_a_large_spec_fails_with_invalid_spec() -> None:
@@ -66,5 +66,5 @@ def test_gate_with_a_large_golden_set_is_not_ready() -> None:
     assert found is not None
     ready = next(c for c in found["status"]["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
-    assert ready["message"].startswith("spec: larger than 256 KiB as JSON: move inline cases to a ConfigMap")
+    assert ready["message"].startswith("spec: larger than 256 KiB as JSON, or nested in more than 300 levels")
     assert world.status().phase is Phase.PENDING

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.nesting import shallow
 
 
 def wire(obj: Object) -> Object:
@@ -22,7 +23,7 @@ def wire(obj: Object) -> Object:
 
 
 def read_json(text: bytes) -> Any:
-    """Parse JSON. Raises ValueError.
+    """Parse JSON. Raises ValueError. Values that are nested too deeply are null, see :func:`shallow`.
 
     pydantic's parser needs two thirds of the time that Python's parser needs. Python's parser is the
     fallback, because it accepts deeper nesting.
@@ -30,7 +31,7 @@ def read_json(text: bytes) -> Any:
     try:
         return from_json(text)
     except ValueError:
-        return json.loads(text)
+        return json.loads(shallow(text))
 
 
 def write_json(obj: Any) -> bytes:
