@@ -7,15 +7,16 @@ version from it and opens its watch at once, and the engine lists the objects:
 docs/adr/0001-kopf-events-only.md.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
 
 from tunegate_operator.engine.connection import OPERATOR_AGENT
 from tunegate_operator.engine.kubernetes import OWN_RESOURCES, REQUEST_SECONDS, KubernetesCluster, Resource
+from tunegate_operator.engine.nesting import shallow
 
 WATCH_TIMEOUT_SECONDS = 60
 """Seconds after which a watch is reopened. Otherwise, a dead connection would look like a watch without
@@ -44,9 +45,9 @@ def own_watches(
     """Return the handlers with which Kopf logs in, and delivers each event of a FineTuneJob or an EvalGate to
     ``cluster``. ``on_start`` must not block. It must make the engine list the kind."""
     registry = kopf.OperatorRegistry()
-    without_objects = _without_objects(cluster.namespaces, on_start)
+    middleware = _middleware(cluster.namespaces, on_start)
     # Kopf recognizes credentials that the server refused only if they come with the same session.
-    session = lru_cache(KNOWN_CREDENTIALS)(partial(_session, without_objects))
+    session = lru_cache(KNOWN_CREDENTIALS)(partial(_session, middleware))
 
     async def open_session(**arguments: Any) -> kopf.AiohttpSession | None:
         found = login(**arguments)
@@ -96,8 +97,10 @@ class _NoDifferences(kopf.DiffBaseStorage):
         """Do nothing, because our handlers do not use differences."""
 
 
-def _without_objects(namespaces: tuple[str | None, ...], on_start: OnStart) -> aiohttp.ClientMiddlewareType:
-    """Return a middleware that removes all objects from lists of Tunegate's kinds, and reports each list."""
+def _middleware(namespaces: tuple[str | None, ...], on_start: OnStart) -> aiohttp.ClientMiddlewareType:
+    """Return a middleware for requests about Tunegate's kinds. It removes all objects from lists, and reports
+    each list. In the events of watches, it limits how deeply the JSON is nested, because Kopf ends the
+    operator after an event that it cannot parse."""
     starts = {
         resource.path(namespace): partial(on_start, kind, namespace)
         for kind, resource in OWN_RESOURCES.items()
@@ -107,9 +110,14 @@ def _without_objects(namespaces: tuple[str | None, ...], on_start: OnStart) -> a
     async def send(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        start = starts.get(request.url.path)
-        if start is None or "watch" in request.url.query:
+        start = next((start for path, start in starts.items() if request.url.path.endswith(path)), None)
+        if start is None:
             return await handler(request)
+        if "watch" in request.url.query:
+            response = await handler(request)
+            if response.ok:
+                response.content = cast("aiohttp.StreamReader", _ShallowLines(response.content))
+            return response
         request.url = request.url.update_query(fieldSelector=NO_OBJECT)
         response = await handler(request)
         if response.ok:
@@ -117,6 +125,26 @@ def _without_objects(namespaces: tuple[str | None, ...], on_start: OnStart) -> a
         return response
 
     return send
+
+
+class _ShallowLines:
+    """The content of a watch, of which Kopf reads chunks with whole lines here. All other attributes are
+    those of the content."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        rest = b""
+        async for chunk in self._content.iter_chunked(size):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield shallow(line) + b"\n"
+        if rest:
+            yield shallow(rest)
 
 
 def _session(middleware: aiohttp.ClientMiddlewareType, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:

@@ -1,6 +1,7 @@
 """Kopf opens its watches without a list of objects, and reports each start of a watch."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from support.watch_server import WatchServer
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Object, WatchEvent
 from tunegate_operator.engine.kubernetes import KubernetesCluster
+from tunegate_operator.engine.nesting import MAX_LEVELS
 from tunegate_operator.kopf_watches import kopf_settings, own_watches
 
 BOTH = [("EvalGate", None), ("FineTuneJob", None)]
@@ -78,6 +80,27 @@ def test_kopf_watches_both_kinds_and_reads_no_stored_object(server):
     assert watched.names == ["new"]
     assert len(server.lists) == 2
     assert not any("fieldSelector" in watch for watch in server.watches)
+
+
+def test_kopf_watches_a_server_whose_url_has_a_path():
+    with WatchServer("/k8s/clusters/one").running() as server, kopf_running(server.credentials) as watched:
+        eventually(lambda: len(server.watches) == 2, what="both kinds are watched")
+        assert sorted(watched.starts) == BOTH
+    assert all("fieldSelector" in each for each in server.lists)
+
+
+@pytest.mark.parametrize("levels", [MAX_LEVELS - 10, 1_500, 9_000])
+def test_deeply_nested_object_does_not_end_the_watch(server, levels):
+    with kopf_running(server.credentials) as watched:
+        server.send_text("evalgates", nested_event(gate("deep", 101), levels))
+        server.send("evalgates", "ADDED", gate("next", 102))
+        eventually(lambda: watched.names == ["deep", "next"], what="both events are delivered")
+        assert len(server.watches) == 2
+
+
+def nested_event(obj: Object, levels: int) -> bytes:
+    text = json.dumps({"type": "ADDED", "object": obj | {"spec": "DEEP"}})
+    return text.encode().replace(b'"DEEP"', b'{"a":' * levels + b"1" + b"}" * levels)
 
 
 def test_watch_with_an_expired_version_is_reported_as_a_new_start(server):

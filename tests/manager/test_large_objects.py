@@ -1,5 +1,6 @@
 """The operator's memory use is limited, even if users create large objects."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from kubernetes import client
 from support.builders import make_job
 from support.operator_command import OperatorCommand, operator
 from support.waiting import eventually
+from tunegate_api.validation.spec_size import MAX_SPEC_LEVELS
+from tunegate_operator.engine.clock import SystemClock
+from tunegate_operator.engine.cluster import Key
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 
 pytestmark = pytest.mark.cluster
 GROUP = ("tunegate.dev", "v1alpha1", "default", "finetunejobs")
@@ -64,3 +69,40 @@ def test_large_jobs_are_refused_and_take_no_memory(server, api, tmp_path):
     with operator(server, log) as command, memory_of(command) as memory:
         eventually(lambda: status("small").get("phase") == "Pending", seconds=60, what="all are listed")
     assert max(memory) < MOST_AT_START
+
+
+NESTED = (290, 450, 1_500, 9_000)
+"""Levels of JSON. Python's parsers read up to about 1,000, an API server 10,000."""
+
+
+def create_nested(api: client.ApiClient, levels: int) -> None:
+    job = make_job("x").with_spec(podTemplate={"affinity": "DEEP"}).obj()
+    text = json.dumps(job | {"metadata": {"name": f"nested-{levels}"}})
+    body = text.replace('"DEEP"', '{"a":' * levels + "1" + "}" * levels)
+    url = f"{api.configuration.host}/apis/{GROUP[0]}/{GROUP[1]}/namespaces/{GROUP[2]}/{GROUP[3]}"
+    headers = {"Content-Type": "application/json"}
+    api.update_params_for_auth(headers, [], ["BearerToken"], url, "POST", None)
+    answer = api.rest_client.pool_manager.request("POST", url, body=body.encode(), headers=headers)
+    assert answer.status == 201, answer.data
+
+
+def test_deeply_nested_jobs_do_not_stop_the_operator(server, api, tmp_path):
+    cluster, log = KubernetesCluster(api, SystemClock()), tmp_path / "operator.log"
+
+    def status(name: str) -> dict:
+        return (cluster.get(Key("FineTuneJob", GROUP[2], name)) or {}).get("status", {})
+
+    def has_decided() -> bool:
+        return all(status(f"nested-{n}").get("phase") for n in NESTED)
+
+    with operator(server, log) as command:  # the jobs come in a watch
+        for levels in NESTED:
+            create_nested(api, levels)
+        eventually(has_decided, seconds=30, what="each has a status")
+        for levels in NESTED[1:]:
+            assert f"nested in more than {MAX_SPEC_LEVELS} levels" in status(f"nested-{levels}")["message"]
+        assert command.probe("/healthz") == 200
+    with operator(server, log) as command:  # the jobs come in a list
+        cluster.create(make_job("after-nested").obj())
+        eventually(lambda: status("after-nested").get("phase"), seconds=60, what="the next job has a status")
+        assert command.probe("/healthz") == 200

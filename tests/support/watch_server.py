@@ -21,7 +21,8 @@ _EXTENSIONS = "apiextensions.k8s.io/v1"
 class WatchServer:
     """Serves ``objects``, which all kinds share, and the events that :meth:`send` queues for each watch."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix  # of all paths
         self.port = free_port()
         self.objects: list[dict[str, Any]] = []
         self.version = 100
@@ -33,15 +34,19 @@ class WatchServer:
         """The parameters of each list."""
         self.watches: list[dict[str, str]] = []
         """The parameters of each watch."""
-        self._events: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._events: dict[str, asyncio.Queue[bytes]] = {}
         self._loop = asyncio.new_event_loop()
 
     def credentials(self) -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(server=f"http://127.0.0.1:{self.port}", token=self.token)
+        return kopf.ConnectionInfo(server=f"http://127.0.0.1:{self.port}{self._prefix}", token=self.token)
 
     def send(self, plural: str, type: str, obj: dict[str, Any]) -> None:
         """Send an event to the watch of a kind that is open, or that opens next."""
-        self._loop.call_soon_threadsafe(self._queue(plural).put_nowait, {"type": type, "object": obj})
+        self.send_text(plural, json.dumps({"type": type, "object": obj}).encode())
+
+    def send_text(self, plural: str, event: bytes) -> None:
+        """Send an event like :meth:`send`. The event is JSON."""
+        self._loop.call_soon_threadsafe(self._queue(plural).put_nowait, event)
 
     @contextmanager
     def running(self) -> Iterator["WatchServer"]:
@@ -71,7 +76,11 @@ class WatchServer:
         ours = [_resource(resource.plural, kind) for kind, resource in OWN_RESOURCES.items()]
         app.router.add_get(f"/apis/{API_VERSION}", _answer({"resources": ours}))
         app.router.add_get(f"/apis/{API_VERSION}/{{plural}}", self._serve)
-        return app
+        if not self._prefix:
+            return app
+        outer = web.Application()
+        outer.add_subapp(self._prefix, app)
+        return outer
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -98,11 +107,11 @@ class WatchServer:
         queue = self._queue(request.match_info["plural"])
         while True:
             event = await queue.get()
-            await response.write(json.dumps(event).encode() + b"\n")
-            if event["type"] == "ERROR":
+            await response.write(event + b"\n")
+            if b'"type": "ERROR"' in event:
                 return response
 
-    def _queue(self, plural: str) -> "asyncio.Queue[dict[str, Any]]":
+    def _queue(self, plural: str) -> "asyncio.Queue[bytes]":
         return self._events.setdefault(plural, asyncio.Queue())
 
 
