@@ -62,7 +62,7 @@ def check_passed(command: Command, name: str) -> None:
     (start,) = status["start"]
     (gate,) = start["gates"]
     assert (gate["golden"]["passed"], gate["golden"].get("truncated")) == (0, None)
-    (path,) = command.runs.glob("volumes/tuning/*/evals/sft/step-000000/golden-*.jsonl")
+    (path,) = command.runs.glob("volumes/tuning/tunegate/jobs/*/evals/sft/step-000000/golden-*.jsonl")
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert {line["truncated"] for line in lines} == {True}
     assert {line["outcomes"]["golden"] for line in lines} == {"f"}
