@@ -285,7 +285,7 @@ def test_objects_are_found_by_the_objects_that_they_reference() -> None:
     assert naming("safety") == ["first"]
 
 
-def test_objects_are_found_by_the_objects_whose_decisions_read_them_in_order() -> None:
+def test_indexed_objects_are_found_in_the_order_of_positions() -> None:
     cache = Cache()
     gate = Key("EvalGate", "default", "golden")
     cache.add_index(lambda obj: [(gate, obj["spec"])] if obj["kind"] == "FineTuneJob" else [])

@@ -249,7 +249,7 @@ def test_other_objects_are_reconciled():
     assert world.run("other").phase is Phase.SUCCEEDED
 
 
-def test_error_while_finding_other_objects_is_counted_and_affects_no_other_kind():
+def test_error_in_concerns_is_counted_and_affects_no_other_kind():
     world, counted = FaultyWorld(), list[tuple[str, str]]()
     world.count_failure = lambda kind, reason: counted.append((kind, reason))
     world.faulty.errors, world.faulty.is_blind = [], True

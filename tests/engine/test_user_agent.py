@@ -63,7 +63,7 @@ def owned_config_maps(api: client.ApiClient) -> list[Any]:
 
 
 @pytest.mark.cluster
-def test_all_requests_of_the_operator_name_it_and_its_writes_have_its_field_manager(tmp_path: Path) -> None:
+def test_operator_requests_have_its_user_agent_and_field_manager(tmp_path: Path) -> None:
     with api_server(tmp_path, audit=True) as server, server.client() as api:
         grant_rights(api)
         team = Team(api, "team")

@@ -215,7 +215,7 @@ def test_jobs_count_once_in_whatever_order_their_ends_are_observed(seed):
         assert shown(found) == (ended + 1 + started, 3 * (ended + 1 + started), ended + 1)
 
 
-def test_running_job_counts_at_its_first_evaluation_and_again_only_at_its_end():
+def test_job_counts_at_its_first_evaluation_and_at_its_end():
     assert count(None, [job(1, 0)]) is None
     assert not has_new_looks(None, "golden", job(1, 0))
     assert has_new_looks(None, "golden", job(1, 1))

@@ -114,7 +114,7 @@ def test_restarted_operator_reads_no_job_that_the_status_includes(world):
     assert status(world) == before
 
 
-def test_first_decision_about_a_recreated_gate_reads_a_bounded_number_of_jobs(world):
+def test_decision_about_a_recreated_gate_reads_at_most_100_jobs(world):
     """Then others have their turn before the gate reads more."""
     store(world, range(STORED))
     decide_all(world)

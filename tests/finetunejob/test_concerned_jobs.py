@@ -143,7 +143,7 @@ def test_object_with_an_invalid_spec_references_no_object(spec):
 
 
 @pytest.mark.parametrize("status", [{}, {"phase": Phase.PENDING}], ids=["new", "pending"])
-def test_waiting_job_references_its_gates_its_data_and_the_job_that_it_starts_from(status):
+def test_waiting_job_references_its_gates_data_and_start_job(status):
     stages = [{"name": "sft", "gates": [{"name": "format"}]}, {"name": "dpo"}]
     spec = {
         "gates": [{"name": "golden"}],

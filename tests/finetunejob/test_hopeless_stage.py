@@ -9,7 +9,7 @@ FEW_GROUPS = [case // 10 for case in range(GOLDEN_CASES)]
 NON_INFERIOR = make_gate().with_thresholds(policy="NonInferior")
 
 
-def test_job_ends_before_training_if_a_perfect_checkpoint_would_be_inconclusive():
+def test_job_ends_before_training_if_no_checkpoint_can_pass():
     world = World(Script(base="t" * GOLDEN_CASES, groups=FEW_GROUPS))
     world.apply_all(make_job().with_publish().obj(), NON_INFERIOR.obj())
     status = world.run()

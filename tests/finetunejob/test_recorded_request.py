@@ -180,7 +180,7 @@ def test_crash_before_the_first_status_keeps_the_request_that_was_made() -> None
     assert world.run().failure.reason == Reason.GATE_FAILED
 
 
-def test_request_that_is_deleted_before_the_first_status_holds_a_job_with_pods() -> None:
+def test_request_deleted_before_the_first_status_holds_the_job() -> None:
     world = World(Script(final=50))
     world.apply_all(make_job().with_publish().obj())
     crash_after(world, "create", "Job")
@@ -229,7 +229,7 @@ def test_request_that_the_cache_lacks_is_used_and_not_made_again(monkeypatch, ha
     assert Reason.REQUEST_CHANGED not in world.events()
 
 
-def test_operator_whose_cached_job_lacks_the_digest_does_not_use_a_new_request(monkeypatch) -> None:
+def test_stale_cache_without_the_digest_uses_no_new_request(monkeypatch) -> None:
     world = started()
     request, list_objects = request_of(world), world.cluster.list_objects
     metadata = world.job()["metadata"] | {"resourceVersion": "1"}

@@ -37,7 +37,7 @@ def mounts_of(role: Role, **spec: Any) -> list[Object]:
         (Role.CLEANUP, {OWN}, set()),
     ],
 )
-def test_pod_mounts_the_folder_of_its_job_and_the_shared_folders_of_its_role(role, writes, reads):
+def test_pod_mounts_only_the_folders_of_its_job_and_role(role, writes, reads):
     mounts = mounts_of(role)
     assert {m["subPath"] for m in mounts if not m.get("readOnly")} == writes
     assert {m["subPath"] for m in mounts if m.get("readOnly")} == reads

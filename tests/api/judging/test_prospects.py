@@ -77,13 +77,13 @@ def test_job_goes_on_if_a_perfect_checkpoint_would_pass(start, thresholds):
     assert no_checkpoint_can_pass(request(thresholds), results(start), "sft") == ""
 
 
-def test_too_few_cases_that_the_base_model_passes_end_a_job_with_non_inferiority():
+def test_non_inferiority_job_ends_if_its_base_passes_too_few_cases():
     problem = no_checkpoint_can_pass(request(NON_INFERIOR), results("p" * 20), "sft")
     assert problem.startswith("a checkpoint that passes every case of golden is Inconclusive: golden 20/20")
     assert "have at least" in problem
 
 
-def test_truncated_outputs_of_the_base_model_end_a_job_if_even_a_perfect_checkpoint_is_inconclusive():
+def test_job_ends_if_truncated_base_outputs_rule_out_every_pass():
     problem = no_checkpoint_can_pass(request(NON_INFERIOR), results("t" * 40), "sft")
     assert "40 outputs of BaseModel were truncated" in problem
     assert problem.endswith("raise generation.maxNewTokens")
