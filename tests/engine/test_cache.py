@@ -1,8 +1,6 @@
 """The cache ends up with the cluster's state, whatever the order of events, lists and answers to requests."""
 
-import timeit
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -224,45 +222,6 @@ def test_deeply_nested_object_is_cached() -> None:
     made = make("a", "1", 1, kind="FineTuneJob") | {"spec": deep}
     cache.put(made)
     assert cache.get(Key.of(made)) == made
-
-
-def test_objects_are_found_by_their_phase() -> None:
-    cache = Cache()
-    cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})
-    cache.put(make("b", "2", 2) | {"status": {"phase": "Failed"}})
-    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Pending")] == ["1"]
-    cache.put(make("a", "1", 4) | {"status": {"phase": "Failed"}})
-    assert cache.of_kind("Job", "default", "Pending") == []
-    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["1", "2"]
-
-
-def test_object_without_a_phase_matches_every_phase() -> None:
-    cache = Cache()
-    cache.put(make("a", "1", 1) | {"status": {"phase": "Pending"}})
-    cache.put(make("b", "2", 2))
-    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Pending")] == ["1", "2"]
-    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["2"]
-    assert [uid_of(obj) for obj in cache.of_kind("Job", "default")] == ["1", "2"]
-
-
-def test_object_whose_phase_is_not_a_string_matches_every_phase() -> None:
-    """Without the schema of the CRD, a status may have any JSON."""
-    cache = Cache()
-    cache.put(make("a", "1", 1) | {"status": {"phase": ["Pending"]}})
-    assert [uid_of(obj) for obj in cache.of_kind("Job", "default", "Failed")] == ["1"]
-
-
-def test_search_by_phase_takes_no_longer_with_many_finished_objects() -> None:
-    """Each ConfigMap that changes causes a search for pending jobs."""
-
-    def seconds(finished: int) -> float:
-        cache = Cache()
-        for n in range(finished):
-            cache.put(make(f"job-{n}", str(n), n + 1) | {"status": {"phase": "Succeeded"}})
-        search = partial(cache.of_kind, "Job", "default", "Pending")
-        return min(timeit.repeat(search, number=20, repeat=5))
-
-    assert seconds(5000) < 10 * seconds(5)
 
 
 def test_objects_are_found_by_the_objects_that_they_reference() -> None:

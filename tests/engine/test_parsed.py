@@ -8,7 +8,7 @@ import pytest
 from support.waiting import eventually
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.parsed import Parsed
+from tunegate_operator.engine.parsed import ParseCache
 
 
 def counting(calls: list[str], name: str) -> Callable[[], str]:
@@ -21,7 +21,7 @@ def counting(calls: list[str], name: str) -> Callable[[], str]:
 
 def test_text_is_parsed_once() -> None:
     calls: list[str] = []
-    parsed: Parsed[str] = Parsed(100)
+    parsed: ParseCache[str] = ParseCache(100)
     for name in ("a", "b", "a", "b"):
         assert parsed.get(name, 50, counting(calls, name)) == name
     assert calls == ["a", "b"]
@@ -29,7 +29,7 @@ def test_text_is_parsed_once() -> None:
 
 def test_results_that_were_not_used_for_longest_are_dropped() -> None:
     calls: list[str] = []
-    parsed: Parsed[str] = Parsed(100)
+    parsed: ParseCache[str] = ParseCache(100)
     for name in ("a", "b", "a", "c", "a", "b"):
         parsed.get(name, 50, counting(calls, name))
     assert calls == ["a", "b", "c", "b"]
@@ -37,7 +37,7 @@ def test_results_that_were_not_used_for_longest_are_dropped() -> None:
 
 def test_result_of_a_text_above_the_limit_is_not_kept() -> None:
     calls: list[str] = []
-    parsed: Parsed[str] = Parsed(100)
+    parsed: ParseCache[str] = ParseCache(100)
     for _ in range(2):
         assert parsed.get("large", 101, counting(calls, "large")) == "large"
     parsed.get("small", 100, counting(calls, "small"))
@@ -47,7 +47,7 @@ def test_result_of_a_text_above_the_limit_is_not_kept() -> None:
 
 def test_error_is_raised_and_not_remembered() -> None:
     calls: list[str] = []
-    parsed: Parsed[str] = Parsed(100)
+    parsed: ParseCache[str] = ParseCache(100)
 
     def fail() -> str:
         raise ValueError("a fault")
@@ -60,7 +60,7 @@ def test_error_is_raised_and_not_remembered() -> None:
 
 
 def test_threads_that_ask_at_once_share_one_result() -> None:
-    parsed: Parsed[object] = Parsed(100)
+    parsed: ParseCache[object] = ParseCache(100)
     started, finish = threading.Event(), threading.Event()
     got: list[object] = []
 

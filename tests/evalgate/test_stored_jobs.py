@@ -39,11 +39,6 @@ class CountingView:
         self.reads[key.kind] += 1
         return self._view.get(key)
 
-    def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        found = self._view.of_kind(kind, namespace, phase)
-        self.reads[kind] += len(found)
-        return found
-
 
 def reads_of_a_decision(world: World, gate: str = "golden") -> Counter[str]:
     view = CountingView(world.cache)

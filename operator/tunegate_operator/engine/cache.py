@@ -1,4 +1,4 @@
-"""Cache the objects of the cluster, indexed by name, kind, phase, owner, what they reference, and whose
+"""Cache the objects of the cluster, indexed by name, kind, owner, what they reference, and whose
 decisions read them.
 
 Watches, lists and the answers to the operator's own requests update the cache.
@@ -25,7 +25,7 @@ from tunegate_operator.engine.controller import EventsAbout, Refusal
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.ordered_index import OrderedIndex
 from tunegate_operator.engine.owners import Owner, controlling_owner
-from tunegate_operator.engine.parsed import PARSED_BYTES, Parsed
+from tunegate_operator.engine.parsed import PARSED_BYTES, ParseCache
 from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
 
@@ -67,7 +67,7 @@ class Cache:
         self._lock = threading.RLock()
         self._objects: dict[str, CachedObject] = {}
         self._contents = ContentCache(content_bytes)
-        self._parsed: Parsed[Any] = Parsed(PARSED_BYTES)
+        self._parsed: ParseCache[Any] = ParseCache(PARSED_BYTES)
         self._uids: dict[Key, str] = {}
         self._index: dict[IndexEntry, set[str]] = defaultdict(set)
         self._references: References | None = None
@@ -109,10 +109,9 @@ class Cache:
     def children(self, owner: Object, kind: str) -> list[Object]:
         return read_sorted(child for child in self._find(Owner.of(owner)) if child.key.kind == kind)
 
-    def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        if phase is None:
-            return read_sorted(self._find((kind, namespace)))
-        return read_sorted(self._find((kind, namespace, None), (kind, namespace, phase)))
+    def of_kind(self, kind: str, namespace: str) -> list[Object]:
+        """Return all objects of a kind in a namespace. Not for decisions: there may be thousands."""
+        return read_sorted(self._find((kind, namespace)))
 
     def referrers(self, key: Key, kind: str) -> list[Key]:
         if self._references is None:
@@ -326,8 +325,6 @@ class Cache:
             return _Freshness.OLD
         if held and version == held.version and (held.text == text or held.read() == obj):
             return _Freshness.SAME  # otherwise the CRD changed, and serves the same version with other fields
-        phase = (obj.get("status") or {}).get("phase")
-        phase = phase if isinstance(phase, str) else None  # the schema that requires a string may be missing
         references = tuple(self._references(obj)) if self._references else ()
         namesake = self._namesake(obj)
         if namesake:
@@ -349,7 +346,6 @@ class Cache:
             key,
             version,
             owner,
-            phase,
             references=references,
             referenced_before=before.references if before else (),
             indexed=tuple(entry for index in self._index_functions for entry in index(obj)),

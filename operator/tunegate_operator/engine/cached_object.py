@@ -11,8 +11,8 @@ References = Callable[[Object], Iterable[Key]]
 """Returns the keys of the objects that an object references, see ``controller.Controller.references``."""
 IndexFunction = Callable[[Object], Iterable[tuple[Key, str]]]
 """Returns the keys and positions of an object in the index, see ``controller.Controller.index``."""
-IndexEntry = tuple[str, str] | tuple[str, str, str | None] | Owner | tuple[str, Key]
-"""What objects are found by: kind and namespace, also with a phase; the controlling owner; or kind, and the
+IndexEntry = tuple[str, str] | Owner | tuple[str, Key]
+"""What objects are found by: kind and namespace; the controlling owner; or kind, and the
 key of an object that they reference."""
 
 
@@ -24,7 +24,6 @@ class CachedObject:
     key: Key
     version: int
     owner: Owner | None
-    phase: str | None
     references: tuple[Key, ...]
     """Keys of the objects that this object references."""
     referenced_before: tuple[Key, ...]
@@ -42,7 +41,6 @@ class CachedObject:
     def index_entries(self) -> Iterator[IndexEntry]:
         """Yield the entries of the index that contain the uid of this object."""
         yield self.key.kind, self.key.namespace
-        yield self.key.kind, self.key.namespace, self.phase
         if self.owner:
             yield self.owner
         for key in self.references:

@@ -183,13 +183,6 @@ class View(Protocol):
         ``owner``. ConfigMaps come with their metadata only."""
         ...
 
-    def of_kind(self, kind: str, namespace: str, phase: str | None = None) -> list[Object]:
-        """Return the objects of ``kind`` in ``namespace``. ConfigMaps come with their metadata only.
-
-        With ``phase``, return only objects whose status has this phase or no phase yet. This is faster if
-        there are thousands of finished jobs."""
-        ...
-
     def referrers(self, key: Key, kind: str) -> list[Key]:
         """Return the keys of the objects of ``kind`` that reference the object ``key``, see
         :meth:`Controller.references`. The object need not exist."""

@@ -13,7 +13,7 @@ PARSED_BYTES = 1024 * 1024
 cases need 15 times the memory of their text."""
 
 
-class Parsed(Generic[Result]):
+class ParseCache(Generic[Result]):
     """Results of parsing texts, at most those of ``limit`` bytes of text. Results that were not used for the
     longest time are dropped first. Thread-safe.
 

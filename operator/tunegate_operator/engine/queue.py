@@ -8,7 +8,7 @@ import threading
 from tunegate_api.backoff import backoff
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Key
-from tunegate_operator.engine.turns import Turns
+from tunegate_operator.engine.turns import NamespaceTurns
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.005, 1000.0
 """The shortest and the longest time between retries of a key, in seconds. The time doubles with each
@@ -32,7 +32,7 @@ class WorkQueue:
     def __init__(self, clock: Clock, *, at_once: int | None = None) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._ready = Turns(at_once)
+        self._ready = NamespaceTurns(at_once)
         self._waiting: set[Key] = set()  # in _ready, or to be put there by done()
         self._processing: set[Key] = set()
         self._due: dict[Key, float] = {}

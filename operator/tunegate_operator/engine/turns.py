@@ -5,7 +5,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from tunegate_operator.engine.cluster import Key
 
 
-class Turns:
+class NamespaceTurns:
     """Ready keys. The namespaces that have any take turns, and the keys of a namespace keep their order.
 
     So a key waits for at most one key of each other namespace and the earlier keys of its own, however many

@@ -33,7 +33,7 @@ from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
 from tunegate_operator.engine.controller import Action, Put
 from tunegate_operator.engine.memo import Memo
-from tunegate_operator.engine.parsed import PARSED_BYTES, Parsed
+from tunegate_operator.engine.parsed import PARSED_BYTES, ParseCache
 from tunegate_operator.evalgate.looks import with_message
 from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
@@ -151,8 +151,8 @@ class _Checked:
 
 
 _CHECKED: Memo[_Checked] = Memo(4096)
-_GOLDEN: Parsed[list[GoldenCase] | GoldenError] = Parsed(PARSED_BYTES)
-_SAFETY: Parsed[list[SafetyCase] | SafetyError] = Parsed(PARSED_BYTES)
+_GOLDEN: ParseCache[list[GoldenCase] | GoldenError] = ParseCache(PARSED_BYTES)
+_SAFETY: ParseCache[list[SafetyCase] | SafetyError] = ParseCache(PARSED_BYTES)
 """Parsing 500 cases takes 25 ms. A gate decides many times about the same set, and many gates may name it."""
 
 
