@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
-from kubernetes.client import ApiException
 from kubernetes.config import new_client_from_config_dict
 
 from support.api_server import CONTROLLERS, ApiServer, api_server
 from support.builders import make_gate, make_job
 from support.manifests import finetunejob
 from support.operator_command import grant_rights
+from support.refusals import refusal
 from support.team import GROUP
 from support.waiting import eventually
 from tunegate_api.contract import Request, Role
@@ -86,17 +86,6 @@ def job(admin: client.ApiClient) -> FineTuneJob:
 def request_of(job: FineTuneJob) -> Request:
     meta = job.metadata
     return Request(name=meta.name, namespace=meta.namespace, uid=meta.uid, spec=job.spec, gates=[])
-
-
-def refusal(act: Callable[[], Any]) -> str:
-    """Return the API server's message if it forbids the call. Empty if the call is allowed."""
-    try:
-        act()
-    except ApiException as error:
-        if error.status != 403:
-            raise
-        return str(error.body)
-    return ""
 
 
 def own(job: FineTuneJob, name: str, **metadata: Any) -> Object:

@@ -1,12 +1,11 @@
 """What a user with Kubernetes' role ``edit`` tries in order to forge the records, Jobs and pods of a
 FineTuneJob in their own namespace."""
 
-from collections.abc import Callable
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client import ApiException
 
+from support.refusals import refusal
 from tunegate_api.contract import report_audience
 from tunegate_operator.children.job import CONTAINER_SECURITY, POD_SECURITY
 from tunegate_operator.engine.owners import owner_reference
@@ -80,17 +79,6 @@ class User:
     def delete_all_records(self) -> str:
         delete = self.core.delete_collection_namespaced_config_map
         return refusal(lambda: delete(self.namespace, label_selector="app.kubernetes.io/managed-by=tunegate"))
-
-
-def refusal(act: Callable[[], Any]) -> str:
-    """Return the API server's message if it forbids the call. Empty if the call is allowed."""
-    try:
-        act()
-    except ApiException as error:
-        if error.status != 403:
-            raise
-        return str(error.body)
-    return ""
 
 
 def attack(user: User, job: Object, pod_name: str) -> Answers:

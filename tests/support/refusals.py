@@ -1,9 +1,11 @@
-"""Send manifests to a real API server in dry-run mode."""
+"""Find out what a real API server refuses."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from kubernetes import client
+from kubernetes.client import ApiException
 
 Object = dict[str, Any]
 
@@ -51,3 +53,14 @@ class DryRunClient:
 
 def _path(manifest: Object) -> str:
     return f"/apis/{manifest['apiVersion']}/namespaces/default/{manifest['kind'].lower()}s"
+
+
+def refusal(act: Callable[[], Any]) -> str:
+    """Return the API server's message if it forbids the call. Empty if the call is allowed."""
+    try:
+        act()
+    except ApiException as error:
+        if error.status != 403:
+            raise
+        return str(error.body)
+    return ""
