@@ -1,14 +1,12 @@
-"""Cache the objects of the cluster, indexed by name, kind, owner, what they reference, and whose
-decisions read them.
+"""Cache the objects of the cluster, indexed by name, kind, owner, what they reference, and whose decisions
+read them.
 
 Watches, lists and the answers to the operator's own requests update the cache.
 """
 
-import sys
 import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -22,6 +20,7 @@ from tunegate_operator.engine.cached_object import (
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.content_cache import CONTENT_BYTES, ContentCache
 from tunegate_operator.engine.controller import EventsAbout, Refusal
+from tunegate_operator.engine.deletions import FINAL_VERSION, Deletions
 from tunegate_operator.engine.objects import read_json, resource_version, uid_of, write_json
 from tunegate_operator.engine.ordered_index import OrderedIndex
 from tunegate_operator.engine.owners import Owner, controlling_owner
@@ -30,12 +29,6 @@ from tunegate_operator.engine.prune import FETCHED_KINDS, prune
 from tunegate_operator.engine.reports import ReportStore
 
 Result = TypeVar("Result")
-
-REMEMBERED_DELETIONS = 10_000
-"""Number of deleted uids that are remembered, so that a late watch event does not bring an object back."""
-_FINAL_VERSION = sys.maxsize
-"""Version of the deletion of an object that cannot come back. It is higher than every resourceVersion, so
-every state of the object counts as older."""
 
 
 class Cache:
@@ -73,7 +66,7 @@ class Cache:
         self._references: References | None = None
         self._index_functions: list[IndexFunction] = []
         self._ordered: OrderedIndex[tuple[str, Key]] = OrderedIndex()
-        self._deleted: OrderedDict[str, _Deletion] = OrderedDict()
+        self._deleted = Deletions()
         self._refusals: dict[str, Refusal] = {}
         self._events: dict[str, EventsAbout] = {}
         self._unconfirmed: set[str] = set()  # uids of our own writes that no watch or list has reported yet
@@ -183,7 +176,7 @@ class Cache:
                 if held and held.key != owner.key:
                     break
                 found.append(owner)
-                above = held.owner if held else self._deleted.get(owner.uid, _NO_DELETION).owner
+                above = held.owner if held else self._deleted.owner(owner.uid)
                 owner = above if above and above.key.namespace == owner.key.namespace else None
         return found
 
@@ -239,7 +232,7 @@ class Cache:
     def remove(self, uid: str) -> None:
         """Remove an object, because a request found that it no longer exists."""
         with self._lock:
-            self._drop(uid, None, _FINAL_VERSION)
+            self._drop(uid, None, FINAL_VERSION)
 
     def mark(self) -> int:
         """Return the value to pass as ``since`` to :meth:`resync`. Call it before requesting the list."""
@@ -318,7 +311,7 @@ class Cache:
     def _apply_object(self, obj: Object) -> "_Freshness":
         obj, text = prune(obj)
         uid, key, version, owner = uid_of(obj), Key.of(obj), resource_version(obj), controlling_owner(obj)
-        if uid in self._deleted and version < self._deleted[uid].version:
+        if self._deleted.is_later(uid, version):
             return _Freshness.OLD
         held = self._objects.get(uid)
         if held and version < held.version:
@@ -330,10 +323,10 @@ class Cache:
         if namesake:
             # Two objects with one name: the older one was deleted, even if no event reported it.
             if version < namesake.version:
-                self._record_deletion(uid, owner, _FINAL_VERSION)
+                self._deleted.add(uid, owner, FINAL_VERSION)
                 return _Freshness.OLD
-            self._drop(namesake.uid, namesake.owner, _FINAL_VERSION)
-        self._deleted.pop(uid, None)
+            self._drop(namesake.uid, namesake.owner, FINAL_VERSION)
+        self._deleted.remove(uid)
         self._contents.discard(uid)
         if held:
             self._unlink(held)
@@ -375,7 +368,7 @@ class Cache:
         self._unconfirmed.discard(uid)
         self._refusals.pop(uid, None)
         self._events.pop(uid, None)
-        self._record_deletion(uid, owner or (held.owner if held else None), version)
+        self._deleted.add(uid, owner or (held.owner if held else None), version)
 
     def _unlink(self, held: CachedObject) -> None:
         """Remove an object from the index, and remove index entries that are then empty."""
@@ -387,24 +380,6 @@ class Cache:
                 del self._index[entry]
         for reader, position in held.indexed:
             self._ordered.discard((held.key.kind, reader), position, held.uid)
-
-    def _record_deletion(self, uid: str, owner: Owner | None, version: int) -> None:
-        before = self._deleted.get(uid, _NO_DELETION)
-        self._deleted[uid] = _Deletion(owner or before.owner, max(version, before.version))
-        if len(self._deleted) > REMEMBERED_DELETIONS:
-            self._deleted.popitem(last=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Deletion:
-    """The owner and version of a deleted object."""
-
-    owner: Owner | None
-    version: int
-    """The version of the deletion. States of the object with a lower version are stale."""
-
-
-_NO_DELETION = _Deletion(None, 0)
 
 
 class _Freshness(Enum):

@@ -6,7 +6,6 @@ events, except warnings, are recorded only after a status write that changed som
 """
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -52,6 +51,7 @@ from tunegate_operator.engine.decision_log import log_decision
 from tunegate_operator.engine.event_limit import EventLimit
 from tunegate_operator.engine.internal_errors import InternalErrors, without_internal_error
 from tunegate_operator.engine.objects import uid_of, wire
+from tunegate_operator.engine.progress import is_progress_only
 from tunegate_operator.engine.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,6 @@ _Found = TypeVar("_Found")
 
 PROGRESS_INTERVAL = 30.0
 """Seconds between status writes that only update progress."""
-PROGRESS_FIELDS = ("progress", "message", "cost")
 IDLE_SECONDS = 0.5
 """Seconds between two checks of an idle worker whether it should stop."""
 CHILD_KINDS = ("ConfigMap", "Job", "Pod")
@@ -325,7 +324,7 @@ class Reconciler:
         old, new = obj.get("status") or {}, wire(decision.status)
         if new == old:
             return None
-        is_progress = _is_progress_only(old, new, message_is_progress=decision.message_is_progress)
+        is_progress = is_progress_only(old, new, message_is_progress=decision.message_is_progress)
         if is_progress and uid in self._status_written:
             wait = self._status_written[uid] + self._progress_interval - self._clock.monotonic()
             if wait > 0:
@@ -380,27 +379,3 @@ class Reconciler:
 
 def _reason_of(error: Exception) -> str:
     return "Unreachable" if type(error) is ClusterError else type(error).__name__.removesuffix("Error")
-
-
-def _is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:
-    """Return whether two statuses differ only in their progress: in the fields of :data:`PROGRESS_FIELDS`.
-
-    If ``message`` changed but ``progress`` did not, the message counts as progress only if nothing but
-    numbers changed in it, or if ``message_is_progress`` is set."""
-    if _without_progress(new) != _without_progress(old):
-        return False
-    before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))
-    return new.get("progress") != old.get("progress") or before == after or message_is_progress
-
-
-def _without_progress(status: Object) -> Object:
-    """Return a status without the fields and condition messages that only show progress."""
-    rest = {field: value for field, value in status.items() if field not in PROGRESS_FIELDS}
-    rest["conditions"] = [
-        # Ready and Reconciling repeat the status's message.
-        {f: v for f, v in condition.items() if f != "message" or v != status.get("message")}
-        for condition in status.get("conditions", ())
-    ]
-    if isinstance(rest.get("display"), dict):
-        rest["display"] = {f: value for f, value in rest["display"].items() if f != "progress"}
-    return rest

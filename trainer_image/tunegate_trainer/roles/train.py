@@ -62,9 +62,8 @@ logger = logging.getLogger(__name__)
 def run(context: Context) -> Outcome:
     """Train ``context.stage``, distributed over several ranks if the job requests them.
 
-    Return Completed, or Stopped if the stop rule ended the stage. A stage in which no checkpoint can pass is
-    Completed without any. Raises :class:`TrainerError` if training
-    fails, and :class:`Interrupted` after SIGTERM.
+    Return Completed, also if no checkpoint can pass, or Stopped if the stop rule ended the stage. Raises
+    :class:`TrainerError` if training fails, and :class:`Interrupted` after SIGTERM.
     """
     with process_group(context.request) as ranks:
         return train_stage(context, ranks)
