@@ -3,8 +3,9 @@
 Kopf reads a list before each watch, and handles its objects one by one. The engine lists the same objects in
 larger pages, and must compare them with its cache, because Kopf does not find objects that were deleted
 meanwhile. Therefore Kopf's list is requested with a selector that no object matches. Kopf takes only the
-version from it and opens its watch at once, and the engine lists the objects:
-docs/adr/0001-kopf-events-only.md.
+version from it and opens its watch at once, and the engine lists the objects. The watches report only the
+metadata, and the engine reads an object that changed, because large objects of one namespace would delay the
+events of all others: docs/adr/0001-kopf-events-only.md.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,13 @@ import aiohttp
 import kopf
 
 from tunegate_operator.engine.connection import OPERATOR_AGENT
-from tunegate_operator.engine.kubernetes import OWN_RESOURCES, REQUEST_SECONDS, KubernetesCluster, Resource
+from tunegate_operator.engine.kubernetes import (
+    METADATA,
+    OWN_RESOURCES,
+    REQUEST_SECONDS,
+    KubernetesCluster,
+    Resource,
+)
 from tunegate_operator.engine.nesting import shallow
 
 WATCH_TIMEOUT_SECONDS = 60
@@ -53,12 +60,10 @@ def own_watches(
         found = login(**arguments)
         return session(found) if found else None
 
-    async def deliver(event: kopf.RawEvent, **_: Any) -> None:
+    async def deliver(event: kopf.RawEvent, resource: kopf.Resource, **_: Any) -> None:
         if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
-            cluster.deliver(event["type"], dict(event["object"]))
-        # Kopf leaves the event in a reference cycle, where it would stay until the next collection.
-        event["object"].pop("spec", None)
-        event["object"].pop("status", None)
+            obj = {"kind": resource.kind, "metadata": event["object"]["metadata"]}
+            cluster.deliver("DELETED" if event["type"] == "DELETED" else "CHANGED", obj)
 
     kopf.on.login(registry=registry)(open_session)
     for resource in OWN_RESOURCES.values():
@@ -99,8 +104,8 @@ class _NoDifferences(kopf.DiffBaseStorage):
 
 def _middleware(namespaces: tuple[str | None, ...], on_start: OnStart) -> aiohttp.ClientMiddlewareType:
     """Return a middleware for requests about Tunegate's kinds. It removes all objects from lists, and reports
-    each list. In the events of watches, it limits how deeply the JSON is nested, because Kopf ends the
-    operator after an event that it cannot parse."""
+    each list. Watches report only the metadata of objects. It limits how deeply their JSON is nested, because
+    Kopf ends the operator after an event that it cannot parse."""
     starts = {
         resource.path(namespace): partial(on_start, kind, namespace)
         for kind, resource in OWN_RESOURCES.items()
@@ -114,6 +119,7 @@ def _middleware(namespaces: tuple[str | None, ...], on_start: OnStart) -> aiohtt
         if start is None:
             return await handler(request)
         if "watch" in request.url.query:
+            request.headers["Accept"] = METADATA
             response = await handler(request)
             if response.ok:
                 response.content = cast("aiohttp.StreamReader", _ShallowLines(response.content))

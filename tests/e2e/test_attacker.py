@@ -40,9 +40,10 @@ accept."""
 BODIES, BODY_BYTES = 20, 8_000_000
 CONNECTIONS = 300
 TIMED_JOBS = 10
-"""Number of jobs that a third team applies during the attack. The time until the first status of each job is
-measured."""
+"""Number of jobs that a third team applies during each half of the attack."""
 MAX_SECONDS = 2.0
+"""Limit for the seconds from the watch event of such a job to the operator's first decision. The time that
+the API server needs for the job is not the operator's."""
 MAX_BYTES = 250_000_000
 MAX_GROWTH = 60_000_000
 """Limit for the growth of the operator's memory, in bytes. The ConfigMaps alone have 100 MB, so the operator
@@ -81,6 +82,7 @@ def test_attacker_in_another_namespace_cannot_affect_a_training_job(
     attacker = Attacker(node.client, namespaces.attacker, address, node.image("trainer"))
     job = TinyJob(node, namespaces.victim)
     leader = node.leader()
+    seconds_to_status(node, namespaces.third, "first")
     with ExitStack() as held, memory_of(node, leader) as memory, ThreadPoolExecutor(2) as attacks:
         job.apply(LONG)
         target = target_of(node, job)
@@ -88,6 +90,7 @@ def test_attacker_in_another_namespace_cannot_affect_a_training_job(
         attacker.forge_reports(target)
         assert job.status()["phase"] == "Training", "the attack came too late to show anything"
 
+        decisions = held.enter_context(first_decisions(node.client, namespaces.third))
         connections = attacker.open_connections(target, CONNECTIONS, held)
         maps = attacks.submit(attacker.fill_config_maps, MAPS, MAP_SECONDS)
         bodies = attacks.submit(attacker.post_large_bodies, target, BODIES, BODY_BYTES)
@@ -95,19 +98,21 @@ def test_attacker_in_another_namespace_cannot_affect_a_training_job(
         bodies.result()
         stored = maps.result()
         large_jobs = attacks.submit(attacker.create_large_jobs, LARGE_JOBS, MAP_SECONDS)
-        decisions = held.enter_context(first_decisions(node.client, namespaces.third))
         later = [seconds_to_status(node, namespaces.third, f"later-{n}") for n in range(TIMED_JOBS)]
-        decided = [decisions.seconds(job) for job in jobs_of(node, namespaces.third, "later-")]
+        decided = [
+            max(decisions.seconds(job) for job in jobs_of(node, namespaces.third, prefix))
+            for prefix in ("look-", "later-")
+        ]
         created = large_jobs.result()
         attacker.forge_reports(target)
         job.ended()
 
-    used = f"{memory[0] / 1e6:.0f} to {max(memory) / 1e6:.0f} MB"
-    during = (
-        f"{max(waits):.2f} s, while large FineTuneJobs come in {max(later):.2f} s; "
-        f"the operator decided at most {max(decided):.2f} s after the watch event"
+    show(
+        f"operator: {memory[0] / 1e6:.0f} to {max(memory) / 1e6:.0f} MB; from the watch event of a new job "
+        f"to its first decision: at most {decided[0]:.2f} s, while large FineTuneJobs come in "
+        f"{decided[1]:.2f} s; from its creation to its first status: at most {max(waits):.2f} and "
+        f"{max(later):.2f} s"
     )
-    show(f"operator: {used}; first status after at most {during}")
     assert connections, "the report address was not reached"
     assert stored >= MIN_MAPS, f"the API server took only {stored} large ConfigMaps"
     assert created >= MIN_JOBS, f"the API server took only {created} large FineTuneJobs"
@@ -118,10 +123,7 @@ def test_attacker_in_another_namespace_cannot_affect_a_training_job(
     assert node.leader() == leader
     assert max(memory) < MAX_BYTES
     assert max(memory) - memory[0] < MAX_GROWTH
-    assert max(waits) < MAX_SECONDS, waits
-    assert len(decided) == TIMED_JOBS
-    if max(decided) >= MAX_SECONDS:  # a known fault: docs/security.md, "What is not stopped"
-        pytest.xfail(f"the operator decided {max(decided):.2f} s after a watch of one namespace saw a job")
+    assert max(decided) < MAX_SECONDS, decided
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def test_new_job_is_in_progress() -> None:
     assert argo_health(obj)["status"] == "Progressing"
     world = World()
     seen: list[Object] = []
-    world.cluster.watch(lambda change: seen.append(change.obj))
+    world.cluster.as_user.watch(lambda change: seen.append(change.obj))
     world.apply_all()
     world.settle()
     written = [o for o in seen if o["kind"] == "FineTuneJob" and "status" in o]

@@ -80,6 +80,7 @@ def test_kopf_watches_both_kinds_and_reads_no_stored_object(server):
     assert watched.names == ["new"]
     assert len(server.lists) == 2
     assert not any("fieldSelector" in watch for watch in server.watches)
+    assert all("as=PartialObjectMetadata" in accept for accept in server.accepted)
 
 
 def test_kopf_watches_a_server_whose_url_has_a_path():
@@ -99,7 +100,10 @@ def test_deeply_nested_object_does_not_end_the_watch(server, levels):
 
 
 def nested_event(obj: Object, levels: int) -> bytes:
-    text = json.dumps({"type": "ADDED", "object": obj | {"spec": "DEEP"}})
+    fields = [{"manager": "kubectl", "fieldsV1": "DEEP"}]
+    text = json.dumps(
+        {"type": "ADDED", "object": obj | {"metadata": obj["metadata"] | {"managedFields": fields}}}
+    )
     return text.encode().replace(b'"DEEP"', b'{"a":' * levels + b"1" + b"}" * levels)
 
 

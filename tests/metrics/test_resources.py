@@ -266,6 +266,7 @@ def test_job_with_an_unreadable_status_is_counted_as_unknown():
     world.cluster.as_user.patch_status(
         Key("FineTuneJob", "default", "orders"), status, job["metadata"]["resourceVersion"]
     )
+    world.settle()
     scrape = Scrape(world)
     assert scrape.value("finetunejobs", namespace="default", phase="Unknown", reason="") == 1
     assert scrape.samples("finetunejob_phase") == []
@@ -349,6 +350,7 @@ def test_replica_that_does_not_lead_forgets_deleted_objects():
     world.cache.on_change = page.changed
     for name in ("deleted", "stays"):
         world.apply(make_job(name).obj())
+    world.reconciler.resync()
     world.cluster.as_user.delete(Key("FineTuneJob", "default", "deleted"), uid_of(world.job("deleted")))
     assert page.refresh()
     assert reads.count == 1, "nothing was read before this replica leads"

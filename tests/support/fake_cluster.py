@@ -17,7 +17,9 @@ from tunegate_operator.engine.cluster import (
     Object,
     TerminatingError,
     UnavailableError,
+    WatchEvent,
 )
+from tunegate_operator.engine.kubernetes import OWN_RESOURCES
 from tunegate_operator.engine.objects import is_finished, resource_version, timestamp, uid_of
 from tunegate_operator.laptop.jobs import index_of, missing_indexes, new_pod, step_job
 from tunegate_operator.laptop.store import ObjectStore
@@ -214,6 +216,19 @@ class FakeCluster(ObjectStore):
 
     # Reports
 
+    def watch(self, listener: Callable[[WatchEvent], None]) -> None:
+        """Call ``listener`` with every change. Events of Tunegate's kinds have only the metadata, as those of
+        an API server."""
+
+        def hear(event: WatchEvent) -> None:
+            obj = event.obj
+            if obj["kind"] in OWN_RESOURCES:
+                known = {field: obj[field] for field in ("apiVersion", "kind", "metadata")}
+                event = WatchEvent("DELETED" if event.type == "DELETED" else "CHANGED", known)
+            listener(event)
+
+        super().watch(hear)
+
     def watch_reports(self, listener: Callable[[Object], None]) -> None:
         """Call ``listener`` with every report, as LocalCluster does."""
         self._report_listeners.append(listener)
@@ -345,6 +360,10 @@ class _WithoutFaults:
 
     def get(self, key: Key) -> Object | None:
         return ObjectStore.get(self._cluster, key)
+
+    def watch(self, listener: Callable[[WatchEvent], None]) -> None:
+        """Call ``listener`` with every change. Its objects are whole."""
+        ObjectStore.watch(self._cluster, listener)
 
     def create(self, obj: Object) -> Object:
         return ObjectStore.create(self._cluster, obj)

@@ -14,21 +14,30 @@ from support.waiting import eventually
 
 
 class FirstDecisions:
-    """An independent watch of the FineTuneJobs in a namespace. ``arrived`` has the time at which it reported
-    each job, in seconds of the system clock."""
+    """An independent watch of the FineTuneJobs in a namespace. ``arrived`` and ``answered`` have the times at
+    which it first reported each job, and each status, in seconds of the system clock."""
 
     def __init__(self) -> None:
         self.arrived: dict[str, float] = {}
+        self.answered: dict[str, float] = {}
+
+    def note(self, job: dict[str, Any]) -> None:
+        """Note the times of an event of a job."""
+        name = job["metadata"]["name"]
+        self.arrived.setdefault(name, time.time())
+        if job.get("status"):
+            self.answered.setdefault(name, time.time())
 
     def seconds(self, job: dict[str, Any]) -> float:
         """Return the seconds from the event of a new job at this watch to the operator's first decision.
 
-        The status has the time of the decision in whole seconds, so the result is up to one second too
-        large."""
+        The status has the time of the decision in whole seconds, so the result may be up to one second too
+        large. It is at most the time until the watch reported the status."""
         name = job["metadata"]["name"]
-        eventually(lambda: name in self.arrived, seconds=60, what=f"the event of {name}")
+        eventually(lambda: name in self.answered, seconds=60, what=f"the status of {name}")
         decided = min(condition["lastTransitionTime"] for condition in job["status"]["conditions"])
-        return datetime.fromisoformat(decided).timestamp() + 1 - self.arrived[name]
+        latest = datetime.fromisoformat(decided).timestamp() + 1
+        return min(latest, self.answered[name]) - self.arrived[name]
 
 
 @contextmanager
@@ -41,7 +50,7 @@ def first_decisions(api: client.ApiClient, namespace: str) -> Iterator[FirstDeci
         listing = client.CustomObjectsApi(api).list_namespaced_custom_object
         with suppress(urllib3.exceptions.HTTPError):  # the connection was closed
             for event in stream.stream(listing, "tunegate.dev", "v1alpha1", namespace, "finetunejobs"):
-                found.arrived.setdefault(event["object"]["metadata"]["name"], time.time())
+                found.note(event["object"])
 
     threading.Thread(target=look, daemon=True).start()
     try:

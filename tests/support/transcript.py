@@ -29,7 +29,7 @@ class Transcript:
         self._seconds = 0.0
         self._events = 0
         self._start = world.clock.now()
-        world.cluster.watch(self._see)
+        world.cluster.as_user.watch(self._see)
 
     def __str__(self) -> str:
         self._add_events()

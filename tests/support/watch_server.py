@@ -34,6 +34,8 @@ class WatchServer:
         """The parameters of each list."""
         self.watches: list[dict[str, str]] = []
         """The parameters of each watch."""
+        self.accepted: list[str] = []
+        """The Accept header of each watch."""
         self._events: dict[str, asyncio.Queue[bytes]] = {}
         self._loop = asyncio.new_event_loop()
 
@@ -93,6 +95,7 @@ class WatchServer:
         query = dict(request.query)
         if "watch" in query:
             self.watches.append(query)
+            self.accepted.append(request.headers.get("Accept", ""))
             return await self._stream(request)
         self.lists.append(query)
         if self.failing_lists:

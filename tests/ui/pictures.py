@@ -89,7 +89,7 @@ def simulate_history(runs: Path) -> None:
     folder."""
     place = runs_place(runs)
     world = World(Script(base=31))
-    world.cluster.watch(lambda event: write_status(runs, event))
+    world.cluster.as_user.watch(lambda event: write_status(runs, event))
     world.apply(
         make_config_map("rows", train__jsonl="{}"),
         make_config_map("cases", golden__jsonl=golden_text()),

@@ -92,7 +92,7 @@ def test_every_status_of_a_scenario_has_a_page(
         assert " ".join(obj["status"].get("message", "").split()) in text
         shown.append(text)
 
-    world.cluster.watch(render)
+    world.cluster.as_user.watch(render)
     play(world)
     assert len(shown) > 0
 

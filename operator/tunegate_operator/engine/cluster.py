@@ -27,7 +27,9 @@ class Key:
 
 @dataclass(frozen=True)
 class WatchEvent:
-    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    type: Literal["ADDED", "MODIFIED", "CHANGED", "DELETED"]
+    """With CHANGED, an object was added or modified, and ``obj`` has only its metadata: read the object to
+    know the change."""
     obj: Object
 
 
@@ -93,7 +95,7 @@ class Cluster(Protocol):
 
     def watch(self, listener: Callable[[WatchEvent], None]) -> None:
         """Call ``listener``, from any thread, with every change from now on. ConfigMaps may come with their
-        metadata only."""
+        metadata only, and objects of Tunegate's kinds as CHANGED events."""
         ...
 
     def create(self, obj: Object) -> Object:

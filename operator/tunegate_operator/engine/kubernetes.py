@@ -96,7 +96,7 @@ _EVENTS = Resource("v1", "events")
 _JSON = "application/json"
 _WRITES = ("POST", "PUT", "PATCH")
 _MERGE_PATCH = "application/merge-patch+json"
-_METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Accept headers that request the metadata only."""
 _TOKEN_REVIEWS = Resource("authentication.k8s.io/v1", "tokenreviews")
@@ -174,7 +174,7 @@ class KubernetesCluster:
             "resourceVersion": since,
             "timeoutSeconds": str(seconds),
         }
-        path, accept = resource.path(namespace), _METADATA if resource.metadata_only else _JSON
+        path, accept = resource.path(namespace), METADATA if resource.metadata_only else _JSON
         for line in self._lines(path, query, seconds + REQUEST_SECONDS, accept):
             try:
                 event: Object = read_json(line)
@@ -192,7 +192,7 @@ class KubernetesCluster:
         path = _RESOURCES["Pod"].path(pod.namespace, pod.name) + "/log"
         return self._lines(path, query, seconds, accept=f"{_JSON}, */*")
 
-    def deliver(self, type: Literal["ADDED", "MODIFIED", "DELETED"], obj: Object) -> None:
+    def deliver(self, type: Literal["ADDED", "MODIFIED", "CHANGED", "DELETED"], obj: Object) -> None:
         """Call the listeners with an event from a watch."""
         for listener in self._listeners:
             listener(WatchEvent(type, obj))

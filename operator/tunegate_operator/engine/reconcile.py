@@ -53,6 +53,7 @@ from tunegate_operator.engine.internal_errors import InternalErrors, without_int
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.progress import is_progress_only
 from tunegate_operator.engine.queue import WorkQueue
+from tunegate_operator.engine.unread import UnreadChanges
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Reconciler:
         self._observe = observe
         self._count_failure = count_failure
         self._internal_errors = InternalErrors(cluster, cache, clock, self._record_event)
+        self._unread = UnreadChanges(cache, cluster.get)
         self._kinds = (*CHILD_KINDS, *self._controllers)
         self._status_written: dict[str, float] = {}
         self._event_limit = EventLimit()
@@ -118,9 +120,18 @@ class Reconciler:
     # Input: watch events, reports, lists
 
     def handle(self, event: WatchEvent) -> None:
-        """Apply a watch event to the cache, and enqueue the keys that it concerns."""
+        """Apply a watch event to the cache, and enqueue the keys that it concerns. An object of which the
+        event has only the metadata is enqueued, and read by a worker."""
+        key, complete = Key.of(event.obj), self._unread.complete(event)
+        if complete:
+            self._take_in(complete)
+        elif key in self._unread:
+            self._queue.add(key)
+
+    def _take_in(self, event: WatchEvent, but: Key | None = None) -> None:
+        """Apply an event with a whole object, and enqueue the keys that it concerns, except ``but``."""
         if self._cache.apply(event):
-            self._enqueue(event)
+            self._enqueue(event, but)
         elif event.type == "DELETED":  # a request of our own found the deletion earlier
             self._forget(uid_of(event.obj))
 
@@ -153,7 +164,7 @@ class Reconciler:
             for event in self._cache.resync(kind, listed, since, namespace):
                 self._enqueue(event)
 
-    def _enqueue(self, event: WatchEvent) -> None:
+    def _enqueue(self, event: WatchEvent, but: Key | None = None) -> None:
         changed = event.obj
         key = Key.of(changed)
         if event.type == "DELETED" and key.kind in self._controllers:
@@ -161,7 +172,7 @@ class Reconciler:
         concerned = [key, *(owner.key for owner in self._cache.owners(changed))]
         concerned += self._ask_all(lambda controller: controller.concerns(changed, self._cache), changed)
         for one in concerned:
-            if one.kind in self._controllers:
+            if one.kind in self._controllers and one != but:
                 self._queue.add(one)
 
     def _ask_all(self, ask: Callable[[Controller], Iterable[_Found]], obj: Object) -> list[_Found]:
@@ -237,6 +248,11 @@ class Reconciler:
 
     def _reconcile(self, key: Key) -> float | None:
         """Reconcile one object. Returns the seconds until the next reconciliation, or None."""
+        if key in self._unread:
+            change = self._unread.read(key)
+            if change is None:  # the watch reports the deletion
+                return None
+            self._take_in(change, but=key)
         obj = self._cache.get(key)
         if obj is None:
             return None
