@@ -19,9 +19,9 @@ TRAINING = {"maxSteps": 60, "learningRate": "0.01", "batchSize": 8, "maxLength":
 ROWS = 300
 
 
-@pytest.fixture(scope="module")
-def rambling_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rambling")
+@pytest.fixture
+def rambling_model(tmp_path: Path) -> Path:
+    folder = tmp_path / "rambling"
     save_rambling_model(folder)
     return folder
 
@@ -70,8 +70,10 @@ def check_passed(command: Command, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_classifier_with_short_outputs_passes_although_its_base_model_rambles(tunegate, rambling_model):
-    result = tunegate("run", tunegate.write_all(by_hand(rambling_model)), seconds=540)
+@pytest.mark.parametrize("reasons", [False, True], ids=["plain", "reasoning template"])
+def test_classifier_with_short_outputs_passes_although_its_base_model_rambles(tunegate, tmp_path, reasons):
+    save_rambling_model(tmp_path / "model", reasons=reasons)
+    result = tunegate("run", tunegate.write_all(by_hand(tmp_path / "model")), seconds=540)
     assert result.returncode == 0, result.stdout
     check_passed(tunegate, "orders")
 

@@ -41,13 +41,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_rambling_model(folder: Path) -> None:
+def save_rambling_model(folder: Path, *, reasons: bool = False) -> None:
     """Write a tiny model that answers each prompt with colons without end. A random model repeats the last
-    token of its prompt, which in the chat template of this one is a colon."""
+    token of its prompt, which in the chat template of this one is a colon. If it ``reasons``, the template
+    renders reasoning."""
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = CHAT_TEMPLATE.replace("'\n' + message", "':' + message").replace(
-        "assistant\n", "assistant:"
-    )
+    reasoning = "('<think>' + message.reasoning_content + '</think>' if message.reasoning_content else '')"
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(
+        "'\n' + message", f"':' + {reasoning} + message" if reasons else "':' + message"
+    ).replace("assistant\n", "assistant:")
     _save(folder, tokenizer)
 
 

@@ -417,8 +417,8 @@ def byte_level() -> PreTrainedTokenizerFast:
     return make_tokenizer()
 
 
-def read(tokenizer: Any, ids: list[int], marks: ReasoningMarks | None = None) -> Output:
-    return read_output(tokenizer, "?", ids, [tokenizer.eos_token_id], marks)
+def read(tokenizer: Any, ids: list[int]) -> Output:
+    return read_output(tokenizer, "?", ids, [tokenizer.eos_token_id], None)
 
 
 @pytest.mark.parametrize("make", [byte_tokenizer, byte_level])
@@ -438,9 +438,70 @@ def test_bytes_at_the_end_of_an_output_are_not_settled():
     assert read(tokenizer, [*ids, 3]).start == "noéyes"
 
 
-def test_answer_is_settled_only_after_its_reasoning():
-    tokenizer, marks = make_tokenizer(), ReasoningMarks("<think>", "</think>", "</think>")
-    reasoning, whole = (tokenizer.encode(each) for each in ("please send", "please</think>yes"))
-    assert read(tokenizer, reasoning, marks).start == ""
-    assert read(tokenizer, reasoning).start == "please send"
-    assert read(tokenizer, whole, marks).start == "yes"
+THINK = ReasoningMarks("<think>", "</think>", "</think>")
+CHANNELS = ReasoningMarks(
+    opens="<|channel|>analysis<|message|>",
+    closes="<|end|><|start|>assistant<|channel|>final<|message|>",
+    closes_before_call="<|end|><|start|>assistant",
+    skipped="<|channel|>final<|message|>",
+)
+"""Delimiters of reasoning in a template with a header before each answer."""
+
+
+def start_of(output: str, marks: ReasoningMarks, prompt: str = "?") -> str:
+    """Return the settled text of an output that was cut off."""
+    tokenizer = make_tokenizer()
+    return read_output(tokenizer, prompt, tokenizer.encode(output), [tokenizer.eos_token_id], marks).start
+
+
+@pytest.mark.parametrize(
+    ("output", "settled"),
+    [
+        ("<think>please send", ""),
+        ("\n<think>please</think>yes", "yes"),
+        ("<thi", ""),
+        (" \n", ""),
+        ("please send", "please send"),
+        ("please</think>yes", "please</think>yes"),
+        ("<thick", "<thick"),
+    ],
+)
+def test_only_an_output_that_opens_reasoning_is_unsettled_until_it_closes(output, settled):
+    assert start_of(output, THINK) == settled
+
+
+def test_output_is_unsettled_if_the_prompt_opens_its_reasoning():
+    assert start_of("please send", THINK, "<think>\n") == ""
+    assert start_of("please</think>yes", THINK, "<think>\n") == "yes"
+    assert start_of("please send", THINK, "<think>\n\n</think>\n\n") == "please send"
+
+
+def test_output_is_unsettled_if_reasoning_has_no_opening_delimiter():
+    assert start_of("please send", ReasoningMarks("", "</think>", "</think>")) == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "settled"),
+    [
+        ("<|channel|>final<|message|>yes", "yes"),
+        ("<|channel|>final<|mes", ""),
+        ("<|channel|>analysis<|message|>yes", ""),
+        ("<|channel|>commentary<|message|>yes", ""),
+    ],
+)
+def test_header_of_an_answer_settles_that_it_has_no_reasoning(output, settled):
+    assert start_of(output, CHANNELS) == settled
+
+
+MARKED = st.lists(
+    st.sampled_from(("<think>", "</think>", "<th", "ink>", "no", "yes", " ", "\n", "é", "<|channel|>"))
+    | st.sampled_from(("final<|message|>", "analysis<|message|>", "<|end|><|start|>assistant")),
+    max_size=6,
+).map("".join)
+
+
+@pytest.mark.parametrize("marks", [THINK, CHANNELS], ids=["tags", "channels"])
+@pytest.mark.parametrize("prompt", ["?", "<think>\n"], ids=["question", "open"])
+@given(output=MARKED, more=MARKED)
+def test_answer_of_later_tokens_starts_with_the_settled_answer(prompt, marks, output, more):
+    assert start_of(output + more, marks, prompt).startswith(start_of(output, marks, prompt))

@@ -110,6 +110,33 @@ def test_reasoning_is_removed_from_an_output(name):
     assert without_reasoning(marks, render(tokenizer, QUESTION), answer.text).strip() == ANSWER.content
 
 
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "gemma4", "gptoss"])
+def test_answer_that_opens_no_reasoning_keeps_a_closing_delimiter(name):
+    tokenizer = tokenizer_of(name)
+    marks = reasoning_marks(tokenizer)
+    assert marks is not None
+    output = f"{marks.skipped}no{marks.closes}yes"
+    read = without_reasoning(marks, render(tokenizer, QUESTION), output)
+    assert read == output.removeprefix(marks.skipped)
+
+
+def test_mention_of_the_opening_delimiter_in_a_question_opens_no_reasoning():
+    tokenizer = tokenizer_of("qwen3")
+    marks = reasoning_marks(tokenizer)
+    assert marks is not None
+    prompt = render(tokenizer, [Message(role="user", content="What is <think>?")])
+    assert without_reasoning(marks, prompt, "a tag</think>") == "a tag</think>"
+
+
+@pytest.mark.parametrize("name", ["qwen3", "deepseek_r1_distill"])
+def test_output_after_an_unknown_prompt_is_cut_at_the_closing_delimiter(name):
+    """A server may have removed the reasoning that its prompt opened, or only the opening delimiter."""
+    marks = reasoning_marks(tokenizer_of(name))
+    assert marks is not None
+    reads = [without_reasoning(marks, None, each) for each in ("so</think>yes", "yes", "<think>so")]
+    assert reads == ["yes", "yes", ""]
+
+
 @pytest.mark.parametrize(("name", "thinks"), [("qwen3", True), ("qwen3_6", True), ("qwen3_6", False)])
 def test_reasoning_turned_off_by_an_argument_is_not_trained_on(name, thinks):
     tokenizer = tokenizer_for(with_arguments(TEMPLATES[name], {"enable_thinking": thinks}))

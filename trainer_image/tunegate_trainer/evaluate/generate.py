@@ -18,7 +18,12 @@ from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.architecture import context_length
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
-from tunegate_trainer.tokens.reasoning import ReasoningMarks, reasoning_marks, without_reasoning
+from tunegate_trainer.tokens.reasoning import (
+    ReasoningMarks,
+    may_reason,
+    reasoning_marks,
+    without_reasoning,
+)
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 """Matches a token for a single byte."""
@@ -174,8 +179,8 @@ def read_output(
         text = text if answer_text is None else answer_text
     if ended:
         return Output(text, truncated=False)
-    may_reason = marks is not None and marks.closes not in whole
-    return Output(text, truncated=True, settled=0 if may_reason else _settled(tokenizer, ids, text))
+    may_end_reasoning = marks is not None and marks.closes not in whole and may_reason(marks, prompt, whole)
+    return Output(text, truncated=True, settled=0 if may_end_reasoning else _settled(tokenizer, ids, text))
 
 
 def _settled(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> int | None:
@@ -200,10 +205,10 @@ def _settled(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> i
 
 
 def stripped(
-    tokenizer: PreTrainedTokenizerBase, marks: ReasoningMarks, prompt: str, output: str
+    tokenizer: PreTrainedTokenizerBase, marks: ReasoningMarks, prompt: str | None, output: str
 ) -> str | None:
     """Return the answer in ``output``, a text that was generated after ``prompt``, without the reasoning
-    before it. Returns None if there is no reasoning."""
+    before it. Returns None if there is no reasoning. ``prompt`` is None if it is unknown."""
     rest = without_reasoning(marks, prompt, output)
     return None if rest == output else without_special_tokens(tokenizer, rest).strip()
 

@@ -230,7 +230,7 @@ def _output(tokenizer: PreTrainedTokenizerBase, question: _CaseQuestion, generat
     if generation.reasoning == "Strip" and (marks := reasoning_marks(tokenizer)):
         may_change = may_change or marks.closes not in text
         # Without the prompt: the server may have removed the reasoning that the prompt opens.
-        answer = stripped(tokenizer, marks, "", text)
+        answer = stripped(tokenizer, marks, None, text)
         text = text if answer is None else answer
     if completion.ended == "length":
         return Output(text, truncated=True, settled=0 if may_change else None)

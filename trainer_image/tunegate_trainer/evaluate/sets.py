@@ -38,7 +38,7 @@ GOLDEN = "golden"
 """The name of the measure in golden sets. Every golden set has only this measure."""
 SAFETY = "safety"
 """The name of the measure in safety sets. Every safety set has only this measure."""
-SCORING = 10
+SCORING = 11
 """Version of the scorers and of generation. Increase it when a change to them can change outcomes, so that
 older cached results are not used."""
 

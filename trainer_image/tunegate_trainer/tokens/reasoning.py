@@ -127,16 +127,33 @@ def opens_reasoning(prompt: str, marks: ReasoningMarks | None) -> bool:
     return marks is not None and bool(marks.opens) and prompt.rstrip().endswith(marks.opens)
 
 
-def without_reasoning(marks: ReasoningMarks, prompt: str, output: str) -> str:
+def may_reason(marks: ReasoningMarks, prompt: str | None, output: str) -> bool:
+    """Return whether ``output``, or a longer output that begins with it, starts with reasoning.
+
+    It does if the prompt or the output opens reasoning. A closing delimiter alone ends no reasoning. If the
+    template puts a header before each answer, an output without this header may have several headers, so it
+    may reason. So may each output after an unknown prompt, or if reasoning has no opening delimiter.
+    """
+    if prompt is None or not marks.opens or opens_reasoning(prompt, marks):
+        return True
+    begun = output.lstrip().rstrip("\ufffd")
+    if marks.skipped:
+        return not begun.startswith(marks.skipped)
+    return begun.startswith(marks.opens) or marks.opens.startswith(begun)
+
+
+def without_reasoning(marks: ReasoningMarks, prompt: str | None, output: str) -> str:
     """Remove the reasoning from ``output``, a decoded text with special tokens that a model generated after
-    ``prompt``.
+    ``prompt``. ``prompt`` is None if it is unknown.
 
     Returns an empty text if the output starts with reasoning that is never closed.
     """
-    for closes in (marks.closes, marks.closes_before_call):
-        _, closed, answer = output.partition(closes)
-        if closed:
-            return answer
-    if opens_reasoning(prompt, marks) or (marks.opens and output.lstrip().startswith(marks.opens)):
-        return ""
+    if may_reason(marks, prompt, output):
+        for closes in (marks.closes, marks.closes_before_call):
+            _, closed, answer = output.partition(closes)
+            if closed:
+                return answer
+        is_open = prompt is not None and opens_reasoning(prompt, marks)
+        if is_open or (marks.opens and output.lstrip().startswith(marks.opens)):
+            return ""
     return output.lstrip().removeprefix(marks.skipped) if marks.skipped else output
