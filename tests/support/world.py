@@ -5,7 +5,7 @@ again. On a cluster, pods resend only the reports that were not acknowledged.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,9 +139,11 @@ class Script:
 
     base: int | str = 10
     """How many of the 100 golden cases the base model passes, or its case outcomes."""
-    checkpoints: dict[int, int] = field(default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92})
-    """How many of the 100 golden cases pass at each checkpoint step of the first stage."""
-    later: dict[str, dict[int, int]] = field(default_factory=dict)
+    checkpoints: Mapping[int, int | str] = field(
+        default_factory=lambda: {10: 60, 20: 80, 30: 90, 40: 94, 50: 92}
+    )
+    """How many of the 100 golden cases pass at each checkpoint step of the first stage, or their outcomes."""
+    later: dict[str, Mapping[int, int | str]] = field(default_factory=dict)
     """For each later stage, how many of the 100 golden cases pass at each checkpoint step."""
     stops: bool = False
     """Whether a training pod of the fake kubelet stops after the last checkpoint because of a regression."""
@@ -199,7 +201,7 @@ class Script:
             task_set("test", "exact_match"): _rows(len(self.test)),
         }
 
-    def checkpoints_of(self, stage: str) -> dict[int, int]:
+    def checkpoints_of(self, stage: str) -> Mapping[int, int | str]:
         """Return how many golden cases pass at each checkpoint step of a stage."""
         return self.checkpoints if stage == STAGE else self.later[stage]
 

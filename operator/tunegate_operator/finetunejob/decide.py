@@ -5,7 +5,6 @@ finished determines the decision. After the data step, a job with ``data.quality
 the final gate, a job may wait for a person's decision about the verdict.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from tunegate_api.contract import Outcome, Role
@@ -45,6 +44,7 @@ from tunegate_operator.finetunejob.judge import final_status, lacks_error_rate, 
 from tunegate_operator.finetunejob.last_report import await_report, has_last_report
 from tunegate_operator.finetunejob.observe import ObservedJob
 from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
+from tunegate_operator.finetunejob.selected import ANOTHER_GATE, select_checkpoint, truncation_hint
 from tunegate_operator.finetunejob.steps import delete_ended, ensure_completed, start_next_attempt
 from tunegate_operator.finetunejob.stops import (
     accepted_step,
@@ -56,6 +56,7 @@ from tunegate_operator.finetunejob.stops import (
 from tunegate_operator.finetunejob.tracking import record_trackers_behind
 from tunegate_operator.names import Step
 
+_COMPARED = "The report compares base and tuned model case by case."
 RECORD_AGAIN = timedelta(seconds=10)
 """Pause before a job that would end retries to write its record, which the cluster refused."""
 
@@ -233,7 +234,7 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         enter_stopped(run, stop)
         return None
     if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
-        return _select(run, stage)
+        return select_checkpoint(run, stage)
     if not has_last_report(run, step):
         await_report(run, step)
         return None
@@ -256,43 +257,10 @@ def _is_hopeless(run: Run, stage: str) -> bool:
             Failure(
                 reason=Reason.NO_CHECKPOINT_CAN_PASS,
                 message=f"stage {stage} was not trained: {problem}",
-                hint="Change what the message names in a new EvalGate, and create the job again.",
+                hint=ANOTHER_GATE,
             )
         )
     return bool(problem)
-
-
-def _select(run: Run, stage: str) -> int | None:
-    """Return the step of the best passing checkpoint of a finished stage. If no checkpoint passed, fail the
-    job and return None. The reason is GateError if the nearest checkpoint did not fail, but could not be
-    measured."""
-    if stage in run.best:
-        return run.best[stage]
-    tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
-    nearest = max(tried, key=lambda c: _nearness([g for g in c.gates if not g.dry_run]))
-    failed = [g for g in nearest.gates if g.verdict is not VerdictState.PASSED and not g.dry_run]
-    why = "; ".join(g.message for g in failed)
-    verdicts = {g.verdict for g in failed}
-    is_error = VerdictState.ERROR in verdicts and VerdictState.FAILED not in verdicts
-    hint = "The report shows which cases still fail: add more or better rows for them."
-    if any(g.verdict is VerdictState.ERROR for c in tried for g in c.gates if not g.dry_run):
-        hint = "Checkpoints could not be measured: the report has the reason for each case."
-    run.draft.fail(
-        Failure(
-            reason=Reason.GATE_ERROR if is_error else Reason.NO_PASSING_CHECKPOINT,
-            message=f"no checkpoint of stage {stage} passed its gates; "
-            f"the nearest is step {nearest.step}: {why}",
-            hint=hint,
-        )
-    )
-    return None
-
-
-def _nearness(gates: Sequence[GateResult]) -> tuple[int, bool]:
-    """Return how near a checkpoint is to passing these gates: by passed cases, and then by whether no gate
-    failed, because a checkpoint that could not be measured may be good."""
-    passed = sum(gate.golden.passed for gate in gates if gate.golden)
-    return passed, all(gate.verdict is not VerdictState.FAILED for gate in gates)
 
 
 def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
@@ -323,7 +291,7 @@ def _ensure_gate_passed(run: Run, stage: str, best_step: int) -> bool:
         Failure(
             reason=reasons[final.verdict],
             message=verdict_text(final) + changed,
-            hint=f"{_published_text(run)} The report compares base and tuned model case by case.",
+            hint=f"{_published_text(run)} {truncation_hint(final.gates) or _COMPARED}",
         )
     )
     return False

@@ -1,0 +1,50 @@
+"""What a user is told to change if no checkpoint of a stage passed its gates."""
+
+import pytest
+
+from support.builders import GOLDEN_CASES, make_gate
+from support.world import Script, World
+from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+
+
+def failure_of(script: Script) -> Failure:
+    world = World(script)
+    world.apply_all()
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.reason == Reason.NO_PASSING_CHECKPOINT
+    return failure
+
+
+def test_hint_names_truncated_outputs_if_most_lost_cases_were_truncated():
+    failure = failure_of(Script(checkpoints={10: 20, 50: "p" * 60 + "t" * 30 + "f" * 10}))
+    assert failure.hint == (
+        "30 of the 40 cases of golden that did not pass were truncated: raise generation.maxNewTokens in a "
+        "new EvalGate, and create the job again."
+    )
+
+
+def test_hint_recommends_rows_if_few_outputs_were_truncated():
+    failure = failure_of(Script(checkpoints={50: "p" * 60 + "t" * 10 + "f" * 30}))
+    assert failure.hint == "The report shows which cases still fail: add more or better rows for them."
+
+
+def test_hint_recommends_another_gate_if_checkpoints_are_only_inconclusive():
+    """More rows would not help if truncated outputs of the base model hide a drop."""
+    failure = failure_of(Script(base="t" * GOLDEN_CASES, checkpoints={50: 85}))
+    assert "100 outputs of BaseModel were truncated" in failure.message
+    assert "raise generation.maxNewTokens" in failure.message
+    assert failure.hint == "Change what the message names in a new EvalGate, and create the job again."
+
+
+@pytest.mark.parametrize("letter", ["t", "f"])
+def test_final_gate_names_truncated_outputs_too(letter):
+    world = World(Script(final="p" * 60 + letter * 40))
+    world.apply_all(gate=make_gate().obj())
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.reason == Reason.GATE_FAILED
+    assert ("40 of the 40 cases of golden that did not pass were truncated" in failure.hint) == (
+        letter == "t"
+    )
+    assert failure.hint.startswith("Nothing was published.")
