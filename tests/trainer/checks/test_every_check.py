@@ -244,6 +244,11 @@ def short_outputs(sound):
     return sound.split, replace(sound.context, request=request)
 
 
+def golden_answer_longer_than_outputs(sound):
+    rows, context = short_outputs(sound)
+    return rows, with_case(context, prompt="order")
+
+
 def template_that_changes_answers(sound):
     turns = [{"role": ("user", "assistant")[i % 2], "content": f"{i}"} for i in range(4)]
     tokenizer = make_tokenizer()
@@ -326,6 +331,7 @@ FAULTS: dict[str, Callable[[Any], tuple[Any, CheckContext]]] = {
     "conflicting_sides": held_out_by_an_earlier_job,
     "contradictions": prompt_with_two_labels,
     "cut_answers": short_outputs,
+    "cut_cases": golden_answer_longer_than_outputs,
     "distribution_shift": production_about_something_else,
     "empty_splits": no_test_rows,
     "few_rows": one_training_row,

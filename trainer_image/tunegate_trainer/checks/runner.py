@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
-from tunegate_trainer.checks import golden_prompts, leaked_passages, schemas, system_turns
+from tunegate_trainer.checks import cut_cases, golden_prompts, leaked_passages, schemas, system_turns
 from tunegate_trainer.checks.finding import ENFORCED, Check, CheckContext, Finding, Policy, Setting, Severity
 from tunegate_trainer.data.excerpts import masked_content, masked_text
 from tunegate_trainer.process.errors import BadDataError
@@ -18,7 +18,7 @@ _ORDER = ("Off", "Passed", "Warned", "Refused")
 """The results of a check, from the best to the worst."""
 _OF_GOLDEN_CASES = (golden_prompts.NAME, leaked_passages.NAME)
 """The checks that compare the data with golden cases."""
-_OF_GATES = (*_OF_GOLDEN_CASES, schemas.NAME, system_turns.NAME)
+_OF_GATES = (*_OF_GOLDEN_CASES, cut_cases.NAME, schemas.NAME, system_turns.NAME)
 """The checks that find faults of gates."""
 
 
