@@ -36,10 +36,13 @@ logger = logging.getLogger(__name__)
 
 
 class StoredOutput(StatusModel):
-    """One of several outputs for a case."""
+    """An output of a case that could not be scored."""
 
     text: str
     truncated: bool
+    settled: int = 0
+    """The length of the part of a truncated text that no further token can change. 0 if an earlier release
+    stored the output: then every part may change."""
 
 
 class CaseResult(StatusModel):
@@ -61,8 +64,8 @@ class CaseResult(StatusModel):
     counts: dict[str, str] | None = None
     """The counts of count-based measures, by measure, see :mod:`tunegate_api.judging.counts`."""
     voted: list[StoredOutput] | None = None
-    """All outputs that voted, if the case could not be scored, so that they can be scored again. None if it
-    has one output."""
+    """All outputs of the case, if it could not be scored, so that they can be scored again. None if it was
+    scored, or if it has one output that is complete."""
 
     @property
     def has_error(self) -> bool:
@@ -76,10 +79,9 @@ class CaseResult(StatusModel):
 
     @property
     def outputs(self) -> list[Output]:
-        """The outputs of a case that could not be scored. Which part of a truncated output is settled is not
-        stored."""
+        """The outputs of a case that could not be scored."""
         stored = self.voted or [StoredOutput(text=self.output, truncated=self.truncated)]
-        return [Output(each.text, each.truncated, settled=0) for each in stored]
+        return [Output(each.text, each.truncated, each.settled) for each in stored]
 
 
 class SetResult(StatusModel):
@@ -256,12 +258,7 @@ def judge_outputs(
     opened = [case for case in cases if not case.is_sealed]
     voted = score_votes(opened, outputs, samples)
     results = [_case_result(case, *each) for case, each in zip(opened, voted, strict=True)]
-    if samples is not None:
-        results = [
-            _with_votes(*each) if each[0].has_error else each[0]
-            for each in zip(results, outputs, strict=True)
-        ]
-    judged = iter(results)
+    judged = iter(_with_outputs(*each) for each in zip(results, outputs, strict=True))
     return [_sealed_result(case) if case.is_sealed else next(judged) for case in cases]
 
 
@@ -280,9 +277,15 @@ def score_errors_again(evaluation_set: EvaluationSet, result: SetResult) -> SetR
     return result.model_copy(update={"cases": list(cases.values())})
 
 
-def _with_votes(result: CaseResult, outputs: Sequence[Output]) -> CaseResult:
-    voted = [StoredOutput(text=output.text, truncated=output.truncated) for output in outputs]
-    return result.model_copy(update={"voted": voted})
+def _with_outputs(result: CaseResult, outputs: Sequence[Output]) -> CaseResult:
+    """Return the result with the outputs from which it can be scored again, if it could not be scored."""
+    if not result.has_error or (len(outputs) == 1 and not result.truncated):
+        return result
+    stored = [
+        StoredOutput(text=output.text, truncated=output.truncated, settled=len(output.start))
+        for output in outputs
+    ]
+    return result.model_copy(update={"voted": stored})
 
 
 def _sealed_result(case: Case) -> CaseResult:

@@ -1,0 +1,98 @@
+"""A case that could not be scored is scored again from the outputs in its file, as if they were new."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED, CaseSet
+from tunegate_api.v1alpha1.evalgate import Generation, Samples
+from tunegate_trainer.evaluate.evaluate import (
+    SetResult,
+    judge_outputs,
+    read_cases,
+    score_errors_again,
+    write_cases,
+)
+from tunegate_trainer.evaluate.expected import Expected
+from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score
+from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS
+from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
+from tunegate_trainer.evaluate.sets import Case, GeneratedSet
+
+GOLDEN = GoldenCase(id="case", prompt="?", expect=[{"type": "equals", "value": "yes"}])
+VOTE = Samples(count=3, vote="Majority", temperature="0.7")
+EQUALS = Expected(SCORERS["equals"], ExpectedText("yes"), outlook=OUTLOOKS["equals"])
+WRONG = Output("no, never", truncated=True)
+"""An output that was truncated, and that no continuation could save."""
+OPEN = Output("ye", truncated=True)
+
+
+class Judge:
+    """A judge that passes outputs without white space at their end, once it is up."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        outcomes = [FAIL if each.output.endswith(" ") else PASS for each in samples]
+        return [Score(each if self.is_up else ERROR) for each in outcomes]
+
+
+def evaluated(judge: Judge, samples: Samples | None) -> GeneratedSet:
+    """Return a set with one case, which is compared with a text, and scored by a judge for a second
+    measure and, if several outputs vote, for the same."""
+    asked = Expected(judge, None)
+    case = Case(
+        id="case",
+        tags=[],
+        shown="?",
+        prompt="?",
+        source=GOLDEN,
+        measures={"golden": [EQUALS, asked]} if samples else {"golden": [EQUALS], "f1": [asked]},
+    )
+    return GeneratedSet(
+        file="cases.jsonl",
+        identity="",
+        names={},
+        case_set=CaseSet(sha256="", ids=["case"]),
+        generation=Generation(samples=samples),
+        cases=[case],
+    )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "samples", "outcome"),
+    [
+        ([Output("yes", truncated=False), Output("yes ", truncated=False), WRONG], VOTE, FAIL),
+        ([Output("yes", truncated=False), Output("yes ", truncated=False), OPEN], VOTE, TRUNCATED),
+        ([Output("no\ufffd", truncated=True)], None, FAIL),
+        ([Output("ye\ufffd", truncated=True)], None, TRUNCATED),
+        ([Output("no, never", truncated=True, settled=0)], None, TRUNCATED),
+    ],
+)
+def test_truncated_output_keeps_its_outcome_when_errors_are_scored_again(tmp_path, outputs, samples, outcome):
+    judge = Judge()
+    golden = evaluated(judge, samples)
+    write_cases(
+        tmp_path / "cases.jsonl",
+        SetResult(cases=judge_outputs(golden.cases, [outputs], samples), seconds=0),
+    )
+    stored = read_cases(tmp_path / "cases.jsonl")
+    assert stored is not None
+    assert stored.has_errors
+    judge.is_up = True
+    assert score_errors_again(golden, stored).outcomes("golden") == outcome
+
+
+def test_output_of_an_earlier_release_stays_open(tmp_path):
+    """It is not stored which part of it is settled."""
+    path, judge = tmp_path / "cases.jsonl", Judge()
+    path.write_text(
+        '{"id": "case", "tags": [], "prompt": "?", "output": "no", "truncated": true, "passed": false, '
+        '"outcomes": {"golden": "t", "f1": "e"}}\n',
+        encoding="utf-8",
+    )
+    stored, judge.is_up = read_cases(path), True
+    assert stored is not None
+    assert score_errors_again(evaluated(judge, None), stored).outcomes("golden") == TRUNCATED
