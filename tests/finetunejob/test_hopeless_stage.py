@@ -2,6 +2,7 @@
 
 from support.builders import GOLDEN_CASES, make_gate, make_job
 from support.world import Script, World
+from tunegate_api.results import Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 
 FEW_GROUPS = [case // 10 for case in range(GOLDEN_CASES)]
@@ -31,6 +32,24 @@ def test_job_with_the_same_gate_trains_if_its_base_model_leaves_room():
     status = world.run()
     assert status.checkpoints
     assert status.failure is None or status.failure.reason != Reason.NO_CHECKPOINT_CAN_PASS
+
+
+def test_job_ends_if_new_scores_of_the_starting_model_show_that_none_can_pass():
+    """A judge did not answer, so a checkpoint was trained. The resumed pod has only the starting model, whose
+    outputs were scored again."""
+    script = Script(base="e" + "t" * (GOLDEN_CASES - 1), groups=FEW_GROUPS, checkpoints={10: 20, 50: 20})
+    world = World(script)
+    world.apply_all(gate=NON_INFERIOR.obj())
+    world.until_checkpoint()
+    script.base = "t" * GOLDEN_CASES
+    start = script.evaluation(Subject.START, 0, time=world.clock.now())
+    report = world.outbox["train-sft.json"]
+    resumed = Results(sets=script.sets(), evaluations=[start])
+    world.outbox["train-sft.json"] = report.model_copy(update={"results": resumed})
+    status = world.run()
+    assert status.failure is not None
+    assert status.failure.reason == Reason.NO_CHECKPOINT_CAN_PASS
+    assert status.failure.message.startswith("stage sft was not trained after step 10: a checkpoint that")
 
 
 def test_trainer_that_ends_early_without_a_cause_is_not_believed():

@@ -518,7 +518,7 @@ class World:
         done = [e.step for e in known.find(Subject.CHECKPOINT)]
         if not known.find(Subject.START):
             new = self.script.evaluation(Subject.START, 0, stage, time=self.clock.now())
-        elif not done and no_checkpoint_can_pass(self._request(job), known, stage):
+        elif no_checkpoint_can_pass(self._request(job), known, stage):
             self._finish(job, Role.TRAIN, uid, results=known)
             return
         else:

@@ -273,9 +273,9 @@ class Reason(StrEnum):
     TRACKER_BEHIND = "TrackerBehind"
     """An experiment tracker did not receive all metrics. Only used in `status.tracking`."""
     NO_CHECKPOINT_CAN_PASS = "NoCheckpointCanPass"  # noqa: S105 - no password, though it has "pass" in it
-    """A stage was not trained, because no checkpoint can pass its gates, even one that passes every case. The
-    evaluation of the starting model showed this. For example, there are too few cases for the policy
-    NonInferior, or too many outputs of the base model were truncated."""
+    """A stage was not trained, or not to its end, because no checkpoint can pass its gates, even one that
+    passes every case. The evaluation of the starting model showed this. For example, there are too few cases
+    for the policy NonInferior, or too many outputs of the base model were truncated."""
     NO_PASSING_CHECKPOINT = "NoPassingCheckpoint"
     """No checkpoint of a stage passed its gates, and the nearest one failed."""
     GATE_FAILED = "GateFailed"

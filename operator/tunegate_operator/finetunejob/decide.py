@@ -224,8 +224,6 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         start_next_attempt(run, step, args)
         return None
 
-    if not run.results.find(Subject.CHECKPOINT, stage) and _is_hopeless(run, stage):
-        return None
     reached, total = last_step(run.results, step), plan.stage(stage).total_steps
     found = assess_stage(run.request, run.results, stage, accepted)
     if found and found.assessment.action is StopAction.STOP:
@@ -235,6 +233,8 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
         return None
     if reached >= total and (latest is None or _outcome(latest) is not Outcome.STOPPED):
         return select_checkpoint(run, stage)
+    if _is_hopeless(run, stage, reached):
+        return None
     if not has_last_report(run, step):
         await_report(run, step)
         return None
@@ -249,14 +249,16 @@ def _ensure_trained(run: Run, plan: Plan, stage: str, start_step: int) -> int | 
     return None
 
 
-def _is_hopeless(run: Run, stage: str) -> bool:
-    """Fail a job if no checkpoint of a stage can pass. Return whether it failed."""
+def _is_hopeless(run: Run, stage: str, reached: int) -> bool:
+    """Fail a job if no checkpoint of a stage, which was trained up to the step ``reached``, can pass. Return
+    whether it failed."""
+    trained = f" after step {reached}" if reached else ""
     problem = no_checkpoint_can_pass(run.request, run.results, stage)
     if problem:
         run.draft.fail(
             Failure(
                 reason=Reason.NO_CHECKPOINT_CAN_PASS,
-                message=f"stage {stage} was not trained: {problem}",
+                message=f"stage {stage} was not trained{trained}: {problem}",
                 hint=ANOTHER_GATE,
             )
         )

@@ -12,12 +12,15 @@ from support.stores.web_server import Response
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, stage_plan
 from tunegate_api.contract import Outcome
 from tunegate_api.workspace import RESULT
+from tunegate_trainer.evaluate import evaluate
+from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.inference import asking
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles import train as train_role
 
 pytestmark = pytest.mark.model
 STEP = 20
+YES = Output("yes", truncated=False)
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +79,23 @@ def test_new_scores_are_used_after_a_kill_before_the_evaluation(make_root, judge
     (root.workspace / root.paths.evaluation(STAGE, 3) / RESULT).unlink()
     train(root)
     assert root.evaluation(0).outcomes == before.outcomes
+
+
+def test_training_ends_if_new_scores_show_that_no_checkpoint_can_pass(make_root, judge, monkeypatch):
+    """With the policy NonInferior, 20 cases are too few for a starting model that passes all of them."""
+    gate = gate_spec(judge_cases(20), judge=judge_spec(judge), thresholds={"policy": "NonInferior"})
+    root = make_root(checkpoint_steps=(3, 6), gates={"orders": gate})
+    write_calibration(root)
+    # The outputs of a real model cannot be chosen.
+    monkeypatch.setattr(
+        evaluate, "generate", lambda _model, _tokenizer, prompts, *_, **__: [YES] * len(prompts)
+    )
+
+    def down_at_first(row: dict[str, Any], _: int) -> str | Response:
+        is_at_start = not root.evaluated_steps()
+        return failing(503) if is_at_start and row["prompt"][0]["content"] == "order 3" else score(True)
+
+    judge.reply = down_at_first
+    train(root)
+    assert root.evaluation(0).outcomes["golden/orders"] == "p" * 20
+    assert root.evaluated_steps() == [0, 3]

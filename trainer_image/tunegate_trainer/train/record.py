@@ -125,16 +125,11 @@ class StageRecord:
         """
         return assess_stage(self._request, self.results, self.stage, self.accepted_step)
 
-    def hopeless(self) -> str:
-        """Return why no checkpoint of the stage can pass, if this is known before the first one is trained.
-        Otherwise empty."""
-        return no_checkpoint_can_pass(self._request, self.results, self.stage) if self.steps == [0] else ""
-
     def next_step(self) -> int | None:
         """Return the step of the next checkpoint to evaluate. Returns None after the last checkpoint, after a
         stop, and if no checkpoint can pass."""
-        if problem := self.hopeless():
-            logger.warning("not trained: %s", problem)
+        if problem := no_checkpoint_can_pass(self._request, self.results, self.stage):
+            logger.warning("not trained further: %s", problem)
             return None
         found = self.assessment()
         action = found.assessment.action if found else StopAction.CONTINUE
