@@ -139,12 +139,32 @@ def test_held_job_ignores_deadlines_and_can_be_deleted() -> None:
     assert world.jobs() == []
 
 
-def test_job_of_an_earlier_release_continues_and_records_the_digest() -> None:
-    """Earlier releases wrote the name of the request to status, but not its digest."""
-    world = started()
+def remove_digest(world: World) -> None:
+    """Change the status to that of an earlier release, which has the name of the request, but no digest."""
     job = world.job()
     status = {field: value for field, value in job["status"].items() if field != "requestSha256"}
     world.cluster.as_user.patch_status(Key.of(job), status, job["metadata"]["resourceVersion"])
+
+
+def test_suspended_job_of_an_earlier_release_is_held_without_its_request() -> None:
+    """It has neither a plan nor a child Job, so only the name in status shows that it has started."""
+    world = started("data")
+    world.edit(suspend=True)
+    world.run()
+    assert (world.jobs(), world.status().plan) == ([], None)
+    remove_digest(world)
+    delete(world, request_of(world))
+    world.boot()
+    loosen_gate(world)
+    world.edit(suspend=False)
+    world.run()
+    assert_held(world, "was deleted")
+    assert world.jobs() == []
+
+
+def test_job_of_an_earlier_release_continues_and_records_the_digest() -> None:
+    world = started()
+    remove_digest(world)
     world.boot()
     world.settle()
     assert world.status().request_sha256 == sha256_text(request_of(world)["data"][REQUEST_KEY])
