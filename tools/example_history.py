@@ -64,6 +64,8 @@ class Replica:
             if is_write:
                 code = 500 if is_refused else 409 if chance.random() < 0.05 else 200
                 self.metrics.requested("PATCH", "finetunejobs", code)
+                if code != 200:
+                    self.metrics.failed(kind, "Unavailable" if code == 500 else "Conflict")
             if is_write and not is_refused:
                 self.metrics.requested("POST", "events", 201)
 

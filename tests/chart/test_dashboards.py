@@ -58,6 +58,13 @@ def test_panels_read_only_documented_metrics(panels):
     assert {re.sub("_(bucket|count)$", "", name) for name in read} - documented == set()
 
 
+def test_operator_dashboard_shows_every_metric_of_the_operator():
+    section = PAGE.partition("\n## Operator\n")[2].partition("\n## ")[0]
+    own = set(re.findall(r"^\| `(tunegate_\w+)` \|", section, re.MULTILINE))
+    queries = " ".join(t["expr"] for panel in dashboard("operator")["panels"] for t in panel["targets"])
+    assert {name for name in own if name not in queries} == set()
+
+
 def test_every_phase_and_every_verdict_has_a_color():
     overrides = panel_of("fine-tuning", "Jobs by phase")["fieldConfig"]["overrides"]
     assert {o["matcher"]["options"] for o in overrides} == {*Phase, "Unknown"}
