@@ -349,6 +349,17 @@ def test_golden_prompt_as_long_as_the_context_is_a_warning_in_a_dry_run(make_job
     assert "golden/dry, case long: the prompt has" in warnings[0]
 
 
+@pytest.mark.parametrize(("dry_run", "code"), [(False, ExitCode.USER_ERROR), (True, ExitCode.OK)])
+def test_gate_whose_answers_exceed_max_new_tokens_is_refused_unless_dry_run(make_job, dry_run, code):
+    case = {"id": "long", "prompt": "?", "expect": [{"type": "equals", "value": "mug " * 20}]}
+    gates = {"orders": gate_spec(golden_cases()), "long": gate_spec([case], dryRun=dry_run)}
+    root = make_job(jsonl(100), gates=gates)
+    assert run(root) == code
+    texts = root.report(Role.DATA).plan.data.warnings if dry_run else [failure(root)]
+    start = "EvalGate long: 1 of 1 golden cases cannot pass, because generation.maxNewTokens is 6"
+    assert [text.startswith(start) for text in texts].count(True) == 1
+
+
 def test_golden_set_with_another_digest_is_refused_before_training(make_job):
     root = make_job(jsonl(100))
     request = json.loads((root.path / "request" / "request.json").read_text())
