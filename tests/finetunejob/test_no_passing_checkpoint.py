@@ -29,6 +29,17 @@ def test_hint_recommends_rows_if_few_outputs_were_truncated():
     assert failure.hint == "The report shows which cases still fail: add more or better rows for them."
 
 
+def test_hint_ignores_truncated_outputs_of_advisory_cases():
+    """They are not among the cases that did not pass."""
+    advisory = [f"case-{i}" for i in range(70, GOLDEN_CASES)]
+    world = World(Script(checkpoints={50: "p" * 55 + "f" * 15 + "t" * 30}))
+    world.apply_all(gate=make_gate().with_thresholds(advisory=advisory, minPassRate="0.8").obj())
+    failure = world.run().failure
+    assert failure is not None
+    assert "golden 55/70 = 0.78, required 0.80" in failure.message
+    assert failure.hint == "The report shows which cases still fail: add more or better rows for them."
+
+
 def test_hint_recommends_another_gate_if_checkpoints_are_only_inconclusive():
     """More rows would not help if truncated outputs of the base model hide a drop."""
     failure = failure_of(Script(base="t" * GOLDEN_CASES, checkpoints={50: 85}))

@@ -27,8 +27,8 @@ class GoldenStatus(StatusModel):
     that is far below that of the others shows that the selection among checkpoints fits the golden set."""
     truncated: int | None = None
     """Number of outputs that `generation.maxNewTokens` or the context of the model truncated, and of which it
-    is not known whether a continuation would have passed. They do not
-    pass. Absent if there are none."""
+    is not known whether a continuation would have passed. They do not pass. Outputs of advisory cases are not
+    counted. Absent if there are none."""
     best_so_far: Decimal | None = None
     """Highest pass rate of the stage up to this checkpoint, with that of its starting model. Only set for a
     checkpoint."""

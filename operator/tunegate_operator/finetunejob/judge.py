@@ -107,7 +107,7 @@ def _gate_result(judged: GateJudgement, results: Results, evaluation: Evaluation
             rate=rate_text(rate(verdict.passed, verdict.total)),
             sealed_passed=parts.sealed_passed if parts else None,
             sealed_total=parts.sealed_total if parts else None,
-            truncated=judged.outcomes.count(TRUNCATED) or None,
+            truncated=judged.counted.of(judged.outcomes).count(TRUNCATED) or None,
             best_so_far=_best_so_far(results, evaluation, judged),
             delta_points={k: points_text(v) for k, v in (verdict.delta_points or {}).items()},
         ),
