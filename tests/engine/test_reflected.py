@@ -15,10 +15,11 @@ from support import manifests
 from support.api_server import ApiServer
 from support.waiting import eventually
 from tunegate_operator.engine import kubernetes
+from tunegate_operator.engine.answers import AnswerTooLargeError
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.kubernetes import PAGE_BYTES, AnswerTooLargeError, KubernetesCluster
+from tunegate_operator.engine.kubernetes import PAGE_BYTES, KubernetesCluster
 from tunegate_operator.engine.listing import Listing
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.reflector import Reflector
@@ -130,28 +131,37 @@ def test_large_config_maps_of_users_use_no_memory(cluster: KubernetesCluster, na
     assert len(found["data"]["a"]) == MB - 100
 
 
-def test_page_size_of_a_list_grows_again_after_large_objects(
-    cluster: KubernetesCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("large", "small", "most"),
+    [pytest.param(4, 196, 15, id="few large objects first"), pytest.param(60, 0, 65, id="only large objects")],
+)
+def test_pages_of_a_list_have_as_many_objects_as_fit(
+    cluster: KubernetesCluster,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    large: int,
+    small: int,
+    most: int,
 ) -> None:
     """Pages are limited to 64 objects and 64 KiB in this test, so that a few objects need many pages."""
     monkeypatch.setattr(kubernetes, "PAGE", 64)
     monkeypatch.setattr(kubernetes, "PAGE_BYTES", 64 * 1024)
-    for number in range(200):  # listed by name
+    for number in range(large + small):  # listed by name
         made = manifests.config_map(f"listed-{number:03}", {})
         made["metadata"] |= {"namespace": namespace}
-        if number < 4:
+        if number < large:
             made["metadata"]["annotations"] = {"note": "x" * 60 * 1024}
         cluster.create(made)
     requests = []
-    send = cluster._request
+    read = cluster._read
 
-    def counted(*args: Any, **options: Any) -> Object:
+    def counted(*args: Any, **options: Any) -> bytes:
         requests.append(options["query"]["limit"])
-        return send(*args, **options)
+        return read(*args, **options)
 
-    monkeypatch.setattr(cluster, "_request", counted)
-    assert len([*cluster.list_objects("ConfigMap", namespace)]) >= 200
-    assert len(requests) < 25, requests
+    monkeypatch.setattr(cluster, "_read", counted)
+    assert len([*cluster.list_objects("ConfigMap", namespace)]) >= large + small
+    assert len(requests) <= most, requests
 
 
 def test_oversized_list_of_events_is_not_read(

@@ -15,6 +15,7 @@ import urllib3
 from kubernetes import client
 
 from tunegate_api import API_VERSION
+from tunegate_operator.engine.answers import AnswerTooLargeError, parse_answer, read_at_most
 from tunegate_operator.engine.api_errors import error_of, error_of_answer
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
@@ -37,12 +38,8 @@ LEASE_SECONDS = 2.0
 PAGE = 200
 """The most objects that one page of a list has. Only one page is in memory at a time."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""The most bytes that one page of a list may have. If a page is larger, it is requested again with half as
-many objects. After a page that fits, the next page may have twice as many objects again."""
-
-
-class AnswerTooLargeError(ClusterError):
-    """The answer has more bytes than the caller allows."""
+"""The most bytes that one page of a list may have. If a page is larger, it is requested again with a quarter
+as many objects. After a page that fits, the next page has as many objects of this average size as fit."""
 
 
 class SilentError(ClusterError):
@@ -290,38 +287,47 @@ class KubernetesCluster:
         while True:
             query = {"limit": str(page), "labelSelector": selector, "continue": continuation}
             limit = PAGE_BYTES if page > 1 else None  # etcd limits the size of a single object
+            path = resource.path(namespace)
             try:
-                answer = self._request(
-                    "GET", resource.path(namespace), query=query, accept=accept, max_bytes=limit
-                )
+                text = self._read("GET", path, query=query, accept=accept, max_bytes=limit)
             except AnswerTooLargeError:
-                page //= 2
+                page = max(1, page // 4)
                 continue
-            for item in answer["items"] or ():  # null where there are none
+            answer = parse_answer(text, f"GET {path}")
+            items = answer["items"] or ()  # null where there are none
+            for item in items:
                 yield _with_kind(kind, item)
-            continuation, page = answer["metadata"].get("continue", ""), min(2 * page, PAGE)
+            continuation = answer["metadata"].get("continue", "")
             if not continuation:
                 return
+            page = max(1, min(PAGE, PAGE_BYTES * len(items) // len(text)))
 
     def _request(
         self, method: str, path: str, body: Any = None, *, max_bytes: int | None = None, **options: Any
     ) -> Object:
-        """Send a request and return the JSON of the answer. ``options`` are those of :meth:`_send`.
+        """Send a request and return the JSON of the answer. The arguments are those of :meth:`_read`.
 
         Raises ClusterError or the subclass that matches the answer.
         """
+        text = self._read(method, path, body, max_bytes=max_bytes, **options)
+        return without_managed_fields(parse_answer(text, f"{method} {path}"))
+
+    def _read(
+        self, method: str, path: str, body: Any = None, *, max_bytes: int | None = None, **options: Any
+    ) -> bytes:
+        """Send a request and return the body of the answer. ``options`` are those of :meth:`_send`.
+
+        Raises AnswerTooLargeError if the body has more than ``max_bytes``, and ClusterError or the subclass
+        that matches the answer.
+        """
         try:
             response = self._send(method, path, body, **options)
-            text = response.read() if max_bytes is None else _read_at_most(max_bytes, response.response)
+            text: bytes = response.read() if max_bytes is None else read_at_most(max_bytes, response.response)
         except (client.ApiException, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
         if response.status >= 400:
             raise error_of_answer(response.status, text, f"{method} {path}")
-        try:
-            answer: Object = read_json(text)
-        except ValueError as error:
-            raise ClusterError(f"{method} {path}: the answer ({response.status}) is not JSON") from error
-        return without_managed_fields(answer)
+        return text
 
     def _lines(self, path: str, query: dict[str, str], seconds: float, accept: str) -> Iterator[bytes]:
         """Yield the lines of an answer as they arrive. Raises SilentError if none arrives for ``seconds``,
@@ -379,16 +385,6 @@ def resource_name(path: str) -> str:
     """Return the resource in the path of a request, such as "jobs"."""
     parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
     return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
-
-
-def _read_at_most(limit: int, response: urllib3.BaseHTTPResponse) -> bytes:
-    """Return the body of a response. If it has more than ``limit`` bytes, stop reading and raise
-    AnswerTooLargeError."""
-    text = response.read(limit + 1)
-    if len(text) > limit:
-        response.close()
-        raise AnswerTooLargeError(f"the API server's answer has more than {limit} bytes")
-    return text
 
 
 def _with_kind(kind: str, obj: Object) -> Object:
