@@ -30,7 +30,8 @@ from tunegate_operator.names import Step
 
 
 def absorb_plan(run: Run) -> None:
-    """Show the recorded plan in status. If no plan is recorded, record the one in the data pod's report."""
+    """Show the recorded plan in status once the data step has ended, which saves a write. If no plan is
+    recorded, record the one in the data pod's report."""
     observed, draft, plan = run.observed, run.draft, run.observed.plan
     if plan is None:
         report = observed.report_of(Step(Role.DATA))
@@ -39,6 +40,9 @@ def absorb_plan(run: Run) -> None:
             return
         plan = plan.model_copy(update={"image": _image_of(observed)})
         draft.agenda.actions.append(Create(plan_config_map(observed.job, plan)))
+    run.plan = plan
+    if _is_active(observed, Role.DATA):
+        return
     data = plan.data
     draft.set(
         data=DataStatus(
@@ -53,7 +57,6 @@ def absorb_plan(run: Run) -> None:
     digest = plan_digest(plan)
     if draft.status.plan is None or draft.status.plan.sha256 != digest:
         draft.set(plan=_plan_status(observed.job, plan, digest))
-    run.plan = plan
 
 
 def absorb_data_checks(run: Run) -> None:
@@ -61,6 +64,10 @@ def absorb_data_checks(run: Run) -> None:
     report = run.observed.report_of(Step(Role.DATA))
     if report and report.data_checks:
         run.draft.set(data_checks=report.data_checks[:MAX_DATA_CHECKS])
+
+
+def _is_active(observed: ObservedJob, role: Role) -> bool:
+    return any(child.state is ChildState.ACTIVE for child in observed.attempts_of(Step(role)))
 
 
 def _image_of(observed: ObservedJob) -> str | None:
@@ -136,7 +143,7 @@ def show_progress(run: Run) -> None:
     found = assess_stage(request, results, training, accepted_step(draft.status.decisions, training))
     draft.regression = found if found and found.assessment.regressing else None
     steps = [Step(Role.TRAIN, stage) for stage in stages]
-    if any(child.state is ChildState.ACTIVE for child in observed.attempts_of(Step(Role.GATE))):
+    if _is_active(observed, Role.GATE):
         steps.append(Step(Role.GATE))  # its current activity, while it runs
     reports = [report for step in steps if (report := observed.report_of(step))]
     before = draft.status.progress
