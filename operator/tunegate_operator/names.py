@@ -21,6 +21,10 @@ ATTEMPT_LABEL = f"{GROUP}/attempt"
 REVIEW_LABEL = f"{GROUP}/review"
 """Label of ConfigMaps of users with scores for the review sample of a FineTuneJob. The value is the name of
 this job."""
+FILES_FINALIZER = f"{GROUP}/files"
+"""Finalizer of a FineTuneJob whose files are removed from the volume when it is deleted."""
+COLLECTOR_FINALIZERS = ("foregroundDeletion", "orphan")
+"""Finalizers with which the garbage collector deletes the children of an object first, or releases them."""
 MANAGED_LABELS = {"app.kubernetes.io/managed-by": "tunegate"}
 
 CONTINUE_ANNOTATION = f"{GROUP}/continue"

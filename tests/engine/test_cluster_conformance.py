@@ -25,6 +25,7 @@ from tunegate_operator.engine.cluster import (
     Object,
     WatchEvent,
 )
+from tunegate_operator.engine.finalizers import add_finalizer, remove_finalizer
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import owner_reference
 from tunegate_operator.engine.prune import prune
@@ -227,6 +228,43 @@ def test_child_created_after_its_owners_deletion_is_deleted(cluster: Cluster, na
     eventually(lambda: cluster.get(Key.of(owner)) is None)
     child = cluster.create(config_map(named("child"), owner))
     eventually(lambda: cluster.get(Key.of(child)) is None, seconds=60)
+
+
+def test_deleted_object_stays_until_its_finalizers_are_removed(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")))
+    key, ours, theirs = Key.of(made), "tunegate.dev/files", "example.com/archive"
+    held = cluster.patch_finalizers(key, [theirs], version(made))
+    held = add_finalizer(cluster, held, ours)
+    assert held["metadata"]["finalizers"] == [theirs, ours]
+    assert held["metadata"]["generation"] == 1
+    assert version(add_finalizer(cluster, held, ours)) == version(held)
+    child = cluster.create(config_map(named("child"), held))
+    cluster.delete(key, uid_of(held))
+    deleted = get(cluster, held)
+    assert deleted["metadata"]["deletionTimestamp"].endswith("Z")
+    with pytest.raises(ConflictError):
+        add_finalizer(cluster, deleted, "tunegate.dev/other")
+    remove_finalizer(cluster, deleted, ours)
+    remove_finalizer(cluster, deleted, ours)
+    deleted = get(cluster, held)
+    assert deleted["metadata"]["finalizers"] == [theirs]
+    assert cluster.get(Key.of(child)) is not None
+    remove_finalizer(cluster, deleted, theirs)
+    eventually(lambda: cluster.get(key) is None and cluster.get(Key.of(child)) is None)
+    remove_finalizer(cluster, deleted, theirs)
+    with pytest.raises(NotFoundError):
+        add_finalizer(cluster, held, ours)
+
+
+def test_finalizers_are_changed_only_over_the_current_version(cluster: Cluster, named: Names) -> None:
+    made = cluster.create(finetunejob(named("a")))
+    cluster.patch_status(Key.of(made), {"phase": "Pending"}, version(made))
+    with pytest.raises(ConflictError):
+        cluster.patch_finalizers(Key.of(made), ["tunegate.dev/files"], version(made))
+    with pytest.raises(ConflictError):
+        add_finalizer(cluster, made, "tunegate.dev/files")
+    with pytest.raises(NotFoundError):
+        cluster.patch_finalizers(Key("FineTuneJob", "default", named("absent")), [], "1")
 
 
 def test_delete_with_another_uid_does_nothing(cluster: Cluster, named: Names) -> None:

@@ -10,7 +10,7 @@ from tunegate_api.validation.spec_size import MAX_SPEC_BYTES
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
 from tunegate_operator.engine.prune import MAX_ANNOTATION, MAX_STATUS, prune
-from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
+from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION, FILES_FINALIZER
 
 MB = 1_000_000
 TEXT = "x" * MB
@@ -36,6 +36,15 @@ def pruned(obj: Object) -> Object:
     small, text = prune(obj)
     assert text == write_json(small)
     return small
+
+
+def test_only_finalizers_that_decisions_read_are_cached() -> None:
+    job = finetunejob()
+    known = ["foregroundDeletion", FILES_FINALIZER]
+    job["metadata"]["finalizers"] = [f"example.com/{TEXT}", *known[::-1] * 1000]
+    held = pruned(job)
+    assert held["metadata"]["finalizers"] == known
+    assert "finalizers" not in pruned(finetunejob())["metadata"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Write:
     """A request that changed something."""
 
     verb: str
-    """create, replace, delete, status or event."""
+    """create, replace, delete, status, finalizers or event."""
     kind: str
     name: str
 
@@ -99,7 +99,8 @@ class FakeCluster(ObjectStore):
         self._refuse(kind, None if message is None else InvalidError(message))
 
     def forbid(self, kind: str, message: str | None) -> None:
-        """Refuse objects of this kind as forbidden; None accepts them again."""
+        """Refuse objects of this kind as forbidden; None accepts them again. The kind "finalizers" stands for
+        changes of finalizers."""
         self._refuse(kind, None if message is None else ForbiddenError(message))
 
     def fail_to_read(self, kind: str, error: ClusterError | None) -> None:
@@ -158,6 +159,13 @@ class FakeCluster(ObjectStore):
             self._check_conflict()
             return super().patch_status(key, status, resource_version)
 
+    def patch_finalizers(self, key: Key, finalizers: list[str], resource_version: str) -> Object:
+        with self._write("finalizers", key):
+            self._check_conflict()
+            if "finalizers" in self._refusals:
+                raise self._refusals["finalizers"]
+            return super().patch_finalizers(key, finalizers, resource_version)
+
     def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
         with self._write("event", Key.of(regarding)):
             self.events.append((regarding["metadata"]["name"], type, reason, message))
@@ -208,6 +216,7 @@ class FakeCluster(ObjectStore):
         with self._lock:  # stored objects are replaced, never changed
             same._objects, same._version = dict(self._objects), self._version
         same.writes, same.events = list(self.writes), list(self.events)
+        same._graceful = self._graceful
         return same
 
     def newest_version(self) -> int:
@@ -329,6 +338,10 @@ class FakeCluster(ObjectStore):
         newest = max(self.pods_of(job_name, namespace), key=resource_version)
         return self._set_status(newest, status)
 
+    def stop_pods_slowly(self) -> None:
+        """Keep pods that are deleted from now on as running, until :meth:`finalize`."""
+        self._graceful = ("Pod",)
+
     def delete_pod(self, pod: Object) -> None:
         """Set a pod's deletionTimestamp. The pod stays, because no kubelet stops it."""
         with self._lock:
@@ -376,6 +389,9 @@ class _WithoutFaults:
 
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         return ObjectStore.patch_status(self._cluster, key, status, resource_version)
+
+    def patch_finalizers(self, key: Key, finalizers: list[str], resource_version: str) -> Object:
+        return ObjectStore.patch_finalizers(self._cluster, key, finalizers, resource_version)
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
         ObjectStore.record_event(self._cluster, regarding, type, reason, message, count)

@@ -122,6 +122,13 @@ class Cluster(Protocol):
         Raises ConflictError, NotFoundError."""
         ...
 
+    def patch_finalizers(self, key: Key, finalizers: list[str], resource_version: str) -> Object:
+        """Replace the finalizers of an object, if ``resource_version`` is current. Returns the whole object.
+
+        An object that is deleted stays, with a deletionTimestamp, until it has no finalizers. Raises
+        ConflictError, NotFoundError, ForbiddenError."""
+        ...
+
     def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
         """Record ``count`` occurrences of a Kubernetes Event about an object. ``type`` is Normal or Warning.
 

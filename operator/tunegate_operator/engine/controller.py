@@ -62,7 +62,14 @@ class LookUpEvents:
     uid: str
 
 
-Action = Create | Put | Delete | LookUpEvents
+@dataclass(frozen=True)
+class AddFinalizer:
+    """Add a finalizer to the object that the decision is about, unless it has the finalizer."""
+
+    name: str
+
+
+Action = Create | Put | Delete | LookUpEvents | AddFinalizer
 
 
 @dataclass
@@ -111,6 +118,8 @@ class Decision:
     message_is_progress: bool = False
     """Whether a changed message counts as progress: a status in which only progress changed is written at
     most once per interval. For example, a scheduler's message changes whenever a node joins or leaves."""
+    releases: str | None = None
+    """The finalizer to remove from the object, after everything else: the object may then disappear."""
     acknowledges: bool = True
     """Whether the status includes what pods reported. If False, pods keep their reports and send them
     again."""

@@ -228,6 +228,10 @@ class KubernetesCluster:
         path = _RESOURCES[key.kind].path(key.namespace, key.name) + "/status"
         return self._request("PATCH", path, patch, content_type="application/json-patch+json")
 
+    def patch_finalizers(self, key: Key, finalizers: list[str], resource_version: str) -> Object:
+        metadata = {"finalizers": finalizers, "resourceVersion": resource_version}
+        return self.patch(key, {"metadata": metadata})
+
     def review_token(self, token: str, audience: str) -> Object:
         """Return the status of a TokenReview. It has the token's user, and whether the token is valid for
         ``audience``."""

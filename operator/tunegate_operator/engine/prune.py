@@ -1,8 +1,8 @@
 """Prune objects for the cache: keep only the fields that decisions read.
 
-Users choose the size of labels, annotations and owner references (up to a megabyte each), of the data of
-ConfigMaps, and of the free-form parts of a spec. Anyone with permission to write a status chooses its size.
-Pruning limits the memory that the operator needs, whatever these sizes are.
+Users choose the size of labels, annotations, finalizers and owner references (up to a megabyte each), of the
+data of ConfigMaps, and of the free-form parts of a spec. Anyone with permission to write a status chooses its
+size. Pruning limits the memory that the operator needs, whatever these sizes are.
 """
 
 from typing import Any
@@ -13,8 +13,10 @@ from tunegate_operator.engine.objects import write_json
 from tunegate_operator.names import (
     APPROVE_ANNOTATION,
     ATTEMPT_LABEL,
+    COLLECTOR_FINALIZERS,
     CONTINUE_ANNOTATION,
     DISCARD_ANNOTATION,
+    FILES_FINALIZER,
     JOB_LABEL,
     MANAGED_LABELS,
     OVERRIDE_ANNOTATION,
@@ -42,6 +44,7 @@ _ANNOTATIONS = frozenset(
         REJECT_ANNOTATION,
     }
 )
+_FINALIZERS = frozenset({FILES_FINALIZER, *COLLECTOR_FINALIZERS})
 _MAX_REFERENCE = 1024
 """The most characters that a cached owner reference may have. A longer reference is left out. The API server
 accepts references of any length, but valid names have at most 253 characters."""
@@ -56,8 +59,8 @@ write it: its statuses have at most 32 KiB."""
 def prune(obj: Object) -> tuple[Object, bytes]:
     """Return the fields of an object that decisions read, and the same as JSON.
 
-    Never write the result to the cluster: it lacks, for example, the labels and annotations that other
-    clients set.
+    Never write the result to the cluster: it lacks, for example, the labels, annotations and finalizers that
+    other clients set.
     """
     small = _with_read_fields(obj)
     text = write_json(small)
@@ -79,6 +82,9 @@ def _with_read_fields(obj: Object) -> Object:
         found = {key: _text(value) for key, value in (metadata.get(field) or {}).items() if key in ours}
         if found:
             small[field] = found
+    finalizers = sorted(_FINALIZERS.intersection(metadata.get("finalizers") or ()))
+    if finalizers:
+        small["finalizers"] = finalizers
     owners = [owner for owner in metadata.get("ownerReferences") or () if _is_controller(owner)]
     if owners:
         small["ownerReferences"] = owners

@@ -35,6 +35,7 @@ from tunegate_operator.engine.cluster import (
 )
 from tunegate_operator.engine.controller import (
     Action,
+    AddFinalizer,
     Cause,
     Controller,
     Create,
@@ -49,6 +50,7 @@ from tunegate_operator.engine.controller import (
 )
 from tunegate_operator.engine.decision_log import log_decision
 from tunegate_operator.engine.event_limit import EventLimit
+from tunegate_operator.engine.finalizers import add_finalizer, remove_finalizer
 from tunegate_operator.engine.internal_errors import InternalErrors, without_internal_error
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.progress import is_progress_only
@@ -263,7 +265,7 @@ class Reconciler:
             self._cache.report_store.forget(uid_of(obj))
             return None
         decision = replace(decision, status=without_internal_error(decision.status))
-        done, failure = self._act(uid_of(obj), decision.actions)
+        obj, done, failure = self._act(obj, decision.actions)
         throttled = None
         if done >= decision.needed_actions:
             throttled = self._write_status(key, obj, decision)
@@ -275,8 +277,11 @@ class Reconciler:
             if decision.requeue_after is not None:  # a deadline does not wait for the backoff
                 self._queue.add_after(key, decision.requeue_after)
             raise failure
+        if decision.releases:
+            remove_finalizer(self._cluster, obj, decision.releases)
         is_logged = throttled is None and wire(decision.status) != (obj.get("status") or {})  # by writing it
-        if not is_logged and any(not isinstance(action, LookUpEvents) for action in decision.actions):
+        acts = decision.releases or any(not isinstance(action, LookUpEvents) for action in decision.actions)
+        if acts and not is_logged:
             log_decision(logger, key, decision)
         if decision.acknowledges:
             self._cache.report_store.acknowledge(uid_of(obj), reports)
@@ -284,24 +289,39 @@ class Reconciler:
             return 0
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
-    def _act(self, owner_uid: str, actions: Iterable[Action]) -> tuple[int, ClusterError | None]:
+    def _act(self, obj: Object, actions: Iterable[Action]) -> tuple[Object, int, ClusterError | None]:
         """Carry out actions in order. Stop at the first action that fails, because later ones may depend on
-        it. Return how many succeeded, and the error of the one that failed."""
-        done = 0
+        it. Return the object that the decision is about as the actions left it, how many actions succeeded,
+        and the error of the one that failed."""
+        done, uid = 0, uid_of(obj)
         for action in actions:
             try:
-                self._carry_out(action)
+                if isinstance(action, AddFinalizer):
+                    obj = self._add_finalizer(obj, action.name)
+                else:
+                    self._carry_out(action)
             except ClusterError as error:
                 cause = CAUSES.get(type(error))
-                if cause and isinstance(action, Create | Put):
-                    refusal = Refusal(action.obj["kind"], str(error), cause, self._clock.now())
-                    self._cache.set_refusal(owner_uid, refusal.after(self._cache.refusal(owner_uid)))
-                return done, error
+                if cause and isinstance(action, Create | Put | AddFinalizer):
+                    kind = obj["kind"] if isinstance(action, AddFinalizer) else action.obj["kind"]
+                    refusal = Refusal(kind, str(error), cause, self._clock.now())
+                    self._cache.set_refusal(uid, refusal.after(self._cache.refusal(uid)))
+                return obj, done, error
             done += 1
-        self._cache.set_refusal(owner_uid, None)
-        return done, None
+        self._cache.set_refusal(uid, None)
+        return obj, done, None
 
-    def _carry_out(self, action: Action) -> None:
+    def _add_finalizer(self, obj: Object, name: str) -> Object:
+        """Add a finalizer, and return the object with its new version, over which the status is written."""
+        try:
+            obj = add_finalizer(self._cluster, obj, name)
+        except (ConflictError, NotFoundError):
+            self._refresh(Key.of(obj))
+            raise
+        self._cache.put(obj)
+        return obj
+
+    def _carry_out(self, action: Create | Put | Delete | LookUpEvents) -> None:
         match action:
             case Create(obj):
                 created = create_ours(self._cluster, obj)

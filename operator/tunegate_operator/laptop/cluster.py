@@ -119,6 +119,9 @@ class LocalCluster:
     def patch_status(self, key: Key, status: Object, resource_version: str) -> Object:
         return self._store.patch_status(key, status, resource_version)
 
+    def patch_finalizers(self, key: Key, finalizers: list[str], resource_version: str) -> Object:
+        return self._store.patch_finalizers(key, finalizers, resource_version)
+
     def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
         self._store.record_event(regarding, type, reason, message, count)
 

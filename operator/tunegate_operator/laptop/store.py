@@ -53,6 +53,7 @@ class ObjectStore:
 
     With a ``folder``, every change is written to disk before it is visible. If an object of a ``graceful``
     kind is deleted, it gets a deletionTimestamp and stays until :meth:`finalize`, like a pod in Kubernetes.
+    Any other object that is deleted stays until it has no finalizers.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class ObjectStore:
             obj = self._objects.get(key)
             if obj is None or uid_of(obj) != uid:
                 return
-            if key.kind in self._graceful:
+            if key.kind in self._graceful or obj["metadata"].get("finalizers"):
                 self._start_deletion(obj)
             else:
                 self._remove(key)
@@ -147,6 +148,16 @@ class ObjectStore:
             if key.kind in WITHOUT_STATUS:
                 raise NotFoundError(f"{key.kind} has no status")
             return wire(self._save({**old, "status": wire(status)}, "MODIFIED"))
+
+    def patch_finalizers(self, key: Key, finalizers: list[str], resource_version: str) -> Object:
+        with self._lock:
+            old = self._current(key, resource_version)
+            changed = wire(old | {"metadata": old["metadata"] | {"finalizers": finalizers}})
+            if finalizers or not is_being_deleted(old):
+                return wire(self._save(changed, "MODIFIED"))
+            self._remove(key)
+            self._collect_garbage()
+            return changed
 
     def record_event(self, regarding: Object, type: str, reason: str, message: str, count: int = 1) -> None:
         """Record an Event, see ``cluster.Cluster``. The last 200 Events are kept."""
@@ -213,7 +224,8 @@ class ObjectStore:
     def _start_deletion(self, obj: Object) -> None:
         if is_being_deleted(obj):
             return
-        grace = obj.get("spec", {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+        default = DEFAULT_GRACE_SECONDS if obj["kind"] == "Pod" else 0
+        grace = obj.get("spec", {}).get("terminationGracePeriodSeconds", default)
         # The timestamp has whole seconds. Round up, so that no pod gets less than its grace period.
         end = self._clock.now() + timedelta(seconds=grace, milliseconds=999)
         marks = {"deletionTimestamp": timestamp(end), "deletionGracePeriodSeconds": grace}
