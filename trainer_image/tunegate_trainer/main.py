@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             digest=parsed.digest,
             trackers=tuple(parsed.trackers.split(",")) if parsed.trackers else None,
             failure=parsed.failure,
+            deleted_job=parsed.deleted_job,
         ),
         is_primary=topology.is_primary(),
     )
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "--accepted-step", type=int, help="train: the step at which a person decided to continue"
     )
     parser.add_argument("--digest", help="publish, cleanup: the digest of the artifact that passed")
+    parser.add_argument("--deleted-job", help="cleanup: the uid of a deleted job, of which no file is kept")
     parser.add_argument("--trackers", help="track: the trackers, separated by commas; default: all")
     parser.add_argument("--failure", help="track: why the job failed, if it did")
     return parser

@@ -1,5 +1,6 @@
 """The cleanup role, run on a real folder."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from threading import Thread
@@ -93,6 +94,15 @@ def test_repeated_cleanup_changes_nothing(job: JobFolder) -> None:
     job.folder.rmdir()
     assert main(["cleanup"]) == ExitCode.OK
     assert not job.folder.exists()
+
+
+def test_cleanup_of_a_deleted_job_keeps_none_of_its_files(job: JobFolder) -> None:
+    (job.folder / "link").symlink_to(job.workspace / Workspace("other-job").job)
+    shutil.rmtree(job.root / "request")  # the garbage collector may have deleted it
+    assert main(["cleanup", "--attempt", "2", "--deleted-job", job.folder.name]) == ExitCode.OK
+    assert list(job.folder.iterdir()) == []
+    assert files(job.workspace / Workspace("other-job").job) == {"stages/sft/losses.jsonl"}
+    assert files(job.workspace / Workspace.models) == {"base/DONE"}
 
 
 def test_cleanup_removes_a_link_but_not_its_target(job: JobFolder) -> None:

@@ -45,6 +45,8 @@ class Options:
     """For the track role, the trackers to send to. None means all trackers of the job."""
     failure: str | None = None
     """For the track role, the reason why the job failed. None if it did not fail."""
+    deleted_job: str | None = None
+    """For the cleanup role, the uid of a job that was deleted. None if the job only ended."""
 
 
 class Trackers(Protocol):

@@ -1,8 +1,10 @@
-"""The cleanup role: remove a finished job's files from the volume, but keep the evidence of its verdict.
+"""The cleanup role: remove a finished job's files from the volume, but keep the evidence of its verdict. Of a
+job that was deleted, it removes all files.
 
 Kept in the job's folder: ``report.html``, ``evals/`` and ``gate/`` (every case with its output), the JSON
 files of ``data/`` (findings and digests), ``tracking/`` (runs of an offline tracker), and ``model/`` if the
-model passed its gates. Base models are kept too, because jobs share them.
+model passed its gates. Base models are kept too, because jobs share them. The folder of a deleted job stays,
+empty, because it is the only folder that the pod mounts.
 """
 
 import logging
@@ -12,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tunegate_api.contract import Outcome
+from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.files import DONE
 
@@ -20,10 +23,14 @@ logger = logging.getLogger(__name__)
 
 def run(context: Context) -> Outcome:
     """Remove the job's files that are not kept. ``context.options.digest`` is set if the model passed its
-    gates.
+    gates. The pod of a deleted job has no request, so ``context.options.deleted_job`` names the job.
 
     An interrupted cleanup can be retried. Raises OSError if a file cannot be removed.
     """
+    if context.options.deleted_job:
+        for path in _found(context.workspace / Workspace(context.options.deleted_job).job):
+            _remove(path)
+        return Outcome.COMPLETED
     paths = context.paths
     kept = {paths.report, paths.evals, paths.gate, paths.data, paths.tracking}
     kept |= {paths.model} if context.options.digest else set()
