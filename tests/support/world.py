@@ -324,9 +324,13 @@ class World:
 
     def moment(self) -> object:
         """Return a value that changes whenever the cluster, the volume or the time changes."""
-        acknowledged = sorted(name for name, sent in self._delivered.items() if _acknowledged(sent))
         reports = sorted((name, report.sequence) for name, report in self.outbox.items())
-        return self.cluster.newest_version(), self.clock.now(), reports, acknowledged, self.metrics_sender
+        version, now = self.cluster.newest_version(), self.clock.now()
+        return version, now, reports, self.acknowledged(), self.metrics_sender
+
+    def acknowledged(self) -> list[str]:
+        """Return the file names of the reports whose newest version the operator acknowledged."""
+        return sorted(name for name, sent in self._delivered.items() if _acknowledged(sent))
 
     def _hear(self, event: WatchEvent) -> None:
         if self._late is not None and event.obj["kind"] in self._late_kinds:

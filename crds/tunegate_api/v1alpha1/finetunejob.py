@@ -165,6 +165,10 @@ class Storage(ApiModel):
     persistent_volume_claim: Annotated[ObjectName, Field(examples=["tuning"])]
     """Name of a PersistentVolumeClaim in the same namespace. With `tunegate run`, a local folder is used
     instead."""
+    on_delete: Literal["Keep", "Delete"] | None = None
+    """What happens to the job's folder on the volume when the FineTuneJob is deleted. Keep: its files stay.
+    Delete: its pods are ended, then a pod removes its files, for at most an hour, and then the FineTuneJob
+    disappears. Published models and base models are kept. Defaults to Keep."""
 
 
 class PublishTarget(ApiModel):

@@ -10,6 +10,7 @@ from tunegate_api.plan import ModelPlan, Plan, TrainingParameters
 from tunegate_api.results import Results
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest, VerdictDecision
+from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import (
     GRACE_SECONDS,
     JobOwner,
@@ -20,6 +21,7 @@ from tunegate_operator.children.job import (
 )
 from tunegate_operator.children.pod_template import for_role
 from tunegate_operator.children.records import record_config_map
+from tunegate_operator.children.volumes import PodVolumes
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.finetunejob.volumes import pod_volumes
 from tunegate_operator.names import (
@@ -43,6 +45,8 @@ SAVE_BYTES_PER_SECOND = 100_000_000
 CHORE_SECONDS = {Role.CLEANUP: 3600, Role.REPORT: 600, Role.TRACK: 600}
 """Deadline in seconds of the small Jobs for cleanup, reports and trackers, including the wait for the pod.
 Report Jobs get ``startTimeoutSeconds`` in addition."""
+DELETION_ATTEMPT = 2
+"""Number of the cleanup Job of a job that is being deleted. That of the TTL has the number 1."""
 LAPTOP_TRACK_SECONDS = 30
 """Deadline in seconds of a track Job on a laptop. It is short, because a user waits for the command and can
 run the command again."""
@@ -122,6 +126,27 @@ def child_job(
         user_settings=for_role(wanted, role) if wanted else None,
     )
     return build_job(owner_of(job), step, attempt, needs, pods)
+
+
+def deletion_job(job: FineTuneJob, pods: PodSettings) -> Object:
+    """Build the Job that removes all files of a job that is being deleted.
+
+    Its pod mounts only the job's folder, and no request, because the garbage collector may have deleted the
+    request. It runs the operator's own trainer image: that of an earlier release does not know the argument.
+    """
+    meta, wanted = job.metadata, job.spec.pod_template
+    volumes = PodVolumes()
+    volumes.add_workspace(job.spec.storage.persistent_volume_claim, {Workspace(meta.uid).job: True})
+    needs = PodNeeds(
+        image=pods.image,
+        volumes=volumes,
+        args=("--deleted-job", meta.uid),
+        resources=_resources(job, Role.CLEANUP),
+        grace_seconds=grace_seconds(job, Step(Role.CLEANUP), None),
+        deadline_seconds=CHORE_SECONDS[Role.CLEANUP],
+        user_settings=for_role(wanted, Role.CLEANUP) if wanted else None,
+    )
+    return build_job(owner_of(job), Step(Role.CLEANUP), DELETION_ATTEMPT, needs, pods)
 
 
 def _decision_variable(decision: VerdictDecision, pods: PodSettings) -> Object:

@@ -14,11 +14,13 @@ from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Action, Agenda, Create, Decision, Event, View, parse_status
 from tunegate_operator.engine.internal_errors import has_internal_error
+from tunegate_operator.engine.objects import is_being_deleted
 from tunegate_operator.engine.owners import controlling_owner
 from tunegate_operator.engine.problems import problems_of
 from tunegate_operator.finetunejob.absorb import measured_baselines
 from tunegate_operator.finetunejob.conditions import with_conditions, with_hold, with_refused_spec
 from tunegate_operator.finetunejob.decide import decide
+from tunegate_operator.finetunejob.deletion import decide_deletion, has_finalizer, with_finalizer
 from tunegate_operator.finetunejob.draft import Draft, Run
 from tunegate_operator.finetunejob.events import events_between
 from tunegate_operator.finetunejob.lifecycle import with_lifecycle
@@ -50,7 +52,9 @@ class FineTuneJobController:
 
     def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
         """Return the decision about one FineTuneJob; None if there is nothing to do."""
-        if "deletionTimestamp" in obj["metadata"] or _is_done(obj, view):
+        if is_being_deleted(obj):
+            return decide_deletion(obj, view, now, self._pods) if has_finalizer(obj) else None
+        if _is_done(obj, view):
             return None
         old, name = parse_status(obj, FineTuneJobStatus), self._command_arguments(obj)
         if old.phase is not None and old.phase.is_final:
@@ -70,7 +74,7 @@ class FineTuneJobController:
         new = below_size_limit(with_lifecycle(new, now, publishes=bool(observed.job.spec.publish)))
         return Decision(
             status=new.to_wire(),
-            actions=tuple(draft.agenda.actions),
+            actions=with_finalizer(draft.agenda.actions, obj, observed.job),
             events=events_between(name, old, new),
             warnings=(
                 *_about_ignored_jobs(observed.ignored_jobs),

@@ -114,7 +114,7 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
     names = {g.name for g in job.spec.gates} | {g.name for s in job.spec.stages for g in s.gates or []}
     gates = {name: view.parsed(Key("EvalGate", meta.namespace, name), _gate) for name in sorted(names)}
     config_maps = input_config_maps(job.spec, [g.spec for g in gates.values() if g])
-    children, ignored_jobs = observe_children(obj, view, _steps(job))
+    children, ignored_jobs = observe_children(obj, view, steps_of(job))
     owner = owner_of(job)
     plan = read_record(view, owner, plan_name(meta.name, meta.uid), PLAN_KEY, Plan)
     review = _review(view, job, plan) if job.spec.data.quality else None
@@ -143,11 +143,11 @@ def observe(obj: Object, view: View, required_gates: tuple[str, ...] = ()) -> Ob
         reports=tuple(Report.model_validate(report) for report in view.reports(meta.uid)),
         required_gates=read_required_gates(view, meta.namespace, required_gates) if may_start else NOT_READ,
         refusal=view.refusal(meta.uid),
-        has_pods=job.status.tracking is not None and _has_pods(meta.namespace, meta.name, view),
+        has_pods=job.status.tracking is not None and has_pods(meta.namespace, meta.name, view),
     )
 
 
-def _steps(job: FineTuneJob) -> dict[Step, int]:
+def steps_of(job: FineTuneJob) -> dict[Step, int]:
     """Return each step that a job may have, with the number of its pods that run at the same time."""
     steps = [Step(Role.TRAIN, stage.name) for stage in job.spec.stages]
     steps += [Step(role) for role in Role if role is not Role.TRAIN]
@@ -170,7 +170,7 @@ def _scores(view: View, job: FineTuneJob) -> list[Key]:
     return sorted(view.referrers(Key("FineTuneJob", meta.namespace, meta.name), "ConfigMap"))
 
 
-def _has_pods(namespace: str, name: str, view: View) -> bool:
+def has_pods(namespace: str, name: str, view: View) -> bool:
     """Whether any pod of the FineTuneJob ``name`` is still running or pending."""
     pods = view.referrers(Key("FineTuneJob", namespace, name), "Pod")
     return any(pod and not is_terminal(pod) for pod in map(view.get, pods))

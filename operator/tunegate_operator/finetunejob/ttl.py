@@ -82,5 +82,9 @@ def _record(run: Run, result: str, message: str) -> None:
 def _record_failure(run: Run, reason: str, why: str) -> None:
     """Record in status that files remain, where they are, and why they were not removed."""
     job = run.observed.job
-    folder, claim = Workspace(job.metadata.uid).job, job.spec.storage.persistent_volume_claim
-    _record(run, reason, f"files remain in the folder {folder} on the claim {claim}: {why}")
+    _record(run, reason, files_remain(job.metadata.uid, job.spec.storage.persistent_volume_claim, why))
+
+
+def files_remain(uid: str, claim: str, why: str) -> str:
+    """Return a message that files of the job ``uid`` remain on a claim, and why."""
+    return f"files remain in the folder {Workspace(uid).job} on the claim {claim}: {why}"
