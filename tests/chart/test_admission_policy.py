@@ -104,7 +104,7 @@ def test_policies_have_no_type_warnings(admin: client.ApiClient) -> None:
     def checked() -> list[Any]:
         ours = registered.list_validating_admission_policy(label_selector="app.kubernetes.io/name=tunegate")
         statuses = [policy.status for policy in ours.items]
-        assert len(statuses) == 10
+        assert len(statuses) == 11
         assert all(status and status.type_checking for status in statuses)
         return statuses
 

@@ -161,6 +161,17 @@ def test_job_does_not_start_while_the_operator_may_not_add_the_finalizer():
     assert finalizers(world) == [FILES_FINALIZER]
 
 
+def test_finalizer_that_a_user_added_removes_no_files():
+    world = new_world(on_delete="Keep")
+    world.run()
+    held = world.job()["metadata"]["resourceVersion"]
+    world.cluster.as_user.patch_finalizers(JOB, [FILES_FINALIZER], held)
+    world.settle()
+    delete(world)
+    assert is_gone(world)
+    assert not cleaned(world)
+
+
 # Removing the files
 
 

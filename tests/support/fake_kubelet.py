@@ -97,12 +97,15 @@ class FakePod:
         self._pod = pod
         self.labels = pod.metadata.labels or {}
         environment = {e.name: e.value for e in pod.spec.containers[0].env or []}
-        self._url = environment[REPORT_URL_VARIABLE]
-        self._authority = environment[REPORT_CA_VARIABLE]
-        self.job_uid = urlsplit(self._url).path.split("/")[3]
+        self._url = environment.get(REPORT_URL_VARIABLE, "")  # cleanup pods send no reports
+        self._authority = environment.get(REPORT_CA_VARIABLE, "")
         self.args: list[str] = pod.spec.containers[0].args
         self._started = _now()
         self._token = ""
+
+    @property
+    def job_uid(self) -> str:
+        return urlsplit(self._url).path.split("/")[3]
 
     @property
     def role(self) -> Role:
@@ -217,6 +220,8 @@ class FakeKubelet:
     def run_role(self, pod: FakePod) -> Outcome:
         sequence = itertools.count(1)
         match pod.role:
+            case Role.CLEANUP:
+                return Outcome.COMPLETED
             case Role.DATA:
                 content: dict[str, Any] = {"plan": plan_for(pod.job_uid, review=self.script_of(pod).sample)}
             case Role.TRAIN:

@@ -114,6 +114,8 @@ def _release(obj: Object, view: View, agenda: Agenda, pods: PodSettings) -> Rele
         job = FineTuneJob.model_validate(obj | {"status": {}})
     except ValidationError:
         return Release("this version of the operator does not understand the spec")
+    if job.spec.storage.on_delete != "Delete":  # somebody else added the finalizer
+        return Release()
     return remove_files(_observe(obj, job, view), agenda, pods)
 
 
