@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.command import Command
 from tunegate_api.contract import sha256_text
@@ -123,6 +124,36 @@ def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
     assert "ConfigMap rows exists and it is immutable" in result.stdout
     assert "Traceback" not in result.stdout
     assert quick("run", "manifests", "--again").returncode == 0
+
+
+@pytest.mark.parametrize("on_delete", ["Delete", "Keep"])
+def test_again_option_removes_the_files_of_the_earlier_run_only_if_asked_to(quick, on_delete):
+    quick.write(NOWHERE, storage={"persistentVolumeClaim": "tuning", "onDelete": on_delete})
+    assert quick("run", "manifests").returncode == 0
+    jobs = quick.runs / "volumes" / "tuning" / "tunegate" / "jobs"
+    (earlier,) = jobs.iterdir()
+    assert (earlier / "report.html").exists()
+    result = quick("run", "manifests", "--again")
+    assert result.returncode == 0, result.stdout
+    assert bool([*earlier.iterdir()]) is (on_delete == "Keep")
+    (new,) = set(jobs.iterdir()) - {earlier}
+    assert (new / "report.html").exists()
+    assert quick.status()["phase"] == "Succeeded"
+
+
+def test_deletion_that_was_interrupted_is_completed_by_the_next_run(quick):
+    quick.write(NOWHERE, storage={"persistentVolumeClaim": "tuning", "onDelete": "Delete"})
+    assert quick("run", "manifests").returncode == 0
+    before = uid(quick)
+    file = quick.runs / ".cluster" / "objects" / "FineTuneJob" / "default" / "orders.yaml"
+    job = yaml.safe_load(file.read_text())
+    job["metadata"]["deletionTimestamp"] = job["metadata"]["creationTimestamp"]
+    file.write_text(yaml.safe_dump(job))
+    (earlier,) = (quick.runs / "volumes" / "tuning" / "tunegate" / "jobs").iterdir()
+    result = quick("run", "manifests")
+    assert result.returncode == 0, result.stdout
+    assert uid(quick) != before
+    assert [*earlier.iterdir()] == []
 
 
 @pytest.mark.parametrize("options", [[], ["--again"]])

@@ -30,7 +30,7 @@ from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Controller, Decision, View
-from tunegate_operator.engine.objects import is_finished
+from tunegate_operator.engine.objects import is_being_deleted, is_finished
 from tunegate_operator.engine.owners import owner_uids
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
@@ -149,8 +149,7 @@ class Laptop:
         objects = in_laptop_namespace(obj for project in projects for obj in project.objects)
         self._refuse(objects, again=again)
         links = plan_links(self._volumes, projects)
-        if again:
-            self._delete(job_names(objects))
+        self._delete(job_names(objects), again=again)
         for obj in objects:
             self._apply_one(obj)
         make_links(links)
@@ -287,19 +286,26 @@ class Laptop:
         label = f"{obj['kind']} {obj['metadata']['name']}"
         return [job["metadata"]["name"] for job in jobs if label in inputs_of(job, objects)]
 
-    def _delete(self, names: list[str]) -> None:
+    def _delete(self, names: list[str], *, again: bool) -> None:
         """Delete FineTuneJobs with all objects that they own, and their folders in ``runs``. Their files on
-        volumes are kept."""
+        volumes are kept, except with ``storage.onDelete: Delete``. Without ``again``, do this only for jobs
+        whose deletion an earlier command began."""
         jobs = [job for job in self._list("FineTuneJob") if job["metadata"]["name"] in names]
+        jobs = [job for job in jobs if again or is_being_deleted(job)]
         for job in jobs:
             self._cluster.delete(Key.of(job), job["metadata"]["uid"])
-        while any(
-            self._pods(job["metadata"]["uid"]) for job in jobs
-        ):  # each is killed after its grace period
+        while any(self._is_there(job) for job in jobs):
             self._cluster.step()
+            self._reconciler.run_ready()
             self._cluster.wait(0.1)
         for job in jobs:
             shutil.rmtree(self.runs / job["metadata"]["name"], ignore_errors=True)
+
+    def _is_there(self, job: Object) -> bool:
+        """Return whether a deleted job or its pods, which are killed after their grace period, still
+        exist."""
+        uid, current = job["metadata"]["uid"], self._cluster.get(Key.of(job))
+        return (current is not None and current["metadata"]["uid"] == uid) or bool(self._pods(uid))
 
     def _apply_one(self, obj: Object) -> None:
         key = Key.of(obj)

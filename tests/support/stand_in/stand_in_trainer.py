@@ -24,6 +24,10 @@ from tunegate_api.v1alpha1.finetunejob_status import Progress
 from tunegate_api.workspace import Workspace
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])
+if "--deleted-job" in sys.argv:  # this pod has no request
+    for path in (ROOT / "workspace" / Workspace(sys.argv[sys.argv.index("--deleted-job") + 1]).job).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sys.exit(0)
 REQUEST = Request.model_validate_json((ROOT / "request" / "request.json").read_text())
 ROLE = Role(sys.argv[1])
 STAGE = sys.argv[sys.argv.index("--stage") + 1] if ROLE is Role.TRAIN else None
