@@ -193,6 +193,18 @@ def test_deleted_job_disappears_after_its_files_are_removed():
     assert world.jobs() == []
 
 
+def test_job_does_not_start_from_a_job_that_is_being_deleted():
+    world = ended()
+    delete(world)
+    later = make_job("later").with_spec(model={"startFrom": "orders"})
+    world.apply(later.obj())
+    world.settle()
+    assert not [name for name in world.jobs() if name.startswith("later-")]
+    assert world.status("later").phase is Phase.PENDING
+    assert "orders" in world.status("later").message
+    assert world.status("later").request is None
+
+
 def test_training_ends_before_files_are_removed():
     world = new_world()
     world.until_checkpoint()

@@ -17,6 +17,7 @@ from tunegate_operator.children.pod_status import is_terminal
 from tunegate_operator.children.records import UnreadableRecordError, read_record
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Refusal, View
+from tunegate_operator.engine.objects import is_being_deleted
 from tunegate_operator.finetunejob.build import grace_seconds, node_count, owner_of
 from tunegate_operator.finetunejob.recorded_request import read_request
 from tunegate_operator.finetunejob.required_gates import NOT_READ, RequiredGates, read_required_gates
@@ -54,8 +55,8 @@ class ObservedJob:
     """The gates that the spec names; None for a gate that does not exist or has an invalid spec."""
     missing_config_maps: tuple[str, ...]
     start_from: EarlierJob | None
-    """The job in ``model.startFrom``; None if the spec names no job, or the job does not exist or is
-    invalid."""
+    """The job in ``model.startFrom``; None if the spec names no job, or the job does not exist, is being
+    deleted, or is invalid."""
     request: Request | None
     """The recorded request; None before the job has started."""
     request_sha256: Sha256 | None
@@ -197,15 +198,15 @@ def is_ready(gate: EvalGate) -> bool:
 
 
 def _earlier_job(view: View, job: FineTuneJob) -> EarlierJob | None:
-    """Return the job in ``model.startFrom``; None if the spec names no job, or the job does not exist or is
-    invalid."""
+    """Return the job in ``model.startFrom``; None if the spec names no job, or the job does not exist, is
+    being deleted, or is invalid."""
     name, namespace = job.spec.model.start_from, job.metadata.namespace
     found = view.get(Key("FineTuneJob", namespace, name)) if name else None
-    try:
-        earlier = FineTuneJob.model_validate(found) if found else None
-    except ValidationError:
+    if found is None or is_being_deleted(found):  # its files may be removed at any moment
         return None
-    if earlier is None:
+    try:
+        earlier = FineTuneJob.model_validate(found)
+    except ValidationError:
         return None
     meta = earlier.metadata
     try:
