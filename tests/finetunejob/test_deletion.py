@@ -221,6 +221,25 @@ def test_training_ends_before_files_are_removed():
     assert warnings(world) == []
 
 
+def test_pod_that_is_reported_after_the_deletion_of_its_job_is_awaited():
+    world = new_world()
+    world.until_job("train")
+    world.cluster.stop_pods_slowly()
+    with world.late_children("Pod"):
+        world.tick()
+        delete(world)
+        assert world.jobs() == ["orders-data-" + uid_of(world.job())[:5] + "-1"], (
+            "the training Job is deleted"
+        )
+    for _ in range(3):
+        world.advance(10)
+        assert world.active_jobs() == [], "the pod still writes"
+    (pod,) = (p for p in world.cluster.as_user.list_objects("Pod") if "-train-" in p["metadata"]["name"])
+    world.cluster.finalize(Key.of(pod), uid_of(pod))
+    world.advance(10)
+    cleanup_job(world)
+
+
 def test_restarted_operator_finds_that_a_pod_of_a_deleted_job_ended():
     world = new_world()
     world.until_checkpoint()
@@ -285,7 +304,7 @@ def test_foreground_deletion_ends_children_before_files_are_removed():
     world.settle()
     assert world.jobs() == []
     world.cluster.as_user.patch_finalizers(JOB, ours, world.job()["metadata"]["resourceVersion"])
-    world.settle()
+    world.advance(11)
     cleanup_job(world)
     until_gone(world)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.children.failures import classify
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child, ChildState, observe_children
@@ -42,8 +43,14 @@ START_TIMEOUT = timedelta(minutes=10)
 POLL = timedelta(seconds=10)
 """Pause between two looks at the pods of a deleted job. After a restart of the operator, the end of a pod
 whose Job was deleted before leads to no decision."""
+WATCH_LAG = timedelta(seconds=10)
+"""Pause before the files of a job that had not ended are removed. A watch may report a new pod later than
+another watch reports the deletion of the pod's Job."""
 _CLAIM_IS_GONE = r'persistentvolumeclaim "{}" (not found|is being deleted|bound to non-existent)'
 """Matches the message of the scheduler about a claim that no pod can mount any more."""
+
+
+_FINAL = tuple(phase.value for phase in Phase if phase.is_final)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class DeletedJob:
 
     job: FineTuneJob
     deleted: datetime
+    has_ended: bool
+    """Whether the job had ended before it was deleted."""
     is_namespace_deleted: bool
     is_awaiting_collector: bool
     """Whether the garbage collector is still deleting or releasing the job's children. It would delete a new
@@ -126,6 +135,7 @@ def _observe(obj: Object, job: FineTuneJob, view: View) -> DeletedJob:
     return DeletedJob(
         job=job,
         deleted=moment(obj["metadata"]["deletionTimestamp"]),
+        has_ended=(obj.get("status") or {}).get("phase") in _FINAL,
         is_namespace_deleted=_is_namespace_deleted(view, meta.namespace),
         is_awaiting_collector=any(f in COLLECTOR_FINALIZERS for f in obj["metadata"]["finalizers"]),
         children=children,
@@ -161,7 +171,8 @@ def remove_files(deleted: DeletedJob, agenda: Agenda, pods: PodSettings) -> Rele
     if deleted.is_awaiting_collector:
         return None
     active = [child for child in deleted.children if child.state is ChildState.ACTIVE]
-    if active or deleted.has_pods:
+    is_too_early = not deleted.has_ended and agenda.now < deleted.deleted + WATCH_LAG
+    if active or deleted.has_pods or is_too_early:
         agenda.actions += [Delete(child.key, child.uid) for child in active if not child.deleting]
         agenda.look_again_at(agenda.now + POLL)
     else:
