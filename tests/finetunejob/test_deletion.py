@@ -328,6 +328,8 @@ def test_failed_removal_is_reported_and_the_job_disappears():
     uid = delete(world)
     until_gone(world)
     assert warnings(world) == remain(uid, "the volume cannot be written")
+    last = [write.verb for write in world.cluster.writes[-2:]]
+    assert last == ["event", "finalizers"], "a crash must not lose the event"
 
 
 @pytest.mark.parametrize(
@@ -476,6 +478,20 @@ def test_every_write_of_a_deletion_is_retried():
         world.advance(1)
         until_gone(world)
         assert cleaned(world)
+
+
+def test_job_stays_while_the_operator_may_not_remove_the_finalizer():
+    world = ended(Script(exits={"cleanup": [(16, "the volume cannot be written")] * 4}))
+    world.cluster.forbid("finalizers", 'User "tunegate" cannot patch resource "finetunejobs": is forbidden')
+    uid = delete(world)
+    for _ in range(20):
+        world.settle()
+        world.tick()
+    assert finalizers(world) == [FILES_FINALIZER]
+    assert warnings(world) == remain(uid, "the volume cannot be written"), "the event is not repeated"
+    world.cluster.forbid("finalizers", None)
+    world.advance(1000)
+    assert is_gone(world)
 
 
 def test_conflicting_change_of_finalizers_is_retried():
