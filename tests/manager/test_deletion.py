@@ -30,11 +30,19 @@ class PausedKubelet(FakeKubelet):
     def __init__(self, api: client.ApiClient, address: Address) -> None:
         super().__init__(api, address)
         self.may_train = threading.Event()
+        self.unschedulable = ""
+        """Why cleanup pods cannot be scheduled; empty if they can."""
 
     def run_role(self, pod: FakePod) -> Outcome:
         if pod.role is Role.TRAIN:
             assert self.may_train.wait(120)
         return super().run_role(pod)
+
+    def run_pod(self, pod: FakePod) -> None:
+        if pod.role is Role.CLEANUP and self.unschedulable:
+            pod.hold(self.unschedulable)
+        else:
+            super().run_pod(pod)
 
     def roles(self) -> list[Role]:
         """Return the roles of all pods, in the order in which they were seen."""
@@ -102,6 +110,19 @@ def test_deleted_job_disappears_after_its_files_are_removed(
         assert cleanup.args == ["cleanup", "--attempt", "2", "--deleted-job", uid]
         eventually(lambda: not children(team), seconds=60, what="all children are deleted")
     assert warnings(team) == []
+
+
+def test_job_whose_claim_is_missing_can_be_deleted(server, team, kubelet, tmp_path):
+    kubelet.may_train.set()
+    kubelet.unschedulable = 'persistentvolumeclaim "tuning" not found'
+    with operator(server, tmp_path / "operator.log"), kubelet.running():
+        uid = apply(team, DELETE)["metadata"]["uid"]
+        team.wait_for("Succeeded", "Failed")
+        delete(team, "Background")
+        eventually(lambda: is_gone(team), seconds=60, what="the job has disappeared")
+        eventually(lambda: not children(team), seconds=60, what="all children are deleted")
+    where = f"files remain in the folder tunegate/jobs/{uid} on the claim tuning"
+    assert warnings(team) == [f"{where}: cleanup: {kubelet.unschedulable}"]
 
 
 def test_namespace_with_such_a_job_can_be_deleted(server, team, kubelet, tmp_path):

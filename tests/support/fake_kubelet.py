@@ -115,6 +115,11 @@ class FakePod:
         state = {"running": {"startedAt": self._started}}
         self._patch({"phase": "Running", "startTime": self._started, **_container(state)})
 
+    def hold(self, message: str) -> None:
+        """Set the condition that a scheduler sets if it finds no node."""
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self._patch({"phase": "Pending", "conditions": [condition]})
+
     def finish(self, exit_code: int = 0, outcome: Outcome = Outcome.COMPLETED) -> None:
         message = Termination(exit_code=exit_code, outcome=outcome).model_dump_json(by_alias=True)
         ended = {
