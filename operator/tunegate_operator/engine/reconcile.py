@@ -13,16 +13,13 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tunegate_api.v1alpha1.reasons import Reason
-from tunegate_operator.engine.apply import apply, create_ours
+from tunegate_operator.engine.actions import Actions
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
-    AlreadyExistsError,
     Cluster,
     ClusterError,
     ConflictError,
-    ForbiddenError,
-    InvalidError,
     Key,
     NotFoundError,
     Object,
@@ -34,23 +31,15 @@ from tunegate_operator.engine.cluster import (
     WatchEvent,
 )
 from tunegate_operator.engine.controller import (
-    Action,
-    AddFinalizer,
-    Cause,
     Controller,
-    Create,
     Decision,
-    Delete,
     Event,
-    EventsAbout,
     LookUpEvents,
-    Put,
-    Refusal,
     UnreadableStatusError,
 )
 from tunegate_operator.engine.decision_log import log_decision
 from tunegate_operator.engine.event_limit import EventLimit
-from tunegate_operator.engine.finalizers import add_finalizer, remove_finalizer
+from tunegate_operator.engine.finalizers import remove_finalizer
 from tunegate_operator.engine.internal_errors import InternalErrors, without_internal_error
 from tunegate_operator.engine.objects import uid_of, wire
 from tunegate_operator.engine.progress import is_progress_only
@@ -67,15 +56,6 @@ IDLE_SECONDS = 0.5
 """Seconds between two checks of an idle worker whether it should stop."""
 CHILD_KINDS = ("ConfigMap", "Job", "Pod")
 """Kinds that are listed before their owners, so that the first decision about an owner sees its children."""
-CAUSES: dict[type[ClusterError], Cause] = {
-    AlreadyExistsError: "Taken",
-    ForbiddenError: "Forbidden",
-    TerminatingError: "Forbidden",
-    InvalidError: "Invalid",
-    UnavailableError: "Unavailable",
-}
-"""Errors that are stored, with their cause, for the next decision. After any other error, the reconciliation
-is only retried."""
 OUTAGES = (ClusterError, UnavailableError, RequestRefusedError, UnauthorizedError, UnknownKindError)
 """Errors that do not depend on the object: no answer, HTTP 5xx, too many requests (HTTP 429), or a request
 that is refused whatever its content."""
@@ -114,6 +94,7 @@ class Reconciler:
         self._internal_errors = InternalErrors(cluster, cache, clock, self._record_event)
         self._unread = UnreadChanges(cache, cluster.get)
         self._kinds = (*CHILD_KINDS, *self._controllers)
+        self._actions = Actions(cluster, cache, clock, self._kinds)
         self._status_written: dict[str, float] = {}
         self._event_limit = EventLimit()
         self._logged_failures: dict[Key, str] = {}
@@ -250,12 +231,7 @@ class Reconciler:
 
     def _reconcile(self, key: Key) -> float | None:
         """Reconcile one object. Returns the seconds until the next reconciliation, or None."""
-        if key in self._unread:
-            change = self._unread.read(key)
-            if change is None:  # the watch reports the deletion
-                return None
-            self._take_in(change, but=key)
-        obj = self._cache.get(key)
+        obj = self._get(key)
         if obj is None:
             return None
         reports = self._cache.reports(uid_of(obj))
@@ -265,7 +241,7 @@ class Reconciler:
             self._cache.report_store.forget(uid_of(obj))
             return None
         decision = replace(decision, status=without_internal_error(decision.status))
-        obj, done, failure = self._act(obj, decision.actions)
+        obj, done, failure = self._actions.carry_out(obj, decision.actions)
         throttled = None
         if done >= decision.needed_actions:
             throttled = self._write_status(key, obj, decision)
@@ -289,66 +265,14 @@ class Reconciler:
             return 0
         return min((s for s in (decision.requeue_after, throttled) if s is not None), default=None)
 
-    def _act(self, obj: Object, actions: Iterable[Action]) -> tuple[Object, int, ClusterError | None]:
-        """Carry out actions in order. Stop at the first action that fails, because later ones may depend on
-        it. Return the object that the decision is about as the actions left it, how many actions succeeded,
-        and the error of the one that failed."""
-        done, uid = 0, uid_of(obj)
-        for action in actions:
-            try:
-                if isinstance(action, AddFinalizer):
-                    obj = self._add_finalizer(obj, action.name)
-                else:
-                    self._carry_out(action)
-            except ClusterError as error:
-                cause = CAUSES.get(type(error))
-                if cause and isinstance(action, Create | Put | AddFinalizer):
-                    kind = obj["kind"] if isinstance(action, AddFinalizer) else action.obj["kind"]
-                    refusal = Refusal(kind, str(error), cause, self._clock.now())
-                    self._cache.set_refusal(uid, refusal.after(self._cache.refusal(uid)))
-                return obj, done, error
-            done += 1
-        self._cache.set_refusal(uid, None)
-        return obj, done, None
-
-    def _add_finalizer(self, obj: Object, name: str) -> Object:
-        """Add a finalizer, and return the object with its new version, over which the status is written."""
-        try:
-            obj = add_finalizer(self._cluster, obj, name)
-        except (ConflictError, NotFoundError):
-            self._refresh(Key.of(obj))
-            raise
-        self._cache.put(obj)
-        return obj
-
-    def _carry_out(self, action: Create | Put | Delete | LookUpEvents) -> None:
-        match action:
-            case Create(obj):
-                created = create_ours(self._cluster, obj)
-                if obj["kind"] in self._kinds:  # other kinds are not watched: they would become stale
-                    self._cache.put(created)
-                if created.get("data") != obj.get("data"):  # the decision did not know this record
-                    raise ConflictError(f"{obj['kind']} {obj['metadata']['name']} has other content")
-            case Put(obj):
-                key = Key.of(obj)
-                try:
-                    self._cache.put(apply(self._cluster, obj, self._cache.get(key)))
-                except (ConflictError, NotFoundError):
-                    self._refresh(key)
-                    raise
-            case Delete(key, uid):
-                self._cluster.delete(key, uid)
-            case LookUpEvents(namespace, uid):
-                self._look_up_events(namespace, uid)
-
-    def _look_up_events(self, namespace: str, uid: str) -> None:
-        """List the Events about an object, and store them. If this fails, store that there are no Events."""
-        found: list[Object] = []
-        try:
-            found = self._cluster.list_events(namespace, uid)
-        except ClusterError as error:
-            logger.warning("the events about %s cannot be listed: %s", uid, error)
-        self._cache.set_events(uid, EventsAbout(self._clock.now(), tuple(found)))
+    def _get(self, key: Key) -> Object | None:
+        """Return an object, or None. If a watch reported a change without the content, read it first."""
+        if key in self._unread:
+            change = self._unread.read(key)
+            if change is None:  # the watch reports the deletion
+                return None
+            self._take_in(change, but=key)
+        return self._cache.get(key)
 
     def _write_status(self, key: Key, obj: Object, decision: Decision) -> float | None:
         """Write the status if it differs, then record the events.
@@ -371,7 +295,7 @@ class Reconciler:
             self._cache.remove(uid)
             return None
         except ConflictError:
-            self._refresh(key)
+            self._actions.refresh(key)
             raise
         self._cache.put(written)
         self._status_written[uid] = self._clock.monotonic()
@@ -379,14 +303,6 @@ class Reconciler:
         for event in decision.events:
             self._record_event(written, event)
         return None
-
-    def _refresh(self, key: Key) -> None:
-        """Update the cached object from the cluster, because the watch has not delivered its latest state."""
-        held, current = self._cache.uid_at(key), self._cluster.get(key)
-        if current:
-            self._cache.put(current)
-        elif held:
-            self._cache.remove(held)
 
     def _record_event(self, obj: Object, event: Event) -> None:
         """Record an event, unless it is a repeat that must wait. If this fails, log it: the occurrences are

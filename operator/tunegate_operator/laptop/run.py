@@ -30,7 +30,7 @@ from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import Controller, Decision, View
-from tunegate_operator.engine.objects import is_being_deleted, is_finished
+from tunegate_operator.engine.objects import is_being_deleted, is_finished, uid_of
 from tunegate_operator.engine.owners import owner_uids
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
@@ -294,18 +294,13 @@ class Laptop:
         jobs = [job for job in jobs if again or is_being_deleted(job)]
         for job in jobs:
             self._cluster.delete(Key.of(job), job["metadata"]["uid"])
-        while any(self._is_there(job) for job in jobs):
+        uids = set(map(uid_of, jobs))  # pods are killed after their grace period
+        while uids & set(map(uid_of, self._list("FineTuneJob"))) or any(map(self._pods, uids)):
             self._cluster.step()
             self._reconciler.run_ready()
             self._cluster.wait(0.1)
         for job in jobs:
             shutil.rmtree(self.runs / job["metadata"]["name"], ignore_errors=True)
-
-    def _is_there(self, job: Object) -> bool:
-        """Return whether a deleted job or its pods, which are killed after their grace period, still
-        exist."""
-        uid, current = job["metadata"]["uid"], self._cluster.get(Key.of(job))
-        return (current is not None and current["metadata"]["uid"] == uid) or bool(self._pods(uid))
 
     def _apply_one(self, obj: Object) -> None:
         key = Key.of(obj)
