@@ -67,7 +67,7 @@ test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs d
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
 
 .PHONY: test-slow
-test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many processes or rows (9 minutes)
+test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many processes or rows (12 minutes)
 	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: stories
@@ -116,6 +116,7 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.schema.crd --check
 	$(BIN)/python tools/api_docs.py --check
 	$(BIN)/python tools/refused_page.py --check
+	$(BIN)/python tools/families_page.py --check
 	$(BIN)/python tools/chart.py --check
 	$(BIN)/python -m examples.quickstart.generate --check
 	$(BIN)/python -m examples.dpo-after-sft.replies --check
@@ -134,6 +135,7 @@ generate: $(STAMP) ## Regenerate files: CRDs, their copies in the chart, API pag
 	$(BIN)/python -m tunegate_api.schema.crd
 	$(BIN)/python tools/api_docs.py
 	$(BIN)/python tools/refused_page.py
+	$(BIN)/python tools/families_page.py
 	$(BIN)/python tools/chart.py
 	$(BIN)/python -m examples.quickstart.generate
 	$(BIN)/python -m examples.dpo-after-sft.replies

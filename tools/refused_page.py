@@ -4,7 +4,6 @@ Tests with a real API server record the answers (``make test-cluster``), so this
 ``--check`` writes nothing, and fails if the page is out of date.
 """
 
-import difflib
 import json
 import pathlib
 import re
@@ -15,7 +14,9 @@ from typing import Any
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from tools.generated_page import write_or_check  # noqa: E402
 
 from support.wrong_manifests import (  # type: ignore[import-not-found] # noqa: E402 - mypy knows no tests
     EDITS,
@@ -158,17 +159,9 @@ def _shorten_runs(text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page. With ``--check``, print how the page differs instead, and return 1 if it differs."""
-    new, old = page(), PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if "--check" not in arguments:
-        PAGE.write_text(new, encoding="utf-8")
-    elif new != old:
-        lines = difflib.unified_diff(
-            old.splitlines(True), new.splitlines(True), "refused.md (committed)", "refused.md"
-        )
-        print("".join(lines), end="")
-        print("The table or the answers changed: run `python tools/refused_page.py`.", file=sys.stderr)
-        return 1
-    return 0
+    return write_or_check(
+        PAGE, page(), arguments, "The table or the answers changed: run `python tools/refused_page.py`."
+    )
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def save_multimodal_model(folder: Path, family: str) -> Path:
         "num_key_value_heads": 2,
         "head_dim": 16,
         "max_position_embeddings": 512,
+        "initializer_range": 0.2,
         **special,
     }
     config = FAMILIES[family](text, len(tokenizer))

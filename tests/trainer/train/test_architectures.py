@@ -196,17 +196,6 @@ def test_model_whose_examples_affect_each_other_is_detected_by_losses(opt, caplo
     assert "an example's loss changes by" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["opt", "lfm2"])
-def test_loss_of_an_example_equals_the_loss_that_the_model_returns(name, request):
-    model = load_base(request.getfixturevalue(name), "float32", CPU)
-    compute_singly(model)
-    examples = tokenize_rows(load_tokenizer(request.getfixturevalue(name)), rows("train", 3), 128)
-    losses, numbers, _ = token_losses(model, flatten(examples))
-    for number, one in enumerate(examples):
-        alone = model(input_ids=torch.tensor([one["input_ids"]]), labels=torch.tensor([one["labels"]])).loss
-        assert losses[numbers == number].mean().item() == pytest.approx(alone.item(), rel=1e-5)
-
-
 def test_separate_passes_give_the_same_losses_as_a_packed_pass(tiny_model):
     examples = tokenize_rows(load_tokenizer(tiny_model), rows("train", 3), 128)
     model = load_base(tiny_model, "float32", CPU)

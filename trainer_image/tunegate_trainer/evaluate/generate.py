@@ -112,27 +112,9 @@ def _generate(
     stops: Sequence[int] | None,
 ) -> list[list[Output]]:
     """Return one answer to each prompt by each decoder. With continuous batching, decoding is greedy."""
-    token_ids = [encode(tokenizer, prompt) for prompt in prompts]
-    total = len(prompts)
-    context = context_length(model.config)
-    fitting = [i for i in range(total) if len(token_ids[i]) < context]
-    order = sorted(fitting, key=lambda i: (-len(token_ids[i]), i))
     stops = stop_token_ids(tokenizer, model.generation_config) if stops is None else list(stops)
-    length, size = settings.max_new_tokens, settings.batch_size
-    fits = not order or len(token_ids[order[0]]) + length <= context
-    answers: dict[int, list[int]] = {}  # the answer to prompt i by decoder n has the key n * total + i
-    with undisturbed(model), no_gradients(model), _precision(model, settings):
-        model.eval()
-        if settings.batching == "Continuous" and fits and _supports_continuous(model):
-            mine = ranks.own_share(order)
-            found = continuous(model, [token_ids[i] for i in mine], length, stops, at_once=size)
-            answers.update(zip(mine, found, strict=True))
-        else:
-            batches = [order[start : start + size] for start in range(0, len(order), size)]
-            work = [(number, batch) for number in range(len(decoders)) for batch in batches]
-            for number, batch in ranks.own_share(work):
-                found = decoders[number](model, [token_ids[i] for i in batch], length, stops)
-                answers.update(zip((number * total + i for i in batch), found, strict=True))
+    token_ids, total = [encode(tokenizer, prompt) for prompt in prompts], len(prompts)
+    answers = generate_tokens(model, token_ids, settings, stops=stops, decoders=decoders, ranks=ranks)
     marks = reasoning_marks(tokenizer) if settings.reasoning == "Strip" else None
     outputs = ranks.merge(
         {
@@ -142,6 +124,38 @@ def _generate(
     )
     empty = Output("", truncated=True)
     return [[outputs.get(number * total + i, empty) for i in range(total)] for number in range(len(decoders))]
+
+
+def generate_tokens(
+    model: Any,
+    prompts: Sequence[list[int]],
+    settings: Generation,
+    *,
+    stops: list[int],
+    decoders: Sequence[Decoder],
+    ranks: Ranks = SINGLE_RANK,
+) -> dict[int, list[int]]:
+    """Return the token ids of this rank's answers. The answer to prompt i by decoder n has the key
+    ``n * len(prompts) + i``. There is no answer to a prompt that leaves no room in the model's context."""
+    total, context = len(prompts), context_length(model.config)
+    fitting = [i for i in range(total) if len(prompts[i]) < context]
+    order = sorted(fitting, key=lambda i: (-len(prompts[i]), i))
+    length, size = settings.max_new_tokens, settings.batch_size
+    fits = not order or len(prompts[order[0]]) + length <= context
+    answers: dict[int, list[int]] = {}
+    with undisturbed(model), no_gradients(model), _precision(model, settings):
+        model.eval()
+        if settings.batching == "Continuous" and fits and _supports_continuous(model):
+            mine = ranks.own_share(order)
+            found = continuous(model, [prompts[i] for i in mine], length, stops, at_once=size)
+            answers.update(zip(mine, found, strict=True))
+        else:
+            batches = [order[start : start + size] for start in range(0, len(order), size)]
+            work = [(number, batch) for number in range(len(decoders)) for batch in batches]
+            for number, batch in ranks.own_share(work):
+                found = decoders[number](model, [prompts[i] for i in batch], length, stops)
+                answers.update(zip((number * total + i for i in batch), found, strict=True))
+    return answers
 
 
 def _supports_continuous(model: Any) -> bool:
