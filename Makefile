@@ -67,7 +67,7 @@ test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs d
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
 
 .PHONY: test-slow
-test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many processes or rows (12 minutes)
+test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many processes or rows, each model family
 	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: stories

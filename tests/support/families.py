@@ -77,7 +77,6 @@ _LONGROPE = _rope(
     "longrope", original_max_position_embeddings=32, short_factor=[1.0] * 8, long_factor=[4.0] * 8
 ) | {"original_max_position_embeddings": 32}
 
-_DROPOUT = "dropout stays on in DPO"
 _NEIGHBORS = "RoPE depends on the longest example in the batch"
 _SPARSE = "sparse attention is not used"
 
@@ -141,8 +140,8 @@ _DENSE = (
     Family("Command R", "CohereConfig", "dense", {"logit_scale": 1.0, **_UNTIED}),
     Family("Command A", "Cohere2Config", "sliding window", {"logit_scale": 1.0, **_UNTIED, **_SLIDING}),
     Family("StableLM", "StableLmConfig", "dense", fixed=True),
-    Family("StarCoder2", "Starcoder2Config", "dense", faults={"DPO": _DROPOUT}),
-    Family("Seed-OSS", "SeedOssConfig", "dense", faults={"DPO": _DROPOUT}),
+    Family("StarCoder2", "Starcoder2Config", "dense"),
+    Family("Seed-OSS", "SeedOssConfig", "dense"),
     Family("Helium", "HeliumConfig", "dense"),
     Family("Nemotron", "NemotronConfig", "dense", fixed=True),
     Family("Arcee", "ArceeConfig", "dense"),
@@ -159,7 +158,7 @@ _DENSE = (
     Family("BitNet", "BitNetConfig", "dense"),
     Family("nanochat", "NanoChatConfig", "softcap"),
     Family("GPT-2", "GPT2Config", "learned positions", _GPT2),
-    Family("StarCoder", "GPTBigCodeConfig", "learned positions", _GPT2, faults={"DPO": _DROPOUT}),
+    Family("StarCoder", "GPTBigCodeConfig", "learned positions", _GPT2),
     Family("GPT-J", "GPTJConfig", "dense", {**_GPT2, "rotary_dim": 8}),
     Family("CodeGen", "CodeGenConfig", "dense", {**_GPT2, "rotary_dim": 8}),
     Family("GPT-NeoX, Pythia", "GPTNeoXConfig", "dense", fixed=True),
@@ -170,19 +169,17 @@ _DENSE = (
         {"ffn_dim": 64, "word_embed_proj_dim": 64, "init_std": 0.5},
         note="one example at a time on a GPU",
         fixed=True,
-        faults={"DPO": _DROPOUT},
     ),
 )
 
 _MIXTURES = (
-    Family("Mixtral", "MixtralConfig", "MoE", _LOCAL_EXPERTS, faults={"DPO": _DROPOUT}),
+    Family("Mixtral", "MixtralConfig", "MoE", _LOCAL_EXPERTS),
     Family(
         "Phi-3.5 MoE",
         "PhimoeConfig",
         "MoE",
         _LOCAL_EXPERTS | {"router_jitter_noise": 0.0, "input_jitter_noise": 0.0},
         targets=ATTENTION,
-        faults={"DPO": _DROPOUT},
     ),
     Family("OLMoE", "OlmoeConfig", "MoE", _EXPERTS),
     Family("FlexOlmo", "FlexOlmoConfig", "MoE", _EXPERTS),
@@ -192,7 +189,7 @@ _MIXTURES = (
     Family(
         "gpt-oss", "GptOssConfig", "MoE, sinks, sliding window", {**_LOCAL_EXPERTS, **_SLIDING}, singly=True
     ),
-    Family("MiniMax-M2", "MiniMaxM2Config", "MoE", _LOCAL_EXPERTS, faults={"DPO": _DROPOUT}),
+    Family("MiniMax-M2", "MiniMaxM2Config", "MoE", _LOCAL_EXPERTS),
     Family(
         "AFMoE",
         "AfmoeConfig",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Sequence
 from hashlib import sha256
@@ -21,6 +22,10 @@ from tunegate_trainer.tokens.examples import Example, ExamplePair
 from tunegate_trainer.tokens.likelihood import log_probs
 
 logger = logging.getLogger(__name__)
+
+_RANDOM = re.compile("drop|jitter")
+"""Matches the names under which modules of transformers store rates of dropout, such as
+``residual_dropout``, ``attn_pdrop`` and ``layerdrop``, and of noise, such as ``router_jitter_noise``."""
 
 REFERENCE = "reference.json"
 """Name of the file with the reference log-probabilities: those of the stage's pairs under its starting
@@ -46,12 +51,13 @@ def preference_losses(
 
 
 def disable_dropout(model: Any) -> None:
-    """Disable the dropout of ``model``. Otherwise, its random effect would look like a difference from the
-    reference model."""
+    """Disable the dropout of ``model``, and the noise of its routers. Otherwise, their random effects would
+    look like a difference from the reference model."""
     disable_dropout_in_model(model)
     for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # a number that attention reads, not a dropout layer
+        for name, value in list(vars(module).items()):  # numbers that a forward pass reads
+            if isinstance(value, float) and _RANDOM.search(name):
+                setattr(module, name, 0.0)
 
 
 def reference_log_probs(
