@@ -78,7 +78,6 @@ _LONGROPE = _rope(
 ) | {"original_max_position_embeddings": 32}
 
 _NEIGHBORS = "RoPE depends on the longest example in the batch"
-_SPARSE = "sparse attention is not used"
 
 _DENSE = (
     Family("Llama 2", "LlamaConfig", "dense", {"num_key_value_heads": 4}),
@@ -221,7 +220,6 @@ _MIXTURES = (
         "MoE, MLA, sparse attention",
         {**_ROUTED, **_LATENT, "index_topk": 8, "index_head_dim": 16, "index_n_heads": 16},
         fixed=True,
-        faults=dict.fromkeys(("SFT", "DPO", "greedy"), _SPARSE),
     ),
     Family(
         "LongCat Flash",

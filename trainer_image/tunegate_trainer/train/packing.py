@@ -44,9 +44,11 @@ def set_attention(model: Any) -> None:
     if attention_of(model.config) != "sdpa":
         return
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if not kinds <= _PACKED_LAYERS:  # sparse attention knows only the implementations of transformers
+        return
     if model.device.type == "cpu":
         model.set_attn_implementation(BY_EXAMPLE)
-    elif kinds <= _PACKED_LAYERS:
+    else:
         try_packed_attention(model)
 
 
