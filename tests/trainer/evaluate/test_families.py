@@ -2,7 +2,6 @@
 alone."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ from tunegate_trainer.train.start import Start, load_start
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 NEW_TOKENS = 8
-CRASHES = "continuous batching fails instead of falling back"
 SHARED = [3 + 7 * i % 250 for i in range(70)]
 PROMPTS = [
     [9, 8, 7],
@@ -76,13 +74,7 @@ def test_greedy_answers_in_a_batch_equal_those_of_plain_transformers(load, famil
     assert load(family).answers() == load(family).expected
 
 
-@of_families(
-    [
-        replace(family, faults={**family.faults, "continuous": CRASHES}) if family.fixed else family
-        for family in TRAINED
-    ],
-    "continuous",
-)
+@of_families(TRAINED, "continuous")
 def test_answers_with_continuous_batching_equal_those_of_plain_transformers(
     load, family, monkeypatch, caplog
 ):

@@ -19,7 +19,7 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate import generate as module
-from tunegate_trainer.evaluate.continuous import continuous
+from tunegate_trainer.evaluate.continuous import continuous, try_continuous
 from tunegate_trainer.evaluate.generate import generate, generate_samples, greedy, undisturbed
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.loading import load_base
@@ -134,15 +134,28 @@ def test_continuous_batching_is_used_if_the_model_supports_it(model, tokenizer, 
     expected = generate(model, tokenizer, prompts, settings)
     asked = []
 
-    def watched(*arguments: Any, at_once: int) -> list[list[int]]:
+    def watched(*arguments: Any, at_once: int) -> list[list[int]] | None:
         asked.append((len(arguments[1]), at_once))
-        return continuous(*arguments, at_once=at_once)
+        return try_continuous(*arguments, at_once=at_once)
 
     monkeypatch.setattr(module, "_supports_continuous", lambda _model: True)
-    monkeypatch.setattr(module, "continuous", watched)
+    monkeypatch.setattr(module, "try_continuous", watched)
     continuously = settings.model_copy(update={"batching": "Continuous"})
     assert generate(model, tokenizer, prompts, continuously) == expected
     assert asked == [(len(prompts), 5)]
+
+
+def test_model_without_continuous_batching_uses_fixed_batches(tmp_path, monkeypatch, caplog):
+    """The support check is replaced, as if on a GPU. The layers of this model are recurrent."""
+    model = load_base(save_multimodal_model(tmp_path, "qwen3_5"), "float32", torch.device("cpu"))
+    asked = [[9, 8, 7], list(range(3, 40))]
+    settings = Generation(max_new_tokens=4, batch_size=2, batching="Continuous")
+    monkeypatch.setattr(module, "_supports_continuous", lambda _model: True)
+    for _ in range(2):
+        found = module.generate_tokens(model, asked, settings, stops=[0], decoders=[greedy])
+        assert [found[i] for i in range(2)] == greedy(model, asked, 4, [0])
+    assert caplog.text.count("continuous batching is not used") == 1
+    assert "linear_attention" in caplog.text
 
 
 def test_out_of_memory_in_continuous_batching_is_raised(model, tokenizer, prompts):
@@ -154,7 +167,7 @@ def test_out_of_memory_in_continuous_batching_is_raised(model, tokenizer, prompt
     failing = model.register_forward_pre_hook(fail)
     try:
         with pytest.raises(torch.OutOfMemoryError):
-            continuous(model, asked, 20, [0], at_once=3)
+            try_continuous(model, asked, 20, [0], at_once=3)
     finally:
         failing.remove()
 

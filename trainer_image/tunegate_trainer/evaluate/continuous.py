@@ -1,6 +1,7 @@
 """Greedy generation with the continuous batching of transformers: a finished prompt is replaced by a new one
 at once."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -9,12 +10,40 @@ from typing import Any
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
+from tunegate_trainer.process.errors import is_out_of_memory
+
+logger = logging.getLogger(__name__)
+
 _PAGE = 64
 """Tokens per cache page. Answers in a gate are short, so pages of transformers' default size, 256, would be
 mostly empty."""
 _PREFILL = 1024
 """Maximum number of tokens in a forward pass, summed over all prompts. Longer prompts take several passes.
 The limit saves memory, because the attention mask has one row per token."""
+
+
+_FLAG = "continuous_batching_failed"
+
+
+def try_continuous(
+    model: Any, prompts: list[list[int]], max_new_tokens: int, stops: list[int], at_once: int
+) -> list[list[int]] | None:
+    """Return the result of :func:`continuous`, or None if transformers cannot compute it with this model, for
+    example because its layers are recurrent. The reason is logged once, and the model is not tried again.
+
+    Raises :class:`torch.OutOfMemoryError` if the generation does not fit the GPU.
+    """
+    if getattr(model, _FLAG, False):
+        return None
+    try:
+        return continuous(model, prompts, max_new_tokens, stops, at_once)
+    except Exception as error:  # unsupported models fail in many places
+        if is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    setattr(model, _FLAG, True)
+    logger.warning("continuous batching is not used, fixed batches are: %s", reason)
+    return None
 
 
 def continuous(

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
-from tunegate_trainer.evaluate.continuous import continuous
+from tunegate_trainer.evaluate.continuous import try_continuous
 from tunegate_trainer.evaluate.prefill import prefill
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.models.architecture import context_length
@@ -147,14 +147,15 @@ def generate_tokens(
         model.eval()
         if settings.batching == "Continuous" and fits and _supports_continuous(model):
             mine = ranks.own_share(order)
-            found = continuous(model, [prompts[i] for i in mine], length, stops, at_once=size)
-            answers.update(zip(mine, found, strict=True))
-        else:
-            batches = [order[start : start + size] for start in range(0, len(order), size)]
-            work = [(number, batch) for number in range(len(decoders)) for batch in batches]
-            for number, batch in ranks.own_share(work):
-                found = decoders[number](model, [prompts[i] for i in batch], length, stops)
-                answers.update(zip((number * total + i for i in batch), found, strict=True))
+            found = try_continuous(model, [prompts[i] for i in mine], length, stops, at_once=size)
+            is_answered = all(ranks.gather(found is not None))
+            if found is not None and is_answered:
+                return dict(zip(mine, found, strict=True))
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        work = [(number, batch) for number in range(len(decoders)) for batch in batches]
+        for number, batch in ranks.own_share(work):
+            new = decoders[number](model, [prompts[i] for i in batch], length, stops)
+            answers.update(zip((number * total + i for i in batch), new, strict=True))
     return answers
 
 
