@@ -77,7 +77,6 @@ _LONGROPE = _rope(
     "longrope", original_max_position_embeddings=32, short_factor=[1.0] * 8, long_factor=[4.0] * 8
 ) | {"original_max_position_embeddings": 32}
 
-_NEIGHBORS = "RoPE depends on the longest example in the batch"
 
 _DENSE = (
     Family("Llama 2", "LlamaConfig", "dense", {"num_key_value_heads": 4}),
@@ -130,7 +129,7 @@ _DENSE = (
         "Phi3Config",
         "longrope",
         _LONGROPE,
-        faults=dict.fromkeys(("SFT", "DPO", "greedy", "continuous"), _NEIGHBORS),
+        note="texts up to `original_max_position_embeddings` and longer texts get separate passes",
     ),
     Family("OLMo", "OlmoConfig", "dense"),
     Family("OLMo 2", "Olmo2Config", "dense"),

@@ -105,8 +105,9 @@ class Generation(ApiModel):
     that at most `batchSize` prompts are in progress. This is faster if answers differ in length, but if two
     tokens are almost equally likely, each evaluation may choose another one. Continuous is treated as Fixed
     on a CPU, with `samples`, for sharded stages, for full fine-tuning that is evaluated in bfloat16 (see
-    `precision`), if the longest prompt and `maxNewTokens` exceed the context of the model, and for models
-    with which transformers cannot generate in this way, such as models with recurrent layers."""
+    `precision`), if the longest prompt and `maxNewTokens` exceed the context of the model (or the
+    length at which longrope changes), and for models with which transformers cannot generate in this way,
+    such as models with recurrent layers."""
     precision: Literal["Auto", "Float32"] = "Auto"
     """Data type in which a stage of full fine-tuning evaluates its starting model and its checkpoints on a
     GPU. Their weights are float32. Auto: bfloat16, as in training, which is faster. Float32: the data type of

@@ -179,8 +179,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(shared["input_ids"].numel())
         return shared
 
-    for module in ("tokens.likelihood", "train.trainer"):
-        monkeypatch.setattr(f"tunegate_trainer.{module}.share_prefixes", counted)
+    monkeypatch.setattr("tunegate_trainer.tokens.likelihood.share_prefixes", counted)
     return counts
 
 

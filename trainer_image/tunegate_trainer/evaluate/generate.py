@@ -15,7 +15,7 @@ from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.continuous import try_continuous
 from tunegate_trainer.evaluate.prefill import prefill
 from tunegate_trainer.evaluate.scorers import Output
-from tunegate_trainer.models.architecture import context_length
+from tunegate_trainer.models.architecture import context_length, rope_switch
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.tokens.chat import encode, stop_token_ids, without_special_tokens
 from tunegate_trainer.tokens.reasoning import (
@@ -141,7 +141,8 @@ def generate_tokens(
     fitting = [i for i in range(total) if len(prompts[i]) < context]
     order = sorted(fitting, key=lambda i: (-len(prompts[i]), i))
     length, size = settings.max_new_tokens, settings.batch_size
-    fits = not order or len(prompts[order[0]]) + length <= context
+    limit = min(context, rope_switch(model.config) or context)
+    fits = not order or len(prompts[order[0]]) + length <= limit
     answers: dict[int, list[int]] = {}
     with undisturbed(model), no_gradients(model), _precision(model, settings):
         model.eval()
@@ -255,20 +256,49 @@ def decode(
     up to the end of the model's context.
 
     ``choose`` returns the next token of each row, shape [rows], from its logits, shape [rows, vocabulary].
+    If the model's position embeddings change at some length, see
+    :func:`~tunegate_trainer.models.architecture.rope_switch`, texts up to this length are continued first.
+    Texts beyond it are computed again, in another batch.
+    """
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    context, switch = context_length(causal_lm.config), rope_switch(causal_lm.config)
+    texts = [*prompts]
+    for limit in (context,) if switch is None else (switch + 1, context):
+        ends = [min(len(prompt) + max_new_tokens, limit) for prompt in prompts]
+        rows = [
+            i
+            for i, text in enumerate(texts)
+            if len(text) < ends[i] and not (len(text) > len(prompts[i]) and text[-1] in stops)
+        ]
+        if rows:
+            batch = [texts[i] for i in rows]
+            found = _continued(causal_lm, batch, [ends[i] for i in rows], stops, choose)
+            for i, new in zip(rows, found, strict=True):
+                texts[i] = texts[i] + new
+    return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+
+
+def _continued(
+    causal_lm: Any,
+    prompts: list[list[int]],
+    ends: list[int],
+    stops: list[int],
+    choose: Callable[[torch.Tensor], torch.Tensor],
+) -> list[list[int]]:
+    """Return the new token ids for each prompt, up to and including its first stop token, or until prompt and
+    answer together have as many tokens as ``ends`` says.
 
     ``generate`` of transformers is not used: it computes all rows until the longest answer is finished, which
     takes three times as long if one of 32 answers has 256 tokens and the others are short.
     """
-    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    batch = prefill(causal_lm, prompts, max_new_tokens)
+    room = [end - len(prompt) for end, prompt in zip(ends, prompts, strict=True)]
+    batch = prefill(causal_lm, prompts, max(room))
     logits, cache, mask = batch.logits, batch.cache, batch.mask
     positions = mask.sum(-1, keepdim=True)
     answers: list[list[int]] = [[] for _ in prompts]
-    context = context_length(causal_lm.config)
-    room = [context - len(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))  # the index of the prompt of each row in the batch
     done: set[int] = set()
-    for length in range(1, max_new_tokens + 1):
+    while True:
         chosen = choose(logits)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if row not in done:
@@ -276,10 +306,10 @@ def decode(
                 if token in stops or len(answers[row]) >= room[row]:
                     done.add(row)
         alive = [i for i, row in enumerate(rows) if row not in done]
-        if not alive or length == max_new_tokens:
-            break
+        if not alive:
+            return answers
         if (len(rows) - len(alive)) * _COMPACT >= len(rows):
-            kept = torch.tensor(alive, device=model.device)
+            kept = torch.tensor(alive, device=causal_lm.device)
             cache.reorder_cache(kept)  # type: ignore[arg-type] # torch.tensor has no LongTensor type
             chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
             rows = [rows[i] for i in alive]
@@ -287,13 +317,12 @@ def decode(
         logits = causal_lm(
             input_ids=chosen[:, None],
             attention_mask=mask,
-            position_ids=positions,
+            position_ids=positions.clamp(max=max(ends) - 2),  # done rows may be computed further
             cache=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        positions = (positions + 1).clamp(max=context - 1)  # done rows may be computed beyond the context
-    return answers
+        positions = positions + 1
 
 
 @contextmanager

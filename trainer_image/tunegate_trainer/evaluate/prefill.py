@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from tunegate_trainer.models.architecture import rope_switch
 from tunegate_trainer.tokens.shared_prefix import common_prefix_length
 
 _WORTH_SHARING = 64
@@ -35,14 +36,17 @@ class Prefilled:
 def prefill(causal_lm: Any, prompts: Sequence[list[int]], room: int) -> Prefilled:
     """Compute the prompts. ``room`` is the maximum number of tokens that will be added to each of them.
 
-    A prefix that all prompts share is computed once.
+    A prefix that all prompts share is computed once. All prompts must be on one side of the model's
+    :func:`~tunegate_trainer.models.architecture.rope_switch`.
     """
     prefix = DynamicCache(config=causal_lm.config)
     # Padding is before a prompt, or between the shared prefix and the rest of a prompt. A sliding window
     # counts padding, and a recurrent state includes it.
     is_plain = all(type(layer) is DynamicLayer for layer in prefix.layers)
     shared = min(common_prefix_length(prompts), min(map(len, prompts)) - 1)  # keeps a token of each
-    if not is_plain or shared * (len(prompts) - 1) < _WORTH_SHARING:
+    switch = rope_switch(causal_lm.config)
+    has_other_positions = switch is not None and shared <= switch < max(map(len, prompts))
+    if not is_plain or has_other_positions or shared * (len(prompts) - 1) < _WORTH_SHARING:
         shared = 0
     if shared:
         _forward(causal_lm, torch.tensor([prompts[0][:shared]], device=causal_lm.device), prefix)

@@ -69,6 +69,22 @@ def context_length(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
 
 
+def rope_switch(config: Any) -> int | None:
+    """Return the length in tokens above which a text is computed with other position embeddings, or None.
+
+    Models with longrope (arXiv 2402.13753) have two sets of RoPE frequencies, and transformers chooses one of
+    them for a whole batch, by its longest text. Dynamic NTK changes only above the context length.
+    """
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    by_layer = [each for each in parameters.values() if isinstance(each, dict)]
+    switches = [
+        int(each["original_max_position_embeddings"])
+        for each in by_layer or [parameters]
+        if each.get("rope_type") == "longrope"
+    ]
+    return min(switches, default=None)
+
+
 def is_mixture(config: Any) -> bool:
     """Return whether a model has several experts. Call it only for an architecture that supports experts,
     because the result is True if the configuration does not contain the number of experts."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from tunegate_api.memory.estimate import MOST_LOGITS
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
+from tunegate_trainer.models.architecture import rope_switch
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.batching import batched
 from tunegate_trainer.process.errors import is_out_of_memory
@@ -101,14 +102,24 @@ class TokenLosses(NamedTuple):
 def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
     """Return the loss of every token with a label.
 
-    ``inputs`` is one row of concatenated examples. Its ``labels`` are removed. The LM head is applied only at
-    positions that predict a label. If completions are short, logits of all tokens would take most of the time
-    on a CPU. On a GPU, they would need memory for tokens x vocabulary numbers. A pass with many logits
-    uses a fused LM head, which does not keep them, see :func:`fuse_head`. The caller's precision is used, see
-    :func:`tunegate_trainer.models.loading.training_precision`.
+    ``inputs`` is one row of concatenated examples. Its ``labels`` may be removed. If examples need separate
+    passes, the losses may have another order than the tokens in the row.
+
+    The LM head is applied only at positions that predict a label. If completions are short, logits of all
+    tokens would take most of the time on a CPU. On a GPU, they would need memory for tokens x vocabulary
+    numbers. A pass with many logits uses a fused LM head, which does not keep them, see :func:`fuse_head`.
+    The caller's precision is used, see :func:`tunegate_trainer.models.loading.training_precision`.
     """
     if computes_singly(getattr(model, "module", model)):
         return _token_losses_singly(model, inputs)
+    sides = _sides(model, inputs)
+    if len(sides) > 1:
+        return _joined([_packed_losses(model, _part(inputs, side)) for side in sides])
+    return _packed_losses(model, inputs)
+
+
+def _packed_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
+    """Return the loss of every token with a label, computed in one pass."""
     row = inputs.pop("labels")
     labels = row[0, 1:]
     inputs |= _positions(model, inputs["position_ids"])
@@ -137,7 +148,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
     """Return the same as :func:`token_losses`, but compute each example in a separate forward pass."""
     routes = {name: inputs[name] for name in ("output_router_logits",) if name in inputs}
-    losses, numbers, balances = [], [], []
+    found = []
     for number, (start, end) in enumerate(pairwise(inputs["cu_seq_lens_q"].tolist())):
         labels = inputs["labels"][0, start + 1 : end]
         predictors = (labels != IGNORED).nonzero().flatten()
@@ -145,12 +156,50 @@ def _token_losses_singly(model: Any, inputs: dict[str, Any]) -> TokenLosses:
             continue
         ids = inputs["input_ids"][:, start:end]
         outputs = model(input_ids=ids, logits_to_keep=_padded(predictors), use_cache=False, **routes)
-        losses.append(_cross_entropy(outputs.logits, labels[predictors]))
-        numbers.append(torch.full_like(predictors, number))
-        balance = getattr(outputs, "aux_loss", None)
-        balances += [] if balance is None else [balance]
-    mean = torch.stack(balances).mean() if balances else None
-    return TokenLosses(torch.cat(losses), torch.cat(numbers), mean)
+        losses = _cross_entropy(outputs.logits, labels[predictors])
+        numbers = torch.full_like(predictors, number)
+        found.append(TokenLosses(losses, numbers, getattr(outputs, "aux_loss", None)))
+    return _joined(found)
+
+
+def _joined(passes: Sequence[TokenLosses]) -> TokenLosses:
+    """Return the losses of several passes. The load-balancing loss is their mean."""
+    balances = [one.balance for one in passes if one.balance is not None]
+    return TokenLosses(
+        torch.cat([one.losses for one in passes]),
+        torch.cat([one.examples for one in passes]),
+        torch.stack(balances).mean() if balances else None,
+    )
+
+
+def _sides(model: Any, inputs: dict[str, Any]) -> list[list[int]]:
+    """Return the indices of the examples on each side of the length at which the model's position embeddings
+    change, see :func:`~tunegate_trainer.models.architecture.rope_switch`. The sides need separate passes."""
+    edges = inputs["cu_seq_lens_q"][1:]
+    switch = rope_switch(getattr(model, "module", model).config)
+    if switch is None or "shared_prefixes" in inputs:  # examples with a shared prefix are on one side
+        return [[*range(len(edges))]]
+    lengths = (inputs["position_ids"][0, edges.long() - 1] + 1).tolist()
+    short = [i for i, length in enumerate(lengths) if length <= switch]
+    long = [i for i, length in enumerate(lengths) if length > switch]
+    return [side for side in (short, long) if side]
+
+
+def _part(inputs: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """Return the row of the chosen examples. ``seq_idx`` keeps the index that each has in the whole row."""
+    edges = inputs["cu_seq_lens_q"].tolist()
+    lengths = [edges[i + 1] - edges[i] for i in chosen]
+    kept = torch.cat([torch.arange(edges[i], edges[i + 1]) for i in chosen]).to(inputs["input_ids"].device)
+    rows = {name: inputs[name][:, kept] for name in ("input_ids", "labels", "position_ids", "seq_idx")}
+    starts = inputs["cu_seq_lens_q"].new_tensor([0, *accumulate(lengths)])
+    sizes = {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts}
+    return {**inputs, **rows, **sizes, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+
+
+def with_shared_prefixes(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return ``inputs`` with each shared prefix only once, if the model allows this for these examples."""
+    can_share = allows_shared_prefixes(model) and len(_sides(model, inputs)) == 1
+    return share_prefixes(inputs) if can_share else inputs
 
 
 def _positions(model: Any, position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -197,9 +246,7 @@ def _sums(model: Any, examples: Sequence[Example]) -> list[float]:
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in flatten(examples).items()
     }
-    if allows_shared_prefixes(model):
-        inputs = share_prefixes(inputs)
-    losses, numbers, _ = token_losses(model, inputs)
+    losses, numbers, _ = token_losses(model, with_shared_prefixes(model, inputs))
     sums: list[float] = (
         torch.zeros(len(examples), device=losses.device).index_add(0, numbers, -losses).tolist()
     )

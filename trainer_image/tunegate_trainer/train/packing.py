@@ -15,7 +15,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from trl.trainer.utils import add_fused_lm_head
 
-from tunegate_trainer.models.architecture import attention_of, sees_all_before, windows_of
+from tunegate_trainer.models.architecture import attention_of, rope_switch, sees_all_before, windows_of
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
 from tunegate_trainer.tokens.examples import IGNORED, Example, example
@@ -119,16 +119,23 @@ def isolates_examples(model: Any) -> bool:
     why.
 
     Some architectures separate examples only by position ids, some need a library to separate them, and some
-    cannot. The check computes three passes with a few tokens, in the caller's precision.
+    cannot. The check computes a few passes with a few tokens, in the caller's precision. If the position
+    embeddings depend on the length of the longest example, one pass has an example of this length: its
+    positions start where the embeddings change.
     """
     first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
-    other = first[::-1]
+    other, switch = first[::-1], rope_switch(model.config)
     try:
         with _state_preserved(model):
             model.eval()
-            losses, after, before = (
-                _losses(model, [left, first, right])
-                for left, right in ((first, first), (first, other), (other, first))
+            losses, after, *before = (
+                _losses(model, [left, first, right], far)
+                for left, right, far in (
+                    (first, first, 0),
+                    (first, other, 0),
+                    (other, first, 0),
+                    *([(other, first, switch)] if switch else []),
+                )
             )
     except (
         ValueError,
@@ -140,7 +147,8 @@ def isolates_examples(model: Any) -> bool:
             raise
         return _not_isolated(model, str(error).strip().partition("\n")[0])
     # Masked tokens have exactly no weight, but experts may round differently with other tokens in the batch.
-    changed, noise = ((each - losses).abs().mean().item() for each in (before, after))
+    changed = max((each - losses).abs().mean().item() for each in before)
+    noise = (after - losses).abs().mean().item()
     if changed > _rounding_tolerance(model) + _NOISE * noise:
         return _not_isolated(
             model, f"an example's loss changes by {changed:.2g} per token with the one before it"
@@ -189,13 +197,16 @@ def _rounding_tolerance(model: Any) -> float:
     return math.sqrt(torch.finfo(computed).eps)
 
 
-def _losses(model: Any, ids: list[list[int]]) -> torch.Tensor:
-    """Return the losses of the second of three packed examples, of shape (tokens - 1,)."""
+def _losses(model: Any, ids: list[list[int]], far: int) -> torch.Tensor:
+    """Return the losses of the second of three packed examples, of shape (tokens - 1,). ``far`` is the
+    position of the first example's first token."""
     packed = [
         Example(input_ids=each, labels=[IGNORED, *each[1:]] if i == 1 else [IGNORED] * len(each))
         for i, each in enumerate(ids)
     ]
-    return token_losses(model, _on_device(model, packed)).losses
+    inputs = _on_device(model, packed)
+    inputs["position_ids"][:, :_TOKENS] += far
+    return token_losses(model, inputs).losses
 
 
 def _two_examples(model: Any) -> dict[str, Any]:

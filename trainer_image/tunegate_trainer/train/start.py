@@ -17,6 +17,7 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.models.architecture import rope_switch
 from tunegate_trainer.models.base_model import merged_base
 from tunegate_trainer.models.loading import (
     Shards,
@@ -114,7 +115,9 @@ def load_start(
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     with training_precision(base):
         set_attention(base)
-        if not isolates_examples(base):
+        # The ranks of a sharded model compute the same number of passes, whatever the lengths of examples.
+        has_sides = parameters.max_length > (rope_switch(base.config) or parameters.max_length)
+        if not isolates_examples(base) or (shards and has_sides):
             compute_singly(base)
         else:
             set_head(base)

@@ -25,8 +25,7 @@ from tunegate_trainer.models.loading import (
     training_precision,
 )
 from tunegate_trainer.process.errors import UserError, is_out_of_memory
-from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses
-from tunegate_trainer.tokens.shared_prefix import allows_shared_prefixes, share_prefixes
+from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses, with_shared_prefixes
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
 from tunegate_trainer.train.preference import preference_losses
@@ -103,8 +102,8 @@ class StageTrainer(SFTTrainer):
         self.tokens += inputs["input_ids"].numel()
         if self.aux_loss_enabled:  # it needs every token, so prefixes are not shared
             inputs["output_router_logits"] = True
-        elif allows_shared_prefixes(self.model):
-            inputs = share_prefixes(inputs)
+        else:
+            inputs = with_shared_prefixes(self.model, inputs)
         with training_precision(self.model):
             return token_losses(model, inputs)
 
