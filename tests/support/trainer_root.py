@@ -277,6 +277,24 @@ class TrainerRoot:
         return SplitPlan(rows=len(path.read_text().splitlines()), sha256=sha256_file(path))
 
 
+def data_root(model: Path, path: Path, *targets: str) -> TrainerRoot:
+    """Return a root in which the data role plans one stage with LoRA. ``targets`` are the layers that a user
+    names."""
+    adapter = {"type": "LoRA"} | ({"targetModules": [*targets]} if targets else {})
+    training = {"maxSteps": 2, "learningRate": "0.01", "batchSize": 4, "maxLength": 64}
+    lines = "".join(f'{{"prompt": "order {i} mugs", "completion": "yes"}}\n' for i in range(24))
+    return TrainerRoot(
+        path,
+        inputs={"orders/train.jsonl": lines},
+        spec={
+            "model": {"uri": f"file://{model}"},
+            "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"},
+            "evaluateEvery": {"steps": 2},
+            "stages": [{"name": STAGE, "method": "SFT", "adapter": adapter, "training": training}],
+        },
+    ).write_for_data(model)
+
+
 def stage_plan(
     name: str,
     checkpoint_steps: Sequence[int] = (3, 6),

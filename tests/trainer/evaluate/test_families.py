@@ -17,6 +17,7 @@ from support.trainer_root import stage_plan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.evaluate import generate as module
 from tunegate_trainer.evaluate.generate import generate_tokens, greedy
+from tunegate_trainer.models.architecture import separate_passes_reason
 from tunegate_trainer.tokens.likelihood import computes_singly
 from tunegate_trainer.train.start import Start, load_start
 
@@ -85,5 +86,7 @@ def test_answers_with_continuous_batching_equal_those_of_plain_transformers(
 
 
 @of_families(TRAINED, "packing")
-def test_family_that_computes_one_example_at_a_time_is_recorded(load, family):
-    assert computes_singly(load(family).model) is family.singly
+def test_family_that_computes_one_example_at_a_time_is_known_from_its_configuration(load, family):
+    model = load(family).model
+    assert computes_singly(model) is family.singly
+    assert (separate_passes_reason(model.config, on_gpu=False) is not None) is family.singly

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.multimodal_models import save_multimodal_model
-from support.trainer_root import ALL_WEIGHTS, TrainerRoot
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot, data_root
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_api.plan import Plan
 from tunegate_trainer.main import main
@@ -78,19 +78,7 @@ def test_full_fine_tuning_trains_only_the_language_model(make_root, tmp_path):
 
 def plan_of(model: Path, path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str) -> Plan:
     """Return the data role's plan for a model and the target modules that a user names."""
-    adapter = {"type": "LoRA"} | ({"targetModules": [*targets]} if targets else {})
-    training = {"maxSteps": 2, "learningRate": "0.01", "batchSize": 4, "maxLength": 64}
-    rows = "".join(f'{{"prompt": "order {i} mugs", "completion": "yes"}}\n' for i in range(24))
-    root = TrainerRoot(
-        path,
-        inputs={"orders/train.jsonl": rows},
-        spec={
-            "model": {"uri": f"file://{model}"},
-            "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"},
-            "evaluateEvery": {"steps": 2},
-            "stages": [{"name": "sft", "method": "SFT", "adapter": adapter, "training": training}],
-        },
-    ).write_for_data(model)
+    root = data_root(model, path, *targets)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["data"]) == ExitCode.OK
     plan = Plan.model_validate_json((root.data / "plan.json").read_bytes())
@@ -117,6 +105,19 @@ def test_plan_excludes_model_parts_unless_a_target_module_is_only_in_them(
     assert plan.stages[0].parameters.excluded_modules == excluded
     assert plan.model.shape is not None
     assert {one.name for one in plan.model.shape.linears}.isdisjoint({"fc1", "fc2", "proj"})
+
+
+def test_plan_says_that_a_recurrent_model_computes_one_example_at_a_time(tmp_path, monkeypatch):
+    plain, recurrent = (
+        plan_of(save_multimodal_model(tmp_path / family, family), tmp_path / f"{family}-root", monkeypatch)
+        for family in ("smolvlm", "qwen3_5")
+    )
+    found = [
+        [text for text in plan.data.warnings if "one example at a time" in text]
+        for plan in (plain, recurrent)
+    ]
+    assert found[0] == []
+    assert "need causal_conv1d" in found[1][0]
 
 
 def test_mistral3_goes_through_all_roles(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What an architecture supports, decided from a model's configuration."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from transformers import (
@@ -9,7 +10,14 @@ from transformers import (
     AutoModelForImageTextToText,
     DynamicCache,
 )
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionCacheLayerMixin,
+)
+
+_ONE_START, _ONE_START_ON_GPU = {"gpt_oss"}, {"opt"}
+"""Types of models whose attention ignores the position ids of packed examples: always, or on a GPU."""
 
 
 def auto_class(config: Any) -> Any:
@@ -27,13 +35,21 @@ def auto_class(config: Any) -> Any:
     return AutoModelForImageTextToText if reads_text else None
 
 
+def has_own_cache(config: Any) -> bool:
+    """Return whether a model generates text only with a class of cache that no other model has."""
+    return str(config.get_text_config().model_type) == "minimax"
+
+
 def attention_of(config: Any) -> str | None:
     """Return the attention implementation for the model of ``config``, a ``PreTrainedConfig``.
 
     The result is ``sdpa``, or ``eager`` if the architecture does not support ``sdpa``. Returns None if the
-    architecture supports no attention mask that separates packed examples. Call it only for a model that
-    generates text, see :func:`auto_class`.
+    architecture supports no attention mask that separates packed examples, or if it has ALiBi, which
+    transformers rounds by the position of a token in the row. Call it only for a model that generates text,
+    see :func:`auto_class`.
     """
+    if getattr(config.get_text_config(), "alibi", False):
+        return None
     architecture = _architecture(config)
     if getattr(architecture, "_supports_sdpa", False):
         return "sdpa"
@@ -61,6 +77,22 @@ def windows_of(config: Any) -> list[int]:
     """Return the window of each layer in which a token attends only to a limited number of tokens."""
     layers = DynamicCache(config=config.get_text_config()).layers
     return [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+
+
+def separate_passes_reason(config: Any, *, on_gpu: bool) -> str | None:
+    """Return why a model computes each training example in a separate pass, as far as its configuration shows
+    it, or None.
+
+    The check in :mod:`tunegate_trainer.train.packing` decides once the model is loaded.
+    """
+    text = config.get_text_config()
+    layers = DynamicCache(config=text).layers
+    is_recurrent = any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
+    if is_recurrent and find_spec("causal_conv1d") is None:
+        return "its layers with convolutions or recurrence need causal_conv1d, which is not installed"
+    if text.model_type in _ONE_START or (on_gpu and text.model_type in _ONE_START_ON_GPU):
+        return "its attention in transformers does not notice where a packed example starts"
+    return None
 
 
 def context_length(config: Any) -> int:

@@ -24,7 +24,7 @@ from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
 from tunegate_trainer.fetch.origin import origin
 from tunegate_trainer.fetch.sources import credentials, locate
-from tunegate_trainer.models.architecture import attention_of, auto_class, context_length
+from tunegate_trainer.models.architecture import attention_of, auto_class, context_length, has_own_cache
 from tunegate_trainer.models.cache import Download, downloaded_model, is_intact, record_download
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
@@ -330,8 +330,8 @@ def _digest(files: Mapping[str, str]) -> str:
 def model_length(folder: Path) -> int:
     """Return the maximum number of tokens of the model in ``folder``, from its configuration.
 
-    Raises :class:`UserError` if the configuration cannot be loaded, if the model does not generate text, if
-    its attention cannot separate packed examples, or if its weights are stored quantized.
+    Raises :class:`UserError` if the configuration cannot be loaded, if the model does not generate text with
+    a usual cache, if its attention cannot separate packed examples, or if its weights are stored quantized.
     """
     from transformers import AutoConfig  # noqa: PLC0415 - slow to import
 
@@ -348,6 +348,12 @@ def model_length(folder: Path) -> int:
         raise UserError(
             f"model.uri: a {config.model_type} model does not generate text, so it cannot be fine-tuned",
             "use a causal language model, or a multimodal model that contains one",
+        )
+    if has_own_cache(config):
+        raise UserError(
+            f"model.uri: {config.model_type} models generate text only with a cache of their own, which is "
+            "not supported",
+            "use a model of another architecture",
         )
     for part in (config, config.get_text_config()):
         quantized = getattr(part, "quantization_config", None)

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -18,12 +19,13 @@ def model_shape(folder: Path) -> ModelShape | None:
     """Return the sizes of the model in ``folder``. Its modules are created without memory for weights.
 
     For a multimodal model, only the linear layers of its language model are listed. Returns None if the
-    configuration lacks the usual fields of a transformer, such as the number of attention heads.
+    configuration lacks the usual fields of a transformer, such as the number of attention heads, or has a
+    list instead of a number, as Gemma 3n.
     """
     model = skeleton(folder)
     try:
         return _shape(model, model.config.get_text_config())
-    except AttributeError:
+    except (AttributeError, ValidationError):
         return None
 
 

@@ -46,7 +46,7 @@ from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.gates import with_gate_judges
 from tunegate_trainer.judge.review import judge_server, with_judge
-from tunegate_trainer.models.architecture import attention_of
+from tunegate_trainer.models.architecture import attention_of, separate_passes_reason
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
@@ -192,14 +192,17 @@ def prepare(
         "SFT": [row.tokens for row in of_epoch],
         "DPO": [pair.tokens for pair in of_pairs.train],
     }
+    config = AutoConfig.from_pretrained(model_folder, trust_remote_code=False)
     stages = plan_stages(
         request,
         lengths,
         longest_chat,
         model.parameters,
-        has_fast_attention=attention_of(AutoConfig.from_pretrained(model_folder, trust_remote_code=False))
-        == "sdpa",
+        has_fast_attention=attention_of(config) == "sdpa",
     )
+    reason = separate_passes_reason(config, on_gpu=spec.resources.accelerator == "GPU")
+    if reason:
+        warnings.append(f"the model computes one example at a time, so training is slower: {reason}")
     stages = with_excluded_modules(model_folder, stages)
     shape = model_shape(model_folder)
     batches = generation_batches(request, tokenizer, split.dev, [*golden, *safety])
