@@ -40,12 +40,13 @@ each training ([Choosing](choosing.md#which-model)) finds out whether their exam
 
 What the last column means:
 
-- **{singly}**: the model does not keep packed examples apart, so each example gets a pass of its own.
-  Training is slower; losses and results are the same. Without an entry, examples are packed.
-- **{fixed}**: transformers cannot generate with this model by continuous batching, so `batching: Continuous`
-  is treated as `Fixed`.
-- **LoRA on**: some linear layers of the model are of a type that PEFT does not support, so name layers in
-  `adapter.targetModules`, for example those in the table.
+- **{singly}**: the model does not keep packed examples apart, so each example gets a pass of
+  its own. Training is slower; losses and results are the same. The plan has a note. Without an entry,
+  examples are packed.
+- **{fixed}**: transformers cannot generate with this model by continuous batching, so
+  `batching: Continuous` is treated as `Fixed`.
+- **LoRA on**: some linear layers of the model are of a type that PEFT does not support. The data Job refuses
+  `all-linear`, so name layers in `adapter.targetModules`, for example those in the table.
 - **refused**: the data Job ends with this error, before a GPU is requested.
 
 `tools/families_page.py` generates this page from the table of the tests, `tests/support/families.py`.

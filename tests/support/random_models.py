@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from support.family import Family
 from support.multimodal_models import save_multimodal_model
-from support.tiny_model import make_tokenizer
+from support.tiny_model import make_tokenizer, save_tiny_model
 
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 _FAMILY = {
@@ -26,34 +26,44 @@ _FAMILY = {
 }
 
 
-def save_random_model(folder: Path, config_class: type[PreTrainedConfig], **settings: object) -> Path:
+def save_random_model(folder: Path, config_class: type[PreTrainedConfig], **settings: Any) -> Path:
     """Save a random model of an architecture, with a tokenizer."""
     tokenizer = make_tokenizer()
+    _save(folder, config_class(**_tokens(tokenizer), **{**SMALL, **settings}), tokenizer)
+    return folder
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    special = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {"vocab_size": len(tokenizer), **{name: getattr(tokenizer, name) for name in special}}
+
+
+def _save(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     torch.manual_seed(0)
-    config = config_class(
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **{**SMALL, **settings},
-    )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def save_family(folder: Path, family: Family) -> Path:
-    """Save a random model of a family, with a tokenizer. If the family is trained, its model has no
-    dropout."""
+    """Save a random model of a family without dropout, with a tokenizer. A family that is refused has only a
+    configuration, and the weights of another model."""
+    if family.refused:
+        save_tiny_model(folder)
+        _configuration(family).save_pretrained(folder)
+        return folder
     if family.multimodal:
         save_multimodal_model(folder, getattr(transformers, family.config).model_type)
     else:
-        given = {**_FAMILY, **family.settings}
-        settings = {name: value for name, value in given.items() if value is not None}
-        save_random_model(folder, getattr(transformers, family.config), **settings)
-    if not family.refused:
-        set_dropout(folder, 0.0)
+        _save(folder, _configuration(family), make_tokenizer())
+    set_dropout(folder, 0.0)
     return folder
+
+
+def _configuration(family: Family) -> PreTrainedConfig:
+    given = {**_FAMILY, **family.settings}
+    settings = {name: value for name, value in given.items() if value is not None}
+    config: PreTrainedConfig = getattr(transformers, family.config)(**_tokens(make_tokenizer()), **settings)
+    return config
 
 
 def set_dropout(folder: Path, rate: float) -> None:

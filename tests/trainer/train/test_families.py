@@ -20,14 +20,17 @@ from support.trainer_root import (
     ALL_WEIGHTS,
     STAGE,
     TrainerRoot,
+    data_root,
     dpo_plan,
     gate_spec,
     golden_cases,
     stage_plan,
 )
-from tunegate_api.contract import Outcome
+from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
+from tunegate_api.v1alpha1.stages import Stage
+from tunegate_trainer.main import main
 from tunegate_trainer.models.resolve import model_length
-from tunegate_trainer.models.target_modules import with_excluded_modules
+from tunegate_trainer.models.target_modules import check_target_modules, with_excluded_modules
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -104,8 +107,24 @@ def test_dpo_starts_at_ln_2_whatever_the_dropout(family, train, tmp_path):
             assert found == pytest.approx(expected, rel=ROUNDING)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f.refused], ids=lambda family: family.id)
-def test_unsupported_family_is_refused_by_the_data_role(family, tmp_path):
+@of_families(TRAINED, "targets")
+def test_all_linear_is_refused_in_advance_if_lora_does_not_support_it(family, tmp_path):
     folder = save_family(tmp_path / "model", family)
-    with pytest.raises(UserError, match=family.refused):
-        model_length(folder)
+    if family.targets:
+        with pytest.raises(UserError, match=r"all-linear includes .*, which LoRA does not support"):
+            check_target_modules(folder, [with_adapter()])
+    check_target_modules(folder, [with_adapter(*family.targets)])
+    assert model_length(folder) == 512
+
+
+def with_adapter(*names: str) -> Stage:
+    adapter = {"type": "LoRA"} | ({"targetModules": list(names)} if names else {})
+    return Stage.model_validate({"name": STAGE, "method": "SFT", "adapter": adapter, "training": {}})
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.refused], ids=lambda family: family.id)
+def test_unsupported_family_is_refused_by_the_data_role(family, tmp_path, monkeypatch):
+    root = data_root(save_family(tmp_path / "model", family), tmp_path / "root")
+    monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
+    assert main(["data"]) == ExitCode.USER_ERROR
+    assert family.refused in root.report(Role.DATA).failure.message

@@ -20,26 +20,71 @@ from tunegate_trainer.process.errors import UserError
 ALL_LINEAR = "all-linear"
 _ADAPTABLE = (nn.Linear, Conv1D, nn.Embedding)
 """Types of layers that LoRA supports."""
+_MAMBA_TYPES, _MAMBA_LAYERS = {"falcon_h1", "nemotron_h"}, {"out_proj", "conv1d"}
+"""Models, and the names of their layers that PEFT refuses, because the kernels of Mamba read the weights of
+these layers instead of calling them."""
 
 
 def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
-    """Raise :class:`UserError` for names in ``adapter.targetModules`` that cannot work with this model.
+    """Raise :class:`UserError` for names in ``adapter.targetModules`` that cannot work with this model, or if
+    ``all-linear``, the default, includes layers that LoRA does not support.
 
     Only the configuration of the model in ``folder`` is read.
     """
-    targets = {stage.name: stage.adapter.target_modules for stage in stages if stage.adapter}
-    named = {stage: names for stage, names in targets.items() if names and names != [ALL_LINEAR]}
-    if not named:
+    targets = {
+        stage.name: stage.adapter.target_modules or [ALL_LINEAR]
+        for stage in stages
+        if stage.adapter and stage.adapter.from_ is None
+    }
+    if not targets:
         return
     model = skeleton(folder)
-    for stage, names in named.items():
+    layers = ", ".join(layer_names(model))
+    for stage, names in targets.items():
+        if names == [ALL_LINEAR]:
+            unfit = _unfit_layers(model)
+            if unfit:
+                raise UserError(
+                    f"stage {stage}: adapter.targetModules: {ALL_LINEAR} includes {', '.join(unfit)}, which "
+                    "LoRA does not support",
+                    f"name the layers that get an adapter; the model's layers are: {layers}",
+                )
+            continue
         problems = [problem for name in names if (problem := _problem(model, name))]
         if problems:
             raise UserError(
                 f"stage {stage}: adapter.targetModules: {'; '.join(problems)}",
-                f"the model's layers are: {', '.join(layer_names(model))}; use {ALL_LINEAR} alone for every "
-                "linear layer",
+                f"the model's layers are: {layers}; use {ALL_LINEAR} alone for every linear layer",
             )
+
+
+def _unfit_layers(model: PreTrainedModel) -> list[str]:
+    """Return the names of the language model's linear layers that LoRA does not support."""
+    found = {
+        key.rpartition(".")[2]
+        for key, module in language_model(model).named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and not _is_adaptable(model, key, module)
+    }
+    return sorted(found)
+
+
+def _is_adaptable(model: PreTrainedModel, key: str, module: nn.Module) -> bool:
+    """Return whether LoRA supports a layer of the model: a linear layer or an embedding.
+
+    Some architectures derive classes from a linear layer that compute something else, for example a router
+    that returns a tuple. PEFT would add the adapter to them too, and the first forward pass would fail.
+    """
+    if not isinstance(module, _ADAPTABLE):
+        return False
+    if model.config.model_type in _MAMBA_TYPES and key.rpartition(".")[2] in _MAMBA_LAYERS:
+        return False
+    if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
+        return True
+    try:
+        output = module(torch.empty(2, module.in_features, dtype=module.weight.dtype, device="meta"))
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+        return False
+    return isinstance(output, torch.Tensor) and output.shape == (2, module.out_features)
 
 
 def auto_class_name(folder: Path) -> str:
@@ -49,11 +94,20 @@ def auto_class_name(folder: Path) -> str:
 
 
 def skeleton(folder: Path) -> PreTrainedModel:
-    """Create the model in ``folder`` on the meta device, without memory for weights."""
+    """Create the model in ``folder`` on the meta device, without memory for weights.
+
+    Raises :class:`UserError` if the model needs a package that is not installed.
+    """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     make: Callable[..., PreTrainedModel] = auto_class(config).from_config
-    with torch.device("meta"):
-        return make(config, trust_remote_code=False)
+    try:
+        with torch.device("meta"):
+            return make(config, trust_remote_code=False)
+    except ImportError as error:
+        raise UserError(
+            f"model.uri: a {config.model_type} model cannot be created: {str(error).strip().splitlines()[0]}",
+            "use a trainer image in which this package is installed, or another model",
+        ) from error
 
 
 def _problem(model: PreTrainedModel, name: str) -> str | None:
@@ -61,14 +115,14 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
     module, or its last parts."""
     if name == ALL_LINEAR:
         return f"{ALL_LINEAR} cannot be combined with names"
-    found = [module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")]
+    found = {key: module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")}
     if not found:
         return f"the model has no layer {name}"
-    if any(module is output_head(model) for module in found):
+    if any(module is output_head(model) for module in found.values()):
         return f"{name} is the output head, which cannot have an adapter"
-    if any(module is tied_embedding(model) for module in found):
+    if any(module is tied_embedding(model) for module in found.values()):
         return f"{name} shares its weights with the output head, which cannot have an adapter"
-    unfit = next((module for module in found if not isinstance(module, _ADAPTABLE)), None)
+    unfit = next((module for key, module in found.items() if not _is_adaptable(model, key, module)), None)
     return f"{name} is a {type(unfit).__name__}, which LoRA does not support" if unfit is not None else None
 
 
@@ -79,7 +133,7 @@ def layer_names(model: PreTrainedModel) -> list[str]:
         {
             key.rpartition(".")[2]
             for key, module in model.named_modules()
-            if isinstance(module, _ADAPTABLE) and module not in excluded
+            if module not in excluded and _is_adaptable(model, key, module)
         }
     )
 
