@@ -15,10 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.families import FAMILIES
 from support.gate_servers import judge_spec, write_calibration
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub
 from support.multimodal_models import save_multimodal_model
+from support.random_models import save_family
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec
 from support.waiting import eventually
 from tunegate_api.contract import (
@@ -188,6 +190,23 @@ def test_two_ranks_give_the_same_results_as_one_for_other_architectures(
     train_on_one_rank(one)
     train(two)
     assert_same_run(one, two, (2,), loss=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallelism", ["DDP", "FSDP"])
+def test_two_ranks_with_longrope_give_the_same_results_as_one(make_distributed_root, tmp_path, parallelism):
+    """With this seed, the examples of a pass are on one side of the length at which longrope changes on one
+    rank, and on both sides on the other rank. The ranks must compute the same number of passes."""
+    longrope = next(family for family in FAMILIES if family.features == "longrope")
+    folder = save_family(tmp_path / "model", longrope)
+    parameters = WITHOUT_DROPOUT | ALL_WEIGHTS | {"batch_size": 8, "seed": 33}
+    one, two = (
+        make_distributed_root(n, model=folder, parameters=parameters, checkpoint_steps=(3,), **settings)
+        for n, settings in ((1, {}), (2, {"parallelism": parallelism}))
+    )
+    train_on_one_rank(one)
+    train(two)
+    assert_same_run(one, two, (3,), loss=1e-5)
 
 
 @pytest.mark.slow

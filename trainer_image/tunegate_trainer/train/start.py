@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase, set_seed
 
@@ -115,9 +116,10 @@ def load_start(
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     with training_precision(base):
         set_attention(base)
-        # The ranks of a sharded model compute the same number of passes, whatever the lengths of examples.
+        # All ranks must compute the same number of passes, whatever the lengths of their examples.
         has_sides = parameters.max_length > (rope_switch(base.config) or parameters.max_length)
-        if not isolates_examples(base) or (shards and has_sides):
+        is_distributed = dist.is_initialized() and dist.get_world_size() > 1
+        if not isolates_examples(base) or (is_distributed and has_sides):
             compute_singly(base)
         else:
             set_head(base)
