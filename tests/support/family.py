@@ -28,8 +28,6 @@ class Family:
     """Why the data role refuses the model, as part of its error."""
     note: str = ""
     """Another difference, for the documentation."""
-    faults: Mapping[str, str] = field(default_factory=dict)
-    """The kinds of tests that fail today, with the reason."""
 
     @property
     def id(self) -> str:

@@ -11,7 +11,6 @@ import torch
 from support.eager_reference import eager_model, greedy_answer
 from support.families import TRAINED
 from support.family import Family
-from support.family_tests import of_families
 from support.random_models import save_family
 from support.trainer_root import stage_plan
 from tunegate_api.v1alpha1.evalgate import Generation
@@ -21,6 +20,7 @@ from tunegate_trainer.models.architecture import separate_passes_reason
 from tunegate_trainer.tokens.likelihood import computes_singly
 from tunegate_trainer.train.start import Start, load_start
 
+each_trained_family = pytest.mark.parametrize("family", TRAINED, ids=lambda family: family.id)
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 NEW_TOKENS = 8
 SHARED = [3 + 7 * i % 250 for i in range(70)]
@@ -70,12 +70,12 @@ def _stop(model: Any) -> int:
     return int(model.generation_config.eos_token_id)
 
 
-@of_families(TRAINED, "greedy")
+@each_trained_family
 def test_greedy_answers_in_a_batch_equal_those_of_plain_transformers(load, family):
     assert load(family).answers() == load(family).expected
 
 
-@of_families(TRAINED, "continuous")
+@each_trained_family
 def test_answers_with_continuous_batching_equal_those_of_plain_transformers(
     load, family, monkeypatch, caplog
 ):
@@ -85,7 +85,7 @@ def test_answers_with_continuous_batching_equal_those_of_plain_transformers(
     assert ("continuous batching is not used" in caplog.text) is family.fixed
 
 
-@of_families(TRAINED, "packing")
+@each_trained_family
 def test_family_that_computes_one_example_at_a_time_is_known_from_its_configuration(load, family):
     model = load(family).model
     assert computes_singly(model) is family.singly

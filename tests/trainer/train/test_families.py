@@ -14,7 +14,6 @@ import torch
 from support.eager_reference import batch_loss, completion_loss, eager_model, gradient_norm
 from support.families import FAMILIES, TRAINED
 from support.family import Family
-from support.family_tests import of_families
 from support.random_models import save_family, set_dropout
 from support.trainer_root import (
     ALL_WEIGHTS,
@@ -40,6 +39,7 @@ from tunegate_trainer.train.dataset import training_order
 from tunegate_trainer.train.preference import REFERENCE
 from tunegate_trainer.train.start import trainable
 
+each_trained_family = pytest.mark.parametrize("family", TRAINED, ids=lambda family: family.id)
 pytestmark = [
     pytest.mark.model,
     pytest.mark.slow,
@@ -74,7 +74,7 @@ def train(tmp_path: Path) -> Callable[..., TrainerRoot]:
     return one_step
 
 
-@of_families(TRAINED, "SFT")
+@each_trained_family
 @pytest.mark.parametrize("parameters", [{"lora_dropout": 0.0}, ALL_WEIGHTS], ids=["LoRA", "all weights"])
 def test_first_loss_and_gradient_equal_those_of_plain_transformers(family, train, tmp_path, parameters):
     folder = save_family(tmp_path / "model", family)
@@ -91,7 +91,7 @@ def test_first_loss_and_gradient_equal_those_of_plain_transformers(family, train
     assert line["grad_norm"] == pytest.approx(gradient_norm(reference), rel=ROUNDING)
 
 
-@of_families(TRAINED, "DPO")
+@each_trained_family
 def test_dpo_starts_at_ln_2_whatever_the_dropout(family, train, tmp_path):
     folder = save_family(tmp_path / "model", family)
     with_dropout = Path(shutil.copytree(folder, tmp_path / "with-dropout"))
@@ -107,7 +107,7 @@ def test_dpo_starts_at_ln_2_whatever_the_dropout(family, train, tmp_path):
             assert found == pytest.approx(expected, rel=ROUNDING)
 
 
-@of_families(TRAINED, "targets")
+@each_trained_family
 def test_all_linear_is_refused_in_advance_if_lora_does_not_support_it(family, tmp_path):
     folder = save_family(tmp_path / "model", family)
     if family.targets:
