@@ -133,7 +133,10 @@ def test_large_config_maps_of_users_use_no_memory(cluster: KubernetesCluster, na
 
 @pytest.mark.parametrize(
     ("large", "small", "most"),
-    [pytest.param(4, 196, 15, id="few large objects first"), pytest.param(60, 0, 65, id="only large objects")],
+    [
+        pytest.param(4, 196, 15, id="few large objects first"),
+        pytest.param(60, 0, 65, id="only large objects"),
+    ],
 )
 def test_pages_of_a_list_have_as_many_objects_as_fit(
     cluster: KubernetesCluster,
