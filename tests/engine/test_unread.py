@@ -144,6 +144,25 @@ def test_deletion_reports_the_last_known_spec():
     assert operator.controller.decided == [Key("FineTuneJob", "watching", "a")]
 
 
+def test_deleted_object_is_not_read():
+    operator = Operator()
+    made = operator.cluster.as_user.create(job())
+    operator.cluster.as_user.delete(KEY, uid_of(made))
+    operator.reconciler.run_ready()
+    assert operator.reads == []
+
+
+def test_object_that_replaces_a_deleted_one_is_read_though_the_deletion_is_reported_later():
+    operator = Operator()
+    first = operator.cluster.as_user.create(job())
+    operator.cluster.as_user.delete(KEY, uid_of(first))
+    operator.cluster.as_user.create(job(gate="strict"))
+    deletion = {"name": "a", "namespace": "default", "uid": uid_of(first), "resourceVersion": "1"}
+    operator.reconciler.handle(WatchEvent("DELETED", {"kind": "FineTuneJob", "metadata": deletion}))
+    operator.reconciler.run_ready()
+    assert operator.message() == "strict"
+
+
 def test_object_that_no_longer_exists_is_not_decided():
     def read(cluster: FakeCluster, key: Key) -> Object | None:
         del cluster, key

@@ -32,9 +32,11 @@ class UnreadChanges:
         if event.type in ("ADDED", "MODIFIED"):
             return event
         held = self._cache.by_uid(uid_of(event.obj))
-        if event.type == "DELETED":
-            return WatchEvent("DELETED", (held or {}) | event.obj)
         version = resource_version(event.obj)
+        if event.type == "DELETED":
+            if version > self._versions.get(Key.of(event.obj), version):  # a later object may have its name
+                self._versions.pop(Key.of(event.obj), None)
+            return WatchEvent("DELETED", (held or {}) | event.obj)
         if held and resource_version(held) == version:
             return WatchEvent("MODIFIED", held)
         if not held or resource_version(held) < version:
@@ -42,11 +44,13 @@ class UnreadChanges:
         return None
 
     def read(self, key: Key) -> WatchEvent | None:
-        """Read an unread object. Return None if it does not exist.
+        """Read an unread object. Return None if it does not exist, or was deleted meanwhile.
 
         Makes no request if the cache has this version by now. Raises ClusterError; the object then stays
         unread."""
-        version = self._versions.pop(key)
+        version = self._versions.pop(key, None)
+        if version is None:
+            return None
         held = self._cache.get(key)
         if held and resource_version(held) >= version:
             return WatchEvent("MODIFIED", held)
