@@ -63,7 +63,8 @@ def kinds_to_list(listings: Iterable[Listing], now: float) -> list[str]:
 
 
 class Manager:
-    """One operator process. Only the leader reconciles. The other replicas keep their caches current.
+    """One operator process. Only the leader reconciles. The other replicas cache the child objects, and list
+    all objects when they begin to lead.
 
     ``lost`` is called from a thread when the process must exit, because it lost the Lease or failed to lead.
     """
