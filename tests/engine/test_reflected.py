@@ -14,14 +14,15 @@ from kubernetes import client
 from support import manifests
 from support.api_server import ApiServer
 from support.waiting import eventually
-from tunegate_operator.engine import kubernetes
+from tunegate_operator.engine import kubernetes, pages
 from tunegate_operator.engine.answers import AnswerTooLargeError
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.kubernetes import PAGE_BYTES, KubernetesCluster
+from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.listing import Listing
 from tunegate_operator.engine.objects import uid_of
+from tunegate_operator.engine.pages import PAGE_BYTES
 from tunegate_operator.engine.reflector import Reflector
 from tunegate_operator.names import MANAGED_LABELS
 
@@ -147,8 +148,8 @@ def test_pages_of_a_list_have_as_many_objects_as_fit(
     most: int,
 ) -> None:
     """Pages are limited to 64 objects and 64 KiB in this test, so that a few objects need many pages."""
-    monkeypatch.setattr(kubernetes, "PAGE", 64)
-    monkeypatch.setattr(kubernetes, "PAGE_BYTES", 64 * 1024)
+    monkeypatch.setattr(pages, "PAGE", 64)
+    monkeypatch.setattr(pages, "PAGE_BYTES", 64 * 1024)
     for number in range(large + small):  # listed by name
         made = manifests.config_map(f"listed-{number:03}", {})
         made["metadata"] |= {"namespace": namespace}

@@ -15,7 +15,7 @@ import urllib3
 from kubernetes import client
 
 from tunegate_api import API_VERSION
-from tunegate_operator.engine.answers import AnswerTooLargeError, parse_answer, read_at_most
+from tunegate_operator.engine.answers import parse_answer, read_at_most
 from tunegate_operator.engine.api_errors import error_of, error_of_answer
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
@@ -29,17 +29,13 @@ from tunegate_operator.engine.cluster import (
 )
 from tunegate_operator.engine.events import new_event
 from tunegate_operator.engine.objects import read_json, timestamp, without_managed_fields
+from tunegate_operator.engine.pages import PAGE, PAGE_BYTES, read_pages
 from tunegate_operator.names import MANAGED_LABELS
 
 REQUEST_SECONDS = 30.0
 """Default timeout of a request."""
 LEASE_SECONDS = 2.0
 """Timeout of a request for a Lease: see :data:`tunegate_operator.engine.lease.RENEW_DEADLINE`."""
-PAGE = 200
-"""The most objects that one page of a list has. Only one page is in memory at a time."""
-PAGE_BYTES = 4 * 1024 * 1024
-"""The most bytes that one page of a list may have. If a page is larger, it is requested again with a quarter
-as many objects. After a page that fits, the next page has as many objects of this average size as fit."""
 
 
 class SilentError(ClusterError):
@@ -285,26 +281,16 @@ class KubernetesCluster:
         """List the objects of a kind page by page, as one consistent read.
 
         Raises ExpiredError if the server no longer has the version of the first page: then list again."""
-        resource, continuation, page = _RESOURCES[kind], "", PAGE
-        accept = _METADATA_LIST if resource.metadata_only else _JSON
+        resource = _RESOURCES[kind]
+        path, accept = resource.path(namespace), _METADATA_LIST if resource.metadata_only else _JSON
         selector = ",".join(filter(None, (resource.labels, labels)))
-        while True:
-            query = {"limit": str(page), "labelSelector": selector, "continue": continuation}
-            limit = PAGE_BYTES if page > 1 else None  # etcd limits the size of a single object
-            path = resource.path(namespace)
-            try:
-                text = self._read("GET", path, query=query, accept=accept, max_bytes=limit)
-            except AnswerTooLargeError:
-                page = max(1, page // 4)
-                continue
-            answer = parse_answer(text, f"GET {path}")
-            items = answer["items"] or ()  # null where there are none
-            for item in items:
-                yield _with_kind(kind, item)
-            continuation = answer["metadata"].get("continue", "")
-            if not continuation:
-                return
-            page = max(1, min(PAGE, PAGE_BYTES * len(items) // len(text)))
+
+        def read(query: dict[str, str], most: int | None) -> bytes:
+            query = query | {"labelSelector": selector}
+            return self._read("GET", path, query=query, accept=accept, max_bytes=most)
+
+        for item in read_pages(read, f"GET {path}"):
+            yield _with_kind(kind, item)
 
     def _request(
         self, method: str, path: str, body: Any = None, *, max_bytes: int | None = None, **options: Any
