@@ -155,10 +155,13 @@ def test_operator_changes_only_its_own_finalizer(team):
     for change in (
         {"spec": {"suspend": True}},
         {"metadata": {"labels": {"team": "b"}}},
-        {"metadata": {"annotations": {"tunegate.dev/approve": "{}"}}},
+        {"metadata": {"annotations": {"team": "b"}}},
         {"metadata": {"finalizers": theirs}},
     ):
         assert "may change only the status and the finalizer" in patch(**change), change
+    assert patch(metadata={"annotations": {"tunegate.dev/approve": "{}"}}), (
+        "another policy may refuse it first"
+    )
     owner = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "1"}
     assert patch(metadata={"ownerReferences": [owner]}), "this server has a plugin that refuses it first"
     ours = {"finalizers": [FILES_FINALIZER]}

@@ -32,3 +32,4 @@ def read_pages(read: Read, request: str) -> Iterator[Object]:
         if not continuation:
             return
         size = max(1, min(PAGE, PAGE_BYTES * len(items) // len(text)))
+        del text, answer, items  # before the next page is read
