@@ -86,7 +86,8 @@ def separate_passes_reason(config: Any, *, on_gpu: bool) -> str | None:
     The check in :mod:`tunegate_trainer.train.packing` decides once the model is loaded.
     """
     text = config.get_text_config()
-    layers = DynamicCache(config=text).layers
+    # Some configurations have other names for the number of layers.
+    layers = DynamicCache(config=text).layers if hasattr(text, "num_hidden_layers") else []
     is_recurrent = any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
     if is_recurrent and find_spec("causal_conv1d") is None:
         return "its layers with convolutions or recurrence need causal_conv1d, which is not installed"
