@@ -1,7 +1,6 @@
 """Reconciliation survives crashes, conflicts and an unavailable API server, without repeated writes."""
 
 import logging
-from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from support.clock import FakeClock
 from support.fake_cluster import Crash, FakeCluster, Write
+from support.function_controller import Decide, FunctionController
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.controller import Create, Decision, Delete, Event, Put, View
@@ -18,7 +18,6 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 
 KEY = Key("FineTuneJob", "default", "demo")
-Decide = Callable[[Object, View, datetime], Decision | None]
 
 
 def ftj(name: str = "demo") -> Object:
@@ -46,32 +45,6 @@ def job(owner: Object, name: str = "train") -> Object:
         "metadata": {"name": name, "namespace": "default", "ownerReferences": [owner_reference(owner)]},
         "spec": {"template": {"spec": {"containers": [{"name": "trainer"}], "restartPolicy": "Never"}}},
     }
-
-
-class FunctionController:
-    """A controller that decides with the test's function."""
-
-    kind = "FineTuneJob"
-
-    def __init__(self, decide: Decide) -> None:
-        self._decide = decide
-        self.decisions = 0
-        self.concerned: list[Key] = []
-
-    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
-        self.decisions += 1
-        return self._decide(obj, view, now)
-
-    def references(self, obj: Object) -> Iterable[Key]:
-        del obj
-        return []
-
-    def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
-        del obj
-        return []
-
-    def concerns(self, changed: Object, view: View) -> Iterable[Key]:  # noqa: ARG002 - a Protocol's
-        return self.concerned if changed["kind"] == "EvalGate" else []
 
 
 class Operator:

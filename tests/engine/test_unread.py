@@ -5,6 +5,7 @@ from datetime import datetime
 
 from support.clock import FakeClock
 from support.fake_cluster import FakeCluster
+from support.function_controller import FunctionController
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, UnavailableError, WatchEvent
 from tunegate_operator.engine.controller import Decision, View
@@ -21,27 +22,18 @@ def job(name: str = "a", namespace: str = "default", gate: str = "golden") -> Ob
     return {"apiVersion": "tunegate.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
 
 
-class StatusController:
+class StatusController(FunctionController):
     """Decides a status with the gate that the spec names. A changed job concerns the job of the same name in
     the namespace "watching"."""
 
-    kind = "FineTuneJob"
-
     def __init__(self) -> None:
+        super().__init__(self._with_gate)
         self.decided: list[Key] = []
 
-    def decide(self, obj: Object, view: View, now: datetime) -> Decision | None:
+    def _with_gate(self, obj: Object, view: View, now: datetime) -> Decision:
         del view, now
         self.decided.append(Key.of(obj))
         return Decision({"message": obj["spec"]["gates"][0]["name"]})
-
-    def references(self, obj: Object) -> Iterable[Key]:
-        del obj
-        return []
-
-    def index(self, obj: Object) -> Iterable[tuple[Key, str]]:
-        del obj
-        return []
 
     def concerns(self, changed: Object, view: View) -> Iterable[Key]:
         del view
@@ -49,21 +41,28 @@ class StatusController:
         return [Key("FineTuneJob", "watching", changed["metadata"]["name"])]
 
 
+class ReadCluster(FakeCluster):
+    """A cluster that notes what the operator reads. ``answer`` replaces its answers."""
+
+    def __init__(self, answer: Callable[[FakeCluster, Key], Object | None]) -> None:
+        super().__init__(FakeClock())
+        self.reads: list[Key] = []
+        self._answer = answer
+
+    def get(self, key: Key) -> Object | None:
+        self.reads.append(key)
+        return self._answer(self, key)
+
+
 class Operator:
     """One operator process on a cluster whose watch reports metadata. ``read`` replaces its reads."""
 
     def __init__(self, read: Callable[[FakeCluster, Key], Object | None] = FakeCluster.get) -> None:
-        self.cluster = FakeCluster(FakeClock())
-        self.reads: list[Key] = []
-
-        def get(key: Key) -> Object | None:
-            self.reads.append(key)
-            return read(self.cluster, key)
-
+        self.cluster = ReadCluster(read)
+        self.reads = self.cluster.reads
         self.queue = WorkQueue(self.cluster.clock)
         self.cache = Cache()
         self.controller = StatusController()
-        self.cluster.get = get  # type: ignore[method-assign]
         self.reconciler = Reconciler(
             self.cluster, self.cache, self.queue, [self.controller], self.cluster.clock
         )
@@ -152,7 +151,7 @@ def test_deleted_object_is_not_read():
     assert operator.reads == []
 
 
-def test_object_that_replaces_a_deleted_one_is_read_though_the_deletion_is_reported_later():
+def test_object_that_replaces_a_deleted_one_is_read():
     operator = Operator()
     first = operator.cluster.as_user.create(job())
     operator.cluster.as_user.delete(KEY, uid_of(first))

@@ -34,7 +34,7 @@ def test_job_with_the_same_gate_trains_if_its_base_model_leaves_room():
     assert status.failure is None or status.failure.reason != Reason.NO_CHECKPOINT_CAN_PASS
 
 
-def test_job_ends_if_new_scores_of_the_starting_model_show_that_none_can_pass():
+def test_job_ends_if_new_scores_show_that_no_checkpoint_can_pass():
     """A judge did not answer, so a checkpoint was trained. The resumed pod has only the starting model, whose
     outputs were scored again."""
     script = Script(base="e" + "t" * (GOLDEN_CASES - 1), groups=FEW_GROUPS, checkpoints={10: 20, 50: 20})

@@ -1,4 +1,4 @@
-"""What a user is told to change if no checkpoint of a stage passed its gates."""
+"""What the hint says to change if no checkpoint of a stage passed its gates."""
 
 import pytest
 

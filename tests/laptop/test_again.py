@@ -127,7 +127,7 @@ def test_change_of_an_immutable_config_map_is_refused_in_one_line(quick):
 
 
 @pytest.mark.parametrize("on_delete", ["Delete", "Keep"])
-def test_again_option_removes_the_files_of_the_earlier_run_only_if_asked_to(quick, on_delete):
+def test_again_removes_the_files_of_the_earlier_run_if_asked_to(quick, on_delete):
     quick.write(NOWHERE, storage={"persistentVolumeClaim": "tuning", "onDelete": on_delete})
     assert quick("run", "manifests").returncode == 0
     jobs = quick.runs / "volumes" / "tuning" / "tunegate" / "jobs"

@@ -71,7 +71,7 @@ def check_passed(command: Command, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("reasons", [False, True], ids=["plain", "reasoning template"])
-def test_classifier_with_short_outputs_passes_although_its_base_model_rambles(tunegate, tmp_path, reasons):
+def test_classifier_passes_although_its_base_model_rambles(tunegate, tmp_path, reasons):
     save_rambling_model(tmp_path / "model", reasons=reasons)
     result = tunegate("run", tunegate.write_all(by_hand(tmp_path / "model")), seconds=540)
     assert result.returncode == 0, result.stdout

@@ -76,9 +76,7 @@ def test_greedy_answers_in_a_batch_equal_those_of_plain_transformers(load, famil
 
 
 @each_trained_family
-def test_answers_with_continuous_batching_equal_those_of_plain_transformers(
-    load, family, monkeypatch, caplog
-):
+def test_continuous_batching_gives_the_answers_of_transformers(load, family, monkeypatch, caplog):
     """The check of the device is replaced, as if on a GPU."""
     monkeypatch.setattr(module, "_supports_continuous", lambda _model: True)
     assert load(family).answers(batching="Continuous") == load(family).expected
@@ -86,7 +84,7 @@ def test_answers_with_continuous_batching_equal_those_of_plain_transformers(
 
 
 @each_trained_family
-def test_family_that_computes_one_example_at_a_time_is_known_from_its_configuration(load, family):
+def test_configuration_tells_which_family_computes_examples_singly(load, family):
     model = load(family).model
     assert computes_singly(model) is family.singly
     assert (separate_passes_reason(model.config, on_gpu=False) is not None) is family.singly

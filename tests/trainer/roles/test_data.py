@@ -350,7 +350,7 @@ def test_golden_prompt_as_long_as_the_context_is_a_warning_in_a_dry_run(make_job
 
 
 @pytest.mark.parametrize(("dry_run", "code"), [(False, ExitCode.USER_ERROR), (True, ExitCode.OK)])
-def test_gate_whose_answers_exceed_max_new_tokens_is_refused_unless_dry_run(make_job, dry_run, code):
+def test_gate_with_answers_above_max_new_tokens_is_refused(make_job, dry_run, code):
     case = {"id": "long", "prompt": "?", "expect": [{"type": "equals", "value": "mug " * 20}]}
     gates = {"orders": gate_spec(golden_cases()), "long": gate_spec([case], dryRun=dry_run)}
     root = make_job(jsonl(100), gates=gates)

@@ -93,7 +93,7 @@ def test_isolation_check_has_a_neighbor_beyond_the_switch(model):
     assert not any(min(each) <= SWITCH < max(each) for each in lengths)
 
 
-def test_answers_in_a_batch_equal_those_of_transformers_on_both_sides_of_the_switch(folder, model):
+def test_answers_on_both_sides_of_the_switch_equal_those_of_transformers(folder, model):
     """The second prompt has the length of the switch, and the answer to the third crosses it."""
     prompts = [PROMPT[:length] for length in (12, SWITCH, SWITCH - 3, SWITCH + 1, 50)]
     plain = eager_model(folder)

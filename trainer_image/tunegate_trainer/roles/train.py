@@ -28,11 +28,7 @@ from tunegate_trainer.planning.plan import ADAMW
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device, memory_bytes
 from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.process.errors import (
-    RetryWithLessMemoryError,
-    UserError,
-    out_of_memory_explained,
-)
+from tunegate_trainer.process.errors import RetryWithLessMemoryError, UserError, out_of_memory_explained
 from tunegate_trainer.process.files import read_manifest, sha256_file, weights_digest
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.example_file import ExampleFile, PairFile
