@@ -2,17 +2,16 @@
 required of them."""
 
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kubernetes import client
-from kubernetes.client import ApiException
 
 from support.api_server import ApiServer, api_server
 from support.builders import make_gate, make_job
 from support.operator_command import grant_rights
+from support.refusals import refusal
 from support.team import GROUP
 from support.waiting import eventually
 
@@ -76,17 +75,6 @@ class User:
     def _try(self, verb: str, plural: str, *arguments: Any) -> str:
         act = getattr(self._custom, f"{verb}_custom_object")
         return refusal(lambda: act(*GROUP, self.namespace, plural, *arguments))
-
-
-def refusal(act: Callable[[], Any]) -> str:
-    """Return the API server's message if it forbids the call. Empty if the call is allowed."""
-    try:
-        act()
-    except ApiException as error:
-        if error.status != 403:
-            raise
-        return str(json.loads(error.body)["message"])
-    return ""
 
 
 @pytest.fixture

@@ -62,5 +62,5 @@ def refusal(act: Callable[[], Any]) -> str:
     except ApiException as error:
         if error.status != 403:
             raise
-        return str(error.body)
+        return str(json.loads(error.body)["message"])
     return ""
