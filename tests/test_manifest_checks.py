@@ -19,8 +19,8 @@ from support.manifests import (
 from support.wrong_manifests import JUDGE, REVIEW
 from tunegate_api.contract import sha256_text
 from tunegate_api.judging.case_lines import inline_text
-from tunegate_operator.manifest_checks import validate
-from tunegate_operator.manifests import load_manifests
+from tunegate_client.manifest_checks import validate
+from tunegate_client.manifests import load_manifests
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CASES = GOLDEN_TEXT + "".join(

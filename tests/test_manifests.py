@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunegate_operator.manifests import Manifest, ManifestError, load_manifests
+from tunegate_client.manifests import Manifest, ManifestError, load_manifests
 
 Write = Callable[..., Path]
 

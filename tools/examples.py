@@ -127,7 +127,7 @@ def run(variant: Variant, seed: int) -> RunResult:
     if variant.learning_rate:
         text = re.sub(r'learningRate: "[^"]+"', f'learningRate: "{variant.learning_rate}"', text)
     job.write_text(text)
-    command = [sys.executable, "-m", "tunegate_operator.cli.main", "run", str(manifests)]
+    command = [sys.executable, "-m", "tunegate_client.cli.main", "run", str(manifests)]
     started = time.monotonic()
     with (folder / "log").open("w") as log:
         subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)

@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 ARCHIVE, MANIFEST, SCRIPT = "tunegate-plugin.tar.gz", "tunegate.yaml", "kubectl-tunegate"
 _SCRIPT = f"""#!/bin/sh
 if ! command -v uv > /dev/null; then
-  echo "kubectl tunegate needs uv: install it, or install the package tunegate[operator] with pipx" >&2
+  echo "kubectl tunegate needs uv: install it, or install the package tunegate[client] with pipx" >&2
   exit 1
 fi
-exec uv tool run --quiet --from 'tunegate[operator]=={__version__}' kubectl-tunegate "$@"
+exec uv tool run --quiet --from 'tunegate[client]=={__version__}' kubectl-tunegate "$@"
 """
 
 

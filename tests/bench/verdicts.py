@@ -144,7 +144,7 @@ def _tunegate(folder: Path, manifests: Path, phase: str) -> tuple[Spent, str]:
     folder.mkdir()
     watch = Stopwatch()
     with (folder / "log").open("w") as log:
-        command = [sys.executable, "-m", "tunegate_operator.cli.main", "run", str(manifests)]
+        command = [sys.executable, "-m", "tunegate_client.cli.main", "run", str(manifests)]
         subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=log, check=False)
     spent = watch.read()
     (path,) = folder.glob("runs/*/status.yaml")

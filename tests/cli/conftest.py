@@ -7,8 +7,8 @@ import pytest
 
 from support.api_server import ApiServer
 from support.places import CommandAt, namespace_place, runs_place
-from tunegate_operator.cli.main import main
-from tunegate_operator.cli.plugin import plugin
+from tunegate_client.cli.main import main
+from tunegate_client.cli.plugin import plugin
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from support import manifests
 from support.places import CommandAt
-from tunegate_operator.cli.main import main
+from tunegate_client.cli.main import main
 from tunegate_operator.engine.cluster import Object
 
 PASSED: Object = {

@@ -11,8 +11,8 @@ from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.data_status import DataStatus, JudgeStatus, ReviewStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase, Progress, Stop
-from tunegate_operator.cli.display import PlainLog, job_view
-from tunegate_operator.clients.caller import Caller
+from tunegate_client.cli.display import PlainLog, job_view
+from tunegate_client.places.caller import Caller
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

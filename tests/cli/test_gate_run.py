@@ -17,11 +17,11 @@ from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
-from tunegate_operator.cli import exit_codes
-from tunegate_operator.cli.gate_report import ModelResult, model_result
-from tunegate_operator.cli.gate_view import gate_view
-from tunegate_operator.cli.junit import junit_of_error, junit_text
-from tunegate_operator.cli.main import main
+from tunegate_client.cli import exit_codes
+from tunegate_client.cli.gate_report import ModelResult, model_result
+from tunegate_client.cli.gate_view import gate_view
+from tunegate_client.cli.junit import junit_of_error, junit_text
+from tunegate_client.cli.main import main
 
 DIGEST = "a" * 64
 ADVISORY = "case-0"

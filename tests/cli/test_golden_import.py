@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tunegate_api.judging.golden import parse_golden
-from tunegate_operator.cli.main import main
+from tunegate_client.cli.main import main
 
 CONFIG = """
 prompts: ['Capital of {{country}}?']

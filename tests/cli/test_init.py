@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tunegate_operator.cli.data_job import data_job
-from tunegate_operator.cli.main import main
+from tunegate_client.cli.data_job import data_job
+from tunegate_client.cli.main import main
 
 
 @pytest.fixture

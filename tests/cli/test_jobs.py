@@ -11,9 +11,9 @@ from click.testing import Result
 from support import manifests
 from support.job_statuses import not_ready
 from support.places import STOP, CommandAt
-from tunegate_operator.cli import jobs
+from tunegate_client.cli import jobs
+from tunegate_client.laptop.status import report_file
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.laptop.status import report_file
 from tunegate_operator.names import CONTINUE_ANNOTATION
 
 

@@ -5,7 +5,7 @@ import getpass
 import click
 import pytest
 
-from tunegate_operator.cli.person import user_name
+from tunegate_client.cli.person import user_name
 
 
 def test_user_without_a_name_gets_advice(monkeypatch: pytest.MonkeyPatch) -> None:

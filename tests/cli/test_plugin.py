@@ -12,16 +12,16 @@ from click.testing import CliRunner
 
 from support import manifests
 from support.places import CommandAt
-from tunegate_operator.cli.completion import kubectl_completions
-from tunegate_operator.cli.main import COMMANDS, main
-from tunegate_operator.cli.plugin import plugin
+from tunegate_client.cli.completion import kubectl_completions
+from tunegate_client.cli.main import COMMANDS, main
+from tunegate_client.cli.plugin import plugin
 
 ROOT = Path(__file__).parents[2]
 UNNEEDED = (
     "kopf",
     "psutil",
     "prometheus_client",
-    "tunegate_operator.laptop.cluster",
+    "tunegate_client.laptop.cluster",
     "tunegate_operator.manager",
 )
 
@@ -82,7 +82,7 @@ def test_runs_folder_in_the_environment_does_not_hide_the_cluster(tmp_path: Path
 def test_status_on_a_cluster_imports_no_module_of_other_commands(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("{}")
     program = (
-        "import sys; from tunegate_operator.cli.plugin import main\n"
+        "import sys; from tunegate_client.cli.plugin import main\n"
         f"sys.argv[1:] = ['status', '--kubeconfig', {str(tmp_path / 'config')!r}]\n"
         "try: main()\n"
         f"finally: print(sorted(set({UNNEEDED}) & set(sys.modules)))"

@@ -18,15 +18,15 @@ from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
 from tunegate_api.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
-from tunegate_operator.cli import review as command
-from tunegate_operator.cli.main import main
-from tunegate_operator.clients.caller import Caller
-from tunegate_operator.clients.client import ClientError, UnreachableError
-from tunegate_operator.clients.kube import KubernetesClient
-from tunegate_operator.clients.review import Review, open_review
-from tunegate_operator.clients.review_files import read_scores
-from tunegate_operator.clients.review_session import scores_of, start_session
-from tunegate_operator.clients.scoring import Session
+from tunegate_client.cli import review as command
+from tunegate_client.cli.main import main
+from tunegate_client.places.caller import Caller
+from tunegate_client.places.client import ClientError, UnreachableError
+from tunegate_client.places.kube import KubernetesClient
+from tunegate_client.places.review import Review, open_review
+from tunegate_client.places.review_files import read_scores
+from tunegate_client.places.review_session import scores_of, start_session
+from tunegate_client.places.scoring import Session
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.names import REVIEW_LABEL, scores_name

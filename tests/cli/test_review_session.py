@@ -11,7 +11,7 @@ from support.scoring_page import review_of
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_operator.cli.review_session import score_rows
+from tunegate_client.cli.review_session import score_rows
 
 ROWS = [
     with_id(

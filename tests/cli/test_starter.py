@@ -10,12 +10,12 @@ import yaml
 
 from tunegate_api.forecast import AnswerKind, DescribedData, LabelCount
 from tunegate_api.v1alpha1.data import Columns
-from tunegate_operator.cli.starter import Starter, scalar
-from tunegate_operator.cli.starter_gate import CASES, gate_text
-from tunegate_operator.cli.starter_job import job_text
-from tunegate_operator.laptop.object_folder import to_yaml
-from tunegate_operator.manifest_checks import validate
-from tunegate_operator.manifests import load_manifests
+from tunegate_client.cli.starter import Starter, scalar
+from tunegate_client.cli.starter_gate import CASES, gate_text
+from tunegate_client.cli.starter_job import job_text
+from tunegate_client.laptop.object_folder import to_yaml
+from tunegate_client.manifest_checks import validate
+from tunegate_client.manifests import load_manifests
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

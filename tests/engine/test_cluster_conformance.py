@@ -13,6 +13,7 @@ import pytest
 from support import manifests
 from support.fake_cluster import FakeCluster
 from support.waiting import eventually
+from tunegate_client.laptop.cluster import LocalCluster
 from tunegate_operator.engine.apply import apply, create_ours
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import (
@@ -29,7 +30,6 @@ from tunegate_operator.engine.finalizers import add_finalizer, remove_finalizer
 from tunegate_operator.engine.objects import resource_version, uid_of
 from tunegate_operator.engine.owners import owner_reference
 from tunegate_operator.engine.prune import prune
-from tunegate_operator.laptop.cluster import LocalCluster
 
 Names = Callable[[str], str]
 

@@ -19,6 +19,7 @@ from tunegate_api.meta import StatusModel, Time
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1 import EvalGate
 from tunegate_api.v1alpha1.finetunejob_status import MAX_EVICTIONS, Attempt, Eviction, Failure, Reason
+from tunegate_client.laptop.cluster import LocalCluster
 from tunegate_operator.children import pod_status
 from tunegate_operator.children.attempts import (
     Completed,
@@ -41,7 +42,6 @@ from tunegate_operator.engine.controller import Agenda, Decision, View, parse_st
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
-from tunegate_operator.laptop.cluster import LocalCluster
 from tunegate_operator.names import GATE_LABEL, Step
 
 JUDGE = Step(Role.GATE)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from support.builders import make_gate, make_job
 from support.world import World
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.cli.main import main
+from tunegate_client.cli.main import main
 from tunegate_operator.engine.cluster import Key
 
 FREE_FORM = {"affinity": {"nodeAffinity": {"x": "y" * 1_200_000}}}

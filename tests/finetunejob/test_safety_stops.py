@@ -13,7 +13,7 @@ from tunegate_api.judging.safety import SafetyKind
 from tunegate_api.judging.safety_cases import parse_safety
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_operator.clients.client import compared_models
+from tunegate_client.places.client import compared_models
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 CASES = parse_safety(builtin_text("refusals-v1"))

@@ -11,7 +11,7 @@ import pytest
 
 from support.chat_server import ChatServerStub
 from support.command import Command
-from tunegate_operator.cli.gate_report import ModelResult
+from tunegate_client.cli.gate_report import ModelResult
 
 pytestmark = pytest.mark.model
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from support.laptop import FAIL_ON_10, IGNORE_DISRUPTION, final_condition
+from tunegate_client.laptop.jobs import new_pod, refuse_unsupported, step_job
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import InvalidError, Object
-from tunegate_operator.laptop.jobs import new_pod, refuse_unsupported, step_job
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

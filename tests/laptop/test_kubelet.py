@@ -13,10 +13,10 @@ import pytest
 from support.laptop import TINY_TRAINER, Laptop, terminated
 from support.waiting import eventually
 from tunegate_api.workspace import Workspace
+from tunegate_client.laptop.pod_process import is_alive
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import InvalidError, Key, Object
 from tunegate_operator.engine.objects import has_condition, uid_of
-from tunegate_operator.laptop.pod_process import is_alive
 
 
 def is_running(pid: int) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tunegate_api.workspace import Workspace
-from tunegate_operator.laptop.models_folder import models_folder
-from tunegate_operator.laptop.run import Laptop
+from tunegate_client.laptop.models_folder import models_folder
+from tunegate_client.laptop.run import Laptop
 
 
 @pytest.fixture

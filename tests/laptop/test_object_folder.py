@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tunegate_operator.laptop.object_folder import to_yaml
-from tunegate_operator.manifests import load_manifests
+from tunegate_client.laptop.object_folder import to_yaml
+from tunegate_client.manifests import load_manifests
 
 
 @pytest.mark.parametrize("text", ["y", "N", "0o17", "-0X1F", "0B11", "1_0.5", "08", "1e3", "on", "~", "a\nb"])

@@ -13,10 +13,10 @@ import pytest
 
 from support.laptop import Laptop, terminated
 from support.waiting import eventually
+from tunegate_client.laptop.cluster import LocalCluster, RootInUseError
+from tunegate_client.laptop.pod_process import ProcessRecord, is_alive
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.engine.objects import has_condition, uid_of
-from tunegate_operator.laptop.cluster import LocalCluster, RootInUseError
-from tunegate_operator.laptop.pod_process import ProcessRecord, is_alive
 
 
 def test_running_trainer_is_adopted_after_a_restart(laptop: Laptop) -> None:
@@ -154,7 +154,7 @@ def test_pod_that_failed_before_an_interruption_counts_as_failed(laptop: Laptop)
 def test_second_process_cannot_lock_the_same_folder(laptop: Laptop) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from tunegate_operator.laptop.cluster import LocalCluster\n"
+        "from tunegate_client.laptop.cluster import LocalCluster\n"
         "LocalCluster(Path(sys.argv[1]), lambda claim: Path('/nowhere'))\n"
     )
     state = laptop.root / "state"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase
-from tunegate_operator.laptop.report_page import with_status
+from tunegate_client.laptop.report_page import with_status
 
 STATUS = FineTuneJobStatus(
     phase=Phase.SUCCEEDED,

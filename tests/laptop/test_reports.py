@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from tunegate_api.workspace import Workspace
+from tunegate_client.laptop.jobs import OWNER_ANNOTATION
+from tunegate_client.laptop.reports import Outboxes
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.reports import ReportStore
-from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
-from tunegate_operator.laptop.reports import Outboxes
 
 STORE_BYTES = 10_000
 

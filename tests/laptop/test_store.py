@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.clock import FakeClock
+from tunegate_client.laptop.object_folder import ObjectFolder, to_yaml
+from tunegate_client.laptop.store import KEPT_EVENTS, ObjectStore
 from tunegate_operator.engine.apply import create_ours
 from tunegate_operator.engine.cluster import AlreadyExistsError, ClusterError, InvalidError, Key, Object
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.laptop.object_folder import ObjectFolder, to_yaml
-from tunegate_operator.laptop.store import KEPT_EVENTS, ObjectStore
 
 
 def config_map(name: str = "cm", **data: str) -> Object:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from support.command import Command
-from tunegate_operator.laptop.object_folder import to_yaml
+from tunegate_client.laptop.object_folder import to_yaml
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

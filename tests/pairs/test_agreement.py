@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tunegate_api.preference import Ranking
-from tunegate_operator.pairs.agreement import agreements, tau_b
+from tunegate_client.pairs.agreement import agreements, tau_b
 
 
 @pytest.mark.parametrize("seed", range(50))

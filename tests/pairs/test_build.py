@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tunegate_operator.cli.main import main
+from tunegate_client.cli.main import main
 
 COMPLETIONS = [{"id": f"c{n}", "text": f"answer {n}"} for n in (1, 2, 3)]
 PROMPTS = [{"id": f"p{n}", "prompt": f"order {n}", "completions": COMPLETIONS} for n in (1, 2)]

@@ -14,8 +14,8 @@ from support.candidates import make_known, write_known
 from support.command import Command
 from support.site import Site
 from tunegate_api.preference import Candidates
-from tunegate_operator.cli.main import main
-from tunegate_operator.pairs.session import shown
+from tunegate_client.cli.main import main
+from tunegate_client.pairs.session import shown
 
 DOC = (Path(__file__).parents[2] / "docs" / "preference-data.md").read_text()
 KNOWN = make_known(prompts=2)

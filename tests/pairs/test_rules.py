@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from tunegate_api.preference import Candidates, Completion, Ranking
-from tunegate_operator.pairs.rules import Built, build_pairs
+from tunegate_client.pairs.rules import Built, build_pairs
 
 LETTERS = "abcde"
 

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from support.candidates import make_known, number_of
 from tunegate_api.preference import Ranking
-from tunegate_operator.cli.pairs_session import rank_prompts
-from tunegate_operator.clients.client import ClientError
-from tunegate_operator.pairs.session import (
+from tunegate_client.cli.pairs_session import rank_prompts
+from tunegate_client.pairs.session import (
     RankingSession,
     keys_text,
     press,
@@ -18,6 +17,7 @@ from tunegate_operator.pairs.session import (
     shown,
     start_ranking,
 )
+from tunegate_client.places.client import ClientError
 
 KNOWN = make_known()
 ENTER = "\r"

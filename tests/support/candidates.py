@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tunegate_api.preference import Candidates
-from tunegate_operator.pairs.files import Known
-from tunegate_operator.pairs.session import shown
+from tunegate_client.pairs.files import Known
+from tunegate_client.pairs.session import shown
 
 
 def make_known(prompts: int = 3, completions: int = 3) -> Known:

@@ -18,7 +18,7 @@ from support.fork_server import COMMAND, PACKAGES
 from support.stage_folder import StageFolder
 from tunegate_api.contract import sha256_text
 
-PROGRAM = "tunegate_operator.cli.main"
+PROGRAM = "tunegate_client.cli.main"
 FORK_CLIENT = PACKAGES / "fork_client.py"
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
 ITEMS = ("mug", "lamp", "chair", "desk", "pen", "cup")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from support.clock import FakeClock
+from tunegate_client.laptop.jobs import index_of, missing_indexes, new_pod, step_job
+from tunegate_client.laptop.store import ObjectStore
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import (
     ClusterError,
@@ -21,8 +23,6 @@ from tunegate_operator.engine.cluster import (
 )
 from tunegate_operator.engine.kubernetes import OWN_RESOURCES
 from tunegate_operator.engine.objects import is_finished, resource_version, timestamp, uid_of
-from tunegate_operator.laptop.jobs import index_of, missing_indexes, new_pod, step_job
-from tunegate_operator.laptop.store import ObjectStore
 
 
 class Crash(BaseException):

@@ -226,7 +226,7 @@ def serve(program: str, path: str, owner: int) -> None:
         sys.path.insert(0, str(STAND_IN_PACKAGES))
         modules = [f"tunegate_api.{name}" for name in ("contract", "judging.verdict", "plan", "v1alpha1")]
     else:
-        modules = import_module("tunegate_operator.cli.main").COMMANDS.values()
+        modules = import_module("tunegate_client.cli.main").COMMANDS.values()
     for name in modules:
         import_module(name)
     gc.collect()

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from support.waiting import eventually
+from tunegate_client.laptop.cluster import LocalCluster
 from tunegate_operator.children import pod_status
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.laptop.cluster import LocalCluster
 
 _Result = TypeVar("_Result")
 

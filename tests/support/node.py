@@ -40,7 +40,7 @@ class Node:
 
     def tunegate(self, *arguments: str) -> str:
         """Run the tunegate command. Returns its output; raises AssertionError if it fails."""
-        return _run([sys.executable, "-m", "tunegate_operator.cli.main", *arguments], self._environment)
+        return _run([sys.executable, "-m", "tunegate_client.cli.main", *arguments], self._environment)
 
     def plugin(self, *arguments: str, code: int = 0) -> str:
         """Run `kubectl tunegate`. Returns its output; raises AssertionError if it ends with another exit

@@ -14,19 +14,19 @@ from kubernetes import client
 from support import manifests
 from support.api_server import ApiServer
 from support.waiting import eventually
-from tunegate_operator.clients.client import Client
-from tunegate_operator.clients.kube import KubernetesClient
-from tunegate_operator.clients.runs import RunsClient
+from tunegate_client.laptop.cluster import objects_folder
+from tunegate_client.laptop.jobs import OWNER_ANNOTATION
+from tunegate_client.laptop.object_folder import ObjectFolder, to_yaml
+from tunegate_client.laptop.status import cluster_folder, status_file, write_if_changed
+from tunegate_client.laptop.store import ObjectStore
+from tunegate_client.places.client import Client
+from tunegate_client.places.kube import KubernetesClient
+from tunegate_client.places.runs import RunsClient
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Cluster, ForbiddenError, Key, Object, WatchEvent
 from tunegate_operator.engine.kubernetes import KubernetesCluster
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
-from tunegate_operator.laptop.cluster import objects_folder
-from tunegate_operator.laptop.jobs import OWNER_ANNOTATION
-from tunegate_operator.laptop.object_folder import ObjectFolder, to_yaml
-from tunegate_operator.laptop.status import cluster_folder, status_file, write_if_changed
-from tunegate_operator.laptop.store import ObjectStore
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,

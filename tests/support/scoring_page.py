@@ -8,12 +8,12 @@ from support.site import Site, serve_app
 from tunegate_api.judging.review import Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import FunctionCall, Message, ToolCall
-from tunegate_operator.clients.client import ClientError
-from tunegate_operator.clients.review import Review
-from tunegate_operator.clients.review_session import scores_of, start_session
-from tunegate_operator.clients.scoring import Session
-from tunegate_operator.ui.review_page import review_questionnaire
-from tunegate_operator.ui.scoring_server import make_scoring_app
+from tunegate_client.places.client import ClientError
+from tunegate_client.places.review import Review
+from tunegate_client.places.review_session import scores_of, start_session
+from tunegate_client.places.scoring import Session
+from tunegate_client.ui.review_page import review_questionnaire
+from tunegate_client.ui.scoring_server import make_scoring_app
 
 TOKEN = "secret"
 LONG = "x" * 400

@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from tunegate_operator.clients.caller import TUNEGATE, Caller
-from tunegate_operator.clients.client import Client
-from tunegate_operator.ui.local_server import LOOPBACK
-from tunegate_operator.ui.server import make_app
+from tunegate_client.places.caller import TUNEGATE, Caller
+from tunegate_client.places.client import Client
+from tunegate_client.ui.local_server import LOOPBACK
+from tunegate_client.ui.server import make_app
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import pytest
 from support.clock import FakeClock
 from support.places import Place, runs_place
 from support.site import Site, serve_site
-from tunegate_operator.clients.caller import Caller
-from tunegate_operator.ui.pages import Pages
-from tunegate_operator.ui.reader import Reader
+from tunegate_client.places.caller import Caller
+from tunegate_client.ui.pages import Pages
+from tunegate_client.ui.reader import Reader
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from support.site import serve_site
 from support.world import Script, World
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
-from tunegate_operator.clients.runs import RunsClient
+from tunegate_client.places.runs import RunsClient
 from tunegate_operator.engine.cluster import Key
 
 COLOURS = 128

@@ -22,10 +22,10 @@ from support.job_statuses import (
 from support.places import Place, runs_place
 from support.site import Site, serve_site
 from support.waiting import eventually
-from tunegate_operator.clients.runs import RunsClient
+from tunegate_client.laptop.cluster import LocalCluster
+from tunegate_client.laptop.status import cluster_folder, record_running_jobs, volumes_folder
+from tunegate_client.places.runs import RunsClient
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.laptop.cluster import LocalCluster
-from tunegate_operator.laptop.status import cluster_folder, record_running_jobs, volumes_folder
 
 LONG = "x" * 300
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from tunegate_operator.ui.charts import BEST, HEIGHT, Measured, rate_chart, spark_line
+from tunegate_client.ui.charts import BEST, HEIGHT, Measured, rate_chart, spark_line
 
 
 def measured(*passed: int) -> list[Measured]:

@@ -18,7 +18,7 @@ from support.command import Command
 from support.job_statuses import stopped
 from support.places import runs_place
 from support.site import Site
-from tunegate_operator.ui.local_server import SHUTDOWN_SECONDS
+from tunegate_client.ui.local_server import SHUTDOWN_SECONDS
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from support.places import Place
 from support.report_page import text_of
 from tunegate_api.judging.gate_calibration import thresholds_digest
 from tunegate_api.v1alpha1 import EvalGate
+from tunegate_client.ui.pages import Pages
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.ui.pages import Pages
 
 
 def test_history_has_a_point_and_a_row_for_each_version(place: Place, pages: Pages) -> None:

@@ -24,15 +24,15 @@ from support.job_statuses import (
 from support.places import Place, namespace_place
 from support.report_page import text_of
 from support.scenarios import new_world
-from tunegate_operator.clients.caller import Caller
-from tunegate_operator.clients.runs import RunsClient
+from tunegate_client.laptop.status import volumes_folder
+from tunegate_client.places.caller import Caller
+from tunegate_client.places.runs import RunsClient
+from tunegate_client.ui.pages import Pages
+from tunegate_client.ui.reader import Reader
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.events import new_event
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.laptop.status import volumes_folder
 from tunegate_operator.names import REQUEST_KEY, request_name
-from tunegate_operator.ui.pages import Pages
-from tunegate_operator.ui.reader import Reader
 
 SCRIPT = "<script>alert(1)</script>"
 

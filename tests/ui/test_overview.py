@@ -12,13 +12,13 @@ from support.job_statuses import checkpoint, failed, judging, not_ready, record,
 from support.places import Place
 from support.report_page import text_of
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_operator.clients.caller import TUNEGATE
-from tunegate_operator.laptop.cluster import LocalCluster
-from tunegate_operator.laptop.status import cluster_folder, record_running_jobs
-from tunegate_operator.ui import job_list as job_list_module
-from tunegate_operator.ui.job_list import ROWS_PER_PAGE, job_list
-from tunegate_operator.ui.pages import Pages
-from tunegate_operator.ui.reader import Job
+from tunegate_client.laptop.cluster import LocalCluster
+from tunegate_client.laptop.status import cluster_folder, record_running_jobs
+from tunegate_client.places.caller import TUNEGATE
+from tunegate_client.ui import job_list as job_list_module
+from tunegate_client.ui.job_list import ROWS_PER_PAGE, job_list
+from tunegate_client.ui.pages import Pages
+from tunegate_client.ui.reader import Job
 
 
 def create(place: Place, name: str, status: dict[str, Any]) -> None:

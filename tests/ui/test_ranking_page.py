@@ -12,9 +12,9 @@ from support.report_page import text_of
 from support.site import Site, serve_app
 from support.waiting import eventually
 from tunegate_api.preference import Completion
-from tunegate_operator.pairs.session import RankingSession, start_ranking
-from tunegate_operator.ui.ranking_page import ranking_questionnaire
-from tunegate_operator.ui.scoring_server import make_scoring_app
+from tunegate_client.pairs.session import RankingSession, start_ranking
+from tunegate_client.ui.ranking_page import ranking_questionnaire
+from tunegate_client.ui.scoring_server import make_scoring_app
 
 SCRIPT = "<script>document.title = 'ran'</script>"
 

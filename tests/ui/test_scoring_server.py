@@ -10,9 +10,9 @@ from support.report_page import text_of
 from support.scoring_page import ScoringPage, plain_rows, review_of, serve_review
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import Message
-from tunegate_operator.clients.review_session import start_session
-from tunegate_operator.ui.review_page import review_questionnaire
-from tunegate_operator.ui.scoring_server import serve_scoring
+from tunegate_client.places.review_session import start_session
+from tunegate_client.ui.review_page import review_questionnaire
+from tunegate_client.ui.scoring_server import serve_scoring
 
 ROWS = plain_rows(3)
 IDS = [row.id for row in ROWS]

@@ -8,9 +8,9 @@ from support.places import Place
 from support.report_page import text_of
 from support.site import Site, serve_site
 from support.waiting import eventually
-from tunegate_operator.clients.caller import Caller
-from tunegate_operator.clients.runs import RunsClient
-from tunegate_operator.laptop.status import report_file, status_file
+from tunegate_client.laptop.status import report_file, status_file
+from tunegate_client.places.caller import Caller
+from tunegate_client.places.runs import RunsClient
 
 
 def runs_of(place: Place) -> RunsClient:

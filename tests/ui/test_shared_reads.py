@@ -8,7 +8,7 @@ import pytest
 
 from support.clock import FakeClock
 from support.waiting import eventually
-from tunegate_operator.ui.shared_reads import SharedReads
+from tunegate_client.ui.shared_reads import SharedReads
 
 
 class SlowRead:
