@@ -16,7 +16,7 @@ def pinned(name: str) -> dict[str, str]:
     return dict(PINNED.findall((ROOT / "requirements" / name).read_text()))
 
 
-@pytest.mark.parametrize("side", ["operator", "trainer"])
+@pytest.mark.parametrize("side", ["operator", "client", "trainer"])
 def test_image_requirements_are_pinned_to_the_tested_versions(side: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = project["dependencies"] + project["optional-dependencies"][side]
@@ -25,10 +25,10 @@ def test_image_requirements_are_pinned_to_the_tested_versions(side: str) -> None
     assert found.items() <= pinned("dev.txt").items()
 
 
-@pytest.mark.parametrize("dockerfile", ["operator/Dockerfile", "trainer_image/Dockerfile"])
-def test_images_use_the_uv_version_of_the_makefile(dockerfile: str) -> None:
+@pytest.mark.parametrize("folder", ["operator", "client", "trainer_image"])
+def test_images_use_the_uv_version_of_the_makefile(folder: str) -> None:
     (version,) = re.findall(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert re.findall(r"uv:([0-9.]+)$", (ROOT / dockerfile).read_text(), re.MULTILINE) == [version]
+    assert re.findall(r"uv:([0-9.]+)$", (ROOT / folder / "Dockerfile").read_text(), re.MULTILINE) == [version]
 
 
 def test_benchmarked_inspect_ai_computes_with_the_libraries_of_tunegate() -> None:

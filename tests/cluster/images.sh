@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build images and load them into the node, if their content changed: images.sh operator trainer …
+# Build images and load them into the node, if their content changed: images.sh operator trainer client …
 # Prints the name of each image in the node, one a line.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -103,12 +103,13 @@ remove_nameless() {
 }
 
 # Build and load an image of Tunegate, unless the node has it. Its tag is a hash of the requirements and one of the
-# code: image NAME GIB DOCKERFILE FOLDER REQUIREMENTS [MORE REQUIREMENTS]
+# code: image NAME GIB DOCKERFILE FOLDERS REQUIREMENTS [MORE REQUIREMENTS]
 image() {
-  local name=localhost/$1 space=$2 dockerfile=$3 code=$4 installed image
+  local name=localhost/$1 space=$2 dockerfile=$3 code installed image
+  read -ra code <<< "$4"
   shift 4
   installed=$(files_hash "$dockerfile" "$@")
-  image=$name:$installed-$(files_hash .dockerignore crds/tunegate_api "$code")
+  image=$name:$installed-$(files_hash .dockerignore crds/tunegate_api "${code[@]}")
   if ! ctr images list --quiet | grep -xF "$image" > /dev/null; then
     ctr images list --quiet | grep "^$name:$installed-" > /dev/null || ./space.sh "$space" "$name"
     say "building $image"
@@ -131,11 +132,15 @@ for name in "$@"; do
     operator)
       image tunegate-operator 3 operator/Dockerfile operator/tunegate_operator requirements/operator.txt
       ;;
+    client)
+      image tunegate-client 3 client/Dockerfile "operator/tunegate_operator client/tunegate_client" \
+        requirements/client.txt
+      ;;
     trainer)
       image tunegate-trainer 30 trainer_image/Dockerfile trainer_image/tunegate_trainer \
         requirements/trainer.txt requirements/smollm2.txt
       ;;
-    *) say "unknown image $name: use operator or trainer"; exit 1 ;;
+    *) say "unknown image $name: use operator, client or trainer"; exit 1 ;;
   esac
 done
 remove_nameless

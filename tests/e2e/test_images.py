@@ -79,7 +79,37 @@ def test_extra_package_of_the_trainer_image_is_installed(node: Node, namespace: 
     assert output(node, namespace, node.image("trainer"), "python", "-c", program).strip()
 
 
-@pytest.mark.parametrize("name", ["operator", "trainer"])
+MANIFEST = """
+apiVersion: tunegate.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: first}
+spec: {modle: {}}
+"""
+
+
+def test_client_validates_a_manifest(node: Node, namespace: str) -> None:
+    validate = f"echo '{MANIFEST}' > /tmp/job.yaml; python -m tunegate_client validate /tmp/job.yaml; echo $?"
+    log = output(node, namespace, node.image("client"), "sh", "-c", validate)
+    assert "/tmp/job.yaml:5: spec.modle: unknown field" in log
+    assert log.split()[-1] == "2"
+
+
+def test_client_has_no_trainer(node: Node, namespace: str) -> None:
+    names = ("torch", "tunegate_trainer")
+    program = f"from importlib.util import find_spec; print([find_spec(name) for name in {names}])"
+    log = output(node, namespace, node.image("client"), "python", "-c", program)
+    assert log.strip() == "[None, None]"
+
+
+CODE = {
+    "operator": {"tunegate_operator"},
+    "client": {"tunegate_operator", "tunegate_client"},
+    "trainer": {"tunegate_trainer"},
+}
+"""The packages of each image besides the API."""
+
+
+@pytest.mark.parametrize("name", CODE)
 def test_code_is_a_small_layer_above_the_dependencies(node: Node, name: str) -> None:
     manifest = node.manifest(node.image(name))
     layer = manifest["layers"][-1]
@@ -87,10 +117,10 @@ def test_code_is_a_small_layer_above_the_dependencies(node: Node, name: str) -> 
     assert len(gzip.compress(content)) < CODE_BYTES
     with tarfile.open(fileobj=io.BytesIO(content)) as files:
         folders = {tuple(path.split("/")[:2]) for path in files.getnames()} - {("app",)}
-    assert folders == {("app", "tunegate_api"), ("app", f"tunegate_{name}")}
+    assert folders == {("app", package) for package in {"tunegate_api", *CODE[name]}}
 
 
-@pytest.mark.parametrize("name", ["operator", "trainer"])
+@pytest.mark.parametrize("name", CODE)
 def test_image_runs_as_a_non_root_user(node: Node, name: str) -> None:
     manifest = node.manifest(node.image(name))
     user, group = json.loads(node.content(manifest["config"]["digest"]))["config"]["User"].split(":")
