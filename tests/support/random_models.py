@@ -11,7 +11,11 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 from support.family import Family
 from support.multimodal_models import save_multimodal_model
 from support.tiny_model import make_tokenizer, save_tiny_model
+from tunegate_trainer.tokens.examples import example
 
+ROWS = [[*range(5, 45)], [*range(48, 18, -1)]]
+"""The tokens of two training rows, for the checks before training."""
+EXAMPLES = [example(row[:-3], row[-3:]) for row in ROWS]
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 _FAMILY = {
     **SMALL,

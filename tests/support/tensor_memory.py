@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.trainer_callback import TrainerCallback
 
+from support.random_models import EXAMPLES
 from support.tiny_model import make_tokenizer
 from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.memory.estimate import estimate
@@ -50,7 +51,7 @@ def measure(
     """
     stage = stage_plan("sft", [2], batch_size=len(lengths), **changes)
     parameters = stage.parameters
-    model = load_start(Start(folder, "d" * 64), parameters, torch.device("cpu"))
+    model = load_start(Start(folder, "d" * 64), parameters, torch.device("cpu"), EXAMPLES)
     plan = _plan(stage)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
@@ -76,7 +77,7 @@ def measure(
 def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -> int:
     """Return the tensor bytes without weights of generating a batch whose prompts share no prefix."""
     stage = stage_plan("sft", [2], **changes)
-    model = load_start(Start(folder, "d" * 64), stage.parameters, torch.device("cpu"))
+    model = load_start(Start(folder, "d" * 64), stage.parameters, torch.device("cpu"), EXAMPLES)
     model = trainable(model, _plan(stage).model, stage.parameters).eval()
     prompts = [[1 + i] * largest.longest for i in range(largest.prompts)]
 

@@ -11,7 +11,7 @@ import torch
 from support.eager_reference import eager_model, greedy_answer
 from support.families import TRAINED
 from support.family import Family
-from support.random_models import save_family
+from support.random_models import EXAMPLES, save_family
 from support.trainer_root import stage_plan
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_trainer.evaluate import generate as module
@@ -59,7 +59,8 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Loaded]
 
 
 def _load(folder: Path) -> Loaded:
-    model = load_start(Start(folder, "digest"), stage_plan("sft").parameters, torch.device("cpu")).eval()
+    start, parameters = Start(folder, "digest"), stage_plan("sft").parameters
+    model = load_start(start, parameters, torch.device("cpu"), EXAMPLES).eval()
     plain = eager_model(folder)
     expected = [greedy_answer(plain, prompt, NEW_TOKENS, _stop(model)) for prompt in PROMPTS]
     assert max(len(set(answer)) for answer in expected) > 1, "otherwise many answers would be right"

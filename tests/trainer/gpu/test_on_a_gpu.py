@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, MistralConfig
 
-from support.random_models import save_random_model
+from support.random_models import ROWS, save_random_model
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.main import main
@@ -62,7 +62,7 @@ def test_packed_examples_use_the_kernel_for_different_lengths(tmp_path, heads):
     settings = dict(zip(("num_attention_heads", "num_key_value_heads"), heads, strict=True))
     folder = save_random_model(tmp_path / "model", LlamaConfig, intermediate_size=128, **settings)
     model = load_base(folder, "bfloat16", torch.device("cuda"))
-    set_attention(model)
+    set_attention(model, ROWS)
     assert model.config._attn_implementation == PACKED
 
 
@@ -98,7 +98,7 @@ def test_fused_head_has_the_losses_and_gradients_of_kept_logits(tmp_path, dtype)
     model = load_base(folder, dtype, torch.device("cuda"))
     rows = flatten([example(list(range(5, 45)), [7, 8] * 20)])
     inputs = {k: v.to("cuda") if isinstance(v, torch.Tensor) else v for k, v in rows.items()}
-    assert try_fused_head(model)
+    assert try_fused_head(model, ROWS)
     found = []
     for above in (sys.maxsize, 0):
         fuse_head(model, above)

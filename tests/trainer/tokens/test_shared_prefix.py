@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import MistralConfig
 
-from support.random_models import save_random_model
+from support.random_models import EXAMPLES, ROWS, save_random_model
 from support.trainer_root import TrainerRoot
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.roles import train as train_role
@@ -116,9 +116,9 @@ def mistral(folder: Path, *, window: int | None = None, dropout: float = 0.0) ->
 def test_model_with_sliding_window_shares_no_prefixes(tmp_path: Path) -> None:
     for window, shares in ((None, True), (64, False)):
         model = mistral(tmp_path, window=window).train()
-        assert not can_share(model), "not while sdpa attends over the whole row"
+        assert not can_share(model, ROWS), "not while sdpa attends over the whole row"
         model.set_attn_implementation(BY_EXAMPLE)
-        assert can_share(model) is shares
+        assert can_share(model, ROWS) is shares
         assert model.training
 
 
@@ -126,7 +126,7 @@ def test_model_with_sliding_window_shares_no_prefixes(tmp_path: Path) -> None:
 def test_base_model_can_share_prefixes_in_float32_and_bfloat16(base_model: Path, dtype: str) -> None:
     model = load_base(base_model, dtype, CPU)
     model.set_attn_implementation(BY_EXAMPLE)
-    assert can_share(model)
+    assert can_share(model, ROWS)
 
 
 def test_prefixes_are_not_shared_if_the_trial_pass_fails(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_prefixes_are_not_shared_if_the_trial_pass_fails(tmp_path: Path) -> None
 
     model = mistral(tmp_path)
     model.set_attn_implementation(BY_EXAMPLE)
-    assert not can_share(model, wrong_lengths)
+    assert not can_share(model, ROWS, wrong_lengths)
     assert model.training is False
 
 
@@ -144,7 +144,7 @@ def test_model_with_attention_dropout_shares_no_prefixes(tmp_path: Path) -> None
         model = mistral(tmp_path, dropout=dropout)
         model.set_attn_implementation(BY_EXAMPLE)
         before = torch.get_rng_state()
-        assert can_share(model) is shares
+        assert can_share(model, ROWS) is shares
         assert torch.get_rng_state().equal(before), "the trial does not advance the random state"
 
 
@@ -154,7 +154,7 @@ def test_model_that_ignores_shared_prefixes_is_detected(tmp_path: Path) -> None:
 
     model = mistral(tmp_path)
     model.set_attn_implementation(BY_EXAMPLE)
-    assert not can_share(model, without_prefixes)
+    assert not can_share(model, ROWS, without_prefixes)
 
 
 def test_lora_dropout_turns_shared_prefixes_off(make_root: Any) -> None:
@@ -163,7 +163,7 @@ def test_lora_dropout_turns_shared_prefixes_off(make_root: Any) -> None:
         context = root.context()
         stage = context.plan.stages[0]
         found = start.Start(root.base_model, context.plan.model.digest)
-        return allows_shared_prefixes(start.load_start(found, stage.parameters, CPU))
+        return allows_shared_prefixes(start.load_start(found, stage.parameters, CPU, EXAMPLES))
 
     assert shares(lora_dropout=0.0)
     assert not shares(lora_dropout=0.1)
@@ -202,7 +202,7 @@ def test_sharing_prefixes_does_not_change_training_losses(
 ) -> None:
     one, other = (make_root(parameters={"lora_dropout": 0.0}) for _ in range(2))
     train_role.run(one.context())
-    monkeypatch.setattr(start, "can_share", lambda _: False)
+    monkeypatch.setattr(start, "can_share", lambda *_: False)
     train_role.run(other.context())
     assert one.losses() == pytest.approx(other.losses(), rel=1e-5)
     lines = one.loss_lines()

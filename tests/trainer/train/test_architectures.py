@@ -17,7 +17,7 @@ from transformers import (
 )
 from trl.trainer.sft_trainer import SFTTrainer
 
-from support.random_models import save_random_model
+from support.random_models import ROWS, save_random_model
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, rows
 from tunegate_api.contract import Outcome
 from tunegate_trainer.models.loading import load_base
@@ -159,7 +159,7 @@ def test_isolation_check_of_packed_examples_keeps_mode_and_random_state(tiny_mod
     for folder in (tiny_model, mixture):
         model = load_base(folder, dtype, CPU).train()
         random_state = torch.get_rng_state()
-        assert isolates_examples(model)
+        assert isolates_examples(model, ROWS)
         assert model.training
         assert torch.equal(torch.get_rng_state(), random_state)
 
@@ -192,7 +192,7 @@ def test_examples_that_affect_each_other_get_separate_passes(lfm2, make_root, ju
 
 
 def test_model_whose_examples_affect_each_other_is_detected_by_losses(opt, caplog):
-    assert not isolates_examples(load_base(opt, "float32", CPU))
+    assert not isolates_examples(load_base(opt, "float32", CPU), ROWS)
     assert "an example's loss changes by" in caplog.text
 
 

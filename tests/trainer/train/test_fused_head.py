@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, GraniteConfig, GraniteMoeConfig, LlamaConfig, MixtralConfig
 from trl.kernels import ChunkedLogProbFunction
 
-from support.random_models import save_random_model
+from support.random_models import ROWS, save_random_model
 from tunegate_api.contract import Outcome
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.roles import train as train_role
@@ -58,7 +58,7 @@ def count_fused_passes(model: Any) -> list[bool]:
 def test_fused_head_changes_neither_losses_nor_gradients(tmp_path, kind, settings):
     model = random_model(tmp_path, kind, **settings)
     expected = losses_and_gradients(model)
-    assert try_fused_head(model)
+    assert try_fused_head(model, ROWS)
     fuse_head(model, above=0)
     passes = count_fused_passes(model)
     found = losses_and_gradients(model)
@@ -72,7 +72,7 @@ def test_fused_head_changes_neither_losses_nor_gradients(tmp_path, kind, setting
 def test_logits_are_kept_if_router_logits_are_requested(tmp_path, kind):
     model = random_model(tmp_path, kind, num_key_value_heads=2)
     expected = losses_and_gradients(model, output_router_logits=True)
-    assert try_fused_head(model)
+    assert try_fused_head(model, ROWS)
     fuse_head(model, above=0)
     passes = count_fused_passes(model)
     found = losses_and_gradients(model, output_router_logits=True)
@@ -85,7 +85,7 @@ def test_logits_are_kept_if_router_logits_are_requested(tmp_path, kind):
 
 def test_logits_are_kept_if_there_are_few_of_them(tmp_path):
     model = random_model(tmp_path)
-    assert try_fused_head(model)
+    assert try_fused_head(model, ROWS)
     passes = count_fused_passes(model)
     losses_and_gradients(model)
     vocabulary = model.config.vocab_size
@@ -98,7 +98,7 @@ def test_logits_are_kept_if_there_are_few_of_them(tmp_path):
 
 def test_fused_head_is_not_used_with_an_adapter_on_the_head(tmp_path):
     model = random_model(tmp_path)
-    assert try_fused_head(model)
+    assert try_fused_head(model, ROWS)
     fuse_head(model, above=0)
     passes = count_fused_passes(model)
     tuned = get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head", "q_proj"]))
@@ -113,7 +113,7 @@ def test_logits_are_kept_if_the_fused_head_changes_losses(tmp_path, monkeypatch,
     monkeypatch.setattr(
         packing, "add_fused_lm_head", lambda model, outputs: add(model, temperature=2.0, outputs=outputs)
     )
-    assert not try_fused_head(model)
+    assert not try_fused_head(model, ROWS)
     assert "the losses change by" in caplog.text
     passes = count_fused_passes(model)
     losses_and_gradients(model)
@@ -127,7 +127,7 @@ def test_logits_are_kept_without_a_compiler_for_the_kernels(tmp_path, monkeypatc
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
 
     monkeypatch.setattr(packing, "add_fused_lm_head", refuse)
-    assert not try_fused_head(model)
+    assert not try_fused_head(model, ROWS)
     assert "logits are kept: RuntimeError: Failed to find C compiler." in caplog.text
     losses_and_gradients(model)
 
@@ -141,8 +141,8 @@ def test_stage_trained_with_the_fused_head_has_the_same_losses(make_root, make_t
         computed.append(arguments)
         return apply(*arguments)
 
-    def always(model: Any) -> None:
-        assert try_fused_head(model)
+    def always(model: Any, rows: Any) -> None:
+        assert try_fused_head(model, rows)
         fuse_head(model, above=0)
 
     monkeypatch.setattr(start, "set_head", always)

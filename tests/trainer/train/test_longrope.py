@@ -11,7 +11,7 @@ import torch
 
 from support.eager_reference import completion_loss, eager_model, greedy_answer
 from support.families import FAMILIES
-from support.random_models import save_family
+from support.random_models import EXAMPLES, ROWS, save_family
 from support.trainer_root import stage_plan
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.models.architecture import rope_switch
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(folder: Path) -> Any:
     return load_start(
-        Start(folder, "digest"), stage_plan("sft", lora_dropout=0.0).parameters, torch.device("cpu")
+        Start(folder, "digest"), stage_plan("sft", lora_dropout=0.0).parameters, torch.device("cpu"), EXAMPLES
     )
 
 
@@ -88,7 +88,7 @@ def test_shared_prefix_of_long_examples_changes_no_losses(folder, model):
 
 def test_isolation_check_has_a_neighbor_beyond_the_switch(model):
     with passes(model) as lengths:
-        assert isolates_examples(model)
+        assert isolates_examples(model, ROWS)
     assert any(max(each) > SWITCH for each in lengths)
     assert not any(min(each) <= SWITCH < max(each) for each in lengths)
 

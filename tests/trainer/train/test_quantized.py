@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from support.random_models import EXAMPLES
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, stage_plan
 from tunegate_api.contract import Outcome
 from tunegate_trainer.artifacts.build import write_artifact
@@ -87,7 +88,7 @@ def test_trl_does_not_replace_the_qlora_adapter_weights(make_root, tiny_model):
     root = make_root(parameters=NF4)
     plan = root.context().plan
     stage = plan.stages[0]
-    model = load_start(Start(tiny_model, "d" * 64), stage.parameters, CPU)
+    model = load_start(Start(tiny_model, "d" * 64), stage.parameters, CPU, EXAMPLES)
     model = trainable(model, plan.model, stage.parameters)
     before = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
     codes = {name: layer.weight.data.clone() for name, layer in linear_layers(model).items()}

@@ -73,10 +73,20 @@ def sees_all_before(config: Any) -> bool:
     return attention_of(config) == "sdpa" and all(type(layer) is DynamicLayer for layer in layers)
 
 
-def windows_of(config: Any) -> list[int]:
-    """Return the window of each layer in which a token attends only to a limited number of tokens."""
-    layers = DynamicCache(config=config.get_text_config()).layers
-    return [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+def windows_of(config: Any) -> list[int | None]:
+    """Return the window of each layer: the number of tokens that a token attends to, or None if it attends to
+    all earlier tokens."""
+    text = config.get_text_config()
+    layers = DynamicCache(config=text).layers
+    kinds = getattr(text, "layer_types", None) or [None] * len(layers)
+    return [
+        layer.sliding_window
+        if isinstance(layer, DynamicSlidingWindowLayer)
+        else text.sliding_window  # a layer that reads the keys of another layer has no cache
+        if kind == "sliding_attention"
+        else None
+        for layer, kind in zip(layers, kinds, strict=True)
+    ]
 
 
 def separate_passes_reason(config: Any, *, on_gpu: bool) -> str | None:

@@ -149,7 +149,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     start = ranks.primary_first(lambda: find_start(context, stage, writer, base_model, options.start_step))
     evaluation_ranks = replace(ranks, splits_evaluation=stage.parallelism != "FSDP")
     shards = find_shards(context.request, stage, device)
-    model = load_start(start, parameters, device, shards)
+    model = load_start(start, parameters, device, examples, shards)
     if not record.has(0):
         progress.report(activity="evaluating")
         evaluation = record.add(

@@ -101,8 +101,8 @@ def attend_packed(
     On the whole row, sdpa would need a mask with an entry for each pair of tokens, and its kernels for masks
     are slower and repeat the keys and values for each query head. Arguments are those of
     :func:`attend_by_example`. ``shared_keys`` has the indices of the keys that all segments read, one segment
-    after another; without it, each example reads its own keys. The window of the layer is added to the list
-    ``windows``, if there is one.
+    after another; without it, each example reads its own keys. If there is a function ``on_attention``, it is
+    called with the layer and its window.
 
     Raises ValueError for what the kernels do not compute, such as dropout, and RuntimeError for a device, a
     data type or a head size that they do not support.
@@ -118,7 +118,8 @@ def attend_packed(
         if isinstance(given, torch.Tensor) or given:
             raise ValueError(f"attention has {name}")
     read, window = kwargs.get("shared_keys"), kwargs.get("sliding_window")
-    kwargs.get("windows", []).append(window)
+    if "on_attention" in kwargs:
+        kwargs["on_attention"](module, window)
     if read is not None:
         key, value = key[:, :, read], value[:, :, read]
     device = query.device.type

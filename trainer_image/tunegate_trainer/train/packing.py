@@ -1,7 +1,10 @@
-"""Check that faster ways to compute packed examples do not change a model's losses.
+"""Check on training rows that faster ways to compute packed examples do not change a model's losses.
 
 No example may influence another example in the same row. For a model that does not keep them apart, each
 example is computed in a separate pass.
+
+The rows are from the training data, because losses of unusual texts, such as control tokens, change much more
+by rounding. ``rows`` are the token ids of :func:`probe_rows`.
 """
 
 import logging
@@ -9,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, cycle, islice
 from typing import Any
 
 import torch
@@ -18,15 +22,19 @@ from trl.trainer.utils import add_fused_lm_head
 from tunegate_trainer.models.architecture import attention_of, rope_switch, sees_all_before, windows_of
 from tunegate_trainer.models.loading import is_sharded, no_gradients
 from tunegate_trainer.process.errors import is_out_of_memory
-from tunegate_trainer.tokens.examples import IGNORED, Example, example
+from tunegate_trainer.tokens.examples import IGNORED, Example, ExamplePair, example
 from tunegate_trainer.tokens.likelihood import flatten, fuse_head, token_losses
 from tunegate_trainer.tokens.shared_prefix import share_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE, PACKED
+from tunegate_trainer.train.kernel_error import attention_fault
 
 logger = logging.getLogger(__name__)
 
-_TOKENS = 16
-"""Number of tokens in each example of the check."""
+_TOKENS, _LONGEST = 16, 128
+"""Number of tokens in each example of the checks that change an example, and the maximum number of tokens of
+a row in the other checks."""
+_ROWS_READ = 64
+"""Maximum number of training rows that are read to find two different ones."""
 _PACKED_LAYERS = {"full_attention", "sliding_attention"}
 """The kinds of layers whose attention can be computed without a mask."""
 _OUTPUTS = ("log_probs", "entropy", "is_top1")
@@ -38,7 +46,23 @@ tokens do not attend to later tokens. If the previous example changes, the losse
 many times the noise, plus rounding."""
 
 
-def set_attention(model: Any) -> None:
+Rows = Sequence[list[int]]
+"""The token ids of two training rows."""
+
+
+def probe_rows(examples: Sequence[Example] | Sequence[ExamplePair]) -> Rows:
+    """Return the last tokens of the first two training rows that differ in them.
+
+    Equal rows could not show that one attends to the other, so the tokens of a single row are reversed.
+    """
+    first: Iterator[Example] = chain.from_iterable(
+        each if isinstance(each, tuple) else (each,) for each in islice(examples, _ROWS_READ)
+    )
+    found = list(dict.fromkeys(tuple(one["input_ids"][-_LONGEST:]) for one in first))
+    return [list(ids) for ids in [*found, found[0][::-1]][:2]]
+
+
+def set_attention(model: Any, rows: Rows) -> None:
     """Set the fastest attention for packed examples that the architecture supports on the model's device. If
     the attention ``PACKED`` cannot be used on a GPU, log why, and keep ``sdpa``."""
     if attention_of(model.config) != "sdpa":
@@ -49,51 +73,59 @@ def set_attention(model: Any) -> None:
     if model.device.type == "cpu":
         model.set_attn_implementation(BY_EXAMPLE)
     else:
-        try_packed_attention(model)
+        try_packed_attention(model, rows)
 
 
-def try_packed_attention(model: Any) -> bool:
-    """Set the attention ``PACKED``, and return whether the losses of two short examples stay the same, and
-    each layer names its window to the attention. If not, log why, and set the attention that the model
-    had."""
+def try_packed_attention(model: Any, rows: Rows) -> bool:
+    """Set the attention ``PACKED``, and return whether it is as exact as the attention that the model has,
+    see :mod:`tunegate_trainer.train.kernel_error`. If not, log why, and set the attention that the model had.
+
+    The first layer of each window is compared. All other layers must use the same attention, and name their
+    window to it.
+    """
     before = model.config._attn_implementation
-    inputs = _two_examples(model)
-    windows: list[int | None] = []
     try:
         with _state_preserved(model):
-            model.eval()
-            expected = token_losses(model, dict(inputs)).losses
-            model.set_attn_implementation(PACKED)
-            found = token_losses(model, {**inputs, "windows": windows}).losses
-            model.train()
-            token_losses(model, dict(inputs))  # raises if attention has dropout
+            reason = _attention_fault(model, _labelled(model, rows))
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         reason = str(error).strip().partition("\n")[0]
-    else:
-        change = (found - expected).abs().mean().item()
-        if change > _rounding_tolerance(model):
-            reason = f"the losses change by {change:.2g} per token"
-        elif sorted(filter(None, windows)) != sorted(windows_of(model.config)):
-            reason = "not all layers name the window in which a token attends to others"
-        else:
-            return True
+    model.set_attn_implementation(before if reason else PACKED)
+    if reason:
+        logger.warning("attention for packed examples is not used, which is slower: %s", reason)
+    return not reason
+
+
+def _attention_fault(model: Any, inputs: dict[str, Any]) -> str | None:
+    """Return why the attention ``PACKED`` cannot be used, or None. Changes the model's attention."""
+    before = model.config._attn_implementation
+    used: list[tuple[Any, int | None]] = []
+
+    def record(layer: Any, window: int | None) -> None:
+        used.append((layer, window))
+
+    model.set_attn_implementation(PACKED)
+    token_losses(model.train(), dict(inputs))  # raises if attention has dropout
+    model.eval()
+    token_losses(model, {**inputs, "on_attention": record})  # a function, because FSDP would copy a list
     model.set_attn_implementation(before)
-    logger.warning("attention for packed examples is not used, which is slower: %s", reason)
-    return False
+    if sorted(w or 0 for _, w in used) != sorted(w or 0 for w in windows_of(model.config)):
+        return "not all layers use it and name the window in which a token attends to others"
+    first = {window: layer for layer, window in reversed(used)}
+    return attention_fault(list(first.values()), lambda: token_losses(model, dict(inputs)), PACKED)
 
 
-def set_head(model: Any) -> None:
+def set_head(model: Any, rows: Rows) -> None:
     """Let the fused LM head of TRL compute the losses of large passes on a GPU. If it cannot, log why."""
     if model.device.type == "cuda" and not is_sharded(model):
-        try_fused_head(model)
+        try_fused_head(model, rows)
 
 
-def try_fused_head(model: Any) -> bool:
-    """Use TRL's fused LM head for large passes, and return whether the losses of two short examples stay the
-    same. If not, log why, and keep all logits of a pass."""
-    inputs = _two_examples(model)
+def try_fused_head(model: Any, rows: Rows) -> bool:
+    """Use TRL's fused LM head for large passes, and return whether the losses of two rows stay the same. If
+    not, log why, and keep all logits of a pass."""
+    inputs = _labelled(model, rows)
     try:
         with _state_preserved(model):
             expected = token_losses(model.eval(), dict(inputs)).losses
@@ -114,7 +146,7 @@ def try_fused_head(model: Any) -> bool:
     return False
 
 
-def isolates_examples(model: Any) -> bool:
+def isolates_examples(model: Any, rows: Rows) -> bool:
     """Return whether the losses of an example are independent of the example packed before it. If not, log
     why.
 
@@ -123,8 +155,8 @@ def isolates_examples(model: Any) -> bool:
     embeddings depend on the length of the longest example, one pass has an example of this length: its
     positions start where the embeddings change.
     """
-    first = [i % model.config.get_text_config().vocab_size for i in range(_TOKENS)]
-    other, switch = first[::-1], rope_switch(model.config)
+    first = rows[0][-_TOKENS:]
+    other, switch = _changed(model, first), rope_switch(model.config)
     try:
         with _state_preserved(model):
             model.eval()
@@ -156,7 +188,9 @@ def isolates_examples(model: Any) -> bool:
     return True
 
 
-def can_share(model: Any, share: Callable[[dict[str, Any]], dict[str, Any]] = share_prefixes) -> bool:
+def can_share(
+    model: Any, rows: Rows, share: Callable[[dict[str, Any]], dict[str, Any]] = share_prefixes
+) -> bool:
     """Return whether the losses stay the same if a shared prefix of two examples is computed only once.
 
     False for models with sliding windows, and for models with dropout, which is random for each example.
@@ -165,7 +199,8 @@ def can_share(model: Any, share: Callable[[dict[str, Any]], dict[str, Any]] = sh
     is_packed = model.config._attn_implementation in (BY_EXAMPLE, PACKED)
     if not is_packed or not sees_all_before(model.config):
         return False
-    inputs = _two_examples(model)
+    prompt, answer = list(islice(cycle(rows[0]), 2 * _TOKENS)), rows[1][:_TOKENS]
+    inputs = _on_device(model, [example(prompt, each) for each in (answer, _changed(model, answer))])
     with _state_preserved(model):
         model.train()
         apart = token_losses(model, dict(inputs)).losses
@@ -200,19 +235,21 @@ def _rounding_tolerance(model: Any) -> float:
 def _losses(model: Any, ids: list[list[int]], far: int) -> torch.Tensor:
     """Return the losses of the second of three packed examples, of shape (tokens - 1,). ``far`` is the
     position of the first example's first token."""
-    packed = [
-        Example(input_ids=each, labels=[IGNORED, *each[1:]] if i == 1 else [IGNORED] * len(each))
-        for i, each in enumerate(ids)
-    ]
-    inputs = _on_device(model, packed)
-    inputs["position_ids"][:, :_TOKENS] += far
+    inputs = _labelled(model, ids)
+    length = len(ids[0])
+    inputs["labels"][:, :length] = inputs["labels"][:, 2 * length :] = IGNORED
+    inputs["position_ids"][:, :length] += far
     return token_losses(model, inputs).losses
 
 
-def _two_examples(model: Any) -> dict[str, Any]:
-    """Return a row of two examples with the same prompt."""
-    same = [i % model.config.get_text_config().vocab_size for i in range(2 * _TOKENS)]
-    return _on_device(model, [example(same, end) for end in (same[:_TOKENS], same[_TOKENS - 1 :: -1])])
+def _changed(model: Any, ids: list[int]) -> list[int]:
+    """Return as many token ids, each of which differs."""
+    return [(i + 1) % model.config.get_text_config().vocab_size for i in ids]
+
+
+def _labelled(model: Any, rows: Rows) -> dict[str, Any]:
+    """Return a row of packed examples in which each token has a label, except the first of an example."""
+    return _on_device(model, [Example(input_ids=ids, labels=[IGNORED, *ids[1:]]) for ids in rows])
 
 
 def _on_device(model: Any, examples: Sequence[Example]) -> dict[str, Any]:

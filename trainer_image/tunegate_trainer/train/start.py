@@ -32,9 +32,10 @@ from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.process.files import is_complete, read_manifest, remove, verify, weights_digest
+from tunegate_trainer.tokens.examples import Example, ExamplePair
 from tunegate_trainer.tokens.likelihood import compute_singly
 from tunegate_trainer.tokens.shared_prefix import allow_shared_prefixes
-from tunegate_trainer.train.packing import can_share, isolates_examples, set_attention, set_head
+from tunegate_trainer.train.packing import can_share, isolates_examples, probe_rows, set_attention, set_head
 
 logger = logging.getLogger(__name__)
 
@@ -105,25 +106,31 @@ def gathers_in_bfloat16(device: torch.device, gates: Sequence[GateRequest]) -> b
 
 
 def load_start(
-    start: Start, parameters: TrainingParameters, device: torch.device, shards: Shards | None = None
+    start: Start,
+    parameters: TrainingParameters,
+    device: torch.device,
+    examples: Sequence[Example] | Sequence[ExamplePair],
+    shards: Shards | None = None,
 ) -> Any:
     """Load the model that a stage starts from, with the adapter that it trains further, if any.
 
-    If ``shards`` is given, the model is sharded over several ranks. Return a transformers model, or a
+    Faster ways to compute a pass are tried on two of the training ``examples``. If ``shards`` is given, the
+    model is sharded over several ranks. Return a transformers model, or a
     ``peft.PeftModel`` with a float32 adapter. If the architecture does not keep packed examples apart, the
     model is set up to compute each example in a separate pass.
     """
     base = load_base(start.base, parameters.dtype, device, parameters.quantization, shards)
     with training_precision(base):
-        set_attention(base)
+        rows = probe_rows(examples)
+        set_attention(base, rows)
         # All ranks must compute the same number of passes, whatever the lengths of their examples.
         has_sides = parameters.max_length > (rope_switch(base.config) or parameters.max_length)
         is_distributed = dist.is_initialized() and dist.get_world_size() > 1
-        if not isolates_examples(base) or (is_distributed and has_sides):
+        if not isolates_examples(base, rows) or (is_distributed and has_sides):
             compute_singly(base)
         else:
-            set_head(base)
-            if not parameters.lora_dropout and can_share(base):
+            set_head(base, rows)
+            if not parameters.lora_dropout and can_share(base, rows):
                 allow_shared_prefixes(base)
     if start.adapter is None:
         return base
