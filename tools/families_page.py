@@ -5,7 +5,7 @@
 
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -14,7 +14,9 @@ from tools.generated_page import write_or_check  # noqa: E402
 
 from support.families import (  # type: ignore[import-not-found] # noqa: E402 - mypy knows no tests
     FAMILIES,
-    TRAINED,
+    REFUSED,
+    REFUSED_JOBS,
+    REFUSED_MODELS,
 )
 from support.family import Family  # type: ignore[import-not-found] # noqa: E402
 
@@ -24,10 +26,11 @@ INTRODUCTION = """\
 # Model families
 
 A model can be used if this version of transformers supports it without custom code, if it generates text, and
-if its attention can separate examples. The table has {trained} families for which the tests prove this, and
-{refused} that are refused. For each family, the tests create a tiny random model in float32, run it through
-the code that jobs use, and compare the results with those of plain transformers, which computes one example
-at a time with eager attention and without padding:
+if its attention can separate examples. The first table has {trained} families for which the tests prove this,
+and the [other tables](#what-is-refused) have {refused} models and jobs that are refused. For each family, the
+tests create a tiny random model in float32, run it through the code that jobs use, and compare the results
+with those of plain transformers, which computes one example at a time with eager attention and without
+padding:
 
 - SFT with LoRA, and full fine-tuning: the first loss and the norm of its gradient are equal up to rounding.
 - DPO: the first loss is ln 2 although the model's configuration sets dropout, and the reference
@@ -47,9 +50,26 @@ What the last column means:
   `batching: Continuous` is treated as `Fixed`.
 - **LoRA on**: some linear layers of the model are of a type that PEFT does not support. The data Job refuses
   `all-linear`, so name layers in `adapter.targetModules`, for example those in the table.
-- **refused**: the data Job ends with this error, before a GPU is requested.
 
-`tools/families_page.py` generates this page from the table of the tests, `tests/support/families.py`.
+`tools/families_page.py` generates this page from the tables of the tests, `tests/support/families.py` and
+`tests/support/refused_families.py`.
+
+"""
+REFUSALS = """\
+
+## What is refused
+
+The data Job ends with the error below, and with a hint that contains the remedy, before a GPU is requested.
+The tests run the data role for each row.
+
+### Models
+
+"""
+JOBS = """\
+
+### Jobs
+
+These models can be trained, but not with these settings.
 
 """
 
@@ -57,19 +77,37 @@ What the last column means:
 def page() -> str:
     """Return the whole page."""
     introduction = INTRODUCTION.format(
-        trained=len(TRAINED), refused=len(FAMILIES) - len(TRAINED), singly=SINGLY, fixed=FIXED
+        trained=len(FAMILIES), refused=len(REFUSED), singly=SINGLY, fixed=FIXED
     )
-    header = ["| family | configuration in transformers | features | differs |", "|---|---|---|---|"]
-    return introduction + "\n".join([*header, *map(_row, FAMILIES)]) + "\n"
+    return "".join(
+        (
+            introduction,
+            _table("family", "differs", FAMILIES, lambda family: "; ".join(_differences(family))),
+            REFUSALS,
+            _table("model", "error | remedy", REFUSED_MODELS, _refusal),
+            JOBS,
+            _table("job", "error | remedy", REFUSED_JOBS, _refusal),
+        )
+    )
 
 
-def _row(family: Family) -> str:
-    return f"| {family.name} | `{family.config}` | {family.features} | {'; '.join(_differences(family))} |"
+def _table(first: str, last: str, rows: Sequence[Family], cell: Callable[[Family], str]) -> str:
+    header = f"| {first} | configuration in transformers | features | {last} |"
+    lines = [header, "|---" * (header.count("|") - 1) + "|"]
+    lines += [f"| {each.name} | `{each.config}` | {each.features} | {cell(each)} |" for each in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _refusal(family: Family) -> str:
+    return f"{_ellipsis(family.refused)} | {_ellipsis(family.remedy)}"
+
+
+def _ellipsis(text: str) -> str:
+    """Return a part of a message, with an ellipsis if values follow it."""
+    return f"{text}…" if text.endswith(" ") else text
 
 
 def _differences(family: Family) -> Iterator[str]:
-    if family.refused:
-        yield f"refused: {family.refused}"
     if family.singly:
         yield SINGLY
     if family.fixed:

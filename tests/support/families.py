@@ -11,10 +11,10 @@ from support.family_settings import (
     LONGROPE,
     SLIDING,
     UNTIED,
-    attention,
     rope,
 )
 from support.mixed_families import HYBRIDS, MIXTURES
+from support.refused_families import REFUSED_JOBS, REFUSED_MODELS
 
 _DENSE = (
     Family("Llama 2", "LlamaConfig", "dense", {"num_key_value_heads": 4}),
@@ -135,49 +135,5 @@ _MULTIMODAL = tuple(
     )
 )
 
-_REFUSED = tuple(
-    Family(name, config, features, settings, refused=refused)
-    for name, config, features, refused, settings in (
-        (
-            "Falcon RW",
-            "FalconConfig",
-            "ALiBi",
-            "the attention of falcon models cannot separate them",
-            {"alibi": True, "head_dim": None},
-        ),
-        ("BLOOM", "BloomConfig", "ALiBi", "the attention of bloom models cannot separate them", {}),
-        ("MPT", "MptConfig", "ALiBi", "the attention of mpt models cannot separate them", {}),
-        (
-            "GPT-Neo",
-            "GPTNeoConfig",
-            "local attention",
-            "the attention of gpt_neo models cannot separate them",
-            {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
-        ),
-        ("Mamba", "MambaConfig", "state space", "the attention of mamba models cannot separate them", {}),
-        (
-            "Mamba 2",
-            "Mamba2Config",
-            "state space",
-            "the attention of mamba2 models cannot separate them",
-            {"num_heads": 8},
-        ),
-        (
-            "MiniMax-Text-01",
-            "MiniMaxConfig",
-            "hybrid, MoE",
-            "minimax models generate text only with a cache of their own",
-            attention("linear_attention", num_local_experts=4, num_experts_per_tok=2, block_size=16),
-        ),
-        (
-            "Gemma 3n (multimodal)",
-            "Gemma3nConfig",
-            "multimodal",
-            "TimmWrapperModel requires the timm library but it was not found",
-            {},
-        ),
-    )
-)
-
-FAMILIES = (*_DENSE, *MIXTURES, *HYBRIDS, *_MULTIMODAL, *_REFUSED)
-TRAINED = [family for family in FAMILIES if not family.refused]
+FAMILIES = (*_DENSE, *MIXTURES, *HYBRIDS, *_MULTIMODAL)
+REFUSED = (*REFUSED_MODELS, *REFUSED_JOBS)

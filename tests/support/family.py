@@ -24,8 +24,14 @@ class Family:
     """Whether transformers does not generate with this model by continuous batching."""
     targets: tuple[str, ...] = ()
     """The layers that get an adapter, if LoRA does not support all linear layers."""
+    file: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of config.json that the configuration class would not write."""
+    stage: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the stage that make the data role refuse the job."""
     refused: str = ""
-    """Why the data role refuses the model, as part of its error."""
+    """Why the data role refuses the model or the job, as part of its error."""
+    remedy: str = ""
+    """What to do, as part of the error's hint."""
     note: str = ""
     """Another difference, for the documentation."""
 

@@ -54,6 +54,8 @@ def save_family(folder: Path, family: Family) -> Path:
     if family.refused:
         save_tiny_model(folder)
         _configuration(family).save_pretrained(folder)
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | family.file))
         return folder
     if family.multimodal:
         save_multimodal_model(folder, getattr(transformers, family.config).model_type)

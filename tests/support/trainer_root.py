@@ -277,9 +277,9 @@ class TrainerRoot:
         return SplitPlan(rows=len(path.read_text().splitlines()), sha256=sha256_file(path))
 
 
-def data_root(model: Path, path: Path, *targets: str) -> TrainerRoot:
+def data_root(model: Path, path: Path, *targets: str, **changes: Any) -> TrainerRoot:
     """Return a root in which the data role plans one stage with LoRA. ``targets`` are the layers that a user
-    names."""
+    names, and ``changes`` are other fields of the stage."""
     adapter = {"type": "LoRA"} | ({"targetModules": [*targets]} if targets else {})
     training = {"maxSteps": 2, "learningRate": "0.01", "batchSize": 4, "maxLength": 64}
     lines = "".join(f'{{"prompt": "order {i} mugs", "completion": "yes"}}\n' for i in range(24))
@@ -290,7 +290,7 @@ def data_root(model: Path, path: Path, *targets: str) -> TrainerRoot:
             "model": {"uri": f"file://{model}"},
             "data": {"goal": "StyleOrFormat", "train": {"configMap": "orders"}, "sizePolicy": "Warn"},
             "evaluateEvery": {"steps": 2},
-            "stages": [{"name": STAGE, "method": "SFT", "adapter": adapter, "training": training}],
+            "stages": [{"name": STAGE, "method": "SFT", "adapter": adapter, "training": training, **changes}],
         },
     ).write_for_data(model)
 

@@ -296,7 +296,7 @@ def test_gguf_file_is_read_once(tmp_path, monkeypatch):
             {"model_type": "no-such-architecture"},
             "the model's config.json cannot be used: .*no-such-architecture",
         ),
-        ({"model_type": "t5"}, "a t5 model does not generate text"),
+        ({"model_type": "t5"}, "t5 models have an encoder and a decoder"),
     ],
 )
 def test_model_that_does_not_generate_text_is_refused(source, config, message):

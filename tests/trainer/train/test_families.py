@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from support.eager_reference import batch_loss, completion_loss, eager_model, gradient_norm
-from support.families import FAMILIES, TRAINED
+from support.families import FAMILIES, REFUSED
 from support.family import Family
 from support.random_models import save_family, set_dropout
 from support.trainer_root import (
@@ -39,7 +39,7 @@ from tunegate_trainer.train.dataset import training_order
 from tunegate_trainer.train.preference import REFERENCE
 from tunegate_trainer.train.start import trainable
 
-each_trained_family = pytest.mark.parametrize("family", TRAINED, ids=lambda family: family.id)
+each_trained_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
 pytestmark = [
     pytest.mark.model,
     pytest.mark.slow,
@@ -122,9 +122,11 @@ def with_adapter(*names: str) -> Stage:
     return Stage.model_validate({"name": STAGE, "method": "SFT", "adapter": adapter, "training": {}})
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f.refused], ids=lambda family: family.id)
-def test_unsupported_family_is_refused_by_the_data_role(family, tmp_path, monkeypatch):
-    root = data_root(save_family(tmp_path / "model", family), tmp_path / "root")
+@pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.id)
+def test_unsupported_model_or_job_is_refused_by_the_data_role(family, tmp_path, monkeypatch):
+    root = data_root(save_family(tmp_path / "model", family), tmp_path / "root", **family.stage)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["data"]) == ExitCode.USER_ERROR
-    assert family.refused in root.report(Role.DATA).failure.message
+    failure = root.report(Role.DATA).failure
+    assert family.refused in failure.message
+    assert family.remedy in failure.hint

@@ -24,7 +24,7 @@ from tunegate_trainer.fetch.license import read_license
 from tunegate_trainer.fetch.model_files import choose
 from tunegate_trainer.fetch.origin import origin
 from tunegate_trainer.fetch.sources import credentials, locate
-from tunegate_trainer.models.architecture import attention_of, auto_class, context_length, has_own_cache
+from tunegate_trainer.models.architecture import context_length
 from tunegate_trainer.models.cache import Download, downloaded_model, is_intact, record_download
 from tunegate_trainer.models.safetensors import check_weights, count_parameters
 from tunegate_trainer.process.context import Context
@@ -330,45 +330,24 @@ def _digest(files: Mapping[str, str]) -> str:
 def model_length(folder: Path) -> int:
     """Return the maximum number of tokens of the model in ``folder``, from its configuration.
 
-    Raises :class:`UserError` if the configuration cannot be loaded, if the model does not generate text with
-    a usual cache, if its attention cannot separate packed examples, or if its weights are stored quantized.
+    Raises :class:`UserError` if the configuration cannot be loaded, or if the model cannot be fine-tuned, see
+    :mod:`tunegate_trainer.models.supported`.
     """
-    from transformers import AutoConfig  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415 - slow to import
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    from tunegate_trainer.models.supported import check_supported  # noqa: PLC0415 - imports PyTorch
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # each class of configurations raises other errors
         if getattr(error, "errno", None):  # an error of the disk, not of transformers
             raise
+        # Of a failed validation, the first line names only the validator.
+        cause = error.__cause__ if isinstance(error, StrictDataclassError) else None
         raise UserError(
-            f"model.uri: the model's config.json cannot be used: {str(error).splitlines()[0]}",
+            f"model.uri: the model's config.json cannot be used: {str(cause or error).splitlines()[0]}",
             "use a model that this version of transformers supports, without custom code",
         ) from error
-    if auto_class(config) is None:
-        raise UserError(
-            f"model.uri: a {config.model_type} model does not generate text, so it cannot be fine-tuned",
-            "use a causal language model, or a multimodal model that contains one",
-        )
-    if has_own_cache(config):
-        raise UserError(
-            f"model.uri: {config.model_type} models generate text only with a cache of their own, which is "
-            "not supported",
-            "use a model of another architecture",
-        )
-    for part in (config, config.get_text_config()):
-        quantized = getattr(part, "quantization_config", None)
-        if quantized is None:
-            continue
-        method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
-        raise UserError(
-            f"model.uri: the model's weights are quantized{f' ({method})' if method else ''}, which is not "
-            "supported",
-            "use the model in 16 or 32 bits; to train it in 4 bits, set quantization to NF4 in the stage",
-        )
-    if attention_of(config) is None:
-        raise UserError(
-            "model.uri: training packs several examples in one row, but the attention of "
-            f"{config.model_type} models cannot separate them",
-            "use a model of another architecture",
-        )
+    check_supported(folder, config)
     return context_length(config)

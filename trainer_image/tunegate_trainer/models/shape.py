@@ -25,7 +25,7 @@ def model_shape(folder: Path) -> ModelShape | None:
     model = skeleton(folder)
     try:
         return _shape(model, model.config.get_text_config())
-    except (AttributeError, ValidationError):
+    except (AttributeError, ValidationError, RuntimeError):  # RuntimeError: layers have different sizes
         return None
 
 

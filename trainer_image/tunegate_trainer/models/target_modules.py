@@ -96,7 +96,8 @@ def auto_class_name(folder: Path) -> str:
 def skeleton(folder: Path) -> PreTrainedModel:
     """Create the model in ``folder`` on the meta device, without memory for weights.
 
-    Raises :class:`UserError` if the model needs a package that is not installed.
+    Raises :class:`UserError` if the model needs a package that is not installed, or if its configuration
+    contradicts itself.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     make: Callable[..., PreTrainedModel] = auto_class(config).from_config
@@ -107,6 +108,13 @@ def skeleton(folder: Path) -> PreTrainedModel:
         raise UserError(
             f"model.uri: a {config.model_type} model cannot be created: {str(error).strip().splitlines()[0]}",
             "use a trainer image in which this package is installed, or another model",
+        ) from error
+    except Exception as error:  # each architecture raises other errors
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"model.uri: the {config.model_type} model of config.json cannot be created: {reason}",
+            "check whether config.json is complete, and whether it was written for this version of "
+            "transformers",
         ) from error
 
 

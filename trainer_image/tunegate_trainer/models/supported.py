@@ -1,0 +1,88 @@
+"""Refuse models that cannot be fine-tuned, from their configuration alone, before a GPU is requested."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    PreTrainedModel,
+)
+
+from tunegate_trainer.models.architecture import attention_of, auto_class, has_own_cache
+from tunegate_trainer.models.target_modules import language_model, skeleton
+from tunegate_trainer.process.errors import UserError
+
+_OTHER_ARCHITECTURE = "use a model of another architecture"
+_CAUSAL = "use a causal language model, or a multimodal model that contains one"
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""The names of the number of experts in configurations."""
+
+
+class Refusal(NamedTuple):
+    """Why a model is refused, and what to do."""
+
+    reason: str
+    remedy: str
+
+
+def check_supported(folder: Path, config: Any) -> None:
+    """Raise :class:`UserError` if the model in ``folder`` cannot be fine-tuned. ``config`` is its
+    ``PreTrainedConfig``. The model's weights are not read."""
+    refusal = _of_configuration(config) or _of_layers(skeleton(folder), config.model_type)
+    if refusal:
+        raise UserError(f"model.uri: {refusal.reason}", refusal.remedy)
+
+
+def _of_configuration(config: Any) -> Refusal | None:
+    name = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        return Refusal(f"{name} models have an encoder and a decoder, which is not supported", _CAUSAL)
+    if auto_class(config) is None:
+        return Refusal(f"a {name} model does not generate text, so it cannot be fine-tuned", _CAUSAL)
+    if has_own_cache(config):
+        return Refusal(
+            f"{name} models generate text only with a cache of their own, which is not supported",
+            _OTHER_ARCHITECTURE,
+        )
+    for part in (config, config.get_text_config()):
+        quantized = getattr(part, "quantization_config", None)
+        if quantized is not None:
+            return _of_quantized(quantized, config.get_text_config())
+    if attention_of(config) is None:
+        return Refusal(
+            f"training packs several examples in one row, but the attention of {name} models cannot "
+            "separate them",
+            _OTHER_ARCHITECTURE,
+        )
+    return None
+
+
+def _of_quantized(quantized: Any, config: Any) -> Refusal:
+    method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
+    has_experts = any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS)
+    smaller = (
+        "quantization NF4 in the stage leaves its experts in 16 bits"
+        if has_experts
+        else "to train it in 4 bits, set quantization to NF4 in the stage"
+    )
+    return Refusal(
+        f"the model's weights are quantized{f' ({method})' if method else ''}, which is not supported",
+        f"use the model in 16 or 32 bits; {smaller}",
+    )
+
+
+def _of_layers(model: PreTrainedModel, name: str) -> Refusal | None:
+    known = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+    if not any(type(model.config) in mapping for mapping in known):
+        return Refusal(
+            f"the language model of {name} models has a configuration class of its own, which is not "
+            "supported",
+            _OTHER_ARCHITECTURE,
+        )
+    if any(getattr(module, "is_causal", True) is False for module in language_model(model).modules()):
+        return Refusal(
+            f"the attention of {name} models is not causal: tokens may depend on later tokens or on images",
+            _CAUSAL,
+        )
+    return None
