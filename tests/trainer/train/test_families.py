@@ -29,6 +29,7 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.main import main
 from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import check_target_modules, with_excluded_modules
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles import train as train_role
@@ -115,6 +116,7 @@ def test_all_linear_is_refused_in_advance_if_lora_does_not_support_it(family, tm
             check_target_modules(folder, [with_adapter()])
     check_target_modules(folder, [with_adapter(*family.targets)])
     assert model_length(folder) == 512
+    model_shape(folder)  # raises no error, although a configuration may lack sizes
 
 
 def with_adapter(*names: str) -> Stage:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
+from transformers import PreTrainedConfig, PreTrainedModel
 from trl.trainer.utils import disable_dropout_in_model
 
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
@@ -58,6 +59,24 @@ def disable_dropout(model: Any) -> None:
         for name, value in list(vars(module).items()):  # numbers that a forward pass reads
             if isinstance(value, float) and _RANDOM.search(name):
                 setattr(module, name, 0.0)
+        # Other layers read the configuration. That of whole models stays, because it is saved.
+        if not isinstance(module, PreTrainedModel) and isinstance(
+            getattr(module, "config", None), PreTrainedConfig
+        ):
+            module.config = _WithoutDropout(module.config)
+
+
+class _WithoutDropout:
+    """A model's configuration, but with rates of 0."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for by copy, before there is a configuration
+            raise AttributeError(name)
+        value = getattr(self._config, name)
+        return 0.0 if isinstance(value, float) and _RANDOM.search(name) else value
 
 
 def reference_log_probs(
