@@ -109,6 +109,7 @@ _DENSE = (
         {"num_key_value_heads": None, "head_dim": None},
         fixed=True,
     ),
+    Family("Doge", "DogeConfig", "dynamic mask attention"),
     Family("GLM-4 9B", "GlmConfig", "dense"),
     Family("GLM-4 0414", "Glm4Config", "dense"),
     Family("HunYuan", "HunYuanDenseV1Config", "dense"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MistralConfig
+from transformers import DogeConfig, MistralConfig
 
 from support.random_models import EXAMPLES, ROWS, save_random_model
 from support.trainer_root import TrainerRoot
@@ -146,6 +146,13 @@ def test_model_with_attention_dropout_shares_no_prefixes(tmp_path: Path) -> None
         before = torch.get_rng_state()
         assert can_share(model, ROWS) is shares
         assert torch.get_rng_state().equal(before), "the trial does not advance the random state"
+
+
+def test_model_that_adds_numbers_to_its_mask_shares_no_prefixes(tmp_path: Path) -> None:
+    settings = {"num_key_value_heads": 2, "intermediate_size": 64}
+    model = load_base(save_random_model(tmp_path, DogeConfig, **settings), "float32", CPU)
+    model.set_attn_implementation(BY_EXAMPLE)
+    assert not can_share(model, ROWS)
 
 
 def test_model_that_ignores_shared_prefixes_is_detected(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, Gemma3nTextConfig, MistralConfig
+from transformers import AttentionInterface, DogeConfig, Gemma3nTextConfig, MistralConfig
 
 from support.random_models import ROWS, save_random_model
 from support.trainer_root import rows
@@ -215,6 +215,14 @@ def test_model_with_attention_dropout_keeps_its_attention(tmp_path, caplog):
     assert not try_packed_attention(model, ROWS)
     assert model.config._attn_implementation == "sdpa"
     assert "attention has dropout" in caplog.text
+
+
+@pytest.mark.usefixtures("kernel")
+def test_model_that_adds_numbers_to_its_mask_keeps_its_attention(tmp_path, caplog):
+    settings = {"num_key_value_heads": 2, "intermediate_size": 64}
+    model = load_base(save_random_model(tmp_path, DogeConfig, **settings), "float32", CPU)
+    assert not try_packed_attention(model, ROWS)
+    assert "attention has a mask of its own" in caplog.text
 
 
 def test_model_that_rejects_packed_examples_keeps_its_attention(tmp_path, monkeypatch, caplog):

@@ -80,12 +80,20 @@ def _mask(whole: torch.Tensor | None, own: slice, shared: int) -> torch.Tensor |
     """Return the mask of a segment with ``shared`` prefix tokens: True where a token attends to a key.
 
     The mask of the whole row would hide the shared prefix, so a causal mask is built if there is a prefix.
-    A causal mask is sufficient, because models with sliding windows do not share prefixes.
+    A causal mask is sufficient, because models with sliding windows do not share prefixes. Raises ValueError
+    if the model adds numbers to the mask.
     """
     if not shared:
         return None if whole is None else whole[:, :, own, own]
+    _refuse_bias(whole)
     size = own.stop - own.start
     return torch.ones(1, 1, size, shared + size, dtype=torch.bool).tril(shared)
+
+
+def _refuse_bias(mask: torch.Tensor | None) -> None:
+    """Raise ValueError if a mask is a sum of numbers, which may differ for each token."""
+    if mask is not None and mask.is_floating_point():
+        raise ValueError("attention has a mask of its own")
 
 
 def attend_packed(
@@ -117,6 +125,7 @@ def attend_packed(
         given = kwargs.get(name)
         if isinstance(given, torch.Tensor) or given:
             raise ValueError(f"attention has {name}")
+    _refuse_bias(attention_mask)
     read, window = kwargs.get("shared_keys"), kwargs.get("sliding_window")
     if "on_attention" in kwargs:
         kwargs["on_attention"](module, window)
