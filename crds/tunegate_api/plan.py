@@ -17,7 +17,8 @@ class TrainingParameters(StatusModel):
     lora_alpha: int | None = None
     lora_dropout: float | None = None
     target_modules: Listed[str] | None = None
-    """Target modules of the adapter. None if all weights are trained."""
+    """Target modules of the adapter, or tensors, such as those of experts. None if all weights are
+    trained."""
     excluded_modules: Listed[str] | None = None
     """Parts of a multimodal model that are not trained: those outside the language model, unless
     ``target_modules`` names a layer that only they have. None if all parts are trained."""

@@ -21,7 +21,6 @@ MIXTURES = (
         "PhimoeConfig",
         "MoE",
         LOCAL_EXPERTS | {"router_jitter_noise": 0.0, "input_jitter_noise": 0.0},
-        targets=ATTENTION,
     ),
     Family("OLMoE", "OlmoeConfig", "MoE", EXPERTS),
     Family("FlexOlmo", "FlexOlmoConfig", "MoE", EXPERTS),
@@ -98,7 +97,6 @@ MIXTURES = (
             "moe_layers": [1],
         },
         fixed=True,
-        targets=ATTENTION,
     ),
     Family(
         "LongCat Flash",

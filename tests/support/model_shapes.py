@@ -18,13 +18,13 @@ def llama_like(
     size = hidden // heads
     keys = key_value_heads * size
     sizes = [
-        ("q_proj", "self_attn", hidden, hidden),
-        ("k_proj", "self_attn", hidden, keys),
-        ("v_proj", "self_attn", hidden, keys),
-        ("o_proj", "o_proj", hidden, hidden),
-        ("gate_proj", "mlp", hidden, intermediate),
-        ("up_proj", "mlp", hidden, intermediate),
-        ("down_proj", "down_proj", intermediate, hidden),
+        ("self_attn.q_proj", "self_attn", hidden, hidden),
+        ("self_attn.k_proj", "self_attn", hidden, keys),
+        ("self_attn.v_proj", "self_attn", hidden, keys),
+        ("self_attn.o_proj", "o_proj", hidden, hidden),
+        ("mlp.gate_proj", "mlp", hidden, intermediate),
+        ("mlp.up_proj", "mlp", hidden, intermediate),
+        ("mlp.down_proj", "down_proj", intermediate, hidden),
     ]
     linears = [
         LinearShape(name=name, reads=reads, inputs=inputs, outputs=outputs, count=layers)
@@ -43,6 +43,7 @@ def llama_like(
         head_size=size,
         intermediate_size=intermediate,
         linears=linears,
+        quantized=sum(one.weights for one in linears),
         sees_all_before=True,
         takes_kernels=True,
     )

@@ -65,6 +65,14 @@ def save_family(folder: Path, family: Family) -> Path:
     return folder
 
 
+def save_family_config(folder: Path, family: Family) -> Path:
+    """Save only the configuration of a family's random model."""
+    if family.multimodal:
+        return save_multimodal_model(folder, getattr(transformers, family.config).model_type)
+    _configuration(family).save_pretrained(folder)
+    return folder
+
+
 def _configuration(family: Family) -> PreTrainedConfig:
     given = {**_FAMILY, **family.settings}
     settings = {name: value for name, value in given.items() if value is not None}

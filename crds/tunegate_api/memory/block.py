@@ -50,7 +50,7 @@ class Block:
     @property
     def weights(self) -> int:
         """Weights of the base model."""
-        model, quantized = self._model, self._model.linear if self._stage.quantization else 0
+        model, quantized = self._model, self._model.in_4_bits if self._stage.quantization else 0
         return round(quantized * _NF4_BYTES) + (model.parameters - quantized) * self._stored
 
     @cached_property
@@ -68,9 +68,12 @@ class Block:
         if not self._is_adafactor:
             return 2 * self.trained
         if self.has_adapter:
-            return sum((one.inputs + one.outputs + 2 * self._rank) * one.count for one in self._targets)
+            return sum(
+                (one.inputs + one.outputs + 2 * self._rank * one.matrices) * one.count
+                for one in self._targets
+            )
         model = self._model
-        matrices = sum((one.inputs + one.outputs) * one.count for one in model.linears)
+        matrices = sum((one.inputs + one.outputs) * one.matrices * one.count for one in model.linears)
         ends = (model.vocabulary + model.hidden_size) * (1 if model.is_tied else 2)
         return matrices + ends + (2 * model.layers + 1) * model.hidden_size
 
@@ -81,9 +84,9 @@ class Block:
         for all of them. Otherwise, one weight tensor is updated at a time."""
         if self._on_gpu and not self._is_adafactor:
             return 0 if self._stage.optim == "adamw_torch_fused" else FLOAT32 * self.trained
-        sizes = [one.inputs * one.outputs for one in self._model.linears] + [self._model.embedding]
+        sizes = [one.weights // one.count for one in self._model.linears] + [self._model.embedding]
         if self.has_adapter:
-            sizes = [max(one.inputs, one.outputs) * self._rank for one in self._targets]
+            sizes = [max(one.inputs, one.outputs) * self._rank * one.matrices for one in self._targets]
         return 2 * FLOAT32 * max(sizes, default=0)
 
     # Activations of a block
@@ -194,7 +197,8 @@ class Block:
         """The dequantized weights of the largest linear layer. 0 without quantization."""
         if not self._stage.quantization:
             return 0
-        return max((one.inputs * one.outputs for one in self._model.linears), default=0) * self._stored
+        layers = [one.inputs * one.outputs for one in self._model.linears if not one.is_stacked]
+        return max(layers, default=0) * self._stored
 
     # Evaluation
 

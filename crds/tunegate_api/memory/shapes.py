@@ -11,10 +11,12 @@ Accelerator = Literal["GPU", "CPU"]
 
 
 class LinearShape(StatusModel):
-    """The linear layers of a model that have the same name and shape."""
+    """The linear layers of a model, or the tensors with the weights of experts, that have the same name and
+    shape."""
 
     name: str
-    """Name of the layers, for example ``q_proj``."""
+    """Path of the layers in a block of the model, for example ``self_attn.q_proj``. In plans of earlier
+    releases, only the last part."""
     reads: str
     """Name of the tensor that the layers read. Layers of a block with the same ``reads`` have the same
     input."""
@@ -22,10 +24,36 @@ class LinearShape(StatusModel):
     outputs: int
     count: int
     """Number of layers with this name and shape in the whole model."""
+    matrices: int = 1
+    """Number of matrices in a tensor: the number of experts if one tensor has the weights of all, else 1."""
+    in_all_linear: bool = True
+    """Whether ``all-linear`` includes the layers. False for routed experts, and for routers."""
 
     @property
     def weights(self) -> int:
-        return self.inputs * self.outputs * self.count
+        return self.inputs * self.outputs * self.matrices * self.count
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether a tensor has the weights of several experts. PEFT adds the product of an adapter's matrices
+        to the whole tensor in each forward pass, and bitsandbytes does not quantize the tensor."""
+        return self.matrices > 1
+
+
+class ExpertsShape(StatusModel):
+    """The routed experts of a model."""
+
+    layers: int
+    """Number of layers with experts."""
+    experts: int
+    """Number of experts in a layer."""
+    per_token: int
+    """Number of experts that compute each token."""
+    size: int
+    """Intermediate size of an expert."""
+    kept_values: int = 3
+    """Number of values that the gate of an expert keeps for the backward pass, per token and per unit of
+    ``size``."""
 
 
 class ModelShape(StatusModel):
@@ -41,7 +69,12 @@ class ModelShape(StatusModel):
     head_size: int
     intermediate_size: int
     linears: Annotated[Listed[LinearShape], Field(max_length=64)]
-    """All linear layers except the output head."""
+    """All linear layers except the output head, and the tensors of experts."""
+    quantized: int | None = None
+    """Number of weights that ``quantization: NF4`` stores in 4 bits. None in plans of earlier releases: all
+    weights of linear layers."""
+    experts: ExpertsShape | None = None
+    """The routed experts. None if all weights of the model compute every token."""
     sees_all_before: bool = False
     """Whether each token attends to all tokens before it, and the model has no other way to pass information
     between tokens."""
@@ -56,8 +89,13 @@ class ModelShape(StatusModel):
 
     @property
     def linear(self) -> int:
-        """Number of weights of linear layers, which quantization stores in 4 bits."""
+        """Number of weights of linear layers and experts."""
         return sum(one.weights for one in self.linears)
+
+    @property
+    def in_4_bits(self) -> int:
+        """Number of weights that quantization stores in 4 bits."""
+        return self.linear if self.quantized is None else self.quantized
 
     @property
     def is_tied(self) -> bool:
@@ -66,17 +104,31 @@ class ModelShape(StatusModel):
         return self.parameters - self.linear < 2 * self.embedding
 
     def targets(self, modules: Sequence[str]) -> list[LinearShape]:
-        """Return the layers that get an adapter. As in PEFT, a target module is a layer's name or the end of
-        its path."""
+        """Return the layers and tensors that get an adapter. As in PEFT, a target module is a layer's name or
+        the end of its path. The tensor of experts with this name is meant only if no layer has the name."""
         if list(modules) == ["all-linear"]:
-            return self.linears
-        names = {module.rpartition(".")[2] for module in modules}
-        return [one for one in self.linears if one.name in names]
+            return [one for one in self.linears if one.in_all_linear]
+        return [one for one in self.linears if any(self._is_target(one, name) for name in modules)]
+
+    def _is_target(self, one: LinearShape, module: str) -> bool:
+        name = module.removesuffix(".weight")
+        if not _ends_with(one.name, name):
+            return False
+        is_layer = any(_ends_with(each.name, name) for each in self.linears if not each.is_stacked)
+        return not (one.is_stacked and is_layer)
 
     def adapter_weights(self, modules: Sequence[str], rank: int) -> int:
         """Return the number of weights of a LoRA adapter: two matrices of rank ``rank`` per target module
-        (arXiv 2106.09685, section 4.1)."""
-        return sum((one.inputs + one.outputs) * rank * one.count for one in self.targets(modules))
+        (arXiv 2106.09685, section 4.1), and for experts two per expert."""
+        return sum(
+            (one.inputs + one.outputs) * rank * one.matrices * one.count for one in self.targets(modules)
+        )
+
+
+def _ends_with(path: str, name: str) -> bool:
+    """Return whether the module at ``path`` in a block has this name, which may also contain the path of the
+    block."""
+    return f".{path}".endswith(f".{name}") or name.endswith(f".{path}")
 
 
 class Pass(StatusModel):

@@ -31,7 +31,8 @@ class Adapter(ApiModel):
     ] = None
     """Names of the layers that get an adapter, or only all-linear. Defaults to all-linear. In a
     multimodal model, only layers of the language model get an adapter, unless you name a layer that only the
-    vision tower has."""
+    vision tower has. In a mixture of experts, all-linear leaves out routers and routed experts: name the
+    tensors of experts, for example experts.gate_up_proj, to train them too."""
 
 
 TRAINER_ARGS = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim")

@@ -3,12 +3,15 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import (
     BloomConfig,
+    DeepseekV3Config,
     Gemma2Config,
     GraniteMoeHybridConfig,
     Lfm2Config,
@@ -17,11 +20,13 @@ from transformers import (
 )
 from trl.trainer.sft_trainer import SFTTrainer
 
+from support.family_settings import ATTENTION, LATENT, ROUTED
 from support.random_models import ROWS, save_random_model
-from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, rows
+from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, rows, stage_plan
 from tunegate_api.contract import Outcome
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -102,19 +107,48 @@ def test_dpo_includes_the_load_balancing_loss(mixture, make_root):
     assert first - math.log(2) > 0.1, "no difference to the reference, and the balance"
 
 
-@PEFT_WARNS
-def test_adapter_of_mixture_of_experts_is_trained_and_judged(mixture, make_root, judge):
+def resolved(folder: Path, *names: str) -> dict[str, Any]:
+    """Return the parameters of an adapter on ``names``, as the data role resolves them."""
+    (stage,) = with_targets(
+        folder, [stage_plan("sft", lora_dropout=0.0, target_modules=[*names] or ["all-linear"])]
+    )
+    return stage.parameters.model_dump(include={"lora_dropout", "target_modules"})
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["adapter", "merged"])
+@pytest.mark.parametrize("names", [(), (*ATTENTION, "experts.gate_up_proj", "experts.down_proj")])
+def test_adapter_of_mixture_of_experts_is_trained_and_judged(mixture, make_root, judge, names, merged):
     root: TrainerRoot = make_root(
         model=mixture,
         checkpoint_steps=(2, 4),
-        parameters={"lora_dropout": 0.0},
-        spec={"mergeAdapter": True},
+        parameters=resolved(mixture, *names),
+        spec={"mergeAdapter": merged},
     )
     assert train_role.run(root.context()) is Outcome.COMPLETED
     trained = load_file(root.checkpoint(4) / "adapter_model.safetensors")
-    assert any(".experts." in name for name in trained), "all-linear means them too"
+    assert any(".experts." in name for name in trained) is bool(names), "experts only on request"
     result = judge(root, 4)
     assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(4).outcomes["golden/orders"]
+
+
+def test_adapter_of_shared_experts_is_loaded_by_plain_peft(tmp_path, make_root, judge):
+    """PEFT takes their names for those of routed experts, if the adapter names layers and not weights."""
+    latent = {name: size for name, size in LATENT.items() if size is not None}
+    folder = save_random_model(
+        tmp_path / "deepseek", DeepseekV3Config, intermediate_size=64, **ROUTED, **latent
+    )
+    root: TrainerRoot = make_root(model=folder, checkpoint_steps=(2,), parameters=resolved(folder))
+    assert train_role.run(root.context()) is Outcome.COMPLETED
+    trained = load_file(root.checkpoint(2) / "adapter_model.safetensors")
+    assert any(".shared_experts.down_proj." in name and tensor.any() for name, tensor in trained.items())
+    assert not any(".experts." in name for name in trained)
+    tuned = PeftModel.from_pretrained(load_base(folder, "float32", CPU), str(root.checkpoint(2)))
+    loaded = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+        name: tensor.tolist() for name, tensor in trained.items()
+    }
+    result = judge(root, 2)
+    assert result.evaluations[1].outcomes["golden/orders"] == root.evaluation(2).outcomes["golden/orders"]
 
 
 def test_mixture_of_experts_is_trained_evaluated_and_judged(mixture, make_root, judge):

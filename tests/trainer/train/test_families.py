@@ -30,7 +30,8 @@ from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.main import main
 from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.models.shape import model_shape
-from tunegate_trainer.models.target_modules import check_target_modules, with_excluded_modules
+from tunegate_trainer.models.target_modules import check_target_modules
+from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -59,15 +60,15 @@ def train(tmp_path: Path) -> Callable[..., TrainerRoot]:
     """Return a function that trains one step of a model, as the train role does."""
 
     def one_step(family: Family, folder: Path, parameters: dict[str, Any]) -> TrainerRoot:
-        if family.targets and parameters.get("adapter") != "None":
-            parameters = parameters | {"target_modules": [*family.targets]}
-        (stage,) = with_excluded_modules(folder, [stage_plan(STAGE, (1,), **parameters)])
-        excluded = stage.parameters.excluded_modules
+        if parameters.get("adapter") != "None":
+            parameters = parameters | {"target_modules": [*family.targets] or ["all-linear"]}
+        (stage,) = with_targets(folder, [stage_plan(STAGE, (1,), **parameters)])
+        resolved = stage.parameters.model_dump(include={"target_modules", "excluded_modules"})
         root = TrainerRoot(
             tmp_path / "root",
             checkpoint_steps=(1,),
             gates={"orders": gate_spec(golden_cases(2))},
-            parameters=parameters | {"excluded_modules": excluded},
+            parameters=parameters | resolved,
         ).write(folder)
         assert train_role.run(root.context()) is Outcome.COMPLETED
         return root

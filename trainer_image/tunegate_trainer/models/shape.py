@@ -1,18 +1,27 @@
 """Determine the sizes of a model from its configuration."""
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from transformers.quantizers.base import HfQuantizer
+from transformers.quantizers.quantizers_utils import should_convert_module
 
-from tunegate_api.memory.shapes import LinearShape, ModelShape
+from tunegate_api.memory.shapes import ExpertsShape, LinearShape, ModelShape
 from tunegate_trainer.models.architecture import sees_all_before
 from tunegate_trainer.models.fused_layers import is_gated_mlp, is_norm
+from tunegate_trainer.models.mixtures import computes_every_token, mixture_blocks, stacked_experts
 from tunegate_trainer.models.target_modules import language_model, output_head, skeleton
+
+_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+"""The names that configurations have for the number of experts that compute each token."""
 
 
 def model_shape(folder: Path) -> ModelShape | None:
@@ -30,19 +39,9 @@ def model_shape(folder: Path) -> ModelShape | None:
 
 
 def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
-    head, found = output_head(model), Counter[tuple[str, str, int, int]]()
-    for parent_path, parent in language_model(model).named_modules():
-        linears = [
-            (name, *sizes)
-            for name, child in parent.named_children()
-            if child is not head and (sizes := _linear_sizes(child))
-        ]
-        block = parent_path.rpartition(".")[2]
-        for i, (name, inputs, outputs) in enumerate(linears):
-            # The last linear layer of attention or an MLP reads the outputs of the others, not their input.
-            reads = name if i and i == len(linears) - 1 else block
-            found[name, reads, inputs, outputs] += 1
-    heads = config.num_attention_heads
+    language = language_model(model)
+    linears, heads = _linears(language, output_head(model)), config.num_attention_heads
+    experts = _experts(language, config, linears)
     return ModelShape(
         parameters=sum(p.numel() for p in model.parameters()),
         vocabulary=config.vocab_size,
@@ -51,20 +50,125 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
         heads=heads,
         key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        intermediate_size=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
-        linears=[
-            LinearShape(name=name, reads=reads, inputs=inputs, outputs=outputs, count=count)
-            for (name, reads, inputs, outputs), count in found.items()
-        ],
+        intermediate_size=_dense_size(language, config.num_hidden_layers)
+        if experts
+        else getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        linears=linears,
+        quantized=_quantized(model),
+        experts=experts,
         sees_all_before=sees_all_before(model.config),
         takes_kernels=any(map(is_norm, model.modules())) and any(map(is_gated_mlp, model.modules())),
     )
 
 
-def _linear_sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Return the input and output size of a linear layer, or None for any other module."""
+def _linears(language: nn.Module, head: nn.Module | None) -> list[LinearShape]:
+    """Return the shapes of all linear layers except the output head, and of the tensors of experts."""
+    blocks, found = mixture_blocks(language), Counter[tuple[str, str, int, int, int, bool]]()
+    for parent_path, parent in language.named_modules():
+        layers = [
+            *((name, *sizes) for name, child in parent.named_children() if (sizes := _sizes(child, head))),
+            *_stacked_sizes(parent),
+        ]
+        block = parent_path.rpartition(".")[2]
+        for i, (name, inputs, outputs, matrices) in enumerate(layers):
+            # The last linear layer of attention or an MLP reads the outputs of the others, not their input.
+            reads = name if i and i == len(layers) - 1 else block
+            path = f"{parent_path}.{name}".removeprefix(".")
+            is_default = computes_every_token(blocks, path)
+            found[_path_in_block(path), reads, inputs, outputs, matrices, is_default] += 1
+    return [
+        LinearShape(
+            name=name,
+            reads=reads,
+            inputs=inputs,
+            outputs=outputs,
+            count=count,
+            matrices=matrices,
+            in_all_linear=is_default,
+        )
+        for (name, reads, inputs, outputs, matrices, is_default), count in found.items()
+    ]
+
+
+def _path_in_block(path: str) -> str:
+    """Return the path of a layer in its block: the part after the number of the block."""
+    return re.sub(r"\.\d+(?=\.)", "", re.sub(r"^.*?\.\d+\.", "", path, count=1))
+
+
+def _sizes(module: nn.Module, head: nn.Module | None) -> tuple[int, int, int] | None:
+    """Return the input and output size of a linear layer, and 1. Returns None for any other module, and for
+    the output head."""
+    if module is head:
+        return None
     if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features
+        return module.in_features, module.out_features, 1
     if isinstance(module, Conv1D):
-        return int(module.nx), int(module.nf)
+        return int(module.nx), int(module.nf), 1
     return None
+
+
+def _stacked_sizes(module: nn.Module) -> Iterator[tuple[str, int, int, int]]:
+    """Yield the name, input size, output size and number of experts of each tensor of experts in a module."""
+    for name, tensor in stacked_experts(module).items():
+        experts, outputs, inputs = tensor.shape
+        if getattr(module, "is_transposed", False):
+            inputs, outputs = outputs, inputs
+        yield name, inputs, outputs, experts
+
+
+def _quantized(model: PreTrainedModel) -> int:
+    """Return the number of weights that bitsandbytes stores in 4 bits: those of the layers that transformers
+    replaces when it loads a model for NF4."""
+    kept = HfQuantizer.get_modules_to_not_convert(model, None, [*(model._keep_in_fp32_modules or ())])
+    return sum(
+        module.weight.numel()
+        for key, module in model.named_modules()
+        if (type(module) is nn.Linear or isinstance(module, Conv1D)) and should_convert_module(key, kept)
+    )
+
+
+def _experts(language: nn.Module, config: Any, linears: list[LinearShape]) -> ExpertsShape | None:
+    """Return the sizes of the routed experts, or None if the model has none, or in another form."""
+    stacked = [one for one in linears if one.is_stacked]
+    found = [module for key, module in language.named_modules() if stacked_experts(module)]
+    if not stacked:
+        return None
+    last = stacked[-1]
+    per_token = next((n for name in _PER_TOKEN if (n := getattr(config, name, None))), last.matrices)
+    return ExpertsShape(
+        layers=last.count,
+        experts=last.matrices,
+        per_token=per_token,
+        size=last.inputs,
+        kept_values=_kept_values(found[0], last.inputs),
+    )
+
+
+def _kept_values(experts: nn.Module, size: int) -> int:
+    """Return how many values the gate of an expert of this ``size`` keeps per token and per unit of its size,
+    as autograd saves them."""
+    gate = getattr(experts, "_apply_gate", None)
+    if gate is None:
+        return 3
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes() // tensor.element_size()
+        return tensor
+
+    joined = torch.empty(1, 2 * size, device="meta", requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        gated = gate(joined * 1)
+    del gated
+    return round(sum(kept.values()) / size)
+
+
+def _dense_size(language: nn.Module, layers: int) -> int:
+    """Return the total intermediate size of shared experts and dense MLPs, as a mean over all layers."""
+    blocks, total = mixture_blocks(language), 0
+    for key, module in language.named_modules():
+        inner = [child for child in module.children() if isinstance(child, nn.Linear)]
+        if len(inner) > 1 and hasattr(module, "act_fn") and computes_every_token(blocks, key):
+            total += inner[-1].in_features
+    return round(total / layers)

@@ -1,4 +1,4 @@
-"""Check and resolve ``adapter.targetModules``, the layers that get an adapter, before training.
+"""Check ``adapter.targetModules``, the layers that get an adapter, before training.
 
 PEFT itself would report an error only if the model has none of the names.
 """
@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from tunegate_api.plan import StagePlan
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.models.architecture import auto_class
+from tunegate_trainer.models.mixtures import computes_every_token, mixture_blocks, stacked_experts
 from tunegate_trainer.process.errors import UserError
 
 ALL_LINEAR = "all-linear"
@@ -59,11 +60,16 @@ def check_target_modules(folder: Path, stages: Sequence[Stage]) -> None:
 
 
 def _unfit_layers(model: PreTrainedModel) -> list[str]:
-    """Return the names of the language model's linear layers that LoRA does not support."""
+    """Return the names of the language model's linear layers that LoRA does not support. Routers of a mixture
+    of experts are left out, because all-linear does not include them."""
+    language = language_model(model)
+    blocks = mixture_blocks(language)
     found = {
         key.rpartition(".")[2]
-        for key, module in language_model(model).named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and not _is_adaptable(model, key, module)
+        for key, module in language.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+        and computes_every_token(blocks, key)
+        and not _is_adaptable(model, key, module)
     }
     return sorted(found)
 
@@ -120,12 +126,12 @@ def skeleton(folder: Path) -> PreTrainedModel:
 
 def _problem(model: PreTrainedModel, name: str) -> str | None:
     """Return why a target module cannot work, or None if it can. As in PEFT, ``name`` is the full name of a
-    module, or its last parts."""
+    module, or its last parts. It may also be the name of a tensor with the weights of experts."""
     if name == ALL_LINEAR:
         return f"{ALL_LINEAR} cannot be combined with names"
-    found = {key: module for key, module in model.named_modules() if key == name or key.endswith(f".{name}")}
+    found = find_layers(model, name)
     if not found:
-        return f"the model has no layer {name}"
+        return None if _is_experts_tensor(model, name) else f"the model has no layer {name}"
     if any(module is output_head(model) for module in found.values()):
         return f"{name} is the output head, which cannot have an adapter"
     if any(module is tied_embedding(model) for module in found.values()):
@@ -134,8 +140,23 @@ def _problem(model: PreTrainedModel, name: str) -> str | None:
     return f"{name} is a {type(unfit).__name__}, which LoRA does not support" if unfit is not None else None
 
 
+def find_layers(model: nn.Module, name: str) -> dict[str, nn.Module]:
+    """Return the modules with a name, which is the full name of a module or its last parts."""
+    return {key: module for key, module in model.named_modules() if f".{key}".endswith(f".{name}")}
+
+
+def _is_experts_tensor(model: PreTrainedModel, name: str) -> bool:
+    return any(f".{tensor}".endswith(f".{name}") for tensor in _experts_tensors(model))
+
+
+def _experts_tensors(model: PreTrainedModel) -> list[str]:
+    """Return the full names of all tensors with the weights of experts."""
+    return [f"{key}.{name}" for key, module in model.named_modules() for name in stacked_experts(module)]
+
+
 def layer_names(model: PreTrainedModel) -> list[str]:
-    """Return the valid target names: the last part of the name of each layer that can have an adapter."""
+    """Return the valid target names: the last part of the name of each layer that can have an adapter, and
+    the last two parts of the names of tensors with the weights of experts."""
     excluded = (output_head(model), tied_embedding(model))
     return sorted(
         {
@@ -143,6 +164,7 @@ def layer_names(model: PreTrainedModel) -> list[str]:
             for key, module in model.named_modules()
             if module not in excluded and _is_adaptable(model, key, module)
         }
+        | {".".join(tensor.split(".")[-2:]) for tensor in _experts_tensors(model)}
     )
 
 

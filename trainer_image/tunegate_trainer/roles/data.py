@@ -14,6 +14,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.golden import GoldenCase, with_expectation
+from tunegate_api.memory.mixture_notes import mixture_notes
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -50,11 +51,8 @@ from tunegate_trainer.models.architecture import attention_of, separate_passes_r
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
-from tunegate_trainer.models.target_modules import (
-    auto_class_name,
-    check_target_modules,
-    with_excluded_modules,
-)
+from tunegate_trainer.models.target_modules import auto_class_name, check_target_modules
+from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_gate_memory, with_memory
 from tunegate_trainer.process.context import Context
@@ -203,10 +201,11 @@ def prepare(
     reason = separate_passes_reason(config, on_gpu=spec.resources.accelerator == "GPU")
     if reason:
         warnings.append(f"the model computes one example at a time, so training is slower: {reason}")
-    stages = with_excluded_modules(model_folder, stages)
+    stages = with_targets(model_folder, stages)
     shape = model_shape(model_folder)
     batches = generation_batches(request, tokenizer, split.dev, [*golden, *safety])
     if shape:
+        warnings += mixture_notes(shape, stages)
         stages = with_memory(
             request, stages, shape, tokenizer, rows=of_epoch, pairs=of_pairs.train, batches=batches
         )

@@ -21,6 +21,7 @@ from tunegate_api.contract import (
     sha256_text,
 )
 from tunegate_api.forecast import Forecast, ModelForecast
+from tunegate_api.memory.mixture_notes import mixture_notes
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
@@ -37,7 +38,8 @@ from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
 from tunegate_trainer.models.safetensors import check_weights
 from tunegate_trainer.models.shape import model_shape
-from tunegate_trainer.models.target_modules import skeleton
+from tunegate_trainer.models.target_modules import check_target_modules, skeleton
+from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import is_too_small, too_small_error, with_estimate
 from tunegate_trainer.process.context import Context
@@ -98,9 +100,13 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
         )
     except SourceNotFoundError as error:
         notes = [f"{error}: rows, tokens, steps and the memory of evaluations are unknown"]
-        return _without_rows(known.model_copy(update={"notes": notes}), job, shape, longest)
+        known = known.model_copy(update={"notes": notes})
     except TrainerError as error:
-        return _without_rows(known.model_copy(update={"failure": error.failure}), job, shape, longest)
+        known = known.model_copy(update={"failure": error.failure})
+    try:
+        return _without_rows(known, job, folder, shape, longest)
+    except TrainerError as error:  # the same error as above, or targets that do not work
+        return known.model_copy(update={"failure": known.failure or error.failure})
 
 
 def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: Path) -> Forecast:
@@ -206,20 +212,26 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     return known.model_copy(update={"data": plan.data, "stages": plan.stages, "judging": plan.judging})
 
 
-def _without_rows(known: Forecast, job: FineTuneJob, shape: ModelShape, longest: int) -> Forecast:
+def _without_rows(
+    known: Forecast, job: FineTuneJob, folder: Path, shape: ModelShape, longest: int
+) -> Forecast:
     """Return the forecast for a job whose rows are unknown. Memory is estimated for a pass with one example
     or pair of the maximum length, with labels on all tokens."""
     request = _request(job, without_gates(job.spec), [])
     rows = {method: [1] for method in ("SFT", "DPO")}
     stages, failure = [], known.failure
-    for planned in plan_stages(request, rows, longest, shape.parameters):
+    if failure is None:
+        check_target_modules(folder, job.spec.stages)
+    resolved = with_targets(folder, plan_stages(request, rows, longest, shape.parameters))
+    for planned in resolved:
         length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
         largest = Pass.of([length] * examples, labelled=length * examples)
         sized = with_estimate(request, planned, shape, 1, largest=largest)
         if failure is None and is_too_small(request, sized):
             failure = too_small_error(request, sized, shape).failure
         stages.append(_without_steps(sized))
-    return known.model_copy(update={"stages": stages, "failure": failure})
+    notes = [*known.notes, *mixture_notes(shape, resolved)]
+    return known.model_copy(update={"stages": stages, "failure": failure, "notes": notes})
 
 
 def _without_steps(stage: StagePlan) -> StagePlan:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from tunegate_api.contract import GateRequest, Request
@@ -18,6 +18,7 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.evaluate import SetResult, evaluate, read_cases
 from tunegate_trainer.evaluate.sets import EvaluationSet
+from tunegate_trainer.models.adapter import add_adapter
 from tunegate_trainer.models.architecture import rope_switch
 from tunegate_trainer.models.base_model import merged_base
 from tunegate_trainer.models.loading import (
@@ -27,7 +28,6 @@ from tunegate_trainer.models.loading import (
     load_base,
     training_precision,
 )
-from tunegate_trainer.models.target_modules import ALL_LINEAR, excluded_pattern
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.epoch import Writer
 from tunegate_trainer.process.errors import UserError
@@ -151,23 +151,11 @@ def trainable(model: Any, base: ModelPlan, parameters: TrainingParameters) -> An
     set_seed(parameters.seed)
     if isinstance(model, PeftModel):
         return model
-    excluded = parameters.excluded_modules or []
     if parameters.adapter == "None":
-        for part in excluded:
+        for part in parameters.excluded_modules or []:
             model.get_submodule(part).requires_grad_(False)
         return model
-    modules = parameters.target_modules
-    settings: dict[str, Any] = {
-        "r": parameters.lora_r,
-        "lora_alpha": parameters.lora_alpha,
-        "lora_dropout": parameters.lora_dropout,
-        "target_modules": ALL_LINEAR if modules == [ALL_LINEAR] else modules,
-        "exclude_modules": excluded_pattern(excluded) if excluded else None,
-    }
-    try:
-        tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
-    except ValueError as error:  # target modules that are not in the model
-        raise UserError(f"adapter.targetModules: {error}") from error
+    tuned = add_adapter(model, parameters)
     tuned.peft_config["default"].base_model_name_or_path = hub_name(base.uri)
     tuned.peft_config["default"].revision = base.revision
     return tuned

@@ -1,0 +1,90 @@
+"""``tunegate plan`` for published models, of which only config.json is available."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command import manifests
+from support.published_models import ATTENTION, GPT_OSS_20B, PUBLISHED_MODELS, QWEN3_30B_A3B, Published
+from tunegate_api.forecast import Forecast
+from tunegate_api.v1alpha1 import FineTuneJob
+from tunegate_trainer.models.adapter import add_adapter
+from tunegate_trainer.models.target_modules import skeleton
+from tunegate_trainer.roles.forecast import forecast
+
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+
+
+def planned(root: Path, folder: Path, adapter: dict[str, Any] | None = None, **stage: Any) -> Forecast:
+    """Return the forecast of a job with the model in ``folder``, whose rows are not available."""
+    stages = [{"name": "sft", "method": "SFT", "adapter": {"type": "LoRA", **(adapter or {})}, **stage}]
+    objects = manifests(
+        folder,
+        model={"uri": f"file://{folder}"},
+        data={"goal": "StyleOrFormat", "train": {"uri": "pvc://data/train.jsonl"}},
+        resources={"accelerator": "GPU"},
+        stages=stages,
+    )
+    job = FineTuneJob.model_validate(next(obj for obj in objects if obj["kind"] == "FineTuneJob"))
+    return forecast(root, job, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        *(pytest.param(model, (), id=model.id) for model in PUBLISHED_MODELS),
+        *(
+            pytest.param(model, (*ATTENTION, *EXPERTS), id=f"{model.id} with experts")
+            for model in PUBLISHED_MODELS
+            if model.layers == ATTENTION
+        ),
+    ],
+)
+def test_plan_from_the_configuration_alone_has_the_memory_of_the_peft_model(
+    model: Published, names, tmp_path
+):
+    folder = model.save(tmp_path / "model")
+    found = planned(tmp_path, folder, {"targetModules": [*names]} if names else None)
+    assert found.failure is None, found.failure
+    (stage,) = found.stages
+    with warnings.catch_warnings(action="ignore"):
+        tuned = add_adapter(skeleton(folder), stage.parameters)
+    base = sum(p.numel() for p in tuned.parameters() if not p.requires_grad)
+    trained = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    assert found.model.parameters == base
+    assert stage.memory is not None
+    assert stage.memory.weights == pytest.approx(2 * base, rel=0.02)
+    assert stage.memory.adapter == pytest.approx(4 * trained, rel=0.02)
+    assert stage.memory.gradients == pytest.approx(4 * trained, rel=0.02)
+    assert stage.memory.optimizer == pytest.approx(8 * trained, rel=0.02)
+    assert any("the routed experts" in note for note in found.notes) is (
+        model.layers == ATTENTION and not names
+    )
+
+
+def test_plan_names_trained_layers_and_weights_that_are_not_quantized(tmp_path):
+    folder = QWEN3_30B_A3B.save(tmp_path / "model")
+    assert planned(tmp_path, folder, quantization="NF4").notes[-2:] == [
+        "stage sft: the adapter trains k_proj, o_proj, q_proj, v_proj; the routed experts, 95 % of the "
+        "weights, are not trained: name experts.gate_up_proj and experts.down_proj in adapter.targetModules "
+        "to train them too",
+        "stage sft: NF4 stores 3 % of the weights in 4 bits; the others keep 16 bits, because bitsandbytes "
+        "quantizes only linear layers, and not the tensors of experts",
+    ]
+
+
+def test_plan_refuses_targets_that_the_model_does_not_have(tmp_path):
+    folder = GPT_OSS_20B.save(tmp_path / "model")
+    found = planned(tmp_path, folder, {"targetModules": ["gate_proj"]})
+    assert found.failure is not None
+    assert found.failure.message == "stage sft: adapter.targetModules: the model has no layer gate_proj"
+    assert "experts.down_proj, experts.gate_up_proj, k_proj" in found.failure.hint
+
+
+def test_plan_refuses_dropout_on_experts(tmp_path):
+    folder = QWEN3_30B_A3B.save(tmp_path / "model")
+    found = planned(tmp_path, folder, {"targetModules": ["q_proj", *EXPERTS], "dropout": "0.05"})
+    assert found.failure is not None
+    assert found.failure.message.startswith("stage sft: adapter.dropout: PEFT has no dropout for experts")

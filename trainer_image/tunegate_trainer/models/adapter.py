@@ -1,0 +1,64 @@
+"""Create a LoRA adapter with PEFT, and find out what PEFT makes of target modules."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, get_peft_model
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+from torch import nn
+
+from tunegate_api.plan import StagePlan, TrainingParameters
+from tunegate_trainer.models.target_modules import ALL_LINEAR, excluded_pattern, find_layers, skeleton
+from tunegate_trainer.process.errors import UserError
+
+
+def add_adapter(model: nn.Module, parameters: TrainingParameters) -> Any:
+    """Add a new adapter in float32 to ``model``. Return a ``peft.PeftModel``.
+
+    Target modules that are not names of modules are names of tensors, such as those of experts. Raises
+    :class:`UserError` if PEFT supports no adapter for one of them.
+    """
+    names, excluded = parameters.target_modules or [], parameters.excluded_modules or []
+    modules = [name for name in names if find_layers(model, name)]
+    settings: dict[str, Any] = {
+        "r": parameters.lora_r,
+        "lora_alpha": parameters.lora_alpha,
+        "lora_dropout": parameters.lora_dropout,
+        "target_modules": ALL_LINEAR if names == [ALL_LINEAR] else modules,
+        "target_parameters": None if names == [ALL_LINEAR] else sorted({*names} - {*modules}) or None,
+        "exclude_modules": excluded_pattern(excluded) if excluded else None,
+    }
+    try:
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    except ValueError as error:
+        raise UserError(f"adapter.targetModules: {error}") from error
+
+
+def check_adapters(folder: Path, stages: Sequence[StagePlan]) -> None:
+    """Raise :class:`UserError` if PEFT cannot add the adapters of ``stages`` to the model in ``folder``. The
+    adapters are created without memory for weights."""
+    for stage in stages:
+        if stage.parameters.adapter == "None" or stage.starts_from == "Adapter":
+            continue
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                add_adapter(skeleton(folder), stage.parameters)
+        except UserError as error:
+            raise UserError(f"stage {stage.name}: {error}", error.failure.hint) from error
+
+
+def is_renamed(model: nn.Module, name: str) -> bool:
+    """Return whether PEFT takes a layer's name for one of experts, and adds the adapter to the experts.
+
+    In transformers 4, experts were linear layers, and in many architectures their names were those that
+    layers of shared experts and dense MLPs still have. PEFT moves these names to the tensors that have
+    replaced the experts.
+    """
+    config = LoraConfig(target_modules=[name])
+    try:
+        convert_peft_config_for_transformers(config, model, None)
+    except ValueError:  # names that PEFT moves only together
+        return True
+    return name not in (config.target_modules or ())
