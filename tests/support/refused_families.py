@@ -5,10 +5,7 @@ from support.family_settings import GPT2, LOCAL_EXPERTS, MAMBA2, attention, rope
 
 _OTHER = "use a model of another architecture"
 _DECODER = "use a causal language model, or a multimodal model that contains one"
-_NF4 = "use the model in 16 or 32 bits; to train it in 4 bits, set quantization to NF4 in the stage"
-_EXPERTS_IN_16_BITS = (
-    "use the model in 16 or 32 bits; quantization NF4 in the stage leaves its experts in 16 bits"
-)
+_IN_16_BITS = "use a copy of the model in 16 bits, whose weights need "
 _CONFIG = "check whether config.json is complete, and whether it was written for this version of transformers"
 _LAYERS = "use all-linear alone for every linear layer"
 _NAMED = "name the layers that get an adapter; the model's layers are: "
@@ -26,8 +23,8 @@ def _encoder(name: str) -> dict[str, str]:
     return {"refused": f"{name} models have an encoder and a decoder", "remedy": _DECODER}
 
 
-def _quantized(method: str, remedy: str = _NF4) -> dict[str, str]:
-    return {"refused": f"the model's weights are quantized ({method})", "remedy": remedy}
+def _quantized(method: str) -> dict[str, str]:
+    return {"refused": f"the model's weights are quantized ({method})", "remedy": _IN_16_BITS}
 
 
 def _stored(method: str) -> dict[str, object]:
@@ -104,14 +101,14 @@ REFUSED_MODELS = (
         "GptOssConfig",
         "quantized",
         {**LOCAL_EXPERTS, **_stored("mxfp4")},
-        **_quantized("mxfp4", _EXPERTS_IN_16_BITS),
+        **_quantized("mxfp4"),
     ),
     Family(
         "DeepSeek V3 in FP8",
         "DeepseekV3Config",
         "quantized",
         _stored("fp8"),
-        **_quantized("fp8", _EXPERTS_IN_16_BITS),
+        **_quantized("fp8"),
     ),
     Family("Llama in GPTQ", "LlamaConfig", "quantized", _stored("gptq"), **_quantized("gptq")),
     Family("Qwen2 in AWQ", "Qwen2Config", "quantized", _stored("awq"), **_quantized("awq")),

@@ -89,6 +89,23 @@ def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -
         return _peak(answer)
 
 
+def saved_tensors(model: Any, forward: Callable[[], object]) -> int:
+    """Return the bytes of the tensors that autograd keeps for the backward pass of ``forward``, without
+    weights."""
+    weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.Tensor] = {}  # keeps the tensors alive, so that their addresses stay different
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = forward()
+    found = _bytes(tensor for address, tensor in kept.items() if address not in weights)
+    del output
+    return found
+
+
 def _peak(work: Callable[[], object]) -> int:
     """Return the peak bytes of ``work``, from every event of the CPU's allocator."""
     gc.collect()  # earlier garbage would be counted as freed
@@ -101,11 +118,14 @@ def _peak(work: Callable[[], object]) -> int:
     return max(held)
 
 
+def model_plan() -> ModelPlan:
+    return ModelPlan(uri="package://tiny", digest="d" * 64, parameters=1)
+
+
 def _plan(stage: StagePlan) -> Plan:
     split = SplitPlan(rows=1, sha256="d" * 64)
     data = DataPlan(source_sha256="d" * 64, train=split, dev=split, test=split, dropped=0)
-    model = ModelPlan(uri="package://tiny", digest="d" * 64, parameters=1)
-    return Plan(job_uid="1", model=model, data=data, stages=[stage], versions={})
+    return Plan(job_uid="1", model=model_plan(), data=data, stages=[stage], versions={})
 
 
 def _examples(method: str, lengths: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:

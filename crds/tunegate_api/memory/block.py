@@ -10,7 +10,7 @@ from functools import cached_property
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, LinearShape, ModelShape, Pass
 from tunegate_api.plan import TrainingParameters
 
-FLOAT32, BFLOAT16 = 4, 2
+FLOAT32, BFLOAT16, INT64 = 4, 2, 8
 _BYTES = {"float32": FLOAT32, "float16": 2, "bfloat16": BFLOAT16}
 _NF4_BYTES = 0.5 + 1 / 64 + FLOAT32 / (64 * 256)
 """Bytes per weight in NF4: 4 bits, an 8-bit scale per 64 weights, and a float32 scale per 256 of the 8-bit
@@ -18,6 +18,13 @@ scales (QLoRA, arXiv 2305.14314, section 3)."""
 _SHORT = 256
 """Maximum length of an example for which attention on a CPU keeps all probabilities. The trainer's
 ``train/attention.py`` has the same limit."""
+
+
+def base_weights(model: ModelShape, *, stored: int, is_quantized: bool) -> int:
+    """Return the bytes of a base model's weights, of which those that are not quantized have ``stored`` bytes
+    each."""
+    in_4_bits = model.in_4_bits if is_quantized else 0
+    return round(in_4_bits * _NF4_BYTES) + (model.parameters - in_4_bits) * stored
 
 
 class Block:
@@ -50,8 +57,8 @@ class Block:
     @property
     def weights(self) -> int:
         """Weights of the base model."""
-        model, quantized = self._model, self._model.in_4_bits if self._stage.quantization else 0
-        return round(quantized * _NF4_BYTES) + (model.parameters - quantized) * self._stored
+        is_quantized = self._stage.quantization is not None
+        return base_weights(self._model, stored=self._stored, is_quantized=is_quantized)
 
     @cached_property
     def trained(self) -> int:
@@ -100,7 +107,8 @@ class Block:
     @cached_property
     def saved(self) -> int:
         """All activations that one block keeps for the backward pass."""
-        return 2 * self._norm + self._attention + self._gate + self._linear_inputs
+        own = 2 * self._norm + self._query_norms + self._attention + self._gate + self._linear_inputs
+        return own + self._experts + self._trained_experts
 
     @property
     def _norm(self) -> int:
@@ -109,11 +117,22 @@ class Block:
         return self.stream if self._has_kernels else self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
 
     @property
+    def _query_norms(self) -> int:
+        """Activations of the norms of queries and keys, as those of other norms."""
+        if not self._model.has_query_norms:
+            return 0
+        keys = self._model.key_value_heads * self._model.head_size
+        each = self._computed if self._has_kernels else FLOAT32 * (1 if self.has_adapter else 2)
+        return self._pass.tokens * (self._query + keys) * each
+
+    @property
     def _attention(self) -> int:
         """Activations of attention: queries, keys, values and the output. On a CPU, keys and values are
         repeated for each query head, unless the pass has a single example that is longer than ``_SHORT``."""
         each = self._pass.tokens * self._query
         read = 2 * (self._pass.keys or self._pass.tokens) * self._query
+        if self._model.keeps_probabilities:
+            return self._computed * (each + read) + self._probabilities
         if not self._on_gpu and self._pass.longest <= _SHORT:  # in float32, with all probabilities
             return FLOAT32 * (each + read + self._model.heads * self._pass.squares)
         sums = FLOAT32 * self._model.heads * self._pass.tokens
@@ -130,11 +149,43 @@ class Block:
         return kept * self._pass.tokens * self._model.intermediate_size * self._computed
 
     @property
+    def _probabilities(self) -> int:
+        """The attention probabilities of all pairs of tokens. 0 with fused attention."""
+        heads = self._model.heads if self._model.keeps_probabilities else 0
+        return self._computed * heads * self._pass.squares
+
+    @property
+    def _experts(self) -> int:
+        """Activations of the routed experts, as a mean over all blocks. For each expert of a token: the
+        values of its gate, its output, which is multiplied with a weight, and its position in four orders.
+        For each token: the probabilities of all experts."""
+        experts = self._model.experts
+        if experts is None:
+            return 0
+        values = self._computed * (experts.kept_values * experts.size + self._model.hidden_size)
+        each = experts.per_token * (values + 4 * INT64) + FLOAT32 * experts.experts
+        return self._pass.tokens * each * experts.layers // self._model.layers
+
+    @property
+    def _trained_experts(self) -> int:
+        """The inputs of the tensors of experts that are trained, for each expert of a token. If they have an
+        adapter, also the sum of each tensor and the product of the adapter's matrices, which is computed with
+        the sum's gradient. The mean over all blocks."""
+        trained = self._targets if self.has_adapter else self._model.linears
+        stacked = [one for one in trained if one.is_stacked]
+        per_token = self._model.experts.per_token if self._model.experts else 0
+        kept = self._computed * self._pass.tokens * per_token * sum(one.inputs * one.count for one in stacked)
+        if self.has_adapter:
+            kept += self._stored * sum(one.weights for one in stacked)
+        return kept // self._model.layers
+
+    @property
     def _linear_inputs(self) -> int:
         """Inputs of the layers with trained weights, which are needed to compute the gradients of these
         weights."""
-        trained = self._targets if self.has_adapter else self._model.linears
         layers, of_adapter = self._model.layers, 0
+        targets = self._targets if self.has_adapter else self._model.linears
+        trained = [one for one in targets if not one.is_stacked]
         each = sum(one.inputs * one.count for one in trained) // layers
         shared = sum(inputs for _, inputs in {(one.reads, one.inputs) for one in trained})
         if self._multiplies_copies:
@@ -187,7 +238,15 @@ class Block:
         """Gradients of hidden states in the backward pass of a block's MLP, and dequantized weights. They are
         needed in addition to the kept activations."""
         inner, hidden = self._pass.tokens * self._model.intermediate_size, self._hidden(1)
-        of_weights = self._dequantized
+        of_weights = self._dequantized + 2 * self._probabilities
+        if experts := self._model.experts:
+            inner += self._pass.tokens * experts.per_token * (experts.size + self._model.hidden_size)
+        # The gradient of a changed tensor of experts, and that of its change.
+        of_weights += (
+            2
+            * self._stored
+            * max((one.weights // one.count for one in self._targets if one.is_stacked), default=0)
+        )
         if self.has_adapter and self._stored < FLOAT32 and not self._on_gpu:
             return (2 * inner + 2 * hidden) * FLOAT32 + of_weights
         return (2 * inner + 2 * hidden) * self._computed + of_weights
@@ -208,7 +267,7 @@ class Block:
         The memory at two moments is computed, and the larger is returned. While the prompts are read, memory
         contains the keys and values of the prompts, and the activations of a block. At the end of generation,
         it contains the keys and values of all tokens, and those of one layer twice, because they are copied
-        when they are extended.
+        when they are extended. Without fused attention, they are copied for each query head.
         """
         model, prompts = self._model, largest.prompts * largest.longest
         token = 2 * model.key_value_heads * model.head_size * self._stored
@@ -216,16 +275,42 @@ class Block:
         # twice, in float32, and three times on a CPU with a base of another type. If the adapter is merged,
         # only the product of gate and layer counts.
         sums = 1 if self._is_merged else 2 if self._on_gpu or self._stored == FLOAT32 else 3
+        # A layer that computes both factors of the gate at once has twice as many outputs.
+        both = any(one.outputs == 2 * model.intermediate_size for one in model.linears)
+        sums *= 2 if both else 1
         inner = model.intermediate_size * (2 * self._stored + (sums * FLOAT32 if self.has_adapter else 0))
         hidden = model.hidden_size * (2 * self._stored + 2 * FLOAT32)
+        if experts := model.experts:  # copies of the token, and the values of the gate
+            inner += (
+                experts.per_token
+                * self._stored
+                * (2 * model.hidden_size + experts.kept_values * experts.size)
+            )
+        if model.has_query_norms:
+            inner += self._query * FLOAT32
         mask = largest.longest * (1 + self._stored)
-        reading = prompts * (token * model.layers + inner + hidden + mask)
+        if model.keeps_probabilities:
+            mask += 2 * self._stored * model.heads * largest.longest
+        reading = prompts * (inner + hidden + mask) + token * largest.prompts * self._cached(largest.longest)
         merged = FLOAT32 * sum(one.weights for one in self._targets) if self._is_merged else 0
-        grown = (prompts + largest.prompts * largest.new_tokens) * token * (model.layers + 1)
+        longest = largest.longest + largest.new_tokens
+        copied = 2 * self._query * self._stored if model.keeps_probabilities else token
+        grown = self.cache(largest) + largest.prompts * copied * longest
         logits = largest.prompts * model.vocabulary * self._stored
         return max(reading, grown) + logits + self._dequantized + merged + self.copies
 
+    def cache(self, largest: GenerationBatch) -> int:
+        """Return the memory of the keys and values of all tokens of a batch."""
+        token = 2 * self._model.key_value_heads * self._model.head_size * self._stored
+        return largest.prompts * token * self._cached(largest.longest + largest.new_tokens)
+
     # Helpers
+
+    def _cached(self, longest: int) -> int:
+        """Return how many tokens of a text the caches of all layers have together. A layer with a window
+        keeps the tokens that the next one attends to."""
+        windowed = self._model.windowed_layers
+        return (self._model.layers - windowed) * longest + windowed * min(longest, self._model.window - 1)
 
     @property
     def _is_adafactor(self) -> bool:

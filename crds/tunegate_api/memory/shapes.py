@@ -75,6 +75,14 @@ class ModelShape(StatusModel):
     weights of linear layers."""
     experts: ExpertsShape | None = None
     """The routed experts. None if all weights of the model compute every token."""
+    has_query_norms: bool = False
+    """Whether attention normalizes queries and keys."""
+    keeps_probabilities: bool = False
+    """Whether attention keeps a probability for each pair of tokens, because the model has no fused
+    attention."""
+    windowed_layers: int = 0
+    """Number of layers in which a token attends only to the last ``window`` tokens."""
+    window: int = 0
     sees_all_before: bool = False
     """Whether each token attends to all tokens before it, and the model has no other way to pass information
     between tokens."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedModel
 
-from support.families import TRAINED
+from support.families import FAMILIES
 from support.family import Family
 from support.published_models import ATTENTION, PUBLISHED_MODELS, QWEN3_30B_A3B, Published
 from support.random_models import save_family_config
@@ -100,7 +100,7 @@ def test_nf4_leaves_the_experts_in_16_bits(tmp_path):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("family", TRAINED, ids=lambda family: family.id)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
 def test_planned_adapter_of_each_family_is_that_of_the_peft_model(family: Family, tmp_path):
     folder = save_family_config(tmp_path, family)
     stage = planned(folder, target_modules=[*family.targets] or ["all-linear"])

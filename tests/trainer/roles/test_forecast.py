@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from support.command import manifests
-from support.published_models import ATTENTION, GPT_OSS_20B, PUBLISHED_MODELS, QWEN3_30B_A3B, Published
+from support.published_models import (
+    ATTENTION,
+    GPT_OSS_20B,
+    LLAMA_3_8B,
+    PUBLISHED_MODELS,
+    QWEN3_30B_A3B,
+    Published,
+)
 from tunegate_api.forecast import Forecast
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_trainer.models.adapter import add_adapter
@@ -81,6 +88,25 @@ def test_plan_refuses_targets_that_the_model_does_not_have(tmp_path):
     assert found.failure is not None
     assert found.failure.message == "stage sft: adapter.targetModules: the model has no layer gate_proj"
     assert "experts.down_proj, experts.gate_up_proj, k_proj" in found.failure.hint
+
+
+def test_plan_states_that_dropout_of_the_model_is_on(tmp_path):
+    folder = LLAMA_3_8B.save(tmp_path / "model", attention_dropout=0.1)
+    note = "stage sft: the model's own dropout is on in training, as in TRL: attention_dropout 0.1"
+    assert note in planned(tmp_path, folder).notes
+    without = LLAMA_3_8B.save(tmp_path / "without")
+    assert not any("dropout" in note for note in planned(tmp_path, without).notes)
+
+
+def test_plan_of_gpt_oss_in_mxfp4_states_what_16_and_4_bits_need(tmp_path):
+    folder = GPT_OSS_20B.save(tmp_path / "model", quantization_config={"quant_method": "mxfp4"})
+    found = planned(tmp_path, folder, quantization="NF4")
+    assert found.failure is not None
+    assert found.failure.message.startswith("model.uri: the model's weights are quantized (mxfp4)")
+    assert found.failure.hint == (
+        "use a copy of the model in 16 bits, whose weights need 39.0 GiB; if the stage sets quantization: "
+        "NF4, they need 38.1 GiB; NF4 does not quantize the experts"
+    )
 
 
 def test_plan_refuses_dropout_on_experts(tmp_path):

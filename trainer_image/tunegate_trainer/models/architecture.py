@@ -134,3 +134,14 @@ def is_mixture(config: Any) -> bool:
     counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts")]
     known = [count for count in counts if isinstance(count, int)]
     return not known or max(known) > 1
+
+
+def dropout_rates(config: Any) -> dict[str, float]:
+    """Return the rates of dropout in the configuration of a model that are not 0, by name. Those of heads for
+    other tasks are left out."""
+    return {
+        name: float(rate)
+        for name, rate in sorted(config.get_text_config().to_dict().items())
+        if "drop" in name and type(rate) in (int, float) and rate
+        if not name.startswith(("classifier", "summary"))
+    }

@@ -15,7 +15,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from tunegate_api.memory.shapes import ExpertsShape, LinearShape, ModelShape
-from tunegate_trainer.models.architecture import sees_all_before
+from tunegate_trainer.models.architecture import attention_of, sees_all_before, windows_of
 from tunegate_trainer.models.fused_layers import is_gated_mlp, is_norm
 from tunegate_trainer.models.mixtures import computes_every_token, mixture_blocks, stacked_experts
 from tunegate_trainer.models.target_modules import language_model, output_head, skeleton
@@ -42,6 +42,7 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
     language = language_model(model)
     linears, heads = _linears(language, output_head(model)), config.num_attention_heads
     experts = _experts(language, config, linears)
+    windows = [window for window in windows_of(model.config) if window]
     return ModelShape(
         parameters=sum(p.numel() for p in model.parameters()),
         vocabulary=config.vocab_size,
@@ -56,6 +57,10 @@ def _shape(model: PreTrainedModel, config: Any) -> ModelShape:
         linears=linears,
         quantized=_quantized(model),
         experts=experts,
+        has_query_norms=any(key.endswith(".q_norm") for key, _ in language.named_modules()),
+        keeps_probabilities=attention_of(model.config) == "eager",
+        windowed_layers=len(windows),
+        window=max(windows, default=0),
         sees_all_before=sees_all_before(model.config),
         takes_kernels=any(map(is_norm, model.modules())) and any(map(is_gated_mlp, model.modules())),
     )

@@ -9,14 +9,15 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tunegate_api.memory.block import BFLOAT16, base_weights
+from tunegate_api.memory.fitting import size_text
 from tunegate_trainer.models.architecture import attention_of, auto_class, has_own_cache
+from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import language_model, skeleton
 from tunegate_trainer.process.errors import UserError
 
 _OTHER_ARCHITECTURE = "use a model of another architecture"
 _CAUSAL = "use a causal language model, or a multimodal model that contains one"
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-"""The names of the number of experts in configurations."""
 
 
 class Refusal(NamedTuple):
@@ -29,12 +30,12 @@ class Refusal(NamedTuple):
 def check_supported(folder: Path, config: Any) -> None:
     """Raise :class:`UserError` if the model in ``folder`` cannot be fine-tuned. ``config`` is its
     ``PreTrainedConfig``. The model's weights are not read."""
-    refusal = _of_configuration(config) or _of_layers(skeleton(folder), config.model_type)
+    refusal = _of_configuration(folder, config) or _of_layers(skeleton(folder), config.model_type)
     if refusal:
         raise UserError(f"model.uri: {refusal.reason}", refusal.remedy)
 
 
-def _of_configuration(config: Any) -> Refusal | None:
+def _of_configuration(folder: Path, config: Any) -> Refusal | None:
     name = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         return Refusal(f"{name} models have an encoder and a decoder, which is not supported", _CAUSAL)
@@ -48,7 +49,7 @@ def _of_configuration(config: Any) -> Refusal | None:
     for part in (config, config.get_text_config()):
         quantized = getattr(part, "quantization_config", None)
         if quantized is not None:
-            return _of_quantized(quantized, config.get_text_config())
+            return _of_quantized(folder, quantized)
     if attention_of(config) is None:
         return Refusal(
             f"training packs several examples in one row, but the attention of {name} models cannot "
@@ -58,17 +59,27 @@ def _of_configuration(config: Any) -> Refusal | None:
     return None
 
 
-def _of_quantized(quantized: Any, config: Any) -> Refusal:
+def _of_quantized(folder: Path, quantized: Any) -> Refusal:
     method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
-    has_experts = any((getattr(config, name, None) or 0) > 1 for name in _EXPERTS)
-    smaller = (
-        "quantization NF4 in the stage leaves its experts in 16 bits"
-        if has_experts
-        else "to train it in 4 bits, set quantization to NF4 in the stage"
-    )
     return Refusal(
         f"the model's weights are quantized{f' ({method})' if method else ''}, which is not supported",
-        f"use the model in 16 or 32 bits; {smaller}",
+        _hint_for_16_bits(folder),
+    )
+
+
+def _hint_for_16_bits(folder: Path) -> str:
+    """Return advice for a model that is stored quantized: the memory of its weights in 16 and in 4 bits."""
+    shape = model_shape(folder)
+    if shape is None:
+        return "use a copy of the model in 16 or 32 bits"
+    whole, in_4_bits = (
+        size_text(base_weights(shape, stored=BFLOAT16, is_quantized=is_quantized))
+        for is_quantized in (False, True)
+    )
+    why = "; NF4 does not quantize the experts" if shape.experts else ""
+    return (
+        f"use a copy of the model in 16 bits, whose weights need {whole}; if the stage sets quantization: "
+        f"NF4, they need {in_4_bits}{why}"
     )
 
 

@@ -14,7 +14,6 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.golden import GoldenCase, with_expectation
-from tunegate_api.memory.mixture_notes import mixture_notes
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
@@ -53,6 +52,7 @@ from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import auto_class_name, check_target_modules
 from tunegate_trainer.models.targets import with_targets
+from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
 from tunegate_trainer.planning.sizing import generation_batches, with_gate_memory, with_memory
 from tunegate_trainer.process.context import Context
@@ -204,8 +204,8 @@ def prepare(
     stages = with_targets(model_folder, stages)
     shape = model_shape(model_folder)
     batches = generation_batches(request, tokenizer, split.dev, [*golden, *safety])
+    warnings += plan_notes(config, shape, stages)
     if shape:
-        warnings += mixture_notes(shape, stages)
         stages = with_memory(
             request, stages, shape, tokenizer, rows=of_epoch, pairs=of_pairs.train, batches=batches
         )

@@ -12,6 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from tunegate_api.contract import (
     ROOT_VARIABLE,
     GateRequest,
@@ -21,7 +23,6 @@ from tunegate_api.contract import (
     sha256_text,
 )
 from tunegate_api.forecast import Forecast, ModelForecast
-from tunegate_api.memory.mixture_notes import mixture_notes
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
@@ -40,6 +41,7 @@ from tunegate_trainer.models.safetensors import check_weights
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import check_target_modules, skeleton
 from tunegate_trainer.models.targets import with_targets
+from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import is_too_small, too_small_error, with_estimate
 from tunegate_trainer.process.context import Context
@@ -230,7 +232,8 @@ def _without_rows(
         if failure is None and is_too_small(request, sized):
             failure = too_small_error(request, sized, shape).failure
         stages.append(_without_steps(sized))
-    notes = [*known.notes, *mixture_notes(shape, resolved)]
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    notes = [*known.notes, *plan_notes(config, shape, resolved)]
     return known.model_copy(update={"stages": stages, "failure": failure, "notes": notes})
 
 
