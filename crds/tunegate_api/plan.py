@@ -30,8 +30,9 @@ class TrainingParameters(StatusModel):
     max_grad_norm: float
     batch_size: Count
     """Number of examples per optimizer step; for DPO, number of pairs."""
-    micro_batch_size: Count
-    """Number of examples per forward pass; for DPO, number of pairs."""
+    pass_tokens: Count = 1024
+    """Maximum number of tokens in a forward pass of one rank. A longer example, for DPO a longer pair, is
+    computed in a pass of its own."""
     max_length: Count
     """Maximum length of an example in tokens."""
     seed: int
@@ -58,6 +59,11 @@ class TrainingParameters(StatusModel):
         """The unit of ``batch_size``, for messages."""
         return "pair" if self.method == "DPO" else "example"
 
+    @property
+    def examples(self) -> int:
+        """Number of examples per optimizer step. A preference pair counts as two."""
+        return self.batch_size * (2 if self.method == "DPO" else 1)
+
 
 class StagePlan(StatusModel):
     name: str
@@ -79,7 +85,7 @@ class StagePlan(StatusModel):
     the weights, gradients and optimizer state, and gathers the other shards layer by layer. None: the stage
     trains in one process."""
     largest_pass: Pass | None = None
-    """A forward pass in which all examples have the maximum length. No pass needs more memory."""
+    """A forward pass with as many tokens as the passes of the stage may have. No pass needs more memory."""
     least_pass: Pass | None = None
     """A forward pass with one example of the maximum length; for DPO, with one pair. None in plans of earlier
     releases."""

@@ -44,7 +44,7 @@ def stage(**changes: Any) -> TrainingParameters:
         "weight_decay": 0,
         "max_grad_norm": 1,
         "batch_size": 16,
-        "micro_batch_size": 1,
+        "pass_tokens": 2048,
         "max_length": 2048,
         "seed": 1,
     }

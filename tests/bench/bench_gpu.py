@@ -238,7 +238,8 @@ def dpo(size: Size, stage: Mapping[str, Any]) -> Iterator[Measure]:
 
 
 class Peers:
-    """TRL's command in all its ways to combine the rows of a pass. Passes have as many rows as Tunegate's."""
+    """TRL's command in all its ways to combine the rows of a pass. Passes have about as many tokens as those
+    of Tunegate."""
 
     def __init__(
         self,
@@ -253,7 +254,7 @@ class Peers:
         self._command, self._folder, self._job, self._adapter = command, folder, job, adapter
         self._modes = modes
         self._data = job.for_trl(folder / "trl", size.steps * size.batch)
-        rows = job.plan.stages[0].parameters.micro_batch_size
+        rows = _rows_per_pass(job, size.batch)
         passes = ["--per_device_train_batch_size", str(rows), "--gradient_accumulation_steps"]
         self._flags = [*flags, "--max_steps", str(size.steps), *passes, str(size.batch // rows)]
 
@@ -279,6 +280,15 @@ class Peers:
         out = self._folder / "out"
         flags = [*self._flags, *mode.flags, *more]
         return trl(self._command, self._job.model, self._data, out, *flags, adapter=self._adapter)
+
+
+def _rows_per_pass(job: TuningJob, batch: int) -> int:
+    """Return the largest number of rows or pairs that divides a batch and has, on average, as many tokens as
+    a pass may have."""
+    (stage,), data = job.plan.stages, job.plan.data
+    mean = stage.tokens / (data.preference or data).train.rows
+    fitting = [n for n in range(1, batch + 1) if n * mean <= stage.parameters.pass_tokens]
+    return max((n for n in fitting if batch % n == 0), default=1)
 
 
 def compare(

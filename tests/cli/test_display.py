@@ -23,7 +23,7 @@ def shown(status: FineTuneJobStatus, **options: Any) -> str:
     return console.file.getvalue()
 
 
-def test_progress_shows_loss_speed_eta_and_a_reduced_micro_batch():
+def test_progress_shows_loss_speed_eta_and_reduced_passes():
     progress = Progress(
         stage="sft",
         step=20,
@@ -36,9 +36,9 @@ def test_progress_shows_loss_speed_eta_and_a_reduced_micro_batch():
     )
     text = shown(FineTuneJobStatus(phase=Phase.TRAINING, progress=progress))
     assert "step 20/50 · loss 0.41 · 1800 tokens/s · ETA 1 min 30 s" in text
-    smaller = progress.model_copy(update={"micro_batch_size": 2})
+    smaller = progress.model_copy(update={"pass_tokens": 512})
     text = shown(FineTuneJobStatus(phase=Phase.TRAINING, progress=smaller))
-    assert "1800 tokens/s · 2 examples per pass, fewer than planned · ETA" in text
+    assert "1800 tokens/s · 512 tokens per pass, fewer than planned · ETA" in text
 
 
 def test_commands_include_the_runs_folder_unless_it_is_the_default():

@@ -150,7 +150,7 @@ class JobFolder:
             weight_decay=0.0,
             max_grad_norm=1.0,
             batch_size=32,
-            micro_batch_size=8,
+            pass_tokens=1536,
             max_length=2048,
             seed=7,
             dtype="bfloat16",

@@ -18,10 +18,11 @@ from support.tiny_model import make_tokenizer
 from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
-from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan
+from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.evaluate.merged import merged_adapter
 from tunegate_trainer.models.shape import model_shape
+from tunegate_trainer.process.batching import balanced
 from tunegate_trainer.roles.train import make_trainer, trainer_arguments
 from tunegate_trainer.tokens.examples import Example, completion_tokens, example
 from tunegate_trainer.tokens.shared_prefix import segment_sizes
@@ -182,30 +183,35 @@ class Configuration:
     """Changes to the configuration of the model."""
     lengths: Sequence[tuple[int, int]] = ((90, 30), (70, 50), (100, 10), (100, 20))
     """The tokens of prompt and completion of each example, the longest first."""
-    micro_batch: int = 2
+    pass_tokens: int = 240
+    """The maximum number of tokens per pass. By default, a pass has two of the ``lengths``."""
     checkpointing: bool = False
 
 
 LONG = ((280, 60), (240, 90), (200, 50), (300, 40))
+TWO_LONG = 670
+"""The number of tokens with which a pass has two of the examples ``LONG``."""
 CONFIGURATIONS = (
     Configuration("all weights", FULL),
-    Configuration("all weights, one pass a step", FULL, {"vocab_size": 512}, LONG[:2]),
+    Configuration("all weights, one pass a step", FULL, {"vocab_size": 512}, LONG[:2], TWO_LONG),
     Configuration("all weights, a tied head", FULL, {"tie_word_embeddings": True, "vocab_size": 8192}),
     Configuration("all weights by Adafactor", FULL | {"optim": "adafactor"}),
-    Configuration("all weights, recomputed", FULL, {"num_hidden_layers": 6}, LONG, checkpointing=True),
+    Configuration(
+        "all weights, recomputed", FULL, {"num_hidden_layers": 6}, LONG, TWO_LONG, checkpointing=True
+    ),
     Configuration(
         "LoRA on q and v, float32", LORA | {"target_modules": ["q_proj", "v_proj"], "dtype": "float32"}
     ),
     Configuration("LoRA on all linear", LORA),
     Configuration("LoRA by Adafactor", LORA | {"optim": "adafactor", "lora_r": 64}),
-    Configuration("LoRA on all linear, long examples", LORA, {"vocab_size": 512}, LONG),
-    Configuration("LoRA, one example a pass", LORA | {"lora_r": 64}, {}, LONG, micro_batch=1),
+    Configuration("LoRA on all linear, long examples", LORA, {"vocab_size": 512}, LONG, TWO_LONG),
+    Configuration("LoRA, one example a pass", LORA | {"lora_r": 64}, {}, LONG, pass_tokens=1),
     Configuration("LoRA with dropout", LORA | {"lora_dropout": 0.1}, {"vocab_size": 512}),
-    Configuration("LoRA, recomputed", LORA, {"num_hidden_layers": 6}, LONG, checkpointing=True),
-    Configuration("QLoRA", LORA | {"quantization": "NF4"}, {}, LONG),
-    Configuration("DPO with LoRA", LORA | DPO, {"vocab_size": 512}, LONG, micro_batch=1),
-    Configuration("DPO of all weights", FULL | DPO, {"vocab_size": 512}),
-    Configuration("a large vocabulary", LORA, {"vocab_size": 32_000}, ((60, 200), (80, 180))),
+    Configuration("LoRA, recomputed", LORA, {"num_hidden_layers": 6}, LONG, TWO_LONG, checkpointing=True),
+    Configuration("QLoRA", LORA | {"quantization": "NF4"}, {}, LONG, TWO_LONG),
+    Configuration("DPO with LoRA", LORA | DPO, {"vocab_size": 512}, LONG, pass_tokens=1),
+    Configuration("DPO of all weights", FULL | DPO, {"vocab_size": 512}, pass_tokens=480),
+    Configuration("a large vocabulary", LORA, {"vocab_size": 32_000}, ((60, 200), (80, 180)), 520),
 )
 
 
@@ -234,18 +240,25 @@ def measured(one: Configuration, scratch: Path) -> tuple[Allocated, Memory]:
         scratch / "checkpoints",
         one.lengths,
         checkpointing=one.checkpointing,
-        micro_batch_size=one.micro_batch,
+        pass_tokens=one.pass_tokens,
         **one.parameters,
     )
-    settings = one.parameters | {"batch_size": len(one.lengths), "micro_batch_size": one.micro_batch}
-    stage = stage_plan("sft", [2], **settings).parameters
-    answers = 2 if stage.method == "DPO" else 1
-    first = [made for made in _tokens(one.lengths[: one.micro_batch]) for _ in range(answers)]
-    largest = Pass.of(
-        [len(made["input_ids"]) for made in first],
-        sum(map(completion_tokens, first)),
-        () if stage.lora_dropout else segment_sizes(first),
-    )
-    return allocated, estimate(
-        model_shape(folder), stage, largest, accelerator="CPU", checkpointing=one.checkpointing
-    )
+    stage = stage_plan("sft", [2], **one.parameters | {"batch_size": len(one.lengths)}).parameters
+    estimates = [
+        estimate(model_shape(folder), stage, each, accelerator="CPU", checkpointing=one.checkpointing)
+        for each in _passes(one, stage)
+    ]
+    return allocated, max(estimates, key=lambda memory: memory.total)
+
+
+def _passes(one: Configuration, stage: TrainingParameters) -> Iterator[Pass]:
+    """Yield the passes of an optimizer step."""
+    answers, made = stage.examples // stage.batch_size, _tokens(one.lengths)
+    sizes = [answers * len(example["input_ids"]) for example in made]
+    for group in balanced(sizes, one.pass_tokens):
+        chosen = [made[i] for i in group for _ in range(answers)]
+        yield Pass.of(
+            [len(example["input_ids"]) for example in chosen],
+            sum(map(completion_tokens, chosen)),
+            () if stage.lora_dropout else segment_sizes(chosen),
+        )

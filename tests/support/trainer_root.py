@@ -318,7 +318,7 @@ def stage_plan(
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "batch_size": 4,
-        "micro_batch_size": 4,
+        "pass_tokens": 1024,
         "max_length": 128,
         "seed": 42,
         "dtype": "float32",

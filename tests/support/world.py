@@ -95,7 +95,7 @@ def plan_for(
         weight_decay=0,
         max_grad_norm=1,
         batch_size=8,
-        micro_batch_size=8,
+        pass_tokens=1536,
         max_length=512,
         seed=42,
         dtype="float32",

@@ -87,9 +87,7 @@ def test_estimate_is_within_ten_percent_of_evaluation_memory(
 
 
 def estimate_7b(model: ModelShape, settings: dict[str, Any], largest: Pass = LONGEST) -> Memory:
-    stage = stage_plan(
-        "sft", **(settings | {"batch_size": 16, "micro_batch_size": 1, "lora_r": 16})
-    ).parameters
+    stage = stage_plan("sft", **(settings | {"batch_size": 16, "lora_r": 16})).parameters
     return estimate(model, stage, largest, accelerator="GPU")
 
 
@@ -117,7 +115,7 @@ def test_lora_of_7b_fits_24_gb_and_qlora_16_gb(model) -> None:
 
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
 def test_full_fine_tuning_of_7b_fits_eight_sharded_40_gb_gpus(model) -> None:
-    stage = stage_plan("full", **(FULL | {"batch_size": 16, "micro_batch_size": 1})).parameters
+    stage = stage_plan("full", **(FULL | {"batch_size": 16})).parameters
     alone, shared = (estimate(model, stage, LONGEST, accelerator="GPU", shards=n) for n in (1, 8))
     assert smallest_card(alone) is None
     assert fits(shared, 40 * GB)
@@ -132,7 +130,7 @@ def test_quantization_estimate_matches_measured_reduction() -> None:
 
 
 def test_hint_names_fields_that_reduce_memory() -> None:
-    stage = stage_plan("sft", **(FULL | {"batch_size": 16, "micro_batch_size": 1}))
+    stage = stage_plan("sft", **(FULL | {"batch_size": 16}))
     stage = stage.model_copy(update={"largest_pass": LONGEST})
     found = list(remedies(QWEN_7B, stage))
     assert [remedy.change for remedy in found][:2] == [
@@ -168,10 +166,12 @@ def test_only_unsharded_gpus_compute_many_logits_in_tiles(where, settings, keeps
 
 def fit_lora_of_7b(gpu_bytes: int, longest: int = 512, **changes: Any) -> Fit | None:
     """Return how passes of up to 16 examples of 512 tokens, of which one is longer, fit a GPU."""
-    stage = stage_plan("sft", **(LORA | {"batch_size": 16, "micro_batch_size": 16} | changes))
+    stage = stage_plan("sft", **(LORA | {"batch_size": 16, "pass_tokens": 12_288} | changes))
 
-    def largest(size: int) -> Pass:
-        return Pass.of([longest, *[512] * (size - 1)], 128 * size)
+    def largest(most: int) -> list[Pass]:
+        tokens = min(most, longest + 15 * 512)
+        alone = [Pass.of([longest], longest // 4)] if longest > most else []
+        return [Pass.of([tokens // 16] * 16, tokens // 4), *alone]
 
     return fit(QWEN_7B, stage, gpu_bytes, processes=1, largest=largest, mean_tokens=512)
 
@@ -185,29 +185,52 @@ def test_activations_are_recomputed_only_if_memory_is_short() -> None:
         80: False,
         141: False,
     }
-    sizes = [one.micro_batch_size for one in found.values() if one]
+    sizes = [one.pass_tokens for one in found.values() if one]
     assert sizes == sorted(sizes)
-    assert sizes[-1] == 16
-    assert all(one.largest.tokens == 512 * one.micro_batch_size for one in found.values() if one)
+    assert sizes[-1] == 12_288
     assert all(fits(one.memory, size * GB) for size, one in found.items() if one)
 
 
+def test_passes_are_as_large_as_the_gpu_allows() -> None:
+    for size in (20, 32, 40):
+        found = fit_lora_of_7b(size * GB)
+        assert found is not None
+        stage = stage_plan("sft", **(LORA | {"batch_size": 16})).parameters
+        larger = Pass.of([(found.pass_tokens + 64) // 16] * 16, found.pass_tokens // 4)
+        memory = estimate(QWEN_7B, stage, larger, accelerator="GPU", checkpointing=found.checkpointing)
+        assert fits(found.memory, size * GB)
+        assert not fits(memory, size * GB)
+
+
 def test_activations_are_not_recomputed_for_passes_that_are_large_already() -> None:
-    found = fit_lora_of_7b(48 * GB)
+    found = fit_lora_of_7b(40 * GB)
     assert found is not None
-    assert ENOUGH_TOKENS <= found.largest.tokens < 16 * 512
+    assert ENOUGH_TOKENS <= found.pass_tokens < 16 * 512
     assert not found.checkpointing
 
 
 def test_activations_are_recomputed_if_only_small_passes_fit_with_them() -> None:
-    found = fit_lora_of_7b(48 * GB, longest=4096)
+    found = fit_lora_of_7b(25 * GB)
     assert found is not None
-    assert found.largest.tokens > ENOUGH_TOKENS
+    assert found.pass_tokens > ENOUGH_TOKENS
     assert found.checkpointing
 
 
+def test_activations_are_recomputed_if_the_longest_row_does_not_fit_with_them() -> None:
+    found = fit_lora_of_7b(40 * GB, longest=8192)
+    assert found is not None
+    assert found.checkpointing
+
+
+def test_small_passes_keep_activations_if_steps_are_no_larger() -> None:
+    found = fit_lora_of_7b(25 * GB, batch_size=2)
+    assert found is not None
+    assert found.pass_tokens < ENOUGH_TOKENS
+    assert not found.checkpointing
+
+
 def test_least_memory_is_that_of_one_recomputed_example() -> None:
-    stage = stage_plan("sft", **(LORA | {"batch_size": 16, "micro_batch_size": 16, "lora_r": 16}))
+    stage = stage_plan("sft", **(LORA | {"batch_size": 16, "lora_r": 16}))
     whole = Pass.of([512] * 16, 128 * 16)
     one = Pass.of([512], 128)
     stage = stage.model_copy(update={"largest_pass": whole, "least_pass": one})
@@ -215,12 +238,6 @@ def test_least_memory_is_that_of_one_recomputed_example() -> None:
     assert least == estimate_7b(QWEN_7B, LORA, one)
     assert least.total < estimate_7b(QWEN_7B, LORA, whole).total
     assert least_memory(QWEN_7B, stage.model_copy(update={"largest_pass": None, "least_pass": None})) is None
-
-
-def test_micro_batch_that_fits_divides_the_batch_of_each_rank() -> None:
-    found = fit_lora_of_7b(20 * GB, batch_size=12, micro_batch_size=12)
-    assert found is not None
-    assert found.micro_batch_size == 6
 
 
 @pytest.mark.parametrize(
@@ -281,6 +298,6 @@ def test_example_for_7b_fits_its_requested_gpus(folder: Path) -> None:
     for planned in stages:
         length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
         largest = Pass.of([length] * examples, labelled=length * examples)
-        stage = with_estimate(request, planned, QWEN_7B, 1, largest=largest, batches=batches)
+        stage = with_estimate(request, planned, QWEN_7B, largest=largest, batches=batches)
         assert stage.memory is not None
         assert not is_too_small(request, stage), by_part(stage.memory)

@@ -185,8 +185,8 @@ def _progress(status: FineTuneJobStatus, now: datetime) -> RenderableType:
         details.append(f"loss {progress.loss}")
     if progress.tokens_per_second:
         details.append(f"{progress.tokens_per_second} tokens/s")
-    if progress.micro_batch_size:
-        details.append(f"{progress.micro_batch_size} examples per pass, fewer than planned")
+    if progress.pass_tokens:
+        details.append(f"{progress.pass_tokens} tokens per pass, fewer than planned")
     if progress.estimated_end:
         details.append(f"ETA {duration_text((progress.estimated_end - now).total_seconds())}")
     row.add_row(

@@ -92,7 +92,7 @@ def _stages(stages: list[StagePlan]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in ("STAGE", "METHOD", "TRAINS"):
         table.add_column(column)
-    for column in ("STEPS", "CHECKPOINTS", "TOKENS/EPOCH", "EXAMPLES/STEP", "EXAMPLES/PASS"):
+    for column in ("STEPS", "CHECKPOINTS", "TOKENS/EPOCH", "EXAMPLES/STEP", "TOKENS/PASS"):
         table.add_column(column, justify="right")
     for stage in stages:
         parameters = stage.parameters
@@ -102,7 +102,7 @@ def _stages(stages: list[StagePlan]) -> Table:
             _trained(stage),
             *(f"{n:,}" if n else "?" for n in (stage.total_steps, len(stage.checkpoint_steps), stage.tokens)),
             str(parameters.batch_size),
-            str(parameters.micro_batch_size),
+            f"{parameters.pass_tokens:,}",
         )
     return table
 

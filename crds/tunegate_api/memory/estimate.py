@@ -45,7 +45,7 @@ def estimate(
     head = block.weights * model.embedding // model.parameters
     borrowed = (2 * block.weights // model.layers + head) if shards > 1 else 0
     # Gradients of earlier passes of the same step.
-    before = everywhere if stage.batch_size > stage.micro_batch_size else 0
+    before = everywhere if stage.examples > largest.examples else 0
     kept = model.layers * (block.stream if checkpointing else block.saved) + block.ends + block.copies
     last_layer = kept + block.backward + (block.saved if checkpointing else 0)
     in_tiles = accelerator == "GPU" and shards == 1 and "lm_head" not in (stage.target_modules or [])

@@ -1,6 +1,8 @@
 """Decide by the memory estimate whether a stage fits on a GPU, and suggest changes if it does not."""
 
-from collections.abc import Callable, Iterator
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +21,11 @@ KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
 """The memory that is kept free on a GPU, as text."""
 CARDS = (16, 24, 40, 80)
 """Common sizes of GPU memory, in GB of 10^9 bytes."""
-ENOUGH_TOKENS = 4096
-"""Number of tokens in an average pass from which larger passes are hardly faster on a GPU, so that
-recomputing activations for a larger pass is not worth its time."""
+ENOUGH_TOKENS = 2048
+"""Number of tokens in a usual pass from which larger passes are hardly faster on a GPU, so that recomputing
+activations for a larger pass is not worth its time: it takes a third to half as much time again. A pass of
+2,048 tokens computes 2,048 operations for each byte of bfloat16 weights that it reads, several times as many
+as a GPU computes while it reads a byte."""
 _SHOWN = 0.01
 """Minimum share of the total memory that a part must have to be shown."""
 _DEFAULT_RANK = 16
@@ -60,27 +64,22 @@ def by_part(memory: Memory) -> str:
     return f"{' + '.join(shown)} = {size_text(memory.total)}"
 
 
-LargestPass = Callable[[int], Pass]
-"""A function that takes a number of rows or pairs per pass. It returns the forward pass with this number that
-needs the most memory."""
+LargestPasses = Callable[[int], Sequence[Pass]]
+"""A function that takes the maximum number of tokens per pass. It returns the forward passes of which one
+needs the most memory: a pass with this number of tokens and, if a row or pair is longer, a pass with this row
+or pair alone."""
 
 
 @dataclass(frozen=True)
 class Fit:
     """How the passes of a stage are computed."""
 
-    micro_batch_size: int
+    pass_tokens: int
+    """Maximum number of tokens per pass, see :class:`~tunegate_api.plan.TrainingParameters`."""
     checkpointing: bool
     """Whether activations are recomputed, see :func:`~tunegate_api.memory.estimate.estimate`."""
     largest: Pass
     memory: Memory
-
-
-def micro_batches(planned: TrainingParameters, processes: int) -> list[int]:
-    """Return the micro-batch sizes to try: the planned size first, then smaller divisors of each rank's
-    batch."""
-    sizes = range(planned.micro_batch_size, 0, -1)
-    return [size for size in sizes if planned.batch_size % (size * processes) == 0]
 
 
 def fit(
@@ -89,37 +88,61 @@ def fit(
     gpu_bytes: int,
     *,
     processes: int,
-    largest: LargestPass,
+    largest: LargestPasses,
     mean_tokens: float,
     generation: GenerationBatch | None = None,
 ) -> Fit | None:
     """Return the fastest way to compute the passes of a stage that fits a GPU with ``gpu_bytes``: the largest
-    micro-batch up to the planned size, and activation checkpointing only where it allows a larger one.
-    ``mean_tokens`` is the mean length of a row or pair. Returns None if a single row or pair does not fit."""
+    passes up to the planned number of tokens, and activation checkpointing only where passes would be small
+    without it. ``mean_tokens`` is the mean length of a row or pair. Returns None if the longest row or pair
+    does not fit alone."""
+    planned, share = stage.parameters.pass_tokens, stage.parameters.batch_size // processes
+
+    def computed(tokens: int, checkpointing: bool) -> Fit:
+        options = (
+            Fit(
+                tokens,
+                checkpointing,
+                one,
+                estimate(
+                    model,
+                    stage.parameters,
+                    one,
+                    accelerator="GPU",
+                    generation=generation,
+                    checkpointing=checkpointing,
+                    shards=shards(stage, processes),
+                ),
+            )
+            for one in largest(tokens)
+        )
+        return max(options, key=lambda found: found.memory.total)
 
     def largest_fit(checkpointing: bool) -> Fit | None:
-        for size in micro_batches(stage.parameters, processes):
-            parameters = stage.parameters.model_copy(update={"micro_batch_size": size})
-            one = largest(size)
-            memory = estimate(
-                model,
-                parameters,
-                one,
-                accelerator="GPU",
-                generation=generation,
-                checkpointing=checkpointing,
-                shards=shards(stage, processes),
-            )
-            if fits(memory, gpu_bytes):
-                return Fit(size, checkpointing, one, memory)
-        return None
+        found = computed(planned, checkpointing)
+        if fits(found.memory, gpu_bytes):
+            return found
+        sizes = range(1, planned)
+        fitting = bisect_left(
+            sizes, True, key=lambda size: not fits(computed(size, checkpointing).memory, gpu_bytes)
+        )
+        return computed(sizes[fitting - 1], checkpointing) if fitting else None
+
+    def usual(found: Fit) -> float:
+        return usual_tokens(share, mean_tokens, found.pass_tokens)
 
     kept, recomputed = largest_fit(False), largest_fit(True)
     if kept is None or recomputed is None:
         return kept or recomputed
-    size = kept.micro_batch_size
-    is_enough = size * mean_tokens >= ENOUGH_TOKENS or size == recomputed.micro_batch_size
-    return kept if is_enough else recomputed
+    return kept if usual(kept) >= min(ENOUGH_TOKENS, usual(recomputed)) else recomputed
+
+
+def usual_tokens(share: int, mean_tokens: float, pass_tokens: int) -> float:
+    """Return the number of tokens in a usual pass of a rank that computes ``share`` rows or pairs of
+    ``mean_tokens`` in each optimizer step, with at most ``pass_tokens`` in a pass."""
+    in_step = share * mean_tokens
+    passes = min(share, math.ceil(in_step / pass_tokens))
+    return in_step / max(1, passes)
 
 
 @dataclass(frozen=True)
@@ -142,19 +165,17 @@ def least_memory(model: ModelShape, stage: StagePlan, processes: int = 1) -> Mem
     largest = stage.least_pass or stage.largest_pass
     if largest is None:
         return None
-    parameters = stage.parameters.model_copy(update={"micro_batch_size": 1})
     generation, among = stage.largest_generation, shards(stage, processes)
-    return estimate(model, parameters, largest, accelerator="GPU", generation=generation, shards=among)
+    return estimate(model, stage.parameters, largest, accelerator="GPU", generation=generation, shards=among)
 
 
 def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
     """Yield single changes of the stage that reduce its :func:`least_memory` on each GPU, beginning with the
     smallest change. Yields nothing if the passes of the stage are not known."""
     largest, generation = stage.least_pass or stage.largest_pass, stage.largest_generation
-    parameters = stage.parameters.model_copy(update={"micro_batch_size": 1})
     if largest is None:
         return
-    among = shards(stage, processes)
+    parameters, among = stage.parameters, shards(stage, processes)
     now = estimate(model, parameters, largest, accelerator="GPU", generation=generation, shards=among)
     if generation and generation.prompts > 1:
         half = generation.model_copy(update={"prompts": generation.prompts // 2})

@@ -121,9 +121,9 @@ class Progress(StatusModel):
     gpu_memory: str | None = None
     """Peak GPU memory since the start of the training process. If several GPUs train, that of the first
     GPU."""
-    micro_batch_size: int | None = None
-    """Number of examples per forward pass, if this number was reduced because GPU memory was too small. The
-    number of examples per optimizer step is unchanged."""
+    pass_tokens: int | None = None
+    """Maximum number of tokens per forward pass, if this number was reduced because GPU memory was too small.
+    The number of examples per optimizer step is unchanged."""
     activity: Annotated[str, Field(max_length=64)] | None = None
     """What the pod is doing besides optimizer steps, for example loading the model, evaluating or saving.
     Absent during optimizer steps."""

@@ -89,7 +89,7 @@ class Gpu(ApiModel):
     """Number of GPUs per node."""
     memory: Annotated[Quantity | None, Field(examples=["24G"])] = None
     """Memory of one GPU, for example 24G for a card with 24 GB. The number of
-    examples per forward pass is chosen so that the estimated memory of each stage fits, and the job fails
+    tokens per forward pass is chosen so that the estimated memory of each stage fits, and the job fails
     before a GPU is requested if no number fits."""
 
 

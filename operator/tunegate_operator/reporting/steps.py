@@ -122,7 +122,7 @@ class Sender:
 def _check_progress(progress: Progress, stages: Collection[str]) -> None:
     if progress.stage not in stages:
         raise ForeignReportError(f"progress: {progress.stage} is not a training stage of this report")
-    counts = (progress.step, progress.total_steps, progress.percent, progress.micro_batch_size or 0)
+    counts = (progress.step, progress.total_steps, progress.percent, progress.pass_tokens or 0)
     if not all(0 <= count <= MAX_PROGRESS for count in counts):
         raise ForeignReportError(f"progress: a number is negative or larger than {MAX_PROGRESS}")
     if len(progress.gpu_memory or "") > MAX_MEMORY_TEXT:

@@ -99,7 +99,7 @@ def prepare():
         weight_decay=0,
         max_grad_norm=1,
         batch_size=8,
-        micro_batch_size=8,
+        pass_tokens=1536,
         max_length=512,
         seed=1,
         dtype="float32",

@@ -119,7 +119,7 @@ def test_recomputed_activations_do_not_change_losses(make_root, parameters):
     assert recomputed.losses() == pytest.approx(kept.losses(), rel=1e-3)
 
 
-def test_micro_batch_is_halved_if_the_gpu_is_full(make_root, monkeypatch):
+def test_passes_are_halved_if_the_gpu_is_full(make_root, monkeypatch):
     root = make_root(parameters=LORA, spec=GPU)
     tokens, whole = [], train_role.CompletionTrainer.token_losses
 
@@ -133,8 +133,8 @@ def test_micro_batch_is_halved_if_the_gpu_is_full(make_root, monkeypatch):
     monkeypatch.setattr(train_role.CompletionTrainer, "token_losses", fills_the_gpu)
     run(root)
     assert tokens[:2] == [4, 4], "activations are recomputed first"
-    assert set(tokens[2:]) == {2}
-    assert root.report().progress.micro_batch_size == 2
+    assert set(tokens[2:]) <= {1, 2}
+    assert root.report().progress.pass_tokens < 84
 
 
 @pytest.mark.parametrize("parameters", [LORA, ALL_WEIGHTS], ids=["LoRA", "all weights"])
@@ -154,7 +154,7 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(make_root, at_step, 
     ("parameters", "parallelism"), [(LORA, None), (ALL_WEIGHTS, None), (ALL_WEIGHTS, "FSDP")]
 )
 def test_two_gpus_have_the_losses_of_one(make_root, monkeypatch, parameters, parallelism):
-    parameters = parameters | {"batch_size": 8, "micro_batch_size": 2}
+    parameters = parameters | {"batch_size": 8, "pass_tokens": 84}
     two_gpus = {"resources": {"accelerator": "GPU", "gpu": {"count": 2}}}
     root = make_root(parameters=parameters, parallelism=parallelism, spec=two_gpus)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))

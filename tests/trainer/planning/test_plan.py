@@ -7,7 +7,7 @@ from support.trainer_root import TrainerRoot, stage_plan
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.planning import plan
-from tunegate_trainer.planning.plan import check_outcomes, checkpoint_steps, micro_batch_size, plan_stage
+from tunegate_trainer.planning.plan import check_outcomes, checkpoint_steps, plan_stage
 from tunegate_trainer.process.errors import UserError
 
 BILLION = 1_000_000_000
@@ -68,7 +68,7 @@ def test_plan_defaults_match_the_api_page(tmp_path, tiny_model, monkeypatch):
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "batch_size": 16,
-        "micro_batch_size": 16,
+        "pass_tokens": 1536,
         "max_length": 2048,
         "seed": 42,
         "dtype": "bfloat16",
@@ -162,14 +162,6 @@ def test_max_steps_replaces_epochs(tmp_path, tiny_model):
     assert (made.total_steps, made.parameters.epochs) == (7, 0.7)
 
 
-@pytest.mark.parametrize(
-    ("batch", "mean", "micro"),
-    [(8, 60, 8), (32, 60, 16), (8, 600, 1), (6, 300, 3), (7, 300, 1), (1, 9000, 1)],
-)
-def test_micro_batch_divides_batch_and_has_about_1000_tokens(batch, mean, micro):
-    assert micro_batch_size(batch, mean, 1024) == micro
-
-
 def test_gpu_gets_larger_passes_and_the_fused_optimizer(tmp_path, tiny_model):
     def parameters_on(resources):
         root = TrainerRoot(tmp_path / resources["accelerator"], spec={"resources": resources})
@@ -180,8 +172,8 @@ def test_gpu_gets_larger_passes_and_the_fused_optimizer(tmp_path, tiny_model):
 
     cpu = parameters_on({"accelerator": "CPU"})
     gpu = parameters_on({"accelerator": "GPU", "gpu": {"count": 1}})
-    assert (cpu.micro_batch_size, cpu.optim) == (4, "adamw_torch")
-    assert (gpu.micro_batch_size, gpu.optim) == (16, "adamw_torch_fused")
+    assert (cpu.pass_tokens, cpu.optim) == (1536, "adamw_torch")
+    assert (gpu.pass_tokens, gpu.optim) == (12_288, "adamw_torch_fused")
 
 
 @pytest.mark.parametrize(
@@ -261,4 +253,3 @@ def test_default_batch_size_divides_evenly_among_ranks(tmp_path, tiny_model):
     request = TrainerRoot(tmp_path, spec={"resources": resources}).write(tiny_model).context().request
     parameters = plan_stage(request, stage(), [50] * 160, model_length=4096, model_size=10**8).parameters
     assert parameters.batch_size == 18
-    assert parameters.micro_batch_size == 3, "of the three examples that each of six has"

@@ -622,12 +622,12 @@ def test_activations_are_recomputed_if_the_gpu_is_slightly_too_small(make_job):
     root = make_job(jsonl(100), stages=stages, resources=gpu("8Gi"))
     assert run(root) == ExitCode.OK
     (planned,) = root.report(Role.DATA).plan.stages
-    assert (planned.parameters.micro_batch_size, planned.activation_checkpointing) == (12, False)
+    assert (planned.parameters.pass_tokens, planned.activation_checkpointing) == (12_288, False)
     shutil.rmtree(root.path)
     root = make_job(jsonl(100), stages=stages, resources=gpu(str(needed(planned.memory) - 1)))
     assert run(root) == ExitCode.OK
     (fitted,) = root.report(Role.DATA).plan.stages
-    assert (fitted.parameters.micro_batch_size, fitted.activation_checkpointing) == (12, True)
+    assert (fitted.parameters.pass_tokens, fitted.activation_checkpointing) == (12_288, True)
     assert needed(fitted.memory) < needed(planned.memory)
     assert fitted.parameters.batch_size == 12
 
@@ -640,7 +640,7 @@ def test_plan_estimates_memory_from_longest_rows_and_largest_batch(make_job):
     (stage,) = plan.stages
     assert plan.model.shape.parameters == plan.model.parameters
     largest = stage.largest_pass
-    assert largest.examples == stage.parameters.micro_batch_size
+    assert largest.examples == stage.parameters.batch_size
     assert largest.longest > 5 * largest.tokens / largest.examples / 2
     assert 0 < largest.labelled < largest.tokens
     assert stage.largest_generation.new_tokens == 6
@@ -704,7 +704,6 @@ def test_largest_generation_batch_is_the_one_that_needs_most_memory(make_root):
         root.context().request,
         planned(root).stages[0],
         QWEN_7B,
-        1,
         largest=Pass.of([100], 10),
         batches=[writing, reading],
     )

@@ -61,26 +61,24 @@ def mixture(tmp_path) -> Path:
 def make_trainer(folder: Path, root: TrainerRoot) -> CompletionTrainer:
     stage, plan = root.context().plan.stages[0], root.context().plan
     tokenizer = load_tokenizer(folder)
-    trainer = CompletionTrainer(
+    return CompletionTrainer(
         model=trainable(load_base(folder, "float32", CPU), plan.model, stage.parameters),
+        pass_tokens=stage.parameters.pass_tokens,
         args=train_role.trainer_arguments(stage, CPU, root.path / "scratch"),
         train_dataset=training_dataset(
             tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
         ),
         processing_class=tokenizer,
     )
-    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-    return trainer
 
 
 @PEFT_WARNS
-@pytest.mark.parametrize("micro_batch_size", [4, 2])
+@pytest.mark.parametrize("passes", [1, 2])
 @pytest.mark.parametrize("parameters", [ALL_WEIGHTS, {"lora_dropout": 0.0}], ids=["all weights", "LoRA"])
-def test_mixture_of_experts_loss_with_load_balancing_matches_trl(
-    mixture, make_root, parameters, micro_batch_size
-):
-    root = make_root(model=mixture, parameters=parameters | {"micro_batch_size": micro_batch_size})
+def test_mixture_of_experts_loss_with_load_balancing_matches_trl(mixture, make_root, parameters, passes):
+    root = make_root(model=mixture, parameters=parameters)
     trainer = make_trainer(mixture, root)
+    trainer.current_gradient_accumulation_steps = passes
 
     def loss(of: type[SFTTrainer] = CompletionTrainer) -> float:
         batch = next(iter(trainer.get_train_dataloader()))
@@ -89,7 +87,6 @@ def test_mixture_of_experts_loss_with_load_balancing_matches_trl(
     whole = loss()
     assert whole == pytest.approx(loss(SFTTrainer), rel=1e-5)
     trainer.router_aux_loss_coef = 0.0
-    passes = 4 / micro_batch_size
     assert whole - loss() > 0.1 / passes, "four experts cannot be balanced better than 1"
 
 

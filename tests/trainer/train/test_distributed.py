@@ -41,10 +41,11 @@ from tunegate_trainer.tracking.process import start_trackers
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("warm_roles")]
 
-WITHOUT_DROPOUT = {"lora_dropout": 0.0, "micro_batch_size": 2}
-"""Parameters without dropout. Each rank draws its own dropout, so results would differ from one process."""
+WITHOUT_DROPOUT = {"lora_dropout": 0.0, "pass_tokens": 64}
+"""Parameters without dropout. Each rank draws its own dropout, so results would differ from one process. Some
+pairs of rows fit a pass, so ranks need different numbers of passes."""
 
-WITH_DROPOUT = {"lora_dropout": 0.1, "micro_batch_size": 2}
+WITH_DROPOUT = {"lora_dropout": 0.1, "pass_tokens": 64}
 
 
 class Pods:
@@ -273,7 +274,7 @@ def test_fsdp_in_bfloat16_keeps_weights_and_optimizer_in_float32(make_distribute
 def test_two_ranks_give_the_same_dpo_results_as_one(make_distributed_root, parameters, spec):
     def stages(**spec: str) -> dict[str, Any]:
         further = {} if parameters is WITHOUT_DROPOUT else {**parameters, "starts_from": "Merged"}
-        dpo = dpo_plan(**{"micro_batch_size": 2, **further}).model_copy(update=spec)
+        dpo = dpo_plan(**{"pass_tokens": 190, **further}).model_copy(update=spec)
         return {"later": [dpo], "parameters": parameters, **spec}
 
     one, two = make_distributed_root(1, **stages()), make_distributed_root(2, **stages(**spec))
@@ -299,8 +300,8 @@ CompletionTrainer.token_losses = fits
 
 
 @pytest.mark.slow
-def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all_ranks(make_distributed_root):
-    parameters = WITHOUT_DROPOUT | {"batch_size": 8, "micro_batch_size": 4}
+def test_out_of_memory_on_one_rank_reduces_passes_of_all_ranks(make_distributed_root):
+    parameters = WITHOUT_DROPOUT | {"batch_size": 8, "pass_tokens": 168}
     whole, root = make_distributed_root(parameters=parameters), make_distributed_root(parameters=parameters)
     train(whole)
     pods = Pods(root, before=SMALL_GPU_ON_RANK_1)
@@ -309,7 +310,7 @@ def test_out_of_memory_on_one_rank_reduces_micro_batch_of_all_ranks(make_distrib
     assert reasons == [Reason.PEER_LOST, Reason.CUDA_OUT_OF_MEMORY]
     assert Pods(root, before=SMALL_GPU_ON_RANK_1).end() == [ExitCode.OK] * 2
     assert_same_run(whole, root, (3, 6))
-    assert root.report().progress.micro_batch_size == 1
+    assert root.report().progress.pass_tokens < 42
 
 
 def test_only_primary_rank_writes_and_reports(make_distributed_root):
@@ -549,14 +550,11 @@ def test_killed_rank_ends_the_other_rank_with_reason_peer_lost(make_distributed_
 
 
 def test_user_error_ends_all_ranks_with_the_same_exit_code(make_distributed_root):
-    pods = Pods(make_distributed_root(parameters={"micro_batch_size": 4}))
+    pods = Pods(make_distributed_root(parameters={"batch_size": 3}))
     assert pods.end() == [ExitCode.USER_ERROR] * 2
     failure = pods.termination(1).failure
     assert failure is not None
-    assert (
-        "batchSize is 4, which is not a multiple of 8: 4 examples per forward pass times 2 ranks"
-        in failure.message
-    )
+    assert "batchSize is 3, which is not a multiple of the 2 ranks" in failure.message
 
 
 def test_sigterm_ends_a_rank_waiting_for_rendezvous(make_distributed_root):
@@ -592,7 +590,7 @@ def test_sigterm_ends_all_ranks_of_a_pod_together(make_distributed_root):
 
 
 def test_launcher_reports_user_error_once_with_its_exit_code(make_distributed_root):
-    root = make_distributed_root(parameters={"micro_batch_size": 4})
+    root = make_distributed_root(parameters={"batch_size": 3})
     assert start_launcher(root).wait(120) == ExitCode.USER_ERROR
     termination = Termination.model_validate_json((root.path / "termination.json").read_bytes())
     assert termination.failure is not None

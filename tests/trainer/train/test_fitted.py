@@ -9,11 +9,12 @@ from tunegate_api.memory.fitting import fits
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_trainer.process.errors import CudaOutOfMemoryError
-from tunegate_trainer.train import micro_batch
-from tunegate_trainer.train.micro_batch import need_less_memory, with_micro_batch
+from tunegate_trainer.train import pass_tokens
+from tunegate_trainer.train.pass_tokens import PassTooLargeError, need_less_memory, with_pass_tokens
 
 GB = 10**9
 LARGEST = Pass.of([900, *[400] * 15], labelled=2000)
+LEAST = Pass.of([900], labelled=200)
 
 
 def model(shape: ModelShape | None = QWEN_7B, parameters: int = QWEN_7B.parameters) -> ModelPlan:
@@ -21,39 +22,40 @@ def model(shape: ModelShape | None = QWEN_7B, parameters: int = QWEN_7B.paramete
 
 
 def fitted(planned: StagePlan, of: ModelPlan, gpu_bytes: int | None) -> StagePlan:
-    return micro_batch.fitted(planned, of, gpu_bytes, mean_tokens=430)
+    return pass_tokens.fitted(planned, of, gpu_bytes, mean_tokens=430)
 
 
 def stage(**changes: object) -> StagePlan:
-    planned = stage_plan("sft", batch_size=16, micro_batch_size=16, dtype="bfloat16", lora_dropout=0.0)
-    return planned.model_copy(update={"largest_pass": LARGEST, **changes})
+    planned = stage_plan("sft", batch_size=16, pass_tokens=12_288, dtype="bfloat16", lora_dropout=0.0)
+    return planned.model_copy(update={"largest_pass": LARGEST, "least_pass": LEAST, **changes})
 
 
 def test_large_gpu_computes_the_planned_passes_without_recomputing() -> None:
     found = fitted(stage(), model(), 192 * GB)
-    assert found.parameters.micro_batch_size == 16
+    assert found.parameters.pass_tokens == 12_288
     assert found.activation_checkpointing is False
 
 
-def test_small_gpu_recomputes_and_computes_fewer_examples() -> None:
+def test_small_gpu_recomputes_and_computes_smaller_passes() -> None:
     found = fitted(stage(), model(), 20_500 * 10**6)
     assert found.activation_checkpointing is True
-    size = found.parameters.micro_batch_size
-    assert 1 < size < 16
-    longest = Pass.of([900, *[400] * (size - 1)], labelled=2000)
-    assert fits(estimate(QWEN_7B, found.parameters, longest, accelerator="GPU"), 20_500 * 10**6)
+    tokens = found.parameters.pass_tokens
+    assert 900 < tokens < LARGEST.tokens
+    for size, is_fitting in ((tokens, True), (tokens + 100, False)):
+        one = Pass.of([size], labelled=min(size, 2000))
+        assert fits(estimate(QWEN_7B, found.parameters, one, accelerator="GPU"), 20_500 * 10**6) is is_fitting
 
 
-def test_gpu_that_is_too_small_is_tried_with_one_example() -> None:
+def test_gpu_that_is_too_small_is_tried_with_one_example_per_pass() -> None:
     found = fitted(stage(), model(), 8 * GB)
-    assert (found.parameters.micro_batch_size, found.activation_checkpointing) == (1, True)
+    assert (found.parameters.pass_tokens, found.activation_checkpointing) == (1, True)
 
 
 @pytest.mark.parametrize(("parameters", "recomputes"), [(135_000_000, False), (7 * GB, True)])
 def test_model_of_unknown_shape_is_recomputed_from_a_billion_parameters(parameters, recomputes) -> None:
     found = fitted(stage(), model(None, parameters), 80 * GB)
     assert found.activation_checkpointing is recomputes
-    assert found.parameters.micro_batch_size == 2, "passes of about 1,000 tokens"
+    assert found.parameters.pass_tokens == pass_tokens.TOKENS_IF_UNKNOWN
 
 
 @pytest.mark.parametrize("decided", [False, True])
@@ -67,32 +69,24 @@ def test_nothing_is_decided_on_a_cpu() -> None:
     assert fitted(planned, model(), None) is planned
 
 
-def test_plan_for_few_pairs_is_fitted_to_the_pairs_that_exist() -> None:
-    few = stage(largest_pass=Pass.of([900] * 4, labelled=2000))
-    few = few.model_copy(update={"parameters": few.parameters.model_copy(update={"method": "DPO"})})
-    found = fitted(few, model(), 24 * GB)
-    assert found.parameters.micro_batch_size >= 1
-    assert fitted(few, model(), 8 * GB).parameters.micro_batch_size == 1
+def too_large(tokens: int, units: int) -> PassTooLargeError:
+    return PassTooLargeError("too much", tokens=tokens, units=units)
 
 
 def test_pass_that_does_not_fit_is_recomputed_before_it_gets_smaller(tmp_path) -> None:
-    used = stage(activation_checkpointing=False)
-    sizes = []
-    while True:
-        used = with_micro_batch(used, tmp_path)
-        sizes.append((used.parameters.micro_batch_size, used.activation_checkpointing))
-        try:
-            need_less_memory(used, tmp_path, "too much")
-        except CudaOutOfMemoryError:
-            break
-    assert sizes == [(16, False), (16, True), (8, True), (4, True), (2, True), (1, True)]
+    used, found = stage(activation_checkpointing=False), []
+    for tokens, units in ((6900, 16), (6900, 16), (3400, 8), (1200, 3)):
+        need_less_memory(used, tmp_path, too_large(tokens, units))
+        used = with_pass_tokens(used, tmp_path)
+        found.append((used.parameters.pass_tokens, used.activation_checkpointing))
+    assert found == [(12_288, True), (3450, True), (1700, True), (600, True)]
+    with pytest.raises(CudaOutOfMemoryError, match="one example of 900 tokens"):
+        need_less_memory(used, tmp_path, too_large(900, units=1))
 
 
 def test_stored_size_does_not_enlarge_the_passes_of_a_smaller_gpu(tmp_path) -> None:
-    need_less_memory(stage(activation_checkpointing=True), tmp_path, "too much")
+    need_less_memory(stage(activation_checkpointing=True), tmp_path, too_large(6900, 16))
     small = stage(activation_checkpointing=True)
-    small = small.model_copy(
-        update={"parameters": small.parameters.model_copy(update={"micro_batch_size": 2})}
-    )
-    assert with_micro_batch(small, tmp_path).parameters.micro_batch_size == 2
-    assert with_micro_batch(stage(activation_checkpointing=True), tmp_path).parameters.micro_batch_size == 8
+    small = small.model_copy(update={"parameters": small.parameters.model_copy(update={"pass_tokens": 1000})})
+    assert with_pass_tokens(small, tmp_path).parameters.pass_tokens == 1000
+    assert with_pass_tokens(stage(activation_checkpointing=True), tmp_path).parameters.pass_tokens == 3450

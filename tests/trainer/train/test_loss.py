@@ -41,6 +41,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
             torch.nn.init.normal_(parameter, std=0.02)
     return CompletionTrainer(
         model=model,
+        pass_tokens=1024,
         args=train_role.trainer_arguments(stage, cpu, root.path / "scratch"),
         train_dataset=training_dataset(
             tokenize_rows(tokenizer, rows("train", 8), 128), steps=6, batch_size=4, seed=1
@@ -49,7 +50,7 @@ def trainer(request, make_root, base_model) -> CompletionTrainer:
     )
 
 
-def micro_batch(trainer: CompletionTrainer) -> dict[str, Any]:
+def step_inputs(trainer: CompletionTrainer) -> dict[str, Any]:
     batch: dict[str, Any] = next(iter(trainer.get_train_dataloader()))
     assert "shared_prefixes" in share_prefixes(batch), "the template's"
     return batch
@@ -84,8 +85,8 @@ def test_only_completion_and_end_of_turn_are_labelled(tiny_model):
 
 
 def test_loss_equals_trl_on_same_rows(trainer, exact):
-    ours = trainer.compute_loss(trainer.model, micro_batch(trainer), num_items_in_batch=40)
-    theirs = SFTTrainer.compute_loss(trainer, trainer.model, micro_batch(trainer), num_items_in_batch=40)
+    ours = trainer.compute_loss(trainer.model, step_inputs(trainer), num_items_in_batch=40)
+    theirs = SFTTrainer.compute_loss(trainer, trainer.model, step_inputs(trainer), num_items_in_batch=40)
     assert_same(
         loss_and_gradients(trainer.model, ours),
         loss_and_gradients(trainer.model, theirs),
@@ -100,7 +101,7 @@ def test_packed_and_padded_examples_have_same_loss_and_gradients(trainer, exact)
     labels = padded.pop("labels")[:, 1:]
     logits = trainer.model(**padded).logits[:, :-1]
     loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-    packed = trainer.compute_loss(trainer.model, micro_batch(trainer))
+    packed = trainer.compute_loss(trainer.model, step_inputs(trainer))
     assert_same(loss_and_gradients(trainer.model, packed), loss_and_gradients(trainer.model, loss), exact)
 
 
@@ -119,11 +120,11 @@ def without_labels(batch: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in batch.items() if k != "labels"} | {"use_cache": False}
 
 
-def test_optimizer_step_does_not_depend_on_micro_batch(make_root, base_model, exact):
+def test_optimizer_step_does_not_depend_on_passes(make_root, base_model, exact):
     steps = []
     rate = {} if exact else {"learning_rate": 1e-4}  # the tiny model's rate is too high for a real one
-    for micro_batch_size in (8, 2, 1):
-        sizes = {"batch_size": 8, "micro_batch_size": micro_batch_size, "lora_dropout": 0.0}
+    for pass_tokens in (1024, 84, 1):  # one pass, several, and one for each example
+        sizes = {"batch_size": 8, "pass_tokens": pass_tokens, "lora_dropout": 0.0}
         root: TrainerRoot = make_root(model=base_model, checkpoint_steps=(3,), parameters={**sizes, **rate})
         train_role.run(root.context())
         lines = (root.stage_folder / "losses.jsonl").read_text().splitlines()

@@ -1,6 +1,7 @@
-"""If a pass does not fit the GPU, passes get fewer examples, and the results of optimizer steps stay the
+"""If a pass does not fit the GPU, passes get fewer tokens, and the results of optimizer steps stay the
 same."""
 
+import re
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import example
 from tunegate_trainer.tokens.rows import PREFERENCE
 from tunegate_trainer.train.losses import LossFile
-from tunegate_trainer.train.micro_batch import halve_micro_batch, with_micro_batch
+from tunegate_trainer.train.pass_tokens import FILE, PassTooLargeError, halve_pass, with_pass_tokens
 from tunegate_trainer.train.trainer import CompletionTrainer
 
 
@@ -56,9 +57,7 @@ def run(root: TrainerRoot) -> None:
     assert train_role.run(root.context()) is Outcome.COMPLETED
 
 
-def test_halving_the_micro_batch_does_not_change_losses(
-    make_root, make_trained_root, limit_examples_per_pass
-):
+def test_halving_passes_does_not_change_losses(make_root, make_trained_root, limit_examples_per_pass):
     exact = {"lora_dropout": 0.0}
     whole, root = make_trained_root(parameters=exact), make_root(parameters=exact)
     tried = limit_examples_per_pass(most=1)
@@ -67,8 +66,8 @@ def test_halving_the_micro_batch_does_not_change_losses(
     assert set(tried[2:]) == {1}
     assert len(tried) == 2 + 6 * 4, "six steps of four examples"
     assert root.losses() == pytest.approx(whole.losses(), rel=1e-4)
-    assert root.report().progress.micro_batch_size == 1
-    assert whole.report().progress.micro_batch_size is None
+    assert root.report().progress.pass_tokens < 42, "tokens in the longest example"
+    assert whole.report().progress.pass_tokens is None
 
 
 def test_out_of_memory_resumes_from_last_checkpoint(
@@ -89,17 +88,17 @@ def test_out_of_memory_resumes_from_last_checkpoint(
     assert root.losses() == pytest.approx(whole.losses(), rel=1e-4)
 
 
-def test_later_attempt_starts_with_reduced_micro_batch(make_root, limit_examples_per_pass):
+def test_later_attempt_starts_with_reduced_passes(make_root, limit_examples_per_pass):
     root = make_root()
     tried = limit_examples_per_pass(most=2)
     run(root)
     (root.stage_folder / "step-000006" / "DONE").unlink()
     tried.clear()
     run(root)
-    assert set(tried) == {2}
+    assert max(tried) == 2
 
 
-def test_out_of_memory_in_a_replaced_process_keeps_the_micro_batch(make_root, monkeypatch):
+def test_out_of_memory_in_a_replaced_process_keeps_the_passes(make_root, monkeypatch):
     root = make_root()
 
     def replaced(*_: Any) -> None:
@@ -109,7 +108,7 @@ def test_out_of_memory_in_a_replaced_process_keeps_the_micro_batch(make_root, mo
     monkeypatch.setattr(CompletionTrainer, "token_losses", replaced)
     with pytest.raises(Superseded):
         train_role.run(root.context())
-    assert not (root.stage_folder / "micro-batch").exists()
+    assert not (root.stage_folder / FILE).exists()
 
 
 def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, limit_examples_per_pass, monkeypatch):
@@ -120,7 +119,7 @@ def test_job_fails_with_hint_if_one_example_does_not_fit(make_root, limit_exampl
     failure = root.report().failure
     assert failure is not None
     assert failure.reason == Reason.CUDA_OUT_OF_MEMORY
-    assert "with one example per pass: CUDA out of memory" in failure.message
+    assert re.search(r"with one example of \d+ tokens per pass: CUDA out of memory", failure.message)
     assert "quantization: NF4" in failure.hint
 
 
@@ -144,19 +143,19 @@ def test_out_of_memory_while_loading_gives_a_hint_with_unused_options(
     assert raised.value.hint == f"lower training.maxLength, {smaller}or request a GPU with more memory"
 
 
-@pytest.mark.parametrize(
-    ("processes", "sizes"), [(1, [16, 8, 4, 2, 1]), (2, [16, 4, 1]), (4, [8, 2, 1]), (2, [2, 1]), (3, [6, 1])]
-)
-def test_micro_batch_is_halved_on_one_rank_and_quartered_on_several(processes, sizes, tmp_path):
-    first = sizes[0]
-    stage = stage_plan("sft", (6,), batch_size=first * processes, micro_batch_size=first)
-    found = [first]
-    while found[-1] > 1:
-        halve_micro_batch(with_micro_batch(stage, tmp_path), tmp_path, "too much", processes)
-        found.append(with_micro_batch(stage, tmp_path).parameters.micro_batch_size)
-    assert found == sizes
-    with pytest.raises(CudaOutOfMemoryError):
-        halve_micro_batch(with_micro_batch(stage, tmp_path), tmp_path, "too much", processes)
+def too_large_pass(tokens: int = 40, units: int = 1) -> PassTooLargeError:
+    return PassTooLargeError("CUDA out of memory.", tokens=tokens, units=units)
+
+
+@pytest.mark.parametrize(("processes", "tokens"), [(1, [800, 400, 200]), (2, [800, 200, 50])])
+def test_pass_is_halved_on_one_rank_and_quartered_on_several(processes, tokens, tmp_path):
+    stage = stage_plan("sft", (6,), pass_tokens=1000)
+    found = [800]  # the passes of a step may have fewer tokens than they are allowed to have
+    for _ in range(2):
+        used = with_pass_tokens(stage, tmp_path)
+        halve_pass(used, tmp_path, too_large_pass(found[-1], units=8), processes)
+        found.append(with_pass_tokens(stage, tmp_path).parameters.pass_tokens)
+    assert found == tokens
 
 
 @pytest.mark.parametrize(
@@ -168,18 +167,18 @@ def test_micro_batch_is_halved_on_one_rank_and_quartered_on_several(processes, s
     ],
 )
 def test_hint_names_only_options_the_stage_does_not_use(changes, advised, done_already, tmp_path):
-    stage = stage_plan("sft", (6,), batch_size=1, micro_batch_size=1)
+    stage = stage_plan("sft", (6,))
     stage = stage.model_copy(update={"parameters": stage.parameters.model_copy(update=changes)})
-    with pytest.raises(CudaOutOfMemoryError, match="one example per pass") as raised:
-        halve_micro_batch(stage, tmp_path, "too much")
+    with pytest.raises(CudaOutOfMemoryError, match="one example of 40 tokens per pass") as raised:
+        halve_pass(stage, tmp_path, too_large_pass())
     assert advised in raised.value.hint
     assert done_already not in raised.value.hint
 
 
 def test_hint_for_continued_adapter_refers_to_the_stage_that_created_it(tmp_path):
-    stage = dpo_plan(batch_size=1, micro_batch_size=1)
-    with pytest.raises(CudaOutOfMemoryError, match="one pair per pass") as raised:
-        halve_micro_batch(stage, tmp_path, "too much")
+    stage = dpo_plan()
+    with pytest.raises(CudaOutOfMemoryError, match="one pair of 40 tokens per pass") as raised:
+        halve_pass(stage, tmp_path, too_large_pass())
     assert "set quantization: NF4 in the stage that makes the adapter" in raised.value.hint
 
 
@@ -207,12 +206,12 @@ def too_large(*_: Any, **__: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
-def test_out_of_memory_in_evaluation_does_not_halve_micro_batch(make_root, monkeypatch):
+def test_out_of_memory_in_evaluation_does_not_halve_passes(make_root, monkeypatch):
     root = make_root()
     monkeypatch.setattr(evaluate, "generate", too_large)
     monkeypatch.setenv(ROOT_VARIABLE, str(root.path))
     assert main(["train", "--stage", "sft"]) == ExitCode.CUDA_OUT_OF_MEMORY
-    assert not (root.stage_folder / "micro-batch").exists()
+    assert not (root.stage_folder / FILE).exists()
     failure = root.report().failure
     assert failure is not None
     assert "generation.batchSize" in failure.hint

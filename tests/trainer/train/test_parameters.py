@@ -119,7 +119,7 @@ def test_plan_without_optimizer_fields_trains_with_adamw_defaults(make_root):
 
 
 def test_interruption_with_gradient_accumulation_changes_no_results(make_root, at_step):
-    whole, root = (make_root(parameters={"batch_size": 4, "micro_batch_size": 2}) for _ in range(2))
+    whole, root = (make_root(parameters={"batch_size": 4, "pass_tokens": 84}) for _ in range(2))
     train(whole)
     interruption = Interruption()
     at_step(4, interruption.request)

@@ -82,6 +82,7 @@ def make_trainer(
     return PreferenceTrainer(
         loss=loss,
         beta=BETA,
+        pass_tokens=1024,
         model=model,
         args=train_role.trainer_arguments(stage, CPU, root.path / "scratch"),
         train_dataset=training_dataset(packed, steps=6, batch_size=4, seed=1),
@@ -197,12 +198,12 @@ def test_preference_losses_match_known_numbers():
     torch.testing.assert_close(ipo, torch.tensor([0.0625, 1.0]))  # (0.5 + 0.25 - 1)^2, (0 - 1)^2
 
 
-def test_dpo_step_does_not_depend_on_micro_batch(make_trained_root):
+def test_dpo_step_does_not_depend_on_passes(make_trained_root):
     runs = []
-    for micro_batch_size in (4, 2, 1):
+    for pass_tokens in (1024, 190, 1):  # one pass, two, and one for each pair
         root = make_trained_root(
             checkpoint_steps=(2,),
-            later=[dpo_plan(checkpoint_steps=(3,), micro_batch_size=micro_batch_size)],
+            later=[dpo_plan(checkpoint_steps=(3,), pass_tokens=pass_tokens)],
             parameters={"lora_dropout": 0.0},
         )
         train_dpo(root, start_step=2)

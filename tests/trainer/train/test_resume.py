@@ -52,7 +52,7 @@ def test_evaluations_do_not_change_losses(make_root, base_model):
 
 
 def test_training_losses_do_not_depend_on_num_items_in_batch_support(make_root, monkeypatch):
-    parameters = {"batch_size": 8, "micro_batch_size": 2, "lora_dropout": 0.0}
+    parameters = {"batch_size": 8, "pass_tokens": 84, "lora_dropout": 0.0}
     usual, other = (make_root(parameters=parameters) for _ in range(2))
     run(usual)
     monkeypatch.setattr(LlamaForCausalLM, "accepts_loss_kwargs", False, raising=False)

@@ -12,6 +12,7 @@ import torch
 from tunegate_api import __version__
 from tunegate_api.contract import Request
 from tunegate_api.judging.counts import outcome_length
+from tunegate_api.memory.shapes import Accelerator
 from tunegate_api.meta import exact
 from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import Resources
@@ -98,11 +99,7 @@ def plan_stage(
         weight_decay=float(training.weight_decay or 0),
         max_grad_norm=float(training.max_grad_norm or 1),
         batch_size=batch_size,
-        micro_batch_size=micro_batch_size(
-            batch_size // processes,
-            sum(lengths) / rows,
-            TOKENS_PER_PASS[request.spec.resources.accelerator if has_fast_attention else "CPU"],
-        ),
+        pass_tokens=pass_tokens(request.spec.resources.accelerator if has_fast_attention else "CPU"),
         max_length=stage_max_length(stage, model_length),
         seed=stage_seed(stage),
         dtype=base_dtype(request, stage),
@@ -236,11 +233,10 @@ def stage_max_length(stage: Stage, model_length: int) -> int:
     return requested or min(DEFAULT_MAX_LENGTH, model_length)
 
 
-def micro_batch_size(batch_size: int, mean_tokens: float, most_tokens: int) -> int:
-    """Return the number of examples per forward pass: the largest divisor of ``batch_size`` with which a pass
-    has at most ``most_tokens`` on average, or 1."""
-    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * mean_tokens <= most_tokens]
-    return max(fitting, default=1)
+def pass_tokens(accelerator: Accelerator) -> int:
+    """Return the maximum number of tokens in a pass: the target of ``accelerator``, and half as many more.
+    Otherwise, a step that is slightly longer than the target would need a second pass."""
+    return TOKENS_PER_PASS[accelerator] * 3 // 2
 
 
 def checkpoint_steps(every: EvaluateEvery, total_steps: int) -> list[int]:

@@ -1,6 +1,8 @@
 """Estimate whether each stage fits the requested GPU, before a GPU is allocated."""
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
@@ -9,7 +11,7 @@ from tunegate_api.memory.block import Block
 from tunegate_api.memory.estimate import estimate, judging
 from tunegate_api.memory.fitting import (
     KEPT_FREE,
-    LargestPass,
+    LargestPasses,
     by_part,
     fit,
     fits,
@@ -40,29 +42,26 @@ def with_memory(
     pairs: Sequence[Measured[Pair]],
     batches: Sequence[GenerationBatch],
 ) -> list[StagePlan]:
-    """Return the stages with memory estimates. If the planned examples per pass do not fit
-    ``resources.gpu.memory``, fewer are used, or activations are recomputed.
+    """Return the stages with memory estimates. If the planned number of tokens per pass does not fit
+    ``resources.gpu.memory``, passes have fewer tokens, or activations are recomputed.
 
     ``batches`` are the largest batches of the evaluations, see :func:`generation_batches`. Raises
     :class:`GpuTooSmallError` if a single example does not fit.
     """
-    of_rows = _largest_of_rows(rows)
     shares_prompts = request.spec.resources.accelerator == "CPU" and model.sees_all_before
 
-    def largest(parameters: TrainingParameters) -> LargestPass:
+    def fitted(stage: StagePlan) -> StagePlan:
+        parameters, processes = stage.parameters, request.spec.resources.processes
+        share = parameters.batch_size // processes
         if parameters.method == "SFT":
-            return of_rows
-        return _largest_of_pairs(
-            tokenizer, pairs, shares_prompts=shares_prompts and not parameters.lora_dropout
-        )
+            largest, mean = largest_of_rows(rows, share), _mean_tokens(rows)
+        else:
+            shares = shares_prompts and not parameters.lora_dropout
+            largest = largest_of_pairs(tokenizer, pairs, share, shares_prompts=shares)
+            mean = _mean_tokens(pairs)
+        return _fitted(request, stage, model, largest, batches, mean_tokens=mean)
 
-    means = {"SFT": _mean_tokens(rows), "DPO": _mean_tokens(pairs)}
-    return [
-        _fitted(
-            request, one, model, largest(one.parameters), batches, mean_tokens=means[one.parameters.method]
-        )
-        for one in stages
-    ]
+    return [fitted(stage) for stage in stages]
 
 
 def _mean_tokens(measured: Sequence[Measured[RowT]]) -> float:
@@ -73,16 +72,18 @@ def _fitted(
     request: Request,
     stage: StagePlan,
     model: ModelShape,
-    largest: LargestPass,
+    largest: LargestPasses,
     batches: Sequence[GenerationBatch],
     *,
     mean_tokens: float,
 ) -> StagePlan:
-    planned, gpu_bytes = stage.parameters.micro_batch_size, _gpu_bytes(request)
+    gpu_bytes, (*_, least) = _gpu_bytes(request), largest(1)
     if gpu_bytes is None:
-        return with_estimate(
-            request, stage, model, planned, largest=largest(planned), least=largest(1), batches=batches
-        )
+        planned = largest(stage.parameters.pass_tokens)
+        sized = [
+            with_estimate(request, stage, model, largest=one, least=least, batches=batches) for one in planned
+        ]
+        return max(sized, key=lambda one: one.memory.total if one.memory else 0)
     found = fit(
         model,
         stage,
@@ -90,18 +91,19 @@ def _fitted(
         processes=request.spec.resources.processes,
         largest=largest,
         mean_tokens=mean_tokens,
-        generation=_largest_generation(model, stage.parameters, largest(1), batches, "GPU"),
+        generation=_largest_generation(model, stage.parameters, least, batches, "GPU"),
     )
     if found is None:
-        least = with_estimate(request, stage, model, 1, largest=largest(1), batches=batches)
-        raise too_small_error(request, least, model)
+        raise too_small_error(
+            request, with_estimate(request, stage, model, largest=least, batches=batches), model
+        )
+    parameters = stage.parameters.model_copy(update={"pass_tokens": found.pass_tokens})
     return with_estimate(
         request,
-        stage,
+        stage.model_copy(update={"parameters": parameters}),
         model,
-        found.micro_batch_size,
         largest=found.largest,
-        least=largest(1),
+        least=least,
         batches=batches,
         checkpointing=found.checkpointing,
     )
@@ -123,26 +125,23 @@ def with_estimate(
     request: Request,
     stage: StagePlan,
     model: ModelShape,
-    micro_batch_size: int,
     *,
     largest: Pass,
     least: Pass | None = None,
     batches: Sequence[GenerationBatch] = (),
     checkpointing: bool | None = None,
 ) -> StagePlan:
-    """Return the stage with ``micro_batch_size`` examples per pass, and with the memory estimate for it.
+    """Return the stage with the memory estimate for its ``largest`` pass.
 
-    ``largest`` is the largest pass with these examples, and ``least`` the one with a single row or pair, by
-    default the same. ``batches`` are the largest batches of prompts in the stage's evaluations. Without
-    ``checkpointing``, the trainer decides whether activations are recomputed, and the estimate for a GPU
-    assumes it.
+    ``least`` is the largest pass with a single row or pair, by default the same. ``batches`` are the largest
+    batches of prompts in the stage's evaluations. Without ``checkpointing``, the trainer decides whether
+    activations are recomputed, and the estimate for a GPU assumes it.
     """
-    parameters = stage.parameters.model_copy(update={"micro_batch_size": micro_batch_size})
     resources = request.spec.resources
-    generation = _largest_generation(model, parameters, largest, batches, resources.accelerator)
+    generation = _largest_generation(model, stage.parameters, largest, batches, resources.accelerator)
     memory = estimate(
         model,
-        parameters,
+        stage.parameters,
         largest,
         accelerator=resources.accelerator,
         generation=generation,
@@ -151,7 +150,6 @@ def with_estimate(
     )
     return stage.model_copy(
         update={
-            "parameters": parameters,
             "largest_pass": largest,
             "least_pass": least or largest,
             "activation_checkpointing": checkpointing,
@@ -233,36 +231,79 @@ def _gpu_bytes(request: Request) -> int | None:
     return int(quantity_value(gpu.memory)) if gpu and gpu.memory else None
 
 
-def _largest_of_rows(rows: Sequence[Measured[Row]]) -> LargestPass:
-    """Return a function for the largest pass of rows. Shared prefixes are ignored, because not every pass has
-    them."""
-    lengths = sorted((row.tokens for row in rows), reverse=True)
-    return lambda count: Pass.of(lengths[:count], _most_learned(rows, count))
+def largest_of_rows(rows: Sequence[Measured[Row]], share: int) -> LargestPasses:
+    """Return a function for the largest passes of steps with ``share`` rows. Shared prefixes are ignored,
+    because not every pass has them."""
+    lengths = sorted((row.tokens for row in rows), reverse=True)[:share]
+    units = [_Unit([length], [(length, length)]) for length in lengths]
+    return _largest(units, rows, share)
 
 
-def _largest_of_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], *, shares_prompts: bool
-) -> LargestPass:
-    """Return a function for the largest pass of pairs. With ``shares_prompts``, the prompt of a pair is
-    computed only once."""
+def largest_of_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], share: int, *, shares_prompts: bool
+) -> LargestPasses:
+    """Return a function for the largest passes of steps with ``share`` pairs. With ``shares_prompts``, the
+    prompt of a pair is computed only once."""
     ordered = sorted(pairs, key=lambda pair: -pair.tokens - (pair.learned if shares_prompts else 0))
+    units = []
+    for pair in ordered[:share]:
+        both = examples_of(tokenizer, pair.labelled.row)
+        lengths = [len(one["input_ids"]) for one in both]
+        units.append(_Unit(lengths, segment_sizes(both) if shares_prompts else [(n, n) for n in lengths]))
+    return _largest(units, pairs, share)
 
-    def of(count: int) -> Pass:
-        longest = [examples_of(tokenizer, pair.labelled.row) for pair in ordered[:count]]
-        lengths = [len(one["input_ids"]) for both in longest for one in both]
-        parts = [size for both in longest for size in segment_sizes(both)] if shares_prompts else ()
-        return Pass.of(lengths, _most_learned(pairs, count), parts)
+
+@dataclass(frozen=True)
+class _Unit:
+    """A row or pair, which is always computed in one pass."""
+
+    lengths: Sequence[int]
+    """The length of each example in tokens."""
+    segments: Sequence[tuple[int, int]]
+    """The segments that are computed, see :meth:`tunegate_api.memory.shapes.Pass.of`."""
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+
+def _largest(units: Sequence[_Unit], measured: Sequence[Measured[RowT]], share: int) -> LargestPasses:
+    """Return a function for the largest passes of steps with ``share`` of the ``measured`` rows or pairs.
+    ``units`` are the largest ones, in descending order."""
+    copies = math.ceil(share / len(measured))  # a step with more rows than there are has rows several times
+    in_step = [unit for unit in units for _ in range(copies)][:share]
+    most_learned = sorted((one.learned for one in measured for _ in range(copies)), reverse=True)[:share]
+    densest = sorted(measured, key=lambda one: one.learned / one.tokens, reverse=True)
+
+    def learned(most: int) -> int:
+        """Return an upper bound on the labelled tokens of a pass with ``most`` tokens. The rows with the most
+        labelled tokens are not always the longest, because a long answer may have a short prompt."""
+        found, left = 0.0, most
+        for one in (one for one in densest for _ in range(copies)):
+            found += one.learned * min(1.0, left / one.tokens)
+            left -= one.tokens
+            if left <= 0:
+                break
+        return min(math.ceil(found), sum(most_learned))
+
+    def of(most: int) -> list[Pass]:
+        chosen, left = [], most
+        for unit in in_step:
+            if unit.tokens > left:
+                # The rest of the pass: two examples with as many tokens as there is space for.
+                halves = [half for half in (left // 2, left - left // 2) if half]
+                chosen.append(_Unit(halves, [(half, half) for half in halves]))
+                break
+            chosen.append(unit)
+            left -= unit.tokens
+        lengths = [length for unit in chosen for length in unit.lengths]
+        segments = [segment for unit in chosen for segment in unit.segments]
+        passes = [Pass.of(lengths, learned(sum(lengths)), segments)]
+        if in_step[0].tokens > most:
+            passes.append(Pass.of(in_step[0].lengths, most_learned[0], in_step[0].segments))
+        return passes
 
     return of
-
-
-def _most_learned(rows: Sequence[Measured[RowT]], count: int) -> int:
-    """Return the largest number of labelled tokens that ``count`` of the rows or pairs have together.
-
-    The rows with the most labelled tokens are not always the longest, because a long answer may have a short
-    prompt.
-    """
-    return sum(sorted((row.learned for row in rows), reverse=True)[:count])
 
 
 def generation_batches(

@@ -111,7 +111,7 @@ class CudaOutOfMemoryError(TrainerError):
 
 class RetryWithLessMemoryError(TrainerError):
     """In multi-GPU training, a pass did not fit the memory of a GPU. In the next attempt, all ranks recompute
-    activations or use fewer examples per pass."""
+    activations or use fewer tokens per pass."""
 
     exit_code, reason = ExitCode.INTERNAL_ERROR, Reason.CUDA_OUT_OF_MEMORY
 

@@ -228,7 +228,7 @@ def _without_rows(
     for planned in resolved:
         length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
         largest = Pass.of([length] * examples, labelled=length * examples)
-        sized = with_estimate(request, planned, shape, 1, largest=largest)
+        sized = with_estimate(request, planned, shape, largest=largest)
         if failure is None and is_too_small(request, sized):
             failure = too_small_error(request, sized, shape).failure
         stages.append(_without_steps(sized))

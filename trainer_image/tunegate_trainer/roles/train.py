@@ -38,12 +38,12 @@ from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.dataset import PairExamples, training_dataset
 from tunegate_trainer.train.losses import LossFile
-from tunegate_trainer.train.micro_batch import (
-    MicroBatchTooLargeError,
+from tunegate_trainer.train.pass_tokens import (
+    PassTooLargeError,
     fitted,
     memory_hint,
     need_less_memory,
-    with_micro_batch,
+    with_pass_tokens,
 )
 from tunegate_trainer.train.preference import disable_dropout, reference_log_probs
 from tunegate_trainer.train.progress import ProgressReporter
@@ -69,7 +69,7 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     """Train ``context.stage`` as one of ``ranks``. Only the primary rank writes files.
 
     If a pass does not fit the GPU, training resumes from the last checkpoint with recomputed activations or
-    fewer examples per pass. With several ranks, this attempt ends with :class:`RetryWithLessMemoryError`, and
+    fewer tokens per pass. With several ranks, this attempt ends with :class:`RetryWithLessMemoryError`, and
     the next attempt resumes.
     """
     if context.stage is None:
@@ -89,17 +89,17 @@ def train_stage(context: Context, ranks: Ranks) -> Outcome:
     writer = ranks.claim(folder)
     try:
         while True:
-            used = ranks.broadcast(lambda: with_micro_batch(stage, folder))
+            used = ranks.broadcast(lambda: with_pass_tokens(stage, folder))
             try:
                 with out_of_memory_explained(lambda: memory_hint(stage)):
                     return _train(context, used, writer, device, ranks)
-            except MicroBatchTooLargeError as error:
-                message = str(error)
+            except PassTooLargeError as error:
+                too_large = PassTooLargeError(str(error), tokens=error.tokens, units=error.units)
             # Outside of the handler, the error and the tensors in its frames are freed. Resume from disk.
             writer.check()
-            need_less_memory(used, folder, message, ranks.world_size)
+            need_less_memory(used, folder, too_large, ranks.world_size)
             if ranks.world_size > 1:  # the other ranks are in the middle of a step, so all start again
-                raise RetryWithLessMemoryError(f"the next attempt needs less memory: {message}")
+                raise RetryWithLessMemoryError(f"the next attempt needs less memory: {too_large}")
             # If SIGTERM came in the step that did not fit, there is nothing to save.
             context.interruption.check()
             gc.collect()
@@ -331,9 +331,14 @@ def make_trainer(
     """Return the trainer for the training method, with ``callback`` attached. The trainer prints nothing."""
     trainer: StageTrainer
     if parameters.method == "SFT":
-        trainer = CompletionTrainer(**arguments)
+        trainer = CompletionTrainer(pass_tokens=parameters.pass_tokens, **arguments)
     else:
-        trainer = PreferenceTrainer(loss=str(parameters.loss), beta=float(parameters.beta or 0), **arguments)
+        trainer = PreferenceTrainer(
+            pass_tokens=parameters.pass_tokens,
+            loss=str(parameters.loss),
+            beta=float(parameters.beta or 0),
+            **arguments,
+        )
     trainer.remove_callback(PrinterCallback)
     if callback is not None:
         callback.trainer = trainer
@@ -342,21 +347,20 @@ def make_trainer(
 
 
 def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None:
-    """Raise :class:`UserError` if a batch cannot be divided evenly into micro-batches for all ranks."""
-    if parameters.batch_size % (parameters.micro_batch_size * processes):
+    """Raise :class:`UserError` if a batch cannot be divided evenly among all ranks."""
+    if parameters.batch_size % processes:
         raise UserError(
-            f"training.batchSize is {parameters.batch_size}, which is not a multiple of "
-            f"{parameters.micro_batch_size * processes}: {parameters.micro_batch_size} examples per "
-            "forward pass "
-            f"times {processes} ranks",
-            f"set training.batchSize to a multiple of {parameters.micro_batch_size * processes}",
+            f"training.batchSize is {parameters.batch_size}, which is not a multiple of the {processes} "
+            "ranks",
+            f"set training.batchSize to a multiple of {processes}",
         )
 
 
 def trainer_arguments(stage: StagePlan, device: torch.device, scratch: Path, processes: int = 1) -> SFTConfig:
     """Return the stage's parameters as arguments of TRL.
 
-    The micro-batches of each optimizer step are divided evenly among the ``processes``.
+    The examples of each optimizer step are divided evenly among the ``processes``. A rank's examples are one
+    batch of TRL, which :class:`StageTrainer` divides into passes.
     """
     parameters = stage.parameters
     on_cpu = device.type == "cpu"
@@ -364,8 +368,7 @@ def trainer_arguments(stage: StagePlan, device: torch.device, scratch: Path, pro
     return SFTConfig(
         output_dir=str(scratch),
         max_steps=stage.total_steps,
-        per_device_train_batch_size=parameters.micro_batch_size,
-        gradient_accumulation_steps=parameters.batch_size // (parameters.micro_batch_size * processes),
+        per_device_train_batch_size=parameters.batch_size // processes,
         learning_rate=parameters.learning_rate,
         # transformers' "constant" has no warm-up, but ours does.
         lr_scheduler_type="constant_with_warmup"

@@ -114,8 +114,14 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
         return _token_losses_singly(model, inputs)
     sides = _sides(model, inputs)
     if len(sides) > 1:
-        return _joined([_packed_losses(model, _part(inputs, side)) for side in sides])
+        passes = [_packed_losses(model, select(inputs, side)) for side in sides]
+        return _joined([_of_examples(found, side) for found, side in zip(passes, sides, strict=True)])
     return _packed_losses(model, inputs)
+
+
+def _of_examples(found: TokenLosses, chosen: Sequence[int]) -> TokenLosses:
+    """Return the losses of the ``chosen`` examples of a row, with the indices that they have in the row."""
+    return found._replace(examples=torch.tensor(chosen, device=found.losses.device)[found.examples.long()])
 
 
 def _packed_losses(model: Any, inputs: dict[str, Any]) -> TokenLosses:
@@ -185,15 +191,23 @@ def _sides(model: Any, inputs: dict[str, Any]) -> list[list[int]]:
     return [side for side in (short, long) if side]
 
 
-def _part(inputs: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
-    """Return the row of the chosen examples. ``seq_idx`` keeps the index that each has in the whole row."""
+def select(inputs: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """Return the row of the chosen examples, in the format of :func:`flatten`. Other inputs stay the same."""
     edges = inputs["cu_seq_lens_q"].tolist()
     lengths = [edges[i + 1] - edges[i] for i in chosen]
     kept = torch.cat([torch.arange(edges[i], edges[i + 1]) for i in chosen]).to(inputs["input_ids"].device)
-    rows = {name: inputs[name][:, kept] for name in ("input_ids", "labels", "position_ids", "seq_idx")}
+    rows = {name: inputs[name][:, kept] for name in ("input_ids", "labels", "position_ids")}
     starts = inputs["cu_seq_lens_q"].new_tensor([0, *accumulate(lengths)])
-    sizes = {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts}
-    return {**inputs, **rows, **sizes, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    numbers = torch.repeat_interleave(torch.arange(len(chosen), dtype=torch.int32), torch.tensor(lengths))
+    return {
+        **inputs,
+        **rows,
+        "cu_seq_lens_q": starts,
+        "cu_seq_lens_k": starts,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+        "seq_idx": numbers[None].to(inputs["input_ids"].device),
+    }
 
 
 def with_shared_prefixes(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:

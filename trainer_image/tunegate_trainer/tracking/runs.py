@@ -248,8 +248,8 @@ def _stage_tags(stage: StageHistory) -> dict[str, str]:
         tags["best_step"] = str(stage.best_step)
     if stage.outcome is not None:
         tags["outcome"] = str(stage.outcome)
-    if stage.progress is not None and stage.progress.micro_batch_size:
-        tags["micro_batch_size"] = str(stage.progress.micro_batch_size)  # smaller than planned
+    if stage.progress is not None and stage.progress.pass_tokens:
+        tags["pass_tokens"] = str(stage.progress.pass_tokens)  # smaller than planned
     if stage.stop is not None:
         tags["stop"] = f"{stage.stop.source}: {stage.stop.message}"
     return tags

@@ -1,4 +1,4 @@
-"""Attention for flattened micro-batches: each example attends to itself and its shared prefix.
+"""Attention for flattened passes: each example attends to itself and its shared prefix.
 
 There is one implementation for CPUs, :func:`attend_by_example`, and one for GPUs, :func:`attend_packed`.
 """

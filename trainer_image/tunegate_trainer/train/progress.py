@@ -102,13 +102,13 @@ class ProgressReporter:
             estimated_end=estimated_end,
             gpu_memory=_peak_gpu_memory(),
             activity=activity,
-            micro_batch_size=self._reduced_micro_batch(),
+            pass_tokens=self._reduced_pass_tokens(),
             updated=now,
         )
 
-    def _reduced_micro_batch(self) -> int | None:
-        planned = self._context.plan.stage(self._stage.name).parameters.micro_batch_size
-        used = self._stage.parameters.micro_batch_size
+    def _reduced_pass_tokens(self) -> int | None:
+        planned = self._context.plan.stage(self._stage.name).parameters.pass_tokens
+        used = self._stage.parameters.pass_tokens
         return used if used < planned else None
 
 

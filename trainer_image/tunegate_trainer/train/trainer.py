@@ -1,6 +1,9 @@
 """Trainers for SFT and DPO, based on TRL's SFTTrainer. Losses are computed only for labelled tokens."""
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,10 +27,17 @@ from tunegate_trainer.models.loading import (
     load_weights,
     training_precision,
 )
+from tunegate_trainer.process.batching import balanced
 from tunegate_trainer.process.errors import UserError, is_out_of_memory
-from tunegate_trainer.tokens.likelihood import TokenLosses, token_losses, with_shared_prefixes
+from tunegate_trainer.tokens.likelihood import (
+    TokenLosses,
+    computes_singly,
+    select,
+    token_losses,
+    with_shared_prefixes,
+)
 from tunegate_trainer.train.checkpoints import CheckpointFolder
-from tunegate_trainer.train.micro_batch import MicroBatchTooLargeError
+from tunegate_trainer.train.pass_tokens import PassTooLargeError
 from tunegate_trainer.train.preference import preference_losses
 
 _EQUAL = 1e-3
@@ -38,7 +48,10 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class StageTrainer(SFTTrainer):
-    """Trains on packed micro-batches (``padding_free``), and saves and loads Tunegate's checkpoints.
+    """Trains on packed passes (``padding_free``), and saves and loads Tunegate's checkpoints.
+
+    A batch of the Trainer is one row with all examples of this rank in an optimizer step. The row is divided
+    into passes of at most ``pass_tokens``.
 
     SFTTrainer would compute logits, entropy and accuracy for every token on a CPU; this class uses
     :func:`tunegate_trainer.tokens.likelihood.token_losses` instead.
@@ -46,7 +59,7 @@ class StageTrainer(SFTTrainer):
 
     loss_is_scaled_for_ga = True  # type: ignore[assignment]
     """True, so that the Trainer does not scale losses again: they are already divided by the number of tokens
-    or pairs in the whole optimizer step, not in the micro-batch."""
+    or pairs in the whole optimizer step, not in the pass."""
     tokens = 0
     """The number of tokens that this process has trained on, including prompts."""
     reward_sums: torch.Tensor | None = None
@@ -54,9 +67,13 @@ class StageTrainer(SFTTrainer):
     reward margins, and how many margins are positive by more than rounding. None for SFT."""
     _weights = Path()
     """The folder of the checkpoint that this run resumes from."""
+    _unit = 1
+    """The number of consecutive examples that are always in the same pass."""
+    _last_pass = (0, 0)
+    """The number of tokens and of units in the last pass that was started."""
 
-    def __init__(self, *, model: Any, ranks: Ranks = SINGLE_RANK, **arguments: Any) -> None:
-        self._ranks = ranks
+    def __init__(self, *, model: Any, pass_tokens: int, ranks: Ranks = SINGLE_RANK, **arguments: Any) -> None:
+        self._pass_tokens, self._ranks = pass_tokens, ranks
         trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         config = model.config.get_text_config()
         routes = getattr(config, "output_router_logits", None)
@@ -72,7 +89,7 @@ class StageTrainer(SFTTrainer):
     def train_from(self, checkpoints: CheckpointFolder, step: int) -> None:
         """Train the optimizer steps after ``step``. If it is not 0, resume from the checkpoint of this step.
 
-        Raises :class:`MicroBatchTooLargeError` if a pass does not fit the GPU, and :class:`PeerLostError` if
+        Raises :class:`PassTooLargeError` if a pass does not fit the GPU, and :class:`PeerLostError` if
         another rank is lost.
         """
         self._ranks.barrier()  # one rank may load for longer than the timeout of a step
@@ -82,19 +99,52 @@ class StageTrainer(SFTTrainer):
         try:
             self.train(str(checkpoints.state(step)) if step else None)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise MicroBatchTooLargeError(str(error)) from error
+            tokens, units = self._last_pass
+            if is_out_of_memory(error) and units:
+                raise PassTooLargeError(str(error), tokens=tokens, units=units) from error
             if is_peer_lost(error):
                 raise peer_lost_error(error) from error
             raise
         self._ranks.barrier()  # the primary rank removes the scratch folder, which the others still read
 
-    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
-        """Compute the loss and the gradients of a micro-batch."""
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute the loss and the gradients of this rank's examples in an optimizer step, pass by pass.
+        ``inputs`` is the row of these examples."""
         step: Any = super().training_step
-        with adapter_precision(self.model):
-            loss: torch.Tensor = step(*arguments, **named)
-        return loss
+        groups = self._divided(model, inputs)
+        self.current_gradient_accumulation_steps = len(groups)
+        losses = []
+        for number, group in enumerate(groups, 1):
+            one = inputs if len(groups) == 1 else self._selected(inputs, group)
+            self._last_pass = (one["input_ids"].numel(), len(group))
+            with self._synchronized(model, is_last=number == len(groups)), adapter_precision(self.model):
+                losses.append(step(model, one, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def _divided(self, model: Any, inputs: dict[str, Any]) -> list[list[int]]:
+        """Return the indices of the examples or pairs in each pass."""
+        edges = inputs["cu_seq_lens_q"].tolist()[:: self._unit]
+        sizes = [end - start for start, end in pairwise(edges)]
+        if computes_singly(getattr(model, "module", model)):
+            return [[i] for i in range(len(sizes))]
+        groups = balanced(sizes, self._pass_tokens)
+        if is_sharded(self.model):  # all ranks gather the weights in each pass
+            groups = balanced(sizes, self._pass_tokens, max(self._ranks.gather(len(groups))))
+        return groups
+
+    def _selected(self, inputs: dict[str, Any], group: Sequence[int]) -> dict[str, Any]:
+        """Return the row of a group of examples or pairs."""
+        return select(inputs, [self._unit * i + n for i in group for n in range(self._unit)])
+
+    def _synchronized(self, model: Any, *, is_last: bool) -> AbstractContextManager[Any]:
+        """Return a context in which the ranks average the gradients of a pass, if it ``is_last`` in its step.
+        Before the last pass, they only add up. A sharded model averages them in each pass, because a rank has
+        no memory for the gradients of all weights."""
+        averages = is_last or is_sharded(self.model)
+        self.accelerator.gradient_state._set_sync_gradients(averages)
+        return nullcontext() if averages else self.accelerator.no_sync(model=model)
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
         """Return the result of :func:`tunegate_trainer.tokens.likelihood.token_losses`, and count the
@@ -117,7 +167,7 @@ class StageTrainer(SFTTrainer):
         """
         if balance is None:
             return loss
-        passes = self.args.gradient_accumulation_steps if in_step else 1
+        passes = self.current_gradient_accumulation_steps if in_step else 1
         return loss + self.router_aux_loss_coef * balance / passes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:  # noqa: ARG002 - overridden
@@ -204,7 +254,7 @@ class CompletionTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the summed loss of a micro-batch's completion tokens, divided by the number of completion
+        """Return the summed loss of a pass's completion tokens, divided by the number of completion
         tokens in the whole optimizer step.
 
         The loss is multiplied by the world size, because the gradients are averaged over the ranks.
@@ -234,6 +284,8 @@ class PreferenceTrainer(StageTrainer):
     reference as a second adapter, which would change in a resumed run.
     """
 
+    _unit = 2
+
     def __init__(self, *, loss: str, beta: float, **arguments: Any) -> None:
         self._loss, self._beta = loss, beta
         self.reward_sums: torch.Tensor = torch.zeros(2, dtype=torch.float64)
@@ -242,6 +294,9 @@ class PreferenceTrainer(StageTrainer):
             pad_token_id=0, padding_free=True
         )  # TRL's own collators for pairs do not pack
 
+    def _selected(self, inputs: dict[str, Any], group: Sequence[int]) -> dict[str, Any]:
+        return super()._selected(inputs, group) | {"reference": inputs["reference"][group]}
+
     def compute_loss(
         self,
         model: Any,
@@ -249,7 +304,7 @@ class PreferenceTrainer(StageTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the summed loss of a micro-batch's pairs, divided by this rank's number of pairs in the
+        """Return the summed loss of a pass's pairs, divided by this rank's number of pairs in the
         optimizer step.
 
         Also adds to ``reward_sums``. The log-ratio of an answer is its log-probability under the model minus
