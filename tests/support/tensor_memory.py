@@ -188,7 +188,7 @@ class Configuration:
     checkpointing: bool = False
 
 
-LONG = ((280, 60), (240, 90), (200, 50), (300, 40))
+LONG = ((280, 60), (240, 90), (280, 50), (300, 40))
 TWO_LONG = 670
 """The number of tokens with which a pass has two of the examples ``LONG``."""
 CONFIGURATIONS = (
