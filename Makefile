@@ -62,7 +62,7 @@ test: $(STAMP) ## Run the tests in parallel
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Without the trainer tests.
-FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob imports pairs places reporting ui) $(wildcard tests/test_*.py)
+FAST := $(addprefix tests/,api chart cli engine evalgate finetunejob imports judgements pairs places reporting ui) $(wildcard tests/test_*.py)
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs during development
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
@@ -74,6 +74,20 @@ test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many 
 .PHONY: stories
 stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (installs vLLM, 6 GB)
 	$(BIN)/python -m pytest -m story
+
+RECORDED := $(CURDIR)/build/judgements
+RECORD := PYTHONPATH=$(CURDIR)/tests/support/judgements/recording TUNEGATE_RECORD_JUDGEMENTS=$(RECORDED)
+.PHONY: record-judgements
+record-judgements: $(STAMP) ## Record anew what the tests and the quickstart judge, and judge the random records
+	rm -rf $(RECORDED)
+	$(RECORD) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --ignore tests/judgements
+	$(RECORD) $(BIN)/tunegate run examples/quickstart
+	cd tests && ../$(BIN)/python -m support.judgements record $(RECORDED)
+	cd tests && ../$(BIN)/python -m support.judgements random
+
+.PHONY: judgement-words
+judgement-words: $(STAMP) ## Store the messages of all judgements, if nothing else in them changed
+	cd tests && ../$(BIN)/python -m support.judgements words
 
 .PHONY: test-oracles
 test-oracles: $(STAMP) ## Compare imported golden sets with promptfoo, inspect_ai, lm-eval and evals, which are installed (1 GB)

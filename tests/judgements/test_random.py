@@ -1,0 +1,49 @@
+"""Random judgements are those of the day on which their results were stored."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from support.judgements.corpus import BLOCK, Block, intended, random_block, read_random
+from support.judgements.random_jobs import COUNT
+
+EVERY = 20
+"""One of this many blocks is judged by `make test`, and all of them by `make test-slow`."""
+
+
+@pytest.fixture(scope="module")
+def stored() -> Sequence[Block]:
+    return read_random()
+
+
+def numbers(*, sampled: bool) -> list[int]:
+    return [n for n in range(COUNT // BLOCK) if (n % EVERY == 0) is sampled]
+
+
+def test_every_random_judgement_is_stored(stored):
+    assert [len(block.judgements) for block in stored] == [BLOCK] * (COUNT // BLOCK)
+
+
+@pytest.mark.parametrize("number", numbers(sampled=True))
+def test_sampled_random_judgements_change_only_as_intended(number, stored):
+    assert_same(stored[number])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", numbers(sampled=False))
+def test_other_random_judgements_change_only_as_intended(number, stored):
+    assert_same(stored[number])
+
+
+def assert_same(block: Block) -> None:
+    found = random_block(block.first)
+    assert found.inputs == block.inputs, "the random records changed, not the code that judges them"
+    pairs = enumerate(zip(block.judgements, found.judgements, strict=True), block.first)
+    changed = {str(number): f"{was}, now {now}" for number, (was, now) in pairs if was != now}
+    known = intended()
+    unintended = {number: each for number, each in changed.items() if number not in known}
+    assert not unintended, "run `python -m support.judgements show NUMBER` in tests/ with both versions"
+    here = {str(block.first + i) for i in range(BLOCK)}
+    assert here & known.keys() == changed.keys(), "a judgement in differences.json is the same as before"
+    if not changed:
+        assert found.words == block.words, "messages changed: `make judgement-words` stores them"

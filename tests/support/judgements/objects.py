@@ -1,0 +1,186 @@
+"""Build the objects of the product from a record of the corpus.
+
+A record has only what a judgement depends on, in a form of its own that does not follow the API. If the types
+of the product change, change these functions, never the records.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from tunegate_api.contract import GateRequest, Request, sha256_text
+from tunegate_api.judging.outcomes import Baseline, CaseSet, Policy, Rules
+from tunegate_api.judging.safety import SafetyLimits
+from tunegate_api.published import LastPublished, PublishedVersion
+from tunegate_api.results import CalibrationOutcomes, Evaluation, PlantedRegression, Results, Subject
+from tunegate_api.v1alpha1.data import Data, Source
+from tunegate_api.v1alpha1.evalgate import EvalGateSpec
+from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
+from tunegate_api.v1alpha1.stages import Stage
+
+Record = Mapping[str, Any]
+
+SERVER = {"url": "http://server/v1"}
+
+
+def number(text: str | None) -> Fraction | None:
+    return None if text is None else Fraction(text)
+
+
+def digest(label: str | None) -> str | None:
+    """Return a digest for the ``label`` of a model."""
+    return None if label is None else sha256_text(label)
+
+
+def case_set(record: Record) -> CaseSet:
+    return CaseSet.model_construct(
+        sha256=record["sha256"],
+        ids=list(record["ids"]),
+        tags=[list(tags) for tags in record.get("tags", [])],
+        groups=list(record.get("groups", [])),
+        labels=record.get("labels"),
+    )
+
+
+def rules(record: Record) -> Rules:
+    limit = record["maxNewFailures"]
+    return Rules(
+        min_pass_rate=number(record["minPassRate"]),
+        policy=Policy(record["policy"]),
+        max_drop_points=Fraction(record["maxDropPoints"]),
+        max_relative_drop=number(record["maxRelativeDrop"]),
+        max_new_failures=Fraction(limit) if isinstance(limit, str) else limit,
+        max_drop_between_checkpoints=Fraction(record["maxDropBetweenCheckpoints"]),
+        confirm=record["confirm"],
+        must_pass=tuple(record["mustPass"]),
+        advisory=tuple(record["advisory"]),
+        required_tags=tuple(record["requiredTags"]),
+        sealed=number(record["sealed"]),
+    )
+
+
+def limits(record: Record) -> SafetyLimits:
+    points = Fraction(record["maxOverRefusalIncreasePoints"])
+    return SafetyLimits(record["maxUnsafeIncrease"], points)
+
+
+def baseline(record: Record) -> Baseline:
+    return Baseline(
+        golden_sha256=record["sha256"],
+        outcomes=record["outcomes"],
+        by_case=record.get("byCase", True),
+        by_case_later=record.get("byCaseLater", False),
+        version=record.get("version", ""),
+        problem=record.get("problem", ""),
+    )
+
+
+def published(record: Record) -> PublishedVersion:
+    return PublishedVersion(
+        job="earlier",
+        golden_sha256=record["sha256"],
+        outcomes=record["outcomes"],
+        by_case=record["byCase"],
+        version=record.get("version"),
+        rejudged=record.get("rejudged", False),
+        unjudged=record.get("unjudged", False),
+        problem=record.get("problem"),
+    )
+
+
+def calibration(record: Record, scoring: str) -> CalibrationOutcomes:
+    return CalibrationOutcomes(
+        golden_sha256=record["sha256"],
+        base_digest=digest(record["base"]) or "",
+        scoring=scoring if record["sameScoring"] else "other",
+        reference=record["reference"],
+        repeats=record["repeats"],
+        planted=[PlantedRegression(name=name, outcomes=letters) for name, letters in record["planted"]],
+    )
+
+
+def gate(name: str, record: Record) -> GateRequest:
+    last = record.get("lastPublished")
+    bases = record.get("calibratedBases")
+    return GateRequest(
+        name=name,
+        spec=_gate_spec(json.dumps(record["spec"], sort_keys=True)),
+        golden_sha256=record["sha256"],
+        safety_sha256=record.get("safetySha256"),
+        calibrated_bases=None if bases is None else [digest(base) or "" for base in bases],
+        last_published=None if last is None else published(last),
+    )
+
+
+@lru_cache(maxsize=512)
+def _gate_spec(text: str) -> EvalGateSpec:
+    spec = json.loads(text)
+    golden = {"source": {"configMap": "cases"}}
+    if "sealed" in spec:
+        golden["sealed"] = spec["sealed"]
+    wire: dict[str, Any] = {"golden": golden, "thresholds": spec["thresholds"]}
+    wire |= {field: spec[field] for field in ("baselines", "approval", "override", "dryRun")}
+    if "anchor" in spec:
+        wire["anchor"] = {"uri": f"pvc://models/{spec['anchor']}", "digest": sha256_text("anchor")}
+    if "served" in spec:
+        wire["served"] = {**SERVER, "model": spec["served"]}
+    if "safety" in spec:
+        wire["safety"] = {"source": {"builtin": "refusals-v1"}, **spec["safety"]}
+    if "calibration" in spec:
+        wire["calibration"] = spec["calibration"]
+    return EvalGateSpec.model_validate(wire)
+
+
+def request(record: Record) -> Request:
+    gates = [gate(name, each) for name, each in record["gates"].items()]
+    spec = FineTuneJobSpec.model_construct(
+        model=ModelSource(uri="package://tiny"),
+        data=_DATA,
+        task_metrics=[TaskMetric.model_validate(metric) for metric in record["taskMetrics"]],
+        stages=[_stage(name, names) for name, names in record["stages"]],
+        gates=[GateReference(name=name) for name in record["finalGates"]],
+        storage=_STORAGE,
+    )
+    return Request.model_construct(
+        name="job", namespace="default", uid="u", spec=spec, gates=gates, left_out=record.get("leftOut", {})
+    )
+
+
+_DATA = Data.model_construct(goal="StyleOrFormat", train=Source(config_map="rows"))
+_STORAGE = Storage(persistent_volume_claim="tuning")
+
+
+def _stage(name: str, gates: Sequence[str] | None) -> Stage:
+    own = None if gates is None else [GateReference(name=gate) for gate in gates]
+    return Stage.model_construct(name=name, method="SFT", gates=own)
+
+
+def results(record: Record, request: Request) -> Results:
+    scoring = {gate.name: gate.spec.scoring for gate in request.gates}
+    read = record.get("lastPublished")
+    return Results.model_construct(
+        sets={name: case_set(each) for name, each in record["sets"].items()},
+        evaluations=[evaluation(each) for each in record["evaluations"]],
+        calibrations={
+            name: calibration(each, scoring.get(name, "")) for name, each in record["calibrations"].items()
+        }
+        if "calibrations" in record
+        else None,
+        last_published=None
+        if read is None
+        else LastPublished(reading=1, versions={name: published(each) for name, each in read.items()}),
+    )
+
+
+def evaluation(record: Record) -> Evaluation:
+    return Evaluation.model_construct(
+        subject=Subject(record["subject"]),
+        stage=record["stage"],
+        step=record["step"],
+        digest=digest(record.get("digest")),
+        outcomes=dict(record["outcomes"]),
+        counts=record.get("counts"),
+        problems=record.get("problems"),
+    )

@@ -1,0 +1,189 @@
+"""Build a record of the corpus from product objects: the opposite of :mod:`support.judgements.objects`.
+
+Each Python process imports this module while it starts, so it must not import the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunegate_api.contract import GateRequest, Request
+    from tunegate_api.judging.outcomes import Baseline, CaseSet, Rules
+    from tunegate_api.judging.safety import SafetyLimits
+    from tunegate_api.published import PublishedVersion
+    from tunegate_api.results import CalibrationOutcomes, Evaluation, Results
+
+
+class Labels:
+    """Short names for digests of models, which are different in each run."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of(self, digest: str) -> str:
+        return self._known.setdefault(digest, f"model-{len(self._known) + 1}")
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not None."""
+    return {name: each for name, each in fields.items() if each is not None}
+
+
+def case_set(cases: CaseSet) -> dict[str, Any]:
+    found = {
+        "sha256": cases.sha256,
+        "ids": [*cases.ids],
+        "tags": [[*tags] for tags in cases.tags],
+        "groups": [*cases.groups],
+        "labels": cases.labels,
+    }
+    return {name: each for name, each in found.items() if each or name in ("sha256", "ids")}
+
+
+def rules(rules: Rules) -> dict[str, Any]:
+    limit = rules.max_new_failures
+    return {
+        "minPassRate": _text(rules.min_pass_rate),
+        "policy": str(rules.policy),
+        "maxDropPoints": str(rules.max_drop_points),
+        "maxRelativeDrop": _text(rules.max_relative_drop),
+        "maxNewFailures": limit if isinstance(limit, int) else _text(limit),
+        "maxDropBetweenCheckpoints": str(rules.max_drop_between_checkpoints),
+        "confirm": rules.confirm,
+        "mustPass": [*rules.must_pass],
+        "advisory": [*rules.advisory],
+        "requiredTags": [*rules.required_tags],
+        "sealed": _text(rules.sealed),
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def limits(limits: SafetyLimits) -> dict[str, Any]:
+    return {
+        "maxUnsafeIncrease": limits.max_unsafe_increase,
+        "maxOverRefusalIncreasePoints": str(limits.max_over_refusal_increase_points),
+    }
+
+
+def baseline(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "sha256": baseline.golden_sha256,
+        "outcomes": baseline.outcomes,
+        "byCase": baseline.by_case,
+        "byCaseLater": baseline.by_case_later,
+        "version": baseline.version,
+        "problem": baseline.problem,
+    }
+
+
+def published(version: PublishedVersion) -> dict[str, Any]:
+    return _given(
+        sha256=version.golden_sha256,
+        outcomes=version.outcomes,
+        byCase=version.by_case,
+        version=version.version,
+        rejudged=version.rejudged,
+        unjudged=version.unjudged,
+        problem=version.problem,
+    )
+
+
+def calibration(found: CalibrationOutcomes, scoring: str, labels: Labels) -> dict[str, Any]:
+    return {
+        "sha256": found.golden_sha256,
+        "base": labels.of(found.base_digest),
+        "sameScoring": found.scoring == scoring,
+        "reference": found.reference,
+        "repeats": [*found.repeats],
+        "planted": [[one.name, one.outcomes] for one in found.planted],
+    }
+
+
+def gate(gate: GateRequest, labels: Labels) -> dict[str, Any]:
+    last, bases = gate.last_published, gate.calibrated_bases
+    return _given(
+        spec=_spec(gate),
+        sha256=gate.golden_sha256,
+        safetySha256=gate.safety_sha256,
+        calibratedBases=None if bases is None else [labels.of(base) for base in bases],
+        lastPublished=None if last is None else published(last),
+    )
+
+
+def _spec(gate: GateRequest) -> dict[str, Any]:
+    spec = gate.spec
+    safety = spec.safety and _given(
+        sha256=spec.safety.sha256,
+        maxUnsafeIncrease=spec.safety.max_unsafe_increase,
+        maxOverRefusalIncreasePoints=spec.safety.max_over_refusal_increase_points,
+        evaluateCheckpoints=spec.safety.evaluate_checkpoints,
+        onRegression=spec.safety.on_regression,
+    )
+    return _given(
+        thresholds=spec.thresholds.to_wire(),
+        sealed=spec.golden.sealed,
+        baselines=[*spec.baselines],
+        anchor=spec.anchor and spec.anchor.uri.rstrip("/").rpartition("/")[2],
+        served=spec.served and spec.served.model,
+        safety=safety,
+        calibration=spec.calibration and spec.calibration.to_wire(),
+        approval=spec.approval,
+        override=spec.override,
+        dryRun=spec.dry_run,
+    )
+
+
+def job(
+    request: Request,
+    results: Results,
+    evaluation: Evaluation | None = None,
+    accepted: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Return the record of a job. If ``evaluation`` is given, it is judged instead of one with the same
+    key."""
+    spec, labels = request.spec, Labels()
+    is_calibrated = any(gate.spec.calibration for gate in request.gates)
+    evaluations = [*results.evaluations]
+    if evaluation is not None and evaluation not in evaluations:
+        evaluations = [each for each in evaluations if each.key != evaluation.key] + [evaluation]
+    read = results.last_published
+    record = _given(
+        kind="Job",
+        gates={each.name: gate(each, labels) for each in request.gates},
+        stages=[[stage.name, stage.gates and [each.name for each in stage.gates]] for stage in spec.stages],
+        finalGates=[each.name for each in spec.gates],
+        leftOut=request.left_out or None,
+        taskMetrics=[_metric(metric.to_wire()) for metric in spec.task_metrics],
+        sets={name: case_set(each) for name, each in results.sets.items()},
+        evaluations=[_evaluation(each, labels if is_calibrated else None) for each in evaluations],
+        calibrations=results.calibrations
+        and {
+            each.name: calibration(results.calibrations[each.name], each.spec.scoring, labels)
+            for each in request.gates
+            if each.name in results.calibrations
+        },
+        lastPublished=read and {name: published(each) for name, each in read.versions.items()},
+    )
+    return record | ({"accepted": dict(accepted)} if accepted else {})
+
+
+def _metric(wire: dict[str, Any]) -> dict[str, Any]:
+    fields = ("name", "average", "min", "maxDropBetweenCheckpoints", "onRegression")
+    return {field: wire[field] for field in fields if field in wire}
+
+
+def _evaluation(found: Evaluation, labels: Labels | None) -> dict[str, Any]:
+    return _given(
+        subject=str(found.subject),
+        stage=found.stage,
+        step=found.step,
+        digest=labels.of(found.digest) if labels and found.digest else None,
+        outcomes=found.outcomes,
+        counts=found.counts,
+        problems=found.problems,
+    )
