@@ -84,6 +84,11 @@ record-judgements: $(STAMP) ## Record anew what the tests and the quickstart jud
 	$(RECORD) $(BIN)/tunegate run examples/quickstart
 	cd tests && ../$(BIN)/python -m support.judgements record $(RECORDED)
 	cd tests && ../$(BIN)/python -m support.judgements random
+	echo '[]' > tests/judgements/differences.json
+
+.PHONY: intend-differences
+intend-differences: $(STAMP) ## List all new differences of judgements as intended, with REASON="..."
+	cd tests && ../$(BIN)/python -m support.judgements intend "$${REASON:?set REASON}"
 
 .PHONY: judgement-words
 judgement-words: $(STAMP) ## Store the messages of all judgements, if nothing else in them changed

@@ -1,10 +1,10 @@
 """Random judgements are those of the day on which their results were stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from support.judgements.corpus import BLOCK, Block, intended, random_block, read_random
+from support.judgements.corpus import BLOCK, Block, changed_random, intended, random_block, read_random
 from support.judgements.random_jobs import COUNT
 
 EVERY = 20
@@ -38,12 +38,17 @@ def test_other_random_judgements_change_only_as_intended(number, stored):
 def assert_same(block: Block) -> None:
     found = random_block(block.first)
     assert found.inputs == block.inputs, "the random records changed, not the code that judges them"
-    pairs = enumerate(zip(block.judgements, found.judgements, strict=True), block.first)
-    changed = {str(number): f"{was}, now {now}" for number, (was, now) in pairs if was != now}
-    known = intended()
-    unintended = {number: each for number, each in changed.items() if number not in known}
-    assert not unintended, "run `python -m support.judgements show NUMBER` in tests/ with both versions"
+    changed = changed_random(block, found)
     here = {str(block.first + i) for i in range(BLOCK)}
-    assert here & known.keys() == changed.keys(), "a judgement in differences.json is the same as before"
+    listed = {name: new for name, new in intended().items() if name in here}
+    unintended = {name: pair for name, pair in changed.items() if listed.get(name) != pair[1].split()[-1]}
+    assert not unintended, _shown(unintended)
+    assert listed.keys() == changed.keys(), "a judgement in differences.json is the same as before"
     if not changed:
-        assert found.words == block.words, "messages changed: `make judgement-words` stores them"
+        assert found.words == block.words, "messages changed: make judgement-words stores them"
+
+
+def _shown(changed: Mapping[str, tuple[str, str]]) -> str:
+    lines = [f"{number}: {was}, now {now}" for number, (was, now) in changed.items()]
+    help_text = "See both results: python -m support.judgements show NUMBER, in tests/ of both versions"
+    return "\n  ".join([f"{len(changed)} judgements changed:", *lines, help_text])

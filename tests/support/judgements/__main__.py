@@ -3,6 +3,7 @@
 ``python -m support.judgements record FOLDER`` stores the judgements that were recorded in a folder.
 ``python -m support.judgements random`` stores the results of the random judgements.
 ``python -m support.judgements words`` stores the messages of today, if nothing else differs.
+``python -m support.judgements intend REASON`` adds all new differences to the list of intended ones.
 ``python -m support.judgements show ID|NUMBER`` prints a judgement with its result of today, as JSON.
 """
 
@@ -13,10 +14,15 @@ from typing import Any
 
 from support.judgements.corpus import (
     canonical,
+    changed_random,
+    changed_recorded,
+    intend,
+    intended,
     random_block,
     read_random,
     read_recorded,
     record_id,
+    short_digest,
     write_random,
     write_recorded,
 )
@@ -75,18 +81,20 @@ def _common(found: Any, other: Any) -> Any:
 
 def words() -> str:
     """Store the messages of today. Returns which judgements differ in more than their messages."""
-    stored = list(read_recorded())
-    changed = [each.id for each in stored if judged(each.record)[0] != each.result]
-    blocks = read_random()
-    changed += [
-        f"{block.first} to {block.first + len(block.judgements) - 1}"
-        for block in blocks
-        if random_block(block.first).judgements != block.judgements
-    ]
+    changed = _changed()
     if not changed:
-        write_recorded([each.record for each in stored])
+        write_recorded([each.record for each in read_recorded()])
         write_random()
     return "\n".join(changed)
+
+
+def _changed() -> dict[str, str]:
+    """Return the start of the digest of the new result of each judgement that differs today."""
+    changed = {each.id: short_digest(result) for each, result in changed_recorded()}
+    for block in read_random():
+        found = changed_random(block, random_block(block.first))
+        changed |= {number: now.split()[-1] for number, (_, now) in found.items()}
+    return changed
 
 
 def show(name: str) -> None:
@@ -108,6 +116,9 @@ def main(arguments: list[str]) -> int | str | None:
             return write_random()
         case ["words"]:
             return words() or None
+        case ["intend", reason]:
+            known = intended()
+            return intend(reason, {name: new for name, new in _changed().items() if known.get(name) != new})
         case ["show", name]:
             return show(name)
         case _:

@@ -38,6 +38,10 @@ def digest(value: Any) -> str:
     return sha256(canonical(value).encode()).hexdigest()
 
 
+def short_digest(value: Any) -> str:
+    return digest(value)[:8]
+
+
 def record_id(record: Mapping[str, Any]) -> str:
     """Return the name of a recorded judgement in the list of intended differences."""
     return f"{record['kind']}-{digest(record)[:10]}"
@@ -90,8 +94,8 @@ def random_block(first: int) -> Block:
     """Judge the random records of a block with the code of today."""
     records = [random_record(number) for number in range(first, first + BLOCK)]
     found = [judged(record) for record in records]
-    short = [f"{letters(result)} {digest(result)[:8]}" for result, _ in found]
-    return Block(first, short, digest(records)[:8], digest([words for _, words in found])[:8])
+    short = [f"{letters(result)} {short_digest(result)}" for result, _ in found]
+    return Block(first, short, short_digest(records), short_digest([words for _, words in found]))
 
 
 def read_random() -> list[Block]:
@@ -134,9 +138,38 @@ def _letters(found: Any) -> Iterator[str]:
 
 
 def intended() -> Mapping[str, str]:
-    """Return the reason of each intended difference: by the id of a recorded judgement, or by the number of a
-    random one."""
-    return {name: each["reason"] for each in json.loads(INTENDED.read_text()) for name in each["judgements"]}
+    """Return the start of the digest of the new result of each judgement that is meant to differ, by the
+    id of a recorded judgement or the number of a random one."""
+    return {name: new for each in _listed() for name, new in each["judgements"].items()}
+
+
+def intend(reason: str, judgements: Mapping[str, str]) -> None:
+    """Add differences to the list of intended ones. One that is in the list already gets the new reason."""
+    listed = _listed()
+    for each in listed:
+        for name in judgements:
+            each["judgements"].pop(name, None)
+    listed = [each for each in listed if each["judgements"]]
+    listed.append({"reason": reason, "judgements": dict(judgements)})
+    INTENDED.write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def _listed() -> list[dict[str, Any]]:
+    return json.loads(INTENDED.read_text())
+
+
+def changed_recorded() -> Iterator[tuple[Recorded, Any]]:
+    """Yield each recorded judgement whose result differs today, with the result of today."""
+    for each in read_recorded():
+        result, _ = judged(each.record)
+        if result != each.result:
+            yield each, result
+
+
+def changed_random(block: Block, found: Block) -> dict[str, tuple[str, str]]:
+    """Return the short forms of the judgements that differ between two blocks, by their numbers."""
+    pairs = zip(block.judgements, found.judgements, strict=True)
+    return {str(number): pair for number, pair in enumerate(pairs, block.first) if len({*pair}) > 1}
 
 
 def differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
