@@ -9,13 +9,14 @@
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from support.judgements.corpus import (
-    canonical,
     changed_random,
     changed_recorded,
+    differences,
     intend,
     intended,
     random_block,
@@ -52,11 +53,10 @@ def record(folder: Path) -> str:
     for name in chosen:
         result = judged(by_id[name][0]["record"])[0]
         for seen in by_id[name]:
-            is_now = _at(result, seen["place"])
-            if seen["found"] is not None and canonical(_common(is_now, seen["found"])) != canonical(
-                seen["found"]
-            ):
-                problems.add(f"{name} at {seen['place']}: {seen['found']} was returned, now {is_now}")
+            expected, place = seen["found"], seen["place"]
+            found = _at(result, place) if place or expected is not None else None
+            for difference in islice(differences(expected, _common(found, expected)), 3):
+                problems.add(f"{name} at {place}: {difference}")
     write_recorded([by_id[name][0]["record"] for name in chosen])
     print(f"{len(chosen)} of {len(by_id)} judgements stored")  # noqa: T201
     return "\n".join(sorted(problems))
