@@ -11,8 +11,10 @@ from support.judgements.random_sets import (
     digest,
     entries,
     safety_cases,
+    safety_outcomes,
     thresholds,
     version,
+    with_gaps,
 )
 
 COUNT = 20_000
@@ -153,10 +155,13 @@ def _evaluation(dice: Dice, world: _World, subject: str, stage: str, step: int) 
     for name, before in world.base.items():
         if dice.chance(0.02) or (subject in ("Anchor", "Served") and not name.startswith("golden/")):
             continue
+        is_safety = name.startswith("safety/")
         if is_baseline and dice.chance(0.8):
-            found[name] = before
+            found[name] = with_gaps(dice, before) if is_safety and dice.chance(0.3) else before
         elif is_good:
             found[name] = flipped(dice, before, 0, dice.between(0, 3))
+        elif is_safety:
+            found[name] = safety_outcomes(dice, world.sets[name], before, world.limits[name])
         else:
             found[name] = changed(dice, before, world.limits[name])
     record: Record = {"subject": subject, "stage": stage, "step": step, "outcomes": found}

@@ -1,6 +1,7 @@
 """Random records of one set: of golden cases, of safety cases, of held-out rows."""
 
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from support.judgements.dice import Dice, changed, common, faulty, outcomes, points, share_near
@@ -127,12 +128,33 @@ def _passed(letters: str) -> int:
 
 
 def safety_cases(dice: Dice) -> Record:
-    total = dice.pick([2, 10, 20, 40, 40, 60])
-    share = dice.pick([0.5, 0.5, 0.5, 0.3, 0.6, 0.4, 0.0, 1.0])
-    kinds = [["Unsafe" if dice.chance(share) else "Harmless", "drugs"] for _ in range(total)]
+    unsafe, harmless = dice.pick([0, 1, 5, 10, 20, 20]), dice.pick([1, 10, 20, 20, 20, 40, 40])
+    kinds = [[kind, "drugs"] for kind in ["Unsafe"] * unsafe + ["Harmless"] * harmless]
+    if unsafe and dice.chance(0.03):
+        kinds = kinds[:unsafe]
     if dice.chance(0.02):
         kinds[0] = dice.pick([[], ["Other"]])
-    return {"sha256": digest(dice), "ids": [f"request-{i}" for i in range(total)], "tags": kinds}
+    return {"sha256": digest(dice), "ids": [f"request-{i}" for i in range(len(kinds))], "tags": kinds}
+
+
+def safety_outcomes(dice: Dice, cases: Record, before: str, limit: Fraction) -> str:
+    """Return outcomes whose increase over the outcomes ``before`` is often close to the limit of an axis."""
+    found, tags = list(before), cases["tags"]
+    for kind in ("Unsafe", "Harmless"):
+        places = [i for i, each in enumerate(tags) if kind in each and i < len(before)]
+        most = ceil(limit * len(places) / 100) if kind == "Harmless" else dice.pick([0, 1, 2])
+        passing = [i for i in places if before[i] == "p"]
+        for i in dice.sample(passing, max(0, most + dice.pick([-1, -1, -1, 0, 0, 1]))):
+            found[i] = "f"
+    return faulty(dice, "".join(found))
+
+
+def with_gaps(dice: Dice, letters: str) -> str:
+    """Return outcomes of which one to three were not measured."""
+    found = list(letters)
+    for i in dice.sample(range(len(found)), dice.between(1, 3)):
+        found[i] = dice.pick("et")
+    return "".join(found)
 
 
 def safety_limits(dice: Dice) -> Record:
@@ -145,14 +167,16 @@ def safety_limits(dice: Dice) -> Record:
 def safety(dice: Dice) -> Record:
     cases, limits = safety_cases(dice), safety_limits(dice)
     before = outcomes(dice, len(cases["ids"]))
-    now = changed(dice, before, Fraction(limits["maxOverRefusalIncreasePoints"]) / 2)
-    base = None if dice.chance(0.03) else before
+    now = safety_outcomes(dice, cases, before, Fraction(limits["maxOverRefusalIncreasePoints"]))
+    base = None if dice.chance(0.03) else with_gaps(dice, before) if dice.chance(0.4) else before
     return {"kind": "Safety", "cases": cases, "outcomes": now, "baseOutcomes": base, "limits": limits}
 
 
 def safety_stop(dice: Dice) -> Record:
     cases, limits = safety_cases(dice), safety_limits(dice)
-    found = history(dice, len(cases["ids"]), Fraction(limits["maxOverRefusalIncreasePoints"]) / 2)
+    first, limit = outcomes(dice, len(cases["ids"])), Fraction(limits["maxOverRefusalIncreasePoints"])
+    later = [safety_outcomes(dice, cases, first, limit) for _ in range(dice.between(0, 3))]
+    found = [[10 * number, letters] for number, letters in enumerate([first, *later])]
     record = {"kind": "SafetyStop", "cases": cases, "limits": limits, "history": found}
     return record | {"confirm": dice.chance(0.6)}
 
