@@ -187,6 +187,8 @@ class Node:
 
     def story(self, namespace: str) -> str:
         """Return the state of a namespace's jobs, as kubectl shows it."""
+        if not self.kubectl("get", "crds", "-o", "name"):  # nothing was installed yet
+            return self.kubectl("get", "jobs,pods", "-n", namespace, "-o", "wide")
         listed = self.kubectl("get", "ftj,eg,jobs,pods", "-n", namespace, "-o", "wide")
         jobs = self.kubectl("get", "ftj", "-n", namespace, "-o", "name")
         described = self.kubectl("describe", "ftj", "-n", namespace) if jobs else "its jobs are deleted\n"
