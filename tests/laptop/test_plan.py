@@ -151,11 +151,11 @@ def test_plan_notes_that_the_model_of_a_start_from_job_is_unavailable(tunegate, 
 
 
 def test_plan_of_an_unknown_architecture_has_no_memory_estimate(tunegate, tiny_model, tmp_path):
-    from transformers import BltConfig
+    from transformers import Gemma3nTextConfig
 
-    model = tmp_path / "blt"
+    model = tmp_path / "gemma-3n"
     shutil.copytree(tiny_model, model, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    BltConfig().save_pretrained(model)  # it has separate sizes for encoder, decoder and the layers between
+    Gemma3nTextConfig().save_pretrained(model)  # its layers may have different sizes
     stage = {"name": "sft", "method": "SFT", "adapter": {"type": "LoRA"}, "training": {"maxLength": 128}}
     manifests = tunegate.write(model, stages=[stage])
     found = in_json(tunegate, manifests)

@@ -9,6 +9,7 @@ import transformers
 from transformers import DynamicCache
 
 from support.published_models import GPT_OSS_20B, PUBLISHED_MODELS, Published
+from support.random_models import EXAMPLES
 from support.tensor_memory import measure_generation, model_plan, saved_tensors
 from support.trainer_root import stage_plan
 from tunegate_api.memory.block import Block
@@ -61,7 +62,7 @@ def test_estimate_is_within_ten_percent_of_kept_activations(small, dtype, names)
     if shape.experts is None:
         names = ()
     parameters = planned(small, dtype, *names)
-    tuned = load_start(Start(small, "d" * 64), parameters, CPU)
+    tuned = load_start(Start(small, "d" * 64), parameters, CPU, EXAMPLES)
     tuned = trainable(tuned, model_plan(), parameters).train()
     one = example([5] * 300, [9, 9])
     kept = saved_tensors(tuned, lambda: token_losses(tuned, flatten([one])).losses)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from support.families import FAMILIES
-from support.random_models import save_family
+from support.random_models import EXAMPLES, save_family
 from support.trainer_root import ALL_WEIGHTS, TrainerRoot, dpo_plan, pairs, rows, stage_plan
 from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_trainer.process.interruption import Interrupted, Interruption
@@ -33,7 +33,7 @@ def make_trainer(folder: Path, stage: StagePlan, scratch: Path) -> StageTrainer:
     """Return a trainer of a model with an adapter that is not zero, or of all weights."""
     parameters, tokenizer = stage.parameters, load_tokenizer(folder)
     model = trainable(
-        load_start(Start(folder, "d" * 64), parameters, CPU),
+        load_start(Start(folder, "d" * 64), parameters, CPU, EXAMPLES),
         ModelPlan(uri="package://tiny", digest="d" * 64, parameters=1),
         parameters,
     )

@@ -17,23 +17,27 @@ from tunegate_trainer.process.errors import UserError
 def add_adapter(model: nn.Module, parameters: TrainingParameters) -> Any:
     """Add a new adapter in float32 to ``model``. Return a ``peft.PeftModel``.
 
-    Target modules that are not names of modules are names of tensors, such as those of experts. Raises
-    :class:`UserError` if PEFT supports no adapter for one of them.
+    Target modules are names of modules or of tensors, such as those of experts. Raises :class:`UserError` if
+    the model has none of the names, or if PEFT supports no adapter for one of them.
     """
     names, excluded = parameters.target_modules or [], parameters.excluded_modules or []
-    modules = [name for name in names if find_layers(model, name)]
+    tensors = [name for name in names if not find_layers(model, name) and _has_tensor(model, name)]
     settings: dict[str, Any] = {
         "r": parameters.lora_r,
         "lora_alpha": parameters.lora_alpha,
         "lora_dropout": parameters.lora_dropout,
-        "target_modules": ALL_LINEAR if names == [ALL_LINEAR] else modules,
-        "target_parameters": None if names == [ALL_LINEAR] else sorted({*names} - {*modules}) or None,
+        "target_modules": ALL_LINEAR if names == [ALL_LINEAR] else [n for n in names if n not in tensors],
+        "target_parameters": tensors or None,
         "exclude_modules": excluded_pattern(excluded) if excluded else None,
     }
     try:
         return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
     except ValueError as error:
         raise UserError(f"adapter.targetModules: {error}") from error
+
+
+def _has_tensor(model: nn.Module, name: str) -> bool:
+    return any(f".{key}".endswith(f".{name}") for key, _ in model.named_parameters())
 
 
 def check_adapters(folder: Path, stages: Sequence[StagePlan]) -> None:
