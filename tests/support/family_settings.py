@@ -48,6 +48,15 @@ MAMBA2 = {
     "mamba_n_groups": 1,
     "mamba_chunk_size": 16,
 }
+NEMOTRON_H = {
+    "layers_block_type": ["mamba", "attention", "mlp"],
+    "num_hidden_layers": None,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 16,
+    "ssm_state_size": 8,
+    "n_groups": 1,
+    "chunk_size": 16,
+}
 UNTIED = {"tie_word_embeddings": False}
 GPT2 = {
     "n_embd": 64,

@@ -1,7 +1,7 @@
 """Models and jobs that the data role refuses, see :mod:`support.families`."""
 
 from support.family import Family
-from support.family_settings import GPT2, LOCAL_EXPERTS, MAMBA2, attention, rope
+from support.family_settings import GPT2, LOCAL_EXPERTS, MAMBA2, NEMOTRON_H, attention, rope
 
 _OTHER = "use a model of another architecture"
 _DECODER = "use a causal language model, or a multimodal model that contains one"
@@ -151,15 +151,7 @@ REFUSED_JOBS = (
         "Nemotron-H, all linear layers",
         "NemotronHConfig",
         "hybrid",
-        {
-            "layers_block_type": ["mamba", "attention", "mlp"],
-            "num_hidden_layers": None,
-            "mamba_num_heads": 8,
-            "mamba_head_dim": 16,
-            "ssm_state_size": 8,
-            "n_groups": 1,
-            "chunk_size": 16,
-        },
+        NEMOTRON_H,
         refused="all-linear includes out_proj, which LoRA does not support",
         remedy=_NAMED,
     ),
