@@ -216,7 +216,7 @@ def test_activations_are_recomputed_if_only_small_passes_fit_with_them() -> None
     assert found.checkpointing
 
 
-def test_activations_are_recomputed_if_the_longest_row_does_not_fit_with_them() -> None:
+def test_activations_are_recomputed_if_the_longest_row_needs_it() -> None:
     found = fit_lora_of_7b(40 * GB, longest=8192)
     assert found is not None
     assert found.checkpointing

@@ -58,7 +58,7 @@ def record(folder: Path) -> str:
             for difference in islice(differences(expected, _common(found, expected)), 3):
                 problems.add(f"{name} at {place}: {difference}")
     write_recorded([by_id[name][0]["record"] for name in chosen])
-    print(f"{len(chosen)} of {len(by_id)} judgements stored")  # noqa: T201
+    print(f"{len(chosen)} of {len(by_id)} judgements stored")  # noqa: T201 - a command
     return "\n".join(sorted(problems))
 
 
@@ -104,7 +104,7 @@ def show(name: str) -> None:
         else next(each.record for each in read_recorded() if each.id == name)
     )
     result, messages = judged(found)
-    print(json.dumps({"record": found, "result": result, "words": messages}, indent=1))  # noqa: T201
+    print(json.dumps({"record": found, "result": result, "words": messages}, indent=1))  # noqa: T201 - a command
 
 
 def main(arguments: list[str]) -> int | str | None:

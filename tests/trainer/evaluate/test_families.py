@@ -85,7 +85,7 @@ def test_continuous_batching_gives_the_answers_of_transformers(load, family, mon
 
 
 @each_trained_family
-def test_configuration_tells_which_family_computes_examples_singly(load, family):
+def test_configuration_shows_which_family_computes_examples_singly(load, family):
     model = load(family).model
     assert computes_singly(model) is family.singly
     assert (separate_passes_reason(model.config, on_gpu=False) is not None) is family.singly

@@ -42,7 +42,7 @@ def test_balanced_groups_have_every_item_once_and_stay_within_the_limit(sizes, m
 
 
 @given(SIZES, st.integers(1, 24))
-def test_balanced_groups_are_no_more_than_groups_with_a_fixed_number_of_items(sizes, number):
+def test_balanced_groups_are_no_more_than_groups_of_equal_count(sizes, number):
     most = sum(sorted(sizes, reverse=True)[:number])
     assert len(balanced(sizes, most)) <= math.ceil(len(sizes) / number)
 

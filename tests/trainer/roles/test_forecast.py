@@ -49,9 +49,7 @@ def planned(root: Path, folder: Path, adapter: dict[str, Any] | None = None, **s
         ),
     ],
 )
-def test_plan_from_the_configuration_alone_has_the_memory_of_the_peft_model(
-    model: Published, names, tmp_path
-):
+def test_plan_from_config_json_has_the_memory_of_the_peft_model(model: Published, names, tmp_path):
     folder = model.save(tmp_path / "model")
     found = planned(tmp_path, folder, {"targetModules": [*names]} if names else None)
     assert found.failure is None, found.failure

@@ -266,7 +266,7 @@ def test_exact_kernel_is_used_although_losses_depend_on_rounding(tmp_path, monke
     assert try_packed_attention(model, ROWS)
     if dtype == "bfloat16":
         change = (token_losses(model, _labelled(model, ROWS)).losses - expected).abs().mean().item()
-        assert change > torch.finfo(torch.bfloat16).eps ** 0.5, "losses of this model tell nothing"
+        assert change > torch.finfo(torch.bfloat16).eps ** 0.5, "otherwise the losses would show the kernel"
 
 
 def test_exact_kernel_is_used_for_the_base_model(base_model, monkeypatch):

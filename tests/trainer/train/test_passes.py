@@ -118,9 +118,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_step_has_equal_losses_and_gradients_in_one_several_and_single_example_passes(
-    tiny_model, tmp_path, stage
-):
+def test_losses_and_gradients_do_not_depend_on_the_number_of_passes(tiny_model, tmp_path, stage):
     several = 84 if stage.parameters.method == "SFT" else 190
     one, few, singles = assert_equal_steps(tiny_model, tmp_path, stage, (ONE_PASS, several, 1))
     assert (len(one), len(singles)) == (1, ROWS)
@@ -129,7 +127,7 @@ def test_step_has_equal_losses_and_gradients_in_one_several_and_single_example_p
 
 
 @pytest.mark.parametrize("features", ["longrope", "multimodal, hybrid"])
-def test_step_of_a_model_with_separate_passes_does_not_depend_on_the_budget(tmp_path, features):
+def test_separately_computed_step_does_not_depend_on_the_token_budget(tmp_path, features):
     """The rows are on both sides of the length at which longrope changes, and the hybrid computes each
     example in a pass of its own."""
     folder = save_family(tmp_path / "model", next(one for one in FAMILIES if one.features == features))

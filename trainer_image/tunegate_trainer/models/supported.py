@@ -1,7 +1,7 @@
 """Refuse models that cannot be fine-tuned, from their configuration alone, before a GPU is requested."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -20,29 +20,26 @@ _OTHER_ARCHITECTURE = "use a model of another architecture"
 _CAUSAL = "use a causal language model, or a multimodal model that contains one"
 
 
-class Refusal(NamedTuple):
-    """Why a model is refused, and what to do."""
-
-    reason: str
-    remedy: str
-
-
 def check_supported(folder: Path, config: Any) -> None:
     """Raise :class:`UserError` if the model in ``folder`` cannot be fine-tuned. ``config`` is its
     ``PreTrainedConfig``. The model's weights are not read."""
-    refusal = _of_configuration(folder, config) or _of_layers(skeleton(folder), config.model_type)
-    if refusal:
-        raise UserError(f"model.uri: {refusal.reason}", refusal.remedy)
+    error = _of_configuration(folder, config) or _of_layers(skeleton(folder), config.model_type)
+    if error:
+        raise error
 
 
-def _of_configuration(folder: Path, config: Any) -> Refusal | None:
+def _error(reason: str, remedy: str) -> UserError:
+    return UserError(f"model.uri: {reason}", remedy)
+
+
+def _of_configuration(folder: Path, config: Any) -> UserError | None:
     name = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        return Refusal(f"{name} models have an encoder and a decoder, which is not supported", _CAUSAL)
+        return _error(f"{name} models have an encoder and a decoder, which is not supported", _CAUSAL)
     if auto_class(config) is None:
-        return Refusal(f"a {name} model does not generate text, so it cannot be fine-tuned", _CAUSAL)
+        return _error(f"a {name} model does not generate text, so it cannot be fine-tuned", _CAUSAL)
     if has_own_cache(config):
-        return Refusal(
+        return _error(
             f"{name} models generate text only with a cache of their own, which is not supported",
             _OTHER_ARCHITECTURE,
         )
@@ -51,7 +48,7 @@ def _of_configuration(folder: Path, config: Any) -> Refusal | None:
         if quantized is not None:
             return _of_quantized(folder, quantized)
     if attention_of(config) is None:
-        return Refusal(
+        return _error(
             f"training packs several examples in one row, but the attention of {name} models cannot "
             "separate them",
             _OTHER_ARCHITECTURE,
@@ -59,9 +56,9 @@ def _of_configuration(folder: Path, config: Any) -> Refusal | None:
     return None
 
 
-def _of_quantized(folder: Path, quantized: Any) -> Refusal:
+def _of_quantized(folder: Path, quantized: Any) -> UserError:
     method = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
-    return Refusal(
+    return _error(
         f"the model's weights are quantized{f' ({method})' if method else ''}, which is not supported",
         _hint_for_16_bits(folder),
     )
@@ -83,16 +80,16 @@ def _hint_for_16_bits(folder: Path) -> str:
     )
 
 
-def _of_layers(model: PreTrainedModel, name: str) -> Refusal | None:
+def _of_layers(model: PreTrainedModel, name: str) -> UserError | None:
     known = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
     if not any(type(model.config) in mapping for mapping in known):
-        return Refusal(
+        return _error(
             f"the language model of {name} models has a configuration class of its own, which is not "
             "supported",
             _OTHER_ARCHITECTURE,
         )
     if any(getattr(module, "is_causal", True) is False for module in language_model(model).modules()):
-        return Refusal(
+        return _error(
             f"the attention of {name} models is not causal: tokens may depend on later tokens or on images",
             _CAUSAL,
         )

@@ -1,6 +1,6 @@
 """Measure how exact an attention kernel is: its error, and that of ``sdpa``, in a layer of a model.
 
-In bfloat16, the losses of a whole model cannot tell an exact kernel from a wrong one, because each layer
+In bfloat16, losses of a whole model do not show whether a kernel is exact, because each layer
 amplifies the rounding of earlier layers. On usual texts, a kernel that rounds only its output changes losses
 of SmolLM2 by 0.05 on average, and a kernel with a scale that is 1 % too large by 0.06. In the first attention
 layer, the first has the error of ``sdpa``, and the second almost three times as much.
