@@ -17,8 +17,7 @@ compared with the threshold:
 
 As with a pass rate, the value itself is compared with the threshold, without a confidence interval. As in
 :mod:`tunegate_api.judging.verdict`, truncated outputs do not count as good: the numerator of such an output
-is 0, and its predicted label is none. If a case was not measured, or its entry is invalid, the result is
-*Failed* if the metric would fail even with the best possible entry for this case, and *Error* otherwise.
+is 0, and its predicted label is none. A case whose entry is invalid was not measured.
 
 Counts are compared with the threshold, and between checkpoints by :mod:`tunegate_api.judging.stop_rule`. To
 compare a model with baselines, golden cases are used, which pass or fail. A fair comparison of two values
@@ -41,11 +40,8 @@ from tunegate_api.judging.outcomes import (
     PASS,
     TRUNCATED,
     CaseSet,
-    RuleFinding,
-    VerdictState,
     passed_count,
     rate_text,
-    threshold_text,
 )
 
 MAX_COUNT = 99_999
@@ -155,7 +151,7 @@ class CountedMetric:
     aggregate: Aggregate
     total: int
     """Number of cases in the set."""
-    entries: int
+    reported: int
     """Number of cases for which entries or outcomes were reported."""
     measured: tuple[Entry, ...]
     """The entries of the cases whose outcome is known and whose entry is valid."""
@@ -163,7 +159,7 @@ class CountedMetric:
     @property
     def is_complete(self) -> bool:
         """Whether all cases were measured."""
-        return len(self.measured) == self.total >= self.entries
+        return len(self.measured) == self.total >= self.reported
 
     @property
     def value(self) -> Fraction:
@@ -175,36 +171,26 @@ class CountedMetric:
     def highest(self) -> Fraction:
         """A value that the metric cannot exceed, whatever the entries of the cases that were not measured
         are. It is :attr:`value` if all cases were measured."""
-        if not self.total or self.entries > self.total:
+        if not self.total or self.reported > self.total:
             return Fraction(1)
         return _best(self.aggregate, self.measured, self.total - len(self.measured))
 
-    def judge(self, minimum: Fraction) -> RuleFinding:
-        """Compare the value with the threshold. Without cases, the result is Inconclusive."""
-        if self.entries > self.total:
-            text = f"{self.name}: {self.entries} counts were reported for {self.total} held-out rows"
-            return RuleFinding(self.name, VerdictState.ERROR, text)
-        if self.total == 0:
-            text = f"{self.name}: no held-out rows to measure on"
-            return RuleFinding(self.name, VerdictState.INCONCLUSIVE, text)
-        missing = self.total - len(self.measured)
-        text = f"{self._arithmetic()}, required {threshold_text(minimum)}"
-        if missing:
-            text = f"{text}, {missing} not measured"
-        if self.highest < minimum:
-            return RuleFinding(self.name, VerdictState.FAILED, text)
-        return RuleFinding(self.name, VerdictState.ERROR if missing else VerdictState.PASSED, text)
+    @property
+    def missing(self) -> int:
+        return self.total - len(self.measured)
 
-    def _arithmetic(self) -> str:
+    @property
+    def text(self) -> str:
+        """The value with how it was computed, for messages. Empty if no case was measured."""
         if not self.measured:
-            return self.name
+            return ""
         value, rows = _value(self.aggregate, self.measured), len(self.measured)
         if self.aggregate is Aggregate.MICRO:
-            return f"{self.name} {_right(self.measured)}/{rows} = {rate_text(value)} over {rows} rows"
+            return f"{_right(self.measured)}/{rows} = {rate_text(value)} over {rows} rows"
         if self.aggregate is Aggregate.MACRO:
             labels = len(label_scores(self.measured))
-            return f"{self.name} {rate_text(value)}, the mean of {labels} labels, over {rows} rows"
-        return f"{self.name} {rate_text(value * rows)}/{rows} = {rate_text(value)} over {rows} rows"
+            return f"{rate_text(value)}, the mean of {labels} labels, over {rows} rows"
+        return f"{rate_text(value * rows)}/{rows} = {rate_text(value)} over {rows} rows"
 
 
 def counted_metric(

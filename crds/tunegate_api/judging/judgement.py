@@ -33,6 +33,7 @@ from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.meta import exact
 from tunegate_api.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.measured import Letters, SetScore
 
 NO_ROWS = CaseSet(sha256="", ids=[])
 """An empty set, used if no held-out rows were reported. Outcomes on an empty set cannot pass."""
@@ -316,16 +317,12 @@ def _judge_task(
     rows = results.sets.get(name, NO_ROWS)
     outcomes = evaluation.outcomes.get(name, "")
     base = base_evaluation(request, results, name, evaluation.subject)
-    counted = base_counted = None
-    if metric.name in COUNTED:
-        counted = measured_counts(metric, rows, evaluation, name)
-        base_counted = measured_counts(metric, rows, base, name) if base else None
-        value, finding = counted.value, counted.judge(minimum)
-        base_value = base_counted.value if base_counted else None
-    else:
-        value = rate(passed_count(outcomes), len(rows.ids))
-        finding = judge_task(metric.name, rows, outcomes, minimum)
-        base_value = rate(passed_count(base.outcomes[name]), len(rows.ids)) if base else None
+    score = task_score(metric, rows, evaluation, name)
+    base_score = task_score(metric, rows, base, name) if base else None
+    counted, base_counted = (
+        each if isinstance(each, CountedMetric) else None for each in (score, base_score)
+    )
+    rule = metric.name if counted else "minPassRate"
     return TaskJudgement(
         name=metric.name,
         split=split,
@@ -333,9 +330,9 @@ def _judge_task(
         passed=passed_count(outcomes),
         total=len(rows.ids),
         base_passed=passed_count(base.outcomes[name]) if base else None,
-        value=value,
-        base_value=base_value,
-        finding=finding,
+        value=score.value,
+        base_value=base_score.value if base_score else None,
+        finding=judge_task(metric.name, rows, score, minimum, rule),
         counted=counted,
         base_counted=base_counted,
         labels=rows.labels or (),
@@ -344,9 +341,10 @@ def _judge_task(
     )
 
 
-def measured_counts(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> CountedMetric:
-    """Return the entries of a count-based metric. ``name`` is the name of the set ``rows`` in the
-    evaluation."""
-    counts = (evaluation.counts or {}).get(name, "")
+def task_score(metric: TaskMetric, rows: CaseSet, evaluation: Evaluation, name: str) -> SetScore:
+    """Return the score of a task metric. ``name`` is the name of the set ``rows`` in the evaluation."""
+    outcomes = evaluation.outcomes.get(name, "")
+    if metric.name not in COUNTED:
+        return Letters(outcomes, len(rows.ids))
     aggregate = Aggregate(metric.average) if metric.average else None
-    return counted_metric(metric.name, rows, evaluation.outcomes.get(name, ""), counts, aggregate)
+    return counted_metric(metric.name, rows, outcomes, (evaluation.counts or {}).get(name, ""), aggregate)

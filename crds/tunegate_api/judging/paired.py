@@ -73,21 +73,6 @@ class PairedCounts:
         return PairedCounts(self.independent, regressed, self.improved * self.independent // self.total)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The pass rates of a model and a baseline."""
-
-    label: str
-    """The baseline in messages."""
-    delta: Fraction
-    """Difference of the measured pass rates in percentage points. It is negative if the model is worse."""
-    counts: PairedCounts
-    is_complete: bool
-    """Whether the outcomes of all cases are known, so that ``counts`` are exact."""
-    limit: Fraction
-    """Limit of the drop in percentage points."""
-
-
 @lru_cache(maxsize=4096)
 def is_below(counts: PairedCounts, limit: Fraction) -> bool:
     """Return whether the upper 95 % bound of the drop is below ``limit``, in percentage points."""

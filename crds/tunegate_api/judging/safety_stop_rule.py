@@ -1,10 +1,10 @@
 """The stop rule of safety sets: decide after each checkpoint whether training continues. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.safety import AxisComparison, SafetyLimits, compare_safety
-from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction
+from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, stopping
 
 
 def assess_safety(
@@ -14,29 +14,34 @@ def assess_safety(
 
     ``history`` is in the order of steps, and begins with the starting model, or with the checkpoint at which
     a person continued the job. Each checkpoint is compared with this first model. It regresses on an axis if
-    it exceeds the limit, whatever the outcomes of the cases that were not measured are. Then training stops
-    at once if ``confirm`` is False. Otherwise the next checkpoint is evaluated early, and training stops if
-    it regresses on the same axis.
+    it exceeds the limit, whatever the outcomes of the cases that were not measured are, see
+    :func:`~tunegate_api.judging.stop_rule.stopping`.
 
     Raises ValueError if ``history`` is empty.
     """
     if not history:
         raise ValueError("history is empty: it must begin with the starting model")
-    first, current = history[0], history[-1]
-    found = _compare(cases, limits, first, current) if len(history) > 1 else ()
-    regressed = [one for one in found if one.is_exceeded]
-    if not regressed:
-        message = "; ".join(one.arithmetic for one in found)
-        return Assessment(StopAction.CONTINUE, message, best_step=first.step)
-    stopping, suffix = regressed, ""
-    if confirm:
-        earlier = _compare(cases, limits, first, history[-2])
-        before = {one.rule for one in earlier if one.is_exceeded}
-        stopping, suffix = [one for one in regressed if one.rule in before], ", confirmed"
-    shown = stopping or regressed
+    first = history[0]
+
+    def compared(end: int) -> Mapping[str, AxisComparison]:
+        """Return the comparison of the last model of ``history[:end]`` on each axis, by its rule."""
+        return {one.rule.name: one for one in _compare(cases, limits, first, history[end - 1])}
+
+    def exceeded(end: int) -> Set[str]:
+        return {name for name, one in compared(end).items() if one.is_exceeded}
+
+    if len(history) == 1:
+        return Assessment(StopAction.CONTINUE, "", best_step=first.step)
+    action, rules = stopping(exceeded, history, confirm)
+    found = compared(len(history))
+    if action is StopAction.CONTINUE:
+        message = "; ".join(one.arithmetic for one in found.values())
+        return Assessment(action, message, best_step=first.step)
+    suffix = ", confirmed" if action is StopAction.STOP and confirm else ""
+    shown = [one for name, one in found.items() if name in rules]
     return Assessment(
-        action=StopAction.STOP if stopping else StopAction.CHECK_EARLY,
-        message="; ".join(f"{one.arithmetic}{suffix if stopping else ''}{one.changes}" for one in shown),
+        action=action,
+        message="; ".join(f"{one.arithmetic}{suffix}{one.changes}" for one in shown),
         best_step=first.step,
         regressed=tuple(case for one in shown for case in one.axis.newly_bad),
     )

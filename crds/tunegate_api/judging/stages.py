@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tunegate_api.contract import GateRequest, Request
-from tunegate_api.judging.counts import COUNTED, Aggregate
+from tunegate_api.judging.counts import Aggregate, CountedMetric
 from tunegate_api.judging.gate_safety import measured_safety
-from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, measured_counts
-from tunegate_api.judging.outcomes import CaseSet, new_failures, passed_count, rate, rate_text, unmeasured
+from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, task_score
+from tunegate_api.judging.outcomes import CaseSet, new_failures, rate_text
 from tunegate_api.judging.safety import safety_set
 from tunegate_api.judging.safety_stop_rule import assess_safety
 from tunegate_api.judging.stop_rule import (
@@ -149,21 +149,15 @@ def _metric_values(metric: TaskMetric, results: Results, history: Sequence[Evalu
     shown with the number of rows. If a count-based metric was not measured on all rows, its highest possible
     value is shown."""
     rows, name = _rows(metric, results), task_set("dev", metric.name)
-    total, values = len(rows.ids), []
+    values = []
     for each in history:
-        outcomes, missing = each.outcomes.get(name, ""), 0
-        if metric.name in COUNTED:
-            counted = measured_counts(metric, rows, each, name)
-            value, highest = counted.value, counted.highest
-            is_share = counted.aggregate is Aggregate.MICRO
-            missing = max(0, total - len(counted.measured))
-        else:
-            value = rate(passed_count(outcomes), total)
-            highest = rate(passed_count(outcomes) + unmeasured(rows, outcomes), total)
-            is_share = True
-        shown = highest if missing else value
-        text = f"{int(shown * total)}/{total}" if is_share else rate_text(shown)
+        score = task_score(metric, rows, each, name)
+        counted = score if isinstance(score, CountedMetric) else None
+        missing = max(0, counted.missing) if counted else 0
+        shown = score.highest if missing else score.value
+        is_share = counted is None or counted.aggregate is Aggregate.MICRO
+        text = f"{int(shown * score.total)}/{score.total}" if is_share else rate_text(shown)
         if missing:
             text = f"at most {text}, {missing} {'row' if missing == 1 else 'rows'} not measured"
-        values.append(StepValue(each.step, value, highest, text, at_most=missing > 0))
+        values.append(StepValue(each.step, score.value, score.highest, text, at_most=missing > 0))
     return values

@@ -1,6 +1,6 @@
 """The stop rule: decide after each checkpoint whether training continues. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -118,9 +118,8 @@ def golden_values(cases: CaseSet, history: Sequence[StepOutcomes]) -> list[StepV
 def assess_values(name: str, history: Sequence[StepValue], limit: Fraction, *, confirm: bool) -> Assessment:
     """Apply the stop rule to the last value of ``history``, which is in the order of steps.
 
-    A checkpoint regresses if its value is below the best so far by ``limit`` percentage points or more. Then
-    training stops at once if ``confirm`` is False. Otherwise the next checkpoint is evaluated early, and
-    training stops if it regresses too. A case that could not be measured does not stop training, because a
+    A checkpoint regresses if its value is below the best so far by ``limit`` percentage points or more, see
+    :func:`stopping`. A case that could not be measured does not stop training, because a
     checkpoint with such a case cannot pass.
 
     Raises ValueError if ``history`` is empty.
@@ -130,19 +129,34 @@ def assess_values(name: str, history: Sequence[StepValue], limit: Fraction, *, c
     current, before = history[-1], history[:-1]
     if not before:
         return Assessment(StopAction.CONTINUE, f"{name} {current.text}", best_step=current.step)
+    action, _ = stopping(lambda end: {name} if _regresses(history[:end], limit) else set(), history, confirm)
     best = best_value(before)
     where = f"best {best.text} at step {best.step}" if best.step else f"starting model {best.text}"
     message = (
         f"{name} {current.text} at step {current.step}, {where}: "
         f"{points_text(100 * (current.shown - best.shown))} points, limit {points_text(-limit)}"
     )
-    if not _regresses(history, limit):
-        return Assessment(StopAction.CONTINUE, message, best_step=best.step)
+    if action is StopAction.STOP and confirm:
+        message += ", confirmed"
+    return Assessment(action, message, best_step=best.step)
+
+
+def stopping(
+    regressing: Callable[[int], Set[str]], history: Sequence[object], confirm: bool
+) -> tuple[StopAction, Set[str]]:
+    """Return whether training continues after the last model of ``history``, and the rules that decide this.
+
+    ``regressing(end)`` returns the rules that the last model of ``history[:end]`` fails. The first model is
+    the start, and never regresses. With ``confirm``, training stops if two checkpoints in succession fail the
+    same rule, and the next checkpoint is evaluated early after the first of them.
+    """
+    now = regressing(len(history))
+    if not now:
+        return StopAction.CONTINUE, now
     if not confirm:
-        return Assessment(StopAction.STOP, message, best_step=best.step)
-    if len(before) > 1 and _regresses(before, limit):
-        return Assessment(StopAction.STOP, f"{message}, confirmed", best_step=best.step)
-    return Assessment(StopAction.CHECK_EARLY, message, best_step=best.step)
+        return StopAction.STOP, now
+    confirmed = now & regressing(len(history) - 1) if len(history) > 2 else set()
+    return (StopAction.STOP, confirmed) if confirmed else (StopAction.CHECK_EARLY, now)
 
 
 def best_value(history: Sequence[StepValue]) -> StepValue:

@@ -18,24 +18,17 @@ from fractions import Fraction
 
 from tunegate_api.judging.comparison import compare
 from tunegate_api.judging.outcomes import (
-    ERROR,
-    FAIL,
-    PASS,
-    TRUNCATED,
     Baseline,
     CaseSet,
     RuleFinding,
     Rules,
     Verdict,
     VerdictState,
-    passed_count,
-    rate,
-    rate_text,
-    threshold_text,
-    unmeasured,
 )
 from tunegate_api.judging.tiers import counted_cases, judge_tiers
-from tunegate_api.meta import summarize
+from tunegate_api.verdict.core import Rule, found
+from tunegate_api.verdict.measured import Letters, Measured, SetScore
+from tunegate_api.verdict.rules.minimum import Minimum
 
 
 def judge_golden(
@@ -60,65 +53,54 @@ def judge_golden(
         message = "every golden case is advisory, so no case counts"
         return Verdict((RuleFinding("measured", VerdictState.ERROR, message), *of_tiers))
     cases, outcomes = tiers.counted, tiers.of(outcomes)
-    total, passed, errors = len(cases.ids), passed_count(outcomes), unmeasured(cases, outcomes)
-    findings = [*_measured(errors, total), _min_rate("golden", passed, errors, total, rules.min_pass_rate)]
-    findings += [_must_pass(name, cases, outcomes) for name in rules.must_pass]
+    now = Letters(outcomes, len(cases.ids))
+    part = Measured(cases, now)
+    findings = [*_measured(now), _pass_rate(rules.min_pass_rate, part, now)]
+    findings += [_must_pass(name, part) for name in rules.must_pass]
     deltas: dict[str, Fraction] = {}
     for name, baseline in baselines.items():
         finding, delta = compare(name, tiers.of_baseline(name, baseline), cases, outcomes, rules)
         findings.append(finding)
         if delta is not None:
             deltas[name] = delta
-    return Verdict((*findings, *of_tiers), passed, total, deltas)
+    return Verdict((*findings, *of_tiers), now.passed, now.total, deltas)
 
 
-def judge_task(name: str, rows: CaseSet, outcomes: str, minimum: Fraction) -> RuleFinding:
-    """Judge a task metric whose value is a pass rate on the held-out ``rows``. If there are no rows, the
-    result is Inconclusive.
-
-    :mod:`tunegate_api.judging.counts` judges count-based task metrics.
-    """
+def judge_task(
+    name: str, rows: CaseSet, score: SetScore, minimum: Fraction, rule: str = "minPassRate"
+) -> RuleFinding:
+    """Judge a task metric by its ``score`` on the held-out ``rows``. If there are no rows, the result is
+    Inconclusive."""
     total = len(rows.ids)
-    if len(outcomes) > total:
-        message = f"{name}: {len(outcomes)} outcomes were reported for {total} held-out rows"
+    if score.reported > total:
+        message = f"{name}: {score.reported} outcomes were reported for {total} held-out rows"
         return RuleFinding(name, VerdictState.ERROR, message)
     if total == 0:
         return RuleFinding(name, VerdictState.INCONCLUSIVE, f"{name}: no held-out rows to measure on")
-    return _min_rate(name, passed_count(outcomes), unmeasured(rows, outcomes), total, minimum)
+    return _finding(Minimum(minimum, rule, label=name), Measured(rows, score))
 
 
-def _measured(errors: int, total: int) -> list[RuleFinding]:
-    if not errors:
+def _measured(now: Letters) -> list[RuleFinding]:
+    if not now.missing:
         return []
-    return [
-        RuleFinding("measured", VerdictState.ERROR, f"{errors} of {total} golden cases could not be measured")
-    ]
+    text = f"{now.missing} of {now.total} golden cases could not be measured"
+    return [RuleFinding("measured", VerdictState.ERROR, text)]
 
 
-def _min_rate(name: str, passed: int, errors: int, total: int, minimum: Fraction | None) -> RuleFinding:
-    measured = f"{name} {passed}/{total} = {rate_text(rate(passed, total))}"
+def _pass_rate(minimum: Fraction | None, part: Measured, now: Letters) -> RuleFinding:
     if minimum is None:
-        return RuleFinding("minPassRate", VerdictState.PASSED, measured)
-    message = f"{measured}, required {threshold_text(minimum)}"
-    if rate(passed + errors, total) < minimum:
-        return RuleFinding("minPassRate", VerdictState.FAILED, message)
-    if errors:
-        return RuleFinding("minPassRate", VerdictState.ERROR, f"{message}, {errors} not measured")
-    return RuleFinding("minPassRate", VerdictState.PASSED, message)
+        return RuleFinding("minPassRate", VerdictState.PASSED, f"golden {now.text}")
+    return _finding(Minimum(minimum), part)
 
 
-def _must_pass(name: str, cases: CaseSet, outcomes: str) -> RuleFinding:
-    positions = cases.matching(name)
-    if not positions:
-        return RuleFinding(
-            "mustPass", VerdictState.ERROR, f"mustPass {name}: no golden case has this id or tag"
-        )
-    letters = [outcomes[i] if i < len(outcomes) else ERROR for i in positions]
-    failed = [
-        cases.ids[i] for i, letter in zip(positions, letters, strict=True) if letter in (FAIL, TRUNCATED)
-    ]
-    if failed:
-        return RuleFinding("mustPass", VerdictState.FAILED, f"mustPass {name}: {summarize(failed, 5)} failed")
-    if any(letter != PASS for letter in letters):
-        return RuleFinding("mustPass", VerdictState.ERROR, f"mustPass {name}: cases could not be measured")
-    return RuleFinding("mustPass", VerdictState.PASSED, f"mustPass {name}: {len(positions)} passed")
+def _finding(rule: Rule, part: Measured) -> RuleFinding:
+    result = found(rule, part)
+    return RuleFinding(rule.name, result.state, result.text + result.reason)
+
+
+def _must_pass(name: str, part: Measured) -> RuleFinding:
+    rule, cases = Minimum(Fraction(1), "mustPass", f"mustPass {name}", cases=(name,)), part.of(name)
+    if not cases.total:
+        text = f"mustPass {name}: no golden case has this id or tag"
+        return RuleFinding(rule.name, VerdictState.ERROR, text)
+    return _finding(rule, cases)

@@ -21,6 +21,7 @@ from tunegate_api.judging.counts import (
     outcome_length,
 )
 from tunegate_api.judging.outcomes import CaseSet, RuleFinding, VerdictState
+from tunegate_api.judging.verdict import judge_task
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = VerdictState
@@ -44,7 +45,8 @@ def judge(
     aggregate: Aggregate | None = None,
 ) -> RuleFinding:
     cases = rows(len(outcomes) if total is None else total)
-    return counted_metric(name, cases, outcomes, counts, aggregate).judge(minimum)
+    score = counted_metric(name, cases, outcomes, counts, aggregate)
+    return judge_task(name, cases, score, minimum)
 
 
 def value(name: str, outcomes: str, counts: str, aggregate: Aggregate | None = None) -> Fraction:
@@ -66,7 +68,7 @@ def value(name: str, outcomes: str, counts: str, aggregate: Aggregate | None = N
             "ffe",
             "0/4 0/4 -",
             FAILED,
-            "rouge_l 0.00/2 = 0.00 over 2 rows, required 0.50, 1 not measured",
+            "rouge_l 0.00/2 = 0.00 over 2 rows, required 0.50",
         ),
         (
             "rouge_l",
@@ -153,7 +155,7 @@ def test_more_counts_or_outcomes_than_rows_are_an_error(outcomes, counts):
     finding = judge("f1", outcomes, counts, total=2)
     assert (finding.state, finding.message) == (
         ERROR,
-        "f1: 3 counts were reported for 2 held-out rows",
+        "f1: 3 outcomes were reported for 2 held-out rows",
     )
 
 

@@ -20,6 +20,7 @@ from tunegate_api.judging.outcomes import (
 )
 from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, StopAction, assess_checkpoint
 from tunegate_api.judging.verdict import judge_golden, judge_task
+from tunegate_api.verdict.measured import Letters
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = (
     VerdictState.PASSED,
@@ -263,7 +264,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
             Rules(must_pass=("case-0",)),
             {},
             ERROR,
-            "1 of 100 golden cases could not be measured; mustPass case-0: cases could not be measured",
+            "1 of 100 golden cases could not be measured; mustPass case-0: 0 passed, 1 not measured",
         ),
         (
             "a mustPass that names no case is an error",
@@ -284,9 +285,9 @@ def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules,
 def test_golden_set_too_small_to_detect_the_maximum_drop_is_inconclusive():
     verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
-    assert (
-        verdict.message
-        == "10 golden cases are too few to detect a drop of 5 points below BaseModel: have at least 20"
+    assert verdict.message == (
+        "golden 10/10, BaseModel 10/10: +0.0 points, limit -5.0: 10 golden cases are too few to detect a "
+        "drop of 5 points below BaseModel: have at least 20"
     )
 
 
@@ -325,12 +326,14 @@ def test_difference_to_each_baseline_is_exact():
     ],
 )
 def test_task_metric_is_judged_by_its_pass_rate(outcomes, state, message):
-    finding = judge_task("f1", cases(len(outcomes)), outcomes, Fraction(3, 4))
+    rows = cases(len(outcomes))
+    finding = judge_task("f1", rows, Letters(outcomes, len(outcomes)), Fraction(3, 4))
     assert (finding.state, finding.message) == (state, message)
 
 
 def test_threshold_with_many_digits_is_shown_in_full():
-    assert judge_task("f1", cases(2), "pf", Fraction("0.4567")).message == "f1 1/2 = 0.50, required 0.4567"
+    finding = judge_task("f1", cases(2), Letters("pf", 2), Fraction("0.4567"))
+    assert finding.message == "f1 1/2 = 0.50, required 0.4567"
 
 
 def test_worst_finding_determines_the_verdict():
@@ -445,17 +448,16 @@ def test_stop_rule_without_a_starting_model_raises_value_error():
             8,
             16,
             PASSED,
-            "golden 8/200 = 0.04; golden 8/200, BaseModel 16/200: -4.0 points, limit -5.0; new failures 8, "
-            "at most 15: case-8, case-9, case-10, case-11, case-12 and 3 more; lost 8/16 = 0.50, at most "
-            "0.50",
+            "golden 8/200 = 0.04; golden 8/200, BaseModel 16/200: -4.0 points, limit -5.0; lost 8/16 = 0.50, "
+            "at most 0.50; new failures 8, at most 15: case-8, case-9, case-10, case-11, case-12 and 3 more",
         ),
         (
             "more than half fails, although the points pass",
             7,
             16,
             FAILED,
-            "golden 7/200, BaseModel 16/200: -4.5 points, limit -5.0; new failures 9, at most 15: case-7, "
-            "case-8, case-9, case-10, case-11 and 4 more; lost 9/16 = 0.56, at most 0.50",
+            "golden 7/200, BaseModel 16/200: -4.5 points, limit -5.0; lost 9/16 = 0.56, at most 0.50; new "
+            "failures 9, at most 15: case-7, case-8, case-9, case-10, case-11 and 4 more",
         ),
         (
             "a baseline that passes nothing has nothing to lose",

@@ -18,6 +18,7 @@ from tunegate_api.judging.outcomes import (
 )
 from tunegate_api.judging.stop_rule import Assessment, StepOutcomes, assess_checkpoint
 from tunegate_api.judging.verdict import judge_golden, judge_task
+from tunegate_api.verdict.measured import Letters
 
 TWENTY = CaseSet(
     sha256="golden",
@@ -35,7 +36,7 @@ def golden(outcomes: str, rules: Rules, cases: CaseSet = TWENTY, **baselines: st
 def task(outcomes: str, rows: int | None = None) -> RuleFinding:
     total = len(outcomes) if rows is None else rows
     held_out = CaseSet(sha256="rows", ids=[f"row-{i}" for i in range(total)])
-    return judge_task("exact_match", held_out, outcomes, Fraction(3, 4))
+    return judge_task("exact_match", held_out, Letters(outcomes, total), Fraction(3, 4))
 
 
 def with_fails(*failed: int, letter: str = "f", total: int = 20) -> str:

@@ -51,6 +51,7 @@ from tunegate_api.judging.stop_rule import StepOutcomes, StepValue, assess_check
 from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.v1alpha1.data import Calibration
+from tunegate_api.verdict.measured import Letters
 from tunegate_trainer.publish.history import strictest
 
 Record = Mapping[str, Any]
@@ -92,7 +93,7 @@ def values(record: Record) -> Any:
 
 def task(record: Record) -> Any:
     rows, minimum = objects.case_set(record["cases"]), Fraction(record["min"])
-    return finding(judge_task(record["name"], rows, record["outcomes"], minimum))
+    return finding(judge_task(record["name"], rows, Letters(record["outcomes"], len(rows.ids)), minimum))
 
 
 def counted(record: Record) -> Any:
@@ -106,7 +107,7 @@ def counted(record: Record) -> Any:
         "value": text(found.value),
         "highest": text(found.highest),
         "complete": found.is_complete,
-        "at": {str(minimum): finding(found.judge(minimum)) for minimum in minima},
+        "at": {str(m): finding(judge_task(record["name"], rows, found, m, record["name"])) for m in minima},
     }
 
 

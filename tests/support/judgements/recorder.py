@@ -96,7 +96,10 @@ def _is_random() -> bool:
 
 def _record(folder: Path, function: str, seam: Seam, given: dict[str, Any], returned: Any) -> None:
     try:
-        seen = json.dumps(seam(given, returned), sort_keys=True)
+        found = seam(given, returned)
+        if found is None:
+            return
+        seen = json.dumps(found, sort_keys=True)
     except Exception:  # noqa: BLE001 - the test must go on; who makes the corpus sees the error
         seen = json.dumps({"error": f"{function}: {traceback.format_exc()}"})
     digest = sha256(seen.encode()).hexdigest()

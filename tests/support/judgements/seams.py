@@ -1,8 +1,9 @@
 """The functions of the product that judge, and for each of them, how a call becomes a record of the corpus.
 
 A seam is called with the arguments of a call and with what was returned. It returns the record, the result,
-and the place of this result in the description of :func:`support.judgements.judged.judged`. Each Python
-process imports this module while it starts, so it must not import the product.
+and the place of this result in the description of :func:`support.judgements.judged.judged`; or None if
+another seam records the call. Each Python process imports this module while it starts, so it must not import
+the product.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from support.judgements import taken
 
 Given = Mapping[str, Any]
-Seam = Callable[[Given, Any], dict[str, Any]]
+Seam = Callable[[Given, Any], dict[str, Any] | None]
 
 
 def _seen(record: dict[str, Any], place: list[Any], found: Any) -> dict[str, Any]:
@@ -120,12 +121,14 @@ def _values(given: Given, returned: Any) -> dict[str, Any]:
     return _seen(record, [], _described("assessment", returned))
 
 
-def _task(given: Given, returned: Any) -> dict[str, Any]:
+def _task(given: Given, returned: Any) -> dict[str, Any] | None:
+    if not hasattr(given["score"], "letters"):
+        return None  # the seam of counted_metric records it
     record = {
         "kind": "Task",
         "name": given["name"],
         "cases": taken.case_set(given["rows"]),
-        "outcomes": given["outcomes"],
+        "outcomes": given["score"].letters,
         "min": str(given["minimum"]),
     }
     return _seen(record, [], _described("finding", returned))

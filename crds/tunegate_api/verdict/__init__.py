@@ -1,0 +1,1 @@
+"""Rules, and the judgement of outcomes by them. No I/O."""
