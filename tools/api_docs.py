@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunegate_api.judging import golden, verdict
+from tunegate_api.cases import golden
 from tunegate_api.meta import DECIMAL_PATTERN, DNS_NAME_PATTERN, NAME_PATTERN, SHA256_PATTERN, StatusModel
 from tunegate_api.v1alpha1 import (
     environment,
@@ -36,9 +36,10 @@ from tunegate_api.v1alpha1.evalgate import CASE_ID_PATTERN, CASES_OR_SHARE_PATTE
 from tunegate_api.v1alpha1.fields import URI_PATTERN
 from tunegate_api.v1alpha1.pods import QUANTITY_PATTERN
 from tunegate_api.validation import unsupported
+from tunegate_api.verdict import outcomes
 
 PAGES = Path(__file__).parents[1] / "docs" / "api"
-MODULES = (evalgate, evalgate_status, finetunejob, finetunejob_status, reasons, golden, verdict)
+MODULES = (evalgate, evalgate_status, finetunejob, finetunejob_status, reasons, golden, outcomes)
 BLOCK = re.compile(r"(<!-- generated: (?P<what>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 FORMS = {

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Condition
 from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
@@ -20,6 +19,7 @@ from tunegate_api.v1alpha1.evaluation_status import (
 )
 from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry, Progress, Stop
 from tunegate_api.v1alpha1.reasons import LifecycleStage, LifecycleState, Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
 
 START = datetime(2026, 11, 1, 18, tzinfo=UTC)
 HOURS = 24

@@ -30,7 +30,7 @@ MUTATED = [
         f"src/tunegate_api/judging/{name}.py"
         for name in ("verdict", "comparison", "points", "non_inferior", "paired", "tiers")
     ),
-    "src/tunegate_api/judging/stop_rule.py",
+    "src/tunegate_api/verdict/stop_rule.py",
     "src/tunegate_api/judging/judgement.py",
     "src/tunegate_api/judging/approval.py",
     *(f"src/tunegate_operator/{folder}/{name}.py" for folder, names in POLICIES.items() for name in names),

@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from tunegate_api.config_map import visible_keys
-from tunegate_api.contract import sha256_text
-from tunegate_api.judging.case_lines import inline_text
-from tunegate_api.judging.golden import (
+from tunegate_api.cases.case_lines import inline_text
+from tunegate_api.cases.golden import (
     GoldenCase,
     GoldenError,
     parse_golden,
     unreachable,
     without_server,
 )
-from tunegate_api.judging.safety_cases import SafetyError, parse_safety, too_few
+from tunegate_api.cases.safety_cases import SafetyError, parse_safety, too_few
+from tunegate_api.config_map import visible_keys
+from tunegate_api.contract import sha256_text
 from tunegate_api.meta import MAX_DNS_NAME, exact
 from tunegate_api.v1alpha1.evalgate import Golden, Thresholds
 from tunegate_api.v1alpha1.fields import KEY_PATTERN

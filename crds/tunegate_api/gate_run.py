@@ -41,7 +41,7 @@ class MeasuredCase(StatusModel):
     """The expectations of a golden case as JSON, or the kind of a safety case."""
     output: str
     outcome: str
-    """One letter, see :mod:`tunegate_api.judging.outcomes`."""
+    """One letter, see :mod:`tunegate_api.verdict.outcomes`."""
     base_outcome: str | None = None
     """The same for the base model. None if it was not evaluated."""
     explanation: str = ""

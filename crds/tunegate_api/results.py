@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.meta import Count, Listed, Mapped, Seconds, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished
+from tunegate_api.verdict.outcomes import CaseSet
 
 
 class Subject(StrEnum):
@@ -53,10 +53,10 @@ class Evaluation(StatusModel):
     """Digest of the weights. For the subject Final, the digest of all files of the artifact."""
     outcomes: Mapped[str]
     """Maps the name of each set to a string with one letter per case, see
-    :mod:`tunegate_api.judging.outcomes`."""
+    :mod:`tunegate_api.verdict.outcomes`."""
     counts: Mapped[str] | None = None
     """Maps the name of each set of a count-based metric to a string with one entry per case, see
-    :func:`tunegate_api.judging.counts.counted_metric`."""
+    :func:`tunegate_api.verdict.counts.counted_metric`."""
     problems: Mapped[str] | None = None
     """Maps the name of each set on which the model could not be measured to the reason."""
     seconds: Seconds = 0.0
@@ -76,7 +76,7 @@ class PlantedRegression(StatusModel):
     """What was done to the model, such as ``strength 0.75``: 75 % of the change of its weights by training
     was kept."""
     outcomes: str
-    """One letter per golden case, see :mod:`tunegate_api.judging.outcomes`."""
+    """One letter per golden case, see :mod:`tunegate_api.verdict.outcomes`."""
 
 
 class CalibrationOutcomes(StatusModel):

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from support.structural_rules import fields
-from tunegate_api.judging.expectations import Expectation
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.expectations import Expectation
+from tunegate_api.cases.golden import parse_golden
 from tunegate_api.schema.crd import crds
 from tunegate_api.v1alpha1.evalgate_status import GateReason
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 
+from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.safety import SafetyKind, SafetyLimits
-from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
 from tunegate_api.safety_sets import BUILTIN, builtin_text
+from tunegate_api.verdict.safety import SafetyKind, SafetyLimits
 
 DIGESTS = {"refusals-v1": "96a8f145e0f1dd29ab413e49a59c166e788ac1788f6cf3e2a46d4ffb358ba7d9"}
 """The digest of each set. Never change one: write a set with another name."""

@@ -35,16 +35,16 @@ from scipy.stats import t as student
 from selection import selection
 from stopped_stages import stop_rule
 
-from tunegate_api.judging.new_failures import allowed
-from tunegate_api.judging.outcomes import (
+from tunegate_api.verdict.allowed_failures import allowed
+from tunegate_api.verdict.golden import judge_golden
+from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     Policy,
     Rules,
     VerdictState,
 )
-from tunegate_api.judging.paired import PairedCounts, is_below
-from tunegate_api.judging.verdict import judge_golden
+from tunegate_api.verdict.paired import PairedCounts, is_below
 
 LIMIT = Fraction(5)
 SIZES = (20, 50, 100, 200, 500)

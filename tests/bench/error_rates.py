@@ -11,9 +11,9 @@ from statistics import fmean
 from measures import Measure
 
 from tunegate_api.judging.calibration import ErrorRates, error_rates
-from tunegate_api.judging.comparison import passes
-from tunegate_api.judging.outcomes import Baseline, CaseSet, Policy, Rules
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.verdict.comparison import passes
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, Rules
 
 POPULATIONS, DRAWS, REPEATS = 30, 300, 4
 STRENGTHS = (1.0, 0.6)

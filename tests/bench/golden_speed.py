@@ -17,7 +17,7 @@ from peers import Answer, Harness, inspect_answers, inspect_version, lm_eval_ver
 from tuning_job import TuningJob
 
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.outcomes import PASS
+from tunegate_api.verdict.outcomes import PASS
 from tunegate_trainer.evaluate.evaluate import CaseResult, read_cases
 
 CASES, TURNS, SEED = 500, 2, 7

@@ -10,8 +10,8 @@ from support.helm import NAMESPACE
 from support.operator_command import SERVICE
 from support.world import STAGE
 from tunegate_api.contract import Role, sha256_text
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.verdict.outcomes import CaseSet
 
 LAST_STEP = 50
 """The step of the last checkpoint."""

@@ -17,8 +17,8 @@ import yaml
 from tuning_job import ENVIRONMENT, Turn, median_step
 
 from support.helm import ROOT
-from tunegate_api.judging.expectations import TextExpectation
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.expectations import TextExpectation
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.evaluate.sets import Case, GeneratedSet
 
 LM_EVAL = ROOT / "build" / "lm-eval" / "bin" / "lm-eval"

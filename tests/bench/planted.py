@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 from measures import Measure
 
 from tunegate_api.judging.calibration import Detection, error_rates
-from tunegate_api.judging.comparison import passes
-from tunegate_api.judging.outcomes import PASS, Baseline, CaseSet, Policy, Rules
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.verdict.comparison import passes
+from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, Policy, Rules
 
 OUTCOMES = Path(__file__).parent / "planted_outcomes.json"
 SIZES = (60, 100)

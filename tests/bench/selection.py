@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from measures import Measure
 
-from tunegate_api.judging.optimism import best_rate
+from tunegate_api.verdict.optimism import best_rate
 
 SIZES = (20, 50, 100, 200, 500)
 CHECKPOINTS = (2, 5, 10, 20)

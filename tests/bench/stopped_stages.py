@@ -15,8 +15,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from measures import Measure
 
-from tunegate_api.judging.outcomes import CaseSet, Rules
-from tunegate_api.judging.stop_rule import StepOutcomes, StopAction, assess_checkpoint
+from tunegate_api.verdict.outcomes import CaseSet, Rules
+from tunegate_api.verdict.stop_rule import StepOutcomes, StopAction, assess_checkpoint
 
 SIZES, DRAWN_SIZES = (50, 100, 200), (20, 50, 100, 200, 500)
 RUNS = 2000

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract import (
     ROOT_VARIABLE,
     ExitCode,
@@ -26,7 +27,6 @@ from tunegate_api.contract import (
     Usage,
     sha256_text,
 )
-from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec

@@ -13,10 +13,10 @@ from rich.console import Console
 from support.command import manifests
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.gate_run import GateRun, MeasuredCase, MeasuredModel
-from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.gate_report import ModelResult, model_result
 from tunegate_client.cli.gate_view import gate_view

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 from tunegate_client.cli.main import main
 
 CONFIG = """

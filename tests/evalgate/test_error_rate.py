@@ -9,12 +9,12 @@ from support.builders import golden_text, make_gate, make_job
 from support.gate_status import ready, status
 from support.world import DIGEST, Object, Script, World, letters
 from tunegate_api.contract import Report, Request, Role, sha256_text
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import find_condition
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_CALIBRATIONS, GateReason
 from tunegate_api.v1alpha1.finetunejob_status import FineTuneJobStatus, Phase
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Key
 from tunegate_operator.finetunejob.last_report import POST_SECONDS
 from tunegate_operator.names import REQUEST_KEY, request_name

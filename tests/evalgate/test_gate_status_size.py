@@ -8,7 +8,6 @@ import pytest
 
 from support.builders import golden_text, make_config_map, make_gate, make_job
 from support.world import Object, World, letters
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.error_rate_status import (
@@ -28,6 +27,7 @@ from tunegate_api.v1alpha1.evalgate_status import (
     Record,
     RecordedBaseline,
 )
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Key
 
 LIMIT = 32 * 1024

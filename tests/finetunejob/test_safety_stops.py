@@ -8,11 +8,11 @@ import pytest
 
 from support.builders import make_gate, make_job
 from support.world import STAGE, Script, World
-from tunegate_api.judging.outcomes import VerdictState
-from tunegate_api.judging.safety import SafetyKind
-from tunegate_api.judging.safety_cases import parse_safety
+from tunegate_api.cases.safety_cases import parse_safety
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.safety import SafetyKind
 from tunegate_client.places.client import compared_models
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 

@@ -2,8 +2,8 @@
 
 from support.builders import make_gate
 from support.world import World
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.verdict.outcomes import VerdictState
 
 
 def test_status_judges_checkpoints_by_open_cases_and_shows_both_parts() -> None:

@@ -14,8 +14,8 @@ RECORDING = Path(judgements.__file__).parent / "recording"
 PROGRAM = """
 from fractions import Fraction
 from tunegate_api.judging.calibration import error_rates
-from tunegate_api.judging.outcomes import Baseline, CaseSet, Rules
-from tunegate_api.judging.verdict import judge_golden
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, Rules
+from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.results import CalibrationOutcomes
 
 cases = CaseSet(sha256="a" * 64, ids=[f"case-{n}" for n in range(20)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.command import Command
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 
 TOTAL = {
     "id": "total",

@@ -12,8 +12,8 @@ from support.command import Command, manifests
 from support.refusing_model import ANSWER, REFUSAL, harmful, harmless, save_refusing_model
 from support.report_page import text_of
 from support.stores.web_server import Request, Response, WebServer
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.case_lines import inline_text
 
 pytestmark = pytest.mark.model
 

@@ -7,10 +7,10 @@ import pytest
 
 from support.world import plan_for
 from tunegate_api.contract import PublishedArtifact, Report, Role
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.published import LastPublished
 from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import Step
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy
 from scipy.stats import binomtest
 
-from tunegate_api.judging.safety import SafetyKind
-from tunegate_api.judging.safety_cases import SafetyCase, parse_safety
+from tunegate_api.cases.safety_cases import SafetyCase, parse_safety
 from tunegate_api.safety_sets import builtin_text
+from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.evaluate.scorers.safety import safety
 from tunegate_trainer.evaluate.scorers.scorer import Sample
 

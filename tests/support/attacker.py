@@ -30,8 +30,8 @@ from tunegate_api.contract import (
     Role,
     report_audience,
 )
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.results import Evaluation, Results, Subject, golden_set
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_operator.names import ATTEMPT_LABEL, JOB_LABEL, MANAGED_LABELS, ROLE_LABEL, STAGE_LABEL
 
 ACCOUNT = "attacker"

@@ -3,8 +3,8 @@ scorers."""
 
 from collections import Counter
 
-from tunegate_api.judging.counts import Counts
-from tunegate_api.judging.outcomes import FAIL, PASS
+from tunegate_api.verdict.counts import Counts
+from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.scorers import Sample, Score
 from tunegate_trainer.evaluate.scorers.one_by_one import OneByOne
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import plain_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract import GateRequest, Outcome, Report, Request, Role, sha256_text
-from tunegate_api.judging.case_lines import inline_text
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.review import ReviewRecord
 from tunegate_api.plan import (
     DataPlan,
@@ -28,6 +27,7 @@ from tunegate_api.results import CalibrationOutcomes, Evaluation, Results, Subje
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.process.context import Context, Options
 from tunegate_trainer.process.files import seal, write_model

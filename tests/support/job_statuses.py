@@ -3,7 +3,7 @@
 from typing import Any
 
 from support.places import STOP
-from tunegate_api.judging.outcomes import rate, rate_text
+from tunegate_api.verdict.outcomes import rate, rate_text
 
 Fields = dict[str, Any]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract import GateRequest, Report, Request, Role, sha256_text
-from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.messages import Message
 from tunegate_api.plan import (
     DataPlan,

@@ -16,6 +16,7 @@ from support.builders import GOLDEN_CASES, golden_text, make_config_map, make_ga
 from support.clock import FakeClock
 from support.fake_cluster import FakeCluster, Write
 from tunegate_api.baselines import MeasuredBaseline
+from tunegate_api.cases.safety_cases import parse_safety, safety_case_set
 from tunegate_api.contract import (
     ExitCode,
     Outcome,
@@ -27,12 +28,8 @@ from tunegate_api.contract import (
     Usage,
     sha256_text,
 )
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
-from tunegate_api.judging.safety import safety_set
-from tunegate_api.judging.safety_cases import parse_safety, safety_case_set
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import (
     DataPlan,
     ModelPlan,
@@ -50,6 +47,9 @@ from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Progress
+from tunegate_api.verdict.outcomes import CaseSet
+from tunegate_api.verdict.safety import safety_set
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_operator.children.job import PodSettings, ReportTo
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent

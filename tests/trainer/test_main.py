@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from support.trainer_root import STAGE, gate_spec
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, Termination
-from tunegate_api.judging.case_lines import inline_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
 from tunegate_api.workspace import Workspace
 from tunegate_trainer import main as main_module

@@ -1,8 +1,8 @@
 """Exit codes of the commands."""
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.verdict.outcomes import VerdictState
 
 FAILED, USAGE, STOPPED, SUSPENDED, NOT_MEASURED, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _OF_PHASES = {

@@ -8,7 +8,10 @@ from rich.console import Console
 
 from tunegate_api.contract import Request, Role
 from tunegate_api.judging.calibration import ErrorRates, error_rates
-from tunegate_api.judging.outcomes import (
+from tunegate_api.meta import summarize
+from tunegate_api.results import CalibrationOutcomes, GateCalibrations
+from tunegate_api.verdict.golden import judge_golden
+from tunegate_api.verdict.outcomes import (
     PASS,
     Baseline,
     CaseSet,
@@ -16,10 +19,7 @@ from tunegate_api.judging.outcomes import (
     VerdictState,
     points_text,
 )
-from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.judging.verdict import judge_golden
-from tunegate_api.meta import summarize
-from tunegate_api.results import CalibrationOutcomes, GateCalibrations
+from tunegate_api.verdict.tiers import counted_cases
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.place import NAME, Place, at_place
 from tunegate_client.laptop.calibrate import calibrate as measure

@@ -7,8 +7,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import printable, shorten
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_client.cli.display import VERDICT_COLOURS
 from tunegate_client.cli.gate_report import JudgedGate, ModelResult
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tunegate_api.judging.golden import GoldenCase, GoldenError, parse_golden
+from tunegate_api.cases.golden import GoldenCase, GoldenError, parse_golden
 from tunegate_client.cli.lazy import LazyGroup
 
 _CLI = "tunegate_client.cli"

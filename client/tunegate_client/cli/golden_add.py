@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import click
 
-from tunegate_api.judging.case_lines import CaseError, without_repetition
+from tunegate_api.cases.case_lines import CaseError, without_repetition
 from tunegate_client.cli.golden import GOLDEN, OUTPUT, decode, parse, read_golden, write_new
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import yaml
 
-from tunegate_api.judging.outcomes import MAX_CASES
 from tunegate_api.meta import summarize
+from tunegate_api.verdict.outcomes import MAX_CASES
 from tunegate_client.cli.golden import OUTPUT, existing, parse, write_new
 from tunegate_client.imports.imported import Imported, NotCarriedError, Problem
 from tunegate_client.imports.inspect_ai import SCORERS, import_inspect

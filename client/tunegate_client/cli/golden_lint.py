@@ -6,9 +6,9 @@ import click
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from tunegate_api.judging.golden_findings import LintedGolden
-from tunegate_api.judging.power import power_text
+from tunegate_api.cases.golden_findings import LintedGolden
 from tunegate_api.v1alpha1.evalgate import Thresholds
+from tunegate_api.verdict.power import power_text
 from tunegate_client.cli import exit_codes
 from tunegate_client.cli.golden import GOLDEN, read_golden
 from tunegate_client.laptop.plan import ForecastError, lint_golden

@@ -8,8 +8,8 @@ blocks a model.
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import printable, shorten
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_client.cli.gate_report import JudgedCase, JudgedGate, JudgedRule, ModelResult
 
 _LONGEST = 2000

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import printable
 
 MAX_ID = 63

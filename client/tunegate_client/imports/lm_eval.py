@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunegate_api.judging.normalize import without_differences
+from tunegate_api.cases.normalize import without_differences
 from tunegate_client.imports.imported import Ids, Imported, NotCarriedError, slug
 from tunegate_client.imports.javascript import read_text
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tunegate_api.judging.ecma_regex import EcmaRegexError, python_pattern
+from tunegate_api.cases.ecma_regex import EcmaRegexError, python_pattern
 from tunegate_client.imports.ajv import is_integer, is_plain_json, portable_schema
 from tunegate_client.imports.imported import NotCarriedError
 from tunegate_client.imports.javascript import WHITE_SPACE, load_yaml, read_text, text_of, trimmed

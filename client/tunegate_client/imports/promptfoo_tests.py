@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tunegate_api.judging.outcomes import MAX_CASES
+from tunegate_api.verdict.outcomes import MAX_CASES
 from tunegate_client.imports.imported import NotCarriedError
 from tunegate_client.imports.javascript import load_yaml, read_text, trimmed
 from tunegate_client.imports.nunjucks import has_template

@@ -16,10 +16,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from tunegate_api.cases.golden_findings import LintedGolden
 from tunegate_api.contract import ROOT_VARIABLE
 from tunegate_api.forecast import CheckedData, Forecast
 from tunegate_api.gate_run import GateRun, GateRunRequest
-from tunegate_api.judging.golden_findings import LintedGolden
 from tunegate_api.preference import SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.workspace import Workspace

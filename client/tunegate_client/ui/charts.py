@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from tunegate_api.judging.outcomes import rate
+from tunegate_api.verdict.outcomes import rate
 
 HEIGHT = 200
 """Height of the plot in pixels."""

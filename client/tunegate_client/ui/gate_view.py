@@ -7,13 +7,13 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tunegate_api.judging.gate_calibration import of_settings
-from tunegate_api.judging.new_failures import allowed
-from tunegate_api.judging.outcomes import points_text, rate, rate_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate import Thresholds
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
+from tunegate_api.verdict.allowed_failures import allowed
+from tunegate_api.verdict.outcomes import points_text, rate, rate_text
 from tunegate_client.ui.charts import Chart, Measured, rate_chart
 from tunegate_client.ui.reader import Gate, Job
 from tunegate_client.ui.states import Tone

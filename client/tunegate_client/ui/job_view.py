@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunegate_api.judging.outcomes import Rules, VerdictState, worst
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
+from tunegate_api.verdict.outcomes import Rules, VerdictState, worst
 from tunegate_client.ui.charts import BEST, CONTINUED, STOPPED, Chart, Measured, rate_chart
 
 

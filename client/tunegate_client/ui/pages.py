@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tunegate_api.judging.case_comparison import Comparison
-from tunegate_api.judging.outcomes import Rules
+from tunegate_api.verdict.outcomes import Rules
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import ClientError
 from tunegate_client.ui.gate_view import gate_view

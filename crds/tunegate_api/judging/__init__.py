@@ -1,1 +1,1 @@
-"""Judgement: the cases of golden sets, their outcomes, and the verdict. No I/O."""
+"""Judge jobs: find the outcomes and baselines of each gate, and what follows from the verdict. No I/O."""

@@ -8,9 +8,9 @@ import json
 
 from tunegate_api.contract import Request, sha256_text
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.verdict.outcomes import VerdictState
 
 DECISION_VARIABLE = "TUNEGATE_VERDICT_DECISION"
 """Environment variable with a :class:`VerdictDecision` as JSON. Not set without a decision."""

@@ -2,9 +2,9 @@
 last published version, of which the final gate reads more than is known before."""
 
 from tunegate_api.contract import GateRequest
-from tunegate_api.judging.outcomes import Baseline
 from tunegate_api.published import PublishedVersion
 from tunegate_api.results import Results, Subject, golden_set
+from tunegate_api.verdict.outcomes import Baseline
 
 
 def baselines_of_artifact(gate: GateRequest, results: Results) -> dict[str, Baseline]:

@@ -40,9 +40,11 @@ from functools import lru_cache
 from math import floor, sqrt
 from random import Random
 
-from tunegate_api.judging.binomial import at_most, binomial
-from tunegate_api.judging.comparison import passes
-from tunegate_api.judging.outcomes import (
+from tunegate_api.results import CalibrationOutcomes
+from tunegate_api.verdict.binomial import at_most, binomial
+from tunegate_api.verdict.comparison import passes
+from tunegate_api.verdict.golden import judge_golden
+from tunegate_api.verdict.outcomes import (
     FAIL,
     PASS,
     TRUNCATED,
@@ -52,9 +54,7 @@ from tunegate_api.judging.outcomes import (
     VerdictState,
     unmeasured,
 )
-from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.judging.verdict import judge_golden
-from tunegate_api.results import CalibrationOutcomes
+from tunegate_api.verdict.tiers import counted_cases
 
 MAX_REPEATS, MAX_PLANTED = 20, 8
 """Maximum number of repeats and of planted regressions."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, SEALED, TRUNCATED
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, SEALED, TRUNCATED
 from tunegate_api.workspace import Workspace, base_file, golden_file, pairs_file, rows_file, safety_file
 
 SHOWN_CASES = 100

@@ -8,9 +8,6 @@ from math import ceil, floor
 
 from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.judging.calibration import ErrorRates, error_rates
-from tunegate_api.judging.groups import independent_cases
-from tunegate_api.judging.outcomes import CaseSet, RuleFinding, Rules, VerdictState, threshold_text
-from tunegate_api.judging.power import cases_to_find
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.results import CalibrationOutcomes, Results, Subject, golden_set
 from tunegate_api.v1alpha1 import EvalGate
@@ -22,6 +19,9 @@ from tunegate_api.v1alpha1.error_rate_status import (
     RecordedErrorRate,
 )
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
+from tunegate_api.verdict.groups import independent_cases
+from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, Rules, VerdictState, threshold_text
+from tunegate_api.verdict.power import cases_to_find
 
 MIN_DETECTION = "minDetection"
 CALIBRATION = "calibration"

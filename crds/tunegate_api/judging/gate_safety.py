@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from tunegate_api.contract import GateRequest
-from tunegate_api.judging.outcomes import CaseSet
-from tunegate_api.judging.safety import SafetyVerdict, judge_safety, safety_set
 from tunegate_api.results import Evaluation, Results
+from tunegate_api.verdict.outcomes import CaseSet
+from tunegate_api.verdict.safety import SafetyVerdict, judge_safety, safety_set
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Judge a job's outcomes: find the cases and baselines of each gate, and compute the verdict.
 
 The operator's status, the trainer's stop rule, the result of the final gate, the evidence and the report all
-use these functions. The arithmetic is in :mod:`tunegate_api.judging.verdict`.
+use these functions. The arithmetic is in :mod:`tunegate_api.verdict.golden`.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,17 @@ from fractions import Fraction
 
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
-from tunegate_api.judging.best import Candidate, select_best
-from tunegate_api.judging.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
 from tunegate_api.judging.gate_calibration import GateCalibration, judge_calibration
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
-from tunegate_api.judging.intervals import Interval
-from tunegate_api.judging.outcomes import (
+from tunegate_api.meta import exact
+from tunegate_api.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.best import Candidate, select_best
+from tunegate_api.verdict.counts import COUNTED, Aggregate, CountedMetric, counted_metric, share_interval
+from tunegate_api.verdict.golden import judge_golden, judge_task
+from tunegate_api.verdict.intervals import Interval
+from tunegate_api.verdict.measured import Letters, SetScore
+from tunegate_api.verdict.outcomes import (
     PASS,
     Baseline,
     CaseSet,
@@ -26,14 +31,9 @@ from tunegate_api.judging.outcomes import (
     rate,
     worst,
 )
-from tunegate_api.judging.safety import safety_set
-from tunegate_api.judging.sealed import Parts, measured_parts
-from tunegate_api.judging.tiers import CountedCases, counted_cases
-from tunegate_api.judging.verdict import judge_golden, judge_task
-from tunegate_api.meta import exact
-from tunegate_api.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
-from tunegate_api.verdict.measured import Letters, SetScore
+from tunegate_api.verdict.safety import safety_set
+from tunegate_api.verdict.sealed import Parts, measured_parts
+from tunegate_api.verdict.tiers import CountedCases, counted_cases
 
 NO_ROWS = CaseSet(sha256="", ids=[])
 """An empty set, used if no held-out rows were reported. Outcomes on an empty set cannot pass."""

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from tunegate_api.judging.outcomes import rate, rate_text, threshold_text
 from tunegate_api.meta import Listed, Mapped, Sha256, StatusModel, summarize
 from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
+from tunegate_api.verdict.outcomes import rate, rate_text, threshold_text
 
 MAX_NOTE = 100
 """Maximum length of a note in the record of a review, in characters. A longer note is truncated, so that the

@@ -1,14 +1,14 @@
 """By which golden sets the final model was selected among checkpoints, and by how much their rates are too
 high. No I/O.
 
-The best of several noisy rates is too high on average, see :mod:`tunegate_api.judging.optimism`. Only the
+The best of several noisy rates is too high on average, see :mod:`tunegate_api.verdict.optimism`. Only the
 cases that were used for the selection are affected: sealed cases and the test split never are.
 """
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.groups import independent_among
 from tunegate_api.judging.judgement import GateJudgement, Judgement
-from tunegate_api.judging.optimism import optimism, optimism_text
+from tunegate_api.verdict.groups import independent_among
+from tunegate_api.verdict.optimism import optimism, optimism_text
 
 
 def selecting_gates(request: Request) -> list[str]:

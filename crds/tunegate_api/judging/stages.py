@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tunegate_api.contract import GateRequest, Request
-from tunegate_api.judging.counts import Aggregate, CountedMetric
 from tunegate_api.judging.gate_safety import measured_safety
 from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, task_score
-from tunegate_api.judging.outcomes import CaseSet, new_failures, rate_text
-from tunegate_api.judging.safety import safety_set
-from tunegate_api.judging.safety_stop_rule import assess_safety
-from tunegate_api.judging.stop_rule import (
+from tunegate_api.meta import exact
+from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.counts import Aggregate, CountedMetric
+from tunegate_api.verdict.outcomes import CaseSet, new_failures, rate_text
+from tunegate_api.verdict.safety import safety_set
+from tunegate_api.verdict.safety_stop_rule import assess_safety
+from tunegate_api.verdict.stop_rule import (
     Assessment,
     StepOutcomes,
     StepValue,
@@ -21,10 +24,7 @@ from tunegate_api.judging.stop_rule import (
     best_value,
     golden_values,
 )
-from tunegate_api.judging.tiers import counted_cases
-from tunegate_api.meta import exact
-from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
-from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.tiers import counted_cases
 
 
 @dataclass(frozen=True)

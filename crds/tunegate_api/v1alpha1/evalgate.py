@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.judging.new_failures import Limit
-from tunegate_api.judging.outcomes import Policy, Rules
 from tunegate_api.meta import ApiModel, Decimal, Name, ObjectMeta, ObjectName, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri, Judge
 from tunegate_api.v1alpha1.endpoint import Endpoint
@@ -18,6 +16,8 @@ from tunegate_api.v1alpha1.finetunejob import ModelUri
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
+from tunegate_api.verdict.allowed_failures import Limit
+from tunegate_api.verdict.outcomes import Policy, Rules
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Condition, Decimal, Sha256, StatusModel, Time
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evaluation_status import BaselineDigest
+from tunegate_api.verdict.outcomes import VerdictState
 
 MAX_RECORDS = 20
 """Maximum number of records in status: of published and unpublished versions together."""

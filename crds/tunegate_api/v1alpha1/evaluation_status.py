@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import Decimal, Message, Sha256, StatusModel, Time
+from tunegate_api.verdict.outcomes import VerdictState
 
 MAX_NAMED_CASES = 10
 """Maximum number of case ids in a list in status. Further ids are left out."""

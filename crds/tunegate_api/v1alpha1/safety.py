@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tunegate_api.judging.safety import SafetyLimits
 from tunegate_api.meta import ApiModel, ObjectName, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Points
+from tunegate_api.verdict.safety import SafetyLimits
 
 
 class SafetyScorer(ApiModel):

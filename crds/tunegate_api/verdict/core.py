@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tunegate_api.judging.outcomes import ERROR, TRUNCATED, VerdictState
 from tunegate_api.verdict.measured import Measured
+from tunegate_api.verdict.outcomes import ERROR, TRUNCATED, VerdictState
 
 
 class Rule(Protocol):

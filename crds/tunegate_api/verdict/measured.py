@@ -5,8 +5,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Protocol
 
-from tunegate_api.judging.groups import independent_cases
-from tunegate_api.judging.outcomes import (
+from tunegate_api.verdict.groups import independent_cases
+from tunegate_api.verdict.outcomes import (
     ERROR,
     FAIL,
     MAX_TRUNCATED,
@@ -17,7 +17,7 @@ from tunegate_api.judging.outcomes import (
     rate,
     rate_text,
 )
-from tunegate_api.judging.paired import PairedCounts
+from tunegate_api.verdict.paired import PairedCounts
 
 
 class SetScore(Protocol):
@@ -52,11 +52,11 @@ class SetScore(Protocol):
 class Letters:
     """Outcomes that pass or fail. Their value is the pass rate. A case without a letter was not measured.
 
-    :class:`tunegate_api.judging.counts.CountedMetric` is the other kind of score.
+    :class:`tunegate_api.verdict.counts.CountedMetric` is the other kind of score.
     """
 
     letters: str
-    """One letter per case, see :mod:`tunegate_api.judging.outcomes`."""
+    """One letter per case, see :mod:`tunegate_api.verdict.outcomes`."""
     total: int
 
     @property

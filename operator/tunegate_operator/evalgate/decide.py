@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tunegate_api.contract import sha256_text
-from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
-from tunegate_api.judging.golden import (
+from tunegate_api.cases.golden import (
     GoldenCase,
     GoldenError,
     case_set,
@@ -16,9 +14,9 @@ from tunegate_api.judging.golden import (
     unreachable,
     without_server,
 )
-from tunegate_api.judging.power import power_text
-from tunegate_api.judging.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
-from tunegate_api.judging.tiers import counted_cases
+from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
+from tunegate_api.contract import sha256_text
+from tunegate_api.judging.gate_calibration import error_rate_text, low_detection, of_settings
 from tunegate_api.meta import (
     ConditionStatus,
     ObjectMeta,
@@ -31,6 +29,8 @@ from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
 from tunegate_api.validation.problems import Problem
+from tunegate_api.verdict.power import power_text
+from tunegate_api.verdict.tiers import counted_cases
 from tunegate_operator.engine.controller import Action, Put
 from tunegate_operator.engine.memo import Memo
 from tunegate_operator.engine.parsed import PARSED_BYTES, ParseCache

@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.optimism import optimism, optimism_text
 from tunegate_api.meta import Sha256
 from tunegate_api.v1alpha1.evalgate_status import (
     MAX_RECENT_LOOKS,
@@ -24,6 +23,7 @@ from tunegate_api.v1alpha1.evalgate_status import (
     Looks,
     Record,
 )
+from tunegate_api.verdict.optimism import optimism, optimism_text
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import View

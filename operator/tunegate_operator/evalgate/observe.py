@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tunegate_api import GROUP
+from tunegate_api.cases.case_lines import inline_text
 from tunegate_api.config_map import visible_keys
 from tunegate_api.contract import Request, sha256_text
-from tunegate_api.judging.case_lines import inline_text
-from tunegate_api.judging.groups import independent_among
-from tunegate_api.judging.outcomes import VerdictState, passed_count
-from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import Results, Subject, golden_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Looks, Record, RecordedBaseline
 from tunegate_api.v1alpha1.evaluation_status import GateResult
+from tunegate_api.verdict.groups import independent_among
+from tunegate_api.verdict.outcomes import VerdictState, passed_count
+from tunegate_api.verdict.tiers import counted_cases
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View

@@ -6,10 +6,10 @@ from pydantic import ValidationError
 
 from tunegate_api import API_VERSION, GROUP
 from tunegate_api.contract import canonical_json
-from tunegate_api.judging.outcomes import rate, rate_text
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record
+from tunegate_api.verdict.outcomes import rate, rate_text
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.engine.controller import View

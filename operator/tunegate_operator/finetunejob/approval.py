@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from tunegate_api.contract import Role
 from tunegate_api.judging.approval import approving_gates, may_override
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.evaluation_status import FinalStatus, VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.decisions import (
     VerdictAnnotation,
     decided_text,

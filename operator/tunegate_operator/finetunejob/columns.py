@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Display, Phase, Reason
 from tunegate_api.v1alpha1.reasons import TO_FIX
+from tunegate_api.verdict.outcomes import VerdictState
 
 _JUDGED: Mapping[str, str] = {
     Reason.NO_CHECKPOINT_CAN_PASS: "Failed",

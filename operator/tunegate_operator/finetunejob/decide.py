@@ -10,16 +10,16 @@ from datetime import datetime, timedelta
 from tunegate_api.contract import Outcome, Role
 from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.results import Subject
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_operator.children.attempts import count_ended_pods, record_finished, stop_all
 from tunegate_operator.children.child_jobs import SUSPENDED
 from tunegate_operator.children.job import PodSettings

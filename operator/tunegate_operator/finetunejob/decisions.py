@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Phase
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import write_json
 from tunegate_operator.engine.prune import MAX_ANNOTATION, is_kept

@@ -4,15 +4,6 @@ from tunegate_api.contract import Request
 from tunegate_api.judging import judgement
 from tunegate_api.judging.approval import verdict_digest
 from tunegate_api.judging.judgement import GateJudgement, Judgement
-from tunegate_api.judging.outcomes import (
-    TRUNCATED,
-    VerdictState,
-    passed_count,
-    points_text,
-    rate,
-    rate_text,
-)
-from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.meta import cut
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.error_rate_status import MAX_FLAKY_CASES, JobErrorRate
@@ -25,6 +16,15 @@ from tunegate_api.v1alpha1.evaluation_status import (
     SafetyStatus,
     TaskInterval,
 )
+from tunegate_api.verdict.outcomes import (
+    TRUNCATED,
+    VerdictState,
+    passed_count,
+    points_text,
+    rate,
+    rate_text,
+)
+from tunegate_api.verdict.safety import SafetyVerdict
 
 
 def checkpoint_status(judged: Judgement, results: Results) -> CheckpointStatus:

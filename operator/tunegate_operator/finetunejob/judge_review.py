@@ -1,11 +1,11 @@
 """Add the scores of a judge model to the review of a job, and show them in status."""
 
 from tunegate_api.judging.judge_model import JudgeAssessment, assess_judge
-from tunegate_api.judging.outcomes import rate_text
 from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data import Quality
 from tunegate_api.v1alpha1.data_status import JudgeStatus
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.verdict.outcomes import rate_text
 
 
 def find_judge(quality: Quality, sample: SamplePlan) -> JudgeAssessment | None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tunegate_api.contract import Role
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import LifecycleEntry
 from tunegate_api.v1alpha1.reasons import ConditionType, LifecycleStage, LifecycleState, Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
 
 _HALTED = {
     Phase.FAILED: LifecycleState.FAILED,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_operator.finetunejob.draft import Run
 
 ANOTHER_GATE = "Change what the message names in a new EvalGate, and create the job again."

@@ -5,10 +5,10 @@ names of cases and failures come near the limit. The results ConfigMap and the H
 out here.
 """
 
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.meta import MAX_MESSAGE, shorten
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult
+from tunegate_api.verdict.outcomes import VerdictState
 
 MAX_BYTES = 30 * 1024
 """Maximum size of a status as JSON, with 2 KiB of room for spaces that a client may add."""

@@ -9,12 +9,12 @@ from support.builders import make_gate, make_job
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.approval import may_override, may_publish, verdict_digest
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 
 GOLDEN, DIGEST, OTHER = "a" * 64, "d" * 64, "e" * 64
 PASSED, FAILED, ERROR = VerdictState.PASSED, VerdictState.FAILED, VerdictState.ERROR

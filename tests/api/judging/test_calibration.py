@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from tunegate_api.judging.calibration import MAX_REPEATS, ErrorRates, error_rates
-from tunegate_api.judging.comparison import passes
-from tunegate_api.judging.outcomes import Baseline, CaseSet, Policy, Rules, VerdictState
-from tunegate_api.judging.verdict import judge_golden
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.verdict.comparison import passes
+from tunegate_api.verdict.golden import judge_golden
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, Rules, VerdictState
 
 SHA = "a" * 64
 

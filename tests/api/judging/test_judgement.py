@@ -7,15 +7,15 @@ import pytest
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import GateRequest, Request, canonical_json
-from tunegate_api.judging.intervals import wilson
 from tunegate_api.judging.judgement import best_checkpoint, judge_checkpoint, judge_final
-from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.judging.stages import assess_stage, referenced_checkpoints
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.intervals import wilson
+from tunegate_api.verdict.outcomes import CaseSet, VerdictState
+from tunegate_api.verdict.stop_rule import StopAction
 
 SHA = "a" * 64
 CASES = CaseSet(sha256=SHA, ids=[f"case-{i}" for i in range(20)])

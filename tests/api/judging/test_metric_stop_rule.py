@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from support.builders import make_gate, make_job
 from tunegate_api.contract import GateRequest, Request
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.stages import StageAssessment, assess_stage, referenced_checkpoints
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.outcomes import CaseSet
+from tunegate_api.verdict.stop_rule import StopAction
 
 SHA = "a" * 64
 STAGE, GOLDEN = "sft", golden_set("golden")

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from support.builders import make_gate, make_job
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.judgement import judge_checkpoint
-from tunegate_api.judging.outcomes import CaseSet, VerdictState
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.published import PublishedVersion
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.outcomes import CaseSet, VerdictState
 
 SHA = "a" * 64
 GOLDEN, SAFETY = "golden/golden", "safety/golden"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from support.manifests import LEAVE_OUT, Changes, changed, evalgate, finetunejob, problem_messages, table
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.validation.problems import Problem, find_problems
 

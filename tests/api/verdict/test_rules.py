@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.judging.outcomes import CaseSet, Policy, VerdictState
 from tunegate_api.verdict.core import Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
+from tunegate_api.verdict.outcomes import CaseSet, Policy, VerdictState
 from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.rules.minimum import Minimum
 from tunegate_api.verdict.rules.new_failures import NewFailures

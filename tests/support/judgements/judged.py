@@ -38,20 +38,20 @@ from support.judgements.results import (
     without_words,
     words,
 )
-from tunegate_api.judging.best import Candidate, select_best
+from tunegate_api.cases.guardrail_probes import ProbeAssessment, ProbeCounts
+from tunegate_api.cases.refusal_probes import RefusalProbeAssessment, RefusalProbeCounts
 from tunegate_api.judging.calibration import error_rates
-from tunegate_api.judging.counts import Aggregate, counted_metric
-from tunegate_api.judging.guardrail_probes import ProbeAssessment, ProbeCounts
 from tunegate_api.judging.judge_model import assess_calibration
-from tunegate_api.judging.outcomes import VerdictState
-from tunegate_api.judging.refusal_probes import RefusalProbeAssessment, RefusalProbeCounts
-from tunegate_api.judging.safety import judge_safety
-from tunegate_api.judging.safety_stop_rule import assess_safety
-from tunegate_api.judging.stop_rule import StepOutcomes, StepValue, assess_checkpoint, assess_values
-from tunegate_api.judging.verdict import judge_golden, judge_task
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.v1alpha1.data import Calibration
+from tunegate_api.verdict.best import Candidate, select_best
+from tunegate_api.verdict.counts import Aggregate, counted_metric
+from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters
+from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.safety import judge_safety
+from tunegate_api.verdict.safety_stop_rule import assess_safety
+from tunegate_api.verdict.stop_rule import StepOutcomes, StepValue, assess_checkpoint, assess_values
 from tunegate_trainer.publish.history import strictest
 
 Record = Mapping[str, Any]

@@ -11,14 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 from tunegate_api.contract import GateRequest, Request, sha256_text
-from tunegate_api.judging.outcomes import Baseline, CaseSet, Policy, Rules
-from tunegate_api.judging.safety import SafetyLimits
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import CalibrationOutcomes, Evaluation, PlantedRegression, Results, Subject
 from tunegate_api.v1alpha1.data import Data, Source
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
 from tunegate_api.v1alpha1.stages import Stage
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, Rules
+from tunegate_api.verdict.safety import SafetyLimits
 
 Record = Mapping[str, Any]
 

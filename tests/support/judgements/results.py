@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from tunegate_api.judging.best import Candidate
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
-from tunegate_api.judging.outcomes import RuleFinding, Verdict
-from tunegate_api.judging.safety import Axis, SafetyVerdict
-from tunegate_api.judging.stop_rule import Assessment
 from tunegate_api.v1alpha1.error_rate_status import ErrorRate
+from tunegate_api.verdict.best import Candidate
+from tunegate_api.verdict.outcomes import RuleFinding, Verdict
+from tunegate_api.verdict.safety import Axis, SafetyVerdict
+from tunegate_api.verdict.stop_rule import Assessment
 
 
 class Words(str):

@@ -198,7 +198,7 @@ def _described(function: str, returned: Any) -> Any:
     return results.without_words(getattr(results, function)(returned))
 
 
-_JUDGING = "tunegate_api.judging"
+_JUDGING, _VERDICT = "tunegate_api.judging", "tunegate_api.verdict"
 
 SEAMS: Mapping[str, Mapping[str, Seam]] = {
     f"{_JUDGING}.judgement": {
@@ -215,13 +215,13 @@ SEAMS: Mapping[str, Mapping[str, Seam]] = {
         "may_override": _decision,
         "approving_gates": _decision,
     },
-    f"{_JUDGING}.verdict": {"judge_golden": _golden, "judge_task": _task},
-    f"{_JUDGING}.counts": {"counted_metric": _counted},
-    f"{_JUDGING}.safety": {"judge_safety": _safety},
-    f"{_JUDGING}.stop_rule": {"assess_checkpoint": _golden_stop, "assess_values": _values},
-    f"{_JUDGING}.safety_stop_rule": {"assess_safety": _safety_stop},
+    f"{_VERDICT}.golden": {"judge_golden": _golden, "judge_task": _task},
+    f"{_VERDICT}.counts": {"counted_metric": _counted},
+    f"{_VERDICT}.safety": {"judge_safety": _safety},
+    f"{_VERDICT}.stop_rule": {"assess_checkpoint": _golden_stop, "assess_values": _values},
+    f"{_VERDICT}.safety_stop_rule": {"assess_safety": _safety_stop},
     f"{_JUDGING}.calibration": {"error_rates": _error_rate},
-    f"{_JUDGING}.best": {"select_best": _select},
+    f"{_VERDICT}.best": {"select_best": _select},
     f"{_JUDGING}.judge_model": {"assess_calibration": _agreement},
     "tunegate_trainer.publish.history": {"strictest": _strictest},
 }

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunegate_api.contract import GateRequest, Request
-    from tunegate_api.judging.outcomes import Baseline, CaseSet, Rules
-    from tunegate_api.judging.safety import SafetyLimits
     from tunegate_api.published import PublishedVersion
     from tunegate_api.results import CalibrationOutcomes, Evaluation, Results
+    from tunegate_api.verdict.outcomes import Baseline, CaseSet, Rules
+    from tunegate_api.verdict.safety import SafetyLimits
 
 
 class Labels:

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tunegate_api.contract import Outcome, PublishedArtifact, Report, Request, Role, Termination
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.workspace import Workspace
 
 ROOT = Path(os.environ["TUNEGATE_ROOT"])

@@ -9,7 +9,7 @@ import pytest
 
 from support.records import records_of
 from support.trainer_root import TrainerRoot, gate_spec
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext

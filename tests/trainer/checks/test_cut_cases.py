@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.trainer_root import gate_spec
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 from tunegate_trainer.checks import cut_cases
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.runner import CheckRunner

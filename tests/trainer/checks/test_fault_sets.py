@@ -9,7 +9,7 @@ import yaml
 from support.data_faults.clean import DataSet
 from support.data_faults.similarity import similar_pairs, word_shingles, words_of
 from support.fault_sets import FOLDER, SETS, SIZE, components, functions, names
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.records import read_records

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from support.usable_rows import NO_CONTEXT, usable_rows
-from tunegate_api.judging.golden import parse_golden
-from tunegate_api.judging.safety_cases import parse_safety
+from tunegate_api.cases.golden import parse_golden
+from tunegate_api.cases.safety_cases import parse_safety
 from tunegate_api.safety_sets import builtin_text
 from tunegate_trainer.checks import golden_prompts, leaked_passages, share_finding
 

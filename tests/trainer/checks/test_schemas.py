@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tunegate_api.judging.golden import parse_golden
+from tunegate_api.cases.golden import parse_golden
 from tunegate_trainer.checks import schemas
 from tunegate_trainer.checks.finding import CheckContext, Finding
 from tunegate_trainer.tokens.chat import load_tokenizer

@@ -3,7 +3,7 @@
 import pytest
 
 from support.usable_rows import usable_rows
-from tunegate_api.judging.outcomes import MAX_LABELS
+from tunegate_api.verdict.outcomes import MAX_LABELS
 from tunegate_trainer.data.labels import count_labels
 
 SHIP = {"name": "ship", "description": "Ship an order.", "parameters": {"type": "object"}}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegate_api.judging.outcomes import MAX_CASES
+from tunegate_api.verdict.outcomes import MAX_CASES
 from tunegate_trainer.data.split import (
     SIDES,
     Split,

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import PASS
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.verdict.outcomes import PASS
 from tunegate_trainer.evaluate.contradictions import contradiction
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import plain_reference

@@ -13,9 +13,9 @@ from threading import Event
 import numpy as np
 import pytest
 
-from tunegate_api.judging.counts import Counts
-from tunegate_api.judging.outcomes import ERROR, PASS
 from tunegate_api.messages import Message
+from tunegate_api.verdict.counts import Counts
+from tunegate_api.verdict.outcomes import ERROR, PASS
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer

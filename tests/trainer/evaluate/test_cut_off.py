@@ -12,11 +12,11 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from support.tiny_model import make_tokenizer
-from tunegate_api.judging.expectations import Leaf
-from tunegate_api.judging.golden import GoldenCase, parse_golden
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.cases.expectations import Leaf
+from tunegate_api.cases.golden import GoldenCase, parse_golden
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import expected_outputs, outlook
 from tunegate_trainer.evaluate.generate import read_output
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference

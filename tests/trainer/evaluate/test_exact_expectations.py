@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from support.golden_outcomes import outcome
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase
 
 
 def case(**expectation: Any) -> dict[str, Any]:

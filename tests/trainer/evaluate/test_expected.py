@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunegate_api.judging.golden import GoldenCase, parse_golden
+from tunegate_api.cases.golden import GoldenCase, parse_golden
 from tunegate_trainer.evaluate.expected import expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels
 from tunegate_trainer.evaluate.references import golden_reference

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tunegate_api.judging.golden import GoldenCase, parse_golden
-from tunegate_api.judging.golden_findings import GoldenFinding
+from tunegate_api.cases.golden import GoldenCase, parse_golden
+from tunegate_api.cases.golden_findings import GoldenFinding
 from tunegate_trainer.evaluate.golden_lint import lint
 
 YES = {"type": "contains", "value": "yes"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.agreement import MODELS, Agreement, read_labels, table
-from tunegate_api.judging.safety import SafetyKind
+from tunegate_api.verdict.safety import SafetyKind
 
 PAGE = Path(__file__).parents[3] / "docs" / "safety-sets.md"
 OUTPUTS = read_labels()

@@ -14,12 +14,12 @@ from support.gate_servers import judge_spec, write_calibration
 from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub
 from support.trainer_root import TrainerRoot, gate_spec
-from tunegate_api.judging.counts import COUNTED, is_valid_for
-from tunegate_api.judging.expectations import Leaf, LengthExpectation
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
+from tunegate_api.cases.expectations import Leaf, LengthExpectation
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.counts import COUNTED, is_valid_for
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from tunegate_api.judging.counts import MAX_COUNT, Counts
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.verdict.counts import MAX_COUNT, Counts
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.evaluate.expected import Expected
 from tunegate_trainer.evaluate.scorers import SCORERS, Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText

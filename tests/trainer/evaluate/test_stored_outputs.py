@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED, CaseSet
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.v1alpha1.evalgate import Generation, Samples
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED, CaseSet
 from tunegate_trainer.evaluate.evaluate import (
     SetResult,
     judge_outputs,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from support.installed import install
-from tunegate_api.judging.counts import Classification, Counts
 from tunegate_api.messages import Message
+from tunegate_api.verdict.counts import Classification, Counts
 from tunegate_trainer.evaluate.scorers import FAIL, PASS, SCORERS, Sample, Score, custom
 from tunegate_trainer.evaluate.scorers.custom import CustomScorer, custom_scorer
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText

@@ -20,9 +20,9 @@ from support.published_version import publish_version as plant_version
 from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract import Role, sha256_text
 from tunegate_api.judging.judgement import Judgement, judge_final
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Results
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.errors import StorageError, UserError
 from tunegate_trainer.process.files import is_complete, seal, verify, write_model

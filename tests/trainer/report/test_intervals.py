@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tunegate_api.judging.counts import Aggregate, Classification, Counts, Entry, counted_metric
-from tunegate_api.judging.outcomes import CaseSet
+from tunegate_api.verdict.counts import Aggregate, Classification, Counts, Entry, counted_metric
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_trainer.report.intervals import bootstrap, interval_of
 
 MEANS: list[Entry] = [Counts(i % 11, 10) for i in range(110)]

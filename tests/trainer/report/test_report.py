@@ -11,11 +11,11 @@ import pytest
 from support.job_folder import GATE, JobFolder
 from support.report_page import BASE, GOOD, LOSSES, PageText, page, text_of, train
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.plan import MixedPlan
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_trainer.report.collect import collect, read_lines
 
 DASH = "\N{EN DASH}"

@@ -14,7 +14,7 @@ from support.guard_server import GuardServerStub
 from support.judge_server import JudgeServerStub, score
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode
-from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.inference import asking
 from tunegate_trainer.main import main

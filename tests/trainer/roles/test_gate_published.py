@@ -9,7 +9,7 @@ from support.published_version import age, publish_version
 from support.trainer_root import STAGE, TrainerRoot, gate_spec
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.roles import train as train_role

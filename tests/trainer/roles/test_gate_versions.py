@@ -12,7 +12,7 @@ from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, gol
 from tunegate_api.baselines import BASELINES_VARIABLE, write_baselines
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role, Termination
 from tunegate_api.judging.judgement import judge_final
-from tunegate_api.judging.outcomes import VerdictState
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate import published as published_module
 from tunegate_trainer.main import main

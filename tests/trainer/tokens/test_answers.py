@@ -10,8 +10,8 @@ from trl.chat_template_utils import add_response_schema, parse_response
 
 from support.model_templates import model_templates, tokenizer_for
 from support.tiny_model import make_tokenizer
-from tunegate_api.judging.outcomes import FAIL, PASS
 from tunegate_api.messages import FunctionCall, Message, ToolCall
+from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.process.errors import UserError
 from tunegate_trainer.tokens.answers import answer_after, calls_text, example_tokens

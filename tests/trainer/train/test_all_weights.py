@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, OlmoeConfig, OlmoeFor
 
 from support.trainer_root import ALL_WEIGHTS, STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.judging.outcomes import PASS, VerdictState
+from tunegate_api.verdict.outcomes import PASS, VerdictState
 from tunegate_trainer.artifacts.build import judged_dtype
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main

@@ -10,10 +10,10 @@ import pytest
 from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden_cases
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.judgement import best_checkpoint
-from tunegate_api.judging.outcomes import CaseSet
 from tunegate_api.judging.stages import assess_stage
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
+from tunegate_api.verdict.outcomes import CaseSet
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.process import files
 from tunegate_trainer.process.files import is_complete, verify
 from tunegate_trainer.roles import train as train_role

@@ -14,9 +14,9 @@ from support.trainer_root import STAGE, TrainerRoot, dpo_plan, gate_spec, golden
 from tunegate_api.baselines import read_baselines, write_baselines
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role, sha256_text
 from tunegate_api.judging.judgement import judge_checkpoint
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.messages import Message
 from tunegate_api.results import Subject
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.baselines import BaselineCache
 from tunegate_trainer.evaluate.safety_sets import safety_sets

@@ -10,8 +10,8 @@ import pytest
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases, stage_plan
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
 from tunegate_api.judging.judgement import judge_checkpoint
-from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import Subject
+from tunegate_api.verdict.tiers import counted_cases
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.main import main
 from tunegate_trainer.report.collect import collect

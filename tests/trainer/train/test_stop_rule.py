@@ -8,7 +8,7 @@ import pytest
 
 from support.trainer_root import STAGE, TrainerRoot, gate_spec, golden_cases
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
-from tunegate_api.judging.stop_rule import StopAction
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.evaluate import evaluate
 from tunegate_trainer.evaluate.scorers import Output
 from tunegate_trainer.main import main

@@ -1,14 +1,14 @@
 """gate/result.json: the gate role writes it; the publish role and the report read it without PyTorch."""
 
-from tunegate_api.judging.guardrail_probes import ProbeCounts
+from tunegate_api.cases.guardrail_probes import ProbeCounts
+from tunegate_api.cases.refusal_probes import RefusalProbeCounts
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.judging.outcomes import VerdictState
-from tunegate_api.judging.refusal_probes import RefusalProbeCounts
 from tunegate_api.meta import Sha256, StatusModel
 from tunegate_api.plan import CalibrationCounts
 from tunegate_api.published import PublishedVersion
 from tunegate_api.results import CalibrationOutcomes, Evaluation
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.verdict.outcomes import VerdictState
 
 
 class GateVerdict(StatusModel):

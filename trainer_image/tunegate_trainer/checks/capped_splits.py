@@ -1,7 +1,7 @@
 """Check whether ``heldOut.fraction`` asks for more held-out rows than the limit allows."""
 
-from tunegate_api.judging.outcomes import MAX_CASES
 from tunegate_api.meta import exact
+from tunegate_api.verdict.outcomes import MAX_CASES
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.split import SIDES

@@ -1,6 +1,6 @@
 """Check for gates whose ``maxNewTokens`` is shorter than many training answers."""
 
-from tunegate_api.judging.outcomes import MAX_TRUNCATED
+from tunegate_api.verdict.outcomes import MAX_TRUNCATED
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 

@@ -5,19 +5,19 @@ from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import GateRequest
-from tunegate_api.judging.expectations import (
+from tunegate_api.cases.expectations import (
     Expectation,
     GroupExpectation,
     JsonExpectation,
     LabelExpectation,
     TextExpectation,
 )
-from tunegate_api.judging.golden import GoldenCase, case_set
-from tunegate_api.judging.normalize import without_differences
-from tunegate_api.judging.outcomes import FAIL, PASS, VerdictState
-from tunegate_api.judging.verdict import judge_golden
+from tunegate_api.cases.golden import GoldenCase, case_set
+from tunegate_api.cases.normalize import without_differences
+from tunegate_api.contract import GateRequest
 from tunegate_api.meta import summarize
+from tunegate_api.verdict.golden import judge_golden
+from tunegate_api.verdict.outcomes import FAIL, PASS, VerdictState
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.process.errors import UserError

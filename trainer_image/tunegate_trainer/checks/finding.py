@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import Request
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.meta import summarize
 from tunegate_trainer.process.errors import BadDataError, TrainerError
 

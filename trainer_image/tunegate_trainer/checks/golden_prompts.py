@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,

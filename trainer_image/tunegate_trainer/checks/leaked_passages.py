@@ -9,15 +9,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from tunegate_api.judging.expectations import (
+from tunegate_api.cases.expectations import (
     CallsExpectation,
     JsonExpectation,
     OverlapExpectation,
     TextExpectation,
     leaves,
 )
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.messages import Message
 from tunegate_trainer.checks.differences import common_passage, difference
 from tunegate_trainer.checks.finding import (

@@ -9,7 +9,7 @@ from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
-from tunegate_api.judging.expectations import SchemaExpectation, leaves
+from tunegate_api.cases.expectations import SchemaExpectation, leaves
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 
 NAME = "schemas"

@@ -10,9 +10,9 @@ from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.normalize import normalized
-from tunegate_api.judging.outcomes import MAX_CASES, MAX_LABELS
+from tunegate_api.cases.normalize import normalized
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.outcomes import MAX_CASES, MAX_LABELS
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.excerpts import start_of

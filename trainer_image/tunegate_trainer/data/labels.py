@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
 
-from tunegate_api.judging.outcomes import MAX_LABELS
+from tunegate_api.verdict.outcomes import MAX_LABELS
 from tunegate_trainer.data.split import normalize
 from tunegate_trainer.tokens.rows import Row
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
-from tunegate_api.judging.outcomes import MAX_CASES
+from tunegate_api.verdict.outcomes import MAX_CASES
 
 
 class Grouped(Protocol):

@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.counts import NOT_COUNTED
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, SEALED
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import StatusModel
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.verdict.counts import NOT_COUNTED
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, SEALED
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import generate, generate_samples, undisturbed
@@ -62,7 +62,7 @@ class CaseResult(StatusModel):
     explanation: str = ""
     """Why the case did not pass. Empty if it passed."""
     counts: dict[str, str] | None = None
-    """The counts of count-based measures, by measure, see :mod:`tunegate_api.judging.counts`."""
+    """The counts of count-based measures, by measure, see :mod:`tunegate_api.verdict.counts`."""
     voted: list[StoredOutput] | None = None
     """All outputs of the case, if it could not be scored, so that they can be scored again. None if it was
     scored, or if it has one output that is complete."""
@@ -91,7 +91,7 @@ class SetResult(StatusModel):
     seconds: float
 
     def outcomes(self, measure: str) -> str:
-        """Return the outcomes of a measure, one letter per case, see :mod:`tunegate_api.judging.outcomes`."""
+        """Return the outcomes of a measure, one letter per case, see :mod:`tunegate_api.verdict.outcomes`."""
         return "".join(case.outcomes[measure] for case in self.cases)
 
     def counts(self, measure: str) -> str:

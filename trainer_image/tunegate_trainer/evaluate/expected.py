@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunegate_api.judging.expectations import Expectation, GroupExpectation, Leaf
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
+from tunegate_api.cases.expectations import Expectation, GroupExpectation, Leaf
 from tunegate_api.meta import shorten
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers import Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.cut_off import OUTLOOKS, Outlook, always_open
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION

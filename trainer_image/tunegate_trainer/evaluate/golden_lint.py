@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from tunegate_api.judging.expectations import (
+from tunegate_api.cases.expectations import (
     CallsExpectation,
     CustomExpectation,
     Expectation,
@@ -18,11 +18,11 @@ from tunegate_api.judging.expectations import (
     TextExpectation,
     leaves,
 )
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.golden_findings import GoldenFinding, LintedGolden
-from tunegate_api.judging.normalize import normalized
-from tunegate_api.judging.outcomes import FAIL, PASS, group_numbers
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.golden_findings import GoldenFinding, LintedGolden
+from tunegate_api.cases.normalize import normalized
 from tunegate_api.meta import summarize
+from tunegate_api.verdict.outcomes import FAIL, PASS, group_numbers
 from tunegate_trainer.evaluate.contradictions import contradiction
 from tunegate_trainer.evaluate.expected import combined, expected_outputs
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from tunegate_api.judging.expectations import (
+from tunegate_api.cases.expectations import (
     CallsExpectation,
     CustomExpectation,
     GuardrailExpectation,
@@ -20,7 +20,7 @@ from tunegate_api.judging.expectations import (
     TextExpectation,
     leaves,
 )
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1.finetunejob import Tolerance
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText

@@ -8,13 +8,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.cases.case_lines import inline_text
+from tunegate_api.cases.expectations import CustomExpectation, Leaf, leaves
+from tunegate_api.cases.golden import GoldenCase, GoldenError, case_set, parse_golden
 from tunegate_api.contract import GateRequest, sha256_text
-from tunegate_api.judging.case_lines import inline_text
-from tunegate_api.judging.expectations import CustomExpectation, Leaf, leaves
-from tunegate_api.judging.golden import GoldenCase, GoldenError, case_set, parse_golden
-from tunegate_api.judging.tiers import counted_cases
 from tunegate_api.results import golden_set
 from tunegate_api.v1alpha1.evalgate import GoldenSource
+from tunegate_api.verdict.tiers import counted_cases
 from tunegate_api.workspace import golden_file
 from tunegate_trainer.evaluate.config_map_files import config_map_file, read_case_file
 from tunegate_trainer.evaluate.expected import Expectations, expected_outputs

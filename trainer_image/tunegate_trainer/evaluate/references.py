@@ -5,8 +5,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.judging.expectations import CallsExpectation, Leaf
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.expectations import CallsExpectation, Leaf
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.messages import ToolCall
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_trainer.evaluate.call_start import call_start

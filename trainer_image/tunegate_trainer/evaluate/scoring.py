@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tunegate_api.judging.counts import COUNTED, is_valid_for
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS, TRUNCATED
-from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.v1alpha1.evalgate import Samples
+from tunegate_api.verdict.counts import COUNTED, is_valid_for
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal
 from tunegate_trainer.evaluate.expected import Expected, combined, outlook, scored
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer

@@ -9,15 +9,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import sha256_text
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import MAX_CASES, CaseSet
-from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.messages import Message
 from tunegate_api.plan import SplitPlan
 from tunegate_api.results import HeldOutSplit, task_set
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
 from tunegate_api.workspace import pairs_file, rows_file
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected

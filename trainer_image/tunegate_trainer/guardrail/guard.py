@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from tunegate_api.judging.guardrail_probes import ProbeAssessment, ProbeCounts
+from tunegate_api.cases.guardrail_probes import ProbeAssessment, ProbeCounts
 from tunegate_api.v1alpha1.guardrail import Guardrail, GuardrailProbe
 from tunegate_trainer.guardrail.probes import PROBES, REFUSALS
 from tunegate_trainer.guardrail.protocols import PROTOCOLS, Exchange, Protocol, Rated, Rating

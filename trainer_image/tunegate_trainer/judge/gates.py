@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tunegate_api.cases.expectations import JudgeExpectation, leaves
+from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
 from tunegate_api.contract import GateRequest
-from tunegate_api.judging.expectations import JudgeExpectation, leaves
-from tunegate_api.judging.golden import GoldenCase, counting, with_expectation
 from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.plan import JudgePlan, Plan

@@ -11,12 +11,12 @@ import torch
 
 from tunegate_api import __version__
 from tunegate_api.contract import Request
-from tunegate_api.judging.counts import outcome_length
 from tunegate_api.memory.shapes import Accelerator
 from tunegate_api.meta import exact
 from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage, Training
+from tunegate_api.verdict.counts import outcome_length
 from tunegate_trainer.models.target_modules import ALL_LINEAR
 from tunegate_trainer.planning import defaults
 from tunegate_trainer.process.errors import UserError

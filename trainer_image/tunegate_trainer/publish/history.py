@@ -18,12 +18,12 @@ from pydantic import Field, ValidationError
 
 from tunegate_api.contract import GateRequest
 from tunegate_api.judging.judgement import measured_cases
-from tunegate_api.judging.outcomes import MAX_CASES, counted_outcomes, passed_count
-from tunegate_api.judging.tiers import CountedCases, counted_cases
 from tunegate_api.meta import MAX_DNS_NAME, Sha256, StatusModel, Time
 from tunegate_api.published import LastPublished, PublishedVersion
 from tunegate_api.results import Results
 from tunegate_api.v1alpha1.evalgate import Generation
+from tunegate_api.verdict.outcomes import MAX_CASES, counted_outcomes, passed_count
+from tunegate_api.verdict.tiers import CountedCases, counted_cases
 from tunegate_trainer.artifacts.gate_result import UsedGuardrail, UsedJudge
 from tunegate_trainer.process.errors import StorageError
 from tunegate_trainer.process.files import create_once, is_complete, read_manifest, sha256_file

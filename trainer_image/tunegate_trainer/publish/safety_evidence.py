@@ -1,9 +1,9 @@
 """The results on the safety set of a gate, as they are published with the weights."""
 
 from tunegate_api.judging.judgement import GateJudgement
-from tunegate_api.judging.outcomes import points_text
-from tunegate_api.judging.safety import Axis
 from tunegate_api.meta import Sha256, StatusModel
+from tunegate_api.verdict.outcomes import points_text
+from tunegate_api.verdict.safety import Axis
 from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedSafetyJudge
 
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from tunegate_api.contract import Outcome, PublishedArtifact, Role
 from tunegate_api.judging.judgement import Judgement
-from tunegate_api.judging.outcomes import RuleFinding, VerdictState
 from tunegate_api.judging.selection import selection_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure
+from tunegate_api.verdict.outcomes import RuleFinding, VerdictState
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.review import Review, ReviewState
 from tunegate_trainer.report.stages import StageHistory, StageStop

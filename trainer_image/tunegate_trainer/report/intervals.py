@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tunegate_api.judging.counts import Aggregate, Classification, CountedMetric, Counts, Entry
-from tunegate_api.judging.intervals import CONFIDENCE, Interval
 from tunegate_api.judging.judgement import TaskJudgement
+from tunegate_api.verdict.counts import Aggregate, Classification, CountedMetric, Counts, Entry
+from tunegate_api.verdict.intervals import CONFIDENCE, Interval
 
 RESAMPLES = 2000
 """The number of bootstrap samples."""

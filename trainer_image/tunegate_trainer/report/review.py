@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tunegate_api.judging.intervals import Interval, wilson
 from tunegate_api.judging.judge_model import JudgeAssessment, add_judge, assess_judge
-from tunegate_api.judging.outcomes import RuleFinding, VerdictState, threshold_text
 from tunegate_api.judging.review import BadRow, ReviewAssessment, ReviewRecord, assess_review
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.meta import exact
+from tunegate_api.verdict.intervals import Interval, wilson
+from tunegate_api.verdict.outcomes import RuleFinding, VerdictState, threshold_text
 from tunegate_trainer.data.excerpts import ends_of, start_of
 from tunegate_trainer.report.collect import Collected
 

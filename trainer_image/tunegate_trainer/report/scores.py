@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.counts import CountedMetric, label_scores
-from tunegate_api.judging.intervals import wilson
 from tunegate_api.judging.judgement import GateJudgement, Judgement, TaskJudgement
-from tunegate_api.judging.outcomes import RuleFinding, VerdictState, points_text, rate, rate_text, worst
-from tunegate_api.judging.safety import SafetyVerdict
 from tunegate_api.meta import exact
 from tunegate_api.results import Subject
+from tunegate_api.verdict.counts import CountedMetric, label_scores
+from tunegate_api.verdict.intervals import wilson
+from tunegate_api.verdict.outcomes import RuleFinding, VerdictState, points_text, rate, rate_text, worst
+from tunegate_api.verdict.safety import SafetyVerdict
 from tunegate_trainer.report.collect import Collected
 from tunegate_trainer.report.intervals import Shown, task_intervals
 from tunegate_trainer.report.stages import StageHistory

@@ -13,11 +13,11 @@ from tunegate_api.judging.judgement import (
     best_checkpoint,
     judge_checkpoint,
 )
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.judging.stages import StageAssessment, assess_stage
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_api.workspace import golden_file, pairs_file, rows_file, safety_file
 from tunegate_trainer.report.collect import Collected, LossPoint
 from tunegate_trainer.tokens.rows import PREFERENCE

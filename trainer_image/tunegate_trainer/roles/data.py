@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from tunegate_api.cases.golden import GoldenCase, with_expectation
 from tunegate_api.contract import Outcome
-from tunegate_api.judging.golden import GoldenCase, with_expectation
 from tunegate_api.meta import exact
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SamplePlan
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec

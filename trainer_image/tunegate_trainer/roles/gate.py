@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Outcome
 from tunegate_api.judging.judgement import judge_artifact, judge_final
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.results import Evaluation, Subject, golden_set
 from tunegate_api.v1alpha1.finetunejob_status import Progress
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.workspace import RESULT, base_file
 from tunegate_trainer.artifacts.build import (
     build_artifact,

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Request, Role
 from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan
 from tunegate_api.results import Evaluation, Subject, golden_set
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from tunegate_api.contract import FileManifest, Outcome, PublishedArtifact, Report, Role, files_digest
 from tunegate_api.judging.approval import approving_gates, may_publish, verdict_digest
 from tunegate_api.judging.judgement import Judgement, judge_final
-from tunegate_api.judging.outcomes import VerdictState
 from tunegate_api.published import PublishedVersion
 from tunegate_api.results import Results, Subject
+from tunegate_api.verdict.outcomes import VerdictState
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.process.context import Context

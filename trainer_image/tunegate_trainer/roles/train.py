@@ -13,9 +13,9 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 
 from tunegate_api.contract import GateRequest, Outcome
-from tunegate_api.judging.stop_rule import StopAction
 from tunegate_api.plan import DataPlan, SplitPlan, StagePlan, TrainingParameters
 from tunegate_api.results import Subject
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.distributed.ranks import SINGLE_RANK, TRAINING_SECONDS, Ranks, process_group
 from tunegate_trainer.evaluate.evaluate import Weights, evaluate

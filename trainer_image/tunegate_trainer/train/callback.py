@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tunegate_api.judging.stop_rule import StopAction
+from tunegate_api.verdict.stop_rule import StopAction
 from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.train.checkpoints import CheckpointFolder

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunegate_api.judging.stop_rule import StopAction
+from tunegate_api.verdict.stop_rule import StopAction
 
 
 def next_checkpoint(planned: Sequence[int], last: int, action: StopAction) -> int | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-from tunegate_api.judging.outcomes import Policy
 from tunegate_api.verdict.measured import Measured
+from tunegate_api.verdict.outcomes import Policy
 from tunegate_api.verdict.rules.measured_drop import MeasuredDrop
 from tunegate_api.verdict.rules.non_inferior import NonInferior
 

@@ -2,8 +2,8 @@
 
 from fractions import Fraction
 
-from tunegate_api.judging.outcomes import points_text
 from tunegate_api.verdict.measured import Measured
+from tunegate_api.verdict.outcomes import points_text
 
 
 class MeasuredDrop:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunegate_api.judging.outcomes import PASS, threshold_text
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.measured import Measured
+from tunegate_api.verdict.outcomes import PASS, threshold_text
 
 
 @dataclass(frozen=True)

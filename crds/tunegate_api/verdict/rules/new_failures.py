@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from tunegate_api.judging.new_failures import Limit, allowed
 from tunegate_api.meta import summarize
+from tunegate_api.verdict.allowed_failures import Limit, allowed
 from tunegate_api.verdict.measured import Measured
 from tunegate_api.verdict.rules.drop import TO_RECORD_CASES
 

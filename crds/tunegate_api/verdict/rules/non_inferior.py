@@ -2,13 +2,13 @@
 
 from fractions import Fraction
 
-from tunegate_api.judging.paired import bounds, fewest_cases, is_at_least, is_below
 from tunegate_api.verdict.measured import Measured
+from tunegate_api.verdict.paired import bounds, fewest_cases, is_at_least, is_below
 
 
 class NonInferior:
     """If the upper 95 % bound of the drop is below the limit, the model passes, and if the lower one is at or
-    above it, the model fails. The bounds are those of :mod:`tunegate_api.judging.paired`."""
+    above it, the model fails. The bounds are those of :mod:`tunegate_api.verdict.paired`."""
 
     consequence = "undecided"
 

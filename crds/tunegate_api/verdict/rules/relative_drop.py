@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tunegate_api.judging.outcomes import rate, rate_text, threshold_text
 from tunegate_api.verdict.measured import Measured
+from tunegate_api.verdict.outcomes import rate, rate_text, threshold_text
 
 
 @dataclass(frozen=True)

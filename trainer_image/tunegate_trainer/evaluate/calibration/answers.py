@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from tunegate_api.judging.expectations import leaves
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.expectations import leaves
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_trainer.data.refusals import is_refusal
 from tunegate_trainer.evaluate.evaluate import SetResult, judge_outputs
 from tunegate_trainer.evaluate.scorers import Output

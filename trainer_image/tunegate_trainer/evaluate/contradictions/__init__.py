@@ -7,7 +7,7 @@ without a contradiction may be impossible to pass.
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from tunegate_api.judging.golden import GoldenCase
+from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.meta import shorten
 from tunegate_trainer.evaluate.contradictions.claims import claims_of, text_contradictions
 from tunegate_trainer.evaluate.contradictions.conditions import Condition, both, ways

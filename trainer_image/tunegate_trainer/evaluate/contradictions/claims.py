@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Literal
 
-from tunegate_api.judging.expectations import LabelExpectation, TextExpectation
-from tunegate_api.judging.normalize import ComparedForm, without_differences
+from tunegate_api.cases.expectations import LabelExpectation, TextExpectation
+from tunegate_api.cases.normalize import ComparedForm, without_differences
 from tunegate_trainer.evaluate.contradictions.conditions import Condition, both
 from tunegate_trainer.evaluate.scorers.labels import f1_label
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice
 
-from tunegate_api.judging.expectations import (
+from tunegate_api.cases.expectations import (
     CustomExpectation,
     Expectation,
     GroupExpectation,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 from typing import Any
 
-from tunegate_api.judging.expectations import JsonExpectation, SchemaExpectation
+from tunegate_api.cases.expectations import JsonExpectation, SchemaExpectation
 from tunegate_trainer.evaluate.contradictions.claims import PLAIN, Claim
 from tunegate_trainer.evaluate.contradictions.conditions import Condition, both
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from tunegate_api.judging.expectations import (
+from tunegate_api.cases.expectations import (
     JsonExpectation,
     LengthExpectation,
     NumberExpectation,
@@ -12,8 +12,8 @@ from tunegate_api.judging.expectations import (
     SchemaExpectation,
     TextExpectation,
 )
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR, PASS
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.verdict.outcomes import ERROR, PASS
 from tunegate_trainer.evaluate.contradictions.claims import PLAIN, Claim
 from tunegate_trainer.evaluate.contradictions.conditions import Condition, both
 from tunegate_trainer.evaluate.golden_references import plain_reference

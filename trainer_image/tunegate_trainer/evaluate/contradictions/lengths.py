@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tunegate_api.judging.expectations import LengthExpectation
-from tunegate_api.judging.normalize import ComparedForm
+from tunegate_api.cases.expectations import LengthExpectation
+from tunegate_api.cases.normalize import ComparedForm
 from tunegate_trainer.evaluate.contradictions.claims import Claim
 from tunegate_trainer.evaluate.contradictions.conditions import Condition, both
 

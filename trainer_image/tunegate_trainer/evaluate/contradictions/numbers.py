@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, product
 
-from tunegate_api.judging.expectations import NumberExpectation
+from tunegate_api.cases.expectations import NumberExpectation
 from tunegate_trainer.evaluate.contradictions.conditions import Condition, both
 from tunegate_trainer.evaluate.golden_references import expected_number
 from tunegate_trainer.evaluate.scorers.numeric import numbers_of

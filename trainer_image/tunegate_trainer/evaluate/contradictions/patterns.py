@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
-from tunegate_api.judging.ecma_regex import python_pattern
-from tunegate_api.judging.expectations import TextExpectation
+from tunegate_api.cases.ecma_regex import python_pattern
+from tunegate_api.cases.expectations import TextExpectation
 from tunegate_trainer.evaluate.contradictions.conditions import Condition
 
 _UPPER = {ord(letter) for letter in string.ascii_uppercase}

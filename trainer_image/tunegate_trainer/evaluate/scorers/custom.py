@@ -7,8 +7,8 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import index
 from typing import Any
 
-from tunegate_api.judging.counts import Counts
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
+from tunegate_api.verdict.counts import Counts
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer, not_scored
 from tunegate_trainer.evaluate.scorers.time_limit import time_limit
 from tunegate_trainer.process.errors import UserError

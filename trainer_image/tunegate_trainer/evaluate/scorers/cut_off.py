@@ -16,8 +16,8 @@ from fractions import Fraction
 from pydantic_core import from_json
 from rapidfuzz.distance import LCSseq
 
-from tunegate_api.judging.expectations import LengthExpectation
-from tunegate_api.judging.normalize import ComparedForm, without_differences
+from tunegate_api.cases.expectations import LengthExpectation
+from tunegate_api.cases.normalize import ComparedForm, without_differences
 from tunegate_trainer.data.refusals import HEAD
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.labels import LABEL_FORMS, ExpectedLabel

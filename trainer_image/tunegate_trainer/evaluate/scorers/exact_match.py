@@ -1,6 +1,6 @@
 """The task metric exact_match: the output equals the labelled answer."""
 
-from tunegate_api.judging.normalize import normalized
+from tunegate_api.cases.normalize import normalized
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 from tunegate_trainer.evaluate.scorers.tool_calls import same_calls

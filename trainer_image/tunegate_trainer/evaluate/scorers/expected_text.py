@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tunegate_api.judging.expectations import Extraction
-from tunegate_api.judging.normalize import ComparedForm, normalized, without_differences
+from tunegate_api.cases.expectations import Extraction
+from tunegate_api.cases.normalize import ComparedForm, normalized, without_differences
 
 
 @dataclass(frozen=True)

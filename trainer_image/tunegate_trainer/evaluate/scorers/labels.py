@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunegate_api.judging.counts import Classification
-from tunegate_api.judging.normalize import ComparedForm, normalized
-from tunegate_api.judging.outcomes import FAIL, MAX_LABELS, PASS
+from tunegate_api.cases.normalize import ComparedForm, normalized
 from tunegate_api.meta import shorten
+from tunegate_api.verdict.counts import Classification
+from tunegate_api.verdict.outcomes import FAIL, MAX_LABELS, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, quoted
 
 F1 = "f1"

@@ -1,6 +1,6 @@
 """Scorer for the length of an output."""
 
-from tunegate_api.judging.expectations import LengthExpectation
+from tunegate_api.cases.expectations import LengthExpectation
 from tunegate_trainer.evaluate.scorers.scorer import Sample
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tunegate_api.judging.outcomes import FAIL, PASS
+from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, not_scored
 from tunegate_trainer.evaluate.scorers.time_limit import time_limit
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from rapidfuzz.distance import LCSseq
 
-from tunegate_api.judging.counts import MAX_COUNT, Counts
-from tunegate_api.judging.outcomes import FAIL, PASS
+from tunegate_api.verdict.counts import MAX_COUNT, Counts
+from tunegate_api.verdict.outcomes import FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score
 
 _TOKEN = re.compile(r"[^\W_]+")

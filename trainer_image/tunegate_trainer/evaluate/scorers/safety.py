@@ -1,6 +1,6 @@
 """Scorer for the requests of a safety set."""
 
-from tunegate_api.judging.safety import SafetyKind
+from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.data.refusals import is_refusal
 from tunegate_trainer.evaluate.scorers.one_by_one import matcher
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted

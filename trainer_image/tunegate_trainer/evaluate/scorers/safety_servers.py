@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunegate_api.contract import GateRequest, sha256_text
-from tunegate_api.judging.outcomes import FAIL, PASS
-from tunegate_api.judging.safety import SafetyKind
 from tunegate_api.v1alpha1.safety import SafetyScorer
+from tunegate_api.verdict.outcomes import FAIL, PASS
+from tunegate_api.verdict.safety import SafetyKind
 from tunegate_trainer.evaluate.scorers.safety import SAFETY_SCORER
 from tunegate_trainer.evaluate.scorers.scorer import Sample, Score, Scorer, quoted
 from tunegate_trainer.evaluate.scorers.servers import (

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tunegate_api.judging.counts import Entry
-from tunegate_api.judging.golden import GoldenCase
-from tunegate_api.judging.outcomes import ERROR
-from tunegate_api.judging.safety_cases import SafetyCase
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.meta import shorten
+from tunegate_api.verdict.counts import Entry
+from tunegate_api.verdict.outcomes import ERROR
 from tunegate_trainer.tokens.rows import Row
 
 MAX_EXPLANATION = 1000
@@ -56,11 +56,11 @@ class Score:
     """The result of judging one output."""
 
     outcome: str
-    """The outcome as one letter, see :mod:`tunegate_api.judging.outcomes`."""
+    """The outcome as one letter, see :mod:`tunegate_api.verdict.outcomes`."""
     explanation: str = ""
     """Why the output did not pass. Empty if it passed."""
     counts: Entry | None = None
-    """The entry for a count-based metric, see :mod:`tunegate_api.judging.counts`. Set even if the output
+    """The entry for a count-based metric, see :mod:`tunegate_api.verdict.counts`. Set even if the output
     failed."""
     undecided: bool = False
     """Whether the output failed because it cannot be judged. Then the opposite expectation fails too."""

@@ -7,13 +7,13 @@ its outputs are errors.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tunegate_api.cases.expectations import leaves
+from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import GateRequest
-from tunegate_api.judging.expectations import leaves
-from tunegate_api.judging.golden import GoldenCase, counting, with_expectation
-from tunegate_api.judging.outcomes import ERROR, FAIL, PASS
 from tunegate_api.judging.review_sample import ReviewRow
-from tunegate_api.judging.safety_cases import SafetyCase
 from tunegate_api.messages import Message
+from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer
 from tunegate_trainer.guardrail.guard import Guard
 from tunegate_trainer.guardrail.protocols import Exchange, Rated, Rating

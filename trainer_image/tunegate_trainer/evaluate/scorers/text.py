@@ -3,8 +3,8 @@ matches a pattern."""
 
 import re
 
-from tunegate_api.judging.ecma_regex import code_units, python_pattern
-from tunegate_api.judging.normalize import without_differences
+from tunegate_api.cases.ecma_regex import code_units, python_pattern
+from tunegate_api.cases.normalize import without_differences
 from tunegate_trainer.evaluate.scorers.expected_text import ExpectedText
 from tunegate_trainer.evaluate.scorers.scorer import Sample, quoted
 

@@ -1,0 +1,1 @@
+"""The formats of cases: golden and safety sets, their expectations, and probes."""

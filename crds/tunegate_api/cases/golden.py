@@ -1,0 +1,182 @@
+"""The format of golden sets: JSON Lines of cases that pass or fail. There are no ratings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tunegate_api.cases.case_lines import CaseError, CaseSetError, parse_case_lines
+from tunegate_api.cases.expectations import Expectation, judgeable, leaves
+from tunegate_api.messages import Message, Tools
+from tunegate_api.meta import ApiModel, exact, summarize
+from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
+from tunegate_api.validation.partial import Problem
+from tunegate_api.verdict.outcomes import CaseSet, Policy, group_numbers
+from tunegate_api.verdict.sealed import sealed_positions
+from tunegate_api.verdict.tiers import counted_cases
+
+
+class GoldenCase(ApiModel):
+    """A prompt, and the expectations of its output. The case passes if all expectations pass."""
+
+    id: CaseId
+    """Id of the case in status and reports. It must be unique in the golden set."""
+    tags: list[CaseId] = []
+    """Tags that group cases. Thresholds can refer to them."""
+    group: CaseId | None = None
+    """The group of cases that are similar, such as variants of one prompt, or questions about one document.
+    Cases of a group are not counted as independent of each other, see `policy: NonInferior` and
+    `maxNewFailures`."""
+    prompt: str | None = None
+    """A single user message. Either `prompt` or `messages` must be set."""
+    messages: Annotated[list[Message] | None, Field(min_length=1)] = None
+    """A chat that the model continues. Either `prompt` or `messages` must be set."""
+    tools: Tools | None = None
+    """Functions that the model may call, in OpenAI's format: {type: function, function: {name, description,
+    parameters}}."""
+    expect: Annotated[list[Annotated[Expectation, AfterValidator(judgeable)]], Field(min_length=1)]
+    """Expectations of the output."""
+    allow_empty: bool = False
+    """If true, an empty output may pass. By default it fails, because a model that answers nothing is
+    broken."""
+    todo: str | None = None
+    """What to write in this case, which is a placeholder until the field is removed. `tunegate init` writes
+    placeholders. A golden set that has one is refused."""
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "GoldenCase":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages, not both")
+        return self
+
+    @property
+    def turns(self) -> list[Message]:
+        """The chat to answer: ``messages``, or ``prompt`` as one user message."""
+        return self.messages or [Message(role="user", content=self.prompt or "")]
+
+
+class GoldenError(CaseSetError):
+    """A golden set is invalid."""
+
+
+def parse_golden(text: str) -> list[GoldenCase]:
+    """Parse the JSON Lines ``text`` of a golden set. Blank lines are skipped.
+
+    Raises :class:`GoldenError` if lines are invalid, ids are used twice, or the set is empty or too large.
+    The error lists all faults with their line numbers. A case that is still a placeholder is a fault.
+    """
+    cases, problems = parse_case_lines(text, _parse_case, "golden set")
+    if problems:
+        raise GoldenError(problems)
+    return cases
+
+
+def _parse_case(fields: Any) -> GoldenCase:
+    """Return the case. Raises :class:`CaseError` if it has the field ``todo``. Its other fields may be
+    empty then."""
+    if isinstance(fields, dict) and fields.get("todo") is not None:
+        what, name = str(fields["todo"]).strip(), fields.get("id", "without an id")
+        what = what or "its prompt and its expectations"
+        raise CaseError(f"case {name} is a placeholder: write {what}, then remove todo")
+    return GoldenCase.model_validate(fields)
+
+
+def counting(thresholds: Thresholds, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases that are not advisory."""
+    return [cases[i] for i in counted_cases(case_set(cases, ""), thresholds.rules()).positions]
+
+
+def unreachable(
+    thresholds: Thresholds,
+    cases: Sequence[GoldenCase],
+    baselines: Sequence[str],
+    *,
+    sealed: str | None = None,
+    sha256: str = "",
+) -> list[Problem]:
+    """Return the reasons why no model could pass the thresholds: a ``mustPass`` name or a required tag
+    without a case, or too few cases to detect a drop. Each reason has the path of a field from the root of
+    the EvalGate.
+
+    ``baselines`` are the names in :attr:`EvalGateSpec.compared_with`. With the policy NonInferior, a model
+    that fixes enough cases can pass with any number of cases. LastPublished cannot make a threshold
+    unreachable, because it is skipped if no version was published. With a share of ``sealed`` cases of the
+    set with the digest ``sha256``, the open cases must be enough for checkpoints.
+    """
+    problems = _unreachable(thresholds, cases, baselines)
+    if problems or sealed is None:
+        return problems
+    path, share = ("spec", "golden", "sealed"), exact(sealed)
+    positions = sealed_positions(case_set(cases, sha256), share, thresholds.must_pass)
+    if not positions:
+        message = (
+            f"no golden case can be sealed: {sealed} of {len(cases)} is less than one case, or less than "
+        )
+        message += "the smallest group of cases that are not in mustPass. Add cases, or raise the share"
+        return [Problem(path, message)]
+    opened = [case for i, case in enumerate(cases) if i not in positions]
+    return [
+        Problem(
+            path,
+            f"checkpoints are evaluated on the {len(opened)} cases that are not sealed, and {each.message}. "
+            "Lower the share, or add cases",
+        )
+        for each in _unreachable(thresholds, opened, baselines)
+    ]
+
+
+def _unreachable(
+    thresholds: Thresholds, cases: Sequence[GoldenCase], baselines: Sequence[str]
+) -> list[Problem]:
+    path = ("spec", "thresholds")
+    names = {case.id for case in cases} | {tag for case in cases for tag in case.tags}
+    problems = [
+        Problem((*path, "mustPass", i), f"no golden case has the id or the tag {name}")
+        for i, name in enumerate(thresholds.must_pass)
+        if name not in names
+    ]
+    rules, total = thresholds.rules(), len(counting(thresholds, cases))
+    present = {tag for case in counting(thresholds, cases) for tag in case.tags}
+    problems += [
+        Problem((*path, "requiredTags", i), f"no golden case that counts has the tag {tag}")
+        for i, tag in enumerate(thresholds.required_tags)
+        if tag not in present
+    ]
+    if not total:
+        problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
+    limit, is_compared = rules.max_drop_points, bool({"BaseModel", "Anchor", "Served"} & set(baselines))
+    if rules.policy is Policy.POINTS and is_compared and 0 < total * limit < 100:
+        needed = -int(-100 // limit)
+        message = (
+            f"{total} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "
+            f"so no model can pass: have at least {needed} cases, or raise maxDropPoints"
+        )
+        problems.append(Problem((*path, "maxDropPoints"), message))
+    return problems
+
+
+def with_expectation(type_: str, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases that have an expectation of this type, also in a group."""
+    return [case for case in cases if any(leaf.type == type_ for leaf in leaves(case.expect))]
+
+
+def without_server(spec: Mapping[str, Any], cases: Sequence[GoldenCase]) -> list[Problem]:
+    """Return a problem for each server, a judge model or a guardrail, that scores some of the cases and is
+    missing in the gate's ``spec``. Each problem has the path of the missing field."""
+    problems = []
+    for field in ("judge", "guardrail"):
+        users = [case.id for case in with_expectation(field, cases)]
+        if users and spec.get(field) is None:
+            message = f"required by the expectation {field} of the golden cases {summarize(users, 3)}"
+            problems.append(Problem(("spec", field), message))
+    return problems
+
+
+def case_set(cases: Sequence[GoldenCase], sha256: str) -> CaseSet:
+    """Return the ids, tags and groups of the cases. Their order is that of the letters in outcome strings."""
+    return CaseSet(
+        sha256=sha256,
+        ids=[c.id for c in cases],
+        tags=[list(c.tags) for c in cases],
+        groups=group_numbers([c.group for c in cases]),
+    )

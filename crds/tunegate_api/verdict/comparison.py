@@ -1,0 +1,69 @@
+"""Compare the outcomes of a model with those of one baseline, by the rules of the gate. No I/O."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from tunegate_api.verdict.core import Rule, found, state
+from tunegate_api.verdict.measured import Comparator, Letters, Measured
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, Rules, VerdictState, worst
+from tunegate_api.verdict.rules.drop import Drop
+from tunegate_api.verdict.rules.new_failures import NewFailures
+from tunegate_api.verdict.rules.relative_drop import RelativeDrop
+
+
+def comparing(rules: Rules) -> Sequence[Rule]:
+    """Return the rules that compare with each baseline."""
+    share = rules.max_relative_drop
+    return [
+        Drop(rules.max_drop_points, policy=rules.policy),
+        *([] if share is None else [RelativeDrop(share)]),
+        NewFailures(rules.max_new_failures),
+    ]
+
+
+def compare(
+    name: str, baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules
+) -> tuple[RuleFinding, Fraction | None]:
+    """Compare the outcomes with one baseline, and return one finding of all rules that compare, and the
+    difference of the pass rates in percentage points, None if a comparison is not possible."""
+    label = f"{name} ({baseline.version})" if baseline.version else name
+    problem = _problem(label, baseline, cases)
+    if problem or baseline.outcomes is None:
+        return RuleFinding(name, VerdictState.ERROR, problem), None
+    now, before = Letters(outcomes, len(cases.ids)), Letters(baseline.outcomes, len(cases.ids))
+    part = _part(label, baseline, cases, outcomes)
+    results = [found(rule, part) for rule in comparing(rules)]
+    overall = worst([each.state for each in results])
+    head = f"golden {now.passed}/{now.total}, {label} {before.passed}/{before.total}: "
+    arithmetic = "; ".join(each.text for each in results if each.text)
+    reason = next(each.reason for each in results if each.state is overall)
+    return RuleFinding(name, overall, head + arithmetic + reason), part.delta
+
+
+def passes(baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules) -> bool:
+    """Return whether :func:`compare` finds that the model passes, without the message, which takes much
+    longer."""
+    if _problem("", baseline, cases):
+        return False
+    part = _part("", baseline, cases, outcomes)
+    return all(state(rule, part) is VerdictState.PASSED for rule in comparing(rules))
+
+
+def _problem(label: str, baseline: Baseline, cases: CaseSet) -> str:
+    """Return why a comparison is not possible; empty if it is."""
+    if baseline.problem:
+        return f"Cannot compare with {label}: {baseline.problem}"
+    if baseline.golden_sha256 != cases.sha256:
+        return f"{label} was measured on another golden set"
+    return f"{label} was not measured" if baseline.outcomes is None else ""
+
+
+def _part(label: str, baseline: Baseline, cases: CaseSet, outcomes: str) -> Measured:
+    total = len(cases.ids)
+    before = Comparator(
+        label,
+        Letters(baseline.outcomes or "", total),
+        by_case=baseline.by_case,
+        by_case_later=baseline.by_case_later,
+    )
+    return Measured(cases, Letters(outcomes, total), before)
