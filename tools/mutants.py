@@ -21,16 +21,20 @@ POLICIES = {
         "waiting",
     ),
     "finetunejob": (
-        *("absorb", "approval", "conditions", "deadlines", "decide", "decisions", "draft", "events"),
+        *("absorb", "approval", "conditions", "deadlines", "decide", "draft", "events"),
         *("inputs", "judge", "last_report", "steps", "stops", "ttl"),
     ),
 }
 MUTATED = [
     *(
-        f"src/tunegate_api/judging/{name}.py"
-        for name in ("verdict", "comparison", "points", "non_inferior", "paired", "tiers")
+        f"src/tunegate_api/verdict/{name}.py"
+        for name in ("core", "measured", "golden", "comparison", "paired", "tiers", "stop_rule")
     ),
-    "src/tunegate_api/verdict/stop_rule.py",
+    *(
+        f"src/tunegate_api/verdict/rules/{name}.py"
+        for name in ("drop", "measured_drop", "minimum", "new_failures", "non_inferior", "relative_drop")
+    ),
+    "src/tunegate_operator/decisions.py",
     "src/tunegate_api/judging/judgement.py",
     "src/tunegate_api/judging/approval.py",
     *(f"src/tunegate_operator/{folder}/{name}.py" for folder, names in POLICIES.items() for name in names),
@@ -38,10 +42,8 @@ MUTATED = [
 # These tests reconcile hundreds of times: they would take most of the time and kill few mutants.
 LONG_TESTS = ("test_faults", "test_status_size")
 TESTS = [
-    *(
-        f"tests/api/judging/test_{name}.py"
-        for name in ("verdict", "verdict_texts", "paired", "tiers", "groups", "judgement", "approval")
-    ),
+    "tests/api/verdict",
+    *(f"tests/api/judging/test_{name}.py" for name in ("judgement", "approval")),
     "tests/children",
     "tests/evalgate/test_child_jobs.py",
     *("tests/finetunejob", *(f"--ignore=tests/finetunejob/{name}.py" for name in LONG_TESTS)),

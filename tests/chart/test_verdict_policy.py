@@ -15,7 +15,7 @@ from support.builders import make_job
 from support.operator_command import grant_rights
 from support.team import GROUP
 from support.waiting import eventually
-from tunegate_operator.finetunejob.decisions import verdict_decision
+from tunegate_operator.decisions import verdict_decision
 
 pytestmark = pytest.mark.cluster
 

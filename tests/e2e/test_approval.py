@@ -8,7 +8,7 @@ import pytest
 
 from support.node import Node
 from support.tiny_job import TinyJob
-from tunegate_operator.finetunejob.decisions import verdict_decision
+from tunegate_operator.decisions import verdict_decision
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 

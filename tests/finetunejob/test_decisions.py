@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from tunegate_operator.engine.prune import MAX_ANNOTATION
-from tunegate_operator.finetunejob.decisions import (
+from tunegate_operator.decisions import (
     ReasonTooLongError,
     is_at_rest,
     stop_decision,
     verdict_decision,
 )
+from tunegate_operator.engine.prune import MAX_ANNOTATION
 from tunegate_operator.names import APPROVE_ANNOTATION, CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 

@@ -18,7 +18,7 @@ from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointS
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Stop, TrackingStatus
 from tunegate_client.places.caller import TUNEGATE, Caller
 from tunegate_operator.children.child_jobs import SUCCEEDED
-from tunegate_operator.finetunejob.decisions import decided_text, verdict_actions
+from tunegate_operator.decisions import decided_text, verdict_actions
 
 COLOURS = {
     Phase.SUCCEEDED: "green",

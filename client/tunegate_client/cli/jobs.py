@@ -19,10 +19,10 @@ from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import Client, ClientError, UnreachableError, sorted_events, status_of
 from tunegate_client.places.logs import LogSelection, follow_logs, newest_log
 from tunegate_client.places.retry import Retry
+from tunegate_operator.decisions import is_at_rest
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.events import event_count, event_time
 from tunegate_operator.engine.objects import moment
-from tunegate_operator.finetunejob.decisions import is_at_rest
 
 REFRESH_SECONDS = 2.0
 """Seconds between two updates of the table of jobs."""

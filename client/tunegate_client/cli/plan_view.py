@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunegate_api.forecast import Forecast
+from tunegate_api.memory.advice import advise, fitting_cards
 from tunegate_api.memory.fitting import CARDS, KEPT_FREE, least_memory, needed, size_text
 from tunegate_api.memory.shapes import Memory
 from tunegate_api.plan import StagePlan
@@ -16,7 +17,6 @@ from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_client.laptop.object_folder import to_yaml
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.advice import advise, fitting_cards
 
 MEMORY_PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "evaluation")
 

@@ -23,13 +23,13 @@ from tunegate_client.laptop.run import REFRESH_SECONDS, EarlierRun, Laptop
 from tunegate_client.laptop.status import read_status
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import verdict_to_decide
-from tunegate_operator.engine.cluster import ClusterError, Object
-from tunegate_operator.finetunejob.decisions import (
+from tunegate_operator.decisions import (
     ReasonTooLongError,
     is_at_rest,
     stop_decision,
     verdict_decision,
 )
+from tunegate_operator.engine.cluster import ClusterError, Object
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION, VERDICT_ANNOTATIONS
 
 _NO_OBJECT = (

@@ -55,6 +55,7 @@ from tunegate_client.laptop.volumes import make_links, plan_links
 from tunegate_operator.children.child_jobs import SUCCEEDED
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.pod_status import is_terminal
+from tunegate_operator.decisions import is_at_rest
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import Key, Object
@@ -65,7 +66,6 @@ from tunegate_operator.engine.queue import WorkQueue
 from tunegate_operator.engine.reconcile import Reconciler
 from tunegate_operator.evalgate.controller import EvalGateController
 from tunegate_operator.finetunejob.controller import FineTuneJobController
-from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.names import ROLE_LABEL, start_from
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import yaml
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_client.laptop.cluster import is_in_use
 from tunegate_client.laptop.object_folder import from_yaml
+from tunegate_operator.decisions import is_at_rest
 from tunegate_operator.engine.cluster import ClusterError, Object
-from tunegate_operator.finetunejob.decisions import is_at_rest
 
 _STATUS = "status.yaml"
 

@@ -13,18 +13,18 @@ from tunegate_api.judging.case_comparison import (
     checkpoint_models,
     final_models,
 )
+from tunegate_api.judging.stages import accepted_step
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
 from tunegate_api.workspace import Workspace
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
+from tunegate_operator.decisions import verdict_actions
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import StatusT, UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
 from tunegate_operator.engine.objects import resource_version, uid_of
-from tunegate_operator.finetunejob.decisions import verdict_actions
-from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import REQUEST_KEY
 
 MAX_NAMES = 20

@@ -11,6 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison
+from tunegate_api.judging.review import MAX_SCORE_MAPS
 from tunegate_client.laptop.report_page import with_status
 from tunegate_client.places.client import (
     ClientError,
@@ -29,6 +30,7 @@ from tunegate_client.places.log_position import LogPosition
 from tunegate_client.places.retry import Retry
 from tunegate_client.places.volume_file import REPORT, REVIEW_SAMPLE, VolumeFile, read_file
 from tunegate_operator.children.job import CONTAINER
+from tunegate_operator.decisions import ReasonTooLongError, stop_decision, verdict_decision
 from tunegate_operator.engine.apply import apply
 from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import (
@@ -46,8 +48,6 @@ from tunegate_operator.engine.connection import connect_user
 from tunegate_operator.engine.kubernetes import REQUEST_SECONDS, KubernetesCluster, SilentError
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import controlling_owner
-from tunegate_operator.finetunejob.decisions import ReasonTooLongError, stop_decision, verdict_decision
-from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,

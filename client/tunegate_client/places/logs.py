@@ -8,9 +8,9 @@ from tunegate_api.contract import Role
 from tunegate_client.places.client import Client, ClientError, UnreachableError, has_log, status_of
 from tunegate_client.places.retry import Retry
 from tunegate_operator.children.job import INDEX_LABEL
+from tunegate_operator.decisions import is_at_rest
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.finetunejob.decisions import is_at_rest
 from tunegate_operator.names import ROLE_LABEL, STAGE_LABEL
 
 POLL_SECONDS = 1.0

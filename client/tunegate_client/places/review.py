@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from tunegate_api.judging.review import ReviewScores, Score
+from tunegate_api.judging.review import SCORES_SUFFIX, ReviewScores, Score
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
 from tunegate_api.meta import first_problem
 from tunegate_api.plan import Plan
@@ -15,7 +15,6 @@ from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_client.places.client import Client, ClientError, status_of
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.finetunejob.review import SCORES_SUFFIX
 from tunegate_operator.names import PLAN_KEY, REVIEW_LABEL, SCORES_KEY, scores_name
 
 

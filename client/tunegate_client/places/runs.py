@@ -8,6 +8,7 @@ from typing import Any
 
 from tunegate_api.contract import Request
 from tunegate_api.judging.case_comparison import Comparison, compare, parse_lines
+from tunegate_api.judging.review import MAX_SCORE_MAPS
 from tunegate_api.workspace import Workspace
 from tunegate_client.laptop.cluster import is_in_use, objects_folder
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION
@@ -36,7 +37,6 @@ from tunegate_client.places.client import (
 )
 from tunegate_operator.engine.cluster import ClusterError, Key, Object
 from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.names import REVIEW_LABEL, request_name
 
 POLL_SECONDS = 0.25

@@ -14,7 +14,7 @@ from tunegate_client.places.client import Client, ClientError, Kind, read_status
 from tunegate_client.ui.shared_reads import SharedReads
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.reporting.expiring_cache import ExpiringCache
+from tunegate_operator.engine.expiring_cache import ExpiringCache
 
 KEPT_SECONDS = 1.0
 """For how long an answer or an error of the client is used again, so that several open pages cost one

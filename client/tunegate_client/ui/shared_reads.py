@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import TypeVar, cast
 
 from tunegate_operator.engine.clock import Clock
-from tunegate_operator.reporting.expiring_cache import ExpiringCache
+from tunegate_operator.engine.expiring_cache import ExpiringCache
 
 _Read = TypeVar("_Read")
 

@@ -9,7 +9,7 @@ from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_api.v1alpha1.reasons import waits_for_a_person
 from tunegate_client.places.caller import Caller
 from tunegate_client.ui.reader import Job
-from tunegate_operator.finetunejob.decisions import verdict_actions
+from tunegate_operator.decisions import verdict_actions
 
 Tone = Literal["good", "bad", "unsure", "busy"]
 Group = Literal["waiting", "running", "succeeded", "failed"]

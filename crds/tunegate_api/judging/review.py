@@ -22,6 +22,10 @@ from tunegate_api.plan import SamplePlan
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER
 from tunegate_api.verdict.outcomes import rate, rate_text, threshold_text
 
+MAX_SCORE_MAPS = 10
+"""The most ConfigMaps with scores of one job that are read."""
+SCORES_SUFFIX = ".json"
+"""The end of the keys in a ConfigMap that have scores. Other keys are ignored."""
 MAX_NOTE = 100
 """Maximum length of a note in the record of a review, in characters. A longer note is truncated, so that the
 record of the largest review fits in a ConfigMap, even if JSON escapes each character."""

@@ -10,6 +10,7 @@ from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_ca
 from tunegate_api.meta import exact
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
+from tunegate_api.v1alpha1.finetunejob_status import StopDecision
 from tunegate_api.verdict.counts import Aggregate, CountedMetric
 from tunegate_api.verdict.outcomes import CaseSet, new_failures, rate_text
 from tunegate_api.verdict.safety import safety_set
@@ -75,6 +76,12 @@ def assess_stage(
         assessed.append(StageAssessment(step, found, metric=metric.name))
     order = list(StopAction)
     return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
+
+
+def accepted_step(decisions: Sequence[StopDecision], stage: str) -> int:
+    """Return the optimizer step of the last stop after which a person continued the stage; 0 if there is
+    none."""
+    return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 
 
 def referenced_checkpoints(request: Request, results: Results, stage: str, accepted_step: int) -> set[int]:

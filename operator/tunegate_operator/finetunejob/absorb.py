@@ -2,7 +2,8 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, plan_digest
-from tunegate_api.judging.stages import assess_stage
+from tunegate_api.judging.stages import accepted_step, assess_stage
+from tunegate_api.memory.advice import advise
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.results import Subject
@@ -19,13 +20,11 @@ from tunegate_api.v1alpha1.finetunejob_status import (
 )
 from tunegate_operator.children.observed import ChildState
 from tunegate_operator.engine.controller import Create, Put
-from tunegate_operator.finetunejob.advice import advise
 from tunegate_operator.finetunejob.build import plan_config_map, results_config_map
 from tunegate_operator.finetunejob.checkpoints import judged_checkpoints
 from tunegate_operator.finetunejob.cost import memory_of
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.finetunejob.observe import ObservedJob
-from tunegate_operator.finetunejob.stops import accepted_step
 from tunegate_operator.names import Step
 
 

@@ -7,7 +7,7 @@ from tunegate_api.judging.approval import approving_gates, may_override
 from tunegate_api.v1alpha1.evaluation_status import FinalStatus, VerdictDecision
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Phase, Reason
 from tunegate_api.verdict.outcomes import VerdictState
-from tunegate_operator.finetunejob.decisions import (
+from tunegate_operator.decisions import (
     VerdictAnnotation,
     decided_text,
     verdict_actions,

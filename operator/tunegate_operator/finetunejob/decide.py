@@ -12,7 +12,7 @@ from tunegate_api.judging.approval import may_publish
 from tunegate_api.judging.judgement import judge_final
 from tunegate_api.judging.prospects import no_checkpoint_can_pass
 from tunegate_api.judging.selection import selection_text
-from tunegate_api.judging.stages import assess_stage
+from tunegate_api.judging.stages import accepted_step, assess_stage
 from tunegate_api.meta import cut
 from tunegate_api.plan import Plan
 from tunegate_api.results import Subject
@@ -24,6 +24,7 @@ from tunegate_operator.children.attempts import count_ended_pods, record_finishe
 from tunegate_operator.children.child_jobs import SUSPENDED
 from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import Child
+from tunegate_operator.decisions import PAST, decided_text
 from tunegate_operator.engine.controller import Agenda, Delete, Refusal
 from tunegate_operator.finetunejob.absorb import (
     absorb_baselines,
@@ -37,7 +38,6 @@ from tunegate_operator.finetunejob.approval import can_decide, ensure_decided, v
 from tunegate_operator.finetunejob.columns import NOT_ENFORCED
 from tunegate_operator.finetunejob.cost import show_cost
 from tunegate_operator.finetunejob.deadlines import enforce_deadline
-from tunegate_operator.finetunejob.decisions import PAST, decided_text
 from tunegate_operator.finetunejob.draft import Draft, Run, last_step
 from tunegate_operator.finetunejob.inputs import ensure_request
 from tunegate_operator.finetunejob.judge import final_status, lacks_error_rate, measured_error_rates
@@ -47,7 +47,6 @@ from tunegate_operator.finetunejob.review import absorb_review, ensure_reviewed
 from tunegate_operator.finetunejob.selected import ANOTHER_GATE, select_checkpoint, truncation_hint
 from tunegate_operator.finetunejob.steps import delete_ended, ensure_completed, start_next_attempt
 from tunegate_operator.finetunejob.stops import (
-    accepted_step,
     enter_stopped,
     is_continued,
     make_stop,

@@ -4,10 +4,10 @@ from tunegate_api.meta import Condition, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES
 from tunegate_api.v1alpha1.finetunejob_status import ConditionType, Phase, Reason, Stop, TrackingStatus
+from tunegate_operator.decisions import PAST, decided_text
 from tunegate_operator.engine.controller import Event
 from tunegate_operator.finetunejob.checkpoint_events import checkpoint_events
 from tunegate_operator.finetunejob.columns import is_unenforced, unenforced_text
-from tunegate_operator.finetunejob.decisions import PAST, decided_text
 
 
 def events_between(job: str, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[Event, ...]:

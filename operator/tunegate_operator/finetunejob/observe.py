@@ -6,7 +6,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tunegate_api.contract import Report, Request, Role
-from tunegate_api.judging.review import ReviewRecord
+from tunegate_api.judging.review import MAX_SCORE_MAPS, ReviewRecord
 from tunegate_api.meta import Sha256, find_condition
 from tunegate_api.plan import Plan
 from tunegate_api.results import Results
@@ -31,9 +31,6 @@ from tunegate_operator.names import (
     results_name,
     review_name,
 )
-
-MAX_SCORE_MAPS = 10
-"""The most ConfigMaps with scores of one job that are read."""
 
 
 @dataclass(frozen=True)

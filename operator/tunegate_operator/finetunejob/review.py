@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from tunegate_api.contract import Role
 from tunegate_api.judging.judge_model import JudgeAssessment, add_judge
 from tunegate_api.judging.review import (
+    MAX_SCORE_MAPS,
+    SCORES_SUFFIX,
     ReviewAssessment,
     ReviewRecord,
     ReviewScores,
@@ -35,11 +37,8 @@ from tunegate_operator.finetunejob.judge_review import (
     judge_status,
     why_people_review,
 )
-from tunegate_operator.finetunejob.observe import MAX_SCORE_MAPS
 from tunegate_operator.names import REVIEW_LABEL
 
-SCORES_SUFFIX = ".json"
-"""The end of the keys in a ConfigMap that have scores. Other keys are ignored."""
 _MAX_PROBLEMS = 3
 
 

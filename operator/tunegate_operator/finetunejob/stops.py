@@ -7,9 +7,9 @@ from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evaluation_status import MAX_NAMED_CASES, CheckpointReference
 from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Phase, Reason, Stop, StopDecision
 from tunegate_operator.children.child_jobs import newest
+from tunegate_operator.decisions import decision_about, parse_decision, size_problem
 from tunegate_operator.finetunejob.build import gpus
 from tunegate_operator.finetunejob.cost import seconds_saved
-from tunegate_operator.finetunejob.decisions import decision_about, parse_decision, size_problem
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
@@ -86,12 +86,6 @@ def is_continued(decisions: list[StopDecision], uid: str, stage: str, attempt: i
     have given the stop its id."""
     ids = (stop_id(uid, stage, attempt, step), _id_of_earlier_release(stage, attempt, step))
     return any(d.stop in ids and d.action == "continue" for d in decisions)
-
-
-def accepted_step(decisions: list[StopDecision], stage: str) -> int:
-    """Return the optimizer step of the last stop after which a person continued the stage; 0 if there is
-    none."""
-    return max((d.step for d in decisions if d.stage == stage and d.action == "continue"), default=0)
 
 
 def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) -> Stop:

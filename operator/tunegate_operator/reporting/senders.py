@@ -15,6 +15,7 @@ from tunegate_api.validation.spec_size import TOO_LARGE
 from tunegate_operator.engine.cache import Cache
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import Object
+from tunegate_operator.engine.expiring_cache import ExpiringCache
 from tunegate_operator.engine.objects import is_being_deleted, uid_of
 from tunegate_operator.names import (
     ATTEMPT_LABEL,
@@ -24,7 +25,6 @@ from tunegate_operator.names import (
     STAGE_LABEL,
     Step,
 )
-from tunegate_operator.reporting.expiring_cache import ExpiringCache
 from tunegate_operator.reporting.steps import Sender
 
 REMEMBERED_SECONDS = 300.0

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from tunegate_api.contract import report_path
 from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import ClusterError, Object
+from tunegate_operator.engine.expiring_cache import ExpiringCache
 from tunegate_operator.engine.reports import JobTooLargeError, StoreFullError
 from tunegate_operator.reporting.body import (
     Bodies,
@@ -25,7 +26,6 @@ from tunegate_operator.reporting.body import (
 )
 from tunegate_operator.reporting.certificates import KeyPair, is_due, make_serving
 from tunegate_operator.reporting.connections import LIMITS, Connections, Limits
-from tunegate_operator.reporting.expiring_cache import ExpiringCache
 from tunegate_operator.reporting.senders import ForbiddenSenderError, SenderAuthenticator, UnknownPodError
 from tunegate_operator.reporting.steps import ForeignReportError, Sender
 from tunegate_operator.reporting.turns import Turn, Turns
