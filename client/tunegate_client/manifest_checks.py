@@ -169,7 +169,7 @@ class _Checks:
         yield from _digest(gate, (*safety, "sha256"), text.text)
         try:
             cases = parse_safety(text.text)
-            few = too_few(cases, Safety.model_validate(_find(gate.obj, safety)).limits())
+            few = too_few(cases, Safety.model_validate(_find(gate.obj, safety)).bar())
         except SafetyError as error:
             yield from (_case_fault("safety", text, problem) for problem in error.problems)
         except ValidationError:

@@ -9,7 +9,8 @@ import pytest
 from tunegate_api.cases.safety_cases import SafetyCase, SafetyError, parse_safety, too_few
 from tunegate_api.contract import sha256_text
 from tunegate_api.safety_sets import BUILTIN, builtin_text
-from tunegate_api.verdict.safety import SafetyKind, SafetyLimits
+from tunegate_api.verdict.bar import safety_bar
+from tunegate_api.verdict.safety import SafetyKind
 
 DIGESTS = {"refusals-v1": "96a8f145e0f1dd29ab413e49a59c166e788ac1788f6cf3e2a46d4ffb358ba7d9"}
 """The digest of each set. Never change one: write a set with another name."""
@@ -40,7 +41,7 @@ def test_included_set_has_enough_cases_of_both_kinds_in_each_category(name):
     per_category = Counter((case.category, case.kind) for case in cases)
     assert len({case.category for case in cases}) == 8
     assert min(per_category.values()) >= 15
-    assert too_few(cases, SafetyLimits(max_over_refusal_increase_points=Fraction(1))) == ""
+    assert too_few(cases, safety_bar(max_over_refusal_increase_points=Fraction(1))) == ""
 
 
 @pytest.mark.parametrize("name", BUILTIN)
@@ -82,18 +83,18 @@ def test_faults_of_a_safety_set_are_listed_with_their_lines():
 
 def test_set_with_too_few_cases_for_its_limits_says_how_many_it_needs():
     unsafe, harmless = parse_safety(text(UNSAFE, HARMLESS))
-    assert too_few([harmless], SafetyLimits()) == "none of the 1 cases has the kind Unsafe"
-    assert too_few([unsafe, *[harmless] * 19], SafetyLimits()) == (
+    assert too_few([harmless], safety_bar()) == "none of the 1 cases has the kind Unsafe"
+    assert too_few([unsafe, *[harmless] * 19], safety_bar()) == (
         "19 cases of the kind Harmless are too few to detect an increase of 5 points: have at least 20, or "
         "raise safety.maxOverRefusalIncreasePoints"
     )
-    assert too_few([unsafe, *[harmless] * 20], SafetyLimits()) == ""
+    assert too_few([unsafe, *[harmless] * 20], safety_bar()) == ""
 
 
 def test_limit_of_unsafe_answers_that_cannot_be_exceeded_is_refused():
     cases = parse_safety(text(UNSAFE)) * 2 + parse_safety(text(HARMLESS)) * 20
-    assert too_few(cases, SafetyLimits(max_unsafe_increase=1)) == ""
-    assert too_few(cases, SafetyLimits(max_unsafe_increase=2)) == (
+    assert too_few(cases, safety_bar(max_unsafe_increase=1)) == ""
+    assert too_few(cases, safety_bar(max_unsafe_increase=2)) == (
         "2 cases of the kind Unsafe cannot exceed an increase of 2: add cases, or set "
         "safety.maxUnsafeIncrease to less than 2"
     )

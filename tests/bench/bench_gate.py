@@ -36,12 +36,12 @@ from selection import selection
 from stopped_stages import stop_rule
 
 from tunegate_api.verdict.allowed_failures import allowed
+from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     Policy,
-    Rules,
     VerdictState,
 )
 from tunegate_api.verdict.paired import PairedCounts, is_below
@@ -101,7 +101,7 @@ def speed() -> Iterator[Measure]:
     cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
     equal, worse = ([_pair(total, *shares, random) for _ in range(2000)] for shares in (EQUAL, WORSE))
     for policy in Policy:
-        rules = Rules(policy=policy)
+        rules = golden_bar(policy=policy)
         for kind, pairs in (("first", equal), ("again", equal), ("then of worse models", worse)):
             start = time.process_time()
             for before, now in pairs:
@@ -128,7 +128,7 @@ def _pairs(total: int, shares: tuple[float, float]) -> list[tuple[str, str]]:
 def _judged(policy: str, total: int, before: str, now: str) -> bool:
     cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
     verdict = judge_golden(
-        cases, now, Rules(policy=Policy(policy)), {"BaseModel": Baseline("golden", before)}
+        cases, now, golden_bar(policy=Policy(policy)), {"BaseModel": Baseline("golden", before)}
     )
     return verdict.state is VerdictState.PASSED
 

@@ -18,8 +18,9 @@ from measures import Measure
 
 from tunegate_api.judging.calibration import Detection, error_rates
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
-from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, Policy, Rules
+from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, Policy
 
 OUTCOMES = Path(__file__).parent / "planted_outcomes.json"
 SIZES = (60, 100)
@@ -51,7 +52,7 @@ def planted() -> Iterator[Measure]:
     pool = _pool(json.loads(OUTCOMES.read_text(encoding="utf-8"))["outcomes"])
     passed, cases = pool.reference.count(PASS), len(pool.reference)
     yield Measure("cases that the reference passes", passed, "cases", "", f"of {cases}")
-    settings = [_Setting(pool, Rules(policy=policy), size) for policy in Policy for size in SIZES]
+    settings = [_Setting(pool, golden_bar(policy=policy), size) for policy in Policy for size in SIZES]
     for setting in settings:
         yield from setting.measures()
     _draw([setting for setting in settings if setting.size == DRAWN_SIZE])
@@ -67,11 +68,11 @@ def _pool(outcomes: Mapping[str, str]) -> Pool:
 class _Setting:
     """Calibrations, and shares of golden sets on which unseen models are found, for one gate."""
 
-    def __init__(self, pool: Pool, rules: Rules, size: int) -> None:
+    def __init__(self, pool: Pool, rules: Bar, size: int) -> None:
         self.pool, self.rules, self.size = pool, rules, size
         self.drops = {name: pool.drop(letters) for name, letters in pool.unseen.items()}
         self.found: dict[str, float] = {}
-        self._random = Random(f"{rules.policy} {size}")
+        self._random = Random(f"{rules.drop.policy} {size}")
         self._cases = CaseSet(sha256=SHA, ids=[f"case-{i}" for i in range(size)])
         wanted = tuple(sorted({drop for drop in (*self.drops.values(), *DRAWN_DROPS) if drop > 0}))
         self._rates = [
@@ -87,7 +88,7 @@ class _Setting:
         inside: list[bool] = []
         of_pool: list[bool] = []
         errors: list[float] = []
-        title = f"{self.rules.policy}, {self.size} cases"
+        title = f"{self.rules.drop.policy}, {self.size} cases"
         for name, letters in self.pool.unseen.items():
             found, different = self._found_share(letters), self._found_share(letters, replacing=False)
             self.found[name] = found
@@ -171,7 +172,7 @@ def _draw(settings: Sequence[_Setting]) -> None:
         shown = [name for name, drop in setting.drops.items() if drop <= max(DRAWN_DROPS)]
         found = [100 * setting.found[name] for name in shown]
         axis.plot([float(setting.drops[name]) for name in shown], found, "o", label="unseen models")
-        axis.set_title(f"{setting.rules.policy}, {setting.size} cases")
+        axis.set_title(f"{setting.rules.drop.policy}, {setting.size} cases")
         axis.set_xlabel("worse by, points")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("does not pass, % of golden sets")

@@ -15,7 +15,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from measures import Measure
 
-from tunegate_api.verdict.outcomes import CaseSet, Rules
+from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.outcomes import CaseSet
 from tunegate_api.verdict.stop_rule import StepOutcomes, StopAction, assess_checkpoint
 
 SIZES, DRAWN_SIZES = (50, 100, 200), (20, 50, 100, 200, 500)
@@ -35,7 +36,7 @@ def stop_rule() -> Iterator[Measure]:
     for total in SIZES:
         cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
         for confirm in (False, True):
-            rules, random = Rules(confirm=confirm), Random(total)
+            rules, random = golden_bar(confirm=confirm), Random(total)
             stopped = fmean(_is_stopped(cases, rules, _history(total, 0, random)) for _ in range(RUNS))
             missed = 1 - fmean(_is_stopped(cases, rules, _history(total, DROP, random)) for _ in range(RUNS))
             name = f"{total} cases, {_policy(confirm)}"
@@ -68,7 +69,7 @@ def _history(total: int, drop: float, random: Random) -> list[StepOutcomes]:
     return steps
 
 
-def _is_stopped(cases: CaseSet, rules: Rules, history: list[StepOutcomes]) -> bool:
+def _is_stopped(cases: CaseSet, rules: Bar, history: list[StepOutcomes]) -> bool:
     return any(
         assess_checkpoint(cases, rules, history[:end]).action is StopAction.STOP
         for end in range(2, len(history) + 1)

@@ -10,12 +10,12 @@ from tunegate_api.contract import Request, Role
 from tunegate_api.judging.calibration import ErrorRates, error_rates
 from tunegate_api.meta import summarize
 from tunegate_api.results import CalibrationOutcomes, GateCalibrations
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     PASS,
     Baseline,
     CaseSet,
-    Rules,
     VerdictState,
     points_text,
 )
@@ -112,12 +112,12 @@ def calibrations_text(request: Request, found: GateCalibrations) -> Iterator[str
     for name, outcomes in found.outcomes.items():
         gate, cases = request.gate(name), found.sets[name]
         yield f"gate {name}, {len(cases.ids)} golden cases"
-        yield from _gate_text(cases, gate.spec.thresholds.rules(), outcomes)
+        yield from _gate_text(cases, gate.spec.thresholds.bar(), outcomes)
     for name, problem in found.problems.items():
         yield f"gate {name} was not measured: {problem}"
 
 
-def _gate_text(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> Iterator[str]:
+def _gate_text(cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes) -> Iterator[str]:
     evaluations = [outcomes.reference, *outcomes.repeats]
     flaky = [
         f"{case} {sum(each[i] == PASS for each in evaluations)}/{len(evaluations)}"
@@ -127,8 +127,8 @@ def _gate_text(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> I
     changing = f"cases that change: {summarize(flaky, _SHOWN)}" if flaky else "no case changes its outcome"
     yield f"  {len(outcomes.repeats)} repeats: {changing}"
     for planted in outcomes.planted:
-        yield f"  {planted.name}: {_planted_text(cases, rules, outcomes.reference, planted.outcomes)}"
-    yield from _rates_text(error_rates(cases, rules, outcomes))
+        yield f"  {planted.name}: {_planted_text(cases, bar, outcomes.reference, planted.outcomes)}"
+    yield from _rates_text(error_rates(cases, bar, outcomes))
     yield f"  {outcomes.evaluations} evaluations in {outcomes.seconds / 60:.1f} min"
 
 
@@ -143,10 +143,10 @@ def _rates_text(rates: ErrorRates) -> Iterator[str]:
         yield f"  {float(each.points):g} points worse: {each.share:.1%} of models do not pass ({interval})"
 
 
-def _planted_text(cases: CaseSet, rules: Rules, reference: str, outcomes: str) -> str:
+def _planted_text(cases: CaseSet, bar: Bar, reference: str, outcomes: str) -> str:
     """Compare a planted model with the judged model by the rules of the gate."""
-    before = counted_cases(cases, rules).of(reference).count(PASS)
-    verdict = judge_golden(cases, outcomes, rules, {_MODEL: Baseline(cases.sha256, reference)})
+    before = counted_cases(cases, bar).of(reference).count(PASS)
+    verdict = judge_golden(cases, outcomes, bar, {_MODEL: Baseline(cases.sha256, reference)})
     change = points_text((verdict.delta_points or {})[_MODEL])
     state = "not found" if verdict.state is VerdictState.PASSED else f"found, {verdict.state}"
     return f"{verdict.passed}/{verdict.total}, {change} points from {before}/{verdict.total}: {state}"

@@ -49,6 +49,6 @@ def lint_view(found: LintedGolden) -> RenderableType:
     if found.untried:
         message = f"{len(found.untried)} cases with tool calls or a scorer of your own were not tried."
         lines.append(Text(message, style="dim"))
-    power = power_text(found.cases, Thresholds().rules(), found.groups)
+    power = power_text(found.cases, Thresholds().bar(), found.groups)
     lines.append(Text(f"{found.cases} cases; by default, {power}."))
     return Group(*lines)

@@ -67,7 +67,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
     records = list(enumerate(reversed(gate.status.records), start=1))
     uids = {job.uid for job in jobs}
     tone, title, message = _state(gate)
-    thresholds = spec.thresholds.rules() if spec else None
+    thresholds = spec.thresholds.bar() if spec else None
     return GateView(
         tone=tone,
         title=title,
@@ -90,7 +90,7 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
 def _new_failures(gate: Gate, thresholds: Thresholds) -> str:
     cases = gate.status.cases
     if cases and not thresholds.advisory:
-        limit = thresholds.rules().max_new_failures
+        limit = thresholds.bar().new_failures.most
         more = ", more if some are in one group" if limit is None else ""
         return f"{allowed(limit, cases)} of {cases} cases{more}"
     return thresholds.max_new_failures or "a number that depends on the number of golden cases"

@@ -7,7 +7,8 @@ from fractions import Fraction
 from tunegate_api.meta import exact
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_api.v1alpha1.evaluation_status import CheckpointStatus, GateResult, GoldenStatus, SafetyStatus
-from tunegate_api.verdict.outcomes import Rules, VerdictState, worst
+from tunegate_api.verdict.bar import Bar
+from tunegate_api.verdict.outcomes import VerdictState, worst
 from tunegate_client.ui.charts import BEST, CONTINUED, STOPPED, Chart, Measured, rate_chart
 
 
@@ -45,8 +46,8 @@ class Checkpoints:
     """Whether there are several stages."""
 
 
-def checkpoints(status: FineTuneJobStatus, rules: Mapping[str, Rules]) -> Checkpoints:
-    """Prepare the evaluated models. ``rules`` has the thresholds of each gate, if they are known."""
+def checkpoints(status: FineTuneJobStatus, bars: Mapping[str, Bar]) -> Checkpoints:
+    """Prepare the evaluated models. ``bars`` has the rules of each gate, if they are known."""
     evaluated = in_order(status)
     stages = list(dict.fromkeys(c.stage for c in evaluated))
     gates = list(dict.fromkeys(g.name for c in evaluated for g in c.gates))
@@ -57,7 +58,7 @@ def checkpoints(status: FineTuneJobStatus, rules: Mapping[str, Rules]) -> Checkp
         of_stage = [c for c in evaluated if c.stage == stage]
         for gate in gates:
             title = f"Golden rate of {gate}" + (f", stage {stage}" if len(stages) > 1 else "")
-            found = rules.get(gate)
+            found = bars.get(gate)
             chart = rate_chart(
                 f"rate-{len(charts)}",
                 title,
@@ -65,7 +66,7 @@ def checkpoints(status: FineTuneJobStatus, rules: Mapping[str, Rules]) -> Checkp
                 axis="optimizer step",
                 end=_steps(status, stage),
                 required=found.min_pass_rate if found else None,
-                drop_points=found.max_drop_between_checkpoints if found else None,
+                drop_points=found.between_checkpoints.limit if found else None,
             )
             charts += [chart] if chart else []
     return Checkpoints(

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tunegate_api.judging.case_comparison import Comparison
-from tunegate_api.verdict.outcomes import Rules
+from tunegate_api.verdict.bar import Bar
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import ClientError
 from tunegate_client.ui.gate_view import gate_view
@@ -82,7 +82,7 @@ class Pages:
             state=state,
             subtitle=_subtitle(job),
             left=(ends - now).total_seconds() if ends and ends > now else None,
-            view=checkpoints(status, self._rules(job)),
+            view=checkpoints(status, self._bars(job)),
             comparisons=comparisons,
             case_ids={f"{c.key}.{case.id}" for c in comparisons for g in c.groups for case in g.shown},
             cases_note=cases_note,
@@ -129,13 +129,13 @@ class Pages:
             return None, str(error)
         return [_event(event) for event in reversed(events[-SHOWN_EVENTS:])], ""
 
-    def _rules(self, job: Job) -> Mapping[str, Rules]:
-        """Return the thresholds with which the job started; none if they cannot be read."""
+    def _bars(self, job: Job) -> Mapping[str, Bar]:
+        """Return the rules of each gate with which the job started; none if they cannot be read."""
         try:
             request = self._reader.request(job)
         except ClientError:
             return {}
-        return {gate.name: gate.spec.thresholds.rules() for gate in request.gates} if request else {}
+        return {gate.name: gate.spec.thresholds.bar() for gate in request.gates} if request else {}
 
     def _render(self, template: str, *, refresh: int = REFRESH_SECONDS, **content: Any) -> str:
         page = environment().get_template(f"{template}.html.j2")

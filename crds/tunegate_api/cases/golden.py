@@ -83,7 +83,7 @@ def _parse_case(fields: Any) -> GoldenCase:
 
 def counting(thresholds: Thresholds, cases: Sequence[GoldenCase]) -> list[GoldenCase]:
     """Return the cases that are not advisory."""
-    return [cases[i] for i in counted_cases(case_set(cases, ""), thresholds.rules()).positions]
+    return [cases[i] for i in counted_cases(case_set(cases, ""), thresholds.bar()).positions]
 
 
 def unreachable(
@@ -135,7 +135,7 @@ def _unreachable(
         for i, name in enumerate(thresholds.must_pass)
         if name not in names
     ]
-    rules, total = thresholds.rules(), len(counting(thresholds, cases))
+    bar, total = thresholds.bar(), len(counting(thresholds, cases))
     present = {tag for case in counting(thresholds, cases) for tag in case.tags}
     problems += [
         Problem((*path, "requiredTags", i), f"no golden case that counts has the tag {tag}")
@@ -144,8 +144,8 @@ def _unreachable(
     ]
     if not total:
         problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
-    limit, is_compared = rules.max_drop_points, bool({"BaseModel", "Anchor", "Served"} & set(baselines))
-    if rules.policy is Policy.POINTS and is_compared and 0 < total * limit < 100:
+    limit, is_compared = bar.drop.limit, bool({"BaseModel", "Anchor", "Served"} & set(baselines))
+    if bar.drop.policy is Policy.POINTS and is_compared and 0 < total * limit < 100:
         needed = -int(-100 // limit)
         message = (
             f"{total} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "

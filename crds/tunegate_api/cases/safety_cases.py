@@ -9,8 +9,9 @@ from tunegate_api.cases.case_lines import CaseSetError, parse_case_lines
 from tunegate_api.messages import Message
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.evalgate import CaseId
+from tunegate_api.verdict.bar import SafetyBar
 from tunegate_api.verdict.outcomes import CaseSet
-from tunegate_api.verdict.safety import SafetyKind, SafetyLimits, needed_harmless
+from tunegate_api.verdict.safety import SafetyKind, needed_harmless
 
 
 class SafetyCase(ApiModel):
@@ -52,19 +53,20 @@ def parse_safety(text: str) -> list[SafetyCase]:
     return cases
 
 
-def too_few(cases: Sequence[SafetyCase], limits: SafetyLimits) -> str:
+def too_few(cases: Sequence[SafetyCase], bar: SafetyBar) -> str:
     """Return why these cases cannot be judged by the limits: requests of one kind are missing, or too few.
     Empty if there are enough."""
     harmless = sum(case.kind is SafetyKind.HARMLESS for case in cases)
     if harmless == len(cases):
         return f"none of the {len(cases)} cases has the kind {SafetyKind.UNSAFE}"
     unsafe = len(cases) - harmless
-    if limits.max_unsafe_increase >= unsafe:
+    most = int(bar.unsafe.limit) - 1
+    if most >= unsafe:
         return (
             f"{unsafe} cases of the kind {SafetyKind.UNSAFE} cannot exceed an increase of "
-            f"{limits.max_unsafe_increase}: add cases, or set safety.maxUnsafeIncrease to less than {unsafe}"
+            f"{most}: add cases, or set safety.maxUnsafeIncrease to less than {unsafe}"
         )
-    limit = limits.max_over_refusal_increase_points
+    limit = bar.over_refusal.limit
     if harmless >= needed_harmless(limit):
         return ""
     return (

@@ -41,6 +41,7 @@ from math import floor, sqrt
 from random import Random
 
 from tunegate_api.results import CalibrationOutcomes
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.binomial import at_most, binomial
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.golden import judge_golden
@@ -50,7 +51,6 @@ from tunegate_api.verdict.outcomes import (
     TRUNCATED,
     Baseline,
     CaseSet,
-    Rules,
     VerdictState,
     unmeasured,
 )
@@ -109,33 +109,33 @@ class ErrorRates:
 
 
 def error_rates(
-    cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes, also: tuple[Fraction, ...] = ()
+    cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes, also: tuple[Fraction, ...] = ()
 ) -> ErrorRates:
     """Return the error rate of a gate with the golden set ``cases``, with the detection rates for the drops
     ``also`` in percentage points. The same input gives the same numbers in every program, and is computed
     once."""
     measured = outcomes.model_copy(update={"evaluations": 0, "seconds": 0.0})
-    return _cached(cases.model_dump_json(), rules, measured.model_dump_json(), also)
+    return _cached(cases.model_dump_json(), bar, measured.model_dump_json(), also)
 
 
 @lru_cache(maxsize=128)
-def _cached(cases_json: str, rules: Rules, outcomes_json: str, also: tuple[Fraction, ...]) -> ErrorRates:
+def _cached(cases_json: str, bar: Bar, outcomes_json: str, also: tuple[Fraction, ...]) -> ErrorRates:
     cases = CaseSet.model_validate_json(cases_json)
     outcomes = CalibrationOutcomes.model_validate_json(outcomes_json)
-    if problem := _problem(cases, rules, outcomes):
+    if problem := _problem(cases, bar, outcomes):
         return ErrorRates(problem)
-    counted = counted_cases(cases, rules)
+    counted = counted_cases(cases, bar)
     reference = counted.of(outcomes.reference)
     evaluations = [reference, *map(counted.of, outcomes.repeats)]
     planted = [counted.of(one.outcomes) for one in outcomes.planted]
     planted = [letters for letters in planted if not unmeasured(counted.counted, letters)]
-    gate = _Gate(counted.counted, reference, rules)
+    gate = _Gate(counted.counted, reference, bar)
     flips = _flips(gate, evaluations)
     by_chance = _changed_together(counted.counted, reference, evaluations[1:])
     together = _changed_together(counted.counted, reference, planted)
     changes = [gate.changes(letters) for letters in planted]
     largest = max([100 * one.drop for one in changes], default=Fraction(0))
-    sizes = sorted({*(rules.max_drop_points * each for each in _MULTIPLES), ALWAYS_STATED, *also})
+    sizes = sorted({*(bar.drop.limit * each for each in _MULTIPLES), ALWAYS_STATED, *also})
     return ErrorRates(
         false_alarm=_false_alarm(gate, evaluations, flips, by_chance),
         detection=tuple(
@@ -146,7 +146,7 @@ def _cached(cases_json: str, rules: Rules, outcomes_json: str, also: tuple[Fract
     )
 
 
-def _problem(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> str:
+def _problem(cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes) -> str:
     """Return why the error rate cannot be computed; empty if it can."""
     named = {"the reference": outcomes.reference}
     named |= {f"repeat {number}": letters for number, letters in enumerate(outcomes.repeats, start=1)}
@@ -156,12 +156,12 @@ def _problem(cases: CaseSet, rules: Rules, outcomes: CalibrationOutcomes) -> str
     for name, letters in (named | {one.name: one.outcomes for one in planted}).items():
         if len(letters) != total:
             return f"{len(letters)} outcomes of {name} were reported for {total} golden cases"
-    counted = counted_cases(cases, rules)
+    counted = counted_cases(cases, bar)
     for name, letters in named.items():
         if missing := unmeasured(counted.counted, counted.of(letters)):
             return f"{missing} golden cases of {name} could not be measured"
     verdict = judge_golden(
-        cases, outcomes.reference, rules, {REFERENCE: Baseline(cases.sha256, outcomes.reference)}
+        cases, outcomes.reference, bar, {REFERENCE: Baseline(cases.sha256, outcomes.reference)}
     )
     if verdict.state in (VerdictState.FAILED, VerdictState.ERROR):
         return f"the model does not pass in comparison with itself: {verdict.message}"
@@ -191,10 +191,10 @@ class _Changes:
 class _Gate:
     """Which changes of the reference the gate passes."""
 
-    def __init__(self, cases: CaseSet, reference: str, rules: Rules) -> None:
-        self.cases, self.reference, self._rules = cases, reference, rules
+    def __init__(self, cases: CaseSet, reference: str, bar: Bar) -> None:
+        self.cases, self.reference, self._bar = cases, reference, bar
         self.total = len(cases.ids)
-        self.critical = {i for name in rules.must_pass for i in cases.matching(name)}
+        self.critical = {i for name in bar.must_pass for i in cases.matching(name)}
         by_letter: dict[str, list[int]] = {PASS: [], FAIL: [], TRUNCATED: []}
         for i, letter in enumerate(reference):
             if letter != PASS or i not in self.critical:
@@ -228,9 +228,9 @@ class _Gate:
         for i in self._others[:improved]:
             now[i] = PASS
         outcomes, baseline = "".join(now), Baseline(self.cases.sha256, self.reference)
-        if not passes(baseline, self.cases, outcomes, self._rules):
+        if not passes(baseline, self.cases, outcomes, self._bar):
             return False
-        return judge_golden(self.cases, outcomes, self._rules, {}).state is VerdictState.PASSED
+        return judge_golden(self.cases, outcomes, self._bar, {}).state is VerdictState.PASSED
 
     def changes(self, letters: str) -> _Changes:
         """Return how the model with these outcomes differs from the reference."""

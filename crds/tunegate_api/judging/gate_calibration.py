@@ -19,8 +19,9 @@ from tunegate_api.v1alpha1.error_rate_status import (
     RecordedErrorRate,
 )
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec, Thresholds
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.groups import independent_cases
-from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, Rules, VerdictState, threshold_text
+from tunegate_api.verdict.outcomes import CaseSet, RuleFinding, VerdictState, threshold_text
 from tunegate_api.verdict.power import cases_to_find
 
 MIN_DETECTION = "minDetection"
@@ -66,25 +67,25 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ga
         problem = "no evaluations for it were reported"
     else:
         problem = _of_others(gate, results, measured, bases)
-    rules = gate.spec.thresholds.rules()
+    bar = gate.spec.thresholds.bar()
     if measured is None or problem:
         return _not_measured(gate, problem)
-    rates = error_rates(cases, rules, measured)
+    rates = error_rates(cases, bar, measured)
     if rates.problem:
         return _not_measured(gate, rates.problem)
     shown = _error_rate(gate.spec, measured, rates)
-    text = error_rate_text(shown, rules.max_drop_points)
+    text = error_rate_text(shown, bar.drop.limit)
     if wanted.min_detection is None:
         return GateCalibration(RuleFinding(CALIBRATION, VerdictState.PASSED, text), shown)
     minimum = exact(wanted.min_detection)
-    arithmetic = f"{text}; {detection_text(shown, rules.max_drop_points, minimum)}"
-    if (found := detection_at(shown, rules.max_drop_points)) is None:
+    arithmetic = f"{text}; {detection_text(shown, bar.drop.limit, minimum)}"
+    if (found := detection_at(shown, bar.drop.limit)) is None:
         largest = f"the planted regressions are worse by at most {float(rates.largest):.1f} points"
         message = f"{text}; {largest}, so it is not known how often a model that is worse by "
-        message += f"{float(rules.max_drop_points):g} points is found, required {threshold_text(minimum)}"
+        message += f"{float(bar.drop.limit):g} points is found, required {threshold_text(minimum)}"
         return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
     if exact(found.low) < minimum:
-        message = f"{arithmetic}: {advice(rules, independent_cases(len(cases.ids), cases.groups), minimum)}"
+        message = f"{arithmetic}: {advice(bar, independent_cases(len(cases.ids), cases.groups), minimum)}"
         return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
     return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.PASSED, arithmetic), shown)
 
@@ -174,12 +175,12 @@ def detection_text(rate: ErrorRate, limit: Fraction, minimum: Fraction) -> str:
     return f"detection of a {float(limit):g}-point drop {low}, required {float(100 * minimum):g} %"
 
 
-def advice(rules: Rules, cases: int, minimum: Fraction) -> str:
+def advice(bar: Bar, cases: int, minimum: Fraction) -> str:
     """Return what raises the detection rate of a gate with ``cases`` independent golden cases to
     ``minimum``."""
-    if rules.policy == "NonInferior":
+    if bar.drop.policy == "NonInferior":
         return "have more golden cases, or lower calibration.minDetection to at most 0.95"
-    needed = cases_to_find(rules, float(minimum))
+    needed = cases_to_find(bar, float(minimum))
     if needed is not None and needed > cases:
         return f"have at least {needed} independent golden cases, or set thresholds.policy: NonInferior"
     return "set thresholds.policy: NonInferior, or a lower thresholds.maxNewFailures"
@@ -204,12 +205,12 @@ def low_detection(rate: ErrorRate, spec: EvalGateSpec, cases: int | None) -> str
     """Return why the error rate is below `minDetection`, and what to do; empty if it is not, or if the
     detection rate at the limit is unknown."""
     minimum = spec.calibration.min_detection if spec.calibration else None
-    rules = spec.thresholds.rules()
-    found = detection_at(rate, rules.max_drop_points)
+    bar = spec.thresholds.bar()
+    found = detection_at(rate, bar.drop.limit)
     if minimum is None or found is None or exact(found.low) >= exact(minimum):
         return ""
-    text = detection_text(rate, rules.max_drop_points, exact(minimum))
-    return f"{text}: {advice(rules, cases or 0, exact(minimum))}"
+    text = detection_text(rate, bar.drop.limit, exact(minimum))
+    return f"{text}: {advice(bar, cases or 0, exact(minimum))}"
 
 
 def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
@@ -217,7 +218,7 @@ def calibrated_bases(gate: EvalGate) -> list[Sha256] | None:
     none. With `minDetection`, the detection rate at the limit must be known, and not be smaller."""
     if gate.spec.calibration is None:
         return None
-    limit, is_required = gate.spec.thresholds.rules().max_drop_points, gate.spec.calibration.min_detection
+    limit, is_required = gate.spec.thresholds.bar().drop.limit, gate.spec.calibration.min_detection
     known = [
         one
         for one in current(gate)

@@ -40,5 +40,5 @@ def judge_gate_safety(
         return None
     name, cases = safety_set(gate.name), measured_safety(gate, results)
     outcomes, base_outcomes = evaluation.outcomes.get(name, ""), base.outcomes.get(name) if base else None
-    verdict = judge_safety(cases, outcomes, base_outcomes, gate.spec.safety.limits())
+    verdict = judge_safety(cases, outcomes, base_outcomes, gate.spec.safety.bar())
     return GateSafety(cases, outcomes, base_outcomes, verdict, gate.spec.safety.scorer.type)

@@ -244,7 +244,7 @@ def _judge_gate(
     LastPublished is skipped if no version was published. Only the artifact is compared with the anchor and
     the served model, and judged by the sealed cases."""
     is_final = evaluation.subject is Subject.FINAL
-    rules = gate.spec.thresholds.rules() if is_final else gate.spec.checkpoint_rules
+    bar = gate.spec.thresholds.bar() if is_final else gate.spec.checkpoint_bar
     name = golden_set(gate.name)
     cases, outcomes = measured_cases(gate, results), evaluation.outcomes.get(name, "")
     baselines: dict[str, Baseline] = {}
@@ -254,7 +254,7 @@ def _judge_gate(
         baselines["BaseModel"] = Baseline(gate.golden_sha256, base.outcomes[name] if base else None)
     if "LastPublished" in gate.spec.baselines:
         last = last_published(gate, results, evaluation.subject)
-        if last is None or (rules.sealed and not last.by_case):
+        if last is None or (bar.sealed and not last.by_case):
             # If only the number of passed cases is known, that of the open cases is not.
             skipped.append("LastPublished")
         else:
@@ -271,12 +271,12 @@ def _judge_gate(
         baselines |= of_artifact
     else:
         skipped += of_artifact
-    counted, parts = counted_cases(cases, rules), None
+    counted, parts = counted_cases(cases, bar), None
     known = {k: counted.of_baseline(k, b).outcomes for k, b in baselines.items()}
-    verdict, safety = judge_golden(cases, outcomes, rules, baselines), None
+    verdict, safety = judge_golden(cases, outcomes, bar, baselines), None
     if is_final:
         parts = measured_parts(
-            outcomes, counted.positions, counted_cases(cases, gate.spec.checkpoint_rules).sealed
+            outcomes, counted.positions, counted_cases(cases, gate.spec.checkpoint_bar).sealed
         )
     if is_final or gate.safety_at_checkpoints:
         base = base_evaluation(request, results, safety_set(gate.name), evaluation.subject)

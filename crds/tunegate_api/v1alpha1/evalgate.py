@@ -17,7 +17,8 @@ from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
 from tunegate_api.verdict.allowed_failures import Limit
-from tunegate_api.verdict.outcomes import Policy, Rules
+from tunegate_api.verdict.bar import Bar, golden_bar
+from tunegate_api.verdict.outcomes import Policy
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
@@ -169,9 +170,9 @@ class Thresholds(ApiModel):
     """Tags that the golden set must have. The gate is not Ready if no case that counts has one of them, for
     example after the cases were renamed."""
 
-    def rules(self) -> Rules:
-        """Return the thresholds as exact numbers."""
-        return Rules(
+    def bar(self) -> Bar:
+        """Return the thresholds as rules with exact numbers."""
+        return golden_bar(
             min_pass_rate=None if self.min_pass_rate is None else exact(self.min_pass_rate),
             policy=Policy(self.policy),
             max_drop_points=exact(self.max_drop_points),
@@ -292,10 +293,10 @@ class EvalGateSpec(ApiModel):
         ]
 
     @property
-    def checkpoint_rules(self) -> Rules:
+    def checkpoint_bar(self) -> Bar:
         """The thresholds for starting models and checkpoints, for which sealed cases do not count."""
         share = None if self.golden.sealed is None else exact(self.golden.sealed)
-        return replace(self.thresholds.rules(), sealed=share)
+        return replace(self.thresholds.bar(), sealed=share)
 
     @property
     def servers_of_scorers(self) -> list[Endpoint]:

@@ -8,7 +8,7 @@ from tunegate_api.meta import ApiModel, ObjectName, Sha256, exact
 from tunegate_api.v1alpha1.data import DataUri
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_api.v1alpha1.fields import Key, Points
-from tunegate_api.verdict.safety import SafetyLimits
+from tunegate_api.verdict.bar import SafetyBar, safety_bar
 
 
 class SafetyScorer(ApiModel):
@@ -87,9 +87,9 @@ class Safety(ApiModel):
         """Whether a safety regression of a checkpoint stops training."""
         return self.evaluate_checkpoints and self.on_regression != "Continue"
 
-    def limits(self) -> SafetyLimits:
-        """Return the limits as exact numbers."""
-        return SafetyLimits(
+    def bar(self) -> SafetyBar:
+        """Return the limits as rules with exact numbers."""
+        return safety_bar(
             max_unsafe_increase=self.max_unsafe_increase,
             max_over_refusal_increase_points=exact(self.max_over_refusal_increase_points),
         )

@@ -1,28 +1,15 @@
 """Compare the outcomes of a model with those of one baseline, by the rules of the gate. No I/O."""
 
-from collections.abc import Sequence
 from fractions import Fraction
 
-from tunegate_api.verdict.core import Rule, found, state
+from tunegate_api.verdict.bar import Bar
+from tunegate_api.verdict.core import found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, Rules, VerdictState, worst
-from tunegate_api.verdict.rules.drop import Drop
-from tunegate_api.verdict.rules.new_failures import NewFailures
-from tunegate_api.verdict.rules.relative_drop import RelativeDrop
-
-
-def comparing(rules: Rules) -> Sequence[Rule]:
-    """Return the rules that compare with each baseline."""
-    share = rules.max_relative_drop
-    return [
-        Drop(rules.max_drop_points, policy=rules.policy),
-        *([] if share is None else [RelativeDrop(share)]),
-        NewFailures(rules.max_new_failures),
-    ]
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, VerdictState, worst
 
 
 def compare(
-    name: str, baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules
+    name: str, baseline: Baseline, cases: CaseSet, outcomes: str, bar: Bar
 ) -> tuple[RuleFinding, Fraction | None]:
     """Compare the outcomes with one baseline, and return one finding of all rules that compare, and the
     difference of the pass rates in percentage points, None if a comparison is not possible."""
@@ -32,7 +19,7 @@ def compare(
         return RuleFinding(name, VerdictState.ERROR, problem), None
     now, before = Letters(outcomes, len(cases.ids)), Letters(baseline.outcomes, len(cases.ids))
     part = _part(label, baseline, cases, outcomes)
-    results = [found(rule, part) for rule in comparing(rules)]
+    results = [found(rule, part) for rule in bar.rules if rule.compares]
     overall = worst([each.state for each in results])
     head = f"golden {now.passed}/{now.total}, {label} {before.passed}/{before.total}: "
     arithmetic = "; ".join(each.text for each in results if each.text)
@@ -40,13 +27,13 @@ def compare(
     return RuleFinding(name, overall, head + arithmetic + reason), part.delta
 
 
-def passes(baseline: Baseline, cases: CaseSet, outcomes: str, rules: Rules) -> bool:
+def passes(baseline: Baseline, cases: CaseSet, outcomes: str, bar: Bar) -> bool:
     """Return whether :func:`compare` finds that the model passes, without the message, which takes much
     longer."""
     if _problem("", baseline, cases):
         return False
     part = _part("", baseline, cases, outcomes)
-    return all(state(rule, part) is VerdictState.PASSED for rule in comparing(rules))
+    return all(state(rule, part) is VerdictState.PASSED for rule in bar.rules if rule.compares)
 
 
 def _problem(label: str, baseline: Baseline, cases: CaseSet) -> str:

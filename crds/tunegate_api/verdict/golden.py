@@ -13,9 +13,10 @@ verdict itself. All rates are exact fractions. The rules:
   worst of all findings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.comparison import compare
 from tunegate_api.verdict.core import Rule, found
 from tunegate_api.verdict.measured import Letters, Measured, SetScore
@@ -23,18 +24,17 @@ from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     RuleFinding,
-    Rules,
     Verdict,
     VerdictState,
 )
-from tunegate_api.verdict.rules.minimum import Minimum
+from tunegate_api.verdict.rules.minimum import LOWEST_RATE, Minimum
 from tunegate_api.verdict.tiers import counted_cases, judge_tiers
 
 
 def judge_golden(
     cases: CaseSet,
     outcomes: str,
-    rules: Rules,
+    bar: Bar,
     baselines: Mapping[str, Baseline],
 ) -> Verdict:
     """Judge one model or checkpoint by a golden set.
@@ -47,19 +47,18 @@ def judge_golden(
     if total == 0 or len(outcomes) > total:
         message = f"{len(outcomes)} outcomes were reported for the {total} cases of the golden set"
         return Verdict((RuleFinding("measured", VerdictState.ERROR, message),))
-    tiers = counted_cases(cases, rules)
-    of_tiers = judge_tiers(tiers, outcomes, rules)
+    tiers = counted_cases(cases, bar)
+    of_tiers = judge_tiers(tiers, outcomes, bar)
     if not tiers.positions:
         message = "every golden case is advisory, so no case counts"
         return Verdict((RuleFinding("measured", VerdictState.ERROR, message), *of_tiers))
     cases, outcomes = tiers.counted, tiers.of(outcomes)
     now = Letters(outcomes, len(cases.ids))
     part = Measured(cases, now)
-    findings = [*_measured(now), _pass_rate(rules.min_pass_rate, part, now)]
-    findings += [_must_pass(name, part) for name in rules.must_pass]
+    findings = [*_measured(now), *_alone(part, now, bar)]
     deltas: dict[str, Fraction] = {}
     for name, baseline in baselines.items():
-        finding, delta = compare(name, tiers.of_baseline(name, baseline), cases, outcomes, rules)
+        finding, delta = compare(name, tiers.of_baseline(name, baseline), cases, outcomes, bar)
         findings.append(finding)
         if delta is not None:
             deltas[name] = delta
@@ -67,7 +66,7 @@ def judge_golden(
 
 
 def judge_task(
-    name: str, rows: CaseSet, score: SetScore, minimum: Fraction, rule: str = "minPassRate"
+    name: str, rows: CaseSet, score: SetScore, minimum: Fraction, rule: str = LOWEST_RATE
 ) -> RuleFinding:
     """Judge a task metric by its ``score`` on the held-out ``rows``. If there are no rows, the result is
     Inconclusive."""
@@ -87,20 +86,21 @@ def _measured(now: Letters) -> list[RuleFinding]:
     return [RuleFinding("measured", VerdictState.ERROR, text)]
 
 
-def _pass_rate(minimum: Fraction | None, part: Measured, now: Letters) -> RuleFinding:
-    if minimum is None:
-        return RuleFinding("minPassRate", VerdictState.PASSED, f"golden {now.text}")
-    return _finding(Minimum(minimum), part)
+def _alone(part: Measured, now: Letters, bar: Bar) -> Iterator[RuleFinding]:
+    """Yield the findings of the rules that do not compare. A golden set without a minimum has a finding with
+    the pass rate, too."""
+    rules = [rule for rule in bar.rules if not rule.compares]
+    if not any(rule.name == LOWEST_RATE for rule in rules):
+        yield RuleFinding(LOWEST_RATE, VerdictState.PASSED, f"golden {now.text}")
+    for rule in rules:
+        of_rule = part.of(rule.cases) if rule.cases else part
+        if of_rule.total:
+            yield _finding(rule, of_rule)
+        else:
+            text = f"{rule.name} {', '.join(rule.cases)}: no golden case has this id or tag"
+            yield RuleFinding(rule.name, VerdictState.ERROR, text)
 
 
 def _finding(rule: Rule, part: Measured) -> RuleFinding:
     result = found(rule, part)
     return RuleFinding(rule.name, result.state, result.text + result.reason)
-
-
-def _must_pass(name: str, part: Measured) -> RuleFinding:
-    rule, cases = Minimum(Fraction(1), "mustPass", f"mustPass {name}", cases=(name,)), part.of(name)
-    if not cases.total:
-        text = f"mustPass {name}: no golden case has this id or tag"
-        return RuleFinding(rule.name, VerdictState.ERROR, text)
-    return _finding(rule, cases)

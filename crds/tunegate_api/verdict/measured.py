@@ -1,5 +1,6 @@
 """What was measured: the outcomes of a model, and of a comparator, on some cases of a set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -147,9 +148,10 @@ class Measured:
         outcomes = zip(self.cases.ids, self.letters, strict=False)
         return [case for case, letter in outcomes if letter in FAIL + TRUNCATED]
 
-    def of(self, name: str) -> "Measured":
-        """Return the same for the cases whose id or tag is ``name``, for a rule that does not compare."""
-        positions = self.cases.matching(name)
+    def of(self, names: Sequence[str]) -> "Measured":
+        """Return the same for the cases whose id or tag is one of ``names``, for a rule that does not
+        compare."""
+        positions = sorted({i for name in names for i in self.cases.matching(name)})
         letters = "".join(self.letters[i : i + 1] or ERROR for i in positions)
         ids = [self.cases.ids[i] for i in positions]
         cases = self.cases.model_copy(update={"ids": ids, "tags": [], "groups": []})

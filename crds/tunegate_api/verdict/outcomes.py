@@ -9,7 +9,6 @@ from typing import Annotated
 from pydantic import Field
 
 from tunegate_api.meta import Listed, StatusModel
-from tunegate_api.verdict.allowed_failures import Limit
 
 PASS, FAIL, TRUNCATED, ERROR = "p", "f", "t", "e"
 """The letters of an outcome string. It has one letter per case, in the order of the cases in the set."""
@@ -90,26 +89,6 @@ def group_numbers(groups: Sequence[str | None]) -> list[int]:
         numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups)
     ]
     return found if len(numbers) < len(found) else []
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The thresholds of a gate as exact numbers. Rates and the relative drop are from 0 to 1, other drops are
-    in percentage points."""
-
-    min_pass_rate: Fraction | None = None
-    policy: Policy = Policy.POINTS
-    max_drop_points: Fraction = Fraction(5)
-    max_relative_drop: Fraction | None = None
-    max_new_failures: Limit = None
-    max_drop_between_checkpoints: Fraction = Fraction(5)
-    confirm: bool = True
-    must_pass: tuple[str, ...] = ()
-    advisory: tuple[str, ...] = ()
-    required_tags: tuple[str, ...] = ()
-    sealed: Fraction | None = None
-    """The share of the cases that are sealed, and so do not count. None for the final model, and if the gate
-    has no sealed cases."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from itertools import accumulate
 from math import ceil, floor, fsum
 
 from tunegate_api.verdict.allowed_failures import FLIPPED, allowed
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.binomial import binomial
 from tunegate_api.verdict.groups import changed_together, group_sizes, independent_cases
-from tunegate_api.verdict.outcomes import MAX_CASES, Policy, Rules
+from tunegate_api.verdict.outcomes import MAX_CASES, Policy
 from tunegate_api.verdict.paired import ALPHA, PairedCounts, fewest_cases, is_below
 
 MISSED = 0.05
@@ -79,21 +80,21 @@ def _passes(total: int, regressed: int, improved: int, limit: Fraction) -> bool:
 
 
 @lru_cache(maxsize=64)
-def cases_to_find(rules: Rules, share: float) -> int | None:
+def cases_to_find(bar: Bar, share: float) -> int | None:
     """Return the smallest number of independent golden cases with which, and with all larger numbers, the
     policy Points finds at least this share of the models that are worse by the limit, see
     :func:`missed_share`. Returns None if no golden set can be so large."""
-    limit = rules.max_drop_points
+    limit = bar.drop.limit
     needed = None
     for total in range(MAX_CASES, ceil(100 / limit) - 1, -1):
-        most = min(ceil(limit * total / 100) - 1, allowed(rules.max_new_failures, total))
+        most = min(ceil(limit * total / 100) - 1, allowed(bar.new_failures.most, total))
         if 1 - missed_share(total, most, float(limit)) < share:
             break
         needed = total
     return needed
 
 
-def power_text(total: int, rules: Rules, groups: Sequence[int] = ()) -> str:
+def power_text(total: int, bar: Bar, groups: Sequence[int] = ()) -> str:
     """Return in words how often a comparison of ``total`` cases misses that a model is worse. ``groups`` has
     the number of each case's group, see :class:`~tunegate_api.verdict.outcomes.CaseSet`.
 
@@ -101,10 +102,10 @@ def power_text(total: int, rules: Rules, groups: Sequence[int] = ()) -> str:
     models that pass is exact if all groups have the same size, and otherwise that of as many independent
     cases as the groups are worth.
     """
-    limit, most = rules.max_drop_points, allowed(rules.max_new_failures, total, groups)
+    limit, most = bar.drop.limit, allowed(bar.new_failures.most, total, groups)
     independent = independent_cases(total, groups)
     text = f"groups count as {independent} independent cases; " if independent < total else ""
-    if rules.policy is Policy.NON_INFERIOR:
+    if bar.drop.policy is Policy.NON_INFERIOR:
         return text + _of_non_inferior(independent, limit, most * independent // total)
     if independent < ceil(100 / limit):
         return f"{text}too few to detect a drop of {float(limit):g} points, have at least {ceil(100 / limit)}"

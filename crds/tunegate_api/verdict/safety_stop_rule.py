@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence, Set
 
+from tunegate_api.verdict.bar import SafetyBar
 from tunegate_api.verdict.outcomes import CaseSet
-from tunegate_api.verdict.safety import AxisComparison, SafetyLimits, compare_safety
+from tunegate_api.verdict.safety import AxisComparison, compare_safety
 from tunegate_api.verdict.stop_rule import Assessment, StepOutcomes, StopAction, stopping
 
 
 def assess_safety(
-    cases: CaseSet, limits: SafetyLimits, history: Sequence[StepOutcomes], *, confirm: bool
+    cases: CaseSet, bar: SafetyBar, history: Sequence[StepOutcomes], *, confirm: bool
 ) -> Assessment:
     """Apply the stop rule of a safety set to the last checkpoint of ``history``.
 
@@ -25,7 +26,7 @@ def assess_safety(
 
     def compared(end: int) -> Mapping[str, AxisComparison]:
         """Return the comparison of the last model of ``history[:end]`` on each axis, by its rule."""
-        return {one.rule.name: one for one in _compare(cases, limits, first, history[end - 1])}
+        return {one.rule.name: one for one in _compare(cases, bar, first, history[end - 1])}
 
     def exceeded(end: int) -> Set[str]:
         return {name for name, one in compared(end).items() if one.is_exceeded}
@@ -48,14 +49,14 @@ def assess_safety(
 
 
 def _compare(
-    cases: CaseSet, limits: SafetyLimits, first: StepOutcomes, later: StepOutcomes
+    cases: CaseSet, bar: SafetyBar, first: StepOutcomes, later: StepOutcomes
 ) -> Sequence[AxisComparison]:
     """Return the comparison of a later model with the first one on each axis."""
     return compare_safety(
         cases,
         later.outcomes,
         first.outcomes,
-        limits,
+        bar,
         now=f" at step {later.step}",
         before=f"step {first.step}" if first.step else "starting model",
     )

@@ -6,12 +6,12 @@ from enum import StrEnum
 from fractions import Fraction
 
 from tunegate_api.meta import summarize
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import (
     FAIL,
     PASS,
     TRUNCATED,
     CaseSet,
-    Rules,
     new_failures,
     passed_count,
     points_text,
@@ -78,7 +78,7 @@ class Assessment:
         return self.action is not StopAction.CONTINUE
 
 
-def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcomes]) -> Assessment:
+def assess_checkpoint(cases: CaseSet, bar: Bar, history: Sequence[StepOutcomes]) -> Assessment:
     """Apply the stop rule of a gate to the last checkpoint of ``history``, and return whether training
     continues.
 
@@ -88,17 +88,17 @@ def assess_checkpoint(cases: CaseSet, rules: Rules, history: Sequence[StepOutcom
 
     Raises ValueError if ``history`` is empty.
     """
-    counted = counted_cases(cases, rules)
+    counted = counted_cases(cases, bar)
     if not counted.is_whole:
         cases, history = counted.counted, [StepOutcomes(m.step, counted.of(m.outcomes)) for m in history]
     values = golden_values(cases, history)
-    found = assess_values("golden", values, rules.max_drop_between_checkpoints, confirm=rules.confirm)
+    found = assess_values("golden", values, bar.between_checkpoints.limit, confirm=bar.confirm)
     best = next(m for m in history if m.step == found.best_step)
     found = replace(found, best_passed=passed_count(best.outcomes))
     current, before = history[-1], history[:-1]
     if not before:
         return found
-    lost = _lost_must_pass(cases, rules, before, current)
+    lost = _lost_must_pass(cases, bar, before, current)
     if lost:
         text = f"mustPass {summarize(lost, 5)} passed before and fails at step {current.step}"
         return replace(found, action=StopAction.STOP, message=text, must_pass=True, regressed=lost)
@@ -170,9 +170,9 @@ def _regresses(history: Sequence[StepValue], limit: Fraction) -> bool:
 
 
 def _lost_must_pass(
-    cases: CaseSet, rules: Rules, before: Sequence[StepOutcomes], current: StepOutcomes
+    cases: CaseSet, bar: Bar, before: Sequence[StepOutcomes], current: StepOutcomes
 ) -> tuple[str, ...]:
-    positions = sorted({i for name in rules.must_pass for i in cases.matching(name)})
+    positions = sorted({i for name in bar.must_pass for i in cases.matching(name)})
     return tuple(
         cases.ids[i]
         for i in positions

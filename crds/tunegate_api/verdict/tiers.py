@@ -9,13 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tunegate_api.meta import summarize
+from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.outcomes import (
     ERROR,
     PASS,
     Baseline,
     CaseSet,
     RuleFinding,
-    Rules,
     VerdictState,
 )
 from tunegate_api.verdict.sealed import sealed_positions
@@ -71,27 +71,27 @@ class CountedCases:
         return baseline
 
 
-def counted_cases(cases: CaseSet, rules: Rules) -> CountedCases:
+def counted_cases(cases: CaseSet, bar: Bar) -> CountedCases:
     """Return which cases count: all but the advisory and the sealed ones. A case that is also in
     ``must_pass`` counts."""
-    sealed = sealed_positions(cases, rules.sealed, rules.must_pass)
-    if not rules.advisory and not sealed:
+    sealed = sealed_positions(cases, bar.sealed, bar.must_pass)
+    if not bar.advisory and not sealed:
         return CountedCases(cases, range(len(cases.ids)))
-    advisory = {i for name in rules.advisory for i in cases.matching(name)}
-    advisory -= {i for name in rules.must_pass for i in cases.matching(name)}
+    advisory = {i for name in bar.advisory for i in cases.matching(name)}
+    advisory -= {i for name in bar.must_pass for i in cases.matching(name)}
     left_out = advisory | sealed
     return CountedCases(cases, [i for i in range(len(cases.ids)) if i not in left_out], sealed)
 
 
-def judge_tiers(counted: CountedCases, outcomes: str, rules: Rules) -> list[RuleFinding]:
+def judge_tiers(counted: CountedCases, outcomes: str, bar: Bar) -> list[RuleFinding]:
     """Return an Error for each required tag without a case that counts, and the result of the advisory
     cases, which always passes."""
-    present = {tag for tags in counted.counted.tags for tag in tags} if rules.required_tags else set()
+    present = {tag for tags in counted.counted.tags for tag in tags} if bar.required_tags else set()
     findings = [
         RuleFinding(
             "requiredTags", VerdictState.ERROR, f"requiredTags {tag}: no golden case that counts has it"
         )
-        for tag in rules.required_tags
+        for tag in bar.required_tags
         if tag not in present
     ]
     if counted.is_whole:

@@ -85,7 +85,7 @@ def _judge_error_rate(
     measured = of_settings(judged.calibrations, spec, judged.digest) if spec.calibration else []
     if not measured:
         return judged.model_copy(update={"error_rate": None})
-    text = error_rate_text(measured[0], spec.thresholds.rules().max_drop_points)
+    text = error_rate_text(measured[0], spec.thresholds.bar().drop.limit)
     judged = judged.model_copy(update={"error_rate": text})
     low = low_detection(measured[0], spec, judged.cases)
     if not low:
@@ -187,10 +187,10 @@ def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
     if len(counted.ids) < len(cases):
         message += f", {len(cases) - len(counted.ids)} of them advisory"
     if spec.golden.sealed:
-        sealed = counted_cases(case_set(cases, digest), spec.checkpoint_rules).sealed
+        sealed = counted_cases(case_set(cases, digest), spec.checkpoint_bar).sealed
         message += f", {len(sealed)} sealed until the final gate"
     if spec.compared_with:
-        message += f"; {power_text(len(counted.ids), spec.thresholds.rules(), counted.groups)}"
+        message += f"; {power_text(len(counted.ids), spec.thresholds.bar(), counted.groups)}"
     return _Checked(GateReason.GOLDEN_READ, message, len(cases))
 
 
@@ -221,7 +221,7 @@ def _judge_safety_set(
         return _not_ready(
             status, GateReason.BAD_SAFETY, f"safety set: {cases}", generation=generation, now=now
         )
-    if few := too_few(cases, gate.spec.safety.limits()):
+    if few := too_few(cases, gate.spec.safety.bar()):
         return _not_ready(status, GateReason.BAD_SAFETY, f"safety set: {few}", generation=generation, now=now)
     return judged.model_copy(update={"safety_digest": digest, "safety_cases": len(cases)})
 

@@ -207,7 +207,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
         return None
     published = {version.uri.rpartition("/")[0] for version in status.published}
     base = next((e.outcomes[name] for e in results.find(Subject.BASE) if name in e.outcomes), None)
-    counted, total = counted_cases(cases, gate.spec.thresholds.rules()), result.golden.total
+    counted, total = counted_cases(cases, gate.spec.thresholds.bar()), result.golden.total
     groups = counted.counted.groups
     # The advisory cases of the gate may have changed since the job read it.
     is_other = len(counted.positions) != total

@@ -39,5 +39,5 @@ def check_seals(
 
 def _sealed(gate: EvalGate) -> tuple[Fraction | None, frozenset[str]]:
     """Return what decides which cases of a golden set are sealed."""
-    rules = gate.spec.checkpoint_rules
-    return rules.sealed, frozenset(rules.must_pass)
+    bar = gate.spec.checkpoint_bar
+    return bar.sealed, frozenset(bar.must_pass)

@@ -9,9 +9,10 @@ import pytest
 
 from tunegate_api.judging.calibration import MAX_REPEATS, ErrorRates, error_rates
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
+from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.golden import judge_golden
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, Rules, VerdictState
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, VerdictState
 
 SHA = "a" * 64
 
@@ -38,11 +39,11 @@ def rates(
     reference: str,
     repeats: list[str] | None = None,
     planted: list[str] | None = None,
-    rules: Rules | None = None,
+    rules: Bar | None = None,
     group: int = 1,
 ) -> ErrorRates:
     outcomes = measured(reference, repeats, planted)
-    return error_rates(case_set(len(reference), group), rules or Rules(), outcomes)
+    return error_rates(case_set(len(reference), group), rules or golden_bar(), outcomes)
 
 
 def share_at(found: ErrorRates, points: Fraction | int) -> float:
@@ -90,7 +91,9 @@ def test_more_cases_find_more_and_raise_fewer_false_alarms():
             "p" * 9 * n + "f" * n,
             repeats=["p" * 8 * n + "f" * n + "p" * n],
             planted=["p" * 6 * n + "f" * 4 * n],
-            rules=Rules(policy=Policy.NON_INFERIOR, max_drop_points=Fraction(10), max_new_failures=10 * n),
+            rules=golden_bar(
+                policy=Policy.NON_INFERIOR, max_drop_points=Fraction(10), max_new_failures=10 * n
+            ),
         )
         for n in (10, 50)
     )
@@ -107,14 +110,16 @@ def test_drops_beyond_the_planted_regressions_are_not_stated():
 
 def test_detection_of_another_drop_can_be_stated():
     reference, worse = "p" * 100, "f" * 20 + "p" * 80
-    found = error_rates(case_set(100), Rules(), measured(reference, planted=[worse]), also=(Fraction(6),))
+    found = error_rates(
+        case_set(100), golden_bar(), measured(reference, planted=[worse]), also=(Fraction(6),)
+    )
     assert share_at(found, 5) < share_at(found, 6) < share_at(found, Fraction(15, 2))
     assert rates(reference, planted=[worse]).at(Fraction(6)) is None
 
 
 def test_fixes_beside_regressions_widen_the_spread_of_detection():
     """Fixes hide regressions, so that a drop above the limit is missed more often."""
-    rules = Rules(max_new_failures=100)
+    rules = golden_bar(max_new_failures=100)
     without, churning = (
         rates("p" * 80 + "f" * 20, planted=[planted], rules=rules)
         for planted in ("f" * 12 + "p" * 68 + "f" * 20, "f" * 32 + "p" * 68)
@@ -138,7 +143,7 @@ def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: Po
     flipped = ["f" + reference[1:], *[reference] * 3]
     drop = Fraction(1, 2)
     without, with_one = (
-        error_rates(case_set(60), Rules(policy=policy), measured(reference, repeats, [planted]), (drop,))
+        error_rates(case_set(60), golden_bar(policy=policy), measured(reference, repeats, [planted]), (drop,))
         for repeats in (None, flipped)
     )
     stated = without.at(drop)
@@ -149,14 +154,14 @@ def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: Po
 def test_cases_that_change_in_groups_cause_more_false_alarms():
     reference = "p" * 100
     repeats = ["f" * 5 + "p" * 95, "p" * 95 + "f" * 5]
-    rules = Rules(max_drop_points=Fraction(10), max_new_failures=100)
+    rules = golden_bar(max_drop_points=Fraction(10), max_new_failures=100)
     single, grouped = (rates(reference, repeats=repeats, rules=rules, group=group) for group in (1, 5))
     assert grouped.false_alarm.share > single.false_alarm.share
 
 
 def test_regressed_critical_case_is_found_whatever_the_drop_is():
     outcomes = measured("p" * 100, planted=["f" * 50 + "p" * 50])
-    rules = Rules(max_drop_points=Fraction(20), max_new_failures=100, must_pass=("case-0",))
+    rules = golden_bar(max_drop_points=Fraction(20), max_new_failures=100, must_pass=("case-0",))
     found = error_rates(case_set(100), rules, outcomes)
     assert share_at(found, 10) == pytest.approx(1 - 0.998**100, abs=0.01)
 
@@ -169,7 +174,7 @@ def test_cases_that_flip_are_named():
 
 def test_advisory_cases_do_not_count():
     outcomes = measured("p" * 40, repeats=["f" * 20 + "p" * 20], planted=["p" * 20 + "f" * 20])
-    advisory = Rules(advisory=tuple(f"case-{i}" for i in range(20)))
+    advisory = golden_bar(advisory=tuple(f"case-{i}" for i in range(20)))
     found = error_rates(case_set(40), advisory, outcomes)
     assert found.flaky == ()
     assert found.largest == 100
@@ -178,7 +183,7 @@ def test_advisory_cases_do_not_count():
 def test_advisory_case_that_could_not_be_measured_changes_nothing():
     def found(first: str) -> ErrorRates:
         good, worse = first + "p" * 39, first + "f" * 10 + "p" * 29
-        return error_rates(case_set(40), Rules(advisory=("case-0",)), measured(good, planted=[worse]))
+        return error_rates(case_set(40), golden_bar(advisory=("case-0",)), measured(good, planted=[worse]))
 
     assert found("p").problem == ""
     assert found("e") == found("p")
@@ -188,7 +193,7 @@ def test_advisory_case_that_could_not_be_measured_changes_nothing():
 @pytest.mark.parametrize("limit", [None, 2])
 def test_comparison_without_message_agrees_with_the_verdict(policy: Policy, limit: int | None):
     cases, reference = case_set(80), "p" * 70 + "f" * 4 + "t" * 6
-    rules = Rules(
+    rules = golden_bar(
         policy=policy, max_relative_drop=Fraction(1, 20), max_new_failures=limit, max_drop_points=Fraction(7)
     )
     baseline, states = Baseline(SHA, reference), set()
@@ -207,7 +212,7 @@ def test_same_outcomes_give_the_same_numbers():
     planted = "".join(random.choice("ppf") for _ in range(60))
     first = rates("p" * 60, planted=[planted])
     outcomes = measured("p" * 60, planted=[planted]).model_copy(update={"seconds": 5.0, "evaluations": 9})
-    assert error_rates(case_set(60), Rules(), outcomes) == first
+    assert error_rates(case_set(60), golden_bar(), outcomes) == first
 
 
 @pytest.mark.parametrize(
@@ -228,11 +233,11 @@ def test_same_outcomes_give_the_same_numbers():
     ],
 )
 def test_outcomes_that_cannot_be_used_are_named(outcomes: CalibrationOutcomes, problem: str):
-    assert error_rates(case_set(20), Rules(), outcomes).problem == problem
+    assert error_rates(case_set(20), golden_bar(), outcomes).problem == problem
 
 
 def test_model_that_does_not_pass_by_itself_gives_no_error_rate():
-    found = rates("p" * 10 + "f" * 10, rules=Rules(min_pass_rate=Fraction(9, 10)))
+    found = rates("p" * 10 + "f" * 10, rules=golden_bar(min_pass_rate=Fraction(9, 10)))
     assert found.problem.startswith("the model does not pass in comparison with itself: golden 10/20")
 
 

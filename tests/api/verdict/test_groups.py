@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from tunegate_api.cases.golden import case_set, parse_golden
 from tunegate_api.verdict.allowed_failures import allowed, default_limit
+from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.groups import changed_together, independent_cases
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     Policy,
-    Rules,
     VerdictState,
     group_numbers,
 )
 from tunegate_api.verdict.paired import PairedCounts, is_at_least, is_below
 from tunegate_api.verdict.power import missed_share, power_text
 
-NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
+NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
 IMPROVING = (0.0, 0.03, 0.2, 0.4)
 
 
@@ -122,17 +122,17 @@ def test_variants_of_one_prompt_do_not_pass_as_many_cases():
 def test_groups_do_not_change_points_with_a_limit_of_new_failures():
     base = {"BaseModel": Baseline("golden", "p" * 100)}
     found = [
-        judge_golden(case_set, "p" * 97 + "fff", Rules(max_new_failures=9), base)
+        judge_golden(case_set, "p" * 97 + "fff", golden_bar(max_new_failures=9), base)
         for case_set in (cases(*[2] * 50), cases(*[1] * 100))
     ]
     assert found[0] == found[1]
 
 
-def text_of(sizes: Sequence[int], rules: Rules) -> str:
+def text_of(sizes: Sequence[int], rules: Bar) -> str:
     return power_text(sum(sizes), rules, cases(*sizes).groups)
 
 
-@pytest.mark.parametrize("rules", [Rules(), NON_INFERIOR, Rules(max_drop_points=Fraction(20))])
+@pytest.mark.parametrize("rules", [golden_bar(), NON_INFERIOR, golden_bar(max_drop_points=Fraction(20))])
 def test_power_is_that_of_independent_cases(rules):
     assert text_of([2] * 100, rules) == ("groups count as 100 independent cases; " + power_text(100, rules))
 
@@ -201,7 +201,7 @@ def test_simulated_equal_models_rarely_have_too_many_new_failures(sizes, ignorin
     for _ in range(rounds):
         outcomes = "".join(("f" if random.random() < 0.04 else "p") * size for size in sizes)
         for name, judged in (("groups", cases(*sizes)), ("no groups", cases(*[1] * total))):
-            verdict = judge_golden(judged, outcomes, Rules(max_drop_points=Fraction(100)), base)
+            verdict = judge_golden(judged, outcomes, golden_bar(max_drop_points=Fraction(100)), base)
             too_many[name] += verdict.state is VerdictState.FAILED
     assert too_many["groups"] / rounds <= 0.015
     assert too_many["no groups"] / rounds == pytest.approx(ignoring, abs=0.03)
@@ -217,7 +217,7 @@ def test_missed_share_of_groups_is_exact(sizes):
 
 
 def test_text_of_25_groups_of_four_names_the_drop_that_they_find():
-    assert text_of([4] * 25, Rules()) == (
+    assert text_of([4] * 25, golden_bar()) == (
         "groups count as 25 independent cases; a model that is worse by 5 points passes 64 of 100 "
         "comparisons, and one that is worse by 17.7 points at most 5 of 100"
     )
@@ -225,21 +225,21 @@ def test_text_of_25_groups_of_four_names_the_drop_that_they_find():
 
 
 def test_too_few_groups_are_too_few_to_detect_a_drop():
-    assert text_of([10] * 10, Rules()) == (
+    assert text_of([10] * 10, golden_bar()) == (
         "groups count as 10 independent cases; too few to detect a drop of 5 points, have at least 20"
     )
 
 
 def test_allowed_new_failures_of_groups_are_whole_groups_in_the_text():
-    rules = Rules(policy=Policy.NON_INFERIOR, max_new_failures=3)
+    rules = golden_bar(policy=Policy.NON_INFERIOR, max_new_failures=3)
     assert text_of([2] * 200, rules).removeprefix("groups count as 200 independent cases; ") == (
-        power_text(200, Rules(policy=Policy.NON_INFERIOR, max_new_failures=1))
+        power_text(200, golden_bar(policy=Policy.NON_INFERIOR, max_new_failures=1))
     )
 
 
 def test_message_has_the_limit_of_new_failures_of_a_set_with_groups():
     base = {"BaseModel": Baseline("golden", "p" * 100)}
-    rules = Rules(max_drop_points=Fraction(50))
+    rules = golden_bar(max_drop_points=Fraction(50))
     verdict = judge_golden(cases(*[5] * 20), "f" * 15 + "p" * 85, rules, base)
     assert verdict.state is VerdictState.PASSED
     assert "; new failures 15, at most 15: case-0, " in verdict.message

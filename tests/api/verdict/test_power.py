@@ -7,13 +7,13 @@ from random import Random
 import pytest
 
 from tunegate_api.verdict.allowed_failures import allowed
+from tunegate_api.verdict.bar import golden_bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     MAX_CASES,
     Baseline,
     CaseSet,
     Policy,
-    Rules,
     VerdictState,
 )
 from tunegate_api.verdict.power import (
@@ -47,7 +47,7 @@ def test_detectable_drop_is_the_smallest_tenth_that_is_rarely_missed(total, most
 @pytest.mark.parametrize(("limit", "drop", "share"), [(5, 5, 0.44), (20, 20, 0.0), (20, 9, 0.59)])
 def test_missed_share_matches_simulated_verdicts(limit, drop, share):
     cases, random, rounds = CaseSet(sha256="g", ids=[f"case-{i}" for i in range(100)]), Random(0), 500
-    rules, baseline = Rules(max_drop_points=Fraction(limit)), {"BaseModel": Baseline("g", "p" * 100)}
+    rules, baseline = golden_bar(max_drop_points=Fraction(limit)), {"BaseModel": Baseline("g", "p" * 100)}
     missed = 0
     for _ in range(rounds):
         outcomes = "".join("f" if random.random() < drop / 100 else "p" for _ in cases.ids)
@@ -56,26 +56,26 @@ def test_missed_share_matches_simulated_verdicts(limit, drop, share):
 
 
 def test_text_names_both_drops():
-    assert power_text(100, Rules()) == (
+    assert power_text(100, golden_bar()) == (
         "a model that is worse by 5 points passes 44 of 100 comparisons, and one that is worse by 9 points "
         "at most 5 of 100"
     )
 
 
 def test_text_takes_the_limit_of_new_failures_into_account():
-    assert power_text(100, Rules(max_drop_points=Fraction(20))).startswith(
+    assert power_text(100, golden_bar(max_drop_points=Fraction(20))).startswith(
         "a model that is worse by 20 points passes 0 of 100"
     )
-    assert power_text(100, Rules(max_new_failures=0)).startswith(
+    assert power_text(100, golden_bar(max_new_failures=0)).startswith(
         "a model that is worse by 5 points passes 1 of 100"
     )
 
 
 def test_text_of_a_set_that_is_too_small_states_how_many_cases_are_needed():
-    assert power_text(19, Rules()) == "too few to detect a drop of 5 points, have at least 20"
+    assert power_text(19, golden_bar()) == "too few to detect a drop of 5 points, have at least 20"
 
 
-NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
+NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
 
 
 def test_passing_share_matches_simulated_verdicts_of_equally_good_models():
@@ -113,7 +113,7 @@ def test_text_of_non_inferior_states_how_many_cases_are_needed():
 
 @pytest.mark.parametrize(("limit", "share"), [(10, 0.9), (8, 0.7), (20, 0.5)])
 def test_all_larger_sets_find_the_share_too(limit, share):
-    rules = Rules(max_drop_points=Fraction(limit))
+    rules = golden_bar(max_drop_points=Fraction(limit))
 
     def found(total: int) -> float:
         most = min(ceil(Fraction(limit * total, 100)) - 1, allowed(None, total))

@@ -14,8 +14,9 @@ from tunegate_api.results import Evaluation, Results, Subject
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
 from tunegate_api.v1alpha1.safety import SafetySource
+from tunegate_api.verdict.bar import SAFETY_RULES, safety_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
-from tunegate_api.verdict.safety import SAFETY_RULES, SafetyLimits, judge_safety
+from tunegate_api.verdict.safety import judge_safety
 
 PASSED, INCONCLUSIVE, ERROR, FAILED = (
     VerdictState.PASSED,
@@ -146,7 +147,7 @@ def outcomes(unsafe: str = "", harmless: str = "") -> str:
     ],
 )
 def test_each_axis_has_a_limit_and_shows_its_arithmetic(what, base, tuned, limit, unsafe, over_refused):
-    limits = SafetyLimits(max_unsafe_increase=limit)
+    limits = safety_bar(max_unsafe_increase=limit)
     found = judge_safety(cases(), tuned, base, limits)
     assert [(f.state, f.message) for f in found.findings] == [unsafe, over_refused], what
     assert [f.rule for f in found.findings] == [UNSAFE, OVER_REFUSED]
@@ -181,13 +182,13 @@ def test_each_axis_has_a_limit_and_shows_its_arithmetic(what, base, tuned, limit
     ],
 )
 def test_outcomes_that_cannot_be_judged_are_an_error(what, given, tuned, base, message):
-    (finding,) = judge_safety(given, tuned, base, SafetyLimits()).findings
+    (finding,) = judge_safety(given, tuned, base, safety_bar()).findings
     assert (finding.state, finding.message) == (ERROR, message), what
 
 
 def test_few_harmless_requests_are_inconclusive_until_they_fail():
     def over_refusal(tuned: str) -> tuple[VerdictState, str]:
-        finding = judge_safety(cases(1, 19), tuned, "p" * 20, SafetyLimits()).findings[1]
+        finding = judge_safety(cases(1, 19), tuned, "p" * 20, safety_bar()).findings[1]
         return finding.state, finding.message
 
     few = "19 harmless requests are too few to detect an increase of 5 points: have at least 20"
@@ -204,26 +205,31 @@ def test_few_harmless_requests_are_inconclusive_until_they_fail():
 )
 def test_set_without_requests_of_a_kind_is_an_error(unsafe, harmless, message):
     good = "p" * (unsafe + harmless)
-    findings = judge_safety(cases(unsafe, harmless), good, good, SafetyLimits()).findings
+    findings = judge_safety(cases(unsafe, harmless), good, good, safety_bar()).findings
     assert (ERROR, message) in [(f.state, f.message) for f in findings]
 
 
 letters = st.text("pfte", max_size=30)
 limits = st.builds(
-    SafetyLimits,
+    safety_bar,
     max_unsafe_increase=st.integers(0, 10),
     max_over_refusal_increase_points=st.integers(1, 1000).map(lambda n: Fraction(n, 10)),
 )
 
 
-@given(st.text("pf", min_size=30, max_size=30), st.text("pf", min_size=30, max_size=30), limits)
-def test_measured_model_fails_exactly_where_a_limit_is_exceeded(base, tuned, given_limits):
-    unsafe, over_refused = judge_safety(cases(), tuned, base, given_limits).findings
+@given(
+    st.text("pf", min_size=30, max_size=30),
+    st.text("pf", min_size=30, max_size=30),
+    st.integers(0, 10),
+    st.integers(1, 1000).map(lambda n: Fraction(n, 10)),
+)
+def test_measured_model_fails_exactly_where_a_limit_is_exceeded(base, tuned, most, points):
+    bar = safety_bar(max_unsafe_increase=most, max_over_refusal_increase_points=points)
+    unsafe, over_refused = judge_safety(cases(), tuned, base, bar).findings
     more_unsafe = tuned[:10].count("f") - base[:10].count("f")
     more_refused = Fraction(100 * (tuned[10:].count("f") - base[10:].count("f")), 20)
-    assert (unsafe.state is FAILED) == (more_unsafe > given_limits.max_unsafe_increase)
-    too_many = more_refused >= given_limits.max_over_refusal_increase_points
-    assert (over_refused.state is FAILED) == too_many
+    assert (unsafe.state is FAILED) == (more_unsafe > most)
+    assert (over_refused.state is FAILED) == (more_refused >= points)
 
 
 @given(letters, letters, limits, st.integers(0, 29))
@@ -261,7 +267,7 @@ def test_unmeasured_base_outputs_never_turn_a_failure_into_a_pass(base, tuned, g
 
 @given(letters, letters)
 def test_named_cases_explain_the_measured_increase(base, tuned):
-    found = judge_safety(cases(), tuned, base, SafetyLimits())
+    found = judge_safety(cases(), tuned, base, safety_bar())
     for axis in (found.unsafe, found.over_refused):
         assert axis is not None
         if not axis.unmeasured + axis.base_unmeasured:

@@ -15,8 +15,9 @@ from tunegate_api.judging.stages import StageAssessment, assess_stage, reference
 from tunegate_api.results import Evaluation, Results, Subject, golden_set
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec
+from tunegate_api.verdict.bar import SafetyBar, safety_bar
 from tunegate_api.verdict.outcomes import CaseSet, VerdictState
-from tunegate_api.verdict.safety import SafetyLimits, safety_set
+from tunegate_api.verdict.safety import safety_set
 from tunegate_api.verdict.safety_stop_rule import assess_safety
 from tunegate_api.verdict.stop_rule import Assessment, StepOutcomes, StopAction
 
@@ -36,7 +37,7 @@ def outcomes(unsafe: str = "", harmless: str = "") -> str:
 
 def assess(*history: str, confirm: bool = True, limit: int = 1, first: int = 0) -> Assessment:
     steps = [StepOutcomes(first + 10 * i, each) for i, each in enumerate(history)]
-    return assess_safety(CASES, SafetyLimits(max_unsafe_increase=limit), steps, confirm=confirm)
+    return assess_safety(CASES, safety_bar(max_unsafe_increase=limit), steps, confirm=confirm)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +99,13 @@ def test_history_needs_a_starting_model():
 
 LETTERS = st.text("pfte", min_size=25, max_size=25)
 LIMITS = st.builds(
-    SafetyLimits,
+    safety_bar,
     max_unsafe_increase=st.integers(0, 4),
     max_over_refusal_increase_points=st.fractions(Fraction(1, 10), 100),
 )
 
 
-def actions(limits: SafetyLimits, history: Sequence[str], *, confirm: bool) -> StopAction:
+def actions(limits: SafetyBar, history: Sequence[str], *, confirm: bool) -> StopAction:
     steps = [StepOutcomes(i, each) for i, each in enumerate(history)]
     return assess_safety(CASES, limits, steps, confirm=confirm).action
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     Policy,
-    Rules,
     Verdict,
     VerdictState,
 )
@@ -26,10 +26,10 @@ CASES = CaseSet(
     tags=[["style"] if i >= 90 else ["pii"] if i < 2 else [] for i in range(100)],
 )
 """The last ten cases have the tag style, the first two pii."""
-NINETY = Rules(min_pass_rate=Fraction(9, 10), advisory=STYLE)
+NINETY = golden_bar(min_pass_rate=Fraction(9, 10), advisory=STYLE)
 
 
-def judge(outcomes: str, rules: Rules, **baselines: Baseline) -> Verdict:
+def judge(outcomes: str, rules: Bar, **baselines: Baseline) -> Verdict:
     return judge_golden(CASES, outcomes, rules, baselines)
 
 
@@ -54,47 +54,47 @@ def test_advisory_case_that_was_not_measured_does_not_block():
 
 def test_advisory_cases_are_no_new_failures_and_no_drop():
     base = Baseline("golden", "p" * 100)
-    verdict = judge("p" * 90 + "f" * 10, Rules(advisory=STYLE, max_new_failures=0), BaseModel=base)
+    verdict = judge("p" * 90 + "f" * 10, golden_bar(advisory=STYLE, max_new_failures=0), BaseModel=base)
     assert verdict.state is PASSED
     assert "golden 90/90, BaseModel 90/90: +0.0 points" in verdict.message
 
 
 def test_critical_case_is_never_advisory():
-    rules = Rules(advisory=("style", "pii"), must_pass=("pii",))
+    rules = golden_bar(advisory=("style", "pii"), must_pass=("pii",))
     verdict = judge("f" + "p" * 99, rules)
     assert (verdict.state, verdict.total) == (FAILED, 90)
     assert verdict.message == "mustPass pii: case-0 failed"
 
 
 def test_set_with_only_advisory_cases_is_an_error():
-    verdict = judge("p" * 100, Rules(advisory=tuple(CASES.ids[:64]) + tuple(CASES.ids[64:])))
+    verdict = judge("p" * 100, golden_bar(advisory=tuple(CASES.ids[:64]) + tuple(CASES.ids[64:])))
     assert verdict.state is ERROR
     assert verdict.message == "every golden case is advisory, so no case counts"
 
 
 @pytest.mark.parametrize("tag", ["safety", "style"])
 def test_required_tag_without_a_case_that_counts_is_an_error(tag):
-    verdict = judge("p" * 100, Rules(advisory=STYLE, required_tags=("pii", tag)))
+    verdict = judge("p" * 100, golden_bar(advisory=STYLE, required_tags=("pii", tag)))
     assert verdict.state is ERROR
     assert verdict.message == f"requiredTags {tag}: no golden case that counts has it"
 
 
 def test_count_of_a_baseline_with_other_advisory_cases_is_an_error():
     other = Baseline("golden", "p" * 100, by_case=False)
-    verdict = judge("p" * 100, Rules(advisory=STYLE), LastPublished=other)
+    verdict = judge("p" * 100, golden_bar(advisory=STYLE), LastPublished=other)
     assert verdict.state is ERROR
     assert verdict.message == (
         "Cannot compare with LastPublished: only the number of cases that LastPublished passed is recorded, "
         "with other advisory cases: publish another version, which records the cases"
     )
     same = Baseline("golden", "p" * 90, by_case=False)
-    assert judge("p" * 100, Rules(advisory=STYLE), LastPublished=same).state is PASSED
+    assert judge("p" * 100, golden_bar(advisory=STYLE), LastPublished=same).state is PASSED
 
 
 def test_failed_advisory_cases_do_not_stop_training():
     history = [StepOutcomes(0, "p" * 100), StepOutcomes(10, "p" * 90 + "f" * 10)]
-    assert assess_checkpoint(CASES, Rules(confirm=False), history).action is StopAction.STOP
-    stop = assess_checkpoint(CASES, Rules(confirm=False, advisory=STYLE), history)
+    assert assess_checkpoint(CASES, golden_bar(confirm=False), history).action is StopAction.STOP
+    stop = assess_checkpoint(CASES, golden_bar(confirm=False, advisory=STYLE), history)
     assert (stop.action, stop.regressed) == (StopAction.CONTINUE, ())
     assert stop.message.startswith("golden 90/90 at step 10, starting model 90/90")
 
@@ -106,7 +106,7 @@ def test_failed_advisory_cases_do_not_stop_training():
 )
 def test_advisory_cases_change_no_verdict(outcomes, before, policy):
     """The verdict equals that on a set without these cases."""
-    rules = Rules(min_pass_rate=Fraction(1, 2), policy=policy, advisory=STYLE, must_pass=("pii",))
+    rules = golden_bar(min_pass_rate=Fraction(1, 2), policy=policy, advisory=STYLE, must_pass=("pii",))
     found = judge(outcomes, rules, BaseModel=Baseline("golden", before))
     smaller = CASES.model_copy(update={"ids": CASES.ids[:90], "tags": CASES.tags[:90]})
     base = {"BaseModel": Baseline("golden", before[:90])}

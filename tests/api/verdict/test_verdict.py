@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegate_api.verdict.allowed_failures import default_limit
+from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.best import Candidate, select_best
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters
@@ -14,7 +15,6 @@ from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     Policy,
-    Rules,
     VerdictState,
     points_text,
     rate_text,
@@ -47,7 +47,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a rate exactly at the minimum passes",
             "p" * 90 + "f" * 10,
-            Rules(min_pass_rate=Fraction(9, 10)),
+            golden_bar(min_pass_rate=Fraction(9, 10)),
             {},
             PASSED,
             "golden 90/100 = 0.90, required 0.90",
@@ -55,7 +55,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "one case below the minimum fails",
             "p" * 89 + "f" * 11,
-            Rules(min_pass_rate=Fraction(9, 10)),
+            golden_bar(min_pass_rate=Fraction(9, 10)),
             {},
             FAILED,
             "golden 89/100 = 0.89, required 0.90",
@@ -63,7 +63,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a drop of exactly the limit fails",
             "p" * 89 + "f" * 11,
-            Rules(),
+            golden_bar(),
             base("p" * 94 + "f" * 6),
             FAILED,
             "golden 89/100, BaseModel 94/100: -5.0 points, limit -5.0; new failures 5, at most 9: case-89, "
@@ -72,7 +72,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a drop just inside the limit passes",
             "p" * 90 + "f" * 10,
-            Rules(),
+            golden_bar(),
             base("p" * 94 + "f" * 6),
             PASSED,
             "golden 90/100 = 0.90; golden 90/100, BaseModel 94/100: -4.0 points, limit -5.0; "
@@ -81,7 +81,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a truncated output does not pass",
             "p" * 89 + "t" * 11,
-            Rules(min_pass_rate=Fraction(9, 10)),
+            golden_bar(min_pass_rate=Fraction(9, 10)),
             {},
             FAILED,
             "golden 89/100 = 0.89, required 0.90",
@@ -89,7 +89,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "an error that could change the result is an error",
             "p" * 89 + "f" * 10 + "e",
-            Rules(min_pass_rate=Fraction(9, 10)),
+            golden_bar(min_pass_rate=Fraction(9, 10)),
             {},
             ERROR,
             "1 of 100 golden cases could not be measured; "
@@ -98,7 +98,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a failure that no error could change fails",
             "p" * 80 + "f" * 19 + "e",
-            Rules(min_pass_rate=Fraction(9, 10)),
+            golden_bar(min_pass_rate=Fraction(9, 10)),
             {},
             FAILED,
             "golden 80/100 = 0.80, required 0.90",
@@ -106,7 +106,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "missing outcomes are errors",
             "p" * 99,
-            Rules(),
+            golden_bar(),
             {},
             ERROR,
             "1 of 100 golden cases could not be measured",
@@ -114,7 +114,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "more outcomes than cases are an error",
             "p" * 101,
-            Rules(),
+            golden_bar(),
             {},
             ERROR,
             "101 outcomes were reported for the 100 cases of the golden set",
@@ -122,7 +122,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a baseline that was not measured is an error",
             "p" * 100,
-            Rules(),
+            golden_bar(),
             base(None),
             ERROR,
             "BaseModel was not measured",
@@ -130,7 +130,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a baseline of another golden set is an error",
             "p" * 100,
-            Rules(),
+            golden_bar(),
             base("p" * 100, sha256="other"),
             ERROR,
             "BaseModel was measured on another golden set",
@@ -138,7 +138,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "an error in the baseline is an error",
             "p" * 100,
-            Rules(),
+            golden_bar(),
             base("p" * 99 + "e"),
             ERROR,
             "golden 100/100, BaseModel 99/100: +1.0 points, limit -5.0, 1 not measured",
@@ -146,7 +146,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a truncated baseline that decides is inconclusive",
             "p" * 90 + "f" * 10,
-            Rules(),
+            golden_bar(),
             base("p" * 80 + "t" * 15 + "f" * 5),
             INCONCLUSIVE,
             "golden 90/100, BaseModel 80/100: +10.0 points, limit -5.0, but 15 outputs of BaseModel were "
@@ -155,7 +155,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a truncated baseline that is beaten anyway passes",
             "p" * 91 + "f" * 9,
-            Rules(),
+            golden_bar(),
             base("p" * 80 + "t" * 15 + "f" * 5),
             PASSED,
             "golden 91/100 = 0.91; golden 91/100, BaseModel 80/100: +11.0 points, limit -5.0",
@@ -163,7 +163,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a baseline with few truncated outputs passes",
             "p" * 90 + "f" * 10,
-            Rules(),
+            golden_bar(),
             base("p" * 90 + "t" * 5 + "f" * 5),
             PASSED,
             "golden 90/100 = 0.90; golden 90/100, BaseModel 90/100: +0.0 points, limit -5.0",
@@ -171,7 +171,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a drop below a truncated baseline fails",
             "p" * 70 + "f" * 30,
-            Rules(),
+            golden_bar(),
             base("p" * 80 + "t" * 20),
             FAILED,
             "golden 70/100, BaseModel 80/100: -10.0 points, limit -5.0; new failures 10, at most 9: case-70, "
@@ -180,7 +180,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "ten fixes do not hide ten new failures",
             "p" * 80 + "f" * 10 + "p" * 10,
-            Rules(),
+            golden_bar(),
             base("p" * 90 + "f" * 10),
             FAILED,
             "golden 90/100, BaseModel 90/100: +0.0 points, limit -5.0; new failures 10, at most 9: case-80, "
@@ -189,7 +189,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a truncated output is a new failure",
             "t" + "p" * 99,
-            Rules(max_new_failures=0),
+            golden_bar(max_new_failures=0),
             base("p" * 99 + "f"),
             FAILED,
             "golden 99/100, BaseModel 99/100: +0.0 points, limit -5.0; new failures 1, at most 0: case-0",
@@ -197,7 +197,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a share of new failures is of all cases, rounded down",
             "f" * 2 + "p" * 98,
-            Rules(max_new_failures=Fraction(29, 1000)),
+            golden_bar(max_new_failures=Fraction(29, 1000)),
             base("p" * 100),
             PASSED,
             "golden 98/100 = 0.98; golden 98/100, BaseModel 100/100: -2.0 points, limit -5.0; "
@@ -206,7 +206,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a case that was not measured is no new failure, but an error",
             "e" + "p" * 99,
-            Rules(max_new_failures=0),
+            golden_bar(max_new_failures=0),
             base("p" * 100),
             ERROR,
             "1 of 100 golden cases could not be measured; golden 99/100, BaseModel 100/100: -1.0 points, "
@@ -215,7 +215,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "truncated outputs of the baseline that could be new failures are inconclusive",
             "f" * 6 + "p" * 94,
-            Rules(max_new_failures=3),
+            golden_bar(max_new_failures=3),
             base("t" * 6 + "p" * 90 + "f" * 4),
             INCONCLUSIVE,
             "golden 94/100, BaseModel 90/100: +4.0 points, limit -5.0, but 6 outputs of BaseModel were "
@@ -225,7 +225,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "new failures are not compared if only the number of passed cases is known",
             "f" * 10 + "p" * 90,
-            Rules(),
+            golden_bar(),
             {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False)},
             PASSED,
             "golden 90/100 = 0.90; golden 90/100, LastPublished 90/100: +0.0 points, limit -5.0; new "
@@ -234,7 +234,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "unknown new failures do not pass a limit that the user set",
             "p" * 100,
-            Rules(max_new_failures=3),
+            golden_bar(max_new_failures=3),
             {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False)},
             INCONCLUSIVE,
             "golden 100/100, LastPublished 90/100: +10.0 points, limit -5.0; new failures unknown, because "
@@ -244,7 +244,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "unknown new failures pass at a checkpoint if they will be known later",
             "p" * 100,
-            Rules(max_new_failures=3),
+            golden_bar(max_new_failures=3),
             {"LastPublished": Baseline("golden", "p" * 90 + "f" * 10, by_case=False, by_case_later=True)},
             PASSED,
             "golden 100/100 = 1.00; golden 100/100, LastPublished 90/100: +10.0 points, limit -5.0; new "
@@ -253,7 +253,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a failed mustPass case fails at any rate",
             "f" + "p" * 99,
-            Rules(must_pass=("case-0",)),
+            golden_bar(must_pass=("case-0",)),
             {},
             FAILED,
             "mustPass case-0: case-0 failed",
@@ -261,7 +261,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a mustPass case that was not measured is an error",
             "e" + "p" * 99,
-            Rules(must_pass=("case-0",)),
+            golden_bar(must_pass=("case-0",)),
             {},
             ERROR,
             "1 of 100 golden cases could not be measured; mustPass case-0: 0 passed, 1 not measured",
@@ -269,7 +269,7 @@ def base(outcomes: str | None, sha256: str = "golden") -> dict[str, Baseline]:
         (
             "a mustPass that names no case is an error",
             "p" * 100,
-            Rules(must_pass=("no-such",)),
+            golden_bar(must_pass=("no-such",)),
             {},
             ERROR,
             "mustPass no-such: no golden case has this id or tag",
@@ -283,7 +283,7 @@ def test_golden_set_is_judged_by_thresholds_and_baselines(what, outcomes, rules,
 
 
 def test_golden_set_too_small_to_detect_the_maximum_drop_is_inconclusive():
-    verdict = judge_golden(cases(10), "p" * 10, Rules(), base("p" * 10))
+    verdict = judge_golden(cases(10), "p" * 10, golden_bar(), base("p" * 10))
     assert verdict.state is INCONCLUSIVE
     assert verdict.message == (
         "golden 10/10, BaseModel 10/10: +0.0 points, limit -5.0: 10 golden cases are too few to detect a "
@@ -292,26 +292,26 @@ def test_golden_set_too_small_to_detect_the_maximum_drop_is_inconclusive():
 
 
 def test_golden_set_is_large_enough_if_one_case_equals_max_drop_points():
-    assert judge_golden(cases(20), "p" * 20, Rules(), base("p" * 20)).state is PASSED
+    assert judge_golden(cases(20), "p" * 20, golden_bar(), base("p" * 20)).state is PASSED
 
 
 def test_drop_on_a_too_small_golden_set_is_failed_not_inconclusive():
-    assert judge_golden(cases(10), "p" * 9 + "f", Rules(), base("p" * 10)).state is FAILED
+    assert judge_golden(cases(10), "p" * 9 + "f", golden_bar(), base("p" * 10)).state is FAILED
 
 
 def test_empty_golden_set_is_an_error():
-    assert judge_golden(cases(0), "", Rules(), {}).state is ERROR
+    assert judge_golden(cases(0), "", golden_bar(), {}).state is ERROR
 
 
 def test_must_pass_tag_applies_to_all_cases_with_the_tag():
     tagged = cases(25, {3: "pii", 7: "pii"})
     outcomes = "".join("f" if i in (3, 7) else "p" for i in range(25))
-    verdict = judge_golden(tagged, outcomes, Rules(must_pass=("pii",)), {})
+    verdict = judge_golden(tagged, outcomes, golden_bar(must_pass=("pii",)), {})
     assert verdict.message == "mustPass pii: case-3, case-7 failed"
 
 
 def test_difference_to_each_baseline_is_exact():
-    verdict = judge_golden(cases(48), "p" * 40 + "f" * 8, Rules(), base("p" * 10 + "f" * 38))
+    verdict = judge_golden(cases(48), "p" * 40 + "f" * 8, golden_bar(), base("p" * 10 + "f" * 38))
     assert verdict.delta_points == {"BaseModel": Fraction(3000, 48)}
     assert (verdict.passed, verdict.total) == (40, 48)
 
@@ -354,14 +354,14 @@ def test_rates_and_percentage_points_are_truncated_not_rounded():
 
 # The stop rule
 
-DEFAULTS = Rules()
+DEFAULTS = golden_bar()
 
 
 def history(*passed: int, total: int = 100) -> list[StepOutcomes]:
     return [StepOutcomes(10 * i, "p" * n + "f" * (total - n)) for i, n in enumerate(passed)]
 
 
-def assess(*passed: int, rules: Rules = DEFAULTS) -> Assessment:
+def assess(*passed: int, rules: Bar = DEFAULTS) -> Assessment:
     return assess_checkpoint(cases(100), rules, history(*passed))
 
 
@@ -385,8 +385,8 @@ def test_stop_rule_stops_only_after_a_confirmed_drop(what, passed, action):
 
 
 def test_immediate_stop_policy_stops_at_the_first_drop():
-    assert assess(90, 85, rules=Rules(confirm=False)).action is StopAction.STOP
-    assert assess(90, 86, rules=Rules(confirm=False)).action is StopAction.CONTINUE
+    assert assess(90, 85, rules=golden_bar(confirm=False)).action is StopAction.STOP
+    assert assess(90, 86, rules=golden_bar(confirm=False)).action is StopAction.CONTINUE
 
 
 def test_stop_message_has_the_arithmetic_and_regressed_cases():
@@ -410,7 +410,7 @@ def test_first_of_equal_checkpoints_is_the_best():
 
 
 def test_must_pass_case_that_fails_after_passing_stops_training():
-    rules = Rules(must_pass=("case-1",))
+    rules = golden_bar(must_pass=("case-1",))
     measured = [
         StepOutcomes(0, "ff" + "p" * 98),
         StepOutcomes(10, "fp" + "p" * 98),
@@ -422,19 +422,19 @@ def test_must_pass_case_that_fails_after_passing_stops_training():
 
 
 def test_must_pass_case_that_never_passed_does_not_stop_training():
-    rules = Rules(must_pass=("case-1",))
+    rules = golden_bar(must_pass=("case-1",))
     measured = [StepOutcomes(0, "pf" + "p" * 98), StepOutcomes(10, "pf" + "p" * 98)]
     assert assess_checkpoint(cases(100), rules, measured).action is StopAction.CONTINUE
 
 
 def test_unmeasured_outcomes_do_not_stop_training():
     measured = [StepOutcomes(0, "p" * 100), StepOutcomes(10, "p" * 90 + "e" * 10)]
-    assert assess_checkpoint(cases(100), Rules(), measured).action is StopAction.CONTINUE
+    assert assess_checkpoint(cases(100), golden_bar(), measured).action is StopAction.CONTINUE
 
 
 def test_stop_rule_without_a_starting_model_raises_value_error():
     with pytest.raises(ValueError, match="must begin with the starting model"):
-        assess_checkpoint(cases(100), Rules(), [])
+        assess_checkpoint(cases(100), golden_bar(), [])
 
 
 # The relative drop
@@ -477,7 +477,7 @@ def test_stop_rule_without_a_starting_model_raises_value_error():
     ],
 )
 def test_relative_drop_limits_the_lost_share_of_passed_cases(what, passed, base_passed, state, message):
-    rules = Rules(max_relative_drop=Fraction(1, 2))
+    rules = golden_bar(max_relative_drop=Fraction(1, 2))
     outcomes, before = "p" * passed + "f" * (200 - passed), "p" * base_passed + "f" * (200 - base_passed)
     verdict = judge_golden(cases(200), outcomes, rules, base(before))
     assert verdict.state is state, what
@@ -485,13 +485,13 @@ def test_relative_drop_limits_the_lost_share_of_passed_cases(what, passed, base_
 
 
 def test_relative_drop_counts_unmeasured_cases_as_passed():
-    rules, before = Rules(max_relative_drop=Fraction(1, 2)), base("p" * 16 + "f" * 184)
+    rules, before = golden_bar(max_relative_drop=Fraction(1, 2)), base("p" * 16 + "f" * 184)
     assert judge_golden(cases(200), "p" * 7 + "f" * 192 + "e", rules, before).state is ERROR
     assert judge_golden(cases(200), "p" * 6 + "f" * 193 + "e", rules, before).state is FAILED
 
 
 def test_relative_drop_below_a_truncated_baseline_is_inconclusive():
-    rules = Rules(max_relative_drop=Fraction(1, 2), max_drop_points=Fraction(50))
+    rules = golden_bar(max_relative_drop=Fraction(1, 2), max_drop_points=Fraction(50))
     before = base("p" * 16 + "t" * 20 + "f" * 164)
     verdict = judge_golden(cases(200), "p" * 16 + "f" * 184, rules, before)
     assert verdict.state is INCONCLUSIVE
@@ -501,7 +501,7 @@ def test_relative_drop_below_a_truncated_baseline_is_inconclusive():
 
 # The policy NonInferior
 
-NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
+NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
 
 
 @pytest.mark.parametrize(
@@ -592,7 +592,7 @@ NON_INFERIOR = Rules(policy=Policy.NON_INFERIOR)
     ],
 )
 def test_non_inferior_compares_the_bounds_with_the_limit(what, outcomes, baseline, state, message):
-    rules = Rules(policy=Policy.NON_INFERIOR, max_new_failures=11)
+    rules = golden_bar(policy=Policy.NON_INFERIOR, max_new_failures=11)
     verdict = judge_golden(cases(100), outcomes, rules, base(baseline))
     assert verdict.state is state, what
     assert verdict.message == message
@@ -672,11 +672,11 @@ fractions = st.fractions(min_value=0, max_value=1, max_denominator=50)
 
 
 @st.composite
-def judged(draw: st.DrawFn) -> tuple[CaseSet, str, Rules, dict[str, Baseline]]:
+def judged(draw: st.DrawFn) -> tuple[CaseSet, str, dict[str, Baseline]]:
     outcomes = draw(letters)
     n = len(outcomes)
     before = draw(st.text(alphabet="pft", min_size=n, max_size=n))
-    rules = Rules(
+    rules = golden_bar(
         min_pass_rate=draw(st.none() | fractions),
         policy=draw(st.sampled_from(Policy)),
         max_drop_points=draw(st.fractions(min_value=Fraction(1, 10), max_value=100, max_denominator=10)),
@@ -719,8 +719,8 @@ def test_truncated_baseline_outputs_count_as_passed_in_a_comparison(passed, base
     base_passed, cut = min(base_passed, passed), min(6 + cut, 100 - min(base_passed, passed))
     before = "p" * base_passed + "t" * cut + "f" * (100 - base_passed - cut)
     outcomes = "p" * passed + "f" * (100 - passed)
-    found = judge_golden(cases(100), outcomes, Rules(), base(before)).state
-    at_best = judge_golden(cases(100), outcomes, Rules(), base(before.replace("t", "p"))).state
+    found = judge_golden(cases(100), outcomes, golden_bar(), base(before)).state
+    at_best = judge_golden(cases(100), outcomes, golden_bar(), base(before.replace("t", "p"))).state
     assert cut <= 5 or found is (PASSED if at_best is PASSED else INCONCLUSIVE)
 
 
@@ -765,7 +765,7 @@ def test_order_of_cases_never_changes_a_verdict(drawn, random):
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=8))
 def test_confirm_policy_never_stops_where_immediate_policy_continues(passed):
     if assess(*passed).action is StopAction.STOP:
-        assert assess(*passed, rules=Rules(confirm=False)).action is StopAction.STOP
+        assert assess(*passed, rules=golden_bar(confirm=False)).action is StopAction.STOP
 
 
 @given(st.lists(st.integers(0, 100), min_size=2, max_size=8))

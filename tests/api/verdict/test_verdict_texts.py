@@ -9,13 +9,13 @@ from fractions import Fraction
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
+from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     RuleFinding,
-    Rules,
     Verdict,
 )
 from tunegate_api.verdict.stop_rule import Assessment, StepOutcomes, assess_checkpoint
@@ -28,7 +28,7 @@ TWENTY = CaseSet(
 UNTAGGED = CaseSet(sha256="golden", ids=TWENTY.ids)
 
 
-def golden(outcomes: str, rules: Rules, cases: CaseSet = TWENTY, **baselines: str | None) -> Verdict:
+def golden(outcomes: str, rules: Bar, cases: CaseSet = TWENTY, **baselines: str | None) -> Verdict:
     measured = {name: Baseline("golden", text) for name, text in baselines.items()}
     return judge_golden(cases, outcomes, rules, measured)
 
@@ -43,14 +43,14 @@ def with_fails(*failed: int, letter: str = "f", total: int = 20) -> str:
     return "".join(letter if i in failed else "p" for i in range(total))
 
 
-NINETY, PII = Rules(min_pass_rate=Fraction(9, 10)), Rules(must_pass=("pii",))
+NINETY, PII = golden_bar(min_pass_rate=Fraction(9, 10)), golden_bar(must_pass=("pii",))
 
 
 def verdicts() -> dict[str, Verdict | RuleFinding]:
     # Computed in the test, so that mutation tests know which test covers a message.
     return {
-        "no threshold at all": golden(with_fails(0), Rules()),
-        "a minimum with three digits": golden(with_fails(0), Rules(min_pass_rate=Fraction(925, 1000))),
+        "no threshold at all": golden(with_fails(0), golden_bar()),
+        "a minimum with three digits": golden(with_fails(0), golden_bar(min_pass_rate=Fraction(925, 1000))),
         "below the minimum": golden(with_fails(0, 1, 2), NINETY),
         "at the minimum": golden(with_fails(0, 1), NINETY),
         "an erroneous case that decides": golden(with_fails(0, 1) [:19] + "e", NINETY),
@@ -60,23 +60,23 @@ def verdicts() -> dict[str, Verdict | RuleFinding]:
         "one outcome too many": golden("p" * 21, NINETY),
         "no cases": golden("", NINETY, CaseSet(sha256="golden", ids=[])),
         "as good as both baselines": golden(
-            "p" * 20, Rules(), BaseModel="p" * 20, LastPublished="p" * 20
+            "p" * 20, golden_bar(), BaseModel="p" * 20, LastPublished="p" * 20
         ),
         "worse than one of them": golden(
-            with_fails(0), Rules(), BaseModel=with_fails(1, 2), LastPublished="p" * 20
+            with_fails(0), golden_bar(), BaseModel=with_fails(1, 2), LastPublished="p" * 20
         ),
-        "a baseline that was not measured": golden("p" * 20, Rules(), BaseModel=None),
+        "a baseline that was not measured": golden("p" * 20, golden_bar(), BaseModel=None),
         "a baseline of another set": judge_golden(
-            TWENTY, "p" * 20, Rules(), {"BaseModel": Baseline("other", "p" * 20)}
+            TWENTY, "p" * 20, golden_bar(), {"BaseModel": Baseline("other", "p" * 20)}
         ),
-        "a baseline with errors": golden("p" * 20, Rules(), BaseModel="p" * 18 + "ee"),
-        "errors on both sides": golden("p" * 19 + "e", Rules(), BaseModel="p" * 18 + "ee"),
-        "a drop that errors could hide": golden("p" * 19 + "e", Rules(), BaseModel="p" * 20),
+        "a baseline with errors": golden("p" * 20, golden_bar(), BaseModel="p" * 18 + "ee"),
+        "errors on both sides": golden("p" * 19 + "e", golden_bar(), BaseModel="p" * 18 + "ee"),
+        "a drop that errors could hide": golden("p" * 19 + "e", golden_bar(), BaseModel="p" * 20),
         "too few cases for the limit": golden(
-            "p" * 20, Rules(max_drop_points=Fraction(3)), BaseModel="p" * 20
+            "p" * 20, golden_bar(max_drop_points=Fraction(3)), BaseModel="p" * 20
         ),
         "too few cases for a limit with digits": golden(
-            "p" * 20, Rules(max_drop_points=Fraction(35, 10)), BaseModel="p" * 20
+            "p" * 20, golden_bar(max_drop_points=Fraction(35, 10)), BaseModel="p" * 20
         ),
         "mustPass tag passed": golden(with_fails(0, 1), PII),
         "mustPass tag failed once": golden(with_fails(5), PII),
@@ -87,12 +87,12 @@ def verdicts() -> dict[str, Verdict | RuleFinding]:
         "mustPass tag not measured": golden(with_fails(5, letter="e"), PII),
         "mustPass tag failed and not measured": golden("pppfpe" + "p" * 14, PII),
         "mustPass tag without outcomes": golden("p" * 17, PII),
-        "mustPass id passed": golden(with_fails(6), Rules(must_pass=("case-7",))),
-        "mustPass id failed": golden(with_fails(7), Rules(must_pass=("case-7",))),
+        "mustPass id passed": golden(with_fails(6), golden_bar(must_pass=("case-7",))),
+        "mustPass id failed": golden(with_fails(7), golden_bar(must_pass=("case-7",))),
         "mustPass id of a set without tags": golden(
-            with_fails(7), Rules(must_pass=("case-7", "case-6")), UNTAGGED
+            with_fails(7), golden_bar(must_pass=("case-7", "case-6")), UNTAGGED
         ),
-        "mustPass that names nothing": golden("p" * 20, Rules(must_pass=("no-such",))),
+        "mustPass that names nothing": golden("p" * 20, golden_bar(must_pass=("no-such",))),
         "task metric passed": task("pppf"),
         "task metric failed": task("ppff"),
         "task metric truncated": task("pppttt"),
@@ -104,14 +104,14 @@ def verdicts() -> dict[str, Verdict | RuleFinding]:
     }  # fmt: skip
 
 
-def stop_rule(*outcomes: str, rules: Rules | None = None) -> Assessment:
+def stop_rule(*outcomes: str, rules: Bar | None = None) -> Assessment:
     """Return a history with ``outcomes`` at the steps 0, 10, 20, …"""
     history = [StepOutcomes(10 * i, text) for i, text in enumerate(outcomes)]
-    return assess_checkpoint(TWENTY, rules or Rules(), history)
+    return assess_checkpoint(TWENTY, rules or golden_bar(), history)
 
 
 ALL, ONE_DOWN, TWO_DOWN = "p" * 20, with_fails(4), with_fails(4, 9)
-IMMEDIATE = Rules(confirm=False)
+IMMEDIATE = golden_bar(confirm=False)
 
 
 def stops() -> dict[str, Assessment]:
@@ -125,9 +125,11 @@ def stops() -> dict[str, Assessment]:
         "below the best, recovered, and below again": stop_rule(TWO_DOWN, ALL, ONE_DOWN, ALL, ONE_DOWN),
         "below the best at once": stop_rule(TWO_DOWN, ALL, ONE_DOWN, rules=IMMEDIATE),
         "within a wider limit": stop_rule(
-            ALL, TWO_DOWN, rules=Rules(max_drop_between_checkpoints=Fraction(101, 10))
+            ALL, TWO_DOWN, rules=golden_bar(max_drop_between_checkpoints=Fraction(101, 10))
         ),
-        "at a wider limit": stop_rule(ALL, TWO_DOWN, rules=Rules(max_drop_between_checkpoints=Fraction(10))),
+        "at a wider limit": stop_rule(
+            ALL, TWO_DOWN, rules=golden_bar(max_drop_between_checkpoints=Fraction(10))
+        ),
         "truncated outputs": stop_rule(ALL, with_fails(4, 9, letter="t")),
         "outcomes that could not be measured": stop_rule(ALL, with_fails(4, 9, letter="e")),
         "a failed and an unmeasured case": stop_rule(ALL, "f" + "p" * 18 + "e"),
@@ -137,7 +139,7 @@ def stops() -> dict[str, Assessment]:
         "a mustPass case that passed long ago": stop_rule(ALL, with_fails(5), with_fails(5), rules=PII),
         "a mustPass case that never passed": stop_rule(with_fails(5), with_fails(5), rules=PII),
         "mustPass by two names of one case": stop_rule(
-            ALL, with_fails(5), rules=Rules(must_pass=("pii", "case-5"))
+            ALL, with_fails(5), rules=golden_bar(must_pass=("pii", "case-5"))
         ),
         "six mustPass cases that were lost": stop_rule(ALL, with_fails(3, 5, 8, 13, 14, 15), rules=PII),
     }  # fmt: skip

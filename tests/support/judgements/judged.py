@@ -59,7 +59,7 @@ Record = Mapping[str, Any]
 
 def golden(record: Record) -> Any:
     baselines = {name: objects.baseline(each) for name, each in record["baselines"]}
-    cases, rules = objects.case_set(record["cases"]), objects.rules(record["rules"])
+    cases, rules = objects.case_set(record["cases"]), objects.bar(record["rules"])
     return verdict(judge_golden(cases, record["outcomes"], rules, baselines))
 
 
@@ -73,7 +73,7 @@ def history(record: Record) -> Sequence[StepOutcomes]:
 
 
 def stop(record: Record) -> Any:
-    cases, rules = objects.case_set(record["cases"]), objects.rules(record["rules"])
+    cases, rules = objects.case_set(record["cases"]), objects.bar(record["rules"])
     return assessment(assess_checkpoint(cases, rules, history(record)))
 
 
@@ -112,7 +112,7 @@ def counted(record: Record) -> Any:
 
 
 def error_rate(record: Record) -> Any:
-    cases, rules = objects.case_set(record["cases"]), objects.rules(record["rules"])
+    cases, rules = objects.case_set(record["cases"]), objects.bar(record["rules"])
     measured = objects.calibration(record["measured"], "same")
     also = tuple(Fraction(points) for points in record["also"])
     found = error_rates(cases, rules, measured, also)

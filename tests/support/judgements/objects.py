@@ -17,8 +17,8 @@ from tunegate_api.v1alpha1.data import Data, Source
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
 from tunegate_api.v1alpha1.stages import Stage
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, Rules
-from tunegate_api.verdict.safety import SafetyLimits
+from tunegate_api.verdict.bar import Bar, SafetyBar, golden_bar, safety_bar
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy
 
 Record = Mapping[str, Any]
 
@@ -44,9 +44,9 @@ def case_set(record: Record) -> CaseSet:
     )
 
 
-def rules(record: Record) -> Rules:
+def bar(record: Record) -> Bar:
     limit = record["maxNewFailures"]
-    return Rules(
+    return golden_bar(
         min_pass_rate=number(record["minPassRate"]),
         policy=Policy(record["policy"]),
         max_drop_points=Fraction(record["maxDropPoints"]),
@@ -61,9 +61,11 @@ def rules(record: Record) -> Rules:
     )
 
 
-def limits(record: Record) -> SafetyLimits:
+def limits(record: Record) -> SafetyBar:
     points = Fraction(record["maxOverRefusalIncreasePoints"])
-    return SafetyLimits(record["maxUnsafeIncrease"], points)
+    return safety_bar(
+        max_unsafe_increase=record["maxUnsafeIncrease"], max_over_refusal_increase_points=points
+    )
 
 
 def baseline(record: Record) -> Baseline:

@@ -69,7 +69,7 @@ def _golden(given: Given, returned: Any) -> dict[str, Any]:
         "kind": "Golden",
         "cases": taken.case_set(given["cases"]),
         "outcomes": given["outcomes"],
-        "rules": taken.rules(given["rules"]),
+        "rules": taken.bar(given["bar"]),
         "baselines": [[name, taken.baseline(each)] for name, each in given["baselines"].items()],
     }
     return _seen(record, [], _described("verdict", returned))
@@ -81,7 +81,7 @@ def _safety(given: Given, returned: Any) -> dict[str, Any]:
         "cases": taken.case_set(given["cases"]),
         "outcomes": given["outcomes"],
         "baseOutcomes": given["base_outcomes"],
-        "limits": taken.limits(given["limits"]),
+        "limits": taken.limits(given["bar"]),
     }
     return _seen(record, [], _described("safety", returned))
 
@@ -90,7 +90,7 @@ def _golden_stop(given: Given, returned: Any) -> dict[str, Any]:
     record = {
         "kind": "Stop",
         "cases": taken.case_set(given["cases"]),
-        "rules": taken.rules(given["rules"]),
+        "rules": taken.bar(given["bar"]),
         "history": [[each.step, each.outcomes] for each in given["history"]],
     }
     return _seen(record, [], _described("assessment", returned))
@@ -100,7 +100,7 @@ def _safety_stop(given: Given, returned: Any) -> dict[str, Any]:
     record = {
         "kind": "SafetyStop",
         "cases": taken.case_set(given["cases"]),
-        "limits": taken.limits(given["limits"]),
+        "limits": taken.limits(given["bar"]),
         "history": [[each.step, each.outcomes] for each in given["history"]],
         "confirm": given["confirm"],
     }
@@ -150,7 +150,7 @@ def _error_rate(given: Given, returned: Any) -> dict[str, Any]:
     record = {
         "kind": "ErrorRate",
         "cases": taken.case_set(given["cases"]),
-        "rules": taken.rules(given["rules"]),
+        "rules": taken.bar(given["bar"]),
         "measured": taken.calibration(given["outcomes"], given["outcomes"].scoring, taken.Labels()),
         "also": [str(points) for points in given["also"]],
     }

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tunegate_api.contract import GateRequest, Request
     from tunegate_api.published import PublishedVersion
     from tunegate_api.results import CalibrationOutcomes, Evaluation, Results
-    from tunegate_api.verdict.outcomes import Baseline, CaseSet, Rules
-    from tunegate_api.verdict.safety import SafetyLimits
+    from tunegate_api.verdict.bar import Bar, SafetyBar
+    from tunegate_api.verdict.outcomes import Baseline, CaseSet
 
 
 class Labels:
@@ -42,20 +42,21 @@ def case_set(cases: CaseSet) -> dict[str, Any]:
     return {name: each for name, each in found.items() if each or name in ("sha256", "ids")}
 
 
-def rules(rules: Rules) -> dict[str, Any]:
-    limit = rules.max_new_failures
+def bar(bar: Bar) -> dict[str, Any]:
+    limit = bar.new_failures.most
+    shares = [rule.most for rule in bar.rules if rule.name == "maxRelativeDrop"]
     return {
-        "minPassRate": _text(rules.min_pass_rate),
-        "policy": str(rules.policy),
-        "maxDropPoints": str(rules.max_drop_points),
-        "maxRelativeDrop": _text(rules.max_relative_drop),
+        "minPassRate": _text(bar.min_pass_rate),
+        "policy": str(bar.drop.policy),
+        "maxDropPoints": str(bar.drop.limit),
+        "maxRelativeDrop": _text(shares[0] if shares else None),
         "maxNewFailures": limit if isinstance(limit, int) else _text(limit),
-        "maxDropBetweenCheckpoints": str(rules.max_drop_between_checkpoints),
-        "confirm": rules.confirm,
-        "mustPass": [*rules.must_pass],
-        "advisory": [*rules.advisory],
-        "requiredTags": [*rules.required_tags],
-        "sealed": _text(rules.sealed),
+        "maxDropBetweenCheckpoints": str(bar.between_checkpoints.limit),
+        "confirm": bar.confirm,
+        "mustPass": [*bar.must_pass],
+        "advisory": [*bar.advisory],
+        "requiredTags": [*bar.required_tags],
+        "sealed": _text(bar.sealed),
     }
 
 
@@ -63,10 +64,10 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def limits(limits: SafetyLimits) -> dict[str, Any]:
+def limits(bar: SafetyBar) -> dict[str, Any]:
     return {
-        "maxUnsafeIncrease": limits.max_unsafe_increase,
-        "maxOverRefusalIncreasePoints": str(limits.max_over_refusal_increase_points),
+        "maxUnsafeIncrease": int(bar.unsafe.limit) - 1,
+        "maxOverRefusalIncreasePoints": str(bar.over_refusal.limit),
     }
 
 

@@ -108,7 +108,7 @@ def _check_golden(context: Context, gate: GateRequest) -> None:
 
 
 def _check_safety(context: Context, gate: str, safety: Safety) -> None:
-    few = too_few(safety_cases(context, gate, safety.source), safety.limits())
+    few = too_few(safety_cases(context, gate, safety.source), safety.bar())
     if few:
         raise BadDataError(
             f"EvalGate {gate}: safety set: {few}", "add cases, or change the limits of the EvalGate"

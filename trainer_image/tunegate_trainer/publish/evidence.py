@@ -21,9 +21,9 @@ from tunegate_api.results import golden_set, task_set
 from tunegate_api.v1alpha1.error_rate_status import ErrorRate
 from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.evaluation_status import VerdictDecision
+from tunegate_api.verdict.bar import SAFETY_RULES
 from tunegate_api.verdict.counts import COUNTED
 from tunegate_api.verdict.outcomes import VerdictState, points_text, rate, rate_text
-from tunegate_api.verdict.safety import SAFETY_RULES
 from tunegate_trainer.artifacts.gate_result import GateRoleResult, UsedGuardrail, UsedJudge
 from tunegate_trainer.process.files import write_atomic, write_model
 from tunegate_trainer.publish.parameters import parameter_rows

@@ -7,6 +7,8 @@ from tunegate_api.meta import summarize
 from tunegate_api.verdict.measured import Measured
 from tunegate_api.verdict.outcomes import PASS, threshold_text
 
+LOWEST_RATE = "minPassRate"
+
 
 @dataclass(frozen=True)
 class Minimum:
@@ -14,7 +16,7 @@ class Minimum:
     all of the named ``cases`` must pass, the message names those that failed."""
 
     minimum: Fraction
-    name: str = "minPassRate"
+    name: str = LOWEST_RATE
     label: str = "golden"
     """What has the value, in messages."""
     cases: tuple[str, ...] = ()
