@@ -135,7 +135,6 @@ e2e-full: cluster-up $(VLLM) ## Run all end-to-end tests, also those that take m
 verify: $(STAMP) ## Check generated files, style, types, layers and links
 	$(BIN)/python -m tunegate_api.schema.crd --check
 	$(BIN)/python tools/api_docs.py --check
-	$(BIN)/python tools/refused_page.py --check
 	$(BIN)/python tools/families_page.py --check
 	$(BIN)/python tools/chart.py --check
 	$(BIN)/python -m examples.quickstart.generate --check
@@ -154,7 +153,6 @@ verify: $(STAMP) ## Check generated files, style, types, layers and links
 generate: $(STAMP) ## Regenerate files: CRDs, their copies in the chart, API pages, example data
 	$(BIN)/python -m tunegate_api.schema.crd
 	$(BIN)/python tools/api_docs.py
-	$(BIN)/python tools/refused_page.py
 	$(BIN)/python tools/families_page.py
 	$(BIN)/python tools/chart.py
 	$(BIN)/python -m examples.quickstart.generate

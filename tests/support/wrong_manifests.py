@@ -1,8 +1,7 @@
 """A table of invalid manifests, at least one for each rule of the API.
 
 Each has the changes of a valid manifest of ``support.manifests``, the field with the error, and the remedy in
-the message. The API server and ``tunegate validate`` are tested with this table, and docs/api/refused.md is
-generated from it.
+the message. The API server and ``tunegate validate`` are tested with this table.
 """
 
 import dataclasses

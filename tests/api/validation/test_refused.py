@@ -1,6 +1,6 @@
 """A real API server refuses every invalid manifest of the table, and accepts the valid ones.
 
-Its answers are recorded in ``__snapshots__``, from which docs/api/refused.md is generated.
+Its answers are recorded in ``__snapshots__``: for each rule, the answer to a manifest that breaks it.
 """
 
 import re
