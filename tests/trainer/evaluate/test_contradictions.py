@@ -65,39 +65,28 @@ HAS_A, HAS_B = expect("contains", "a"), expect("contains", "b")
     [
         ([HAS_A, negated(HAS_A)], "both contains 'a' and not contains 'a'"),
         ([HAS_A, expect("not_contains", "a")], "both contains 'a' and not contains 'a'"),
+        ([expect("refusal"), negated(expect("refusal"))], "both refusal and not refusal"),
+        ([expect("contains", "refund"), expect("not_contains", "fun")], "'refund' and not contains 'fun'"),
         (
             [expect("contains", "Any"), expect("not_contains", "an", **CASE)],
             "contains 'Any' and not contains",
         ),
         (
-            [expect("starts_with", "a"), expect("starts_with", "b")],
-            "both starts_with 'a' and starts_with 'b'",
+            [expect("starts_with", " Any"), expect("not_contains", "Any")],
+            "starts_with ' Any' and not contains",
         ),
+        ([A, B], "both equals 'a' and equals 'b'"),
+        ([A, expect("starts_with", "b")], "both equals 'a' and starts_with 'b'"),
         ([expect("equals", "a b"), expect("contains", "ba")], "both equals 'a b' and contains 'ba'"),
-        ([expect("label", "refund"), expect("equals", "order")], "both label 'refund' and equals 'order'"),
+        ([A, expect("regex", "^b")], "both equals 'a' and regex '^b'"),
+        ([expect("label", "refund"), expect("equals", "order")], "both equals 'order' and label 'refund'"),
+        ([expect("label", "refund"), expect("label", "order")], "both label 'refund' and label 'order'"),
         (
-            [expect("equals", "4", **FIRST_LINE), expect("equals", "5", **FIRST_LINE)],
-            "equals '4' and equals '5'",
-        ),
-        ([expect("numeric", "12"), expect("numeric", "13")], "both numeric '12' and numeric '13'"),
-        (
-            [expect("numeric", "5"), negated(expect("numeric", "6", **NEAR))],
-            "numeric '5' and not numeric '6'",
+            [expect("equals", "Yes", **CASE), expect("equals", "No", **CASE)],
+            "both equals 'Yes' and equals 'No'",
         ),
         ([expect("equals", "It is 12."), expect("numeric", "13")], "equals 'It is 12.' and numeric '13'"),
-        ([A, expect("regex", "^b")], "both equals 'a' and regex '^b'"),
-        ([expect("regex", "(?!)")], "regex '(?!)', which matches no text"),
-        ([expect("regex", "(x^2|costs $5)+")], "regex '(x^2|costs $5)+', which matches no text"),
-        ([expect("regex", "x^2", dialect="JavaScript")], "regex 'x^2', which matches no text"),
-        ([expect("regex", "Y[A-Z]+", **CASE)], "regex 'Y[A-Z]+', which matches no text in lower case"),
-        ([schema(type="object"), schema(type="array")], "type object and json_schema of the type array"),
-        ([schema(type="integer"), schema(type=["null", "string"])], "integer and json_schema of the type"),
-        ([expect("starts_with", "Sure"), schema(type="object")], "type object and starts_with 'Sure'"),
-        (
-            [expect("json_equals", {"a": 1}), schema(required=["b"])],
-            "json_equals '{\"a\": 1}' and json_schema",
-        ),
-        ([expect("json_equals", 1), expect("json_equals", True)], "json_equals '1' and json_equals 'true'"),
+        ([A, {"type": "json_schema", "schema": {}}], "both equals 'a' and json_schema"),
         (
             [expect("contains", "abcdef"), expect("length", max=3)],
             "both contains 'abcdef' and length of at most 3 characters",
@@ -107,19 +96,13 @@ HAS_A, HAS_B = expect("contains", "a"), expect("contains", "b")
             "both length of at least 10 characters and length of at most 5 characters",
         ),
         (
-            [expect("length", min=9, unit="Words"), expect("length", max=16)],
-            "9 words and length of at most 16",
+            [expect("starts_with", "It is on its way"), expect("length", max=3, unit="Words")],
+            "both starts_with 'It is on its way' and length of at most 3 words",
         ),
-        (
-            [expect("equals", "Yes", **CASE), expect("length", min=4)],
-            "at least 4 characters and equals 'Yes'",
-        ),
+        ([A, expect("length", min=4)], "both equals 'a' and length of at least 4 characters"),
         ([expect("length", max=0)], "length of at most 0 characters without allowEmpty"),
-        ([expect("refusal"), negated(expect("refusal"))], "both refusal and not refusal"),
         ([group("all", A, B)], "both equals 'a' and equals 'b'"),
         ([group("any", A, B, min=2)], "both equals 'a' and equals 'b'"),
-        ([group("any", A, B, C, min=2)], "equals 'b', or both equals 'a' and equals 'c', or both equals 'b'"),
-        ([group("any", A, B), C], "both equals 'a' and equals 'c', or both equals 'b' and equals 'c'"),
         (
             [negated(group("any", HAS_A, HAS_B)), expect("contains", "ab")],
             "contains 'ab' and not contains 'a'",
@@ -175,10 +158,13 @@ def test_empty_output_may_pass_with_allow_empty():
     assert contradiction(case(expect("length", max=0), allowEmpty=True)) is None
 
 
-def test_groups_with_very_many_ways_to_pass_are_ignored():
-    many = group("any", *(expect("contains", str(number)) for number in range(64)), min=32)
-    assert contradiction(case(many)) is None
-    assert contradiction(case(many, A, B)) == "both equals 'a' and equals 'b'"
+def test_alternatives_of_a_group_are_not_compared():
+    assert contradiction(case(group("any", A, B), C)) is None
+    assert contradiction(case(group("any", A, B), B, C)) == "both equals 'b' and equals 'c'"
+
+
+def test_judge_that_answers_differently_may_pass_its_opposite():
+    assert contradiction(case(expect("judge"), negated(expect("judge")))) is None
 
 
 FORMS = ("Case", "LowerCase", "WhiteSpace", "Punctuation", "AsciiPunctuation", "Unicode")

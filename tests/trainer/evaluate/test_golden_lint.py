@@ -43,7 +43,7 @@ def found(*cases: GoldenCase) -> list[GoldenFinding]:
         ),
         (
             [{"type": "json_equals", "value": {"a": 1}}, ARRAY],
-            "Error",
+            "Warning",
             "case a: the expected answer '{\"a\": 1}' $: {'a': 1} is not of type 'array'",
         ),
         (
