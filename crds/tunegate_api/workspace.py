@@ -74,8 +74,6 @@ class Workspace:
     """Resolved models. Only the data role writes to it."""
     baselines = root / "baselines"
     """Cached results of models. Each is used only if the operator recorded its digest."""
-    test_sets = root / "test-sets"
-    """Records of which final gates have read which test sets."""
 
     def __init__(self, uid: str) -> None:
         self.job = self.jobs / uid
@@ -120,12 +118,6 @@ class Workspace:
         """Return the file with the cached results of a model. ``key`` identifies the model, the cases and how
         they were evaluated."""
         return cls.baselines / f"{key}.json"
-
-    @classmethod
-    def openings(cls, test_sha256: str) -> PurePosixPath:
-        """Return the folder of a test set, with one file for each final gate that read the test set.
-        ``test_sha256`` is the digest of the test set."""
-        return cls.test_sets / test_sha256
 
     def stage(self, stage: str) -> PurePosixPath:
         return self.job / "stages" / stage

@@ -30,7 +30,7 @@ def mounts_of(role: Role, **spec: Any) -> list[Object]:
     ("role", "writes", "reads"),
     [
         (Role.TRAIN, {OWN, "tunegate/baselines"}, {"tunegate/models"}),
-        (Role.GATE, {OWN, "tunegate/baselines", "tunegate/test-sets"}, {"tunegate/models"}),
+        (Role.GATE, {OWN, "tunegate/baselines"}, {"tunegate/models"}),
         (Role.PUBLISH, {OWN}, set()),
         (Role.TRACK, {OWN}, set()),
         (Role.REPORT, {OWN}, set()),

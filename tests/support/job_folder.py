@@ -305,7 +305,6 @@ class JobFolder:
                 name: self.request.gates[0].spec.generation.to_wire()
                 for name in (golden_set(GATE), task_set("test", "exact_match"))
             },
-            "openings": {task_set("test", "exact_match"): 3},
             "evaluations": [e.model_dump(mode="json", by_alias=True) for e in evaluations],
             "verdicts": [],
             "verdict": "Passed",

@@ -15,7 +15,7 @@ from tunegate_operator.names import Step, plan_name, request_name, review_name
 
 _SHARED_FOLDERS = {
     Role.TRAIN: {Workspace.models: False, Workspace.baselines: True},
-    Role.GATE: {Workspace.models: False, Workspace.baselines: True, Workspace.test_sets: True},
+    Role.GATE: {Workspace.models: False, Workspace.baselines: True},
 }
 """The folders of the workspace that jobs share, by the role that needs them, each with whether the role
 writes to it. The data role sees the whole storage claim, because it creates all folders."""

@@ -752,7 +752,7 @@ def test_folders_that_other_pods_mount_are_created_even_if_the_data_is_refused(m
     """A kubelet would create a missing one as root."""
     root = make_job("no rows")
     assert run(root) == ExitCode.BAD_DATA
-    for folder in (root.paths.job, Workspace.models, Workspace.baselines, Workspace.test_sets):
+    for folder in (root.paths.job, Workspace.models, Workspace.baselines):
         assert (root.workspace / folder).is_dir()
 
 

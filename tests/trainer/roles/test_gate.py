@@ -21,8 +21,6 @@ from tunegate_api.verdict.outcomes import FAIL, PASS, VerdictState
 from tunegate_trainer.artifacts import build as artifact_module
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.evaluate import SetResult
-from tunegate_trainer.evaluate.openings import record_openings
-from tunegate_trainer.evaluate.sets import held_out_sets
 from tunegate_trainer.main import main
 from tunegate_trainer.process import files
 from tunegate_trainer.process.epoch import Writer
@@ -395,32 +393,6 @@ def test_rebuilt_artifact_has_same_digest_and_outcomes_as_before_damage(root):
 def test_gate_role_fails_if_the_file_of_test_rows_is_missing(root):
     (root.data / "test.jsonl").unlink()
     assert gate() == ExitCode.NOT_FOUND
-
-
-def test_openings_count_two_gate_runs_on_one_checkpoint_once(root):
-    gate()
-    gate()
-    assert result(root).openings == {"test/exact_match": 1}
-
-
-def test_openings_count_judgements_by_other_jobs_on_the_same_test_rows(root, tiny_model):
-    context = root.context(Role.GATE)
-    other = context.request.model_copy(update={"uid": "0f7c9c1e-0000-4000-8000-000000000002"})
-    test_sets = held_out_sets(context, load_tokenizer(tiny_model), "test")
-    assert record_openings(root.workspace, other, STAGE, STEP, test_sets) == {"test/exact_match": 1}
-    gate()
-    assert result(root).openings == {"test/exact_match": 2}
-
-
-def test_openings_count_only_judgements_on_the_same_test_rows(root):
-    gate()
-    path = root.data / "test.jsonl"
-    path.write_text(path.read_text().replace("test-0", "test-zero"))
-    plan = json.loads((root.path / "plan" / "plan.json").read_text())
-    plan["data"]["test"]["sha256"] = sha256_file(path)
-    (root.path / "plan" / "plan.json").write_text(json.dumps(plan))
-    gate()
-    assert result(root).openings == {"test/exact_match": 1}
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])

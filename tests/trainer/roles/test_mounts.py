@@ -41,7 +41,7 @@ def root(make_root) -> TrainerRoot:
     """A job that publishes to its storage claim, on which the files of another job are."""
     root: TrainerRoot = make_root(checkpoint_steps=(10, STEP), spec=SPEC)
     (root.workspace / VICTIM.stage(STAGE)).mkdir(parents=True)
-    for folder in (root.paths.job, Workspace.baselines, Workspace.test_sets):  # as the data role does
+    for folder in (root.paths.job, Workspace.baselines):  # as the data role does
         (root.workspace / folder).mkdir(parents=True, exist_ok=True)
     return root
 

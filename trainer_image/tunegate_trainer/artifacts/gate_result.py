@@ -109,9 +109,6 @@ class GateRoleResult(StatusModel):
     model."""
     generation: dict[str, Generation]
     """The generation settings of each set, by the set's name in the evaluations."""
-    openings: dict[str, int] = {}
-    """How many final gates of all jobs on the volume have read each test set, by the set's name. This gate is
-    included."""
     rejudged: dict[str, list[PublishedVersion]] = {}
     """Maps the name of each gate to the published versions that were evaluated again on its golden set."""
     served: dict[str, ServedOutputs] = {}

@@ -95,9 +95,6 @@ class TaskEvidence(StatusModel):
     ``total``."""
     min: str
     base_passed: int | None
-    openings: int | None = None
-    """How many final gates on the job's volume have read this test set, including this gate. A test set is
-    identified by the digest of its file, so a changed file counts as a new set."""
     verdict: VerdictState
     message: str
 
@@ -361,7 +358,6 @@ def _task_evidence(task: TaskJudgement, measured: GateRoleResult, test_set: str)
         rate=rate_text(task.value),
         min=task.minimum,
         base_passed=task.base_passed,
-        openings=measured.openings.get(test_set),
         verdict=task.finding.state,
         message=task.finding.message,
     )

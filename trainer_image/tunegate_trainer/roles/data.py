@@ -88,7 +88,7 @@ def _create_folders(context: Context) -> None:
     """Create the folders of the workspace that pods of other roles mount. A kubelet would create them as
     root."""
     paths = context.paths
-    for folder in (paths.job, paths.models, paths.baselines, paths.test_sets):
+    for folder in (paths.job, paths.models, paths.baselines):
         (context.workspace / folder).mkdir(parents=True, exist_ok=True)
 
 

@@ -37,7 +37,6 @@ from tunegate_trainer.evaluate.calibration.measure import calibrate
 from tunegate_trainer.evaluate.evaluate import Weights, as_evaluation, as_results, evaluate, write_cases
 from tunegate_trainer.evaluate.generate import device_name
 from tunegate_trainer.evaluate.golden_sets import golden_sets
-from tunegate_trainer.evaluate.openings import record_openings
 from tunegate_trainer.evaluate.published import PublishedVersions
 from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import safety_judge
@@ -111,7 +110,6 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
     test_sets = held_out_sets(context, tokenizer, "test")
     golden = golden_sets(context, tokenizer, request.final_gates)
     sets = [*golden, *safety_sets(context, tokenizer, request.final_gates), *test_sets]
-    openings = record_openings(workspace, request, stage, step, test_sets)
 
     _report_activity(context, stage, step, "judging the base model")
     base_model = load_base(base_model_folder, dtype, device, quantization)
@@ -160,7 +158,6 @@ def _judge(context: Context, stage: str, step: int, writer: Writer) -> None:
             generation={
                 name: s.generation for s in sets if isinstance(s, GeneratedSet) for name in s.names.values()
             },
-            openings=openings,
             rejudged=published.judged,
             served=served_outputs,
             judges=_used_judges(context),
