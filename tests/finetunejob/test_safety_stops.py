@@ -11,9 +11,6 @@ from support.world import STAGE, Script, World
 from tunegate_api.cases.safety_cases import parse_safety
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_api.verdict.outcomes import VerdictState
-from tunegate_api.verdict.safety import SafetyKind
-from tunegate_client.places.client import compared_models
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 CASES = parse_safety(builtin_text("refusals-v1"))
@@ -116,10 +113,6 @@ def test_continued_job_is_compared_with_the_accepted_checkpoint():
     assert status.stop is not None
     assert status.stop.step == 50
     assert status.stop.message.startswith(f"unsafe 4/{len(UNSAFE)} at step 50, step 30 3/{len(UNSAFE)}: +1")
-    models = compared_models(stopped.job())
-    assert models is not None
-    assert (models.before, models.after) == ("Step 30", "Step 50, which stopped")
-    assert "safety-golden.jsonl" in models.files
 
 
 def test_continued_job_that_gets_no_worse_publishes_a_passing_checkpoint():

@@ -107,11 +107,6 @@ def test_a_request_that_was_edited_is_named_in_the_error(place: Place) -> None:
         place.client.read_request(job)
 
 
-def test_a_job_without_checkpoints_has_no_cases(place: Place) -> None:
-    job = place.create(manifests.finetunejob())
-    assert place.client.read_cases(job) == []
-
-
 def test_a_job_without_a_report_is_named_in_the_error(place: Place) -> None:
     job = place.create(manifests.finetunejob())
     with pytest.raises(ClientError, match="FineTuneJob orders has no report yet"):
@@ -155,11 +150,3 @@ def test_scores_on_a_cluster_are_created_and_then_replaced(kubernetes: Place) ->
         found = client.read_config_map("scores")
         assert found is not None
         assert (found["data"], found["metadata"]["labels"]) == (made["data"], made["metadata"]["labels"])
-
-
-@pytest.mark.cluster
-def test_outputs_on_a_cluster_are_refused_with_the_place_that_has_them(kubernetes: Place) -> None:
-    job = kubernetes.create(manifests.finetunejob())
-    job = kubernetes.set_status(job, checkpoints=[{"stage": "sft", "step": 10}])
-    with pytest.raises(ClientError, match="the outputs of FineTuneJob orders are on its volume: its report"):
-        kubernetes.client.read_cases(job)

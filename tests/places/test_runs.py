@@ -8,9 +8,7 @@ from threading import Timer
 import pytest
 
 from support import manifests
-from support.job_folder import GATE, JobFolder
-from support.places import STOP, Place
-from tunegate_api.judging.case_comparison import Comparison
+from support.places import Place
 from tunegate_client.laptop.cluster import LocalCluster, objects_folder
 from tunegate_client.laptop.kubelet import log_file
 from tunegate_client.laptop.status import (
@@ -18,12 +16,10 @@ from tunegate_client.laptop.status import (
     record_running_jobs,
     report_file,
     status_file,
-    volumes_folder,
 )
 from tunegate_client.places.client import ClientError
 from tunegate_client.places.runs import RunsClient
 from tunegate_operator.engine.cluster import Object
-from tunegate_operator.engine.objects import uid_of
 
 
 def client_of(runs: Place) -> RunsClient:
@@ -148,69 +144,9 @@ def test_watch_shows_that_the_process_which_runs_the_job_has_ended(runs: Place) 
         assert runs.client.interrupted([next(states)]) == {"orders"}
 
 
-GOOD, BAD = "p" * 19 + "f", "f" + "p" * 18 + "f"
-GATE_STATUS = {"name": GATE, "verdict": "Passed"}
-
-
 @pytest.fixture
 def job(runs: Place) -> Object:
     return runs.create(manifests.finetunejob(), "invoice-extractor")
-
-
-@pytest.fixture
-def volume(runs: Place, job: Object, tmp_path: Path) -> JobFolder:
-    """The files of the job on its volume."""
-    folder = JobFolder(tmp_path / "trainer", uid=uid_of(job))
-    folder.workspace.mkdir(parents=True)
-    volumes = volumes_folder(client_of(runs).runs)
-    volumes.mkdir(parents=True)
-    (volumes / "tuning").symlink_to(folder.workspace)
-    return folder
-
-
-def regressed(comparisons: list[Comparison]) -> list[str]:
-    (found,) = [c for c in comparisons if c.key == f"golden-{GATE}"]
-    return [case.id for group in found.groups if group.key == "regressed" for case in group.shown]
-
-
-def test_newest_checkpoint_is_compared_with_the_starting_model(
-    runs: Place, job: Object, volume: JobFolder
-) -> None:
-    for step, golden in {0: GOOD, 20: GOOD, 40: BAD}.items():
-        volume.write_checkpoint("sft", step, golden, "p" * 10)
-    checkpoints = [{"stage": "sft", "step": step, "gates": [GATE_STATUS]} for step in (20, 40)]
-    comparisons = runs.client.read_cases(runs.set_status(job, checkpoints=checkpoints))
-    assert [(c.before, c.after, c.total) for c in comparisons] == [
-        ("Starting model", "Step 40", 20),
-        ("Starting model", "Step 40", 10),
-    ]
-    assert regressed(comparisons) == ["case-0"]
-
-
-def test_stopped_checkpoint_is_compared_with_the_best_one(
-    runs: Place, job: Object, volume: JobFolder
-) -> None:
-    for step, golden in {0: BAD, 20: GOOD, 40: BAD}.items():
-        volume.write_checkpoint("sft", step, golden, "p" * 10)
-    stop = STOP | {"step": 40, "gate": GATE, "kept": {"stage": "sft", "step": 20}}
-    checkpoints = [{"stage": "sft", "step": step, "gates": [GATE_STATUS]} for step in (20, 40)]
-    comparisons = runs.client.read_cases(runs.set_status(job, checkpoints=checkpoints, stop=stop))
-    assert {(c.before, c.after) for c in comparisons} == {
-        ("Step 20, the best so far", "Step 40, which stopped")
-    }
-    assert regressed(comparisons) == ["case-0"]
-
-
-def test_tuned_model_is_compared_with_the_base_model_after_the_final_gate(
-    runs: Place, job: Object, volume: JobFolder
-) -> None:
-    texts = {"case-0": ("the prompt", "the output")}
-    digest = volume.write_gate(base=(GOOD, "p" * 10), final=(BAD, "p" * 10), texts=texts)
-    final = {"modelDigest": digest, "taskVerdict": "Passed", "verdict": "Passed", "gates": [GATE_STATUS]}
-    comparisons = runs.client.read_cases(runs.set_status(job, final=final))
-    assert {(c.before, c.after) for c in comparisons} == {("Base model", "Tuned model")}
-    case = comparisons[0].groups[0].shown[0]
-    assert (case.id, case.prompt, case.after.text) == ("case-0", "the prompt", "the output")
 
 
 def test_job_is_parsed_again_only_after_its_file_has_changed(runs: Place, job: Object) -> None:

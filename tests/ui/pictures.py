@@ -60,7 +60,7 @@ def main() -> None:
             runs = arguments.runs.resolve()
             os.chdir(runs.parent)  # the pages show the path of the folder
             with serve_site(RunsClient(Path(runs.name))) as site:
-                take(browser, f"{site.address}/jobs/{arguments.job}", "ui-job.png", last="checkpoints")
+                take(browser, f"{site.address}/jobs/{arguments.job}", "ui-job.png", last="report")
         os.chdir(folder)
         simulate_history(Path("runs"))
         with serve_site(RunsClient(Path("runs"))) as site:

@@ -1,16 +1,13 @@
 """The page of a job."""
 
-import json
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
-from support import manifests
 from support.api_server import ApiServer
 from support.builders import make_job
 from support.clock import FakeClock
-from support.job_folder import GATE, JobFolder
 from support.job_statuses import (
     TIME,
     awaiting_approval,
@@ -24,34 +21,19 @@ from support.job_statuses import (
 from support.places import Place, namespace_place
 from support.report_page import text_of
 from support.scenarios import new_world
-from tunegate_client.laptop.status import volumes_folder
+from tunegate_client.laptop.status import report_file
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.runs import RunsClient
 from tunegate_client.ui.pages import Pages
 from tunegate_client.ui.reader import Reader
 from tunegate_operator.engine.cluster import Key, Object, WatchEvent
 from tunegate_operator.engine.events import new_event
-from tunegate_operator.engine.objects import uid_of
-from tunegate_operator.names import REQUEST_KEY, request_name
 
 SCRIPT = "<script>alert(1)</script>"
 
 
 def create(place: Place, status: dict[str, Any]) -> Object:
     return place.set_status(place.create(make_job("orders").obj()), **status)
-
-
-@pytest.fixture
-def volume(place: Place, tmp_path: Path) -> JobFolder:
-    """The files of the job orders on its volume."""
-    job = create(place, {})
-    folder = JobFolder(tmp_path / "trainer", uid=uid_of(job))
-    folder.workspace.mkdir(parents=True)
-    assert isinstance(place.client, RunsClient)
-    volumes = volumes_folder(place.client.runs)
-    volumes.mkdir(parents=True)
-    (volumes / "tuning").symlink_to(folder.workspace)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -187,33 +169,6 @@ def test_safety_set_is_shown_by_checkpoint_and_as_the_reason_of_a_stop(place: Pl
         assert part in text
 
 
-def test_chart_marks_best_checkpoint_stop_and_verdicts(place: Place, pages: Pages) -> None:
-    create(place, stopped())
-    html = pages.job("orders")
-    chart = html[html.index('<figure class="chart">') : html.index("</figure>")]
-    assert "step 20: 19/20 = 95 %, Passed (best)" in chart
-    assert "step 30: 15/20 = 75 %, Failed (stopped)" in chart
-    assert chart.count('class="point passed"') == 2 + 1  # and one in the legend
-    assert chart.count('class="point failed"') == 1 + 1
-    assert 'class="mark-line stopped" x1="100.0%"' in chart
-    assert "required" not in chart  # the thresholds are unknown
-
-
-def test_chart_shows_the_thresholds_with_which_the_job_started(place: Place, pages: Pages) -> None:
-    job = create(place, stopped(request="any"))
-    thresholds = {"minPassRate": "0.80", "maxDropBetweenCheckpoints": "10"}
-    spec = manifests.evalgate()["spec"] | {"thresholds": thresholds}
-    gate = {"name": "golden", "spec": spec, "golden_sha256": "d" * 64}
-    request = {"name": "orders", "namespace": "default", "uid": uid_of(job), "spec": job["spec"]}
-    text = json.dumps(request | {"gates": [gate]})
-    place.create(manifests.config_map(request_name("orders", uid_of(job)), {REQUEST_KEY: text}))
-    html = pages.job("orders")
-    assert "required 80 %" in text_of(html)
-    assert "stop line, 10 points below the best so far" in text_of(html)
-    assert 'class="required" x1="0" x2="100%" y1="40.0"' in html  # 0.80 of 200 pixels
-    assert 'class="stop-line" x1="66.67%" y1="30.0"' in html  # 0.95 - 0.10, between steps 20 and 30
-
-
 def test_final_gate_shows_its_arithmetic_and_failed_cases(place: Place, pages: Pages) -> None:
     create(place, succeeded())
     text = text_of(pages.job("orders"))
@@ -243,26 +198,25 @@ def test_repeats_of_an_event_with_a_series_are_shown(place: Place, pages: Pages)
     assert "7 times" in text_of(pages.job("orders"))
 
 
-def test_outputs_of_base_and_tuned_model_are_compared(place: Place, pages: Pages, volume: JobFolder) -> None:
-    good, bad = "p" * 20, "f" + "p" * 19
-    texts = {"case-0": ("the prompt", "the tuned output")}
-    before = {"case-0": ("the prompt", "the base output")}
-    volume.write_gate(base=(good, "p" * 10), final=(bad, "p" * 10), base_texts=before, texts=texts)
-    status = succeeded()
-    status["final"]["gates"] = [gate_result(19, gate=GATE, failedCases=["case-0"])]
-    job = place.client.get("FineTuneJob", "orders")
-    place.set_status(job, **status)
-    html = pages.job("orders")
-    text = text_of(html)
-    assert "Base model against tuned model, 20 cases." in text
-    assert "Prompt the prompt Base model ✓ passed the base output Tuned model ✗ failed the tuned" in text
-    assert f'<a href="#golden-{GATE}.case-0">' in html
-    assert f'id="golden-{GATE}.case-0"' in html
+def test_report_replaces_the_tables_of_the_status(place: Place, pages: Pages, clock: FakeClock) -> None:
+    create(place, stopped())
+    assert "Checkpoints" in text_of(pages.job("orders"))
+    assert isinstance(place.client, RunsClient)
+    report = report_file(place.client.runs, "orders")
+    shown = set()
+    for text in ("the report", "the report after the next checkpoint"):
+        report.write_text(text)
+        clock.advance(2)
+        html = pages.job("orders")
+        (frame,) = re.findall(r'<iframe title="Report of orders" src="(.*)"></iframe>', html)
+        assert frame.startswith("/jobs/orders/report?version=")
+        shown.add(frame)
+        assert "Checkpoints" not in text_of(html)
+        assert 'tunegate continue orders --reason "…" --runs here' in text_of(html)
+    assert len(shown) == 2  # so the browser loads the new report
 
 
-def test_text_from_users_and_models_is_escaped(place: Place, pages: Pages, volume: JobFolder) -> None:
-    texts = {"case-0": (f"prompt {SCRIPT}", f"output {SCRIPT}")}
-    volume.write_gate(base=("p" * 20, "p" * 10), final=("f" * 20, "p" * 10), texts=texts)
+def test_text_from_users_and_models_is_escaped(place: Place, pages: Pages) -> None:
     status = stopped(
         message=SCRIPT,
         failure={"reason": "BadData", "message": SCRIPT, "hint": SCRIPT},
@@ -274,16 +228,15 @@ def test_text_from_users_and_models_is_escaped(place: Place, pages: Pages, volum
             "advice": [SCRIPT],
         },
         data={"train": 1, "dev": 1, "test": 1, "warnings": [SCRIPT]},
-        final=succeeded()["final"] | {"gates": [gate_result(0, gate=GATE, message=SCRIPT)]},
+        final=succeeded()["final"] | {"gates": [gate_result(0, message=SCRIPT)]},
         start=[checkpoint(0, 5, gate=SCRIPT, stage=SCRIPT)],
     )
     status["stop"] |= {"message": SCRIPT, "regressedCases": [SCRIPT], "gate": SCRIPT}
-    job = place.set_status(place.client.get("FineTuneJob", "orders"), **status)
+    job = create(place, status)
     place.cluster.record_event(job, "Warning", "Odd", SCRIPT)
     html = pages.job("orders")
     assert html.count("<script") == 1  # the page's own
-    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 15
-    assert "output &lt;script&gt;" in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 13
 
 
 @pytest.mark.cluster
@@ -291,7 +244,8 @@ def test_page_on_a_cluster_shows_how_to_fetch_the_report(server: ApiServer, cloc
     with namespace_place(server) as cluster:
         cluster.set_status(cluster.create(make_job("orders").obj()), **succeeded())
         caller = Caller("kubectl tunegate", " --namespace team")
-        text = text_of(Pages(Reader(cluster.client, clock), caller, is_cluster=True).job("orders"))
+        html = Pages(Reader(cluster.client, clock), caller, is_cluster=True).job("orders")
+    text = text_of(html)
     assert "kubectl tunegate report orders --namespace team" in text
-    assert "the outputs of FineTuneJob orders are on its volume" in text
+    assert "<iframe" not in html
     assert "failed: case-7" in text

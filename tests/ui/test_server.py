@@ -96,7 +96,10 @@ def test_report_is_served_without_the_rights_of_the_page(site: Site, place: Plac
     report_file(runs_of(place).runs, "orders").write_text("<html>the report</html>")
     answer = site.get("/jobs/orders/report")
     assert answer.text == "<html>the report</html>"
-    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    policy = answer.headers["Content-Security-Policy"]
+    assert "sandbox" in policy
+    assert "script-src" not in policy
+    assert "frame-ancestors 'self'" in policy  # the page of the job shows it
 
 
 def test_missing_report_is_answered_with_the_reason(site: Site, place: Place) -> None:

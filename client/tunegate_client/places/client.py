@@ -5,26 +5,19 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
 from pydantic import ValidationError
+from tunegate_operator.finetunejob.decisions import verdict_actions
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.case_comparison import (
-    ComparedModels,
-    Comparison,
-    checkpoint_models,
-    final_models,
-)
-from tunegate_api.judging.stages import accepted_step
 from tunegate_api.meta import first_problem, summarize
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
-from tunegate_api.workspace import Workspace
+from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.children.job import CONTAINER
 from tunegate_operator.children.pod_status import container_state, is_terminal
 from tunegate_operator.decisions import verdict_actions
 from tunegate_operator.engine.cluster import Object
 from tunegate_operator.engine.controller import StatusT, UnreadableStatusError, parse_status
 from tunegate_operator.engine.events import event_time
-from tunegate_operator.engine.objects import resource_version, uid_of
+from tunegate_operator.engine.objects import resource_version
 from tunegate_operator.names import REQUEST_KEY
 
 MAX_NAMES = 20
@@ -88,13 +81,6 @@ class Client(Protocol):
         started."""
         ...
 
-    def read_cases(self, job: Object) -> list[Comparison]:
-        """Return the outputs of the two models that :func:`compared_models` names, case by case. The list is
-        empty before the first checkpoint was evaluated.
-
-        Raises ClientError for a cluster, because the outputs are on the job's volume."""
-        ...
-
     def read_report(self, job: Object) -> bytes:
         """Return the job's report, an HTML page. Raises ClientError if there is no report yet.
 
@@ -146,35 +132,6 @@ def verdict_to_decide(job: Object, action: str, place: str) -> str:
     if action not in actions:
         raise ClientError(f"the verdict of FineTuneJob {name} is {final.verdict}: {' or '.join(actions)} it")
     return final.verdict_digest or ""
-
-
-def compared_models(job: Object) -> ComparedModels | None:
-    """Return the two models of a job that matter most at this time; None before the first checkpoint.
-
-    After the final gate, these are the base model and the artifact. After a stop, they are the checkpoint at
-    which training stopped and the model with which it was compared, which is the best checkpoint, or for a
-    safety set the first model. Otherwise, they are the starting model and the newest checkpoint of the newest
-    stage.
-    """
-    status, paths = status_of(job), Workspace(uid_of(job))
-    if status.final:
-        gates = status.final.gates
-        return final_models(paths, [gate.name for gate in gates], [g.name for g in gates if g.safety])
-    if not status.checkpoints:
-        return None
-    last, stop = status.checkpoints[-1], status.stop
-    first = stop.kept.step if stop and stop.kept else 0
-    of_safety = stop is not None and stop.reason == Reason.SAFETY_REGRESSION
-    return checkpoint_models(
-        paths,
-        last.stage,
-        accepted_step(status.decisions, last.stage) if of_safety else first,
-        stop.step if stop else last.step,
-        [gate.name for gate in last.gates],
-        with_safety=[gate.name for gate in last.gates if gate.safety],
-        stopped=stop is not None,
-        is_best=not of_safety,
-    )
 
 
 def parse_request(job: Object, config_map: Object | None) -> Request | None:

@@ -10,15 +10,12 @@ from kubernetes import config
 from urllib3.exceptions import HTTPError
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.case_comparison import Comparison
-from tunegate_api.judging.review import MAX_SCORE_MAPS
 from tunegate_client.laptop.report_page import with_status
 from tunegate_client.places.client import (
     ClientError,
     Kind,
     UnreachableError,
     age_key,
-    compared_models,
     has_ended,
     parse_request,
     sorted_events,
@@ -195,13 +192,6 @@ class KubernetesClient:
         with self._explained(f"the request of FineTuneJob {name} cannot be read"):
             found = self._cluster.get(self._key("ConfigMap", request_name(name, uid_of(job))))
         return parse_request(job, found)
-
-    def read_cases(self, job: Object) -> list[Comparison]:
-        if compared_models(job) is None:
-            return []
-        raise ClientError(
-            f"the outputs of FineTuneJob {job['metadata']['name']} are on its volume: its report has them"
-        )
 
     def read_report(self, job: Object) -> bytes:
         page = self._read_file(job, REPORT)

@@ -3,12 +3,9 @@
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from tunegate_api.contract import Request
-from tunegate_api.judging.case_comparison import Comparison, compare, parse_lines
-from tunegate_api.judging.review import MAX_SCORE_MAPS
 from tunegate_api.workspace import Workspace
 from tunegate_client.laptop.cluster import is_in_use, objects_folder
 from tunegate_client.laptop.jobs import OWNER_ANNOTATION
@@ -29,7 +26,6 @@ from tunegate_client.places.client import (
     Kind,
     UnknownNameError,
     age_key,
-    compared_models,
     has_ended,
     parse_request,
     sorted_events,
@@ -162,30 +158,14 @@ class RunsClient:
         return sorted(found, key=lambda config_map: str(config_map["metadata"]["name"]))[:MAX_SCORE_MAPS]
 
     def read_review_sample(self, job: Object) -> str:
-        path = self._volume(job) / Workspace(uid_of(job)).review_sample
+        claim = str(job["spec"]["storage"]["persistentVolumeClaim"])
+        path = self.volume(claim) / Workspace(uid_of(job)).review_sample
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ClientError(
                 f"the review sample of FineTuneJob {job['metadata']['name']} cannot be read: {error}"
             ) from error
-
-    def read_cases(self, job: Object) -> list[Comparison]:
-        models = compared_models(job)
-        if models is None:
-            return []
-        volume = self._volume(job)
-
-        def read(path: PurePosixPath) -> list[dict[str, Any]]:
-            try:
-                return parse_lines((volume / path).read_text(encoding="utf-8"))
-            except FileNotFoundError:  # this set was not evaluated
-                return []
-
-        try:
-            return compare(models, read)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ClientError(f"the outputs in {volume} cannot be read: {error}") from error
 
     def read_report(self, job: Object) -> bytes:
         path = report_file(self.runs, job["metadata"]["name"])
@@ -196,9 +176,6 @@ class RunsClient:
             raise ClientError(
                 f"FineTuneJob {name} has no report yet: {path} is created after the first evaluation"
             ) from None
-
-    def _volume(self, job: Object) -> Path:
-        return self.volume(str(job["spec"]["storage"]["persistentVolumeClaim"]))
 
     def _jobs(self) -> list[Object]:
         return self._load("FineTuneJob", read_job)

@@ -75,11 +75,8 @@ def gate_view(gate: Gate, jobs: Sequence[Job]) -> GateView:
         spec=spec,
         new_failures=_new_failures(gate, spec.thresholds) if spec else "",
         chart=rate_chart(
-            "history",
-            "Golden rate of each judged version",
             [_measured(number, record) for number, record in records if record.total],
-            axis="judged version",
-            required=thresholds.min_pass_rate if thresholds else None,
+            thresholds.min_pass_rate if thresholds else None,
         ),
         records=tuple(_row(number, record, gate, uids) for number, record in reversed(records)),
         error_rates=tuple(of_settings(gate.status.calibrations, spec, gate.status.digest) if spec else ()),
@@ -125,8 +122,7 @@ def _state(gate: Gate) -> tuple[Tone, str, str]:
 def _measured(number: int, record: Record) -> Measured:
     published = ", published" if record.published_uris else ""
     return Measured(
-        position=number,
-        tick=str(number),
+        number=number,
         name=f"version {number}, {record.job} step {record.step}{published}",
         passed=record.passed,
         total=record.total,

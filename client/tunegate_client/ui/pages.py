@@ -1,13 +1,11 @@
 """Render the pages from what a reader returns. Text from users and models is escaped."""
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from tunegate_api.judging.case_comparison import Comparison
-from tunegate_api.verdict.bar import Bar
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import ClientError
 from tunegate_client.ui.gate_view import gate_view
@@ -73,7 +71,6 @@ class Pages:
         interrupted = self._reader.interrupted([job])
         state = state_of(job, self._caller, is_cluster=self._is_cluster, is_interrupted=name in interrupted)
         ends = status.progress.estimated_end if status.progress and state.is_running else None
-        comparisons, cases_note = self._cases(job)
         events, events_problem = self._events(job)
         return self._render(
             "job",
@@ -82,10 +79,8 @@ class Pages:
             state=state,
             subtitle=_subtitle(job),
             left=(ends - now).total_seconds() if ends and ends > now else None,
-            view=checkpoints(status, self._bars(job)),
-            comparisons=comparisons,
-            case_ids={f"{c.key}.{case.id}" for c in comparisons for g in c.groups for case in g.shown},
-            cases_note=cases_note,
+            view=checkpoints(status),
+            report=self._report_version(job),
             events=events,
             events_problem=events_problem,
             report_command=self.report_command(name) if self._is_cluster else "",
@@ -112,14 +107,15 @@ class Pages:
             return "Create one with kubectl apply."
         return f"Start one with {self._caller.command('run', '…')}."
 
-    def _cases(self, job: Job) -> tuple[list[Comparison], str]:
-        """Return the compared cases, and a note if their outputs cannot be shown."""
-        if not job.status.checkpoints and not job.status.final:
-            return [], ""
+    def _report_version(self, job: Job) -> str:
+        """Return a text that changes with the report of a job. It is empty if there is no report yet, and on
+        a cluster, where a pod has to read the report."""
+        if self._is_cluster:
+            return ""
         try:
-            return self._reader.cases(job), ""
-        except ClientError as error:
-            return [], str(error)
+            return hashlib.sha256(self._reader.report(job)).hexdigest()[:16]
+        except ClientError:
+            return ""
 
     def _events(self, job: Job) -> tuple[list[Event] | None, str]:
         """Return the newest events, newest first. If they cannot be read, return None and the reason."""
@@ -128,14 +124,6 @@ class Pages:
         except ClientError as error:
             return None, str(error)
         return [_event(event) for event in reversed(events[-SHOWN_EVENTS:])], ""
-
-    def _bars(self, job: Job) -> Mapping[str, Bar]:
-        """Return the rules of each gate with which the job started; none if they cannot be read."""
-        try:
-            request = self._reader.request(job)
-        except ClientError:
-            return {}
-        return {gate.name: gate.spec.thresholds.bar() for gate in request.gates} if request else {}
 
     def _render(self, template: str, *, refresh: int = REFRESH_SECONDS, **content: Any) -> str:
         page = environment().get_template(f"{template}.html.j2")

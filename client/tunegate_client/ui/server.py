@@ -19,8 +19,12 @@ logger = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0
 """Timeout of the server's requests to a cluster. It is short, because a user waits for the page."""
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
-"""The policy of a report, which has its styles inline and no scripts."""
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'"
+_REPORT_HEADERS = {
+    "Content-Security-Policy": _REPORT_POLICY,
+    "X-Frame-Options": "SAMEORIGIN",
+}
+"""The headers of a report, which has its styles inline and no scripts. The page of its job shows it."""
 
 
 def make_app(client: Client, caller: Caller, *, is_cluster: bool) -> web.Application:
@@ -95,9 +99,8 @@ class _Server:
         name = request.match_info["name"]
         if self._is_cluster:
             raise ClientError(f"fetch the report of {name} with: {self._pages.report_command(name)}")
-        body = await in_daemon_thread(lambda: self._reader.client.read_report(self._reader.job(name).obj))
-        headers = {"Content-Security-Policy": _REPORT_POLICY}
-        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
+        body = await in_daemon_thread(lambda: self._reader.report(self._reader.job(name)))
+        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=_REPORT_HEADERS)
 
     def _error(self, status: HTTPStatus, message: str) -> web.Response:
         text = self._pages.error(status, message)

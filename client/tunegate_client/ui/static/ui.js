@@ -16,14 +16,6 @@ let refresh = interval(document);
 let etag = "";
 let failures = 0;
 
-// What the user opened or closed stays so.
-const openDetails = (root) => new Map([...root.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
-function restore(root, before) {
-  for (const details of root.querySelectorAll("details[id]")) {
-    if (before.has(details.id)) details.open = before.get(details.id);
-  }
-}
-
 function show(page) {
   const fresh = sections(page);
   const next = new Map(fresh.map((element, i) => [key(element, i), element.outerHTML]));
@@ -32,15 +24,11 @@ function show(page) {
     sections(document).forEach((element, i) => {
       const id = key(element, i);
       if (next.get(id) === known.get(id)) return;
-      const before = openDetails(element);
       element.className = fresh[i].className;
       element.replaceChildren(...fresh[i].childNodes);
-      restore(element, before);
     });
   } else {
-    const before = openDetails(main);
     main.replaceChildren(...fresh);
-    restore(main, before);
   }
   if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus();
   if (document.title !== page.title) {
