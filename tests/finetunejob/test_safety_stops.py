@@ -11,6 +11,8 @@ from support.world import STAGE, Script, World
 from tunegate_api.cases.safety_cases import parse_safety
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1.finetunejob_status import Phase, Reason
+from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.safety import SafetyKind
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
 
 CASES = parse_safety(builtin_text("refusals-v1"))

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, Protocol
 
 from pydantic import ValidationError
-from tunegate_operator.finetunejob.decisions import verdict_actions
 
 from tunegate_api.contract import Request
 from tunegate_api.meta import first_problem, summarize
