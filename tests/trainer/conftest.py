@@ -92,6 +92,18 @@ def make_root(tmp_path: Path, tiny_model: Path) -> MakeRoot:
     return make
 
 
+@pytest.fixture
+def make_distributed_root(make_root: MakeRoot) -> MakeRoot:
+    """Return a function that makes the root of a job that trains on this number of nodes."""
+
+    def make(nodes: int = 2, **changes: Any) -> TrainerRoot:
+        spec = changes.pop("spec", {})
+        resources = {"accelerator": "CPU", "nodes": nodes}
+        return make_root(spec={"resources": resources, **spec}, **changes)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def first_stage(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> FirstStage:
     """Return a function that trains the first stage of a root, or interrupts it in a step. It returns the
