@@ -18,7 +18,7 @@ from tunegate_api.contract import Request
 from tunegate_trainer.distributed.topology import Topology
 from tunegate_trainer.process.device import choose_device
 from tunegate_trainer.process.epoch import Writer
-from tunegate_trainer.process.errors import PeerLostError
+from tunegate_trainer.process.errors import PeerLostError, TrainerError
 
 T = TypeVar("T")
 
@@ -79,15 +79,24 @@ class Ranks:
         epoch = self.broadcast(lambda: Writer.claim(folder).epoch)
         return Writer(folder, epoch, writes=self.is_primary)
 
-    def primary_first(self, work: Callable[[], T]) -> T:
-        """Call ``work`` on the primary rank, and then on the other ranks, which find the files that the
-        primary rank has written."""
-        if not self.is_primary:
-            self.barrier()
-        done = work()
-        if self.is_primary:
-            self.barrier()
-        return done
+    def once_per_node(self, work: Callable[[], T], *, primary_first: bool = False) -> T:
+        """Call ``work`` on the first rank of each node, and return its result on all ranks of the node.
+
+        With ``primary_first``, the other nodes call it when the primary rank has succeeded, and find the
+        files that the primary rank has written. If ``work`` raises a :class:`TrainerError` on one node, all
+        ranks raise this error.
+        """
+        turns = [self.is_primary, not self.is_primary] if primary_first else [True]
+        results: dict[int, tuple[T]] = {}
+        for is_turn in turns:
+            mine = _attempt(work) if is_turn and self.local_rank == 0 else None
+            for rank, result in enumerate(self.gather(mine)):
+                if isinstance(result, TrainerError):
+                    raise result
+                if result is not None:
+                    results[rank] = result
+        (own,) = results[self.rank - self.local_rank]
+        return own
 
     def barrier(self) -> None:
         """Wait until all ranks have called this method."""
@@ -119,6 +128,14 @@ class Ranks:
     def merge(self, part: Mapping[int, T]) -> dict[int, T]:
         """Return the entries of every rank's ``part`` in one dictionary."""
         return {key: value for found in self.gather(part) for key, value in found.items()}
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T] | TrainerError:
+    """Return the result of ``work`` in a tuple, or the error that it raised."""
+    try:
+        return (work(),)
+    except TrainerError as error:
+        return error
 
 
 SINGLE_RANK = Ranks()

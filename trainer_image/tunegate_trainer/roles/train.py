@@ -123,7 +123,7 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     losses.truncate_after(resumed_step)
 
     # Load the golden sets, safety sets and held-out rows that every checkpoint is evaluated on.
-    base_model = verified_base(workspace, plan)
+    base_model = ranks.once_per_node(lambda: verified_base(workspace, plan))
     tokenizer = load_tokenizer(base_model, arguments=plan.model.chat_template_args)
     start_sets, sets = evaluation_sets(context, stage, tokenizer)
     record = StageRecord(
@@ -146,7 +146,9 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     examples = read_examples(context, stage, tokenizer)
 
     # Load and evaluate the starting weights: the first point of the stop rule's history.
-    start = ranks.primary_first(lambda: find_start(context, stage, writer, base_model, options.start_step))
+    start = ranks.once_per_node(
+        lambda: find_start(context, stage, writer, base_model, options.start_step), primary_first=True
+    )
     evaluation_ranks = replace(ranks, splits_evaluation=stage.parallelism != "FSDP")
     shards = find_shards(context.request, stage, device)
     model = load_start(start, parameters, device, examples, shards)
