@@ -70,7 +70,7 @@ def measure(
         processing_class=make_tokenizer(),
         callbacks=[counted],
     )
-    peak = _peak(trainer.train)
+    peak = peak_bytes(trainer.train)
     weights = _bytes([*model.parameters(), *model.buffers(), *_quantization_scales(model)])
     return Allocated(weights, counted.optimizer, counted.gradients, weights + peak)
 
@@ -87,7 +87,7 @@ def measure_generation(folder: Path, largest: GenerationBatch, **changes: Any) -
             greedy(model, prompts, largest.new_tokens, stops=[])
 
     with torch.inference_mode():
-        return _peak(answer)
+        return peak_bytes(answer)
 
 
 def saved_tensors(model: Any, forward: Callable[[], object]) -> int:
@@ -107,7 +107,7 @@ def saved_tensors(model: Any, forward: Callable[[], object]) -> int:
     return found
 
 
-def _peak(work: Callable[[], object]) -> int:
+def peak_bytes(work: Callable[[], object]) -> int:
     """Return the peak bytes of ``work``, from every event of the CPU's allocator."""
     gc.collect()  # earlier garbage would be counted as freed
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

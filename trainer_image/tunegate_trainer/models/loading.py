@@ -48,7 +48,7 @@ def load_base(
     quantization: str | None = None,
     shards: Shards | None = None,
 ) -> PreTrainedModel:
-    """Load the model in ``folder`` to ``device``.
+    """Load the model in ``folder`` to ``device``, tensor by tensor, without a copy in host memory.
 
     ``dtype`` is ``bfloat16``, ``float16`` or ``float32``, and ``quantization`` is ``NF4`` or None. If
     ``shards`` is given, the weights are sharded over several ranks. Weights are read only from safetensors,
@@ -69,12 +69,10 @@ def load_base(
         trust_remote_code=False,
         local_files_only=True,
         attn_implementation=attention_of(config),
-        **({"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization else {}),
-        **({"distributed_config": shards.config()} if shards else {}),
+        **({"quantization_config": _nf4(dtype)} if quantization else {}),
+        **({"distributed_config": shards.config()} if shards else {"device_map": {"": device}}),
     )
     model.generation_config = _special_tokens(model.generation_config)
-    if quantization is None and not shards:  # otherwise the weights are already on the device
-        torch.nn.Module.to(model, device)
     if not shards:
         fuse_layers(model)
     for module in model.modules():
