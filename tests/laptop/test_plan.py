@@ -130,6 +130,55 @@ def test_plan_reports_a_too_small_gpu_even_if_the_data_is_unavailable(tunegate, 
     assert found["failure"]["reason"] == "GpuTooSmall"
 
 
+def with_config_of(tunegate: Command, name: str, **sizes: object) -> None:
+    """Write the config.json of a large model into the claim's folder next to the manifests."""
+    import transformers
+
+    folder = tunegate.folder / "manifests" / "models" / "base"
+    folder.mkdir(parents=True)
+    getattr(transformers, name)(dtype="bfloat16", **sizes).save_pretrained(folder)
+
+
+LLAMA_70B = {
+    "vocab_size": 128_256,
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28_672,
+}
+LLAMA_405B = LLAMA_70B | {
+    "hidden_size": 16_384,
+    "num_hidden_layers": 126,
+    "num_attention_heads": 128,
+    "intermediate_size": 53_248,
+}
+
+
+def test_plan_refuses_from_the_config_a_model_that_the_gate_cannot_load_on_one_gpu(tunegate, tiny_model):
+    with_config_of(tunegate, "LlamaConfig", **LLAMA_70B)
+    whole = {"name": "sft", "method": "SFT", "training": {"maxLength": 1024, "batchSize": 64}}
+    shared = {"accelerator": "GPU", "nodes": 8, "gpu": {"memory": "80G", "count": 8}}
+    job = only_the_job(tunegate, tiny_model, **ON_A_VOLUME | {"resources": shared, "stages": [whole]})
+    found = in_json(tunegate, job)
+    assert found["failure"]["reason"] == "GpuTooSmall"
+    assert (
+        "evaluates the result of stage sft on one GPU, which needs an estimated 139"
+        in (found["failure"]["message"])
+    )
+    assert "quantization: NF4" in found["failure"]["hint"]
+    assert found["judging"]["weights"] > 130 * 2**30
+
+
+def test_plan_refuses_from_the_config_a_model_that_fits_no_gpu(tunegate, tiny_model):
+    with_config_of(tunegate, "LlamaConfig", **LLAMA_405B)
+    result = tunegate("plan", only_the_job(tunegate, tiny_model, **ON_A_VOLUME))
+    assert result.returncode == 1
+    shown = " ".join(result.stdout.split())
+    assert "would be refused: GpuTooSmall: stage sft needs an estimated" in shown
+    assert "resources.gpu.memory is not set, and the largest GPU has 268.2 GiB" in shown
+
+
 def test_plan_reports_data_that_would_be_refused(tunegate, tiny_model):
     strict = {"goal": "StyleOrFormat", "train": {"configMap": "rows"}, "heldOut": {"fraction": "0.25"}}
     result = tunegate("plan", tunegate.write(tiny_model, data=strict))

@@ -92,3 +92,11 @@ QWEN_14B = llama_like(
     query_biases=True,
 )
 """Qwen2.5-14B."""
+LLAMA_70B = llama_like(
+    vocabulary=128_256, hidden=8192, layers=80, heads=64, key_value_heads=8, intermediate=28_672
+)
+"""Llama 3 70B."""
+LLAMA_405B = llama_like(
+    vocabulary=128_256, hidden=16_384, layers=126, heads=128, key_value_heads=8, intermediate=53_248
+)
+"""Llama 3.1 405B."""

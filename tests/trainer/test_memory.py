@@ -36,7 +36,7 @@ from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.planning.plan import plan_stages
-from tunegate_trainer.planning.sizing import is_too_small, with_estimate
+from tunegate_trainer.planning.sizing import gpu_bytes, with_estimate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GB = 10**9
@@ -300,4 +300,4 @@ def test_example_for_7b_fits_its_requested_gpus(folder: Path) -> None:
         largest = Pass.of([length] * examples, labelled=length * examples)
         stage = with_estimate(request, planned, QWEN_7B, largest=largest, batches=batches)
         assert stage.memory is not None
-        assert not is_too_small(request, stage), by_part(stage.memory)
+        assert fits(stage.memory, gpu_bytes(request)), by_part(stage.memory)

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ KEPT_FREE = f"{KEPT_FREE_BYTES // GIB} GiB and {100 * KEPT_FREE_SHARE:.0f} %"
 """The memory that is kept free on a GPU, as text."""
 CARDS = (16, 24, 40, 80)
 """Common sizes of GPU memory, in GB of 10^9 bytes."""
+LARGEST_GPU = 288 * 10**9
+"""Memory in bytes of the largest GPU from NVIDIA (B300)."""
 ENOUGH_TOKENS = 2048
 """Number of tokens in a usual pass from which larger passes are hardly faster on a GPU, so that recomputing
 activations for a larger pass is not worth its time: it takes a third to half as much time again. A pass of
@@ -199,6 +201,19 @@ def _changes(
     If a stage ``continues`` an adapter, quantization and rank must be changed in the stage that started the
     adapter, and the text names that stage.
     """
+    where = " in the stage that makes the adapter" if continues else ""
+    for change, update in smaller_weights(stage):
+        yield change if stage.adapter == "None" else f"{change}{where}", update, largest
+    if (stage.lora_r or 0) > _SMALL_RANK:
+        yield f"adapter.r: {_SMALL_RANK}{where}", {"lora_r": _SMALL_RANK}, largest
+    if largest.longest > 1:
+        half = largest.longest // 2
+        yield f"training.maxLength: {half}", {"max_length": half}, _shortened(largest, half)
+
+
+def smaller_weights(stage: TrainingParameters) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield changes of a stage that reduce the memory of its weights: the change as text, and the updated
+    parameters."""
     adapter = {
         "adapter": "LoRA",
         "lora_r": _DEFAULT_RANK,
@@ -206,17 +221,11 @@ def _changes(
         "target_modules": ["all-linear"],
         "dtype": "bfloat16",
     }
-    where = " in the stage that makes the adapter" if continues else ""
     if stage.adapter == "None":
-        yield "adapter: {type: LoRA}", adapter, largest
-        yield "adapter: {type: LoRA} with quantization: NF4", {**adapter, "quantization": "NF4"}, largest
+        yield "adapter: {type: LoRA}", adapter
+        yield "adapter: {type: LoRA} with quantization: NF4", {**adapter, "quantization": "NF4"}
     elif stage.quantization is None:
-        yield f"quantization: NF4{where}", {"quantization": "NF4"}, largest
-    if (stage.lora_r or 0) > _SMALL_RANK:
-        yield f"adapter.r: {_SMALL_RANK}{where}", {"lora_r": _SMALL_RANK}, largest
-    if largest.longest > 1:
-        half = largest.longest // 2
-        yield f"training.maxLength: {half}", {"max_length": half}, _shortened(largest, half)
+        yield "quantization: NF4", {"quantization": "NF4"}
 
 
 def _shortened(largest: Pass, longest: int) -> Pass:
@@ -230,10 +239,17 @@ def _shortened(largest: Pass, longest: int) -> Pass:
 def hint(model: ModelShape, stage: StagePlan, memory: Memory, gpu_bytes: int, processes: int = 1) -> str:
     """Return advice for a stage that needs ``memory`` and does not fit: changes, and how much memory each
     change saves."""
+    return hint_of(remedies(model, stage, processes), memory, gpu_bytes)
+
+
+def hint_of(changes: Iterable[Remedy], memory: Memory, gpu_bytes: int) -> str:
+    """Return advice for a job that needs ``memory`` and does not fit: ``changes``, how much memory each of
+    them saves, and the GPU that is needed without them."""
     texts = []
-    for remedy in remedies(model, stage, processes):
+    for remedy in changes:
         saved = size_text(memory.total - remedy.memory.total)
         enough = "fits" if fits(remedy.memory, gpu_bytes) else f"not enough, {size_text(remedy.memory.total)}"
         texts.append(f"{remedy.change} (saves {saved}: {enough})")
-    texts.append(f"a GPU of {size_text(needed(memory))}")
-    return f"one of: {'; '.join(texts)}"
+    exists = needed(memory) <= LARGEST_GPU
+    texts.append(f"a GPU of {size_text(needed(memory))}" if exists else "a smaller model")
+    return f"one of: {'; '.join(texts)}" if len(texts) > 1 else f"use {texts[0]}"

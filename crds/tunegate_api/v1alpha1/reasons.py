@@ -246,7 +246,8 @@ class Reason(StrEnum):
     USER_ERROR = "UserError"
     """The spec does not fit this model or this data."""
     GPU_TOO_SMALL = "GpuTooSmall"
-    """A stage does not fit `resources.gpu.memory`, according to the memory estimate. No GPU was requested."""
+    """A stage or the final gate does not fit one GPU, according to the memory estimate. One GPU has
+    `resources.gpu.memory` or, if it is not set, the memory of the largest GPU. No GPU was requested."""
     NO_ACCELERATOR = "NoAccelerator"
     """The pod has no GPU, although it requested one."""
     CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"

@@ -437,7 +437,7 @@ def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_pa
     folder = DataFolder(tmp_path / "data")
     model = ModelPlan(uri="package://tiny", digest="0" * 64, parameters=1)
     checks = replace(CHECKS, split=(*CHECKS.split, NoMugs()))
-    plan = prepare(root.context(Role.DATA), folder, model, tiny_model, checks)
+    plan, _ = prepare(root.context(Role.DATA), folder, model, tiny_model, checks)
     assert plan.data.warnings[-1] == f"{plan.data.train.rows} training rows are orders"
     assert json.loads((folder.path / "report.json").read_text())["orders"] == plan.data.train.rows
 

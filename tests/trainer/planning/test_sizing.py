@@ -15,10 +15,11 @@ from support.trainer_root import TrainerRoot
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import fits, size_text
 from tunegate_api.memory.shapes import Accelerator, ModelShape, Pass
-from tunegate_api.plan import StagePlan
+from tunegate_api.plan import ModelPlan, StagePlan
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import with_memory
+from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.batching import balanced
 from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.tokens.examples import TOKENS_PER_PASS
@@ -83,6 +84,10 @@ def plan(tmp_path, tiny_model):
         (found,) = with_memory(
             request, stages, model, cast("Any", None), rows=measured(lengths), pairs=[], batches=[]
         )
+        described = ModelPlan(uri="model", digest="0" * 64, parameters=model.parameters, shape=model)
+        error = too_large_error(GateMemory(request, described, [found], [], "bfloat16"))
+        if error:
+            raise error
         return found
 
     return make

@@ -15,18 +15,16 @@ import pytest
 from pyarrow import parquet
 
 from support.model_shapes import QWEN_7B
-from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
+from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec, stage_plan
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass
-from tunegate_api.plan import Plan
 from tunegate_api.v1alpha1.finetunejob_status import Reason
 from tunegate_api.workspace import TRAIN_EXAMPLES, Workspace
 from tunegate_trainer.checks import checked_rows
 from tunegate_trainer.data.split import Split
 from tunegate_trainer.main import main
-from tunegate_trainer.planning.sizing import with_estimate, with_gate_memory
-from tunegate_trainer.process.errors import GpuTooSmallError
+from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.process.files import seal
 from tunegate_trainer.publish.anchor import evaluated_digest
 
@@ -647,40 +645,6 @@ def test_plan_estimates_memory_from_longest_rows_and_largest_batch(make_job):
     assert stage.memory.total > 4 * plan.model.parameters
 
 
-def planned(root: TrainerRoot, **changes: object) -> Plan:
-    """The plan of a QLoRA stage of Qwen2.5-7B."""
-    quantized = {"adapter": "LoRA", "quantization": "NF4", "dtype": "bfloat16"}
-    plan = root.context().plan
-    parameters = plan.stages[0].parameters.model_copy(update=quantized)
-    stages = [plan.stages[0].model_copy(update={"parameters": parameters, **changes})]
-    return plan.model_copy(
-        update={"stages": stages, "model": plan.model.model_copy(update={"shape": QWEN_7B})}
-    )
-
-
-@pytest.mark.parametrize(
-    ("spec", "changes", "hint"),
-    [
-        ({}, {}, None),
-        ({"mergeAdapter": True}, {}, "remove mergeAdapter so that the adapter is evaluated on the base"),
-        ({}, {"starts_from": "Merged"}, "of the EvalGate, or request a GPU with"),
-        ({"mergeAdapter": True}, {"starts_from": "Merged"}, "of the EvalGate, or request a GPU with"),
-    ],
-    ids=["adapter", "mergeAdapter", "stage on a merged base", "both"],
-)
-def test_gpu_too_small_for_the_final_gate_is_refused_before_training(make_root, spec, changes, hint):
-    root = make_root(spec={"resources": gpu("16Gi"), **spec})
-    request, batches = root.context().request, [GenerationBatch(prompts=8, longest=256, new_tokens=64)]
-    plan = planned(root, **changes)
-    if hint is None:
-        assert with_gate_memory(request, plan, batches, "bfloat16").judging.weights < 2 * QWEN_7B.parameters
-        return
-    with pytest.raises(GpuTooSmallError, match="to evaluate the result of stage sft, but") as raised:
-        with_gate_memory(request, plan, batches, "bfloat16")
-    assert "weights 14.2 GiB" in str(raised.value)
-    assert hint in raised.value.hint
-
-
 def test_largest_planned_pass_has_longest_row_and_longest_answer(make_job):
     long = [{"prompt": f"{i} " + "order mugs " * 30, "completion": "1"} for i in range(10)]
     long += [{"prompt": f"how many, {i}?", "completion": f"{i} " + "many mugs " * 15} for i in range(10)]
@@ -702,7 +666,7 @@ def test_largest_generation_batch_is_the_one_that_needs_most_memory(make_root):
     writing = GenerationBatch(prompts=32, longest=100, new_tokens=2048)
     stage = with_estimate(
         root.context().request,
-        planned(root).stages[0],
+        stage_plan("sft", [2], quantization="NF4", dtype="bfloat16"),
         QWEN_7B,
         largest=Pass.of([100], 10),
         batches=[writing, reading],

@@ -1,4 +1,5 @@
-"""Estimate whether each stage fits the requested GPU, before a GPU is allocated."""
+"""Estimate the memory of each stage, and choose passes that fit the requested GPU, before a GPU is
+allocated."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,24 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from tunegate_api.contract import Request
 from tunegate_api.memory.block import Block
-from tunegate_api.memory.estimate import estimate, judging
-from tunegate_api.memory.fitting import (
-    KEPT_FREE,
-    LargestPasses,
-    by_part,
-    fit,
-    fits,
-    hint,
-    needed,
-    shards,
-    size_text,
-)
+from tunegate_api.memory.estimate import estimate
+from tunegate_api.memory.fitting import LargestPasses, fit, shards
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, ModelShape, Pass
-from tunegate_api.plan import Plan, StagePlan, TrainingParameters
+from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
 from tunegate_trainer.data.usable import Measured
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
-from tunegate_trainer.process.errors import GpuTooSmallError
 from tunegate_trainer.tokens.chat import encode
 from tunegate_trainer.tokens.examples import examples_of
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
@@ -45,8 +35,8 @@ def with_memory(
     """Return the stages with memory estimates. If the planned number of tokens per pass does not fit
     ``resources.gpu.memory``, passes have fewer tokens, or activations are recomputed.
 
-    ``batches`` are the largest batches of the evaluations, see :func:`generation_batches`. Raises
-    :class:`GpuTooSmallError` if a single example does not fit.
+    ``batches`` are the largest batches of the evaluations, see :func:`generation_batches`. If a single
+    example does not fit, the estimate is that of a pass with this example.
     """
     shares_prompts = request.spec.resources.accelerator == "CPU" and model.sees_all_before
 
@@ -77,8 +67,8 @@ def _fitted(
     *,
     mean_tokens: float,
 ) -> StagePlan:
-    gpu_bytes, (*_, least) = _gpu_bytes(request), largest(1)
-    if gpu_bytes is None:
+    size, (*_, least) = gpu_bytes(request), largest(1)
+    if size is None:
         planned = largest(stage.parameters.pass_tokens)
         sized = [
             with_estimate(request, stage, model, largest=one, least=least, batches=batches) for one in planned
@@ -87,16 +77,14 @@ def _fitted(
     found = fit(
         model,
         stage,
-        gpu_bytes,
+        size,
         processes=request.spec.resources.processes,
         largest=largest,
         mean_tokens=mean_tokens,
         generation=_largest_generation(model, stage.parameters, least, batches, "GPU"),
     )
     if found is None:
-        raise too_small_error(
-            request, with_estimate(request, stage, model, largest=least, batches=batches), model
-        )
+        return with_estimate(request, stage, model, largest=least, batches=batches)
     parameters = stage.parameters.model_copy(update={"pass_tokens": found.pass_tokens})
     return with_estimate(
         request,
@@ -159,74 +147,8 @@ def with_estimate(
     )
 
 
-def is_too_small(request: Request, stage: StagePlan) -> bool:
-    """Return whether a stage does not fit the requested GPU. Returns False if the GPU's memory or the stage's
-    memory estimate is unknown."""
-    size = _gpu_bytes(request)
-    return size is not None and stage.memory is not None and not fits(stage.memory, size)
-
-
-def with_gate_memory(request: Request, plan: Plan, batches: Sequence[GenerationBatch], stored: str) -> Plan:
-    """Return the plan with the memory estimate of the gate, if the shape of the model is known.
-
-    ``stored`` is the dtype of the base model's stored weights. Raises :class:`GpuTooSmallError` if the gate
-    does not fit ``resources.gpu.memory``, because a model that cannot be evaluated would be trained for
-    nothing.
-    """
-    last, resources = plan.stages[-1], request.spec.resources
-    if plan.model.shape is None:
-        return plan
-    whole = stored if resources.accelerator == "GPU" else last.parameters.dtype
-    memory = judging(
-        plan.model.shape,
-        last.parameters,
-        batches,
-        accelerator=resources.accelerator,
-        whole=whole if _is_whole(request, plan, last) else None,
-    )
-    size = _gpu_bytes(request)
-    if size is not None and not fits(memory, size):
-        as_adapter = (
-            "remove mergeAdapter so that the adapter is evaluated on the base that it was trained on, "
-            if request.spec.merge_adapter and not _is_whole_without_merging(plan, last)
-            else ""
-        )
-        raise GpuTooSmallError(
-            f"the final gate needs an estimated {size_text(needed(memory))} to evaluate the result of "
-            f"stage {last.name}, but resources.gpu.memory is {size_text(size)}: {by_part(memory)}, plus "
-            f"{KEPT_FREE} kept free",
-            f"lower generation.batchSize of the EvalGate, {as_adapter}or request a GPU with "
-            f"{size_text(needed(memory))}",
-        )
-    return plan.model_copy(update={"judging": memory})
-
-
-def _is_whole(request: Request, plan: Plan, last: StagePlan) -> bool:
-    """Return whether the artifact that the gate role builds contains all weights."""
-    return request.spec.merge_adapter or _is_whole_without_merging(plan, last)
-
-
-def _is_whole_without_merging(plan: Plan, last: StagePlan) -> bool:
-    """Return whether the artifact contains all weights even without ``mergeAdapter``."""
-    is_adapter = last.parameters.adapter != "None" and plan.based_on(last.name).starts_from is None
-    return not is_adapter or plan.model.is_merged
-
-
-def too_small_error(request: Request, stage: StagePlan, model: ModelShape) -> GpuTooSmallError:
-    """Return the error for a stage that does not fit the GPU. The error has the memory of each part and a
-    hint."""
-    size, memory, largest = _gpu_bytes(request), stage.memory, stage.largest_pass
-    if size is None or memory is None or largest is None:
-        raise ValueError(f"stage {stage.name} has no memory estimate or no GPU memory to compare it with")
-    return GpuTooSmallError(
-        f"stage {stage.name} needs an estimated {size_text(needed(memory))}, but resources.gpu.memory is "
-        f"{size_text(size)}: {by_part(memory)} for one {stage.parameters.unit} of {largest.longest} tokens "
-        f"per pass, plus {KEPT_FREE} kept free",
-        hint(model, stage, memory, size, request.spec.resources.processes),
-    )
-
-
-def _gpu_bytes(request: Request) -> int | None:
+def gpu_bytes(request: Request) -> int | None:
+    """Return ``resources.gpu.memory`` in bytes, or None if it is not set."""
     gpu = request.spec.resources.gpu
     return int(quantity_value(gpu.memory)) if gpu and gpu.memory else None
 

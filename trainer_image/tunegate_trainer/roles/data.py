@@ -54,9 +54,10 @@ from tunegate_trainer.models.target_modules import auto_class_name, check_target
 from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import check_outcomes, library_versions, plan_stages, stage_max_length
-from tunegate_trainer.planning.sizing import generation_batches, with_gate_memory, with_memory
+from tunegate_trainer.planning.sizing import generation_batches, with_memory
+from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import TrainerError, UserError
+from tunegate_trainer.process.errors import GpuTooSmallError, TrainerError, UserError
 from tunegate_trainer.process.files import is_complete, write_model
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, PREFERENCE, Row
@@ -123,7 +124,11 @@ def _create_plan(context: Context, folder: DataFolder) -> Plan:
         # Imported only if needed: importing PEFT takes two seconds.
         import_module("tunegate_trainer.publish.anchor").check_anchors(context, model.digest)
     try:
-        plan = prepare(context, folder, model, context.workspace / Workspace.base_model(model.digest))
+        plan, too_large = prepare(
+            context, folder, model, context.workspace / Workspace.base_model(model.digest)
+        )
+        if too_large:
+            raise too_large
         plan = with_judge(context, plan, judge)  # after all checks, because the answers of a judge cost money
         plan = with_gate_judges(context, plan, golden)
     finally:
@@ -153,8 +158,9 @@ def check_servers_of_scorers(context: Context) -> dict[str, list[GoldenCase]]:
 
 def prepare(
     context: Context, folder: DataFolder, model: ModelPlan, model_folder: Path, checks: Checks = CHECKS
-) -> Plan:
-    """Check model and data, write the train, dev and test files into ``folder``, and return the plan.
+) -> tuple[Plan, GpuTooSmallError | None]:
+    """Check model and data, write the train, dev and test files into ``folder``, and return the plan, with an
+    error if the job does not fit one GPU.
 
     ``model_folder`` has the model's configuration and tokenizer. Raises :class:`TrainerError` if a check
     fails.
@@ -218,15 +224,17 @@ def prepare(
     names: list[str] = [metric.name for metric in spec.task_metrics]
     dev_cases = {name: len(of_pairs.dev) if name == PREFERENCE else len(split.dev) for name in names}
     check_outcomes(stages, _case_counts(checking), dev_cases, sum(len(one.cases) for one in safety))
+    model = model.model_copy(
+        update={
+            "shape": shape,
+            "auto_class": auto_class_name(model_folder),
+            "chat_template_args": spec.model.chat_template_args or {},
+        }
+    )
+    gate = GateMemory(request, model, stages, batches, stored_dtype(model_folder))
     plan = Plan(
         job_uid=request.uid,
-        model=model.model_copy(
-            update={
-                "shape": shape,
-                "auto_class": auto_class_name(model_folder),
-                "chat_template_args": spec.model.chat_template_args or {},
-            }
-        ),
+        model=model,
         data=DataPlan(
             source_sha256=data.source_sha256,
             **folder.write_split(split, trained),
@@ -238,9 +246,10 @@ def prepare(
             warnings=warnings,
         ),
         stages=stages,
+        judging=gate.memory(),
         versions=library_versions(),
     )
-    return with_gate_memory(request, plan, batches, stored_dtype(model_folder))
+    return plan, too_large_error(gate)
 
 
 def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured[Row]]) -> SamplePlan | None:

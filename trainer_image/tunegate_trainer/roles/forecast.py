@@ -37,15 +37,16 @@ from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.fetch import SCHEMES, fetch_model, find_model
 from tunegate_trainer.fetch.model_files import choose_description
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
-from tunegate_trainer.models.safetensors import check_weights
+from tunegate_trainer.models.safetensors import check_weights, stored_dtype
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import check_target_modules, skeleton
 from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import plan_stages
-from tunegate_trainer.planning.sizing import is_too_small, too_small_error, with_estimate
+from tunegate_trainer.planning.sizing import with_estimate
+from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import GpuTooSmallError, SourceNotFoundError, TrainerError
+from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.roles.data import prepare
 
@@ -95,11 +96,6 @@ def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:
     try:
         _write_request(root, job, gates)
         return _with_rows(context, known, folder)
-    except GpuTooSmallError as error:
-        _write_request(root, _without_gpu_memory(job), gates)
-        return _with_rows(Context(role=Role.DATA, root=root), known, folder).model_copy(
-            update={"failure": error.failure}
-        )
     except SourceNotFoundError as error:
         notes = [f"{error}: rows, tokens, steps and the memory of evaluations are unknown"]
         known = known.model_copy(update={"notes": notes})
@@ -126,9 +122,26 @@ def _without_sizes(root: Path, job: FineTuneJob, gates: list[EvalGate], folder: 
         _write_request(root, job, gates)
         return _with_rows(Context(role=Role.DATA, root=root), known, folder)
     except SourceNotFoundError as error:
-        return known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are unknown"]})
+        known = known.model_copy(update={"notes": [*known.notes, f"{error}: rows and steps are unknown"]})
     except TrainerError as error:
         return known.model_copy(update={"failure": error.failure})
+    request, stages = _planned(job, model_length(folder), parameters)
+    gate = GateMemory(request, _model_plan(known), stages, [], stored_dtype(folder))
+    return _refused_if_too_large(known, gate)
+
+
+def _refused_if_too_large(known: Forecast, gate: GateMemory) -> Forecast:
+    """Return the forecast with the memory of the gate, and with the error of a job that does not fit one
+    GPU."""
+    too_large = too_large_error(gate)
+    failure = known.failure or (too_large and too_large.failure)
+    return known.model_copy(update={"judging": gate.memory(), "failure": failure})
+
+
+def _planned(job: FineTuneJob, longest: int, parameters: int) -> tuple[Request, list[StagePlan]]:
+    """Return the request and the stages of a job whose rows are unknown."""
+    request = _request(job, without_gates(job.spec), [])
+    return request, plan_stages(request, {method: [1] for method in ("SFT", "DPO")}, longest, parameters)
 
 
 def model_folder(context: Context, spec: FineTuneJobSpec) -> Path:
@@ -208,10 +221,22 @@ def _with_rows(context: Context, known: Forecast, folder: Path) -> Forecast:
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
         raise SourceNotFoundError(f"model.uri: there is no tokenizer in {known.model.uri}")
     store_sets(context)
-    model = ModelPlan(uri=known.model.uri, digest="0" * 64, parameters=known.model.parameters)
+    model = _model_plan(known)
     data = DataFolder(context.workspace / context.paths.data)
-    plan = prepare(context, data, model, folder)
-    return known.model_copy(update={"data": plan.data, "stages": plan.stages, "judging": plan.judging})
+    plan, too_large = prepare(context, data, model, folder)
+    return known.model_copy(
+        update={
+            "data": plan.data,
+            "stages": plan.stages,
+            "judging": plan.judging,
+            "failure": too_large.failure if too_large else None,
+        }
+    )
+
+
+def _model_plan(known: Forecast) -> ModelPlan:
+    model = known.model
+    return ModelPlan(uri=model.uri, digest="0" * 64, parameters=model.parameters, shape=model.shape)
 
 
 def _without_rows(
@@ -219,22 +244,20 @@ def _without_rows(
 ) -> Forecast:
     """Return the forecast for a job whose rows are unknown. Memory is estimated for a pass with one example
     or pair of the maximum length, with labels on all tokens."""
-    request = _request(job, without_gates(job.spec), [])
-    rows = {method: [1] for method in ("SFT", "DPO")}
-    stages, failure = [], known.failure
-    if failure is None:
+    if known.failure is None:
         check_target_modules(folder, job.spec.stages)
-    resolved = with_targets(folder, plan_stages(request, rows, longest, shape.parameters))
-    for planned in resolved:
-        length, examples = planned.parameters.max_length, 2 if planned.parameters.method == "DPO" else 1
+    request, planned = _planned(job, longest, shape.parameters)
+    resolved = with_targets(folder, planned)
+    stages = []
+    for stage in resolved:
+        length, examples = stage.parameters.max_length, 2 if stage.parameters.method == "DPO" else 1
         largest = Pass.of([length] * examples, labelled=length * examples)
-        sized = with_estimate(request, planned, shape, largest=largest)
-        if failure is None and is_too_small(request, sized):
-            failure = too_small_error(request, sized, shape).failure
-        stages.append(_without_steps(sized))
+        stages.append(_without_steps(with_estimate(request, stage, shape, largest=largest)))
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     notes = [*known.notes, *plan_notes(config, shape, resolved)]
-    return known.model_copy(update={"stages": stages, "failure": failure, "notes": notes})
+    known = known.model_copy(update={"stages": stages, "notes": notes})
+    gate = GateMemory(request, _model_plan(known), stages, [], stored_dtype(folder))
+    return _refused_if_too_large(known, gate)
 
 
 def _without_steps(stage: StagePlan) -> StagePlan:
@@ -244,12 +267,6 @@ def _without_steps(stage: StagePlan) -> StagePlan:
 def without_gates(spec: FineTuneJobSpec) -> FineTuneJobSpec:
     stages = [stage.model_copy(update={"gates": None}) for stage in spec.stages]
     return spec.model_copy(update={"gates": [], "stages": stages})
-
-
-def _without_gpu_memory(job: FineTuneJob) -> FineTuneJob:
-    gpu = job.spec.resources.gpu
-    resources = job.spec.resources.model_copy(update={"gpu": gpu and gpu.model_copy(update={"memory": None})})
-    return job.model_copy(update={"spec": job.spec.model_copy(update={"resources": resources})})
 
 
 if __name__ == "__main__":
