@@ -33,7 +33,7 @@ _FAMILY = {
 def save_random_model(folder: Path, config_class: type[PreTrainedConfig], **settings: Any) -> Path:
     """Save a random model of an architecture, with a tokenizer."""
     tokenizer = make_tokenizer()
-    _save(folder, config_class(**_tokens(tokenizer), **{**SMALL, **settings}), tokenizer)
+    _save(folder, config_class(**{**_tokens(tokenizer), **SMALL, **settings}), tokenizer)
     return folder
 
 
@@ -49,9 +49,9 @@ def _save(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizer
 
 
 def save_family(folder: Path, family: Family) -> Path:
-    """Save a random model of a family without dropout, with a tokenizer. A family that is refused has only a
-    configuration, and the weights of another model."""
-    if family.refused:
+    """Save a random model of a family without dropout, with a tokenizer. A family that is refused whatever
+    its stage has only a configuration, and the weights of another model."""
+    if family.refused and not family.stage:
         save_tiny_model(folder)
         _configuration(family).save_pretrained(folder)
         path = folder / "config.json"

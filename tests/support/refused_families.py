@@ -31,8 +31,8 @@ def _stored(method: str) -> dict[str, object]:
     return {"quantization_config": {"quant_method": method}}
 
 
-def _targets(*names: str) -> dict[str, object]:
-    return {"adapter": {"type": "LoRA", "targetModules": [*names]}}
+def _targets(*names: str, **adapter: str) -> dict[str, object]:
+    return {"adapter": {"type": "LoRA", "targetModules": [*names], **adapter}}
 
 
 REFUSED_MODELS = (
@@ -197,6 +197,15 @@ REFUSED_JOBS = (
         stage=_targets("q_proj", "v_proj"),
         refused="the model has no layer q_proj; the model has no layer v_proj",
         remedy="the model's layers are: c_attn, c_fc, c_proj",
+    ),
+    Family(
+        "Dropout on a tensor",
+        "Gemma3Config",
+        "multimodal",
+        multimodal=True,
+        stage=_targets("q_proj", "head.probe", dropout="0.1"),
+        refused="stage sft: adapter.targetModules: lora.ParamWrapper does not work with lora_dropout != 0",
+        remedy="change adapter; the model's layers are: down_proj, fc1, ",
     ),
     Family(
         "All linear layers and a name",

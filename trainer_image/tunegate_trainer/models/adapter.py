@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
 from tunegate_api.plan import StagePlan, TrainingParameters
-from tunegate_trainer.models.target_modules import ALL_LINEAR, excluded_pattern, find_layers, skeleton
+from tunegate_trainer.models.target_modules import (
+    ALL_LINEAR,
+    excluded_pattern,
+    find_layers,
+    layer_names,
+    skeleton,
+)
 from tunegate_trainer.process.errors import UserError
 
 
@@ -46,11 +53,16 @@ def check_adapters(folder: Path, stages: Sequence[StagePlan]) -> None:
     for stage in stages:
         if stage.parameters.adapter == "None" or stage.starts_from == "Adapter":
             continue
+        # Without the context, PEFT would create each matrix in memory first, which takes three times as long.
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), torch.device("meta"):
                 add_adapter(skeleton(folder), stage.parameters)
         except UserError as error:
-            raise UserError(f"stage {stage.name}: {error}", error.failure.hint) from error
+            names = ", ".join(layer_names(skeleton(folder)))
+            raise UserError(
+                f"stage {stage.name}: {error}",
+                error.hint or f"change adapter; the model's layers are: {names}",
+            ) from error
 
 
 def is_renamed(model: nn.Module, name: str) -> bool:

@@ -30,19 +30,21 @@ def with_targets(folder: Path, stages: Sequence[StagePlan]) -> list[StagePlan]:
     :class:`UserError` if PEFT cannot add one of the adapters.
     """
     model = skeleton(folder)
-    if not mixture_blocks(language_model(model)):
-        return with_excluded_modules(folder, stages)
+    is_mixture = bool(mixture_blocks(language_model(model)))
     resolved: list[StagePlan] = []
     for stage in stages:
         parameters = stage.parameters
         if stage.starts_from == "Adapter":
             names = resolved[-1].parameters.target_modules
         else:
-            names = parameters.target_modules and _names(model, stage.name, parameters)
+            names = parameters.target_modules
+            if names and is_mixture:
+                names = _names(model, stage.name, parameters)
         parameters = parameters.model_copy(update={"target_modules": names})
         resolved.append(stage.model_copy(update={"parameters": parameters}))
     resolved = with_excluded_modules(folder, resolved)
-    _adapters().check_adapters(folder, resolved)
+    if any(stage.parameters.adapter != "None" for stage in resolved):
+        _adapters().check_adapters(folder, resolved)
     return resolved
 
 
