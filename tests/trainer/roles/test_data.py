@@ -15,7 +15,8 @@ import pytest
 from pyarrow import parquet
 
 from support.model_shapes import QWEN_7B
-from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec, stage_plan
+from support.tiny_model import make_tokenizer
+from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass
@@ -27,6 +28,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.planning.sizing import with_estimate
 from tunegate_trainer.process.files import seal
 from tunegate_trainer.publish.anchor import evaluated_digest
+from tunegate_trainer.tokens.chat import load_tokenizer
 
 NOT_COMPARED = {"distribution": {"policy": "Off"}}
 """Data checks without a comparison with production inputs."""
@@ -511,6 +513,55 @@ def test_unloadable_tokenizer_is_named_in_the_error(make_job, tiny_model, tmp_pa
     assert run(root) == ExitCode.USER_ERROR
     assert failure(root).startswith(f"model.uri: the model's tokenizer cannot be loaded: {reason}")
     assert "Traceback" not in capsys.readouterr().err
+
+
+def with_token_beyond_the_embeddings(tiny_model: Path, folder: Path) -> str:
+    """Save the tiny model with one more token in its tokenizer, and return the model's address."""
+    shutil.copytree(tiny_model, folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(folder)
+    return f"file://{folder}"
+
+
+def test_row_with_a_token_beyond_the_embeddings_is_refused(make_job, tiny_model, tmp_path):
+    uri = with_token_beyond_the_embeddings(tiny_model, tmp_path / "model")
+    row = json.dumps({"prompt": "order <tool> now", "completion": "none"}) + "\n"
+    root = make_job(jsonl(60) + row + jsonl(40), model={"uri": uri})
+    assert run(root) == ExitCode.BAD_DATA
+    rows = len(make_tokenizer())
+    assert failure(root) == (
+        f"data.train, line 61: the tokenizer gives <tool> the id {rows}, but the model has only {rows} "
+        "embeddings"
+    )
+    assert f"resize the model's embeddings to {rows + 1} or more" in root.report(Role.DATA).failure.hint
+
+
+def test_golden_prompt_with_a_token_beyond_the_embeddings_is_refused(make_job, tiny_model, tmp_path):
+    uri = with_token_beyond_the_embeddings(tiny_model, tmp_path / "model")
+    cases = [case | {"prompt": "order <tool> now"} for case in golden_cases(1)]
+    root = make_job(jsonl(100), model={"uri": uri}, gates={"orders": gate_spec(cases)})
+    assert run(root) == ExitCode.BAD_DATA
+    assert "the tokenizer gives <tool> the id" in failure(root)
+
+
+def test_unused_token_beyond_the_embeddings_is_accepted(make_job, tiny_model, tmp_path):
+    root = make_job(
+        jsonl(100), model={"uri": with_token_beyond_the_embeddings(tiny_model, tmp_path / "model")}
+    )
+    assert run(root) == ExitCode.OK
+
+
+def test_weights_that_do_not_match_the_configuration_are_refused(make_job, tiny_model, tmp_path):
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    root = make_job(jsonl(100), model={"uri": f"file://{folder}"})
+    assert run(root) == ExitCode.BAD_DATA
+    assert failure(root).startswith(
+        "model.uri: the weights do not match config.json in 9 tensors: model.layers.2.input_layernorm.weight "
+        "is missing; "
+    )
 
 
 def test_pickled_weights_are_refused(make_job, tmp_path):

@@ -28,6 +28,7 @@ from support.trainer_root import (
 from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome, Role
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_trainer.main import main
+from tunegate_trainer.models.matching_weights import check_matching_weights
 from tunegate_trainer.models.resolve import model_length
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import check_target_modules
@@ -118,6 +119,11 @@ def test_all_linear_is_refused_in_advance_if_lora_does_not_support_it(family, tm
     check_target_modules(folder, [with_adapter(*family.targets)])
     assert model_length(folder) == 512
     model_shape(folder)  # raises no error, although a configuration may lack sizes
+
+
+@each_trained_family
+def test_saved_weights_match_the_configuration(family, tmp_path):
+    check_matching_weights(save_family(tmp_path / "model", family))
 
 
 def with_adapter(*names: str) -> Stage:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import ProductionPlan
@@ -57,6 +58,12 @@ class CheckedRows:
     """The number of rows and pairs that were left out: duplicates, too long ones, mixed rows that repeat
     held-out rows, and conflicts with an earlier job."""
     warnings: list[str]
+
+    @property
+    def sources(self) -> list[SourceRows[Any]]:
+        """The sources of rows and pairs."""
+        pairs = [self.preference.source] if self.preference else []
+        return [self.source, *(one.mixed.source for one in self.mix), *pairs]
 
 
 def read_data(

@@ -19,6 +19,7 @@ from tunegate_api.v1alpha1.evalgate import Generation
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.verdict.outcomes import MAX_CASES, CaseSet
 from tunegate_api.workspace import pairs_file, rows_file
+from tunegate_trainer.data.token_ids import no_embedding
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.expected import Expectations, Expected
 from tunegate_trainer.evaluate.references import task_references
@@ -258,18 +259,21 @@ def check_split(path: Path, plan: SplitPlan) -> None:
         )
 
 
-def check_prompt_lengths(
-    tokenizer: PreTrainedTokenizerBase, sets: Sequence[GeneratedSet], longest: int
+def check_prompts(
+    tokenizer: PreTrainedTokenizerBase, sets: Sequence[GeneratedSet], longest: int, embeddings: int
 ) -> None:
     """Raise :class:`UserError` for a prompt after which there is no room for an answer in the context of a
-    model, which has ``longest`` tokens."""
+    model, which has ``longest`` tokens, and :class:`BadDataError` for a prompt with a token for which the
+    model has no embedding."""
     for each in sets:
         for case in each.cases:
-            tokens = len(encode(tokenizer, case.prompt))
-            if tokens >= longest:
+            ids = encode(tokenizer, case.prompt)
+            place = f"{', '.join(each.names.values())}, case {case.id}"
+            if max(ids, default=0) >= embeddings:
+                raise no_embedding(place, tokenizer, max(ids), embeddings)
+            if len(ids) >= longest:
                 raise UserError(
-                    f"{', '.join(each.names.values())}, case {case.id}: the prompt has {tokens} tokens, but "
-                    f"the model's context has {longest}",
+                    f"{place}: the prompt has {len(ids)} tokens, but the model's context has {longest}",
                     "shorten the prompt in a new EvalGate, or use a model with a longer context",
                 )
 

@@ -57,6 +57,14 @@ def count_parameters(folder: Path) -> int:
     return sum(prod(tensor["shape"]) for path in _files(folder) for tensor in _header(path).values())
 
 
+def tensor_shapes(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the shape of each tensor in ``folder``, by the name of its file and its own name."""
+    return {
+        path.name: {name: tuple(tensor["shape"]) for name, tensor in _header(path).items()}
+        for path in _files(folder)
+    }
+
+
 def stored_dtype(folder: Path) -> str:
     """Return the most frequent dtype of the weights in ``folder``: ``bfloat16`` or ``float16``, else
     ``float32``.

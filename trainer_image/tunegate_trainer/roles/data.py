@@ -29,6 +29,7 @@ from tunegate_trainer.data.preference import preference_plan
 from tunegate_trainer.data.review_sample import has_sample, write_sample
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
+from tunegate_trainer.data.token_ids import check_token_ids
 from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_sets, read_cases
@@ -41,12 +42,13 @@ from tunegate_trainer.evaluate.scorers.servers import (
     gate_guard,
     gate_judge,
 )
-from tunegate_trainer.evaluate.sets import check_metrics, check_prompt_lengths, check_split
+from tunegate_trainer.evaluate.sets import check_metrics, check_prompts, check_split
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.gates import with_gate_judges
 from tunegate_trainer.judge.review import judge_server, with_judge
 from tunegate_trainer.models.architecture import attention_of, separate_passes_reason
+from tunegate_trainer.models.matching_weights import check_matching_weights, embedding_rows
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes, resolve_model
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.models.shape import model_shape
@@ -172,13 +174,15 @@ def prepare(
     _check_stages(request.spec)
     check_metrics(spec.task_metrics)
     check_target_modules(model_folder, spec.stages)
+    check_matching_weights(model_folder)
+    embeddings = embedding_rows(model_folder)
     golden = golden_sets(context, tokenizer, request.gates)
     safety = safety_sets(context, tokenizer, request.safety_gates)
     for gate in request.gates:
         files = (golden_file(gate.name), safety_file(gate.name))
         with context.tolerating(gate):
             of_gate = [each for each in (*golden, *safety) if each.file in files]
-            check_prompt_lengths(tokenizer, of_gate, longest_chat)
+            check_prompts(tokenizer, of_gate, longest_chat, embeddings)
     checking = check_context(context, tokenizer)
     runner = CheckRunner(checking, folder.note)
     try:
@@ -186,6 +190,7 @@ def prepare(
     finally:
         folder.write_report()
         context.send_report(data_checks=runner.results)
+    check_token_ids(data.sources, embeddings)
     split, of_pairs, warnings = data.rows.rows, data.rows.pairs, list(data.warnings)
     masked = [position for position, answers in enumerate(data.rows.masked) if answers]
     trained = [TrainedRows(split.train, data.source, masked), *(one.epoch for one in data.mix)]

@@ -37,11 +37,12 @@ from tunegate_trainer.evaluate.safety_sets import safety_sets
 from tunegate_trainer.evaluate.scorers.safety_servers import check_safety_judges
 from tunegate_trainer.evaluate.scorers.servers import check_guardrails
 from tunegate_trainer.evaluate.served import evaluate_served
-from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, check_prompt_lengths
+from tunegate_trainer.evaluate.sets import GOLDEN, Case, GeneratedSet, check_prompts
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.inference.served import check_served
 from tunegate_trainer.judge.gates import with_gate_judges
 from tunegate_trainer.models.loading import load_base
+from tunegate_trainer.models.matching_weights import embedding_rows
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.planning.plan import base_dtype, library_versions
@@ -106,10 +107,10 @@ class _Models:
         return self.base.folder if self.base else None
 
     @property
-    def length(self) -> int:
-        """The maximum number of tokens of the model."""
+    def configured(self) -> Path:
+        """The folder with the model's configuration."""
         is_whole = self.base is None or not is_adapter(self.artifact.folder)
-        return model_length(self.artifact.folder if is_whole or self.base is None else self.base.folder)
+        return self.artifact.folder if is_whole or self.base is None else self.base.folder
 
 
 def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
@@ -128,7 +129,8 @@ def run_gates(root: Path, report: Callable[[str], None]) -> GateRun:
     )
     golden = golden_sets(context, models.tokenizer, request.final_gates)
     sets = [*golden, *safety_sets(context, models.tokenizer, request.final_gates)]
-    check_prompt_lengths(models.tokenizer, sets, models.length)
+    longest, embeddings = model_length(models.configured), embedding_rows(models.configured)
+    check_prompts(models.tokenizer, sets, longest, embeddings)
 
     base_results, final_results = _evaluate(models, sets, report)
     stage = request.spec.stages[-1].name

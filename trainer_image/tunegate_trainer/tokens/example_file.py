@@ -9,6 +9,7 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from tunegate_trainer.process.files import atomic_file
 from tunegate_trainer.tokens.examples import Example, ExamplePair
@@ -58,6 +59,17 @@ class ExampleFile(Sequence[Example]):
             if start < end:
                 owner = owners[start]
                 yield self._batches[owner].take(pa.array(wanted[start:end] - self._starts[owner]))
+
+    def first_from(self, token: int) -> tuple[int, int] | None:
+        """Return the index of the first example with a token id of at least ``token``, and this id. Return
+        None if there is no such example."""
+        for start, batch in zip(self._starts, self._batches, strict=False):  # the last start has no batch
+            lists = batch["input_ids"]
+            found = np.flatnonzero(lists.flatten().to_numpy() >= token)
+            if len(found):
+                owner = pc.list_parent_indices(lists)[found[0]].as_py()
+                return int(start) + owner, lists.flatten()[found[0]].as_py()
+        return None
 
 
 @dataclass(frozen=True)
