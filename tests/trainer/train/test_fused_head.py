@@ -114,10 +114,66 @@ def test_logits_are_kept_if_the_fused_head_changes_losses(tmp_path, monkeypatch,
         packing, "add_fused_lm_head", lambda model, outputs: add(model, temperature=2.0, outputs=outputs)
     )
     assert not try_fused_head(model, ROWS)
-    assert "the losses change by" in caplog.text
+    assert "logits are kept: the losses of the LM head has an error of" in caplog.text
     passes = count_fused_passes(model)
     losses_and_gradients(model)
     assert passes == [False]
+
+
+def in_bfloat16(folder: Path) -> Any:
+    """Return a model whose losses depend on rounding, and whose vocabulary has several tiles."""
+    settings = {"vocab_size": 70_000, "num_hidden_layers": 4, "initializer_range": 0.4}
+    return load_base(save_random_model(folder / "model", LlamaConfig, **settings), "bfloat16", CPU)
+
+
+@pytest.mark.parametrize("trains_head", [False, True])
+def test_exact_head_is_used_in_bfloat16(tmp_path, trains_head):
+    model = in_bfloat16(tmp_path)
+    weight = model.lm_head.weight
+    assert try_fused_head(model, ROWS, trains_head=trains_head)
+    assert model.lm_head.weight is weight
+    assert weight.requires_grad
+    assert "forward" not in vars(model.lm_head)
+
+
+@pytest.mark.parametrize("make", [random_model, in_bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("part", "trains_head", "is_used"),
+    [(0, False, False), (0, True, False), (1, True, False), (1, False, True)],
+    ids=["hidden states", "hidden states, all weights", "trained head", "frozen head"],
+)
+def test_head_without_a_needed_gradient_is_not_used(
+    tmp_path, monkeypatch, caplog, make, part, trains_head, is_used
+):
+    apply = ChunkedLogProbFunction.apply
+
+    def without_gradient(*given: Any) -> Any:
+        return apply(*(one.detach() if i == part else one for i, one in enumerate(given)))
+
+    monkeypatch.setattr(ChunkedLogProbFunction, "apply", without_gradient)
+    assert try_fused_head(make(tmp_path), ROWS, trains_head=trains_head) is is_used
+    assert ("logits are kept" in caplog.text) is not is_used
+
+
+class _Scaled(torch.autograd.Function):
+    """Makes a gradient 2 % too large."""
+
+    @staticmethod
+    def forward(_: Any, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return 1.02 * gradient
+
+
+def test_head_with_a_slightly_wrong_gradient_is_not_used(tmp_path, monkeypatch, caplog):
+    apply = ChunkedLogProbFunction.apply
+    monkeypatch.setattr(
+        ChunkedLogProbFunction, "apply", lambda hidden, *more: apply(_Scaled.apply(hidden), *more)
+    )
+    assert not try_fused_head(in_bfloat16(tmp_path), ROWS, trains_head=False)
+    assert "the gradient of the input of the LM head has an error of" in caplog.text
 
 
 def test_logits_are_kept_without_a_compiler_for_the_kernels(tmp_path, monkeypatch, caplog):
@@ -141,7 +197,7 @@ def test_stage_trained_with_the_fused_head_has_the_same_losses(make_root, make_t
         computed.append(arguments)
         return apply(*arguments)
 
-    def always(model: Any, rows: Any) -> None:
+    def always(model: Any, rows: Any, **_: bool) -> None:
         assert try_fused_head(model, rows)
         fuse_head(model, above=0)
 

@@ -1,4 +1,4 @@
-"""Measure how exact an attention kernel is: its error, and that of ``sdpa``, in a layer of a model.
+"""Measure how exact a faster way to compute a layer of a model is: its error, and that of the usual way.
 
 In bfloat16, losses of a whole model do not show whether a kernel is exact, because each layer
 amplifies the rounding of earlier layers. On usual texts, a kernel that rounds only its output changes losses
@@ -19,8 +19,10 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+Results = dict[str, torch.Tensor]
+"""The output of a layer and gradients, in float32, by their names in messages."""
 _MOST = 1.5
-"""Maximum error of a kernel, in multiples of the error of ``sdpa`` in the same data type."""
+"""Maximum error of a faster way, in multiples of the error of the usual way in the same data type."""
 _REFERENCE_ROUNDING = 32 * torch.finfo(torch.float32).eps
 """Error of the float32 reference itself, relative to the mean magnitude of its numbers."""
 _USUAL = "sdpa"
@@ -62,14 +64,26 @@ def attention_fault(layers: Sequence[Any], compute: Callable[[], object], name: 
 def _faults(layer: Any, call: _Call, name: str) -> Iterator[str]:
     exact = _results(layer, call, _USUAL, exact=True)
     usual, found = (_results(layer, call, each) for each in (_USUAL, name))
+    return inexact_results(type(layer).__name__, exact, usual, found)
+
+
+def inexact_results(layer: str, exact: Results, usual: Results, found: Results) -> Iterator[str]:
+    """Yield which results of a faster way, ``found``, differ from those in float32, ``exact``, by more than
+    ``_MOST`` times the difference of the usual way."""
     for what, reference in exact.items():
         error, most = ((each[what] - reference).abs().mean().item() for each in (found, usual))
         most = _MOST * most + _REFERENCE_ROUNDING * reference.abs().mean().item()
         if not error <= most:  # also if the error is NaN
-            yield f"the {what} of {type(layer).__name__} has an error of {error:.2g}, at most {most:.2g}"
+            yield f"the {what} of {layer} has an error of {error:.2g}, at most {most:.2g}"
 
 
-def _results(layer: Any, call: _Call, name: str, *, exact: bool = False) -> dict[str, torch.Tensor]:
+def direction_of(output: torch.Tensor) -> torch.Tensor:
+    """Return some gradient of ``output``, the same in each call."""
+    numbers = torch.arange(output.numel(), dtype=torch.float32, device=output.device).sin()
+    return numbers.view_as(output).to(output.dtype)
+
+
+def _results(layer: Any, call: _Call, name: str, *, exact: bool = False) -> Results:
     """Return the output of a layer with the attention ``name``, the gradient of its input, and those of its
     matrices, for some gradient of the output. If ``exact``, everything is computed in float32."""
 
@@ -90,9 +104,8 @@ def _results(layer: Any, call: _Call, name: str, *, exact: bool = False) -> dict
     with _attention(layer, name), _float32(layer) if exact else nullcontext():
         output = functional_call(layer, weights, arguments, named)
         output = output if isinstance(output, torch.Tensor) else output[0]
-        direction = torch.arange(output.numel(), dtype=torch.float32, device=output.device).sin()
         gradients = torch.autograd.grad(
-            output, list(inputs.values()), direction.view_as(output).to(output.dtype), allow_unused=True
+            output, list(inputs.values()), direction_of(output), allow_unused=True
         )
     found = {"output": output.detach()}
     for (what, value), gradient in zip(inputs.items(), gradients, strict=True):

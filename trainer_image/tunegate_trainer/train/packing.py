@@ -26,6 +26,7 @@ from tunegate_trainer.tokens.examples import IGNORED, Example, ExamplePair, exam
 from tunegate_trainer.tokens.likelihood import flatten, fuse_head, token_losses
 from tunegate_trainer.tokens.shared_prefix import share_prefixes
 from tunegate_trainer.train.attention import BY_EXAMPLE, PACKED
+from tunegate_trainer.train.head_error import head_fault
 from tunegate_trainer.train.kernel_error import attention_fault
 
 logger = logging.getLogger(__name__)
@@ -116,34 +117,41 @@ def _attention_fault(model: Any, inputs: dict[str, Any]) -> str | None:
     return attention_fault(list(first.values()), lambda: token_losses(model, dict(inputs)), PACKED)
 
 
-def set_head(model: Any, rows: Rows) -> None:
+def set_head(model: Any, rows: Rows, *, trains_head: bool) -> None:
     """Let the fused LM head of TRL compute the losses of large passes on a GPU. If it cannot, log why."""
     if model.device.type == "cuda" and not is_sharded(model):
-        try_fused_head(model, rows)
+        try_fused_head(model, rows, trains_head=trains_head)
 
 
-def try_fused_head(model: Any, rows: Rows) -> bool:
-    """Use TRL's fused LM head for large passes, and return whether the losses of two rows stay the same. If
-    not, log why, and keep all logits of a pass."""
+def try_fused_head(model: Any, rows: Rows, *, trains_head: bool = True) -> bool:
+    """Use TRL's fused LM head for large passes, and return whether it is as exact as the LM head that keeps
+    all logits of a pass, see :mod:`tunegate_trainer.train.head_error`. If not, log why, and keep the logits.
+
+    ``trains_head`` is whether the gradients of the LM head are needed too.
+    """
     inputs = _labelled(model, rows)
+
+    def losses(above: int) -> torch.Tensor:
+        fuse_head(model, above)
+        return token_losses(model, dict(inputs)).losses
+
     try:
         with _state_preserved(model):
-            expected = token_losses(model.eval(), dict(inputs)).losses
+            model.eval()
             add_fused_lm_head(model, outputs=_OUTPUTS)
-            fuse_head(model, above=0)
-            found = token_losses(model, dict(inputs)).losses
-        change = (found - expected).abs().mean().item()
-        if change <= _rounding_tolerance(model):
-            fuse_head(model)
-            return True
-        reason = f"the losses change by {change:.2g} per token"
+            reason = head_fault(
+                model, lambda: losses(sys.maxsize), lambda: losses(0), trains_head=trains_head
+            )
     except Exception as error:  # compilers of kernels raise many kinds of errors
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    fuse_head(model, above=sys.maxsize)
-    logger.warning("the fused LM head is not used, logits are kept: %s", reason)
-    return False
+    if reason:
+        fuse_head(model, above=sys.maxsize)
+        logger.warning("the fused LM head is not used, logits are kept: %s", reason)
+    else:
+        fuse_head(model)
+    return not reason
 
 
 def isolates_examples(model: Any, rows: Rows) -> bool:

@@ -129,7 +129,7 @@ def load_start(
         if not isolates_examples(base, rows) or (is_distributed and has_sides):
             compute_singly(base)
         else:
-            set_head(base, rows)
+            set_head(base, rows, trains_head=parameters.adapter == "None")
             if not parameters.lora_dropout and can_share(base, rows):
                 allow_shared_prefixes(base)
     if start.adapter is None:
