@@ -227,7 +227,7 @@ def test_server_is_not_asked_for_as_long_as_it_did_not_answer(make_guard):
     start = datetime.now(UTC)
     with pytest.raises(UnreachableError, match="connection refused"):
         asyncio.run(ask())
-    (outage,) = guard.context.outages.values()
+    (outage,) = outages.Outages.of(guard.context).known.values()
     requests = asking.MAX_UNANSWERED * (1 + MAX_RETRIES[Fault.UNREACHABLE])
     assert outage.ends - start <= timedelta(seconds=10 * requests) + (datetime.now(UTC) - start)
 

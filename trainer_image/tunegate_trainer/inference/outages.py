@@ -1,6 +1,6 @@
 """Remember which servers are down, so that evaluations do not all wait for the same server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -30,17 +30,18 @@ class Outages:
     scores after a short outage.
     """
 
-    _known: dict[tuple[str, bool], _Outage]
+    known: dict[tuple[str, bool], _Outage] = field(default_factory=dict)
+    """The last outage of each server, by its address and whether proxies are ignored."""
 
     @classmethod
     def of(cls, context: Context) -> Self:
         """Return the outages that a process remembers. Only training does: other roles evaluate once, and
         their errors are final."""
-        return cls(context.outages if context.role is Role.TRAIN else {})
+        return context.services.once(cls, "", cls) if context.role is Role.TRAIN else cls()
 
     def check(self, server: ChatServer) -> None:
         """Raise :class:`UnreachableError` if the server was down, and is not to be asked yet."""
-        found = self._known.get(_key(server))
+        found = self.known.get(_key(server))
         if found and datetime.now(UTC) < found.ends:
             raise UnreachableError(
                 f"{server.field}: {server} was down and is not asked before {found.ends:%H:%M:%S} UTC: "
@@ -50,14 +51,14 @@ class Outages:
 
     def add(self, server: ChatServer, problem: str, lost: timedelta) -> None:
         """Note that the server is down, and why. ``lost`` is how long it took to find out."""
-        known = self._known.get(_key(server))
+        known = self.known.get(_key(server))
         failures = known.failures + 1 if known else 1
         ends = datetime.now(UTC) + backoff(max(lost, SHORTEST_WAIT), LONGEST_WAIT, failures)
-        self._known[_key(server)] = _Outage(problem, failures, ends)
+        self.known[_key(server)] = _Outage(problem, failures, ends)
 
     def remove(self, server: ChatServer) -> None:
         """Note that the server has answered."""
-        self._known.pop(_key(server), None)
+        self.known.pop(_key(server), None)
 
 
 def _key(server: ChatServer) -> tuple[str, bool]:

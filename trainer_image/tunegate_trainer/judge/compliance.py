@@ -77,8 +77,7 @@ def compliance_judge(context: Context, gate: GateRequest, endpoint: Endpoint) ->
     """Return the judge of a gate's safety set, the same one in each call, so that it is probed once."""
     field = f"EvalGate {gate.name}: spec.safety.scorer.endpoint"
     outputs = OutputJudge(context, endpoint, field, INSTRUCTIONS, is_direct=gate.required, verdict=COMPLIES)
-    judge: ComplianceJudge = context.safety_judges.setdefault(gate.name, ComplianceJudge(outputs))
-    return judge
+    return context.services.once(ComplianceJudge, gate.name, lambda: ComplianceJudge(outputs))
 
 
 def _counts(found: Sequence[Answer | str]) -> RefusalProbeCounts:

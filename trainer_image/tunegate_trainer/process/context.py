@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tunegate_api.baselines import BASELINES_VARIABLE, MeasuredBaseline, read_baselines
 from tunegate_api.contract import DEFAULT_ROOT, ROOT_VARIABLE, GateRequest, Report, Request, Role
@@ -22,6 +22,7 @@ from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import sha256_file, write_model
 from tunegate_trainer.process.interruption import Interruption
 from tunegate_trainer.process.report_sender import ReportAddress, ReportSender
+from tunegate_trainer.process.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +87,8 @@ class Context:
     decision was needed."""
     measured_baselines: dict[str, MeasuredBaseline] = field(default_factory=dict)
     """The cached baselines that this process wrote or used, by key. They go into the termination message."""
-    guards: dict[str, Any] = field(default_factory=dict)
-    """The guardrails that this process has asked, by the name of the gate, see
-    :class:`tunegate_trainer.guardrail.guard.Guard`. Each is probed once."""
-    safety_judges: dict[str, Any] = field(default_factory=dict)
-    """The same for the judges of safety sets, see
-    :class:`tunegate_trainer.judge.compliance.ComplianceJudge`."""
-    outages: dict[Any, Any] = field(default_factory=dict)
-    """The servers that were down when this process asked them last, see
-    :class:`tunegate_trainer.inference.outages.Outages`."""
+    services: Services = field(default_factory=Services)
+    """The guardrails and judges of gates, which are probed once, and which servers were down."""
     dry_run_faults: dict[str, str] = field(default_factory=dict)
     """The first fault of each gate in a dry run, by the name of the gate, see :meth:`tolerating`."""
     is_primary: bool = True
@@ -196,7 +190,7 @@ class Context:
         report = self.report.model_copy(
             update={**changes, "sequence": self.report.sequence + 1, "time": datetime.now(UTC)}
         )
-        self.__dict__["report"] = report
+        self.report = report
         write_model(self.report_file, report)
         if self.report_sender:
             self.report_sender.notify(urgent=not changes.keys() <= {"progress", "usage"})

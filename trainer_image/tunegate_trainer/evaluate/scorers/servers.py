@@ -6,6 +6,7 @@ its outputs are errors.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tunegate_api.cases.expectations import leaves
 from tunegate_api.cases.golden import GoldenCase, counting, with_expectation
@@ -52,15 +53,15 @@ def gate_guard(context: Context, gate: GateRequest) -> Guard:
     if gate.spec.guardrail is None:
         raise _missing(gate, GUARDRAIL)
     name = f"EvalGate {gate.name}: spec.guardrail"
-    new = Guard(
+    make = partial(
+        Guard,
         context,
         gate.spec.guardrail,
         name,
         is_direct=gate.required,
         rates_refusals=rates_safety_set(gate),
     )
-    guard: Guard = context.guards.setdefault(gate.name, new)
-    return guard
+    return context.services.once(Guard, gate.name, make)
 
 
 def rates_safety_set(gate: GateRequest) -> bool:
@@ -112,7 +113,7 @@ def _missing(gate: GateRequest, field: str) -> UserError:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JudgeScorer:
     """Passes outputs that a calibrated judge model scores as good. The reference of a sample is the rubric of
     its case, or None."""
@@ -149,7 +150,7 @@ def _judged(model: str, found: Answer | str) -> Score:
     return Score(FAIL, f"the judge {model} scored it as bad: {found.reason or 'no reason'}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GuardrailScorer:
     """Passes outputs to which the guardrail gives the expected rating, which is the reference of a sample."""
 
