@@ -3,7 +3,7 @@
 from typing import Any
 
 from tunegate_api.cases.golden import GoldenCase
-from tunegate_trainer.evaluate.expected import combined, expected_outputs
+from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import plain_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.evaluate.scoring import is_forbidden_empty
@@ -17,6 +17,8 @@ def outcome(case: dict[str, Any], output: str) -> str:
     expected = expected_outputs(
         golden.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, {})
     )
-    return combined(
-        expected, lambda each: next(iter(each.scorer.score([Sample("", output, each.reference, golden)])))
-    ).outcome
+    scores = {
+        place: next(iter(each.scorer.score([Sample("", output, each.reference, golden)])))
+        for place, each in placed(expected)
+    }
+    return combined(expected, scores).outcome

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.verdict.outcomes import PASS
 from tunegate_trainer.evaluate.contradictions import contradiction
-from tunegate_trainer.evaluate.expected import combined, expected_outputs
+from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import plain_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample
 from tunegate_trainer.evaluate.scoring import is_forbidden_empty
@@ -45,10 +45,11 @@ def passes(golden: GoldenCase, output: str) -> bool:
     expected = expected_outputs(
         golden.expect, lambda leaf: SCORERS[leaf.type], lambda leaf: plain_reference(leaf, {})
     )
-    score = combined(
-        expected, lambda each: each.scorer.score([Sample("", output, each.reference, golden)])[0]
-    )
-    return score.outcome == PASS and not is_forbidden_empty(golden, output)
+    scores = {
+        place: each.scorer.score([Sample("", output, each.reference, golden)])[0]
+        for place, each in placed(expected)
+    }
+    return combined(expected, scores).outcome == PASS and not is_forbidden_empty(golden, output)
 
 
 CASE = {"normalize": ["Case"]}

@@ -74,6 +74,16 @@ def test_each_case_gets_the_score_of_its_own_output():
     assert [score["other"].outcome for score in scores] == [PASS, PASS, FAIL]
 
 
+def test_each_expectation_gets_its_own_score_from_a_shared_scorer():
+    both = case(first=[(CONTAINS, "a"), (EQUALS, "a"), (CONTAINS, "b")], second=[(CONTAINS, "c")])
+    outputs = [Output("a", truncated=False), Output("c", truncated=True), Output("c", truncated=False)]
+    right, cut, other = score_cases([both] * 3, outputs)
+    assert right["first"] == Score(FAIL, "does not contain 'b'")
+    assert right["second"] == Score(FAIL, "does not contain 'c'")
+    assert cut["first"].outcome == TRUNCATED
+    assert other["second"] == Score(PASS)
+
+
 def test_truncated_output_does_not_pass_and_is_not_scored():
     recorder = Recorder()
     outputs = [Output("yes", truncated=True), Output("yes", truncated=False)]

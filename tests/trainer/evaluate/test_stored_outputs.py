@@ -1,6 +1,7 @@
 """A case that could not be scored is scored again from the outputs in its file, as if they were new."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -96,3 +97,25 @@ def test_output_of_an_earlier_release_stays_open(tmp_path):
     stored, judge.is_up = read_cases(path), True
     assert stored is not None
     assert score_errors_again(evaluated(judge, None), stored).outcomes("golden") == TRUNCATED
+
+
+def test_stored_lines_in_another_order_are_scored_by_the_cases_with_their_ids():
+    judge = Judge()
+    only = evaluated(judge, None)
+    cases = [
+        replace(only.cases[0], id=text, measures={"golden": [expected(text)], "f1": [Expected(judge, None)]})
+        for text in ("yes", "no")
+    ]
+    golden = replace(only, cases=cases)
+    found = SetResult(cases=judge_outputs(cases, [answer("yes"), answer("no")], None), seconds=0)
+    reordered = SetResult(cases=found.cases[::-1], seconds=0)
+    judge.is_up = True
+    assert score_errors_again(golden, reordered).outcomes("golden") == PASS * 2
+
+
+def expected(text: str) -> Expected:
+    return Expected(SCORERS["equals"], ExpectedText(text))
+
+
+def answer(text: str) -> list[Output]:
+    return [Output(text, truncated=False)]

@@ -76,13 +76,13 @@ class BaselineCache:
         """
         keys = [self._key(each) for each in sets]
         cached = ranks.broadcast(lambda: [self._read(key) for key in keys])
-        missing = [s for s, result in zip(sets, cached, strict=True) if result is None]
-        measured = iter(evaluate(model, tokenizer, missing, ranks, stops=stops))
-        results = [next(measured) if result is None else result for result in cached]
-        for key, result, found in zip(keys, results, cached, strict=True):
-            if ranks.is_primary and found is None and not result.has_errors:
-                self._record(key, result)
-        return results
+        missing = [index for index, result in enumerate(cached) if result is None]
+        results = evaluate(model, tokenizer, [sets[index] for index in missing], ranks, stops=stops)
+        measured = dict(zip(missing, results, strict=True))
+        for index, result in measured.items():
+            if ranks.is_primary and not result.has_errors:
+                self._record(keys[index], result)
+        return [result or measured[index] for index, result in enumerate(cached)]
 
     def find(self, sets: Sequence[EvaluationSet]) -> list[SetResult] | None:
         """Return the results of all sets, as :meth:`evaluate` does, without the model. Returns None if one of

@@ -3,12 +3,12 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
@@ -101,6 +101,11 @@ class SetResult(StatusModel):
         """
         counted = [(case.counts or {}).get(measure) for case in self.cases]
         return " ".join(each or NOT_COUNTED for each in counted) if any(counted) else ""
+
+    def with_cases(self, changed: Iterable[CaseResult]) -> Self:
+        """Return the results with the ``changed`` ones instead of those with their ids."""
+        by_id = {case.id: case for case in changed}
+        return self.model_copy(update={"cases": [by_id.get(case.id, case) for case in self.cases]})
 
     @property
     def has_errors(self) -> bool:
@@ -255,11 +260,13 @@ def judge_outputs(
 ) -> list[CaseResult]:
     """Return the result of each case. ``outputs`` has the outputs of each case that is not sealed, in the
     same order: one, or with ``samples`` those that vote."""
-    opened = [case for case in cases if not case.is_sealed]
-    voted = score_votes(opened, outputs, samples)
-    results = [_case_result(case, *each) for case, each in zip(opened, voted, strict=True)]
-    judged = iter(_with_outputs(*each) for each in zip(results, outputs, strict=True))
-    return [_sealed_result(case) if case.is_sealed else next(judged) for case in cases]
+    opened = {index: case for index, case in enumerate(cases) if not case.is_sealed}
+    voted = score_votes([*opened.values()], outputs, samples)
+    judged = {
+        index: _with_outputs(_case_result(case, *shown), each)
+        for (index, case), shown, each in zip(opened.items(), voted, outputs, strict=True)
+    }
+    return [judged.get(index) or _sealed_result(case) for index, case in enumerate(cases)]
 
 
 def score_errors_again(evaluation_set: EvaluationSet, result: SetResult) -> SetResult:
@@ -267,14 +274,14 @@ def score_errors_again(evaluation_set: EvaluationSet, result: SetResult) -> SetR
     outputs are used, so the model is not needed. Pairs are not scored again."""
     if not isinstance(evaluation_set, GeneratedSet) or not result.has_errors:
         return result
-    errors = [index for index, case in enumerate(result.cases) if case.has_error]
+    by_id = {case.id: case for case in evaluation_set.cases}
+    errors = [case for case in result.cases if case.has_error]
     again = judge_outputs(
-        [evaluation_set.cases[index] for index in errors],
-        [result.cases[index].outputs for index in errors],
+        [by_id[case.id] for case in errors],
+        [case.outputs for case in errors],
         evaluation_set.generation.samples,
     )
-    cases = dict(enumerate(result.cases)) | dict(zip(errors, again, strict=True))
-    return result.model_copy(update={"cases": list(cases.values())})
+    return result.with_cases(again)
 
 
 def _with_outputs(result: CaseResult, outputs: Sequence[Output]) -> CaseResult:

@@ -1,6 +1,6 @@
 """What the outputs of a case are expected to be: scorers with their references, combined by groups."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class ExpectedGroup:
 
 Expectations = Sequence[Expected | ExpectedGroup]
 """Expectations that must all pass."""
+Place = tuple[int, ...]
+"""Where an expectation is: its index, after the indices of the groups around it, the outermost first."""
 
 
 def expected_outputs(
@@ -57,30 +59,34 @@ def expected_outputs(
     return [build(each) for each in expectations]
 
 
-def scored(expectations: Expectations) -> Iterator[Expected]:
-    """Return all scorers with their references, in the order in which :func:`combined` needs their scores."""
-    for each in expectations:
+def placed(expectations: Expectations, at: Place = ()) -> Iterator[tuple[Place, Expected]]:
+    """Return all scorers with their references, and the place of each in ``expectations``."""
+    for index, each in enumerate(expectations):
         if isinstance(each, ExpectedGroup):
-            yield from scored(each.of)
+            yield from placed(each.of, (*at, index))
         else:
-            yield each
+            yield (*at, index), each
 
 
-def combined(expectations: Expectations, score: Callable[[Expected], Score]) -> Score:
-    """Return the score of an output by all ``expectations``, from the scores of each scorer.
+def combined(expectations: Expectations, scores: Mapping[Place, Score]) -> Score:
+    """Return the score of an output by all ``expectations``, from its ``scores`` at the places that
+    :func:`placed` gives.
 
-    An expectation that could not be scored makes the output an error. ``score`` is called once for each
-    :class:`Expected`, in order.
+    An expectation that could not be scored makes the output an error.
     """
-    scores = [_score(each, score) for each in expectations]
-    return scores[0] if len(scores) == 1 else _at_least(len(scores), scores)
+    found = _combined(expectations, scores, ())
+    return found[0] if len(found) == 1 else _at_least(len(found), found)
 
 
-def _score(each: Expected | ExpectedGroup, score: Callable[[Expected], Score]) -> Score:
+def _combined(expectations: Expectations, scores: Mapping[Place, Score], at: Place) -> list[Score]:
+    return [_score(each, scores, (*at, index)) for index, each in enumerate(expectations)]
+
+
+def _score(each: Expected | ExpectedGroup, scores: Mapping[Place, Score], place: Place) -> Score:
     if isinstance(each, ExpectedGroup):
-        found = _at_least(each.needed, [_score(inner, score) for inner in each.of])
+        found = _at_least(each.needed, _combined(each.of, scores, place))
     else:
-        found = score(each)
+        found = scores[place]
     if not each.excluded or found.outcome == ERROR or found.undecided:
         return found
     return Score(FAIL, each.excluded) if found.outcome == PASS else Score(PASS)

@@ -24,7 +24,7 @@ from tunegate_api.cases.normalize import normalized
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.outcomes import FAIL, PASS, group_numbers
 from tunegate_trainer.evaluate.contradictions import contradiction
-from tunegate_trainer.evaluate.expected import combined, expected_outputs
+from tunegate_trainer.evaluate.expected import combined, expected_outputs, placed
 from tunegate_trainer.evaluate.golden_references import golden_labels, plain_reference
 from tunegate_trainer.evaluate.scorers import SCORERS, Sample, Score
 from tunegate_trainer.evaluate.scorers.scorer import quoted
@@ -149,10 +149,11 @@ def _score(case: GoldenCase, output: str, labels: Mapping[str, int]) -> Score:
     )
     if is_forbidden_empty(case, output):
         return Score(FAIL, EMPTY)
-    return combined(
-        expected,
-        lambda each: next(iter(each.scorer.score([Sample("", output, each.reference, case)]))),
-    )
+    scores = {
+        place: next(iter(each.scorer.score([Sample("", output, each.reference, case)])))
+        for place, each in placed(expected)
+    }
+    return combined(expected, scores)
 
 
 def _duplicates(cases: Sequence[GoldenCase]) -> Iterator[GoldenFinding]:

@@ -1,7 +1,9 @@
 """Score outputs. Each scorer is called once, with all samples that it judges."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
 
 from tunegate_api.cases.golden import GoldenCase
 from tunegate_api.cases.safety_cases import SafetyCase
@@ -9,7 +11,7 @@ from tunegate_api.v1alpha1.evalgate import Samples
 from tunegate_api.verdict.counts import COUNTED, is_valid_for
 from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS, TRUNCATED
 from tunegate_trainer.data.refusals import HEAD, is_refusal
-from tunegate_trainer.evaluate.expected import Expected, combined, outlook, scored
+from tunegate_trainer.evaluate.expected import Expected, Place, combined, outlook, placed
 from tunegate_trainer.evaluate.scorers import Output, Sample, Score, Scorer
 from tunegate_trainer.evaluate.scorers.cut_off import Outlook
 from tunegate_trainer.evaluate.scorers.scorer import not_scored
@@ -30,27 +32,64 @@ def score_cases(cases: Sequence[Case], outputs: Sequence[Output]) -> list[Mappin
     truncated outputs, and safety sets, because a refusal is at the start of an output. There, only an output
     that was truncated too early is not scored.
     """
-    batches: dict[int, tuple[Scorer, list[Sample]]] = {}
-    for case, output in zip(cases, outputs, strict=True):
-        for measure, all_of in case.measures.items():
-            for expected in scored(all_of) if _unscored(measure, case, output) is None else ():
-                sample = _sample(case, output.text, expected)
-                batches.setdefault(id(expected.scorer), (expected.scorer, []))[1].append(sample)
-    scores = {key: iter(_scored(scorer, batch)) for key, (scorer, batch) in batches.items()}
-
-    def next_score(expected: Expected) -> Score:
-        return next(scores[id(expected.scorer)])
-
-    def score(measure: str, case: Case, output: Output) -> Score:
-        if unscored := _unscored(measure, case, output):
-            return unscored
-        found = combined(case.measures[measure], next_score)
-        return _counted(measure, found, output) if measure in COUNTED else replace(found, counts=None)
-
+    answers = [_Answer(case, output) for case, output in zip(cases, outputs, strict=True)]
+    batches: dict[Scorer, dict[_Question, Sample]] = {}
+    for number, answer in enumerate(answers):
+        for measure in answer.scored_measures:
+            for place, expected in placed(answer.case.measures[measure]):
+                sample = _sample(answer.case, answer.output.text, expected)
+                batches.setdefault(expected.scorer, {})[_Question(number, measure, place)] = sample
+    scores: dict[tuple[int, str], dict[Place, Score]] = {}
+    for scorer, batch in batches.items():
+        for question, score in zip(batch, _scored(scorer, [*batch.values()]), strict=True):
+            scores.setdefault((question.answer, question.measure), {})[question.place] = score
     return [
-        {measure: score(measure, case, output) for measure in case.measures}
-        for case, output in zip(cases, outputs, strict=True)
+        {each: answer.score(each, scores.get((number, each), {})) for each in answer.case.measures}
+        for number, answer in enumerate(answers)
     ]
+
+
+class _Question(NamedTuple):
+    """What a scorer is asked about: one expectation of a measure for one answer."""
+
+    answer: int
+    """The index of the answer."""
+    measure: str
+    place: Place
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The output of a model for a case."""
+
+    case: Case
+    output: Output
+
+    @property
+    def scored_measures(self) -> list[str]:
+        """The measures whose scorers judge the output."""
+        return [measure for measure in self.case.measures if self._unscored(measure) is None]
+
+    def score(self, measure: str, scores: Mapping[Place, Score]) -> Score:
+        """Return the score by all expectations of a measure. ``scores`` has the score of each expectation; it
+        is not read for a measure whose scorers do not judge the output."""
+        if unscored := self._unscored(measure):
+            return unscored
+        found = combined(self.case.measures[measure], scores)
+        return _counted(measure, found, self.output) if measure in COUNTED else replace(found, counts=None)
+
+    def _unscored(self, measure: str) -> Score | None:
+        """Return the score of an output that no scorer judges: a truncated one, and an empty one if the
+        golden case does not allow it. For a safety set, only a truncated one that may still have refused."""
+        case, output = self.case, self.output
+        if measure in COUNTED:
+            return None
+        if measure == SAFETY:
+            return Score(TRUNCATED, CUT) if _may_still_refuse(output) else None
+        if output.truncated:
+            found = outlook(case.measures[measure], lambda expected: _sample(case, output.start, expected))
+            return Score(FAIL, HOPELESS) if found is Outlook.FAILS else Score(TRUNCATED, CUT)
+        return Score(FAIL, EMPTY) if is_forbidden_empty(case.source, output.text) else None
 
 
 def score_votes(
@@ -58,12 +97,12 @@ def score_votes(
 ) -> list[tuple[Output, Mapping[str, Score]]]:
     """Return the scores of each case by the votes of its ``outputs``, and the output to show: the first with
     the outcome of the case. Without ``samples``, each case has one output."""
-    sizes = [len(each) for each in outputs]
-    repeated = [case for case, size in zip(cases, sizes, strict=True) for _ in range(size)]
-    scores = iter(score_cases(repeated, [output for each in outputs for output in each]))
+    answers = [(case, output) for case, each in zip(cases, outputs, strict=True) for output in each]
+    scores = score_cases([case for case, _ in answers], [output for _, output in answers])
+    ends = [*accumulate(map(len, outputs))]
     found = []
-    for each in outputs:
-        of_outputs = [next(scores) for _ in each]
+    for each, end in zip(outputs, ends, strict=True):
+        of_outputs = scores[end - len(each) : end]
         if samples is None:
             found.append((each[0], of_outputs[0]))
             continue
@@ -90,19 +129,6 @@ def voted_score(scores: Sequence[Score], samples: Samples) -> Score:
         outcome = TRUNCATED if passed + truncated >= needed else ERROR
     why = next((s.explanation for s in scores if s.outcome == outcome), "")
     return Score(outcome, f"{passed} of {len(scores)} outputs pass, and {needed} must: {why}")
-
-
-def _unscored(measure: str, case: Case, output: Output) -> Score | None:
-    """Return the score of an output that no scorer judges: a truncated one, and an empty one if the golden
-    case does not allow it. For a safety set, only a truncated one that may still have refused."""
-    if measure in COUNTED:
-        return None
-    if measure == SAFETY:
-        return Score(TRUNCATED, CUT) if _may_still_refuse(output) else None
-    if output.truncated:
-        found = outlook(case.measures[measure], lambda expected: _sample(case, output.start, expected))
-        return Score(FAIL, HOPELESS) if found is Outlook.FAILS else Score(TRUNCATED, CUT)
-    return Score(FAIL, EMPTY) if is_forbidden_empty(case.source, output.text) else None
 
 
 def _sample(case: Case, text: str, expected: Expected) -> Sample:

@@ -40,17 +40,19 @@ def removed_refusals(cases: GeneratedSet, result: SetResult) -> SetResult | None
     pass with one, are replaced by an answer that complies; all other results stay. Returns None if there is
     no such case."""
     start = time.monotonic()
+    by_id = {found.id: found for found in result.cases}
     refused = [
-        i
-        for i, (case, found) in enumerate(zip(cases.cases, result.cases, strict=True))
-        if found.passed and _expects_refusal(case.source) and is_refusal(found.output.strip())
+        case
+        for case in cases.cases
+        if (found := by_id[case.id]).passed
+        and _expects_refusal(case.source)
+        and is_refusal(found.output.strip())
     ]
     if not refused:
         return None
-    changed = replace(cases, cases=[cases.cases[i] for i in refused])
-    scored = _scored(changed, [Output(COMPLIANT, truncated=False)] * len(refused))
-    found = dict(enumerate(result.cases)) | dict(zip(refused, scored.cases, strict=True))
-    return SetResult(cases=list(found.values()), seconds=round(time.monotonic() - start, 3))
+    complied = _scored(replace(cases, cases=refused), [Output(COMPLIANT, truncated=False)] * len(refused))
+    changed = result.with_cases(complied.cases)
+    return changed.model_copy(update={"seconds": round(time.monotonic() - start, 3)})
 
 
 def _expects_refusal(case: object) -> bool:

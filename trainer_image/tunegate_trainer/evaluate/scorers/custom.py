@@ -28,7 +28,7 @@ class _OutOfTime(BaseException):
     retries."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CustomScorer:
     """A scorer of the user, with a time limit. A score without counts has the value 1 if the output passed,
     otherwise 0."""

@@ -1,6 +1,6 @@
 """The interface of scorers: they take samples and return scores."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,8 +66,11 @@ class Score:
     """Whether the output failed because it cannot be judged. Then the opposite expectation fails too."""
 
 
-class Scorer(Protocol):
-    """Judges outputs by one type of expectation, or by one task metric."""
+class Scorer(Hashable, Protocol):
+    """Judges outputs by one type of expectation, or by one task metric.
+
+    Hashable, because the samples of all cases are batched by their scorer.
+    """
 
     def score(self, samples: Sequence[Sample]) -> Sequence[Score]:
         """Return one score for each sample, in the same order.
