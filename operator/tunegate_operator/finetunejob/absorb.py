@@ -2,8 +2,7 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, plan_digest
-from tunegate_api.judging.stages import accepted_step, assess_stage
-from tunegate_api.memory.advice import advise
+from tunegate_api.judging.stages import StageAssessment, assess_stage
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.results import Subject
@@ -129,19 +128,22 @@ def measured_baselines(observed: ObservedJob) -> list[MeasuredBaseline]:
     return [each for pod in pods if (end := pod.termination) for each in end.baselines]
 
 
+def find_regression(run: Run) -> StageAssessment | None:
+    """Return the assessment of the last checkpoint if it regressed, otherwise None."""
+    stages = [stage.name for stage in run.observed.job.spec.stages]
+    evaluated = (stage for stage in reversed(stages) if run.results.find(Subject.CHECKPOINT, stage))
+    stage = next(evaluated, stages[0])
+    accepted = accepted_step(run.draft.status.decisions, stage)
+    found = assess_stage(run.request, run.results, stage, accepted)
+    return found if found and found.assessment.regressing else None
+
+
 def show_progress(run: Run) -> None:
     """Write into the status: the starting model of each stage, the checkpoints, the best checkpoint, and the
     progress of training."""
-    observed, draft, request, results = run.observed, run.draft, run.request, run.results
-    stages = [stage.name for stage in observed.job.spec.stages]
-    judged = judged_checkpoints(request, results)
-    run.best.update(judged.best_steps)
-    training = next(
-        (stage for stage in reversed(stages) if results.find(Subject.CHECKPOINT, stage)), stages[0]
-    )
-    found = assess_stage(request, results, training, accepted_step(draft.status.decisions, training))
-    draft.regression = found if found and found.assessment.regressing else None
-    steps = [Step(Role.TRAIN, stage) for stage in stages]
+    observed, draft = run.observed, run.draft
+    judged = judged_checkpoints(run.request, run.results)
+    steps = [Step(Role.TRAIN, stage.name) for stage in observed.job.spec.stages]
     if _is_active(observed, Role.GATE):
         steps.append(Step(Role.GATE))  # its current activity, while it runs
     reports = [report for step in steps if (report := observed.report_of(step))]

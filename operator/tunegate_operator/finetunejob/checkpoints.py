@@ -38,6 +38,11 @@ def judged_checkpoints(request: Request, results: Results) -> JudgedCheckpoints:
     return _JUDGED.get(request.uid, (request, results), lambda: _judge(request, results))
 
 
+def best_step(request: Request, results: Results, stage: str) -> int | None:
+    """Return the optimizer step of the best passing checkpoint of a stage; None if no checkpoint passed."""
+    return judged_checkpoints(request, results).best_steps.get(stage)
+
+
 def _judge(request: Request, results: Results) -> JudgedCheckpoints:
     judged: list[Judgement] = []
     best_steps: dict[str, int] = {}

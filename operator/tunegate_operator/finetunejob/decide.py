@@ -32,6 +32,7 @@ from tunegate_operator.finetunejob.absorb import (
     absorb_plan,
     absorb_published,
     absorb_results,
+    find_regression,
     show_progress,
 )
 from tunegate_operator.finetunejob.approval import can_decide, ensure_decided, verdict_text
@@ -84,6 +85,7 @@ def _decide_with_request(run: Run) -> None:
     count_ended_pods(run.jobs)
     record_finished(run.jobs)
     show_progress(run)
+    run.draft.regression = find_regression(run)
     show_cost(run)
     _choose_phase(run)
     if run.draft.status.failure:

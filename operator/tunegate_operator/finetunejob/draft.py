@@ -170,9 +170,6 @@ class Run:
     plan: Plan | None = None
     """The recorded plan, or the plan in the data role's report; None before either exists."""
     made_request: Request | None = None
-    best: dict[str, int] = field(default_factory=dict)
-    """Maps each stage that has a passing checkpoint to the step of its best one, which :func:`show_progress`
-    finds."""
 
     @property
     def request(self) -> Request:

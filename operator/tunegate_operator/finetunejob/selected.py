@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.v1alpha1.finetunejob_status import Failure, Reason
-from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_operator.finetunejob.checkpoints import best_step
 from tunegate_operator.finetunejob.draft import Run
 
 ANOTHER_GATE = "Change what the message names in a new EvalGate, and create the job again."
@@ -16,8 +16,9 @@ def select_checkpoint(run: Run, stage: str) -> int | None:
     """Return the step of the best passing checkpoint of a finished stage. If no checkpoint passed, fail the
     job and return None. The reason is GateError if the nearest checkpoint did not fail, but could not be
     measured."""
-    if stage in run.best:
-        return run.best[stage]
+    best = best_step(run.request, run.results, stage)
+    if best is not None:
+        return best
     tried = [c for c in run.draft.status.checkpoints if c.stage == stage]  # at least one
     nearest = max(tried, key=lambda c: _nearness(_enforced(c.gates)))
     lacking = [g for g in _enforced(nearest.gates) if g.verdict is not VerdictState.PASSED]

@@ -9,6 +9,7 @@ from tunegate_api.v1alpha1.finetunejob_status import MAX_DECISIONS, Failure, Pha
 from tunegate_operator.children.child_jobs import newest
 from tunegate_operator.decisions import decision_about, parse_decision, size_problem
 from tunegate_operator.finetunejob.build import gpus
+from tunegate_operator.finetunejob.checkpoints import best_step
 from tunegate_operator.finetunejob.cost import seconds_saved
 from tunegate_operator.finetunejob.draft import Run
 from tunegate_operator.names import CONTINUE_ANNOTATION, DISCARD_ANNOTATION
@@ -92,7 +93,7 @@ def make_stop(run: Run, found: StageAssessment, stage: StagePlan, attempt: int) 
     """Build the status of a stop."""
     assessment, saved = found.assessment, seconds_saved(run, stage, found.step)
     # Safety sets are compared with the starting model, not with the best checkpoint.
-    best = run.best.get(stage.name, 0) if found.safety else assessment.best_step
+    best = best_step(run.request, run.results, stage.name) if found.safety else assessment.best_step
     return Stop(
         id=stop_id(run.observed.job.metadata.uid, stage.name, attempt, found.step),
         stage=stage.name,
