@@ -2,8 +2,9 @@
 the gate judged."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from tunegate_api.cases.golden import (
     GoldenCase,
@@ -39,6 +40,7 @@ from tunegate_operator.evalgate.observe import Missing, ObservedGate, Pinned
 from tunegate_operator.evalgate.records import in_full, in_status, records_config_map, with_records
 from tunegate_operator.names import records_name
 
+_READING_RECORDS = "reading which models of ended jobs this gate judged"
 _SAFETY_PINNED = "pods read the safety set, and check its digest, its cases and the limits"
 Decided = tuple[EvalGateStatus, tuple[Action, ...]]
 """The next status of a gate, and the actions that record judged models."""
@@ -56,44 +58,69 @@ def decide(observed: ObservedGate, now: datetime) -> Decided:
         "looks": status.looks if actions else with_message(observed.looks, status.records),
     }
     status = status.model_copy(update=known)
-    judged = _judge_safety_set(observed, _judge_golden_set(observed, status, now), status, now)
-    judged = _judge_error_rate(observed, judged, status, now)
-    if (actions or observed.is_more) and _turns_ready(observed, judged):
+    golden = _judge_golden_set(observed, status.records)
+    sets = golden if golden.digest is None else _judge_safety_set(observed, golden)
+    text, low = _judge_error_rate(observed, status, sets)
+    readiness = low or sets.readiness
+    if (actions or observed.is_more) and _turns_ready(observed, readiness):
         # A job that started now would compare its model with an old published version, or with none.
-        message = "reading which models of ended jobs this gate judged"
-        generation = gate.metadata.generation
-        reason = GateReason.READING_RECORDS
-        judged = _ready(judged, "Unknown", reason, message, generation=generation, now=now)
-    return judged, actions
+        readiness = _Readiness("Unknown", GateReason.READING_RECORDS, _READING_RECORDS)
+    status = status.model_copy(update={"error_rate": text})
+    return _shown(status, sets, readiness, generation=gate.metadata.generation, now=now), actions
 
 
-def _turns_ready(observed: ObservedGate, judged: EvalGateStatus) -> bool:
+@dataclass(frozen=True)
+class _Readiness:
+    """What the Ready condition of a gate shows."""
+
+    value: ConditionStatus
+    reason: GateReason
+    message: str
+    is_stalled: bool = False
+    """Whether only a person can fix the gate."""
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """What is known about the sets of a gate. All fields but ``readiness`` are None if a set cannot be
+    used."""
+
+    readiness: _Readiness
+    """Whether the gate can use its sets."""
+    digest: Sha256 | None = None
+    cases: int | None = None
+    """How many cases the golden set has; None if the gate is ready, but only pods read the set."""
+    safety_digest: Sha256 | None = None
+    safety_cases: int | None = None
+
+
+def _unusable(reason: GateReason, message: str, *, is_stalled: bool = True) -> _Sets:
+    return _Sets(_Readiness("False", reason, message, is_stalled))
+
+
+def _turns_ready(observed: ObservedGate, readiness: _Readiness) -> bool:
     """Whether the gate is ready now, and was not ready with its current spec before."""
-    before, ready = (find_condition(s.conditions, "Ready") for s in (observed.gate.status, judged))
+    before = find_condition(observed.gate.status.conditions, "Ready")
     generation = observed.gate.metadata.generation
     was_ready = before and before.status == "True" and before.observed_generation == generation
-    return bool(ready and ready.status == "True" and not was_ready)
+    return readiness.value == "True" and not was_ready
 
 
 def _judge_error_rate(
-    observed: ObservedGate, judged: EvalGateStatus, status: EvalGateStatus, now: datetime
-) -> EvalGateStatus:
-    """Return the status of a gate whose sets were judged, with its newest error rate in words. If this error
-    rate is below `minDetection`, the gate is not ready. As for the safety set, conditions are those of
-    ``status``, from before the sets were judged."""
-    spec, generation = observed.gate.spec, observed.gate.metadata.generation
-    measured = of_settings(judged.calibrations, spec, judged.digest) if spec.calibration else []
+    observed: ObservedGate, status: EvalGateStatus, sets: _Sets
+) -> tuple[str | None, _Readiness | None]:
+    """Return the newest error rate of a gate in words, and why the gate is not ready if this error rate is
+    below `minDetection`."""
+    spec = observed.gate.spec
+    measured = of_settings(status.calibrations, spec, sets.digest) if spec.calibration else []
     if not measured:
-        return judged.model_copy(update={"error_rate": None})
-    text = error_rate_text(measured[0], spec.thresholds.bar().drop.limit)
-    judged = judged.model_copy(update={"error_rate": text})
-    low = low_detection(measured[0], spec, judged.cases)
+        return None, None
+    text = error_rate_text(measured[0], spec.thresholds.rules().max_drop_points)
+    low = low_detection(measured[0], spec, sets.cases)
     if not low:
-        return judged
+        return text, None
     message = f"{text}, measured by FineTuneJob {measured[0].job}; {low}"
-    judged = judged.model_copy(update={"conditions": status.conditions})
-    reason = GateReason.LOW_DETECTION
-    return _ready(judged, "False", reason, message, generation=generation, now=now, stalled=True)
+    return text, _Readiness("False", GateReason.LOW_DETECTION, message, is_stalled=True)
 
 
 def _with_records(
@@ -114,31 +141,25 @@ def _with_records(
     return status.model_copy(update={"records": shown, "records_config_map": name}), actions
 
 
-def _judge_golden_set(observed: ObservedGate, status: EvalGateStatus, now: datetime) -> EvalGateStatus:
-    """Return the status with a Ready condition that shows whether the golden set is valid and the thresholds
-    can be reached."""
-    gate = observed.gate
-    generation, golden = gate.metadata.generation, observed.golden
+def _judge_golden_set(observed: ObservedGate, records: Sequence[Record]) -> _Sets:
+    """Return whether the golden set is valid and the thresholds can be reached. ``records`` are the models
+    that the gate judged, of which one may tell the number of cases of a set that only pods read."""
+    spec, golden = observed.gate.spec, observed.golden
     if isinstance(golden, Missing):
-        return _not_ready(
-            status, golden.reason, golden.message, generation=generation, now=now, stalled=False
-        )
+        return _unusable(golden.reason, golden.message, is_stalled=False)
     if isinstance(golden, Pinned):
-        known = next((r.total for r in status.records if r.golden_sha256 == golden.sha256), None)
-        status = status.model_copy(update={"cases": known, "digest": golden.sha256})
+        known = next((r.total for r in records if r.golden_sha256 == golden.sha256), None)
         message = "pods read the golden set, and check its digest, its cases and the thresholds"
-        return _ready(status, "True", GateReason.GOLDEN_PINNED, message, generation=generation, now=now)
-    digest = sha256_text(golden)
-    pinned = gate.spec.golden.sha256
+        return _Sets(_Readiness("True", GateReason.GOLDEN_PINNED, message), golden.sha256, known)
+    digest, pinned = sha256_text(golden), spec.golden.sha256
     if pinned is not None and digest != pinned:
         message = f"the golden set was changed: it has sha256 {digest}, but golden.sha256 pins {pinned}"
-        return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
-    spec = gate.spec
-    found = _CHECKED.get(gate.metadata.uid, (digest, spec), lambda: _check_golden(golden, digest, spec))
+        return _unusable(GateReason.DIGEST_MISMATCH, message)
+    uid = observed.gate.metadata.uid
+    found = _CHECKED.get(uid, (digest, spec), lambda: _check_golden(golden, digest, spec))
     if found.reason is not GateReason.GOLDEN_READ:
-        return _not_ready(status, found.reason, found.message, generation=generation, now=now)
-    status = status.model_copy(update={"cases": found.cases, "digest": digest})
-    return _ready(status, "True", found.reason, found.message, generation=generation, now=now)
+        return _unusable(found.reason, found.message)
+    return _Sets(_Readiness("True", found.reason, found.message), digest, found.cases)
 
 
 @dataclass(frozen=True)
@@ -194,36 +215,28 @@ def _check_golden(golden: str, digest: Sha256, spec: EvalGateSpec) -> _Checked:
     return _Checked(GateReason.GOLDEN_READ, message, len(cases))
 
 
-def _judge_safety_set(
-    observed: ObservedGate, judged: EvalGateStatus, status: EvalGateStatus, now: datetime
-) -> EvalGateStatus:
-    """Return the status of a gate whose golden set was judged, with the safety set that was read or pinned.
-    If this set is not valid, return ``status``, from before both sets were judged, with a Ready condition
-    that shows why. So transition times change only if the result of both sets changes."""
-    safety, gate, generation = observed.safety, observed.gate, observed.gate.metadata.generation
-    if safety is None or gate.spec.safety is None:
-        return judged.model_copy(update={"safety_digest": None, "safety_cases": None})
-    if judged.digest is None:  # not ready because of the golden set
-        return judged
+def _judge_safety_set(observed: ObservedGate, golden: _Sets) -> _Sets:
+    """Return the sets of a gate with a valid golden set. If the safety set is not valid, the gate can use
+    neither."""
+    safety, spec = observed.safety, observed.gate.spec.safety
+    if safety is None or spec is None:
+        return golden
     if isinstance(safety, Missing):
-        return _not_ready(
-            status, safety.reason, safety.message, generation=generation, now=now, stalled=False
-        )
+        return _unusable(safety.reason, safety.message, is_stalled=False)
     if isinstance(safety, Pinned):
-        judged = judged.model_copy(update={"safety_digest": safety.sha256, "safety_cases": None})
-        return _with_ready_note(judged, _SAFETY_PINNED, generation=generation, now=now)
-    digest, pinned = sha256_text(safety), gate.spec.safety.sha256
+        message = f"{golden.readiness.message}; {_SAFETY_PINNED}"
+        readiness = replace(golden.readiness, message=message)
+        return replace(golden, readiness=readiness, safety_digest=safety.sha256)
+    digest, pinned = sha256_text(safety), spec.sha256
     if pinned is not None and digest != pinned:
         message = f"the safety set was changed: it has sha256 {digest}, but safety.sha256 pins {pinned}"
-        return _not_ready(status, GateReason.DIGEST_MISMATCH, message, generation=generation, now=now)
+        return _unusable(GateReason.DIGEST_MISMATCH, message)
     cases = _SAFETY.get(digest, len(safety), lambda: _parse_safety(safety))
     if isinstance(cases, SafetyError):
-        return _not_ready(
-            status, GateReason.BAD_SAFETY, f"safety set: {cases}", generation=generation, now=now
-        )
-    if few := too_few(cases, gate.spec.safety.bar()):
-        return _not_ready(status, GateReason.BAD_SAFETY, f"safety set: {few}", generation=generation, now=now)
-    return judged.model_copy(update={"safety_digest": digest, "safety_cases": len(cases)})
+        return _unusable(GateReason.BAD_SAFETY, f"safety set: {cases}")
+    if few := too_few(cases, spec.limits()):
+        return _unusable(GateReason.BAD_SAFETY, f"safety set: {few}")
+    return replace(golden, safety_digest=digest, safety_cases=len(cases))
 
 
 def refuse(
@@ -236,53 +249,30 @@ def refuse(
     """Return the status of a gate with an invalid spec."""
     status, actions = _with_records(meta, status, (), recorded)
     message = "; ".join(str(problem) for problem in problems)
-    reason = GateReason.INVALID_SPEC
-    return _not_ready(status, reason, message, generation=meta.generation, now=now), actions
+    sets = _unusable(GateReason.INVALID_SPEC, message)
+    return _shown(status, sets, sets.readiness, generation=meta.generation, now=now), actions
 
 
-def _with_ready_note(status: EvalGateStatus, note: str, *, generation: int, now: datetime) -> EvalGateStatus:
-    """Return the status of a gate that is ready, with ``note`` added to the message of its Ready
-    condition."""
-    ready = find_condition(status.conditions, "Ready")
-    if ready is None:
-        return status
-    message = f"{ready.message}; {note}"
-    return _ready(status, "True", GateReason(ready.reason), message, generation=generation, now=now)
-
-
-def _not_ready(
-    status: EvalGateStatus,
-    reason: GateReason,
-    message: str,
-    *,
-    generation: int,
-    now: datetime,
-    stalled: bool = True,
+def _shown(
+    status: EvalGateStatus, sets: _Sets, readiness: _Readiness, *, generation: int, now: datetime
 ) -> EvalGateStatus:
-    """Return the status of a gate that is not ready, with the condition Stalled if only a person can fix
-    it."""
-    nothing = dict.fromkeys(("digest", "cases", "safety_digest", "safety_cases"))
-    status = status.model_copy(update=nothing)
-    return _ready(status, "False", reason, message, generation=generation, now=now, stalled=stalled)
-
-
-def _ready(
-    status: EvalGateStatus,
-    value: ConditionStatus,
-    reason: GateReason,
-    message: str,
-    *,
-    generation: int,
-    now: datetime,
-    stalled: bool = False,
-) -> EvalGateStatus:
-    conditions = with_condition(
-        status.conditions, "Ready", value, reason, message, generation=generation, now=now
+    """Return the status with these sets, and with the conditions Ready and Stalled. The times of transitions
+    change only if the values of the conditions differ from those in ``status``."""
+    set_condition = partial(
+        with_condition, reason=readiness.reason, message=readiness.message, generation=generation, now=now
     )
-    if stalled:
-        conditions = with_condition(
-            conditions, "Stalled", "True", reason, message, generation=generation, now=now
-        )
+    conditions = set_condition(status.conditions, "Ready", readiness.value)
+    if readiness.is_stalled:
+        conditions = set_condition(conditions, "Stalled", "True")
     else:
         conditions = without_condition(conditions, "Stalled")
-    return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
+    return status.model_copy(
+        update={
+            "digest": sets.digest,
+            "cases": sets.cases,
+            "safety_digest": sets.safety_digest,
+            "safety_cases": sets.safety_cases,
+            "conditions": conditions,
+            "observed_generation": generation,
+        }
+    )
