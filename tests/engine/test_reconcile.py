@@ -407,6 +407,23 @@ def test_status_change_besides_progress_is_written_at_once(cluster: FakeCluster)
     assert operator.status() == status
 
 
+@pytest.mark.parametrize("is_progress", [False, True])
+def test_message_with_other_numbers_is_written_at_once_unless_it_is_progress(
+    cluster: FakeCluster, is_progress: bool
+) -> None:
+    message = "0/5 nodes are available"
+
+    def decide(obj: Object, view: View, now: datetime) -> Decision:  # noqa: ARG001
+        return Decision({"phase": "Queued", "message": message}, message_is_progress=is_progress)
+
+    operator = Operator(cluster, decide, progress_interval=30)
+    operator.settle()
+    message = "0/6 nodes are available"
+    operator.queue.add(KEY)
+    operator.settle()
+    assert operator.status()["message"] == f"0/{5 if is_progress else 6} nodes are available"
+
+
 def test_decision_is_repeated_after_requeue_after(cluster: FakeCluster) -> None:
     operator = Operator(cluster, lambda obj, view, now: Decision({"at": str(now)}, requeue_after=60))  # noqa: ARG005
     operator.settle()

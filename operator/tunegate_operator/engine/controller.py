@@ -1,6 +1,5 @@
 """The interface of a controller: its decision about one object, and the objects that a change concerns."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -143,19 +142,14 @@ class Refusal:
     cause: Cause
     since: datetime
     """When the first of consecutive refusals with this kind and cause happened."""
+    is_repeated: bool = False
+    """Whether it is not the first of consecutive refusals with this kind and cause."""
 
     def after(self, before: "Refusal | None") -> "Refusal":
-        """Return this refusal, but with ``before.since`` if ``before`` has the same kind and cause.
-
-        Returns ``before`` itself if the cause is Unavailable and the messages differ only in numbers, such as
-        a port: otherwise every retry would write a new status.
-        """
+        """Return this refusal, but as a repetition if ``before`` has the same kind and cause."""
         if before is None or (before.kind, before.cause) != (self.kind, self.cause):
             return self
-        words = [re.sub(r"\d+", "", each.message) for each in (before, self)]
-        if self.cause == "Unavailable" and words[0] == words[1]:
-            return before
-        return replace(self, since=before.since)
+        return replace(self, since=before.since, is_repeated=True)
 
 
 @dataclass(frozen=True)

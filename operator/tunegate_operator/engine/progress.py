@@ -1,7 +1,5 @@
 """Recognize a status that differs from the last one only in its progress. It is not written at once."""
 
-import re
-
 from tunegate_operator.engine.cluster import Object
 
 PROGRESS_FIELDS = ("progress", "message", "cost")
@@ -10,12 +8,12 @@ PROGRESS_FIELDS = ("progress", "message", "cost")
 def is_progress_only(old: Object, new: Object, *, message_is_progress: bool) -> bool:
     """Return whether two statuses differ only in their progress: in the fields of :data:`PROGRESS_FIELDS`.
 
-    If ``message`` changed but ``progress`` did not, the message counts as progress only if nothing but
-    numbers changed in it, or if ``message_is_progress`` is set."""
+    If ``message`` changed but ``progress`` did not, the message counts as progress only if
+    ``message_is_progress`` is set."""
     if _without_progress(new) != _without_progress(old):
         return False
-    before, after = (re.sub(r"\d+", "", status.get("message", "")) for status in (old, new))
-    return new.get("progress") != old.get("progress") or before == after or message_is_progress
+    same_message = new.get("message") == old.get("message")
+    return same_message or new.get("progress") != old.get("progress") or message_is_progress
 
 
 def _without_progress(status: Object) -> Object:

@@ -12,7 +12,16 @@ from tunegate_operator.children.job import PodSettings
 from tunegate_operator.children.observed import IgnoredJob
 from tunegate_operator.children.records import UnreadableRecordError
 from tunegate_operator.engine.cluster import Key, Object
-from tunegate_operator.engine.controller import Action, Agenda, Create, Decision, Event, View, parse_status
+from tunegate_operator.engine.controller import (
+    Action,
+    Agenda,
+    Create,
+    Decision,
+    Event,
+    Refusal,
+    View,
+    parse_status,
+)
 from tunegate_operator.engine.internal_errors import has_internal_error
 from tunegate_operator.engine.objects import is_being_deleted
 from tunegate_operator.engine.owners import controlling_owner
@@ -34,6 +43,13 @@ from tunegate_operator.names import JOB_LABEL, REVIEW_LABEL, config_map_names, g
 _FINAL = tuple(phase.value for phase in Phase if phase.is_final)
 _JOB_LABELS = {"ConfigMap": REVIEW_LABEL, "Pod": JOB_LABEL}
 """By kind, the label whose value is the name of the job that an object is about."""
+_CHANGING_MESSAGES = (
+    Reason.POD_UNSCHEDULABLE,
+    Reason.QUEUE_NOT_ADMITTED,
+    Reason.QUOTA_EXCEEDED,
+    Reason.VOLUME_NOT_READY,
+)
+"""Reasons to wait whose message has counts of nodes or of other jobs' resources, or ids of processes."""
 MAX_PROBLEMS = 10
 """How many problems of a spec the status message lists. The message counts the remaining problems."""
 
@@ -83,7 +99,7 @@ class FineTuneJobController:
             ),
             requeue_after=draft.agenda.requeue_after,
             needed_actions=_needed_actions(draft.agenda.actions, old, new),
-            message_is_progress=_is_unschedulable(new),
+            message_is_progress=_message_is_progress(new, observed.refusal),
         )
 
     def _hold(self, obj: Object, old: FineTuneJobStatus, reason: Reason, why: str, now: datetime) -> Decision:
@@ -168,9 +184,13 @@ def _is_of_a_job(config_map: Object) -> bool:
     return owner is not None and (owner.group, owner.key.kind) == (GROUP, FineTuneJobController.kind)
 
 
-def _is_unschedulable(status: FineTuneJobStatus) -> bool:
+def _message_is_progress(status: FineTuneJobStatus, refusal: Refusal | None) -> bool:
+    """Whether the message is the cluster's and may change often, with the same reason. While the cluster is
+    unavailable, each retry may name another port."""
+    if refusal and refusal.cause == "Unavailable" and refusal.is_repeated:
+        return True
     ready = find_condition(status.conditions, ConditionType.READY)
-    return ready is not None and ready.reason == Reason.POD_UNSCHEDULABLE
+    return ready is not None and ready.reason in _CHANGING_MESSAGES
 
 
 def _about_ignored_jobs(ignored_jobs: tuple[IgnoredJob, ...]) -> tuple[Event, ...]:
