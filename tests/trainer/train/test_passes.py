@@ -18,9 +18,9 @@ from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.examples import tokenize_pairs, tokenize_rows
 from tunegate_trainer.tokens.likelihood import computes_singly, select
 from tunegate_trainer.train.dataset import PairExamples, training_dataset
+from tunegate_trainer.train.overrides import StageTrainer
 from tunegate_trainer.train.preference import disable_dropout
 from tunegate_trainer.train.start import Start, load_start, trainable
-from tunegate_trainer.train.trainer import StageTrainer
 
 CPU = torch.device("cpu")
 ROWS = 8

@@ -38,6 +38,7 @@ from tunegate_trainer.train.callback import StageCallback
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.dataset import PairExamples, training_dataset
 from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.overrides import StageTrainer
 from tunegate_trainer.train.pass_tokens import (
     PassTooLargeError,
     fitted,
@@ -50,7 +51,7 @@ from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
 from tunegate_trainer.train.retention import remove_unneeded
 from tunegate_trainer.train.start import find_shards, find_start, load_start, score_start, trainable
-from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer, StageTrainer
+from tunegate_trainer.train.trainer import CompletionTrainer, PreferenceTrainer
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from tunegate_trainer.distributed.ranks import Ranks
 from tunegate_trainer.process.interruption import Interrupted, Interruption
 from tunegate_trainer.train.checkpoints import CheckpointFolder
 from tunegate_trainer.train.losses import LossFile
+from tunegate_trainer.train.overrides import StageTrainer
 from tunegate_trainer.train.progress import ProgressReporter
 from tunegate_trainer.train.record import StageRecord
-from tunegate_trainer.train.trainer import StageTrainer
 
 logger = logging.getLogger(__name__)
 
