@@ -1,10 +1,16 @@
 """The configurations of published models, with the values of their config.json."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
+
+from tunegate_api.plan import TrainingParameters
+from tunegate_trainer.models.adapter import add_adapter
+from tunegate_trainer.models.target_modules import skeleton
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,15 @@ class Published:
         config.architectures = [self.config.replace("Config", "ForCausalLM")]
         config.save_pretrained(folder)
         return folder
+
+
+def adapted(folder: Path, parameters: TrainingParameters) -> Any:
+    """Return the PEFT model that training would create of a model, without memory for weights.
+
+    Without the device, PEFT would draw random weights for adapters of experts, which takes seconds.
+    """
+    with warnings.catch_warnings(action="ignore"), torch.device("meta"):
+        return add_adapter(skeleton(folder), parameters)
 
 
 ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")

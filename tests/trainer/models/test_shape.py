@@ -1,6 +1,5 @@
 """The sizes of published models, compared with the PEFT model that training creates."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +8,32 @@ from transformers import PreTrainedModel
 
 from support.families import FAMILIES
 from support.family import Family
-from support.published_models import ATTENTION, PUBLISHED_MODELS, QWEN3_30B_A3B, Published
+from support.published_models import ATTENTION, PUBLISHED_MODELS, QWEN3_30B_A3B, Published, adapted
 from support.random_models import save_family_config
 from support.trainer_root import stage_plan
 from tunegate_api.memory.block import Block
 from tunegate_api.memory.shapes import ModelShape, Pass
 from tunegate_api.plan import StagePlan
-from tunegate_trainer.models.adapter import add_adapter
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.models.target_modules import skeleton
 from tunegate_trainer.models.targets import with_targets
 
 LORA: dict[str, Any] = {"lora_r": 16, "lora_dropout": 0.0, "dtype": "bfloat16"}
 EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+ADAPTERS = [
+    *(pytest.param(model, ["all-linear"], id=model.id) for model in PUBLISHED_MODELS),
+    *(
+        pytest.param(model, [*ATTENTION, *EXPERTS], id=f"{model.id} with experts")
+        for model in PUBLISHED_MODELS
+        if model.layers == ATTENTION
+    ),
+]
 each_published_model = pytest.mark.parametrize("model", PUBLISHED_MODELS, ids=lambda model: model.id)
 
 
 def planned(folder: Path, **changes: Any) -> StagePlan:
     (stage,) = with_targets(folder, [stage_plan("sft", **(LORA | changes))])
     return stage
-
-
-def adapted(folder: Path, stage: StagePlan) -> Any:
-    with warnings.catch_warnings(action="ignore"):
-        return add_adapter(skeleton(folder), stage.parameters)
 
 
 def shape_of(folder: Path) -> ModelShape:
@@ -54,16 +55,15 @@ def test_default_adapter_has_attention_and_the_layers_of_every_token(model: Publ
     assert stage.parameters.target_modules == [*model.layers]
 
 
-@each_published_model
-@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adafactor"])
-def test_planned_adapter_is_that_of_the_peft_model(model: Published, optim, tmp_path):
+@pytest.mark.parametrize(("model", "modules"), ADAPTERS)
+def test_planned_adapter_is_that_of_the_peft_model(model: Published, modules, tmp_path):
     folder = model.save(tmp_path)
-    names = [*ATTENTION, *EXPERTS] if model.layers == ATTENTION else ["all-linear"]
-    for modules in (["all-linear"], names):
-        stage = planned(folder, target_modules=modules, optim=optim)
-        trained = [p for p in adapted(folder, stage).parameters() if p.requires_grad]
-        block = Block(shape_of(folder), stage.parameters, Pass.of([1], 1), "GPU")
-        assert all(p.element_size() == 4 for p in trained)
+    stage = planned(folder, target_modules=modules)
+    trained = [p for p in adapted(folder, stage.parameters).parameters() if p.requires_grad]
+    assert all(p.element_size() == 4 for p in trained)
+    for optim in ("adamw_torch_fused", "adafactor"):
+        parameters = stage.parameters.model_copy(update={"optim": optim})
+        block = Block(shape_of(folder), parameters, Pass.of([1], 1), "GPU")
         assert block.trained == sum(p.numel() for p in trained)
         states = sum(sum(p.shape) if optim == "adafactor" else 2 * p.numel() for p in trained)
         assert block.moments == states
@@ -105,7 +105,7 @@ def test_planned_adapter_of_each_family_is_that_of_the_peft_model(family: Family
     folder = save_family_config(tmp_path, family)
     stage = planned(folder, target_modules=[*family.targets] or ["all-linear"])
     shape = model_shape(folder)
-    tuned = adapted(folder, stage)
+    tuned = adapted(folder, stage.parameters)
     names = [key for key, p in tuned.named_parameters() if p.requires_grad]
     if "MoE" in family.features:
         assert not any(".experts." in name or ".router." in name or ".gate." in name for name in names)

@@ -1,6 +1,5 @@
 """``tunegate plan`` for published models, of which only config.json is available."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from support.published_models import (
     PUBLISHED_MODELS,
     QWEN3_30B_A3B,
     Published,
+    adapted,
 )
 from tunegate_api.forecast import Forecast
 from tunegate_api.v1alpha1 import FineTuneJob
-from tunegate_trainer.models.adapter import add_adapter
-from tunegate_trainer.models.target_modules import skeleton
 from tunegate_trainer.roles.forecast import forecast
 
 EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
@@ -54,8 +52,7 @@ def test_plan_from_config_json_has_the_memory_of_the_peft_model(model: Published
     found = planned(tmp_path, folder, {"targetModules": [*names]} if names else None)
     assert found.failure is None, found.failure
     (stage,) = found.stages
-    with warnings.catch_warnings(action="ignore"):
-        tuned = add_adapter(skeleton(folder), stage.parameters)
+    tuned = adapted(folder, stage.parameters)
     base = sum(p.numel() for p in tuned.parameters() if not p.requires_grad)
     trained = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     assert found.model.parameters == base
