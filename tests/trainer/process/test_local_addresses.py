@@ -69,14 +69,20 @@ def server() -> Iterator[WebServer]:
         yield server
 
 
-def run(code: str, allowed: str | None = "", **environment: str) -> str:
+FORK, NEW_PROCESS = ("-m", "tunegate_trainer.code"), ("-c",)
+"""Options of Python that run code in a fork of the trainer, if a test uses ``warm_roles``, and in a process
+that has imported nothing."""
+forked = pytest.mark.usefixtures("warm_roles")
+
+
+def run(code: str, allowed: str | None = "", how: tuple[str, ...] = FORK, **environment: str) -> str:
     """Run code in a process as in a pod. Return the error with which it ended, and an empty text if there is
     none."""
     start = "from tunegate_trainer.process.local_addresses import refuse_local_addresses as start\nstart()\n"
     own = {LOCAL_ADDRESSES_VARIABLE: allowed} if allowed is not None else {}
     inherited = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and not k.startswith("HF_")}
     done = subprocess.run(
-        [sys.executable, "-c", start + textwrap.dedent(code)],
+        [sys.executable, *how, start + textwrap.dedent(code)],
         env=inherited | own | environment,
         capture_output=True,
         text=True,
@@ -97,6 +103,7 @@ def find(uri: str, module: str = "web", what: str = "data") -> str:
     """
 
 
+@forked
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", UNSPECIFIED, "2130706433"])
 def test_source_at_a_local_address_is_refused_with_advice(server: WebServer, host: str) -> None:
     error = run(find(f"http://{host}:{server.port}/rows.jsonl"))
@@ -105,14 +112,17 @@ def test_source_at_a_local_address_is_refused_with_advice(server: WebServer, hos
     assert server.requests == []
 
 
+@forked
 def test_source_is_fetched_from_an_allowed_address(server: WebServer) -> None:
     assert run(find(f"http://127.0.0.1:{server.port}/rows.jsonl"), "127.0.0.1/32") == ""
 
 
+@forked
 def test_laptop_may_fetch_from_this_machine(server: WebServer) -> None:
     assert run(find(f"http://127.0.0.1:{server.port}/rows.jsonl"), None) == ""
 
 
+@forked
 def test_redirect_to_a_local_address_is_refused(server: WebServer) -> None:
     to = f"http://127.0.0.2:{server.port}/rows.jsonl"
     error = run(find(f"http://127.0.0.1:{server.port}/moved?to={to}"), "127.0.0.1/32")
@@ -120,6 +130,7 @@ def test_redirect_to_a_local_address_is_refused(server: WebServer) -> None:
     assert [request.path for request in server.requests] == ["/moved"]
 
 
+@forked
 def test_name_that_is_resolved_to_another_address_later_is_refused(server: WebServer) -> None:
     rebinding = f"""
         import socket
@@ -138,12 +149,14 @@ def test_name_that_is_resolved_to_another_address_later_is_refused(server: WebSe
 def test_hub_object_store_and_registry_at_a_local_address_are_refused(server: WebServer) -> None:
     here = f"127.0.0.1:{server.port}"
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL_S3": f"http://{here}"}
-    assert REFUSED in run(find("hf://datasets/org/rows@main/rows.jsonl", "hub"), HF_ENDPOINT=f"http://{here}")
-    assert REFUSED in run(find("s3://rows/rows.jsonl", "s3"), **keys)
-    assert REFUSED in run(find(f"oci://{here}/rows:v1", "oci", "model"))
+    rows = "hf://datasets/org/rows@main/rows.jsonl"
+    assert REFUSED in run(find(rows, "hub"), how=NEW_PROCESS, HF_ENDPOINT=f"http://{here}")
+    assert REFUSED in run(find("s3://rows/rows.jsonl", "s3"), how=NEW_PROCESS, **keys)
+    assert REFUSED in run(find(f"oci://{here}/rows:v1", "oci", "model"), how=NEW_PROCESS)
     assert server.requests == []
 
 
+@forked
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_judge_at_a_local_address_is_refused_and_not_asked_again(server: WebServer, host: str) -> None:
     error = run(f"""
@@ -160,6 +173,7 @@ def test_judge_at_a_local_address_is_refused_and_not_asked_again(server: WebServ
     assert server.requests == []
 
 
+@forked
 def test_connections_of_a_process_to_itself_are_not_affected() -> None:
     """Unix sockets, and the address at which the ranks of one pod meet."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -174,6 +188,7 @@ def test_connections_of_a_process_to_itself_are_not_affected() -> None:
         assert REFUSED in run(code, TUNEGATE_MASTER=f"127.0.0.1:{port + 1}")
 
 
+@forked
 def test_data_pod_fails_at_once_with_the_field(server: WebServer, tmp_path: Path, tiny_model: Path) -> None:
     uri = f"http://127.0.0.1:{server.port}/rows.jsonl"
     spec = orders_spec(tiny_model, {"train": {"uri": uri}})
