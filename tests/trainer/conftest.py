@@ -10,18 +10,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A step of a tiny model is shorter than waking a thread: two threads make the tests three times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 
+import support.lean_imports  # noqa: F401 - before the others
 from support.smollm2 import prepare_smollm2
 from support.tiny_model import save_tiny_model
 from support.trainer_root import STAGE, TrainerRoot
@@ -29,13 +27,9 @@ from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Outcome
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.main import main
 from tunegate_trainer.process.interruption import Interrupted, Interruption
+from tunegate_trainer.process.packages import show_all
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.train.losses import LossFile
-
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as in roles
-# It prepares the compilation of functions that it needs only for odd shapes, which takes a second.
-with patch("torch.compile", lambda function=None, **_: function or (lambda function: function)):
-    import_module("bitsandbytes")
 
 MakeRoot = Callable[..., TrainerRoot]
 FirstStage = Callable[[TrainerRoot, int | None], Path]
@@ -46,6 +40,13 @@ Judge = Callable[..., GateRoleResult]
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # if a test module has imported PyTorch before this file
+
+
+@pytest.fixture(autouse=True)
+def _unhidden() -> Iterator[None]:
+    """Show the packages that a role of the test has hidden from the whole process."""
+    yield
+    show_all()
 
 
 @pytest.fixture(scope="session")

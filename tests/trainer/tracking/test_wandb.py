@@ -16,7 +16,6 @@ from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tracking import process
 from tunegate_trainer.tracking.__main__ import OutOfTime
 from tunegate_trainer.tracking.runs import EVALUATED, JOB, Point, RunState, TrackedRun
-from tunegate_trainer.tracking.wandb_tracker import WandbTracker
 
 pytestmark = pytest.mark.model
 
@@ -120,6 +119,8 @@ def test_wrong_wandb_key_does_not_fail_training(start, server, capfd):
 
 
 def test_every_evaluation_metric_is_plotted_by_the_step_of_the_checkpoint(server, tmp_path, monkeypatch):
+    from tunegate_trainer.tracking.wandb_tracker import WandbTracker  # wandb takes a second to import
+
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     server.key = KEY
     point = Point(3, 0, {EVALUATED: 3.0, "golden/orders/rate": 1.0, "safety/orders/unsafe": 0.0})
@@ -131,6 +132,8 @@ def test_every_evaluation_metric_is_plotted_by_the_step_of_the_checkpoint(server
 
 
 def test_interrupted_offline_write_keeps_the_wandb_run_written_before(tmp_path, monkeypatch):
+    from tunegate_trainer.tracking.wandb_tracker import WandbTracker
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     earlier = tmp_path / "wandb" / f"offline-run-1-{UID}"
     earlier.mkdir(parents=True)
