@@ -7,9 +7,10 @@ and commands. A test of how a program starts must start a new process instead.
 ``python fork_server.py PROGRAM SOCKET PID`` serves until the process PID ends. A client sends one line of
 JSON (``module``, ``arguments``, ``folder``, ``environment``) with the descriptors of stdin, stdout and
 stderr, then signals as one byte each. It receives the exit code in one line. If the client disconnects, the
-fork is killed.
+fork is killed. A fork has the mounts of its client.
 """
 
+import ctypes
 import fcntl
 import gc
 import json
@@ -18,6 +19,7 @@ import runpy
 import selectors
 import signal
 import socket
+import struct
 import sys
 import traceback
 from collections.abc import Iterable
@@ -127,7 +129,7 @@ class _Server:
     ) -> None:
         pid = os.fork()
         if pid == 0:
-            run_in_fork(request, descriptors)
+            run_in_fork(request, descriptors, client)
         fork = forks[pid] = _Fork(pid, client, os.pidfd_open(pid))
         for number in numbers:
             os.kill(pid, number)
@@ -175,12 +177,25 @@ def _receive(client: socket.socket, descriptors: list[int]) -> tuple[dict[str, A
     return request, numbers
 
 
-def run_in_fork(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+def _enter_namespaces(client: socket.socket) -> None:
+    """Enter the user and mount namespaces of the client. A process with several threads could not."""
+    pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for name in ("user", "mnt"):
+        path = f"/proc/{pid}/ns/{name}"
+        if os.stat(path).st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
+            with open(path) as namespace:
+                if libc.setns(namespace.fileno(), 0) != 0:
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+
+
+def run_in_fork(request: dict[str, Any], descriptors: list[int], client: socket.socket) -> NoReturn:
     """Run the requested module in this fork as if Python had just started. Does not return."""
     code = 1
     try:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
+        _enter_namespaces(client)
         os.closerange(3, 1024)
         os.chdir(request["folder"])
         os.environ.clear()

@@ -20,7 +20,11 @@ from tunegate_trainer.train.preference import REFERENCE
 
 PAGE = 4096
 NO_MOUNTS = "no user namespaces on this machine: unshare --user fails"
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_mounts(), reason=NO_MOUNTS)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not has_mounts(), reason=NO_MOUNTS),
+    pytest.mark.usefixtures("warm_roles"),
+]
 
 
 def train(root: TrainerRoot, stage: str = STAGE, start_step: int | None = None) -> None:

@@ -58,6 +58,7 @@ def trainer(*args: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "tunegate_trainer", *args)
 
 
+@pytest.mark.usefixtures("warm_roles")
 def test_job_passes_and_is_published_with_only_the_mounts_of_its_roles(
     root: TrainerRoot, pods: PodMounts
 ) -> None:
