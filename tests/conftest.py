@@ -46,9 +46,12 @@ SLOW_FIRST = (
     "reporting/",
     "trainer/train/",
     "finetunejob/test_faults",
+    "sdk/",
+    "test_ci_tests",
+    "ui/",
     "trainer/",
 )
-"""Files that take minutes. They run first, so that all test processes end at about the same time."""
+"""Files that take long. They run first, so that all test processes end at about the same time."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
