@@ -115,7 +115,7 @@ def _judge_error_rate(
     measured = of_settings(status.calibrations, spec, sets.digest) if spec.calibration else []
     if not measured:
         return None, None
-    text = error_rate_text(measured[0], spec.thresholds.rules().max_drop_points)
+    text = error_rate_text(measured[0], spec.thresholds.bar().drop.limit)
     low = low_detection(measured[0], spec, sets.cases)
     if not low:
         return text, None
@@ -234,7 +234,7 @@ def _judge_safety_set(observed: ObservedGate, golden: _Sets) -> _Sets:
     cases = _SAFETY.get(digest, len(safety), lambda: _parse_safety(safety))
     if isinstance(cases, SafetyError):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {cases}")
-    if few := too_few(cases, spec.limits()):
+    if few := too_few(cases, spec.bar()):
         return _unusable(GateReason.BAD_SAFETY, f"safety set: {few}")
     return replace(golden, safety_digest=digest, safety_cases=len(cases))
 

@@ -2,7 +2,8 @@
 
 from tunegate_api.baselines import MeasuredBaseline
 from tunegate_api.contract import Role, plan_digest
-from tunegate_api.judging.stages import StageAssessment, assess_stage
+from tunegate_api.judging.stages import StageAssessment, accepted_step, assess_stage
+from tunegate_api.memory.advice import advise
 from tunegate_api.meta import Sha256
 from tunegate_api.plan import Plan
 from tunegate_api.results import Subject

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from support.model_shapes import QWEN_7B
 from support.tiny_model import make_tokenizer
-from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec
+from support.trainer_root import TrainerRoot, gate_spec, golden_cases, orders_spec, stage_plan
 from tunegate_api.contract import ExitCode, Role
 from tunegate_api.memory.fitting import needed
 from tunegate_api.memory.shapes import GenerationBatch, Pass

@@ -63,7 +63,7 @@ def embedding_rows(folder: Path) -> int:
     return int(embedding.weight.shape[0])
 
 
-def _loaded(files: Mapping[str, _Shapes]) -> dict[str, _Shapes]:
+def _loaded(files: Mapping[str, _Shapes]) -> Mapping[str, _Shapes]:
     """Return the files that transformers loads. Others are copies in the layout of another library."""
     if _SINGLE_FILE in files:
         return {_SINGLE_FILE: files[_SINGLE_FILE]}

@@ -236,7 +236,7 @@ def prepare(
             "chat_template_args": spec.model.chat_template_args or {},
         }
     )
-    gate = GateMemory(request, model, stages, batches, stored_dtype(model_folder))
+    memory = GateMemory(request, model, stages, batches, stored_dtype(model_folder))
     plan = Plan(
         job_uid=request.uid,
         model=model,
@@ -251,10 +251,10 @@ def prepare(
             warnings=warnings,
         ),
         stages=stages,
-        judging=gate.memory(),
+        judging=memory.memory(),
         versions=library_versions(),
     )
-    return plan, too_large_error(gate)
+    return plan, too_large_error(memory)
 
 
 def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured[Row]]) -> SamplePlan | None:
