@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 from tunegate_api import GROUP
 from tunegate_api.baselines import MeasuredBaseline
@@ -192,6 +193,12 @@ class Request(StatusModel):
         """Return the gates of a stage. A stage without gates of its own has the gates of the job."""
         own = next(s for s in self.spec.stages if s.name == stage).gates
         return [self.gate(g.name) for g in (own or self.spec.gates) if g.name not in self.left_out]
+
+    @property
+    def gathered_dtype(self) -> Literal["bfloat16", "float32"]:
+        """The data type in which FSDP gathers weights and computes on GPUs."""
+        exact = any(gate.spec.generation.precision == "Float32" for gate in self.gates)
+        return "float32" if exact else "bfloat16"
 
     @property
     def final_gates(self) -> list[GateRequest]:

@@ -84,6 +84,9 @@ class StagePlan(StatusModel):
     """Type of distributed training. DDP: each rank has all trained weights. FSDP: each rank has a shard of
     the weights, gradients and optimizer state, and gathers the other shards layer by layer. None: the stage
     trains in one process."""
+    gathered_dtype: Literal["bfloat16", "float32"] | None = None
+    """Data type in which FSDP gathers weights and computes: bfloat16, unless a gate evaluates in float32.
+    None without FSDP. None in plans of earlier releases, for which memory is estimated with bfloat16."""
     largest_pass: Pass | None = None
     """A forward pass with as many tokens as the passes of the stage may have. No pass needs more memory."""
     least_pass: Pass | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.trainer_callback import TrainerCallback
@@ -19,8 +20,10 @@ from support.trainer_root import ALL_WEIGHTS, stage_plan
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.shapes import GenerationBatch, Memory, Pass
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan, StagePlan, TrainingParameters
+from tunegate_trainer.distributed.ranks import SINGLE_RANK, Ranks
 from tunegate_trainer.evaluate.generate import greedy
 from tunegate_trainer.evaluate.merged import merged_adapter
+from tunegate_trainer.models.loading import Shards
 from tunegate_trainer.models.shape import model_shape
 from tunegate_trainer.process.batching import balanced
 from tunegate_trainer.roles.train import make_trainer, trainer_arguments
@@ -44,20 +47,30 @@ class Allocated:
 
 
 def measure(
-    folder: Path, scratch: Path, lengths: Sequence[tuple[int, int]], *, checkpointing: bool, **changes: Any
+    folder: Path,
+    scratch: Path,
+    lengths: Sequence[tuple[int, int]],
+    *,
+    checkpointing: bool,
+    shards: Shards | None = None,
+    ranks: Ranks = SINGLE_RANK,
+    **changes: Any,
 ) -> Allocated:
-    """Train the model of ``folder`` for two steps on all examples, and measure the allocated bytes.
+    """Train the model of ``folder`` for two steps on all examples, and measure the allocated bytes of this
+    rank.
 
-    ``lengths`` are the tokens of prompt and completion of each example, for DPO twice for each pair.
+    ``lengths`` are the tokens of prompt and completion of each example, for DPO twice for each pair. Each of
+    the ``ranks`` trains on these examples in each step.
     """
-    stage = stage_plan("sft", [2], batch_size=len(lengths), **changes)
+    lengths, batch_size = [*lengths] * ranks.world_size, len(lengths) * ranks.world_size
+    stage = stage_plan("sft", [2], batch_size=batch_size, **changes)
     parameters = stage.parameters
-    model = load_start(Start(folder, "d" * 64), parameters, torch.device("cpu"), EXAMPLES)
+    model = load_start(Start(folder, "d" * 64), parameters, torch.device("cpu"), EXAMPLES, shards)
     plan = _plan(stage)
     model = trainable(model, plan.model, parameters)
     if parameters.method == "DPO":
         disable_dropout(model)
-    arguments = trainer_arguments(stage, torch.device("cpu"), scratch)
+    arguments = trainer_arguments(stage, torch.device("cpu"), scratch, ranks.world_size)
     if checkpointing:  # a plan enables it for a GPU
         arguments.activation_checkpointing = arguments.gradient_checkpointing = True
     examples = _examples(parameters.method, lengths)
@@ -65,8 +78,9 @@ def measure(
     trainer = make_trainer(
         parameters,
         model=model,
+        ranks=ranks,
         args=arguments,
-        train_dataset=training_dataset(examples, steps=2, batch_size=len(lengths), seed=0),
+        train_dataset=training_dataset(examples, steps=2, batch_size=batch_size, seed=0),
         processing_class=make_tokenizer(),
         callbacks=[counted],
     )
@@ -163,9 +177,12 @@ def _quantization_scales(model: Any) -> Iterator[torch.Tensor]:
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the bytes of the tensors. Tied weights count once."""
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+    """Return the bytes of the tensors on this rank. Tied weights count once. A shard counts without the rest
+    of its tensor, of which it is a view on a CPU."""
+    tensors = list(tensors)
+    shards = {t.to_local().data_ptr(): t.to_local().nbytes for t in tensors if isinstance(t, DTensor)}
+    whole = (t.untyped_storage() for t in tensors if not isinstance(t, DTensor))
+    return sum(shards.values()) + sum({each.data_ptr(): each.nbytes() for each in whole}.values())
 
 
 FULL = ALL_WEIGHTS | {"dtype": "float32"}
@@ -246,13 +263,13 @@ def measured(one: Configuration, scratch: Path) -> tuple[Allocated, Memory]:
     stage = stage_plan("sft", [2], **one.parameters | {"batch_size": len(one.lengths)}).parameters
     estimates = [
         estimate(model_shape(folder), stage, each, accelerator="CPU", checkpointing=one.checkpointing)
-        for each in _passes(one, stage)
+        for each in passes(one, stage)
     ]
     return allocated, max(estimates, key=lambda memory: memory.total)
 
 
-def _passes(one: Configuration, stage: TrainingParameters) -> Iterator[Pass]:
-    """Yield the passes of an optimizer step."""
+def passes(one: Configuration, stage: TrainingParameters) -> Iterator[Pass]:
+    """Yield the passes of a rank in an optimizer step."""
     answers, made = stage.examples // stage.batch_size, _tokens(one.lengths)
     sizes = [answers * len(example["input_ids"]) for example in made]
     for group in balanced(sizes, one.pass_tokens):

@@ -1,5 +1,7 @@
 """The memory estimate, compared with measured allocations and with published numbers for 7B models."""
 
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import yaml
 from transformers import LlamaConfig, Qwen2Config
 
 from support.model_shapes import LLAMA_7B, QWEN_7B, SMOLLM2
+from support.sharded_memory import SHARDED, Sharded, first_rank, measured_sharded
 from support.tensor_memory import (
     CONFIGURATIONS,
     FULL,
@@ -19,6 +22,7 @@ from support.tensor_memory import (
 )
 from support.trainer_root import stage_plan
 from tunegate_api.contract import GateRequest, Request
+from tunegate_api.memory.block import BFLOAT16
 from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import (
     ENOUGH_TOKENS,
@@ -31,7 +35,7 @@ from tunegate_api.memory.fitting import (
     remedies,
     smallest_card,
 )
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
 from tunegate_api.v1alpha1 import FineTuneJob
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_trainer.models.shape import model_shape
@@ -65,6 +69,22 @@ def test_estimate_is_within_ten_percent_of_training_memory(one: Configuration, t
     assert estimated.gradients + estimated.activations + estimated.logits == pytest.approx(moving, rel=0.1), (
         details
     )
+
+
+@pytest.fixture(scope="module")
+def rank() -> Iterator[Pool]:
+    with first_rank() as pool:
+        yield pool
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.parametrize("one", SHARDED, ids=lambda one: one.name)
+def test_estimate_is_within_ten_percent_of_the_memory_of_a_rank(one: Sharded, rank, tmp_path) -> None:
+    allocated, estimated = measured_sharded(one, tmp_path, rank)
+    details = f"allocated {allocated}, estimated {estimated} = {estimated.total}"
+    assert estimated.total == pytest.approx(allocated.peak, rel=0.1), details
+    assert estimated.optimizer == pytest.approx(allocated.optimizer, rel=0.01), details
 
 
 @pytest.mark.model
@@ -116,7 +136,10 @@ def test_lora_of_7b_fits_24_gb_and_qlora_16_gb(model) -> None:
 @pytest.mark.parametrize("model", [QWEN_7B, LLAMA_7B], ids=["Qwen2.5-7B", "Llama-2-7B"])
 def test_full_fine_tuning_of_7b_fits_eight_sharded_40_gb_gpus(model) -> None:
     stage = stage_plan("full", **(FULL | {"batch_size": 16})).parameters
-    alone, shared = (estimate(model, stage, LONGEST, accelerator="GPU", shards=n) for n in (1, 8))
+    alone, shared = (
+        estimate(model, stage, LONGEST, accelerator="GPU", sharding=sharding)
+        for sharding in (None, Sharding(8, BFLOAT16))
+    )
     assert smallest_card(alone) is None
     assert fits(shared, 40 * GB)
     assert shared.optimizer <= alone.optimizer / 8 + 1
@@ -149,7 +172,7 @@ def test_hint_names_fields_that_reduce_memory() -> None:
     [
         ({"accelerator": "GPU"}, LORA, False),
         ({"accelerator": "GPU"}, LORA | {"target_modules": ["lm_head", "q_proj"]}, True),
-        ({"accelerator": "GPU", "shards": 2}, FULL, True),
+        ({"accelerator": "GPU", "sharding": Sharding(2, BFLOAT16)}, FULL, True),
         ({"accelerator": "CPU"}, LORA, True),
     ],
     ids=["GPU", "adapter of the head", "sharded", "CPU"],

@@ -7,7 +7,7 @@ The tests of this package compare them with the memory that PyTorch allocates.
 
 from functools import cached_property
 
-from tunegate_api.memory.shapes import Accelerator, GenerationBatch, LinearShape, ModelShape, Pass
+from tunegate_api.memory.shapes import Accelerator, GenerationBatch, LinearShape, ModelShape, Pass, Sharding
 from tunegate_api.plan import TrainingParameters
 
 FLOAT32, BFLOAT16, INT64 = 4, 2, 8
@@ -37,18 +37,16 @@ class Block:
         stage: TrainingParameters,
         largest: Pass,
         accelerator: Accelerator,
-        shards: int = 1,
+        sharding: Sharding | None = None,
     ) -> None:
         self._model, self._stage, self._pass = model, stage, largest
         self._on_gpu = accelerator == "GPU"
         self.has_adapter = stage.adapter != "None"
-        self._stored = _BYTES[stage.dtype]
-        self._has_kernels = self._on_gpu and model.takes_kernels and shards == 1
-        # A GPU multiplies in bfloat16. In full fine-tuning, weights and hidden states are float32, so it
-        # multiplies copies. Sharded models compute in bfloat16, or in float32 if a gate evaluates in float32:
-        # the estimate counts float32 weights and hidden states in both cases.
-        self._multiplies_copies = self._on_gpu and not self.has_adapter
-        self._copies_all = self._multiplies_copies and shards == 1
+        # A sharded model computes in the type in which it gathers weights.
+        self._stored = sharding.gathered if sharding else _BYTES[stage.dtype]
+        self._has_kernels = self._on_gpu and model.takes_kernels and sharding is None
+        # A GPU multiplies in bfloat16. If weights and hidden states are float32, it multiplies copies.
+        self._multiplies_copies = self._on_gpu and not self.has_adapter and self._stored == FLOAT32
         self._computed = BFLOAT16 if self._on_gpu else self._stored
         self._query = model.heads * model.head_size
 
@@ -58,7 +56,7 @@ class Block:
     def weights(self) -> int:
         """Weights of the base model."""
         is_quantized = self._stage.quantization is not None
-        return base_weights(self._model, stored=self._stored, is_quantized=is_quantized)
+        return base_weights(self._model, stored=_BYTES[self._stage.dtype], is_quantized=is_quantized)
 
     @cached_property
     def trained(self) -> int:
@@ -114,7 +112,7 @@ class Block:
     def _norm(self) -> int:
         """Activations of a norm: the input in float32 and, if the norm is trained, the normalized values. A
         kernel keeps the input as it is."""
-        return self.stream if self._has_kernels else self._hidden(FLOAT32) * (1 if self.has_adapter else 2)
+        return self.stream if self._has_kernels else self._hidden(FLOAT32 + self._normalized)
 
     @property
     def _query_norms(self) -> int:
@@ -122,7 +120,7 @@ class Block:
         if not self._model.has_query_norms:
             return 0
         keys = self._model.key_value_heads * self._model.head_size
-        each = self._computed if self._has_kernels else FLOAT32 * (1 if self.has_adapter else 2)
+        each = self._computed if self._has_kernels else FLOAT32 + self._normalized
         return self._pass.tokens * (self._query + keys) * each
 
     @property
@@ -183,16 +181,18 @@ class Block:
     def _linear_inputs(self) -> int:
         """Inputs of the layers with trained weights, which are needed to compute the gradients of these
         weights."""
-        layers, of_adapter = self._model.layers, 0
+        layers = self._model.layers
         targets = self._targets if self.has_adapter else self._model.linears
         trained = [one for one in targets if not one.is_stacked]
         each = sum(one.inputs * one.count for one in trained) // layers
         shared = sum(inputs for _, inputs in {(one.reads, one.inputs) for one in trained})
         if self._multiplies_copies:
             return self._pass.tokens * BFLOAT16 * each  # a copy for each layer
+        if not self.has_adapter:
+            return self._pass.tokens * self._computed * shared
         of_number = BFLOAT16 if self._on_gpu else FLOAT32
-        if self.has_adapter:  # the input of the second factor
-            of_adapter = of_number * self._rank * sum(one.count for one in trained) // layers
+        # The input of the second factor.
+        of_adapter = of_number * self._rank * sum(one.count for one in trained) // layers
         if self._stage.lora_dropout:  # the input of each adapter after dropout, and the dropout mask
             inputs = each * (of_number + (1 if self._on_gpu else FLOAT32))
         else:  # on a CPU, if the base has another type than the adapter, a copy for each layer
@@ -212,14 +212,14 @@ class Block:
         if self._on_gpu and self.has_adapter:
             more += BFLOAT16 * self.trained
         if not self.has_adapter:
-            more += self._pass.labelled * self._model.hidden_size * FLOAT32
+            more += self._pass.labelled * self.stream // self._pass.tokens
         return self._norm + 2 * tokens * self._model.head_size * self._stored + more
 
     @property
     def copies(self) -> int:
-        """Copies of all weight matrices in bfloat16. A GPU computes with them in full fine-tuning. 0 with an
-        adapter, without a GPU, or if weights are sharded."""
-        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._copies_all else 0
+        """Copies of all weight matrices in bfloat16. A GPU computes with them in full fine-tuning, and
+        autocast keeps them. 0 with an adapter, without a GPU, or if FSDP gathers weights in bfloat16."""
+        return BFLOAT16 * (self._model.linear + self._model.embedding) if self._multiplies_copies else 0
 
     @property
     def head_gradient(self) -> int:
@@ -305,6 +305,13 @@ class Block:
         return largest.prompts * token * self._cached(largest.longest + largest.new_tokens)
 
     # Helpers
+
+    @property
+    def _normalized(self) -> int:
+        """Bytes of a normalized value, which is kept for the gradient of a trained norm."""
+        if self.has_adapter:
+            return 0
+        return FLOAT32 if self._multiplies_copies else self._stored
 
     def _cached(self, longest: int) -> int:
         """Return how many tokens of a text the caches of all layers have together. A layer with a window

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunegate_api.memory.block import BFLOAT16, FLOAT32
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass
+from tunegate_api.memory.shapes import GenerationBatch, Memory, ModelShape, Pass, Sharding
 from tunegate_api.plan import StagePlan, TrainingParameters
 
 GIB = 2**30
@@ -113,7 +114,7 @@ def fit(
                     accelerator="GPU",
                     generation=generation,
                     checkpointing=checkpointing,
-                    shards=shards(stage, processes),
+                    sharding=sharding(stage, processes),
                 ),
             )
             for one in largest(tokens)
@@ -156,9 +157,11 @@ class Remedy:
     memory: Memory
 
 
-def shards(stage: StagePlan, processes: int) -> int:
-    """Return the number of FSDP shards of a stage's weights: ``processes`` with FSDP, otherwise 1."""
-    return processes if stage.parallelism == "FSDP" else 1
+def sharding(stage: StagePlan, processes: int) -> Sharding | None:
+    """Return how FSDP shards a stage over ``processes``, or None if the stage does not use FSDP."""
+    if stage.parallelism != "FSDP":
+        return None
+    return Sharding(processes, FLOAT32 if stage.gathered_dtype == "float32" else BFLOAT16)
 
 
 def least_memory(model: ModelShape, stage: StagePlan, processes: int = 1) -> Memory | None:
@@ -167,8 +170,10 @@ def least_memory(model: ModelShape, stage: StagePlan, processes: int = 1) -> Mem
     largest = stage.least_pass or stage.largest_pass
     if largest is None:
         return None
-    generation, among = stage.largest_generation, shards(stage, processes)
-    return estimate(model, stage.parameters, largest, accelerator="GPU", generation=generation, shards=among)
+    generation, among = stage.largest_generation, sharding(stage, processes)
+    return estimate(
+        model, stage.parameters, largest, accelerator="GPU", generation=generation, sharding=among
+    )
 
 
 def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterator[Remedy]:
@@ -177,17 +182,17 @@ def remedies(model: ModelShape, stage: StagePlan, processes: int = 1) -> Iterato
     largest, generation = stage.least_pass or stage.largest_pass, stage.largest_generation
     if largest is None:
         return
-    parameters, among = stage.parameters, shards(stage, processes)
-    now = estimate(model, parameters, largest, accelerator="GPU", generation=generation, shards=among)
+    parameters, among = stage.parameters, sharding(stage, processes)
+    now = estimate(model, parameters, largest, accelerator="GPU", generation=generation, sharding=among)
     if generation and generation.prompts > 1:
         half = generation.model_copy(update={"prompts": generation.prompts // 2})
-        memory = estimate(model, parameters, largest, accelerator="GPU", generation=half, shards=among)
+        memory = estimate(model, parameters, largest, accelerator="GPU", generation=half, sharding=among)
         if memory.total < now.total:
             yield Remedy(f"generation.batchSize: {half.prompts} in the EvalGate", memory)
     for change, update, smaller in _changes(parameters, largest, continues=stage.starts_from == "Adapter"):
         changed = parameters.model_copy(update=update)
-        each = among if changed.adapter == "None" else 1  # each rank has the whole base of an adapter
-        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, shards=each)
+        each = among if changed.adapter == "None" else None  # each rank has the whole base of an adapter
+        memory = estimate(model, changed, smaller, accelerator="GPU", generation=generation, sharding=each)
         if memory.total < now.total:
             yield Remedy(change, memory)
 

@@ -1,7 +1,7 @@
 """The sizes of a model and a pass, and the memory that a stage needs."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -172,6 +172,14 @@ class Pass(StatusModel):
             keys=sum(seen for _, seen in segments),
             labelled=labelled,
         )
+
+
+class Sharding(NamedTuple):
+    """How FSDP shards a model."""
+
+    ranks: int
+    gathered: int
+    """Number of bytes of a gathered weight. Shards have 4 bytes per weight."""
 
 
 class GenerationBatch(StatusModel):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from support.trainer_root import TrainerRoot, stage_plan
+from support.trainer_root import TrainerRoot, gate_spec, stage_plan
 from tunegate_api.v1alpha1.pods import Resources
 from tunegate_api.v1alpha1.stages import EvaluateEvery, Stage
 from tunegate_trainer.planning import plan
@@ -238,6 +238,21 @@ def test_outcome_of_a_count_metric_counts_as_several_case_outcomes():
 def test_full_fine_tuning_on_several_gpus_uses_fsdp(resources, adapter, parallelism):
     made = stage() if adapter else stage().model_copy(update={"adapter": None})
     assert plan.parallelism(Resources.model_validate(resources), made) == parallelism
+
+
+@pytest.mark.parametrize(
+    ("nodes", "precision", "gathered"),
+    [(2, "Auto", "bfloat16"), (2, "Float32", "float32"), (1, "Auto", None)],
+)
+def test_fsdp_gathers_in_bfloat16_unless_a_gate_evaluates_in_float32(
+    tmp_path, tiny_model, nodes, precision, gathered
+):
+    gate = gate_spec() | {"generation": {"precision": precision}}
+    root = TrainerRoot(tmp_path, spec={"resources": {"nodes": nodes}}, gates={"orders": gate})
+    request = root.write(tiny_model).context().request
+    whole = stage().model_copy(update={"adapter": None})
+    found = plan_stage(request, whole, [50] * 160, model_length=4096, model_size=10**8)
+    assert found.gathered_dtype == gathered
 
 
 def test_adafactor_with_fsdp_is_refused(tmp_path, tiny_model):

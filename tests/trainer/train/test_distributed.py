@@ -170,7 +170,7 @@ def test_two_ranks_with_fsdp_give_the_same_results_as_one(make_distributed_root)
 
 AS_ON_A_GPU = """
 from tunegate_trainer.train import start
-start.gathers_in_bfloat16 = lambda device, gates: True
+start.gathers_in_bfloat16 = lambda device, request: True
 """
 
 

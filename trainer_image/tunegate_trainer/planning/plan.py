@@ -124,6 +124,7 @@ def plan_stage(
         tokens=sum(lengths),
         gates=[gate.name for gate in request.gates_of(stage.name)],
         parallelism=shared,
+        gathered_dtype=request.gathered_dtype if shared == "FSDP" else None,
     )
 
 

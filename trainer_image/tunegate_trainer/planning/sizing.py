@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.contract import Request
 from tunegate_api.memory.block import Block
 from tunegate_api.memory.estimate import estimate
-from tunegate_api.memory.fitting import LargestPasses, fit, shards
+from tunegate_api.memory.fitting import LargestPasses, fit, sharding
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
@@ -134,7 +134,7 @@ def with_estimate(
         accelerator=resources.accelerator,
         generation=generation,
         checkpointing=checkpointing,
-        shards=shards(stage, resources.processes),
+        sharding=sharding(stage, resources.processes),
     )
     return stage.model_copy(
         update={

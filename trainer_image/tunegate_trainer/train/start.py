@@ -11,7 +11,7 @@ import torch.distributed as dist
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from tunegate_api.contract import GateRequest, Request
+from tunegate_api.contract import Request
 from tunegate_api.plan import ModelPlan, StagePlan, TrainingParameters
 from tunegate_trainer.artifacts.build import check_checkpoint, write_artifact
 from tunegate_trainer.distributed.ranks import Ranks
@@ -95,14 +95,12 @@ def find_shards(request: Request, stage: StagePlan, device: torch.device) -> Sha
     """Return how the model of a stage is sharded, or None if it is not."""
     if stage.parallelism != "FSDP":
         return None
-    in_bfloat16 = gathers_in_bfloat16(device, request.gates)
-    return Shards(request.spec.resources.processes, in_bfloat16)
+    return Shards(request.spec.resources.processes, gathers_in_bfloat16(device, request))
 
 
-def gathers_in_bfloat16(device: torch.device, gates: Sequence[GateRequest]) -> bool:
+def gathers_in_bfloat16(device: torch.device, request: Request) -> bool:
     """Return whether FSDP gathers weights in bfloat16: on a GPU, unless a gate evaluates in float32."""
-    exact = any(gate.spec.generation.precision == "Float32" for gate in gates)
-    return device.type == "cuda" and not exact
+    return device.type == "cuda" and request.gathered_dtype == "bfloat16"
 
 
 def load_start(
