@@ -42,6 +42,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # if a test module has imported PyTorch before this file
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Do not flush files to the disk: no test cuts the power, and a role flushes 30 times."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _unhidden() -> Iterator[None]:
     """Show the packages that a role of the test has hidden from the whole process."""
