@@ -51,11 +51,17 @@ def test_missing_tensor_is_named(folder):
     assert "copy all of the model's files" in error.hint
 
 
-def test_unexpected_tensor_is_named_with_its_file(folder):
+def test_tensor_that_no_layer_of_the_model_has_is_ignored(folder):
     change_weights(folder, lambda tensors: tensors.update({"model.extra.weight": torch.zeros(2, 3)}))
+    check_matching_weights(folder)
+
+
+def test_tensor_of_a_surplus_layer_is_named_with_its_file(folder):
+    surplus = UP.replace("layers.1.", "layers.7.")
+    change_weights(folder, lambda tensors: tensors.update({surplus: tensors[UP].clone()}))
     assert str(refusal(folder)) == (
-        "model.uri: the weights do not match config.json in 1 tensor: model.extra.weight in "
-        f"{WEIGHTS} is not part of the model"
+        f"model.uri: the weights do not match config.json in 1 tensor: {surplus} in {WEIGHTS} is not part of "
+        "the model"
     )
 
 

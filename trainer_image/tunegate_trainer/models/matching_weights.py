@@ -3,6 +3,7 @@
 transformers trains with random numbers instead of missing weights, and ignores unexpected ones.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from tunegate_trainer.process.errors import BadDataError
 
 _Shapes = Mapping[str, tuple[int, ...]]
 _SINGLE_FILE = "model.safetensors"
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+"""The number of a layer in the name of a tensor."""
 _SHOWN = 5
 """Maximum number of tensors in an error."""
 _WRONG_CONFIG = "check whether config.json belongs to these weights"
@@ -24,7 +27,9 @@ _MISSING_FILES = f"copy all of the model's files, or {_WRONG_CONFIG}"
 
 
 def check_matching_weights(folder: Path) -> None:
-    """Raise :class:`BadDataError` if weights in ``folder`` are missing, unexpected or of a wrong shape.
+    """Raise :class:`BadDataError` if weights in ``folder`` are missing, of a wrong shape, or of more
+    layers than the model has. Other tensors that the model does not have are ignored, as transformers does:
+    many published models have tensors for other libraries.
 
     Only the headers of the files are read: transformers loads tensors that have shapes but no numbers, with
     the same conversions of names and shapes as in training. A folder without weights is not checked.
@@ -40,21 +45,24 @@ def check_matching_weights(folder: Path) -> None:
         """Return the name of a tensor with its file, unless transformers has renamed the tensor."""
         return f"{name} in {file_of[name]}" if name in file_of else name
 
+    layers = {_NUMBER.sub("#", name) for name in skeleton(folder).state_dict()}
+    surplus = [name for name in sorted(found["unexpected_keys"]) if _NUMBER.sub("#", name) in layers]
     problems = [
         *(f"{name} is missing" for name in sorted(found["missing_keys"])),
-        *(f"{place(name)} is not part of the model" for name in sorted(found["unexpected_keys"])),
+        *(f"{place(name)} is not part of the model" for name in surplus),
         *(
             f"{place(name)} has the shape {_text(shape)}, but by config.json it has the shape {_text(wanted)}"
             for name, shape, wanted in sorted(found["mismatched_keys"])
         ),
     ]
-    if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise BadDataError(
-            f"model.uri: the weights do not match config.json in {len(problems)} "
-            f"{'tensor' if len(problems) == 1 else 'tensors'}: {'; '.join(problems[:_SHOWN])}{more}",
-            _MISSING_FILES if found["missing_keys"] else _WRONG_CONFIG,
-        )
+    if not problems:
+        return
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    raise BadDataError(
+        f"model.uri: the weights do not match config.json in {len(problems)} "
+        f"{'tensor' if len(problems) == 1 else 'tensors'}: {'; '.join(problems[:_SHOWN])}{more}",
+        _MISSING_FILES if found["missing_keys"] else _WRONG_CONFIG,
+    )
 
 
 def embedding_rows(folder: Path) -> int:
