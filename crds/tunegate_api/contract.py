@@ -34,6 +34,9 @@ from tunegate_api.workspace import Workspace
 
 ROOT_VARIABLE = "TUNEGATE_ROOT"
 DEFAULT_ROOT = "/tunegate"
+FAILURE_FILE = "failure.json"
+"""The file, below the root, in which the trainer writes why it could not do what a command of ``tunegate``
+needs, as a :class:`Failure`."""
 
 REPORT_URL_VARIABLE = "TUNEGATE_REPORT_URL"
 """Environment variable with the URL for reports. If the variable is not set, reports are only written to the

@@ -16,8 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from tunegate_api.cases.golden_findings import LintedGolden
-from tunegate_api.contract import ROOT_VARIABLE
+from tunegate_api.contract import FAILURE_FILE, ROOT_VARIABLE
 from tunegate_api.forecast import CheckedData, Forecast
 from tunegate_api.gate_run import GateRun, GateRunRequest
 from tunegate_api.preference import SampledPrompt, SampleRequest
@@ -108,8 +107,8 @@ def run_gates(
 
 
 def run_role(root: Path, environment: dict[str, str], role: str, *options: str) -> Generator[str, None, None]:
-    """Run a role of the trainer in its own process, and yield the lines that it writes. ``root`` has its
-    files. Raises ForecastError if the role fails."""
+    """Run a role of the trainer in its own process, so that this one does not load PyTorch. Yield the lines
+    that it writes. ``root`` has its files. Raises ForecastError if the role fails."""
     with (
         (root / "stderr").open("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
@@ -126,28 +125,28 @@ def run_role(root: Path, environment: dict[str, str], role: str, *options: str) 
 
 def lint_golden(text: str) -> LintedGolden:
     """Return the weaknesses of a valid golden set, given as JSON Lines. Raises ForecastError."""
-    try:
-        ended = subprocess.run(
-            _command("lint"), input=text.encode(), capture_output=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ForecastError(f"the trainer did not try the golden cases within {SECONDS} s") from error
-    if ended.returncode != 0:
-        raise ForecastError(
-            f"trying the golden cases failed:\n{_last_lines(ended.stderr.decode(errors='replace'))}"
-        )
-    return LintedGolden.model_validate_json(ended.stdout)
+    with tempfile.TemporaryDirectory(prefix="tunegate-lint-") as temporary:
+        root = Path(temporary)
+        (root / "golden.jsonl").write_text(text, encoding="utf-8", newline="")
+        return LintedGolden.model_validate_json(_run(root, "lint"))
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Yield the lines of a process, which is killed if it writes none for a long time."""
-    output = cast("IO[str]", process.stdout)
+    """Yield the lines of a process. Raises ForecastError if it writes none for a long time."""
+    output, expired = cast("IO[str]", process.stdout), threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
     while True:
-        deadline = threading.Timer(SECONDS, process.kill)
+        deadline = threading.Timer(SECONDS, expire)
         deadline.daemon = True
         deadline.start()
         line = output.readline()
         deadline.cancel()
+        if expired.is_set():
+            raise ForecastError(f"the trainer did not finish within {SECONDS} s")
         if not line:
             process.wait()
             return
@@ -156,7 +155,7 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 def _raise_failure(root: Path, code: int, errors: str) -> None:
     """Raise ForecastError if the role has failed."""
-    found = root / "failure.json"
+    found = root / FAILURE_FILE
     if found.exists():
         failure = Failure.model_validate_json(found.read_bytes())
         raise ForecastError(f"{failure.message}; {failure.hint}" if failure.hint else failure.message)
@@ -214,21 +213,10 @@ def _models(job: Object, beside: Path, runs: Path) -> Path:
 
 
 def _run(root: Path, role: str, *options: str) -> bytes:
-    """Run a role of the trainer in its own process, so that this one does not load PyTorch. Return the
-    content of the file that the role writes."""
-    try:
-        ended = subprocess.run(
-            _command(role, *options),
-            env=_environment(root),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ForecastError(f"the trainer did not finish the {role} within {SECONDS} s") from error
-    if ended.returncode != 0:
-        raise ForecastError(f"the {role} of the trainer failed:\n{_last_lines(ended.stderr)}")
+    """Run a role of the trainer that shows nothing. Return the content of the file that the role writes."""
+    with closing(run_role(root, _environment(root), role, *options)) as lines:
+        for _ in lines:
+            pass
     return (root / f"{role}.json").read_bytes()
 
 

@@ -2,13 +2,11 @@
 tunegate_trainer.roles.calibrate``.
 
 ``$TUNEGATE_ROOT`` has the files of the pod of a final gate that has ended. This module writes what it does to
-stdout, one line per evaluation, and a :class:`GateCalibrations` to ``calibrate.json``. If it fails, the
-reason is in ``failure.json``.
+stdout, one line per evaluation, and a :class:`GateCalibrations` to ``calibrate.json``.
 """
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -16,14 +14,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract import Role
 from tunegate_api.results import GateCalibrations, golden_set
 from tunegate_api.workspace import RESULT
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
 from tunegate_trainer.evaluate.calibration.measure import calibrate
 from tunegate_trainer.models.base_model import verified_base
+from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
-from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError
+from tunegate_trainer.process.errors import SourceNotFoundError
 from tunegate_trainer.process.files import write_model
 
 FILE = "calibrate.json"
@@ -31,26 +30,19 @@ FILE = "calibrate.json"
 
 def main() -> int:
     """Measure the gates, and return the exit code."""
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     parser = argparse.ArgumentParser()
     parser.add_argument("gates", nargs="+")
     parser.add_argument("--repeats", type=int, required=True)
     options = parser.parse_args()
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # libraries may print, but stdout has only the progress
-    root = Path(os.environ[ROOT_VARIABLE])
 
-    def report(activity: str, end: datetime | None) -> None:
-        print(activity if end is None else f"{activity}, until {end:%H:%M} UTC", file=output, flush=True)
+    def work(root: Path, show: Show) -> None:
+        def report(activity: str, end: datetime | None) -> None:
+            show(activity if end is None else f"{activity}, until {end:%H:%M} UTC")
 
-    try:
         repeats = dict.fromkeys(options.gates, options.repeats)
-        found = measure(Context(role=Role.GATE, root=root), repeats, report)
-    except TrainerError as error:
-        write_model(root / "failure.json", error.failure)
-        return error.exit_code
-    write_model(root / FILE, found)
-    return ExitCode.OK
+        write_model(root / FILE, measure(Context(role=Role.GATE, root=root), repeats, report))
+
+    return run_command(work, level=logging.ERROR)
 
 
 def measure(

@@ -9,8 +9,6 @@ keeps what a job would write to ``data/report.json``.
 
 import argparse
 import json
-import logging
-import os
 import shutil
 import sys
 from contextlib import ExitStack
@@ -21,7 +19,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import ROOT_VARIABLE, Role
+from tunegate_api.contract import Role
 from tunegate_api.forecast import CheckedData, CheckFinding, DescribedData
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.data import Columns
@@ -39,6 +37,7 @@ from tunegate_trainer.data.usable import SourceRows
 from tunegate_trainer.evaluate.stored_sets import store_sets
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.models.resolve import model_length
+from tunegate_trainer.process.command import run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError
 from tunegate_trainer.process.files import write_model
@@ -59,16 +58,13 @@ FoundT = TypeVar("FoundT", CheckFinding, Failure)
 
 def main() -> int:
     """Write the result. Return 0 even if the data would be refused, because the result contains the error."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     parser = argparse.ArgumentParser()
     parser.add_argument("--any-model", action="store_true")
     parser.add_argument("--any-goal", action="store_true")
     parser.add_argument("--describe", action="store_true")
     parser.add_argument("--report", type=Path)
     options = vars(parser.parse_args())
-    root = Path(os.environ[ROOT_VARIABLE])
-    write_model(root / FILE, check(root, **options))
-    return 0
+    return run_command(lambda root, _: write_model(root / FILE, check(root, **options)))
 
 
 def check(

@@ -6,8 +6,6 @@ request, it reads the manifests ``job.json`` and ``gates.json``, where gates may
 """
 
 import json
-import logging
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,9 +13,7 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from tunegate_api.contract import (
-    ROOT_VARIABLE,
     GateRequest,
-    Outcome,
     Request,
     Role,
     sha256_text,
@@ -44,7 +40,7 @@ from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import with_estimate
-from tunegate_trainer.planning.too_large import GateMemory, too_large_error
+from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError
 from tunegate_trainer.process.files import write_model
@@ -56,18 +52,13 @@ FILE = "forecast.json"
 def main() -> int:
     """Write the forecast. Return 0 even if the job would be refused, because the forecast contains the
     error."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    run(Context(role=Role.DATA, root=Path(os.environ[ROOT_VARIABLE])))
-    return 0
 
+    def work(root: Path, _: Show) -> None:
+        job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
+        gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
+        write_model(root / FILE, forecast(root, job, gates))
 
-def run(context: Context) -> Outcome:
-    """Write the forecast of the job whose manifests are below ``context.root``."""
-    root = context.root
-    job = FineTuneJob.model_validate_json((root / "job.json").read_bytes())
-    gates = [EvalGate.model_validate(gate) for gate in json.loads((root / "gates.json").read_bytes())]
-    write_model(root / FILE, forecast(root, job, gates))
-    return Outcome.COMPLETED
+    return run_command(work)
 
 
 def forecast(root: Path, job: FineTuneJob, gates: list[EvalGate]) -> Forecast:

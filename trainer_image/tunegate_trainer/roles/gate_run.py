@@ -4,12 +4,11 @@ tunegate_trainer.roles.gate_run``.
 This module reads the same files below ``$TUNEGATE_ROOT`` as :mod:`tunegate_trainer.roles.forecast`, and
 ``gate_run.json``, a :class:`GateRunRequest`. It evaluates the models with the functions of the final gate,
 :mod:`tunegate_trainer.roles.gate`. It writes what it does to stdout, one line per evaluation, and a
-:class:`GateRun` to ``gate_run_result.json``. If it fails, the reason is in ``failure.json``.
+:class:`GateRun` to ``gate_run_result.json``.
 """
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.cases.golden import GoldenCase
-from tunegate_api.cases.safety_cases import SafetyCase
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Request, Role
+from tunegate_api.contract import Request, Role
 from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan
 from tunegate_api.results import Evaluation, Subject, golden_set
@@ -46,6 +43,7 @@ from tunegate_trainer.models.matching_weights import embedding_rows
 from tunegate_trainer.models.resolve import model_length, require_bitsandbytes
 from tunegate_trainer.models.safetensors import stored_dtype
 from tunegate_trainer.planning.plan import base_dtype, library_versions
+from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.device import choose_device, free_memory
 from tunegate_trainer.process.errors import (
@@ -68,21 +66,12 @@ _OUT_OF_MEMORY = "lower generation.batchSize of the EvalGate, or use a GPU with 
 
 def main() -> int:
     """Write the outcomes, and return the exit code."""
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # libraries may print, but stdout has only the progress
-    root = Path(os.environ[ROOT_VARIABLE])
 
-    def report(activity: str) -> None:
-        print(activity, file=output, flush=True)
-
-    try:
+    def work(root: Path, show: Show) -> None:
         with out_of_memory_explained(lambda: _OUT_OF_MEMORY):
-            write_model(root / RESULT, run_gates(root, report))
-    except TrainerError as error:
-        write_model(root / "failure.json", error.failure)
-        return error.exit_code
-    return ExitCode.OK
+            write_model(root / RESULT, run_gates(root, show))
+
+    return run_command(work, level=logging.ERROR)
 
 
 @dataclass(frozen=True)

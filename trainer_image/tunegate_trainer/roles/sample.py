@@ -1,12 +1,10 @@
 """Sample completions for ``tunegate pairs sample``: ``python -m tunegate_trainer.roles.sample``.
 
 This module reads ``sample.json`` below ``$TUNEGATE_ROOT``, a :class:`SampleRequest`, and writes a
-:class:`SampledPrompt` to a line of stdout for each prompt. If it fails, the reason is in ``failure.json``.
+:class:`SampledPrompt` to a line of stdout for each prompt.
 """
 
 import json
-import logging
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_api.contract import ROOT_VARIABLE, ExitCode, Role
+from tunegate_api.contract import Role
 from tunegate_api.preference import PromptLine, SampledPrompt, SampleRequest
 from tunegate_api.v1alpha1.finetunejob import ModelSource
 from tunegate_api.workspace import Workspace
@@ -25,27 +23,21 @@ from tunegate_trainer.fetch import SCHEMES
 from tunegate_trainer.models.loading import load_adapter, load_base
 from tunegate_trainer.models.resolve import model_address, model_length, resolve_model, source_folder
 from tunegate_trainer.models.safetensors import check_weights
+from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError, TrainerError, out_of_memory_explained
-from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tokens.chat import encode, load_tokenizer, render
 
 
 def main() -> int:
     """Write the completions, and return the exit code."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # libraries may print, but stdout has only results
-    root = Path(os.environ[ROOT_VARIABLE])
-    try:
+
+    def work(root: Path, show: Show) -> None:
         with out_of_memory_explained(lambda: "use a smaller --batch-size or --max-new-tokens"):
             for one in sample(root):
-                output.write(f"{one.model_dump_json()}\n")
-                output.flush()
-    except TrainerError as error:
-        write_model(root / "failure.json", error.failure)
-        return error.exit_code
-    return ExitCode.OK
+                show(one.model_dump_json())
+
+    return run_command(work)
 
 
 def sample(root: Path) -> Iterator[SampledPrompt]:
