@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from tunegate_api.cases.golden_findings import LintedGolden
 from tunegate_api.contract import FAILURE_FILE, ROOT_VARIABLE
 from tunegate_api.forecast import CheckedData, Forecast
 from tunegate_api.gate_run import GateRun, GateRunRequest

@@ -40,6 +40,7 @@ from tunegate_trainer.models.targets import with_targets
 from tunegate_trainer.planning.notes import plan_notes
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import with_estimate
+from tunegate_trainer.planning.too_large import GateMemory, too_large_error
 from tunegate_trainer.process.command import Show, run_command
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import SourceNotFoundError, TrainerError

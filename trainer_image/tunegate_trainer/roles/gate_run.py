@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from tunegate_api.cases.golden import GoldenCase
+from tunegate_api.cases.safety_cases import SafetyCase
 from tunegate_api.contract import Request, Role
 from tunegate_api.gate_run import GateRun, GateRunRequest, MeasuredCase, MeasuredModel
 from tunegate_api.plan import DataPlan, ModelPlan, Plan, SplitPlan
