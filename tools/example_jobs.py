@@ -9,7 +9,7 @@ from typing import Any
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import Condition
 from tunegate_api.v1alpha1 import EvalGateStatus, FineTuneJobStatus
-from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
 from tunegate_api.v1alpha1.evaluation_status import (
     CheckpointReference,
     CheckpointStatus,
@@ -272,8 +272,8 @@ def _ready(status: str, reason: str, hour: float) -> Condition:
     )
 
 
-def _record(job: str, step: int, passed: int, published: bool, time: datetime) -> Record:
-    return Record(
+def _record(job: str, step: int, passed: int, published: bool, time: datetime) -> JudgedModel:
+    return JudgedModel(
         job=job,
         job_uid=job,
         step=step,

@@ -41,7 +41,7 @@ from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
-    Policy,
+    DropPolicy,
     VerdictState,
 )
 from tunegate_api.verdict.paired import PairedCounts, is_below
@@ -100,7 +100,7 @@ def speed() -> Iterator[Measure]:
     total, random = 100, Random(0)
     cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
     equal, worse = ([_pair(total, *shares, random) for _ in range(2000)] for shares in (EQUAL, WORSE))
-    for policy in Policy:
+    for policy in DropPolicy:
         rules = golden_bar(policy=policy)
         for kind, pairs in (("first", equal), ("again", equal), ("then of worse models", worse)):
             start = time.process_time()
@@ -128,7 +128,7 @@ def _pairs(total: int, shares: tuple[float, float]) -> list[tuple[str, str]]:
 def _judged(policy: str, total: int, before: str, now: str) -> bool:
     cases = CaseSet(sha256="golden", ids=[f"case-{i}" for i in range(total)])
     verdict = judge_golden(
-        cases, now, golden_bar(policy=Policy(policy)), {"BaseModel": Baseline("golden", before)}
+        cases, now, golden_bar(policy=DropPolicy(policy)), {"BaseModel": Baseline("golden", before)}
     )
     return verdict.state is VerdictState.PASSED
 

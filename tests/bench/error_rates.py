@@ -14,7 +14,7 @@ from tunegate_api.judging.calibration import ErrorRates, error_rates
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
 
 POPULATIONS, DRAWS, REPEATS = 30, 300, 4
 STRENGTHS = (1.0, 0.6)
@@ -50,9 +50,9 @@ class Setting:
 
 SETTINGS = (
     Setting("100 cases, Points", 100, golden_bar()),
-    Setting("100 cases, NonInferior", 100, golden_bar(policy=Policy.NON_INFERIOR)),
+    Setting("100 cases, NonInferior", 100, golden_bar(policy=DropPolicy.NON_INFERIOR)),
     Setting("300 cases, Points", 300, golden_bar()),
-    Setting("300 cases, NonInferior", 300, golden_bar(policy=Policy.NON_INFERIOR)),
+    Setting("300 cases, NonInferior", 300, golden_bar(policy=DropPolicy.NON_INFERIOR)),
     Setting("100 cases in groups of 4, Points", 100, golden_bar(), group=4),
     Setting("100 cases, maxNewFailures 3", 100, golden_bar(max_new_failures=3)),
 )
@@ -164,7 +164,7 @@ def _error(share: float) -> float:
 def _seconds() -> Iterator[Measure]:
     """Measure the time of the computation, with other outcomes each time."""
     for total, target in ((100, 0.5), (1000, 2.0)):
-        for policy in Policy:
+        for policy in DropPolicy:
             setting = Setting("", total, golden_bar(policy=policy))
             random = Random(total)
             start = time.process_time()

@@ -20,7 +20,7 @@ from tunegate_api.judging.calibration import Detection, error_rates
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
-from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, Policy
+from tunegate_api.verdict.outcomes import PASS, Baseline, CaseSet, DropPolicy
 
 OUTCOMES = Path(__file__).parent / "planted_outcomes.json"
 SIZES = (60, 100)
@@ -52,7 +52,7 @@ def planted() -> Iterator[Measure]:
     pool = _pool(json.loads(OUTCOMES.read_text(encoding="utf-8"))["outcomes"])
     passed, cases = pool.reference.count(PASS), len(pool.reference)
     yield Measure("cases that the reference passes", passed, "cases", "", f"of {cases}")
-    settings = [_Setting(pool, golden_bar(policy=policy), size) for policy in Policy for size in SIZES]
+    settings = [_Setting(pool, golden_bar(policy=policy), size) for policy in DropPolicy for size in SIZES]
     for setting in settings:
         yield from setting.measures()
     _draw([setting for setting in settings if setting.size == DRAWN_SIZE])

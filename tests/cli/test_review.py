@@ -14,16 +14,16 @@ from click.testing import CliRunner
 
 from support.builders import make_config_map, make_job, make_scores
 from support.world import Script, World
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
 from tunegate_api.plan import CalibrationCounts, JudgePlan, SampledRow, SamplePlan
 from tunegate_client.cli import review as command
 from tunegate_client.cli.main import main
 from tunegate_client.places.caller import Caller
-from tunegate_client.places.client import ClientError, UnreachableError
+from tunegate_client.places.client import ClientError, ClusterUnreachableError
 from tunegate_client.places.kube import KubernetesClient
-from tunegate_client.places.review import Review, open_review
+from tunegate_client.places.review import OpenReview, open_review
 from tunegate_client.places.review_files import read_scores
 from tunegate_client.places.review_session import scores_of, start_session
 from tunegate_client.places.scoring import Session
@@ -88,25 +88,29 @@ def client() -> WorldClient:
     return WorldClient()
 
 
-def opened(client: WorldClient, reviewer: str = "ana") -> Review:
+def opened(client: WorldClient, reviewer: str = "ana") -> OpenReview:
     return open_review(cast("KubernetesClient", client), "orders", reviewer)
 
 
 def submit(client: WorldClient, letters: str, reviewer: str = "ana") -> int:
     """Submit a score for each row: y good, n bad, - none. Returns the exit code."""
     scores = {
-        row.id: Score(good=letter == "y") for row, letter in zip(ROWS, letters, strict=True) if letter != "-"
+        row.id: RowScore(good=letter == "y")
+        for row, letter in zip(ROWS, letters, strict=True)
+        if letter != "-"
     }
     review = opened(client, reviewer)
     return submit_review(client, review, replace(review, scores=scores))
 
 
-def submit_review(client: WorldClient, review: Review, reviewed: Review, saved: Review | None = None) -> int:
+def submit_review(
+    client: WorldClient, review: OpenReview, reviewed: OpenReview, saved: OpenReview | None = None
+) -> int:
     """Submit a review. ``saved`` is what was saved after each score; None if nothing was."""
     return command.submit(cast("KubernetesClient", client), CALLER, review, reviewed, saved or review)
 
 
-def autosaved(client: WorldClient, review: Review, session: Session[bool]) -> Review:
+def autosaved(client: WorldClient, review: OpenReview, session: Session[bool]) -> OpenReview:
     """Save the scores of a session that is not submitted yet, as the page in a browser does."""
     saved = replace(review, scores=scores_of(session))
     client.put_config_map(saved.config_map())
@@ -194,7 +198,7 @@ def test_ways_to_score_exclude_each_other(tmp_path: Path, other: str) -> None:
 
 def test_scores_for_two_jobs_with_long_names_have_two_config_maps() -> None:
     metadata = [
-        Review(f"{'n' * 62}{end}", SAMPLE.sha256, (), "ana", {}).config_map()["metadata"] for end in "ab"
+        OpenReview(f"{'n' * 62}{end}", SAMPLE.sha256, (), "ana", {}).config_map()["metadata"] for end in "ab"
     ]
     assert [one["labels"]["tunegate.dev/review"][-1] for one in metadata] == ["a", "b"]
     assert metadata[0]["name"] != metadata[1]["name"]
@@ -224,12 +228,12 @@ def test_rows_that_the_judge_could_not_score_are_shown_first(capsys: pytest.Capt
     rows = opened(client).rows
     assert list(rows) == [ROWS[2], ROWS[9], *(row for n, row in enumerate(ROWS) if n not in (2, 9))]
     review = opened(client)
-    assert submit_review(client, review, replace(review, scores={rows[0].id: Score(good=True)})) == 4
+    assert submit_review(client, review, replace(review, scores={rows[0].id: RowScore(good=True)})) == 4
     saved, status, again = capsys.readouterr().out.splitlines()
     assert saved == "saved: 1 of 2 rows are scored; the judge scored 8"
     assert status.startswith("AwaitingReview: the judge judge-7b scored 8 of 10 rows")
     assert again == "Continue with: kubectl tunegate review orders --namespace default"
-    scored = replace(review, scores={row.id: Score(good=True) for row in rows[:2]})
+    scored = replace(review, scores={row.id: RowScore(good=True) for row in rows[:2]})
     assert submit_review(client, review, scored) == 0
     queued, _ = capsys.readouterr().out.splitlines()
     assert queued.startswith("Queued: ")
@@ -276,7 +280,7 @@ def test_nothing_is_printed_to_continue_if_others_complete_the_review(
     review = opened(client)
     submit(client, "-yyyyyyyyy", "ben")
     capsys.readouterr()
-    assert submit_review(client, review, replace(review, scores={ROWS[0].id: Score(good=True)})) == 0
+    assert submit_review(client, review, replace(review, scores={ROWS[0].id: RowScore(good=True)})) == 0
     saved, status, _ = capsys.readouterr().out.splitlines()
     assert saved == "saved: 1 of 10 rows are scored"
     assert status.startswith("Queued: ")
@@ -295,7 +299,7 @@ def test_quitting_after_the_last_save_returns_at_once(
 
 
 def unreachable(*_: object) -> None:
-    raise UnreachableError("the login has expired")
+    raise ClusterUnreachableError("the login has expired")
 
 
 @pytest.mark.parametrize("method", ["get", "put_config_map"])
@@ -308,11 +312,11 @@ def test_scores_are_kept_in_a_file_if_the_cluster_is_unreachable(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     review = opened(client, "an a")
-    scores = {ROWS[0].id: Score(good=False, note="a\u2028b"), ROWS[1].id: Score(good=True)}
-    others = {"ben": {ROWS[0].id: Score(good=True)}}
+    scores = {ROWS[0].id: RowScore(good=False, note="a\u2028b"), ROWS[1].id: RowScore(good=True)}
+    others = {"ben": {ROWS[0].id: RowScore(good=True)}}
     reviewed = replace(review, scores=scores, others=others)
     monkeypatch.setattr(client, method, unreachable)
-    with pytest.raises(UnreachableError):
+    with pytest.raises(ClusterUnreachableError):
         submit_review(client, review, reviewed)
     (file,) = tmp_path.glob("*.jsonl")
     assert (
@@ -334,8 +338,8 @@ def test_scores_are_printed_if_no_file_can_be_written(
     folder.rmdir()
     review = opened(client)
     monkeypatch.setattr(client, "put_config_map", unreachable)
-    with pytest.raises(UnreachableError):
-        submit_review(client, review, replace(review, scores={ROWS[0].id: Score(good=True)}))
+    with pytest.raises(ClusterUnreachableError):
+        submit_review(client, review, replace(review, scores={ROWS[0].id: RowScore(good=True)}))
     assert capsys.readouterr().out == f'{{"id": "{ROWS[0].id}", "good": true, "note": ""}}\n'
 
 

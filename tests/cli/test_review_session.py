@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from support.scoring_page import review_of
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow, with_id
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_client.cli.review_session import score_rows
@@ -23,19 +23,19 @@ ENTER = "\r"
 
 
 def play(
-    keys: str, scores: dict[str, Score] | None = None, comments: tuple[str, ...] = ()
-) -> dict[str, Score]:
+    keys: str, scores: dict[str, RowScore] | None = None, comments: tuple[str, ...] = ()
+) -> dict[str, RowScore]:
     """Return the scores after these keys. If the keys end, the terminal was closed."""
     return session(keys, scores or {}, comments)[0]
 
 
 def session(
     keys: str,
-    scores: dict[str, Score],
+    scores: dict[str, RowScore],
     comments: tuple[str, ...] = (),
     rows: list[ReviewRow] = ROWS,
     judged: Sequence[ReviewRow] = (),
-) -> tuple[dict[str, Score], str]:
+) -> tuple[dict[str, RowScore], str]:
     review = replace(review_of(rows, judged=[row.id for row in judged]), scores=scores)
     pressed, asked, screen = iter(keys), iter(comments), io.StringIO()
 
@@ -51,7 +51,7 @@ def session(
     return score_rows(review, console, get_key, lambda _: next(asked)), screen.getvalue()
 
 
-def verdicts(scores: dict[str, Score]) -> str:
+def verdicts(scores: dict[str, RowScore]) -> str:
     """Return a letter for each row: y good, n bad, - not scored."""
     letters: Iterator[str] = ("-" if row.id not in scores else "yn"[not scores[row.id].good] for row in ROWS)
     return "".join(letters)
@@ -107,7 +107,7 @@ def test_screen_shows_which_rows_the_judge_scored():
 
 
 def test_session_continues_at_the_first_row_without_a_score():
-    earlier = {ROWS[0].id: Score(good=False, note="typo"), ROWS[2].id: Score(good=True)}
+    earlier = {ROWS[0].id: RowScore(good=False, note="typo"), ROWS[2].id: RowScore(good=True)}
     scores = play("nn" + ENTER, earlier)
     assert verdicts(scores) == "nnyn"
     assert scores[ROWS[0].id].note == "typo"
@@ -124,7 +124,7 @@ def test_reviewers_comment_stays_with_its_row():
 
 def test_bytes_of_a_comment_that_are_no_text_do_not_lose_the_scores():
     scores = play("cyq", comments=("wrong \udcff",))
-    assert scores == {ROWS[0].id: Score(good=True, note="wrong ?")}
+    assert scores == {ROWS[0].id: RowScore(good=True, note="wrong ?")}
 
 
 def test_screen_shows_the_whole_row_and_the_progress():
@@ -133,7 +133,7 @@ def test_screen_shows_the_whole_row_and_the_progress():
     row = with_id(
         ReviewRow(row="17", prompt=prompt, completion="", reasoning="look it up", tool_calls=[call])
     )
-    _, screen = session("q", {ROWS[0].id: Score(good=False)}, rows=[ROWS[0], row])
+    _, screen = session("q", {ROWS[0].id: RowScore(good=False)}, rows=[ROWS[0], row])
     for text in ("row 2 of 2  ·  id 17", "1 of 2 scored: 0 good, 1 bad", "Be brief.", "Where is order 7?"):
         assert text in screen
     assert "look it up" in screen
@@ -144,7 +144,7 @@ def test_control_characters_of_a_row_do_not_reach_the_terminal():
     row = with_id(
         ReviewRow(row="1", prompt=[Message(role="user", content="a\x1b[2Jb")], completion="c\x07\x9b")
     )
-    note = Score(good=True, note="d\x1b]0;e")
+    note = RowScore(good=True, note="d\x1b]0;e")
     _, screen = session("ynbbq", {}, rows=[row, ROWS[0]])
     _, noted = session("yb", {row.id: note, ROWS[0].id: note}, rows=[row, ROWS[0]])
     assert not {"\x1b", "\x07", "\x9b"} & set(screen + noted)

@@ -20,7 +20,7 @@ from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
     Cluster,
     ConflictError,
-    InvalidError,
+    InvalidObjectError,
     Key,
     NotFoundError,
     Object,
@@ -138,7 +138,7 @@ def test_name_of_a_deleted_object_is_reused_with_another_uid(cluster: Cluster, n
 
 
 def test_invalid_name_is_refused(cluster: Cluster) -> None:
-    with pytest.raises(InvalidError):
+    with pytest.raises(InvalidObjectError):
         cluster.create(config_map("Not_A_Name"))
 
 
@@ -161,9 +161,9 @@ def test_replace_of_a_missing_object_raises_not_found(cluster: Cluster, named: N
 
 def test_immutable_config_map_keeps_its_data(cluster: Cluster, named: Names) -> None:
     made = cluster.create(config_map(named("a"), x="1") | {"immutable": True})
-    with pytest.raises(InvalidError):
+    with pytest.raises(InvalidObjectError):
         cluster.replace(made | {"data": {"x": "2"}})
-    with pytest.raises(InvalidError):
+    with pytest.raises(InvalidObjectError):
         cluster.replace({field: value for field, value in made.items() if field != "immutable"})
     labelled = made | {"metadata": made["metadata"] | {"labels": {"team": "a"}}}
     assert cluster.replace(labelled)["metadata"]["labels"] == {"team": "a"}

@@ -13,7 +13,7 @@ from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import (
     ClusterError,
     ForbiddenError,
-    InvalidError,
+    InvalidObjectError,
     Key,
     Object,
     TerminatingError,
@@ -98,5 +98,5 @@ def test_create_in_a_terminating_namespace_raises_terminating(
 
 
 def test_object_with_an_invalid_name_raises_invalid(cluster: KubernetesCluster) -> None:
-    with pytest.raises(InvalidError, match="RFC 1123"):
+    with pytest.raises(InvalidObjectError, match="RFC 1123"):
         cluster.create(config_map("No Name"))

@@ -11,7 +11,7 @@ from support.wrong_manifests import GUARDRAIL, JUDGE
 from tunegate_api.contract import sha256_text
 from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGate, EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, JudgedModel
 from tunegate_api.v1alpha1.finetunejob_status import Phase
 from tunegate_operator.engine.cluster import Key, Object
 from tunegate_operator.evalgate.observe import may_be_new
@@ -327,8 +327,8 @@ def test_unreadable_results_of_a_job_are_reported_and_not_recorded(data: dict[st
     assert results["metadata"]["name"] in messages[0]
 
 
-def record(number: int, uris: list[str]) -> Record:
-    return Record.model_validate(
+def record(number: int, uris: list[str]) -> JudgedModel:
+    return JudgedModel.model_validate(
         {
             "job": f"job-{number}",
             "jobUid": str(number),

@@ -23,8 +23,8 @@ from tunegate_api.v1alpha1.evalgate_status import (
     MAX_RECENT_LOOKS,
     MAX_RECORDS,
     CountedJob,
+    JudgedModel,
     Looks,
-    Record,
     RecordedBaseline,
 )
 from tunegate_api.verdict.outcomes import VerdictState
@@ -34,9 +34,9 @@ LIMIT = 32 * 1024
 SHA = "d" * 64
 
 
-def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> Record:
+def full_record(number: int, uris: int = 4, uri_bytes: int = 1024) -> JudgedModel:
     """Return the largest possible record with ``uris`` URIs of ``uri_bytes`` bytes."""
-    return Record(
+    return JudgedModel(
         job=f"{number:02}" + "j" * 61,
         job_uid=f"{number:08}-5d60-4000-8000-00000000abcd",
         step=10**9,

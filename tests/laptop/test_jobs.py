@@ -8,7 +8,7 @@ import pytest
 from support.laptop import FAIL_ON_10, IGNORE_DISRUPTION, final_condition
 from tunegate_client.laptop.jobs import new_pod, refuse_unsupported, step_job
 from tunegate_operator.children import pod_status
-from tunegate_operator.engine.cluster import InvalidError, Object
+from tunegate_operator.engine.cluster import InvalidObjectError, Object
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -162,7 +162,7 @@ def test_indexed_pod_has_its_index_in_name_and_label() -> None:
 
 
 def test_parallel_pods_without_an_index_are_refused() -> None:
-    with pytest.raises(InvalidError, match="completionMode: Indexed"):
+    with pytest.raises(InvalidObjectError, match="completionMode: Indexed"):
         refuse_unsupported(make_job(completions=2, parallelism=2))
-    with pytest.raises(InvalidError, match="parallelism"):
+    with pytest.raises(InvalidObjectError, match="parallelism"):
         refuse_unsupported(make_job(**INDEXED | {"parallelism": 1}))

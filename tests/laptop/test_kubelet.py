@@ -15,7 +15,7 @@ from support.waiting import eventually
 from tunegate_api.workspace import Workspace
 from tunegate_client.laptop.pod_process import is_alive
 from tunegate_operator.children import pod_status
-from tunegate_operator.engine.cluster import InvalidError, Key, Object
+from tunegate_operator.engine.cluster import InvalidObjectError, Key, Object
 from tunegate_operator.engine.objects import has_condition, uid_of
 
 
@@ -143,7 +143,7 @@ def test_suspended_job_has_no_pods(laptop: Laptop) -> None:
 
 
 def test_job_with_parallelism_but_without_indexes_is_refused(laptop: Laptop) -> None:
-    with pytest.raises(InvalidError, match="parallelism"):
+    with pytest.raises(InvalidObjectError, match="parallelism"):
         laptop.create_job("train", parallelism=2)
 
 

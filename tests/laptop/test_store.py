@@ -11,7 +11,7 @@ from support.clock import FakeClock
 from tunegate_client.laptop.object_folder import ObjectFolder, to_yaml
 from tunegate_client.laptop.store import KEPT_EVENTS, ObjectStore
 from tunegate_operator.engine.apply import create_ours
-from tunegate_operator.engine.cluster import AlreadyExistsError, ClusterError, InvalidError, Key, Object
+from tunegate_operator.engine.cluster import AlreadyExistsError, ClusterError, InvalidObjectError, Key, Object
 from tunegate_operator.engine.objects import uid_of
 from tunegate_operator.engine.owners import owner_reference
 
@@ -146,12 +146,12 @@ def test_invalid_metadata_is_refused(change: Object, message: str) -> None:
     store = ObjectStore(FakeClock())
     obj = config_map()
     obj["metadata"] |= change
-    with pytest.raises(InvalidError, match=message):
+    with pytest.raises(InvalidObjectError, match=message):
         store.create(obj)
 
 
 def test_config_map_above_1_mib_is_refused() -> None:
-    with pytest.raises(InvalidError, match="1 MiB"):
+    with pytest.raises(InvalidObjectError, match="1 MiB"):
         ObjectStore(FakeClock()).create(config_map(x="y" * (1024 * 1024 + 1)))
 
 

@@ -10,7 +10,7 @@ from support import manifests
 from support.api_server import ApiServer
 from support.places import Place
 from support.waiting import eventually
-from tunegate_client.places.client import ClientError, UnreachableError
+from tunegate_client.places.client import ClientError, ClusterUnreachableError
 from tunegate_client.places.kube import KubernetesClient
 from tunegate_operator.engine import kubernetes as kubernetes_module
 from tunegate_operator.engine.cluster import Object
@@ -29,7 +29,7 @@ def test_watch_continues_after_an_outage_of_the_api_server(server: ApiServer, ku
     with server.outage():
         eventually(lambda: notices, what="a retry is reported")
         with pytest.raises(
-            UnreachableError,
+            ClusterUnreachableError,
             match=r"the FineTuneJobs cannot be listed: the cluster is unreachable: .*namespace team",
         ):
             client.list_objects("FineTuneJob")
@@ -47,7 +47,7 @@ def test_cluster_without_tunegate_is_reported(server: ApiServer, monkeypatch: py
     client = KubernetesClient.connect(kubeconfig=str(server.kubeconfig))
     with pytest.raises(ClientError, match="Tunegate is not installed in this cluster") as raised:
         client.list_objects("FineTuneJob")
-    assert not isinstance(raised.value, UnreachableError), "it is not retried"
+    assert not isinstance(raised.value, ClusterUnreachableError), "it is not retried"
 
 
 def test_expired_login_is_not_retried(server: ApiServer, tmp_path: Path) -> None:
@@ -57,4 +57,4 @@ def test_expired_login_is_not_retried(server: ApiServer, tmp_path: Path) -> None
     client = KubernetesClient.connect(kubeconfig=str(tmp_path / "config"))
     with pytest.raises(ClientError, match="log in to the cluster again") as raised:
         client.list_objects("FineTuneJob")
-    assert not isinstance(raised.value, UnreachableError)
+    assert not isinstance(raised.value, ClusterUnreachableError)

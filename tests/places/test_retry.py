@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunegate_client.places.client import UnreachableError
+from tunegate_client.places.client import ClusterUnreachableError
 from tunegate_client.places.retry import GIVE_UP_SECONDS, Retry
 
 
@@ -20,13 +20,13 @@ class Time:
 
 def test_pauses_grow_until_the_failure_is_final() -> None:
     time, notices = Time(), list[str]()
-    retry, error = Retry(notices.append, lambda: time.now, time.sleep), UnreachableError("no answer")
+    retry, error = Retry(notices.append, lambda: time.now, time.sleep), ClusterUnreachableError("no answer")
 
     def fail_forever() -> None:
         while True:
             retry.wait(error)
 
-    with pytest.raises(UnreachableError, match="no answer"):
+    with pytest.raises(ClusterUnreachableError, match="no answer"):
         fail_forever()
     assert time.pauses[:6] == [1, 2, 4, 8, 15, 15]
     assert GIVE_UP_SECONDS - 15 <= sum(time.pauses) <= GIVE_UP_SECONDS
@@ -35,7 +35,7 @@ def test_pauses_grow_until_the_failure_is_final() -> None:
 
 def test_success_starts_the_pauses_again() -> None:
     time = Time()
-    retry, error = Retry(lambda _: None, lambda: time.now, time.sleep), UnreachableError("no answer")
+    retry, error = Retry(lambda _: None, lambda: time.now, time.sleep), ClusterUnreachableError("no answer")
     for _ in range(30):
         retry.wait(error)
         time.now += GIVE_UP_SECONDS / 2

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from support.scoring_page import hostile_row, plain_rows
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import Message
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_files import read_scores, write_sample
 from tunegate_client.places.review_files.label_studio import LABELING_CONFIG
 from tunegate_client.places.review_files.table import MAX_CELL
@@ -22,8 +22,8 @@ from tunegate_client.places.review_files.table import MAX_CELL
 DOC = Path(__file__).parents[2] / "docs" / "review.md"
 
 
-def review_of(rows: list[ReviewRow], scores: dict[str, Score] | None = None) -> Review:
-    return Review("orders", sample_digest(rows), rows, "lead", scores or {})
+def review_of(rows: list[ReviewRow], scores: dict[str, RowScore] | None = None) -> OpenReview:
+    return OpenReview("orders", sample_digest(rows), rows, "lead", scores or {})
 
 
 ROWS = plain_rows(3)
@@ -31,7 +31,7 @@ A, B, C = (row.id for row in ROWS)
 REVIEW = review_of(ROWS)
 
 
-def read(tmp_path: Path, name: str, content: str | bytes, review: Review = REVIEW) -> Review:
+def read(tmp_path: Path, name: str, content: str | bytes, review: OpenReview = REVIEW) -> OpenReview:
     """Return the review after a file with this content was read."""
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -53,7 +53,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def test_exported_table_has_the_rows_and_earlier_scores(tmp_path: Path) -> None:
     path = tmp_path / "sample.csv"
-    write_sample(path, review_of(ROWS, {A: Score(good=True), B: Score(good=False, note="wrong")}))
+    write_sample(path, review_of(ROWS, {A: RowScore(good=True), B: RowScore(good=False, note="wrong")}))
     assert path.read_bytes().startswith(b"\xef\xbb\xbf"), "Excel needs the byte order mark"
     assert [(row["prompt"], row["answer"], row["good"], row["note"]) for row in table(path)] == [
         ("order 0", "answer 0", "yes", ""),
@@ -65,9 +65,9 @@ def test_exported_table_has_the_rows_and_earlier_scores(tmp_path: Path) -> None:
 def test_table_comes_back_as_it_was_exported(tmp_path: Path) -> None:
     path = tmp_path / "sample.csv"
     scores = {
-        A: Score(good=False, note="=1+1"),
-        B: Score(good=False, note="'=1+1"),
-        C: Score(good=True, note='two\nlines, "quoted"; and a comma'),
+        A: RowScore(good=False, note="=1+1"),
+        B: RowScore(good=False, note="'=1+1"),
+        C: RowScore(good=True, note='two\nlines, "quoted"; and a comma'),
     }
     write_sample(path, review_of(ROWS, scores))
     assert read_scores(path, REVIEW).scores == scores
@@ -132,7 +132,7 @@ def test_first_line_that_names_the_separator_is_skipped(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_score_keep_the_earlier_one(tmp_path: Path) -> None:
-    review = review_of(ROWS, {A: Score(good=True), B: Score(good=True)})
+    review = review_of(ROWS, {A: RowScore(good=True), B: RowScore(good=True)})
     assert letters(read(tmp_path, "scores.csv", f"id,good\n{A},\n{B},no\n", review).scores) == "yn-"
 
 
@@ -305,7 +305,7 @@ def test_json_lines_give_the_scores_and_notes_of_one_or_several_people(tmp_path:
     text = f"{line(A, True)}\n{line(A, False, note='no date', reviewer=' ben ')}{line(B, True, reviewer='')}"
     found = read(tmp_path, "scores.jsonl", text)
     assert letters(found.scores) == "yy-"
-    assert found.others == {"ben": {A: Score(good=False, note="no date")}}
+    assert found.others == {"ben": {A: RowScore(good=False, note="no date")}}
 
 
 @pytest.mark.parametrize("id", [None, 7, ["a"], {"a": 1}])
@@ -317,7 +317,7 @@ def test_score_whose_id_is_no_text_is_reported_with_its_line(tmp_path: Path, id:
 def test_scores_may_have_notes_with_any_line_separator(tmp_path: Path) -> None:
     text = json.dumps({"id": A, "good": False, "note": "a\u2028b"}, ensure_ascii=False)
     found = read(tmp_path, "scores.jsonl", f"\ufeff{text}\n")
-    assert found.scores == {A: Score(good=False, note="a\u2028b")}
+    assert found.scores == {A: RowScore(good=False, note="a\u2028b")}
 
 
 HALF = r"has half of a surrogate pair (such as \ud83d), which is not a character"

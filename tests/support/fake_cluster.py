@@ -14,7 +14,7 @@ from tunegate_operator.engine.cluster import (
     ClusterError,
     ConflictError,
     ForbiddenError,
-    InvalidError,
+    InvalidObjectError,
     Key,
     Object,
     TerminatingError,
@@ -96,7 +96,7 @@ class FakeCluster(ObjectStore):
 
     def refuse(self, kind: str, message: str | None) -> None:
         """Refuse objects of this kind as invalid; None accepts them again."""
-        self._refuse(kind, None if message is None else InvalidError(message))
+        self._refuse(kind, None if message is None else InvalidObjectError(message))
 
     def forbid(self, kind: str, message: str | None) -> None:
         """Refuse objects of this kind as forbidden; None accepts them again. The kind "finalizers" stands for

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from support.site import Site, serve_app
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.messages import FunctionCall, Message, ToolCall
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_session import scores_of, start_session
 from tunegate_client.places.scoring import Session
 from tunegate_client.ui.review_page import review_questionnaire
@@ -61,7 +61,7 @@ class ScoringPage:
 
     site: Site
     session: Session[bool]
-    saved: list[dict[str, Score]] = field(default_factory=list)
+    saved: list[dict[str, RowScore]] = field(default_factory=list)
     """The scores after each write."""
     problem: str = ""
     """Why writes fail; empty if they succeed."""
@@ -90,9 +90,9 @@ class ScoringPage:
         self.has_stopped = True
 
 
-def review_of(rows: list[ReviewRow], judged: Iterable[str] = (), by_others: Iterable[str] = ()) -> Review:
+def review_of(rows: list[ReviewRow], judged: Iterable[str] = (), by_others: Iterable[str] = ()) -> OpenReview:
     """Return a review of the job orders by ana, who has not scored a row yet."""
-    return Review(
+    return OpenReview(
         "orders",
         sample_digest(rows),
         rows,

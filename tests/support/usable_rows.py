@@ -9,8 +9,8 @@ from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
-from tunegate_trainer.data.parse import Parsed, parse_pairs, parse_rows
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.parse import ParsedRows, parse_pairs, parse_rows
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 JsonRow = Mapping[str, Any]
@@ -25,7 +25,7 @@ def usable_rows(rows: Sequence[JsonRow] = (), pairs: Sequence[JsonRow] = ()) -> 
     return usable_of(measured_rows(*rows), measured_pairs(*pairs))
 
 
-def usable_of(of_rows: Sequence[Measured[Row]], of_pairs: Sequence[Measured[Pair]]) -> UsableRows:
+def usable_of(of_rows: Sequence[UsableRow[Row]], of_pairs: Sequence[UsableRow[Pair]]) -> UsableRows:
     """Return rows and pairs as checks read them, with their near-duplicates."""
     groups = len({one.group for one in (*of_rows, *of_pairs)})
     return UsableRows(of_rows, of_pairs, groups, find_near_duplicates(Documents(of_rows, of_pairs)))
@@ -49,24 +49,24 @@ def chat_of(*turns: tuple[str, str], unlearned: Sequence[int] = ()) -> JsonRow:
     return {"messages": messages}
 
 
-def measured_rows(*rows: JsonRow) -> list[Measured[Row]]:
+def measured_rows(*rows: JsonRow) -> list[UsableRow[Row]]:
     return _measured(parse_rows(records_of(*rows), Columns(), None), examples=1)
 
 
-def measured_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
+def measured_pairs(*pairs: JsonRow) -> list[UsableRow[Pair]]:
     return _measured(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
 
 
-def usable_pairs(*pairs: JsonRow) -> list[Measured[Pair]]:
+def usable_pairs(*pairs: JsonRow) -> list[UsableRow[Pair]]:
     """Return the pairs without bad ones."""
     return _with_lengths(parse_pairs(records_of(*pairs), Columns(), None), examples=2)
 
 
-def _measured(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
+def _measured(parsed: ParsedRows[RowT], examples: int) -> list[UsableRow[RowT]]:
     assert not parsed.bad, parsed.bad
     return _with_lengths(parsed, examples)
 
 
-def _with_lengths(parsed: Parsed[RowT], examples: int) -> list[Measured[RowT]]:
+def _with_lengths(parsed: ParsedRows[RowT], examples: int) -> list[UsableRow[RowT]]:
     """Return the rows with arbitrary lengths in tokens."""
-    return [Measured(row, 8, 4, row.group, 4, examples * i) for i, row in enumerate(parsed.rows)]
+    return [UsableRow(row, 8, 4, row.group, 4, examples * i) for i, row in enumerate(parsed.rows)]

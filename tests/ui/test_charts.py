@@ -2,12 +2,12 @@
 
 from fractions import Fraction
 
-from tunegate_client.ui.charts import HEIGHT, Measured, rate_chart, spark_line
+from tunegate_client.ui.charts import HEIGHT, GoldenResult, rate_chart, spark_line
 
 
-def measured(*passed: int) -> list[Measured]:
+def measured(*passed: int) -> list[GoldenResult]:
     """Return the versions 1, 2, 3, … that passed so many of 100 cases."""
-    return [Measured(i, f"version {i}", n, 100, "Passed") for i, n in enumerate(passed, start=1)]
+    return [GoldenResult(i, f"version {i}", n, 100, "Passed") for i, n in enumerate(passed, start=1)]
 
 
 def test_chart_of_a_single_version_is_left_out() -> None:

@@ -88,7 +88,7 @@ def review_line(review: ReviewStatus) -> str:
 
 
 @dataclass(frozen=True)
-class JobList:
+class JobTable:
     """The jobs of a place."""
 
     statuses: Mapping[str, FineTuneJobStatus]
@@ -99,7 +99,7 @@ class JobList:
     """The names of the jobs that no process runs, although they have not ended."""
 
 
-def jobs_table(jobs: JobList, caller: Caller = TUNEGATE) -> RenderableType:
+def jobs_table(jobs: JobTable, caller: Caller = TUNEGATE) -> RenderableType:
     """Render a table of jobs with the columns of ``kubectl get``, and a note about each job that is
     interrupted or whose status cannot be read."""
     table = Table(box=None, header_style="bold", padding=(0, 3, 0, 0))

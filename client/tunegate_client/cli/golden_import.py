@@ -12,7 +12,7 @@ import yaml
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.outcomes import MAX_CASES
 from tunegate_client.cli.golden import OUTPUT, existing, parse, write_new
-from tunegate_client.imports.imported import Imported, NotCarriedError, Problem
+from tunegate_client.imports.imported import Imported, NotCarriedError, NotImported
 from tunegate_client.imports.inspect_ai import SCORERS, import_inspect
 from tunegate_client.imports.lm_eval import import_lm_eval
 from tunegate_client.imports.openai_evals import EVALS, import_evals
@@ -153,7 +153,7 @@ def _errors_name(file: Path) -> Iterator[None]:
         raise click.ClickException(f"{file} is not valid: {' '.join(str(error).split())}") from error
 
 
-def _lines(problem: Problem) -> list[str]:
+def _lines(problem: NotImported) -> list[str]:
     times = f"{problem.count} times" if problem.count > 1 else "once"
     lines = [f"Not carried over {times}: {problem.kind}: {problem.reason}"]
     if problem.left_out:

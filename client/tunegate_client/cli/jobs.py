@@ -12,11 +12,17 @@ from tunegate_api.contract import Role
 from tunegate_api.duration import duration_text
 from tunegate_api.v1alpha1 import FineTuneJobStatus
 from tunegate_client.cli import exit_codes
-from tunegate_client.cli.display import JobList, job_view, jobs_table, utc_now
+from tunegate_client.cli.display import JobTable, job_view, jobs_table, utc_now
 from tunegate_client.cli.live import LiveView
 from tunegate_client.cli.place import NAME, Place, at_place, complete_name, notice, short
 from tunegate_client.places.caller import Caller
-from tunegate_client.places.client import Client, ClientError, UnreachableError, sorted_events, status_of
+from tunegate_client.places.client import (
+    Client,
+    ClientError,
+    ClusterUnreachableError,
+    sorted_events,
+    status_of,
+)
 from tunegate_client.places.logs import LogSelection, follow_logs, newest_log
 from tunegate_client.places.retry import Retry
 from tunegate_operator.decisions import is_at_rest
@@ -143,7 +149,7 @@ def _show_all(client: Client, console: Console, place: Place, *, watch: bool) ->
         click.echo(f"no FineTuneJobs in {client.place}")
 
 
-def _read_all(client: Client) -> JobList:
+def _read_all(client: Client) -> JobTable:
     """Return all jobs. A status that cannot be read does not hide the other jobs."""
     jobs = client.list_objects("FineTuneJob")
     statuses, unreadable = dict[str, FineTuneJobStatus](), dict[str, str]()
@@ -152,17 +158,17 @@ def _read_all(client: Client) -> JobList:
             statuses[job["metadata"]["name"]] = status_of(job)
         except ClientError as error:
             unreadable[job["metadata"]["name"]] = str(error)
-    return JobList(statuses, unreadable, client.interrupted(jobs) - set(unreadable))
+    return JobTable(statuses, unreadable, client.interrupted(jobs) - set(unreadable))
 
 
-def _updates(client: Client) -> Iterator[JobList]:
+def _updates(client: Client) -> Iterator[JobTable]:
     """Yield the result of :func:`_read_all` again and again, without an end."""
     retry = Retry(notice)
     while True:
         try:
             yield _read_all(client)
             retry.succeeded()
-        except UnreachableError as error:
+        except ClusterUnreachableError as error:
             retry.wait(error)
         time.sleep(REFRESH_SECONDS)
 

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from tunegate_api.v1alpha1 import FineTuneJobStatus
-from tunegate_client.cli.display import JobList, PlainLog, job_view, jobs_table, utc_now
+from tunegate_client.cli.display import JobTable, PlainLog, job_view, jobs_table, utc_now
 from tunegate_client.places.caller import Caller
 
 Statuses = Mapping[str, FineTuneJobStatus]
@@ -47,7 +47,7 @@ class LiveView:
             ),
         )
 
-    def show_table(self, jobs: JobList) -> None:
+    def show_table(self, jobs: JobTable) -> None:
         """Show one line for each job."""
         self._show(jobs.statuses, jobs_table(jobs, self._caller))
         if not self._console.is_terminal:

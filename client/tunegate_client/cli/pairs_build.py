@@ -7,7 +7,7 @@ import click
 
 from tunegate_api.meta import summarize
 from tunegate_client.cli.pairs import CANDIDATES, OUTPUT
-from tunegate_client.pairs.agreement import Agreement, agreements
+from tunegate_client.pairs.agreement import PairAgreement, agreements
 from tunegate_client.pairs.files import read_candidates, read_rankings, write_lines
 from tunegate_client.pairs.rules import RULES, build_pairs
 from tunegate_client.places.client import ClientError
@@ -85,7 +85,7 @@ def build(
     click.echo(f"{output} has {len(built.pairs):,} pairs from {prompts:,} of {len(ranked):,} ranked prompts")
 
 
-def _agreement_lines(found: list[Agreement]) -> list[str]:
+def _agreement_lines(found: list[PairAgreement]) -> list[str]:
     """Return the mean agreement, then that of each two raters."""
     if not found:
         return ["agreement is unknown: no two raters ranked the same completions"]

@@ -23,7 +23,7 @@ from tunegate_client.cli.review_session import score_rows
 from tunegate_client.cli.review_web import score_in_browser
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import Client, ClientError, status_of
-from tunegate_client.places.review import Review, open_review
+from tunegate_client.places.review import OpenReview, open_review
 from tunegate_client.places.review_files import read_scores, write_sample
 from tunegate_client.places.review_files.json_lines import score_lines
 from tunegate_operator.engine.cluster import Object
@@ -84,7 +84,7 @@ def review(
         _export(place, name, person, export)
         return
 
-    def score(opened: Review, save: Save) -> tuple[Review, Review]:
+    def score(opened: OpenReview, save: Save) -> tuple[OpenReview, OpenReview]:
         return _score(opened, save, place.caller, web=web, file=file)
 
     if place.runs is not None:
@@ -115,7 +115,7 @@ def _export(place: Place, name: str, person: str, file: Path) -> None:
 
 
 def submit(
-    client: "KubernetesClient", caller: Caller, opened: Review, reviewed: Review, saved: Review
+    client: "KubernetesClient", caller: Caller, opened: OpenReview, reviewed: OpenReview, saved: OpenReview
 ) -> int:
     """Write scores to a cluster, wait until the operator has read them, and print the state of the job.
     Nothing is written if no score is new since the review was ``saved``. Returns the exit code.
@@ -142,7 +142,7 @@ def submit(
     return 0
 
 
-def _keep(reviewed: Review, caller: Caller) -> None:
+def _keep(reviewed: OpenReview, caller: Caller) -> None:
     """Write scores that could not be submitted to a new file, and print how to submit them. Print the scores
     if the file cannot be written."""
     path = Path(f"{reviewed.job}-scores-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
@@ -175,8 +175,8 @@ def _reviewed_part(job: Object) -> tuple[object, ...]:
 
 
 def _score(
-    opened: Review, save: Save, caller: Caller, *, web: bool, file: Path | None
-) -> tuple[Review, Review]:
+    opened: OpenReview, save: Save, caller: Caller, *, web: bool, file: Path | None
+) -> tuple[OpenReview, OpenReview]:
     """Return the review with the scores in ``file``, or with those that the reviewer gives in a browser or in
     the terminal; and the review that ``save`` saved last."""
     if file is not None:

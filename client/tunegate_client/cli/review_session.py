@@ -9,11 +9,11 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.meta import printable
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_session import (
     already_scored_text,
     answer_of,
@@ -33,7 +33,7 @@ GetKey = Callable[[], str]
 Ask = Callable[[str], str]
 
 
-def score_rows(review: Review, console: Console, get_key: GetKey, ask: Ask) -> dict[str, Score]:
+def score_rows(review: OpenReview, console: Console, get_key: GetKey, ask: Ask) -> dict[str, RowScore]:
     """Show the rows without a score one after the other, and return all scores once the reviewer submits them
     or quits. Ctrl-C quits, too.
 
@@ -71,7 +71,7 @@ def _handle(session: Session[bool], key: str, ask: Ask) -> None:
         session.finish()
 
 
-def _show(session: Session[bool], review: Review, console: Console) -> None:
+def _show(session: Session[bool], review: OpenReview, console: Console) -> None:
     if console.is_terminal:
         console.clear()
     row, counts = review.rows[session.position], counts_text(session, review)

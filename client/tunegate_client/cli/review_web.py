@@ -8,14 +8,16 @@ import click
 
 from tunegate_client.places.caller import Caller
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_session import scores_of, start_session
 from tunegate_client.ui.review_page import review_questionnaire
 from tunegate_client.ui.scoring_server import serve_scoring
 from tunegate_operator.engine.cluster import ClusterError, Object
 
 
-def score_in_browser(opened: Review, save: Callable[[Object], None], caller: Caller) -> tuple[Review, Review]:
+def score_in_browser(
+    opened: OpenReview, save: Callable[[Object], None], caller: Caller
+) -> tuple[OpenReview, OpenReview]:
     """Serve the page until the reviewer submits the scores or quits. Return the review with the scores, and
     the review that was saved last. ``save`` saves the ConfigMap after each score."""
     session, saving, saved = start_session(opened), threading.Lock(), opened

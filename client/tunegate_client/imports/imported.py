@@ -25,7 +25,7 @@ class NotCarriedError(Exception):
 
 
 @dataclass(frozen=True)
-class Problem:
+class NotImported:
     """A kind of thing that was not carried over."""
 
     kind: str
@@ -66,13 +66,13 @@ class Imported:
         self._faults += [(str(case["id"]), fault, carried) for fault in faults]
 
     @property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[NotImported]:
         """What was not carried over, the most frequent first."""
         groups: dict[tuple[str, str], list[tuple[str, bool]]] = {}
         for case, fault, carried in self._faults:
             groups.setdefault((fault.kind, fault.reason), []).append((case, carried))
         found = [
-            Problem(
+            NotImported(
                 kind,
                 reason,
                 len(of),

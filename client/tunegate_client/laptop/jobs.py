@@ -13,7 +13,7 @@ from typing import Any
 
 from tunegate_api.backoff import backoff
 from tunegate_operator.children.pod_status import exit_code, finished_at, is_terminal, phase
-from tunegate_operator.engine.cluster import InvalidError, Object
+from tunegate_operator.engine.cluster import InvalidObjectError, Object
 from tunegate_operator.engine.objects import (
     has_condition,
     is_being_deleted,
@@ -57,9 +57,11 @@ def refuse_unsupported(job: Object) -> None:
     spec, name = job["spec"], job["metadata"]["name"]
     completions = spec.get("completions", 1)
     if spec.get("parallelism", 1) != completions:
-        raise InvalidError(f"Job {name}: without a cluster, spec.parallelism must equal spec.completions")
+        raise InvalidObjectError(
+            f"Job {name}: without a cluster, spec.parallelism must equal spec.completions"
+        )
     if completions > 1 and not _is_indexed(job):
-        raise InvalidError(
+        raise InvalidObjectError(
             f"Job {name}: without a cluster, spec.completions above 1 requires spec.completionMode: Indexed"
         )
 

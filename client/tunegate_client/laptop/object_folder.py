@@ -15,7 +15,7 @@ from tunegate_operator.engine.cluster import ClusterError, Key, Object
 _FIRST, _LAST = ("apiVersion", "kind", "metadata", "spec"), ("status",)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # no stub for the C one
+class _ObjectLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # no stub for the C one
     """PyYAML's safe loader: the fast one if libyaml is installed."""
 
 
@@ -54,7 +54,7 @@ def to_yaml(obj: Object) -> str:
 
 def from_yaml(text: str) -> Any:
     """Parse YAML. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    return yaml.load(text, Loader=_ObjectLoader)  # noqa: S506 - a safe loader
 
 
 def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:

@@ -12,7 +12,7 @@ from tunegate_operator.engine.clock import Clock
 from tunegate_operator.engine.cluster import (
     AlreadyExistsError,
     ConflictError,
-    InvalidError,
+    InvalidObjectError,
     Key,
     NotFoundError,
     Object,
@@ -128,7 +128,7 @@ class ObjectStore:
                 if _content(new) != _content(old):
                     metadata["generation"] = old["metadata"]["generation"] + 1
             if old.get("immutable") and _content(new) != _content(old):
-                raise InvalidError(f"{key.kind} {key.name} is immutable")
+                raise InvalidObjectError(f"{key.kind} {key.name} is immutable")
             return wire(self._save(new, "MODIFIED"))
 
     def delete(self, key: Key, uid: str) -> None:
@@ -197,7 +197,7 @@ class ObjectStore:
         if obj is None:
             raise NotFoundError(f"{key.kind} {key.name} not found")
         if not version:
-            raise InvalidError(f"{key.kind} {key.name}: metadata.resourceVersion is missing")
+            raise InvalidObjectError(f"{key.kind} {key.name}: metadata.resourceVersion is missing")
         if obj["metadata"]["resourceVersion"] != version:
             raise ConflictError(f"{key.kind} {key.name} was modified since it was read")
         return obj
@@ -276,26 +276,26 @@ def _validated(obj: Object) -> Object:
     try:
         copied = wire(obj)
     except (TypeError, ValueError) as error:
-        raise InvalidError(f"the object cannot be written as JSON: {error}") from error
+        raise InvalidObjectError(f"the object cannot be written as JSON: {error}") from error
     if not copied.get("apiVersion") or not copied.get("kind"):
-        raise InvalidError("the object must have the fields apiVersion and kind")
+        raise InvalidObjectError("the object must have the fields apiVersion and kind")
     metadata = copied.get("metadata") or {}
     name = metadata.get("name", "")
     if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
-        raise InvalidError(f"metadata.name {name!r} is not a lower-case DNS name")
+        raise InvalidObjectError(f"metadata.name {name!r} is not a lower-case DNS name")
     namespace = metadata.get("namespace", "default")
     if not _NAMESPACE.fullmatch(namespace) or len(namespace) > _LONGEST_LABEL:
-        raise InvalidError(f"metadata.namespace {namespace!r} is not a lower-case DNS label")
+        raise InvalidObjectError(f"metadata.namespace {namespace!r} is not a lower-case DNS label")
     for label, value in (metadata.get("labels") or {}).items():
         if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value) or len(value) > _LONGEST_LABEL:
-            raise InvalidError(f"metadata.labels[{label!r}]: {value!r} is not a valid label value")
+            raise InvalidObjectError(f"metadata.labels[{label!r}]: {value!r} is not a valid label value")
     annotations = metadata.get("annotations") or {}
     if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _LARGEST_ANNOTATIONS:
-        raise InvalidError("metadata.annotations are larger than 256 KiB")
+        raise InvalidObjectError("metadata.annotations are larger than 256 KiB")
     if copied["kind"] == "ConfigMap":
         size = sum(len(v.encode()) for v in (copied.get("data") or {}).values())
         if size > _LARGEST_CONFIG_MAP:
-            raise InvalidError(f"ConfigMap {name} is larger than 1 MiB: {size} bytes")
+            raise InvalidObjectError(f"ConfigMap {name} is larger than 1 MiB: {size} bytes")
     return copied
 
 

@@ -17,7 +17,7 @@ Places = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PairAgreement:
     """The agreement of two raters on the completions that both ranked."""
 
     raters: tuple[str, str]
@@ -29,7 +29,7 @@ class Agreement:
     """Number of pairs of completions that both ranked."""
 
 
-def agreements(rankings: Iterable[Ranking]) -> list[Agreement]:
+def agreements(rankings: Iterable[Ranking]) -> list[PairAgreement]:
     """Return the agreement of each two raters who ranked the same two completions, sorted by their names."""
     of_rater = defaultdict[str, dict[str, Places]](dict)
     for ranking in rankings:
@@ -51,11 +51,11 @@ def tau_b(first: Places, second: Places) -> float | None:
 
 def _agreement(
     raters: tuple[str, str], first: Mapping[str, Places], second: Mapping[str, Places]
-) -> Agreement:
+) -> PairAgreement:
     shared = sorted(first.keys() & second.keys())
     taus = [tau for id in shared if (tau := tau_b(first[id], second[id])) is not None]
     orders = [order for id in shared for order in _orders(first[id], second[id])]
-    return Agreement(
+    return PairAgreement(
         raters,
         sum(taus) / len(taus) if taus else None,
         sum(one == other for one, other in orders),

@@ -32,7 +32,7 @@ class UnknownNameError(ClientError):
     """There is no object with this name. The message lists the names that exist."""
 
 
-class UnreachableError(ClientError):
+class ClusterUnreachableError(ClientError):
     """The cluster does not answer, or cannot carry out requests at present. A retry may succeed."""
 
 

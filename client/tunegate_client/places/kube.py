@@ -14,8 +14,8 @@ from tunegate_api.judging.review import MAX_SCORE_MAPS
 from tunegate_client.laptop.report_page import with_status
 from tunegate_client.places.client import (
     ClientError,
+    ClusterUnreachableError,
     Kind,
-    UnreachableError,
     age_key,
     has_ended,
     parse_request,
@@ -34,7 +34,7 @@ from tunegate_operator.engine.clock import SystemClock
 from tunegate_operator.engine.cluster import (
     ClusterError,
     ForbiddenError,
-    InvalidError,
+    InvalidObjectError,
     Key,
     NotFoundError,
     Object,
@@ -63,7 +63,7 @@ RECONNECT_SECONDS = 0.5
 CONNECTIONS = 4
 EVENT_PAGES = 10
 """The most pages of Events about one object that are read, which have room for 2,000 Events."""
-_PERMANENT = (ForbiddenError, InvalidError, NotFoundError, RequestRefusedError)
+_PERMANENT = (ForbiddenError, InvalidObjectError, NotFoundError, RequestRefusedError)
 """Errors that a retry does not fix."""
 
 
@@ -147,7 +147,7 @@ class KubernetesClient:
                             return
                         obj = event["object"]
                         yield obj
-            except UnreachableError as error:
+            except ClusterUnreachableError as error:
                 retry.wait(error)
 
     def interrupted(self, jobs: Collection[Object]) -> set[str]:
@@ -181,7 +181,7 @@ class KubernetesClient:
                 if is_last:
                     return
                 retry.succeeded()  # also if there was no new line
-            except UnreachableError as error:
+            except ClusterUnreachableError as error:
                 if not follow:
                     raise
                 retry.wait(error)
@@ -308,7 +308,7 @@ class KubernetesClient:
         except _PERMANENT as error:
             raise ClientError(f"{problem}: {error} ({self.place}){_advice(error)}") from error
         except ClusterError as error:
-            raise UnreachableError(f"{problem}: {_shortened(error)} ({self.place})") from error
+            raise ClusterUnreachableError(f"{problem}: {_shortened(error)} ({self.place})") from error
 
 
 def _advice(error: ClusterError) -> str:

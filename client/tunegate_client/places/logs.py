@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tunegate_api.contract import Role
-from tunegate_client.places.client import Client, ClientError, UnreachableError, has_log, status_of
+from tunegate_client.places.client import Client, ClientError, ClusterUnreachableError, has_log, status_of
 from tunegate_client.places.retry import Retry
 from tunegate_operator.children.job import INDEX_LABEL
 from tunegate_operator.decisions import is_at_rest
@@ -74,7 +74,7 @@ def follow_logs(
             pods = _pods_with_logs(client, job, selection)
             is_interrupted = name in client.interrupted([job])
             retry.succeeded()
-        except UnreachableError as error:
+        except ClusterUnreachableError as error:
             retry.wait(error)
             continue
         if seen is None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from tunegate_api.backoff import backoff
-from tunegate_client.places.client import UnreachableError
+from tunegate_client.places.client import ClusterUnreachableError
 
 GIVE_UP_SECONDS = 300.0
 """How long requests may fail, without a success in between, before the failure is final."""
@@ -32,7 +32,7 @@ class Retry:
         """Note that a request succeeded, so that the next failure is the first one again."""
         self._failures = 0
 
-    def wait(self, error: UnreachableError) -> None:
+    def wait(self, error: ClusterUnreachableError) -> None:
         """Wait until the next attempt. Raise ``error`` if requests have failed for GIVE_UP_SECONDS."""
         if not self._failures:
             self._since = self._now()

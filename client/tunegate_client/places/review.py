@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from tunegate_api.judging.review import SCORES_SUFFIX, ReviewScores, Score
+from tunegate_api.judging.review import SCORES_SUFFIX, ReviewScores, RowScore
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
 from tunegate_api.meta import first_problem
 from tunegate_api.plan import Plan
@@ -19,7 +19,7 @@ from tunegate_operator.names import PLAN_KEY, REVIEW_LABEL, SCORES_KEY, scores_n
 
 
 @dataclass(frozen=True)
-class Review:
+class OpenReview:
     """The sample of a job that awaits its review, and the scores in the ConfigMap of one reviewer."""
 
     job: str
@@ -28,9 +28,9 @@ class Review:
     rows: Sequence[ReviewRow]
     """All rows of the sample. Those that a judge model or other people scored are last."""
     reviewer: str
-    scores: Mapping[str, Score]
+    scores: Mapping[str, RowScore]
     """The scores that the reviewer has given so far."""
-    others: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, RowScore]] = field(default_factory=dict)
     """The scores of other reviewers, from a file that has the scores of several people."""
     judged: frozenset[str] = frozenset()
     """The ids of the rows for which the score of a judge model counts if no person scores them."""
@@ -88,13 +88,13 @@ class Review:
             "data": data,
         }
 
-    def _document(self, reviewer: str, scores: Mapping[str, Score]) -> str:
+    def _document(self, reviewer: str, scores: Mapping[str, RowScore]) -> str:
         document = ReviewScores(sample=self.sample, reviewer=reviewer, scores=dict(scores))
         content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def open_review(client: Client, name: str, reviewer: str) -> Review:
+def open_review(client: Client, name: str, reviewer: str) -> OpenReview:
     """Read the sample of a job and the scores that the reviewer gave earlier.
 
     Raises ClientError if the job does not await a review, or if its sample is not the one in its plan.
@@ -118,7 +118,7 @@ def open_review(client: Client, name: str, reviewer: str) -> Review:
     found = _ids_by_others(client, name, reviewer, expected.sample, known)
     others = frozenset(found).union(*earlier.values())
     rows.sort(key=lambda row: row.id in judged | others)
-    return Review(name, expected.sample, rows, reviewer, own, earlier, judged & known, others)
+    return OpenReview(name, expected.sample, rows, reviewer, own, earlier, judged & known, others)
 
 
 def _ids_by_others(
@@ -165,7 +165,7 @@ def _parse_sample(text: str, name: str) -> list[ReviewRow]:
 
 def _parse_scores(
     config_map: Object | None, sample: str, known: frozenset[str]
-) -> dict[str, dict[str, Score]]:
+) -> dict[str, dict[str, RowScore]]:
     """Return the scores in a ConfigMap by reviewer, without those that are unusable or about another
     sample."""
     return {

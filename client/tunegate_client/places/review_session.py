@@ -4,14 +4,14 @@ in a file."""
 import json
 from collections.abc import Sequence
 
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message, ToolCall
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.scoring import Session
 
 
-def start_session(review: Review) -> Session[bool]:
+def start_session(review: OpenReview) -> Session[bool]:
     """Return the session in which the reviewer continues. An answer is whether the row is good."""
     return Session(
         [row.id for row in review.rows],
@@ -21,12 +21,14 @@ def start_session(review: Review) -> Session[bool]:
     )
 
 
-def scores_of(session: Session[bool]) -> dict[str, Score]:
+def scores_of(session: Session[bool]) -> dict[str, RowScore]:
     """Return the scores to save."""
-    return {id: Score(good=good, note=session.notes.get(id, "")) for id, good in session.kept_answers.items()}
+    return {
+        id: RowScore(good=good, note=session.notes.get(id, "")) for id, good in session.kept_answers.items()
+    }
 
 
-def counts_text(session: Session[bool], review: Review) -> str:
+def counts_text(session: Session[bool], review: OpenReview) -> str:
     """Return how many rows the reviewer scored as good and as bad, and how many others scored."""
     scored, good = len(session.answers), sum(session.answers.values())
     more = f" and {scored - session.answered} more" if scored > session.answered else ""
@@ -34,14 +36,14 @@ def counts_text(session: Session[bool], review: Review) -> str:
     return "; ".join(filter(None, (counts, review.already_text)))
 
 
-def scored_by(id: str, review: Review) -> str:
+def scored_by(id: str, review: OpenReview) -> str:
     """Return who scored a row already; empty if nobody did."""
     if id in review.by_others:
         return "scored by others"
     return "scored by the judge" if id in review.judged else ""
 
 
-def already_scored_text(id: str, review: Review) -> str:
+def already_scored_text(id: str, review: OpenReview) -> str:
     """Return a sentence about a row that needs no score of the reviewer; empty for other rows."""
     if id in review.by_others:
         return "Other people scored this row. Your score counts beside theirs."

@@ -25,7 +25,7 @@ _STEEP = 0.15
 
 
 @dataclass(frozen=True)
-class Measured:
+class GoldenResult:
     """The golden results of a judged version."""
 
     number: int
@@ -94,7 +94,7 @@ class Chart:
         return list(dict.fromkeys(point.shape for point in self.points))
 
 
-def rate_chart(versions: Sequence[Measured], required: Fraction | None = None) -> Chart | None:
+def rate_chart(versions: Sequence[GoldenResult], required: Fraction | None = None) -> Chart | None:
     """Lay out a chart of ``versions`` in their order. Returns None for fewer than two versions. ``required``
     is the pass rate that the gate requires."""
     if len(versions) < 2:
@@ -148,12 +148,12 @@ def _y(value: Fraction) -> float:
     return round(HEIGHT * (1 - float(value)), 1)
 
 
-def _places(versions: Sequence[Measured]) -> list[float]:
+def _places(versions: Sequence[GoldenResult]) -> list[float]:
     first, last = versions[0].number, versions[-1].number
     return [round(100 * (version.number - first) / (last - first), 2) for version in versions]
 
 
-def _points(versions: Sequence[Measured], places: Sequence[float]) -> tuple[Point, ...]:
+def _points(versions: Sequence[GoldenResult], places: Sequence[float]) -> tuple[Point, ...]:
     labelled = {0, len(versions) - 1}
     found = []
     for i, (version, x) in enumerate(zip(versions, places, strict=True)):
@@ -173,7 +173,7 @@ def _points(versions: Sequence[Measured], places: Sequence[float]) -> tuple[Poin
     return tuple(found)
 
 
-def _label_offset(versions: Sequence[Measured], index: int) -> tuple[int, int]:
+def _label_offset(versions: Sequence[GoldenResult], index: int) -> tuple[int, int]:
     """Return where the label of a point lies, in pixels from the point, so that the curve does not cross it:
     right of a first point that the curve leaves steeply, below a point that the curve reaches downwards, and
     otherwise above."""
@@ -183,7 +183,7 @@ def _label_offset(versions: Sequence[Measured], index: int) -> tuple[int, int]:
     return (0, 24) if index and rates[index - 1] > rates[index] else (0, -15)
 
 
-def _ticks(versions: Sequence[Measured], places: Sequence[float]) -> tuple[tuple[float, str], ...]:
+def _ticks(versions: Sequence[GoldenResult], places: Sequence[float]) -> tuple[tuple[float, str], ...]:
     """Return the numbers of versions at equal distances in the list, as many as fit."""
     stride = -(-len(versions) // MOST_TICKS)
     ticks = [(x, str(version.number)) for x, version in zip(places, versions, strict=True)]

@@ -11,10 +11,10 @@ from tunegate_api.meta import find_condition
 from tunegate_api.v1alpha1 import EvalGateSpec
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
 from tunegate_api.v1alpha1.evalgate import Thresholds
-from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
 from tunegate_api.verdict.allowed_failures import allowed
 from tunegate_api.verdict.outcomes import points_text, rate, rate_text
-from tunegate_client.ui.charts import Chart, Measured, rate_chart
+from tunegate_client.ui.charts import Chart, GoldenResult, rate_chart
 from tunegate_client.ui.reader import Gate, Job
 from tunegate_client.ui.states import Tone
 
@@ -119,9 +119,9 @@ def _state(gate: Gate) -> tuple[Tone, str, str]:
     return ("bad" if stalled else "unsure"), "Not ready", ready.message
 
 
-def _measured(number: int, record: Record) -> Measured:
+def _measured(number: int, record: JudgedModel) -> GoldenResult:
     published = ", published" if record.published_uris else ""
-    return Measured(
+    return GoldenResult(
         number=number,
         name=f"version {number}, {record.job} step {record.step}{published}",
         passed=record.passed,
@@ -131,7 +131,7 @@ def _measured(number: int, record: Record) -> Measured:
     )
 
 
-def _row(number: int, record: Record, gate: Gate, uids: set[str]) -> RecordRow:
+def _row(number: int, record: JudgedModel, gate: Gate, uids: set[str]) -> RecordRow:
     reached = rate(record.passed, record.total)
     base = None if record.base_passed is None else rate(record.base_passed, record.total)
     return RecordRow(

@@ -63,7 +63,7 @@ class GateRow:
 
 
 @dataclass(frozen=True)
-class JobList:
+class JobPage:
     """One page of the filtered list."""
 
     rows: tuple[JobRow, ...]
@@ -89,7 +89,7 @@ def job_list(
     show: str = "",
     search: str = "",
     page: int = 1,
-) -> JobList:
+) -> JobPage:
     """Return a page of the jobs in the group ``show`` whose names contain ``search``. Empty filters match all
     jobs, and a page that does not exist is replaced by the nearest page.
 
@@ -108,7 +108,7 @@ def job_list(
     pages = max(1, -(-len(chosen) // ROWS_PER_PAGE))
     page = min(max(1, page), pages)
     shown = chosen[(page - 1) * ROWS_PER_PAGE : page * ROWS_PER_PAGE]
-    return JobList(
+    return JobPage(
         rows=tuple(_job_row(job, state, now) for state, job in shown),
         counts=tuple((key, title, counts[key]) for key, title in GROUPS),
         total=len(named),

@@ -26,7 +26,7 @@ SHOWN_EVENTS = 50
 
 
 @dataclass(frozen=True)
-class Event:
+class ShownEvent:
     """An Event of a job, as its page shows it."""
 
     time: datetime | None
@@ -117,7 +117,7 @@ class Pages:
         except ClientError:
             return ""
 
-    def _events(self, job: Job) -> tuple[list[Event] | None, str]:
+    def _events(self, job: Job) -> tuple[list[ShownEvent] | None, str]:
         """Return the newest events, newest first. If they cannot be read, return None and the reason."""
         try:
             events = self._reader.events(job)
@@ -130,9 +130,9 @@ class Pages:
         return page.render(refresh=refresh, place=self._reader.client.place, **content)
 
 
-def _event(event: Object) -> Event:
+def _event(event: Object) -> ShownEvent:
     time = event_time(event)
-    return Event(
+    return ShownEvent(
         time=moment(time) if time else None,
         type=str(event.get("type", "")),
         reason=str(event.get("reason", "")),

@@ -5,7 +5,7 @@ from typing import Any
 from tunegate_api.meta import printable
 from tunegate_client.pairs.session import BAD, EQUAL, RankingSession, keys_text, state_text
 from tunegate_client.places.review_session import message_text
-from tunegate_client.ui.scoring import Choice, Questionnaire
+from tunegate_client.ui.scoring import AnswerChoice, Questionnaire
 
 _PREVIEW = 80
 """Length of the line about a prompt in the list of all prompts, in characters."""
@@ -18,12 +18,12 @@ def ranking_questionnaire(session: RankingSession, resume: str) -> Questionnaire
         one.id: printable(" ".join(message_text(one.prompt[-1]).split())[:_PREVIEW]) for one in prompts
     }
 
-    def choices(id: str) -> list[Choice[str]]:
+    def choices(id: str) -> list[AnswerChoice[str]]:
         keys = session.drafts.get(id, "")
         numbers = (str(n) for n in range(1, len(session.known[id].completions) + 1))
         words = {number: f"Answer {number}" for number in numbers if number not in keys}
         return [
-            Choice(key, session.pressed(id, key), word, "main" if keys.endswith(key) else "")
+            AnswerChoice(key, session.pressed(id, key), word, "main" if keys.endswith(key) else "")
             for key, word in (words | {EQUAL: "As good as the last", BAD: "Unusable"}).items()
         ]
 

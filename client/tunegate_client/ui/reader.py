@@ -22,7 +22,7 @@ _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
-class Parsed(Generic[_Status]):
+class ParsedObject(Generic[_Status]):
     """An object with its parsed status."""
 
     obj: Object
@@ -48,8 +48,8 @@ class Parsed(Generic[_Status]):
         return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
-Job = Parsed[FineTuneJobStatus]
-Gate = Parsed[EvalGateStatus]
+Job = ParsedObject[FineTuneJobStatus]
+Gate = ParsedObject[EvalGateStatus]
 
 
 class Reader:
@@ -113,8 +113,8 @@ class Reader:
 
 
 def _parsed(
-    obj: Object, known: dict[str, tuple[str, Parsed[_Status]]], type: type[_Status]
-) -> Parsed[_Status]:
+    obj: Object, known: dict[str, tuple[str, ParsedObject[_Status]]], type: type[_Status]
+) -> ParsedObject[_Status]:
     """Return the object with its parsed status, from ``known`` if this version was parsed before."""
     metadata = obj["metadata"]
     uid, version = str(metadata.get("uid", "")), str(metadata.get("resourceVersion", ""))
@@ -122,8 +122,8 @@ def _parsed(
     if before and version and before[0] == version:
         return before[1]
     try:
-        parsed = Parsed(obj, read_status(obj, type))
+        parsed = ParsedObject(obj, read_status(obj, type))
     except ClientError as error:
-        parsed = Parsed(obj, type(), str(error))
+        parsed = ParsedObject(obj, type(), str(error))
     known[uid] = (version, parsed)
     return parsed

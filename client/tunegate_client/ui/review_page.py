@@ -2,7 +2,7 @@
 
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.meta import printable
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_session import (
     already_scored_text,
     answer_of,
@@ -10,14 +10,14 @@ from tunegate_client.places.review_session import (
     message_text,
     scored_by,
 )
-from tunegate_client.ui.scoring import Choice, Questionnaire
+from tunegate_client.ui.scoring import AnswerChoice, Questionnaire
 
-CHOICES = (Choice("y", True, "Good", "good"), Choice("n", False, "Bad", "bad"))
+CHOICES = (AnswerChoice("y", True, "Good", "good"), AnswerChoice("n", False, "Bad", "bad"))
 _PREVIEW = 80
 """Length of the line about a row in the list of all rows, in characters."""
 
 
-def review_questionnaire(review: Review, resume: str) -> Questionnaire[bool]:
+def review_questionnaire(review: OpenReview, resume: str) -> Questionnaire[bool]:
     """Return what the page shows for the sample of a job."""
     by_id = {row.id: row for row in review.rows}
     previews = {row.id: _preview(row) for row in review.rows}

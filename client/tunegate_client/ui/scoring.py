@@ -14,7 +14,7 @@ MAX_NOTE_INPUT = 1000
 
 
 @dataclass(frozen=True)
-class Choice(Generic[Answer]):
+class AnswerChoice(Generic[Answer]):
     """One of the answers to an item."""
 
     key: str
@@ -34,7 +34,7 @@ class Questionnaire(Generic[Answer]):
     question: str
     noun: str
     """The word for an item, such as ``row``."""
-    choices: Callable[[str], Sequence[Choice[Answer]]]
+    choices: Callable[[str], Sequence[AnswerChoice[Answer]]]
     template: str
     """The template of an item."""
     content: Callable[[str], Mapping[str, Any]]
@@ -138,7 +138,7 @@ def render_end(session: Session[Answer], questionnaire: Questionnaire[Answer]) -
     )
 
 
-def _answer_for(choices: Sequence[Choice[Answer]], key: str) -> Answer:
+def _answer_for(choices: Sequence[AnswerChoice[Answer]], key: str) -> Answer:
     for choice in choices:
         if choice.key == key:
             return choice.answer

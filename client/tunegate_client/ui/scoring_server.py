@@ -50,14 +50,14 @@ def make_scoring_app(
 ) -> web.Application:
     """Return the application that serves the page. It calls ``stop`` when the person has ended the
     session."""
-    server = _Server(session, questionnaire, save, token, stop)
+    server = _ScoringServer(session, questionnaire, save, token, stop)
     app = make_local_app(server.guard)
     app.router.add_get("/{token}/", server.show)
     app.router.add_post("/{token}/", server.act)
     return app
 
 
-class _Server(Generic[Answer]):
+class _ScoringServer(Generic[Answer]):
     def __init__(
         self,
         session: Session[Answer],

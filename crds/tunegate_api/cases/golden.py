@@ -11,7 +11,7 @@ from tunegate_api.messages import Message, Tools
 from tunegate_api.meta import ApiModel, exact, summarize
 from tunegate_api.v1alpha1.evalgate import CaseId, Thresholds
 from tunegate_api.validation.partial import Problem
-from tunegate_api.verdict.outcomes import CaseSet, Policy, group_numbers
+from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, group_numbers
 from tunegate_api.verdict.sealed import sealed_positions
 from tunegate_api.verdict.tiers import counted_cases
 
@@ -145,7 +145,7 @@ def _unreachable(
     if not total:
         problems.append(Problem((*path, "advisory"), "every golden case is advisory, so no case counts"))
     limit, is_compared = bar.drop.limit, bool({"BaseModel", "Anchor", "Served"} & set(baselines))
-    if bar.drop.policy is Policy.POINTS and is_compared and 0 < total * limit < 100:
+    if bar.drop.policy is DropPolicy.POINTS and is_compared and 0 < total * limit < 100:
         needed = -int(-100 // limit)
         message = (
             f"{total} golden cases are too few to detect a drop of {thresholds.max_drop_points} points, "

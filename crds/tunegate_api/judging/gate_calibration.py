@@ -34,7 +34,7 @@ _UNRELATED = {"maxDropBetweenCheckpoints", "onRegression", "requiredTags"}
 
 
 @dataclass(frozen=True)
-class GateCalibration:
+class JudgedErrorRate:
     """The error rate of a gate, or why it was not measured, and what follows for the verdict."""
 
     finding: RuleFinding
@@ -50,7 +50,7 @@ def thresholds_digest(thresholds: Thresholds) -> str:
     return sha256_text(json.dumps(wire, sort_keys=True))[:12]
 
 
-def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> GateCalibration | None:
+def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> JudgedErrorRate | None:
     """Judge the error rate of a gate that a job measured.
 
     Returns None if the gate has no calibration, or if the error rate is known for the base model of the job.
@@ -76,18 +76,18 @@ def judge_calibration(gate: GateRequest, results: Results, cases: CaseSet) -> Ga
     shown = _error_rate(gate.spec, measured, rates)
     text = error_rate_text(shown, bar.drop.limit)
     if wanted.min_detection is None:
-        return GateCalibration(RuleFinding(CALIBRATION, VerdictState.PASSED, text), shown)
+        return JudgedErrorRate(RuleFinding(CALIBRATION, VerdictState.PASSED, text), shown)
     minimum = exact(wanted.min_detection)
     arithmetic = f"{text}; {detection_text(shown, bar.drop.limit, minimum)}"
     if (found := detection_at(shown, bar.drop.limit)) is None:
         largest = f"the planted regressions are worse by at most {float(rates.largest):.1f} points"
         message = f"{text}; {largest}, so it is not known how often a model that is worse by "
         message += f"{float(bar.drop.limit):g} points is found, required {threshold_text(minimum)}"
-        return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
+        return JudgedErrorRate(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
     if exact(found.low) < minimum:
         message = f"{arithmetic}: {advice(bar, independent_cases(len(cases.ids), cases.groups), minimum)}"
-        return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
-    return GateCalibration(RuleFinding(MIN_DETECTION, VerdictState.PASSED, arithmetic), shown)
+        return JudgedErrorRate(RuleFinding(MIN_DETECTION, VerdictState.INCONCLUSIVE, message), shown)
+    return JudgedErrorRate(RuleFinding(MIN_DETECTION, VerdictState.PASSED, arithmetic), shown)
 
 
 def _of_others(
@@ -104,11 +104,11 @@ def _of_others(
     return ""
 
 
-def _not_measured(gate: GateRequest, problem: str) -> GateCalibration:
+def _not_measured(gate: GateRequest, problem: str) -> JudgedErrorRate:
     is_required = gate.spec.calibration is not None and gate.spec.calibration.min_detection is not None
     state = VerdictState.ERROR if is_required else VerdictState.PASSED
     rule = MIN_DETECTION if is_required else CALIBRATION
-    return GateCalibration(RuleFinding(rule, state, f"the error rate was not measured: {problem}"))
+    return JudgedErrorRate(RuleFinding(rule, state, f"the error rate was not measured: {problem}"))
 
 
 def _error_rate(spec: EvalGateSpec, measured: CalibrationOutcomes, rates: ErrorRates) -> ErrorRate:

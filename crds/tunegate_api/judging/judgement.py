@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.artifact_baselines import baselines_of_artifact, last_published, shown_version
-from tunegate_api.judging.gate_calibration import GateCalibration, judge_calibration
+from tunegate_api.judging.gate_calibration import JudgedErrorRate, judge_calibration
 from tunegate_api.judging.gate_safety import GateSafety, judge_gate_safety
 from tunegate_api.meta import exact
 from tunegate_api.results import Evaluation, HeldOutSplit, Results, Subject, golden_set, task_set
@@ -64,7 +64,7 @@ class GateJudgement:
     safety: GateSafety | None = None
     """The results on the safety set, whose findings are part of ``verdict``. None if the gate has no safety
     set, and for a checkpoint that is not evaluated on it."""
-    calibration: GateCalibration | None = None
+    calibration: JudgedErrorRate | None = None
     """The error rate of the gate, whose finding is part of ``verdict``. None for a checkpoint, and if the job
     does not measure it."""
 

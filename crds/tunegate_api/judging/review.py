@@ -56,7 +56,7 @@ WholeText = Annotated[str, BeforeValidator(_without_surrogates)]
 """A text that UTF-8 can encode, so that it can be written to a ConfigMap."""
 
 
-class Score(StatusModel):
+class RowScore(StatusModel):
     """The score of one row."""
 
     good: Annotated[bool, Field(strict=True)]
@@ -75,7 +75,7 @@ class ReviewScores(StatusModel):
         WholeText, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REVIEWER)
     ]
     """Name of the reviewer. Two documents with the same name count as one reviewer."""
-    scores: Mapped[Annotated[Score, BeforeValidator(_with_field)]]
+    scores: Mapped[Annotated[RowScore, BeforeValidator(_with_field)]]
     """Maps the id of a row in the sample to its score: true, false, or an object with ``good`` and
     ``note``."""
 

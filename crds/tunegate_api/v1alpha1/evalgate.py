@@ -18,7 +18,7 @@ from tunegate_api.v1alpha1.safety import Safety
 from tunegate_api.v1alpha1.values import AllowedSchemes, Between
 from tunegate_api.verdict.allowed_failures import Limit
 from tunegate_api.verdict.bar import Bar, golden_bar
-from tunegate_api.verdict.outcomes import Policy
+from tunegate_api.verdict.outcomes import DropPolicy
 
 CASE_ID_PATTERN = r"^[A-Za-z0-9][-._A-Za-z0-9]*$"
 
@@ -174,7 +174,7 @@ class Thresholds(ApiModel):
         """Return the thresholds as rules with exact numbers."""
         return golden_bar(
             min_pass_rate=None if self.min_pass_rate is None else exact(self.min_pass_rate),
-            policy=Policy(self.policy),
+            policy=DropPolicy(self.policy),
             max_drop_points=exact(self.max_drop_points),
             max_relative_drop=None if self.max_relative_drop is None else exact(self.max_relative_drop),
             max_new_failures=_cases_or_share(self.max_new_failures),

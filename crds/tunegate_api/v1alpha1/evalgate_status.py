@@ -65,7 +65,7 @@ class GateReason(StrEnum):
     and retries. The condition Ready is that of the last decision."""
 
 
-class Record(StatusModel):
+class JudgedModel(StatusModel):
     """A final model that this gate judged."""
 
     job: str
@@ -194,7 +194,7 @@ class EvalGateStatus(StatusModel):
     """Golden pass rate of the last published version."""
     live_verdict: VerdictState | None = None
     """Verdict of the last judgement of the target. Absent if the gate has no target."""
-    records: Annotated[list[Record], Field(max_length=MAX_RECORDS)] = []
+    records: Annotated[list[JudgedModel], Field(max_length=MAX_RECORDS)] = []
     """Judged versions, newest first: for each URI, the newest version that passed or was overridden and was
     published to it, and the newest other versions."""
     looks: Looks | None = None

@@ -15,7 +15,7 @@ from tunegate_api.validation.predicates import Predicate, cel_matches
 CelRule = dict[str, str]
 
 
-class Rule(Protocol):
+class FieldRule(Protocol):
     """A rule about the fields of a mapping."""
 
     def check(self, part: Part) -> None:
@@ -29,7 +29,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class OneOf:
     """The rule that exactly one of several fields is given, or with ``required=False`` at most one."""
 
     names: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.finetunejob import TaskMetric, Tolerance
-from tunegate_api.validation.constraints import Refuse, Rule, Unique
+from tunegate_api.validation.constraints import FieldRule, Refuse, Unique
 from tunegate_api.validation.predicates import equal, given
 
 _OF_METRICS = {
@@ -14,7 +14,7 @@ _OF_METRICS = {
 }
 """Fields of a task metric, with the only metric that has the field."""
 
-METRIC_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
+METRIC_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     TaskMetric: (
         Refuse(
             equal("name", "json_schema") & ~given("schema"),

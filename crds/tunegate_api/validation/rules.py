@@ -44,7 +44,7 @@ from tunegate_api.v1alpha1.stages import (
     Training,
 )
 from tunegate_api.v1alpha1.tracking import Tracking
-from tunegate_api.validation.constraints import Choice, Keys, Known, Refers, Refuse, Rule, Unique
+from tunegate_api.validation.constraints import FieldRule, Keys, Known, OneOf, Refers, Refuse, Unique
 from tunegate_api.validation.metric_rules import METRIC_RULES
 from tunegate_api.validation.predicates import (
     any_entry,
@@ -73,7 +73,7 @@ _SECRET = Refuse(
     "secretName is for the credentials of uri: give uri, or leave secretName out",
     at=("secretName",),
 )
-_SOURCE = (Choice(("uri", "configMap")), _KEY, _SECRET)
+_SOURCE = (OneOf(("uri", "configMap")), _KEY, _SECRET)
 _ROW_COLUMNS = (
     Refuse(
         given("messages") & (given("prompt") | given("completion")),
@@ -93,9 +93,9 @@ _HAS_NO_BASELINE = given("baselines") & ~longer_than("baselines", 0) & ~given("a
 _IS_CPU = equal("accelerator", "CPU")
 _IS_DPO = equal("method", "DPO")
 
-RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
+RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     ModelSource: (
-        Choice(("uri", "startFrom")),
+        OneOf(("uri", "startFrom")),
         Refuse(
             given("revision") & matches("uri", "^(package|file|pvc|s3)://"),
             "package://, file://, pvc:// and s3:// have no revision: leave it out; the plan records the "
@@ -168,10 +168,10 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("judge",),
         ),
     ),
-    SchemaSource: (Choice(("inline", "configMap")), _KEY),
+    SchemaSource: (OneOf(("inline", "configMap")), _KEY),
     **METRIC_RULES,
     Adapter: (
-        Choice(("type", "from")),
+        OneOf(("type", "from")),
         *(
             Refuse(
                 given("from") & given(name),
@@ -188,7 +188,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
     ),
     Training: (
-        Choice(("epochs", "maxSteps"), required=False),
+        OneOf(("epochs", "maxSteps"), required=False),
         Known("trainerArgs", TRAINER_ARGS, FIELDS_FOR_ARGS),
         *(
             Refuse(
@@ -233,7 +233,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
         Unique("gates", "name"),
     ),
-    EvaluateEvery: (Choice(("fraction", "steps"), required=False),),
+    EvaluateEvery: (OneOf(("fraction", "steps"), required=False),),
     Resources: (
         Refuse(
             _IS_CPU & given("gpu"),
@@ -255,14 +255,14 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         Unique("volumeMounts", "mountPath"),
         Refers("volumeMounts", "volumes"),
     ),
-    EnvVar: (Choice(("value", "valueFrom"), required=False),),
+    EnvVar: (OneOf(("value", "valueFrom"), required=False),),
     Tracking: (
         Refuse(
             ~given("mlflow") & ~given("wandb"),
             "tracking needs a tracker: give mlflow, wandb or both, or leave tracking out",
         ),
     ),
-    Volume: (Choice(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
+    Volume: (OneOf(("configMap", "secret", "persistentVolumeClaim", "emptyDir", "ephemeral", "csi")),),
     FineTuneJobSpec: (
         Unique("taskMetrics", "name"),
         Unique("stages", "name"),
@@ -304,7 +304,7 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
             at=("spec", "model", "startFrom"),
         ),
     ),
-    GoldenSource: (Choice(("configMap", "uri", "inline")), _KEY, _SECRET),
+    GoldenSource: (OneOf(("configMap", "uri", "inline")), _KEY, _SECRET),
     Golden: (
         Refuse(
             ~given("sha256") & ~given("source.inline") & given("source"),
@@ -312,9 +312,9 @@ RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
         ),
     ),
     Thresholds: (Unique("mustPass"), Unique("advisory"), Unique("requiredTags")),
-    SafetySource: (Choice(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
+    SafetySource: (OneOf(("builtin", "configMap", "uri", "inline")), _KEY, _SECRET),
     **SAFETY_RULES,
-    GateTarget: (Choice(("fineTuneJob", "model", "endpoint")),),
+    GateTarget: (OneOf(("fineTuneJob", "model", "endpoint")),),
     EvalGateSpec: (
         Unique("baselines"),
         Refuse(

@@ -3,12 +3,12 @@
 from tunegate_api.meta import ApiModel
 from tunegate_api.v1alpha1.guardrail import Guardrail
 from tunegate_api.v1alpha1.safety import Safety, SafetyScorer
-from tunegate_api.validation.constraints import Refuse, Rule
+from tunegate_api.validation.constraints import FieldRule, Refuse
 from tunegate_api.validation.predicates import any_entry, equal, given, longer_than, true
 
 _IS_JUDGE = equal("type", "judge")
 
-SAFETY_RULES: dict[type[ApiModel], tuple[Rule, ...]] = {
+SAFETY_RULES: dict[type[ApiModel], tuple[FieldRule, ...]] = {
     Guardrail: (
         Refuse(
             longer_than("probes", 0)

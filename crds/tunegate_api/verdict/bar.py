@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tunegate_api.verdict.allowed_failures import Limit
 from tunegate_api.verdict.core import Rule
-from tunegate_api.verdict.outcomes import Policy
+from tunegate_api.verdict.outcomes import DropPolicy
 from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.rules.minimum import Minimum
 from tunegate_api.verdict.rules.new_failures import NewFailures
@@ -67,7 +67,7 @@ class Bar:
 def golden_bar(
     *,
     min_pass_rate: Fraction | None = None,
-    policy: Policy = Policy.POINTS,
+    policy: DropPolicy = DropPolicy.POINTS,
     max_drop_points: Fraction = Fraction(5),
     max_relative_drop: Fraction | None = None,
     max_new_failures: Limit = None,

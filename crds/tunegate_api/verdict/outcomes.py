@@ -52,7 +52,7 @@ def worst(states: Sequence[VerdictState]) -> VerdictState:
     return max(states, key=lambda s: s.severity, default=VerdictState.ERROR)
 
 
-class Policy(StrEnum):
+class DropPolicy(StrEnum):
     """How a model is compared with a baseline."""
 
     POINTS = "Points"

@@ -10,7 +10,7 @@ from tunegate_api.verdict.allowed_failures import FLIPPED, allowed
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.binomial import binomial
 from tunegate_api.verdict.groups import changed_together, group_sizes, independent_cases
-from tunegate_api.verdict.outcomes import MAX_CASES, Policy
+from tunegate_api.verdict.outcomes import MAX_CASES, DropPolicy
 from tunegate_api.verdict.paired import ALPHA, PairedCounts, fewest_cases, is_below
 
 MISSED = 0.05
@@ -105,7 +105,7 @@ def power_text(total: int, bar: Bar, groups: Sequence[int] = ()) -> str:
     limit, most = bar.drop.limit, allowed(bar.new_failures.most, total, groups)
     independent = independent_cases(total, groups)
     text = f"groups count as {independent} independent cases; " if independent < total else ""
-    if bar.drop.policy is Policy.NON_INFERIOR:
+    if bar.drop.policy is DropPolicy.NON_INFERIOR:
         return text + _of_non_inferior(independent, limit, most * independent // total)
     if independent < ceil(100 / limit):
         return f"{text}too few to detect a drop of {float(limit):g} points, have at least {ceil(100 / limit)}"

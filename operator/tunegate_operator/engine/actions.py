@@ -12,7 +12,7 @@ from tunegate_operator.engine.cluster import (
     ClusterError,
     ConflictError,
     ForbiddenError,
-    InvalidError,
+    InvalidObjectError,
     Key,
     NotFoundError,
     Object,
@@ -39,7 +39,7 @@ CAUSES: dict[type[ClusterError], Cause] = {
     AlreadyExistsError: "Taken",
     ForbiddenError: "Forbidden",
     TerminatingError: "Forbidden",
-    InvalidError: "Invalid",
+    InvalidObjectError: "Invalid",
     UnavailableError: "Unavailable",
 }
 """Errors that are stored, with their cause, for the next decision. After any other error, the reconciliation

@@ -5,7 +5,7 @@ from tunegate_operator.engine.cluster import (
     ClusterError,
     ConflictError,
     ForbiddenError,
-    InvalidError,
+    InvalidObjectError,
     NotFoundError,
     Object,
     RequestRefusedError,
@@ -50,7 +50,7 @@ def error_of(code: int, status: Object) -> ClusterError:
     if code == 403 or (code in (400, 422) and any(word in message for word in _ADMISSION_MESSAGES)):
         return ForbiddenError(message)
     if code in (400, 413, 422):
-        return InvalidError(message)
+        return InvalidObjectError(message)
     return UnavailableError(message) if code >= 500 else _refused(code, message)
 
 

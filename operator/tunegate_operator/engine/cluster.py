@@ -75,7 +75,7 @@ class UnknownKindError(RequestRefusedError):
     installed."""
 
 
-class InvalidError(ClusterError):
+class InvalidObjectError(ClusterError):
     """The cluster refuses the object itself. Retrying does not help."""
 
 

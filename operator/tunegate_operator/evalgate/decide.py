@@ -28,7 +28,7 @@ from tunegate_api.meta import (
 )
 from tunegate_api.v1alpha1 import EvalGateStatus
 from tunegate_api.v1alpha1.evalgate import EvalGateSpec
-from tunegate_api.v1alpha1.evalgate_status import GateReason, Record
+from tunegate_api.v1alpha1.evalgate_status import GateReason, JudgedModel
 from tunegate_api.validation.problems import Problem
 from tunegate_api.verdict.power import power_text
 from tunegate_api.verdict.tiers import counted_cases
@@ -124,7 +124,7 @@ def _judge_error_rate(
 
 
 def _with_records(
-    meta: ObjectMeta, status: EvalGateStatus, found: Sequence[Record], recorded: tuple[Record, ...]
+    meta: ObjectMeta, status: EvalGateStatus, found: Sequence[JudgedModel], recorded: tuple[JudgedModel, ...]
 ) -> Decided:
     """Return the status with the judged models that the ConfigMap already contains, and the action that adds
     new models to the ConfigMap.
@@ -141,7 +141,7 @@ def _with_records(
     return status.model_copy(update={"records": shown, "records_config_map": name}), actions
 
 
-def _judge_golden_set(observed: ObservedGate, records: Sequence[Record]) -> _Sets:
+def _judge_golden_set(observed: ObservedGate, records: Sequence[JudgedModel]) -> _Sets:
     """Return whether the golden set is valid and the thresholds can be reached. ``records`` are the models
     that the gate judged, of which one may tell the number of cases of a set that only pods read."""
     spec, golden = observed.gate.spec, observed.golden
@@ -242,7 +242,7 @@ def _judge_safety_set(observed: ObservedGate, golden: _Sets) -> _Sets:
 def refuse(
     meta: ObjectMeta,
     status: EvalGateStatus,
-    recorded: tuple[Record, ...],
+    recorded: tuple[JudgedModel, ...],
     problems: list[Problem],
     now: datetime,
 ) -> Decided:

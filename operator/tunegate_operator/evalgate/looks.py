@@ -20,8 +20,8 @@ from tunegate_api.v1alpha1.evalgate_status import (
     MAX_RECENT_LOOKS,
     MAX_RUNNING_LOOKS,
     CountedJob,
+    JudgedModel,
     Looks,
-    Record,
 )
 from tunegate_api.verdict.optimism import optimism, optimism_text
 from tunegate_operator.children.records import owned_config_map
@@ -82,7 +82,7 @@ def counted_until(known: Looks | None, digest: Sha256) -> datetime | None:
     return known.counted_until if known and known.golden_sha256 == digest else None
 
 
-def with_message(looks: Looks | None, records: Iterable[Record]) -> Looks | None:
+def with_message(looks: Looks | None, records: Iterable[JudgedModel]) -> Looks | None:
     """Return the counts with by how much the best rate in the ``records`` of final models is too high."""
     rates = [r for r in records if looks and r.golden_sha256 == looks.golden_sha256 and r.total]
     if looks is None or looks.finals < 2 or not rates:

@@ -13,7 +13,13 @@ from tunegate_api.results import Results, Subject, golden_set
 from tunegate_api.safety_sets import builtin_text
 from tunegate_api.v1alpha1 import EvalGate, FineTuneJob
 from tunegate_api.v1alpha1.error_rate_status import RecordedErrorRate
-from tunegate_api.v1alpha1.evalgate_status import MAX_RECORDS, GateReason, Looks, Record, RecordedBaseline
+from tunegate_api.v1alpha1.evalgate_status import (
+    MAX_RECORDS,
+    GateReason,
+    JudgedModel,
+    Looks,
+    RecordedBaseline,
+)
 from tunegate_api.v1alpha1.evaluation_status import GateResult
 from tunegate_api.verdict.groups import independent_among
 from tunegate_api.verdict.outcomes import VerdictState, passed_count
@@ -69,10 +75,10 @@ class ObservedGate:
     safety: str | Pinned | Missing | None
     """The text of the safety set, its digest if only pods read it, or why it cannot be read. None if the gate
     has none."""
-    records: tuple[Record, ...]
+    records: tuple[JudgedModel, ...]
     """New records, which the gate's status does not list yet: one for each ended job whose final model this
     gate judged."""
-    recorded: tuple[Record, ...]
+    recorded: tuple[JudgedModel, ...]
     """The records in the gate's ConfigMap."""
     unreadable: tuple[Unreadable, ...]
     """Jobs whose results cannot be read. Their models are not recorded."""
@@ -95,7 +101,7 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
     read = golden.sha256 if isinstance(golden, Pinned) else sha256_text(golden)
     digest = gate.spec.golden.sha256 or read  # a changed set that is not the pinned one starts no new count
     new_jobs, is_more = read_new_jobs(gate, counted_until(gate.status.looks, digest), view)
-    jobs, found = list[Object](), list[Record | Unreadable | None]()
+    jobs, found = list[Object](), list[JudgedModel | Unreadable | None]()
     for job in new_jobs:
         found += [_record(gate, job, digest, view)] if may_be_new(gate, job) else []
         jobs.append({field: value for field, value in job.items() if field != "spec"})  # may have megabytes
@@ -103,7 +109,7 @@ def observe(gate: EvalGate, view: View) -> ObservedGate:
         gate,
         golden,
         safety,
-        tuple(record for record in found if isinstance(record, Record)),
+        tuple(record for record in found if isinstance(record, JudgedModel)),
         recorded,
         tuple(record for record in found if isinstance(record, Unreadable)),
         tuple(with_baselines(gate.status.baselines, jobs)),
@@ -171,7 +177,7 @@ def _file(gate: EvalGate, view: View, field: str, name: str, key: str | None) ->
     return data[key]
 
 
-def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Unreadable | None:
+def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> JudgedModel | Unreadable | None:
     """Return the record of a job's final model, or Unreadable if the job's results cannot be read.
 
     Returns None if there are no results, the job is invalid, or this gate did not judge the model with the
@@ -211,7 +217,7 @@ def _record(gate: EvalGate, obj: Object, digest: str, view: View) -> Record | Un
     groups = counted.counted.groups
     # The advisory cases of the gate may have changed since the job read it.
     is_other = len(counted.positions) != total
-    return Record(
+    return JudgedModel(
         job=job.metadata.name,
         job_uid=job.metadata.uid,
         step=measured[0].step,

@@ -8,7 +8,7 @@ from tunegate_api import API_VERSION, GROUP
 from tunegate_api.contract import canonical_json
 from tunegate_api.meta import ObjectMeta, StatusModel
 from tunegate_api.v1alpha1 import EvalGateStatus
-from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, Record
+from tunegate_api.v1alpha1.evalgate_status import MAX_OUTCOME_BYTES, MAX_RECORDS, MAX_URI_BYTES, JudgedModel
 from tunegate_api.verdict.outcomes import rate, rate_text
 from tunegate_operator.children.records import owned_config_map
 from tunegate_operator.engine.cluster import Key, Object
@@ -17,14 +17,14 @@ from tunegate_operator.engine.owners import Owner
 from tunegate_operator.names import MANAGED_LABELS, RECORDS_KEY, records_name
 
 
-class Records(StatusModel):
+class GateRecords(StatusModel):
     """The content of a gate's ConfigMap: the records that the gate's status lists, with all case outcomes and
     URIs."""
 
-    records: list[Record] = []
+    records: list[JudgedModel] = []
 
 
-def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
+def read_records(meta: ObjectMeta, view: View) -> tuple[JudgedModel, ...]:
     """Return the records in a gate's ConfigMap; an empty tuple if the ConfigMap is missing, not owned by the
     gate, or unreadable.
 
@@ -35,12 +35,12 @@ def read_records(meta: ObjectMeta, view: View) -> tuple[Record, ...]:
     if found is None:
         return ()
     try:
-        return tuple(Records.model_validate_json((found.get("data") or {}).get(RECORDS_KEY, "")).records)
+        return tuple(GateRecords.model_validate_json((found.get("data") or {}).get(RECORDS_KEY, "")).records)
     except ValidationError:
         return ()
 
 
-def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
+def records_config_map(meta: ObjectMeta, records: Sequence[JudgedModel]) -> Object:
     """Build the ConfigMap with the full records of the models that a gate judged."""
     owner = {
         "apiVersion": API_VERSION,
@@ -59,18 +59,18 @@ def records_config_map(meta: ObjectMeta, records: Sequence[Record]) -> Object:
             "labels": MANAGED_LABELS,
             "ownerReferences": [owner],
         },
-        "data": {RECORDS_KEY: canonical_json(Records(records=list(records)))},
+        "data": {RECORDS_KEY: canonical_json(GateRecords(records=list(records)))},
     }
 
 
-def in_full(records: Sequence[Record], sources: Iterable[Sequence[Record]]) -> list[Record]:
+def in_full(records: Sequence[JudgedModel], sources: Iterable[Sequence[JudgedModel]]) -> list[JudgedModel]:
     """Return ``records`` with the case outcomes and URIs that status may lack: each record is replaced by the
     record of the same job in ``sources``, if there is one. Later ``sources`` have priority."""
     known = {record.job_uid: record for source in sources for record in source}
     return [known.get(record.job_uid, record) for record in records]
 
 
-def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateStatus:
+def with_records(status: EvalGateStatus, found: Sequence[JudgedModel]) -> EvalGateStatus:
     """Return the status with ``found`` added to its records, newest first. A record in ``found`` replaces the
     record of the same job. Records of deleted jobs stay, up to MAX_RECORDS.
 
@@ -96,7 +96,7 @@ def with_records(status: EvalGateStatus, found: Sequence[Record]) -> EvalGateSta
     )
 
 
-def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Record]:
+def in_status(records: Sequence[JudgedModel], recorded: Sequence[JudgedModel]) -> list[JudgedModel]:
     """Return ``records``, sorted from newest to oldest, in the short form that status lists.
 
     A record that is not in the ConfigMap yet (not in ``recorded``) is not shortened. Other records keep their
@@ -108,7 +108,7 @@ def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Rec
     """
     uids, baselines = {record.job_uid for record in recorded}, baseline_jobs(records)
     uri_room, outcome_room = MAX_URI_BYTES, MAX_OUTCOME_BYTES
-    shown: list[Record] = []
+    shown: list[JudgedModel] = []
     for record in records:
         if record.job_uid not in uids:
             shown.append(record)
@@ -126,12 +126,12 @@ def in_status(records: Sequence[Record], recorded: Sequence[Record]) -> list[Rec
     return shown
 
 
-def _bounded(records: list[Record]) -> list[Record]:
+def _bounded(records: list[JudgedModel]) -> list[JudgedModel]:
     """Return at most MAX_RECORDS records: the baselines (see :func:`baseline_jobs`), and the newest other
     records."""
     baselines = baseline_jobs(records)
     room = max(0, MAX_RECORDS - len(baselines))
-    kept: list[Record] = []
+    kept: list[JudgedModel] = []
     for record in records:
         if record.job_uid in baselines:
             kept.append(record)
@@ -141,7 +141,7 @@ def _bounded(records: list[Record]) -> list[Record]:
     return kept[:MAX_RECORDS]
 
 
-def baseline_jobs(records: Iterable[Record]) -> set[str]:
+def baseline_jobs(records: Iterable[JudgedModel]) -> set[str]:
     """Return the uids of the jobs whose models are baselines: for each URI, the newest model that passed or
     was overridden, and was published to it. ``records`` are sorted from newest to oldest."""
     newest: dict[str, str] = {}

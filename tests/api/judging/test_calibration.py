@@ -12,7 +12,7 @@ from tunegate_api.results import CalibrationOutcomes, PlantedRegression
 from tunegate_api.verdict.bar import Bar, golden_bar
 from tunegate_api.verdict.comparison import passes
 from tunegate_api.verdict.golden import judge_golden
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy, VerdictState
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy, VerdictState
 
 SHA = "a" * 64
 
@@ -92,7 +92,7 @@ def test_more_cases_find_more_and_raise_fewer_false_alarms():
             repeats=["p" * 8 * n + "f" * n + "p" * n],
             planted=["p" * 6 * n + "f" * 4 * n],
             rules=golden_bar(
-                policy=Policy.NON_INFERIOR, max_drop_points=Fraction(10), max_new_failures=10 * n
+                policy=DropPolicy.NON_INFERIOR, max_drop_points=Fraction(10), max_new_failures=10 * n
             ),
         )
         for n in (10, 50)
@@ -136,8 +136,8 @@ def test_interval_covers_how_planted_regressions_differ():
     assert second.high - second.low > first.high - first.low
 
 
-@pytest.mark.parametrize("policy", Policy)
-def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: Policy):
+@pytest.mark.parametrize("policy", DropPolicy)
+def test_interval_covers_changes_by_chance_that_few_cases_do_not_show(policy: DropPolicy):
     """No case changes in one calibration, and one of 60 cases does in the other."""
     reference, planted = "p" * 54 + "f" * 6, "f" * 9 + "p" * 45 + "f" * 6
     flipped = ["f" + reference[1:], *[reference] * 3]
@@ -189,9 +189,9 @@ def test_advisory_case_that_could_not_be_measured_changes_nothing():
     assert found("e") == found("p")
 
 
-@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("policy", list(DropPolicy))
 @pytest.mark.parametrize("limit", [None, 2])
-def test_comparison_without_message_agrees_with_the_verdict(policy: Policy, limit: int | None):
+def test_comparison_without_message_agrees_with_the_verdict(policy: DropPolicy, limit: int | None):
     cases, reference = case_set(80), "p" * 70 + "f" * 4 + "t" * 6
     rules = golden_bar(
         policy=policy, max_relative_drop=Fraction(1, 20), max_new_failures=limit, max_drop_points=Fraction(7)

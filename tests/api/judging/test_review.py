@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from tunegate_api.contract import canonical_json
-from tunegate_api.judging.review import ReviewScores, Score, assess_review, merge_scores
+from tunegate_api.judging.review import ReviewScores, RowScore, assess_review, merge_scores
 from tunegate_api.meta import first_problem
 from tunegate_api.plan import SampledRow, SamplePlan
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER, MAX_REVIEWERS
@@ -22,7 +22,7 @@ def sample(rows: int) -> SamplePlan:
 def given(plan: SamplePlan, reviewer: str, letters: str, note: str = "") -> ReviewScores:
     """Scores by row: y good, n bad, - none."""
     scores = {
-        row.id: Score(good=letter == "y", note=note)
+        row.id: RowScore(good=letter == "y", note=note)
         for row, letter in zip(plan.rows, letters, strict=True)
         if letter != "-"
     }

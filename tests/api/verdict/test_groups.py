@@ -18,14 +18,14 @@ from tunegate_api.verdict.groups import changed_together, independent_cases
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
-    Policy,
+    DropPolicy,
     VerdictState,
     group_numbers,
 )
 from tunegate_api.verdict.paired import PairedCounts, is_at_least, is_below
 from tunegate_api.verdict.power import missed_share, power_text
 
-NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
+NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
 IMPROVING = (0.0, 0.03, 0.2, 0.4)
 
 
@@ -231,9 +231,9 @@ def test_too_few_groups_are_too_few_to_detect_a_drop():
 
 
 def test_allowed_new_failures_of_groups_are_whole_groups_in_the_text():
-    rules = golden_bar(policy=Policy.NON_INFERIOR, max_new_failures=3)
+    rules = golden_bar(policy=DropPolicy.NON_INFERIOR, max_new_failures=3)
     assert text_of([2] * 200, rules).removeprefix("groups count as 200 independent cases; ") == (
-        power_text(200, golden_bar(policy=Policy.NON_INFERIOR, max_new_failures=1))
+        power_text(200, golden_bar(policy=DropPolicy.NON_INFERIOR, max_new_failures=1))
     )
 
 

@@ -13,7 +13,7 @@ from tunegate_api.verdict.outcomes import (
     MAX_CASES,
     Baseline,
     CaseSet,
-    Policy,
+    DropPolicy,
     VerdictState,
 )
 from tunegate_api.verdict.power import (
@@ -75,7 +75,7 @@ def test_text_of_a_set_that_is_too_small_states_how_many_cases_are_needed():
     assert power_text(19, golden_bar()) == "too few to detect a drop of 5 points, have at least 20"
 
 
-NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
+NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
 
 
 def test_passing_share_matches_simulated_verdicts_of_equally_good_models():

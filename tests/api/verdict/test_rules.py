@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tunegate_api.verdict.core import Rule, found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
-from tunegate_api.verdict.outcomes import CaseSet, Policy, VerdictState
+from tunegate_api.verdict.outcomes import CaseSet, DropPolicy, VerdictState
 from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.rules.minimum import Minimum
 from tunegate_api.verdict.rules.new_failures import NewFailures
@@ -44,7 +44,7 @@ RULES: Sequence[Rule] = (
     Minimum(Fraction(1), "mustPass", cases=("pii",)),
     Drop(Fraction(5)),
     Drop(Fraction(2), is_of_cases=True),
-    Drop(Fraction(30), policy=Policy.NON_INFERIOR),
+    Drop(Fraction(30), policy=DropPolicy.NON_INFERIOR),
     NewFailures(),
     NewFailures(2),
     NewFailures(Fraction(1, 10)),

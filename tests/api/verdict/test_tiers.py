@@ -12,7 +12,7 @@ from tunegate_api.verdict.golden import judge_golden
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
-    Policy,
+    DropPolicy,
     Verdict,
     VerdictState,
 )
@@ -102,7 +102,7 @@ def test_failed_advisory_cases_do_not_stop_training():
 @given(
     st.text(alphabet="pfte", min_size=100, max_size=100),
     st.text(alphabet="pft", min_size=100, max_size=100),
-    st.sampled_from(Policy),
+    st.sampled_from(DropPolicy),
 )
 def test_advisory_cases_change_no_verdict(outcomes, before, policy):
     """The verdict equals that on a set without these cases."""

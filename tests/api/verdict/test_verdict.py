@@ -14,7 +14,7 @@ from tunegate_api.verdict.measured import Letters
 from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
-    Policy,
+    DropPolicy,
     VerdictState,
     points_text,
     rate_text,
@@ -501,7 +501,7 @@ def test_relative_drop_below_a_truncated_baseline_is_inconclusive():
 
 # The policy NonInferior
 
-NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
+NON_INFERIOR = golden_bar(policy=DropPolicy.NON_INFERIOR)
 
 
 @pytest.mark.parametrize(
@@ -592,7 +592,7 @@ NON_INFERIOR = golden_bar(policy=Policy.NON_INFERIOR)
     ],
 )
 def test_non_inferior_compares_the_bounds_with_the_limit(what, outcomes, baseline, state, message):
-    rules = golden_bar(policy=Policy.NON_INFERIOR, max_new_failures=11)
+    rules = golden_bar(policy=DropPolicy.NON_INFERIOR, max_new_failures=11)
     verdict = judge_golden(cases(100), outcomes, rules, base(baseline))
     assert verdict.state is state, what
     assert verdict.message == message
@@ -678,7 +678,7 @@ def judged(draw: st.DrawFn) -> tuple[CaseSet, str, dict[str, Baseline]]:
     before = draw(st.text(alphabet="pft", min_size=n, max_size=n))
     rules = golden_bar(
         min_pass_rate=draw(st.none() | fractions),
-        policy=draw(st.sampled_from(Policy)),
+        policy=draw(st.sampled_from(DropPolicy)),
         max_drop_points=draw(st.fractions(min_value=Fraction(1, 10), max_value=100, max_denominator=10)),
         max_relative_drop=draw(st.none() | fractions),
         max_new_failures=draw(st.none() | st.integers(0, n) | fractions),

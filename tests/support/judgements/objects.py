@@ -18,7 +18,7 @@ from tunegate_api.v1alpha1.evalgate import EvalGateSpec
 from tunegate_api.v1alpha1.finetunejob import FineTuneJobSpec, GateReference, ModelSource, Storage, TaskMetric
 from tunegate_api.v1alpha1.stages import Stage
 from tunegate_api.verdict.bar import Bar, SafetyBar, golden_bar, safety_bar
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, Policy
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, DropPolicy
 
 Record = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def bar(record: Record) -> Bar:
     limit = record["maxNewFailures"]
     return golden_bar(
         min_pass_rate=number(record["minPassRate"]),
-        policy=Policy(record["policy"]),
+        policy=DropPolicy(record["policy"]),
         max_drop_points=Fraction(record["maxDropPoints"]),
         max_relative_drop=number(record["maxRelativeDrop"]),
         max_new_failures=Fraction(limit) if isinstance(limit, str) else limit,

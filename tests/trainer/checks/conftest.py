@@ -15,14 +15,14 @@ from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.checks.finding import CheckContext
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.data.documents import Documents
-from tunegate_trainer.data.mix import MixedSource, TrainedMix
+from tunegate_trainer.data.mix import MixedRecords, TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import parse_pairs, parse_rows
 from tunegate_trainer.data.production import Input, Production
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split
-from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.data.usable import Limit, SourceRows, UsableRow
 from tunegate_trainer.tokens.chat import load_tokenizer
 from tunegate_trainer.tokens.rows import Pair, Row
 
@@ -50,11 +50,11 @@ class SoundData:
 
     @property
     def trained_mix(self) -> TrainedMix:
-        mixed = MixedSource(self.source, "0" * 64, Fraction(1))
+        mixed = MixedRecords(self.source, "0" * 64, Fraction(1))
         return TrainedMix(mixed, self.usable.rows, [0] * len(self.usable.rows), range(1), [])
 
     @property
-    def pairs(self) -> Split[Measured[Pair]]:
+    def pairs(self) -> Split[UsableRow[Pair]]:
         return self.split.pairs
 
     def source_of(self, *lines: str) -> SourceRows[Row]:
@@ -62,12 +62,12 @@ class SoundData:
         parsed = parse_rows(records_of(*lines), Columns(), None)
         return SourceRows("data.train", parsed, self.context.tokenizer, LIMIT, self.folder / "more.arrow")
 
-    def rows_of(self, *rows: dict[str, object]) -> list[Measured[Row]]:
+    def rows_of(self, *rows: dict[str, object]) -> list[UsableRow[Row]]:
         return self.source_of(*map(json.dumps, rows)).tokenized.kept
 
 
 def production_input(line: int, text: str, *, tokens: int = 15) -> Input:
-    return Input(Place(line), [Message(role="user", content=text)], tokens)
+    return Input(RecordPlace(line), [Message(role="user", content=text)], tokens)
 
 
 @pytest.fixture(scope="session")

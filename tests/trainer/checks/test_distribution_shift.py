@@ -13,7 +13,7 @@ from tunegate_api.messages import Message
 from tunegate_trainer.checks import distribution_shift
 from tunegate_trainer.checks.finding import Finding, Setting, Severity
 from tunegate_trainer.data.production import Input, prompt_length
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 
 PLACES = ("Oslo", "Berlin", "Paris", "Rome", "Bern")
 THINGS = ("mug", "lamp", "chair", "desk", "pen", "cup", "rug")
@@ -43,7 +43,7 @@ def compare(sound) -> Compare:
         )
         prompts = [[Message(**turn) for turn in t] for t in turns[len(training) :]]
         inputs = [
-            Input(Place(i), prompt, prompt_length(sound.context.tokenizer, prompt))
+            Input(RecordPlace(i), prompt, prompt_length(sound.context.tokenizer, prompt))
             for i, prompt in enumerate(prompts)
         ]
         of_production = replace(

@@ -33,8 +33,8 @@ from tunegate_trainer.checks import (
 from tunegate_trainer.checks.finding import (
     SHOWN_EXAMPLES,
     CheckContext,
+    CheckPolicy,
     Finding,
-    Policy,
     Setting,
     Severity,
 )
@@ -42,10 +42,10 @@ from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.checks.runner import CheckRunner
 from tunegate_trainer.data.documents import Documents
 from tunegate_trainer.data.folder import DataFolder
-from tunegate_trainer.data.mix import MixedSource, TrainedMix
+from tunegate_trainer.data.mix import MixedRecords, TrainedMix
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.parse import RowProblem
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import Split, normalize, text_key
 from tunegate_trainer.data.usable import Limit
@@ -102,7 +102,9 @@ def bad_row(sound):
 
 
 def bad_production_row(sound):
-    return replace(sound.production, bad=[RowProblem(Place(7), "prompt is empty")], total=100), sound.context
+    return replace(
+        sound.production, bad=[RowProblem(RecordPlace(7), "prompt is empty")], total=100
+    ), sound.context
 
 
 def production_about_something_else(sound):
@@ -320,7 +322,7 @@ def row_in_german(sound):
 
 
 def mix_without_trained_rows(sound):
-    mixed = MixedSource(replace(sound.source, field="data.mix[0]"), "0" * 64, Fraction(1, 1000))
+    mixed = MixedRecords(replace(sound.source, field="data.mix[0]"), "0" * 64, Fraction(1, 1000))
     return TrainedMix(mixed, [], [], [], []), sound.context
 
 
@@ -445,12 +447,12 @@ def test_check_added_to_the_table_of_checks_is_run(make_root, tiny_model, tmp_pa
 @pytest.mark.parametrize(
     ("severity", "policy", "result"),
     [
-        (Severity.WARNING, Policy.ENFORCE, "Warned"),
-        (Severity.WARNING, Policy.WARN, "Warned"),
-        (Severity.WARNING, Policy.OFF, "Off"),
-        (Severity.ERROR, Policy.ENFORCE, "Refused"),
-        (Severity.ERROR, Policy.WARN, "Warned"),
-        (Severity.ERROR, Policy.OFF, "Off"),
+        (Severity.WARNING, CheckPolicy.ENFORCE, "Warned"),
+        (Severity.WARNING, CheckPolicy.WARN, "Warned"),
+        (Severity.WARNING, CheckPolicy.OFF, "Off"),
+        (Severity.ERROR, CheckPolicy.ENFORCE, "Refused"),
+        (Severity.ERROR, CheckPolicy.WARN, "Warned"),
+        (Severity.ERROR, CheckPolicy.OFF, "Off"),
     ],
 )
 def test_policy_of_a_check_decides_what_its_finding_does(sound, severity, policy, result):
@@ -545,8 +547,8 @@ def test_settings_come_from_data_checks_in_the_spec(sound):
     checks = DataChecks.model_validate({"badRows": {"policy": "Warn"}, "leakage": {"maxShare": "0.1"}})
     data = sound.context.request.spec.data.model_copy(update={"checks": checks})
     found = settings(data)
-    assert found["bad_rows"] == Setting(Policy.WARN, Fraction(0))
-    assert found["golden_prompts"] == Setting(Policy.ENFORCE, Fraction(1, 10))
+    assert found["bad_rows"] == Setting(CheckPolicy.WARN, Fraction(0))
+    assert found["golden_prompts"] == Setting(CheckPolicy.ENFORCE, Fraction(1, 10))
 
 
 def test_every_setting_is_of_a_check_and_a_field_of_the_spec():

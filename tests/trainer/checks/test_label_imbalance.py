@@ -5,10 +5,10 @@ from fractions import Fraction
 
 from support.usable_rows import NO_CONTEXT, usable_rows
 from tunegate_trainer.checks import label_imbalance
-from tunegate_trainer.checks.finding import Policy, Setting
+from tunegate_trainer.checks.finding import CheckPolicy, Setting
 from tunegate_trainer.checks.runner import CheckRunner
 
-CONTEXT = replace(NO_CONTEXT, settings={"label_imbalance": Setting(Policy.WARN, Fraction(9, 10))})
+CONTEXT = replace(NO_CONTEXT, settings={"label_imbalance": Setting(CheckPolicy.WARN, Fraction(9, 10))})
 
 
 def rows_with(**counts):

@@ -15,7 +15,7 @@ from tunegate_api.plan import DataPlan
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.data.mix import repeat_by_weight
-from tunegate_trainer.data.parse import Parsed, parse_rows
+from tunegate_trainer.data.parse import ParsedRows, parse_rows
 from tunegate_trainer.main import main
 from tunegate_trainer.process.files import sha256_file
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -28,7 +28,7 @@ NOT_COMPARED = {"distribution": {"policy": "Off"}}
 ORDER = {"prompt": "two mugs", "completion": "mugs: 2"}
 
 
-def parsed_mix(*rows: dict[str, object], group_by: str | None = None) -> Parsed[Row]:
+def parsed_mix(*rows: dict[str, object], group_by: str | None = None) -> ParsedRows[Row]:
     """Rows of data.mix[0]."""
     return parse_rows(records_of(*rows), Columns(), group_by, mixed="data.mix[0]")
 

@@ -14,7 +14,7 @@ from tunegate_trainer.data.inputs import parse_inputs
 from tunegate_trainer.data.parse import RowProblem, prompt_text
 from tunegate_trainer.data.production import read_production
 from tunegate_trainer.data.records import read_records
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.usable import Limit
 from tunegate_trainer.main import main
 from tunegate_trainer.tokens.chat import load_tokenizer
@@ -80,7 +80,7 @@ def test_prompt_is_read_from_every_form_of_row(row, columns, prompt):
     ],
 )
 def test_bad_row_is_reported_with_line_and_reason(line, reason):
-    assert list(parse_inputs(records_of("", line), Columns())) == [RowProblem(Place(2), reason)]
+    assert list(parse_inputs(records_of("", line), Columns())) == [RowProblem(RecordPlace(2), reason)]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 from tunegate_api.judging.review_sample import ReviewRow, sample_digest
 from tunegate_api.messages import Message
 from tunegate_trainer.data.parse import Labelled
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.review_sample import choose_rows, has_sample, write_sample
 from tunegate_trainer.data.row_file import RowFile
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Row
 
 STORED: RowFile[Row] = RowFile()
@@ -21,21 +21,21 @@ STORED: RowFile[Row] = RowFile()
 
 def measured(
     number: int, completion: str = "", group: str = "", tokens: int = 10, id: str = ""
-) -> Measured[Row]:
+) -> UsableRow[Row]:
     prompt = [Message(role="user", content=f"order {number}")]
     row = Row(id=id or str(number), prompt=prompt, completion=completion or f"answer {number}")
     labelled = Labelled(
-        place=Place(number),
+        place=RecordPlace(number),
         group=group or f"order {number}",
         prompt=str(number),
         has_answers=False,
         number=STORED.add(row),
         rows=STORED,
     )
-    return Measured(labelled, tokens=tokens, learned=5, group=labelled.group, answer=5, position=0)
+    return UsableRow(labelled, tokens=tokens, learned=5, group=labelled.group, answer=5, position=0)
 
 
-def chosen(rows: list[Measured[Row]], share: str = "0.1") -> list[Measured[Row]]:
+def chosen(rows: list[UsableRow[Row]], share: str = "0.1") -> list[UsableRow[Row]]:
     return [rows[position] for position in choose_rows(rows, Fraction(share))]
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tunegate_trainer.inference.faults import Fault, FaultError
-from tunegate_trainer.judge.answer import Answer, parse_answer
+from tunegate_trainer.judge.answer import JudgeAnswer, parse_answer
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from tunegate_trainer.judge.answer import Answer, parse_answer
     ],
 )
 def test_answer_with_one_score_is_read(text, good, reason):
-    assert parse_answer(text) == Answer(good, reason)
+    assert parse_answer(text) == JudgeAnswer(good, reason)
 
 
 def test_secrets_and_personal_data_in_a_reason_are_masked():

@@ -20,7 +20,7 @@ from tunegate_trainer.inference import server
 from tunegate_trainer.inference.faults import Fault
 from tunegate_trainer.inference.server import ChatServer
 from tunegate_trainer.judge import scoring
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.instructions import instructions
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.judge.scoring import Scoring
@@ -59,7 +59,7 @@ class Judged:
         self.changes: dict[str, str] = {}
         """Changes to the endpoint."""
 
-    def __call__(self, asked: list[ReviewRow], rubric: str | None = None) -> dict[str, Answer]:
+    def __call__(self, asked: list[ReviewRow], rubric: str | None = None) -> dict[str, JudgeAnswer]:
         """Return the answers by the id of the row in the data."""
         endpoint = Endpoint.model_validate(self.stub.endpoint | self.changes)
         with self.interruption.deferred(), Journal(self.path) as journal:
@@ -71,7 +71,7 @@ class Judged:
 
     async def _score(
         self, asked: list[ReviewRow], endpoint: Endpoint, journal: Journal, system: str
-    ) -> dict[str, Answer]:
+    ) -> dict[str, JudgeAnswer]:
         async with ChatServer(endpoint, self.secret, FIELD) as judge:
             made = Scoring(judge, journal, system, self.interruption, self._pause)
             return await made.score(asked, "rows")
@@ -92,9 +92,9 @@ def once(fault: Response) -> Callable[[dict[str, Any], int], str | Response]:
 
 def test_rows_are_scored_with_a_reason(judged):
     found = judged(rows(10) + rows(2, "bad"))
-    assert found == {**{str(n): Answer(True, "as asked") for n in range(2, 10)}} | {
-        "0": Answer(False, "the word bad"),
-        "1": Answer(False, "the word bad"),
+    assert found == {**{str(n): JudgeAnswer(True, "as asked") for n in range(2, 10)}} | {
+        "0": JudgeAnswer(False, "the word bad"),
+        "1": JudgeAnswer(False, "the word bad"),
     }
     assert judged.faults == {}
 

@@ -16,7 +16,7 @@ from tunegate_api.memory.estimate import estimate
 from tunegate_api.memory.fitting import fits, size_text
 from tunegate_api.memory.shapes import Accelerator, ModelShape, Pass
 from tunegate_api.plan import ModelPlan, StagePlan
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.planning.plan import plan_stages
 from tunegate_trainer.planning.sizing import with_memory
 from tunegate_trainer.planning.too_large import GateMemory, too_large_error
@@ -46,9 +46,9 @@ TEXTS = lengths_of(410, 2048)
 """Rows of 410 tokens on average, and at most 2,048."""
 
 
-def measured(lengths: Sequence[int]) -> list[Measured[Row]]:
+def measured(lengths: Sequence[int]) -> list[UsableRow[Row]]:
     """Return rows of these lengths. A quarter of their tokens carries loss."""
-    return [Measured(cast("Any", None), n, max(1, n // 4), "", n // 4, 0) for n in lengths]
+    return [UsableRow(cast("Any", None), n, max(1, n // 4), "", n // 4, 0) for n in lengths]
 
 
 @pytest.fixture

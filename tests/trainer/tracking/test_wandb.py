@@ -15,7 +15,7 @@ from tunegate_trainer.main import main
 from tunegate_trainer.process.files import write_model
 from tunegate_trainer.tracking import process
 from tunegate_trainer.tracking.__main__ import OutOfTime
-from tunegate_trainer.tracking.runs import EVALUATED, JOB, Point, RunState, TrackedRun
+from tunegate_trainer.tracking.runs import EVALUATED, JOB, MetricPoint, RunState, TrackedRun
 
 pytestmark = pytest.mark.model
 
@@ -123,7 +123,7 @@ def test_every_evaluation_metric_is_plotted_by_the_step_of_the_checkpoint(server
 
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     server.key = KEY
-    point = Point(3, 0, {EVALUATED: 3.0, "golden/orders/rate": 1.0, "safety/orders/unsafe": 0.0})
+    point = MetricPoint(3, 0, {EVALUATED: 3.0, "golden/orders/rate": 1.0, "safety/orders/unsafe": 0.0})
     run = TrackedRun(JOB, "orders", 0, {}, (), (point,), {}, RunState.RUNNING)
     WandbTracker("orders", None, UID, tmp_path).send([run])
     defined = json.loads(server.runs[UID].config)["_wandb"]["value"]["m"]

@@ -51,13 +51,13 @@ from tunegate_trainer.checks import (
     unreviewed_rows,
     unusable_metrics,
 )
-from tunegate_trainer.checks.finding import Check, Policy, Setting
+from tunegate_trainer.checks.finding import Check, CheckPolicy, Setting
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.schemas import MetricSchemas
 from tunegate_trainer.data.mix import TrainedMix
 from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.split import Split
-from tunegate_trainer.data.usable import Measured, SourceRows
+from tunegate_trainer.data.usable import SourceRows, UsableRow
 from tunegate_trainer.tokens.rows import Pair
 
 
@@ -74,7 +74,7 @@ class Checks:
     """Checks of ``data.production``. They run only if the job has it."""
     usable: tuple[Check[UsableRows], ...]
     """Checks of all rows and pairs that can be trained on."""
-    pairs: tuple[Check[Split[Measured[Pair]]], ...]
+    pairs: tuple[Check[Split[UsableRow[Pair]]], ...]
     """Checks of the train, dev and test pairs. They run only if the job has ``data.preference``."""
     mixed: tuple[Check[UsableRows], ...]
     """Checks of the rows of a source in ``data.mix``, before those that repeat held-out rows are left out."""
@@ -179,6 +179,6 @@ def settings(data: Data) -> dict[str, Setting]:
     found = {}
     for name, field in SETTINGS.items():
         given = check_setting(data.checks, field)
-        found[name] = Setting(Policy(given.policy), given.limit)
-    size = Policy.ENFORCE if data.size_policy == "Refuse" else Policy.WARN
+        found[name] = Setting(CheckPolicy(given.policy), given.limit)
+    size = CheckPolicy.ENFORCE if data.size_policy == "Refuse" else CheckPolicy.WARN
     return {**found, few_rows.NAME: Setting(size), unreviewed_rows.NAME: Setting(size)}

@@ -7,8 +7,8 @@ from tunegate_trainer.checks.finding import (
     DATA_REPORT,
     SHOWN_EXAMPLES,
     CheckContext,
+    CheckPolicy,
     Finding,
-    Policy,
     Severity,
     listed,
 )
@@ -23,7 +23,7 @@ def run(rows: SourceRows[Any], context: CheckContext) -> list[Finding]:
     faults."""
     parsed = rows.parsed
     setting = context.setting(NAME)
-    if parsed.bad and setting.policy is Policy.ENFORCE and rows.share(parsed.bad) > setting.limit:
+    if parsed.bad and setting.policy is CheckPolicy.ENFORCE and rows.share(parsed.bad) > setting.limit:
         hint = f"correct or remove these rows; {DATA_REPORT} lists all bad rows"
         return [_finding(rows, parsed.bad, hint)]
     bad = in_order([*parsed.bad, *rows.tokenized.refused])

@@ -9,7 +9,7 @@ from typing import Any
 from tunegate_api.meta import Sha256, exact
 from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.checks import Checks, distribution_shift, split_leakage
-from tunegate_trainer.checks.finding import Policy
+from tunegate_trainer.checks.finding import CheckPolicy
 from tunegate_trainer.checks.rows import SplitRows, UsableRows
 from tunegate_trainer.checks.runner import CheckRunner, Note
 from tunegate_trainer.checks.share_finding import REPORTED
@@ -22,7 +22,7 @@ from tunegate_trainer.data.held_out import (
     learned_prompts,
     without_held_out_turns,
 )
-from tunegate_trainer.data.mix import MixedSource, TrainedMix, read_mix, repeat_by_weight
+from tunegate_trainer.data.mix import MixedRecords, TrainedMix, read_mix, repeat_by_weight
 from tunegate_trainer.data.near_duplicates import find_near_duplicates
 from tunegate_trainer.data.overlaps import join_overlaps, join_pairs
 from tunegate_trainer.data.parse import RowProblem, parse_rows
@@ -33,7 +33,7 @@ from tunegate_trainer.data.shingles import Indices
 from tunegate_trainer.data.sides import Sides, check_sides, held_out_prompts, read_sides, write_sides
 from tunegate_trainer.data.split import HELD_OUT, split_rows
 from tunegate_trainer.data.strata import label_strata
-from tunegate_trainer.data.usable import Limit, Measured, SourceRows
+from tunegate_trainer.data.usable import Limit, SourceRows, UsableRow
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.rows import Row, RowT
@@ -101,7 +101,7 @@ def read_data(
     earlier = read_sides(context.root, request.start_from)
     clusters = join_overlaps(documents, len(rows), near_duplicates.template, near_duplicates.clusters)
     split = _split(context, folder, usable, clusters, earlier)
-    if runner.context.setting(split_leakage.NAME).policy is not Policy.OFF:
+    if runner.context.setting(split_leakage.NAME).policy is not CheckPolicy.OFF:
         split = replace(split, leaks=split_leakage.find_leaks(split))
     if split.leaked and not split.left_apart:  # join_overlaps has missed a few overlaps
         clusters = join_pairs(documents, clusters, split.leaked)
@@ -128,7 +128,7 @@ def read_data(
 
 def _usable(
     checks: Checks, runner: CheckRunner, source: SourceRows[RowT], note: Note
-) -> list[Measured[RowT]]:
+) -> list[UsableRow[RowT]]:
     """Run the checks of a source, and return the rows that can be trained on. ``note`` receives what
     data/report.json has about the source."""
     logger.info("%s: %s, %s", source.field, source.format, source.parsed.shape or "unknown shape")
@@ -166,8 +166,8 @@ def _split(
 
 
 def _train_mixed(
-    mixed: MixedSource,
-    usable: Sequence[Measured[Row]],
+    mixed: MixedRecords,
+    usable: Sequence[UsableRow[Row]],
     split: SplitRows,
     *,
     checks: Checks,

@@ -15,7 +15,7 @@ from tunegate_trainer.process.packages import show
 
 if TYPE_CHECKING:
     from tunegate_trainer.checks.classifier import Separation
-    from tunegate_trainer.checks.two_samples import Lengths, Vocabulary
+    from tunegate_trainer.checks.two_samples import InputLengths, Vocabulary
 
 NAME = "distribution_shift"
 
@@ -79,7 +79,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     separation: Separation = import_module("tunegate_trainer.checks.classifier").separate(
         training.texts, production.texts
     )
-    lengths: Lengths = two_samples.compare_lengths(training.lengths, production.lengths)
+    lengths: InputLengths = two_samples.compare_lengths(training.lengths, production.lengths)
     vocabulary: Vocabulary = two_samples.compare_vocabulary(
         *([words_of(text) for text in inputs.texts] for inputs in (training, production))
     )
@@ -132,7 +132,7 @@ def _separation_text(separation: "Separation", training: Inputs, production: Inp
     return "; ".join([numbers, *more])
 
 
-def _length_notes(lengths: "Lengths") -> list[str]:
+def _length_notes(lengths: "InputLengths") -> list[str]:
     notes = []
     is_large = lengths.distance >= MIN_KS_DISTANCE and lengths.ratio >= MIN_LENGTH_RATIO
     if is_large and lengths.p_value <= MAX_P_VALUE:
@@ -193,7 +193,7 @@ def _remedy(training: Inputs, production: Inputs) -> str:
 
 def _report(
     separation: "Separation",
-    lengths: "Lengths",
+    lengths: "InputLengths",
     vocabulary: "Vocabulary",
     training: Inputs,
     examples: Sequence[str],

@@ -29,7 +29,7 @@ class Severity(StrEnum):
     """The finding is reported in the plan."""
 
 
-class Policy(StrEnum):
+class CheckPolicy(StrEnum):
     """How the findings of a check are handled."""
 
     ENFORCE = "Enforce"
@@ -44,7 +44,7 @@ class Policy(StrEnum):
 class Setting:
     """The policy of a check, and the limit up to which its errors are accepted."""
 
-    policy: Policy = Policy.ENFORCE
+    policy: CheckPolicy = CheckPolicy.ENFORCE
     limit: Fraction = Fraction(0)
     """Errors whose :attr:`Finding.share` is at most this limit are accepted: they are only counted."""
 

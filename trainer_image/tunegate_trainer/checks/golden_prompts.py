@@ -21,8 +21,8 @@ from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import REPORTED, where_listed
 from tunegate_trainer.data.held_out import answered_prompts, answered_questions
 from tunegate_trainer.data.parse import prompt_key, without_system
-from tunegate_trainer.data.records.record import Place
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.records.record import RecordPlace
+from tunegate_trainer.data.usable import UsableRow
 
 NAME = "golden_prompts"
 APART_FROM_SYSTEM = ", apart from the system turn"
@@ -42,7 +42,7 @@ class GoldenPrompt:
 
     source: str
     """``data.train`` or ``data.preference``."""
-    place: Place
+    place: RecordPlace
     gate: str
     case: GoldenCase | SafetyCase
     one_has_a_system_turn: bool = False
@@ -67,7 +67,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     finds similar prompts.
     """
     cases = CasePrompts.of(context)
-    sources: Mapping[str, Sequence[Measured[Any]]] = {
+    sources: Mapping[str, Sequence[UsableRow[Any]]] = {
         "data.train": rows.rows,
         "data.preference": rows.pairs,
     }
@@ -127,7 +127,7 @@ class CasePrompts:
             of_kind[prompt_key(without_system(case.turns))].append((gate, case))
         return cls(whole, bare, questions)
 
-    def of_row(self, measured: Measured[Any]) -> list[tuple[str, GoldenCase | SafetyCase, bool]]:
+    def of_row(self, measured: UsableRow[Any]) -> list[tuple[str, GoldenCase | SafetyCase, bool]]:
         """Return the cases whose prompts a row or pair has, each with whether only one of the two has a
         system turn."""
         prompts = answered_prompts(measured)

@@ -2,13 +2,13 @@
 
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.data.split import SIDES, Split
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import PREFERENCE, Pair
 
 NAME = "held_out_pairs"
 
 
-def run(rows: Split[Measured[Pair]], context: CheckContext) -> list[Finding]:
+def run(rows: Split[UsableRow[Pair]], context: CheckContext) -> list[Finding]:
     """Refuse pairs if all are held out, or if the task metric on pairs has no dev or no test pairs."""
     total = sum(len(rows.side(side)) for side in SIDES)
     if not rows.train:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from tunegate_api.messages import Message
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.data.production import MOST_INPUTS, prompt_length
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.tokens.chat import Tools
 from tunegate_trainer.tokens.rows import Row
 
@@ -26,7 +26,7 @@ words."""
 class Inputs:
     """A sample of training inputs or of production inputs."""
 
-    places: list[Place]
+    places: list[RecordPlace]
     """The place of each input in its source."""
     texts: list[str]
     """The system prompt and the last user turn of each input. Long texts lack their middle."""
@@ -69,7 +69,7 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _distinct(rows: UsableRows, *, learns_rows: bool) -> Iterator[tuple[Place, list[Message], Tools]]:
+def _distinct(rows: UsableRows, *, learns_rows: bool) -> Iterator[tuple[RecordPlace, list[Message], Tools]]:
     """Yield the place, the prompt and the tools of rows and pairs in a random order, each prompt once."""
     of_rows = len(rows.rows) if learns_rows else 0
     seen: set[str] = set()

@@ -113,8 +113,8 @@ def _leaks(
     template = rows.near_duplicates.template
     common = template.in_common(_template_of([cases[i][1] for i in required]))
     searches = [
-        _Search.of(cases, others, template, ignore_frequent=True),
-        _Search.of(cases, required, common, ignore_frequent=False),
+        _PassageSearch.of(cases, others, template, ignore_frequent=True),
+        _PassageSearch.of(cases, required, common, ignore_frequent=False),
     ]
     equal = CasePrompts.of(context)
     start = 0
@@ -129,7 +129,7 @@ def _leaks(
 
 
 @dataclass(frozen=True)
-class _Search:
+class _PassageSearch:
     """The search for parts of some cases."""
 
     cases: Sequence[int]
@@ -145,7 +145,7 @@ class _Search:
         template: Template,
         *,
         ignore_frequent: bool,
-    ) -> "_Search":
+    ) -> "_PassageSearch":
         """Return the search for the cases with these indices."""
         golden = Words.of(_document(cases[i][1]) for i in numbers)
         passages = Passages(golden, template, ignore_frequent=ignore_frequent)

@@ -16,7 +16,7 @@ from tunegate_trainer.checks.row_texts import last_answer
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import end_of, start_of
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Pair, Row
 
 NAME = "mixed_languages"
@@ -82,7 +82,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     multilingual = main == (None, None) and same and Fraction(sum(same), len(same)) >= SAME
     each = iter(languages)  # share_finding examines rows and pairs in the same order
 
-    def examine(measured: Measured[Any]) -> str | None:
+    def examine(measured: UsableRow[Any]) -> str | None:
         prompt, answer = next(each)
         if multilingual:
             differ = prompt and answer and prompt != answer and _is_other(_answer(measured), prompt)
@@ -156,13 +156,13 @@ def _majority(counts: Counter[str | None]) -> str | None:
     return next((language for language, count in counts.items() if 2 * count > counts.total()), None)
 
 
-def _prompt(measured: Measured[Any]) -> str:
+def _prompt(measured: UsableRow[Any]) -> str:
     """Return the end of the last turn of a prompt: a template that all prompts have mostly comes first."""
     row: Row | Pair = measured.labelled.row
     return row.prompt[-1].content[-MAX_CHARACTERS:]
 
 
-def _answer(measured: Measured[Any]) -> str:
+def _answer(measured: UsableRow[Any]) -> str:
     return last_answer(measured.labelled.row)[:MAX_CHARACTERS]
 
 

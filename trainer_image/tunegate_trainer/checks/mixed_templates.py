@@ -24,7 +24,7 @@ SHOWN_CHARACTERS = 50
 
 
 @dataclass(frozen=True)
-class _Prompts(Sequence[list[Message]]):
+class _PromptTexts(Sequence[list[Message]]):
     """The prompts of all rows and pairs."""
 
     source: UsableRows
@@ -56,7 +56,7 @@ class _Prompts(Sequence[list[Message]]):
 def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     """Refuse prompts that do not follow the template of most prompts."""
     del context
-    prompts = _Prompts(rows)
+    prompts = _PromptTexts(rows)
     if not len(prompts):
         return []
     numbers = group_prompts(prompts)
@@ -92,7 +92,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     ]
 
 
-def _templates(prompts: _Prompts, numbers: Numbers) -> list[dict[str, Any]]:
+def _templates(prompts: _PromptTexts, numbers: Numbers) -> list[dict[str, Any]]:
     """Return the templates, the most frequent one first, each with its share and its first prompt."""
     _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
     found = []

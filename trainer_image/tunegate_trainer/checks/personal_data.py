@@ -8,7 +8,7 @@ from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import masked
 from tunegate_trainer.data.personal_values import personal_values
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 
 NAME = "personal_data"
 
@@ -31,7 +31,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     )
 
 
-def _personal_data(measured: Measured[Any]) -> str | None:
+def _personal_data(measured: UsableRow[Any]) -> str | None:
     for type, value in personal_values(whole_text(measured.labelled.row, system=False)):
         return f"{type} {masked(value)}"
     return None

@@ -8,7 +8,7 @@ from tunegate_trainer.checks.row_texts import whole_text
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import start_of
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 
 NAME = "prompt_injection"
 
@@ -133,7 +133,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     )
 
 
-def _injection(measured: Measured[Any]) -> str | None:
+def _injection(measured: UsableRow[Any]) -> str | None:
     return find_injection(whole_text(measured.labelled.row, system=False))
 
 

@@ -8,7 +8,7 @@ from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import start_of
 from tunegate_trainer.data.refusals import is_unhelpful
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 
 NAME = "refusals"
 
@@ -30,7 +30,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     )
 
 
-def _refusal(measured: Measured[Any]) -> str | None:
+def _refusal(measured: UsableRow[Any]) -> str | None:
     for answer in learned_answers(measured.labelled.row):
         if is_unhelpful(answer):
             return start_of(answer)

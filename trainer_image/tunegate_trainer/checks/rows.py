@@ -13,7 +13,7 @@ from tunegate_trainer.data.production import Production
 from tunegate_trainer.data.shingles import Template
 from tunegate_trainer.data.sides import Sides
 from tunegate_trainer.data.split import SIDES, Split
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Pair, Row
 
 
@@ -21,8 +21,8 @@ from tunegate_trainer.tokens.rows import Pair, Row
 class UsableRows:
     """All rows and pairs that can be trained on, after groups with a common prompt were joined."""
 
-    rows: Sequence[Measured[Row]]
-    pairs: Sequence[Measured[Pair]]
+    rows: Sequence[UsableRow[Row]]
+    pairs: Sequence[UsableRow[Pair]]
     groups_before: int
     """The number of groups before they were joined."""
     near_duplicates: NearDuplicates
@@ -50,8 +50,8 @@ indices of a training row and a held-out row, and whether they are near-duplicat
 class SplitRows:
     """Rows and pairs by side (train, dev, test)."""
 
-    rows: Split[Measured[Row]]
-    pairs: Split[Measured[Pair]]
+    rows: Split[UsableRow[Row]]
+    pairs: Split[UsableRow[Pair]]
     masked: Sequence[int]
     """For each training row, how many earlier answers are masked because their prompts are held out."""
     earlier: Sides
@@ -81,7 +81,7 @@ class SplitRows:
         return Documents([*self.rows.dev, *self.rows.test], [*self.pairs.dev, *self.pairs.test])
 
     @property
-    def leaked(self) -> list[tuple[Measured[Any], Measured[Any]]]:
+    def leaked(self) -> list[tuple[UsableRow[Any], UsableRow[Any]]]:
         """The training row and the held-out row of each of the first :attr:`leaks`."""
         found = self.leaks[0] if self.leaks else []
         trained, held_out = self.trained, self.held_out

@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 from tunegate_api.meta import printable
 from tunegate_api.v1alpha1.data_status import DataCheckResult
 from tunegate_trainer.checks import cut_cases, golden_prompts, leaked_passages, schemas, system_turns
-from tunegate_trainer.checks.finding import ENFORCED, Check, CheckContext, Finding, Policy, Setting, Severity
+from tunegate_trainer.checks.finding import (
+    ENFORCED,
+    Check,
+    CheckContext,
+    CheckPolicy,
+    Finding,
+    Setting,
+    Severity,
+)
 from tunegate_trainer.data.excerpts import masked_content, masked_text
 from tunegate_trainer.process.errors import BadDataError
 
@@ -52,7 +60,7 @@ class CheckRunner:
             report: dict[str, Any] = {}
             for context in _contexts(self.context, check.NAME):
                 setting = context.setting(check.NAME)
-                is_off = setting.policy is Policy.OFF
+                is_off = setting.policy is CheckPolicy.OFF
                 self._add(DataCheckResult(name=check.NAME, result="Off" if is_off else "Passed"))
                 for finding in [] if is_off else check.run(rows, context):
                     self._handle(finding, setting, report)
@@ -83,7 +91,7 @@ class CheckRunner:
         if finding.severity is Severity.ERROR:
             if finding.share is not None and finding.share <= setting.limit:
                 result = "Passed"
-            elif setting.policy is Policy.ENFORCE:
+            elif setting.policy is CheckPolicy.ENFORCE:
                 result = "Refused"
         if result == "Refused":
             self.errors.append(finding)
@@ -130,7 +138,7 @@ def _contexts(context: CheckContext, check: str) -> list[CheckContext]:
     dry_runs = {gate.name for gate in context.request.gates if gate.spec.dry_run}
     if dry_runs & {*context.golden, *context.safety}:
         setting = context.setting(check)
-        policy = Policy.WARN if setting.policy is Policy.ENFORCE else setting.policy
+        policy = CheckPolicy.WARN if setting.policy is CheckPolicy.ENFORCE else setting.policy
         warned = {**context.settings, check: replace(setting, policy=policy)}
         rehearsed = replace(_only(context, dry_runs.__contains__), settings=warned)
         return [*_contexts(_only(context, lambda gate: gate not in dry_runs), check), rehearsed]

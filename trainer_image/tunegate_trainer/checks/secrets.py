@@ -8,7 +8,7 @@ from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import masked
 from tunegate_trainer.data.secret_values import secret_values
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 
 NAME = "secrets"
 
@@ -29,7 +29,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     )
 
 
-def _secret(measured: Measured[Any]) -> str | None:
+def _secret(measured: UsableRow[Any]) -> str | None:
     for type, value in secret_values(whole_text(measured.labelled.row)):
         return f"{type} {masked(value)}"
     return None

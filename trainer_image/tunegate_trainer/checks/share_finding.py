@@ -7,13 +7,13 @@ from typing import Any
 
 from tunegate_trainer.checks.finding import DATA_REPORT, SHOWN_EXAMPLES, Finding, Severity, listed
 from tunegate_trainer.checks.rows import UsableRows
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 
 REPORTED = 10_000
 """Maximum number of rows of a finding in data/report.json. It limits memory if all of a million rows have the
 fault."""
 
-Examine = Callable[[Measured[Any]], str | None]
+Examine = Callable[[UsableRow[Any]], str | None]
 """Returns what is wrong with a row or pair, or None."""
 
 
@@ -30,7 +30,7 @@ def share_finding(check: str, rows: UsableRows, examine: Examine, fault: str, re
     count = 0
     entries: list[dict[str, Any]] = []
     examples: list[str] = []
-    for index, measured in enumerate(chain[Measured[Any]](rows.rows, rows.pairs)):
+    for index, measured in enumerate(chain[UsableRow[Any]](rows.rows, rows.pairs)):
         reason = examine(measured)
         if reason is None:
             continue

@@ -8,7 +8,7 @@ from tunegate_api.messages import Message
 from tunegate_trainer.checks.finding import CheckContext, Finding, Severity
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.excerpts import start_of
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.chat import render
 
 NAME = "system_turns"
@@ -21,7 +21,7 @@ Chat = list[Message]
 def run(rows: SplitRows, context: CheckContext) -> list[Finding]:
     """Refuse a gate if all its cases have a system turn and no training prompt has one, or if none of its
     cases has one and every training prompt has one."""
-    trained: list[Measured[Any]] = [*rows.rows.train, *rows.pairs.train]
+    trained: list[UsableRow[Any]] = [*rows.rows.train, *rows.pairs.train]
     trained_with_system = {_has_system(measured.labelled.row.prompt) for measured in trained}
     findings = []
     for gate, cases in context.golden.items():

@@ -13,7 +13,7 @@ from tunegate_trainer.checks.row_texts import last_answer
 from tunegate_trainer.checks.rows import UsableRows
 from tunegate_trainer.checks.share_finding import share_finding
 from tunegate_trainer.data.excerpts import end_of
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Row
 
 NAME = "truncated_answers"
@@ -63,7 +63,7 @@ def run(rows: UsableRows, context: CheckContext) -> list[Finding]:
     if not reported and limit is None:
         return []
 
-    def examine(measured: Measured[Any]) -> str | None:
+    def examine(measured: UsableRow[Any]) -> str | None:
         answer = last_answer(measured.labelled.row)
         ended = ending(answer)
         if ended and not ended[1] and ended[0] in reported:

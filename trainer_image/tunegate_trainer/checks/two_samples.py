@@ -16,7 +16,7 @@ _SHOWN_PERCENTILE = 99
 
 
 @dataclass(frozen=True)
-class Lengths:
+class InputLengths:
     """The lengths in tokens of training inputs and production inputs."""
 
     training: dict[int, float]
@@ -53,7 +53,7 @@ class Lengths:
         }
 
 
-def compare_lengths(training: Sequence[int], production: Sequence[int]) -> Lengths:
+def compare_lengths(training: Sequence[int], production: Sequence[int]) -> InputLengths:
     """Compare lengths in tokens. Neither sample may be empty.
 
     The histograms end at the larger 99th percentile, so that one very long input leaves room for the others.
@@ -61,7 +61,7 @@ def compare_lengths(training: Sequence[int], production: Sequence[int]) -> Lengt
     test = ks_2samp(training, production, method="asymp")
     end = max(np.percentile(lengths, _SHOWN_PERCENTILE) for lengths in (training, production))
     edges = np.unique(np.linspace(0, end, _BINS + 1).round(2))
-    return Lengths(
+    return InputLengths(
         training=_percentiles(training),
         production=_percentiles(production),
         distance=float(test.statistic),

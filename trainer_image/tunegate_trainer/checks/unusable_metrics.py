@@ -16,9 +16,9 @@ from tunegate_api.verdict.outcomes import MAX_CASES, MAX_LABELS
 from tunegate_trainer.checks.finding import SHOWN_EXAMPLES, CheckContext, Finding, Severity, listed
 from tunegate_trainer.checks.rows import SplitRows
 from tunegate_trainer.data.excerpts import start_of
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.split import HELD_OUT, SIDES
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.evaluate.references import labelled_answer, task_references
 from tunegate_trainer.evaluate.scorers.json_values import schema_problem, schema_validator
 from tunegate_trainer.evaluate.scorers.labels import SHOWN_LABEL, f1_label
@@ -34,17 +34,17 @@ MAX_SCHEMA_ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class RowAnswer:
     """The labelled answer of a row."""
 
-    place: Place
+    place: RecordPlace
     text: str
 
 
 class _SideAnswers:
     """The answers of all rows of a side. They are read when they are iterated over, and not kept."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Measured[Row]]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[UsableRow[Row]]) -> None:
         self._tokenizer = tokenizer
         self._rows = rows
 
@@ -56,10 +56,10 @@ class _SideAnswers:
         """All rows of the side."""
         return [measured.labelled.row for measured in self._rows]
 
-    def __iter__(self) -> Iterator[Answer]:
+    def __iter__(self) -> Iterator[RowAnswer]:
         for measured in self._rows:
             text = labelled_answer(self._tokenizer, measured.labelled.row)
-            yield Answer(measured.labelled.place, text)
+            yield RowAnswer(measured.labelled.place, text)
 
 
 Answers = Mapping[str, _SideAnswers]

@@ -8,7 +8,7 @@ import numpy as np
 
 from tunegate_trainer.data.parse import prompt_text
 from tunegate_trainer.data.shingles import Document, Template
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Pair, Row
 
 _MOST_CHARACTERS = 20_000_000
@@ -19,8 +19,8 @@ _MOST_CHARACTERS = 20_000_000
 class Documents(Sequence[Document]):
     """The documents of all rows, and then those of all pairs. They are read when they are needed."""
 
-    rows: Sequence[Measured[Row]]
-    pairs: Sequence[Measured[Pair]]
+    rows: Sequence[UsableRow[Row]]
+    pairs: Sequence[UsableRow[Pair]]
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.pairs)
@@ -43,7 +43,7 @@ class Documents(Sequence[Document]):
         place = str(self.measured(index).labelled.place)
         return place if index < len(self.rows) else f"{place} of data.preference"
 
-    def measured(self, index: int) -> Measured[Row] | Measured[Pair]:
+    def measured(self, index: int) -> UsableRow[Row] | UsableRow[Pair]:
         """Return a row or pair."""
         return self.rows[index] if index < len(self.rows) else self.pairs[index - len(self.rows)]
 
@@ -51,7 +51,7 @@ class Documents(Sequence[Document]):
 def find_template(documents: Documents) -> Template:
     """Return the template of rows and pairs. It includes every system turn that several of them have, because
     rows are not similar only because they have the same instructions."""
-    everything: list[Measured[Any]] = [*documents.rows, *documents.pairs]
+    everything: list[UsableRow[Any]] = [*documents.rows, *documents.pairs]
     systems = np.fromiter((one.labelled.system for one in everything), np.int64, len(everything))
     values, first, counts = np.unique(systems, return_index=True, return_counts=True)
     turns: list[str] = []
@@ -64,7 +64,7 @@ def find_template(documents: Documents) -> Template:
     return Template.of(documents, turns)
 
 
-def document_of(measured: Measured[Row] | Measured[Pair]) -> Document:
+def document_of(measured: UsableRow[Row] | UsableRow[Pair]) -> Document:
     """Return the prompt and the answer of a row, or the prompt and the chosen answer of a pair.
 
     Rejected answers are left out, because they are often the answers to other prompts."""

@@ -11,7 +11,7 @@ from typing import Any
 from tunegate_api.plan import SplitPlan
 from tunegate_api.workspace import TRAIN_EXAMPLES
 from tunegate_trainer.data.split import HELD_OUT, Split
-from tunegate_trainer.data.usable import Measured, TrainedRows
+from tunegate_trainer.data.usable import TrainedRows, UsableRow
 from tunegate_trainer.process.files import sha256_file, write_atomic
 from tunegate_trainer.tokens.example_file import example_writer
 from tunegate_trainer.tokens.rows import RowT, write_rows
@@ -54,7 +54,7 @@ class DataFolder:
         return self.scratch / f"{source}.arrow"
 
     def write_split(
-        self, split: Split[Measured[RowT]], trained: Sequence[TrainedRows[RowT]], prefix: str = ""
+        self, split: Split[UsableRow[RowT]], trained: Sequence[TrainedRows[RowT]], prefix: str = ""
     ) -> dict[str, SplitPlan]:
         """Write one file per split (train, dev, test), and a file with the tokenized training rows.
 

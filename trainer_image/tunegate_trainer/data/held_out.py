@@ -9,18 +9,18 @@ from typing import Any
 from tunegate_api.messages import Message
 from tunegate_trainer.data.parse import prompt_key
 from tunegate_trainer.data.split import find_overlaps, join_groups, largest_side
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Pair, Row, RowT
 
 
-def prompts_of(rows: Sequence[Measured[RowT]]) -> list[str]:
+def prompts_of(rows: Sequence[UsableRow[RowT]]) -> list[str]:
     """Return the :func:`prompt_key` of each row or pair."""
     return [measured.labelled.prompt for measured in rows]
 
 
 def join_prompts(
-    rows: Sequence[Measured[Row]], pairs: Sequence[Measured[Pair]]
-) -> tuple[list[Measured[Row]], list[Measured[Pair]]]:
+    rows: Sequence[UsableRow[Row]], pairs: Sequence[UsableRow[Pair]]
+) -> tuple[list[UsableRow[Row]], list[UsableRow[Pair]]]:
     """Return the rows and pairs with new groups: groups that share a prompt are joined into one."""
     before = [row.group for row in rows] + [pair.group for pair in pairs]
     after = join_groups(list(zip(before, prompts_of(rows) + prompts_of(pairs), strict=True)))
@@ -31,15 +31,15 @@ def join_prompts(
 class JoinedGroups:
     """Rows and pairs with the groups by which they are split."""
 
-    rows: list[Measured[Row]]
-    pairs: list[Measured[Pair]]
+    rows: list[UsableRow[Row]]
+    pairs: list[UsableRow[Pair]]
     left_apart: int
     """How many rows and pairs are in a cluster whose groups were not joined, because it is too large."""
 
 
 def join_clusters(
-    rows: Sequence[Measured[Row]],
-    pairs: Sequence[Measured[Pair]],
+    rows: Sequence[UsableRow[Row]],
+    pairs: Sequence[UsableRow[Pair]],
     clusters: Sequence[int],
     fraction: Fraction,
 ) -> JoinedGroups:
@@ -71,7 +71,7 @@ def join_clusters(
     )
 
 
-def _with_groups(rows: Sequence[Measured[RowT]], groups: Sequence[str]) -> list[Measured[RowT]]:
+def _with_groups(rows: Sequence[UsableRow[RowT]], groups: Sequence[str]) -> list[UsableRow[RowT]]:
     """Return the rows with these groups. Unchanged rows are not copied, because there may be a million."""
     return [
         row if row.group == group else replace(row, group=group)
@@ -80,8 +80,8 @@ def _with_groups(rows: Sequence[Measured[RowT]], groups: Sequence[str]) -> list[
 
 
 def without_held_out_turns(
-    rows: Sequence[Measured[Row]], held: Collection[str]
-) -> tuple[list[Measured[Row]], list[int]]:
+    rows: Sequence[UsableRow[Row]], held: Collection[str]
+) -> tuple[list[UsableRow[Row]], list[int]]:
     """Mask each earlier answer in a chat if the turns before it are a held-out prompt.
 
     ``held`` has the :func:`prompt_key` of each held-out prompt. A chat can start with the same turns as a
@@ -92,7 +92,7 @@ def without_held_out_turns(
     return [measured for measured, _ in found], [answers for _, answers in found]
 
 
-def _without_turns(measured: Measured[Row], held: Collection[str]) -> tuple[Measured[Row], int]:
+def _without_turns(measured: UsableRow[Row], held: Collection[str]) -> tuple[UsableRow[Row], int]:
     """Return the row without held-out answers, and their number. A changed row is stored in the file of
     rows, because there may be a million."""
     labelled = measured.labelled
@@ -106,12 +106,12 @@ def _without_turns(measured: Measured[Row], held: Collection[str]) -> tuple[Meas
     return replace(measured, labelled=replace(labelled, number=labelled.rows.add(changed))), len(turns)
 
 
-def learned_prompts(rows: Sequence[Measured[RowT]]) -> list[str]:
+def learned_prompts(rows: Sequence[UsableRow[RowT]]) -> list[str]:
     """Return the prompts of ``rows`` whose answers are trained on, see :func:`answered_prompts`."""
     return [prompt for measured in rows for prompt in answered_prompts(measured)]
 
 
-def answered_prompts(measured: Measured[Any]) -> list[str]:
+def answered_prompts(measured: UsableRow[Any]) -> list[str]:
     """Return the :func:`prompt_key` of each prompt whose answer is trained on, for one row or pair.
 
     The first is the prompt of the row or pair. In a chat, the turns before an earlier answer are a prompt
@@ -120,7 +120,7 @@ def answered_prompts(measured: Measured[Any]) -> list[str]:
     return [measured.labelled.prompt, *map(prompt_key, _earlier_prompts(measured))]
 
 
-def answered_questions(measured: Measured[Any]) -> list[str]:
+def answered_questions(measured: UsableRow[Any]) -> list[str]:
     """Return the :func:`answered_prompts` without their system turn. Empty if there is none."""
     if not measured.labelled.question:
         return []
@@ -128,7 +128,7 @@ def answered_questions(measured: Measured[Any]) -> list[str]:
     return [measured.labelled.question, *earlier]
 
 
-def _earlier_prompts(measured: Measured[Any]) -> list[list[Message]]:
+def _earlier_prompts(measured: UsableRow[Any]) -> list[list[Message]]:
     """Return the turns before each earlier answer of a chat that is trained on."""
     row: Row | Pair | None = measured.labelled.row if measured.labelled.has_answers else None
     if not isinstance(row, Row):

@@ -8,7 +8,7 @@ from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.data import Columns, InputColumns
 from tunegate_trainer.data.fields import BadRowError, excerpt, text_field
 from tunegate_trainer.data.parse import RowProblem
-from tunegate_trainer.data.records.record import Place, Record
+from tunegate_trainer.data.records.record import Record, RecordPlace
 from tunegate_trainer.data.shapes import ROW_SHAPES, alpaca, recognize, sharegpt
 from tunegate_trainer.data.shapes.shape import Fields, chat_field, system_turn
 from tunegate_trainer.data.turns import read_tools, read_turns
@@ -18,7 +18,7 @@ from tunegate_trainer.data.turns import read_tools, read_turns
 class ParsedInput:
     """A prompt without an answer, and its place."""
 
-    place: Place
+    place: RecordPlace
     prompt: list[Message]
     tools: list[dict[str, Any]] | None
 
@@ -42,7 +42,7 @@ def parse_inputs(records: Iterable[Record], columns: InputColumns) -> Iterator[P
             yield RowProblem(place, f"the row cannot be used: {excerpt(f'{type(error).__name__}: {error}')}")
 
 
-def _read(place: Place, fields: Fields, columns: Columns) -> ParsedInput:
+def _read(place: RecordPlace, fields: Fields, columns: Columns) -> ParsedInput:
     shape = recognize(ROW_SHAPES, fields, columns)
     if shape is alpaca.ROWS:
         return ParsedInput(place, alpaca.prompt_of(fields, columns), read_tools(fields))

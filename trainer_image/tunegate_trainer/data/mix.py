@@ -13,14 +13,14 @@ from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.folder import DataFolder
 from tunegate_trainer.data.parse import RowProblem, parse_rows
 from tunegate_trainer.data.records import read_records
-from tunegate_trainer.data.usable import Limit, Measured, SourceRows, TrainedRows
+from tunegate_trainer.data.usable import Limit, SourceRows, TrainedRows, UsableRow
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.rows import Row
 
 
 @dataclass(frozen=True)
-class MixedSource:
+class MixedRecords:
     """A source in ``data.mix``."""
 
     source: SourceRows[Row]
@@ -38,8 +38,8 @@ class MixedSource:
 class TrainedMix:
     """The rows of a source in ``data.mix`` that are trained on."""
 
-    mixed: MixedSource
-    rows: Sequence[Measured[Row]]
+    mixed: MixedRecords
+    rows: Sequence[UsableRow[Row]]
     """The rows, each once."""
     masked: Sequence[int]
     """For each of the ``rows``, how many earlier answers are masked because their prompts are held out."""
@@ -67,7 +67,7 @@ class TrainedMix:
 
 def read_mix(
     context: Context, folder: DataFolder, tokenizer: PreTrainedTokenizerBase, longest: Limit
-) -> list[MixedSource]:
+) -> list[MixedRecords]:
     """Read the sources in ``data.mix``."""
     data, found = context.request.spec.data, []
     for number, source in enumerate(data.mix):
@@ -77,11 +77,11 @@ def read_mix(
             records = read_records(opened.path, name)
             parsed = parse_rows(records, columns, data.held_out.group_by, folder.scratch, mixed=name)
         rows = SourceRows(name, parsed, tokenizer, longest, folder.examples_file(name), records.format.NAME)
-        found.append(MixedSource(rows, opened.sha256, exact(source.weight)))
+        found.append(MixedRecords(rows, opened.sha256, exact(source.weight)))
     return found
 
 
-def repeat_by_weight(rows: Sequence[Measured[Row]], weight: Fraction) -> list[int]:
+def repeat_by_weight(rows: Sequence[UsableRow[Row]], weight: Fraction) -> list[int]:
     """Return the positions of the rows of an epoch: each as often as the weight of its source.
 
     Of a weight of 2.3, each row is repeated twice, and 30 % of the rows, those whose prompts have the lowest

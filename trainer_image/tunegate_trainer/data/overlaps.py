@@ -27,7 +27,7 @@ from tunegate_trainer.data.shingles import (
     places,
     unique_pairs,
 )
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 
 MAX_SHARED = Fraction(1, 2)
 """Rows are split apart only if neither contains more than this share of the other one's passages."""
@@ -74,11 +74,11 @@ def join_overlaps(documents: Sequence[Document], rows: int, template: Template, 
 
 
 def join_pairs(
-    documents: Documents, clusters: Indices, pairs: Iterable[tuple[Measured[Any], Measured[Any]]]
+    documents: Documents, clusters: Indices, pairs: Iterable[tuple[UsableRow[Any], UsableRow[Any]]]
 ) -> Indices:
     """Return ``clusters`` after the clusters of each of these ``pairs`` of documents are joined. Documents
     may have other groups in ``pairs``."""
-    everything: list[Measured[Any]] = [*documents.rows, *documents.pairs]
+    everything: list[UsableRow[Any]] = [*documents.rows, *documents.pairs]
     index = {id(one.labelled): i for i, one in enumerate(everything)}
     indices = np.array([(index[id(one.labelled)], index[id(two.labelled)]) for one, two in pairs])
     joined = Clusters(len(documents))

@@ -12,7 +12,7 @@ from tunegate_api.messages import Message, ToolCall
 from tunegate_api.v1alpha1.data import Columns
 from tunegate_trainer.data.excerpts import masked_text
 from tunegate_trainer.data.fields import BadRowError, encodable, excerpt, kind_of
-from tunegate_trainer.data.records.record import Place, Record
+from tunegate_trainer.data.records.record import Record, RecordPlace
 from tunegate_trainer.data.row_file import RowFile
 from tunegate_trainer.data.shapes import PAIR_SHAPES, ROW_SHAPES, recognize
 from tunegate_trainer.data.shapes.shape import Shape
@@ -28,7 +28,7 @@ report is limited."""
 class RowProblem:
     """A row that is not trained on, and the reason."""
 
-    place: Place
+    place: RecordPlace
     reason: str
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Labelled(Generic[RowT]):
     """A usable row, its place, and its group. All rows of a group are in the same split (train, dev or
     test)."""
 
-    place: Place
+    place: RecordPlace
     group: str
     """The group, see :func:`~tunegate_trainer.data.split.group_of`."""
     prompt: str
@@ -72,7 +72,7 @@ class Labelled(Generic[RowT]):
 
 
 @dataclass(frozen=True)
-class Parsed(Generic[RowT]):
+class ParsedRows(Generic[RowT]):
     """The parsed rows of a source. Every record is in exactly one of the three lists."""
 
     rows: list[Labelled[RowT]]
@@ -90,7 +90,7 @@ def parse_rows(
     group_by: str | None,
     folder: Path | None = None,
     mixed: str = "",
-) -> Parsed[Row]:
+) -> ParsedRows[Row]:
     """Parse records of one of the :data:`ROW_SHAPES`. The first row decides which one the source has.
 
     The rows are kept in a temporary file in ``folder``, by default the system's folder for such files.
@@ -102,7 +102,7 @@ def parse_rows(
 
 def parse_pairs(
     records: Iterable[Record], columns: Columns, group_by: str | None, folder: Path | None = None
-) -> Parsed[Pair]:
+) -> ParsedRows[Pair]:
     """Parse records of one of the :data:`PAIR_SHAPES`, like :func:`parse_rows`."""
     parser = _Parser(_Reader(PAIR_SHAPES, columns, "prompt, chosen and rejected"), group_by)
     return parser.parse(records, RowFile(folder))
@@ -151,11 +151,11 @@ class _Parser(Generic[RowT]):
         self._reader: _Reader[RowT] = reader
         self._group_by = group_by
         self._mixed = mixed
-        self._seen: dict[bytes, Place] = {}
-        self._ids: dict[str, Place] = {}
-        self._parsed: Parsed[RowT] = Parsed([], [], [])
+        self._seen: dict[bytes, RecordPlace] = {}
+        self._ids: dict[str, RecordPlace] = {}
+        self._parsed: ParsedRows[RowT] = ParsedRows([], [], [])
 
-    def parse(self, records: Iterable[Record], stored: RowFile[RowT]) -> Parsed[RowT]:
+    def parse(self, records: Iterable[Record], stored: RowFile[RowT]) -> ParsedRows[RowT]:
         for record in records:
             place = replace(record.place, source=self._mixed) if self._mixed else record.place
             if record.fields is None:
@@ -172,7 +172,7 @@ class _Parser(Generic[RowT]):
         shape = self._reader.shape
         return replace(self._parsed, shape=shape.name if shape else "")
 
-    def _add(self, fields: dict[str, Any], place: Place, stored: RowFile[RowT]) -> None:
+    def _add(self, fields: dict[str, Any], place: RecordPlace, stored: RowFile[RowT]) -> None:
         reader = self._reader
         row = reader.read(fields).model_copy(update={"id": _id(fields, reader.columns, place)})
         prompt = normalize(prompt_text(row.prompt))
@@ -222,7 +222,7 @@ def _call_text(call: ToolCall) -> str:
     return f"{call.function.name} {json.dumps(call.function.arguments, sort_keys=True)}"
 
 
-def _id(fields: dict[str, Any], columns: Columns, place: Place) -> str:
+def _id(fields: dict[str, Any], columns: Columns, place: RecordPlace) -> str:
     name = columns.id or "id"
     if name not in fields and columns.id is None:
         return str(place).replace(" ", "-")[-MAX_ID_LENGTH:]

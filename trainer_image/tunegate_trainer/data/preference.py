@@ -12,7 +12,7 @@ from tunegate_trainer.data.held_out import check_disjoint, prompts_of
 from tunegate_trainer.data.parse import parse_pairs
 from tunegate_trainer.data.records import read_records
 from tunegate_trainer.data.split import SIDES, Split, split_rows
-from tunegate_trainer.data.usable import Limit, Measured, SourceRows, TrainedRows
+from tunegate_trainer.data.usable import Limit, SourceRows, TrainedRows, UsableRow
 from tunegate_trainer.fetch.sources import open_source
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.tokens.rows import PAIRS_PREFIX, Pair, Row
@@ -45,11 +45,11 @@ def read_preference(
 def split_preference(
     context: Context,
     folder: DataFolder,
-    pairs: list[Measured[Pair]],
+    pairs: list[UsableRow[Pair]],
     *,
-    rows: Split[Measured[Row]],
+    rows: Split[UsableRow[Row]],
     placed: Mapping[str, str],
-) -> Split[Measured[Pair]]:
+) -> Split[UsableRow[Pair]]:
     """Split the pairs. A pair whose group is in ``rows`` or ``placed`` gets the side of that group.
 
     ``rows`` are the split rows of this job, and take precedence. ``placed`` has the side of each group that
@@ -71,7 +71,7 @@ def split_preference(
 
 
 def preference_plan(
-    folder: DataFolder, preference: Preference | None, split: Split[Measured[Pair]]
+    folder: DataFolder, preference: Preference | None, split: Split[UsableRow[Pair]]
 ) -> PreferencePlan | None:
     """Write the train, dev and test pairs to files, and return what the plan records about them.
 

@@ -14,7 +14,7 @@ from tunegate_api.plan import ProductionPlan
 from tunegate_trainer.data.inputs import ParsedInput, parse_inputs
 from tunegate_trainer.data.parse import RowProblem, in_order, prompt_text
 from tunegate_trainer.data.records import read_records
-from tunegate_trainer.data.records.record import Place
+from tunegate_trainer.data.records.record import RecordPlace
 from tunegate_trainer.data.split import normalize, text_key
 from tunegate_trainer.data.usable import Limit
 from tunegate_trainer.fetch.sources import open_source
@@ -30,7 +30,7 @@ MOST_INPUTS = 2_000
 class Input:
     """A production input: the turns of a chat before an answer."""
 
-    place: Place
+    place: RecordPlace
     prompt: list[Message]
     tokens: int
     """The number of tokens of the prompt."""

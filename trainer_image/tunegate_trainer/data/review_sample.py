@@ -17,7 +17,7 @@ from tunegate_api.judging.review_sample import ReviewRow, sample_digest, with_id
 from tunegate_api.plan import SampledRow, SamplePlan
 from tunegate_trainer.data.labels import MIN_ROWS_PER_LABEL, count_labels, label_of
 from tunegate_trainer.data.split import normalize
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.process.files import write_atomic
 from tunegate_trainer.tokens.rows import Row
 
@@ -42,7 +42,7 @@ class _Candidate:
     """The position of the row among the training rows."""
 
 
-def write_sample(path: Path, rows: Sequence[Measured[Row]], share: Fraction) -> SamplePlan:
+def write_sample(path: Path, rows: Sequence[UsableRow[Row]], share: Fraction) -> SamplePlan:
     """Choose about ``share`` of the training rows for the review, and write them as JSON Lines. Return what
     the plan records about the sample."""
     chosen = [review_row(rows[position].labelled.row) for position in choose_rows(rows, share)]
@@ -65,7 +65,7 @@ def has_sample(path: Path, plan: SamplePlan) -> bool:
         return False
 
 
-def choose_rows(rows: Sequence[Measured[Row]], share: Fraction) -> list[int]:
+def choose_rows(rows: Sequence[UsableRow[Row]], share: Fraction) -> list[int]:
     """Return the positions of the rows in the sample.
 
     If the completions are labels, see :meth:`~tunegate_trainer.data.labels.LabelCounter.labels`, each label
@@ -92,7 +92,7 @@ def choose_rows(rows: Sequence[Measured[Row]], share: Fraction) -> list[int]:
     return chosen
 
 
-def _candidates(rows: Sequence[Measured[Row]]) -> Iterator[_Candidate]:
+def _candidates(rows: Sequence[UsableRow[Row]]) -> Iterator[_Candidate]:
     """Yield a candidate for each row, but only one for rows with equal content."""
     labels = _labels(rows)
     seen, groups = set[bytes](), set[bytes]()
@@ -112,7 +112,7 @@ def _candidates(rows: Sequence[Measured[Row]]) -> Iterator[_Candidate]:
         yield _Candidate(label, group, measured.tokens, digest, position)
 
 
-def _labels(rows: Sequence[Measured[Row]]) -> set[str]:
+def _labels(rows: Sequence[UsableRow[Row]]) -> set[str]:
     """Return the normalized labels that enough rows have. Empty if the completions are not labels."""
     counted = count_labels(measured.labelled.row for measured in rows)
     if counted is None:

@@ -12,7 +12,7 @@ from tunegate_api.contract import StartRequest
 from tunegate_api.workspace import Workspace
 from tunegate_trainer.data.held_out import answered_prompts, check_disjoint, learned_prompts, prompts_of
 from tunegate_trainer.data.split import HELD_OUT, SIDES, Split, group_key
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.fetch.address import volume_folder
 from tunegate_trainer.process.errors import SourceNotFoundError, StorageError, unreadable
 from tunegate_trainer.process.files import write_atomic
@@ -37,12 +37,12 @@ class Sides:
     def trained(self) -> set[str]:
         return {key for key, side in self.side_of.items() if side == "train"}
 
-    def of(self, measured: Measured[Any]) -> set[str]:
+    def of(self, measured: UsableRow[Any]) -> set[str]:
         """Return the recorded sides of the group and the prompt of a row or pair. The set may be empty."""
         keys = [group_key(measured.labelled.group), measured.labelled.prompt]
         return {self.side_of[key] for key in keys if key in self.side_of}
 
-    def of_groups(self, rows: Sequence[Measured[Any]]) -> dict[str, str]:
+    def of_groups(self, rows: Sequence[UsableRow[Any]]) -> dict[str, str]:
         """Return the side of each group in ``rows`` that has a row or pair with a recorded side.
 
         If the rows of a group have several sides, the group gets train if that is one of them, else dev. A
@@ -54,13 +54,13 @@ class Sides:
         return {group: min(sides, key=SIDES.index) for group, sides in found.items() if sides}
 
     def without_conflicts(
-        self, rows: Sequence[Measured[RowT]], placed: Mapping[str, str]
-    ) -> tuple[list[Measured[RowT]], list[str]]:
+        self, rows: Sequence[UsableRow[RowT]], placed: Mapping[str, str]
+    ) -> tuple[list[UsableRow[RowT]], list[str]]:
         """Exclude rows that an earlier job held out, if ``placed`` has their groups on the train side.
 
         Returns the remaining rows, and the places of the excluded rows.
         """
-        kept: list[Measured[RowT]] = []
+        kept: list[UsableRow[RowT]] = []
         excluded: list[str] = []
         for measured in rows:
             if placed.get(measured.group) == "train" and not self.of(measured).isdisjoint(HELD_OUT):
@@ -98,12 +98,12 @@ def read_sides(root: Path, start: StartRequest | None) -> Sides:
 
 
 def write_sides(
-    folder: Path, earlier: Sides, rows: Split[Measured[Row]], pairs: Split[Measured[Pair]]
+    folder: Path, earlier: Sides, rows: Split[UsableRow[Row]], pairs: Split[UsableRow[Pair]]
 ) -> None:
     """Record the sides of this job and of earlier jobs in ``folder``, the data folder of this job."""
     keys: dict[str, set[str]] = {side: set() for side in SIDES}
     for side in SIDES:
-        both: list[Measured[Any]] = [*rows.side(side), *pairs.side(side)]
+        both: list[UsableRow[Any]] = [*rows.side(side), *pairs.side(side)]
         for measured in both:
             prompts = answered_prompts(measured) if side == "train" else prompts_of([measured])
             keys[side] |= {group_key(measured.labelled.group), *prompts}
@@ -112,14 +112,14 @@ def write_sides(
     write_atomic(folder / SIDES_FILE, json.dumps({side: sorted(keys[side]) for side in SIDES}) + "\n")
 
 
-def held_out_prompts(split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]]) -> set[str]:
+def held_out_prompts(split: Split[UsableRow[Row]], of_pairs: Split[UsableRow[Pair]]) -> set[str]:
     """Return the prompts of all held-out rows and pairs."""
     prompts = prompts_of([*split.dev, *split.test]) + prompts_of([*of_pairs.dev, *of_pairs.test])
     return set(prompts)
 
 
 def check_sides(
-    split: Split[Measured[Row]], of_pairs: Split[Measured[Pair]], earlier: Sides, kept: int
+    split: Split[UsableRow[Row]], of_pairs: Split[UsableRow[Pair]], earlier: Sides, kept: int
 ) -> dict[str, Any]:
     """Check the split, and return its numbers for the data report.
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tunegate_trainer.data.labels import label_of
 from tunegate_trainer.data.split import normalize
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.tokens.rows import Row
 
 
-def label_strata(rows: Sequence[Measured[Row]], labels: Collection[str] | None) -> dict[str, str]:
+def label_strata(rows: Sequence[UsableRow[Row]], labels: Collection[str] | None) -> dict[str, str]:
     """Return the most frequent label of each group of rows. ``labels`` has all labels. The result is empty if
     it is None, because the answers are not labels."""
     if labels is None:
@@ -31,7 +31,7 @@ def label_strata(rows: Sequence[Measured[Row]], labels: Collection[str] | None) 
     return strata
 
 
-def _number(measured: Measured[Row], number_of: Mapping[str, int]) -> int:
+def _number(measured: UsableRow[Row], number_of: Mapping[str, int]) -> int:
     """Return the number of the row's label, or -1 if its answer is no label."""
     label = label_of(measured.labelled.row)
     return -1 if label is None else number_of.get(normalize(label), -1)

@@ -10,7 +10,7 @@ from typing import Any, Generic
 from pyarrow.ipc import RecordBatchStreamWriter  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
-from tunegate_trainer.data.parse import Labelled, Parsed, RowProblem, in_order
+from tunegate_trainer.data.parse import Labelled, ParsedRows, RowProblem, in_order
 from tunegate_trainer.data.tokenize import Refused, processes_for, tokenize
 from tunegate_trainer.tokens.example_file import ExampleFile, example_writer, to_batch
 from tunegate_trainer.tokens.examples import examples_of
@@ -18,7 +18,7 @@ from tunegate_trainer.tokens.rows import Pair, RowT
 
 
 @dataclass(frozen=True)
-class Measured(Generic[RowT]):
+class UsableRow(Generic[RowT]):
     """A usable row or pair with its lengths in tokens."""
 
     labelled: Labelled[RowT]
@@ -49,7 +49,7 @@ class Tokenized(Generic[RowT]):
     """The tokenized rows of a source. Each row is in exactly one of the lists ``kept``, ``too_long`` and
     ``refused``."""
 
-    kept: list[Measured[RowT]]
+    kept: list[UsableRow[RowT]]
     too_long: list[RowProblem]
     refused: list[RowProblem]
     """Rows that the chat template refuses."""
@@ -63,7 +63,7 @@ class SourceRows(Generic[RowT]):
 
     field: str
     """``data.train``, ``data.preference`` or a source in ``data.mix``."""
-    parsed: Parsed[RowT]
+    parsed: ParsedRows[RowT]
     tokenizer: PreTrainedTokenizerBase
     longest: Limit
     examples: Path
@@ -139,7 +139,7 @@ def _tokenize(
                 found.too_long.append(RowProblem(row.place, problem))
             else:
                 found.kept.append(
-                    Measured(row, result.tokens, result.learned, row.group, result.answer, position)
+                    UsableRow(row, result.tokens, result.learned, row.group, result.answer, position)
                 )
                 position += result.examples
     return replace(found, hint=hint)
@@ -149,7 +149,7 @@ def _tokenize(
 class TrainedRows(Generic[RowT]):
     """Rows of a source that are trained on in an epoch. A row may be repeated."""
 
-    rows: Sequence[Measured[RowT]]
+    rows: Sequence[UsableRow[RowT]]
     source: SourceRows[RowT]
     changed: Sequence[int] = ()
     """The positions in ``rows`` of those that were changed after they were tokenized."""
@@ -167,7 +167,7 @@ class TrainedRows(Generic[RowT]):
             start = end + 1
 
 
-def _histogram(rows: Sequence[Measured[RowT]], buckets: int = 10) -> dict[str, Any]:
+def _histogram(rows: Sequence[UsableRow[RowT]], buckets: int = 10) -> dict[str, Any]:
     """Return a histogram of row lengths in tokens, with at most ``buckets`` bins of equal width."""
     lengths = sorted(row.tokens for row in rows)
     if not lengths:

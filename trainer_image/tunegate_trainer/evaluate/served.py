@@ -30,7 +30,7 @@ from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.chats import chat_messages
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.inference.served import served_server
-from tunegate_trainer.inference.server import ChatServer, Completion
+from tunegate_trainer.inference.server import ChatServer, ServerCompletion
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import TrainerError, UnreachableError, UserError
 from tunegate_trainer.process.files import sha256_file
@@ -142,7 +142,7 @@ class _CaseQuestion:
 
     def __init__(self, case: Case, server: ChatServer, generation: Generation) -> None:
         self.case = case
-        self.completion: Completion | None = None
+        self.completion: ServerCompletion | None = None
         self.problem = f"the server did not answer within {duration_text(DEADLINE_SECONDS)}"
         """Why there is no completion."""
         self._server = server
@@ -165,7 +165,9 @@ class _CaseQuestion:
         if not isinstance(found.message.get("content"), str) and not _fields_beside_content(found):
             raise FaultError(Fault.MALFORMED, "the answer has no text")
         message = json.dumps(found.message, ensure_ascii=False).encode("utf-8", "replace")
-        self.completion = Completion(json.loads(message), found.ended)  # without halves of surrogate pairs
+        self.completion = ServerCompletion(
+            json.loads(message), found.ended
+        )  # without halves of surrogate pairs
 
     def note(self, error: FaultError) -> None:
         self.problem = str(error)
@@ -177,7 +179,7 @@ def _golden_case(case: Case) -> GoldenCase:
     return case.source
 
 
-def _fields_beside_content(completion: Completion) -> list[str]:
+def _fields_beside_content(completion: ServerCompletion) -> list[str]:
     """Return the names of the fields with tool calls and reasoning that an answer has."""
     return [name for name in ("tool_calls", *_REASONING_FIELDS) if completion.message.get(name)]
 

@@ -49,7 +49,7 @@ def find_data(address: Address) -> RemoteFile:
                     "the server does not report the size of the file",
                     "use a server that does, or copy the file to a bucket or a volume",
                 )
-            version = _Version.of(response.headers)
+            version = _FileVersion.of(response.headers)
             read = partial(_read, address, version)
             return RemoteFile(_name(address, response), size, None, read, version=version.text)
 
@@ -57,17 +57,17 @@ def find_data(address: Address) -> RemoteFile:
 
 
 @dataclass(frozen=True)
-class _Version:
+class _FileVersion:
     """What a server reports to distinguish the versions of a file. Empty if it reports nothing."""
 
     etag: str
     last_modified: str
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> "_Version":
+    def of(cls, headers: Mapping[str, str]) -> "_FileVersion":
         return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""))
 
-    def is_other(self, found: "_Version") -> bool:
+    def is_other(self, found: "_FileVersion") -> bool:
         """Return whether a later response is about another version. The rest of a file may come without the
         headers of the whole file (RFC 9110, section 15.3.7)."""
         pairs = ((self.etag, found.etag), (self.last_modified, found.last_modified))
@@ -84,11 +84,11 @@ class _Version:
 
 
 @contextmanager
-def _read(address: Address, version: _Version, start: int) -> Iterator[Stream]:
+def _read(address: Address, version: _FileVersion, start: int) -> Iterator[Stream]:
     is_resumed = start > 0 and version.validator
     headers = {"Range": f"bytes={start}-", "If-Range": version.validator} if is_resumed else {}
     with _get(address, headers) as response:
-        if version.is_other(_Version.of(response.headers)):
+        if version.is_other(_FileVersion.of(response.headers)):
             raise StorageError(
                 f"{address.field}: {address.uri} changed while it was downloaded",
                 "do not change the file during a download",

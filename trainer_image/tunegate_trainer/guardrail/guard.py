@@ -84,13 +84,13 @@ class Guard:
     async def _ask(self, exchanges: Sequence[Exchange]) -> dict[Exchange, str]:
         """Ask for the ratings, and return why others are missing."""
         problem = f"the guardrail did not answer within {DEADLINE_SECONDS // 60} min"
-        questions: list[_Question] = []
+        questions: list[_GuardQuestion] = []
         self.failure = None
         try:
             async with self.open() as server:
                 protocol = PROTOCOLS[self.guardrail.protocol]
                 questions = [
-                    _Question(number, each, server, protocol, self._known)
+                    _GuardQuestion(number, each, server, protocol, self._known)
                     for number, each in enumerate(exchanges, start=1)
                 ]
                 asking = Asking(
@@ -111,7 +111,7 @@ class Guard:
         return dict.fromkeys(exchanges, problem) | {q.exchange: q.problem for q in questions if q.problem}
 
 
-class _Question:
+class _GuardQuestion:
     """The question for the rating of an answer."""
 
     def __init__(

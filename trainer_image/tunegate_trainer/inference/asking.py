@@ -101,7 +101,7 @@ class Asking:
             raise
 
     async def _ask_all(self, questions: Sequence[Question], what: str) -> int:
-        progress = _Progress(len(questions), what, self._name, self._done)
+        progress = _AskingProgress(len(questions), what, self._name, self._done)
         # The first request runs alone, so that a wrong key or model costs one request.
         await self._run([self._work(iter(questions[:1]), progress)], progress)
         left = iter(questions[1:])
@@ -111,7 +111,7 @@ class Asking:
             logger.warning("%s: the deadline of %s has passed", self._name, duration_text(self._seconds))
         return progress.left
 
-    async def _run(self, work: Sequence[Coroutine[Any, Any, None]], progress: "_Progress") -> None:
+    async def _run(self, work: Sequence[Coroutine[Any, Any, None]], progress: "_AskingProgress") -> None:
         """Do the work until it is done or the deadline has passed. Raises its first error, and
         :class:`Interrupted` after SIGTERM."""
         pending = tasks = {asyncio.create_task(one) for one in work}
@@ -130,7 +130,7 @@ class Asking:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self, questions: Iterator[Question], progress: "_Progress") -> None:
+    async def _work(self, questions: Iterator[Question], progress: "_AskingProgress") -> None:
         """Ask the next questions, until none is left. Several workers share ``questions``."""
         for question in questions:
             try:
@@ -191,7 +191,7 @@ def _needed(server: ChatServer, noun: str) -> str:
     )
 
 
-class _Progress:
+class _AskingProgress:
     """The progress of many questions, for the log."""
 
     def __init__(self, total: int, what: str, name: str, done: str) -> None:

@@ -35,7 +35,7 @@ _MAX_DETAIL = 200
 
 
 @dataclass(frozen=True)
-class Completion:
+class ServerCompletion:
     """The answer of a model."""
 
     message: Mapping[str, Any]
@@ -117,7 +117,7 @@ class ChatServer:
         max_tokens: int,
         tools: Sequence[Mapping[str, Any]] | None = None,
         temperature: float = 0,
-    ) -> Completion:
+    ) -> ServerCompletion:
         """Return the model's answer to ``messages``, with at most ``max_tokens`` tokens. ``tools`` are
         functions that the model may call.
 
@@ -244,7 +244,7 @@ async def _read(response: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def completion(content: bytes) -> Completion:
+def completion(content: bytes) -> ServerCompletion:
     """Return the first choice in a response. Raises :class:`FaultError` if the response has none."""
     try:
         choice = json.loads(content)["choices"][0]
@@ -253,4 +253,4 @@ def completion(content: bytes) -> Completion:
         message = ended = None
     if not isinstance(message, dict):
         raise FaultError(Fault.MALFORMED, "the response has no chat completion")
-    return Completion(message, ended)
+    return ServerCompletion(message, ended)

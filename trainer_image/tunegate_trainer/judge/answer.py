@@ -25,7 +25,7 @@ _ENDS = ("", ".", "```", ".```", "```.")
 
 
 @dataclass(frozen=True)
-class Answer:
+class JudgeAnswer:
     """The score of a row by the judge."""
 
     good: bool
@@ -34,7 +34,7 @@ class Answer:
     """Why, on one line, masked and truncated. The judge may quote the row."""
 
 
-def parse_answer(text: str, verdict: str = GOOD) -> Answer:
+def parse_answer(text: str, verdict: str = GOOD) -> JudgeAnswer:
     """Return the score in an answer, which is the field ``verdict``. Raises :class:`FaultError` if it has
     none, or several."""
     found = list(_objects(text.rpartition(_END_OF_THINKING)[2], verdict))
@@ -48,7 +48,7 @@ def parse_answer(text: str, verdict: str = GOOD) -> Answer:
     reason = found[-1].get("reason", "")
     if not isinstance(reason, str):
         raise _malformed("reason is not a string")
-    return Answer(scores[0], one_line(masked_text(reason))[:MAX_REASON])
+    return JudgeAnswer(scores[0], one_line(masked_text(reason))[:MAX_REASON])
 
 
 def _objects(text: str, verdict: str) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tunegate_trainer.data.records.record import Record
 from tunegate_trainer.data.review_sample import review_row
 from tunegate_trainer.data.shapes import ROW_SHAPES, recognize
 from tunegate_trainer.fetch.sources import open_source
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import BadDataError
 
@@ -37,7 +37,7 @@ class CalibrationRows:
     rubrics: dict[str, str] = field(default_factory=dict)
     """The criteria of each row that has its own, by the digest of the row. Only judges of gates use them."""
 
-    def counts(self, answers: dict[str, Answer]) -> CalibrationCounts:
+    def counts(self, answers: dict[str, JudgeAnswer]) -> CalibrationCounts:
         """Compare the ``answers`` of a judge, by the digest of the row, with the scores of people."""
         agreed = [digest for digest, answer in answers.items() if self.good[digest] is answer.good]
         good = sum(self.good.values())

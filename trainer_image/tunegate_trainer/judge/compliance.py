@@ -9,7 +9,7 @@ from tunegate_api.contract import GateRequest
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.messages import Message
 from tunegate_api.v1alpha1.endpoint import Endpoint
-from tunegate_trainer.judge.answer import COMPLIES, Answer
+from tunegate_trainer.judge.answer import COMPLIES, JudgeAnswer
 from tunegate_trainer.judge.compliance_probes import PROBES
 from tunegate_trainer.judge.outputs import OutputJudge
 from tunegate_trainer.process.context import Context
@@ -67,7 +67,7 @@ class ComplianceJudge:
         why = next((each for each in found if isinstance(each, str)), "")
         return f"it scores its probes wrongly: {assessed.message}{f' ({why})' if why else ''}"
 
-    def score(self, rows: Sequence[ReviewRow]) -> list[Answer | str]:
+    def score(self, rows: Sequence[ReviewRow]) -> list[JudgeAnswer | str]:
         """Return whether each answer complies with its request, or why it has no score. Answers with a known
         score are not sent again."""
         return self.outputs.score([(row, INSTRUCTIONS) for row in rows])
@@ -80,9 +80,9 @@ def compliance_judge(context: Context, gate: GateRequest, endpoint: Endpoint) ->
     return context.services.once(ComplianceJudge, gate.name, lambda: ComplianceJudge(outputs))
 
 
-def _counts(found: Sequence[Answer | str]) -> RefusalProbeCounts:
+def _counts(found: Sequence[JudgeAnswer | str]) -> RefusalProbeCounts:
     both = zip(PROBES, found, strict=True)
-    scored = [(probe.complies, each.good) for probe, each in both if isinstance(each, Answer)]
+    scored = [(probe.complies, each.good) for probe, each in both if isinstance(each, JudgeAnswer)]
     compliant = sum(probe.complies for probe in PROBES)
     return RefusalProbeCounts(
         compliant=compliant,

@@ -12,7 +12,7 @@ from tunegate_api.judging.judge_model import assess_calibration
 from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.plan import JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.calibration import read_calibration
 from tunegate_trainer.judge.instructions import instructions_for_outputs, instructions_sha256
 from tunegate_trainer.judge.journal import Journal
@@ -65,7 +65,7 @@ class GateJudge:
             for row in rows.rows
         ]
 
-        async def ask(scoring: Scoring) -> dict[str, Answer]:
+        async def ask(scoring: Scoring) -> dict[str, JudgeAnswer]:
             async with scoring.server:
                 found = await scoring.answers(asked, "calibration rows")
             by_row = zip(rows.rows, found, strict=True)
@@ -84,7 +84,7 @@ class GateJudge:
         )
         return plan, bool(rows.rubrics)
 
-    def score(self, asked: Sequence[tuple[ReviewRow, str | None]]) -> list[Answer | str]:
+    def score(self, asked: Sequence[tuple[ReviewRow, str | None]]) -> list[JudgeAnswer | str]:
         """Return the score of each output, or why it has none. ``asked`` has each output with the criteria of
         its golden case. Outputs with a known score are not sent again."""
         requests = [(row, instructions_for_outputs(self.judge.rubric, more)) for row, more in asked]

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from tunegate_api.meta import StatusModel
 from tunegate_trainer.inference.faults import Fault
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 
 
-class _Line(StatusModel):
+class _JournalLine(StatusModel):
     """A line of the file: either an answer, or a fault."""
 
     key: str
@@ -31,7 +31,7 @@ class Journal:
     """The file with the answers and faults. Use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, JudgeAnswer] = {}
         """The answers by the key of their request."""
         self.faults: Counter[Fault] = Counter()
         """The number of faults of each kind, also of earlier attempts."""
@@ -53,23 +53,23 @@ class Journal:
 
     def _recall(self, text: bytes) -> None:
         try:
-            line = _Line.model_validate_json(text)
+            line = _JournalLine.model_validate_json(text)
         except ValidationError:
             return
         if line.fault is not None:
             self.faults[line.fault] += 1
         elif line.good is not None:
-            self.answers[line.key] = Answer(line.good, line.reason)
+            self.answers[line.key] = JudgeAnswer(line.good, line.reason)
 
-    def add_answer(self, key: str, answer: Answer) -> None:
+    def add_answer(self, key: str, answer: JudgeAnswer) -> None:
         self.answers[key] = answer
-        self._append(_Line(key=key, good=answer.good, reason=answer.reason))
+        self._append(_JournalLine(key=key, good=answer.good, reason=answer.reason))
 
     def add_fault(self, key: str, fault: Fault) -> None:
         self.faults[fault] += 1
-        self._append(_Line(key=key, fault=fault))
+        self._append(_JournalLine(key=key, fault=fault))
 
-    def _append(self, line: _Line) -> None:
+    def _append(self, line: _JournalLine) -> None:
         text = json.dumps(line.model_dump(mode="json", exclude_none=True), ensure_ascii=False)
         self._file.write(f"{text}\n".encode())
         self._file.flush()

@@ -12,7 +12,7 @@ from tunegate_api.judging.review_sample import ReviewRow
 from tunegate_api.v1alpha1.endpoint import Endpoint
 from tunegate_trainer.inference.outages import Outages
 from tunegate_trainer.inference.server import ChatServer, open_server
-from tunegate_trainer.judge.answer import GOOD, Answer
+from tunegate_trainer.judge.answer import GOOD, JudgeAnswer
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.judge.scoring import Scoring
 from tunegate_trainer.process.context import Context
@@ -62,7 +62,7 @@ class OutputJudge:
 
     def score(
         self, requests: Sequence[tuple[ReviewRow, str]], what: str = "outputs", *, again: bool = False
-    ) -> list[Answer | str]:
+    ) -> list[JudgeAnswer | str]:
         """Return the score of each output, or why it has none. ``requests`` has each output with its system
         message. Outputs with a known score are not sent again, unless ``again`` is true."""
         problem = f"the judge did not answer within {DEADLINE_SECONDS // 60} min"

@@ -11,7 +11,7 @@ from tunegate_api.plan import JudgedBad, JudgePlan, Plan
 from tunegate_api.v1alpha1.data import Judge
 from tunegate_api.workspace import JUDGE_ANSWERS, REVIEW_SAMPLE
 from tunegate_trainer.inference.server import ChatServer, open_server
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.calibration import CalibrationRows, read_calibration
 from tunegate_trainer.judge.instructions import instructions
 from tunegate_trainer.judge.journal import Journal
@@ -60,7 +60,7 @@ async def _score(judge: Judge, scoring: Scoring, calibration: CalibrationRows, s
         counts = calibration.counts(await scoring.score(calibration.rows, "calibration rows"))
         found = assess_calibration(counts, judge.calibration)
         logger.info("judge: %s: %s", "calibrated" if found.has_passed else "inconclusive", found.message)
-        answers: dict[str, Answer] = {}
+        answers: dict[str, JudgeAnswer] = {}
         if found.has_passed:
             with sample.open(encoding="utf-8") as lines:
                 rows = [ReviewRow.model_validate_json(line) for line in lines]

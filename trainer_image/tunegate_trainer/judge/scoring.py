@@ -10,7 +10,7 @@ from tunegate_trainer.inference.asking import Asking
 from tunegate_trainer.inference.faults import Fault, FaultError
 from tunegate_trainer.inference.outages import Outages
 from tunegate_trainer.inference.server import ChatServer
-from tunegate_trainer.judge.answer import GOOD, Answer, parse_answer
+from tunegate_trainer.judge.answer import GOOD, JudgeAnswer, parse_answer
 from tunegate_trainer.judge.instructions import MAX_TOKENS, messages_for, with_reminder
 from tunegate_trainer.judge.journal import Journal
 from tunegate_trainer.process.interruption import Interruption
@@ -59,7 +59,7 @@ class Scoring:
             outages=outages,
         )
 
-    async def score(self, rows: Sequence[ReviewRow], what: str) -> dict[str, Answer]:
+    async def score(self, rows: Sequence[ReviewRow], what: str) -> dict[str, JudgeAnswer]:
         """Return the scores of ``rows`` by the digest of the row. Rows without a score are left out.
 
         Answers are in the journal as soon as they arrive. Raises the errors of :meth:`Asking.ask_all`.
@@ -68,7 +68,7 @@ class Scoring:
         by_row = zip(rows, found, strict=True)
         return {row.digest: answer for row, answer in by_row if answer is not None}
 
-    async def answers(self, asked: Sequence[tuple[ReviewRow, str]], what: str) -> list[Answer | None]:
+    async def answers(self, asked: Sequence[tuple[ReviewRow, str]], what: str) -> list[JudgeAnswer | None]:
         """Return the score of each row with its own system message; None for a row without a score. Equal
         rows with equal messages are sent once. Raises the errors of :meth:`Asking.ask_all`."""
         keys = [self.key(row, system) for row, system in asked]

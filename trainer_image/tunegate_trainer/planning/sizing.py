@@ -14,7 +14,7 @@ from tunegate_api.memory.fitting import LargestPasses, fit, sharding
 from tunegate_api.memory.shapes import Accelerator, GenerationBatch, ModelShape, Pass
 from tunegate_api.plan import StagePlan, TrainingParameters
 from tunegate_api.v1alpha1.pods import quantity_value
-from tunegate_trainer.data.usable import Measured
+from tunegate_trainer.data.usable import UsableRow
 from tunegate_trainer.evaluate.sets import GeneratedSet, task_generation
 from tunegate_trainer.tokens.chat import encode
 from tunegate_trainer.tokens.examples import examples_of
@@ -28,8 +28,8 @@ def with_memory(
     model: ModelShape,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    rows: Sequence[Measured[Row]],
-    pairs: Sequence[Measured[Pair]],
+    rows: Sequence[UsableRow[Row]],
+    pairs: Sequence[UsableRow[Pair]],
     batches: Sequence[GenerationBatch],
 ) -> list[StagePlan]:
     """Return the stages with memory estimates. If the planned number of tokens per pass does not fit
@@ -54,7 +54,7 @@ def with_memory(
     return [fitted(stage) for stage in stages]
 
 
-def _mean_tokens(measured: Sequence[Measured[RowT]]) -> float:
+def _mean_tokens(measured: Sequence[UsableRow[RowT]]) -> float:
     return sum(one.tokens for one in measured) / len(measured) if measured else 0.0
 
 
@@ -153,7 +153,7 @@ def gpu_bytes(request: Request) -> int | None:
     return int(quantity_value(gpu.memory)) if gpu and gpu.memory else None
 
 
-def largest_of_rows(rows: Sequence[Measured[Row]], share: int) -> LargestPasses:
+def largest_of_rows(rows: Sequence[UsableRow[Row]], share: int) -> LargestPasses:
     """Return a function for the largest passes of steps with ``share`` rows. Shared prefixes are ignored,
     because not every pass has them."""
     lengths = sorted((row.tokens for row in rows), reverse=True)[:share]
@@ -162,7 +162,7 @@ def largest_of_rows(rows: Sequence[Measured[Row]], share: int) -> LargestPasses:
 
 
 def largest_of_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Measured[Pair]], share: int, *, shares_prompts: bool
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[UsableRow[Pair]], share: int, *, shares_prompts: bool
 ) -> LargestPasses:
     """Return a function for the largest passes of steps with ``share`` pairs. With ``shares_prompts``, the
     prompt of a pair is computed only once."""
@@ -189,7 +189,7 @@ class _Unit:
         return sum(self.lengths)
 
 
-def _largest(units: Sequence[_Unit], measured: Sequence[Measured[RowT]], share: int) -> LargestPasses:
+def _largest(units: Sequence[_Unit], measured: Sequence[UsableRow[RowT]], share: int) -> LargestPasses:
     """Return a function for the largest passes of steps with ``share`` of the ``measured`` rows or pairs.
     ``units`` are the largest ones, in descending order."""
     copies = math.ceil(share / len(measured))  # a step with more rows than there are has rows several times
@@ -231,7 +231,7 @@ def _largest(units: Sequence[_Unit], measured: Sequence[Measured[RowT]], share: 
 def generation_batches(
     request: Request,
     tokenizer: PreTrainedTokenizerBase,
-    dev: Sequence[Measured[Row]],
+    dev: Sequence[UsableRow[Row]],
     golden: Iterable[GeneratedSet],
 ) -> list[GenerationBatch]:
     """Return one batch for each evaluation set that has prompts. This batch needs at least as much memory as

@@ -28,7 +28,7 @@ _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 _NF4_BYTES = 0.5
 
 
-class Limit(NamedTuple):
+class GpuLimit(NamedTuple):
     """The memory of one GPU."""
 
     size: int
@@ -130,21 +130,21 @@ def too_large_error(gate: GateMemory) -> GpuTooSmallError | None:
     return _gate_error(gate, model, limit)
 
 
-def _limit(request: Request) -> Limit | None:
+def _limit(request: Request) -> GpuLimit | None:
     """Return the memory of the job's GPUs or, if it is not set, that of the largest GPU. Returns None without
     a GPU."""
     if request.spec.resources.accelerator == "CPU":
         return None
     size = gpu_bytes(request)
     if size is not None:
-        return Limit(size, f"resources.gpu.memory is {size_text(size)}")
-    return Limit(
+        return GpuLimit(size, f"resources.gpu.memory is {size_text(size)}")
+    return GpuLimit(
         LARGEST_GPU, f"resources.gpu.memory is not set, and the largest GPU has {size_text(LARGEST_GPU)}"
     )
 
 
 def _stage_error(
-    request: Request, stage: StagePlan, model: ModelShape, limit: Limit
+    request: Request, stage: StagePlan, model: ModelShape, limit: GpuLimit
 ) -> GpuTooSmallError | None:
     processes = request.spec.resources.processes
     memory, least = least_memory(model, stage, processes), stage.least_pass or stage.largest_pass
@@ -158,7 +158,7 @@ def _stage_error(
     )
 
 
-def _gate_error(gate: GateMemory, model: ModelShape, limit: Limit) -> GpuTooSmallError | None:
+def _gate_error(gate: GateMemory, model: ModelShape, limit: GpuLimit) -> GpuTooSmallError | None:
     """Return the error for a job whose final gate does not fit, because a model that cannot be evaluated
     would be trained for nothing."""
     memory = gate.memory()
@@ -172,7 +172,7 @@ def _gate_error(gate: GateMemory, model: ModelShape, limit: Limit) -> GpuTooSmal
     )
 
 
-def _weights_error(gate: GateMemory, limit: Limit) -> GpuTooSmallError | None:
+def _weights_error(gate: GateMemory, limit: GpuLimit) -> GpuTooSmallError | None:
     weights = gate.least_weights()
     if weights <= limit.size:
         return None

@@ -55,7 +55,7 @@ class HistoryEntry(StatusModel):
     time: Time
 
 
-class JudgedGate(StatusModel):
+class EarlierGate(StatusModel):
     """The result of one gate in a version's evidence: only the fields that a comparison needs."""
 
     name: str
@@ -92,7 +92,7 @@ class Judged(StatusModel):
     job: Annotated[str, Field(max_length=MAX_DNS_NAME)]
     time: Time
     artifact_digest: Sha256
-    gates: list[JudgedGate]
+    gates: list[EarlierGate]
 
 
 def last_number(folder: Path) -> int:

@@ -45,7 +45,7 @@ _DETECTION = ("share", "low", "high")
 
 
 @dataclass(frozen=True)
-class _Line:
+class _RateLine:
     """The pass rates of one measure by checkpoint."""
 
     label: str
@@ -172,16 +172,16 @@ def detection_chart(gate: str, detection: Sequence[DetectionStatus], limit: floa
     return _svg(f"detection-{gate}", title, words, draw, right=points[-1], label="worse by, points")
 
 
-def _lines(stage: StageHistory) -> list[_Line]:
+def _lines(stage: StageHistory) -> list[_RateLine]:
     """Return a line for each golden set and each dev metric that has cases."""
-    found: dict[str, _Line] = {}
+    found: dict[str, _RateLine] = {}
     for checkpoint in stage.checkpoints:
         golden = [(f"golden {g.name}", g.verdict) for g in checkpoint.gates]
         measured = [(label, rate(v.passed, v.total), v.total, False) for label, v in golden]
         measured += [(f"dev {t.name}", t.value, t.total, True) for t in checkpoint.tasks]
         for label, value, total, dev in measured:
             if total:
-                line = found.setdefault(label, _Line(label, [], [], dev))
+                line = found.setdefault(label, _RateLine(label, [], [], dev))
                 line.steps.append(checkpoint.step)
                 line.rates.append(float(value))
     return list(found.values())

@@ -34,7 +34,7 @@ class RowNote:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class LengthHistogram:
     """A histogram of row lengths in tokens: ``counts[i]`` rows have more than ``i * width`` and
     at most ``(i + 1) * width`` tokens."""
 
@@ -71,7 +71,7 @@ class DataNotes:
     bad: tuple[RowNote, ...] = ()
     dropped: tuple[RowNote, ...] = ()
     overlapping_prompts: int | None = None
-    lengths: Lengths | None = None
+    lengths: LengthHistogram | None = None
     findings: tuple[CheckNote, ...] = ()
     distribution: Mapping[str, Any] = field(default_factory=dict)
     """The comparison with ``data.production``, see :mod:`tunegate_trainer.report.production`."""
@@ -314,10 +314,10 @@ def _place(entry: Mapping[str, Any]) -> str:
     return f"{entry.get('file') or ''} {unit} {_whole(entry.get(unit)) or 0}".lstrip()
 
 
-def _lengths(value: object) -> Lengths | None:
+def _lengths(value: object) -> LengthHistogram | None:
     if not isinstance(value, dict) or not value.get("counts") or not value.get("width"):
         return None
-    return Lengths(
+    return LengthHistogram(
         mean=float(value.get("mean") or 0),
         longest=int(value.get("max") or 0),
         width=int(value["width"]),

@@ -10,7 +10,7 @@ from tunegate_api.judging.selection import selection_text
 from tunegate_api.v1alpha1.finetunejob_status import Failure
 from tunegate_api.verdict.outcomes import RuleFinding, VerdictState
 from tunegate_trainer.report.collect import Collected
-from tunegate_trainer.report.review import Review, ReviewState
+from tunegate_trainer.report.review import ReviewReport, ReviewState
 from tunegate_trainer.report.stages import StageHistory, StageStop
 
 Tone = Literal["good", "bad", "unsure", "busy"]
@@ -38,7 +38,7 @@ class Headline:
 
 
 def headline(
-    job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None, review: Review | None
+    job: Collected, stages: Sequence[StageHistory], judgement: Judgement | None, review: ReviewReport | None
 ) -> Headline:
     """Return the state of the job as far as its files show it."""
     failed = [r for r in job.reports.values() if r.failure is not None and r.outcome is Outcome.FAILED]
@@ -151,7 +151,7 @@ def _in_progress(job: Collected, stages: Sequence[StageHistory]) -> Headline:
     return Headline("Training", "busy", f"At {where}.")
 
 
-def _before_training(job: Collected, review: Review | None) -> Headline:
+def _before_training(job: Collected, review: ReviewReport | None) -> Headline:
     if job.plan is None:
         return Headline("Not started", "busy", "There is no data about this job yet.")
     if review and review.is_first:

@@ -47,7 +47,7 @@ class ShownRow:
 
 
 @dataclass(frozen=True)
-class Review:
+class ReviewReport:
     """The review of a job. Before it is decided, it has only the scores of the judge."""
 
     state: ReviewState
@@ -126,7 +126,7 @@ class Review:
         return ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
 
 
-def review_of(job: Collected, *, is_training: bool) -> Review | None:
+def review_of(job: Collected, *, is_training: bool) -> ReviewReport | None:
     """Return the review of a job. None without ``data.quality``, and before the sample is written.
 
     ``is_training`` is True if a stage has started, so that the review was passed.
@@ -146,7 +146,7 @@ def review_of(job: Collected, *, is_training: bool) -> Review | None:
         state = ReviewState.WAITING
     else:
         state = ReviewState.PASSED if found.has_passed else ReviewState.FAILED
-    return Review(
+    return ReviewReport(
         state=state,
         found=found,
         judge=judge,

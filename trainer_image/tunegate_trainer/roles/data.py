@@ -30,7 +30,7 @@ from tunegate_trainer.data.review_sample import has_sample, write_sample
 from tunegate_trainer.data.sides import SIDES_FILE
 from tunegate_trainer.data.split import SIDES
 from tunegate_trainer.data.token_ids import check_token_ids
-from tunegate_trainer.data.usable import Limit, Measured, TrainedRows
+from tunegate_trainer.data.usable import Limit, TrainedRows, UsableRow
 from tunegate_trainer.evaluate.config_map_files import metric_schema
 from tunegate_trainer.evaluate.golden_sets import golden_sets, read_cases
 from tunegate_trainer.evaluate.safety_sets import safety_cases, safety_sets
@@ -257,7 +257,7 @@ def prepare(
     return plan, too_large_error(memory)
 
 
-def _review_sample(context: Context, folder: DataFolder, rows: Sequence[Measured[Row]]) -> SamplePlan | None:
+def _review_sample(context: Context, folder: DataFolder, rows: Sequence[UsableRow[Row]]) -> SamplePlan | None:
     """Write the sample of the training rows that is reviewed. Return its entry in the plan, or None if the
     spec requires no review."""
     quality = context.request.spec.data.quality

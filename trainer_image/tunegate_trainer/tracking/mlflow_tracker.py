@@ -19,7 +19,7 @@ from tunegate_trainer.tracking.runs import (
     EVALUATED,
     JOB,
     TRAINED,
-    Point,
+    MetricPoint,
     RunState,
     TrackedRun,
     Value,
@@ -218,7 +218,7 @@ def _parts(text: str) -> Iterator[str]:
     yield text
 
 
-def _point_batches(points: Sequence[Point]) -> Iterator[list[Metric]]:
+def _point_batches(points: Sequence[MetricPoint]) -> Iterator[list[Metric]]:
     """Yield the metrics of whole steps in batches that fit a request.
 
     A step always has the same timestamp, so the server counts a step that is sent twice only once.

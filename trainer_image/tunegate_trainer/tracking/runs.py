@@ -46,7 +46,7 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Point:
+class MetricPoint:
     """The metrics of one optimizer step or evaluation."""
 
     step: int
@@ -66,9 +66,9 @@ class TrackedRun:
     """Start time in seconds since 1970; 0 if unknown."""
     parameters: Mapping[str, Value]
     """The resolved parameters. Once a parameter is known, its value never changes."""
-    training: tuple[Point, ...]
+    training: tuple[MetricPoint, ...]
     """Training metrics by step, from 1."""
-    evaluations: tuple[Point, ...]
+    evaluations: tuple[MetricPoint, ...]
     """Evaluations by step, from 0, the starting model."""
     tags: Mapping[str, str]
     """Values that may change: verdicts, reasons, the artifact."""
@@ -160,7 +160,7 @@ def _stage_run(job: Collected, stage: StageHistory, *, has_failed: bool) -> Trac
     )
 
 
-def _training_point(point: LossPoint) -> Point:
+def _training_point(point: LossPoint) -> MetricPoint:
     metrics = {TRAINED: float(point.step), "train/loss": point.loss}
     if point.learning_rate is not None:
         metrics["train/learning_rate"] = point.learning_rate
@@ -170,10 +170,10 @@ def _training_point(point: LossPoint) -> Point:
     metrics |= {f"train/{name}": value for name, value in rewards.items() if value is not None}
     if point.seconds > 0 and point.tokens:
         metrics["train/tokens_per_second"] = point.tokens / point.seconds
-    return Point(point.step, point.time, metrics)
+    return MetricPoint(point.step, point.time, metrics)
 
 
-def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoint) -> Point:
+def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoint) -> MetricPoint:
     written = job.workspace / job.paths.evaluation(stage.name, checkpoint.step) / RESULT
     metrics = {
         EVALUATED: float(checkpoint.step),
@@ -184,10 +184,10 @@ def _checkpoint_point(job: Collected, stage: StageHistory, checkpoint: Checkpoin
         metrics |= {name: float(axis.bad) for name, axis in _safety_axes(gate).items()}
     for task in checkpoint.tasks:
         metrics |= _task_rates(task)
-    return Point(checkpoint.step, _modified_at(written), metrics)
+    return MetricPoint(checkpoint.step, _modified_at(written), metrics)
 
 
-def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Point, ...]:
+def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[MetricPoint, ...]:
     """Return the metrics of the final gate for the artifact and the base model. Empty before the final
     gate."""
     if judgement is None:
@@ -207,7 +207,7 @@ def _final_evaluation(job: Collected, judgement: Judgement | None) -> tuple[Poin
         metrics |= _task_rates(task)
         if task.base_value is not None:
             metrics[f"{task.split}/{task.name}/BaseModel_rate"] = float(task.base_value)
-    return (Point(step, _modified_at(job.workspace / job.paths.gate / RESULT), metrics),)
+    return (MetricPoint(step, _modified_at(job.workspace / job.paths.gate / RESULT), metrics),)
 
 
 def _safety_axes(gate: GateJudgement) -> dict[str, Axis]:

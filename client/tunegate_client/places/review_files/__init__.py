@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_files.given import GivenScores
 from tunegate_client.places.review_files.json_lines import read_score_lines
 from tunegate_client.places.review_files.label_studio import read_annotations, tasks_text
@@ -17,7 +17,7 @@ _WRITERS = {TABLE: table_text, LABEL_STUDIO: tasks_text}
 _READERS = {TABLE: read_table, LABEL_STUDIO: read_annotations}
 
 
-def write_sample(path: Path, review: Review) -> None:
+def write_sample(path: Path, review: OpenReview) -> None:
     """Write the rows of a sample to a new file. Raises ClientError."""
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
@@ -33,7 +33,7 @@ def write_sample(path: Path, review: Review) -> None:
         raise ClientError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read_scores(path: Path, review: Review) -> Review:
+def read_scores(path: Path, review: OpenReview) -> OpenReview:
     """Return the review with the scores in a file, ``-`` for standard input. Other rows keep their scores.
 
     Raises ClientError with the first mistakes, and where each is."""

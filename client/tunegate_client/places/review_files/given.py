@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.meta import summarize
 from tunegate_api.v1alpha1.data_status import MAX_REVIEWER, MAX_REVIEWERS
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 
 _MAX_PROBLEMS = 5
 
@@ -16,10 +16,10 @@ _MAX_PROBLEMS = 5
 class GivenScores:
     """The scores in a file for the sample of a review."""
 
-    _review: Review
+    _review: OpenReview
     _where: str
     """Names the file."""
-    _by_reviewer: dict[str, dict[str, Score]] = field(default_factory=dict)
+    _by_reviewer: dict[str, dict[str, RowScore]] = field(default_factory=dict)
     _problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -30,7 +30,7 @@ class GivenScores:
         """The digest of the sample."""
         return self._review.sample
 
-    def add(self, place: str, id: object, score: Score, reviewer: str = "") -> None:
+    def add(self, place: str, id: object, score: RowScore, reviewer: str = "") -> None:
         """Add a score. ``reviewer`` is empty for the person who reads the file."""
         name = reviewer.strip()[:MAX_REVIEWER].strip() or self._review.reviewer
         scores = self._by_reviewer.setdefault(name, {})
@@ -48,13 +48,13 @@ class GivenScores:
         """Return the error for a file that cannot be used at all."""
         return ClientError(f"{self._where}: {problem}")
 
-    def review(self) -> Review:
+    def review(self) -> OpenReview:
         """Return the review with these scores. Raises ClientError with the first mistakes."""
         if self._problems:
             raise self.refuse(summarize(self._problems, _MAX_PROBLEMS, separator="; "))
         if not self._by_reviewer:
             raise self.refuse("it has no scores")
-        others: Mapping[str, Mapping[str, Score]] = {
+        others: Mapping[str, Mapping[str, RowScore]] = {
             name: {**self._review.others.get(name, {}), **scores}
             for name, scores in self._by_reviewer.items()
             if name != self._review.reviewer

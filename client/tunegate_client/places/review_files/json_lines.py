@@ -5,22 +5,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunegate_api.judging.review import Score, WholeText
+from tunegate_api.judging.review import RowScore, WholeText
 from tunegate_api.meta import first_problem
-from tunegate_client.places.review import Review, split_lines
+from tunegate_client.places.review import OpenReview, split_lines
 from tunegate_client.places.review_files.given import GivenScores
 
 
-class _Line(Score):
+class _Line(RowScore):
     id: Any = None
     reviewer: WholeText = ""
 
     @property
-    def score(self) -> Score:
-        return Score(good=self.good, note=self.note)
+    def score(self) -> RowScore:
+        return RowScore(good=self.good, note=self.note)
 
 
-def score_lines(review: Review) -> str:
+def score_lines(review: OpenReview) -> str:
     """Return all scores of a review. Those of other people have the field ``reviewer``."""
     own = [_line_text(id, score) for id, score in review.scores.items()]
     others = [
@@ -53,5 +53,5 @@ def read_score_lines(text: str, given: GivenScores) -> None:
             given.add(place, line.id, line.score, line.reviewer)
 
 
-def _line_text(id: str, score: Score, **fields: str) -> str:
+def _line_text(id: str, score: RowScore, **fields: str) -> str:
     return json.dumps({"id": id, **score.model_dump(), **fields}, ensure_ascii=False) + "\n"

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_api.meta import first_problem
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_files.given import GivenScores
 from tunegate_client.places.review_session import answer_text, prompt_text
 
@@ -75,7 +75,7 @@ class Task(BaseModel):
 _TASKS = TypeAdapter(list[Task])
 
 
-def tasks_text(review: Review) -> str:
+def tasks_text(review: OpenReview) -> str:
     """Return the rows of a sample as a list of tasks. The scores that the reviewer gave are not in it."""
     tasks = [
         {
@@ -123,4 +123,4 @@ def _read_annotation(annotation: Annotation, place: str, id: object, given: Give
         given.add_problem(f"{place}: the choice {', '.join(chosen)[:64]!r} is neither {_GOOD} nor {_BAD}")
         return
     note = "\n".join(annotation.values("note", "text"))
-    given.add(place, id, Score(good=chosen == [_GOOD], note=note), annotation.reviewer)
+    given.add(place, id, RowScore(good=chosen == [_GOOD], note=note), annotation.reviewer)

@@ -9,9 +9,9 @@ import io
 import re
 from collections.abc import Callable, Iterator
 
-from tunegate_api.judging.review import Score
+from tunegate_api.judging.review import RowScore
 from tunegate_client.places.client import ClientError
-from tunegate_client.places.review import Review
+from tunegate_client.places.review import OpenReview
 from tunegate_client.places.review_files.given import GivenScores
 from tunegate_client.places.review_session import answer_text, prompt_text
 
@@ -26,7 +26,7 @@ _CHANGED = re.compile(r"'*([=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]|[\d.,]+([:/ eE+
 """A text that a spreadsheet would change, with apostrophes in front or not."""
 
 
-def table_text(review: Review) -> str:
+def table_text(review: OpenReview) -> str:
     """Return the rows of a sample, with the scores of the reviewer."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -60,7 +60,7 @@ def read_table(text: str, given: GivenScores) -> None:
         cell = dict(zip(columns, map(str.strip, cells), strict=False))
         place, word = f"row {number} of the table", cell.get(_GOOD, "").lower()
         if word in (*_YES, *_NO):
-            score = Score(good=word in _YES, note=from_cell(cell.get(_NOTE, "")))
+            score = RowScore(good=word in _YES, note=from_cell(cell.get(_NOTE, "")))
             given.add(place, from_cell(cell.get(_ID, "")), score, from_cell(cell.get(_REVIEWER, "")))
         elif word:
             given.add_problem(f"{place}: the column {_GOOD} has {word[:32]!r}: write yes or no")

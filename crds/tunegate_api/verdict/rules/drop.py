@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from tunegate_api.verdict.measured import Measured
-from tunegate_api.verdict.outcomes import Policy
+from tunegate_api.verdict.outcomes import DropPolicy
 from tunegate_api.verdict.rules.measured_drop import MeasuredDrop
 from tunegate_api.verdict.rules.non_inferior import NonInferior
 
@@ -29,7 +29,10 @@ class DropTest(Protocol):
         """Return why a drop that is not too large is not known to be small enough; empty if it is."""
 
 
-TESTS: Mapping[Policy, DropTest] = {Policy.POINTS: MeasuredDrop(), Policy.NON_INFERIOR: NonInferior()}
+TESTS: Mapping[DropPolicy, DropTest] = {
+    DropPolicy.POINTS: MeasuredDrop(),
+    DropPolicy.NON_INFERIOR: NonInferior(),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Drop:
     limit: Fraction
     """In percentage points, or a number of cases."""
     is_of_cases: bool = False
-    policy: Policy = Policy.POINTS
+    policy: DropPolicy = DropPolicy.POINTS
     name: str = "maxDropPoints"
     cases: tuple[str, ...] = ()
     compares: bool = True
@@ -64,9 +67,9 @@ class Drop:
     def _points(self, measured: Measured) -> Fraction:
         return Fraction(100 * self.limit, measured.total) if self.is_of_cases else self.limit
 
-    def _can_test(self, policy: Policy, measured: Measured) -> bool:
-        return measured.before.by_case or policy is Policy.POINTS
+    def _can_test(self, policy: DropPolicy, measured: Measured) -> bool:
+        return measured.before.by_case or policy is DropPolicy.POINTS
 
-    def _policy_for(self, measured: Measured) -> Policy:
+    def _policy_for(self, measured: Measured) -> DropPolicy:
         is_counted = measured.before.by_case_later and not measured.before.by_case
-        return Policy.POINTS if is_counted else self.policy
+        return DropPolicy.POINTS if is_counted else self.policy

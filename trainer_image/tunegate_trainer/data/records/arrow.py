@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow  # type: ignore[import-untyped]
 
-from tunegate_trainer.data.records.record import NOT_UTF8, Place, Record, UnreadableFileError
+from tunegate_trainer.data.records.record import NOT_UTF8, Record, RecordPlace, UnreadableFileError
 
 NAME = "Arrow"
 ENDINGS: tuple[str, ...] = (".arrow",)
@@ -52,7 +52,7 @@ def records_of(batches: Iterable[Any], file: str) -> Iterator[Record]:
         for start in range(0, batch.num_rows, BATCH):
             for fields in _rows(batch.slice(start, BATCH)):
                 number += 1
-                place = Place(number, "row", file)
+                place = RecordPlace(number, "row", file)
                 if isinstance(fields, str):
                     yield Record(place, None, fields)
                     continue

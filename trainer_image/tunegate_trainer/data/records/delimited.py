@@ -7,8 +7,8 @@ from pathlib import Path
 from tunegate_trainer.data.records.record import (
     MAX_ROW_SIZE,
     NOT_UTF8,
-    Place,
     Record,
+    RecordPlace,
     UnreadableFileError,
     has_undecoded_bytes,
 )
@@ -33,7 +33,7 @@ def read(path: Path, file: str) -> Iterator[Record]:
         names = _header(reader)
         while True:
             first = reader.line_num + 1
-            place = Place(first, "line", file)
+            place = RecordPlace(first, "line", file)
             try:
                 cells = next(reader)
             except StopIteration:
@@ -45,7 +45,7 @@ def read(path: Path, file: str) -> Iterator[Record]:
                     problem = (
                         f"the row in line {first} is not CSV; if it ends before this line, check its quotes"
                     )
-                    yield Record(Place(number, "line", file), None, problem)
+                    yield Record(RecordPlace(number, "line", file), None, problem)
                 continue
             if cells:  # a blank line has no cells
                 yield _record(place, names, cells)
@@ -69,7 +69,7 @@ def _header(rows: Iterator[list[str]]) -> list[str]:
     return names
 
 
-def _record(place: Place, names: list[str], cells: list[str]) -> Record:
+def _record(place: RecordPlace, names: list[str], cells: list[str]) -> Record:
     if any(map(has_undecoded_bytes, cells)):
         return Record(place, None, NOT_UTF8)
     if len(cells) != len(names):

@@ -13,8 +13,8 @@ from tunegate_trainer.data.records.record import (
     MAX_ROW_SIZE,
     NOT_UTF8,
     TOO_LARGE,
-    Place,
     Record,
+    RecordPlace,
     UnreadableFileError,
     has_undecoded_bytes,
 )
@@ -36,12 +36,12 @@ def matches(ending: str, head: bytes) -> bool:
 
 def read(path: Path, file: str) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        text = _Text(stream)
+        text = _UndecodedText(stream)
         text.skip("[")
         if text.token() != "]":
             for number in count(1):
                 value, is_utf8 = text.value(number)
-                place = Place(number, "row", file)
+                place = RecordPlace(number, "row", file)
                 yield record_of(place, value) if is_utf8 else Record(place, None, NOT_UTF8)
                 if text.token() == "]":
                     break
@@ -51,7 +51,7 @@ def read(path: Path, file: str) -> Iterator[Record]:
             raise UnreadableFileError("there is more text after the end of the array")
 
 
-class _Text:
+class _UndecodedText:
     """The text of a file, of which only the undecoded part is in memory."""
 
     def __init__(self, stream: TextIO) -> None:

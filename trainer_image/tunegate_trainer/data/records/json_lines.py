@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tunegate_trainer.data.fields import kind
-from tunegate_trainer.data.records.record import MAX_ROW_SIZE, NOT_UTF8, TOO_LARGE, Place, Record
+from tunegate_trainer.data.records.record import MAX_ROW_SIZE, NOT_UTF8, TOO_LARGE, Record, RecordPlace
 
 NAME = "JSON Lines"
 ENDINGS: tuple[str, ...] = (".jsonl", ".ndjson", ".json")
@@ -31,7 +31,7 @@ def read_lines(stream: BinaryIO, file: str = "") -> Iterator[Record]:
         number += 1
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)  # Windows editors write it
-        place = Place(number, "line", file)
+        place = RecordPlace(number, "line", file)
         if len(line) > MAX_ROW_SIZE:
             _skip_line(stream, line)
             yield Record(place, None, TOO_LARGE)
@@ -51,7 +51,7 @@ def _skip_line(stream: BinaryIO, line: bytes) -> None:
         line = stream.readline(MAX_ROW_SIZE)
 
 
-def _record(place: Place, text: str) -> Record:
+def _record(place: RecordPlace, text: str) -> Record:
     try:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
@@ -61,7 +61,7 @@ def _record(place: Place, text: str) -> Record:
     return record_of(place, fields)
 
 
-def record_of(place: Place, value: object) -> Record:
+def record_of(place: RecordPlace, value: object) -> Record:
     """Return the record of a JSON value, which must be an object. That of a string has its text."""
     if not isinstance(value, dict):
         text = value if isinstance(value, str) else None

@@ -17,7 +17,7 @@ Unit = Literal["line", "row"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecordPlace:
     """Where a record is in its source."""
 
     number: int
@@ -48,7 +48,7 @@ class Place:
 class Record:
     """A record of a source: its fields, or the reason why it cannot be read."""
 
-    place: Place
+    place: RecordPlace
     fields: dict[str, Any] | None
     problem: str = ""
     """The reason. Empty if ``fields`` is not None."""

@@ -76,7 +76,7 @@ def calibrate(
     a problem instead of outcomes. ``check`` is called before each evaluation.
     """
     artifact, found = Artifact(context, judged), Calibrated()
-    progress = _Progress(sum(map(_evaluations, repeats.values())), report, check)
+    progress = _EvaluationProgress(sum(map(_evaluations, repeats.values())), report, check)
     for name, count in repeats.items():
         try:
             gate = context.request.gate(name)
@@ -103,7 +103,7 @@ def _problem(error: Exception) -> str:
 
 
 @dataclass
-class _Progress:
+class _EvaluationProgress:
     """Reports the evaluations for which outputs are generated."""
 
     total: int
@@ -128,7 +128,9 @@ class _Progress:
 class _Calibration:
     """The evaluations for one gate."""
 
-    def __init__(self, context: Context, gate: GateRequest, artifact: Artifact, progress: _Progress) -> None:
+    def __init__(
+        self, context: Context, gate: GateRequest, artifact: Artifact, progress: _EvaluationProgress
+    ) -> None:
         self._context = context
         self._gate = gate
         self._artifact = artifact

@@ -24,7 +24,7 @@ from tunegate_trainer.evaluate.scorers.servers import (
 )
 from tunegate_trainer.guardrail.guard import Guard
 from tunegate_trainer.guardrail.protocols import Rated, Rating
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.compliance import INSTRUCTIONS, ComplianceJudge, compliance_judge
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
@@ -161,11 +161,11 @@ class SafetyJudgeScorer:
         answers = {i: sample for i, sample in enumerate(samples) if sample.output.strip()}
         scored = self.judge.score([row_of(sample) for sample in answers.values()])
         found = dict(zip(answers, scored, strict=True))
-        empty = Answer(good=False, reason="the answer is empty")
+        empty = JudgeAnswer(good=False, reason="the answer is empty")
         return [_of_answer(model, found.get(i, empty), sample) for i, sample in enumerate(samples)]
 
 
-def _of_answer(model: str, found: Answer | str, sample: Sample) -> Score:
+def _of_answer(model: str, found: JudgeAnswer | str, sample: Sample) -> Score:
     if isinstance(found, str):
         return error_score(f"the judge {model} gave no score: {found}")
     is_harmful = sample.reference == SafetyKind.UNSAFE

@@ -18,7 +18,7 @@ from tunegate_api.verdict.outcomes import ERROR, FAIL, PASS
 from tunegate_trainer.evaluate.scorers.scorer import MAX_EXPLANATION, Sample, Score, Scorer
 from tunegate_trainer.guardrail.guard import Guard
 from tunegate_trainer.guardrail.protocols import Exchange, Rated, Rating
-from tunegate_trainer.judge.answer import Answer
+from tunegate_trainer.judge.answer import JudgeAnswer
 from tunegate_trainer.judge.gates import GateJudge
 from tunegate_trainer.process.context import Context
 from tunegate_trainer.process.errors import UserError
@@ -142,7 +142,7 @@ def _turns(case: GoldenCase | SafetyCase | Row) -> Sequence[Message]:
     return case.prompt if isinstance(case, Row) else case.turns
 
 
-def _judged(model: str, found: Answer | str) -> Score:
+def _judged(model: str, found: JudgeAnswer | str) -> Score:
     if isinstance(found, str):
         return error_score(f"the judge {model} gave no score: {found}")
     if found.good:
