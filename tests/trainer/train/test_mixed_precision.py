@@ -18,7 +18,7 @@ from tunegate_trainer.evaluate.golden_sets import golden_sets
 from tunegate_trainer.models.loading import load_base
 from tunegate_trainer.roles import train as train_role
 from tunegate_trainer.tokens.chat import load_tokenizer
-from tunegate_trainer.train import preference, start, trainer
+from tunegate_trainer.train import overrides, preference, start
 
 CPU = torch.device("cpu")
 TRAINING, EVALUATION = True, False
@@ -37,9 +37,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computed]:
     def evaluation(_: torch.device, *, whole: bool) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=whole)
 
-    for module in (preference, start, trainer):
+    for module in (preference, start, overrides):
         monkeypatch.setattr(module, "training_precision", training)
-    monkeypatch.setattr(trainer, "adapter_precision", disable_input_dtype_casting)
+    monkeypatch.setattr(overrides, "adapter_precision", disable_input_dtype_casting)
     for module in (train_role, start):
         monkeypatch.setattr(module, "evaluation_precision", evaluation)
     found: Computed = set()
