@@ -481,7 +481,7 @@ def test_user_error_ends_all_ranks_with_the_same_exit_code(make_distributed_root
     assert pods.end() == [ExitCode.USER_ERROR] * 2
     failure = pods.termination(1).failure
     assert failure is not None
-    assert "batchSize is 3, which is not a multiple of the 2 ranks" in failure.message
+    assert "batchSize is 3, not a multiple of the 2 ranks" in failure.message
 
 
 def test_sigterm_ends_a_rank_waiting_for_rendezvous(make_distributed_root):

@@ -199,7 +199,6 @@ def _train(context: Context, stage: StagePlan, writer: Writer, device: torch.dev
     if record.next_step() is None:
         return _outcome(record)
 
-    # Train the remaining steps.
     callback = StageCallback(
         checkpoints=checkpoints,
         record=record,
@@ -353,8 +352,7 @@ def check_parameters(parameters: TrainingParameters, processes: int = 1) -> None
     """Raise :class:`UserError` if a batch cannot be divided evenly among all ranks."""
     if parameters.batch_size % processes:
         raise UserError(
-            f"training.batchSize is {parameters.batch_size}, which is not a multiple of the {processes} "
-            "ranks",
+            f"training.batchSize is {parameters.batch_size}, not a multiple of the {processes} ranks",
             f"set training.batchSize to a multiple of {processes}",
         )
 
@@ -365,8 +363,7 @@ def trainer_arguments(stage: StagePlan, device: torch.device, scratch: Path, pro
     The examples of each optimizer step are divided evenly among the ``processes``. A rank's examples are one
     batch of TRL, which :class:`StageTrainer` divides into passes.
     """
-    parameters = stage.parameters
-    on_cpu = device.type == "cpu"
+    parameters, on_cpu = stage.parameters, device.type == "cpu"
     adamw = parameters.model_dump(include=set(ADAMW), exclude_none=True)
     return SFTConfig(
         output_dir=str(scratch),
