@@ -111,19 +111,15 @@ def test_dpo_starts_at_ln_2_whatever_the_dropout(family, train, tmp_path):
 
 
 @each_trained_family
-def test_all_linear_is_refused_in_advance_if_lora_does_not_support_it(family, tmp_path):
+def test_data_role_accepts_weights_and_refuses_what_lora_lacks(family, tmp_path):
     folder = save_family(tmp_path / "model", family)
+    check_matching_weights(folder)
     if family.targets:
         with pytest.raises(UserError, match=r"all-linear includes .*, which LoRA does not support"):
             check_target_modules(folder, [with_adapter()])
     check_target_modules(folder, [with_adapter(*family.targets)])
     assert model_length(folder) == 512
     model_shape(folder)  # raises no error, although a configuration may lack sizes
-
-
-@each_trained_family
-def test_saved_weights_match_the_configuration(family, tmp_path):
-    check_matching_weights(save_family(tmp_path / "model", family))
 
 
 def with_adapter(*names: str) -> Stage:
