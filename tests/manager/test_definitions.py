@@ -49,7 +49,7 @@ def test_operator_waits_for_its_crds_and_then_reconciles(tmp_path: Path) -> None
         started = OperatorCommand(server, tmp_path / "operator.log")
         try:
             wait_for_definitions(started)
-            assert started.probe("/healthz") == 200
+            eventually(lambda: started.probe("/healthz") == 200, what="the operator is alive")
             assert started.probe("/readyz") == 503
             server.install_crds()
             eventually(lambda: "started reconciling" in started.log.read_text(), seconds=90, what="it leads")

@@ -101,8 +101,8 @@ def test_deeply_nested_jobs_do_not_stop_the_operator(server, api, tmp_path):
         eventually(has_decided, seconds=30, what="each has a status")
         for levels in NESTED[1:]:
             assert f"nested in more than {MAX_SPEC_LEVELS} levels" in status(f"nested-{levels}")["message"]
-        assert command.probe("/healthz") == 200
+        eventually(lambda: command.probe("/healthz") == 200, what="the operator is alive")
     with operator(server, log) as command:  # the jobs come in a list
         cluster.create(make_job("after-nested").obj())
         eventually(lambda: status("after-nested").get("phase"), seconds=60, what="the next job has a status")
-        assert command.probe("/healthz") == 200
+        eventually(lambda: command.probe("/healthz") == 200, what="the operator is alive")
