@@ -560,7 +560,7 @@ def test_child_that_stays_forbidden_fails_the_job_at_the_start_timeout():
     assert failure.message == "waited 60 s: QuotaExceeded: data: exceeded quota: team"
 
 
-def test_first_server_error_is_written_at_once_and_later_ones_every_30_seconds():
+def test_server_errors_after_the_first_are_written_every_30_seconds():
     world = World()
     world.cluster.fail("Job", "read tcp 10.0.0.1:50001: connection reset")
     world.apply_all()

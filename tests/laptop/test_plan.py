@@ -155,7 +155,7 @@ LLAMA_405B = LLAMA_70B | {
 }
 
 
-def test_plan_refuses_from_the_config_a_model_that_the_gate_cannot_load_on_one_gpu(tunegate, tiny_model):
+def test_plan_refuses_a_model_that_the_gate_cannot_load_on_one_gpu(tunegate, tiny_model):
     with_config_of(tunegate, "LlamaConfig", **LLAMA_70B)
     whole = {"name": "sft", "method": "SFT", "training": {"maxLength": 1024, "batchSize": 64}}
     shared = {"accelerator": "GPU", "nodes": 8, "gpu": {"memory": "80G", "count": 8}}

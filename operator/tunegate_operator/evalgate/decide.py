@@ -143,7 +143,7 @@ def _with_records(
 
 def _judge_golden_set(observed: ObservedGate, records: Sequence[JudgedModel]) -> _Sets:
     """Return whether the golden set is valid and the thresholds can be reached. ``records`` are the models
-    that the gate judged, of which one may tell the number of cases of a set that only pods read."""
+    that the gate judged. One of them may have the number of cases of a set that only pods read."""
     spec, golden = observed.gate.spec, observed.golden
     if isinstance(golden, Missing):
         return _unusable(golden.reason, golden.message, is_stalled=False)

@@ -99,7 +99,7 @@ def test_output_of_an_earlier_release_stays_open(tmp_path):
     assert score_errors_again(evaluated(judge, None), stored).outcomes("golden") == TRUNCATED
 
 
-def test_stored_lines_in_another_order_are_scored_by_the_cases_with_their_ids():
+def test_stored_lines_in_another_order_are_scored_by_case_id():
     judge = Judge()
     only = evaluated(judge, None)
     cases = [

@@ -81,7 +81,7 @@ def test_gpu_too_small_for_the_final_gate_is_refused(make_request, spec, changes
     assert re.match(hint, error.hint)
 
 
-def test_sharded_stage_that_fits_is_refused_if_its_gate_does_not_fit_one_gpu(make_request):
+def test_sharded_stage_is_refused_if_its_gate_does_not_fit_one_gpu(make_request):
     """Training shards the weights over all GPUs, but the gate loads the whole model on one."""
     request = make_request("80G", 64)
     error = refusal(request, LLAMA_70B, FULL | {"batch_size": 64}, parallelism="FSDP")

@@ -118,5 +118,5 @@ def test_checkpoint_of_an_adapter_has_no_model_card(root: TrainerRoot, called: s
     assert not list(root.workspace.rglob("README.md"))
 
 
-def test_transformers_saves_sharded_models_with_the_barrier_that_is_replaced() -> None:
+def test_transformers_saves_sharded_models_with_the_replaced_barrier() -> None:
     assert "self.barrier_after_gathered_checkpoint_save(" in inspect.getsource(PreTrainedModel)

@@ -5,6 +5,7 @@ longer calls it.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
@@ -170,12 +171,12 @@ class StageTrainer(SFTTrainer):
         loss = self.pass_loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
 
+    @abstractmethod
     def pass_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Return the loss of a pass. ``num_items_in_batch`` is the number of labelled tokens in the optimizer
         step; None if the pass is not part of a step."""
-        raise NotImplementedError
 
     def token_losses(self, model: Any, inputs: dict[str, Any]) -> TokenLosses:
         """Return the result of :func:`tunegate_trainer.tokens.likelihood.token_losses`, and count the
