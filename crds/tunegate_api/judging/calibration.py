@@ -52,7 +52,6 @@ from tunegate_api.verdict.outcomes import (
     Baseline,
     CaseSet,
     VerdictState,
-    unmeasured,
 )
 from tunegate_api.verdict.tiers import counted_cases
 
@@ -128,7 +127,7 @@ def _cached(cases_json: str, bar: Bar, outcomes_json: str, also: tuple[Fraction,
     reference = counted.of(outcomes.reference)
     evaluations = [reference, *map(counted.of, outcomes.repeats)]
     planted = [counted.of(one.outcomes) for one in outcomes.planted]
-    planted = [letters for letters in planted if not unmeasured(counted.counted, letters)]
+    planted = [letters for letters in planted if not counted.missing(letters)]
     gate = _Gate(counted.counted, reference, bar)
     flips = _flips(gate, evaluations)
     by_chance = _changed_together(counted.counted, reference, evaluations[1:])
@@ -158,7 +157,7 @@ def _problem(cases: CaseSet, bar: Bar, outcomes: CalibrationOutcomes) -> str:
             return f"{len(letters)} outcomes of {name} were reported for {total} golden cases"
     counted = counted_cases(cases, bar)
     for name, letters in named.items():
-        if missing := unmeasured(counted.counted, counted.of(letters)):
+        if missing := counted.missing(counted.of(letters)):
             return f"{missing} golden cases of {name} could not be measured"
     verdict = judge_golden(
         cases, outcomes.reference, bar, {REFERENCE: Baseline(cases.sha256, outcomes.reference)}

@@ -21,6 +21,7 @@ from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.intervals import Interval
 from tunegate_api.verdict.measured import Letters, SetScore
 from tunegate_api.verdict.outcomes import (
+    NO_CASES,
     PASS,
     Baseline,
     CaseSet,
@@ -34,9 +35,6 @@ from tunegate_api.verdict.outcomes import (
 from tunegate_api.verdict.safety import safety_set
 from tunegate_api.verdict.sealed import Parts, measured_parts
 from tunegate_api.verdict.tiers import CountedCases, counted_cases
-
-NO_ROWS = CaseSet(sha256="", ids=[])
-"""An empty set, used if no held-out rows were reported. Outcomes on an empty set cannot pass."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +312,7 @@ def _judge_task(
     metric: TaskMetric, request: Request, results: Results, evaluation: Evaluation, split: HeldOutSplit
 ) -> TaskJudgement:
     name, minimum = task_set(split, metric.name), exact(metric.min)
-    rows = results.sets.get(name, NO_ROWS)
+    rows = results.sets.get(name, NO_CASES)
     outcomes = evaluation.outcomes.get(name, "")
     base = base_evaluation(request, results, name, evaluation.subject)
     score = task_score(metric, rows, evaluation, name)

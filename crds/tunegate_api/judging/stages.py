@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from tunegate_api.contract import GateRequest, Request
 from tunegate_api.judging.gate_safety import measured_safety
-from tunegate_api.judging.judgement import NO_ROWS, best_checkpoint, measured_cases, task_score
+from tunegate_api.judging.judgement import best_checkpoint, measured_cases, task_score
 from tunegate_api.meta import exact
 from tunegate_api.results import Evaluation, Results, Subject, golden_set, task_set
 from tunegate_api.v1alpha1.finetunejob import TaskMetric
 from tunegate_api.v1alpha1.finetunejob_status import StopDecision
 from tunegate_api.verdict.counts import Aggregate, CountedMetric
-from tunegate_api.verdict.outcomes import CaseSet, new_failures, rate_text
+from tunegate_api.verdict.outcomes import NO_CASES, CaseSet, new_failures, rate_text
+from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.safety import safety_set
 from tunegate_api.verdict.safety_stop_rule import assess_safety
 from tunegate_api.verdict.stop_rule import (
@@ -71,8 +71,8 @@ def assess_stage(
             assessed.append(StageAssessment(step, found, gate=gate.name))
         if safety := _assess_safety(gate, results, history):
             assessed.append(StageAssessment(step, safety, gate=gate.name, safety=True))
-    for metric, limit in _limited(request, results):
-        found = _assess_metric(metric, limit, results, history)
+    for metric, rule in _limited(request, results):
+        found = _assess_metric(metric, rule, results, history)
         assessed.append(StageAssessment(step, found, metric=metric.name))
     order = list(StopAction)
     return max(assessed, key=lambda a: order.index(a.assessment.action), default=None)
@@ -128,24 +128,24 @@ def _assess_safety(gate: GateRequest, results: Results, history: Sequence[Evalua
     return assess_safety(cases, safety.bar(), outcomes, confirm=safety.on_regression != "Immediate")
 
 
-def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Fraction]]:
-    """Return the task metrics that can stop training, with their limits in percentage points."""
+def _limited(request: Request, results: Results) -> list[tuple[TaskMetric, Drop]]:
+    """Return the task metrics that can stop training, with their rules between checkpoints."""
     return [
-        (metric, exact(metric.max_drop_between_checkpoints))
+        (metric, Drop(exact(metric.max_drop_between_checkpoints)))
         for metric in request.spec.task_metrics
         if metric.max_drop_between_checkpoints is not None and _rows(metric, results).ids
     ]
 
 
 def _rows(metric: TaskMetric, results: Results) -> CaseSet:
-    return results.sets.get(task_set("dev", metric.name), NO_ROWS)
+    return results.sets.get(task_set("dev", metric.name), NO_CASES)
 
 
 def _assess_metric(
-    metric: TaskMetric, limit: Fraction, results: Results, history: Sequence[Evaluation]
+    metric: TaskMetric, rule: Drop, results: Results, history: Sequence[Evaluation]
 ) -> Assessment:
     values, confirm = _metric_values(metric, results, history), metric.on_regression != "Immediate"
-    found, name = assess_values(metric.name, values, limit, confirm=confirm), task_set("dev", metric.name)
+    found, name = assess_values(metric.name, values, rule, confirm=confirm), task_set("dev", metric.name)
     best = next(e for e in history if e.step == found.best_step)
     before, now = best.outcomes.get(name, ""), history[-1].outcomes.get(name, "")
     return replace(found, regressed=tuple(new_failures(_rows(metric, results), before, now)))
@@ -166,5 +166,5 @@ def _metric_values(metric: TaskMetric, results: Results, history: Sequence[Evalu
         text = f"{int(shown * score.total)}/{score.total}" if is_share else rate_text(shown)
         if missing:
             text = f"at most {text}, {missing} {'row' if missing == 1 else 'rows'} not measured"
-        values.append(StepValue(each.step, score.value, score.highest, text, at_most=missing > 0))
+        values.append(StepValue(each.step, score, text, at_most=missing > 0))
     return values

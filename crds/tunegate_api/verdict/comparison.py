@@ -5,7 +5,7 @@ from fractions import Fraction
 from tunegate_api.verdict.bar import Bar
 from tunegate_api.verdict.core import found, state
 from tunegate_api.verdict.measured import Comparator, Letters, Measured
-from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, VerdictState, worst
+from tunegate_api.verdict.outcomes import Baseline, CaseSet, RuleFinding, VerdictState, passed_count, worst
 
 
 def compare(
@@ -17,11 +17,11 @@ def compare(
     problem = _problem(label, baseline, cases)
     if problem or baseline.outcomes is None:
         return RuleFinding(name, VerdictState.ERROR, problem), None
-    now, before = Letters(outcomes, len(cases.ids)), Letters(baseline.outcomes, len(cases.ids))
+    passed, base_passed, total = passed_count(outcomes), passed_count(baseline.outcomes), len(cases.ids)
     part = _part(label, baseline, cases, outcomes)
     results = [found(rule, part) for rule in bar.rules if rule.compares]
     overall = worst([each.state for each in results])
-    head = f"golden {now.passed}/{now.total}, {label} {before.passed}/{before.total}: "
+    head = f"golden {passed}/{total}, {label} {base_passed}/{total}: "
     arithmetic = "; ".join(each.text for each in results if each.text)
     reason = next(each.reason for each in results if each.state is overall)
     return RuleFinding(name, overall, head + arithmetic + reason), part.delta
@@ -32,8 +32,8 @@ def passes(baseline: Baseline, cases: CaseSet, outcomes: str, bar: Bar) -> bool:
     longer."""
     if _problem("", baseline, cases):
         return False
-    part = _part("", baseline, cases, outcomes)
-    return all(state(rule, part) is VerdictState.PASSED for rule in bar.rules if rule.compares)
+    part, rules = _part("", baseline, cases, outcomes), [rule for rule in bar.rules if rule.compares]
+    return bool(rules) and all(state(rule, part) is VerdictState.PASSED for rule in rules)
 
 
 def _problem(label: str, baseline: Baseline, cases: CaseSet) -> str:

@@ -14,6 +14,7 @@ from tunegate_api.verdict.outcomes import (
     PASS,
     TRUNCATED,
     CaseSet,
+    new_failures,
     passed_count,
     rate,
     rate_text,
@@ -188,7 +189,4 @@ class Measured:
     def new_failures(self) -> list[str]:
         """Ids of the cases that the comparator passed and the model failed. Empty if it is not known which
         cases the comparator passed."""
-        if not self.before.by_case:
-            return []
-        outcomes = zip(self.cases.ids, self.before.letters, self.letters, strict=False)
-        return [case for case, was, now in outcomes if was == PASS and now in FAIL + TRUNCATED]
+        return new_failures(self.cases, self.before.letters, self.letters) if self.before.by_case else []

@@ -81,6 +81,10 @@ class CaseSet(StatusModel):
         return [i for i, case_id in enumerate(self.ids) if case_id == name or name in tags[i]]
 
 
+NO_CASES = CaseSet(sha256="", ids=[])
+"""An empty set, on which no outcome can pass."""
+
+
 def group_numbers(groups: Sequence[str | None]) -> list[int]:
     """Return a number for the group of each case, from the names of the groups. A case without a group has a
     number of its own. Returns an empty list if no two cases are in one group."""
@@ -173,14 +177,7 @@ def points_text(value: Fraction) -> str:
     return f"{sign}{tenths // 10}.{tenths % 10}"
 
 
-def unmeasured(cases: CaseSet, outcomes: str) -> int:
-    """Return the number of cases that were not measured: their letter is ``e``, unknown or missing."""
-    known = sum(outcomes.count(letter) for letter in (PASS, FAIL, TRUNCATED))
-    return max(0, len(cases.ids) - known)
-
-
-def new_failures(cases: CaseSet, before: str, now: str, passing: str = PASS) -> list[str]:
-    """Return the ids of the cases that failed, and whose letter in ``before`` is one of ``passing``."""
-    failing = FAIL + TRUNCATED
+def new_failures(cases: CaseSet, before: str, now: str) -> list[str]:
+    """Return the ids of the cases that failed, and that passed in ``before``."""
     letters = zip(cases.ids, before, now, strict=False)
-    return [case for case, was, letter in letters if letter in failing and was in passing]
+    return [case for case, was, letter in letters if letter in FAIL + TRUNCATED and was == PASS]

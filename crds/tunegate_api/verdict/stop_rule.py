@@ -7,17 +7,18 @@ from fractions import Fraction
 
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.bar import Bar
+from tunegate_api.verdict.measured import Comparator, Letters, Measured, SetScore
 from tunegate_api.verdict.outcomes import (
     FAIL,
+    NO_CASES,
     PASS,
     TRUNCATED,
     CaseSet,
     new_failures,
     passed_count,
     points_text,
-    rate,
-    unmeasured,
 )
+from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.tiers import counted_cases
 
 
@@ -38,22 +39,19 @@ class StepOutcomes:
 
 @dataclass(frozen=True)
 class StepValue:
-    """The value of a golden set or of a task metric at one optimizer step of a stage, from 0 to 1."""
+    """The score on a golden set or of a task metric at one optimizer step of a stage."""
 
     step: int
-    value: Fraction
-    """The measured value, in which a case that was not measured is not good."""
-    highest: Fraction
-    """The value if all cases that were not measured were as good as possible."""
+    score: SetScore
     text: str
     """The shown value in messages."""
     at_most: bool = False
-    """Whether messages show :attr:`highest` instead of :attr:`value`."""
+    """Whether messages show the highest possible value instead of the measured one."""
 
     @property
     def shown(self) -> Fraction:
         """The value with which messages calculate."""
-        return self.highest if self.at_most else self.value
+        return self.score.highest if self.at_most else self.score.value
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def assess_checkpoint(cases: CaseSet, bar: Bar, history: Sequence[StepOutcomes])
     if not counted.is_whole:
         cases, history = counted.counted, [StepOutcomes(m.step, counted.of(m.outcomes)) for m in history]
     values = golden_values(cases, history)
-    found = assess_values("golden", values, bar.between_checkpoints.limit, confirm=bar.confirm)
+    found = assess_values("golden", values, bar.between_checkpoints, confirm=bar.confirm)
     best = next(m for m in history if m.step == found.best_step)
     found = replace(found, best_passed=passed_count(best.outcomes))
     current, before = history[-1], history[:-1]
@@ -107,20 +105,16 @@ def assess_checkpoint(cases: CaseSet, bar: Bar, history: Sequence[StepOutcomes])
 
 def golden_values(cases: CaseSet, history: Sequence[StepOutcomes]) -> list[StepValue]:
     """Return the golden pass rate at each step. All ``cases`` count."""
-    total = len(cases.ids)
-    passed = [(m, passed_count(m.outcomes)) for m in history]
-    return [
-        StepValue(m.step, rate(n, total), rate(n + unmeasured(cases, m.outcomes), total), f"{n}/{total}")
-        for m, n in passed
-    ]
+    scores = [(m.step, Letters(m.outcomes, len(cases.ids))) for m in history]
+    return [StepValue(step, score, f"{score.passed}/{score.total}") for step, score in scores]
 
 
-def assess_values(name: str, history: Sequence[StepValue], limit: Fraction, *, confirm: bool) -> Assessment:
+def assess_values(name: str, history: Sequence[StepValue], rule: Drop, *, confirm: bool) -> Assessment:
     """Apply the stop rule to the last value of ``history``, which is in the order of steps.
 
-    A checkpoint regresses if its value is below the best so far by ``limit`` percentage points or more, see
-    :func:`stopping`. A case that could not be measured does not stop training, because a
-    checkpoint with such a case cannot pass.
+    A checkpoint regresses if it fails the ``rule`` in comparison with the best value so far, see
+    :func:`stopping`. A case that could not be measured does not stop training, because a checkpoint with such
+    a case cannot pass.
 
     Raises ValueError if ``history`` is empty.
     """
@@ -129,12 +123,12 @@ def assess_values(name: str, history: Sequence[StepValue], limit: Fraction, *, c
     current, before = history[-1], history[:-1]
     if not before:
         return Assessment(StopAction.CONTINUE, f"{name} {current.text}", best_step=current.step)
-    action, _ = stopping(lambda end: {name} if _regresses(history[:end], limit) else set(), history, confirm)
+    action, _ = stopping(lambda end: {name} if _regresses(history[:end], rule) else set(), history, confirm)
     best = best_value(before)
     where = f"best {best.text} at step {best.step}" if best.step else f"starting model {best.text}"
     message = (
         f"{name} {current.text} at step {current.step}, {where}: "
-        f"{points_text(100 * (current.shown - best.shown))} points, limit {points_text(-limit)}"
+        f"{points_text(100 * (current.shown - best.shown))} points, limit {points_text(-rule.limit)}"
     )
     if action is StopAction.STOP and confirm:
         message += ", confirmed"
@@ -162,11 +156,12 @@ def stopping(
 def best_value(history: Sequence[StepValue]) -> StepValue:
     """Return the highest value, with which the next checkpoint is compared. If several steps have it, the
     earliest. Raises ValueError if ``history`` is empty."""
-    return max(history, key=lambda one: (one.value, -one.step))
+    return max(history, key=lambda one: (one.score.value, -one.step))
 
 
-def _regresses(history: Sequence[StepValue], limit: Fraction) -> bool:
-    return 100 * (best_value(history[:-1]).value - history[-1].highest) >= limit
+def _regresses(history: Sequence[StepValue], rule: Drop) -> bool:
+    best = Comparator("", best_value(history[:-1]).score)
+    return rule.fails(Measured(NO_CASES, history[-1].score, best))
 
 
 def _lost_must_pass(

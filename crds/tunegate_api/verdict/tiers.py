@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from tunegate_api.meta import summarize
 from tunegate_api.verdict.bar import Bar
+from tunegate_api.verdict.measured import Letters
 from tunegate_api.verdict.outcomes import (
     ERROR,
     PASS,
@@ -52,6 +53,11 @@ class CountedCases:
         if self.is_whole:
             return outcomes
         return "".join(outcomes[i : i + 1] or ERROR for i in self.positions)
+
+    def missing(self, counted: str) -> int:
+        """Return the number of cases that were not measured. ``counted`` are the outcomes of the cases that
+        count."""
+        return Letters(counted, len(self.positions)).missing
 
     def of_baseline(self, name: str, baseline: Baseline) -> Baseline:
         """Return the baseline with the outcomes of the cases that count.

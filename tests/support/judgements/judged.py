@@ -21,6 +21,7 @@ Agreement      whether a judge model or a guardrail agrees with known answers
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -49,6 +50,7 @@ from tunegate_api.verdict.counts import Aggregate, counted_metric
 from tunegate_api.verdict.golden import judge_golden, judge_task
 from tunegate_api.verdict.measured import Letters
 from tunegate_api.verdict.outcomes import VerdictState
+from tunegate_api.verdict.rules.drop import Drop
 from tunegate_api.verdict.safety import judge_safety
 from tunegate_api.verdict.safety_stop_rule import assess_safety
 from tunegate_api.verdict.stop_rule import StepOutcomes, StepValue, assess_checkpoint, assess_values
@@ -82,13 +84,25 @@ def safety_stop(record: Record) -> Any:
     return assessment(assess_safety(cases, limits, history(record), confirm=record["confirm"]))
 
 
+@dataclass(frozen=True)
+class RecordedScore:
+    """A score of which only two values were recorded."""
+
+    value: Fraction
+    highest: Fraction
+    total: int = 0
+    reported: int = 0
+    missing: int = 0
+    text: str = ""
+
+
 def values(record: Record) -> Any:
     found = [
-        StepValue(step, Fraction(value), Fraction(highest), shown, at_most)
+        StepValue(step, RecordedScore(Fraction(value), Fraction(highest)), shown, at_most)
         for step, value, highest, shown, at_most in record["history"]
     ]
-    limit, confirm = Fraction(record["limit"]), record["confirm"]
-    return assessment(assess_values(record["name"], found, limit, confirm=confirm))
+    rule, confirm = Drop(Fraction(record["limit"])), record["confirm"]
+    return assessment(assess_values(record["name"], found, rule, confirm=confirm))
 
 
 def task(record: Record) -> Any:

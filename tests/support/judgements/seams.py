@@ -112,10 +112,10 @@ def _values(given: Given, returned: Any) -> dict[str, Any]:
         "kind": "Values",
         "name": given["name"],
         "history": [
-            [each.step, str(each.value), str(each.highest), each.text, each.at_most]
+            [each.step, str(each.score.value), str(each.score.highest), each.text, each.at_most]
             for each in given["history"]
         ],
-        "limit": str(given["limit"]),
+        "limit": str(given["rule"].limit),
         "confirm": given["confirm"],
     }
     return _seen(record, [], _described("assessment", returned))

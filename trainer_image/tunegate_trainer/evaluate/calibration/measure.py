@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from tunegate_api.contract import GateRequest, sha256_text
 from tunegate_api.meta import Sha256, StatusModel, shorten
 from tunegate_api.results import CalibrationOutcomes, PlantedRegression
-from tunegate_api.verdict.outcomes import unmeasured
 from tunegate_api.verdict.tiers import counted_cases
 from tunegate_api.workspace import calibration_file
 from tunegate_trainer.artifacts.gate_result import GateRoleResult
@@ -210,7 +209,7 @@ class _Calibration:
     def _checked(self, name: str, result: SetResult) -> SetResult:
         """Return the result. Raises :class:`NotScoredError` if a case that counts could not be scored."""
         counted = counted_cases(self._cases.case_set, self._gate.spec.thresholds.bar())
-        errors = unmeasured(counted.counted, counted.of(result.outcomes(GOLDEN)))
+        errors = counted.missing(counted.of(result.outcomes(GOLDEN)))
         if errors:
             why = next((case.explanation for case in result.cases if case.has_error), "")
             raise NotScoredError(f"{errors} cases of {name} could not be scored: {why}")
