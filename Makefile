@@ -68,8 +68,12 @@ test-fast: $(STAMP) ## Run the tests that do not train a model, for quick runs d
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(FAST)
 
 .PHONY: test-slow
-test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many processes or rows, each model family
-	$(BIN)/python -m pytest -m "slow and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+test-slow: $(STAMP) ## Run longer tests: variants, whole and several jobs, many processes or rows, a dozen model families
+	$(BIN)/python -m pytest -m "slow and not exhaustive and not story" --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+.PHONY: test-exhaustive
+test-exhaustive: $(STAMP) ## Run the tests that need long to cover all: each model family, write of a job and random judgement
+	$(BIN)/python -m pytest -m exhaustive --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: stories
 stories: $(STAMP) $(VLLM) ## Run the tests that train SmolLM2 for many minutes (installs vLLM, 6 GB)

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Build programs of the test cluster, once for each version: build.sh kube-apiserver etcd …
+# Build programs of the test cluster, once for each version: build.sh kube-apiserver etcd …, or build.sh node for
+# all that a node needs.
 # Prints their folder, which is outside the checkout. Its name is a digest of the sources.
 set -euo pipefail
 cd "$(dirname "$0")"
 
+[ "$*" != node ] || set -- etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns pause helm
 command -v go >/dev/null || { echo "the test cluster is built with Go: install Go 1.26 or newer" >&2; exit 1; }
 # kube-state-metrics is no part of the cluster: a new version must not build the cluster again.
 sources=.
@@ -37,7 +39,7 @@ for program in "$@"; do
   flags="-s -w"
   case $program in
     etcd) module=etcd package=go.etcd.io/etcd/server/v3 ;;
-    coredns) module=coredns package=github.com/coredns/coredns ;;
+    coredns) module=coredns package=. ;;
     helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
     pause) module=pause package=. ;;
     kube-state-metrics) module=tools/kube-state-metrics package=k8s.io/kube-state-metrics/v2 ;;

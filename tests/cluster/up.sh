@@ -17,8 +17,7 @@ fi
 [ "$(id -u)" = 0 ] || { say "start the test cluster as root, because its kubelet starts containers"; exit 1; }
 ./packages.sh
 ./space.sh 3 "the test cluster"
-bin=$(./build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl \
-  coredns pause helm)
+bin=$(./build.sh node)
 
 ./down.sh 2>/dev/null  # removes the remains of a failed start or of a machine that was switched off
 mkdir -p "$node"

@@ -56,10 +56,10 @@ def new_world(
         job.with_spec(ttlSecondsAfterFinished=ttl, tracking={"wandb": {"project": "orders"}})
     gate = make_gate()
     if final in (APPROVED, OVERRIDDEN):
-        gate.with_spec(approval="Required", override="Allowed")
+        gate.with_spec(approval="Always")
     if final == UNMEASURED:
         thresholds = {"minPassRate": "0.8", "policy": "NonInferior"}
-        gate.with_spec(calibration={"repeats": 4, "minDetection": "0.8"}, thresholds=thresholds)
+        gate.with_spec(errorRate={"repeats": 4, "minDetection": "0.8"}, thresholds=thresholds)
     world.apply_all(job.obj(), gate.obj())
     return world
 
@@ -122,7 +122,8 @@ LIVES = pytest.mark.parametrize(
     ],
 )
 POSTS = pytest.mark.parametrize(
-    "posts", [pytest.param(False, id="laptop", marks=pytest.mark.slow), pytest.param(True, id="cluster")]
+    "posts",
+    [pytest.param(False, id="laptop", marks=pytest.mark.exhaustive), pytest.param(True, id="cluster")],
 )
 
 

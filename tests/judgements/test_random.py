@@ -8,7 +8,7 @@ from support.judgements.corpus import BLOCK, Block, changed_random, intended, ra
 from support.judgements.random_jobs import COUNT
 
 EVERY = 20
-"""One of this many blocks is judged by `make test`, and all of them by `make test-slow`."""
+"""One of this many blocks is judged by `make test`, and the others by `make test-exhaustive`."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_sampled_random_judgements_change_only_as_intended(number, stored):
     assert_same(stored[number])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", numbers(sampled=False))
 def test_other_random_judgements_change_only_as_intended(number, stored):
     assert_same(stored[number])

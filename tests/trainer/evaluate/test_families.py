@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from support.each_family import each_trained_family
 from support.eager_reference import eager_model, greedy_answer
-from support.families import FAMILIES
 from support.family import Family
 from support.random_models import EXAMPLES, save_family
 from support.trainer_root import stage_plan
@@ -20,8 +20,7 @@ from tunegate_trainer.models.architecture import separate_passes_reason
 from tunegate_trainer.tokens.likelihood import computes_singly
 from tunegate_trainer.train.start import Start, load_start
 
-each_trained_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = pytest.mark.model
 NEW_TOKENS = 8
 SHARED = [3 + 7 * i % 250 for i in range(70)]
 PROMPTS = [

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from support.each_family import each_trained_family
 from support.eager_reference import batch_loss, completion_loss, eager_model, gradient_norm
-from support.families import FAMILIES, REFUSED
+from support.families import REFUSED
 from support.family import Family
 from support.random_models import save_family, set_dropout
 from support.trainer_root import (
@@ -42,10 +43,8 @@ from tunegate_trainer.train.dataset import training_order
 from tunegate_trainer.train.preference import REFERENCE
 from tunegate_trainer.train.start import trainable
 
-each_trained_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.slow,
     # PEFT warns about a pattern for experts that matches nothing, and that it noticed a transposed layer.
     pytest.mark.filterwarnings("ignore:The following .* did not match any targeted module"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False"),
@@ -127,6 +126,7 @@ def with_adapter(*names: str) -> Stage:
     return Stage.model_validate({"name": STAGE, "method": "SFT", "adapter": adapter, "training": {}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.id)
 def test_unsupported_model_or_job_is_refused_by_the_data_role(family, tmp_path, monkeypatch):
     root = data_root(save_family(tmp_path / "model", family), tmp_path / "root", **family.stage)
